@@ -1,0 +1,80 @@
+"""Budgets: how much a network may cost, as people write it (`1G`, `4.8M`) and as it is checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from sret_nas.errors import UserError
+
+_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([A-Za-z]*)", re.IGNORECASE | re.ASCII)
+
+
+def parse_quantity(text: str) -> int:
+    """A positive count from `1G`, `4.8M`, `600K`, `1.1e9` or `1100000000`. Raises `UserError` for anything else.
+
+    Decimal prefixes: K is a thousand, M a million, G (or B) a thousand million, T a million million.
+    """
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None or match[2].upper() not in _SUFFIXES:
+        raise UserError(f"must be a number such as 1G, 4.8M, 600K, 1.1e9 or 1100000000, got {text!r}")
+    value = float(match[1]) * _SUFFIXES[match[2].upper()]
+    if not math.isfinite(value) or not 1 <= value <= 2**62:
+        raise UserError(f"must lie between 1 and 4.6e18, got {text!r}")
+    return round(value)
+
+
+def format_quantity(value: float, digits: int = 4) -> str:
+    """A count with K, M or G and the given number of significant digits: 1121700000 as `1.122G`."""
+    for suffix, factor in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if abs(value) >= factor * (1 - 0.5 * 10**-digits):
+            return f"{value / factor:.{digits}g}{suffix}"
+    return f"{value:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Closed bounds on FLOPs (multiply-adds, fvcore's convention) and on parameters; None bounds nothing."""
+
+    flops_max: int | None = None
+    params_max: int | None = None
+    flops_min: int | None = None
+    params_min: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in self._bounds():
+            if low is not None and high is not None and low > high:
+                raise UserError(
+                    f"the minimum of {name} must not exceed their budget, "
+                    f"got a minimum of {format_quantity(low)} and a budget of {format_quantity(high)}"
+                )
+
+    def _bounds(self) -> tuple[tuple[str, int | None, int | None], ...]:
+        return ("FLOPs", self.flops_min, self.flops_max), ("parameters", self.params_min, self.params_max)
+
+    def allows(self, flops: int, params: int) -> bool:
+        return self.excess(flops, params) == 0.0
+
+    def excess(self, flops: int, params: int) -> float:
+        """By what share the costs break the worst-broken bound: 0 inside the budget, 0.1 for 10 % too much."""
+        worst = 0.0
+        for cost, (_, low, high) in zip((flops, params), self._bounds(), strict=True):
+            if high is not None and cost > high:
+                worst = max(worst, cost / high - 1)
+            if low is not None and cost < low:
+                worst = max(worst, low / max(cost, 1) - 1)
+        return worst
+
+    def describe(self) -> str:
+        """E.g. `FLOPs at most 1G, parameters 2.4M to 2.5M`; `no budget` if nothing is bounded."""
+        texts = []
+        for name, low, high in self._bounds():
+            if low is not None and high is not None:
+                texts.append(f"{name} {format_quantity(low)} to {format_quantity(high)}")
+            elif high is not None:
+                texts.append(f"{name} at most {format_quantity(high)}")
+            elif low is not None:
+                texts.append(f"{name} at least {format_quantity(low)}")
+        return ", ".join(texts) or "no budget"

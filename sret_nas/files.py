@@ -1,0 +1,189 @@
+"""Files on disk: YAML that is read safely and strictly, and writes that happen whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sret_nas.errors import ConfigError, UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """`yaml.SafeLoader` that refuses a key written twice, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    problem = f"key {key!r} is written twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Mappings in the order given; lists of plain numbers and words on one line; no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is yaml's
+        return True
+
+
+def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNode:
+    is_flat = all(not isinstance(item, dict) for item in data)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=is_flat)
+
+
+_PlainDumper.add_representer(list, _represent_list)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file as plain Python data.
+
+    Raises `UserError` if the file is missing or unreadable and `ConfigError` if it is not valid YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    return parse_yaml(text, source=str(path))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """YAML text as plain Python data; `source` names it in error messages. Raises `ConfigError`."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader, see above
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(source, where, f"not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(source, "", f"not valid YAML: {error}") from None
+
+
+def dump_yaml(data: Any) -> str:
+    """Plain Python data as YAML text, keys in the order given."""
+    return yaml.dump(data, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes it private; a result is for everybody on the machine
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def format_key_path(location: tuple[int | str, ...]) -> str:
+    """`("stages", 1, "heads")` as `stages[1].heads`."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def validate(model: type[Model], data: Any, source: str) -> Model:
+    """Plain data as a validated pydantic model.
+
+    Raises `ConfigError` with the file, the key path, the rule and the value of the first thing that is wrong,
+    and with the number of further problems.
+    """
+    if not isinstance(data, dict):
+        expected = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
+        raise ConfigError(source, "", f"must be a mapping with the keys {expected}, got {_describe(data)}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        # a default that needs another field fails with that field, which is reported for itself
+        problems = [e for e in error.errors(include_url=False) if e["type"] != "default_factory_not_called"]
+        first, *others = problems
+        problem = _explain(first, model)
+        if others:
+            problem += f" (and {len(others)} more)"
+        raise ConfigError(source, format_key_path(first["loc"]), problem) from None
+
+
+_RULES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a word",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "finite_number": "a finite number",
+}
+"""What pydantic's error types ask for, in words of the person who writes the YAML."""
+
+
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    """One pydantic error as rule and value, in our words where pydantic's are a programmer's."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        known = _known_keys(model, error["loc"][:-1])
+        return f"unknown key (known here: {', '.join(known)})" if known else "unknown key"
+    if kind in _RULES:
+        return f"must be {_RULES[kind]}, got {_describe(value)}"
+    if kind in ("too_short", "too_long"):
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return f"must have {bound} item(s), got {context['actual_length']}"
+    rule = error["msg"].removeprefix("Input should be ").removeprefix("Input should ")
+    return f"must be {rule}, got {_describe(value)}"
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the model at a location inside `model` takes; empty if that is not a model."""
+    current: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part) if _is_model(current) else None
+        if field is None:
+            return []
+        current = _model_inside(field.annotation)
+    return list(current.model_fields) if _is_model(current) else []
+
+
+def _is_model(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def _model_inside(annotation: Any) -> Any:
+    """The pydantic model in `Model`, `Model | None` or `tuple[Model, ...]`."""
+    if _is_model(annotation):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_inside(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _describe(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
