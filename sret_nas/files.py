@@ -114,14 +114,16 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        # a default that needs another field fails with that field, which is reported for itself
-        problems = [e for e in error.errors(include_url=False) if e["type"] != "default_factory_not_called"]
+        problems = [e for e in error.errors(include_url=False) if e["type"] not in _FOLLOW_FROM_OTHERS]
         first, *others = problems
         problem = _explain(first, model)
         if others:
             problem += f" (and {len(others)} more)"
         raise ConfigError(source, format_key_path(first["loc"]), problem) from None
 
+
+_FOLLOW_FROM_OTHERS = ("default_factory_not_called",)
+"""Errors that pydantic adds where another one, which is reported for itself, left a field without a value."""
 
 _RULES = {
     "int_type": "a whole number",
