@@ -1,1 +1,245 @@
-"""x"""
+#!/usr/bin/env python3
+"""The command line of sret-nas: words only. Sub-commands import what they run, so `--help` stays light."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sret_nas.errors import UserError
+
+if TYPE_CHECKING:
+    from sret_nas.arch import ArchConfig
+
+EXIT_OK, EXIT_FAILURE, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+DESCRIPTION = """\
+Neural architecture search for Sliced Recursive Transformers (SReT, ECCV 2022).
+
+FLOPs are multiply-adds for one image, as fvcore counts them.
+"""
+
+SEARCH_EPILOG = """\
+examples:
+  python cli.py search --flops-budget 1G
+  python cli.py search --flops-budget 600M --params-budget 3M --data path/to/images --trials 40
+  python cli.py search --resume runs/2026-01-31-120000
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 2 for the user's error, 1 for any other, 130 for Ctrl-C."""
+    given = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        return run(given)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        sys.stderr.close()
+        return EXIT_FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sret-nas", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_search(commands)
+    _add_space(commands)
+    _add_profile(commands)
+    return parser
+
+
+def _add_search(commands: Any) -> None:
+    parser = commands.add_parser(
+        "search",
+        help="find the Pareto-optimal architectures of a space within a budget",
+        description="Finds the Pareto-optimal architectures of a search space within a budget, by short proxy runs.",
+        epilog=SEARCH_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.set_defaults(run=_search)
+    _add_space_and_budget(parser)
+    target = parser.add_argument_group("target (what FLOPs and parameters are counted for)")
+    target.add_argument("--target-image-size", type=int, metavar="PX", help="input side; default: the space's (224)")
+    target.add_argument("--target-classes", type=int, metavar="N", help="classes; default: the space's (1000)")
+
+    search = parser.add_argument_group("search")
+    search.add_argument(
+        "--strategy", choices=("random", "nsga2", "tpe"), help="what proposes the next trial; default: nsga2"
+    )
+    search.add_argument("--trials", type=int, metavar="N", help="networks to try; default: 16")
+    search.add_argument(
+        "--objectives",
+        type=_words,
+        metavar="A,B,...",
+        help="to make small, of error, cross_entropy, flops, params; default: error,flops",
+    )
+    search.add_argument(
+        "--population", type=int, metavar="N", help="of NSGA-II; default: a quarter of the trials, 4 to 20"
+    )
+    search.add_argument("--seed", type=int, metavar="N", help="default: 0")
+
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", metavar="DIR|NAME", help="an image folder, or, with --data-root, a torchvision data set's name; "
+        "default: digits (scikit-learn's, no download)"
+    )  # fmt: skip
+    data.add_argument("--data-root", metavar="DIR", help="where the torchvision data set lies on disk")
+    for part in ("train", "val", "test"):
+        data.add_argument(f"--max-{part}", type=int, metavar="N", help=f"use at most N {part} images; default: all")
+    data.add_argument("--split-seed", type=int, metavar="N", help="decides the parts; default: 0")
+
+    proxy = parser.add_argument_group("proxy run (how a trial trains its network)")
+    proxy.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 48")
+    proxy.add_argument("--width-scale", type=float, metavar="X", help="width over the target's, up to 1; default: 1")
+    proxy.add_argument(
+        "--train-images", type=int, metavar="N", help="images to train on, with repetition; default: 4 epochs, at most 16000 images"
+    )
+    proxy.add_argument(
+        "--epochs", type=float, metavar="X", help="passes over the training part, instead of --train-images"
+    )
+    proxy.add_argument("--batch-size", type=int, metavar="N", help="default: 64")
+    proxy.add_argument("--learning-rate", type=float, metavar="X", help="peak of AdamW's; default: 0.002")
+
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes; 0 runs in this one; default: one per core, at most 8",
+    )
+    engine.add_argument("--threads", type=int, metavar="N", help="CPU threads per worker; default: 1")
+    engine.add_argument(
+        "--lookahead", type=int, metavar="N", help="trials asked for before the oldest is told; default: 8"
+    )
+    engine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="DIR", help="run directory to create; default: runs/DATE-TIME")
+    output.add_argument("--resume", type=Path, metavar="RUN", help="carry on the search in this run directory")
+
+
+def _add_space_and_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("search space").add_argument(
+        "--space", metavar="NAME|FILE", help="a shipped space or a YAML file; default: sret_tiny"
+    )
+    _add_budget(parser)
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    budget = parser.add_argument_group(
+        "budget", "numbers such as 1G, 4.8M, 600K, 1.1e9; no network outside it is ever trained"
+    )
+    budget.add_argument("--flops-budget", type=_quantity, metavar="N", help="most FLOPs (multiply-adds for one image)")
+    budget.add_argument("--params-budget", type=_quantity, metavar="N", help="most parameters")
+    budget.add_argument("--flops-min", type=_quantity, metavar="N", help="least FLOPs")
+    budget.add_argument("--params-min", type=_quantity, metavar="N", help="least parameters")
+
+
+def _add_space(commands: Any) -> None:
+    parser = commands.add_parser(
+        "space",
+        help="show a search space: dimensions, number of networks, cheapest, dearest, samples",
+        description="Shows a search space: dimensions, exact number of distinct networks, cheapest, dearest, samples.",
+    )
+    parser.set_defaults(run=_space)
+    parser.add_argument("space", nargs="?", default="sret_tiny", metavar="NAME|FILE", help="default: sret_tiny")
+    parser.add_argument("--samples", type=int, default=5, metavar="N", help="networks to draw; default: 5")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    _add_budget(parser)
+
+
+def _add_profile(commands: Any) -> None:
+    parser = commands.add_parser(
+        "profile",
+        help="show what an architecture costs, checked against fvcore, and how fast it is here",
+        description="Shows an architecture's cost by part and operator, checks it against fvcore, measures its speed.",
+    )
+    parser.set_defaults(run=_profile)
+    parser.add_argument(
+        "architecture", metavar="FILE|PRESET", help="a YAML file, e.g. best.yaml, or a preset, e.g. sret_t"
+    )
+    parser.add_argument("--no-check", action="store_true", help="do not build the network for fvcore's count")
+    parser.add_argument("--no-speed", action="store_true", help="do not measure speed")
+
+
+def _search(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trials.report.front import show_front
+    from trials.search import new_run_dir, resume_search, start_search
+
+    console = Console()
+    options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
+    if "resume" in given:
+        if "out" in given:
+            raise UserError("--out and --resume exclude each other: a resumed search stays in its run directory")
+        run = resume_search(given.resume, options, console)
+    else:
+        run_dir = given.out if "out" in given else new_run_dir()
+        run = start_search(options, run_dir, ["python", "cli.py", *sys.argv[1:]], console)
+    show_front(run.trials, run.options, run.run_dir, run.space.image_size, console)
+    return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE
+
+
+def _space(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from sret_nas.budget import Budget
+    from sret_nas.space import SearchSpace
+    from trials.report.space import show_space
+
+    budget = Budget(
+        flops_max=given.flops_budget,
+        params_max=given.params_budget,
+        flops_min=given.flops_min,
+        params_min=given.params_min,
+    )
+    show_space(SearchSpace.load(given.space), budget, Console(), samples=given.samples, seed=given.seed)
+    return EXIT_OK
+
+
+def _profile(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trials.report.profile import show_profile
+
+    arch = _architecture(given.architecture)
+    show_profile(arch, Console(), name=given.architecture, check=not given.no_check, speed=not given.no_speed)
+    return EXIT_OK
+
+
+def _architecture(name_or_file: str) -> ArchConfig:
+    from sret_nas.arch import ArchConfig
+    from sret_nas.presets import preset
+
+    if Path(name_or_file).suffix in (".yaml", ".yml"):
+        return ArchConfig.from_yaml(name_or_file)
+    return preset(name_or_file)
+
+
+def _quantity(text: str) -> int:
+    from sret_nas.budget import parse_quantity
+
+    try:
+        return parse_quantity(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

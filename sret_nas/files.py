@@ -34,7 +34,7 @@ class _StrictLoader(yaml.SafeLoader):
 class _PlainDumper(yaml.SafeDumper):
     """Mappings in the order given; lists of plain numbers and words on one line; no anchors."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is yaml's
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 

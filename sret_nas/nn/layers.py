@@ -1,0 +1,143 @@
+"""The layers of SReT on tokens of shape (B, N, D): sliced attention, the shared block, and the NLL that is not shared.
+
+A layer owns weights only. How often it is applied, with how many slices and in which order of the tokens, is given
+with each call, because the recursions of one block differ in exactly that.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_EPS = 1e-6
+"""The public code's epsilon of every LayerNorm."""
+
+
+class MLP(nn.Module):
+    """Linear, GELU, linear: (B, N, D) to (B, N, D) through `hidden` channels."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        projected: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        return projected
+
+
+class SlicedAttention(nn.Module):
+    """Multi-head self-attention within each of G slices of the tokens; one qkv and one output projection for all.
+
+    Slices are cut as `cost.attended_pairs` counts them: the first N mod G are one token longer than the others, and
+    with G > N every token is alone. Where G divides N that is the paper's sliced group self-attention.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, groups: int = 1, permutation: Tensor | None = None) -> Tensor:
+        """(B, N, D) to (B, N, D). `permutation` (2, N) is an order of the tokens and, below it, its inverse: the
+        tokens are sliced in that order and put back before the output projection."""
+        # Permuting D channels before the qkv projection moves a third of what permuting its 3 D would.
+        if permutation is not None:
+            tokens = tokens.index_select(1, permutation[0])
+        attended = self._attend(self.qkv(tokens), groups)
+        if permutation is not None:
+            attended = attended.index_select(1, permutation[1])
+        projected: Tensor = self.proj(attended)
+        return projected
+
+    def _attend(self, qkv: Tensor, groups: int) -> Tensor:
+        """(B, N, 3 D) to (B, N, D), with one call of fused attention for each of the (at most two) slice lengths."""
+        num_tokens = int(qkv.shape[1])
+        length, longer = divmod(num_tokens, groups)
+        cut = longer * (length + 1)
+        if cut == 0:
+            return self._attend_slices(qkv, length)
+        if cut == num_tokens:
+            return self._attend_slices(qkv, length + 1)
+        return torch.cat(
+            (self._attend_slices(qkv[:, :cut], length + 1), self._attend_slices(qkv[:, cut:], length)), dim=1
+        )
+
+    def _attend_slices(self, qkv: Tensor, length: int) -> Tensor:
+        """(B, N, 3 D) to (B, N, D), in slices of `length` tokens, which divides N; slices join the batch."""
+        batch, num_tokens, channels = qkv.shape
+        width = channels // 3
+        sliced = qkv.reshape(-1, length, 3, self.heads, width // self.heads)
+        queries, keys, values = sliced.permute(2, 0, 3, 1, 4).unbind(0)
+        attended = F.scaled_dot_product_attention(queries, keys, values)
+        return attended.transpose(1, 2).reshape(batch, num_tokens, width)
+
+
+def weighted_residual(tokens: Tensor, branch: Tensor, weights: Tensor, drop_path: float) -> Tensor:
+    """`weights[0] * tokens + weights[1] * branch`, (B, N, D), with the branch of each sample dropped at the given rate.
+
+    Stochastic depth (Huang et al., 2016): what is kept is scaled by 1 / (1 - rate), so the expectation stays.
+    """
+    identity_weight, branch_weight = weights.unbind(0)
+    if drop_path > 0:
+        kept = tokens.new_empty((tokens.shape[0], 1, 1)).bernoulli_(1 - drop_path)
+        branch_weight = branch_weight * (kept / (1 - drop_path))
+    return torch.addcmul(identity_weight * tokens, branch_weight, branch)
+
+
+class Block(nn.Module):
+    """A transformer block with learnable residual connections (LRC): the part that recursions share.
+
+    `z' = a1 z + a2 Attn(LN(z))`, `z'' = a3 z' + a4 MLP(LN(z'))`, the four coefficients of which start at 1.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = SlicedAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = MLP(width, mlp_hidden)
+        self.coefficients = nn.Parameter(torch.ones(4))
+
+    def forward(
+        self, tokens: Tensor, groups: int = 1, permutation: Tensor | None = None, drop_path: float = 0.0
+    ) -> Tensor:
+        """(B, N, D) to (B, N, D); see `SlicedAttention.forward` and `weighted_residual`."""
+        attended = self.attn(self.norm1(tokens), groups, permutation)
+        tokens = weighted_residual(tokens, attended, self.coefficients[:2], drop_path)
+        return weighted_residual(tokens, self.mlp(self.norm2(tokens)), self.coefficients[2:], drop_path)
+
+
+class NLL(nn.Module):
+    """Non-linear projection layer: `b1 z + b2 MLP(LN(z))`. One for each application that it follows, never shared."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = MLP(width, hidden)
+        self.coefficients = nn.Parameter(torch.ones(2))
+
+    def forward(self, tokens: Tensor, drop_path: float = 0.0) -> Tensor:
+        """(B, N, D) to (B, N, D); see `weighted_residual`."""
+        return weighted_residual(tokens, self.mlp(self.norm(tokens)), self.coefficients, drop_path)
+
+
+class Stem(nn.Module):
+    """Three 3x3 convolutions, each with BatchNorm and ReLU: images (B, channels, H, W) to (B, D, h, w)."""
+
+    def __init__(self, channels: int, stem_width: int, width: int, strides: tuple[int, int, int]) -> None:
+        super().__init__()
+        widths = (channels, stem_width, width, width)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1)
+            for inputs, outputs, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for outputs in widths[1:])
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = images
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            features = F.relu(norm(conv(features)), inplace=True)
+        return features

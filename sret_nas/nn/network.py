@@ -1,0 +1,231 @@
+"""The Sliced Recursive Transformer, for every legal architecture, from torch alone.
+
+Images go through the stem, stages and pooling convolutions as (B, D, h, w); inside a stage they are tokens (B, N, D) in
+raster order. A shared block is registered once and applied as often as its stage recurs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from math import gcd
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sret_nas.arch import ArchConfig, StageConfig
+from sret_nas.errors import UserError
+from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
+
+SMALLEST_IMAGE = 8
+"""Side in pixels, as `ArchConfig.image_size` has it: below, the stem has nothing left to see."""
+
+Application = tuple[int, int, int]
+"""Stage, block and recursion, each counted from 0."""
+
+
+@lru_cache(maxsize=256)
+def fixed_permutation(num_tokens: int, stage: int, block: int, recursion: int) -> tuple[int, ...]:
+    """The order in which evaluation slices the tokens: a function of its arguments alone, for ever.
+
+    It does not depend on how many recursions are configured or run, on torch, or on any generator's state: it uses
+    only what Python promises never to change, seeding by text and `random()`.
+    """
+    draws = random.Random(f"{num_tokens} {stage} {block} {recursion}")
+    return tuple(sorted(range(num_tokens), key=lambda _: draws.random()))
+
+
+def with_inverse(order: Tensor) -> Tensor:
+    """A permutation (N,) and, below it, its inverse: (2, N)."""
+    return torch.stack((order, order.argsort()))
+
+
+def drop_path_rates(num_applications: int, nominal: float) -> list[float]:
+    """Stochastic depth of each block application: 0 for the first, `nominal` for the last, linear between.
+
+    A single application gets the nominal rate. (The public code counts distinct blocks and never reaches it.)
+    """
+    if num_applications == 1:
+        return [nominal]
+    return [nominal * number / (num_applications - 1) for number in range(num_applications)]
+
+
+class Stage(nn.Module):
+    """The blocks of one stage, the NLLs of each block, and the fixed permutations that evaluation slices by."""
+
+    def __init__(self, config: StageConfig, number: int, num_tokens: int) -> None:
+        super().__init__()
+        self.config = config
+        self.number = number
+        self.num_tokens = num_tokens
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_hidden) for _ in range(config.blocks))
+        self.nlls = nn.ModuleList(
+            nn.ModuleList(NLL(config.width, config.nll_hidden) for _ in range(config.num_nlls))
+            for _ in range(config.blocks)
+        )
+        for block, recursion in self.permuted_applications():
+            order = fixed_permutation(num_tokens, number, block, recursion)
+            buffer = with_inverse(torch.tensor(order))
+            self.register_buffer(f"permutation_{block}_{recursion}", buffer, persistent=False)
+
+    def permutes(self, recursion: int, num_tokens: int) -> bool:
+        """Whether slicing in another order than the raster's has any effect and is wanted (from the second loop on)."""
+        return recursion > 0 and 1 < self.config.groups[recursion] < num_tokens
+
+    def permuted_applications(self) -> list[tuple[int, int]]:
+        """The (block, recursion) pairs that permute, in the order in which they are run."""
+        return [pair for pair in self.config.applications() if self.permutes(pair[1], self.num_tokens)]
+
+    def forward(self, tokens: Tensor, recursions: int, drop_path: Sequence[float], fresh: bool) -> Tensor:
+        """(B, N, D) to (B, N, D). `drop_path` has a rate for each application; `fresh` draws new permutations."""
+        applications = self.config.applications(recursions)
+        for (block, recursion), rate in zip(applications, drop_path, strict=True):
+            permutation = self._permutation(tokens, block, recursion, fresh)
+            tokens = self.blocks[block](tokens, self.config.groups[recursion], permutation, rate)
+            nll = self.config.nll_after(recursion, recursions)
+            if nll is not None:
+                tokens = self.nlls[block][nll](tokens, rate)  # type: ignore[index]
+        return tokens
+
+    def _permutation(self, tokens: Tensor, block: int, recursion: int, fresh: bool) -> Tensor | None:
+        num_tokens = int(tokens.shape[1])
+        if not self.permutes(recursion, num_tokens):
+            return None
+        if fresh:
+            return with_inverse(torch.randperm(num_tokens, device=tokens.device))
+        if num_tokens == self.num_tokens:
+            return self.get_buffer(f"permutation_{block}_{recursion}")
+        order = fixed_permutation(num_tokens, self.number, block, recursion)
+        return with_inverse(torch.tensor(order, device=tokens.device))
+
+
+class SReT(nn.Module):
+    """A network: images (B, channels, H, W) to logits (B, classes).
+
+    Evaluation is deterministic. In training, permutations are drawn anew at every pass from torch's generator of the
+    input's device, unless `fresh_permutations` is set to False.
+    """
+
+    def __init__(self, arch: ArchConfig) -> None:
+        super().__init__()
+        self.arch = arch
+        self.fresh_permutations = True
+        widths = [stage.width for stage in arch.stages]
+        side = arch.resolutions[0]
+        self.stem = Stem(arch.channels, arch.stem.width, widths[0], arch.stem.strides)
+        self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], side, side))
+        self.stages = nn.ModuleList(
+            Stage(stage, number, tokens)
+            for number, (stage, tokens) in enumerate(zip(arch.stages, arch.num_tokens, strict=True))
+        )
+        self.pools = nn.ModuleList(
+            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, groups=gcd(before, after))
+            for before, after in pairwise(widths)
+        )
+        self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
+        self.head = nn.Linear(widths[-1], arch.classes)
+        self._initialise()
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> SReT:
+        """A new network of the architecture in a YAML file, e.g. a search's result. Raises `UserError`."""
+        return cls(ArchConfig.from_yaml(path))
+
+    def forward(self, images: Tensor, max_recursions: int | Sequence[int] | None = None) -> Tensor:
+        """Logits (B, classes) of images (B, channels, H, W).
+
+        `max_recursions` stops every stage after at most that many recursions (one number, or one per stage): it is
+        the network `arch.with_max_recursions(...)` on the same weights, its drop path included. The position embedding
+        is resized to images of another size than `arch.image_size`. Raises `UserError` for images that do not fit.
+        """
+        self._check_images(images)
+        arch = self.arch if max_recursions is None else self.arch.with_max_recursions(max_recursions)
+        recursions = [stage.recursions for stage in arch.stages]
+        rates = iter(self._drop_path_rates(recursions))
+        features = self._embed(images)
+        for number, stage in enumerate(self.stages):
+            if number > 0:
+                features = self.pools[number - 1](features)
+            # Tokens in memory order make every feature map between stages channels-last: no copy is needed again.
+            tokens = features.flatten(2).transpose(1, 2).contiguous()
+            stage_rates = [next(rates) for _ in arch.stages[number].applications()]
+            tokens = stage(tokens, recursions[number], stage_rates, self.training and self.fresh_permutations)
+            features = tokens.transpose(1, 2).unflatten(2, features.shape[2:])
+        logits: Tensor = self.head(self.norm(F.adaptive_avg_pool2d(features, 1).flatten(1)))
+        return logits
+
+    def permuted_applications(self) -> list[Application]:
+        """The applications that permute their tokens, in the order in which they are run."""
+        return [
+            (number, block, recursion)
+            for number, stage in enumerate(self._stages())
+            for block, recursion in stage.permuted_applications()
+        ]
+
+    def set_permutations(self, permutations: Mapping[Application, Sequence[int] | Tensor]) -> None:
+        """Replaces the fixed permutations of some applications: slice g sees tokens `p[g * n : (g + 1) * n]`.
+
+        Raises `ValueError` for an application that does not permute or an order that is not one of its tokens.
+        """
+        for (number, block, recursion), given in permutations.items():
+            if (number, block, recursion) not in self.permuted_applications():
+                raise ValueError(
+                    f"only {self.permuted_applications()} permute, got (stage, block, recursion) "
+                    f"= {(number, block, recursion)}"
+                )
+            buffer = self._stages()[number].get_buffer(f"permutation_{block}_{recursion}")
+            order = torch.as_tensor(given, dtype=torch.int64)
+            if sorted(order.tolist()) != list(range(buffer.shape[1])):
+                raise ValueError(f"a permutation must hold each of 0 to {buffer.shape[1] - 1} once, got {order}")
+            buffer.copy_(with_inverse(order))
+
+    def _stages(self) -> list[Stage]:
+        return [stage for stage in self.stages if isinstance(stage, Stage)]
+
+    def _drop_path_rates(self, recursions: Sequence[int]) -> list[float]:
+        total = sum(stage.blocks * count for stage, count in zip(self.arch.stages, recursions, strict=True))
+        return drop_path_rates(total, self.arch.drop_path if self.training else 0.0)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        features: Tensor = self.stem(images)
+        return features + resize_position_embedding(self.pos_embed, features.shape[2], features.shape[3])
+
+    def _check_images(self, images: Tensor) -> None:
+        if images.dim() != 4 or images.shape[1] != self.arch.channels:
+            raise UserError(
+                f"images must have the shape (batch, {self.arch.channels}, height, width), got {tuple(images.shape)}"
+            )
+        if min(images.shape[2:]) < SMALLEST_IMAGE:
+            raise UserError(f"images must be at least {SMALLEST_IMAGE} pixels a side, got {tuple(images.shape)}")
+
+    def _initialise(self) -> None:
+        """Linear layers and the position embedding small (0.02, as in ViT and DeiT), so that every block starts near
+        the identity that its residual coefficients of 1 let through; convolutions such that they keep the variance:
+        those of the stem through a ReLU, those of pooling, which nothing follows, as they are. Biases are 0."""
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.Conv2d) and name.startswith("stem."):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
+            if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def resize_position_embedding(embedding: Tensor, height: int, width: int) -> Tensor:
+    """(1, D, h, w) to (1, D, height, width), bicubic; the embedding itself where the size is the same already."""
+    if tuple(embedding.shape[2:]) == (height, width):
+        return embedding
+    return F.interpolate(embedding, size=(height, width), mode="bicubic", align_corners=False)
+
+
+def resized_state(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:
+    """The `state_dict` of a network of another image size, for a network of `arch`: its position embedding resized."""
+    side = arch.resolutions[0]
+    return {**state, "pos_embed": resize_position_embedding(state["pos_embed"], side, side)}

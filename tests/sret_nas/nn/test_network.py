@@ -1,0 +1,342 @@
+"""The network: what it registers, what it computes at every depth and size, and that each run of it repeats."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from architectures import random_arch
+from torch import Tensor, nn
+
+from sret_nas.arch import ArchConfig, StageConfig, StemConfig
+from sret_nas.errors import UserError
+from sret_nas.files import dump_yaml
+from sret_nas.nn.layers import NLL, Block
+from sret_nas.nn.network import (
+    SReT,
+    drop_path_rates,
+    fixed_permutation,
+    resize_position_embedding,
+    resized_state,
+)
+from sret_nas.presets import preset
+
+torch.set_num_threads(1)
+
+
+def small_arch(**changes: Any) -> ArchConfig:
+    """Two stages of which the first permutes in its second and third recursion."""
+    stage = {"loop": changes.pop("loop", "internal"), "nll": changes.pop("nll", "every")}
+    stages = (
+        StageConfig(width=8, heads=2, blocks=2, recursions=3, groups=(4, 3, 2), mlp_ratio=2.0, **stage),
+        StageConfig(width=12, heads=3, blocks=1, recursions=2, groups=(2, 1), mlp_ratio=2.0, **stage),
+    )
+    defaults = {"stem": StemConfig(width=4), "image_size": 32, "classes": 5}
+    return ArchConfig(stages=stages, **(defaults | changes))
+
+
+def randomised(arch: ArchConfig, seed: int = 0) -> SReT:
+    """A network in evaluation mode with nothing left at a value, such as 1 or 0, that could hide its absence."""
+    torch.manual_seed(seed)
+    network = SReT(arch).eval()
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            low = 0.5 if name.endswith(("running_var", "coefficients")) else -0.5
+            tensor.uniform_(low, low + 1)
+    return network
+
+
+def images_for(arch: ArchConfig, batch: int = 2, size: int | None = None) -> Tensor:
+    size = size or arch.image_size
+    return torch.randn(batch, arch.channels, size, size, generator=torch.Generator().manual_seed(7))
+
+
+@torch.no_grad()
+def logits_of(network: SReT, images: Tensor, max_recursions: int | Sequence[int] | None = None) -> Tensor:
+    return network(images, max_recursions)
+
+
+class TestWeights:
+    def test_state_dict_of_sret_t_holds_every_shared_weight_once(self) -> None:
+        network = SReT(preset("sret_t"))
+        state = network.state_dict()
+        statistics = {name for name, _ in network.named_buffers()} & set(state)
+        assert statistics == {
+            f"stem.norms.{number}.{name}"
+            for number in range(3)
+            for name in ("running_mean", "running_var", "num_batches_tracked")
+        }
+        # 4,755,979: fvcore on the public code
+        assert sum(tensor.numel() for name, tensor in state.items() if name not in statistics) == 4_755_979
+
+    def test_starts_near_the_identity(self) -> None:
+        network = SReT(preset("sret_t"))
+        for module in network.modules():
+            if isinstance(module, nn.Linear):
+                assert module.weight.std().item() == pytest.approx(0.02, rel=0.05)
+                assert not module.bias.any()
+            elif isinstance(module, nn.Conv2d):
+                assert module.bias is not None
+                assert not module.bias.any()
+            elif isinstance(module, nn.LayerNorm):
+                assert torch.equal(module.weight, torch.ones_like(module.weight))
+                assert module.eps == 1e-6
+            elif isinstance(module, Block | NLL):
+                assert torch.equal(module.coefficients, torch.ones_like(module.coefficients))
+        assert network.pos_embed.std().item() == pytest.approx(0.02, rel=0.05)
+        fan_out = 64 * 9
+        assert network.stem.convs[2].weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+        fan_in = 9  # one channel a group, where the width doubles
+        assert network.pools[1].weight.std().item() == pytest.approx((1 / fan_in) ** 0.5, rel=0.05)
+
+    @pytest.mark.parametrize("seed", range(25))
+    def test_every_parameter_of_every_architecture_gets_a_gradient(self, seed: int) -> None:
+        arch = random_arch(random.Random(seed))
+        torch.manual_seed(seed)
+        network = SReT(arch).train()
+        labels = torch.arange(3) % arch.classes
+        nn.functional.cross_entropy(network(images_for(arch, batch=3)), labels).backward()
+        without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+        assert without == []
+        assert all(bool(parameter.grad.isfinite().all()) for parameter in network.parameters())
+
+    def test_from_yaml_builds_the_architecture_in_the_file(self, tmp_path: Path) -> None:
+        arch = small_arch(nll="between")
+        (tmp_path / "best.yaml").write_text(dump_yaml({"architecture": arch.to_dict(), "metrics": {}}))
+        assert SReT.from_yaml(tmp_path / "best.yaml").arch == arch
+
+    def test_from_yaml_names_a_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"none\.yaml: there is no such file"):
+            SReT.from_yaml(tmp_path / "none.yaml")
+
+
+class TestForward:
+    @pytest.mark.parametrize("seed", range(20))
+    def test_two_spellings_of_one_network_are_one_network(self, seed: int) -> None:
+        arch = random_arch(random.Random(seed))
+        network, canonical = randomised(arch), SReT(arch.canonical()).eval()
+        canonical.load_state_dict(network.state_dict())
+        images = images_for(arch)
+        assert torch.equal(logits_of(network, images), logits_of(canonical, images))
+
+    def test_is_the_written_out_composition_of_its_parts(self) -> None:
+        arch = small_arch(loop="external", nll="between")
+        network = randomised(arch)
+        permuted = {name: buffer for name, buffer in network.named_buffers() if "permutation" in name}
+        with torch.no_grad():
+            features = network.stem(images_for(arch)) + network.pos_embed
+            tokens = features.flatten(2).transpose(1, 2)
+            (first, second), first_nlls, second_nlls = network.stages[0].blocks, *network.stages[0].nlls
+            tokens = second(first(tokens, 4), 4) if False else tokens  # noqa: SIM210
+            tokens = first_nlls[0](first(tokens, 4))
+            tokens = second_nlls[0](second(tokens, 4))
+            tokens = first_nlls[1](first(tokens, 3, permuted["stages.0.permutation_0_1"]))
+            tokens = second_nlls[1](second(tokens, 3, permuted["stages.0.permutation_1_1"]))
+            tokens = first(tokens, 2, permuted["stages.0.permutation_0_2"])
+            tokens = second(tokens, 2, permuted["stages.0.permutation_1_2"])
+            features = network.pools[0](tokens.transpose(1, 2).reshape(2, 8, 4, 4))
+            tokens = features.flatten(2).transpose(1, 2)
+            (only,), (nlls,) = network.stages[1].blocks, network.stages[1].nlls
+            tokens = only(nlls[0](only(tokens, 2)), 1)
+            expected = network.head(network.norm(tokens.mean(dim=1)))
+        torch.testing.assert_close(logits_of(network, images_for(arch)), expected)
+
+    @pytest.mark.parametrize("shape", [(1, 1, 32, 32), (3, 32, 32), (1, 4, 32, 32)])
+    def test_images_of_another_shape_are_refused(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(UserError, match=rf"\(batch, 3, height, width\), got \({shape[0]}, {shape[1]}"):
+            SReT(small_arch())(torch.zeros(shape))
+
+    def test_too_small_images_are_refused(self) -> None:
+        with pytest.raises(UserError, match=r"at least 8 pixels a side, got \(1, 3, 32, 7\)"):
+            SReT(small_arch())(torch.zeros(1, 3, 32, 7))
+
+
+class TestFewerRecursions:
+    @pytest.mark.parametrize(
+        ("nll", "loop", "limit"),
+        product(["every", "between", "last", "none"], ["internal", "external"], [1, 2, (2, 1), (1, 2)]),
+    )
+    def test_is_the_shallower_network_on_the_same_weights(
+        self, nll: str, loop: str, limit: int | tuple[int, int]
+    ) -> None:
+        arch = small_arch(nll=nll, loop=loop)
+        deep, shallow = randomised(arch), SReT(arch.with_max_recursions(limit)).eval()
+        wanted = shallow.state_dict().keys()
+        shallow.load_state_dict({name: tensor for name, tensor in deep.state_dict().items() if name in wanted})
+        images = images_for(arch)
+        expected = logits_of(shallow, images)
+        assert torch.equal(logits_of(deep, images, limit), expected)
+        assert not torch.allclose(logits_of(deep, images), expected)
+
+    def test_in_training_too_with_its_drop_path_and_permutations(self) -> None:
+        arch = small_arch(drop_path=0.5)
+        deep, shallow = randomised(arch), SReT(arch.with_max_recursions(2))
+        shallow.load_state_dict(
+            {name: tensor for name, tensor in deep.state_dict().items() if name in shallow.state_dict()}
+        )
+        images = images_for(arch, batch=4)
+        torch.manual_seed(3)
+        expected = shallow.train()(images)
+        torch.manual_seed(3)
+        assert torch.equal(deep.train()(images, 2), expected)
+
+    def test_more_than_configured_is_the_whole_network(self) -> None:
+        network = randomised(small_arch())
+        images = images_for(network.arch)
+        assert torch.equal(logits_of(network, images, 9), logits_of(network, images))
+
+    @pytest.mark.parametrize("limit", [0, (1,), (1, 0), (1, 1, 1)])
+    def test_impossible_limits_are_refused(self, limit: int | tuple[int, ...]) -> None:
+        network = SReT(small_arch())
+        with pytest.raises(ValueError, match="limit must be one positive number, or one per stage"):
+            network(images_for(network.arch), limit)
+
+
+class TestPermutations:
+    def test_fixed_permutation_never_changes(self) -> None:
+        """Networks trained by an older version would evaluate otherwise if these numbers moved."""
+        assert fixed_permutation(8, 0, 0, 1) == GOLDEN_8
+        assert fixed_permutation(8, 1, 2, 3) == GOLDEN_8_OTHER
+
+    def test_fixed_permutation_is_one_for_every_application(self) -> None:
+        arguments = [(49, *where) for where in product(range(3), range(3), range(1, 4))]
+        drawn = [fixed_permutation(*each) for each in arguments]
+        assert all(sorted(order) == list(range(49)) for order in drawn)
+        assert len(set(drawn)) == len(drawn)
+
+    def test_evaluation_is_a_function_of_weights_and_images_alone(self) -> None:
+        arch = small_arch()
+        network, other = randomised(arch), SReT(arch).eval()
+        other.load_state_dict(network.state_dict())
+        images = images_for(arch)
+        torch.manual_seed(1)
+        first = logits_of(network, images)
+        torch.manual_seed(2)
+        assert torch.equal(logits_of(network, images), first)
+        assert torch.equal(logits_of(other, images), first)
+
+    def test_training_draws_anew_from_torchs_generator(self) -> None:
+        network = randomised(small_arch()).train()
+        images = images_for(network.arch)
+        torch.manual_seed(1)
+        first, second = logits_of(network, images), logits_of(network, images)
+        torch.manual_seed(1)
+        again = logits_of(network, images)
+        assert torch.equal(first, again)
+        assert not torch.allclose(first, second)
+
+    def test_training_can_keep_the_permutations_of_evaluation(self) -> None:
+        network = randomised(small_arch()).train()
+        network.fresh_permutations = False
+        images = images_for(network.arch)
+        state = torch.get_rng_state()
+        assert torch.equal(logits_of(network, images), logits_of(network, images))
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_only_sliced_later_recursions_permute(self) -> None:
+        assert SReT(small_arch()).permuted_applications() == [(0, 0, 1), (0, 0, 2), (0, 1, 1), (0, 1, 2)]
+        external = [(0, 0, 1), (0, 1, 1), (0, 0, 2), (0, 1, 2)]
+        assert SReT(small_arch(loop="external")).permuted_applications() == external
+        alone = small_arch(image_size=8)  # one token in every stage: no order to speak of
+        assert SReT(alone).permuted_applications() == []
+
+    def test_set_permutations_replaces_those_of_evaluation(self) -> None:
+        """A reversed order has the same slices as raster order where G divides N, and the fixed one has others."""
+        stage = StageConfig(width=8, heads=2, blocks=2, recursions=2, groups=(1, 4))
+        network = randomised(ArchConfig(stages=(stage,), image_size=32))
+        images, where = images_for(network.arch), network.permuted_applications()
+        fixed = logits_of(network, images)
+        network.set_permutations({application: range(16) for application in where})
+        raster = logits_of(network, images)
+        network.set_permutations({application: torch.arange(16).flip(0) for application in where})
+        torch.testing.assert_close(logits_of(network, images), raster)
+        assert not torch.allclose(raster, fixed)
+
+    def test_set_permutations_refuses_what_does_not_fit(self) -> None:
+        network = SReT(small_arch())
+        with pytest.raises(ValueError, match=r"permute, got \(stage, block, recursion\) = \(0, 0, 0\)"):
+            network.set_permutations({(0, 0, 0): range(16)})
+        with pytest.raises(ValueError, match="must hold each of 0 to 15 once"):
+            network.set_permutations({(0, 0, 1): [0] * 16})
+
+
+class TestDropPath:
+    def test_rates_rise_linearly_to_the_nominal_one(self) -> None:
+        assert drop_path_rates(5, 0.2) == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+        assert drop_path_rates(1, 0.2) == [0.2]
+        assert drop_path_rates(3, 0.0) == [0, 0, 0]
+
+    @pytest.mark.parametrize("loop", ["internal", "external"])
+    def test_each_application_and_its_nll_get_the_rate_of_their_place(self, loop: str) -> None:
+        network = SReT(small_arch(loop=loop, drop_path=0.7))
+        seen: list[tuple[str, float]] = []
+        for module in network.modules():
+            if isinstance(module, Block | NLL):
+                module.register_forward_pre_hook(lambda m, inputs: seen.append((type(m).__name__, inputs[-1])))
+        network.train()(images_for(network.arch))
+        rates = [0.7 * number / 7 for number in range(8)]  # 2 blocks x 3 recursions, then 1 x 2
+        assert seen == [(kind, pytest.approx(rate)) for rate in rates for kind in ("Block", "NLL")]
+
+    @pytest.mark.parametrize(("nll", "branches"), [("none", 2), ("every", 3)])
+    def test_a_single_application_drops_every_branch_at_the_nominal_rate(self, nll: str, branches: int) -> None:
+        stage = StageConfig(width=4, heads=1, blocks=1, recursions=1, groups=(1,), nll=nll)
+        network = randomised(ArchConfig(stages=(stage,), image_size=16, channels=1, drop_path=0.5)).train()
+        images = images_for(network.arch, batch=1).expand(4096, -1, -1, -1)
+        torch.manual_seed(0)
+        logits = logits_of(network, images)
+        for module in network.modules():
+            if isinstance(module, Block | NLL):
+                module.coefficients.data[1::2] = 0
+        identity = logits_of(network, images)
+        share = torch.isclose(logits, identity, atol=1e-5).all(dim=1).float().mean().item()
+        expected = 0.5**branches
+        assert abs(share - expected) < 4 * (expected * (1 - expected) / 4096) ** 0.5
+
+    def test_evaluation_is_unaffected(self) -> None:
+        network, plain = randomised(small_arch(drop_path=0.9)), SReT(small_arch()).eval()
+        plain.load_state_dict(network.state_dict())
+        images = images_for(network.arch)
+        assert torch.equal(logits_of(network, images), logits_of(plain, images))
+
+
+class TestImageSize:
+    @pytest.mark.parametrize("size", [48, 16, 33])
+    def test_another_size_is_the_network_of_that_size_with_the_embedding_resized(self, size: int) -> None:
+        trained = randomised(small_arch())
+        other = SReT(small_arch(image_size=size)).eval()
+        other.load_state_dict(resized_state(trained.state_dict(), other.arch))
+        images = images_for(trained.arch, size=size)
+        assert torch.equal(logits_of(trained, images), logits_of(other, images))
+
+    def test_same_size_changes_nothing(self) -> None:
+        network = randomised(small_arch())
+        state = network.state_dict()
+        assert all(torch.equal(state[name], tensor) for name, tensor in resized_state(state, network.arch).items())
+
+    def test_rectangles_run(self) -> None:
+        network = randomised(small_arch())
+        images = torch.randn(2, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+        assert bool(logits_of(network, images).isfinite().all())
+
+    def test_resizing_keeps_a_linear_ramp(self) -> None:
+        """Bicubic interpolation reproduces straight lines away from the border; pixel centres lie at i + 1/2."""
+        ramp = torch.arange(16.0).expand(1, 3, 16, 16)
+        resized = resize_position_embedding(ramp, 32, 32)
+        expected = (torch.arange(32.0) + 0.5) / 2 - 0.5
+        torch.testing.assert_close(resized[..., 6:26], expected[6:26].expand(1, 3, 32, 20))
+
+
+class TestExport:
+    @pytest.mark.parametrize("loop", ["internal", "external"])
+    def test_exported_program_gives_the_same_logits_for_any_batch(self, loop: str) -> None:
+        network = randomised(small_arch(loop=loop))
+        images = images_for(network.arch, batch=3)
+        batch = {"images": {0: torch.export.Dim("batch")}}
+        exported = torch.export.export(network, (images[:2],), dynamic_shapes=batch).module()
+        with torch.no_grad():
+            torch.testing.assert_close(exported(images), logits_of(network, images), rtol=0, atol=1e-6)

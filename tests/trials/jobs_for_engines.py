@@ -1,0 +1,31 @@
+"""Jobs that engine tests run in worker processes: importable by name, without torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+
+class DivergedError(RuntimeError):
+    """Like the one of `trials.train`, which would import torch."""
+
+
+def misbehave(payload: dict[str, Any]) -> dict[str, Any]:
+    """Does what the payload says: `square`, or end badly in one of several ways."""
+    what = payload["do"]
+    if what == "square":
+        return {"value": payload["value"] ** 2, "process": os.getpid()}
+    if what == "raise":
+        raise ValueError("no such luck")
+    if what == "diverge":
+        raise DivergedError("the loss is nan")
+    if what == "run out of memory":
+        return {"value": len(bytearray(1 << 62))}  # a real MemoryError: no machine has 4 EiB
+    if what == "hang":
+        threading.Event().wait()
+    if what == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}

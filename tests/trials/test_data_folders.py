@@ -1,0 +1,316 @@
+"""Image folders in every layout, image files of every kind, and what is said where they cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sret_nas.errors import ConfigError, UserError
+from trials.data import DataConfig, PreparedData, prepare
+from trials.data.decode import to_pixels
+
+SIZE = 8
+
+Write = Callable[[str, int], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a flat image of a shade of its own under `images/`; the shade tells later which image it was."""
+
+    def write_one(name: str, shade: int) -> Path:
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 10), (shade, 0, 0)).save(path, "png")
+        return path
+
+    return write_one
+
+
+def fill(write: Write, folder: str, classes: str, count: int, first_shade: int = 0) -> None:
+    for number, name in enumerate(classes):
+        for image in range(count):
+            write(f"{folder}{name}/{image}.png", first_shade + number * count + image)
+
+
+def run(tmp_path: Path, **changes: object) -> PreparedData:
+    config = DataConfig(source=str(tmp_path / "images"), image_size=SIZE, **changes)  # type: ignore[arg-type]
+    return prepare(config, tmp_path / "prepared")
+
+
+def shades(data: PreparedData) -> dict[str, list[int]]:
+    """The shade of every image of each part, after a check that the image is flat."""
+    found = {}
+    for name in ("train", "val", "test"):
+        images = getattr(data, name).images
+        assert (images == images[:, :1, :1]).all()
+        found[name] = images[:, 0, 0, 0].tolist()
+    return found
+
+
+def test_class_folders_are_split_three_ways(tmp_path: Path, write: Write) -> None:
+    fill(write, "", "ab", 20)
+    data = run(tmp_path, val_fraction=0.1, test_fraction=0.25)
+    found = shades(data)
+    assert sorted(found["train"] + found["val"] + found["test"]) == list(range(40))
+    assert [len(part) for part in found.values()] == [26, 4, 10]
+    for name, part in found.items():
+        assert getattr(data, name).labels.tolist() == [shade // 20 for shade in part]
+    assert data.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_train_and_val_leave_val_untouched_as_the_test_part(tmp_path: Path, write: Write, val: str) -> None:
+    fill(write, "train/", "ab", 10)
+    fill(write, f"{val}/", "ab", 3, first_shade=100)
+    found = shades(run(tmp_path))
+    assert sorted(found["test"]) == list(range(100, 106))
+    assert sorted(found["train"] + found["val"]) == list(range(20))
+    assert len(found["val"]) == 4
+
+
+def test_train_and_test_leave_test_untouched(tmp_path: Path, write: Write) -> None:
+    fill(write, "train/", "ab", 10)
+    fill(write, "test/", "ab", 3, first_shade=100)
+    found = shades(run(tmp_path))
+    assert sorted(found["test"]) == list(range(100, 106))
+    assert len(found["val"]) == 4
+
+
+def test_three_parts_are_taken_as_they_are(tmp_path: Path, write: Write) -> None:
+    fill(write, "train/", "ab", 3)
+    fill(write, "val/", "ab", 2, first_shade=100)
+    fill(write, "test/", "ab", 1, first_shade=200)
+    found = {name: sorted(part) for name, part in shades(run(tmp_path)).items()}
+    assert found == {"train": [0, 1, 2, 3, 4, 5], "val": [100, 101, 102, 103], "test": [200, 201]}
+
+
+def test_train_alone_is_split_three_ways(tmp_path: Path, write: Write) -> None:
+    fill(write, "train/", "ab", 5)
+    found = shades(run(tmp_path))
+    assert [len(part) for part in found.values()] == [6, 2, 2]
+
+
+def test_a_class_called_train_is_a_class(tmp_path: Path, write: Write) -> None:
+    fill(write, "", ["car", "train"], 5)  # type: ignore[arg-type]
+    assert run(tmp_path).class_names == ("car", "train")
+
+
+def test_nested_files_upper_case_links_hidden_and_other_files(tmp_path: Path, write: Write) -> None:
+    fill(write, "", "ab", 3)
+    write("a/deep/er/one.PNG", 50)
+    outside = write("../elsewhere.png", 60)
+    (tmp_path / "images/b/linked.png").symlink_to(outside)
+    write("a/.hidden.png", 70)
+    write("a/.thumbnails/x.png", 71)
+    write(".cache/x.png", 72)
+    (tmp_path / "images/a/notes.txt").write_text("not an image")
+    (tmp_path / "images/README.md").write_text("not in a class")
+    data = run(tmp_path)
+    found = shades(data)
+    assert sorted(found["train"] + found["val"] + found["test"]) == [0, 1, 2, 3, 4, 5, 50, 60]
+    assert data.metadata.passed_over == (str(tmp_path / "images/a/notes.txt"),)
+    assert "passed over 1 files" in data.summary()
+    assert "notes.txt" in data.summary()
+
+
+def test_the_split_does_not_depend_on_the_order_of_creation(tmp_path: Path, write: Write) -> None:
+    fill(write, "", "ab", 20)
+    first = run(tmp_path)
+    os.rename(tmp_path / "images", tmp_path / "old")
+    for path in sorted(tmp_path.glob("old/*/*"), reverse=True):
+        target = tmp_path / "images" / path.relative_to(tmp_path / "old")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    assert prepare(first.config, tmp_path / "again").digest == first.digest
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path, write: None, "images: there is no such folder; give 'digits'"),
+        (lambda path, write: path.write_text(""), "must be a folder with one folder of images per class, got a file"),
+        (lambda path, write: path.mkdir(), "images: must have one folder of images per class, got no folder in it"),
+        (
+            lambda path, write: (write("a/1.png", 1), (path / "b").mkdir()),
+            r"images/b: the folder of a class must have images \(.*\.webp\), got none",
+        ),
+        (lambda path, write: fill(write, "", "a", 5), r"images: there must be at least two classes .*, got \['a'\]"),
+        (
+            lambda path, write: (fill(write, "", "ab", 5), fill(write, "", "c", 2)),
+            "images: class 'c' has too few images to take 20% for test and 20% for val .*, got 2; add images",
+        ),
+        (
+            lambda path, write: (fill(write, "train/", "abc", 5), fill(write, "val/", "bcde", 5)),
+            "same classes, got a only in .*images/train and d, e only in .*images/val",
+        ),
+        (
+            lambda path, write: (fill(write, "train/", "abc", 5), fill(write, "test/", "ab", 5)),
+            "same classes, got c only in .*images/train$",
+        ),
+        (
+            lambda path, write: (fill(write, "train/", "ab", 5), write("test/unlabelled.png", 0)),
+            "images/test: must have one folder of images per class",
+        ),
+        (
+            lambda path, write: (fill(write, "test/", "ab", 5), fill(write, "val/", "ab", 5)),
+            "images: must have a folder 'train' beside test and val, got none",
+        ),
+        (
+            lambda path, write: [fill(write, f"{part}/", "ab", 5) for part in ("train", "val", "valid")],
+            "images: must have one folder for val, got val and valid",
+        ),
+        (
+            lambda path, write: (fill(write, "", "ab", 5), (path / "a/x.png").symlink_to(path / "nowhere")),
+            "images/a/x.png: cannot be read: No such file",
+        ),
+    ],
+)
+def test_folders_that_cannot_be_used(
+    tmp_path: Path, write: Write, make: Callable[[Path, Write], object], message: str
+) -> None:
+    make(tmp_path / "images", write)
+    with pytest.raises(UserError, match=message):
+        run(tmp_path)
+
+
+def test_unreadable_images_are_counted_and_named(tmp_path: Path, write: Write) -> None:
+    fill(write, "", "ab", 10)
+    (tmp_path / "images/a/text.jpg").write_text("not an image")
+    whole = write("b/cut.png", 0).read_bytes()
+    (tmp_path / "images/b/cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "images/b/empty.gif").touch()
+    with pytest.raises(UserError, match=r"^3 of 23 images cannot be read") as caught:
+        run(tmp_path)
+    for name in ("a/text.jpg: cannot identify", "b/cut.png: ", "b/empty.gif: cannot identify"):
+        assert str(tmp_path / "images" / name) in str(caught.value)
+    with pytest.raises(UserError, match="holds no prepared data"):
+        PreparedData.open(tmp_path / "prepared")
+
+
+def test_a_folder_of_grey_images_has_one_channel_and_a_mixed_one_three(tmp_path: Path, write: Write) -> None:
+    for shade in range(10):
+        path = write(f"{'ab'[shade % 2]}/{shade}.png", 0)
+        Image.new("L", (5, 7), shade).save(path)
+    grey = run(tmp_path)
+    assert grey.train.images.shape == (6, SIZE, SIZE, 1)
+    write("a/red.png", 200)
+    mixed = run(tmp_path)
+    assert mixed.channels == 3
+    parts = np.concatenate([part.images[:, 0, 0] for part in (mixed.train, mixed.val, mixed.test)])
+    assert sorted(parts.tolist()) == sorted([[n, n, n] for n in range(10)] + [[200, 0, 0]])
+
+
+def test_prepared_data_must_not_lie_inside_the_folder(tmp_path: Path, write: Write) -> None:
+    fill(write, "", "ab", 5)
+    config = DataConfig(source=str(tmp_path / "images"))
+    with pytest.raises(UserError, match="must not lie inside the image folder"):
+        prepare(config, tmp_path / "images" / "c" / "prepared")
+
+
+def test_limits_below_the_number_of_classes(tmp_path: Path, write: Write) -> None:
+    fill(write, "", "abc", 5)
+    with pytest.raises(ConfigError, match=r"data: max_val: must be at least the number of classes \(3\).*, got 2"):
+        run(tmp_path, max_val=2)
+
+
+def _corner_image(mode: str) -> Image.Image:
+    """16 x 16 with the upper left quarter bright and the rest dark."""
+    values = np.full((16, 16), 40, np.uint8)
+    values[:8, :8] = 200
+    return Image.fromarray(values).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_every_mode_gives_the_same_picture(mode: str) -> None:
+    pixels = to_pixels(_corner_image("L").convert(mode, dither=Image.Dither.NONE), 16)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == ((16, 16) if mode in ("1", "L", "LA") else (16, 16, 3))
+    bright, dark = (255, 0) if mode == "1" else (200, 40)
+    assert abs(pixels[:8, :8].astype(int) - bright).max() <= 1
+    assert abs(pixels[8:].astype(int) - dark).max() <= 1
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [("png", np.uint16), ("tif", np.uint16), ("tif", np.int32)])
+def test_sixteen_bits_become_eight(tmp_path: Path, suffix: str, dtype: type) -> None:
+    values = np.array([[0, 257], [25700, 65535]]).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(values.astype(dtype)).save(tmp_path / f"deep.{suffix}")
+    with Image.open(tmp_path / f"deep.{suffix}") as image:
+        pixels = to_pixels(image, 16)
+    assert (pixels[::8, ::8] == [[0, 1], [100, 255]]).all()  # 65535 / 257 = 255
+
+
+def test_pixels_without_a_known_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="floating-point"):
+        to_pixels(Image.fromarray(np.ones((8, 8), np.float32)), 8)
+    with pytest.raises(ValueError, match="more than 16 bits"):
+        to_pixels(Image.fromarray(np.full((8, 8), 70000, np.int32)), 8)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_become_white(mode: str) -> None:
+    image = Image.new("RGBA", (16, 16), (10, 10, 10, 0))
+    image.paste((10, 10, 10, 255), (0, 0, 8, 16))
+    pixels = to_pixels(image.convert(mode), 16)
+    assert (pixels[:, :8] == 10).all()
+    assert (pixels[:, 8:] == 255).all()
+
+
+def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
+    _corner_image("L").convert("P").save(tmp_path / "palette.png", transparency=40)
+    with Image.open(tmp_path / "palette.png") as image:
+        assert image.mode == "P"
+        pixels = to_pixels(image, 16)
+    assert (pixels[:8, :8] == 200).all()
+    assert (pixels[8:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "row", "column"), [(1, 0, 0), (2, 0, 1), (3, 1, 1), (4, 1, 0), (6, 0, 1), (8, 1, 0)]
+)
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, row: int, column: int) -> None:
+    """Where the bright upper left corner goes, by the EXIF 2.3 table of orientations."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    _corner_image("RGB").save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        pixels = to_pixels(image, 16)
+    quarters = pixels[4::8, 4::8, 0]
+    assert quarters[row, column] == 200
+    assert quarters.sum() == 200 + 3 * 40
+
+
+@pytest.mark.parametrize("size", [(40, 20), (20, 40), (41, 20), (1, 300), (30, 20)])
+def test_the_largest_centred_square_is_kept(size: tuple[int, int]) -> None:
+    """Shades rise linearly along the longer side, so the mean shade of a centred crop is that of the middle."""
+    width, height = size
+    ramp = np.linspace(0, 255, max(size))
+    values = np.broadcast_to(ramp if width > height else ramp[:, None], (height, width))
+    pixels = to_pixels(Image.fromarray(np.rint(values).astype(np.uint8)), 8).astype(float)
+    assert pixels.mean() == pytest.approx(127.5, abs=1.5)
+    side = min(size)
+    spread = 255 * (side - 1) / (max(size) - 1)
+    assert np.ptp(pixels) <= spread + 2
+
+
+def test_shrinking_is_antialiased() -> None:
+    checkerboard = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
+    pixels = to_pixels(Image.fromarray(checkerboard), 8).astype(int)
+    assert abs(pixels - 127.5).max() <= 2
+
+
+def test_a_large_jpeg_decoded_at_a_fraction_looks_as_one_decoded_whole(tmp_path: Path) -> None:
+    rows, columns = np.indices((640, 800))
+    values = np.stack([rows * 255 // 640, columns * 255 // 800, (rows // 80 + columns // 80) % 2 * 255], -1)
+    Image.fromarray(values.astype(np.uint8)).save(tmp_path / "large.jpg", quality=95)
+    with Image.open(tmp_path / "large.jpg") as image:
+        pixels = to_pixels(image, 32)
+        assert image.size == (100, 80)  # 1/8: the smallest fraction that is no smaller than 2 x 32
+    with Image.open(tmp_path / "large.jpg") as image:
+        whole = image.convert("RGB").resize((32, 32), Image.Resampling.BICUBIC, box=(80, 0, 720, 640))
+    assert abs(pixels.astype(int) - np.asarray(whole)).mean() < 3

@@ -1,0 +1,146 @@
+"""The append-only record: what is on disk after every event, and after a crash at any byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sret_nas import PRESETS, UserError, cost_of
+from trials.jobs import Failure, FinalTestResult, TargetCost, TrialResult
+from trials.records import RECORDS_FILE, History, Records, read_history
+from trials.strategies import Candidate
+
+CANDIDATES = [
+    Candidate(PRESETS["sret_t"], "full"),
+    Candidate(PRESETS["sret_lt"], "joint"),
+    Candidate(PRESETS["sret_s"], "full"),
+]
+FAILURE = Failure(cause="diverged", message="the loss became nan", traceback="...")
+TEST_RESULT = FinalTestResult(error=0.25, cross_entropy=1.5, num_images=100)
+
+
+def result_of(candidate: Candidate) -> TrialResult:
+    cost = cost_of(candidate.arch)
+    target = TargetCost(flops=cost.flops, params=cost.params, image_size=224, classes=1000)
+    return TrialResult(
+        error=0.125,
+        cross_entropy=0.1 + 0.2,
+        error_by_depth=[0.5, 0.125],
+        train_loss=1.0,
+        train_steps=10,
+        train_images=640,
+        train_seconds=1.5,
+        seconds=2.0,
+        target=target,
+        proxy=target,
+        proxy_arch=candidate.arch,
+        device="cpu",
+        peak_memory_mb=700.0,
+    )
+
+
+def write_run(run_dir: Path) -> None:
+    """A finished trial that was tested, a failed one, and one that never ended."""
+    with Records(run_dir) as records:
+        records.start({"seed": 7})
+        for number, candidate in enumerate(CANDIDATES):
+            cost = cost_of(candidate.arch)
+            records.asked(number, candidate, cost.flops, cost.params)
+        records.ended(0, result_of(CANDIDATES[0]), None)
+        records.ended(1, None, FAILURE)
+        records.tested(0, TEST_RESULT)
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    history = read_history(tmp_path)
+    assert history.header["seed"] == 7
+    assert [history.trials[number].candidate.key for number in range(3)] == [c.key for c in CANDIDATES]
+    assert history.trials[0].result == result_of(CANDIDATES[0])
+    assert history.trials[0].test == TEST_RESULT
+    assert history.trials[1].failure == FAILURE
+    assert [history.trials[number].has_ended for number in range(3)] == [True, True, False]
+
+
+def test_a_torn_line_is_cut_at_every_byte(tmp_path: Path) -> None:
+    """Whatever byte a crash stops at, reopening keeps exactly the whole lines, and the next event is readable."""
+    write_run(tmp_path / "whole")
+    content = (tmp_path / "whole" / RECORDS_FILE).read_bytes()
+    line_ends = [position + 1 for position, byte in enumerate(content) if byte == ord("\n")]
+    last_start = line_ends[-2]
+    for length in range(last_start, len(content) + 1):
+        torn = tmp_path / "torn"
+        torn.mkdir()
+        (torn / RECORDS_FILE).write_bytes(content[:length])
+        with Records(torn) as records:
+            before = records.reopen()
+            records.ended(2, None, FAILURE)
+        after = read_history(torn)
+        assert (before.trials[0].test is not None) == (length == len(content))
+        assert after.trials[2].failure == FAILURE
+        assert after.trials[0].result == result_of(CANDIDATES[0])
+        shutil.rmtree(torn)
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    path = tmp_path / RECORDS_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b'{"event": "asked"\n', *lines[3:]]))
+    with pytest.raises(UserError, match=r"records\.jsonl, line 3: not a record of this tool"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize("event", [{"event": "won", "number": 0}, {"number": 0}, [], {"event": "finished", "number": 9}])
+def test_events_of_no_known_kind_are_refused(tmp_path: Path, event: object) -> None:
+    write_run(tmp_path)
+    with open(tmp_path / RECORDS_FILE, "a") as file:
+        file.write(json.dumps(event) + "\n")
+    with pytest.raises(UserError, match="line 8"):
+        read_history(tmp_path)
+
+
+def test_an_empty_file_and_a_missing_one_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run directory"):
+        read_history(tmp_path)
+    (tmp_path / RECORDS_FILE).write_bytes(b'{"event": "hea')
+    with pytest.raises(UserError, match="ended before it began"):
+        read_history(tmp_path)
+
+
+def test_a_run_directory_takes_one_search(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    with Records(tmp_path) as records, pytest.raises(UserError, match="--resume"):
+        records.start({})
+
+
+def test_a_second_writer_is_turned_away_and_a_dead_one_is_not_waited_for(tmp_path: Path) -> None:
+    script = (
+        "import sys, os, signal; from pathlib import Path; from trials.records import Records;"
+        "records = Records(Path(sys.argv[1])); records.start({}); print('locked', flush=True);"
+        "sys.stdin.read(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == "locked\n"
+    with pytest.raises(UserError, match=f"in use by another search \\(process {holder.pid} on "):
+        Records(tmp_path)
+    holder.stdin.close()
+    holder.wait()
+    holder.stdout.close()
+    with Records(tmp_path) as records:
+        assert isinstance(records.reopen(), History)
+
+
+def test_a_directory_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Records(tmp_path / "file" / "run")

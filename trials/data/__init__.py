@@ -1,0 +1,26 @@
+"""The data of the proxy runs: found, split, decoded once, and handed out in batches.
+
+`prepare` in the process that drives a search, `PreparedData.open` in its workers, `batches` in their training loops.
+Importing this package does not import torch; only `batches`, and sources that are torchvision's, do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trials.data.config import DataConfig
+from trials.data.preparation import prepare
+from trials.data.prepared import Part, PreparedData
+
+if TYPE_CHECKING:
+    from trials.data.batching import batches, num_batches
+
+__all__ = ["DataConfig", "Part", "PreparedData", "batches", "num_batches", "prepare"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("batches", "num_batches"):
+        from trials.data import batching
+
+        return getattr(batching, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,230 @@
+"""Images decoded once, by many threads, into arrays on disk that every worker maps into its memory.
+
+The arrays are written under another name and moved into place whole; the metadata is removed first and written last,
+so a directory with metadata is complete, and one without is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sret_nas.errors import UserError
+from trials.data.config import DataConfig
+from trials.data.decode import UNREADABLE, Pixels, to_pixels
+from trials.data.digits import find_digits
+from trials.data.folders import find_folder
+from trials.data.prepared import METADATA, Metadata, PreparedData, array_path
+from trials.data.source import PARTS, FoundSource, IntArray, Source
+from trials.data.splitting import Selection, split
+from trials.data.torchvision_sets import find_torchvision_set
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and of all, from the thread that prepares."""
+
+_UNFINISHED = ".unfinished"
+"""Folder inside the directory where arrays are written until they are whole."""
+
+_CHUNK = 64
+"""Images that a thread decodes at a time."""
+
+
+def prepare(config: DataConfig, directory: Path, on_progress: Progress | None = None) -> PreparedData:
+    """Decodes the images that `config` asks for into `directory`, unless it already holds just these.
+
+    One process at a time may prepare a directory; any number may have it open, and keep what they opened.
+    Raises `UserError` if the source is not there, cannot be split, or has images that cannot be read.
+    """
+    found = find_source(config)
+    if config.is_folder:
+        _require_apart(directory, _folder(config.source))
+    kept = _kept(directory, config, found.fingerprint)
+    if kept is not None:
+        return kept
+    _make_empty(directory / _UNFINISHED)
+    (directory / METADATA).unlink(missing_ok=True)
+    source = found.open()
+    selections = split(source, config)
+    require_space(directory, selections, config.image_size)
+    _write_arrays(selections, directory, config.image_size, on_progress)
+    _metadata(config, found.fingerprint, source, selections, directory).write(directory)
+    return PreparedData.open(directory)
+
+
+def find_source(config: DataConfig) -> FoundSource:
+    """Where the images come from. Raises `UserError` if they are not there."""
+    if config.root is not None:
+        return find_torchvision_set(config.source, _folder(config.root))
+    return find_folder(_folder(config.source)) if config.is_folder else find_digits()
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _require_apart(directory: Path, folder: Path) -> None:
+    """Prepared data inside the image folder would be a class of it the next time."""
+    if directory.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"prepared data must not lie inside the image folder, got {directory} inside {folder}")
+
+
+def _kept(directory: Path, config: DataConfig, fingerprint: str) -> PreparedData | None:
+    """What the directory holds, if it is whole and was made from the same files in the same way."""
+    try:
+        data = PreparedData.open(directory)
+    except UserError:  # not there, damaged, or of another version: all are mended by preparing it again
+        return None
+    is_same = data.config == config and data.metadata.fingerprint == fingerprint
+    return data if is_same else None
+
+
+def _make_empty(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder.parent}: cannot hold prepared data: {error}") from None
+
+
+def require_space(directory: Path, selections: Mapping[str, Selection], size: int) -> None:
+    """A full disk would end the process by a signal, as the arrays are written through memory maps."""
+    needed = sum(len(selection.indices) for selection in selections.values()) * size * size * 3
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise UserError(
+            f"{directory}: the decoded images take {needed / 1e9:.1f} GB, got {free / 1e9:.1f} GB of free disk space; "
+            "choose a smaller image_size, set max_train, or free some space"
+        )
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What a thread tells of a chunk that it decoded."""
+
+    num_images: int
+    has_colour: bool
+    problems: list[str]
+    """Of images that cannot be read."""
+
+
+def _write_arrays(
+    selections: Mapping[str, Selection], directory: Path, size: int, on_progress: Progress | None
+) -> None:
+    unfinished = directory / _UNFINISHED
+    arrays: dict[str, Pixels] = {}
+    for part, selection in selections.items():
+        shape = (len(selection.indices), size, size, 3)
+        path = array_path(unfinished, part, "images")
+        arrays[part] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        np.save(array_path(unfinished, part, "labels"), selection.samples.labels[selection.indices])
+    has_colour = _decode_all(selections, arrays, on_progress)
+    for part in selections:
+        if not has_colour:
+            np.save(array_path(unfinished, part, "grey"), arrays[part][..., :1])
+            os.replace(array_path(unfinished, part, "grey"), array_path(unfinished, part, "images"))
+        for what in ("images", "labels"):
+            os.replace(array_path(unfinished, part, what), array_path(directory, part, what))
+    unfinished.rmdir()
+
+
+def _decode_all(
+    selections: Mapping[str, Selection], arrays: Mapping[str, Pixels], on_progress: Progress | None
+) -> bool:
+    """Fills the arrays; returns whether any image has colour. Raises `UserError` for images that cannot be read."""
+    total = sum(len(selection.indices) for selection in selections.values())
+    done, has_colour, problems = 0, False, []
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for future in as_completed(_submit(pool, selections, arrays)):
+            chunk = future.result()
+            done += chunk.num_images
+            has_colour |= chunk.has_colour
+            problems += chunk.problems
+            if on_progress is not None:
+                on_progress(done, total)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if problems:
+        first = "\n  ".join(sorted(problems)[:5])
+        raise UserError(f"{len(problems):,} of {total:,} images cannot be read; mend or remove them:\n  {first}")
+    return has_colour
+
+
+def _submit(
+    pool: ThreadPoolExecutor, selections: Mapping[str, Selection], arrays: Mapping[str, Pixels]
+) -> Iterator[Future[_Decoded]]:
+    for part, selection in selections.items():
+        positions = np.argsort(selection.indices)  # neighbours in their folder are read together, for slow disks
+        for start in range(0, len(positions), _CHUNK):
+            yield pool.submit(_decode_chunk, selection, positions[start : start + _CHUNK], arrays[part])
+
+
+def _decode_chunk(selection: Selection, positions: IntArray, into: Pixels) -> _Decoded:
+    """Decodes the images at some positions of a part into the part's array of shape (n, size, size, 3)."""
+    has_colour, problems = False, []
+    for position in positions:
+        index, pixels = int(selection.indices[position]), into[position]
+        try:
+            with selection.samples.load(index) as image:
+                decoded = to_pixels(image, pixels.shape[0])
+        except UNREADABLE as error:
+            problems.append(f"{selection.samples.name(index)}: {error or type(error).__name__}")
+            continue
+        has_colour |= decoded.ndim == 3
+        pixels[:] = decoded if decoded.ndim == 3 else decoded[..., None]
+    return _Decoded(len(positions), has_colour, problems)
+
+
+def _metadata(
+    config: DataConfig, fingerprint: str, source: Source, selections: Mapping[str, Selection], directory: Path
+) -> Metadata:
+    images = {part: np.load(array_path(directory, part, "images"), mmap_mode="r") for part in PARTS}
+    mean, std = mean_and_std(images["train"])
+    return Metadata(
+        config=config,
+        fingerprint=fingerprint,
+        class_names=source.class_names,
+        flip=source.flip if config.flip is None else config.flip,
+        mean=mean,
+        std=std,
+        digest=_digest(source.class_names, directory, images),
+        shapes={part: pixels.shape for part, pixels in images.items()},
+        origins={part: selections[part].origin for part in PARTS},
+        passed_over=source.passed_over,
+    )
+
+
+def mean_and_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of each channel of (n, h, w, c) pixels, counted from 0 to 1; the deviation is at least 1/255.
+
+    Summed in whole numbers, which is exact.
+    """
+    channels = images.shape[3]
+    total, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
+    for start in range(0, len(images), 1024):
+        pixels = images[start : start + 1024].reshape(-1, channels)
+        counts = np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(channels)])
+        total += counts @ np.arange(256)
+        squares += counts @ np.arange(256) ** 2
+    mean = total / (images.size // channels)
+    variance = squares / (images.size // channels) - mean**2
+    std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1)
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def _digest(class_names: tuple[str, ...], directory: Path, images: Mapping[str, Pixels]) -> str:
+    digest = hashlib.sha256(json.dumps([class_names, [list(images[part].shape) for part in PARTS]]).encode())
+    for part in PARTS:
+        digest.update(np.load(array_path(directory, part, "labels")).astype("<i8").tobytes())
+        for start in range(0, len(images[part]), 1024):
+            digest.update(images[part][start : start + 1024].tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""Training, validation and test part: disjoint, every class in each, the same on every machine.
+
+Which image goes where is decided by a hash of the split seed and the image's name. The order in which a file system
+lists its files has no say, and neither has the random number generator of some version of some library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sret_nas.errors import ConfigError, UserError
+from trials.data.config import DataConfig
+from trials.data.source import PARTS, IntArray, Samples, Source
+
+ByClass = list[IntArray]
+"""For each class, numbers of its images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The images of one part, in the order in which they are kept."""
+
+    samples: Samples
+    indices: IntArray
+    origin: str
+    """How the part came to be, for people."""
+
+
+def split(source: Source, config: DataConfig) -> dict[str, Selection]:
+    """The three parts of a source. Parts it comes in are taken as they are, missing ones are split off its `train`.
+
+    Raises `UserError` if a class has too few images and `ConfigError` if a limit is below the number of classes.
+    """
+    _require_all_classes(source)
+    fractions = {"test": config.test_fraction, "val": config.val_fraction}
+    missing = {part: fraction for part, fraction in fractions.items() if part not in source.parts}
+    selections = {}
+    for part, samples in source.parts.items():
+        by_class = shuffled_by_class(samples, len(source.class_names), config.split_seed)
+        if part == "train" and missing:
+            carved = carve(by_class, missing, source.class_names, samples.where)
+        else:
+            carved = {part: by_class}
+        for name, chosen in carved.items():
+            indices = interleave(chosen)[: _limit(config, name, len(source.class_names))]
+            origin = _origin(samples.where, name if name in missing else "", missing if part == "train" else {})
+            selections[name] = Selection(samples=samples, indices=indices, origin=origin)
+    return {part: selections[part] for part in PARTS}
+
+
+def shuffled_by_class(samples: Samples, num_classes: int, seed: int) -> ByClass:
+    """For each class its images, in an order that depends on the seed and their names alone."""
+    ranks = [hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest() for name in samples.names]
+    order = np.array(sorted(range(len(ranks)), key=ranks.__getitem__), dtype=np.int64)
+    labels = samples.labels[order]
+    return [order[labels == label] for label in range(num_classes)]
+
+
+def carve(by_class: ByClass, fractions: Mapping[str, float], names: tuple[str, ...], where: str) -> dict[str, ByClass]:
+    """Cuts a share of every class, rounded but at least one image, for each part in `fractions`; `train` is the rest.
+
+    Raises `UserError` if nothing would be left of a class.
+    """
+    parts: dict[str, ByClass] = {part: [] for part in ("train", *fractions)}
+    for name, images in zip(names, by_class, strict=True):
+        start = 0
+        for part, fraction in fractions.items():
+            stop = start + max(1, round(len(images) * fraction))
+            parts[part].append(images[start:stop])
+            start = stop
+        if start >= len(images):
+            shares = " and ".join(f"{fraction:.0%} for {part}" for part, fraction in fractions.items())
+            raise UserError(
+                f"{where}: class {name!r} has too few images to take {shares} and leave one to train on, "
+                f"got {len(images)}; add images to the class, remove it, or choose smaller fractions"
+            )
+        parts["train"].append(images[start:])
+    return parts
+
+
+def interleave(by_class: ByClass) -> IntArray:
+    """All images in one row of which every beginning has the classes in their own proportions.
+
+    First one image of every class; from then on Webster's method of apportionment, by which a longer beginning never
+    has fewer images of any class.
+    """
+    label = np.concatenate([np.full(len(images), number) for number, images in enumerate(by_class)])
+    rank = np.concatenate([np.arange(len(images)) for images in by_class])
+    share = (rank + 0.5) / np.array([len(images) for images in by_class])[label]
+    return np.concatenate(by_class)[np.lexsort((label, share, rank > 0))]
+
+
+def _require_all_classes(source: Source) -> None:
+    if len(source.class_names) < 2:
+        raise UserError(
+            f"{source.parts['train'].where}: there must be at least two classes to tell apart, "
+            f"got {list(source.class_names)}"
+        )
+    for samples in source.parts.values():
+        counts = np.bincount(samples.labels, minlength=len(source.class_names))
+        empty = [name for name, count in zip(source.class_names, counts, strict=True) if count == 0]
+        if empty:
+            raise UserError(f"{samples.where}: every class must have images, got none of {_listed(empty)}")
+
+
+def _limit(config: DataConfig, part: str, num_classes: int) -> int | None:
+    limit: int | None = getattr(config, f"max_{part}")
+    if limit is not None and limit < num_classes:
+        rule = f"at least the number of classes ({num_classes}), so that every class occurs"
+        raise ConfigError("data", f"max_{part}", f"must be {rule}, got {limit}")
+    return limit
+
+
+def _origin(where: str, carved: str, missing: Mapping[str, float]) -> str:
+    if carved:
+        return f"{missing[carved]:.0%} of each class of {where}"
+    return f"the rest of {where}" if missing else where
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

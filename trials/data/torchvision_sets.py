@@ -1,0 +1,120 @@
+"""torchvision's classification sets, read from where their files lie; nothing is ever downloaded.
+
+Their training split is ours, less what is split off it; their test split is the test part. Sets that come with a
+validation split (Flowers102, DTD, FGVCAircraft) are taken in their three splits as they are. torchvision's sets that
+are image folders on disk (ImageNet, Imagenette, EuroSAT, Country211) are given as folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sret_nas.errors import UserError
+from trials.data.source import FoundSource, IntArray, Samples, Source
+
+_BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
+_BY_SPLIT = {"train": {"split": "train"}, "test": {"split": "test"}}
+_THREE_SPLITS = {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}}
+
+
+@dataclass(frozen=True)
+class _Set:
+    class_name: str
+    """Of the class in `torchvision.datasets`."""
+    arguments: Mapping[str, Mapping[str, Any]]
+    """For each part, what the class's constructor is given."""
+    flip: bool
+    """Whether a mirrored image keeps its class: not for signs that have a right way round."""
+
+
+_SETS = (
+    _Set("CIFAR10", _BY_FLAG, True),
+    _Set("CIFAR100", _BY_FLAG, True),
+    _Set("DTD", _THREE_SPLITS, True),
+    _Set("FashionMNIST", _BY_FLAG, True),
+    _Set("FGVCAircraft", _THREE_SPLITS, True),
+    _Set("Flowers102", _THREE_SPLITS, True),
+    _Set("Food101", _BY_SPLIT, True),
+    _Set("KMNIST", _BY_FLAG, False),
+    _Set("MNIST", _BY_FLAG, False),
+    _Set("OxfordIIITPet", {"train": {"split": "trainval"}, "test": {"split": "test"}}, True),
+    _Set("STL10", _BY_SPLIT, True),
+    _Set("SVHN", _BY_SPLIT, False),
+    _Set("USPS", _BY_FLAG, False),
+)
+
+TORCHVISION_SETS: dict[str, _Set] = {entry.class_name.lower(): entry for entry in _SETS}
+"""Known sets by the name they are given under: torchvision's, in small letters."""
+
+
+def find_torchvision_set(source: str, root: Path) -> FoundSource:
+    """A set by name, e.g. `cifar10`; case, `-` and `_` do not matter.
+
+    Raises `UserError` with the known names; opening the result does, if the files are not there.
+    """
+    name = source.lower().replace("-", "").replace("_", "")
+    if name not in TORCHVISION_SETS:
+        known = ", ".join(TORCHVISION_SETS)
+        raise UserError(
+            f"unknown torchvision set {source!r}; known are {known}; for an image folder, leave out the root"
+        )
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder; the root must be the folder in which {source}'s files lie")
+    return FoundSource(fingerprint="", open=partial(_open, TORCHVISION_SETS[name], root))
+
+
+def _open(entry: _Set, root: Path) -> Source:
+    sets = {part: _load(entry, root, arguments) for part, arguments in entry.arguments.items()}
+    names = {part: _class_names(data_set) for part, data_set in sets.items()}
+    if len(set(names.values())) > 1:
+        raise UserError(f"{root}: the splits of {entry.class_name} must have the same classes, got {names}")
+    return Source(
+        class_names=names["train"],
+        parts={part: _samples(entry, part, data_set) for part, data_set in sets.items()},
+        flip=entry.flip,
+    )
+
+
+def _load(entry: _Set, root: Path, arguments: Mapping[str, Any]) -> Any:
+    import torchvision.datasets  # and with it torch: seconds, which the other sources do not take
+
+    try:
+        return getattr(torchvision.datasets, entry.class_name)(root=str(root), download=False, **arguments)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).split(" You can use download")[0]
+        raise UserError(
+            f"{entry.class_name}: looked for its files under {root} (root), torchvision's answer: {reason} "
+            "This tool downloads nothing: have torchvision download the set there once, or correct the root"
+        ) from None
+
+
+def _labels(data_set: Any) -> IntArray:
+    """torchvision has three names for the labels of all images."""
+    name = next(name for name in ("targets", "labels", "_labels") if hasattr(data_set, name))
+    return np.asarray(getattr(data_set, name), dtype=np.int64)
+
+
+def _class_names(data_set: Any) -> tuple[str, ...]:
+    """The set's own names, or the numbers of the classes where it has none."""
+    names = getattr(data_set, "classes", None)
+    return tuple(map(str, range(_labels(data_set).max() + 1) if names is None else names))
+
+
+def _samples(entry: _Set, part: str, data_set: Any) -> Samples:
+    def load(index: int) -> Image.Image:
+        image: Image.Image = data_set[index][0]
+        return image
+
+    return Samples(
+        where=f"{entry.class_name} {entry.arguments[part].get('split', part)}",
+        names=[str(number) for number in range(len(data_set))],
+        labels=_labels(data_set),
+        load=load,
+    )

@@ -1,0 +1,45 @@
+"""The inline engine: runs each job in this very process, for debugging and for jobs that take no time."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from trials.engines import Outcome, RunJob
+from trials.engines.local import failure_of
+
+
+class InlineEngine:
+    """One job at a time, run while the caller waits. A job that kills its process kills the search."""
+
+    capacity = 1
+
+    def __init__(self, run_job: RunJob) -> None:
+        self._run_job = run_job
+        self._pending: list[tuple[int, dict[str, Any]]] = []
+
+    def submit(self, job_id: int, payload: dict[str, Any]) -> None:
+        if self._pending:
+            raise RuntimeError("a job is already waiting")
+        self._pending.append((job_id, payload))
+
+    def wait(self) -> list[Outcome]:
+        outcomes = []
+        while self._pending:
+            job_id, payload = self._pending.pop()
+            try:
+                outcomes.append(Outcome(job_id, self._run_job(payload)))
+            except Exception as error:
+                outcomes.append(Outcome(job_id, failure=failure_of(error)))
+        return outcomes
+
+    def close(self) -> None:
+        self._pending.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,135 @@
+"""What the driver of a search asks of a worker, and what it gets back: plain data that travels as JSON.
+
+Images and weights travel as paths, never by value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from sret_nas.arch import ArchConfig
+from sret_nas.budget import Budget
+from sret_nas.space import DepthSchedule
+from trials.recipe import ProxyConfig
+
+FailureCause = Literal["diverged", "out of memory", "exception", "worker died"]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Job(_Message):
+    arch: ArchConfig
+    """The target; the worker derives the proxy network from it."""
+    proxy: ProxyConfig
+    data_dir: str
+    """Folder of prepared images (`trials.data`)."""
+    device: str = "auto"
+    threads: int = 1
+    """CPU threads of torch in the worker."""
+
+
+class TrialJob(_Job):
+    """Train the proxy network of `arch` and score it on the validation part."""
+
+    kind: Literal["trial"] = "trial"
+    depth_schedule: DepthSchedule
+    seed: int
+    budget: Budget = Budget()
+    """Checked once more before anything is built."""
+    weights_path: str | None = None
+    """Where to leave the trained proxy weights, if anywhere."""
+
+
+class FinalTestJob(_Job):
+    """Score trained proxy weights on the test part."""
+
+    kind: Literal["test"] = "test"
+    weights_path: str
+
+
+class SpeedJob(_Job):
+    """Measure how long a trial takes: a few real training steps."""
+
+    kind: Literal["speed"] = "speed"
+    steps: int = 6
+
+
+class TargetCost(_Message):
+    """FLOPs (fvcore's multiply-adds) and parameters of a network, with the input they hold for."""
+
+    flops: int
+    params: int
+    image_size: int
+    classes: int
+
+
+class TrialResult(_Message):
+    """What a finished trial found."""
+
+    error: float
+    """Top-1 validation error, 0 to 1."""
+    cross_entropy: float
+    """Mean validation cross-entropy in nats."""
+    error_by_depth: list[float]
+    """Validation error with at most 1, 2, ... recursions; the last is `error`."""
+    train_loss: float
+    train_steps: int
+    train_images: int
+    train_seconds: float
+    seconds: float
+    """The whole trial: building, training, scoring, saving."""
+    target: TargetCost
+    proxy: TargetCost
+    proxy_arch: ArchConfig
+    device: str
+    peak_memory_mb: float
+    """Largest resident memory of the worker process so far; on a GPU, largest memory torch allocated there."""
+
+
+class FinalTestResult(_Message):
+    """Test error (0 to 1) and cross-entropy (nats) of trained proxy weights."""
+
+    error: float
+    cross_entropy: float
+    num_images: int
+
+
+class SpeedResult(_Message):
+    """Training speed of a proxy network, and the images of one trial."""
+
+    images_per_second: float
+    images_per_trial: int
+
+    @property
+    def trial_seconds(self) -> float:
+        return self.images_per_trial / self.images_per_second
+
+
+class Failure(_Message):
+    """Why a job gave no result."""
+
+    cause: FailureCause
+    message: str
+    traceback: str = ""
+
+
+Job = TrialJob | FinalTestJob | SpeedJob
+Result = TrialResult | FinalTestResult | SpeedResult
+
+_JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
+
+
+def parse_job(payload: dict[str, Any]) -> Job:
+    """The job that a JSON object describes."""
+    return _JOB.validate_python(payload)
+
+
+def trial_seed(seed: int, arch_id: str, depth_schedule: str) -> int:
+    """A seed of its own for every candidate of a search, whatever the order in which they are asked for."""
+    digest = hashlib.sha256(f"{seed}/{arch_id}/{depth_schedule}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")

@@ -1,0 +1,60 @@
+"""What a search makes small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from sret_nas.pareto import non_dominated
+from trials.jobs import TrialResult
+from trials.records import Trial
+
+Objective = Literal["error", "cross_entropy", "flops", "params"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+"""Validation error and cross-entropy of the proxy; FLOPs and parameters of the target."""
+
+
+def objective_values(result: TrialResult, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """The objective values of a finished trial, in the order asked for."""
+    values = {
+        "error": result.error,
+        "cross_entropy": result.cross_entropy,
+        "flops": float(result.target.flops),
+        "params": float(result.target.params),
+    }
+    return tuple(values[objective] for objective in objectives)
+
+
+def pareto_front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """The finished trials that no other one beats, cheapest (FLOPs, then error) first. Equals are all kept."""
+    finished = [trial for trial in trials if trial.result is not None]
+    if not finished:
+        return []
+    points = np.array([objective_values(trial.result, objectives) for trial in finished if trial.result is not None])
+    front = [trial for trial, keep in zip(finished, non_dominated(points), strict=True) if keep]
+    return sorted(front, key=_by_cost)
+
+
+def _by_cost(trial: Trial) -> tuple[float, ...]:
+    assert trial.result is not None
+    return trial.result.target.flops, trial.result.error, trial.number
+
+
+def most_accurate(trials: Sequence[Trial]) -> Trial:
+    """The finished trial of least validation error; of equals, of least cross-entropy, then FLOPs."""
+
+    def rank(trial: Trial) -> tuple[float, ...]:
+        assert trial.result is not None
+        return trial.result.error, trial.result.cross_entropy, trial.result.target.flops, trial.number
+
+    return min((trial for trial in trials if trial.result is not None), key=rank)
+
+
+def keepers(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """What a search delivers: its front and, where error is no objective, the most accurate trial beside it."""
+    front = pareto_front(trials, objectives)
+    finished = [trial for trial in trials if trial.result is not None]
+    best = [most_accurate(finished)] if finished else []
+    return front + [trial for trial in best if trial not in front]

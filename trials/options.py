@@ -1,0 +1,136 @@
+"""What a search was asked to do: every option of the command line with its default, validated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
+
+from sret_nas.budget import Budget
+from sret_nas.errors import UserError
+from sret_nas.space import SearchSpace
+from trials.data import DataConfig
+from trials.objectives import Objective
+from trials.recipe import ProxyConfig, TrainingConfig
+from trials.strategies import StrategyName
+
+Count = Annotated[StrictInt, Field(ge=1)]
+
+CHANGEABLE = {"trials", "workers"}
+"""Options that a resumed search may set anew: they do not change what a trial finds or which one comes next."""
+
+DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 4, 16_000
+"""Length of a proxy run unless told otherwise: so many epochs, but at most so many images."""
+
+
+class SearchOptions(BaseModel):
+    """The options of `search`. Fractions are of images; sizes in pixels; budgets in FLOPs and parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    space: str = "sret_tiny"
+    target_image_size: Annotated[StrictInt, Field(ge=8, le=4096)] | None = None
+    target_classes: Count | None = None
+    flops_budget: Count | None = None
+    params_budget: Count | None = None
+    flops_min: Count | None = None
+    params_min: Count | None = None
+
+    strategy: StrategyName = "nsga2"
+    population: Annotated[StrictInt, Field(ge=2)] | None = None
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("error", "flops")
+    trials: Count = 16
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+    lookahead: Count = 8
+    workers: Annotated[StrictInt, Field(ge=0)] = 1
+    threads: Count = 1
+    device: str = "auto"
+
+    data: str = "digits"
+    data_root: str | None = None
+    max_train: Count | None = None
+    max_val: Count | None = None
+    max_test: Count | None = None
+    split_seed: Annotated[StrictInt, Field(ge=0)] = 0
+
+    image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 48
+    width_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
+    train_images: Annotated[StrictInt, Field(ge=2)] | None = None
+    epochs: Annotated[StrictFloat, Field(gt=0)] | None = None
+    batch_size: Annotated[StrictInt, Field(ge=2)] = 64
+    learning_rate: Annotated[StrictFloat, Field(gt=0)] = 2e-3
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives must not repeat, got {','.join(self.objectives)}")
+        if self.workers > self.lookahead:
+            raise ValueError(
+                f"workers must not exceed lookahead (trials asked before the oldest is told), "
+                f"got workers={self.workers}, lookahead={self.lookahead}; raise --lookahead"
+            )
+        if self.epochs is not None and self.train_images is not None:
+            raise ValueError("epochs and train_images exclude each other: both say how long a proxy run is")
+        return self
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(
+            flops_max=self.flops_budget,
+            params_max=self.params_budget,
+            flops_min=self.flops_min,
+            params_min=self.params_min,
+        )
+
+    def load_space(self) -> SearchSpace:
+        """The search space, for the target asked for. Raises `UserError` and `ConfigError`."""
+        space = SearchSpace.load(self.space)
+        target = {"image_size": self.target_image_size, "classes": self.target_classes}
+        changes = {name: value for name, value in target.items() if value is not None}
+        return SearchSpace.from_dict({**space.to_dict(), **changes}, self.space) if changes else space
+
+    @property
+    def data_config(self) -> DataConfig:
+        return DataConfig(
+            source=self.data,
+            root=self.data_root,
+            image_size=self.image_size,
+            split_seed=self.split_seed,
+            max_train=self.max_train,
+            max_val=self.max_val,
+            max_test=self.max_test,
+        )
+
+    @property
+    def nsga2_population(self) -> int:
+        """NSGA-II needs several generations to be more than random search: a quarter of the trials, at most 20."""
+        return self.population or max(4, min(20, self.trials // 4))
+
+    def proxy(self, num_train_images: int) -> ProxyConfig:
+        """The proxy run, once it is known how many training images an epoch has."""
+        images = min(round(DEFAULT_EPOCHS * num_train_images), DEFAULT_MOST_IMAGES)
+        if self.epochs is not None:
+            images = round(self.epochs * num_train_images)
+        if self.train_images is not None:
+            images = self.train_images
+        training = TrainingConfig(images=max(2, images), batch_size=self.batch_size, learning_rate=self.learning_rate)
+        return ProxyConfig(image_size=self.image_size, width_scale=self.width_scale, training=training)
+
+    def changed(self, given: dict[str, Any]) -> SearchOptions:
+        """These options with those that a resumed search may set anew. Raises `UserError` for any other difference."""
+        recorded = self.model_dump()
+        for name, value in given.items():
+            if name not in CHANGEABLE and recorded[name] != value:
+                flag = "--" + name.replace("_", "-")
+                raise UserError(
+                    f"{flag} cannot change in a resumed search: it was {recorded[name]}, got {value}; "
+                    f"leave it out, or start a new search"
+                )
+        return SearchOptions.model_validate({**recorded, **given})
+
+
+def digest_of(data: Any) -> str:
+    """Twelve hexadecimal digits that name plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,203 @@
+"""The append-only record of a search: the truth from which front, tables and the Optuna journal are derived.
+
+One JSON object per line; every line is flushed to disk before the search goes on, so a kill at any moment loses at
+most the running trials. The first line is the header; then, per trial, `asked` and `finished` or `failed`; at the end
+`tested` per member of the front.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sret_nas.arch import ArchConfig
+from sret_nas.errors import UserError
+from sret_nas.space import DepthSchedule
+from trials.jobs import Failure, FinalTestResult, TrialResult
+from trials.strategies import Candidate
+
+FORMAT = 1
+RECORDS_FILE = "records.jsonl"
+LOCK_FILE = "lock"
+
+
+@dataclass
+class Trial:
+    """One candidate of a search and what became of it; neither result nor failure while it runs."""
+
+    number: int
+    candidate: Candidate
+    result: TrialResult | None = None
+    failure: Failure | None = None
+    test: FinalTestResult | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.result is not None or self.failure is not None
+
+
+@dataclass
+class History:
+    """What a records file holds: the header, and the trials by number."""
+
+    header: dict[str, Any]
+    trials: dict[int, Trial] = field(default_factory=dict)
+
+    def apply(self, event: dict[str, Any]) -> None:
+        """Takes in one event. Raises `KeyError` or `ValueError` if it is not one of ours."""
+        number = event["number"]
+        if event["event"] == "asked":
+            arch = ArchConfig.from_dict(event["architecture"], RECORDS_FILE)
+            schedule: DepthSchedule = event["depth_schedule"]
+            self.trials[number] = Trial(number, Candidate(arch, schedule))
+        elif event["event"] == "finished":
+            self.trials[number].result = TrialResult.model_validate(event["result"])
+        elif event["event"] == "failed":
+            self.trials[number].failure = Failure.model_validate(event["failure"])
+        elif event["event"] == "tested":
+            self.trials[number].test = FinalTestResult.model_validate(event["result"])
+        else:
+            raise ValueError(f"unknown event {event['event']!r}")
+
+
+def read_history(run_dir: Path) -> History:
+    """The history in a run directory, whole lines only. Raises `UserError` if it is missing or not a record of ours."""
+    path = run_dir / RECORDS_FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{run_dir} is no run directory: {path.name} cannot be read ({error.strerror})") from None
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    if not lines:
+        raise UserError(f"{path} is empty: the search ended before it began; start a new one")
+    history: History | None = None
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = json.loads(line)
+            if history is None:
+                history = History(_checked_header(event))
+            else:
+                history.apply(event)
+        except (ValueError, KeyError, TypeError, UserError) as error:
+            raise UserError(f"{path}, line {number}: not a record of this tool ({error})") from None
+    assert history is not None
+    return history
+
+
+def _checked_header(event: dict[str, Any]) -> dict[str, Any]:
+    if event["event"] != "header" or event["format"] != FORMAT:
+        raise ValueError(f"expected a header of format {FORMAT}")
+    return event
+
+
+class Records:
+    """The records file of a run, open for appending by this process alone."""
+
+    def __init__(self, run_dir: Path, must_exist: bool = False) -> None:
+        """Takes the run directory's lock. Raises `UserError` if another search holds it or it cannot be written.
+
+        With `must_exist`, also if there is no record in it.
+        """
+        self.run_dir = run_dir
+        self._file: int | None = None
+        if must_exist and not (run_dir / RECORDS_FILE).is_file():
+            raise UserError(f"{run_dir} is no run directory: there is no {RECORDS_FILE} in it")
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = open(run_dir / LOCK_FILE, "a+")  # noqa: SIM115 - held until `close`
+        except OSError as error:
+            raise UserError(f"{run_dir} cannot be written: {error.strerror}") from None
+        self._take_lock()
+
+    def _take_lock(self) -> None:
+        """The system frees the lock when its holder dies, however it dies: no stale lock is ever waited for."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip()
+            self._lock.close()
+            raise UserError(f"{self.run_dir} is in use by another search ({holder})") from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+
+    def start(self, header: dict[str, Any]) -> History:
+        """Begins a new file. Raises `UserError` if there is one."""
+        path = self.run_dir / RECORDS_FILE
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        except FileExistsError:
+            raise UserError(
+                f"{self.run_dir} holds a search already; continue it with --resume {self.run_dir}"
+            ) from None
+        header = {"event": "header", "format": FORMAT, "time": time.time(), **header}
+        self._append(header)
+        return History(header)
+
+    def reopen(self) -> History:
+        """Continues an existing file: a torn last line is cut off. Raises `UserError` as `read_history` does."""
+        history = read_history(self.run_dir)
+        path = self.run_dir / RECORDS_FILE
+        whole = path.read_bytes().rfind(b"\n") + 1
+        os.truncate(path, whole)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        return history
+
+    def asked(self, number: int, candidate: Candidate, flops: int, params: int) -> None:
+        arch = candidate.arch
+        self._append(
+            {
+                "event": "asked",
+                "number": number,
+                "time": time.time(),
+                "arch_id": arch.arch_id,
+                "flops": flops,
+                "params": params,
+                "depth_schedule": candidate.depth_schedule,
+                "architecture": arch.to_dict(),
+            }
+        )
+
+    def ended(self, number: int, result: TrialResult | None, failure: Failure | None) -> None:
+        """A trial's result, or its failure."""
+        if result is not None:
+            body: dict[str, Any] = {"event": "finished", "result": result.model_dump(mode="json")}
+        else:
+            assert failure is not None
+            body = {"event": "failed", "failure": failure.model_dump(mode="json")}
+        self._append({**body, "number": number, "time": time.time()})
+
+    def tested(self, number: int, result: FinalTestResult) -> None:
+        event = {"event": "tested", "number": number, "time": time.time(), "result": result.model_dump(mode="json")}
+        self._append(event)
+
+    def _append(self, event: dict[str, Any]) -> None:
+        """One write and one flush to disk per event."""
+        assert self._file is not None
+        line = json.dumps(event, allow_nan=False).encode() + b"\n"
+        written = os.write(self._file, line)
+        if written != len(line):
+            raise OSError(f"{self.run_dir / RECORDS_FILE}: only {written} of {len(line)} bytes were written")
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,58 @@
+"""The front as a table on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sret_nas.budget import format_quantity
+from trials.objectives import keepers, most_accurate
+from trials.options import SearchOptions
+from trials.records import Trial
+
+WIDE = 110
+"""Columns from which on the table has room for the architecture beside its figures."""
+
+
+def show_front(trials: list[Trial], options: SearchOptions, run_dir: Path, image_size: int, console: Console) -> None:
+    """The Pareto-optimal trials, cheapest first, the most accurate one marked, and where the files are."""
+    finished = [trial for trial in trials if trial.result is not None]
+    failed = [trial for trial in trials if trial.failure is not None]
+    if not finished:
+        console.print(f"No trial has finished ({len(failed)} failed). Records: {run_dir}", highlight=False)
+        return
+    front, best = keepers(trials, options.objectives), most_accurate(trials)
+    title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {len(finished)} trials"
+    table = Table(title=title, title_justify="left", caption_justify="left", caption="* most accurate: best.yaml")
+    for name in ("trial", "network", f"FLOPs\n{image_size} px", "params", "val\nerror", "test\nerror", "schedule"):
+        table.add_column(name, justify="left" if name in ("network", "schedule") else "right", no_wrap=True)
+    is_wide = console.width >= WIDE
+    if is_wide:
+        table.add_column("stages", overflow="fold")
+    for trial in front:
+        cells = _cells(trial, is_best=trial is best)
+        table.add_row(*cells, *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []))
+    console.print(table)
+    if failed:
+        console.print(f"{len(failed)} trials failed; trials.csv says why.", highlight=False)
+    console.print(
+        f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, picture: {run_dir / 'front.png'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _cells(trial: Trial, is_best: bool) -> list[str]:
+    result = trial.result
+    assert result is not None
+    return [
+        f"{trial.number}{'*' if is_best else ''}",
+        trial.candidate.arch.arch_id,
+        format_quantity(result.target.flops),
+        format_quantity(result.target.params),
+        f"{result.error:.2%}",
+        "-" if trial.test is None else f"{trial.test.error:.2%}",
+        trial.candidate.depth_schedule,
+    ]

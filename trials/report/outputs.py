@@ -1,0 +1,120 @@
+"""The files that a search leaves in its run directory, all derived from its records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sret_nas.arch import ArchConfig
+from sret_nas.export import write_result
+from sret_nas.files import dump_yaml, write_atomically
+from trials.objectives import keepers, most_accurate, pareto_front
+from trials.options import SearchOptions
+from trials.records import Trial
+from trials.report.plot import write_front_plot
+
+COLUMNS = (
+    "trial", "arch_id", "state", "error", "cross_entropy", "test_error", "flops", "params", "depth_schedule",
+    "train_loss", "seconds", "peak_memory_mb", "failure", "architecture",
+)  # fmt: skip
+
+
+def write_outputs(run_dir: Path, header: dict[str, Any], options: SearchOptions, trials: Sequence[Trial]) -> None:
+    """Writes `config.yaml`, `trials.csv` and, once a trial has finished, `pareto/`, `best.yaml` and `front.png`."""
+    write_atomically(run_dir / "config.yaml", dump_yaml(_configuration(header)))
+    write_atomically(run_dir / "trials.csv", _table(trials))
+    front = pareto_front(trials, options.objectives)
+    if not front:
+        return
+    names = {_file_name(trial) for trial in front}
+    for trial in front:
+        _write_trial(run_dir / "pareto" / _file_name(trial), trial, run_dir, header)
+    for stale in (run_dir / "pareto").glob("*.yaml"):
+        if stale.name not in names:
+            stale.unlink()
+    _write_trial(run_dir / "best.yaml", most_accurate(trials), run_dir, header)
+    write_front_plot(run_dir / "front.png", trials, keepers(trials, options.objectives), options, header)
+
+
+def _configuration(header: dict[str, Any]) -> dict[str, Any]:
+    """The header of the records, as people read it; the command as it was typed."""
+    kept = {key: value for key, value in header.items() if key not in ("event", "format", "time")}
+    return {**kept, "command": shlex.join(header["command"])}
+
+
+def _file_name(trial: Trial) -> str:
+    return f"trial-{trial.number:04d}-{trial.candidate.arch.arch_id}.yaml"
+
+
+def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]) -> None:
+    result = trial.result
+    assert result is not None
+    metrics = {
+        "validation_error": result.error,
+        "validation_cross_entropy": result.cross_entropy,
+        "validation_error_by_depth": result.error_by_depth,
+        "test_error": None if trial.test is None else trial.test.error,
+        "test_cross_entropy": None if trial.test is None else trial.test.cross_entropy,
+        "note": "of the proxy network after the proxy run described under recipe, not of full training",
+    }
+    recipe = {
+        "depth_schedule": trial.candidate.depth_schedule,
+        "proxy": header["proxy"],
+        "proxy_cost": result.proxy.model_dump(mode="json"),
+        "proxy_architecture": result.proxy_arch.to_dict(),
+        "data": header["data"],
+        "train_loss": result.train_loss,
+        "train_seconds": round(result.train_seconds, 2),
+        "device": result.device,
+    }
+    provenance = {
+        "run": run_dir.name,
+        "trial": trial.number,
+        "proxy_weights": f"weights/trial-{trial.number:04d}.pt",
+        "command": shlex.join(header["command"]),
+        "space": header["space"]["name"],
+        "space_digest": header["space_digest"],
+        "seed": header["options"]["seed"],
+        "versions": header["versions"],
+    }
+    write_result(path, trial.candidate.arch, metrics=metrics, recipe=recipe, provenance=provenance)
+
+
+def _table(trials: Sequence[Trial]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for trial in trials:
+        writer.writerow(_row(trial))
+    return text.getvalue()
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    arch: ArchConfig = trial.candidate.arch
+    row: dict[str, Any] = {
+        "trial": trial.number,
+        "arch_id": arch.arch_id,
+        "depth_schedule": trial.candidate.depth_schedule,
+        "architecture": arch.summary(),
+        "state": "running",
+    }
+    if trial.failure is not None:
+        row |= {"state": "failed", "failure": f"{trial.failure.cause}: {trial.failure.message}"}
+    if trial.result is not None:
+        result = trial.result
+        row |= {
+            "state": "finished",
+            "error": result.error,
+            "cross_entropy": result.cross_entropy,
+            "test_error": "" if trial.test is None else trial.test.error,
+            "flops": result.target.flops,
+            "params": result.target.params,
+            "train_loss": result.train_loss,
+            "seconds": round(result.seconds, 2),
+            "peak_memory_mb": round(result.peak_memory_mb),
+        }
+    return row

@@ -1,0 +1,65 @@
+"""The front as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sret_nas.files import write_atomically
+from trials.options import SearchOptions
+from trials.records import Trial
+
+
+def write_front_plot(
+    path: Path, trials: Sequence[Trial], kept: Sequence[Trial], options: SearchOptions, header: dict[str, Any]
+) -> None:
+    """Validation error against FLOPs and parameters: every finished trial, those kept, the budget lines (PNG)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained", dpi=130)
+    left, right = figure.subplots(1, 2, sharey=True)
+    space, data = header["space"], header["data"]
+    target = f"{space['image_size']} px, {space['classes']} classes"
+    budget = options.budget
+    panels = (
+        (left, "flops", 1e9, f"GFLOPs (multiply-adds, {target})", (budget.flops_min, budget.flops_max)),
+        (
+            right,
+            "params",
+            1e6,
+            f"million parameters ({space['classes']} classes)",
+            (budget.params_min, budget.params_max),
+        ),
+    )
+    for axes, cost, unit, label, bounds in panels:
+        _scatter(axes, trials, kept, cost, unit)
+        for bound in bounds:
+            if bound is not None:
+                axes.axvline(bound / unit, color="tab:red", linestyle="--", linewidth=1.2, label="budget")
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.25)
+    left.set_ylabel(f"validation error of the proxy, %\n({data['classes']} classes, {options.image_size} px)")
+    handles, labels = left.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    left.legend(unique.values(), unique.keys(), framealpha=0.9)
+    figure.suptitle(f"{space['name']}: {sum(t.result is not None for t in trials)} trials, {budget.describe()}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
+
+
+def _scatter(axes: Any, trials: Sequence[Trial], kept: Sequence[Trial], cost: str, unit: float) -> None:
+    front = {trial.number for trial in kept}
+    for is_kept, label, style in (
+        (False, "tried", {"color": "0.65", "s": 22}),
+        (True, "Pareto-optimal", {"color": "tab:blue", "s": 46, "zorder": 3}),
+    ):
+        points = [
+            (getattr(trial.result.target, cost) / unit, 100 * trial.result.error)
+            for trial in trials
+            if trial.result is not None and (trial.number in front) == is_kept
+        ]
+        if points:
+            axes.scatter(*zip(*points, strict=True), label=label, **style)

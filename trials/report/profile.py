@@ -1,0 +1,136 @@
+"""`profile`: what one network costs, part by part, whether fvcore agrees, and how fast it runs on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sret_nas.arch import ArchConfig
+from sret_nas.budget import format_quantity
+from sret_nas.cost import Cost, cost_of
+
+if TYPE_CHECKING:
+    from sret_nas.nn.measure import Speed, TracedCost
+
+
+class CostMismatchError(Exception):
+    """fvcore counts another cost on the built network than the closed form: one of the two has a bug."""
+
+
+def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool = True, speed: bool = True) -> None:
+    """Prints the cost of a network by part and by operator; `check` builds and traces it, `speed` builds and times it.
+
+    Raises `CostMismatchError` after all is printed, if the trace does not equal the closed form to the last unit.
+    """
+    cost = cost_of(arch)
+    console.print(
+        f"[bold]{escape(name)}[/] (id {arch.arch_id}), {arch.image_size} px, {arch.classes} classes", highlight=False
+    )
+    flops, params = format_quantity(cost.flops), format_quantity(cost.params)
+    console.print(f"{flops} FLOPs (multiply-adds for one image), {params} parameters", highlight=False)
+    console.print(_stage_table(arch.canonical()))
+    console.print(_part_table(arch, cost))
+    console.print(_operator_table(cost))
+    differences = _show_check(arch, cost, console) if check else []
+    if speed:
+        _show_speed(arch, console)
+    if differences:
+        raise CostMismatchError(f"the closed form and fvcore differ for {name}: {'; '.join(differences)}")
+
+
+def _stage_table(arch: ArchConfig) -> Table:
+    table = _table(
+        "Stages, hidden widths of MLP and NLL",
+        ("stage", "loop", "NLL", "groups"),
+        ("blocks", "recursions", "heads", "MLP"),
+    )
+    for number, stage in enumerate(arch.stages, start=1):
+        nll = f"{stage.nll}, {stage.nll_hidden}" if stage.num_nlls else "none"
+        counts = stage.blocks, stage.recursions, stage.heads, stage.mlp_hidden
+        table.add_row(str(number), stage.loop, nll, ", ".join(map(str, stage.groups)), *map(str, counts))
+    return table
+
+
+def _part_table(arch: ArchConfig, cost: Cost) -> Table:
+    table = _table(f"By part, {arch.image_size} px", ("part", "output"), ("FLOPs", "share", "params", "share"))
+    shapes = _output_shapes(arch)
+    for part, terms in cost.parts.items():
+        flops, params = int(terms.flops), int(terms.params)
+        shares = _share(flops, cost.flops), _share(params, cost.params)
+        table.add_row(part, shapes[part], f"{flops:,}", shares[0], f"{params:,}", shares[1])
+    table.add_section()
+    table.add_row("total", "", f"{cost.flops:,}", "100.0 %", f"{cost.params:,}", "100.0 %", style="bold")
+    return table
+
+
+def _operator_table(cost: Cost) -> Table:
+    table = _table(f"By operator, {cost.image_size} px", ("operator",), ("FLOPs", "share"))
+    by_operator = cost.flops_by_operator()
+    for operator in sorted(by_operator, key=by_operator.__getitem__, reverse=True):
+        table.add_row(operator, f"{by_operator[operator]:,}", _share(by_operator[operator], cost.flops))
+    return table
+
+
+def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="italic", box=box.SIMPLE, pad_edge=False)
+    for heading in words:
+        table.add_column(heading, no_wrap=heading != "groups")
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _share(amount: int, total: int) -> str:
+    return f"{100 * amount / total:.1f} %"
+
+
+def _output_shapes(arch: ArchConfig) -> dict[str, str]:
+    """What leaves each part of the network: `28 x 28 x 64`."""
+    shapes = [f"{side} x {side} x {stage.width}" for side, stage in zip(arch.resolutions, arch.stages, strict=True)]
+    parts = {"stem": shapes[0], "head": f"{arch.classes} classes"}
+    for number, shape in enumerate(shapes, start=1):
+        parts[f"stage {number}"] = shape
+        parts[f"pool {number - 1}"] = shape
+    return parts
+
+
+def _show_check(arch: ArchConfig, cost: Cost, console: Console) -> list[str]:
+    from sret_nas.nn.measure import fvcore_cost
+
+    differences = cost_differences(cost, fvcore_cost(arch))
+    if differences:
+        console.print(f"fvcore: [bold red]not equal[/]: {'; '.join(differences)}", highlight=False)
+    else:
+        console.print("fvcore: [bold green]equal[/], to the last unit, on the built network", highlight=False)
+    return differences
+
+
+def cost_differences(cost: Cost, traced: TracedCost) -> list[str]:
+    """Where a trace departs from the closed form, e.g. `conv: closed form 5, fvcore 6`; empty if nowhere."""
+    closed = {"params": cost.params, **cost.flops_by_operator()}
+    counted = {"params": traced.params, **traced.flops_by_operator}
+    return [
+        f"{name}: closed form {closed.get(name, 0):,}, fvcore {counted.get(name, 0):,}"
+        for name in {**closed, **counted}
+        if closed.get(name, 0) != counted.get(name, 0)
+    ]
+
+
+def _show_speed(arch: ArchConfig, console: Console) -> None:
+    from sret_nas.nn.measure import measure_speed
+    from sret_nas.nn.network import SReT
+
+    console.print(_describe_speed(measure_speed(SReT(arch))), highlight=False)
+
+
+def _describe_speed(speed: Speed) -> str:
+    threads = "1 thread" if speed.num_threads == 1 else f"{speed.num_threads} threads"
+    device = f"CPU, {threads}" if speed.device == "cpu" else speed.device
+    return (
+        f"speed:  {speed.latency_ms:.1f} ms for one image, {speed.images_per_s:.1f} images/s in batches of "
+        f"{speed.batch_size}\n        {speed.image_size} px, {device}, medians of {speed.repeats} passes"
+    )

@@ -1,0 +1,191 @@
+"""A search from its options to its run directory: started afresh, or resumed from its records.
+
+`trials.trial_loop` is the part in the middle, where a strategy asks and an engine runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from sret_nas.cost import cost_of
+from sret_nas.errors import UserError
+from sret_nas.feasible import FeasibleSet
+from sret_nas.files import validate
+from sret_nas.space import SearchSpace
+from trials.data import PreparedData, prepare
+from trials.engines import Engine
+from trials.engines.inline import InlineEngine
+from trials.engines.local import LocalEngine
+from trials.jobs import SpeedJob, SpeedResult
+from trials.journal import OptunaJournal
+from trials.options import SearchOptions, digest_of
+from trials.recipe import ProxyConfig
+from trials.records import RECORDS_FILE, Records
+from trials.report.outputs import write_outputs
+from trials.report.progress import format_seconds
+from trials.strategies.create import create_strategy
+from trials.trial_loop import Run, run_final_tests, run_trials
+from trials.worker import run_job
+
+PREPARED_DATA = "prepared-data"
+"""Folder beside the run directories: decoded images, shared by the runs that use the same ones."""
+
+
+def new_run_dir() -> Path:
+    """`runs/DATE-TIME`, numbered where two searches start in one second."""
+    name = time.strftime("%Y-%m-%d-%H%M%S")
+    candidates = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(path for path in candidates if not path.exists())
+
+
+def default_workers() -> int:
+    """One worker per core that this process may use, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
+
+
+def start_search(given: dict[str, Any], run_dir: Path, command: list[str], console: Console) -> Run:
+    """Runs a new search to its end. `given` are options as named in `SearchOptions`.
+
+    Raises `UserError` before anything is written if it cannot be done.
+    """
+    options = validate(SearchOptions, {"workers": default_workers(), **given}, "search")
+    options = options.model_copy(update={"population": options.nsga2_population})
+    space = options.load_space()
+    FeasibleSet(space, options.budget).check()
+    if (run_dir / RECORDS_FILE).exists():
+        raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
+    data_dir, data = _prepare_data(options, run_dir, console)
+    header = {
+        "command": command,
+        "options": options.model_dump(mode="json"),
+        "space": space.to_dict(),
+        "space_digest": space.digest,
+        "proxy": options.proxy(len(data.train)).model_dump(mode="json"),
+        "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
+        "versions": versions(),
+    }
+    header["digest"] = digest_of({key: header[key] for key in ("options", "space", "proxy", "data")})
+    with Records(run_dir) as records:
+        run = Run(run_dir, options, space, data_dir, _proxy(header), records, records.start(header), console)
+        _run_to_the_end(run)
+    return run
+
+
+def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run:
+    """Carries on a recorded search; `given` are options as named in `SearchOptions`, which must agree with it."""
+    with Records(run_dir, must_exist=True) as records:
+        history = records.reopen()
+        header = history.header
+        options = validate(SearchOptions, header["options"], str(run_dir)).changed(given)
+        space = SearchSpace.from_dict(header["space"], str(run_dir))
+        data_dir, data = _prepare_data(options, run_dir, console)
+        if data.digest != header["data"]["digest"]:
+            raise UserError(f"the images of {options.data} have changed since {run_dir} was begun: start a new search")
+        run = Run(run_dir, options, space, data_dir, _proxy(header), records, history, console)
+        num_ended = sum(trial.has_ended for trial in run.trials)
+        console.print(f"Resuming {run_dir}: {num_ended} of {options.trials} trials are done.", highlight=False)
+        _run_to_the_end(run)
+    return run
+
+
+def _proxy(header: dict[str, Any]) -> ProxyConfig:
+    return validate(ProxyConfig, header["proxy"], "records")
+
+
+def _prepare_data(options: SearchOptions, run_dir: Path, console: Console) -> tuple[Path, PreparedData]:
+    config = options.data_config
+    directory = run_dir.parent / PREPARED_DATA / digest_of(vars(config))
+    with console.status(f"Preparing the images of {options.data}") as status:
+
+        def show(done: int, total: int) -> None:
+            status.update(f"Preparing the images of {options.data}: {done:,} of {total:,}")
+
+        data = prepare(config, directory, show)
+    console.print(f"Data: {data.summary()}", highlight=False)
+    return directory, data
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a search finds."""
+    found = {"python": sys.version.split()[0]}
+    for package in ("sret-nas", "torch", "optuna", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # e.g. a checkout on the path, not installed
+            found[package] = "not installed"
+    return found
+
+
+def _run_to_the_end(run: Run) -> None:
+    """Trials, test part, outputs. What is finished is written out also when the search is interrupted."""
+    strategy = create_strategy(
+        run.options.strategy,
+        run.space,
+        run.options.budget,
+        num_objectives=len(run.options.objectives),
+        seed=run.options.seed,
+        population=run.options.nsga2_population,
+    )
+    journal = OptunaJournal(run.run_dir, run.space, run.options.budget, run.options.objectives)
+    for trial in run.trials:
+        if trial.has_ended:
+            journal.add(trial)
+    try:
+        with _create_engine(run.options) as engine:
+            _announce(run, engine)
+            run_trials(run, strategy, engine, journal)
+            run_final_tests(run, engine)
+    except KeyboardInterrupt:
+        run.console.print(f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}", highlight=False)
+        raise
+    finally:
+        write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+
+
+def _create_engine(options: SearchOptions) -> Engine:
+    if options.workers == 0:
+        return InlineEngine(run_job)
+    return LocalEngine(run_job, options.workers)
+
+
+def _announce(run: Run, engine: Engine) -> None:
+    """Says what the search will do and how long that takes, from a few measured training steps."""
+    options, console = run.options, run.console
+    num_left = options.trials - sum(trial.has_ended for trial in run.trials)
+    target = f"{run.space.image_size} px, {run.space.classes} classes"
+    console.print(
+        f"Search: {options.strategy} in {run.space.name} for {target}; {options.budget.describe()}; "
+        f"seed {options.seed}",
+        highlight=False,
+    )
+    if num_left <= 0:
+        return
+    engine.submit(-1, _speed_job(run).model_dump(mode="json"))
+    (outcome,) = engine.wait()
+    if outcome.failure is not None:
+        raise RuntimeError(f"no network can be trained here: {outcome.failure.message}\n{outcome.failure.traceback}")
+    speed = SpeedResult.model_validate(outcome.result)
+    seconds = num_left * speed.trial_seconds / max(1, engine.capacity)
+    console.print(
+        f"Plan: {num_left} trials of {run.proxy.training.images:,} training images at {run.proxy.image_size} px, "
+        f"about {format_seconds(speed.trial_seconds)} each with {engine.capacity} at once: "
+        f"about {format_seconds(seconds)} in all. Results: {run.run_dir}",
+        highlight=False,
+    )
+
+
+def _speed_job(run: Run) -> SpeedJob:
+    """A measurement on a network of middling cost."""
+    feasible, rng = FeasibleSet(run.space, run.options.budget), np.random.default_rng(0)
+    samples = sorted((feasible.sample(rng) for _ in range(9)), key=lambda arch: cost_of(arch).flops)
+    return SpeedJob(arch=samples[len(samples) // 2], **run.job_fields)

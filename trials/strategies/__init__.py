@@ -1,0 +1,42 @@
+"""Strategies: what proposes the next candidate. One small contract, `ask` and `tell`; see `create`.
+
+A strategy only ever proposes candidates that lie inside the budget and that it has not proposed before.
+It is a pure function of its seed and of what it was told, in order: that is what makes a search resumable by replay.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from sret_nas.arch import ArchConfig
+from sret_nas.space import DepthSchedule
+
+StrategyName = Literal["random", "nsga2", "tpe"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a trial tries: an architecture and the mixed-depth schedule to train it with."""
+
+    arch: ArchConfig
+    depth_schedule: DepthSchedule
+
+    @cached_property
+    def key(self) -> tuple[str, str]:
+        """Equal for candidates that are the same network trained in the same way."""
+        return self.arch.arch_id, self.depth_schedule
+
+
+class Strategy(ABC):
+    """Proposes candidates and learns from their objective values, all of which are to be made small."""
+
+    @abstractmethod
+    def ask(self) -> Candidate | None:
+        """A feasible candidate that was not asked before; None once every one was."""
+
+    @abstractmethod
+    def tell(self, candidate: Candidate, values: tuple[float, ...] | None) -> None:
+        """The objective values of a candidate that was asked, or None if its trial failed."""

@@ -1,0 +1,163 @@
+"""Optuna's samplers (NSGA-II, multivariate TPE) under hard constraints.
+
+Feasibility is decided inside the sampling step, before a trial exists: a suggestion outside the budget, or one that was
+asked before, is drawn again, then repaired, then replaced by a uniform draw from the feasible set. So no sampler ever
+sees an infeasible network (told of rejections as failed trials, TPE never leaves its start-up phase), and asking ends.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from sret_nas.cost import cost_of
+from sret_nas.space import SearchSpace, Value
+from trials.strategies import Candidate, Strategy
+from trials.strategies.candidates import CandidatePool
+
+MAX_REDRAWS = 16
+"""Suggestions drawn from the sampler before its last one is repaired."""
+MAX_REPAIRS = 100
+"""Single-dimension changes tried before a uniform draw replaces the suggestion."""
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The space's dimensions as Optuna's; spellings, of which several may mean one network."""
+    return {name: CategoricalDistribution(choices) for name, choices in space.dimensions().items()}
+
+
+class FeasibleSampler(BaseSampler):
+    """Wraps a sampler so that every trial it starts spells an open candidate of the pool.
+
+    `drawn` is the candidate of the trial that was sampled last; None if no candidate is left.
+    """
+
+    def __init__(self, inner: BaseSampler, pool: CandidatePool, seed: int) -> None:
+        self._inner = inner
+        self._pool = pool
+        self._rng = np.random.default_rng(seed)
+        self._space = distributions(pool.space)
+        self._searched = {name: dim for name, dim in self._space.items() if not dim.single()}
+        self.drawn: Candidate | None = None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:  # fmt: skip
+        self.drawn = self._suggest(study, trial)
+        return {} if self.drawn is None else dict(self._pool.encode(self.drawn))
+
+    def _suggest(self, study: Study, trial: FrozenTrial) -> Candidate | None:
+        values: dict[str, Value] = {}
+        for _ in range(MAX_REDRAWS):
+            suggested = self._inner.sample_relative(study, trial, self._searched)
+            if not suggested:  # the sampler has not seen enough to suggest anything
+                return self._pool.draw()
+            values = self._completed(suggested)
+            candidate = self._pool.decode(values)
+            if candidate is not None and self._pool.is_open(candidate):
+                return candidate
+        return self._repaired(values) or self._pool.draw()
+
+    def _completed(self, suggested: Mapping[str, Value]) -> dict[str, Value]:
+        """One value per dimension: NSGA-II leaves out what is to be mutated."""
+        return {name: suggested[name] if name in suggested else self._any(dim) for name, dim in self._space.items()}
+
+    def _any(self, dimension: BaseDistribution) -> Value:
+        assert isinstance(dimension, CategoricalDistribution)
+        choice = dimension.choices[self._rng.integers(len(dimension.choices))]
+        assert choice is not None  # the space's dimensions list values only
+        return choice
+
+    def _repaired(self, values: dict[str, Value]) -> Candidate | None:
+        """Changes one dimension at a time, never away from the budget, until the candidate is open; else None."""
+        names = list(self._searched)
+        candidate = self._pool.decode(values)
+        excess = float("inf") if candidate is None else self._pool.excess(candidate.arch)
+        for _ in range(MAX_REPAIRS if names else 0):
+            name = names[self._rng.integers(len(names))]
+            changed = {**values, name: self._any(self._space[name])}
+            candidate = self._pool.decode(changed)
+            if candidate is None or (new_excess := self._pool.excess(candidate.arch)) > excess:
+                continue
+            values, excess = changed, new_excess
+            if self._pool.is_open(candidate):
+                return candidate
+        return None
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self.drawn is not None:
+            raise RuntimeError(f"{param_name} is no dimension of the search space")
+        assert isinstance(param_distribution, CategoricalDistribution)
+        return param_distribution.choices[0]  # nothing is left to ask: `ask` is about to fail this trial
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._inner.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._inner.after_trial(study, trial, state, values)
+
+
+class OptunaStrategy(Strategy):
+    """An Optuna sampler behind `ask` and `tell`; its study lives in memory (`trials.journal` writes one to disk)."""
+
+    def __init__(self, sampler: BaseSampler, pool: CandidatePool, num_objectives: int, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._pool = pool
+        self._sampler = FeasibleSampler(sampler, pool, seed)
+        self._study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=self._sampler)
+        self._running: dict[tuple[str, str], optuna.Trial] = {}
+
+    def ask(self) -> Candidate | None:
+        trial = self._study.ask(self._sampler.infer_relative_search_space(self._study, None))  # type: ignore[arg-type]
+        candidate = self._sampler.drawn
+        if candidate is None:
+            self._study.tell(trial, state=TrialState.FAIL)  # a trial left running would repel TPE for ever
+            return None
+        self._pool.claim(candidate)
+        self._running[candidate.key] = trial
+        return candidate
+
+    def tell(self, candidate: Candidate, values: tuple[float, ...] | None) -> None:
+        trial = self._running.pop(candidate.key)
+        if values is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        for name, slack in constraints(candidate, self._pool).items():
+            trial.set_constraint(name, slack)
+        self._study.tell(trial, values)
+
+
+def constraints(candidate: Candidate, pool: CandidatePool) -> dict[str, float]:
+    """Optuna's constraints of a candidate (met where at most 0): how far below the budget it is, as a share of it."""
+    cost, budget = cost_of(candidate.arch), pool.budget
+    slacks: dict[str, float] = {}
+    for name, value, most in (("flops", cost.flops, budget.flops_max), ("params", cost.params, budget.params_max)):
+        if most is not None:
+            slacks[name] = value / most - 1
+    return slacks
+
+
+def nsga2(pool: CandidatePool, num_objectives: int, seed: int, population: int) -> OptunaStrategy:
+    """NSGA-II (Deb et al., 2002) as Optuna implements it."""
+    return OptunaStrategy(NSGAIISampler(population_size=population, seed=seed), pool, num_objectives, seed)
+
+
+def tpe(pool: CandidatePool, num_objectives: int, seed: int) -> OptunaStrategy:
+    """Multivariate, multi-objective TPE as Optuna implements it, aware of running trials (constant liar)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = TPESampler(multivariate=True, constant_liar=True, seed=seed)
+    return OptunaStrategy(sampler, pool, num_objectives, seed)

@@ -1,0 +1,183 @@
+"""The loop of a search: a strategy asks, an engine runs, the records remember.
+
+The strategy is told results in the order in which it asked, and may run ahead of the oldest untold trial by
+`lookahead` trials. So the sequence of candidates depends on the seed and the results alone: not on how many workers
+there are, nor on which of them is quicker, nor on whether the search was interrupted. Resuming is replaying: the
+strategy is asked again from the beginning, and trials that are on record are not run again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sret_nas.cost import cost_of
+from sret_nas.errors import UserError
+from sret_nas.space import SearchSpace
+from trials.engines import Engine, Outcome
+from trials.jobs import FinalTestJob, FinalTestResult, TrialJob, TrialResult, trial_seed
+from trials.journal import OptunaJournal
+from trials.objectives import keepers, objective_values
+from trials.options import SearchOptions
+from trials.recipe import ProxyConfig
+from trials.records import History, Records, Trial
+from trials.report.progress import SearchProgress
+from trials.strategies import Candidate, Strategy
+
+
+@dataclass
+class Run:
+    """Everything a running search needs; its history grows with every candidate asked for."""
+
+    run_dir: Path
+    options: SearchOptions
+    space: SearchSpace
+    data_dir: Path
+    proxy: ProxyConfig
+    records: Records
+    history: History
+    console: Console
+
+    @property
+    def trials(self) -> list[Trial]:
+        return [self.history.trials[number] for number in sorted(self.history.trials)]
+
+    @property
+    def job_fields(self) -> dict[str, Any]:
+        """What all jobs of the search have in common."""
+        options = self.options
+        return {
+            "proxy": self.proxy,
+            "data_dir": str(self.data_dir),
+            "device": options.device,
+            "threads": options.threads,
+        }
+
+    def weights_path(self, trial: Trial) -> Path:
+        return self.run_dir / "weights" / f"trial-{trial.number:04d}.pt"
+
+
+def run_trials(run: Run, strategy: Strategy, engine: Engine, journal: OptunaJournal) -> None:
+    """Asks, runs and tells until all trials have ended or every candidate has been tried."""
+    options = run.options
+    waiting: deque[Trial] = deque()
+    running = num_told = num_asked = 0
+    is_exhausted = False
+    num_known = sum(trial.has_ended for trial in run.trials)
+    with SearchProgress(run.console, max(options.trials, num_known), num_known, _best_error(run)) as progress:
+        while True:
+            # One tell, then as many asks as it makes room for: the same interleaving in every run.
+            while not is_exhausted and num_asked < options.trials and num_asked - num_told < options.lookahead:
+                candidate = strategy.ask()
+                if candidate is None:
+                    is_exhausted = True
+                    break
+                trial = _register(run, num_asked, candidate)
+                if not trial.has_ended:
+                    waiting.append(trial)
+                num_asked += 1
+            if num_told == num_asked:
+                break
+            if run.history.trials[num_told].has_ended:
+                _tell(strategy, run.history.trials[num_told], options)
+                num_told += 1
+                continue
+            while waiting and running < engine.capacity:
+                trial = waiting.popleft()
+                engine.submit(trial.number, _trial_job(run, trial).model_dump(mode="json"))
+                running += 1
+            for outcome in engine.wait():
+                running -= 1
+                trial = _record(run, outcome)
+                journal.add(trial)
+                _forget_beaten_weights(run)
+                progress.trial_ended(trial, _best_error(run))
+    if is_exhausted:
+        run.console.print(f"All {num_asked} candidates inside the budget have been tried.", highlight=False)
+
+
+def _register(run: Run, number: int, candidate: Candidate) -> Trial:
+    """Puts a candidate on record, or finds that it is there already.
+
+    Raises `UserError` if another one is there under its number.
+    """
+    known = run.history.trials.get(number)
+    if known is None:
+        cost = cost_of(candidate.arch)
+        run.records.asked(number, candidate, cost.flops, cost.params)
+        known = run.history.trials[number] = Trial(number, candidate)
+    elif known.candidate.key != candidate.key:
+        raise UserError(
+            f"{run.run_dir} cannot be resumed: its trial {number} is {known.candidate.key}, but the strategy now asks "
+            f"for {candidate.key}. It was begun with {run.history.header['versions']}; use those, or start anew"
+        )
+    return known
+
+
+def _tell(strategy: Strategy, trial: Trial, options: SearchOptions) -> None:
+    values = None if trial.result is None else objective_values(trial.result, options.objectives)
+    strategy.tell(trial.candidate, values)
+
+
+def _trial_job(run: Run, trial: Trial) -> TrialJob:
+    arch, schedule = trial.candidate.arch, trial.candidate.depth_schedule
+    return TrialJob(
+        arch=arch,
+        depth_schedule=schedule,
+        seed=trial_seed(run.options.seed, arch.arch_id, schedule),
+        budget=run.options.budget,
+        weights_path=str(run.weights_path(trial)),
+        **run.job_fields,
+    )
+
+
+def _record(run: Run, outcome: Outcome) -> Trial:
+    """Puts the end of a trial on disk before anything else happens with it."""
+    trial = run.history.trials[outcome.job_id]
+    result = None if outcome.result is None else TrialResult.model_validate(outcome.result)
+    run.records.ended(trial.number, result, outcome.failure)
+    trial.result, trial.failure = result, outcome.failure
+    return trial
+
+
+def _best_error(run: Run) -> float | None:
+    return min((trial.result.error for trial in run.trials if trial.result is not None), default=None)
+
+
+def _forget_beaten_weights(run: Run) -> None:
+    """Only the front's weights are needed again; a beaten trial never comes back to the front."""
+    kept = {trial.number for trial in keepers(run.trials, run.options.objectives)}
+    for trial in run.trials:
+        if trial.has_ended and trial.number not in kept:
+            run.weights_path(trial).unlink(missing_ok=True)
+
+
+def run_final_tests(run: Run, engine: Engine) -> None:
+    """Scores the front's proxy weights on the test part, once: the only time anything reads it."""
+    waiting = deque(trial for trial in keepers(run.trials, run.options.objectives) if trial.test is None)
+    while waiting:
+        batch = [waiting.popleft() for _ in range(min(engine.capacity, len(waiting)))]
+        for trial in batch:
+            engine.submit(trial.number, _test_job(run, trial).model_dump(mode="json"))
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(batch):
+            outcomes += engine.wait()
+        for outcome in outcomes:
+            _record_test(run, outcome)
+
+
+def _test_job(run: Run, trial: Trial) -> FinalTestJob:
+    return FinalTestJob(arch=trial.candidate.arch, weights_path=str(run.weights_path(trial)), **run.job_fields)
+
+
+def _record_test(run: Run, outcome: Outcome) -> None:
+    trial = run.history.trials[outcome.job_id]
+    if outcome.failure is not None:
+        run.console.print(f"Trial {trial.number} could not be tested: {outcome.failure.message}", highlight=False)
+        return
+    trial.test = FinalTestResult.model_validate(outcome.result)
+    run.records.tested(trial.number, trial.test)
