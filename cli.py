@@ -100,7 +100,7 @@ def _add_search(commands: Any) -> None:
     data.add_argument("--split-seed", type=int, metavar="N", help="decides the parts; default: 0")
 
     proxy = parser.add_argument_group("proxy run (how a trial trains its network)")
-    proxy.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 48")
+    proxy.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 32")
     proxy.add_argument("--width-scale", type=float, metavar="X", help="width over the target's, up to 1; default: 1")
     proxy.add_argument(
         "--train-images", type=int, metavar="N", help="images to train on, with repetition; default: 4 epochs, at most 16000 images"

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget, format_quantity, parse_quantity
+from sret_nas.budget import Budget, format_quantity
 from sret_nas.cost import IntArray, head_terms, pool_terms, stem_terms
 from sret_nas.errors import BudgetError
 from sret_nas.pareto import non_dominated
@@ -81,7 +81,10 @@ class _Window:
     def of(cls, budget: Budget) -> _Window:
         return cls(
             (budget.flops_min or 0, budget.params_min or 0),
-            (budget.flops_max or _UNBOUNDED, budget.params_max or _UNBOUNDED),
+            (
+                _UNBOUNDED if budget.flops_max is None else budget.flops_max,
+                _UNBOUNDED if budget.params_max is None else budget.params_max,
+            ),
         )
 
     def minus(self, flops: int, params: int) -> _Window:
@@ -150,59 +153,51 @@ def _step_for(costs: list[tuple[IntArray, IntArray]], limit: int) -> tuple[int, 
 
 
 class _PrefixLayer:
-    """The first stages of all networks, by the last one's width and by cost."""
+    """The first stages of all networks, by the last one's width and by cost.
+
+    A prefix is a pair: a cell of the earlier prefixes, of whatever width, and a cell of the stage. Pair number
+    `earlier * stage cells + stage cell` is one of a width; the pairs of a cell are kept, for drawing from it.
+    """
 
     def __init__(self, before: _Layer, stage: _StageLayer, links: _Links, limit: int) -> None:
         self._before, self._stage, self._links = before, stage, links
-        sums = {width: self._sums(width) for width in stage.cells}
-        costs = [(np.concatenate(flops), np.concatenate(params)) for flops, params, _ in sums.values()]
-        self._step = _step_for(costs, limit)
+        self._earlier = [(w, cell) for w, cells in before.cells.items() for cell in range(len(cells.flops))]
+        self._earlier_number = np.concatenate([cells.number for cells in before.cells.values()])
+        costs = {width: self._sums(width) for width in stage.cells}
+        step = _step_for(list(costs.values()), limit)
         self.slack: tuple[int, int] = (
-            before.slack[0] + stage.slack[0] + self._step[0] - 1,
-            before.slack[1] + stage.slack[1] + self._step[1] - 1,
+            before.slack[0] + stage.slack[0] + step[0] - 1,
+            before.slack[1] + stage.slack[1] + step[1] - 1,
         )
         self.cells: dict[int, _Cells] = {}
-        for (width, (_, _, number)), (flops, params) in zip(sums.items(), costs, strict=True):
-            cell_flops, cell_params, cell = _group(flops, params, self._step)
-            self.cells[width] = _Cells(cell_flops, cell_params, np.bincount(cell, np.concatenate(number)).astype(float))
+        self._pairs: dict[int, list[IntArray]] = {}
+        for width, (flops, params) in costs.items():
+            cell_flops, cell_params, cell = _group(flops, params, step)
+            number = np.outer(self._earlier_number, stage.cells[width].number).ravel()
+            self.cells[width] = _Cells(cell_flops, cell_params, np.bincount(cell, number).astype(float))
+            order = np.argsort(cell, kind="stable")
+            self._pairs[width] = np.split(order, np.cumsum(np.bincount(cell))[:-1])
 
-    def _sums(self, width: int) -> tuple[list[IntArray], list[IntArray], list[FloatArray]]:
-        """Costs and numbers of all pairs of an earlier cell and a cell of `width`, one flat array per earlier width."""
-        stage = self._stage.cells[width]
-        flops, params, number = [], [], []
+    def _sums(self, width: int) -> tuple[IntArray, IntArray]:
+        """FLOPs and parameters of all pairs of a width."""
+        stage, flops, params = self._stage.cells[width], [], []
         for width_before, before in self._before.cells.items():
             link = self._links[width_before, width]
             flops.append((before.flops[:, None] + (stage.flops + link[0])).ravel())
             params.append((before.params[:, None] + (stage.params + link[1])).ravel())
-            number.append((before.number[:, None] * stage.number).ravel())
-        return flops, params, number
-
-    def _pairs(self, width: int, cell: int) -> Iterator[tuple[int, IntArray, FloatArray]]:
-        """The pairs that make up one cell, as positions in `_sums`, with their numbers, by earlier width."""
-        wanted = self.cells[width]
-        for width_before, flops, params, number in zip(self._before.cells, *self._sums(width), strict=True):
-            inside = (flops // self._step[0] * self._step[0] == wanted.flops[cell]) & (
-                params // self._step[1] * self._step[1] == wanted.params[cell]
-            )
-            positions = np.flatnonzero(inside)
-            yield width_before, positions, number[positions]
+        return np.concatenate(flops), np.concatenate(params)
 
     def draw(self, width: int, cell: int, rng: np.random.Generator) -> tuple[int, ...]:
-        pairs = list(self._pairs(width, cell))
-        width_before, positions, number = pairs[int(_draw_by_weight(np.array([n.sum() for _, _, n in pairs]), rng))]
-        pair = int(positions[_draw_by_weight(number, rng)])
-        first, second = divmod(pair, len(self._stage.cells[width].flops))
-        return self._before.draw(width_before, first, rng) + self._stage.draw(width, second, rng)
+        pairs, stage = self._pairs[width][cell], self._stage.cells[width]
+        earlier, second = np.divmod(pairs, len(stage.flops))
+        chosen = int(_draw_by_weight(self._earlier_number[earlier] * stage.number[second], rng))
+        return self._before.draw(*self._earlier[earlier[chosen]], rng) + self._stage.draw(width, second[chosen], rng)
 
     def members(self, width: int, cell: int) -> Iterator[tuple[int, ...]]:
-        num_cells = len(self._stage.cells[width].flops)
-        for width_before, positions, _ in self._pairs(width, cell):
-            for pair in positions.tolist():
-                first, second = divmod(pair, num_cells)
-                for before, stage in product(
-                    self._before.members(width_before, first), list(self._stage.members(width, second))
-                ):
-                    yield before + stage
+        for pair in self._pairs[width][cell].tolist():
+            earlier, second = divmod(pair, len(self._stage.cells[width].flops))
+            for parts in product(self._before.members(*self._earlier[earlier]), self._stage.members(width, second)):
+                yield parts[0] + parts[1]
 
 
 _Layer = _StageLayer | _PrefixLayer
@@ -377,7 +372,7 @@ class _Table:
         )
 
     def _fitting(self, path: tuple[int, int], rest: _Window) -> tuple[IntArray, IntArray]:
-        """All pairs of a prefix cell and a middle cell that lie in what is left for them, as two arrays of positions."""
+        """All pairs of a prefix cell and a middle cell that lie in what is left for them: two arrays of positions."""
         first, second, _ = self._pair(path)
         # The middle's cells are sorted by FLOPs: those that fit a prefix cell in FLOPs stand in one run.
         start = np.searchsorted(second.flops, rest.low[0] - first.flops, side="left")
@@ -603,10 +598,13 @@ class FeasibleSet:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no network lies inside the budget; known at once unless a cost has both a minimum and a budget."""
+        """Whether no network lies inside the budget; known at once unless a cost has both a minimum and a budget.
+
+        Where the count is an estimate and a cost has both, False means only that there is no proof.
+        """
         if self.budget.allows(self._nearest_end.flops, self._nearest_end.params):
             return False
-        return not self._has_two_sides or self.count == 0
+        return not self._has_two_sides or not self._weights.any()
 
     def nearest(self) -> CostedArch:
         """The network with the least `Budget.excess`: one inside the budget if there is one.
@@ -644,8 +642,8 @@ class FeasibleSet:
         params, params_advice = _quote("parameters", near.params, budget.params_min, budget.params_max)
         advice = " and ".join(text for text in (flops_advice, params_advice) if text)
         raise BudgetError(
-            f"no network of {self.space.name} has {budget.describe()}; the nearest has {flops} FLOPs "
-            f"(at {self.space.image_size} px) and {params} parameters; {advice}, or use another search space"
+            f"no network of {self.space.name} (at {self.space.image_size} px) has {budget.describe()}; "
+            f"the nearest has {flops} and {params}; {advice}, or use another search space"
         )
 
 
@@ -653,21 +651,19 @@ def _quote(name: str, cost: int, low: int | None, high: int | None) -> tuple[str
     """The nearest network's cost, rounded to the side on which it is accepted as a bound, and what to ask for."""
     if high is not None and cost > high:
         text = round_quantity(cost, up=True)
-        return f"{text} ({cost / high:.3g} times the budget of {format_quantity(high)})", (
-            f"raise the {name} budget to at least {text}"
-        )
-    text = round_quantity(cost, up=low is None or cost >= low)
+        too_much = f"{cost / high:,.4g} times the budget of {format_quantity(high)}"
+        return f"{text} {name} ({too_much})", f"raise the {name} budget to at least {text}"
     if low is not None and cost < low:
-        return f"{text} (the minimum is {format_quantity(low)})", f"lower the minimum of {name} to at most {text}"
-    return text, ""
+        text = round_quantity(cost, up=False)
+        too_little = f"{cost / low:.4g} times the minimum of {format_quantity(low)}"
+        return f"{text} {name} ({too_little})", f"lower the minimum of {name} to at most {text}"
+    return f"{round_quantity(cost, up=low is None)} {name}", ""
 
 
 def round_quantity(value: int, up: bool) -> str:
     """A count with four digits and K, M or G that reads back (`parse_quantity`) as at least, or at most, the value."""
     unit = 10 ** max(0, len(str(value)) - 4)
-    rounded = (ceil(Fraction(value, unit)) if up else floor(Fraction(value, unit))) * unit
-    text = format_quantity(rounded, digits=4)
-    return text if parse_quantity(text) == rounded else str(rounded)
+    return format_quantity((value // unit) * unit, digits=4)
 
 
 def _closer_than(budget: Budget, costed: CostedArch) -> Budget:

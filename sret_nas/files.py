@@ -32,7 +32,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Mappings in the order given; lists of plain numbers and words on one line; no anchors."""
+    """Mappings in the order given; lists of numbers and words on one line; lines of text as lines; no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -43,7 +43,12 @@ def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNo
     return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=is_flat)
 
 
+def _represent_text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
 _PlainDumper.add_representer(list, _represent_list)
+_PlainDumper.add_representer(str, _represent_text)
 
 
 def read_yaml(path: Path) -> Any:

@@ -39,3 +39,19 @@ def depths_of_step(
     if schedule == "random":
         return (rng.randint(1, deepest),)
     return (min(deepest, 1 + int(progress / GROWN_BY * deepest)),)
+
+
+def mean_depth_counts(schedule: DepthSchedule, max_recursions: int) -> dict[int, float]:
+    """How often a step runs each depth, on average over a training run."""
+    deepest = max_recursions
+    if schedule == "full" or deepest == 1:
+        return {deepest: 1.0}
+    every = range(1, deepest + 1)
+    if schedule == "joint":
+        return dict.fromkeys(every, 1.0)
+    if schedule == "sandwich":
+        return {depth: 1.0 if depth in (1, deepest) else 1 / (deepest - 2) for depth in every}
+    if schedule == "random":
+        return dict.fromkeys(every, 1 / deepest)
+    rising = GROWN_BY / deepest
+    return {**dict.fromkeys(every, rising), deepest: 1 - (deepest - 1) * rising}

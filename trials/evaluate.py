@@ -17,7 +17,7 @@ import torch
 
 from sret_nas.arch import ArchConfig
 from sret_nas.cost import cost_of
-from sret_nas.errors import BudgetError
+from sret_nas.errors import BudgetError, UserError
 from sret_nas.files import write_atomically
 from sret_nas.nn.network import SReT
 from trials.data import PreparedData
@@ -107,7 +107,9 @@ def measure_training_speed(job: SpeedJob) -> SpeedResult:
     report = train(network, data, job.proxy.training, "full", seed=0, max_steps=job.steps)
     return SpeedResult(
         images_per_second=report.images / report.seconds,
-        images_per_trial=job.proxy.training.images,
+        proxy_flops=cost_of(network.arch).flops,
+        classes=data.num_classes,
+        channels=data.channels,
     )
 
 
@@ -136,10 +138,13 @@ def _cost(arch: ArchConfig) -> TargetCost:
 
 
 def _device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one."""
+    """`auto` is a GPU where there is one. Raises `UserError` for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name} is not there: torch sees {torch.cuda.device_count()} CUDA device(s)")
+    return device
 
 
 def _device_name(device: torch.device) -> str:

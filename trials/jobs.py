@@ -15,7 +15,8 @@ from sret_nas.budget import Budget
 from sret_nas.space import DepthSchedule
 from trials.recipe import ProxyConfig
 
-FailureCause = Literal["diverged", "out of memory", "exception", "worker died"]
+FailureCause = Literal["diverged", "out of memory", "refused", "exception", "worker died"]
+"""`refused`: something the user asked for cannot be had here, e.g. a device that is not there."""
 
 
 class _Message(BaseModel):
@@ -100,14 +101,13 @@ class FinalTestResult(_Message):
 
 
 class SpeedResult(_Message):
-    """Training speed of a proxy network, and the images of one trial."""
+    """Training speed of a proxy network at full depth."""
 
     images_per_second: float
-    images_per_trial: int
-
-    @property
-    def trial_seconds(self) -> float:
-        return self.images_per_trial / self.images_per_second
+    proxy_flops: int
+    """Of one image, forward."""
+    classes: int
+    channels: int
 
 
 class Failure(_Message):

@@ -46,7 +46,7 @@ class SearchOptions(BaseModel):
     lookahead: Count = 8
     workers: Annotated[StrictInt, Field(ge=0)] = 1
     threads: Count = 1
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
     data: str = "digits"
     data_root: str | None = None
@@ -55,7 +55,7 @@ class SearchOptions(BaseModel):
     max_test: Count | None = None
     split_seed: Annotated[StrictInt, Field(ge=0)] = 0
 
-    image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 48
+    image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 32
     width_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
     train_images: Annotated[StrictInt, Field(ge=2)] | None = None
     epochs: Annotated[StrictFloat, Field(gt=0)] | None = None

@@ -13,10 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.feasible import FeasibleSet
 from sret_nas.files import validate
@@ -25,15 +23,14 @@ from trials.data import PreparedData, prepare
 from trials.engines import Engine
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
-from trials.jobs import SpeedJob, SpeedResult
 from trials.journal import OptunaJournal
 from trials.options import SearchOptions, digest_of
+from trials.plan import Plan
 from trials.recipe import ProxyConfig
 from trials.records import RECORDS_FILE, Records
 from trials.report.outputs import write_outputs
-from trials.report.progress import format_seconds
 from trials.strategies.create import create_strategy
-from trials.trial_loop import Run, run_final_tests, run_trials
+from trials.trial_loop import Run, job_fields, run_final_tests, run_trials
 from trials.worker import run_job
 
 PREPARED_DATA = "prepared-data"
@@ -65,19 +62,23 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
     if (run_dir / RECORDS_FILE).exists():
         raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
     data_dir, data = _prepare_data(options, run_dir, console)
+    proxy = options.proxy(len(data.train))
     header = {
         "command": command,
         "options": options.model_dump(mode="json"),
         "space": space.to_dict(),
         "space_digest": space.digest,
-        "proxy": options.proxy(len(data.train)).model_dump(mode="json"),
+        "proxy": proxy.model_dump(mode="json"),
         "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
         "versions": versions(),
     }
     header["digest"] = digest_of({key: header[key] for key in ("options", "space", "proxy", "data")})
-    with Records(run_dir) as records:
-        run = Run(run_dir, options, space, data_dir, _proxy(header), records, records.start(header), console)
-        _run_to_the_end(run)
+    with _create_engine(options) as engine:
+        plan = Plan(engine, space, options, job_fields(options, proxy, data_dir))
+        plan.announce(console, options.trials, run_dir)
+        with Records(run_dir) as records:
+            run = Run(run_dir, options, space, data_dir, proxy, records, records.start(header), console)
+            _run_to_the_end(run, engine)
     return run
 
 
@@ -91,15 +92,16 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         data_dir, data = _prepare_data(options, run_dir, console)
         if data.digest != header["data"]["digest"]:
             raise UserError(f"the images of {options.data} have changed since {run_dir} was begun: start a new search")
-        run = Run(run_dir, options, space, data_dir, _proxy(header), records, history, console)
+        proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
+        run = Run(run_dir, options, space, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
-        console.print(f"Resuming {run_dir}: {num_ended} of {options.trials} trials are done.", highlight=False)
-        _run_to_the_end(run)
+        console.print(f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.", highlight=False)
+        with _create_engine(options) as engine:
+            if num_ended < options.trials:
+                plan = Plan(engine, space, options, run.job_fields)
+                plan.announce(console, options.trials - num_ended, run_dir)
+            _run_to_the_end(run, engine)
     return run
-
-
-def _proxy(header: dict[str, Any]) -> ProxyConfig:
-    return validate(ProxyConfig, header["proxy"], "records")
 
 
 def _prepare_data(options: SearchOptions, run_dir: Path, console: Console) -> tuple[Path, PreparedData]:
@@ -126,7 +128,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _run_to_the_end(run: Run) -> None:
+def _run_to_the_end(run: Run, engine: Engine) -> None:
     """Trials, test part, outputs. What is finished is written out also when the search is interrupted."""
     strategy = create_strategy(
         run.options.strategy,
@@ -141,10 +143,8 @@ def _run_to_the_end(run: Run) -> None:
         if trial.has_ended:
             journal.add(trial)
     try:
-        with _create_engine(run.options) as engine:
-            _announce(run, engine)
-            run_trials(run, strategy, engine, journal)
-            run_final_tests(run, engine)
+        run_trials(run, strategy, engine, journal)
+        run_final_tests(run, engine)
     except KeyboardInterrupt:
         run.console.print(f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}", highlight=False)
         raise
@@ -156,36 +156,3 @@ def _create_engine(options: SearchOptions) -> Engine:
     if options.workers == 0:
         return InlineEngine(run_job)
     return LocalEngine(run_job, options.workers)
-
-
-def _announce(run: Run, engine: Engine) -> None:
-    """Says what the search will do and how long that takes, from a few measured training steps."""
-    options, console = run.options, run.console
-    num_left = options.trials - sum(trial.has_ended for trial in run.trials)
-    target = f"{run.space.image_size} px, {run.space.classes} classes"
-    console.print(
-        f"Search: {options.strategy} in {run.space.name} for {target}; {options.budget.describe()}; "
-        f"seed {options.seed}",
-        highlight=False,
-    )
-    if num_left <= 0:
-        return
-    engine.submit(-1, _speed_job(run).model_dump(mode="json"))
-    (outcome,) = engine.wait()
-    if outcome.failure is not None:
-        raise RuntimeError(f"no network can be trained here: {outcome.failure.message}\n{outcome.failure.traceback}")
-    speed = SpeedResult.model_validate(outcome.result)
-    seconds = num_left * speed.trial_seconds / max(1, engine.capacity)
-    console.print(
-        f"Plan: {num_left} trials of {run.proxy.training.images:,} training images at {run.proxy.image_size} px, "
-        f"about {format_seconds(speed.trial_seconds)} each with {engine.capacity} at once: "
-        f"about {format_seconds(seconds)} in all. Results: {run.run_dir}",
-        highlight=False,
-    )
-
-
-def _speed_job(run: Run) -> SpeedJob:
-    """A measurement on a network of middling cost."""
-    feasible, rng = FeasibleSet(run.space, run.options.budget), np.random.default_rng(0)
-    samples = sorted((feasible.sample(rng) for _ in range(9)), key=lambda arch: cost_of(arch).flops)
-    return SpeedJob(arch=samples[len(samples) // 2], **run.job_fields)

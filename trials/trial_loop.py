@@ -48,17 +48,15 @@ class Run:
 
     @property
     def job_fields(self) -> dict[str, Any]:
-        """What all jobs of the search have in common."""
-        options = self.options
-        return {
-            "proxy": self.proxy,
-            "data_dir": str(self.data_dir),
-            "device": options.device,
-            "threads": options.threads,
-        }
+        return job_fields(self.options, self.proxy, self.data_dir)
 
     def weights_path(self, trial: Trial) -> Path:
         return self.run_dir / "weights" / f"trial-{trial.number:04d}.pt"
+
+
+def job_fields(options: SearchOptions, proxy: ProxyConfig, data_dir: Path) -> dict[str, Any]:
+    """What all jobs of a search have in common."""
+    return {"proxy": proxy, "data_dir": str(data_dir), "device": options.device, "threads": options.threads}
 
 
 def run_trials(run: Run, strategy: Strategy, engine: Engine, journal: OptunaJournal) -> None:

@@ -7,7 +7,6 @@ block of application a, number 2 a + 1 the NLL after it. A shared block stands t
 from __future__ import annotations
 
 import argparse
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -40,18 +39,15 @@ def from_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tens
     """
     entries = _entries(arch)
     _compare_names({entry.public for entry in entries}, set(state), "the public state dict")
-    expected = _shapes(arch)
-    converted: dict[str, Tensor] = {}
+    shapes = _shapes(arch)
+    pieces: dict[str, dict[int | None, Tensor]] = {}
     for public, ours, position in entries:
-        tensor = state[public]
-        shape = (1,) if position is not None else expected[ours]
+        tensor, shape = state[public], shapes[ours] if position is None else (1,)
         if tuple(tensor.shape) != shape:
             raise UserError(f"{public} must have the shape {shape} for this architecture, got {tuple(tensor.shape)}")
-        if position is not None:
-            converted.setdefault(ours, tensor.new_empty(expected[ours]))[position] = tensor[0]
-        elif not torch.equal(converted.setdefault(ours, tensor), tensor):
+        if not torch.equal(pieces.setdefault(ours, {}).setdefault(position, tensor), tensor):
             raise UserError(f"{public} must equal the earlier uses of its block, which it shares, and does not")
-    return converted
+    return {ours: whole[None] if None in whole else torch.cat(list(whole.values())) for ours, whole in pieces.items()}
 
 
 def to_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:
@@ -78,8 +74,8 @@ def load_public(path: str | Path, arch: ArchConfig) -> dict[str, Tensor]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path}: not a checkpoint that can be read safely: {error}") from None
+    except Exception as error:  # bytes that are no checkpoint fail anywhere in the reader, in any way
+        raise UserError(f"{path}: not a checkpoint that can be read safely: {error}") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise UserError(f"{path}: a public checkpoint must hold its weights under the key 'model', got none")
     return from_public(checkpoint["model"], arch)

@@ -85,6 +85,8 @@ def test_training_images_are_shifted_and_mirrored_originals(flip: bool) -> None:
     assert set(downs) == set(rights) == {-2, -1, 0, 1, 2}
     assert all(40 <= list(values).count(shift) <= 120 for values in (downs, rights) for shift in range(-2, 3))
     assert 150 <= sum(mirrored) <= 250 if flip else sum(mirrored) == 0
+    for draws in (downs, rights) + ((mirrored,) if flip else ()):
+        assert len({draws[start : start + 100] for start in range(0, 400, 100)}) == 4
     assert len(set(seen)) > 20  # down, right and mirror are drawn apart from each other
 
 

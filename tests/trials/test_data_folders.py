@@ -74,6 +74,15 @@ def test_train_and_val_leave_val_untouched_as_the_test_part(tmp_path: Path, writ
     assert len(found["val"]) == 4
 
 
+def test_other_folders_beside_the_parts_are_not_looked_at(tmp_path: Path, write: Write) -> None:
+    fill(write, "train/", "ab", 5)
+    fill(write, "val/", "ab", 3, first_shade=100)
+    fill(write, "annotations/", "xyz", 1, first_shade=200)
+    data = run(tmp_path)
+    assert data.class_names == ("a", "b")
+    assert sorted(shades(data)["test"]) == list(range(100, 106))
+
+
 def test_train_and_test_leave_test_untouched(tmp_path: Path, write: Write) -> None:
     fill(write, "train/", "ab", 10)
     fill(write, "test/", "ab", 3, first_shade=100)
@@ -128,6 +137,22 @@ def test_the_split_does_not_depend_on_the_order_of_creation(tmp_path: Path, writ
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     assert prepare(first.config, tmp_path / "again").digest == first.digest
+
+
+def test_a_changed_or_further_file_is_seen(tmp_path: Path, write: Write) -> None:
+    fill(write, "", "ab", 5)
+    first = run(tmp_path)
+    assert run(tmp_path).metadata == first.metadata
+    length = (tmp_path / "images/a/1.png").stat().st_size
+    path = write("a/1.png", 99)
+    assert path.stat().st_size == length  # the time of change alone tells
+    os.utime(path, ns=(1, 1))
+    assert any(99 in part for part in shades(run(tmp_path)).values())
+    os.rename(path, tmp_path / "images/a/9.png")
+    renamed = run(tmp_path)
+    assert renamed.metadata.fingerprint not in (first.metadata.fingerprint, "")
+    write("b/5.png", 77)
+    assert any(77 in part for part in shades(run(tmp_path)).values())
 
 
 @pytest.mark.parametrize(
@@ -189,8 +214,7 @@ def test_unreadable_images_are_counted_and_named(tmp_path: Path, write: Write) -
         run(tmp_path)
     for name in ("a/text.jpg: cannot identify", "b/cut.png: ", "b/empty.gif: cannot identify"):
         assert str(tmp_path / "images" / name) in str(caught.value)
-    with pytest.raises(UserError, match="holds no prepared data"):
-        PreparedData.open(tmp_path / "prepared")
+    assert list((tmp_path / "prepared").iterdir()) == []
 
 
 def test_a_folder_of_grey_images_has_one_channel_and_a_mixed_one_three(tmp_path: Path, write: Write) -> None:

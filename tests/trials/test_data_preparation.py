@@ -160,18 +160,33 @@ def test_damaged_data_is_refused_and_done_again(
     assert prepare(digits.config, tmp_path).digest == digits.digest
 
 
-def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, digits: PreparedData) -> None:
-    """The process ends, as by kill -9, in the middle of replacing other data."""
-    prepare(DataConfig(image_size=8, split_seed=1), tmp_path)
+KILLED_WHILE_DECODING = "prepare(config, directory, lambda done, total: done > 1000 and os._exit(9))"
+KILLED_WHILE_MOVING = """
+replace, count = os.replace, iter(range(3))
+os.replace = lambda *paths: replace(*paths) if next(count, None) is not None else os._exit(9)
+prepare(config, directory)
+"""
+
+
+@pytest.mark.parametrize("killed", [KILLED_WHILE_DECODING, KILLED_WHILE_MOVING])
+def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(
+    tmp_path: Path, digits: PreparedData, killed: str
+) -> None:
+    """The process ends, as by kill -9, while it replaces other data."""
+    before = prepare(DataConfig(image_size=8, split_seed=1), tmp_path)
     script = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from trials.data import DataConfig, prepare\n"
-        "prepare(DataConfig(image_size=8), Path(sys.argv[1]), lambda done, total: done > 1000 and os._exit(9))\n"
+        "import os, sys\nfrom pathlib import Path\nfrom trials.data import DataConfig, prepare\n"
+        f"config, directory = DataConfig(image_size=8), Path(sys.argv[1])\n{killed}"
     )
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 9
-    with pytest.raises(UserError, match="holds no prepared data"):
-        PreparedData.open(tmp_path)
+    assert (tmp_path / ".unfinished").exists()
+    if killed == KILLED_WHILE_DECODING:
+        left = PreparedData.open(tmp_path)
+        assert left.digest == before.digest
+        np.testing.assert_array_equal(left.train.images, before.train.images)
+    else:
+        with pytest.raises(UserError, match="holds no prepared data"):
+            PreparedData.open(tmp_path)
     assert prepare(DataConfig(image_size=8), tmp_path).digest == digits.digest
     assert not (tmp_path / ".unfinished").exists()
 
@@ -198,7 +213,7 @@ def test_the_configuration_goes_through_json(digits: PreparedData) -> None:
     assert DataConfig(**stored) == digits.config
 
 
-def test_neither_the_package_nor_folders_and_digits_import_torch(tmp_path: Path) -> None:
+def test_preparing_digits_does_not_import_torch(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -222,6 +237,7 @@ def test_neither_the_package_nor_folders_and_digits_import_torch(tmp_path: Path)
         ({"val_fraction": 0.5, "test_fraction": 0.5}, r"val_fraction \+ test_fraction: must be less than 1.*, got 1.0"),
         ({"split_seed": -1}, "split_seed: must be a whole number of at least 0, got -1"),
         ({"max_train": 1}, "max_train: must be a whole number of at least 2, or null, got 1"),
+        ({"flip": 1}, "flip: must be true, false or null, got 1"),
         ({"flip": "yes"}, "flip: must be true, false or null, got 'yes'"),
     ],
 )
@@ -282,7 +298,7 @@ def test_parts_are_disjoint_complete_and_have_every_class(counts: list[int], val
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=5))
 @settings(max_examples=50)
 def test_the_row_is_websters_apportionment(counts: list[int]) -> None:
-    """Against the method as it is defined: the next seat goes to the largest votes / (2 * seats + 1), ours to the first."""
+    """Against the method as it is defined: the next seat goes to the largest votes / (2 * seats + 1)."""
     by_class = [np.full(count, label) for label, count in enumerate(counts)]
     seats = [1] * len(counts)
     expected = sorted(range(len(counts)), key=lambda n: (-counts[n], n))

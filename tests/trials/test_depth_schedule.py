@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from trials.depth_schedule import depths_of_step
+from trials.depth_schedule import depths_of_step, mean_depth_counts
 
 
 def test_full_is_always_the_full_depth() -> None:
@@ -46,3 +46,18 @@ def test_growing_reaches_the_full_depth_after_two_thirds(progress: float, depth:
 @pytest.mark.parametrize("schedule", ["full", "joint", "sandwich", "random", "growing"])
 def test_one_recursion_has_one_depth(schedule: str) -> None:
     assert depths_of_step(schedule, 1, 0.3, random.Random(0)) == (1,)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("schedule", ["full", "joint", "sandwich", "random", "growing"])
+@pytest.mark.parametrize("deepest", [1, 2, 3, 4])
+def test_mean_counts_are_those_of_the_steps(schedule: str, deepest: int) -> None:
+    steps, rng = 6000, random.Random(0)
+    counted = Counter(
+        depth
+        for step in range(steps)
+        for depth in depths_of_step(schedule, deepest, step / steps, rng)  # type: ignore[arg-type]
+    )
+    expected = mean_depth_counts(schedule, deepest)  # type: ignore[arg-type]
+    assert set(counted) == set(expected)
+    for depth, number in expected.items():
+        assert counted[depth] / steps == pytest.approx(number, abs=0.03)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from architectures import random_arch
 
+from architectures import random_arch
 from sret_nas import PRESETS
 from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
@@ -34,7 +34,8 @@ def test_a_proxy_of_full_width_has_the_target_s_widths() -> None:
 def test_every_target_has_a_legal_proxy_at_every_scale(seed: int) -> None:
     rng = random.Random(seed)
     target = random_arch(rng)
-    proxy = proxy_arch(target, ProxyConfig(image_size=16, width_scale=rng.uniform(0.01, 1), training=SHORT), channels=1, classes=2)
+    config = ProxyConfig(image_size=16, width_scale=rng.uniform(0.01, 1), training=SHORT)
+    proxy = proxy_arch(target, config, channels=1, classes=2)
     assert all(stage.width % stage.heads == 0 and stage.width > 0 for stage in proxy.stages)
 
 

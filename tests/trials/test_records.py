@@ -96,7 +96,9 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
         read_history(tmp_path)
 
 
-@pytest.mark.parametrize("event", [{"event": "won", "number": 0}, {"number": 0}, [], {"event": "finished", "number": 9}])
+@pytest.mark.parametrize(
+    "event", [{"event": "won", "number": 0}, {"number": 0}, [], {"event": "finished", "number": 9}]
+)
 def test_events_of_no_known_kind_are_refused(tmp_path: Path, event: object) -> None:
     write_run(tmp_path)
     with open(tmp_path / RECORDS_FILE, "a") as file:

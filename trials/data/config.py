@@ -40,7 +40,7 @@ class DataConfig:
         _require(self.root is None or isinstance(self.root, str), "root", "a folder", self.root)
         _require(_is_int(self.image_size, 8, 4096), "image_size", "a whole number from 8 to 4096", self.image_size)
         _require(_is_int(self.split_seed, 0), "split_seed", "a whole number of at least 0", self.split_seed)
-        _require(self.flip in (None, True, False), "flip", "true, false or null", self.flip)
+        _require(self.flip is None or isinstance(self.flip, bool), "flip", "true, false or null", self.flip)
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)

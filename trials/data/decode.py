@@ -10,9 +10,11 @@ from PIL import Image, ImageOps
 
 Pixels = npt.NDArray[np.uint8]
 
-UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, IndexError, EOFError, struct.error)
-"""What Pillow's readers raise for a file that is damaged or not an image. (A decompression bomb is added below.)"""
-UNREADABLE += (Image.DecompressionBombError,)  # type: ignore[assignment]
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, TypeError, IndexError, SyntaxError, struct.error),
+    Image.DecompressionBombError,
+)
+"""What Pillow's readers raise for a file that is damaged or not an image."""
 
 _GREY = ("1", "L", "LA")
 

@@ -1,7 +1,7 @@
 """Images decoded once, by many threads, into arrays on disk that every worker maps into its memory.
 
-The arrays are written under another name and moved into place whole; the metadata is removed first and written last,
-so a directory with metadata is complete, and one without is done again.
+The arrays are written in a folder of their own and moved into place when all are whole. The metadata is removed before
+the first is moved and written after the last, so a directory with metadata is complete, and one without is done again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of images done and of all, from the thread that prepares."""
 
 _UNFINISHED = ".unfinished"
-"""Folder inside the directory where arrays are written until they are whole."""
+"""Folder inside the directory where the arrays are written."""
 
 _CHUNK = 64
 """Images that a thread decodes at a time."""
@@ -49,13 +49,19 @@ def prepare(config: DataConfig, directory: Path, on_progress: Progress | None = 
     kept = _kept(directory, config, found.fingerprint)
     if kept is not None:
         return kept
-    _make_empty(directory / _UNFINISHED)
-    (directory / METADATA).unlink(missing_ok=True)
     source = found.open()
     selections = split(source, config)
-    require_space(directory, selections, config.image_size)
-    _write_arrays(selections, directory, config.image_size, on_progress)
-    _metadata(config, found.fingerprint, source, selections, directory).write(directory)
+    unfinished = _empty_folder(directory / _UNFINISHED)
+    try:
+        require_space(directory, selections, config.image_size)
+        _write_arrays(selections, unfinished, config.image_size, on_progress)
+        metadata = _metadata(config, found.fingerprint, source, selections, unfinished)
+        (directory / METADATA).unlink(missing_ok=True)
+        for path in sorted(unfinished.iterdir()):
+            os.replace(path, directory / path.name)
+        metadata.write(directory)
+    finally:
+        shutil.rmtree(unfinished)
     return PreparedData.open(directory)
 
 
@@ -86,13 +92,14 @@ def _kept(directory: Path, config: DataConfig, fingerprint: str) -> PreparedData
     return data if is_same else None
 
 
-def _make_empty(folder: Path) -> None:
-    if folder.exists():
+def _empty_folder(folder: Path) -> Path:
+    if folder.exists():  # left by a process that was killed
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{folder.parent}: cannot hold prepared data: {error}") from None
+    return folder
 
 
 def require_space(directory: Path, selections: Mapping[str, Selection], size: int) -> None:
@@ -116,24 +123,20 @@ class _Decoded:
     """Of images that cannot be read."""
 
 
-def _write_arrays(
-    selections: Mapping[str, Selection], directory: Path, size: int, on_progress: Progress | None
-) -> None:
-    unfinished = directory / _UNFINISHED
+def _write_arrays(selections: Mapping[str, Selection], folder: Path, size: int, on_progress: Progress | None) -> None:
+    """Raises `UserError` for images that cannot be read."""
     arrays: dict[str, Pixels] = {}
     for part, selection in selections.items():
         shape = (len(selection.indices), size, size, 3)
-        path = array_path(unfinished, part, "images")
+        path = array_path(folder, part, "images")
         arrays[part] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        np.save(array_path(unfinished, part, "labels"), selection.samples.labels[selection.indices])
+        np.save(array_path(folder, part, "labels"), selection.samples.labels[selection.indices])
     has_colour = _decode_all(selections, arrays, on_progress)
-    for part in selections:
-        if not has_colour:
-            np.save(array_path(unfinished, part, "grey"), arrays[part][..., :1])
-            os.replace(array_path(unfinished, part, "grey"), array_path(unfinished, part, "images"))
-        for what in ("images", "labels"):
-            os.replace(array_path(unfinished, part, what), array_path(directory, part, what))
-    unfinished.rmdir()
+    if not has_colour:
+        for part, pixels in arrays.items():
+            path = array_path(folder, part, "images")
+            path.unlink()  # still mapped by `pixels`
+            np.save(path, pixels[..., :1])
 
 
 def _decode_all(
@@ -185,9 +188,10 @@ def _decode_chunk(selection: Selection, positions: IntArray, into: Pixels) -> _D
 
 
 def _metadata(
-    config: DataConfig, fingerprint: str, source: Source, selections: Mapping[str, Selection], directory: Path
+    config: DataConfig, fingerprint: str, source: Source, selections: Mapping[str, Selection], folder: Path
 ) -> Metadata:
-    images = {part: np.load(array_path(directory, part, "images"), mmap_mode="r") for part in PARTS}
+    """Of the arrays in a folder."""
+    images = {part: np.load(array_path(folder, part, "images"), mmap_mode="r") for part in PARTS}
     mean, std = mean_and_std(images["train"])
     return Metadata(
         config=config,
@@ -196,7 +200,7 @@ def _metadata(
         flip=source.flip if config.flip is None else config.flip,
         mean=mean,
         std=std,
-        digest=_digest(source.class_names, directory, images),
+        digest=_digest(source.class_names, folder, images),
         shapes={part: pixels.shape for part, pixels in images.items()},
         origins={part: selections[part].origin for part in PARTS},
         passed_over=source.passed_over,
@@ -221,10 +225,10 @@ def mean_and_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
-def _digest(class_names: tuple[str, ...], directory: Path, images: Mapping[str, Pixels]) -> str:
+def _digest(class_names: tuple[str, ...], folder: Path, images: Mapping[str, Pixels]) -> str:
     digest = hashlib.sha256(json.dumps([class_names, [list(images[part].shape) for part in PARTS]]).encode())
     for part in PARTS:
-        digest.update(np.load(array_path(directory, part, "labels")).astype("<i8").tobytes())
+        digest.update(np.load(array_path(folder, part, "labels")).astype("<i8").tobytes())
         for start in range(0, len(images[part]), 1024):
             digest.update(images[part][start : start + 1024].tobytes())
     return digest.hexdigest()

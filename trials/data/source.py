@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ class Source:
     parts: Mapping[str, Samples]
     flip: bool
     """Whether a mirrored image keeps its class."""
-    passed_over: tuple[str, ...] = field(default=())
+    passed_over: tuple[str, ...] = ()
     """Files that lie among the images and are none, by their extension."""
 
 

@@ -88,10 +88,10 @@ def _load(entry: _Set, root: Path, arguments: Mapping[str, Any]) -> Any:
     try:
         return getattr(torchvision.datasets, entry.class_name)(root=str(root), download=False, **arguments)
     except (RuntimeError, OSError) as error:
-        reason = str(error).split(" You can use download")[0]
+        reason = str(error).split(". You can use download")[0]  # an advice that cannot be followed here
         raise UserError(
-            f"{entry.class_name}: looked for its files under {root} (root), torchvision's answer: {reason} "
-            "This tool downloads nothing: have torchvision download the set there once, or correct the root"
+            f"{entry.class_name}: torchvision looked for its files under {root} and says: {reason}; "
+            "this tool downloads nothing: have torchvision download the set there once, or correct the root"
         ) from None
 
 

@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Self
 
+from sret_nas.errors import UserError
 from trials.engines import Outcome, RunJob
 from trials.jobs import Failure, FailureCause
 
@@ -119,7 +120,9 @@ def failure_of(error: Exception) -> Failure:
     """An exception in a job as a recorded failure."""
     message = f"{type(error).__name__}: {error}"
     cause: FailureCause = "exception"
-    if type(error).__name__ == "DivergedError":
+    if isinstance(error, UserError):
+        cause, message = "refused", str(error)
+    elif type(error).__name__ == "DivergedError":
         cause = "diverged"
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in message:
         cause = "out of memory"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.files import write_atomically
+from trials.objectives import most_accurate
 from trials.options import SearchOptions
 from trials.records import Trial
 
@@ -52,6 +53,7 @@ def write_front_plot(
 
 def _scatter(axes: Any, trials: Sequence[Trial], kept: Sequence[Trial], cost: str, unit: float) -> None:
     front = {trial.number for trial in kept}
+    best = most_accurate(trials)
     for is_kept, label, style in (
         (False, "tried", {"color": "0.65", "s": 22}),
         (True, "Pareto-optimal", {"color": "tab:blue", "s": 46, "zorder": 3}),
@@ -63,3 +65,6 @@ def _scatter(axes: Any, trials: Sequence[Trial], kept: Sequence[Trial], cost: st
         ]
         if points:
             axes.scatter(*zip(*points, strict=True), label=label, **style)
+    assert best.result is not None
+    at = (getattr(best.result.target, cost) / unit, 100 * best.result.error)
+    axes.scatter(*at, label="most accurate", marker="*", s=190, color="tab:orange", edgecolors="black", zorder=4)

@@ -14,7 +14,9 @@ from trials.records import Trial
 
 
 def format_seconds(seconds: float) -> str:
-    """`8 s`, `2 min 5 s` or `1 h 12 min`."""
+    """`0.4 s`, `8 s`, `2 min 5 s` or `1 h 12 min`."""
+    if 0 < seconds < 2:
+        return f"{seconds:.1f} s"
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -53,7 +55,7 @@ class SearchProgress:
         counter = (
             "" if self._console.is_terminal else f" [{self._num_done}/{self._num_trials}, {format_seconds(left)} left]"
         )
-        self._bar.console.print(describe_trial(trial) + counter, highlight=False, markup=False)
+        self._bar.console.print(describe_trial(trial) + counter, highlight=False, markup=False, soft_wrap=True)
 
     def _time_left(self) -> float:
         per_trial = (time.monotonic() - self._started) / (self._num_done - self._num_known)

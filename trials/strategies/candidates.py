@@ -72,7 +72,7 @@ class CandidatePool:
         """Every open candidate. Only sets that a search can nearly exhaust are ever listed, and those are small."""
         candidates = (
             self.candidate(arch, schedule)
-            for arch in self._feasible.enumerate()
+            for arch in self._feasible
             for schedule in self.space.effective_schedules(arch)
         )
         return [candidate for candidate in candidates if candidate.key not in self._asked]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from architectures import random_arch
 from torch import Tensor, nn
 
+from architectures import random_arch
 from sret_nas.arch import ArchConfig, StageConfig, StemConfig
 from sret_nas.errors import UserError
 from sret_nas.files import dump_yaml
@@ -132,7 +132,6 @@ class TestForward:
             features = network.stem(images_for(arch)) + network.pos_embed
             tokens = features.flatten(2).transpose(1, 2)
             (first, second), first_nlls, second_nlls = network.stages[0].blocks, *network.stages[0].nlls
-            tokens = second(first(tokens, 4), 4) if False else tokens  # noqa: SIM210
             tokens = first_nlls[0](first(tokens, 4))
             tokens = second_nlls[0](second(tokens, 4))
             tokens = first_nlls[1](first(tokens, 3, permuted["stages.0.permutation_0_1"]))
@@ -159,7 +158,7 @@ class TestForward:
 class TestFewerRecursions:
     @pytest.mark.parametrize(
         ("nll", "loop", "limit"),
-        product(["every", "between", "last", "none"], ["internal", "external"], [1, 2, (2, 1), (1, 2)]),
+        list(product(["every", "between", "last", "none"], ["internal", "external"], [1, 2, (2, 1), (1, 2)])),
     )
     def test_is_the_shallower_network_on_the_same_weights(
         self, nll: str, loop: str, limit: int | tuple[int, int]
@@ -200,8 +199,8 @@ class TestFewerRecursions:
 class TestPermutations:
     def test_fixed_permutation_never_changes(self) -> None:
         """Networks trained by an older version would evaluate otherwise if these numbers moved."""
-        assert fixed_permutation(8, 0, 0, 1) == GOLDEN_8
-        assert fixed_permutation(8, 1, 2, 3) == GOLDEN_8_OTHER
+        assert fixed_permutation(8, 0, 0, 1) == (6, 5, 1, 4, 3, 2, 7, 0)
+        assert fixed_permutation(8, 1, 2, 3) == (5, 2, 1, 4, 7, 6, 3, 0)
 
     def test_fixed_permutation_is_one_for_every_application(self) -> None:
         arguments = [(49, *where) for where in product(range(3), range(3), range(1, 4))]
@@ -242,8 +241,9 @@ class TestPermutations:
         assert SReT(small_arch()).permuted_applications() == [(0, 0, 1), (0, 0, 2), (0, 1, 1), (0, 1, 2)]
         external = [(0, 0, 1), (0, 1, 1), (0, 0, 2), (0, 1, 2)]
         assert SReT(small_arch(loop="external")).permuted_applications() == external
-        alone = small_arch(image_size=8)  # one token in every stage: no order to speak of
-        assert SReT(alone).permuted_applications() == []
+        stage = StageConfig(width=8, heads=2, blocks=1, recursions=4, groups=(3, 4, 5, 3))
+        four_tokens = ArchConfig(stages=(stage,), image_size=16)  # in 4 groups or more each is alone, in any order
+        assert SReT(four_tokens).permuted_applications() == [(0, 0, 3)]
 
     def test_set_permutations_replaces_those_of_evaluation(self) -> None:
         """A reversed order has the same slices as raster order where G divides N, and the fixed one has others."""
@@ -323,12 +323,23 @@ class TestImageSize:
         images = torch.randn(2, 3, 24, 40, generator=torch.Generator().manual_seed(0))
         assert bool(logits_of(network, images).isfinite().all())
 
-    def test_resizing_keeps_a_linear_ramp(self) -> None:
-        """Bicubic interpolation reproduces straight lines away from the border; pixel centres lie at i + 1/2."""
-        ramp = torch.arange(16.0).expand(1, 3, 16, 16)
-        resized = resize_position_embedding(ramp, 32, 32)
-        expected = (torch.arange(32.0) + 0.5) / 2 - 0.5
-        torch.testing.assert_close(resized[..., 6:26], expected[6:26].expand(1, 3, 32, 20))
+    def test_resizing_is_keys_cubic_convolution_along_each_side(self) -> None:
+        """Keys (1981) with a = -3/4; pixel centres lie at i + 1/2. Away from the border, where the edge is repeated."""
+
+        def kernel(distance: float) -> float:
+            d, a = abs(distance), -0.75
+            if d <= 1:
+                return (a + 2) * d**3 - (a + 3) * d**2 + 1
+            return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+
+        row = torch.randn(8, generator=torch.Generator().manual_seed(0))
+        resized = resize_position_embedding(row.expand(1, 2, 8, 8), 16, 16)
+        for pixel in range(4, 12):
+            centre = (pixel + 0.5) / 2 - 0.5
+            expected = sum(kernel(centre - place) * value.item() for place, value in enumerate(row))
+            torch.testing.assert_close(resized[..., pixel], torch.full((1, 2, 16), expected))
+            transposed = resize_position_embedding(row.expand(1, 2, 8, 8).transpose(2, 3), 16, 16)
+            torch.testing.assert_close(transposed[:, :, pixel], torch.full((1, 2, 16), expected))
 
 
 class TestExport:

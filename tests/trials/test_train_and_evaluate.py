@@ -1,0 +1,177 @@
+"""Training really learns, every schedule really trains its depths, and a job repeats bit for bit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, cost_of
+from sret_nas.nn.network import SReT
+from sret_nas.space import DepthSchedule
+from trials.data import DataConfig, PreparedData, prepare
+from trials.evaluate import evaluate, measure_training_speed, run_final_test, run_job
+from trials.jobs import FinalTestJob, SpeedJob, TrialJob, trial_seed
+from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
+from trials.train import DivergedError, learning_rate_factor, parameter_groups, score, train
+
+ARCH = ArchConfig(
+    stages=(
+        StageConfig(width=16, heads=2, blocks=1, recursions=2, groups=(4, 2), mlp_ratio=2.0),
+        StageConfig(width=32, heads=4, blocks=1, recursions=3, groups=(1, 1, 1), mlp_ratio=2.0),
+    )
+)
+PROXY = ProxyConfig(image_size=32, training=TrainingConfig(images=512, batch_size=32))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    torch.set_num_threads(1)
+    return prepare(DataConfig(image_size=32, max_train=256, max_val=100), tmp_path_factory.mktemp("data"), None)
+
+
+@pytest.fixture(scope="module")
+def data_dir(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> str:
+    directory = tmp_path_factory.mktemp("data-again")
+    prepare(DataConfig(image_size=32, max_train=256, max_val=100), directory, None)
+    return str(directory)
+
+
+def proxy_network(data: PreparedData) -> SReT:
+    torch.manual_seed(0)
+    changes = {"image_size": 32, "channels": data.channels, "classes": data.num_classes}
+    return SReT(ARCH.model_copy(update=changes))
+
+
+def trial(data_dir: str, schedule: DepthSchedule = "full", weights_path: str | None = None) -> TrialJob:
+    return TrialJob(
+        arch=ARCH, proxy=PROXY, data_dir=data_dir, device="cpu", depth_schedule=schedule, seed=3, weights_path=weights_path
+    )  # fmt: skip
+
+
+def test_training_lowers_error_and_cross_entropy(data: PreparedData) -> None:
+    network = proxy_network(data)
+    before = score(network, data.val, 64)
+    report = train(network, data, TrainingConfig(images=2048, batch_size=32), "full", seed=0)
+    after = score(network, data.val, 64)
+    assert (report.steps, report.images) == (64, 2048)
+    assert after.error < before.error - 0.2
+    assert after.cross_entropy < before.cross_entropy
+
+
+def test_score_is_the_share_of_wrong_answers_and_the_mean_entropy(data: PreparedData) -> None:
+    """Against one pass over all images at once."""
+    network = proxy_network(data).eval()
+    from trials.data import batches
+
+    images, labels = next(iter(batches(data.val, batch_size=len(data.val))))
+    with torch.no_grad():
+        logits = network(images)
+    expected = (logits.argmax(1) != labels).double().mean().item()
+    result = score(network, data.val, batch_size=7)
+    assert result.error == pytest.approx(expected, abs=1e-12)
+    assert result.cross_entropy == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "trained"),
+    [("full", {3}), ("joint", {1, 2, 3}), ("sandwich", {1, 2, 3}), ("random", {1, 2, 3}), ("growing", {1, 2, 3})],
+)
+def test_a_schedule_really_runs_its_depths(data: PreparedData, schedule: DepthSchedule, trained: set[int]) -> None:
+    network = proxy_network(data)
+    depths = []
+    network.register_forward_pre_hook(lambda _, args, kwargs: depths.append(kwargs["max_recursions"]), with_kwargs=True)
+    train(network, data, PROXY.training, schedule, seed=0)
+    assert set(depths) == trained
+    passes = {"joint": 3, "sandwich": 3}.get(schedule, 1)
+    assert len(depths) == 16 * passes
+
+
+def test_joint_training_makes_the_shallow_network_useful(data: PreparedData) -> None:
+    errors = {}
+    for schedule in ("full", "joint"):
+        network = proxy_network(data)
+        train(network, data, TrainingConfig(images=2048, batch_size=32), schedule, seed=0)  # type: ignore[arg-type]
+        errors[schedule] = score(network, data.val, 64, max_recursions=1).error
+    assert errors["joint"] < errors["full"]
+
+
+def test_a_diverging_run_is_stopped(data: PreparedData) -> None:
+    network = proxy_network(data)
+    with torch.no_grad():
+        network.head.bias.fill_(math.inf)
+    with pytest.raises(DivergedError, match="training loss became nan"):
+        train(network, data, PROXY.training, "full", seed=0)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0)])
+def test_the_learning_rate_warms_up_and_decays_to_zero(step: int, factor: float) -> None:
+    assert learning_rate_factor(step, 100, 0.1) == pytest.approx(factor, abs=1e-12)
+
+
+def test_only_matrices_decay(data: PreparedData) -> None:
+    network = proxy_network(data)
+    decayed, free = parameter_groups(network, 0.05)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert {names[id(p)].split(".")[-1] for p in decayed["params"]} == {"weight"}  # type: ignore[attr-defined]
+    assert all(p.ndim >= 2 for p in decayed["params"])  # type: ignore[attr-defined]
+    assert len(decayed["params"]) + len(free["params"]) == len(names)  # type: ignore[arg-type]
+
+
+def test_a_trial_repeats_bit_for_bit_and_says_both_costs(data_dir: str) -> None:
+    first, again = evaluate(trial(data_dir, "random")), evaluate(trial(data_dir, "random"))
+    same = ("error", "cross_entropy", "error_by_depth", "train_loss", "target", "proxy", "proxy_arch")
+    assert [getattr(first, name) for name in same] == [getattr(again, name) for name in same]
+    target, proxy = cost_of(ARCH), cost_of(first.proxy_arch)
+    assert (first.target.flops, first.target.params, first.target.image_size) == (target.flops, target.params, 224)
+    assert (first.proxy.flops, first.proxy.params, first.proxy.image_size) == (proxy.flops, proxy.params, 32)
+    assert (first.train_steps, first.train_images) == (16, 512)
+    assert len(first.error_by_depth) == 3
+    assert first.error_by_depth[-1] == first.error
+
+
+def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> None:
+    weights = tmp_path / "weights" / "w.pt"
+    result = evaluate(trial(data_dir, weights_path=str(weights)))
+    test = run_final_test(
+        FinalTestJob(arch=ARCH, proxy=PROXY, data_dir=data_dir, device="cpu", weights_path=str(weights))
+    )
+    opened = PreparedData.open(Path(data_dir))
+    assert test.num_images == len(opened.test)
+    network = SReT(result.proxy_arch)
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    assert score(network, opened.val, 32).error == result.error
+    assert score(network, opened.test, 32).error == test.error
+
+
+def test_a_network_outside_the_budget_is_not_trained(data_dir: str) -> None:
+    job = trial(data_dir).model_copy(update={"budget": Budget(params_max=1000), "data_dir": "nowhere"})
+    with pytest.raises(BudgetError, match=ARCH.arch_id):
+        evaluate(job)
+
+
+def test_jobs_travel_as_json(data_dir: str) -> None:
+    import json
+
+    job = trial(data_dir)
+    result = run_job(json.loads(json.dumps(job.model_dump(mode="json"))))
+    assert json.loads(json.dumps(result)) == result
+    assert result["error"] == evaluate(job).error
+    assert torch.get_num_threads() == 1
+
+
+def test_speed_is_measured_on_real_steps(data_dir: str) -> None:
+    speed = measure_training_speed(SpeedJob(arch=ARCH, proxy=PROXY, data_dir=data_dir, device="cpu"))
+    assert speed.images_per_second > 0
+    assert (speed.channels, speed.classes) == (1, 10)
+    proxy = proxy_arch(ARCH, PROXY, channels=1, classes=10)
+    assert speed.proxy_flops == cost_of(proxy).flops
+
+
+def test_every_candidate_has_a_seed_of_its_own() -> None:
+    seeds = {trial_seed(s, a, d) for s in (0, 1) for a in ("a", "b") for d in ("full", "joint")}
+    assert len(seeds) == 8
+    assert trial_seed(0, "7f7dd55b68f4", "full") == trial_seed(0, "7f7dd55b68f4", "full")

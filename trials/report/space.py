@@ -1,0 +1,100 @@
+"""A search space on the terminal: what may vary, how many networks that makes, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sret_nas.arch import ArchConfig
+from sret_nas.budget import Budget, format_quantity
+from sret_nas.cost import cost_of
+from sret_nas.feasible import CostName, FeasibleSet
+from sret_nas.space import STAGE_DIMENSIONS, SearchSpace
+
+COSTS: tuple[CostName, CostName] = ("flops", "params")
+
+
+def show_space(space: SearchSpace, budget: Budget, console: Console, *, samples: int, seed: int) -> None:
+    """Prints a space: its dimensions, its exact size, its ends, the share inside the budget and networks drawn from it.
+
+    `Budget()` bounds nothing. Raises `BudgetError` if no network lies inside the budget.
+    """
+    feasible = FeasibleSet(space, budget)
+    feasible.check()
+    console.print(Text(space.name, style="bold").append(f"  {space.description}".rstrip(), style="not bold"))
+    console.print(_dimensions(space))
+    console.print("\n".join(_notes(space)), highlight=False, markup=False)
+    console.print(f"\n{space.num_networks:,} distinct networks", highlight=False)
+    if budget != Budget():
+        console.print(_feasible_line(feasible), highlight=False)
+    console.print(_networks("Ends of the space", space, _ends(feasible)))
+    if samples:
+        drawn = feasible.sample_many(np.random.default_rng(seed), samples)
+        title = f"Drawn uniformly, seed {seed}" + (f": {budget.describe()}" if budget != Budget() else "")
+        console.print(_networks(title, space, ((str(number), arch) for number, arch in enumerate(drawn, start=1))))
+
+
+def _dimensions(space: SearchSpace) -> Table:
+    """One column per stage, one row per dimension."""
+    table = Table()
+    table.add_column("")
+    for number, tokens in enumerate(space.num_tokens, start=1):
+        table.add_column(f"stage {number}\n{tokens} tokens", overflow="fold")
+    for name in STAGE_DIMENSIONS:
+        table.add_row(name, *(_choices(getattr(stage, name)) for stage in space.stages))
+    table.add_row("distinct", *(f"{len(stage_table):,}" for stage_table in space.stage_choices))
+    return table
+
+
+def _notes(space: SearchSpace) -> list[str]:
+    """What belongs to no stage, and what FLOPs mean."""
+    stem = _choices(space.stem.width) if space.stem.width else "half the width of stage 1"
+    return [
+        f"stem width: {stem}; stem strides: {_choices(space.stem.strides)}; drop path: {space.drop_path:g}",
+        f"depth schedules (recipe, not architecture): {_choices(space.depth_schedules)}",
+        f"FLOPs: multiply-adds of one image of {space.image_size} px, {space.channels} channels, "
+        f"{space.classes} classes",
+    ]
+
+
+def _ends(feasible: FeasibleSet) -> list[tuple[str, ArchConfig]]:
+    """The cheapest and dearest networks of the space; one row where a network is so in both costs."""
+    labels: dict[str, list[str]] = {}
+    networks: dict[str, ArchConfig] = {}
+    for word, end in (("least", feasible.cheapest), ("most", feasible.dearest)):
+        for cost in COSTS:
+            arch = end(cost).arch
+            networks[arch.arch_id] = arch
+            labels.setdefault(arch.arch_id, [word]).append("FLOPs" if cost == "flops" else cost)
+    return [("\n".join(labels[arch_id]), arch) for arch_id, arch in networks.items()]
+
+
+def _choices(values: tuple[object, ...]) -> str:
+    return " ".join(",".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values)
+
+
+def _feasible_line(feasible: FeasibleSet) -> str:
+    count, share = feasible.count, feasible.share
+    approximately = "" if feasible.count_is_exact else "about "
+    # A share that is rounded to 0 or 100 % would say something else than the count.
+    percent = f"{100 * share:.3g} %" if 1e-5 <= share <= 0.999 or share == 1 else f"a share of {share:.6g}"
+    return f"{approximately}{count:,} of them ({percent}) have {feasible.budget.describe()}"
+
+
+def _networks(title: str, space: SearchSpace, networks: Iterable[tuple[str, ArchConfig]]) -> Table:
+    """One row per network; its stages on a line each, so that they fit 80 columns."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("", justify="left")
+    table.add_column("network", no_wrap=True)
+    table.add_column(f"FLOPs\n{space.image_size} px", justify="right", no_wrap=True)
+    table.add_column("params", justify="right", no_wrap=True)
+    table.add_column("stages: width/heads, blocks x recursions, groups, loop, NLL, MLP", overflow="fold")
+    for label, arch in networks:
+        cost = cost_of(arch)
+        stages = arch.summary().replace(" | ", "\n")
+        table.add_row(label, arch.arch_id, format_quantity(cost.flops), format_quantity(cost.params), stages)
+    return table
