@@ -40,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         sys.stderr.close()
@@ -103,7 +102,7 @@ def _add_search(commands: Any) -> None:
     proxy.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 32")
     proxy.add_argument("--width-scale", type=float, metavar="X", help="width over the target's, up to 1; default: 1")
     proxy.add_argument(
-        "--train-images", type=int, metavar="N", help="images to train on, with repetition; default: 4 epochs, at most 16000 images"
+        "--train-images", type=int, metavar="N", help="images to train on; default: 4 epochs, at most 16000 images"
     )
     proxy.add_argument(
         "--epochs", type=float, metavar="X", help="passes over the training part, instead of --train-images"

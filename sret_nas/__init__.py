@@ -1,21 +1,23 @@
 """Sliced Recursive Transformers: the architecture as data, its cost, its search space, and the network itself.
 
-`from sret_nas import ArchConfig, SReT; SReT.from_yaml("best.yaml")` builds a network from a search's result.
-Importing this package does not import torch; `SReT` and what else needs tensors is loaded when it is first named.
+`from sret_nas import SReT; network = SReT.from_yaml("best.yaml")` builds a network from a search's result.
+Names are loaded when they are first used, so importing this package imports neither torch nor anything else.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sret_nas.arch import ArchConfig, StageConfig, StemConfig
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
-from sret_nas.errors import BudgetError, ConfigError, UserError
-from sret_nas.presets import PRESETS, preset
-
 if TYPE_CHECKING:
+    from sret_nas.arch import ArchConfig, StageConfig, StemConfig
+    from sret_nas.budget import Budget
+    from sret_nas.cost import cost_of
+    from sret_nas.errors import BudgetError, ConfigError, UserError
+    from sret_nas.feasible import FeasibleSet
     from sret_nas.nn.network import SReT
+    from sret_nas.presets import PRESETS, preset
+    from sret_nas.space import SearchSpace
 
 __all__ = [
     "PRESETS",
@@ -23,7 +25,9 @@ __all__ = [
     "Budget",
     "BudgetError",
     "ConfigError",
+    "FeasibleSet",
     "SReT",
+    "SearchSpace",
     "StageConfig",
     "StemConfig",
     "UserError",
@@ -31,10 +35,24 @@ __all__ = [
     "preset",
 ]
 
+_MODULES = {
+    "arch": ("ArchConfig", "StageConfig", "StemConfig"),
+    "budget": ("Budget",),
+    "cost": ("cost_of",),
+    "errors": ("BudgetError", "ConfigError", "UserError"),
+    "feasible": ("FeasibleSet",),
+    "nn.network": ("SReT",),
+    "presets": ("PRESETS", "preset"),
+    "space": ("SearchSpace",),
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "SReT":
-        from sret_nas.nn.network import SReT
-
-        return SReT
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

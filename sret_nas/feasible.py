@@ -63,13 +63,6 @@ class CostedArch(NamedTuple):
     params: int
 
 
-class _Pick(NamedTuple):
-    """One network as positions: the stem's width, and a row of each stage's table."""
-
-    stem: int
-    rows: tuple[int, ...]
-
-
 @dataclass(frozen=True)
 class _Window:
     """Closed bounds on FLOPs and parameters, with numbers that nothing exceeds for bounds that are not there."""
@@ -191,7 +184,8 @@ class _PrefixLayer:
         pairs, stage = self._pairs[width][cell], self._stage.cells[width]
         earlier, second = np.divmod(pairs, len(stage.flops))
         chosen = int(_draw_by_weight(self._earlier_number[earlier] * stage.number[second], rng))
-        return self._before.draw(*self._earlier[earlier[chosen]], rng) + self._stage.draw(width, second[chosen], rng)
+        width_before, first = self._earlier[int(earlier[chosen])]
+        return self._before.draw(width_before, first, rng) + self._stage.draw(width, int(second[chosen]), rng)
 
     def members(self, width: int, cell: int) -> Iterator[tuple[int, ...]]:
         for pair in self._pairs[width][cell].tolist():
@@ -663,7 +657,7 @@ def _quote(name: str, cost: int, low: int | None, high: int | None) -> tuple[str
 def round_quantity(value: int, up: bool) -> str:
     """A count with four digits and K, M or G that reads back (`parse_quantity`) as at least, or at most, the value."""
     unit = 10 ** max(0, len(str(value)) - 4)
-    return format_quantity((value // unit) * unit, digits=4)
+    return format_quantity((ceil(Fraction(value, unit)) if up else value // unit) * unit, digits=4)
 
 
 def _closer_than(budget: Budget, costed: CostedArch) -> Budget:

@@ -72,11 +72,12 @@ class Plan:
         """Prints what is going to happen, how long it should take, and where the results will be."""
         space, options, training = self._space, self._options, self._proxy.training
         each, at_once = self.trial_seconds, self._engine.capacity
+        total = format_seconds(num_trials * each / at_once)
         lines = (
             f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
             f"{options.budget.describe()}; seed {options.seed}",
             f"Plan: {num_trials} trials of {training.images:,} training images at {self._proxy.image_size} px; about "
-            f"{format_seconds(each)} each, {at_once} at once: about {format_seconds(num_trials * each / at_once)} in all",
+            f"{format_seconds(each)} each, {at_once} at once: about {total} in all",
             f"Results: {run_dir}",
         )
         for line in lines:

@@ -146,7 +146,8 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
         run_trials(run, strategy, engine, journal)
         run_final_tests(run, engine)
     except KeyboardInterrupt:
-        run.console.print(f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}", highlight=False)
+        hint = f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}"
+        run.console.print(hint, highlight=False, markup=False, soft_wrap=True)
         raise
     finally:
         write_outputs(run.run_dir, run.history.header, run.options, run.trials)

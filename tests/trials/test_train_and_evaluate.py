@@ -47,7 +47,8 @@ def proxy_network(data: PreparedData) -> SReT:
 
 def trial(data_dir: str, schedule: DepthSchedule = "full", weights_path: str | None = None) -> TrialJob:
     return TrialJob(
-        arch=ARCH, proxy=PROXY, data_dir=data_dir, device="cpu", depth_schedule=schedule, seed=3, weights_path=weights_path
+        arch=ARCH, proxy=PROXY, data_dir=data_dir, device="cpu",
+        depth_schedule=schedule, seed=3, weights_path=weights_path,
     )  # fmt: skip
 
 

@@ -1,0 +1,149 @@
+"""The command line: exit codes, messages, and that `--help` stays light."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from sret_nas.cost import cost_of
+from sret_nas.files import dump_yaml
+from sret_nas.presets import PRESETS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+HEAVY = ("torch", "numpy", "optuna", "rich", "matplotlib", "sklearn", "pydantic", "yaml", "ray", "timm", "fvcore")
+
+
+def run_in_process(*arguments: str) -> int:
+    """`main`'s exit code, argparse's own exits included."""
+    try:
+        return main(arguments)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+
+
+@pytest.mark.parametrize("command", [[], ["search"], ["space"], ["profile"]])
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    script = (
+        "import sys; from cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as exit_: code = exit_.code\n"
+        f"print(code, [name for name in {HEAVY} if name in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", script, *command, "--help"], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    ).stdout
+    assert output.startswith("usage: sret-nas")
+    assert output.splitlines()[-1] == "0 []"
+
+
+def test_help_s_defaults_are_the_options_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    from trials.options import SearchOptions
+
+    run_in_process("search", "--help")
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for flag, field in {
+        "--strategy": "strategy",
+        "--trials N": "trials",
+        "--seed N": "seed",
+        "--image-size PX": "image_size",
+        "--batch-size N": "batch_size",
+        "--learning-rate X": "learning_rate",
+        "--threads N": "threads",
+        "--lookahead N": "lookahead",
+        "--device NAME": "device",
+        "--space NAME|FILE": "space",
+    }.items():
+        default = SearchOptions.model_fields[field].default
+        assert re.search(rf"{re.escape(flag)}[^-].*?default: {default:g}\b" if isinstance(default, float) else
+                         rf"{re.escape(flag)}[^-].*?default: {default}\b", text), flag  # fmt: skip
+
+
+WRONG = [
+    (["search", "--flops-budget", "1X"], "must be a number such as 1G, 4.8M, 600K, 1.1e9 or 1100000000, got '1X'"),
+    (["search", "--flops-budget", "1M"], "the nearest"),
+    (["search", "--flops-budget", "1G", "--flops-min", "2G"], "the minimum of FLOPs must not exceed their budget"),
+    (["search", "--space", "nosuch"], "the shipped ones are paper_ablations, smoke, sret_small, sret_tiny"),
+    (["search", "--data", "no/such/dir"], "no/such/dir"),
+    (["search", "--resume", "no/such/run"], "no/such/run is no run directory"),
+    (["search", "--resume", "x", "--out", "y"], "--out and --resume exclude each other"),
+    (["search", "--objectives", "error,speed"], "objectives[1]: must be 'error', 'cross_entropy', 'flops' or 'params'"),
+    (["search", "--trials", "0"], "trials: must be greater than or equal to 1, got 0"),
+    (["search", "--trials", "many"], "invalid int value: 'many'"),
+    (["space", "nosuch"], "there is no such file and no such shipped search space"),
+    (["space", "--flops-budget", "1M"], "the nearest"),
+    (["profile", "sret_xxl"], "the presets are sret_t,"),
+    (["profile", "missing.yaml"], "missing.yaml: there is no such file"),
+    (["fly"], "invalid choice: 'fly'"),
+    ([], "the following arguments are required: COMMAND"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
+def test_a_user_s_mistake_is_explained_and_exits_with_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_in_process(*arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 5}, "arch.yaml: stages[0]: heads must divide width, got heads=5, width=64"),
+        ({"width": "64"}, "arch.yaml: stages[0].width: must be a whole number, got '64'"),
+        ({"lop": "internal"}, "arch.yaml: stages[0].lop: unknown key"),
+        (
+            {"groups": [8]},
+            "arch.yaml: stages[0]: groups must give one number per recursion, got groups=[8], recursions=2",
+        ),
+        (
+            {"nll": "sometimes"},
+            "arch.yaml: stages[0].nll: must be 'every', 'between', 'last' or 'none', got 'sometimes'",
+        ),
+    ],
+)
+def test_a_wrong_architecture_file_is_explained(
+    change: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = PRESETS["sret_t"].to_dict()
+    data["stages"][0].update(change)
+    (tmp_path / "arch.yaml").write_text(dump_yaml(data))
+    assert run_in_process("profile", str(tmp_path / "arch.yaml")) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_profile_shows_the_cost_and_that_fvcore_agrees(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_in_process("profile", "SReT-T", "--no-speed") == 0
+    output = capsys.readouterr().out
+    cost = cost_of(PRESETS["sret_t"])
+    assert f"{cost.params:,}" in output
+    assert f"{cost.flops:,}" in output
+    assert "equal" in output
+
+
+def test_space_shows_the_number_of_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_in_process("space", "smoke", "--flops-budget", "100M") == 0
+    assert "12" in capsys.readouterr().out
+
+
+def test_the_package_has_every_name_it_lists() -> None:
+    import sret_nas
+
+    assert [name for name in sret_nas.__all__ if not hasattr(sret_nas, name)] == []
+    assert dir(sret_nas) == sorted(sret_nas.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        sret_nas.no_such_name  # noqa: B018

@@ -1,0 +1,268 @@
+"""Whole searches on the smoke space: what they leave behind, and that no interruption changes it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from rich.console import Console
+
+from sret_nas import ArchConfig, UserError, cost_of
+from sret_nas.nn.measure import fvcore_cost
+from sret_nas.nn.network import SReT
+from trials.journal import JOURNAL_FILE
+from trials.objectives import most_accurate, pareto_front
+from trials.records import RECORDS_FILE, read_history
+from trials.search import resume_search, start_search
+from trials.trial_loop import Run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+OPTIONS: dict[str, Any] = {
+    "space": "smoke",
+    "flops_budget": 100_000_000,
+    "trials": 6,
+    "seed": 5,
+    "max_train": 128,
+    "max_val": 100,
+    "max_test": 100,
+    "train_images": 256,
+    "device": "cpu",
+    "workers": 2,
+}
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An uninterrupted search with two workers; read-only for the tests that share it."""
+    return start_search(OPTIONS, tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet())
+
+
+def outcome_of(run_dir: Path) -> list[tuple[Any, ...]]:
+    """All that a search found, trial by trial, to the last bit."""
+    trials = read_history(run_dir).trials
+    return [
+        (number, trial.candidate.key, trial.result and (trial.result.error, trial.result.cross_entropy), trial.test)
+        for number, trial in sorted(trials.items())
+    ]
+
+
+def front_files(run_dir: Path) -> dict[str, Any]:
+    """The front's architectures by file name."""
+    return {path.name: yaml.safe_load(path.read_text())["architecture"] for path in (run_dir / "pareto").iterdir()}
+
+
+def events(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / RECORDS_FILE).read_text().splitlines()]
+
+
+def test_every_trial_is_finished_and_inside_the_budget(finished: Run) -> None:
+    assert [trial.number for trial in finished.trials] == list(range(6))
+    for trial in finished.trials:
+        assert trial.result is not None
+        cost = cost_of(trial.candidate.arch)
+        assert (trial.result.target.flops, trial.result.target.params) == (cost.flops, cost.params)
+        assert cost.flops <= 100_000_000
+
+
+def test_the_front_s_files_build_networks_inside_the_budget_by_fvcore_s_count(finished: Run) -> None:
+    front = pareto_front(finished.trials, finished.options.objectives)
+    files = sorted((finished.run_dir / "pareto").iterdir())
+    assert [path.name for path in files] == sorted(
+        f"trial-{trial.number:04d}-{trial.candidate.arch.arch_id}.yaml" for trial in front
+    )
+    for path in files:
+        content = yaml.safe_load(path.read_text())
+        network = SReT.from_yaml(path)
+        assert network.arch.arch_id == content["arch_id"]
+        measured = fvcore_cost(network)
+        assert measured.flops == content["cost"]["flops"] <= 100_000_000
+        assert sum(p.numel() for p in network.parameters()) == content["cost"]["params"]
+
+
+def test_best_is_the_most_accurate_and_says_where_it_comes_from(finished: Run) -> None:
+    best = most_accurate(finished.trials)
+    content = yaml.safe_load((finished.run_dir / "best.yaml").read_text())
+    assert best.result is not None
+    assert content["metrics"]["validation_error"] == min(t.result.error for t in finished.trials if t.result)
+    assert (
+        content["arch_id"]
+        == best.candidate.arch.arch_id
+        == ArchConfig.from_yaml(finished.run_dir / "best.yaml").arch_id
+    )
+    assert content["provenance"]["trial"] == best.number
+    assert content["provenance"]["seed"] == 5
+    assert content["recipe"]["depth_schedule"] == best.candidate.depth_schedule
+    assert content["recipe"]["proxy_cost"]["image_size"] == 32
+    assert (finished.run_dir / content["provenance"]["proxy_weights"]).is_file()
+
+
+def test_only_the_front_is_tested_and_keeps_its_weights(finished: Run) -> None:
+    front = {trial.number for trial in pareto_front(finished.trials, finished.options.objectives)}
+    assert {trial.number for trial in finished.trials if trial.test is not None} == front
+    assert {path.name for path in (finished.run_dir / "weights").iterdir()} == {f"trial-{n:04d}.pt" for n in front}
+    kinds = [event["event"] for event in events(finished.run_dir)]
+    assert kinds.index("tested") > max(index for index, kind in enumerate(kinds) if kind == "finished")
+
+
+def test_the_other_files_tell_the_same_story(finished: Run) -> None:
+    rows = list(csv.DictReader((finished.run_dir / "trials.csv").read_text().splitlines()))
+    assert [float(row["error"]) for row in rows] == [trial.result.error for trial in finished.trials if trial.result]
+    assert (finished.run_dir / "front.png").read_bytes().startswith(b"\x89PNG")
+    configuration = yaml.safe_load((finished.run_dir / "config.yaml").read_text())
+    assert configuration["options"]["flops_budget"] == 100_000_000
+    assert configuration["space"]["name"] == "smoke"
+    assert set(configuration["versions"]) == {"python", "sret-nas", "torch", "optuna", "numpy"}
+
+
+def test_the_journal_is_an_optuna_study_of_all_trials(finished: Run) -> None:
+    path = str(finished.run_dir / JOURNAL_FILE)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
+    study = optuna.load_study(study_name="whole", storage=storage)
+    assert sorted(trial.user_attrs["trial"] for trial in study.trials) == list(range(6))
+    by_number = {trial.number: trial for trial in finished.trials}
+    for frozen in study.trials:
+        trial = by_number[frozen.user_attrs["trial"]]
+        assert trial.result is not None
+        assert frozen.values == [trial.result.error, trial.result.target.flops]
+        decoded = finished.space.decode(frozen.params)
+        assert decoded is not None
+        assert decoded.arch_id == trial.candidate.arch.arch_id
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path, workers: int) -> None:
+    run = start_search({**OPTIONS, "workers": workers}, tmp_path / "again", ["test"], quiet())
+    assert outcome_of(run.run_dir) == outcome_of(finished.run_dir)
+    assert front_files(run.run_dir) == front_files(finished.run_dir)
+
+
+def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:
+    run = start_search({**OPTIONS, "seed": 6, "workers": 1, "trials": 2}, tmp_path / "other", ["test"], quiet())
+    assert outcome_of(run.run_dir) != outcome_of(finished.run_dir)[:2]
+
+
+def search_process(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_trials(process: subprocess.Popen[str], number: int) -> None:
+    """Reads the plain progress lines until so many trials have ended."""
+    assert process.stdout is not None
+    seen = 0
+    while seen < number:
+        line = process.stdout.readline()
+        assert line, "the search ended early"
+        seen += line.startswith("trial ")
+
+
+@pytest.mark.parametrize("kill_after", [1, 4])
+def test_a_killed_search_resumes_to_the_same_front(finished: Run, tmp_path: Path, kill_after: int) -> None:
+    run_dir = tmp_path / "killed"
+    process = search_process(*FLAGS, f"--out={run_dir}")
+    wait_for_trials(process, kill_after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = [event["number"] for event in events(run_dir) if event["event"] == "finished"]
+    assert kill_after <= len(before) < 6
+
+    resumed = search_process(f"--resume={run_dir}", *FLAGS)
+    output, _ = resumed.communicate()
+    assert resumed.returncode == 0, output
+    finishes = Counter(event["number"] for event in events(run_dir) if event["event"] == "finished")
+    assert finishes == Counter(range(6))  # none lost, none repeated
+    assert outcome_of(run_dir) == outcome_of(finished.run_dir)
+    assert front_files(run_dir) == front_files(finished.run_dir)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) -> None:
+    run_dir = tmp_path / "stopped"
+    process = search_process(*FLAGS, f"--out={run_dir}")
+    wait_for_trials(process, 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert f"--resume {run_dir}" in output
+    assert "Traceback" not in output
+    assert (run_dir / "best.yaml").is_file()
+    assert not any(event["event"] == "tested" for event in events(run_dir))
+
+
+def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: Run, tmp_path: Path) -> None:
+    run = start_search({**OPTIONS, "trials": 3, "population": 4}, tmp_path / "grown", ["test"], quiet())
+    assert outcome_of(run.run_dir)[0][:3] == outcome_of(finished.run_dir)[0][:3]
+    grown = resume_search(run.run_dir, {"trials": 6, "workers": 1}, quiet())
+    without_tests = [[row[:3] for row in outcome_of(path)] for path in (grown.run_dir, finished.run_dir)]
+    assert without_tests[0] == without_tests[1]
+    assert Counter(e["number"] for e in events(grown.run_dir) if e["event"] == "finished") == Counter(range(6))
+    assert front_files(grown.run_dir) == front_files(finished.run_dir)
+
+
+def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
+    """Of the smoke space's twelve networks, one costs less than 57 MFLOPs; it has two recursions, so two schedules."""
+    options = {**OPTIONS, "flops_budget": 57_000_000, "trials": 50, "workers": 1, "train_images": 64}
+    run = start_search(options, tmp_path / "small", ["test"], quiet())
+    keys = [trial.candidate.key for trial in run.trials]
+    assert len(keys) == len(set(keys)) < 50
+    assert max(cost_of(trial.candidate.arch).flops for trial in run.trials) <= 57_000_000
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"flops_budget": 90_000_000},
+            "--flops-budget cannot change in a resumed search: it was 100000000, got 90000000",
+        ),
+        ({"seed": 6}, "--seed cannot change"),
+        ({"objectives": ("error",)}, "--objectives cannot change"),
+    ],
+)
+def test_a_resumed_search_keeps_its_question(finished: Run, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resume_search(finished.run_dir, given, quiet())
+
+
+def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
+    before = (finished.run_dir / RECORDS_FILE).read_bytes()
+    with pytest.raises(UserError, match="holds a search already"):
+        start_search(OPTIONS, finished.run_dir, ["test"], quiet())
+    assert (finished.run_dir / RECORDS_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flops_budget": 1000}, "the nearest"),
+        ({"space": "no_such_space"}, "no_such_space"),
+        ({"data": "no/such/folder"}, "no/such/folder"),
+        ({"strategy": "luck"}, "strategy"),
+        ({"workers": 9}, "raise --lookahead"),
+        ({"objectives": ("error", "error")}, "must not repeat"),
+        ({"train_images": 10, "epochs": 1.0}, "exclude each other"),
+        ({"device": "tpu"}, "device"),
+        ({"device": "cuda:77"}, "cuda:77 is not there"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_recorded(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        start_search({**OPTIONS, **options}, tmp_path / "refused", ["test"], quiet())
+    assert not (tmp_path / "refused").exists()
