@@ -45,6 +45,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, low, high in self._bounds():
+            if any(bound is not None and bound < 1 for bound in (low, high)):
+                raise UserError(f"a bound on {name} must be at least 1, got {low} and {high}")
             if low is not None and high is not None and low > high:
                 raise UserError(
                     f"the minimum of {name} must not exceed their budget, "
@@ -72,9 +74,9 @@ class Budget:
         texts = []
         for name, low, high in self._bounds():
             if low is not None and high is not None:
-                texts.append(f"{name} {format_quantity(low)} to {format_quantity(high)}")
+                texts.append(f"{name} {format_quantity(low, 9)} to {format_quantity(high, 9)}")
             elif high is not None:
-                texts.append(f"{name} at most {format_quantity(high)}")
+                texts.append(f"{name} at most {format_quantity(high, 9)}")
             elif low is not None:
-                texts.append(f"{name} at least {format_quantity(low)}")
+                texts.append(f"{name} at least {format_quantity(low, 9)}")
         return ", ".join(texts) or "no budget"

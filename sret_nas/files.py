@@ -44,7 +44,10 @@ def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNo
 
 
 def _represent_text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+    style = "|" if "\n" in data else None
+    if any(break_ in data for break_ in "\x85\u2028\u2029"):  # line breaks to YAML 1.1, which only quotes preserve
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
 _PlainDumper.add_representer(list, _represent_list)
@@ -119,16 +122,26 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [e for e in error.errors(include_url=False) if e["type"] not in _FOLLOW_FROM_OTHERS]
-        first, *others = problems
+        first, *others = _independent(error.errors(include_url=False))
         problem = _explain(first, model)
         if others:
             problem += f" (and {len(others)} more)"
         raise ConfigError(source, format_key_path(first["loc"]), problem) from None
 
 
-_FOLLOW_FROM_OTHERS = ("default_factory_not_called",)
-"""Errors that pydantic adds where another one, which is reported for itself, left a field without a value."""
+def _independent(problems: list[Any]) -> list[Any]:
+    """Without what pydantic adds where another problem, reported for itself, left a value out."""
+    places = [problem["loc"] for problem in problems]
+
+    def follows(problem: Any) -> bool:
+        depth = len(problem["loc"])
+        is_outside_another = any(place[:depth] == problem["loc"] and len(place) > depth for place in places)
+        return problem["type"] == "default_factory_not_called" or (
+            problem["type"] == "too_short" and is_outside_another
+        )
+
+    return [problem for problem in problems if not follows(problem)]
+
 
 _RULES = {
     "int_type": "a whole number",
@@ -156,6 +169,8 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         return f"unknown key (known here: {', '.join(known)})" if known else "unknown key"
     if kind in _RULES:
         return f"must be {_RULES[kind]}, got {_describe(value)}"
+    if kind == "string_too_short":
+        return "must not be empty"
     if kind in ("too_short", "too_long"):
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return f"must have {bound} item(s), got {context['actual_length']}"
