@@ -7,13 +7,9 @@ One thread; medians of repeated timings.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from machine import describe_machine
 from sret_nas.arch import ArchConfig
 from sret_nas.cost import StageColumns, bulk_cost, cost_of
 from sret_nas.files import write_atomically
@@ -102,23 +99,7 @@ def _random_columns(arch: ArchConfig, count: int, rng: np.random.Generator) -> l
 
 
 def _provenance() -> dict[str, Any]:
-    return {
-        "preset": PRESET,
-        "seed": SEED,
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "versions": {name: version(name) for name in ("numpy", "torch", "fvcore")}
-        | {"python": platform.python_version()},
-    }
-
-
-def _cpu_model() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
+    return {"preset": PRESET, "seed": SEED, "threads": 1, **describe_machine("numpy", "torch", "fvcore")}
 
 
 def _show(figures: dict[str, Any]) -> None:
