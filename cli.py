@@ -119,7 +119,10 @@ def _add_search(commands: Any) -> None:
     )
     engine.add_argument("--threads", type=int, metavar="N", help="CPU threads per worker; default: 1")
     engine.add_argument(
-        "--lookahead", type=int, metavar="N", help="trials asked for before the oldest is told; default: 8"
+        "--lookahead",
+        type=int,
+        metavar="N",
+        help="trials asked for before the oldest is told; default: 8, or the workers if they are more",
     )
     engine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
 

@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import describe_machine
-from sret_nas import feasible
 from sret_nas.budget import Budget
+from sret_nas.choice_costs import choice_costs_of
+from sret_nas.cost_table import cost_table_of
 from sret_nas.feasible import FeasibleSet
 from sret_nas.files import write_atomically
 from sret_nas.space import SearchSpace
+from sret_nas.stage_table import stage_table_of
 
 RESULT = Path(__file__).parent / "results" / "feasible.json"
 SEED, REPEATS, DRAWS = 0, 5, 2000
@@ -51,8 +53,9 @@ def seconds_of(run: Callable[[], object], repeats: int) -> float:
 
 def count_from_scratch(space: dict[str, Any], budget: Budget) -> int:
     """Tables and count of a space that nothing is known of yet."""
-    feasible._parts_of.cache_clear()
-    feasible._table_of.cache_clear()
+    stage_table_of.cache_clear()
+    choice_costs_of.cache_clear()
+    cost_table_of.cache_clear()
     return FeasibleSet(SearchSpace.from_dict(space), budget).count
 
 

@@ -3,12 +3,14 @@
     python benchmarks/first_command.py
 
 Runs `cli.py search --flops-budget 1G` in a temporary folder, reads the proportional set size (memory shared between
-processes counted once) of the process tree from /proc twice a second, and writes results/first_command.json. Linux.
+processes counted once) of the process tree from /proc twice a second. Writes results/first_command.json, the terminal's
+text as .txt and the front's picture as .png. Linux.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from machine import describe_machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULT = Path(__file__).parent / "results" / "first_command.json"
+COLUMNS = 100
 SAMPLE_SECONDS = 0.5
 
 
@@ -52,7 +55,7 @@ def resident_mb(root: int) -> float:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, open(f"{folder}/output.txt", "w+") as output:
         command = [
             sys.executable,
             str(REPOSITORY / "cli.py"),
@@ -63,20 +66,24 @@ def main() -> None:
             f"{folder}/run",
         ]
         started, peak = time.monotonic(), 0.0
-        process = subprocess.Popen(command)
+        environment = {**os.environ, "COLUMNS": str(COLUMNS)}
+        process = subprocess.Popen(command, stdout=output, env=environment)
         pause = threading.Event()
         while process.poll() is None:
             peak = max(peak, resident_mb(process.pid))
             pause.wait(SAMPLE_SECONDS)
         if process.returncode:
             sys.exit(f"the search ended with code {process.returncode}")
+        seconds = time.monotonic() - started
+        RESULT.with_suffix(".png").write_bytes((Path(folder) / "run" / "front.png").read_bytes())
+        RESULT.with_suffix(".txt").write_text((Path(folder) / "output.txt").read_text().replace(f"{folder}/", "runs/"))
         finished = (Path(folder) / "run" / "records.jsonl").read_text().count('"event": "finished"')
     result = {
         **describe_machine("torch", "optuna", "numpy"),
         "command": "cli.py search --flops-budget 1G",
         "seed": 0,
         "finished_trials": finished,
-        "wall_seconds": round(time.monotonic() - started, 1),
+        "wall_seconds": round(seconds, 1),
         "peak_memory_mb": round(peak),
     }
     RESULT.write_text(json.dumps(result, indent=2) + "\n")

@@ -130,7 +130,7 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
 
 
 def _independent(problems: list[Any]) -> list[Any]:
-    """Without what pydantic adds where another problem, reported for itself, left a value out."""
+    """Without what pydantic adds where another problem, reported for itself, left a value out; unknown keys first."""
     places = [problem["loc"] for problem in problems]
 
     def follows(problem: Any) -> bool:
@@ -140,7 +140,10 @@ def _independent(problems: list[Any]) -> list[Any]:
             problem["type"] == "too_short" and is_outside_another
         )
 
-    return [problem for problem in problems if not follows(problem)]
+    # an unknown key is often the misspelling of one that is then missing, so it comes first
+    return sorted(
+        (problem for problem in problems if not follows(problem)), key=lambda p: p["type"] != "extra_forbidden"
+    )
 
 
 _RULES = {

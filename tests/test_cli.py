@@ -55,7 +55,6 @@ def test_help_s_defaults_are_the_options_defaults(capsys: pytest.CaptureFixture[
         "--batch-size N": "batch_size",
         "--learning-rate X": "learning_rate",
         "--threads N": "threads",
-        "--lookahead N": "lookahead",
         "--device NAME": "device",
         "--space NAME|FILE": "space",
     }.items():

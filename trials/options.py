@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
@@ -25,6 +26,24 @@ DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 4, 16_000
 """Length of a proxy run unless told otherwise: so many epochs, but at most so many images."""
 
 
+def _default_population(fields: dict[str, Any]) -> int:
+    """NSGA-II needs several generations to be more than random search: a quarter of the trials, at most 20."""
+    trials: int = fields["trials"]
+    return max(4, min(20, trials // 4))
+
+
+def _default_workers() -> int:
+    """One worker per core that this process may use, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
+
+
+def _default_lookahead(fields: dict[str, Any]) -> int:
+    """Enough for all workers; the same for up to 8, so that such searches find the same."""
+    workers: int = fields["workers"]
+    return max(8, workers)
+
+
 class SearchOptions(BaseModel):
     """The options of `search`. Fractions are of images; sizes in pixels; budgets in FLOPs and parameters."""
 
@@ -39,12 +58,12 @@ class SearchOptions(BaseModel):
     params_min: Count | None = None
 
     strategy: StrategyName = "nsga2"
-    population: Annotated[StrictInt, Field(ge=2)] | None = None
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("error", "flops")
     trials: Count = 16
+    population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
     seed: Annotated[StrictInt, Field(ge=0)] = 0
-    lookahead: Count = 8
-    workers: Annotated[StrictInt, Field(ge=0)] = 1
+    workers: Annotated[StrictInt, Field(ge=0, default_factory=_default_workers)]
+    lookahead: Annotated[StrictInt, Field(ge=1, default_factory=_default_lookahead)]
     threads: Count = 1
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
@@ -66,11 +85,6 @@ class SearchOptions(BaseModel):
     def _check(self) -> Self:
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must not repeat, got {','.join(self.objectives)}")
-        if self.workers > self.lookahead:
-            raise ValueError(
-                f"workers must not exceed lookahead (trials asked before the oldest is told), "
-                f"got workers={self.workers}, lookahead={self.lookahead}; raise --lookahead"
-            )
         if self.epochs is not None and self.train_images is not None:
             raise ValueError("epochs and train_images exclude each other: both say how long a proxy run is")
         return self
@@ -102,11 +116,6 @@ class SearchOptions(BaseModel):
             max_val=self.max_val,
             max_test=self.max_test,
         )
-
-    @property
-    def nsga2_population(self) -> int:
-        """NSGA-II needs several generations to be more than random search: a quarter of the trials, at most 20."""
-        return self.population or max(4, min(20, self.trials // 4))
 
     def proxy(self, num_train_images: int) -> ProxyConfig:
         """The proxy run, once it is known how many training images an epoch has."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -44,19 +43,12 @@ def new_run_dir() -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def default_workers() -> int:
-    """One worker per core that this process may use, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 8)
-
-
 def start_search(given: dict[str, Any], run_dir: Path, command: list[str], console: Console) -> Run:
     """Runs a new search to its end. `given` are options as named in `SearchOptions`.
 
     Raises `UserError` before anything is written if it cannot be done.
     """
-    options = validate(SearchOptions, {"workers": default_workers(), **given}, "search")
-    options = options.model_copy(update={"population": options.nsga2_population})
+    options = validate(SearchOptions, given, "search")
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
     if (run_dir / RECORDS_FILE).exists():
@@ -136,7 +128,7 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
         run.options.budget,
         num_objectives=len(run.options.objectives),
         seed=run.options.seed,
-        population=run.options.nsga2_population,
+        population=run.options.population,
     )
     journal = OptunaJournal(run.run_dir, run.space, run.options.budget, run.options.objectives)
     for trial in run.trials:
@@ -156,4 +148,4 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
 def _create_engine(options: SearchOptions) -> Engine:
     if options.workers == 0:
         return InlineEngine(run_job)
-    return LocalEngine(run_job, options.workers)
+    return LocalEngine(run_job, min(options.workers, options.lookahead))

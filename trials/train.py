@@ -73,7 +73,9 @@ def train(
     Raises `DivergedError` as soon as a loss is not finite.
     """
     device = network.pos_embed.device
-    optimizer = torch.optim.AdamW(parameter_groups(network, config.weight_decay), lr=config.learning_rate)
+    # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
+    groups = parameter_groups(network, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     steps = config.num_steps(len(data.train))
     rng = random.Random(seed)
     losses: list[float] = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from itertools import pairwise, product
@@ -13,11 +14,12 @@ from pydantic import ValidationError
 
 from sret_nas.arch import ArchConfig, StageConfig, StemConfig
 from sret_nas.budget import Budget, parse_quantity
+from sret_nas.choices import STAGE_DIMENSIONS, StageChoices, schedule_of
 from sret_nas.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.feasible import CostedArch, FeasibleSet, round_quantity
 from sret_nas.presets import preset
-from sret_nas.space import STAGE_DIMENSIONS, SearchSpace, StageChoices, schedule_of
+from sret_nas.space import SearchSpace
 
 STAGE: dict[str, Any] = {
     "width": [8], "heads": [2], "blocks": [1], "recursions": [1], "loop": ["internal"], "groups": [[1]],
@@ -177,6 +179,17 @@ class TestAgainstBruteForce:
             assert budget.excess(near.flops, near.params) == least, budget
 
 
+@pytest.mark.parametrize(
+    ("budget", "max_pairs", "is_exact"),
+    [(Budget(flops_max=600_000), 10**6, True), (Budget(flops_max=600_000), 300, False), (Budget(), 300, True)],
+)
+def test_count_is_plain_data(budget: Budget, max_pairs: int, is_exact: bool) -> None:
+    """Python's own numbers and truth values, which go into JSON and YAML; numpy's do not."""
+    feasible = FeasibleSet(FOUR_STAGES, budget, max_pairs=max_pairs)
+    assert (type(feasible.count), type(feasible.count_is_exact)) == (int, bool)
+    assert json.loads(json.dumps([feasible.count, feasible.count_is_exact])) == [feasible.count, is_exact]
+
+
 class TestUniformDraws:
     """Pearson's chi-square over all feasible networks: with df degrees of freedom it is df +- sqrt(2 df)."""
 
@@ -203,7 +216,7 @@ class TestUniformDraws:
 
     def test_where_proposals_fail(self, middling: dict[str, CostedArch], monkeypatch: pytest.MonkeyPatch) -> None:
         """With one proposal for a pair of cells, most pairs are chosen among all that fit."""
-        monkeypatch.setattr("sret_nas.feasible._PROPOSALS", 1)
+        monkeypatch.setattr("sret_nas.cost_table._PROPOSALS", 1)
         flops = sorted(network.flops for network in middling.values())
         budget = Budget(flops_min=flops[12_000], flops_max=flops[12_400])
         assert abs(self.deviation(FeasibleSet(MIDDLING, budget), inside(middling, budget), 4_000)) < 4

@@ -12,7 +12,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "torchvision", "fvcore", "timm", "optuna", "ray", "rich", "sklearn", "matplotlib", "PIL")
-LIGHT_HALF = ("__init__", "errors", "files", "arch", "presets", "budget", "cost", "space", "feasible", "pareto")
+LIGHT_HALF = (
+    "__init__", "errors", "files", "arch", "presets", "budget", "cost", "choices", "stage_table", "space",
+    "choice_costs", "cost_cells", "cost_table", "extremes", "feasible", "pareto",
+)  # fmt: skip
 
 WORK = """
 import sys

@@ -15,18 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sret_nas.arch import ArchConfig, StageConfig
+from sret_nas.choices import MAX_SPELLINGS, STAGE_DIMENSIONS, schedule_of
 from sret_nas.cost import bulk_cost, cost_of
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import dump_yaml, read_yaml
 from sret_nas.presets import PRESETS, preset
-from sret_nas.space import (
-    MAX_SPELLINGS,
-    STAGE_DIMENSIONS,
-    SearchSpace,
-    canonical_schedule,
-    schedule_of,
-    shipped_spaces,
-)
+from sret_nas.space import SearchSpace, canonical_schedule, shipped_spaces
 
 SMOKE = SearchSpace.load("smoke")
 

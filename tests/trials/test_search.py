@@ -22,6 +22,7 @@ from sret_nas.nn.measure import fvcore_cost
 from sret_nas.nn.network import SReT
 from trials.journal import JOURNAL_FILE
 from trials.objectives import most_accurate, pareto_front
+from trials.options import SearchOptions
 from trials.records import RECORDS_FILE, read_history
 from trials.search import resume_search, start_search
 from trials.trial_loop import Run
@@ -253,7 +254,6 @@ def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
         ({"space": "no_such_space"}, "no_such_space"),
         ({"data": "no/such/folder"}, "no/such/folder"),
         ({"strategy": "luck"}, "strategy"),
-        ({"workers": 9}, "raise --lookahead"),
         ({"objectives": ("error", "error")}, "must not repeat"),
         ({"train_images": 10, "epochs": 1.0}, "exclude each other"),
         ({"device": "tpu"}, "device"),
@@ -266,3 +266,18 @@ def test_what_cannot_be_done_is_refused_before_anything_is_recorded(
     with pytest.raises(UserError, match=message):
         start_search({**OPTIONS, **options}, tmp_path / "refused", ["test"], quiet())
     assert not (tmp_path / "refused").exists()
+
+
+def test_defaults_that_depend_on_other_options() -> None:
+    assert SearchOptions(trials=16).population == 4
+    assert SearchOptions(trials=60).population == 15
+    assert SearchOptions(trials=1000).population == 20
+    assert [SearchOptions(workers=workers).lookahead for workers in (0, 1, 8, 32)] == [8, 8, 8, 32]
+
+
+@pytest.mark.parametrize(
+    ("options", "num_train", "images"),
+    [({}, 1000, 4000), ({}, 1_000_000, 16_000), ({"epochs": 0.5}, 1000, 500), ({"train_images": 77}, 1000, 77)],
+)
+def test_the_length_of_a_proxy_run(options: dict[str, Any], num_train: int, images: int) -> None:
+    assert SearchOptions(**options).proxy(num_train).training.images == images

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from sret_nas.arch import ArchConfig
 from sret_nas.budget import Budget, format_quantity
+from sret_nas.choices import STAGE_DIMENSIONS
 from sret_nas.cost import cost_of
 from sret_nas.feasible import CostName, FeasibleSet
-from sret_nas.space import STAGE_DIMENSIONS, SearchSpace
+from sret_nas.space import SearchSpace
 
 COSTS: tuple[CostName, CostName] = ("flops", "params")
 

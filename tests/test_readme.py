@@ -1,0 +1,74 @@
+"""The README says what is true: its table of mistakes, its file tree, its links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cli import main
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text()
+
+
+def table_of_mistakes() -> list[tuple[str, str]]:
+    """(what is written, what is seen) of the section's table."""
+    section = README.split("## When something is wrong")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| `(.*)` \|$", section, re.MULTILINE)
+    return [(left, right) for left, right in rows]
+
+
+def prepare(situation: str, folder: Path) -> None:
+    """Makes what a row of the table takes for granted."""
+    space = (REPOSITORY / "search_spaces" / "sret_tiny.yaml").read_text()
+    if "heads: [1, 5]" in situation:
+        (folder / "mine.yaml").write_text(space.replace("heads: [1, 2, 4]", "heads: [1, 5]"))
+    if "widht" in situation:
+        (folder / "mine.yaml").write_text(space.replace("width: [32, 48, 64]", "widht: [32]"))
+    if "with 3 heads" in situation:
+        stage = "{width: 64, heads: 3, blocks: 2, recursions: 2, groups: [8, 2]}"
+        (folder / "arch.yaml").write_text(f"stages: [{stage}]\n")
+    if "--data empty" in situation:
+        (folder / "empty").mkdir()
+
+
+@pytest.mark.parametrize("situation", [left for left, _ in table_of_mistakes()])
+def test_a_mistake_gives_the_message_in_the_table(
+    situation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(situation, tmp_path)
+    command = shlex.split(situation.split("`")[1])
+    if "RUN" in command:
+        begin = "search --space smoke --trials 1 --train-images 64 --max-train 64 --workers 0 --device cpu --out RUN"
+        assert main(begin.split()) == 0
+    try:
+        code = main(command)
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    assert code == 2
+    assert dict(table_of_mistakes())[situation] in capsys.readouterr().err
+
+
+def test_the_table_has_at_least_ten_rows() -> None:
+    assert len(table_of_mistakes()) >= 10
+
+
+def test_every_path_of_the_file_tree_exists() -> None:
+    tree = README.split("## The file tree")[1].split("```text")[1].split("```")[0]
+    folders: list[str] = []
+    for line in tree.strip().splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = re.split(r"\s{2,}", line.strip())[0]
+        for name in re.split(r",?\s+", names):
+            assert (REPOSITORY / "/".join([*folders[:depth], name])).exists(), line
+        folders[depth:] = [names.rstrip("/")]
+
+
+def test_every_link_inside_the_repository_leads_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
+    assert "search_spaces/README.md" in targets
+    assert [target for target in targets if not (REPOSITORY / target).exists()] == []
