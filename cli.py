@@ -84,7 +84,10 @@ def _add_search(commands: Any) -> None:
         help="to make small, of error, cross_entropy, flops, params; default: error,flops",
     )
     search.add_argument(
-        "--population", type=int, metavar="N", help="of NSGA-II; default: a quarter of the trials, 4 to 20"
+        "--population",
+        type=int,
+        metavar="N",
+        help="NSGA-II's, and TPE's random start; default: trials / 4, within 4 and 20",
     )
     search.add_argument("--seed", type=int, metavar="N", help="default: 0")
 
@@ -122,7 +125,7 @@ def _add_search(commands: Any) -> None:
         "--lookahead",
         type=int,
         metavar="N",
-        help="trials asked for before the oldest is told; default: 8, or the workers if they are more",
+        help="trials asked for before the oldest is told; default: 4, or the workers if they are more",
     )
     engine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
 
@@ -184,12 +187,14 @@ def _search(given: argparse.Namespace) -> int:
     console = Console()
     options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
     if "resume" in given:
-        if "out" in given:
-            raise UserError("--out and --resume exclude each other: a resumed search stays in its run directory")
+        if "out" in given and given.out.resolve() != given.resume.resolve():
+            raise UserError(
+                f"a resumed search stays in its run directory: leave out --out, or give --resume {given.out}"
+            )
         run = resume_search(given.resume, options, console)
     else:
         run_dir = given.out if "out" in given else new_run_dir()
-        run = start_search(options, run_dir, ["python", "cli.py", *sys.argv[1:]], console)
+        run = start_search(options, run_dir, sys.argv, console)
     show_front(run.trials, run.options, run.run_dir, run.space.image_size, console)
     return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE
 

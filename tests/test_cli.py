@@ -70,7 +70,7 @@ WRONG = [
     (["search", "--space", "nosuch"], "the shipped ones are paper_ablations, smoke, sret_small, sret_tiny"),
     (["search", "--data", "no/such/dir"], "no/such/dir"),
     (["search", "--resume", "no/such/run"], "no/such/run is no run directory"),
-    (["search", "--resume", "x", "--out", "y"], "--out and --resume exclude each other"),
+    (["search", "--resume", "x", "--out", "y"], "leave out --out, or give --resume y"),
     (["search", "--objectives", "error,speed"], "objectives[1]: must be 'error', 'cross_entropy', 'flops' or 'params'"),
     (["search", "--trials", "0"], "trials: must be greater than or equal to 1, got 0"),
     (["search", "--trials", "many"], "invalid int value: 'many'"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import math
 import resource
 import sys
 import time
@@ -22,6 +23,7 @@ from sret_nas.files import write_atomically
 from sret_nas.nn.network import SReT
 from trials.data import PreparedData
 from trials.jobs import (
+    DivergedError,
     FinalTestJob,
     FinalTestResult,
     Job,
@@ -32,9 +34,13 @@ from trials.jobs import (
     TrialJob,
     TrialResult,
     parse_job,
+    trial_seed,
 )
 from trials.recipe import proxy_arch
-from trials.train import score, train
+from trials.train import first_images, recalibrate, score, train
+
+SHALLOW_IMAGES = 1000
+"""Validation images on which recursion depths below the full one are scored: for information, so a sample will do."""
 
 
 def run_job(payload: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def _run(job: Job) -> Result:
 def evaluate(job: TrialJob) -> TrialResult:
     """Trains the proxy network of one architecture and scores it on the validation part.
 
-    The same job gives the same result, bit for bit, on one kind of device and one thread count: every draw comes from
+    On the CPU, the same job with the same number of threads gives the same result bit for bit: every draw comes from
     the job's seed. Raises `BudgetError` before training, `DivergedError` in it, torch's errors if memory runs out.
     """
     started = time.perf_counter()
@@ -65,25 +71,32 @@ def evaluate(job: TrialJob) -> TrialResult:
             f"network {job.arch.arch_id} with {target.flops} FLOPs and {target.params} parameters "
             f"breaks the budget: {job.budget.describe()}"
         )
-    data = _open(job.data_dir)
-    network = build_proxy(job, data, seed=job.seed)
-    report = train(network, data, job.proxy.training, job.depth_schedule, job.seed)
+    data = _open(job)
+    arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
+    seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
+    network = build(arch, job.device, seed)
+    report = train(network, data, job.proxy.training, job.depth_schedule, seed)
     batch_size = job.proxy.training.batch_size
-    by_depth = [score(network, data.val, batch_size, depth) for depth in range(1, network.arch.max_recursions + 1)]
+    recalibrate(network, data.train, batch_size)
+    full = score(network, data.val, batch_size)
+    if not math.isfinite(full.cross_entropy):
+        raise DivergedError(f"the validation cross-entropy is {full.cross_entropy}")
+    some = first_images(data.val, SHALLOW_IMAGES)
+    shallow = [score(network, some, batch_size, depth) for depth in range(1, arch.max_recursions)]
     if job.weights_path is not None:
         save_weights(network, Path(job.weights_path))
     return TrialResult(
-        error=by_depth[-1].error,
-        cross_entropy=by_depth[-1].cross_entropy,
-        error_by_depth=[depth_score.error for depth_score in by_depth],
+        error=full.error,
+        cross_entropy=full.cross_entropy,
+        error_by_depth=[*(depth_score.error for depth_score in shallow), full.error],
         train_loss=report.loss,
         train_steps=report.steps,
         train_images=report.images,
         train_seconds=report.seconds,
         seconds=time.perf_counter() - started,
         target=target,
-        proxy=_cost(network.arch),
-        proxy_arch=network.arch,
+        proxy=_cost(arch),
+        proxy_arch=arch,
         device=_device_name(_device(job.device)),
         peak_memory_mb=_peak_memory_mb(_device(job.device)),
     )
@@ -91,8 +104,9 @@ def evaluate(job: TrialJob) -> TrialResult:
 
 def run_final_test(job: FinalTestJob) -> FinalTestResult:
     """Scores trained proxy weights on the test part, which no search ever sees."""
-    data = _open(job.data_dir)
-    network = build_proxy(job, data, seed=0)
+    data = _open(job)
+    arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
+    network = build(arch, job.device, seed=0)
     state = torch.load(job.weights_path, map_location="cpu", weights_only=True)
     network.load_state_dict(state)
     result = score(network, data.test, job.proxy.training.batch_size)
@@ -100,24 +114,26 @@ def run_final_test(job: FinalTestJob) -> FinalTestResult:
 
 
 def measure_training_speed(job: SpeedJob) -> SpeedResult:
-    """Images per second of full-depth training, from a few real steps after as many that warm up."""
-    data = _open(job.data_dir)
-    network = build_proxy(job, data, seed=0)
+    """Images per second of full-depth training, from a few real steps after two that warm up."""
+    data = _open(job)
+    arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
+    network = build(arch, job.device, seed=0)
     train(network, data, job.proxy.training, "full", seed=0, max_steps=2)
     report = train(network, data, job.proxy.training, "full", seed=0, max_steps=job.steps)
     return SpeedResult(
         images_per_second=report.images / report.seconds,
-        proxy_flops=cost_of(network.arch).flops,
+        num_val_images=len(data.val),
+        device=_device_name(_device(job.device)),
+        proxy_flops=cost_of(arch).flops,
         classes=data.num_classes,
         channels=data.channels,
     )
 
 
-def build_proxy(job: Job, data: PreparedData, seed: int) -> SReT:
-    """A freshly initialised proxy network on the job's device; seeds torch's global generators."""
+def build(arch: ArchConfig, device: str, seed: int) -> SReT:
+    """A freshly initialised network on a device; seeds torch's global generators."""
     torch.manual_seed(seed)
-    arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
-    return SReT(arch).to(_device(job.device))
+    return SReT(arch).to(_device(device))
 
 
 def save_weights(network: SReT, path: Path) -> None:
@@ -127,9 +143,17 @@ def save_weights(network: SReT, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def _open(job: Job) -> PreparedData:
+    """The job's images. Raises `UserError` if they are not those that the search was begun with."""
+    data = _open_directory(job.data_dir)
+    if data.digest != job.data_digest:
+        raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")
+    return data
+
+
 @lru_cache(maxsize=1)
-def _open(data_dir: str) -> PreparedData:
-    return PreparedData.open(Path(data_dir))
+def _open_directory(directory: str) -> PreparedData:
+    return PreparedData.open(Path(directory))
 
 
 def _cost(arch: ArchConfig) -> TargetCost:

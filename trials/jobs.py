@@ -19,6 +19,10 @@ FailureCause = Literal["diverged", "out of memory", "refused", "exception", "wor
 """`refused`: something the user asked for cannot be had here, e.g. a device that is not there."""
 
 
+class DivergedError(RuntimeError):
+    """A loss left the finite numbers: the network's own failure, not the machine's."""
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +33,8 @@ class _Job(_Message):
     proxy: ProxyConfig
     data_dir: str
     """Folder of prepared images (`trials.data`)."""
+    data_digest: str
+    """Of the images that the search was begun with."""
     device: str = "auto"
     threads: int = 1
     """CPU threads of torch in the worker."""
@@ -40,6 +46,7 @@ class TrialJob(_Job):
     kind: Literal["trial"] = "trial"
     depth_schedule: DepthSchedule
     seed: int
+    """The search's; the trial's own comes from it, the proxy network and the schedule (`trial_seed`)."""
     budget: Budget = Budget()
     """Checked once more before anything is built."""
     weights_path: str | None = None
@@ -77,7 +84,7 @@ class TrialResult(_Message):
     cross_entropy: float
     """Mean validation cross-entropy in nats."""
     error_by_depth: list[float]
-    """Validation error with at most 1, 2, ... recursions; the last is `error`."""
+    """Validation error with at most 1, 2, ... recursions; the last is `error`, the others are of fewer images."""
     train_loss: float
     train_steps: int
     train_images: int
@@ -101,9 +108,11 @@ class FinalTestResult(_Message):
 
 
 class SpeedResult(_Message):
-    """Training speed of a proxy network at full depth."""
+    """Training speed of a proxy network at full depth, and where it was measured."""
 
     images_per_second: float
+    num_val_images: int
+    device: str
     proxy_flops: int
     """Of one image, forward."""
     classes: int
@@ -129,7 +138,11 @@ def parse_job(payload: dict[str, Any]) -> Job:
     return _JOB.validate_python(payload)
 
 
-def trial_seed(seed: int, arch_id: str, depth_schedule: str) -> int:
-    """A seed of its own for every candidate of a search, whatever the order in which they are asked for."""
-    digest = hashlib.sha256(f"{seed}/{arch_id}/{depth_schedule}".encode()).digest()
+def trial_seed(seed: int, proxy_id: str, depth_schedule: str) -> int:
+    """The seed of a trial, whatever the order in which candidates are asked for.
+
+    It depends on the proxy network, not on the target: two targets that a small input cannot tell apart (say 8 or 16
+    groups for 4 tokens) are trained alike and tie, so that chance does not choose between them.
+    """
+    digest = hashlib.sha256(f"{seed}/{proxy_id}/{depth_schedule}".encode()).digest()
     return int.from_bytes(digest[:7], "big")

@@ -18,7 +18,7 @@ from sret_nas.budget import Budget
 from sret_nas.space import SearchSpace
 from trials.objectives import Objective, objective_values
 from trials.records import Trial
-from trials.strategies.candidates import CandidatePool
+from trials.strategies.candidates import encode
 from trials.strategies.optuna import constraints, distributions
 
 JOURNAL_FILE = "optuna-journal.log"
@@ -29,7 +29,7 @@ class OptunaJournal:
 
     def __init__(self, run_dir: Path, space: SearchSpace, budget: Budget, objectives: tuple[Objective, ...]) -> None:
         self._objectives = objectives
-        self._pool = CandidatePool(space, budget, seed=0)
+        self._space, self._budget = space, budget
         self._distributions = distributions(space)
         path = run_dir / JOURNAL_FILE
         path.unlink(missing_ok=True)
@@ -53,10 +53,10 @@ class OptunaJournal:
         frozen = optuna.trial.create_trial(
             state=TrialState.COMPLETE if trial.result is not None else TrialState.FAIL,
             values=None if trial.result is None else list(objective_values(trial.result, self._objectives)),
-            params=self._pool.encode(trial.candidate),
+            params=encode(trial.candidate, self._space),
             distributions=self._distributions,
             user_attrs=attributes,
         )
-        for name, slack in constraints(trial.candidate, self._pool).items():
+        for name, slack in constraints(trial.candidate, self._budget).items():
             frozen.set_constraint(name, slack)
         self._study.add_trial(frozen)

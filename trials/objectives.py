@@ -42,8 +42,13 @@ def _by_cost(trial: Trial) -> tuple[float, ...]:
     return trial.result.target.flops, trial.result.error, trial.number
 
 
-def most_accurate(trials: Sequence[Trial]) -> Trial:
-    """The finished trial of least validation error; of equals, of least cross-entropy, then FLOPs."""
+def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
+    """The finished trial of least validation error; of equals, of least cross-entropy, then FLOPs.
+
+    Where error is an objective it is one of the front, so that no trial with as little error costs less.
+    """
+    if "error" in objectives:
+        trials = pareto_front(trials, objectives)
 
     def rank(trial: Trial) -> tuple[float, ...]:
         assert trial.result is not None
@@ -56,5 +61,5 @@ def keepers(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Tr
     """What a search delivers: its front and, where error is no objective, the most accurate trial beside it."""
     front = pareto_front(trials, objectives)
     finished = [trial for trial in trials if trial.result is not None]
-    best = [most_accurate(finished)] if finished else []
+    best = [most_accurate(finished, objectives)] if finished else []
     return front + [trial for trial in best if trial not in front]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from typing import Annotated, Any, Self
 
@@ -11,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model
 
 from sret_nas.budget import Budget
 from sret_nas.errors import UserError
+from sret_nas.files import validate
 from sret_nas.space import SearchSpace
 from trials.data import DataConfig
 from trials.objectives import Objective
-from trials.recipe import ProxyConfig, TrainingConfig
+from trials.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
 from trials.strategies import StrategyName
 
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -27,7 +26,7 @@ DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 4, 16_000
 
 
 def _default_population(fields: dict[str, Any]) -> int:
-    """NSGA-II needs several generations to be more than random search: a quarter of the trials, at most 20."""
+    """NSGA-II's population, and TPE's random start: a quarter of the trials, 4 to 20, to leave trials to learn in."""
     trials: int = fields["trials"]
     return max(4, min(20, trials // 4))
 
@@ -39,9 +38,12 @@ def _default_workers() -> int:
 
 
 def _default_lookahead(fields: dict[str, Any]) -> int:
-    """Enough for all workers; the same for up to 8, so that such searches find the same."""
+    """Enough for all workers, and no more than need be: what runs ahead is proposed without having learned.
+
+    It is the same for up to 4 workers, so that their searches find the same.
+    """
     workers: int = fields["workers"]
-    return max(8, workers)
+    return max(4, workers)
 
 
 class SearchOptions(BaseModel):
@@ -61,7 +63,7 @@ class SearchOptions(BaseModel):
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("error", "flops")
     trials: Count = 16
     population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
-    seed: Annotated[StrictInt, Field(ge=0)] = 0
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     workers: Annotated[StrictInt, Field(ge=0, default_factory=_default_workers)]
     lookahead: Annotated[StrictInt, Field(ge=1, default_factory=_default_lookahead)]
     threads: Count = 1
@@ -77,9 +79,9 @@ class SearchOptions(BaseModel):
     image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 32
     width_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
     train_images: Annotated[StrictInt, Field(ge=2)] | None = None
-    epochs: Annotated[StrictFloat, Field(gt=0)] | None = None
-    batch_size: Annotated[StrictInt, Field(ge=2)] = 64
-    learning_rate: Annotated[StrictFloat, Field(gt=0)] = 2e-3
+    epochs: Annotated[StrictFloat, Field(gt=0, le=100_000, allow_inf_nan=False)] | None = None
+    batch_size: BatchSize = 64
+    learning_rate: LearningRate = 2e-3
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -128,18 +130,17 @@ class SearchOptions(BaseModel):
         return ProxyConfig(image_size=self.image_size, width_scale=self.width_scale, training=training)
 
     def changed(self, given: dict[str, Any]) -> SearchOptions:
-        """These options with those that a resumed search may set anew. Raises `UserError` for any other difference."""
-        recorded = self.model_dump()
+        """These options with those that a resumed search may set anew; `given` are plain data.
+
+        Raises `UserError` for any other difference, and `ConfigError` for values out of range.
+        """
+        recorded = self.model_dump(mode="json")
         for name, value in given.items():
             if name not in CHANGEABLE and recorded[name] != value:
                 flag = "--" + name.replace("_", "-")
+                was, now = (",".join(v) if isinstance(v, list) else v for v in (recorded[name], value))
                 raise UserError(
-                    f"{flag} cannot change in a resumed search: it was {recorded[name]}, got {value}; "
+                    f"{flag} cannot change in a resumed search: it was {was}, got {now}; "
                     f"leave it out, or start a new search"
                 )
-        return SearchOptions.model_validate({**recorded, **given})
-
-
-def digest_of(data: Any) -> str:
-    """Twelve hexadecimal digits that name plain data."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+        return validate(SearchOptions, {**recorded, **given}, "search")

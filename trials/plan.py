@@ -21,6 +21,8 @@ from trials.options import SearchOptions
 from trials.recipe import ProxyConfig, proxy_arch
 from trials.report.progress import format_seconds
 
+TRAINING_PER_FORWARD = 3
+"""Cost of training on an image over that of a forward pass: backward costs about two."""
 SAMPLES = 16
 """Random candidates whose mean cost stands for a trial's."""
 
@@ -51,6 +53,11 @@ class Plan:
         raise RuntimeError(f"a proxy network cannot be trained here: {failure.message}\n{failure.traceback}")
 
     @property
+    def device(self) -> str:
+        """What the worker trains on."""
+        return self._speed.device
+
+    @property
     def trial_seconds(self) -> float:
         """Expected duration of a trial, averaged over networks and their depth schedules."""
         seconds_per_flop = 1 / (self._speed.images_per_second * self._speed.proxy_flops)
@@ -59,7 +66,8 @@ class Plan:
             for arch in self._samples
             for schedule in self._space.effective_schedules(arch)
         ]
-        return self._proxy.training.images * fmean(costs) * seconds_per_flop
+        scored = self._speed.num_val_images * self._speed.proxy_flops / TRAINING_PER_FORWARD
+        return (self._proxy.training.images * fmean(costs) + scored) * seconds_per_flop
 
     def _flops_per_image(self, target: ArchConfig, schedule: DepthSchedule) -> float:
         """Forward FLOPs of the proxy network per training image, over all depths that the schedule runs."""

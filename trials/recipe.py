@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from sret_nas.arch import ArchConfig, StageConfig, StemConfig
 
+BatchSize = Annotated[StrictInt, Field(ge=2, le=65_536)]
+LearningRate = Annotated[StrictFloat, Field(gt=0, le=10, allow_inf_nan=False)]
 Share = Annotated[StrictFloat, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
@@ -18,8 +20,8 @@ class TrainingConfig(BaseModel):
 
     images: Annotated[StrictInt, Field(ge=2)]
     """Training images seen in all, with repetition: what a run costs, whatever the size of the data set."""
-    batch_size: Annotated[StrictInt, Field(ge=2, le=65_536)] = 64
-    learning_rate: Annotated[StrictFloat, Field(gt=0, le=10, allow_inf_nan=False)] = 2e-3
+    batch_size: BatchSize = 64
+    learning_rate: LearningRate = 2e-3
     weight_decay: Annotated[StrictFloat, Field(ge=0, le=10, allow_inf_nan=False)] = 0.05
     label_smoothing: Share = 0.1
     warmup_share: Share = 0.1

@@ -2,7 +2,7 @@
 
 One JSON object per line; every line is flushed to disk before the search goes on, so a kill at any moment loses at
 most the running trials. The first line is the header; then, per trial, `asked` and `finished` or `failed`; at the end
-`tested` per member of the front.
+`tested` per member of the front; and `resumed` wherever the search was carried on, with the options from then on.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class History:
 
     def apply(self, event: dict[str, Any]) -> None:
         """Takes in one event. Raises `KeyError` or `ValueError` if it is not one of ours."""
+        if event["event"] == "resumed":
+            self.header["options"] = event["options"]
+            return
         number = event["number"]
         if event["event"] == "asked":
             arch = ArchConfig.from_dict(event["architecture"], RECORDS_FILE)
@@ -65,6 +68,13 @@ class History:
             self.trials[number].test = FinalTestResult.model_validate(event["result"])
         else:
             raise ValueError(f"unknown event {event['event']!r}")
+
+
+def refuse_existing(run_dir: Path) -> None:
+    """Raises `UserError` if a search was begun there: if there is a records file with at least its header, whole."""
+    path = run_dir / RECORDS_FILE
+    if path.is_file() and b"\n" in path.read_bytes():
+        raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
 
 
 def read_history(run_dir: Path) -> History:
@@ -131,13 +141,9 @@ class Records:
 
     def start(self, header: dict[str, Any]) -> History:
         """Begins a new file. Raises `UserError` if there is one."""
+        refuse_existing(self.run_dir)
         path = self.run_dir / RECORDS_FILE
-        try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        except FileExistsError:
-            raise UserError(
-                f"{self.run_dir} holds a search already; continue it with --resume {self.run_dir}"
-            ) from None
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         header = {"event": "header", "format": FORMAT, "time": time.time(), **header}
         self._append(header)
         return History(header)
@@ -150,6 +156,10 @@ class Records:
         os.truncate(path, whole)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
         return history
+
+    def resumed(self, options: dict[str, Any], versions: dict[str, str]) -> None:
+        """That the search is carried on from here, with these options and versions."""
+        self._append({"event": "resumed", "time": time.time(), "options": options, "versions": versions})
 
     def asked(self, number: int, candidate: Candidate, flops: int, params: int) -> None:
         arch = candidate.arch

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import sys
 import time
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,15 +21,15 @@ from sret_nas.errors import UserError
 from sret_nas.feasible import FeasibleSet
 from sret_nas.files import validate
 from sret_nas.space import SearchSpace
-from trials.data import PreparedData, prepare
+from trials.data import DataConfig, PreparedData, prepare
 from trials.engines import Engine
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.journal import OptunaJournal
-from trials.options import SearchOptions, digest_of
+from trials.options import SearchOptions
 from trials.plan import Plan
 from trials.recipe import ProxyConfig
-from trials.records import RECORDS_FILE, Records
+from trials.records import Records, refuse_existing
 from trials.report.outputs import write_outputs
 from trials.strategies.create import create_strategy
 from trials.trial_loop import Run, job_fields, run_final_tests, run_trials
@@ -51,23 +54,22 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
     options = validate(SearchOptions, given, "search")
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
-    if (run_dir / RECORDS_FILE).exists():
-        raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
+    refuse_existing(run_dir)
     data_dir, data = _prepare_data(options, run_dir, console)
     proxy = options.proxy(len(data.train))
-    header = {
-        "command": command,
-        "options": options.model_dump(mode="json"),
-        "space": space.to_dict(),
-        "space_digest": space.digest,
-        "proxy": proxy.model_dump(mode="json"),
-        "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
-        "versions": versions(),
-    }
-    header["digest"] = digest_of({key: header[key] for key in ("options", "space", "proxy", "data")})
     with _create_engine(options) as engine:
-        plan = Plan(engine, space, options, job_fields(options, proxy, data_dir))
+        plan = Plan(engine, space, options, job_fields(options, proxy, data_dir, data.digest))
         plan.announce(console, options.trials, run_dir)
+        header = {
+            "command": command,
+            "options": options.model_dump(mode="json"),
+            "space": space.to_dict(),
+            "space_digest": space.digest,
+            "proxy": proxy.model_dump(mode="json"),
+            "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
+            "device": plan.device,
+            "versions": versions(),
+        }
         with Records(run_dir) as records:
             run = Run(run_dir, options, space, data_dir, proxy, records, records.start(header), console)
             _run_to_the_end(run, engine)
@@ -92,13 +94,26 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
             if num_ended < options.trials:
                 plan = Plan(engine, space, options, run.job_fields)
                 plan.announce(console, options.trials - num_ended, run_dir)
+                _warn_of_changes(header, plan.device, console)
+            records.resumed(options.model_dump(mode="json"), versions())
+            header["options"] = options.model_dump(mode="json")
             _run_to_the_end(run, engine)
     return run
 
 
+def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> None:
+    """Trials from here on can differ from those that an uninterrupted search would have had."""
+    then = {**header["versions"], "device": header["device"]}
+    now = {**versions(), "device": device}
+    for name, before in then.items():
+        if before != now[name]:
+            text = f"warning: begun with {name} {before}, carried on with {now[name]}: results may differ"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def _prepare_data(options: SearchOptions, run_dir: Path, console: Console) -> tuple[Path, PreparedData]:
     config = options.data_config
-    directory = run_dir.parent / PREPARED_DATA / digest_of(vars(config))
+    directory = run_dir.parent / PREPARED_DATA / config_digest(config)
     with console.status(f"Preparing the images of {options.data}") as status:
 
         def show(done: int, total: int) -> None:
@@ -107,6 +122,11 @@ def _prepare_data(options: SearchOptions, run_dir: Path, console: Console) -> tu
         data = prepare(config, directory, show)
     console.print(f"Data: {data.summary()}", highlight=False)
     return directory, data
+
+
+def config_digest(config: DataConfig) -> str:
+    """Twelve hexadecimal digits that name what images are prepared, and how."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def versions() -> dict[str, str]:
@@ -138,11 +158,11 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
         run_trials(run, strategy, engine, journal)
         run_final_tests(run, engine)
     except KeyboardInterrupt:
+        write_outputs(run.run_dir, run.history.header, run.options, run.trials)
         hint = f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}"
         run.console.print(hint, highlight=False, markup=False, soft_wrap=True)
         raise
-    finally:
-        write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+    write_outputs(run.run_dir, run.history.header, run.options, run.trials)
 
 
 def _create_engine(options: SearchOptions) -> Engine:

@@ -19,7 +19,7 @@ from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.space import SearchSpace
 from trials.engines import Engine, Outcome
-from trials.jobs import FinalTestJob, FinalTestResult, TrialJob, TrialResult, trial_seed
+from trials.jobs import FinalTestJob, FinalTestResult, TrialJob, TrialResult
 from trials.journal import OptunaJournal
 from trials.objectives import keepers, objective_values
 from trials.options import SearchOptions
@@ -48,15 +48,21 @@ class Run:
 
     @property
     def job_fields(self) -> dict[str, Any]:
-        return job_fields(self.options, self.proxy, self.data_dir)
+        return job_fields(self.options, self.proxy, self.data_dir, self.history.header["data"]["digest"])
 
     def weights_path(self, trial: Trial) -> Path:
         return self.run_dir / "weights" / f"trial-{trial.number:04d}.pt"
 
 
-def job_fields(options: SearchOptions, proxy: ProxyConfig, data_dir: Path) -> dict[str, Any]:
+def job_fields(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str) -> dict[str, Any]:
     """What all jobs of a search have in common."""
-    return {"proxy": proxy, "data_dir": str(data_dir), "device": options.device, "threads": options.threads}
+    return {
+        "proxy": proxy,
+        "data_dir": str(data_dir),
+        "data_digest": data_digest,
+        "device": options.device,
+        "threads": options.threads,
+    }
 
 
 def run_trials(run: Run, strategy: Strategy, engine: Engine, journal: OptunaJournal) -> None:
@@ -126,7 +132,7 @@ def _trial_job(run: Run, trial: Trial) -> TrialJob:
     return TrialJob(
         arch=arch,
         depth_schedule=schedule,
-        seed=trial_seed(run.options.seed, arch.arch_id, schedule),
+        seed=run.options.seed,
         budget=run.options.budget,
         weights_path=str(run.weights_path(trial)),
         **run.job_fields,

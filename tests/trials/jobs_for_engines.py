@@ -7,9 +7,7 @@ import signal
 import threading
 from typing import Any
 
-
-class DivergedError(RuntimeError):
-    """Like the one of `trials.train`, which would import torch."""
+from trials.jobs import DivergedError
 
 
 def misbehave(payload: dict[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class EngineContract:
         ("what", "cause", "message"),
         [
             ("raise", "exception", "ValueError: no such luck"),
-            ("diverge", "diverged", "DivergedError: the loss is nan"),
+            ("diverge", "diverged", "the loss is nan"),
             ("run out of memory", "out of memory", "MemoryError: "),
         ],
     )

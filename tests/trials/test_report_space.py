@@ -73,7 +73,7 @@ def test_a_small_share_is_not_rounded_to_nothing() -> None:
     budget = Budget(flops_max=cheapest)
     count = FeasibleSet(space, budget).count
     text = " ".join(shown(space, budget, samples=0).split())
-    assert f"{count} of them (a share of {count / space.num_networks:.6g}) have FLOPs at most 57.77M" in text
+    assert f"{count} of them (a share of {count / space.num_networks:.6g}) have {budget.describe()}" in text
 
 
 def test_markup_in_a_description_is_only_text() -> None:

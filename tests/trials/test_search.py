@@ -25,6 +25,7 @@ from trials.objectives import most_accurate, pareto_front
 from trials.options import SearchOptions
 from trials.records import RECORDS_FILE, read_history
 from trials.search import resume_search, start_search
+from trials.strategies.create import create_strategy
 from trials.trial_loop import Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,6 +41,9 @@ OPTIONS: dict[str, Any] = {
     "train_images": 256,
     "device": "cpu",
     "workers": 2,
+    # NSGA-II learns from the third trial on, so that all replays below replay what it learned
+    "lookahead": 2,
+    "population": 2,
 }
 FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
 
@@ -97,7 +101,7 @@ def test_the_front_s_files_build_networks_inside_the_budget_by_fvcore_s_count(fi
 
 
 def test_best_is_the_most_accurate_and_says_where_it_comes_from(finished: Run) -> None:
-    best = most_accurate(finished.trials)
+    best = most_accurate(finished.trials, finished.options.objectives)
     content = yaml.safe_load((finished.run_dir / "best.yaml").read_text())
     assert best.result is not None
     assert content["metrics"]["validation_error"] == min(t.result.error for t in finished.trials if t.result)
@@ -158,6 +162,25 @@ def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:
     assert outcome_of(run.run_dir) != outcome_of(finished.run_dir)[:2]
 
 
+def test_these_searches_learn(finished: Run) -> None:
+    """What a strategy was told decides what it asks: told otherwise, it asks otherwise."""
+    keys = {}
+    for is_upside_down in (False, True):
+        strategy = create_strategy(
+            "nsga2", finished.space, finished.options.budget, num_objectives=2, seed=5, population=2
+        )
+        asked = []
+        for _ in range(6):
+            candidate = strategy.ask()
+            assert candidate is not None
+            asked.append(candidate.key)
+            flops = cost_of(candidate.arch).flops
+            strategy.tell(candidate, (-flops, -flops) if is_upside_down else (flops, flops))
+        keys[is_upside_down] = asked
+    assert keys[False][:2] == keys[True][:2]
+    assert keys[False] != keys[True]
+
+
 def search_process(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -206,9 +229,14 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) 
 
 
 def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: Run, tmp_path: Path) -> None:
-    run = start_search({**OPTIONS, "trials": 3, "population": 4}, tmp_path / "grown", ["test"], quiet())
+    run = start_search({**OPTIONS, "trials": 3}, tmp_path / "grown", ["test"], quiet())
     assert outcome_of(run.run_dir)[0][:3] == outcome_of(finished.run_dir)[0][:3]
     grown = resume_search(run.run_dir, {"trials": 6, "workers": 1}, quiet())
+    assert yaml.safe_load((run.run_dir / "config.yaml").read_text())["options"]["trials"] == 6
+    console = quiet()
+    assert resume_search(run.run_dir, {}, console).options.trials == 6
+    assert isinstance(console.file, io.StringIO)
+    assert "6 of 6 trials have ended" in console.file.getvalue()
     without_tests = [[row[:3] for row in outcome_of(path)] for path in (grown.run_dir, finished.run_dir)]
     assert without_tests[0] == without_tests[1]
     assert Counter(e["number"] for e in events(grown.run_dir) if e["event"] == "finished") == Counter(range(6))
@@ -232,7 +260,8 @@ def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
             "--flops-budget cannot change in a resumed search: it was 100000000, got 90000000",
         ),
         ({"seed": 6}, "--seed cannot change"),
-        ({"objectives": ("error",)}, "--objectives cannot change"),
+        ({"objectives": ["error"]}, "--objectives cannot change .* it was error,flops, got error"),
+        ({"trials": 0}, "trials: must be greater than or equal to 1, got 0"),
     ],
 )
 def test_a_resumed_search_keeps_its_question(finished: Run, given: dict[str, Any], message: str) -> None:
@@ -257,6 +286,10 @@ def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
         ({"objectives": ("error", "error")}, "must not repeat"),
         ({"train_images": 10, "epochs": 1.0}, "exclude each other"),
         ({"device": "tpu"}, "device"),
+        ({"seed": 2**32}, "seed: must be less than 4294967296"),
+        ({"batch_size": 100_000}, "batch_size: must be less than or equal to 65536"),
+        ({"learning_rate": float("inf")}, "learning_rate: must be less than or equal to 10"),
+        ({"train_images": None, "epochs": float("inf")}, "epochs: must be less than or equal to 100000"),
         ({"device": "cuda:77"}, "cuda:77 is not there"),
     ],
 )
@@ -272,7 +305,7 @@ def test_defaults_that_depend_on_other_options() -> None:
     assert SearchOptions(trials=16).population == 4
     assert SearchOptions(trials=60).population == 15
     assert SearchOptions(trials=1000).population == 20
-    assert [SearchOptions(workers=workers).lookahead for workers in (0, 1, 8, 32)] == [8, 8, 8, 32]
+    assert [SearchOptions(workers=workers).lookahead for workers in (0, 1, 4, 32)] == [4, 4, 4, 32]
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, cost_of
+from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, UserError, cost_of
 from sret_nas.nn.network import SReT
 from sret_nas.space import DepthSchedule
 from trials.data import DataConfig, PreparedData, prepare
 from trials.evaluate import evaluate, measure_training_speed, run_final_test, run_job
-from trials.jobs import FinalTestJob, SpeedJob, TrialJob, trial_seed
+from trials.jobs import DivergedError, FinalTestJob, SpeedJob, TrialJob, trial_seed
 from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
-from trials.train import DivergedError, learning_rate_factor, parameter_groups, score, train
+from trials.train import first_images, learning_rate_factor, parameter_groups, recalibrate, score, train
 
 ARCH = ArchConfig(
     stages=(
@@ -47,9 +47,15 @@ def proxy_network(data: PreparedData) -> SReT:
 
 def trial(data_dir: str, schedule: DepthSchedule = "full", weights_path: str | None = None) -> TrialJob:
     return TrialJob(
-        arch=ARCH, proxy=PROXY, data_dir=data_dir, device="cpu",
-        depth_schedule=schedule, seed=3, weights_path=weights_path,
-    )  # fmt: skip
+        arch=ARCH,
+        proxy=PROXY,
+        data_dir=data_dir,
+        data_digest=PreparedData.open(Path(data_dir)).digest,
+        device="cpu",
+        depth_schedule=schedule,
+        seed=3,
+        weights_path=weights_path,
+    )
 
 
 def test_training_lowers_error_and_cross_entropy(data: PreparedData) -> None:
@@ -138,7 +144,14 @@ def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> 
     weights = tmp_path / "weights" / "w.pt"
     result = evaluate(trial(data_dir, weights_path=str(weights)))
     test = run_final_test(
-        FinalTestJob(arch=ARCH, proxy=PROXY, data_dir=data_dir, device="cpu", weights_path=str(weights))
+        FinalTestJob(
+            arch=ARCH,
+            proxy=PROXY,
+            data_dir=data_dir,
+            data_digest=PreparedData.open(Path(data_dir)).digest,
+            device="cpu",
+            weights_path=str(weights),
+        )
     )
     opened = PreparedData.open(Path(data_dir))
     assert test.num_images == len(opened.test)
@@ -165,14 +178,110 @@ def test_jobs_travel_as_json(data_dir: str) -> None:
 
 
 def test_speed_is_measured_on_real_steps(data_dir: str) -> None:
-    speed = measure_training_speed(SpeedJob(arch=ARCH, proxy=PROXY, data_dir=data_dir, device="cpu"))
+    speed = measure_training_speed(
+        SpeedJob(
+            arch=ARCH,
+            proxy=PROXY,
+            data_dir=data_dir,
+            data_digest=PreparedData.open(Path(data_dir)).digest,
+            device="cpu",
+        )
+    )
     assert speed.images_per_second > 0
     assert (speed.channels, speed.classes) == (1, 10)
     proxy = proxy_arch(ARCH, PROXY, channels=1, classes=10)
     assert speed.proxy_flops == cost_of(proxy).flops
 
 
-def test_every_candidate_has_a_seed_of_its_own() -> None:
+def test_a_trial_s_seed_is_its_proxy_s() -> None:
     seeds = {trial_seed(s, a, d) for s in (0, 1) for a in ("a", "b") for d in ("full", "joint")}
     assert len(seeds) == 8
     assert trial_seed(0, "7f7dd55b68f4", "full") == trial_seed(0, "7f7dd55b68f4", "full")
+
+
+def test_targets_that_the_proxy_cannot_tell_apart_tie(data_dir: str) -> None:
+    """At 32 px the second stage has 4 tokens, so 8 groups and 4 are one network there."""
+    first, last = ARCH.stages
+    others = [last.model_copy(update={"groups": (groups, 1, 1)}) for groups in (8, 4)]
+    targets = [ARCH.model_copy(update={"stages": (first, other)}) for other in others]
+    assert targets[0].arch_id != targets[1].arch_id
+    results = [evaluate(trial(data_dir).model_copy(update={"arch": target})) for target in targets]
+    assert results[0].cross_entropy == results[1].cross_entropy
+
+
+def test_recalibration_replaces_the_stem_s_statistics_by_those_of_the_images(data: PreparedData) -> None:
+    from trials.data import batches
+
+    network = proxy_network(data)
+    weights = {name: tensor.clone() for name, tensor in network.named_parameters()}
+    recalibrate(network, data.train, batch_size=64, max_images=128)
+    images = torch.cat([images for images, _ in batches(first_images(data.train, 128), batch_size=64)])
+    with torch.no_grad():
+        features = network.stem.convs[0](images)
+    norm = network.stem.norms[0]
+    torch.testing.assert_close(norm.running_mean, features.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.1
+    assert all(torch.equal(weights[name], tensor) for name, tensor in network.named_parameters())
+    assert not any(module.training for module in network.stem.modules())
+
+
+def test_scoring_leaves_the_network_as_it_was(data: PreparedData) -> None:
+    """Also one that was left in training mode is scored in evaluation mode, with its statistics unchanged."""
+    network = proxy_network(data)
+    expected = score(network.eval(), data.val, 50)
+    network.train()
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    assert score(network, data.val, 50) == expected
+    assert all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
+
+
+def test_training_is_the_loop_it_says_it_is(data: PreparedData) -> None:
+    """Three steps against a plain loop: joint depths, label smoothing, clipping, decay, warm-up and cosine."""
+    from trials.data import batches
+
+    config = TrainingConfig(images=96, batch_size=32, learning_rate=0.01, weight_decay=0.3, clip_norm=0.5)
+    network, reference = proxy_network(data), proxy_network(data)
+    network.fresh_permutations = reference.fresh_permutations = False
+    train(network, data, config, "joint", seed=4)
+
+    reference.train()
+    decayed = [p for n, p in reference.named_parameters() if p.ndim >= 2 and n != "pos_embed"]
+    free = [p for n, p in reference.named_parameters() if p.ndim < 2 or n == "pos_embed"]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.3}, {"params": free, "weight_decay": 0.0}])
+    epoch = batches(data.train, batch_size=32, seed=4, epoch=0, augment=True)
+    # warm-up is round(0.1 * 3) = 0 steps; then half a cosine over 3
+    for factor, (images, labels) in zip((1.0, 0.75, 0.25), epoch, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * factor
+        optimizer.zero_grad()
+        losses = [
+            torch.nn.functional.cross_entropy(reference(images, max_recursions=depth), labels, label_smoothing=0.1)
+            for depth in (1, 2, 3)
+        ]
+        (sum(losses) / 3).backward()
+        torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.5)
+        optimizer.step()
+    ours, theirs = network.state_dict(), reference.state_dict()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_job_sets_its_threads(data_dir: str) -> None:
+    job = SpeedJob(
+        arch=ARCH,
+        proxy=PROXY,
+        data_dir=data_dir,
+        data_digest=PreparedData.open(Path(data_dir)).digest,
+        device="cpu",
+        threads=2,
+    )
+    try:
+        run_job(job.model_dump(mode="json"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_other_images_than_the_search_s_are_refused(data_dir: str) -> None:
+    with pytest.raises(UserError, match="are not those that the search was begun with"):
+        evaluate(trial(data_dir).model_copy(update={"data_digest": "other"}))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from trials.jobs import Failure
+from sret_nas.errors import UserError
+from trials.jobs import DivergedError, Failure, FailureCause
 
 RunJob = Callable[[dict[str, Any]], dict[str, Any]]
 """What a worker does with a job: plain data in, plain data out; an exception is a failure."""
@@ -22,22 +25,41 @@ class Outcome:
     failure: Failure | None = None
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """The contract: never more than `capacity` jobs at once, every submitted job has exactly one outcome."""
 
     capacity: int
 
+    @abstractmethod
     def submit(self, job_id: int, payload: dict[str, Any]) -> None:
-        """Starts a job. The caller keeps to the capacity."""
+        """Starts a job. Raises `RuntimeError` beyond the capacity."""
 
+    @abstractmethod
     def wait(self) -> list[Outcome]:
         """Blocks until at least one running job ends. Returns an empty list if none is running."""
 
+    @abstractmethod
     def close(self) -> None:
         """Ends everything this engine started, running jobs included, and nothing else."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
+
+
+def failure_of(error: Exception) -> Failure:
+    """An exception in a job as a recorded failure. Call it where the exception is handled."""
+    cause: FailureCause = "exception"
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, UserError):
+        cause, message = "refused", str(error)
+    elif isinstance(error, DivergedError):
+        cause, message = "diverged", str(error)
+    # torch's OutOfMemoryError is known by its name, since naming it would import torch into the driver
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in message:
+        cause = "out of memory"
+    return Failure(cause=cause, message=message, traceback=traceback.format_exc())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from trials.engines import Outcome, RunJob
-from trials.engines.local import failure_of
+from trials.engines import Engine, Outcome, RunJob, failure_of
 
 
-class InlineEngine:
+class InlineEngine(Engine):
     """One job at a time, run while the caller waits. A job that kills its process kills the search."""
 
     capacity = 1
@@ -35,11 +33,3 @@ class InlineEngine:
 
     def close(self) -> None:
         self._pending.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

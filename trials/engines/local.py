@@ -1,6 +1,6 @@
 """The local engine: worker processes on this machine that are started once and reused, without a server.
 
-A worker that raises reports it and lives on; a worker that dies takes only its own job with it and is replaced.
+A worker whose job fails unexpectedly is replaced, and so is one that dies; it takes only its own job with it.
 Workers leave Ctrl-C to the driver and end by themselves when the driver is gone.
 """
 
@@ -11,16 +11,13 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from sret_nas.errors import UserError
-from trials.engines import Outcome, RunJob
-from trials.jobs import Failure, FailureCause
+from trials.engines import Engine, Outcome, RunJob, failure_of
+from trials.jobs import Failure
 
 SHUTDOWN_SECONDS = 2.0
 """How long a worker that was told to end may take before it is killed."""
@@ -36,7 +33,7 @@ class _Worker:
     job_id: int | None = None
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """Runs `run_job` (importable by name, so that a fresh process finds it) in `num_workers` processes."""
 
     def __init__(self, run_job: RunJob, num_workers: int) -> None:
@@ -49,7 +46,12 @@ class LocalEngine:
     def _start_worker(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_serve, args=(self._run_job, theirs, os.getpid()), daemon=True)
-        process.start()
+        # The mask is inherited: the terminal's Ctrl-C is the driver's to handle, also while a worker still starts.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         return _Worker(process, ours)
 
@@ -80,7 +82,12 @@ class LocalEngine:
             failure = Failure(cause="worker died", message=_describe_exit(worker.process.exitcode))
             self._replace(worker)
             return Outcome(job_id, failure=failure)
-        return Outcome(job_id, result, Failure.model_validate(failure) if failure else None)
+        if failure is None:
+            return Outcome(job_id, result)
+        if failure["cause"] in ("exception", "out of memory"):  # what these leave behind may spoil the next job
+            _end(worker.process)
+            self._replace(worker)
+        return Outcome(job_id, failure=Failure.model_validate(failure))
 
     def _replace(self, dead: _Worker) -> _Worker:
         dead.connection.close()
@@ -92,20 +99,17 @@ class LocalEngine:
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
-            worker.process.join(SHUTDOWN_SECONDS)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            _end(worker.process)
             worker.connection.close()
         self._workers.clear()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def _end(process: SpawnProcess) -> None:
+    process.terminate()
+    process.join(SHUTDOWN_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 def _describe_exit(exit_code: int | None) -> str:
@@ -116,22 +120,8 @@ def _describe_exit(exit_code: int | None) -> str:
     return f"the worker process ended with exit code {exit_code}"
 
 
-def failure_of(error: Exception) -> Failure:
-    """An exception in a job as a recorded failure."""
-    message = f"{type(error).__name__}: {error}"
-    cause: FailureCause = "exception"
-    if isinstance(error, UserError):
-        cause, message = "refused", str(error)
-    elif type(error).__name__ == "DivergedError":
-        cause = "diverged"
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in message:
-        cause = "out of memory"
-    return Failure(cause=cause, message=message, traceback=traceback.format_exc())
-
-
 def _serve(run_job: RunJob, connection: Connection, parent: int) -> None:
     """The life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     while True:
         try:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sret_nas.budget import format_quantity
-from trials.objectives import keepers, most_accurate
+from trials.objectives import keepers, most_accurate, pareto_front
 from trials.options import SearchOptions
 from trials.records import Trial
 
@@ -23,7 +23,7 @@ def show_front(trials: list[Trial], options: SearchOptions, run_dir: Path, image
     if not finished:
         console.print(f"No trial has finished ({len(failed)} failed). Records: {run_dir}", highlight=False)
         return
-    front, best = keepers(trials, options.objectives), most_accurate(trials)
+    front, best = pareto_front(trials, options.objectives), most_accurate(trials, options.objectives)
     title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {len(finished)} trials"
     table = Table(title=title, title_justify="left", caption_justify="left", caption="* most accurate: best.yaml")
     for name in ("trial", "network", f"FLOPs\n{image_size} px", "params", "val\nerror", "test\nerror", "schedule"):
@@ -31,7 +31,7 @@ def show_front(trials: list[Trial], options: SearchOptions, run_dir: Path, image
     is_wide = console.width >= WIDE
     if is_wide:
         table.add_column("stages", overflow="fold")
-    for trial in front:
+    for trial in keepers(trials, options.objectives):
         cells = _cells(trial, is_best=trial is best)
         table.add_row(*cells, *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []))
     console.print(table)

@@ -12,7 +12,7 @@ from typing import Any
 from sret_nas.arch import ArchConfig
 from sret_nas.export import write_result
 from sret_nas.files import dump_yaml, write_atomically
-from trials.objectives import keepers, most_accurate, pareto_front
+from trials.objectives import most_accurate, pareto_front
 from trials.options import SearchOptions
 from trials.records import Trial
 from trials.report.plot import write_front_plot
@@ -36,8 +36,8 @@ def write_outputs(run_dir: Path, header: dict[str, Any], options: SearchOptions,
     for stale in (run_dir / "pareto").glob("*.yaml"):
         if stale.name not in names:
             stale.unlink()
-    _write_trial(run_dir / "best.yaml", most_accurate(trials), run_dir, header)
-    write_front_plot(run_dir / "front.png", trials, keepers(trials, options.objectives), options, header)
+    _write_trial(run_dir / "best.yaml", most_accurate(trials, options.objectives), run_dir, header)
+    write_front_plot(run_dir / "front.png", trials, front, options, header)
 
 
 def _configuration(header: dict[str, Any]) -> dict[str, Any]:

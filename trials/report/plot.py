@@ -14,9 +14,9 @@ from trials.records import Trial
 
 
 def write_front_plot(
-    path: Path, trials: Sequence[Trial], kept: Sequence[Trial], options: SearchOptions, header: dict[str, Any]
+    path: Path, trials: Sequence[Trial], front: Sequence[Trial], options: SearchOptions, header: dict[str, Any]
 ) -> None:
-    """Validation error against FLOPs and parameters: every finished trial, those kept, the budget lines (PNG)."""
+    """Validation error against FLOPs and parameters: every finished trial, the front, the budget lines (PNG)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.6), layout="constrained", dpi=130)
@@ -35,7 +35,8 @@ def write_front_plot(
         ),
     )
     for axes, cost, unit, label, bounds in panels:
-        _scatter(axes, trials, kept, cost, unit)
+        _scatter(axes, trials, front, cost, unit)
+        _mark(axes, most_accurate(trials, options.objectives), cost, unit)
         for bound in bounds:
             if bound is not None:
                 axes.axvline(bound / unit, color="tab:red", linestyle="--", linewidth=1.2, label="budget")
@@ -51,20 +52,22 @@ def write_front_plot(
     write_atomically(path, buffer.getvalue())
 
 
-def _scatter(axes: Any, trials: Sequence[Trial], kept: Sequence[Trial], cost: str, unit: float) -> None:
-    front = {trial.number for trial in kept}
-    best = most_accurate(trials)
-    for is_kept, label, style in (
+def _scatter(axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: str, unit: float) -> None:
+    front_numbers = {trial.number for trial in front}
+    for is_front, label, style in (
         (False, "tried", {"color": "0.65", "s": 22}),
         (True, "Pareto-optimal", {"color": "tab:blue", "s": 46, "zorder": 3}),
     ):
         points = [
             (getattr(trial.result.target, cost) / unit, 100 * trial.result.error)
             for trial in trials
-            if trial.result is not None and (trial.number in front) == is_kept
+            if trial.result is not None and (trial.number in front_numbers) == is_front
         ]
         if points:
             axes.scatter(*zip(*points, strict=True), label=label, **style)
+
+
+def _mark(axes: Any, best: Trial, cost: str, unit: float) -> None:
     assert best.result is not None
     at = (getattr(best.result.target, cost) / unit, 100 * best.result.error)
     axes.scatter(*at, label="most accurate", marker="*", s=190, color="tab:orange", edgecolors="black", zorder=4)

@@ -49,10 +49,6 @@ class CandidatePool:
         arch = self.space.decode(values)
         return None if arch is None else self.candidate(arch, values["depth_schedule"])  # type: ignore[arg-type]
 
-    def encode(self, candidate: Candidate) -> dict[str, Value]:
-        """One value per dimension of the space that spells the candidate."""
-        return {**self.space.encode(candidate.arch), "depth_schedule": candidate.depth_schedule}
-
     def claim(self, candidate: Candidate) -> None:
         """Marks a candidate as asked."""
         self._asked.add(candidate.key)
@@ -76,3 +72,8 @@ class CandidatePool:
             for schedule in self.space.effective_schedules(arch)
         )
         return [candidate for candidate in candidates if candidate.key not in self._asked]
+
+
+def encode(candidate: Candidate, space: SearchSpace) -> dict[str, Value]:
+    """One value per dimension of the space that spells the candidate."""
+    return {**space.encode(candidate.arch), "depth_schedule": candidate.depth_schedule}

@@ -12,7 +12,10 @@ from trials.strategies.uniform import RandomStrategy
 def create_strategy(
     name: StrategyName, space: SearchSpace, budget: Budget, *, num_objectives: int, seed: int, population: int
 ) -> Strategy:
-    """A fresh strategy. Optuna is imported only if it is asked for. Raises `BudgetError` if nothing is feasible."""
+    """A fresh strategy; `population` is NSGA-II's, and the length of TPE's random start.
+
+    Optuna is imported only if it is asked for. Raises `BudgetError` if nothing is feasible.
+    """
     pool = CandidatePool(space, budget, seed)
     if name == "random":
         return RandomStrategy(pool)
@@ -20,4 +23,4 @@ def create_strategy(
 
     if name == "nsga2":
         return optuna.nsga2(pool, num_objectives, seed, population)
-    return optuna.tpe(pool, num_objectives, seed)
+    return optuna.tpe(pool, num_objectives, seed, population)

@@ -18,10 +18,11 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from sret_nas.budget import Budget
 from sret_nas.cost import cost_of
 from sret_nas.space import SearchSpace, Value
 from trials.strategies import Candidate, Strategy
-from trials.strategies.candidates import CandidatePool
+from trials.strategies.candidates import CandidatePool, encode
 
 MAX_REDRAWS = 16
 """Suggestions drawn from the sampler before its last one is repaired."""
@@ -43,7 +44,7 @@ class FeasibleSampler(BaseSampler):
     def __init__(self, inner: BaseSampler, pool: CandidatePool, seed: int) -> None:
         self._inner = inner
         self._pool = pool
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng([seed, 1])  # other numbers than the pool draws with
         self._space = distributions(pool.space)
         self._searched = {name: dim for name, dim in self._space.items() if not dim.single()}
         self.drawn: Candidate | None = None
@@ -55,7 +56,7 @@ class FeasibleSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:  # fmt: skip
         self.drawn = self._suggest(study, trial)
-        return {} if self.drawn is None else dict(self._pool.encode(self.drawn))
+        return {} if self.drawn is None else dict(encode(self.drawn, self._pool.space))
 
     def _suggest(self, study: Study, trial: FrozenTrial) -> Candidate | None:
         values: dict[str, Value] = {}
@@ -135,14 +136,14 @@ class OptunaStrategy(Strategy):
         if values is None:
             self._study.tell(trial, state=TrialState.FAIL)
             return
-        for name, slack in constraints(candidate, self._pool).items():
+        for name, slack in constraints(candidate, self._pool.budget).items():
             trial.set_constraint(name, slack)
         self._study.tell(trial, values)
 
 
-def constraints(candidate: Candidate, pool: CandidatePool) -> dict[str, float]:
+def constraints(candidate: Candidate, budget: Budget) -> dict[str, float]:
     """Optuna's constraints of a candidate (met where at most 0): how far below the budget it is, as a share of it."""
-    cost, budget = cost_of(candidate.arch), pool.budget
+    cost = cost_of(candidate.arch)
     slacks: dict[str, float] = {}
     for name, value, most in (("flops", cost.flops, budget.flops_max), ("params", cost.params, budget.params_max)):
         if most is not None:
@@ -155,9 +156,12 @@ def nsga2(pool: CandidatePool, num_objectives: int, seed: int, population: int) 
     return OptunaStrategy(NSGAIISampler(population_size=population, seed=seed), pool, num_objectives, seed)
 
 
-def tpe(pool: CandidatePool, num_objectives: int, seed: int) -> OptunaStrategy:
-    """Multivariate, multi-objective TPE as Optuna implements it, aware of running trials (constant liar)."""
+def tpe(pool: CandidatePool, num_objectives: int, seed: int, start: int) -> OptunaStrategy:
+    """Multivariate, multi-objective TPE as Optuna implements it, aware of running trials (constant liar).
+
+    The first `start` trials are drawn uniformly.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = TPESampler(multivariate=True, constant_liar=True, seed=seed)
+        sampler = TPESampler(multivariate=True, constant_liar=True, seed=seed, n_startup_trials=start)
     return OptunaStrategy(sampler, pool, num_objectives, seed)
