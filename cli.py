@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,11 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         sys.stderr.close()
         return EXIT_FAILURE
+    except OSError as error:  # the disk is full, a file cannot be read, ...
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILURE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sret-nas", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="sret-nas",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_search(commands)
@@ -65,6 +72,7 @@ def _add_search(commands: Any) -> None:
         epilog=SEARCH_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
     parser.set_defaults(run=_search)
     _add_space_and_budget(parser)
@@ -102,7 +110,7 @@ def _add_search(commands: Any) -> None:
     data.add_argument("--split-seed", type=int, metavar="N", help="decides the parts; default: 0")
 
     proxy = parser.add_argument_group("proxy run (how a trial trains its network)")
-    proxy.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 32")
+    proxy.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 40")
     proxy.add_argument("--width-scale", type=float, metavar="X", help="width over the target's, up to 1; default: 1")
     proxy.add_argument(
         "--train-images", type=int, metavar="N", help="images to train on; default: 4 epochs, at most 16000 images"
@@ -130,8 +138,8 @@ def _add_search(commands: Any) -> None:
     engine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
 
     output = parser.add_argument_group("output")
-    output.add_argument("--out", type=Path, metavar="DIR", help="run directory to create; default: runs/DATE-TIME")
-    output.add_argument("--resume", type=Path, metavar="RUN", help="carry on the search in this run directory")
+    output.add_argument("--out", type=_path, metavar="DIR", help="run directory to create; default: runs/DATE-TIME")
+    output.add_argument("--resume", type=_path, metavar="RUN", help="carry on the search in this run directory")
 
 
 def _add_space_and_budget(parser: argparse.ArgumentParser) -> None:
@@ -159,8 +167,10 @@ def _add_space(commands: Any) -> None:
     )
     parser.set_defaults(run=_space)
     parser.add_argument("space", nargs="?", default="sret_tiny", metavar="NAME|FILE", help="default: sret_tiny")
-    parser.add_argument("--samples", type=int, default=5, metavar="N", help="networks to draw; default: 5")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--samples", type=_small_count, default=5, metavar="N", help="networks to draw, up to 1000; default: 5"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
     _add_budget(parser)
 
 
@@ -179,12 +189,13 @@ def _add_profile(commands: Any) -> None:
 
 
 def _search(given: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from trials.report.console import SearchConsole
     from trials.report.front import show_front
     from trials.search import new_run_dir, resume_search, start_search
 
-    console = Console()
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # from a scheduler, a closed terminal: end as Ctrl-C does
+        signal.signal(ending, signal.default_int_handler)
+    console = SearchConsole()
     options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
     if "resume" in given:
         if "out" in given and given.out.resolve() != given.resume.resolve():
@@ -230,8 +241,11 @@ def _architecture(name_or_file: str) -> ArchConfig:
     from sret_nas.arch import ArchConfig
     from sret_nas.presets import preset
 
-    if Path(name_or_file).suffix in (".yaml", ".yml"):
-        return ArchConfig.from_yaml(name_or_file)
+    path = Path(name_or_file)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a file, such as {path / 'best.yaml'}")
+    if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        return ArchConfig.from_yaml(path)
     return preset(name_or_file)
 
 
@@ -242,6 +256,26 @@ def _quantity(text: str) -> int:
         return parse_quantity(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must name a folder, got nothing")
+    return Path(text)
+
+
+def _seed(text: str) -> int:
+    return _whole_number(text, 0, 2**32 - 1)
+
+
+def _small_count(text: str) -> int:
+    return _whole_number(text, 0, 1000)
+
+
+def _whole_number(text: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, got {text!r}")
+    return int(text)
 
 
 def _words(text: str) -> list[str]:

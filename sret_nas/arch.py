@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
+from sret_nas.errors import ConfigError
 from sret_nas.files import read_yaml, validate
 
 Loop = Literal["internal", "external"]
@@ -222,9 +223,17 @@ class ArchConfig(BaseModel):
     def from_yaml(cls, path: str | Path) -> ArchConfig:
         """An architecture from a file: as `to_dict` gives it, or under the key `architecture` as a search writes it."""
         data = read_yaml(Path(path))
-        if isinstance(data, dict) and "architecture" in data:
-            data = data["architecture"]
-        return cls.from_dict(data, str(path))
+        if not isinstance(data, dict) or "architecture" not in data:
+            return cls.from_dict(data, str(path))
+        arch = cls.from_dict(data["architecture"], f"{path}: architecture")
+        if data.get("arch_id", arch.arch_id) != arch.arch_id:
+            raise ConfigError(
+                str(path),
+                "arch_id",
+                f"is {data['arch_id']}, but the architecture is {arch.arch_id}: it was edited, so its metrics are "
+                "another network's; keep the architecture alone, in a file of its own",
+            )
+        return arch
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (lists, numbers, words) that `from_dict` turns into an equal architecture."""

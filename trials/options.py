@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sret_nas.budget import Budget
 from sret_nas.errors import UserError
 from sret_nas.files import validate
 from sret_nas.space import SearchSpace
-from trials.data import DataConfig
+from trials.data import DIGITS, DataConfig
 from trials.objectives import Objective
 from trials.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
 from trials.strategies import StrategyName
@@ -66,8 +77,8 @@ class SearchOptions(BaseModel):
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     workers: Annotated[StrictInt, Field(ge=0, default_factory=_default_workers)]
     lookahead: Annotated[StrictInt, Field(ge=1, default_factory=_default_lookahead)]
-    threads: Count = 1
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    threads: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
+    device: str = "auto"
 
     data: str = "digits"
     data_root: str | None = None
@@ -76,17 +87,30 @@ class SearchOptions(BaseModel):
     max_test: Count | None = None
     split_seed: Annotated[StrictInt, Field(ge=0)] = 0
 
-    image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 32
+    image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 40
     width_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
-    train_images: Annotated[StrictInt, Field(ge=2)] | None = None
+    train_images: Annotated[StrictInt, Field(ge=2, le=10**9)] | None = None
     epochs: Annotated[StrictFloat, Field(gt=0, le=100_000, allow_inf_nan=False)] | None = None
     batch_size: BatchSize = 64
     learning_rate: LearningRate = 2e-3
+
+    @field_validator("data", "data_root")
+    @classmethod
+    def _make_absolute(cls, path: str | None, info: ValidationInfo) -> str | None:
+        """So that a search can be resumed from another folder. What is no folder here stays as it is: a name."""
+        if path is None or (info.field_name == "data" and path == DIGITS):
+            return path
+        folder = Path(path).expanduser()
+        return str(folder.absolute()) if folder.is_dir() else path
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must not repeat, got {','.join(self.objectives)}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", self.device):
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {self.device!r}")
+        if self.data_root is not None and self.data == DIGITS:
+            raise ValueError("data_root goes with the name of a torchvision data set, which data must give")
         if self.epochs is not None and self.train_images is not None:
             raise ValueError("epochs and train_images exclude each other: both say how long a proxy run is")
         return self
@@ -134,13 +158,20 @@ class SearchOptions(BaseModel):
 
         Raises `UserError` for any other difference, and `ConfigError` for values out of range.
         """
-        recorded = self.model_dump(mode="json")
-        for name, value in given.items():
-            if name not in CHANGEABLE and recorded[name] != value:
+        changed = validate(SearchOptions, {**self.model_dump(), **given}, "search")
+        for name in given.keys() - CHANGEABLE:
+            was, now = getattr(self, name), getattr(changed, name)
+            if was != now:
                 flag = "--" + name.replace("_", "-")
-                was, now = (",".join(v) if isinstance(v, list) else v for v in (recorded[name], value))
                 raise UserError(
-                    f"{flag} cannot change in a resumed search: it was {was}, got {now}; "
+                    f"{flag} cannot change in a resumed search: it was {_spell(was)}, got {_spell(now)}; "
                     f"leave it out, or start a new search"
                 )
-        return validate(SearchOptions, {**recorded, **given}, "search")
+        return changed
+
+
+def _spell(value: object) -> str:
+    """An option's value as it would be given."""
+    if value is None:
+        return "not given"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -39,7 +39,7 @@ class ProxyConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 32
+    image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 40
     """Side of the proxy's input, in pixels."""
     width_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
     """Channels per head of the proxy network over those of the target."""

@@ -7,6 +7,7 @@ most the running trials. The first line is the header; then, per trial, `asked` 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -26,6 +27,7 @@ from trials.strategies import Candidate
 FORMAT = 1
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
+HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
 
 
 @dataclass
@@ -70,11 +72,14 @@ class History:
             raise ValueError(f"unknown event {event['event']!r}")
 
 
-def refuse_existing(run_dir: Path) -> None:
-    """Raises `UserError` if a search was begun there: if there is a records file with at least its header, whole."""
+def _refuse_occupied(run_dir: Path) -> None:
+    """Raises `UserError` for a directory that holds a search (at least the header of one, whole), or anything else."""
     path = run_dir / RECORDS_FILE
     if path.is_file() and b"\n" in path.read_bytes():
         raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
+    others = sorted(entry.name for entry in run_dir.iterdir() if entry.name not in (RECORDS_FILE, LOCK_FILE))
+    if others:
+        raise UserError(f"{run_dir} is not empty (it holds {others[0]}): name an --out that does not exist yet")
 
 
 def read_history(run_dir: Path) -> History:
@@ -104,6 +109,9 @@ def read_history(run_dir: Path) -> History:
 def _checked_header(event: dict[str, Any]) -> dict[str, Any]:
     if event["event"] != "header" or event["format"] != FORMAT:
         raise ValueError(f"expected a header of format {FORMAT}")
+    missing = [key for key in HEADER_KEYS if key not in event]
+    if missing:
+        raise ValueError(f"the header lacks {', '.join(missing)}")
     return event
 
 
@@ -111,20 +119,26 @@ class Records:
     """The records file of a run, open for appending by this process alone."""
 
     def __init__(self, run_dir: Path, must_exist: bool = False) -> None:
-        """Takes the run directory's lock. Raises `UserError` if another search holds it or it cannot be written.
+        """Takes the run directory's lock, for a new search or, with `must_exist`, for one that is there.
 
-        With `must_exist`, also if there is no record in it.
+        Raises `UserError` if another search holds it, if it cannot be written, or if there is something else in it.
         """
         self.run_dir = run_dir
         self._file: int | None = None
-        if must_exist and not (run_dir / RECORDS_FILE).is_file():
-            raise UserError(f"{run_dir} is no run directory: there is no {RECORDS_FILE} in it")
+        self._made: list[Path] = []
         try:
+            if not must_exist and run_dir.exists():
+                _refuse_occupied(run_dir)
+            self._made = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
+            if must_exist and not (run_dir / RECORDS_FILE).is_file():
+                raise UserError(f"{run_dir} is no run directory: there is no {RECORDS_FILE} in it")
             run_dir.mkdir(parents=True, exist_ok=True)
             self._lock = open(run_dir / LOCK_FILE, "a+")  # noqa: SIM115 - held until `close`
         except OSError as error:
             raise UserError(f"{run_dir} cannot be written: {error.strerror}") from None
         self._take_lock()
+        if not must_exist:
+            _refuse_occupied(run_dir)  # again, now that nobody else can begin here
 
     def _take_lock(self) -> None:
         """The system frees the lock when its holder dies, however it dies: no stale lock is ever waited for."""
@@ -140,8 +154,7 @@ class Records:
         self._lock.flush()
 
     def start(self, header: dict[str, Any]) -> History:
-        """Begins a new file. Raises `UserError` if there is one."""
-        refuse_existing(self.run_dir)
+        """Begins a new file, in the place of one that was torn before its header was whole."""
         path = self.run_dir / RECORDS_FILE
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         header = {"event": "header", "format": FORMAT, "time": time.time(), **header}
@@ -197,6 +210,14 @@ class Records:
         if written != len(line):
             raise OSError(f"{self.run_dir / RECORDS_FILE}: only {written} of {len(line)} bytes were written")
         os.fsync(self._file)
+
+    def withdraw(self) -> None:
+        """Leaves no trace of a search that never began."""
+        if self._file is None:
+            (self.run_dir / LOCK_FILE).unlink(missing_ok=True)
+            for folder in self._made:
+                with contextlib.suppress(OSError):  # it holds something else, so it stays
+                    folder.rmdir()
 
     def close(self) -> None:
         if self._file is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from sret_nas.errors import UserError
 from sret_nas.feasible import FeasibleSet
@@ -29,7 +30,7 @@ from trials.journal import OptunaJournal
 from trials.options import SearchOptions
 from trials.plan import Plan
 from trials.recipe import ProxyConfig
-from trials.records import Records, refuse_existing
+from trials.records import Records
 from trials.report.outputs import write_outputs
 from trials.strategies.create import create_strategy
 from trials.trial_loop import Run, job_fields, run_final_tests, run_trials
@@ -54,10 +55,27 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
     options = validate(SearchOptions, given, "search")
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
-    refuse_existing(run_dir)
+    _require_apart(run_dir, options)
+    with Records(run_dir) as records:
+        try:
+            run, engine = _begin(options, space, records, command, console)
+        except BaseException:
+            records.withdraw()
+            raise
+        with engine:
+            _run_to_the_end(run, engine)
+    return run
+
+
+def _begin(
+    options: SearchOptions, space: SearchSpace, records: Records, command: list[str], console: Console
+) -> tuple[Run, Engine]:
+    """Prepares the images, measures and announces, and only then puts the search on record."""
+    run_dir = records.run_dir
     data_dir, data = _prepare_data(options, run_dir, console)
     proxy = options.proxy(len(data.train))
-    with _create_engine(options) as engine:
+    engine = _create_engine(options)
+    try:
         plan = Plan(engine, space, options, job_fields(options, proxy, data_dir, data.digest))
         plan.announce(console, options.trials, run_dir)
         header = {
@@ -70,10 +88,16 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
             "device": plan.device,
             "versions": versions(),
         }
-        with Records(run_dir) as records:
-            run = Run(run_dir, options, space, data_dir, proxy, records, records.start(header), console)
-            _run_to_the_end(run, engine)
-    return run
+        return Run(run_dir, options, space, data_dir, proxy, records, records.start(header), console), engine
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _require_apart(run_dir: Path, options: SearchOptions) -> None:
+    """A run directory inside the image folder would be a class of it the next time."""
+    if options.data_config.is_folder and run_dir.resolve().is_relative_to(Path(options.data).resolve()):
+        raise UserError(f"the run directory {run_dir} must not lie inside the image folder {options.data}: see --out")
 
 
 def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run:
@@ -89,7 +113,7 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, space, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
-        console.print(f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.", highlight=False)
+        _say(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
         with _create_engine(options) as engine:
             if num_ended < options.trials:
                 plan = Plan(engine, space, options, run.job_fields)
@@ -108,25 +132,31 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
     for name, before in then.items():
         if before != now[name]:
             text = f"warning: begun with {name} {before}, carried on with {now[name]}: results may differ"
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            _say(console, text)
 
 
 def _prepare_data(options: SearchOptions, run_dir: Path, console: Console) -> tuple[Path, PreparedData]:
     config = options.data_config
     directory = run_dir.parent / PREPARED_DATA / config_digest(config)
-    with console.status(f"Preparing the images of {options.data}") as status:
+    what = escape(f"Preparing the images of {options.data}")
+    with console.status(what) as status:
 
         def show(done: int, total: int) -> None:
-            status.update(f"Preparing the images of {options.data}: {done:,} of {total:,}")
+            status.update(f"{what}: {done:,} of {total:,}")
 
         data = prepare(config, directory, show)
-    console.print(f"Data: {data.summary()}", highlight=False)
+    _say(console, f"Data: {data.summary()}")
     return directory, data
 
 
 def config_digest(config: DataConfig) -> str:
     """Twelve hexadecimal digits that name what images are prepared, and how."""
     return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _say(console: Console, text: str) -> None:
+    """Text as it is: names of files are no markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def versions() -> dict[str, str]:
@@ -160,7 +190,7 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         write_outputs(run.run_dir, run.history.header, run.options, run.trials)
         hint = f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}"
-        run.console.print(hint, highlight=False, markup=False, soft_wrap=True)
+        run.say(hint)
         raise
     write_outputs(run.run_dir, run.history.header, run.options, run.trials)
 

@@ -214,7 +214,7 @@ def test_unreadable_images_are_counted_and_named(tmp_path: Path, write: Write) -
         run(tmp_path)
     for name in ("a/text.jpg: cannot identify", "b/cut.png: ", "b/empty.gif: cannot identify"):
         assert str(tmp_path / "images" / name) in str(caught.value)
-    assert list((tmp_path / "prepared").iterdir()) == []
+    assert [path.name for path in (tmp_path / "prepared").iterdir()] == [".lock"]
 
 
 def test_a_folder_of_grey_images_has_one_channel_and_a_mixed_one_three(tmp_path: Path, write: Write) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sret_nas import PRESETS, UserError, cost_of
 from trials.jobs import Failure, FinalTestResult, TargetCost, TrialResult
-from trials.records import RECORDS_FILE, History, Records, read_history
+from trials.records import HEADER_KEYS, RECORDS_FILE, History, Records, read_history
 from trials.strategies import Candidate
 
 CANDIDATES = [
@@ -20,6 +20,7 @@ CANDIDATES = [
     Candidate(PRESETS["sret_lt"], "joint"),
     Candidate(PRESETS["sret_s"], "full"),
 ]
+HEADER = {key: {"of": key} for key in HEADER_KEYS}
 FAILURE = Failure(cause="diverged", message="the loss became nan", traceback="...")
 TEST_RESULT = FinalTestResult(error=0.25, cross_entropy=1.5, num_images=100)
 
@@ -47,7 +48,7 @@ def result_of(candidate: Candidate) -> TrialResult:
 def write_run(run_dir: Path) -> None:
     """A finished trial that was tested, a failed one, and one that never ended."""
     with Records(run_dir) as records:
-        records.start({"seed": 7})
+        records.start(HEADER)
         for number, candidate in enumerate(CANDIDATES):
             cost = cost_of(candidate.arch)
             records.asked(number, candidate, cost.flops, cost.params)
@@ -59,7 +60,7 @@ def write_run(run_dir: Path) -> None:
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     write_run(tmp_path)
     history = read_history(tmp_path)
-    assert history.header["seed"] == 7
+    assert {key: history.header[key] for key in HEADER} == HEADER
     assert [history.trials[number].candidate.key for number in range(3)] == [c.key for c in CANDIDATES]
     assert history.trials[0].result == result_of(CANDIDATES[0])
     assert history.trials[0].test == TEST_RESULT
@@ -77,7 +78,7 @@ def test_a_torn_line_is_cut_at_every_byte(tmp_path: Path) -> None:
         torn = tmp_path / "torn"
         torn.mkdir()
         (torn / RECORDS_FILE).write_bytes(content[:length])
-        with Records(torn) as records:
+        with Records(torn, must_exist=True) as records:
             before = records.reopen()
             records.ended(2, None, FAILURE)
         after = read_history(torn)
@@ -117,14 +118,29 @@ def test_an_empty_file_and_a_missing_one_are_explained(tmp_path: Path) -> None:
 
 def test_a_run_directory_takes_one_search(tmp_path: Path) -> None:
     write_run(tmp_path)
-    with Records(tmp_path) as records, pytest.raises(UserError, match="--resume"):
-        records.start({})
+    with pytest.raises(UserError, match="--resume"):
+        Records(tmp_path)
+
+
+def test_a_search_that_never_began_leaves_no_trace(tmp_path: Path) -> None:
+    with Records(tmp_path / "new" / "run") as records:
+        records.withdraw()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_resumed_search_changes_counts_from_then_on(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        records.resumed({"trials": 9}, {"torch": "3"})
+    assert read_history(tmp_path).header["options"] == {"trials": 9}
 
 
 def test_a_second_writer_is_turned_away_and_a_dead_one_is_not_waited_for(tmp_path: Path) -> None:
     script = (
-        "import sys, os, signal; from pathlib import Path; from trials.records import Records;"
-        "records = Records(Path(sys.argv[1])); records.start({}); print('locked', flush=True);"
+        "import sys, os, signal; from pathlib import Path; from trials.records import HEADER_KEYS, Records;"
+        "records = Records(Path(sys.argv[1])); records.start(dict.fromkeys(HEADER_KEYS, {}));"
+        "print('locked', flush=True);"
         "sys.stdin.read(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     holder = subprocess.Popen(
@@ -134,11 +150,11 @@ def test_a_second_writer_is_turned_away_and_a_dead_one_is_not_waited_for(tmp_pat
     assert holder.stdin is not None
     assert holder.stdout.readline() == "locked\n"
     with pytest.raises(UserError, match=f"in use by another search \\(process {holder.pid} on "):
-        Records(tmp_path)
+        Records(tmp_path, must_exist=True)
     holder.stdin.close()
     holder.wait()
     holder.stdout.close()
-    with Records(tmp_path) as records:
+    with Records(tmp_path, must_exist=True) as records:
         assert isinstance(records.reopen(), History)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from sret_nas.nn.network import SReT
 from trials.journal import JOURNAL_FILE
 from trials.objectives import most_accurate, pareto_front
 from trials.options import SearchOptions
-from trials.records import RECORDS_FILE, read_history
+from trials.records import RECORDS_FILE, Trial, read_history
 from trials.search import resume_search, start_search
 from trials.strategies.create import create_strategy
 from trials.trial_loop import Run
@@ -38,6 +39,7 @@ OPTIONS: dict[str, Any] = {
     "max_train": 128,
     "max_val": 100,
     "max_test": 100,
+    "image_size": 32,
     "train_images": 256,
     "device": "cpu",
     "workers": 2,
@@ -314,3 +316,101 @@ def test_defaults_that_depend_on_other_options() -> None:
 )
 def test_the_length_of_a_proxy_run(options: dict[str, Any], num_train: int, images: int) -> None:
     assert SearchOptions(**options).proxy(num_train).training.images == images
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "pareto").mkdir(parents=True)
+    (tmp_path / "mine" / "pareto" / "my.yaml").write_text("mine")
+    with pytest.raises(UserError, match=r"is not empty \(it holds pareto\)"):
+        start_search(OPTIONS, tmp_path / "mine", ["test"], quiet())
+    assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["pareto", "my.yaml"]
+
+
+def test_a_run_directory_inside_the_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must not lie inside the image folder"):
+        start_search({**OPTIONS, "data": str(tmp_path)}, tmp_path / "run", ["test"], quiet())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_header_is_no_search(tmp_path: Path) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / RECORDS_FILE).write_text('{"event": "hea')
+    options = {**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}
+    assert len(start_search(options, tmp_path / "torn", ["test"], quiet()).trials) == 1
+
+
+def test_the_most_accurate_network_is_never_a_beaten_one(finished: Run) -> None:
+    """Of two with the least error, the cheaper one is on the front, whatever the other's cross-entropy."""
+    cheap, dear = (Trial(number, finished.trials[0].candidate, result=finished.trials[0].result) for number in range(2))
+    assert cheap.result is not None
+    target = cheap.result.target
+    dear.result = cheap.result.model_copy(
+        update={"cross_entropy": 0.0, "target": target.model_copy(update={"flops": target.flops + 1})}
+    )
+    assert most_accurate([dear, cheap], ("error", "flops")) is cheap
+    assert most_accurate([dear, cheap], ("cross_entropy", "flops")) is dear
+
+
+def test_missing_weights_are_named_and_the_search_still_ends(tmp_path: Path) -> None:
+    options = {**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}
+    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    lines = (run.run_dir / RECORDS_FILE).read_text().splitlines(keepends=True)
+    (run.run_dir / RECORDS_FILE).write_text("".join(line for line in lines if '"tested"' not in line))
+    for path in (run.run_dir / "weights").iterdir():
+        path.unlink()
+    console = quiet()
+    assert resume_search(run.run_dir, {}, console).trials[0].test is None
+    assert isinstance(console.file, io.StringIO)
+    assert re.search(r"trial 0 cannot be tested: its weights, .*trial-0000\.pt, are missing", console.file.getvalue())
+
+
+def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path: Path) -> None:
+    options = {**OPTIONS, "trials": 2, "train_images": 64, "workers": 0}
+    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    path = run.run_dir / RECORDS_FILE
+    path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
+    with pytest.raises(UserError, match=r"its trial 0 is .* but the strategy now asks for"):
+        resume_search(run.run_dir, {}, quiet())
+
+
+def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "run" / RECORDS_FILE
+    start_search({**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}, path.parent, ["test"], quiet())
+    digest = json.loads(path.read_text().splitlines()[0])["data"]["digest"]
+    path.write_text(path.read_text().replace(digest, "0" * len(digest)))
+    with pytest.raises(UserError, match="have changed since"):
+        resume_search(path.parent, {}, quiet())
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals) -> None:
+    process = search_process(*FLAGS, f"--out={tmp_path / 'run'}")
+    wait_for_trials(process, 1)
+    process.send_signal(ending)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "carry on with" in output
+    assert (tmp_path / "run" / "best.yaml").is_file()
+
+
+def test_a_reader_that_goes_away_costs_no_results(tmp_path: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, f"--out={tmp_path / 'run'}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_trials(process, 1)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert "carry on with" in errors
+    assert (tmp_path / "run" / "best.yaml").is_file()
+
+
+def test_the_same_command_with_resume_carries_on(finished: Run) -> None:
+    """Every option of the command, its --out included, agrees with the record."""
+    again = [f"--out={finished.run_dir}", f"--resume={finished.run_dir}"]
+    process = search_process(*FLAGS, "--objectives=error,flops", *again)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "6 of 6 trials have ended" in output

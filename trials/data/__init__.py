@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trials.data.config import DataConfig
+from trials.data.config import DIGITS, DataConfig
 from trials.data.preparation import prepare
 from trials.data.prepared import Part, PreparedData
 
 if TYPE_CHECKING:
     from trials.data.batching import batches, num_batches
 
-__all__ = ["DataConfig", "Part", "PreparedData", "batches", "num_batches", "prepare"]
+__all__ = ["DIGITS", "DataConfig", "Part", "PreparedData", "batches", "num_batches", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,12 +6,14 @@ the first is moved and written after the last, so a directory with metadata is c
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,9 @@ Progress = Callable[[int, int], None]
 _UNFINISHED = ".unfinished"
 """Folder inside the directory where the arrays are written."""
 
+_LOCK = ".lock"
+"""File inside the directory that is locked while it is prepared."""
+
 _CHUNK = 64
 """Images that a thread decodes at a time."""
 
@@ -40,15 +45,33 @@ _CHUNK = 64
 def prepare(config: DataConfig, directory: Path, on_progress: Progress | None = None) -> PreparedData:
     """Decodes the images that `config` asks for into `directory`, unless it already holds just these.
 
-    One process at a time may prepare a directory; any number may have it open, and keep what they opened.
-    Raises `UserError` if the source is not there, cannot be split, or has images that cannot be read.
+    One process at a time prepares a directory, others wait for it; any number may have it open, and keep what they
+    opened. Raises `UserError` if the source is not there, cannot be split, or has images that cannot be read.
     """
     found = find_source(config)
     if config.is_folder:
         _require_apart(directory, _folder(config.source))
-    kept = _kept(directory, config, found.fingerprint)
-    if kept is not None:
-        return kept
+    with _only_one(directory):
+        kept = _kept(directory, config, found.fingerprint)
+        return kept if kept is not None else _prepare_anew(config, found, directory, on_progress)
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Keeps other processes from preparing the same directory; the system frees the lock of one that dies."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / _LOCK, "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UserError(f"{directory}: cannot hold prepared data: {error.strerror}") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _prepare_anew(
+    config: DataConfig, found: FoundSource, directory: Path, on_progress: Progress | None
+) -> PreparedData:
     source = found.open()
     selections = split(source, config)
     unfinished = _empty_folder(directory / _UNFINISHED)
@@ -95,21 +118,22 @@ def _kept(directory: Path, config: DataConfig, fingerprint: str) -> PreparedData
 def _empty_folder(folder: Path) -> Path:
     if folder.exists():  # left by a process that was killed
         shutil.rmtree(folder)
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{folder.parent}: cannot hold prepared data: {error}") from None
+    folder.mkdir(parents=True)
     return folder
 
 
 def require_space(directory: Path, selections: Mapping[str, Selection], size: int) -> None:
-    """A full disk would end the process by a signal, as the arrays are written through memory maps."""
-    needed = sum(len(selection.indices) for selection in selections.values()) * size * size * 3
+    """A full disk would end the process by a signal, as the arrays are written through memory maps.
+
+    Three bytes a pixel, and one more while grey images are copied.
+    """
+    needed = sum(len(selection.indices) for selection in selections.values()) * size * size * 4
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise UserError(
-            f"{directory}: the decoded images take {needed / 1e9:.1f} GB, got {free / 1e9:.1f} GB of free disk space; "
-            "choose a smaller image_size, set max_train, or free some space"
+            f"{directory}: the decoded images take up to {needed / 1e6:,.0f} MB, "
+            f"got {free / 1e6:,.0f} MB of free disk space; "
+            "choose a smaller image size, fewer images (max_train), or free some space"
         )
 
 

@@ -21,7 +21,9 @@ def show_front(trials: list[Trial], options: SearchOptions, run_dir: Path, image
     finished = [trial for trial in trials if trial.result is not None]
     failed = [trial for trial in trials if trial.failure is not None]
     if not finished:
-        console.print(f"No trial has finished ({len(failed)} failed). Records: {run_dir}", highlight=False)
+        console.print(
+            f"No trial has finished ({len(failed)} failed). Records: {run_dir}", highlight=False, markup=False
+        )
         return
     front, best = pareto_front(trials, options.objectives), most_accurate(trials, options.objectives)
     title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {len(finished)} trials"
@@ -36,10 +38,11 @@ def show_front(trials: list[Trial], options: SearchOptions, run_dir: Path, image
         table.add_row(*cells, *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []))
     console.print(table)
     if failed:
-        console.print(f"{len(failed)} trials failed; trials.csv says why.", highlight=False)
+        console.print(f"Trials that failed: {len(failed)}; trials.csv says why.", highlight=False)
     console.print(
         f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, picture: {run_dir / 'front.png'}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 

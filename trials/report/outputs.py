@@ -33,7 +33,7 @@ def write_outputs(run_dir: Path, header: dict[str, Any], options: SearchOptions,
     names = {_file_name(trial) for trial in front}
     for trial in front:
         _write_trial(run_dir / "pareto" / _file_name(trial), trial, run_dir, header)
-    for stale in (run_dir / "pareto").glob("*.yaml"):
+    for stale in (run_dir / "pareto").glob("trial-*.yaml"):
         if stale.name not in names:
             stale.unlink()
     _write_trial(run_dir / "best.yaml", most_accurate(trials, options.objectives), run_dir, header)

@@ -83,7 +83,7 @@ def describe_trial(trial: Trial) -> str:
         return f"{name}  failed: {trial.failure.cause} ({trial.failure.message})"
     result = trial.result
     return (
-        f"{name}  error {result.error:6.2%}  {format_quantity(result.target.flops)}FLOPs  "
+        f"{name}  error {result.error:6.2%}  {format_quantity(result.target.flops)} FLOPs  "
         f"{format_quantity(result.target.params)} params  {trial.candidate.depth_schedule:<8}  "
         f"{format_seconds(result.seconds)}"
     )

@@ -1,0 +1,21 @@
+"""The console of a search, which outlives its reader."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+
+
+class SearchConsole(Console):
+    """When the reader of standard output goes away (`| head`), the search ends as after Ctrl-C: results are written.
+
+    rich would end the process on the spot.
+    """
+
+    def on_broken_pipe(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains once more when it flushes at exit
+        self.file = sys.stderr  # the hint how to carry on can still be read there
+        raise KeyboardInterrupt
