@@ -113,7 +113,7 @@ def _add_search(commands: Any) -> None:
     proxy.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 40")
     proxy.add_argument("--width-scale", type=float, metavar="X", help="width over the target's, up to 1; default: 1")
     proxy.add_argument(
-        "--train-images", type=int, metavar="N", help="images to train on; default: 4 epochs, at most 16000 images"
+        "--train-images", type=int, metavar="N", help="images to train on; default: 3 epochs, at most 16000 images"
     )
     proxy.add_argument(
         "--epochs", type=float, metavar="X", help="passes over the training part, instead of --train-images"

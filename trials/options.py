@@ -32,7 +32,7 @@ Count = Annotated[StrictInt, Field(ge=1)]
 CHANGEABLE = {"trials", "workers"}
 """Options that a resumed search may set anew: they do not change what a trial finds or which one comes next."""
 
-DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 4, 16_000
+DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 3, 16_000
 """Length of a proxy run unless told otherwise: so many epochs, but at most so many images."""
 
 

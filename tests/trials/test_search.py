@@ -312,7 +312,7 @@ def test_defaults_that_depend_on_other_options() -> None:
 
 @pytest.mark.parametrize(
     ("options", "num_train", "images"),
-    [({}, 1000, 4000), ({}, 1_000_000, 16_000), ({"epochs": 0.5}, 1000, 500), ({"train_images": 77}, 1000, 77)],
+    [({}, 1000, 3000), ({}, 1_000_000, 16_000), ({"epochs": 0.5}, 1000, 500), ({"train_images": 77}, 1000, 77)],
 )
 def test_the_length_of_a_proxy_run(options: dict[str, Any], num_train: int, images: int) -> None:
     assert SearchOptions(**options).proxy(num_train).training.images == images
