@@ -19,6 +19,7 @@ from trials.engines import Engine
 from trials.jobs import SpeedJob, SpeedResult
 from trials.options import SearchOptions
 from trials.recipe import ProxyConfig, proxy_arch
+from trials.report.console import say
 from trials.report.progress import format_seconds
 
 TRAINING_PER_FORWARD = 3
@@ -89,4 +90,4 @@ class Plan:
             f"Results: {run_dir}",
         )
         for line in lines:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(console, line)

@@ -31,6 +31,7 @@ from trials.options import SearchOptions
 from trials.plan import Plan
 from trials.recipe import ProxyConfig
 from trials.records import Records
+from trials.report.console import say
 from trials.report.outputs import write_outputs
 from trials.strategies.create import create_strategy
 from trials.trial_loop import Run, job_fields, run_final_tests, run_trials
@@ -113,7 +114,7 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, space, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
-        _say(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
+        say(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
         with _create_engine(options) as engine:
             if num_ended < options.trials:
                 plan = Plan(engine, space, options, run.job_fields)
@@ -132,7 +133,7 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
     for name, before in then.items():
         if before != now[name]:
             text = f"warning: begun with {name} {before}, carried on with {now[name]}: results may differ"
-            _say(console, text)
+            say(console, text)
 
 
 def _prepare_data(options: SearchOptions, run_dir: Path, console: Console) -> tuple[Path, PreparedData]:
@@ -145,18 +146,13 @@ def _prepare_data(options: SearchOptions, run_dir: Path, console: Console) -> tu
             status.update(f"{what}: {done:,} of {total:,}")
 
         data = prepare(config, directory, show)
-    _say(console, f"Data: {data.summary()}")
+    say(console, f"Data: {data.summary()}")
     return directory, data
 
 
 def config_digest(config: DataConfig) -> str:
     """Twelve hexadecimal digits that name what images are prepared, and how."""
     return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _say(console: Console, text: str) -> None:
-    """Text as it is: names of files are no markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def versions() -> dict[str, str]:
@@ -190,7 +186,7 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         write_outputs(run.run_dir, run.history.header, run.options, run.trials)
         hint = f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}"
-        run.say(hint)
+        say(run.console, hint)
         raise
     write_outputs(run.run_dir, run.history.header, run.options, run.trials)
 

@@ -25,6 +25,7 @@ from trials.objectives import keepers, objective_values
 from trials.options import SearchOptions
 from trials.recipe import ProxyConfig
 from trials.records import History, Records, Trial
+from trials.report.console import say
 from trials.report.progress import SearchProgress
 from trials.strategies import Candidate, Strategy
 
@@ -49,10 +50,6 @@ class Run:
     @property
     def job_fields(self) -> dict[str, Any]:
         return job_fields(self.options, self.proxy, self.data_dir, self.history.header["data"]["digest"])
-
-    def say(self, text: str) -> None:
-        """Prints text as it is: names of files are no markup."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def weights_path(self, trial: Trial) -> Path:
         return self.run_dir / "weights" / f"trial-{trial.number:04d}.pt"
@@ -105,7 +102,7 @@ def run_trials(run: Run, strategy: Strategy, engine: Engine, journal: OptunaJour
                 _forget_beaten_weights(run)
                 progress.trial_ended(trial, _best_error(run))
     if is_exhausted:
-        run.say(f"All {num_asked} candidates inside the budget have been tried.")
+        say(run.console, f"All {num_asked} candidates inside the budget have been tried.")
 
 
 def _register(run: Run, number: int, candidate: Candidate) -> Trial:
@@ -168,8 +165,9 @@ def run_final_tests(run: Run, engine: Engine) -> None:
     """Scores the front's proxy weights on the test part, once: the only time anything reads it."""
     untested = [trial for trial in keepers(run.trials, run.options.objectives) if trial.test is None]
     for trial in untested:
-        if not run.weights_path(trial).is_file():
-            run.say(f"trial {trial.number} cannot be tested: its weights, {run.weights_path(trial)}, are missing")
+        weights = run.weights_path(trial)
+        if not weights.is_file():
+            say(run.console, f"trial {trial.number} cannot be tested: its weights, {weights}, are missing")
     waiting = deque(trial for trial in untested if run.weights_path(trial).is_file())
     while waiting:
         batch = [waiting.popleft() for _ in range(min(engine.capacity, len(waiting)))]
@@ -189,7 +187,7 @@ def _test_job(run: Run, trial: Trial) -> FinalTestJob:
 def _record_test(run: Run, outcome: Outcome) -> None:
     trial = run.history.trials[outcome.job_id]
     if outcome.failure is not None:
-        run.say(f"trial {trial.number} could not be tested: {outcome.failure.message}")
+        say(run.console, f"trial {trial.number} could not be tested: {outcome.failure.message}")
         return
     trial.test = FinalTestResult.model_validate(outcome.result)
     run.records.tested(trial.number, trial.test)

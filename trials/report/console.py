@@ -1,4 +1,4 @@
-"""The console of a search, which outlives its reader."""
+"""How a search speaks: plainly, and without falling silent with its reader."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import os
 import sys
 
 from rich.console import Console
+
+
+def say(console: Console, text: str) -> None:
+    """Prints text as it is: brackets in the name of a file are no markup, and long lines are the terminal's to wrap."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class SearchConsole(Console):

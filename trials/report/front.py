@@ -11,6 +11,7 @@ from sret_nas.budget import format_quantity
 from trials.objectives import keepers, most_accurate, pareto_front
 from trials.options import SearchOptions
 from trials.records import Trial
+from trials.report.console import say
 
 WIDE = 110
 """Columns from which on the table has room for the architecture beside its figures."""
@@ -38,12 +39,10 @@ def show_front(trials: list[Trial], options: SearchOptions, run_dir: Path, image
         table.add_row(*cells, *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []))
     console.print(table)
     if failed:
-        console.print(f"Trials that failed: {len(failed)}; trials.csv says why.", highlight=False)
-    console.print(
+        say(console, f"Trials that failed: {len(failed)}; trials.csv says why.")
+    say(
+        console,
         f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, picture: {run_dir / 'front.png'}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
 
 

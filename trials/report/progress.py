@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from sret_nas.budget import format_quantity
 from trials.records import Trial
+from trials.report.console import say
 
 
 def format_seconds(seconds: float) -> str:
@@ -55,7 +56,7 @@ class SearchProgress:
         counter = (
             "" if self._console.is_terminal else f" [{self._num_done}/{self._num_trials}, {format_seconds(left)} left]"
         )
-        self._bar.console.print(describe_trial(trial) + counter, highlight=False, markup=False, soft_wrap=True)
+        say(self._bar.console, describe_trial(trial) + counter)
 
     def _time_left(self) -> float:
         per_trial = (time.monotonic() - self._started) / (self._num_done - self._num_known)
@@ -76,14 +77,13 @@ def _describe_best(error: float | None) -> str:
 
 
 def describe_trial(trial: Trial) -> str:
-    """One line about a trial that ended."""
-    name = f"trial {trial.number:>3}  {trial.candidate.arch.arch_id}"
+    """One line about a trial that ended, of at most 80 columns unless it failed."""
+    name = f"trial {trial.number} {trial.candidate.arch.arch_id}"
     if trial.result is None:
         assert trial.failure is not None
-        return f"{name}  failed: {trial.failure.cause} ({trial.failure.message})"
+        return f"{name} failed: {trial.failure.cause} ({trial.failure.message})"
     result = trial.result
     return (
-        f"{name}  error {result.error:6.2%}  {format_quantity(result.target.flops)} FLOPs  "
-        f"{format_quantity(result.target.params)} params  {trial.candidate.depth_schedule:<8}  "
-        f"{format_seconds(result.seconds)}"
+        f"{name} error {result.error:.2%}, {format_quantity(result.target.flops)} FLOPs, "
+        f"{format_quantity(result.target.params)} params, {trial.candidate.depth_schedule}, {result.seconds:.0f} s"
     )
