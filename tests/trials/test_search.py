@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -414,3 +415,23 @@ def test_the_same_command_with_resume_carries_on(finished: Run) -> None:
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert "6 of 6 trials have ended" in output
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers of a search through /proc")
+def test_a_killed_worker_fails_its_trial_and_the_search_goes_on(tmp_path: Path) -> None:
+    process = search_process(*FLAGS, f"--out={tmp_path / 'run'}")
+    wait_for_trials(process, 1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(int(worker), signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    trials = read_history(tmp_path / "run").trials.values()
+    causes = [trial.failure.cause for trial in trials if trial.failure is not None]
+    assert set(causes) == {"worker died"}
+    assert 1 <= len(causes) <= 2
+    assert sum(trial.result is not None for trial in trials) == 6 - len(causes)
+    rows = list(csv.DictReader((tmp_path / "run" / "trials.csv").read_text().splitlines()))
+    assert [row["failure"][:11] for row in rows if row["state"] == "failed"] == ["worker died"] * len(causes)
