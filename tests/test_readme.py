@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -72,3 +73,19 @@ def test_every_link_inside_the_repository_leads_somewhere() -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
     assert "search_spaces/README.md" in targets
     assert [target for target in targets if not (REPOSITORY / target).exists()] == []
+
+
+def test_the_figures_are_those_of_the_committed_results() -> None:
+    results = REPOSITORY / "benchmarks" / "results"
+    first = json.loads((results / "first_command.json").read_text())
+    assert f"| {first['wall_seconds']:.0f} s, {first['peak_memory_mb'] / 1000:.1f} GB |" in README
+    assert f"The search took {first['wall_seconds']:.0f} s" in README
+    cost = json.loads((results / "cost.json").read_text())
+    ratio = cost["fvcore_trace_s"] / cost["closed_form_s"]
+    assert f"{cost['closed_form_s'] * 1e6:.0f} µs, {round(ratio, -2):,.0f} times faster" in README
+    assert f"{cost['bulk'][-1]['architectures_per_s'] / 1e6:.1f} million a second" in README
+    cases = {case["budget"]: case for case in json.loads((results / "feasible.json").read_text())["cases"]}
+    whole, narrow = cases["at most 1 G FLOPs"], cases["SReT-T +-2 %"]
+    assert f"{whole['networks']:,} and {whole['inside']:,}, counted in {whole['count_seconds']:.1f} s" in README
+    assert f"{narrow['inside']:,}: one draw in {round(1 / narrow['share'], -2):,.0f} would hit" in README
+    assert f"{narrow['draw_ms']:.1f} ms" in README

@@ -114,7 +114,7 @@ class TestValidate:
             ({"rows": [{"size": 1}], "rate": float("inf")}, "f.yaml: rate: must be a finite number, got inf"),
             ({"rows": [{"size": 1}], "note": 3}, "f.yaml: note: must be a word, got 3"),
             ({"rows": [{"size": 0}, {"size": 0}], "y": 1},
-             "f.yaml: rows[0].size: must be greater than or equal to 1, got 0 (and 2 more)"),
+             "f.yaml: y: unknown key (known here: rows, names, rate, note) (and 2 more)"),
             ({}, "f.yaml: rows: is missing"),
             ([1], "f.yaml: must be a mapping with the keys rows, got [1]"),
             (None, "f.yaml: must be a mapping with the keys rows, got None"),
