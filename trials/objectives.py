@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from trials.jobs import TrialResult
 from trials.records import Trial
 
 Objective = Literal["error", "cross_entropy", "flops", "params"]
-OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 """Validation error and cross-entropy of the proxy; FLOPs and parameters of the target."""
 
 

@@ -123,8 +123,8 @@ def _train_step(
 def recalibrate(network: SReT, part: Part, batch_size: int, max_images: int = 1024) -> None:
     """Replaces the stem's BatchNorm statistics by those of the trained weights on the first images of a part.
 
-    Running averages lag behind the weights, and after a proxy run's few steps they lag far: of twelve runs of 10 to 20
-    steps on digits, recalibration improved eleven, by up to 30 points of error (benchmarks/NOTES.md).
+    Running averages lag behind the weights, and after a proxy run's few steps far enough to reorder candidates
+    (benchmarks/NOTES.md).
     """
     device = network.pos_embed.device
     norms = [module for module in network.stem.modules() if isinstance(module, nn.BatchNorm2d)]
