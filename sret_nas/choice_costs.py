@@ -59,6 +59,12 @@ class ChoiceCosts:
             flops, params = flops + link[pair][0], params + link[pair][1]
         return flops, params
 
+    def choices(self, space: SearchSpace, arch: ArchConfig) -> tuple[int, ...]:
+        """The choices that make a network of the space. Raises `UserError` if it is not in the space."""
+        first, *others = space.rows_of(arch)
+        stem = self.stem_widths.index(arch.stem.width) if self.stem_widths else 0
+        return stem * self.rows[0] + first, *others
+
     def network(self, space: SearchSpace, choices: tuple[int, ...]) -> ArchConfig:
         """The architecture made of one choice per stage of the space that was costed."""
         stem, row = divmod(choices[0], self.rows[0])

@@ -152,13 +152,18 @@ class SearchSpace(BaseModel):
 
         Raises `UserError` if the network is not in the space.
         """
-        rows = self._rows_of(arch)
-        if rows is None:
-            raise UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")
+        rows = self.rows_of(arch)
         values: dict[str, Value] = {"stem.width": arch.stem.width} if self.stem.width else {}
         for number, (table, row) in enumerate(zip(self.stage_choices, rows, strict=True), start=1):
             values |= {f"stage{number}.{name}": _label(value) for name, value in table.values(row).items()}
         return values
+
+    def rows_of(self, arch: ArchConfig) -> tuple[int, ...]:
+        """The rows of `stage_choices` that make a network. Raises `UserError` if it is not in the space."""
+        rows = self._rows_of(arch)
+        if rows is None:
+            raise UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")
+        return rows
 
     def contains(self, arch: ArchConfig) -> bool:
         """Whether an equal network (one with the same `arch_id`) is in the space."""

@@ -14,12 +14,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from sret_nas.budget import Budget
-from sret_nas.space import SearchSpace
 from trials.objectives import Objective, objective_values
 from trials.records import Trial
-from trials.strategies.candidates import encode
 from trials.strategies.optuna import constraints, distributions
+from trials.strategies.sret import SReTDomain
 
 JOURNAL_FILE = "optuna-journal.log"
 
@@ -27,10 +25,10 @@ JOURNAL_FILE = "optuna-journal.log"
 class OptunaJournal:
     """Appends ended trials to a journal file that holds one study, named after the run directory."""
 
-    def __init__(self, run_dir: Path, space: SearchSpace, budget: Budget, objectives: tuple[Objective, ...]) -> None:
+    def __init__(self, run_dir: Path, domain: SReTDomain, objectives: tuple[Objective, ...]) -> None:
         self._objectives = objectives
-        self._space, self._budget = space, budget
-        self._distributions = distributions(space)
+        self._domain = domain
+        self._distributions = distributions(domain)
         path = run_dir / JOURNAL_FILE
         path.unlink(missing_ok=True)
         (run_dir / f"{JOURNAL_FILE}.lock").unlink(missing_ok=True)  # a killed writer leaves it, and the next would wait
@@ -53,10 +51,10 @@ class OptunaJournal:
         frozen = optuna.trial.create_trial(
             state=TrialState.COMPLETE if trial.result is not None else TrialState.FAIL,
             values=None if trial.result is None else list(objective_values(trial.result, self._objectives)),
-            params=encode(trial.candidate, self._space),
+            params=dict(self._domain.encode(trial.candidate)),
             distributions=self._distributions,
             user_attrs=attributes,
         )
-        for name, slack in constraints(trial.candidate, self._budget).items():
+        for name, slack in constraints(trial.candidate, self._domain).items():
             frozen.set_constraint(name, slack)
         self._study.add_trial(frozen)

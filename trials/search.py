@@ -34,6 +34,7 @@ from trials.records import Records
 from trials.report.console import say
 from trials.report.outputs import write_outputs
 from trials.strategies.create import create_strategy
+from trials.strategies.sret import SReTDomain
 from trials.trial_loop import Run, job_fields, run_final_tests, run_trials
 from trials.worker import run_job
 
@@ -168,15 +169,11 @@ def versions() -> dict[str, str]:
 
 def _run_to_the_end(run: Run, engine: Engine) -> None:
     """Trials, test part, outputs. What is finished is written out also when the search is interrupted."""
+    options, domain = run.options, SReTDomain(run.space, run.options.budget)
     strategy = create_strategy(
-        run.options.strategy,
-        run.space,
-        run.options.budget,
-        num_objectives=len(run.options.objectives),
-        seed=run.options.seed,
-        population=run.options.population,
+        options.strategy, domain, options.objectives, seed=options.seed, population=options.population
     )
-    journal = OptunaJournal(run.run_dir, run.space, run.options.budget, run.options.objectives)
+    journal = OptunaJournal(run.run_dir, domain, options.objectives)
     for trial in run.trials:
         if trial.has_ended:
             journal.add(trial)

@@ -66,7 +66,7 @@ def job_fields(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_
     }
 
 
-def run_trials(run: Run, strategy: Strategy, engine: Engine, journal: OptunaJournal) -> None:
+def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:
     """Asks, runs and tells until all trials have ended or every candidate has been tried."""
     options = run.options
     waiting: deque[Trial] = deque()
@@ -123,7 +123,7 @@ def _register(run: Run, number: int, candidate: Candidate) -> Trial:
     return known
 
 
-def _tell(strategy: Strategy, trial: Trial, options: SearchOptions) -> None:
+def _tell(strategy: Strategy[Candidate], trial: Trial, options: SearchOptions) -> None:
     values = None if trial.result is None else objective_values(trial.result, options.objectives)
     strategy.tell(trial.candidate, values)
 

@@ -28,6 +28,7 @@ from trials.options import SearchOptions
 from trials.records import RECORDS_FILE, Trial, read_history
 from trials.search import resume_search, start_search
 from trials.strategies.create import create_strategy
+from trials.strategies.sret import SReTDomain
 from trials.trial_loop import Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -169,9 +170,8 @@ def test_these_searches_learn(finished: Run) -> None:
     """What a strategy was told decides what it asks: told otherwise, it asks otherwise."""
     keys = {}
     for is_upside_down in (False, True):
-        strategy = create_strategy(
-            "nsga2", finished.space, finished.options.budget, num_objectives=2, seed=5, population=2
-        )
+        domain = SReTDomain(finished.space, finished.options.budget)
+        strategy = create_strategy("nsga2", domain, ("error", "flops"), seed=5, population=2)
         asked = []
         for _ in range(6):
             candidate = strategy.ask()

@@ -14,6 +14,7 @@ from trials.strategies import Candidate, Strategy, StrategyName
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
 from trials.strategies.optuna import FeasibleSampler, OptunaStrategy
+from trials.strategies.sret import SReTDomain
 
 TINY = SearchSpace.load("sret_tiny")
 SMOKE = SearchSpace.load("smoke")
@@ -27,8 +28,11 @@ BUDGETS = {
 }
 
 
-def create(name: StrategyName, space: SearchSpace, budget: Budget, seed: int = 0, population: int = 4) -> Strategy:
-    return create_strategy(name, space, budget, num_objectives=2, seed=seed, population=population)
+def create(
+    name: StrategyName, space: SearchSpace, budget: Budget, seed: int = 0, population: int = 4
+) -> Strategy[Candidate]:
+    domain = SReTDomain(space, budget)
+    return create_strategy(name, domain, ("error", "flops"), seed=seed, population=population)
 
 
 def pretended_values(candidate: Candidate) -> tuple[float, float]:
@@ -37,7 +41,7 @@ def pretended_values(candidate: Candidate) -> tuple[float, float]:
     return 1 / cost.params + random.Random(candidate.arch.arch_id).random() * 1e-8, float(cost.flops)
 
 
-def run(strategy: Strategy, number: int, pending: int = 3, failing: int = 7) -> list[Candidate]:
+def run(strategy: Strategy[Candidate], number: int, pending: int = 3, failing: int = 7) -> list[Candidate]:
     """Asks `number` times with some trials pending; every `failing`-th trial fails."""
     asked: list[Candidate] = []
     for _ in range(number):
@@ -108,7 +112,7 @@ def test_optuna_s_samplers_get_past_their_random_start(name: StrategyName, monke
     pool_draws = 0
     draw = CandidatePool.draw
 
-    def counting(self: CandidatePool) -> Candidate | None:
+    def counting(self: CandidatePool[Candidate]) -> Candidate | None:
         nonlocal pool_draws
         pool_draws += 1
         return draw(self)
@@ -144,12 +148,13 @@ def test_exhaustion_leaves_no_optuna_trial_running() -> None:
 
 def test_a_suggestion_outside_the_budget_is_repaired_nearby() -> None:
     """From the dearest network, single changes lead into the budget and keep most of its choices."""
-    pool = CandidatePool(TINY, Budget(flops_max=1_000_000_000), seed=0)
+    domain = SReTDomain(TINY, Budget(flops_max=1_000_000_000))
+    pool = CandidatePool(domain, seed=0)
     sampler = FeasibleSampler(optuna.samplers.RandomSampler(seed=0), pool, seed=0)
     dearest = {name: choices[-1] for name, choices in TINY.dimensions().items()}
-    start = pool.decode(dearest)
+    start = domain.decode(dearest)
     assert start is not None
-    assert pool.excess(start.arch) > 0
+    assert domain.excess(start) > 0
     repaired = sampler._repaired(dearest)
     assert repaired is not None
     assert pool.is_open(repaired)

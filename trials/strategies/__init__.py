@@ -9,10 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Generic, Literal
 
 from sret_nas.arch import ArchConfig
 from sret_nas.space import DepthSchedule
+from trials.strategies.domain import C
 
 StrategyName = Literal["random", "nsga2", "tpe"]
 
@@ -30,13 +31,13 @@ class Candidate:
         return self.arch.arch_id, self.depth_schedule
 
 
-class Strategy(ABC):
+class Strategy(ABC, Generic[C]):
     """Proposes candidates and learns from their objective values, all of which are to be made small."""
 
     @abstractmethod
-    def ask(self) -> Candidate | None:
+    def ask(self) -> C | None:
         """A feasible candidate that was not asked before; None once every one was."""
 
     @abstractmethod
-    def tell(self, candidate: Candidate, values: tuple[float, ...] | None) -> None:
+    def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         """The objective values of a candidate that was asked, or None if its trial failed."""

@@ -2,78 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable
+from typing import Generic
 
 import numpy as np
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
-from sret_nas.feasible import FeasibleSet
-from sret_nas.space import DepthSchedule, SearchSpace, Value, canonical_schedule
-from trials.strategies import Candidate
+from trials.strategies.domain import C, Domain
 
 MAX_REDRAWS = 200
 """Draws that may turn out to be known before the remaining candidates are listed one by one."""
 
 
-class CandidatePool:
-    """Decides which candidates may be proposed, and draws new ones. Equal seeds draw equal sequences.
+class CandidatePool(Generic[C]):
+    """Decides which candidates of a domain may be proposed, and draws new ones. Equal seeds draw equal sequences."""
 
-    Raises `BudgetError` if no network of the space meets the budget.
-    """
-
-    def __init__(self, space: SearchSpace, budget: Budget, seed: int) -> None:
-        self.space = space
-        self.budget = budget
-        self._feasible = FeasibleSet(space, budget)
-        self._feasible.check()
+    def __init__(self, domain: Domain[C], seed: int) -> None:
+        self.domain = domain
         self._rng = np.random.default_rng(seed)
-        self._asked: set[tuple[str, str]] = set()
+        self._asked: set[Hashable] = set()
 
-    def candidate(self, arch: ArchConfig, schedule: DepthSchedule) -> Candidate:
-        """A network with the one spelling of its schedule: with a single recursion, every schedule is `full`."""
-        return Candidate(arch, canonical_schedule(arch, schedule))
+    def is_open(self, candidate: C) -> bool:
+        """Whether a candidate is inside the budget and was not asked before."""
+        return candidate.key not in self._asked and self.domain.excess(candidate) == 0
 
-    def is_open(self, candidate: Candidate) -> bool:
-        """Whether a member of the space is inside the budget and was not asked before."""
-        return self.excess(candidate.arch) == 0 and candidate.key not in self._asked
-
-    def excess(self, arch: ArchConfig) -> float:
-        """By what share a network breaks the budget; 0 inside it."""
-        cost = cost_of(arch)
-        return self.budget.excess(cost.flops, cost.params)
-
-    def decode(self, values: Mapping[str, Value]) -> Candidate | None:
-        """The candidate that one value per dimension of the space spells; None if that is no legal network."""
-        arch = self.space.decode(values)
-        return None if arch is None else self.candidate(arch, values["depth_schedule"])  # type: ignore[arg-type]
-
-    def claim(self, candidate: Candidate) -> None:
+    def claim(self, candidate: C) -> None:
         """Marks a candidate as asked."""
         self._asked.add(candidate.key)
 
-    def draw(self) -> Candidate | None:
-        """An open candidate, uniform over the feasible networks, then over its schedules; None if there is none."""
+    def draw(self) -> C | None:
+        """An open candidate, uniform over the feasible networks; None if there is none left."""
         for _ in range(MAX_REDRAWS):
-            arch = self._feasible.sample(self._rng)
-            schedules = self.space.effective_schedules(arch)
-            candidate = self.candidate(arch, schedules[self._rng.integers(len(schedules))])
+            candidate = self.domain.draw(self._rng)
             if candidate.key not in self._asked:
                 return candidate
-        remaining = self._remaining()
+        remaining = self.remaining()
         return remaining[self._rng.integers(len(remaining))] if remaining else None
 
-    def _remaining(self) -> list[Candidate]:
+    def draw_stratified(self, number: int, by: str) -> list[C]:
+        """Up to `number` different open candidates, spread evenly over the logarithm of a cost."""
+        found: dict[Hashable, C] = {}
+        for _ in range(MAX_REDRAWS):
+            for candidate in self.domain.draw_stratified(self._rng, number - len(found), by):
+                if candidate.key not in self._asked:
+                    found.setdefault(candidate.key, candidate)
+            if len(found) >= number:
+                break
+        return list(found.values())
+
+    def remaining(self) -> list[C]:
         """Every open candidate. Only sets that a search can nearly exhaust are ever listed, and those are small."""
-        candidates = (
-            self.candidate(arch, schedule)
-            for arch in self._feasible
-            for schedule in self.space.effective_schedules(arch)
-        )
-        return [candidate for candidate in candidates if candidate.key not in self._asked]
-
-
-def encode(candidate: Candidate, space: SearchSpace) -> dict[str, Value]:
-    """One value per dimension of the space that spells the candidate."""
-    return {**space.encode(candidate.arch), "depth_schedule": candidate.depth_schedule}
+        return [candidate for candidate in self.domain if candidate.key not in self._asked]

@@ -8,8 +8,8 @@ sees an infeasible network (told of rejections as failed trials, TPE never leave
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Generic
 
 import numpy as np
 import optuna
@@ -18,11 +18,10 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
-from sret_nas.space import SearchSpace, Value
-from trials.strategies import Candidate, Strategy
-from trials.strategies.candidates import CandidatePool, encode
+from sret_nas.space import Value
+from trials.strategies import Strategy
+from trials.strategies.candidates import CandidatePool
+from trials.strategies.domain import C, Domain
 
 MAX_REDRAWS = 16
 """Suggestions drawn from the sampler before its last one is repaired."""
@@ -30,24 +29,25 @@ MAX_REPAIRS = 100
 """Single-dimension changes tried before a uniform draw replaces the suggestion."""
 
 
-def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """The space's dimensions as Optuna's; spellings, of which several may mean one network."""
-    return {name: CategoricalDistribution(choices) for name, choices in space.dimensions().items()}
+def distributions(domain: Domain[C]) -> dict[str, BaseDistribution]:
+    """The domain's dimensions as Optuna's; spellings, of which several may mean one candidate."""
+    return {name: CategoricalDistribution(choices) for name, choices in domain.dimensions.items()}
 
 
-class FeasibleSampler(BaseSampler):
+class FeasibleSampler(BaseSampler, Generic[C]):
     """Wraps a sampler so that every trial it starts spells an open candidate of the pool.
 
     `drawn` is the candidate of the trial that was sampled last; None if no candidate is left.
     """
 
-    def __init__(self, inner: BaseSampler, pool: CandidatePool, seed: int) -> None:
+    def __init__(self, inner: BaseSampler, pool: CandidatePool[C], seed: int) -> None:
         self._inner = inner
         self._pool = pool
+        self._domain = pool.domain
         self._rng = np.random.default_rng([seed, 1])  # other numbers than the pool draws with
-        self._space = distributions(pool.space)
+        self._space = distributions(pool.domain)
         self._searched = {name: dim for name, dim in self._space.items() if not dim.single()}
-        self.drawn: Candidate | None = None
+        self.drawn: C | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._space
@@ -56,16 +56,16 @@ class FeasibleSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:  # fmt: skip
         self.drawn = self._suggest(study, trial)
-        return {} if self.drawn is None else dict(encode(self.drawn, self._pool.space))
+        return {} if self.drawn is None else dict(self._domain.encode(self.drawn))
 
-    def _suggest(self, study: Study, trial: FrozenTrial) -> Candidate | None:
+    def _suggest(self, study: Study, trial: FrozenTrial) -> C | None:
         values: dict[str, Value] = {}
         for _ in range(MAX_REDRAWS):
             suggested = self._inner.sample_relative(study, trial, self._searched)
             if not suggested:  # the sampler has not seen enough to suggest anything
                 return self._pool.draw()
             values = self._completed(suggested)
-            candidate = self._pool.decode(values)
+            candidate = self._domain.decode(values)
             if candidate is not None and self._pool.is_open(candidate):
                 return candidate
         return self._repaired(values) or self._pool.draw()
@@ -80,16 +80,16 @@ class FeasibleSampler(BaseSampler):
         assert choice is not None  # the space's dimensions list values only
         return choice
 
-    def _repaired(self, values: dict[str, Value]) -> Candidate | None:
+    def _repaired(self, values: dict[str, Value]) -> C | None:
         """Changes one dimension at a time, never away from the budget, until the candidate is open; else None."""
         names = list(self._searched)
-        candidate = self._pool.decode(values)
-        excess = float("inf") if candidate is None else self._pool.excess(candidate.arch)
+        candidate = self._domain.decode(values)
+        excess = float("inf") if candidate is None else self._domain.excess(candidate)
         for _ in range(MAX_REPAIRS if names else 0):
             name = names[self._rng.integers(len(names))]
             changed = {**values, name: self._any(self._space[name])}
-            candidate = self._pool.decode(changed)
-            if candidate is None or (new_excess := self._pool.excess(candidate.arch)) > excess:
+            candidate = self._domain.decode(changed)
+            if candidate is None or (new_excess := self._domain.excess(candidate)) > excess:
                 continue
             values, excess = changed, new_excess
             if self._pool.is_open(candidate):
@@ -111,17 +111,17 @@ class FeasibleSampler(BaseSampler):
         self._inner.after_trial(study, trial, state, values)
 
 
-class OptunaStrategy(Strategy):
+class OptunaStrategy(Strategy[C]):
     """An Optuna sampler behind `ask` and `tell`; its study lives in memory (`trials.journal` writes one to disk)."""
 
-    def __init__(self, sampler: BaseSampler, pool: CandidatePool, num_objectives: int, seed: int) -> None:
+    def __init__(self, sampler: BaseSampler, pool: CandidatePool[C], num_objectives: int, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._pool = pool
         self._sampler = FeasibleSampler(sampler, pool, seed)
         self._study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=self._sampler)
-        self._running: dict[tuple[str, str], optuna.Trial] = {}
+        self._running: dict[Hashable, optuna.Trial] = {}
 
-    def ask(self) -> Candidate | None:
+    def ask(self) -> C | None:
         trial = self._study.ask(self._sampler.infer_relative_search_space(self._study, None))  # type: ignore[arg-type]
         candidate = self._sampler.drawn
         if candidate is None:
@@ -131,32 +131,28 @@ class OptunaStrategy(Strategy):
         self._running[candidate.key] = trial
         return candidate
 
-    def tell(self, candidate: Candidate, values: tuple[float, ...] | None) -> None:
+    def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         trial = self._running.pop(candidate.key)
         if values is None:
             self._study.tell(trial, state=TrialState.FAIL)
             return
-        for name, slack in constraints(candidate, self._pool.budget).items():
+        for name, slack in constraints(candidate, self._pool.domain).items():
             trial.set_constraint(name, slack)
         self._study.tell(trial, values)
 
 
-def constraints(candidate: Candidate, budget: Budget) -> dict[str, float]:
+def constraints(candidate: C, domain: Domain[C]) -> dict[str, float]:
     """Optuna's constraints of a candidate (met where at most 0): how far below the budget it is, as a share of it."""
-    cost = cost_of(candidate.arch)
-    slacks: dict[str, float] = {}
-    for name, value, most in (("flops", cost.flops, budget.flops_max), ("params", cost.params, budget.params_max)):
-        if most is not None:
-            slacks[name] = value / most - 1
-    return slacks
+    terms = zip(domain.chain.cost_names, domain.costs(candidate), domain.bounds, strict=True)
+    return {name: cost / most - 1 for name, cost, (_, most) in terms if most < float("inf")}
 
 
-def nsga2(pool: CandidatePool, num_objectives: int, seed: int, population: int) -> OptunaStrategy:
+def nsga2(pool: CandidatePool[C], num_objectives: int, seed: int, population: int) -> OptunaStrategy[C]:
     """NSGA-II (Deb et al., 2002) as Optuna implements it."""
     return OptunaStrategy(NSGAIISampler(population_size=population, seed=seed), pool, num_objectives, seed)
 
 
-def tpe(pool: CandidatePool, num_objectives: int, seed: int, start: int) -> OptunaStrategy:
+def tpe(pool: CandidatePool[C], num_objectives: int, seed: int, start: int) -> OptunaStrategy[C]:
     """Multivariate, multi-objective TPE as Optuna implements it, aware of running trials (constant liar).
 
     The first `start` trials are drawn uniformly.

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from trials.strategies import Candidate, Strategy
+from trials.strategies import Strategy
 from trials.strategies.candidates import CandidatePool
+from trials.strategies.domain import C
 
 
-class RandomStrategy(Strategy):
+class RandomStrategy(Strategy[C]):
     """Learns nothing, which makes it hard to fool."""
 
-    def __init__(self, pool: CandidatePool) -> None:
+    def __init__(self, pool: CandidatePool[C]) -> None:
         self._pool = pool
 
-    def ask(self) -> Candidate | None:
+    def ask(self) -> C | None:
         candidate = self._pool.draw()
         if candidate is not None:
             self._pool.claim(candidate)
         return candidate
 
-    def tell(self, candidate: Candidate, values: tuple[float, ...] | None) -> None:
+    def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         """Nothing is learned."""

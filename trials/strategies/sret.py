@@ -1,0 +1,110 @@
+"""The domain of a search of SReTs: the networks of a space inside a budget, each with its depth schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from sret_nas.arch import ArchConfig
+from sret_nas.budget import Budget
+from sret_nas.chain import Chain, ChainStage, Point, chain_of
+from sret_nas.choice_costs import choice_costs_of
+from sret_nas.cost import cost_of
+from sret_nas.feasible import CostName, FeasibleSet
+from sret_nas.space import DepthSchedule, SearchSpace, Value, canonical_schedule
+from sret_nas.strata import CostStrata
+from trials.strategies import Candidate
+from trials.strategies.domain import Domain
+
+
+class SReTDomain(Domain[Candidate]):
+    """Raises `BudgetError` if no network of the space meets the budget."""
+
+    def __init__(self, space: SearchSpace, budget: Budget) -> None:
+        self.space = space
+        self.budget = budget
+        self._feasible = FeasibleSet(space, budget)
+        self._feasible.check()
+
+    @cached_property
+    def dimensions(self) -> Mapping[str, tuple[Value, ...]]:
+        return self.space.dimensions()
+
+    def decode(self, values: Mapping[str, Value]) -> Candidate | None:
+        arch = self.space.decode(values)
+        return None if arch is None else _canonical(arch, values["depth_schedule"])  # type: ignore[arg-type]
+
+    def encode(self, candidate: Candidate) -> dict[str, Value]:
+        return {**self.space.encode(candidate.arch), "depth_schedule": candidate.depth_schedule}
+
+    def costs(self, candidate: Candidate) -> tuple[float, ...]:
+        cost = cost_of(candidate.arch)
+        return cost.flops, cost.params
+
+    def excess(self, candidate: Candidate) -> float:
+        cost = cost_of(candidate.arch)
+        return self.budget.excess(cost.flops, cost.params)
+
+    def draw(self, rng: np.random.Generator) -> Candidate:
+        """Uniform over the feasible networks, then over the network's schedules."""
+        return self._with_any_schedule(self._feasible.sample(rng), rng)
+
+    def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[Candidate]:
+        strata = _strata(self.space, self.budget, by)
+        return [self._with_any_schedule(arch, rng) for arch in strata.sample_many(rng, number)]
+
+    def _with_any_schedule(self, arch: ArchConfig, rng: np.random.Generator) -> Candidate:
+        schedules = self.space.effective_schedules(arch)
+        return _canonical(arch, schedules[rng.integers(len(schedules))])
+
+    def __iter__(self) -> Iterator[Candidate]:
+        for arch in self._feasible:
+            for schedule in self.space.effective_schedules(arch):
+                yield _canonical(arch, schedule)
+
+    @cached_property
+    def chain(self) -> Chain:
+        """The space's chain, with the depth schedule as a last stage that costs nothing."""
+        chain, number = chain_of(self.space), len(self.space.depth_schedules)
+        schedules = ChainStage(
+            state=np.zeros(number, dtype=np.int64),
+            costs=np.zeros((number, len(chain.cost_names)), dtype=np.int64),
+            attributes=("depth schedule",),
+            levels=np.arange(number)[:, None],
+        )
+        free = (0,) * len(chain.cost_names)
+        last = {(int(width), 0): free for width in np.unique(chain.stages[-1].state)}
+        return Chain(chain.cost_names, (*chain.stages, schedules), (*chain.links, last))
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        budget, most = self.budget, float("inf")
+        return (
+            (budget.flops_min or 0, most if budget.flops_max is None else budget.flops_max),
+            (budget.params_min or 0, most if budget.params_max is None else budget.params_max),
+        )
+
+    def point(self, candidate: Candidate) -> Point:
+        return *choice_costs_of(self.space).choices(self.space, candidate.arch), self._position(candidate)
+
+    def _position(self, candidate: Candidate) -> int:
+        """The first of the space's schedules that trains the network so."""
+        names = [canonical_schedule(candidate.arch, schedule) for schedule in self.space.depth_schedules]
+        return names.index(candidate.depth_schedule)
+
+    def candidate(self, point: Point) -> Candidate:
+        arch = choice_costs_of(self.space).network(self.space, point[:-1])
+        return _canonical(arch, self.space.depth_schedules[point[-1]])
+
+
+def _canonical(arch: ArchConfig, schedule: DepthSchedule) -> Candidate:
+    """A network with the one spelling of its schedule: with a single recursion, every schedule is `full`."""
+    return Candidate(arch, canonical_schedule(arch, schedule))
+
+
+@lru_cache(maxsize=8)
+def _strata(space: SearchSpace, budget: Budget, by: CostName) -> CostStrata:
+    """Counting the strata takes seconds, so those used last are kept."""
+    return CostStrata(space, budget, by=by)
