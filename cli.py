@@ -76,26 +76,35 @@ def _add_search(commands: Any) -> None:
     )
     parser.set_defaults(run=_search)
     _add_space_and_budget(parser)
+    latency = parser.add_argument_group(
+        "latency (of one pass of the target on --device with --threads; predicted from parts that are timed once)"
+    )
+    latency.add_argument("--latency-budget", type=_latency, metavar="TIME", help="most latency, such as 20ms or 800us")
+    latency.add_argument("--latency-batch", type=int, metavar="N", help="images in the pass; default: 1")
     target = parser.add_argument_group("target (what FLOPs and parameters are counted for)")
     target.add_argument("--target-image-size", type=int, metavar="PX", help="input side; default: the space's (224)")
     target.add_argument("--target-classes", type=int, metavar="N", help="classes; default: the space's (1000)")
 
     search = parser.add_argument_group("search")
     search.add_argument(
-        "--strategy", choices=("random", "nsga2", "tpe"), help="what proposes the next trial; default: nsga2"
+        "--strategy",
+        choices=("additive", "evolution", "nsga2", "nsga2_design", "tpe", "stratified", "random"),
+        help="what proposes the next trial: an additive model and exact fronts; surrogate-assisted evolution; Optuna's "
+        "NSGA-II, from a uniform start or one spread over cost; Optuna's TPE; draws spread over cost; uniform draws; "
+        "default: additive",
     )
     search.add_argument("--trials", type=int, metavar="N", help="networks to try; default: 16")
     search.add_argument(
         "--objectives",
         type=_words,
         metavar="A,B,...",
-        help="to make small, of error, cross_entropy, flops, params; default: error,flops",
+        help="to make small, of error, cross_entropy, flops, params, latency; default: error,flops",
     )
     search.add_argument(
         "--population",
         type=int,
         metavar="N",
-        help="NSGA-II's, and TPE's random start; default: trials / 4, within 4 and 20",
+        help="NSGA-II's, and the length of the others' start; default: trials / 4, within 4 and 20",
     )
     search.add_argument("--seed", type=int, metavar="N", help="default: 0")
 
@@ -162,15 +171,19 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
 def _add_space(commands: Any) -> None:
     parser = commands.add_parser(
         "space",
-        help="show a search space: dimensions, number of networks, cheapest, dearest, samples",
-        description="Shows a search space: dimensions, exact number of distinct networks, cheapest, dearest, samples.",
+        help="show a search space: dimensions, number of networks, reach in FLOPs and parameters, samples",
+        description="Shows a search space: dimensions, exact number of distinct networks and of those inside the "
+        "budget, a picture of where they lie in FLOPs and parameters, cheapest, dearest, samples.",
     )
     parser.set_defaults(run=_space)
     parser.add_argument("space", nargs="?", default="sret_tiny", metavar="NAME|FILE", help="default: sret_tiny")
     parser.add_argument(
         "--samples", type=_small_count, default=5, metavar="N", help="networks to draw, up to 1000; default: 5"
     )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the samples; default: 0")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="also draw the picture as PNG, with the published networks"
+    )
     _add_budget(parser)
 
 
@@ -206,7 +219,7 @@ def _search(given: argparse.Namespace) -> int:
     else:
         run_dir = given.out if "out" in given else new_run_dir()
         run = start_search(options, run_dir, sys.argv, console)
-    show_front(run.trials, run.options, run.run_dir, run.space.image_size, console)
+    show_front(run.trials, run.options, run.run_dir, run.space.image_size, console, run.domain.latency_profile)
     return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE
 
 
@@ -223,7 +236,8 @@ def _space(given: argparse.Namespace) -> int:
         flops_min=given.flops_min,
         params_min=given.params_min,
     )
-    show_space(SearchSpace.load(given.space), budget, Console(), samples=given.samples, seed=given.seed)
+    space = SearchSpace.load(given.space)
+    show_space(space, budget, Console(), samples=given.samples, seed=given.seed, picture=given.picture)
     return EXIT_OK
 
 
@@ -256,6 +270,16 @@ def _quantity(text: str) -> int:
         return parse_quantity(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _latency(text: str) -> str:
+    from sret_nas.latency import parse_latency
+
+    try:
+        parse_latency(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _path(text: str) -> Path:

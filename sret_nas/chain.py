@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,16 @@ class ChainStage:
         return len(self.state)
 
     @cached_property
+    def states(self) -> IntArray:
+        """The different states, sorted."""
+        return np.unique(self.state)
+
+    @cached_property
+    def state_position(self) -> IntArray:
+        """Which of `states` each choice has, of shape (n,)."""
+        return np.searchsorted(self.states, self.state)
+
+    @cached_property
     def num_levels(self) -> tuple[int, ...]:
         """How many levels each attribute has."""
         return tuple(int(column.max()) + 1 for column in self.levels.T)
@@ -52,6 +63,31 @@ class Chain:
     cost_names: tuple[str, ...]
     stages: tuple[ChainStage, ...]
     links: tuple[Mapping[tuple[int, int], tuple[int, ...]], ...]
+    state_levels: Mapping[int, tuple[int, ...]] | None = None
+    """What a state consists of, one level per attribute of states; None where a state is one thing, as a width is."""
+
+    def levels_of_states(self, number: int) -> IntArray:
+        """The levels of a stage's states, in sorted order, of shape (states, attributes of states)."""
+        states = self.stages[number].states
+        if self.state_levels is None:
+            return np.arange(len(states))[:, None]
+        return np.array([self.state_levels[state] for state in states.tolist()])
+
+    @cached_property
+    def link_costs(self) -> tuple[IntArray, ...]:
+        """The costs of the links from each stage to the next, of shape (states, states, costs); 0 where none is."""
+        free = (0,) * len(self.cost_names)
+        return tuple(
+            np.array([[links.get((a, b), free) for b in after.states.tolist()] for a in before.states.tolist()])
+            for links, (before, after) in zip(self.links, pairwise(self.stages), strict=True)
+        )
+
+    @cached_property
+    def _is_link(self) -> tuple[npt.NDArray[np.bool_], ...]:
+        return tuple(
+            np.array([[(a, b) in links for b in after.states.tolist()] for a in before.states.tolist()])
+            for links, (before, after) in zip(self.links, pairwise(self.stages), strict=True)
+        )
 
     def costs(self, points: npt.ArrayLike) -> IntArray:
         """The costs of points, of shape (n, stages), as an array of shape (n, costs). Raises `KeyError` for a link
@@ -61,13 +97,11 @@ class Chain:
             (stage.costs[table[:, position]] for position, stage in enumerate(self.stages)),
             np.zeros((len(table), len(self.cost_names)), dtype=np.int64),
         )
-        for position, links in enumerate(self.links):
-            pairs = np.column_stack([
-                self.stages[position].state[table[:, position]], self.stages[position + 1].state[table[:, position + 1]]
-            ])  # fmt: skip
-            distinct, inverse = np.unique(pairs, axis=0, return_inverse=True)
-            if len(distinct):
-                total += np.array([links[first, second] for first, second in distinct.tolist()])[inverse.ravel()]
+        for position, (before, after) in enumerate(pairwise(self.stages)):
+            first, second = before.state_position[table[:, position]], after.state_position[table[:, position + 1]]
+            if not self._is_link[position][first, second].all():
+                raise KeyError(f"a point goes from stage {position} to the next by a link that is not there")
+            total += self.link_costs[position][first, second]
         return total
 
 

@@ -11,7 +11,7 @@ superset's times the share that is kept, an estimate, and `count_is_exact` is Fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
 from math import ceil
@@ -21,7 +21,10 @@ import numpy as np
 
 from sret_nas.arch import ArchConfig
 from sret_nas.budget import Budget, format_quantity
+from sret_nas.chain import chain_of
 from sret_nas.choice_costs import choice_costs_of
+from sret_nas.cost import IntArray, cost_of
+from sret_nas.cost_bound import check_costs_fit
 from sret_nas.cost_cells import FloatArray, Window
 from sret_nas.cost_table import MAX_PAIRS, CostTable, cost_table_of
 from sret_nas.errors import BudgetError
@@ -34,7 +37,10 @@ CostName = Literal["flops", "params"]
 MAX_TRIES = 2_000
 """Draws from the superset of a rounded table before a window counts as too narrow to draw from."""
 
-_ESTIMATE_DRAWS = 200
+_MOST_AT_ONCE = 2**20
+"""Draws that are made in one step, which bounds memory."""
+
+_ESTIMATE_DRAWS = 2_000
 """Draws from the superset of a rounded table that estimate a count."""
 
 _FEW = 1_000
@@ -56,10 +62,12 @@ class FeasibleSet:
     """The networks of a space whose true costs lie inside a budget.
 
     Building it costs nothing; what it is asked for is computed once. `max_pairs` bounds time and memory (see
-    `sret_nas.cost_table`); spaces that need no more are answered exactly.
+    `sret_nas.cost_table`); spaces that need no more are answered exactly. Raises `UserError` if costs of the space do
+    not fit into 64 bits.
     """
 
     def __init__(self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS) -> None:
+        check_costs_fit(space)
         self.space = space
         self.budget = budget
         self._max_pairs = max_pairs
@@ -79,14 +87,15 @@ class FeasibleSet:
         return self._table.widened(Window.of(self.budget))
 
     @cached_property
-    def _weights(self) -> FloatArray:
-        """Networks in the window by width path and last cell, of shape (paths, last cells); a superset if rounded."""
-        weights: FloatArray = self._table.completions(self._window) * self._table.last_number
-        return weights
+    def _completions(self) -> FloatArray:
+        """Pairs of prefix and middle in the window by width path and last cell; shape (paths, last cells)."""
+        completions: FloatArray = self._table.completions([self._window])[0]
+        return completions
 
     @cached_property
     def _cumulated_weights(self) -> FloatArray:
-        return np.cumsum(self._weights)
+        """Networks in the window, of the last cells of the first path, the second, ...; a superset if rounded."""
+        return np.cumsum(self._completions * self._table.last_number)
 
     @property
     def count_is_exact(self) -> bool:
@@ -103,29 +112,26 @@ class FeasibleSet:
         if self._is_unbounded:
             return self.space.num_networks
         if self._table.is_exact:
-            return sum(map(int, self._weights.ravel()))
-        rng = np.random.default_rng(0)
-        kept = sum(self._draw(rng) is not None for _ in range(_ESTIMATE_DRAWS)) if self._weights.any() else 0
-        return round(float(self._weights.sum()) * kept / _ESTIMATE_DRAWS)
+            # Python's integers: in floating point, the products of two exact numbers would be rounded from 2**53 on.
+            pairs, choices = self._completions.sum(axis=0), self._table.last_number
+            return sum(int(a) * int(b) for a, b in zip(pairs.tolist(), choices.tolist(), strict=True))
+        total = float(self._cumulated_weights[-1])
+        kept = len(self._draw(np.random.default_rng(0), _ESTIMATE_DRAWS)) if total else 0
+        return round(total * kept / _ESTIMATE_DRAWS)
 
     @property
     def share(self) -> float:
         """The share of the space's networks that lie inside the budget."""
         return self.count / self.space.num_networks
 
-    def _draw(self, rng: np.random.Generator) -> tuple[int, ...] | None:
-        """The choices of one network, uniformly over those whose rounded costs fit; None if its true costs do not."""
-        total = self._cumulated_weights
-        place = int(np.searchsorted(total, rng.random() * total[-1], side="right").clip(max=len(total) - 1))
-        path, last = divmod(place, self._weights.shape[1])
-        choices = self._table.draw(path, last, self._window, rng)
-        if choices is None:
-            return None
-        choices = choices[-len(self.space.stages) :]
-        return choices if self.budget.allows(*self._costs.cost(choices)) else None
+    def probability(self, arch: ArchConfig) -> float:
+        """How probable a network is in one draw: the same for all of the set, 0 for any other."""
+        cost = cost_of(arch)
+        is_inside = self.budget.allows(cost.flops, cost.params) and self.space.contains(arch)
+        return 1 / self.count if is_inside else 0.0
 
     def sample(self, rng: np.random.Generator) -> ArchConfig:
-        """One network of the set, each with the same probability; about 2 ms. Raises `BudgetError` if it is empty.
+        """One network of the set, each with the same probability. Raises `BudgetError` if it is empty.
 
         In a space too rich to be counted exactly, it also raises `BudgetError` if the window is so narrow beside the
         rounding that `MAX_TRIES` draws all miss it.
@@ -134,18 +140,38 @@ class FeasibleSet:
 
     def sample_many(self, rng: np.random.Generator, number: int) -> list[ArchConfig]:
         """Independent draws of `sample`; the same network may come twice."""
-        self.check()
-        return [self._costs.network(self.space, self._draw_inside(rng)) for _ in range(number)]
+        return [self._costs.network(self.space, tuple(row)) for row in self.sample_choices(rng, number).tolist()]
 
-    def _draw_inside(self, rng: np.random.Generator) -> tuple[int, ...]:
-        for _ in range(MAX_TRIES):
-            choices = self._draw(rng)
-            if choices is not None:
-                return choices
-        raise BudgetError(
-            f"{MAX_TRIES} draws from {self.space.name} all missed the budget ({self.budget.describe()}): the space is "
-            "too rich for a window this narrow; widen the budget or list fewer values"
-        )
+    def sample_choices(self, rng: np.random.Generator, number: int) -> IntArray:
+        """Independent draws of `sample` as choices (see `sret_nas.choice_costs`), of shape (number, stages).
+
+        A million takes seconds: networks are made of the few that are wanted (`ChoiceCosts.network`).
+        """
+        self.check()
+        drawn = np.empty((0, len(self.space.stages)), dtype=np.int64)
+        misses = 0
+        while len(drawn) < number:
+            if misses >= MAX_TRIES:
+                raise BudgetError(
+                    f"{misses} draws from {self.space.name} all missed the budget ({self.budget.describe()}): the "
+                    "space is too rich for a window this narrow; widen the budget or list fewer values"
+                )
+            tries = min(max(number - len(drawn), misses), _MOST_AT_ONCE)
+            found = self._draw(rng, tries)
+            misses = 0 if len(found) else misses + tries
+            drawn = np.concatenate([drawn, found])
+        return drawn[:number]
+
+    def _draw(self, rng: np.random.Generator, tries: int) -> IntArray:
+        """Networks drawn uniformly from those whose rounded costs fit, less those whose true costs do not."""
+        total = self._cumulated_weights
+        place = np.searchsorted(total, rng.random(tries) * total[-1], side="right").clip(max=len(total) - 1)
+        choices = self._table.draw(place, self._window, rng)
+        if self._table.is_exact:
+            return choices
+        choices = choices[choices[:, 0] >= 0]
+        inside = Window.of(self.budget).contains(*chain_of(self.space).costs(choices).T)
+        return choices[inside]
 
     def __iter__(self) -> Iterator[ArchConfig]:
         """All networks of the set, each once, in a fixed order. Ask for `count` first: there may be 1e12."""
@@ -153,9 +179,8 @@ class FeasibleSet:
             yield self._costs.network(self.space, choices)
 
     def _choices(self) -> Iterator[tuple[int, ...]]:
-        for path, last in np.argwhere(self._weights > 0).tolist():
+        for path, last in np.argwhere(self._completions > 0).tolist():
             for choices in self._table.members(path, last, self._window):
-                choices = choices[-len(self.space.stages) :]
                 if self.budget.allows(*self._costs.cost(choices)):
                     yield choices
 
@@ -194,7 +219,7 @@ class FeasibleSet:
         """
         if self.budget.allows(self._nearest_end.flops, self._nearest_end.params):
             return False
-        return not self._has_two_sides or not self._weights.any()
+        return not self._has_two_sides or not self._completions.any()
 
     def nearest(self) -> CostedArch:
         """The network with the least `Budget.excess`: one inside the budget if there is one.
@@ -217,11 +242,10 @@ class FeasibleSet:
 
     def _some(self) -> list[CostedArch]:
         """All networks of the set if they are few, otherwise some of them."""
-        if self._weights.sum() <= _FEW:
+        if self._cumulated_weights[-1] <= _FEW:
             return [self._costed(choices) for choices in self._choices()]
-        rng = np.random.default_rng(0)
-        draws = [self._draw(rng) for _ in range(_BATCH)]
-        return [self._costed(choices) for choices in draws if choices is not None]
+        draws = self._draw(np.random.default_rng(0), _BATCH)
+        return [self._costed(tuple(choices)) for choices in draws.tolist()]
 
     def check(self) -> None:
         """Raises `BudgetError` with the nearest network that is possible if no network lies inside the budget."""
@@ -235,6 +259,13 @@ class FeasibleSet:
             f"no network of {self.space.name} (at {self.space.image_size} px) has {budget.describe()}; "
             f"the nearest has {flops} and {params}; {advice}, or use another search space"
         )
+
+
+def count_together(sets: Sequence[FeasibleSet]) -> None:
+    """Counts sets of one space, with bounds on the same costs, in a single pass over their table; for speed only."""
+    completions = sets[0]._table.completions([members._window for members in sets])
+    for members, counted in zip(sets, completions, strict=True):
+        members._completions = counted
 
 
 def _quote(name: str, cost: int, low: int | None, high: int | None) -> tuple[str, str]:

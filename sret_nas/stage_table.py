@@ -7,7 +7,7 @@ those that `StageConfig.canonical` makes equal are one row. Both are decided for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
 
@@ -80,8 +80,12 @@ class StageTable:
         nll_hidden = stage.nll_hidden if stage.num_nlls else 0
         wanted = (stage.width, stage.blocks, stage.recursions, stage.mlp_hidden, stage.num_nlls, nll_hidden,
                   stage.heads, _LOOPS.index(stage.loop), _NLLS.index(stage.nll), *groups)  # fmt: skip
-        found = np.flatnonzero((self.key == np.array(wanted)).all(axis=1))
-        return int(found[0]) if len(found) else None
+        return self._row_with.get(wanted)
+
+    @cached_property
+    def _row_with(self) -> dict[tuple[int, ...], int]:
+        """The row of every key."""
+        return {tuple(key): row for row, key in enumerate(self.key.tolist())}
 
 
 @lru_cache(maxsize=64)

@@ -13,8 +13,9 @@ import numpy as np
 
 from sret_nas.arch import ArchConfig
 from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
-from sret_nas.feasible import CostName, FeasibleSet
+from sret_nas.choice_costs import choice_costs_of
+from sret_nas.cost import IntArray, cost_of
+from sret_nas.feasible import CostName, FeasibleSet, count_together
 from sret_nas.space import SearchSpace
 
 
@@ -27,6 +28,7 @@ class CostStrata:
     def __init__(self, space: SearchSpace, budget: Budget, number: int = 16, by: CostName = "flops") -> None:
         feasible = FeasibleSet(space, budget)
         feasible.check()
+        self.space = space
         self.by = by
         least = getattr(feasible.cheapest(by), by)
         most = getattr(feasible.dearest(by), by)
@@ -38,15 +40,24 @@ class CostStrata:
         windows = (
             replace(budget, **{f"{by}_min": start, f"{by}_max": end - 1}) for start, end in pairwise(edges.tolist())
         )
-        strata = (FeasibleSet(space, window) for window in windows)
+        strata = [FeasibleSet(space, window) for window in windows]
+        count_together(strata)
         self.strata: tuple[FeasibleSet, ...] = tuple(stratum for stratum in strata if stratum.count > 0)
 
     def sample_many(self, rng: np.random.Generator, number: int) -> list[ArchConfig]:
         """Independent draws in random order: as many from each stratum, give or take one; uniform within it."""
-        order = np.concatenate([
-            rng.permutation(len(self.strata)) for _ in range(-(-number // len(self.strata)))
-        ])[:number]  # fmt: skip
-        return [self.strata[stratum].sample(rng) for stratum in order.tolist()]
+        costs = choice_costs_of(self.space)
+        return [costs.network(self.space, tuple(row)) for row in self.sample_choices(rng, number).tolist()]
+
+    def sample_choices(self, rng: np.random.Generator, number: int) -> IntArray:
+        """Draws of `sample_many` as choices (see `sret_nas.choice_costs`), of shape (number, stages)."""
+        rounds = -(-number // len(self.strata))
+        order = rng.permuted(np.tile(np.arange(len(self.strata)), (rounds, 1)), axis=1).ravel()[:number]
+        choices = np.empty((number, len(self.space.stages)), dtype=np.int64)
+        for position, stratum in enumerate(self.strata):
+            chosen = order == position
+            choices[chosen] = stratum.sample_choices(rng, int(chosen.sum()))
+        return choices
 
     def probability(self, arch: ArchConfig) -> float:
         """How probable a network is in one draw from a stratum that was itself drawn at random; 0 outside the budget.
@@ -54,7 +65,5 @@ class CostStrata:
         Exact where `FeasibleSet.count` is.
         """
         cost = cost_of(arch)
-        for stratum in self.strata:
-            if stratum.budget.allows(cost.flops, cost.params):
-                return 1 / len(self.strata) / stratum.count
-        return 0.0
+        holders = (stratum for stratum in self.strata if stratum.budget.allows(cost.flops, cost.params))
+        return sum(stratum.probability(arch) for stratum in holders) / len(self.strata)

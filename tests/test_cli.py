@@ -71,7 +71,7 @@ WRONG = [
     (["search", "--data", "no/such/dir"], "no/such/dir"),
     (["search", "--resume", "no/such/run"], "no/such/run is no run directory"),
     (["search", "--resume", "x", "--out", "y"], "leave out --out, or give --resume y"),
-    (["search", "--objectives", "error,speed"], "objectives[1]: must be 'error', 'cross_entropy', 'flops' or 'params'"),
+    (["search", "--objectives", "error,speed"], "'error', 'cross_entropy', 'flops', 'params' or 'latency'"),
     (["search", "--trials", "0"], "trials: must be greater than or equal to 1, got 0"),
     (["search", "--trials", "many"], "invalid int value: 'many'"),
     (["space", "nosuch"], "there is no such file and no such shipped search space"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import platform
 import resource
 import sys
 import time
@@ -20,6 +21,7 @@ from sret_nas.arch import ArchConfig
 from sret_nas.cost import cost_of
 from sret_nas.errors import BudgetError, UserError
 from sret_nas.files import write_atomically
+from sret_nas.nn.measure import time_network, time_part
 from sret_nas.nn.network import SReT
 from trials.data import PreparedData
 from trials.jobs import (
@@ -27,6 +29,8 @@ from trials.jobs import (
     FinalTestJob,
     FinalTestResult,
     Job,
+    LatencyJob,
+    LatencyTimes,
     Result,
     SpeedJob,
     SpeedResult,
@@ -43,6 +47,12 @@ SHALLOW_IMAGES = 1000
 """Validation images on which recursion depths below the full one are scored: for information, so a sample will do."""
 
 
+TIMINGS_OF_PARTS, TIMINGS_OF_NETWORKS = 8, 4
+"""Timings of each part and network in one round; rounds are repeated, and so interleaved with all others."""
+PASSES_AHEAD = 8
+"""Passes of a part per timing on a GPU, which works through what is queued: waiting for one alone costs more."""
+
+
 def run_job(payload: dict[str, Any]) -> dict[str, Any]:
     """Runs one job given as plain data and returns its result as plain data."""
     job = parse_job(payload)
@@ -55,6 +65,8 @@ def _run(job: Job) -> Result:
         return evaluate(job)
     if isinstance(job, FinalTestJob):
         return run_final_test(job)
+    if isinstance(job, LatencyJob):
+        return measure_latency(job)
     return measure_training_speed(job)
 
 
@@ -94,7 +106,7 @@ def evaluate(job: TrialJob) -> TrialResult:
         train_images=report.images,
         train_seconds=report.seconds,
         seconds=time.perf_counter() - started,
-        target=target,
+        target=target.model_copy(update={"latency_us": job.latency_us}),
         proxy=_cost(arch),
         proxy_arch=arch,
         device=_device_name(_device(job.device)),
@@ -130,6 +142,27 @@ def measure_training_speed(job: SpeedJob) -> SpeedResult:
     )
 
 
+def measure_latency(job: LatencyJob) -> LatencyTimes:
+    """Times every part and every network of a job once through, each built for it and then let go."""
+    device = _device(job.device)
+    passes = 1 if device.type == "cpu" else PASSES_AHEAD
+
+    def microseconds(seconds: list[float]) -> list[float]:
+        return [1e6 * value for value in seconds]
+
+    return LatencyTimes(
+        parts=[
+            microseconds(time_part(part, job.batch_size, device, samples=TIMINGS_OF_PARTS, passes=passes))
+            for part in job.parts
+        ],
+        networks=[
+            microseconds(time_network(arch, job.batch_size, device, samples=TIMINGS_OF_NETWORKS))
+            for arch in job.networks
+        ],
+        device=f"cpu ({_processor_name()})" if device.type == "cpu" else _device_name(device),
+    )
+
+
 def build(arch: ArchConfig, device: str, seed: int) -> SReT:
     """A freshly initialised network on a device; seeds torch's global generators."""
     torch.manual_seed(seed)
@@ -143,7 +176,7 @@ def save_weights(network: SReT, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _open(job: Job) -> PreparedData:
+def _open(job: TrialJob | FinalTestJob | SpeedJob) -> PreparedData:
     """The job's images. Raises `UserError` if they are not those that the search was begun with."""
     data = _open_directory(job.data_dir)
     if data.digest != job.data_digest:
@@ -173,6 +206,13 @@ def _device(name: str) -> torch.device:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _processor_name() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from sret_nas.arch import ArchConfig
 from sret_nas.budget import Budget
+from sret_nas.latency import Part
 from sret_nas.space import DepthSchedule
 from trials.recipe import ProxyConfig
 
@@ -49,6 +50,8 @@ class TrialJob(_Job):
     """The search's; the trial's own comes from it, the proxy network and the schedule (`trial_seed`)."""
     budget: Budget = Budget()
     """Checked once more before anything is built."""
+    latency_us: int | None = None
+    """The target's predicted latency, where the search looks at it."""
     weights_path: str | None = None
     """Where to leave the trained proxy weights, if anywhere."""
 
@@ -67,6 +70,18 @@ class SpeedJob(_Job):
     steps: int = 6
 
 
+class LatencyJob(_Message):
+    """Time parts and whole networks here: a forward pass in evaluation mode, each by itself."""
+
+    kind: Literal["latency"] = "latency"
+    device: str = "auto"
+    threads: int = 1
+    """CPU threads of torch in the worker."""
+    batch_size: int = 1
+    parts: tuple[Part, ...] = ()
+    networks: tuple[ArchConfig, ...] = ()
+
+
 class TargetCost(_Message):
     """FLOPs (fvcore's multiply-adds) and parameters of a network, with the input they hold for."""
 
@@ -74,6 +89,8 @@ class TargetCost(_Message):
     params: int
     image_size: int
     classes: int
+    latency_us: int | None = None
+    """Predicted, in microseconds, where the search looks at it; the header of the records says of which device."""
 
 
 class TrialResult(_Message):
@@ -119,6 +136,15 @@ class SpeedResult(_Message):
     channels: int
 
 
+class LatencyTimes(_Message):
+    """Microseconds of several passes of each part and each network, and where they were measured."""
+
+    parts: list[list[float]]
+    networks: list[list[float]]
+    device: str
+    """`cpu` with the processor's name, or the GPU's name."""
+
+
 class Failure(_Message):
     """Why a job gave no result."""
 
@@ -127,8 +153,8 @@ class Failure(_Message):
     traceback: str = ""
 
 
-Job = TrialJob | FinalTestJob | SpeedJob
-Result = TrialResult | FinalTestResult | SpeedResult
+Job = TrialJob | FinalTestJob | SpeedJob | LatencyJob
+Result = TrialResult | FinalTestResult | SpeedResult | LatencyTimes
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

@@ -11,18 +11,20 @@ from sret_nas.pareto import non_dominated
 from trials.jobs import TrialResult
 from trials.records import Trial
 
-Objective = Literal["error", "cross_entropy", "flops", "params"]
-"""Validation error and cross-entropy of the proxy; FLOPs and parameters of the target."""
+Objective = Literal["error", "cross_entropy", "flops", "params", "latency"]
+"""Validation error and cross-entropy of the proxy; FLOPs, parameters and predicted latency of the target."""
 
 
 def objective_values(result: TrialResult, objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """The objective values of a finished trial, in the order asked for."""
+    """The objective values of a finished trial, in the order asked for; latency in microseconds."""
     values = {
         "error": result.error,
         "cross_entropy": result.cross_entropy,
         "flops": float(result.target.flops),
         "params": float(result.target.params),
     }
+    if result.target.latency_us is not None:
+        values["latency"] = float(result.target.latency_us)
     return tuple(values[objective] for objective in objectives)
 
 

@@ -21,6 +21,7 @@ from pydantic import (
 from sret_nas.budget import Budget
 from sret_nas.errors import UserError
 from sret_nas.files import validate
+from sret_nas.latency import format_latency, parse_latency
 from sret_nas.space import SearchSpace
 from trials.data import DIGITS, DataConfig
 from trials.objectives import Objective
@@ -37,7 +38,8 @@ DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 3, 16_000
 
 
 def _default_population(fields: dict[str, Any]) -> int:
-    """NSGA-II's population, and TPE's random start: a quarter of the trials, 4 to 20, to leave trials to learn in."""
+    """NSGA-II's population, and the start of `tpe` (drawn uniformly), `evolution` and `additive` (spread over cost): a
+    quarter of the trials, 4 to 20, to leave trials to learn in. `random` and `stratified` have none."""
     trials: int = fields["trials"]
     return max(4, min(20, trials // 4))
 
@@ -69,8 +71,11 @@ class SearchOptions(BaseModel):
     params_budget: Count | None = None
     flops_min: Count | None = None
     params_min: Count | None = None
+    latency_budget: str | None = None
+    """Most predicted latency, with its unit: `20ms`."""
+    latency_batch: Count = 1
 
-    strategy: StrategyName = "nsga2"
+    strategy: StrategyName = "additive"
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("error", "flops")
     trials: Count = 16
     population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
@@ -103,6 +108,17 @@ class SearchOptions(BaseModel):
         folder = Path(path).expanduser()
         return str(folder.absolute()) if folder.is_dir() else path
 
+    @field_validator("latency_budget")
+    @classmethod
+    def _spell_latency(cls, text: str | None) -> str | None:
+        """One spelling for one time, so that 0.02s is 20ms."""
+        if text is None:
+            return None
+        try:
+            return format_latency(parse_latency(text), digits=12)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.objectives)) < len(self.objectives):
@@ -111,6 +127,8 @@ class SearchOptions(BaseModel):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {self.device!r}")
         if self.data_root is not None and self.data == DIGITS:
             raise ValueError("data_root goes with the name of a torchvision data set, which data must give")
+        if self.latency_batch != 1 and not self.uses_latency:
+            raise ValueError("latency_batch goes with latency_budget, or with latency among the objectives")
         if self.epochs is not None and self.train_images is not None:
             raise ValueError("epochs and train_images exclude each other: both say how long a proxy run is")
         return self
@@ -123,6 +141,23 @@ class SearchOptions(BaseModel):
             flops_min=self.flops_min,
             params_min=self.params_min,
         )
+
+    @property
+    def uses_latency(self) -> bool:
+        """Whether latency is bounded or an objective, so that it must be predicted."""
+        return self.latency_budget is not None or "latency" in self.objectives
+
+    @property
+    def latency_max(self) -> int | None:
+        """The most predicted latency, in microseconds."""
+        return None if self.latency_budget is None else parse_latency(self.latency_budget)
+
+    def describe_budget(self) -> str:
+        """E.g. `FLOPs at most 1G, latency at most 20ms`; `no budget` if nothing is bounded."""
+        if self.latency_budget is None:
+            return self.budget.describe()
+        latency = f"latency at most {self.latency_budget}"
+        return latency if self.budget == Budget() else f"{self.budget.describe()}, {latency}"
 
     def load_space(self) -> SearchSpace:
         """The search space, for the target asked for. Raises `UserError` and `ConfigError`."""

@@ -12,8 +12,7 @@ from rich.console import Console
 from sret_nas.arch import ArchConfig
 from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
-from sret_nas.feasible import FeasibleSet
-from sret_nas.space import DepthSchedule, SearchSpace
+from sret_nas.space import DepthSchedule
 from trials.depth_schedule import mean_depth_counts
 from trials.engines import Engine
 from trials.jobs import SpeedJob, SpeedResult
@@ -21,6 +20,7 @@ from trials.options import SearchOptions
 from trials.recipe import ProxyConfig, proxy_arch
 from trials.report.console import say
 from trials.report.progress import format_seconds
+from trials.strategies.sret import SReTDomain
 
 TRAINING_PER_FORWARD = 3
 """Cost of training on an image over that of a forward pass: backward costs about two."""
@@ -31,12 +31,13 @@ SAMPLES = 16
 class Plan:
     """Measures the training speed of one typical candidate in a worker, which also shows that training works here."""
 
-    def __init__(self, engine: Engine, space: SearchSpace, options: SearchOptions, job_fields: dict[str, Any]) -> None:
+    def __init__(self, engine: Engine, domain: SReTDomain, options: SearchOptions, job_fields: dict[str, Any]) -> None:
         """Raises `UserError` if what was asked for cannot be had here, `RuntimeError` if training fails otherwise."""
-        self._engine, self._space, self._options = engine, space, options
+        self._engine, self._space, self._options = engine, domain.space, options
         self._proxy: ProxyConfig = job_fields["proxy"]
-        feasible, rng = FeasibleSet(space, options.budget), np.random.default_rng(0)
-        self._samples = sorted((feasible.sample(rng) for _ in range(SAMPLES)), key=lambda arch: cost_of(arch).flops)
+        rng = np.random.default_rng(0)
+        drawn = (domain.draw(rng).arch for _ in range(SAMPLES))
+        self._samples = sorted(drawn, key=lambda arch: cost_of(arch).flops)
         self._speed = self._measure(SpeedJob(arch=self._samples[SAMPLES // 2], **job_fields))
 
     def _measure(self, job: SpeedJob) -> SpeedResult:
@@ -84,7 +85,7 @@ class Plan:
         total = format_seconds(num_trials * each / at_once)
         lines = (
             f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
-            f"{options.budget.describe()}; seed {options.seed}",
+            f"{options.describe_budget()}; seed {options.seed}",
             f"Plan: {num_trials} trials of {training.images:,} training images at {self._proxy.image_size} px; about "
             f"{format_seconds(each)} each, {at_once} at once: about {total} in all",
             f"Results: {run_dir}",

@@ -2,7 +2,8 @@
 
 One JSON object per line; every line is flushed to disk before the search goes on, so a kill at any moment loses at
 most the running trials. The first line is the header; then, per trial, `asked` and `finished` or `failed`; at the end
-`tested` per member of the front; and `resumed` wherever the search was carried on, with the options from then on.
+`tested` per member of the front, `measured` where latency counts; and `resumed` wherever the search was carried on,
+with the options from then on.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ class Trial:
 
     number: int
     candidate: Candidate
+    origin: str = ""
+    """Where the strategy had it from, e.g. its design or one of its models; empty where it does not say."""
     result: TrialResult | None = None
     failure: Failure | None = None
     test: FinalTestResult | None = None
+    measured_us: float | None = None
+    """Measured latency of the target, in microseconds, if it was measured in the end."""
 
     @property
     def has_ended(self) -> bool:
@@ -61,13 +66,15 @@ class History:
         if event["event"] == "asked":
             arch = ArchConfig.from_dict(event["architecture"], RECORDS_FILE)
             schedule: DepthSchedule = event["depth_schedule"]
-            self.trials[number] = Trial(number, Candidate(arch, schedule))
+            self.trials[number] = Trial(number, Candidate(arch, schedule), event.get("origin", ""))
         elif event["event"] == "finished":
             self.trials[number].result = TrialResult.model_validate(event["result"])
         elif event["event"] == "failed":
             self.trials[number].failure = Failure.model_validate(event["failure"])
         elif event["event"] == "tested":
             self.trials[number].test = FinalTestResult.model_validate(event["result"])
+        elif event["event"] == "measured":
+            self.trials[number].measured_us = float(event["latency_us"])
         else:
             raise ValueError(f"unknown event {event['event']!r}")
 
@@ -174,7 +181,16 @@ class Records:
         """That the search is carried on from here, with these options and versions."""
         self._append({"event": "resumed", "time": time.time(), "options": options, "versions": versions})
 
-    def asked(self, number: int, candidate: Candidate, flops: int, params: int) -> None:
+    def asked(
+        self,
+        number: int,
+        candidate: Candidate,
+        flops: int,
+        params: int,
+        latency_us: int | None = None,
+        origin: str = "",
+    ) -> None:
+        """A candidate with its costs, predicted latency where the search looks at it, and where it comes from."""
         arch = candidate.arch
         self._append(
             {
@@ -184,6 +200,8 @@ class Records:
                 "arch_id": arch.arch_id,
                 "flops": flops,
                 "params": params,
+                **({} if latency_us is None else {"latency_us": latency_us}),
+                **({"origin": origin} if origin else {}),
                 "depth_schedule": candidate.depth_schedule,
                 "architecture": arch.to_dict(),
             }
@@ -201,6 +219,9 @@ class Records:
     def tested(self, number: int, result: FinalTestResult) -> None:
         event = {"event": "tested", "number": number, "time": time.time(), "result": result.model_dump(mode="json")}
         self._append(event)
+
+    def measured(self, number: int, latency_us: float) -> None:
+        self._append({"event": "measured", "number": number, "time": time.time(), "latency_us": latency_us})
 
     def _append(self, event: dict[str, Any]) -> None:
         """One write and one flush to disk per event."""

@@ -21,12 +21,15 @@ from rich.markup import escape
 from sret_nas.errors import UserError
 from sret_nas.feasible import FeasibleSet
 from sret_nas.files import validate
+from sret_nas.latency import LatencyProfile
+from sret_nas.latency_table import LatencyTable
 from sret_nas.space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
 from trials.engines import Engine
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.journal import OptunaJournal
+from trials.latency import PROFILES, latency_profile
 from trials.options import SearchOptions
 from trials.plan import Plan
 from trials.recipe import ProxyConfig
@@ -35,7 +38,7 @@ from trials.report.console import say
 from trials.report.outputs import write_outputs
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
-from trials.trial_loop import Run, job_fields, run_final_tests, run_trials
+from trials.trial_loop import Run, job_fields, measure_front, run_final_tests, run_trials
 from trials.worker import run_job
 
 PREPARED_DATA = "prepared-data"
@@ -78,7 +81,11 @@ def _begin(
     proxy = options.proxy(len(data.train))
     engine = _create_engine(options)
     try:
-        plan = Plan(engine, space, options, job_fields(options, proxy, data_dir, data.digest))
+        profile = None
+        if options.uses_latency:
+            profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
+        domain = _domain(space, options, profile)
+        plan = Plan(engine, domain, options, job_fields(options, proxy, data_dir, data.digest))
         plan.announce(console, options.trials, run_dir)
         header = {
             "command": command,
@@ -89,11 +96,33 @@ def _begin(
             "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
             "device": plan.device,
             "versions": versions(),
+            "latency": None if profile is None else recorded(profile),
         }
-        return Run(run_dir, options, space, data_dir, proxy, records, records.start(header), console), engine
+        return Run(run_dir, options, domain, data_dir, proxy, records, records.start(header), console), engine
     except BaseException:
         engine.close()
         raise
+
+
+def recorded(profile: LatencyProfile) -> dict[str, Any]:
+    """A latency profile as the header keeps it, whole: what else is measured later, these are the search's numbers."""
+    return {"digest": profile.digest, "profile": profile.model_dump(mode="json")}
+
+
+def _recorded_profile(header: dict[str, Any], run_dir: Path) -> LatencyProfile | None:
+    """The profile in a header. Raises `UserError` if its numbers are not those that were recorded."""
+    if header.get("latency") is None:  # runs from before latency could be searched have no such key
+        return None
+    profile = validate(LatencyProfile, header["latency"]["profile"], f"{run_dir}: latency profile")
+    if profile.digest != header["latency"]["digest"]:
+        raise UserError(f"{run_dir} cannot be resumed: the latency profile in its records has changed")
+    return profile
+
+
+def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile | None) -> SReTDomain:
+    """The candidates of a search. Raises `BudgetError` if there are none."""
+    table = None if profile is None else LatencyTable(space, profile)
+    return SReTDomain(space, options.budget, table, options.latency_max)
 
 
 def _require_apart(run_dir: Path, options: SearchOptions) -> None:
@@ -109,16 +138,17 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         header = history.header
         options = validate(SearchOptions, header["options"], str(run_dir)).changed(given)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
+        domain = _domain(space, options, _recorded_profile(header, run_dir))
         data_dir, data = _prepare_data(options, run_dir, console)
         if data.digest != header["data"]["digest"]:
             raise UserError(f"the images of {options.data} have changed since {run_dir} was begun: start a new search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
-        run = Run(run_dir, options, space, data_dir, proxy, records, history, console)
+        run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
         say(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
         with _create_engine(options) as engine:
             if num_ended < options.trials:
-                plan = Plan(engine, space, options, run.job_fields)
+                plan = Plan(engine, domain, options, run.job_fields)
                 plan.announce(console, options.trials - num_ended, run_dir)
                 _warn_of_changes(header, plan.device, console)
             records.resumed(options.model_dump(mode="json"), versions())
@@ -169,7 +199,7 @@ def versions() -> dict[str, str]:
 
 def _run_to_the_end(run: Run, engine: Engine) -> None:
     """Trials, test part, outputs. What is finished is written out also when the search is interrupted."""
-    options, domain = run.options, SReTDomain(run.space, run.options.budget)
+    options, domain = run.options, run.domain
     strategy = create_strategy(
         options.strategy, domain, options.objectives, seed=options.seed, population=options.population
     )
@@ -180,6 +210,7 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
     try:
         run_trials(run, strategy, engine, journal)
         run_final_tests(run, engine)
+        measure_front(run, engine)
     except KeyboardInterrupt:
         write_outputs(run.run_dir, run.history.header, run.options, run.trials)
         hint = f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}"

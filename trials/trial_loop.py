@@ -21,6 +21,7 @@ from sret_nas.space import SearchSpace
 from trials.engines import Engine, Outcome
 from trials.jobs import FinalTestJob, FinalTestResult, TrialJob, TrialResult
 from trials.journal import OptunaJournal
+from trials.latency import LatencyTimer, measured_latencies
 from trials.objectives import keepers, objective_values
 from trials.options import SearchOptions
 from trials.recipe import ProxyConfig
@@ -28,6 +29,7 @@ from trials.records import History, Records, Trial
 from trials.report.console import say
 from trials.report.progress import SearchProgress
 from trials.strategies import Candidate, Strategy
+from trials.strategies.sret import SReTDomain
 
 
 @dataclass
@@ -36,12 +38,16 @@ class Run:
 
     run_dir: Path
     options: SearchOptions
-    space: SearchSpace
+    domain: SReTDomain
     data_dir: Path
     proxy: ProxyConfig
     records: Records
     history: History
     console: Console
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.domain.space
 
     @property
     def trials(self) -> list[Trial]:
@@ -81,7 +87,7 @@ def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal:
                 if candidate is None:
                     is_exhausted = True
                     break
-                trial = _register(run, num_asked, candidate)
+                trial = _register(run, num_asked, candidate, strategy.origin)
                 if not trial.has_ended:
                     waiting.append(trial)
                 num_asked += 1
@@ -105,7 +111,7 @@ def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal:
         say(run.console, f"All {num_asked} candidates inside the budget have been tried.")
 
 
-def _register(run: Run, number: int, candidate: Candidate) -> Trial:
+def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial:
     """Puts a candidate on record, or finds that it is there already.
 
     Raises `UserError` if another one is there under its number.
@@ -113,8 +119,8 @@ def _register(run: Run, number: int, candidate: Candidate) -> Trial:
     known = run.history.trials.get(number)
     if known is None:
         cost = cost_of(candidate.arch)
-        run.records.asked(number, candidate, cost.flops, cost.params)
-        known = run.history.trials[number] = Trial(number, candidate)
+        run.records.asked(number, candidate, cost.flops, cost.params, run.domain.latency_us(candidate), origin)
+        known = run.history.trials[number] = Trial(number, candidate, origin)
     elif known.candidate.key != candidate.key:
         raise UserError(
             f"{run.run_dir} cannot be resumed: its trial {number} is {known.candidate.key}, but the strategy now asks "
@@ -135,6 +141,7 @@ def _trial_job(run: Run, trial: Trial) -> TrialJob:
         depth_schedule=schedule,
         seed=run.options.seed,
         budget=run.options.budget,
+        latency_us=run.domain.latency_us(trial.candidate),
         weights_path=str(run.weights_path(trial)),
         **run.job_fields,
     )
@@ -191,3 +198,15 @@ def _record_test(run: Run, outcome: Outcome) -> None:
         return
     trial.test = FinalTestResult.model_validate(outcome.result)
     run.records.tested(trial.number, trial.test)
+
+
+def measure_front(run: Run, engine: Engine) -> None:
+    """Times the target networks of the front, where their latency was only predicted so far."""
+    unmeasured = [trial for trial in keepers(run.trials, run.options.objectives) if trial.measured_us is None]
+    if not run.options.uses_latency or not unmeasured:
+        return
+    say(run.console, f"Measuring the latency of {len(unmeasured)} networks")
+    archs = [trial.candidate.arch for trial in unmeasured]
+    for trial, latency in zip(unmeasured, measured_latencies(LatencyTimer(engine, run.options), archs), strict=True):
+        trial.measured_us = round(latency, 1)
+        run.records.measured(trial.number, trial.measured_us)

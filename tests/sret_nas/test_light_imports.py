@@ -14,7 +14,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "torchvision", "fvcore", "timm", "optuna", "ray", "rich", "sklearn", "matplotlib", "PIL")
 LIGHT_HALF = (
     "__init__", "errors", "files", "arch", "presets", "budget", "cost", "choices", "stage_table", "space",
-    "choice_costs", "cost_cells", "cost_table", "extremes", "feasible", "pareto",
+    "choice_costs", "cost_cells", "cost_table", "extremes", "feasible", "pareto", "strata", "chain", "additive",
+    "surrogate", "exact_front", "latency", "latency_table", "latency_fit", "latency_set", "cost_grid", "cost_map",
 )  # fmt: skip
 
 WORK = """

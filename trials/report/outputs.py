@@ -18,8 +18,9 @@ from trials.records import Trial
 from trials.report.plot import write_front_plot
 
 COLUMNS = (
-    "trial", "arch_id", "state", "error", "cross_entropy", "test_error", "flops", "params", "depth_schedule",
-    "train_loss", "seconds", "peak_memory_mb", "failure", "architecture",
+    "trial", "arch_id", "state", "error", "cross_entropy", "test_error", "flops", "params", "latency_us",
+    "measured_latency_us", "depth_schedule", "train_loss", "seconds", "peak_memory_mb", "origin", "failure",
+    "architecture",
 )  # fmt: skip
 
 
@@ -43,7 +44,16 @@ def write_outputs(run_dir: Path, header: dict[str, Any], options: SearchOptions,
 def _configuration(header: dict[str, Any]) -> dict[str, Any]:
     """The header of the records, as people read it; the command as it was typed."""
     kept = {key: value for key, value in header.items() if key not in ("event", "format", "time")}
-    return {**kept, "command": shlex.join(header["command"])}
+    return {**kept, "command": shlex.join(header["command"]), "latency": _latency_summary(header)}
+
+
+def _latency_summary(header: dict[str, Any]) -> dict[str, Any] | None:
+    """Of what latencies are, and how well they are predicted; the parts' own times are in the records alone."""
+    if header.get("latency") is None:
+        return None
+    profile = header["latency"]["profile"]
+    kept = ("setting", "accuracy", "coefficients", "rounds", "seconds")
+    return {"digest": header["latency"]["digest"], **{key: profile[key] for key in kept}}
 
 
 def _file_name(trial: Trial) -> str:
@@ -61,6 +71,8 @@ def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]
         "test_cross_entropy": None if trial.test is None else trial.test.cross_entropy,
         "note": "of the proxy network after the proxy run described under recipe, not of full training",
     }
+    if result.target.latency_us is not None:
+        metrics["target_latency"] = _latency(trial, header)
     recipe = {
         "depth_schedule": trial.candidate.depth_schedule,
         "proxy": header["proxy"],
@@ -84,6 +96,19 @@ def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]
     write_result(path, trial.candidate.arch, metrics=metrics, recipe=recipe, provenance=provenance)
 
 
+def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
+    """The target's latency in milliseconds, predicted and, once it was, measured."""
+    assert trial.result is not None
+    assert trial.result.target.latency_us is not None
+    return {
+        "predicted_ms": trial.result.target.latency_us / 1000,
+        "measured_ms": None if trial.measured_us is None else trial.measured_us / 1000,
+        "setting": header["latency"]["profile"]["setting"],
+        "prediction": header["latency"]["profile"]["accuracy"],
+        "note": "of one pass of the target network in evaluation mode: the least of several",
+    }
+
+
 def _table(trials: Sequence[Trial]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -100,6 +125,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "arch_id": arch.arch_id,
         "depth_schedule": trial.candidate.depth_schedule,
         "architecture": arch.summary(),
+        "origin": trial.origin,
         "state": "running",
     }
     if trial.failure is not None:
@@ -113,6 +139,8 @@ def _row(trial: Trial) -> dict[str, Any]:
             "test_error": "" if trial.test is None else trial.test.error,
             "flops": result.target.flops,
             "params": result.target.params,
+            "latency_us": "" if result.target.latency_us is None else result.target.latency_us,
+            "measured_latency_us": "" if trial.measured_us is None else trial.measured_us,
             "train_loss": result.train_loss,
             "seconds": round(result.seconds, 2),
             "peak_memory_mb": round(result.peak_memory_mb),

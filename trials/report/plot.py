@@ -16,25 +16,17 @@ from trials.records import Trial
 def write_front_plot(
     path: Path, trials: Sequence[Trial], front: Sequence[Trial], options: SearchOptions, header: dict[str, Any]
 ) -> None:
-    """Validation error against FLOPs and parameters: every finished trial, the front, the budget lines (PNG)."""
+    """Validation error against FLOPs, parameters and, where it counts, predicted latency (PNG).
+
+    Every finished trial, the front, the budget lines.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.6), layout="constrained", dpi=130)
-    left, right = figure.subplots(1, 2, sharey=True)
     space, data = header["space"], header["data"]
-    target = f"{space['image_size']} px, {space['classes']} classes"
-    budget = options.budget
-    panels = (
-        (left, "flops", 1e9, f"GFLOPs (multiply-adds, {target})", (budget.flops_min, budget.flops_max)),
-        (
-            right,
-            "params",
-            1e6,
-            f"million parameters ({space['classes']} classes)",
-            (budget.params_min, budget.params_max),
-        ),
-    )
-    for axes, cost, unit, label, bounds in panels:
+    panels = _panels(options, header)
+    figure = Figure(figsize=(5.5 * len(panels), 4.6), layout="constrained", dpi=130)
+    left, *others = figure.subplots(1, len(panels), sharey=True)
+    for axes, (cost, unit, label, bounds) in zip((left, *others), panels, strict=True):
         _scatter(axes, trials, front, cost, unit)
         _mark(axes, most_accurate(trials, options.objectives), cost, unit)
         for bound in bounds:
@@ -46,10 +38,27 @@ def write_front_plot(
     handles, labels = left.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     left.legend(unique.values(), unique.keys(), framealpha=0.9)
-    figure.suptitle(f"{space['name']}: {sum(t.result is not None for t in trials)} trials, {budget.describe()}")
+    figure.suptitle(f"{space['name']}: {sum(t.result is not None for t in trials)} trials, {options.describe_budget()}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())
+
+
+def _panels(
+    options: SearchOptions, header: dict[str, Any]
+) -> list[tuple[str, float, str, tuple[int | None, int | None]]]:
+    """Of each cost its name in a result, the unit it is drawn in, a label, and what it may be."""
+    space, budget = header["space"], options.budget
+    target = f"{space['image_size']} px, {space['classes']} classes"
+    panels: list[tuple[str, float, str, tuple[int | None, int | None]]] = [
+        ("flops", 1e9, f"GFLOPs (multiply-adds, {target})", (budget.flops_min, budget.flops_max)),
+        ("params", 1e6, f"million parameters ({space['classes']} classes)", (budget.params_min, budget.params_max)),
+    ]
+    if options.uses_latency:
+        setting = header["latency"]["profile"]["setting"]
+        label = f"predicted latency, ms (batch {setting['batch_size']}, {setting['device']}, {setting['threads']} thr.)"
+        panels.append(("latency_us", 1e3, label, (None, options.latency_max)))
+    return panels
 
 
 def _scatter(axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: str, unit: float) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from sret_nas.budget import format_quantity
+from sret_nas.latency import format_latency
 from trials.records import Trial
 from trials.report.console import say
 
@@ -82,8 +83,9 @@ def describe_trial(trial: Trial) -> str:
     if trial.result is None:
         assert trial.failure is not None
         return f"{name} failed: {trial.failure.cause} ({trial.failure.message})"
-    result = trial.result
+    result, latency = trial.result, trial.result.target.latency_us
+    size = f"{format_quantity(result.target.params)} params" if latency is None else format_latency(latency)
     return (
-        f"{name} error {result.error:.2%}, {format_quantity(result.target.flops)} FLOPs, "
-        f"{format_quantity(result.target.params)} params, {trial.candidate.depth_schedule}, {result.seconds:.0f} s"
+        f"{name} error {result.error:.2%}, {format_quantity(result.target.flops)} FLOPs, {size}, "
+        f"{trial.candidate.depth_schedule}, {result.seconds:.0f} s"
     )

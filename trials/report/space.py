@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -15,15 +16,22 @@ from sret_nas.choices import STAGE_DIMENSIONS
 from sret_nas.cost import cost_of
 from sret_nas.feasible import CostName, FeasibleSet
 from sret_nas.space import SearchSpace
+from trials.report.console import say
+from trials.report.cost_picture import check_picture_path, region_text, write_region_picture
 
 COSTS: tuple[CostName, CostName] = ("flops", "params")
 
 
-def show_space(space: SearchSpace, budget: Budget, console: Console, *, samples: int, seed: int) -> None:
-    """Prints a space: its dimensions, its exact size, its ends, the share inside the budget and networks drawn from it.
+def show_space(
+    space: SearchSpace, budget: Budget, console: Console, *, samples: int, seed: int, picture: Path | None = None
+) -> None:
+    """Prints a space: its dimensions, exact size, share inside the budget, reach in costs, ends, and networks drawn.
 
-    `Budget()` bounds nothing. Raises `BudgetError` if no network lies inside the budget.
+    `Budget()` bounds nothing; `picture` is where its reach is drawn as PNG too. Raises `BudgetError` if no network lies
+    inside the budget, and `UserError` if the picture cannot be written.
     """
+    if picture is not None:
+        check_picture_path(picture)
     feasible = FeasibleSet(space, budget)
     feasible.check()
     console.print(Text(space.name, style="bold").append(f"  {space.description}".rstrip(), style="not bold"))
@@ -32,11 +40,16 @@ def show_space(space: SearchSpace, budget: Budget, console: Console, *, samples:
     console.print(f"\n{space.num_networks:,} distinct networks", highlight=False)
     if budget != Budget():
         console.print(_feasible_line(feasible), highlight=False)
+    console.print(Text("\nNetworks by cost", style="italic"))
+    console.print(region_text(feasible, console.width).append("\n"))
     console.print(_networks("Ends of the space", space, _ends(feasible)))
     if samples:
         drawn = feasible.sample_many(np.random.default_rng(seed), samples)
         title = f"Drawn uniformly, seed {seed}" + (f": {budget.describe()}" if budget != Budget() else "")
         console.print(_networks(title, space, ((str(number), arch) for number, arch in enumerate(drawn, start=1))))
+    if picture is not None:
+        write_region_picture(picture, feasible)
+        say(console, f"Picture: {picture}")
 
 
 def _dimensions(space: SearchSpace) -> Table:

@@ -15,7 +15,7 @@ from sret_nas.arch import ArchConfig
 from sret_nas.space import DepthSchedule
 from trials.strategies.domain import C
 
-StrategyName = Literal["random", "nsga2", "tpe"]
+StrategyName = Literal["random", "stratified", "nsga2", "nsga2_design", "tpe", "evolution", "additive"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Candidate:
 
 class Strategy(ABC, Generic[C]):
     """Proposes candidates and learns from their objective values, all of which are to be made small."""
+
+    origin: str = ""
+    """Where the candidate that was asked last comes from, for the record; empty where there is nothing to tell."""
 
     @abstractmethod
     def ask(self) -> C | None:

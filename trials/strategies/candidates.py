@@ -10,7 +10,7 @@ import numpy as np
 from trials.strategies.domain import C, Domain
 
 MAX_REDRAWS = 200
-"""Draws that may turn out to be known before the remaining candidates are listed one by one."""
+"""Draws that may turn out to be known before other means are taken: for one draw, listing what remains."""
 
 
 class CandidatePool(Generic[C]):
@@ -39,14 +39,18 @@ class CandidatePool(Generic[C]):
         return remaining[self._rng.integers(len(remaining))] if remaining else None
 
     def draw_stratified(self, number: int, by: str) -> list[C]:
-        """Up to `number` different open candidates, spread evenly over the logarithm of a cost."""
+        """Up to `number` different open candidates, spread evenly over the logarithm of a cost.
+
+        Fewer, even none, where most draws are known; `draw` still finds what is open then.
+        """
         found: dict[Hashable, C] = {}
-        for _ in range(MAX_REDRAWS):
-            for candidate in self.domain.draw_stratified(self._rng, number - len(found), by):
+        draws_left = number + MAX_REDRAWS
+        while len(found) < number and draws_left > 0:
+            missing = min(number - len(found), draws_left)
+            draws_left -= missing
+            for candidate in self.domain.draw_stratified(self._rng, missing, by):
                 if candidate.key not in self._asked:
                     found.setdefault(candidate.key, candidate)
-            if len(found) >= number:
-                break
         return list(found.values())
 
     def remaining(self) -> list[C]:

@@ -14,16 +14,28 @@ def create_strategy(
 ) -> Strategy[C]:
     """A fresh strategy; `population` is NSGA-II's, and the length of the others' start.
 
-    `objectives` name what is told, in order; those that are costs of the domain are known beforehand. Optuna is
-    imported only if it is asked for.
+    `objectives` name what is told, in order; those that are costs of the domain are known beforehand. Only what is
+    asked for is imported, Optuna above all.
     """
+    pool = CandidatePool(domain, seed)
+    if name in ("nsga2", "nsga2_design", "tpe"):
+        from trials.strategies import optuna
+
+        if name == "tpe":
+            return optuna.tpe(pool, len(objectives), seed, population)
+        return optuna.nsga2(pool, objectives, seed, population, has_design=name == "nsga2_design")
+    if name == "evolution":
+        from trials.strategies.evolution import EvolutionStrategy
+
+        return EvolutionStrategy(pool, objectives, seed, population)
+    if name == "additive":
+        from trials.strategies.additive import AdditiveStrategy
+
+        return AdditiveStrategy(pool, objectives, seed, population)
+    if name == "stratified":
+        from trials.strategies.stratified import StratifiedStrategy
+
+        return StratifiedStrategy(pool, objectives)
     from trials.strategies.uniform import RandomStrategy
 
-    pool = CandidatePool(domain, seed)
-    if name == "random":
-        return RandomStrategy(pool)
-    from trials.strategies import optuna
-
-    if name == "nsga2":
-        return optuna.nsga2(pool, len(objectives), seed, population)
-    return optuna.tpe(pool, len(objectives), seed, population)
+    return RandomStrategy(pool)

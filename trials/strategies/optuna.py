@@ -1,14 +1,15 @@
 """Optuna's samplers (NSGA-II, multivariate TPE) under hard constraints.
 
 Feasibility is decided inside the sampling step, before a trial exists: a suggestion outside the budget, or one that was
-asked before, is drawn again, then repaired, then replaced by a uniform draw from the feasible set. So no sampler ever
-sees an infeasible network (told of rejections as failed trials, TPE never leaves its start-up phase), and asking ends.
+asked before, is drawn again, then repaired, then replaced by a uniform draw from the feasible set; in a table of
+results, by the nearest member. So no sampler ever sees an infeasible network (told of rejections as failed trials, TPE
+never leaves its start-up phase), and asking ends.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Generic
 
 import numpy as np
@@ -22,6 +23,7 @@ from sret_nas.space import Value
 from trials.strategies import Strategy
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C, Domain
+from trials.strategies.stratified import StratifiedDesign, cost_to_spread
 
 MAX_REDRAWS = 16
 """Suggestions drawn from the sampler before its last one is repaired."""
@@ -37,16 +39,21 @@ def distributions(domain: Domain[C]) -> dict[str, BaseDistribution]:
 class FeasibleSampler(BaseSampler, Generic[C]):
     """Wraps a sampler so that every trial it starts spells an open candidate of the pool.
 
-    `drawn` is the candidate of the trial that was sampled last; None if no candidate is left.
+    `drawn` is the candidate of the trial that was sampled last; None if no candidate is left. As long as the sampler
+    has seen too little to suggest anything, `first` draws: uniformly, unless it is given.
     """
 
-    def __init__(self, inner: BaseSampler, pool: CandidatePool[C], seed: int) -> None:
+    def __init__(
+        self, inner: BaseSampler, pool: CandidatePool[C], seed: int, first: Callable[[], C | None] | None = None
+    ) -> None:
         self._inner = inner
         self._pool = pool
+        self._first = first or pool.draw
         self._domain = pool.domain
         self._rng = np.random.default_rng([seed, 1])  # other numbers than the pool draws with
         self._space = distributions(pool.domain)
         self._searched = {name: dim for name, dim in self._space.items() if not dim.single()}
+        self._spelled: dict[Hashable, dict[str, Value]] = {}
         self.drawn: C | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -62,13 +69,32 @@ class FeasibleSampler(BaseSampler, Generic[C]):
         values: dict[str, Value] = {}
         for _ in range(MAX_REDRAWS):
             suggested = self._inner.sample_relative(study, trial, self._searched)
-            if not suggested:  # the sampler has not seen enough to suggest anything
-                return self._pool.draw()
+            if not suggested:
+                return self._first()
             values = self._completed(suggested)
             candidate = self._domain.decode(values)
             if candidate is not None and self._pool.is_open(candidate):
                 return candidate
+            if self._domain.members is not None:
+                return self._nearest_member(values)
         return self._repaired(values) or self._pool.draw()
+
+    def _nearest_member(self, values: dict[str, Value]) -> C | None:
+        """The open member with the fewest other choices, one of them at random; None if there is none.
+
+        A table holds so few of the combinations that redraws and repairs would hardly ever find one.
+        """
+        remaining = self._pool.remaining()
+        if not remaining:
+            return None
+        spelled = [self._spelled_member(member) for member in remaining]
+        distances = np.array([sum(values[name] != value for name, value in member.items()) for member in spelled])
+        return remaining[int(self._rng.choice(np.flatnonzero(distances == distances.min())))]
+
+    def _spelled_member(self, member: C) -> dict[str, Value]:
+        if member.key not in self._spelled:
+            self._spelled[member.key] = self._domain.encode(member)
+        return self._spelled[member.key]
 
     def _completed(self, suggested: Mapping[str, Value]) -> dict[str, Value]:
         """One value per dimension: NSGA-II leaves out what is to be mutated."""
@@ -114,11 +140,11 @@ class FeasibleSampler(BaseSampler, Generic[C]):
 class OptunaStrategy(Strategy[C]):
     """An Optuna sampler behind `ask` and `tell`; its study lives in memory (`trials.journal` writes one to disk)."""
 
-    def __init__(self, sampler: BaseSampler, pool: CandidatePool[C], num_objectives: int, seed: int) -> None:
+    def __init__(self, sampler: FeasibleSampler[C], pool: CandidatePool[C], num_objectives: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._pool = pool
-        self._sampler = FeasibleSampler(sampler, pool, seed)
-        self._study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=self._sampler)
+        self._sampler = sampler
+        self._study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=sampler)
         self._running: dict[Hashable, optuna.Trial] = {}
 
     def ask(self) -> C | None:
@@ -147,9 +173,17 @@ def constraints(candidate: C, domain: Domain[C]) -> dict[str, float]:
     return {name: cost / most - 1 for name, cost, (_, most) in terms if most < float("inf")}
 
 
-def nsga2(pool: CandidatePool[C], num_objectives: int, seed: int, population: int) -> OptunaStrategy[C]:
-    """NSGA-II (Deb et al., 2002) as Optuna implements it."""
-    return OptunaStrategy(NSGAIISampler(population_size=population, seed=seed), pool, num_objectives, seed)
+def nsga2(
+    pool: CandidatePool[C], objectives: Sequence[str], seed: int, population: int, *, has_design: bool
+) -> OptunaStrategy[C]:
+    """NSGA-II (Deb et al., 2002) as Optuna implements it.
+
+    Its first generation is drawn uniformly, or, if it `has_design`, spread evenly over cost.
+    """
+    design = StratifiedDesign(pool, cost_to_spread(pool.domain, objectives))
+    inner = NSGAIISampler(population_size=population, seed=seed)
+    sampler = FeasibleSampler(inner, pool, seed, design.draw if has_design else None)
+    return OptunaStrategy(sampler, pool, len(objectives))
 
 
 def tpe(pool: CandidatePool[C], num_objectives: int, seed: int, start: int) -> OptunaStrategy[C]:
@@ -160,4 +194,4 @@ def tpe(pool: CandidatePool[C], num_objectives: int, seed: int, start: int) -> O
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = TPESampler(multivariate=True, constant_liar=True, seed=seed, n_startup_trials=start)
-    return OptunaStrategy(sampler, pool, num_objectives, seed)
+    return OptunaStrategy(FeasibleSampler(sampler, pool, seed), pool, num_objectives)

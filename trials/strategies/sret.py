@@ -13,6 +13,9 @@ from sret_nas.chain import Chain, ChainStage, Point, chain_of
 from sret_nas.choice_costs import choice_costs_of
 from sret_nas.cost import cost_of
 from sret_nas.feasible import CostName, FeasibleSet
+from sret_nas.latency import LatencyProfile
+from sret_nas.latency_set import LatencySet
+from sret_nas.latency_table import LatencyTable
 from sret_nas.space import DepthSchedule, SearchSpace, Value, canonical_schedule
 from sret_nas.strata import CostStrata
 from trials.strategies import Candidate
@@ -20,13 +23,28 @@ from trials.strategies.domain import Domain
 
 
 class SReTDomain(Domain[Candidate]):
-    """Raises `BudgetError` if no network of the space meets the budget."""
+    """With a latency table, predicted latency (in microseconds) is a cost like FLOPs, and may be bounded as well.
 
-    def __init__(self, space: SearchSpace, budget: Budget) -> None:
+    Raises `BudgetError` if no network of the space meets the budget.
+    """
+
+    def __init__(
+        self, space: SearchSpace, budget: Budget, latency: LatencyTable | None = None, latency_max: int | None = None
+    ) -> None:
+        if latency is None and latency_max is not None:
+            raise ValueError("a latency can only be bounded where it is predicted: latency_max needs a latency table")
         self.space = space
         self.budget = budget
-        self._feasible = FeasibleSet(space, budget)
+        self._latency = latency
+        self._latency_max = latency_max
+        self._fast = None if latency is None else LatencySet(space, budget, latency, latency_max)
+        self._feasible = self._fast or FeasibleSet(space, budget)
         self._feasible.check()
+
+    @property
+    def latency_profile(self) -> LatencyProfile | None:
+        """What latencies are predicted from."""
+        return None if self._latency is None else self._latency.profile
 
     @cached_property
     def dimensions(self) -> Mapping[str, tuple[Value, ...]]:
@@ -40,20 +58,30 @@ class SReTDomain(Domain[Candidate]):
         return {**self.space.encode(candidate.arch), "depth_schedule": candidate.depth_schedule}
 
     def costs(self, candidate: Candidate) -> tuple[float, ...]:
-        cost = cost_of(candidate.arch)
-        return cost.flops, cost.params
+        cost, latency = cost_of(candidate.arch), self.latency_us(candidate)
+        return (cost.flops, cost.params) if latency is None else (cost.flops, cost.params, latency)
+
+    def latency_us(self, candidate: Candidate) -> int | None:
+        """The candidate's predicted latency in microseconds, where there is a prediction."""
+        return None if self._latency is None else self._latency.latency(candidate.arch)
 
     def excess(self, candidate: Candidate) -> float:
         cost = cost_of(candidate.arch)
-        return self.budget.excess(cost.flops, cost.params)
+        excess = self.budget.excess(cost.flops, cost.params)
+        if self._latency is None or self._latency_max is None:
+            return excess
+        return max(excess, self._latency.latency(candidate.arch) / self._latency_max - 1)
 
     def draw(self, rng: np.random.Generator) -> Candidate:
         """Uniform over the feasible networks, then over the network's schedules."""
         return self._with_any_schedule(self._feasible.sample(rng), rng)
 
     def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[Candidate]:
-        strata = _strata(self.space, self.budget, by)
-        return [self._with_any_schedule(arch, rng) for arch in strata.sample_many(rng, number)]
+        if self._fast is not None:
+            drawn = self._fast.sample_stratified(rng, number, by)
+        else:
+            drawn = _strata(self.space, self.budget, by).sample_many(rng, number)
+        return [self._with_any_schedule(arch, rng) for arch in drawn]
 
     def _with_any_schedule(self, arch: ArchConfig, rng: np.random.Generator) -> Candidate:
         schedules = self.space.effective_schedules(arch)
@@ -67,7 +95,8 @@ class SReTDomain(Domain[Candidate]):
     @cached_property
     def chain(self) -> Chain:
         """The space's chain, with the depth schedule as a last stage that costs nothing."""
-        chain, number = chain_of(self.space), len(self.space.depth_schedules)
+        chain = chain_of(self.space) if self._latency is None else self._latency.chain
+        number = len(self.space.depth_schedules)
         schedules = ChainStage(
             state=np.zeros(number, dtype=np.int64),
             costs=np.zeros((number, len(chain.cost_names)), dtype=np.int64),
@@ -81,10 +110,12 @@ class SReTDomain(Domain[Candidate]):
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
         budget, most = self.budget, float("inf")
-        return (
+        bounds = (
             (budget.flops_min or 0, most if budget.flops_max is None else budget.flops_max),
             (budget.params_min or 0, most if budget.params_max is None else budget.params_max),
+            (0, most if self._latency_max is None else self._latency_max),
         )
+        return bounds if self._latency is not None else bounds[:2]
 
     def point(self, candidate: Candidate) -> Point:
         return *choice_costs_of(self.space).choices(self.space, candidate.arch), self._position(candidate)

@@ -1,0 +1,123 @@
+"""One search of one problem by one strategy under one seed, and the file that remembers those that are done."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.problems import Problem, problem_of
+
+from trials.strategies import StrategyName
+from trials.strategies.create import create_strategy
+
+Line = dict[str, Any]
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A strategy as it enters the comparison; `pending` candidates run while the next is asked for."""
+
+    strategy: StrategyName
+    population: int = 20
+    pending: int = 1
+
+
+ENTRIES: dict[str, Entry] = {
+    "random": Entry("random"),
+    "nsga2-20": Entry("nsga2", 20),
+    "nsga2-50": Entry("nsga2", 50),
+    "tpe": Entry("tpe"),
+    "stratified": Entry("stratified"),
+    "nsga2-design": Entry("nsga2_design"),
+    "evolution": Entry("evolution"),
+    "additive": Entry("additive"),
+    "additive-8": Entry("additive", pending=8),
+}
+"""The strategies compared, by the names that tables show."""
+
+
+def search(name: str, entry_name: str, seed: int, evaluations: int, shared: Path) -> Line:
+    """Runs a search of at most `evaluations`, or of as many as the problem has.
+
+    The line holds true values, costs and, where labels are noisy, told values, in the order of asking, and the
+    seconds that all calls of ask and tell took.
+    """
+    problem, entry = problem_of(name, shared), ENTRIES[entry_name]
+    number = num_evaluations(problem, evaluations)
+    strategy = create_strategy(
+        entry.strategy, problem.domain, problem.objectives, seed=seed, population=entry.population
+    )
+    asked: list[Any] = []
+    running: deque[Any] = deque()
+    seconds = 0.0
+    while len(asked) < number or running:
+        started = time.perf_counter()
+        if len(asked) < number and len(running) < entry.pending:
+            candidate = strategy.ask()
+            seconds += time.perf_counter() - started
+            asked.append(candidate)
+            running.append(candidate)
+            continue
+        candidate = running.popleft()
+        values = problem.told(candidate, seed), float(problem.cost(candidate))
+        started = time.perf_counter()
+        strategy.tell(candidate, values)
+        seconds += time.perf_counter() - started
+    members = {} if problem.domain.members is None else {"members": len(problem.domain.members)}
+    told = {"told": [round(problem.told(candidate, seed), 4) for candidate in asked]} if problem.noise else {}
+    return {
+        "problem": name,
+        "strategy": entry_name,
+        "seed": seed,
+        "seconds": round(seconds, 3),
+        "values": [round(problem.value(candidate), 4) for candidate in asked],
+        "costs": [problem.cost(candidate) for candidate in asked],
+        **members,
+        **told,
+    }
+
+
+def key_of(line: Line) -> Key:
+    return line["problem"], line["strategy"], line["seed"]
+
+
+def num_evaluations(problem: Problem, most: int) -> int:
+    """How long a search of the problem is: never longer than its last checkpoint, or than its table."""
+    members = problem.domain.members
+    return min(most, problem.checkpoints[-1], *([] if members is None else [len(members)]))
+
+
+def is_current(line: Line, evaluations: int, shared: Path) -> bool:
+    """Whether the same search would be as long, of the same problem: a table may have grown since."""
+    problem = problem_of(line["problem"], shared)
+    members = problem.domain.members
+    is_same = line.get("members") == (None if members is None else len(members))
+    return is_same and len(line["values"]) == num_evaluations(problem, evaluations)
+
+
+def read_lines(path: Path) -> dict[Key, Line]:
+    """The finished searches of a file, plain or compressed; a torn last line is ignored."""
+    if not path.exists():
+        return {}
+    with lzma.open(path, "rt") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
+        texts = file.read().split("\n")
+    lines = map(json.loads, texts[:-1])
+    return {key_of(line): line for line in lines}
+
+
+def append_line(path: Path, line: Line) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def bundle(lines: Iterable[Line], path: Path) -> None:
+    """All searches in one compressed file, sorted, equal bytes for equal searches."""
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in sorted(lines, key=key_of))
+    path.write_bytes(lzma.compress(text.encode()))

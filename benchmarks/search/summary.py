@@ -1,0 +1,244 @@
+"""From finished searches and best-known fronts to the figures that are published, and those as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from search.comparison import against, median_interval
+from search.metrics import REFERENCE, excess_values, front_of, igd_plus, recommended, regret, regret_curve
+from search.problems import Problem
+from search.runs import Line
+
+from sret_nas.pareto import FloatArray, hypervolume
+
+OURS = "additive"
+"""The strategy that all others are compared with."""
+
+NOTES = (
+    "- **Regret**: % of the best-known front's hypervolume that the evaluated networks miss, in the bounds that stand",
+    "  above each table; less is better. Medians over seeds, with 95 % bootstrap intervals of the median.",
+    "- **Best-known front**: millions of evaluations of a search made for it alone (`best_known.py`), and everything",
+    "  that any strategy evaluated; of tables of trained networks, exact.",
+    "- **IGD+** in the same bounds. **Excess**: the best value within a budget less the best known one, median over",
+    "  seeds, mean over ten budgets spread evenly over the logarithm of the cost.",
+    f"- **{OURS} wins**: seeds with less regret after the last checkpoint. **p**: Wilcoxon's signed-rank test, paired",
+    "  by seed, two-sided, after Holm over the other strategies of the problem.",
+    "- **Label noise**: strategies are told values with Gaussian noise of that share, the same for a network and seed;",
+    "  all figures use true values. **Recommended**: the regret of what looks non-dominated by what was told.",
+    "- **Controls**: shuffled labels say nothing of other networks; planted pairs are products of the choices of",
+    "  layers at least three apart, of which nothing is a sum over layers.",
+    "- **Tables of trained networks**: what NSGA-II and TPE suggest is hardly ever listed; a uniform draw replaces it.",
+    "- NSGA-II enters with populations of 20 and 50. **ms per ask** includes telling, and means something only if the",
+    "  machine did nothing else.",
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A problem, and its best-known front as rows (value, cost)."""
+
+    problem: Problem
+    front: FloatArray
+
+    def normalised(self, rows: FloatArray) -> FloatArray:
+        return self.problem.bounds.normalised(rows[:, 0], rows[:, 1])
+
+    @cached_property
+    def normalised_front(self) -> FloatArray:
+        return front_of(self.normalised(self.front))
+
+    @cached_property
+    def best(self) -> float:
+        """The front's hypervolume."""
+        return hypervolume(self.normalised_front, REFERENCE)
+
+    def extended(self, lines: Iterable[Line]) -> Known:
+        """With all that searches evaluated: a best-known front can only grow."""
+        found = [np.column_stack([line["values"], line["costs"]]) for line in lines]
+        return Known(self.problem, front_of(np.vstack([self.front, *found])))
+
+    def figures(self, line: Line) -> dict[str, Any]:
+        """All figures of one search; those at checkpoints by the number of evaluations."""
+        rows = np.column_stack([line["values"], line["costs"]])
+        points = self.normalised(rows)
+        excess = excess_values(rows[:, 0], rows[:, 1], (self.front[:, 0], self.front[:, 1]), self.problem.bounds.cost)
+        figures = {
+            "regret": {
+                str(number): regret(points[:number], self.best)
+                for number in self.problem.checkpoints
+                if number <= len(points)
+            },
+            "curve": regret_curve(points, self.best),
+            "igd_plus": igd_plus(points, self.normalised_front),
+            "excess": excess,
+            "best_value": float(rows[:, 0].min()),
+            "ms_per_ask": 1000 * line["seconds"] / len(rows),
+        }
+        if "told" in line:
+            kept = recommended(line["told"], line["costs"])
+            figures["recommended_regret"] = regret(points[kept], self.best)
+        return figures
+
+
+def summarised(known: Known, lines: Mapping[str, Mapping[int, Line]]) -> dict[str, Any]:
+    """A problem's part of the result; `lines` by strategy and seed."""
+    figures = {
+        name: {seed: known.figures(line) for seed, line in by_seed.items()}
+        for name, by_seed in lines.items()
+        if by_seed
+    }
+    bounds = known.problem.bounds
+    return {
+        "title": known.problem.title,
+        "objectives": known.problem.objectives,
+        "noise": known.problem.noise,
+        "bounds": {"value": bounds.value, "cost": bounds.cost, "log_cost": bounds.log_cost},
+        "best_known": {
+            "networks": len(known.front),
+            "hypervolume": known.best,
+            "value": float(known.front[:, 0].min()),
+        },
+        "strategies": {name: _of_strategy(by_seed) for name, by_seed in figures.items()},
+        "against": _comparisons(figures, known.problem.checkpoints),
+        "curves": {
+            name: np.array([figure["curve"] for figure in by_seed.values()]) for name, by_seed in figures.items()
+        },
+    }
+
+
+def _of_strategy(by_seed: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    """Medians over seeds, with intervals where they are compared."""
+    rows = list(by_seed.values())
+    numbers = [number for number in rows[0]["regret"] if all(number in row["regret"] for row in rows)]
+    excess = np.array([row["excess"] for row in rows])
+    result = {
+        "seeds": len(rows),
+        "regret": {number: median_interval([row["regret"][number] for row in rows]) for number in numbers},
+        "igd_plus": median_interval([row["igd_plus"] for row in rows]),
+        "excess_at_budgets": [_finite(value) for value in np.median(excess, axis=0)],
+        "best_value": median_interval([row["best_value"] for row in rows]),
+        "ms_per_ask": float(np.median([row["ms_per_ask"] for row in rows])),
+    }
+    if "recommended_regret" in rows[0]:
+        result["recommended_regret"] = median_interval([row["recommended_regret"] for row in rows])
+    return result
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows neither: nothing known fits the budget (NaN), or most searches found nothing that does (infinite)."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _comparisons(figures: Mapping[str, Mapping[int, dict[str, Any]]], checkpoints: tuple[int, ...]) -> dict[str, Any]:
+    """Ours against the others at every checkpoint; empty without ours."""
+    if OURS not in figures:
+        return {}
+    result = {}
+    for number in map(str, checkpoints):
+        by_strategy = {
+            name: {seed: figure["regret"][number] for seed, figure in by_seed.items() if number in figure["regret"]}
+            for name, by_seed in figures.items()
+        }
+        ours = by_strategy.pop(OURS)
+        result[number] = against(ours, by_strategy)
+    return result
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The result as Markdown: an overview, then a table per problem."""
+    problems = result["problems"]
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    names = list(dict.fromkeys(name for problem in problems.values() for name in problem["strategies"]))
+    lines = [
+        "# Search strategies compared",
+        "",
+        f"Generated by `python benchmarks/search/run.py` on {result['date']}, {result['cores']} cores, {versions}.",
+        "",
+        *NOTES,
+        "",
+        "## Overview: regret after the last checkpoint",
+        "",
+        _row("problem", "evaluations", *names),
+        _row(*["---"] * (2 + len(names))),
+        *(_overview_row(problem, names) for problem in problems.values()),
+    ]
+    for problem in problems.values():
+        lines += ["", *_section(problem)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _overview_row(problem: Mapping[str, Any], names: list[str]) -> str:
+    last = _checkpoints(problem)[-1]
+    medians = {name: row["regret"][last][0] for name, row in problem["strategies"].items() if last in row["regret"]}
+    least = min(medians.values(), default=np.inf)
+    cells = [
+        "" if name not in medians else f"**{medians[name]:.2f}**" if medians[name] == least else f"{medians[name]:.2f}"
+        for name in names
+    ]
+    return _row(problem["title"], last, *cells)
+
+
+def _checkpoints(problem: Mapping[str, Any]) -> list[str]:
+    numbers = {number for row in problem["strategies"].values() for number in row["regret"]}
+    return sorted(numbers, key=int)
+
+
+def _section(problem: Mapping[str, Any]) -> list[str]:
+    """A problem's bounds, and its table: regret with intervals, then what it costs and how it compares."""
+    bounds, numbers = problem["bounds"], _checkpoints(problem)
+    (value, cost), scale = problem["objectives"], "log " if problem["bounds"]["log_cost"] else ""
+    noisy = any("recommended_regret" in row for row in problem["strategies"].values())
+    head = [
+        "strategy", "seeds", *(f"regret @{number}" for number in numbers), *(["recommended"] if noisy else []), "IGD+",
+        f"excess {value}", f"best {value}", "ms per ask", f"{OURS} wins", "p (Holm)",
+    ]  # fmt: skip
+    rows = [
+        _row(*_cells(name, row, numbers, problem["against"].get(numbers[-1], {}).get(name), noisy))
+        for name, row in problem["strategies"].items()
+    ]
+    return [
+        f"## {problem['title']}",
+        "",
+        f"{value} {bounds['value'][0]:g} to {bounds['value'][1]:g}, {scale}{cost} {bounds['cost'][0]:,} to "
+        f"{bounds['cost'][1]:,}; best-known front: {problem['best_known']['networks']:,} networks, "
+        f"hypervolume {problem['best_known']['hypervolume']:.4f}, best {value} {problem['best_known']['value']:.3f}.",
+        "",
+        _row(*head),
+        _row(*["---"] * len(head)),
+        *rows,
+    ]
+
+
+def _cells(
+    name: str, row: Mapping[str, Any], numbers: list[str], compared: Mapping[str, float] | None, noisy: bool
+) -> list[str]:
+    excess = [value for value in row["excess_at_budgets"] if value is not None]
+    return [
+        name,
+        str(row["seeds"]),
+        *(_interval(row["regret"].get(number)) for number in numbers),
+        *([_interval(row.get("recommended_regret"))] if noisy else []),
+        f"{row['igd_plus'][0]:.4f}",
+        f"{np.mean(excess):.3f}" if excess else "",
+        f"{row['best_value'][0]:.3f}",
+        f"{row['ms_per_ask']:.1f}",
+        "" if compared is None else f"{compared['wins']:.0f} of {compared['seeds']:.0f}",
+        "" if compared is None else f"{compared['p_holm']:.2g}",
+    ]
+
+
+def _interval(values: npt.ArrayLike | None) -> str:
+    """A median and its interval, e.g. `1.29 (1.10-1.41)`."""
+    if values is None:
+        return ""
+    median, low, high = np.asarray(values, dtype=np.float64)
+    return f"{median:.2f} ({low:.2f}-{high:.2f})"

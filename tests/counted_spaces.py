@@ -1,0 +1,76 @@
+"""Small search spaces, and every network of one by brute force, for tests of counts and draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sret_nas.arch import StemConfig
+from sret_nas.budget import Budget
+from sret_nas.choice_costs import choice_costs_of
+from sret_nas.cost import IntArray, StageColumns, bulk_cost
+from sret_nas.space import SearchSpace
+
+STAGE: dict[str, Any] = {
+    "width": [8], "heads": [2], "blocks": [1], "recursions": [1], "loop": ["internal"], "groups": [[1]],
+    "nll": ["none"], "nll_ratio": [1.0], "mlp_ratio": [1.0],
+}  # fmt: skip
+
+
+def space_of(*stages: dict[str, Any], **others: Any) -> SearchSpace:
+    data = {"name": "test", "image_size": 32, "classes": 10, "stages": [STAGE | stage for stage in stages]}
+    return SearchSpace.from_dict(data | others)
+
+
+FIRST = {"width": [8, 12], "heads": [2, 3], "blocks": [1, 2], "recursions": [1, 2], "loop": ["internal", "external"],
+         "groups": [[2, 1], [1]], "nll": ["every", "none"], "mlp_ratio": [1.0, 2.0]}  # fmt: skip
+SECOND = {"width": [12, 16], "heads": [4], "recursions": [1, 2, 3], "groups": [[4], [1]],
+          "nll": ["every", "between", "last", "none"], "nll_ratio": [0.5, 1.0]}  # fmt: skip
+THIRD = {"width": [16, 24], "heads": [4], "mlp_ratio": [1.0, 2.0]}
+
+MIDDLING = space_of(FIRST, SECOND, THIRD)
+FOUR_STAGES = space_of(
+    {"width": [8, 12], "mlp_ratio": [1.0, 2.0], "recursions": [1, 2]},
+    {"width": [12, 16], "blocks": [1, 2], "nll": ["every", "none"]},
+    {"width": [16], "recursions": [1, 2], "nll": ["every", "none"]},
+    {"width": [16, 24], "mlp_ratio": [1.0, 2.0]},
+    image_size=64, stem={"width": [4, 6]},
+)  # fmt: skip
+
+
+class EveryNetwork:
+    """All networks of a space: `choices` (n, stages), and `flops` and `params` (n,) from the closed form in bulk."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.shape = tuple(len(costs) for costs in choice_costs_of(space).flops)
+        self.choices: IntArray = np.indices(self.shape).reshape(len(self.shape), -1).T
+        stem, first = np.divmod(self.choices[:, 0], len(space.stage_choices[0]))
+        rows = [first, *self.choices.T[1:]]
+        columns = [
+            StageColumns(**{name: value[row] for name, value in vars(table.columns).items()})
+            for table, row in zip(space.stage_choices, rows, strict=True)
+        ]
+        stem_width = np.maximum(1, columns[0].width // 2)
+        if space.stem.width:
+            stem_width = np.array(space.stem.width)[stem]
+        self.flops, self.params = bulk_cost(
+            columns, StemConfig(width=1, strides=space.stem.strides), space.image_size, space.channels,
+            space.classes, stem_width,
+        )  # fmt: skip
+
+    def is_inside(self, budget: Budget) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which networks a budget allows, of shape (n,)."""
+        pairs = zip(self.flops.tolist(), self.params.tolist(), strict=True)
+        return np.array([budget.allows(*costs) for costs in pairs])
+
+    def times_drawn(self, choices: IntArray) -> IntArray:
+        """How often each network is in an array of drawn choices, of shape (n,)."""
+        return np.bincount(np.ravel_multi_index(tuple(choices.T), self.shape), minlength=len(self.choices))
+
+
+def chi_square_deviation(times_drawn: IntArray, expected: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """Pearson's chi-square in its standard deviations: with df degrees of freedom it is df +- sqrt(2 df)."""
+    chi_square = float(((times_drawn - expected) ** 2 / expected).sum())
+    df = len(expected) - 1
+    return (chi_square - df) / (2 * df) ** 0.5

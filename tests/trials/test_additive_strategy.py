@@ -1,0 +1,145 @@
+"""What is the additive strategy's own; the shared contract is in test_strategies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sret_nas import Budget, cost_of
+from sret_nas.pareto import hypervolume
+from sret_nas.space import SearchSpace
+from trials.strategies import Candidate, Strategy
+from trials.strategies.additive import BATCH, MOST_START, AdditiveStrategy, Improvement, preferred
+from trials.strategies.candidates import CandidatePool
+from trials.strategies.create import create_strategy
+from trials.strategies.sret import SReTDomain
+
+TINY = SearchSpace.load("sret_tiny")
+BUDGET = Budget(flops_max=1_000_000_000)
+DOMAIN = SReTDomain(TINY, BUDGET)
+WORST = 0.9, 1e9
+"""The corner that hypervolume is measured from: error and FLOPs."""
+
+
+def planted(candidate: Candidate) -> tuple[float, float]:
+    """Error falls with cost; MLP ratios, widths and schedules add to it or take from it, the same in every stage."""
+    cost, error = cost_of(candidate.arch), 0.0
+    for stage in candidate.arch.stages:
+        error += 0.03 * (stage.mlp_ratio > 3) + 0.05 * (stage.recursions == 2) - 0.04 * (stage.nll == "last")
+    error += 0.02 * (candidate.depth_schedule == "joint")
+    return 0.2 + error - 0.08 * float(np.log(cost.flops / 1e9)), float(cost.flops)
+
+
+def searched(strategy: Strategy[Candidate], number: int) -> list[tuple[float, float]]:
+    found = []
+    for _ in range(number):
+        candidate = strategy.ask()
+        assert candidate is not None
+        found.append(planted(candidate))
+        strategy.tell(candidate, found[-1])
+    return found
+
+
+def additive(seed: int = 0, objectives: tuple[str, ...] = ("error", "flops")) -> AdditiveStrategy[Candidate]:
+    return AdditiveStrategy(CandidatePool(DOMAIN, seed), objectives, seed, start=8)
+
+
+def test_it_finds_what_is_planted_long_before_a_search_that_learns_nothing() -> None:
+    """Forty trials dominate more than 120 of the best search without a model."""
+    mine = searched(additive(), 40)
+    theirs = searched(create_strategy("stratified", DOMAIN, ("error", "flops"), seed=0, population=8), 120)
+    assert hypervolume(mine, WORST) > hypervolume(theirs, WORST) + 0.01 * WORST[1]
+
+
+def test_it_comes_to_use_the_additive_model_where_sums_are_the_truth() -> None:
+    strategy = additive()
+    searched(strategy, 40)
+    assert strategy.used[-1] == ("additive",)
+    assert len(strategy.used) == 32 // BATCH  # rounds after the design of eight
+
+
+def test_it_says_where_a_candidate_comes_from() -> None:
+    strategy, origins = additive(), []
+    for _ in range(14):
+        candidate = strategy.ask()
+        assert candidate is not None
+        origins.append(strategy.origin)
+        strategy.tell(candidate, planted(candidate))
+    rounds = [name for (name,) in strategy.used for _ in range(BATCH)]
+    assert origins == ["design"] * 8 + rounds[:6]
+
+
+def test_the_design_is_cut_short() -> None:
+    strategy = AdditiveStrategy(CandidatePool(DOMAIN, 0), ("error", "flops"), 0, start=100)
+    searched(strategy, MOST_START)
+    assert strategy.used == []
+    searched(strategy, 1)
+    assert len(strategy.used) == 1
+
+
+def test_failed_and_infinite_trials_are_not_learned_from() -> None:
+    strategy = additive()
+    searched(strategy, 8)
+    for values in (None, (float("inf"), 1e9), (float("nan"), 1e9)):
+        candidate = strategy.ask()
+        assert candidate is not None
+        strategy.tell(candidate, values)
+    assert len(strategy._values) == 8
+
+
+def test_costs_alone_are_searched_without_a_model() -> None:
+    strategy = additive(objectives=("flops", "params"))
+    for _ in range(20):
+        candidate = strategy.ask()
+        assert candidate is not None
+        cost = cost_of(candidate.arch)
+        strategy.tell(candidate, (cost.flops, cost.params))
+    assert strategy.used == []
+
+
+def test_the_guard_keeps_to_the_additive_model_unless_another_is_clearly_better() -> None:
+    assert preferred({"additive": 0.70, "residual": 0.71, "size": 0.5}, 50) == "additive"
+    assert preferred({"additive": 0.70, "residual": 0.80, "size": 0.5}, 50) == "residual"
+    assert preferred({"additive": 0.10, "residual": 0.12, "size": 0.6}, 50) == "size"
+    assert preferred({"additive": 0.10, "residual": 0.12, "size": 0.15}, 8) == "additive"  # chance alone does that
+    assert preferred({"additive": float("nan"), "residual": float("nan"), "size": float("nan")}, 8) == "additive"
+
+
+class TestImprovement:
+    COSTS = np.array([[1.0], [2.0], [4.0]])
+    VALUES = np.array([0.9, 0.5, 0.3])
+
+    def improvement(self, new_costs: list[float], beliefs: list[list[float]]) -> Improvement:
+        return Improvement(self.COSTS, self.VALUES, np.array(new_costs)[:, None], np.array(beliefs))
+
+    def test_what_adds_most_hypervolume_comes_first(self) -> None:
+        """Against the hypervolume of the front with each candidate, inside the box of all costs."""
+        costs, values = [1.0, 1.5, 3.0, 4.0], [0.7, 0.55, 0.35, 0.25]
+        known = list(zip(self.VALUES, self.COSTS[:, 0], strict=True))
+        corner = 0.96, 4.0  # the worst value and a tenth of the spread; the greatest cost
+        gains = [hypervolume([*known, pair], corner) for pair in zip(values, costs, strict=True)]
+        assert self.improvement(costs, [[value] for value in values]).choose(1, 4) == [int(np.argmax(gains))]
+
+    def test_the_second_choice_knows_the_first(self) -> None:
+        """The two best alone are nearly the same network: only one of them is chosen."""
+        chosen = self.improvement([2.5, 2.51, 1.2], [[0.2], [0.2], [0.6]]).choose(2, 3)
+        assert chosen == [0, 2]
+
+    def test_running_candidates_count_with_what_is_believed_of_them(self) -> None:
+        improvement = self.improvement([2.5, 1.2, 2.5], [[0.2], [0.6], [0.15]])
+        improvement.take(2)
+        assert improvement.choose(1, 2) == [1]
+
+    def test_it_is_averaged_over_beliefs(self) -> None:
+        """A gamble on a large gain beats a certain small one, by its mean."""
+        assert self.improvement([2.0, 2.0], [[0.45, 0.45], [0.1, 0.9]]).choose(1, 2) == [1]
+        assert self.improvement([2.0, 2.0], [[0.25, 0.25], [0.1, 0.9]]).choose(1, 2) == [0]
+
+    def test_without_costs_the_least_value_is_best(self) -> None:
+        nothing = np.zeros((3, 0))
+        improvement = Improvement(nothing, self.VALUES, nothing, np.array([[0.28], [0.1], [0.29]]))
+        assert improvement.choose(2, 3)[0] == 1
+
+    @pytest.mark.parametrize("number", [0, 5])
+    def test_no_more_are_chosen_than_there_are(self, number: int) -> None:
+        assert len(self.improvement([2.0, 3.0], [[0.4], [0.3]]).choose(number, 2)) == min(number, 2)

@@ -1,0 +1,226 @@
+"""The region of FLOPs and parameters that a space reaches, as a picture: on the terminal and as PNG."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import log10
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.text import Text
+
+from sret_nas.budget import Budget, format_quantity
+from sret_nas.chain import chain_of
+from sret_nas.cost import IntArray, cost_of
+from sret_nas.cost_cells import FloatArray, Window
+from sret_nas.cost_map import numbers_on_grid
+from sret_nas.errors import UserError
+from sret_nas.feasible import FeasibleSet
+from sret_nas.files import write_atomically
+from sret_nas.presets import PRESETS
+from sret_nas.space import SearchSpace
+
+TEXT_DRAWS, PNG_DRAWS = 98_000, 392_000
+"""Draws that the numbers of the terminal's and of the PNG's cells are estimated from."""
+
+_TEXT_ROWS = 18
+_PNG_CELLS = (80, 56)
+_COLOURS = ("#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151",
+            "#bddf26", "#fde725")  # fmt: skip
+"""Viridis by the power of ten, as in the PNG."""
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_MARGIN = 9
+"""Columns before the picture: a number of parameters and the axis."""
+
+
+@dataclass(frozen=True)
+class CostRegion:
+    """How many networks lie where: `numbers` of shape (columns, rows), between ends of log-spaced cells.
+
+    No cell lies partly inside the budget: its bounds are ends of cells too.
+    """
+
+    space: SearchSpace
+    budget: Budget
+    flops_ends: IntArray
+    params_ends: IntArray
+    numbers: FloatArray
+    draws: int
+
+    @classmethod
+    def of(cls, feasible: FeasibleSet, columns: int, rows: int, draws: int) -> CostRegion:
+        """The whole space's region in a grid of about so many cells; the same every time."""
+        space, budget = feasible.space, feasible.budget
+        bounds = Window.of(budget)
+        flops, params = (
+            _ends(least, most, (low, high + 1), cells)
+            for least, most, low, high, cells in zip(
+                (feasible.cheapest("flops").flops, feasible.cheapest("params").params),
+                (feasible.dearest("flops").flops, feasible.dearest("params").params),
+                bounds.low, bounds.high, (columns, rows), strict=True,
+            )
+        )  # fmt: skip
+        numbers = numbers_on_grid(chain_of(space), (flops, params), draws, np.random.default_rng(0))
+        return cls(space, budget, flops, params, numbers, draws)
+
+    @property
+    def flops_lines(self) -> dict[int, str]:
+        """The cells, by position, before which a bound on FLOPs lies, and how it is written."""
+        return _lines(self.flops_ends, self.budget.flops_min, self.budget.flops_max)
+
+    @property
+    def params_lines(self) -> dict[int, str]:
+        return _lines(self.params_ends, self.budget.params_min, self.budget.params_max)
+
+    @cached_property
+    def is_inside(self) -> npt.NDArray[np.bool_]:
+        """Which cells lie inside the budget, of the shape of `numbers`."""
+        flops, params = self.flops_ends[:-1], self.params_ends[:-1]
+        return Window.of(self.budget).contains(flops[:, None], params)
+
+
+def _lines(ends: IntArray, low: int | None, high: int | None) -> dict[int, str]:
+    bounds = [(low, low), (None if high is None else high + 1, high)]
+    position = {int(end): at for at, end in enumerate(ends)}
+    return {position[end]: format_quantity(bound) for end, bound in bounds if end in position and bound is not None}
+
+
+def _ends(least: int, most: int, bounds: Sequence[int], cells: int) -> IntArray:
+    """Ends of about `cells` cells of equal ratio, which hold their lower end; a bound replaces the ends beside it."""
+    ends = np.unique(np.geomspace(least, most + 1, cells + 1).round().astype(np.int64))
+    ends[[0, -1]] = least, most + 1
+    inside = np.array([bound for bound in bounds if least < bound <= most], dtype=np.int64)
+    distance = np.abs(np.log(ends[:, None] / inside)).min(axis=1, initial=np.inf)
+    is_kept = distance > 0.5 * np.log((most + 1) / least) / cells
+    is_kept[[0, -1]] = True
+    return np.union1d(ends[is_kept], inside)
+
+
+def region_text(feasible: FeasibleSet, width: int) -> Text:
+    """The region as text of at most `width` columns: the power of ten of every cell's number, and the budget's lines.
+
+    What lies outside the budget is dim where there are colours.
+    """
+    region = CostRegion.of(feasible, max(10, width - _MARGIN - 4), _TEXT_ROWS, TEXT_DRAWS)
+    columns, text = _with_lines(region.flops_lines, len(region.numbers)), Text(no_wrap=True)
+    text.append(f"{'params':>{_MARGIN - 2}}\n")
+    for row, is_line in reversed(_with_lines(region.params_lines, region.numbers.shape[1])):
+        if is_line:
+            label, cells = region.params_lines[row], Text("".join("┼" if line else "─" for _, line in columns))
+        else:
+            is_labelled = row % 3 == 0 and row not in region.params_lines
+            label = format_quantity(int(region.params_ends[row]), 3) if is_labelled else ""
+            cells = Text.assemble(*("│" if line else _cell(region, column, row) for column, line in columns))
+        text.append(f"{label:>{_MARGIN - 2}} {'┼' if is_line else '│'}").append(cells).append("\n")
+    text.append(" " * (_MARGIN - 1) + "└" + "".join("┴" if line else "─" for _, line in columns) + "\n")
+    text.append(_flops_labels(region, columns) + "\n")
+    return text.append(
+        f"each character: the power of ten of the number of networks in its cell\n(a is 10), estimated from "
+        f"{region.draws:,} draws; lines: the budget", style="dim",
+    )  # fmt: skip
+
+
+def _with_lines(lines: Iterable[int], cells: int) -> list[tuple[int, bool]]:
+    """The positions of cells in order, False, with a line, True, before some."""
+    return sorted([(cell, False) for cell in range(cells)] + [(cell, True) for cell in lines], key=_line_first)
+
+
+def _line_first(place: tuple[int, bool]) -> tuple[int, bool]:
+    return place[0], not place[1]
+
+
+def _cell(region: CostRegion, column: int, row: int) -> tuple[str, str]:
+    number = float(region.numbers[column, row])
+    power = max(0, int(log10(number))) if number else 0
+    style = _COLOURS[min(power, len(_COLOURS) - 1)] if region.is_inside[column, row] else "dim"
+    return (_DIGITS[power] if number else " ", style)
+
+
+def _flops_labels(region: CostRegion, columns: list[tuple[int, bool]]) -> str:
+    """What the columns mean: the bounds, the ends, and others where there is room."""
+    ends, last = region.flops_ends, len(region.flops_ends) - 1
+    written = [(columns.index((cell, True)), label) for cell, label in region.flops_lines.items()]
+    written += [(0, format_quantity(int(ends[0]), 3)), (len(columns) - 1, format_quantity(int(ends[last]), 3))]
+    for column in range(0, len(columns), 12):
+        written.append((column, format_quantity(int(ends[columns[column][0]]), 3)))
+    line = list(f"{'FLOPs':>{_MARGIN - 2}}  ".ljust(_MARGIN + len(columns) + 4))
+    for column, label in written:
+        start = _MARGIN + column - (len(label) // 2 if column else 0)
+        if set(line[start - 2 : start + len(label) + 2]) == {" "} and start + len(label) <= len(line):
+            line[start : start + len(label)] = label
+    return "".join(line).rstrip()
+
+
+def write_region_picture(path: Path, feasible: FeasibleSet) -> None:
+    """The region as PNG: the numbers of networks as a heat map, the budget's lines, published networks as points.
+
+    Raises `UserError` if it cannot be written there.
+    """
+    check_picture_path(path)
+    try:
+        write_atomically(path, _png(CostRegion.of(feasible, *_PNG_CELLS, PNG_DRAWS)))
+    except OSError as error:
+        raise UserError(f"{path}: the picture cannot be written: {error.strerror}; give another --picture") from error
+
+
+def check_picture_path(path: Path) -> None:
+    """Raises `UserError` if a picture can surely not be written there."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: a picture must be a PNG file, got the ending {path.suffix!r}; name it FILE.png")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a file in it, such as {path / 'region.png'}")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first, or name another file")
+
+
+def _png(region: CostRegion) -> bytes:
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    space, budget = region.space, region.budget
+    figure = Figure(figsize=(8, 5.4), layout="constrained", dpi=130)
+    axes = figure.subplots()
+    numbers = np.ma.masked_less_equal(region.numbers, 0).T
+    ends = region.flops_ends / 1e9, region.params_ends / 1e6
+    mesh = axes.pcolormesh(*ends, numbers, norm=LogNorm(vmin=1), cmap="viridis")
+    figure.colorbar(mesh, label=f"networks per cell, estimated from {region.draws:,} draws")
+    for draw_line, unit, bounds in (
+        (axes.axvline, 1e9, (budget.flops_min, budget.flops_max)),
+        (axes.axhline, 1e6, (budget.params_min, budget.params_max)),
+    ):
+        for bound in bounds:
+            if bound is not None:
+                draw_line(bound / unit, color="tab:red", linestyle="--", linewidth=1.4, label="budget")
+    mark_presets(axes, region)
+    axes.set(
+        xscale="log", yscale="log", title=f"{space.name}: {space.num_networks:,} networks\n{budget.describe()}",
+        xlabel=f"GFLOPs (multiply-adds, {space.image_size} px, {space.classes} classes)",
+        ylabel=f"million parameters ({space.classes} classes)",
+    )  # fmt: skip
+    handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    if handles:
+        axes.legend(handles.values(), handles.keys(), loc="upper left", fontsize=8, framealpha=0.9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def mark_presets(axes: Any, region: CostRegion) -> None:
+    """The published networks for the space's images and classes; hollow where the space does not hold them."""
+    space = region.space
+    for (name, arch), marker in zip(PRESETS.items(), itertools.cycle("osD^vP*X<>"), strict=False):
+        cost = cost_of(arch)
+        if (arch.image_size, arch.channels, arch.classes) == (space.image_size, space.channels, space.classes) and (
+            region.flops_ends[0] <= cost.flops < region.flops_ends[-1]
+            and region.params_ends[0] <= cost.params < region.params_ends[-1]
+        ):
+            face = "white" if space.contains(arch) else "none"
+            at = cost.flops / 1e9, cost.params / 1e6
+            axes.scatter(*at, marker=marker, s=34, facecolors=face, edgecolors="black", zorder=3, label=name)

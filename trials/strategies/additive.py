@@ -1,0 +1,298 @@
+"""Additive search: a Bayesian model that adds over a network's choices, and exact fronts of what it believes.
+
+First a design spread evenly over cost. Then, whenever a batch of proposals is used up: fit the models, let the
+posterior mean and a posterior draw each give the networks that are best at every cost (`sret_nas.additive`), and choose
+the next batch from them all by expected improvement of hypervolume over many draws. Candidates that are running count
+with what each draw believes of them.
+
+A guard compares three models by how well they rank what was left out (Kendall's tau): the additive one, the same
+with a Gaussian-process residual, and the plain size prior. `used` says which was used, round by round, and `origin` of
+the last candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import kendalltau, qmc
+from threadpoolctl import threadpool_limits
+
+from sret_nas.additive import AdditiveScore, BestNetworks, Resolution
+from sret_nas.cost import IntArray
+from sret_nas.cost_cells import FloatArray
+from sret_nas.pareto import non_dominated
+from sret_nas.surrogate import Residual, Surrogate, Terms
+from trials.strategies import Strategy
+from trials.strategies.candidates import CandidatePool
+from trials.strategies.domain import C
+
+FRONT_DRAWS = 1
+"""Posterior draws whose fronts are searched, beside the mean's."""
+DRAWS = 32
+"""Posterior draws that improvement is averaged over."""
+TEMPER = 0.4
+"""How far draws lie from the posterior's mean, over how far they should: full draws explored too long
+(benchmarks/NOTES.md)."""
+BATCH = 4
+"""Proposals chosen at once, before the models are fitted anew."""
+MOST_START = 12
+"""Candidates of the design; from there on a model knows better."""
+MOST_FROM_FRONT = 150
+"""Networks of one front that improvement is computed for."""
+LEVELS = 256
+"""Levels of cost at which improvement is measured."""
+WIDTHS = {1: (0.008,), 2: (0.05, 0.1)}
+"""Widths of cost buckets, by the number of costs that matter."""
+MODELS = ("additive", "residual", "size")
+"""What the guard chooses from; the size prior alone tells networks of equal cost apart by nothing."""
+MORE_LABELS = 1.05
+"""How many times the labels of the last time there must be for variances to be fitted, and models judged, anew."""
+LARGEST = 1e100
+"""What larger values are taken for, so that their squares can be summed."""
+LEAST_LABELS = 6
+"""Results below which nothing is modelled."""
+
+
+class AdditiveStrategy(Strategy[C]):
+    """`objectives` name what is told; `start` candidates are drawn evenly over cost before anything is modelled."""
+
+    def __init__(self, pool: CandidatePool[C], objectives: Sequence[str], seed: int, start: int) -> None:
+        self._pool, self._domain = pool, pool.domain
+        self._rng = np.random.default_rng([seed, 2])  # other numbers than the pool draws with
+        names = self._domain.chain.cost_names
+        self._learned = [position for position, name in enumerate(objectives) if name not in names]
+        self._paid = [names.index(name) for name in objectives if name in names]
+        bounded = [
+            position for position, (low, high) in enumerate(self._domain.bounds) if low > 0 or high < float("inf")
+        ]
+        self._axes = tuple(sorted({*self._paid, *bounded} or {0})[:2])
+        self._search = BestNetworks(
+            self._domain.chain, self._domain.bounds, Resolution(self._axes, WIDTHS[len(self._axes)])
+        )
+        self._start = max(LEAST_LABELS, min(start, MOST_START))
+        self._design: list[C] = []
+        self._asked = 0
+        self._running: dict[Hashable, tuple[int, ...]] = {}
+        self._points: list[tuple[int, ...]] = []
+        self._values: list[tuple[float, ...]] = []
+        self._queue: list[C] = []
+        self._terms = Terms(self._domain.chain)
+        self._residual = Residual(self._domain.chain, np.random.default_rng(0))
+        self._variances: dict[tuple[int, str], FloatArray] = {}
+        self._preferred: dict[int, str] = {}
+        self._judged_at = 0
+        self.used: list[tuple[str, ...]] = []
+        """For every round, the model used for each learned objective: `additive`, `residual` or `size`."""
+
+    def ask(self) -> C | None:
+        candidate = self._next()
+        if candidate is not None:
+            self._pool.claim(candidate)
+            self._running[candidate.key] = self._domain.point(candidate)
+            self._asked += 1
+        return candidate
+
+    def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
+        point = self._running.pop(candidate.key)
+        if values is not None and np.isfinite(values).all():
+            self._points.append(point)
+            self._values.append(tuple(float(np.clip(value, -LARGEST, LARGEST)) for value in values))
+
+    def _next(self) -> C | None:
+        if self._asked < self._start or len(self._values) < LEAST_LABELS:
+            return self._from_design()
+        while self._queue:
+            candidate = self._queue.pop(0)
+            if self._pool.is_open(candidate):
+                return candidate
+        if self._learned:
+            self._queue = self._planned()
+            if self._queue:
+                self.origin = "+".join(self.used[-1])
+                return self._queue.pop(0)
+        return self._from_design()
+
+    def _from_design(self) -> C | None:
+        self.origin = "design"
+        if not self._design:
+            self._design = self._pool.draw_stratified(self._start, self._domain.chain.cost_names[self._axes[0]])
+        while self._design:
+            candidate = self._design.pop(0)
+            if self._pool.is_open(candidate):
+                return candidate
+        return self._pool.draw()
+
+    def _planned(self) -> list[C]:
+        """The next batch, computed on one core: the others train, and sums then do not depend on how many there are."""
+        with threadpool_limits(1):
+            return self._most_improving()
+
+    def _most_improving(self) -> list[C]:
+        """The candidates that improve hypervolume most, as expected over the posterior's draws, one after the other."""
+        chain, points = self._domain.chain, np.array(self._points)
+        costs = chain.costs(points).astype(float)
+        models = self._models(points, costs)
+        drawn = [self._drawn(model) for model in models]
+        # Several learned objectives are weighted anew in every round, each by its spread.
+        share = self._rng.dirichlet(np.ones(len(models))) / [model.scale for model in models]
+        candidates = self._candidates(models, drawn, share)
+        if not candidates:
+            return []
+        running = list(self._running.values())
+        asked = np.array([self._domain.point(candidate) for candidate in candidates] + running)
+        asked_costs = chain.costs(asked).astype(float)
+        beliefs = _total([
+            part * model.predict(asked, asked_costs, weights)
+            for part, model, weights in zip(share, models, drawn, strict=True)
+        ])  # fmt: skip
+        known = np.array(self._values)[:, self._learned] @ share
+        improvement = Improvement(costs[:, self._paid], known, asked_costs[:, self._paid], beliefs)
+        for position in range(len(candidates), len(asked)):
+            improvement.take(position)
+        return [candidates[position] for position in improvement.choose(BATCH, len(candidates))]
+
+    def _drawn(self, model: Surrogate) -> FloatArray:
+        """Weights drawn from the posterior, pulled towards its mean."""
+        weights = model.draw_weights(self._rng, DRAWS)
+        return TEMPER * weights + (1 - TEMPER) * model.mean_weights
+
+    def _models(self, points: IntArray, costs: FloatArray) -> list[Surrogate]:
+        """One model for each learned objective: the one that the guard prefers."""
+        is_due = len(points) >= MORE_LABELS * self._judged_at
+        if is_due:
+            self._judged_at = len(points)
+        models = []
+        for objective in self._learned:
+            values = np.array([told[objective] for told in self._values])
+            if is_due:
+                models.append(self._judged(objective, points, costs, values))
+            else:
+                models.append(self._fit(self._preferred[objective], objective, points, costs, values, is_refit=False))
+        self.used.append(tuple(self._preferred[objective] for objective in self._learned))
+        return models
+
+    def _judged(self, objective: int, points: IntArray, costs: FloatArray, values: FloatArray) -> Surrogate:
+        """Fits all three models to an objective and returns the one that ranks left-out labels best."""
+        fits = {name: self._fit(name, objective, points, costs, values, is_refit=True) for name in MODELS}
+        taus = {name: float(kendalltau(fit.left_out, values).statistic) for name, fit in fits.items()}
+        self._preferred[objective] = preferred(taus, len(values))
+        return fits[self._preferred[objective]]
+
+    def _fit(
+        self, name: str, objective: int, points: IntArray, costs: FloatArray, values: FloatArray, *, is_refit: bool
+    ) -> Surrogate:
+        """A model of a kind, its variances found anew or, if not `is_refit`, those of the last time."""
+        fit = Surrogate(
+            self._terms,
+            points,
+            costs,
+            values,
+            self._axes,
+            is_additive=name != "size",
+            residual=self._residual if name == "residual" else None,
+            start=self._variances.get((objective, name)),
+            is_refit=is_refit,
+        )
+        self._variances[objective, name] = fit.variances
+        return fit
+
+    def _candidates(self, models: list[Surrogate], drawn: list[FloatArray], share: FloatArray) -> list[C]:
+        """Open candidates that the mean or one of a few draws believes to be best at their cost."""
+        if self._domain.members is not None:
+            return [candidate for candidate in self._domain.members if self._pool.is_open(candidate)]
+        if "size" in self.used[-1]:
+            return self._pool.draw_stratified(MOST_FROM_FRONT, self._domain.chain.cost_names[self._axes[0]])
+        chain = self._domain.chain
+        found: dict[Hashable, C] = {}
+        for draw in range(-1, FRONT_DRAWS):
+            score = _weighted([
+                model.score(part * (model.mean_weights[:, 0] if draw < 0 else weights[:, draw]), chain)
+                for model, weights, part in zip(models, drawn, share, strict=True)
+            ])  # fmt: skip
+            points = self._search.find(score, phase=float(self._rng.random()))
+            front = _front(score.of(chain, points), chain.costs(points)[:, self._paid])
+            spread = np.linspace(0, len(front) - 1, min(len(front), MOST_FROM_FRONT)).round().astype(int)
+            for position in front[spread]:
+                candidate = self._domain.candidate(tuple(points[position].tolist()))
+                if self._pool.is_open(candidate):
+                    found.setdefault(candidate.key, candidate)
+        return list(found.values())
+
+
+def preferred(taus: dict[str, float], number: int) -> str:
+    """The additive model, unless another ranks clearly better: by half the deviation that chance alone gives tau."""
+    margin = 0.5 * (2 * (2 * number + 5) / (9 * number * (number - 1))) ** 0.5
+    score = {name: np.nan_to_num(tau, nan=-1.0) - margin * (name != "additive") for name, tau in taus.items()}
+    return max(score, key=lambda name: score[name])  # of equals the first
+
+
+def _weighted(scores: list[AdditiveScore]) -> AdditiveScore:
+    """The sum of scores."""
+
+    def trend(costs: FloatArray) -> FloatArray:
+        return _total([score.trend(costs) for score in scores])
+
+    return AdditiveScore(
+        tuple(_total(terms) for terms in zip(*(score.stages for score in scores), strict=True)),
+        tuple(_total(tables) for tables in zip(*(score.pairs for score in scores), strict=True)),
+        trend,
+    )
+
+
+def _total(arrays: Sequence[FloatArray]) -> FloatArray:
+    total: FloatArray = np.sum(arrays, axis=0)
+    return total
+
+
+def _front(values: FloatArray, costs: IntArray) -> IntArray:
+    """Positions of the points that none beats in value and costs; of values alone, the best few. Best values first."""
+    order = np.argsort(values, kind="stable")
+    if costs.shape[1] == 0:
+        return order[:MOST_FROM_FRONT]
+    return order[non_dominated(np.column_stack([values, costs]))[order]]
+
+
+class Improvement:
+    """Hypervolume gained by candidates, averaged over draws of what they are worth.
+
+    The volume is taken over a sample of cost levels: at each, what counts is the best value so far within it.
+    `costs` (known, paid) and `values` (known,) are of labelled points; `new_costs` (n, paid) and `beliefs` (n, draws)
+    of candidates.
+    """
+
+    def __init__(self, costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray) -> None:
+        self._levels = _levels(np.concatenate([costs, new_costs]))
+        self._beliefs = beliefs
+        self._affords: npt.NDArray[np.bool_] = np.all(new_costs[:, None] <= self._levels, axis=2)
+        worst = values.max() + 0.1 * np.ptp(values)
+        best = np.where((costs[:, None] <= self._levels).all(axis=2), values[:, None], worst).min(axis=0)
+        self._best = best[:, None].repeat(beliefs.shape[1], axis=1)
+
+    def take(self, position: int) -> None:
+        """Counts a candidate as evaluated, with what each draw believes of it."""
+        affords = self._affords[position]
+        self._best[affords] = np.minimum(self._best[affords], self._beliefs[position])
+
+    def choose(self, number: int, among: int) -> list[int]:
+        """The candidates, of the first `among`, that add most one after the other."""
+        chosen: list[int] = []
+        for _ in range(min(number, among)):
+            gains = np.array([
+                np.maximum(self._best[self._affords[at]] - self._beliefs[at], 0).sum() for at in range(among)
+            ])  # fmt: skip
+            gains[chosen] = -1
+            chosen.append(int(np.argmax(gains)))
+            self.take(chosen[-1])
+        return chosen
+
+
+def _levels(costs: FloatArray) -> FloatArray:
+    """Levels of cost, of shape (levels, costs), spread evenly (Halton) over the box of costs."""
+    low, high = costs.min(axis=0, initial=np.inf), costs.max(axis=0, initial=-np.inf)
+    if costs.shape[1] == 0:
+        return np.zeros((1, 0))
+    grid = qmc.Halton(costs.shape[1], scramble=False).random(LEVELS + 1)[1:]
+    levels: FloatArray = low + (high - low) * grid
+    return levels

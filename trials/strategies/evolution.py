@@ -1,0 +1,218 @@
+"""Surrogate-assisted evolution, as people do it (NSGANetV2; Lu et al., 2020): the competitor to be measured against.
+
+After a cost-stratified start, a ridge regression learns each objective that is not known beforehand from the evaluated
+candidates; an inner NSGA-II evolves candidates on the predictions; those of the predicted front that lie farthest apart
+are tried, and so on. Of a table of results, all members are predicted and nothing need be evolved.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+import numpy.typing as npt
+
+from sret_nas.pareto import FloatArray
+from sret_nas.space import Value
+from trials.strategies import Strategy
+from trials.strategies.candidates import CandidatePool
+from trials.strategies.domain import C, Domain
+from trials.strategies.fronts import best_of, front_ranks, most_spread
+from trials.strategies.ridge import Ridge, tamed
+from trials.strategies.stratified import StratifiedDesign, cost_to_spread
+
+IntArray = npt.NDArray[np.intp]
+
+BATCH = 10
+"""Candidates proposed from one fit."""
+POPULATION = 100
+GENERATIONS = 4
+"""Of the inner evolution, per fit; it carries on from fit to fit."""
+NEWCOMERS = 25
+"""Stratified draws that join the population with every fit."""
+CHILDREN_TRIED = 4
+"""Children made per place in a generation, in case many of them lie outside the budget."""
+CROSSED = 0.5
+"""Share of the children that have two parents: in a narrow budget, most of those that fit are mutants of one."""
+
+
+class Encoding(Generic[C]):
+    """Candidates as rows of positions in the domain's dimensions, and as features."""
+
+    def __init__(self, domain: Domain[C]) -> None:
+        self._domain = domain
+        self._choices = list(domain.dimensions.items())
+        self._position = [{value: number for number, value in enumerate(values)} for _, values in self._choices]
+        self.sizes = np.array([len(values) for _, values in self._choices], dtype=np.intp)
+
+    def row(self, candidate: C) -> IntArray:
+        """The positions (d,) that spell a candidate."""
+        values = self._domain.encode(candidate)
+        positions = zip(self._choices, self._position, strict=True)
+        return np.array([position[values[name]] for (name, _), position in positions], dtype=np.intp)
+
+    def candidate(self, row: IntArray) -> C | None:
+        """The candidate that positions (d,) spell; None if they spell none."""
+        chosen = zip(self._choices, row.tolist(), strict=True)
+        spelled: dict[str, Value] = {name: values[position] for (name, values), position in chosen}
+        return self._domain.decode(spelled)
+
+    def features(self, rows: IntArray, costs: FloatArray) -> FloatArray:
+        """One column per value of each dimension, then log costs and their squares: (n, values + 2 * costs)."""
+        one_hot = [rows[:, [number]] == np.arange(size) for number, size in enumerate(self.sizes.tolist())]
+        logs = np.log(np.maximum(costs, np.finfo(np.float64).tiny))
+        return np.column_stack([*one_hot, logs, logs**2]).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Individuals(Generic[C]):
+    """Candidates with their rows (n, d) and costs (n, costs)."""
+
+    candidates: list[C]
+    rows: IntArray
+    costs: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def take(self, positions: IntArray) -> Individuals[C]:
+        return Individuals(
+            [self.candidates[p] for p in positions.tolist()], self.rows[positions], self.costs[positions]
+        )
+
+    def joined(self, other: Individuals[C]) -> Individuals[C]:
+        """Both, equal candidates once."""
+        everyone = self.candidates + other.candidates
+        first = {candidate.key: position for position, candidate in reversed(list(enumerate(everyone)))}
+        rows, costs = np.vstack([self.rows, other.rows]), np.vstack([self.costs, other.costs])
+        return Individuals(everyone, rows, costs).take(np.array(sorted(first.values()), dtype=np.intp))
+
+
+class Surrogate(Generic[C]):
+    """Predicts objectives: those that are costs exactly, the others by a ridge regression each."""
+
+    def __init__(
+        self, domain: Domain[C], encoding: Encoding[C], objectives: Sequence[str], known: Individuals[C],
+        values: FloatArray
+    ) -> None:  # fmt: skip
+        """`values` (n, objectives) are what was measured of the `known` individuals."""
+        self._encoding = encoding
+        names = list(domain.chain.cost_names)
+        features = encoding.features(known.rows, known.costs)
+        self._columns: list[int | Ridge] = [
+            names.index(name) if name in names else Ridge.fit(features, tamed(values[:, number]))
+            for number, name in enumerate(objectives)
+        ]
+
+    def predict(self, individuals: Individuals[C]) -> FloatArray:
+        """Predicted objectives (n, objectives)."""
+        features = self._encoding.features(individuals.rows, individuals.costs)
+        return np.column_stack([
+            column.predict(features) if isinstance(column, Ridge) else individuals.costs[:, column]
+            for column in self._columns
+        ])  # fmt: skip
+
+
+class EvolutionStrategy(Strategy[C]):
+    """The first `start` candidates are a stratified design; then each fit proposes a batch."""
+
+    def __init__(self, pool: CandidatePool[C], objectives: Sequence[str], seed: int, start: int) -> None:
+        self._pool = pool
+        self._domain = pool.domain
+        self._objectives = tuple(objectives)
+        self._rng = np.random.default_rng([seed, 2])  # other numbers than the pool draws with
+        self._by = cost_to_spread(pool.domain, objectives)
+        self._design = StratifiedDesign(pool, self._by)
+        self._encoding = Encoding(pool.domain)
+        self._start = start
+        self._num_asked = 0
+        self._known: dict[Hashable, tuple[C, tuple[float, ...]]] = {}
+        self._population: list[C] = []
+        self._described: dict[Hashable, tuple[IntArray, FloatArray]] = {}
+        self._queue: deque[C] = deque()
+
+    def ask(self) -> C | None:
+        candidate = self._design.draw() if self._num_asked < self._start or not self._known else self._proposed()
+        if candidate is not None:
+            self._pool.claim(candidate)
+            self._num_asked += 1
+        return candidate
+
+    def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
+        if values is not None:
+            self._known[candidate.key] = candidate, values
+
+    def _proposed(self) -> C | None:
+        if not self._queue:
+            self._queue.extend(self._batch())
+        return self._queue.popleft() if self._queue else self._design.draw()
+
+    def _batch(self) -> list[C]:
+        """Open candidates of the predicted front, and of the next ones until they are enough; the most spread."""
+        known = self._individuals([candidate for candidate, _ in self._known.values()])
+        values = np.array([values for _, values in self._known.values()])
+        surrogate = Surrogate(self._domain, self._encoding, self._objectives, known, values)
+        members = self._domain.members
+        found = self._evolved(surrogate, known) if members is None else self._individuals(members)
+        predicted = surrogate.predict(found)
+        ranks = front_ranks(predicted, enough=self._num_asked + BATCH)  # what is not open was asked
+        is_open = np.array([self._pool.is_open(candidate) for candidate in found.candidates], dtype=bool)
+        chosen: list[int] = []
+        for rank in np.unique(ranks[is_open]).tolist():
+            front = np.flatnonzero(is_open & (ranks == rank))
+            chosen += front[most_spread(predicted[front], BATCH - len(chosen))].tolist()
+            if len(chosen) == BATCH:
+                break
+        return [found.candidates[position] for position in chosen]
+
+    def _evolved(self, surrogate: Surrogate[C], known: Individuals[C]) -> Individuals[C]:
+        """The evaluated candidates and the last fit's population, evolved further on the predictions."""
+        fresh = self._domain.draw_stratified(self._rng, NEWCOMERS, self._by)
+        population = known.joined(self._individuals(self._population)).joined(self._individuals(fresh))
+        for _ in range(GENERATIONS):
+            population = population.take(best_of(surrogate.predict(population), POPULATION))
+            population = population.joined(self._children(population))
+        self._population = population.take(best_of(surrogate.predict(population), POPULATION)).candidates
+        return population
+
+    def _children(self, parents: Individuals[C]) -> Individuals[C]:
+        """Up to a population of open candidates from parents that are sorted, the best first."""
+        children: dict[Hashable, C] = {}
+        for row in self._bred(parents.rows, CHILDREN_TRIED * POPULATION):
+            candidate = self._encoding.candidate(row)
+            if candidate is not None and self._pool.is_open(candidate):
+                children.setdefault(candidate.key, candidate)
+            if len(children) == POPULATION:
+                break
+        return self._individuals(list(children.values()))
+
+    def _bred(self, rows: IntArray, number: int) -> IntArray:
+        """Rows of children (number, d): parents by binary tournament, uniform crossover, one mutation or more."""
+        sizes, rng = self._encoding.sizes, self._rng
+        searched = np.flatnonzero(sizes > 1)
+        first, second = rng.integers(len(rows), size=(2, 2, number)).min(axis=1)
+        shape = number, len(sizes)
+        is_second = (rng.random((number, 1)) < CROSSED) & (rng.random(shape) < 0.5)
+        is_mutated = rng.random(shape) < 1 / max(1, len(searched))
+        if len(searched):
+            is_mutated[np.arange(number), rng.choice(searched, number)] = True
+        crossed = np.where(is_second, rows[second], rows[first])
+        mutated: IntArray = np.where(is_mutated, rng.integers(sizes, size=shape), crossed)
+        return mutated
+
+    def _individuals(self, candidates: Sequence[C]) -> Individuals[C]:
+        for candidate in candidates:
+            if candidate.key not in self._described:
+                costs = np.array(self._domain.costs(candidate), dtype=np.float64)
+                self._described[candidate.key] = self._encoding.row(candidate), costs
+        described = [self._described[candidate.key] for candidate in candidates]
+        rows = np.array([row for row, _ in described], dtype=np.intp)
+        costs = np.array([costs for _, costs in described], dtype=np.float64)
+        return Individuals(
+            list(candidates),
+            rows.reshape(len(candidates), len(self._encoding.sizes)),
+            costs.reshape(len(candidates), len(self._domain.chain.cost_names)),
+        )
