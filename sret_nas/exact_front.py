@@ -61,7 +61,7 @@ def exact_front(chain: Chain, score: AdditiveScore, bounds: Bounds, objectives: 
     if unknown or len(set(objectives)) != len(objectives) or not 1 <= len(objectives) <= 2:
         raise ValueError(f"objectives must be one or two of {chain.cost_names}, got {tuple(objectives)}")
     axes = [chain.cost_names.index(name) for name in objectives]
-    search = _Search.over(chain, score, bounds, axes[0])
+    search = _Search.over(chain, score, bounds, axes[0] if len(axes) == 1 else _narrowest(bounds))
     if search is None:
         return _no_points(chain)
     known = FrontIncumbents(axes, search.low, search.high)

@@ -47,7 +47,6 @@ def excess_values(
     does.
     """
     budgets = np.geomspace(*box, NUM_BUDGETS + 1)[1:]
-    budgets[-1] = box[1]
     found = _best_within(np.asarray(values, dtype=np.float64), np.asarray(costs, dtype=np.float64), budgets)
     best = _best_within(*known, budgets)
     return np.where(np.isinf(best), np.nan, found - np.where(np.isinf(best), 0, best))

@@ -45,13 +45,16 @@ def result_of(candidate: Candidate) -> TrialResult:
     )
 
 
+ORIGINS = ("design", "additive", "")
+
+
 def write_run(run_dir: Path) -> None:
     """A finished trial that was tested, a failed one, and one that never ended."""
     with Records(run_dir) as records:
         records.start(HEADER)
         for number, candidate in enumerate(CANDIDATES):
             cost = cost_of(candidate.arch)
-            records.asked(number, candidate, cost.flops, cost.params)
+            records.asked(number, candidate, cost.flops, cost.params, origin=ORIGINS[number])
         records.ended(0, result_of(CANDIDATES[0]), None)
         records.ended(1, None, FAILURE)
         records.tested(0, TEST_RESULT)
@@ -62,6 +65,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     history = read_history(tmp_path)
     assert {key: history.header[key] for key in HEADER} == HEADER
     assert [history.trials[number].candidate.key for number in range(3)] == [c.key for c in CANDIDATES]
+    assert [history.trials[number].origin for number in range(3)] == list(ORIGINS)
     assert history.trials[0].result == result_of(CANDIDATES[0])
     assert history.trials[0].test == TEST_RESULT
     assert history.trials[1].failure == FAILURE

@@ -45,6 +45,8 @@ LEVELS = 256
 """Levels of cost at which improvement is measured."""
 WIDTHS = {1: (0.008,), 2: (0.05, 0.1)}
 """Widths of cost buckets, by the number of costs that matter."""
+LEAST_BUCKETS = 100
+"""Buckets of one cost that a window with two sides is cut into, at least."""
 MODELS = ("additive", "residual", "size")
 """What the guard chooses from; the size prior alone tells networks of equal cost apart by nothing."""
 MORE_LABELS = 1.05
@@ -68,9 +70,10 @@ class AdditiveStrategy(Strategy[C]):
             position for position, (low, high) in enumerate(self._domain.bounds) if low > 0 or high < float("inf")
         ]
         self._axes = tuple(sorted({*self._paid, *bounded} or {0})[:2])
-        self._search = BestNetworks(
-            self._domain.chain, self._domain.bounds, Resolution(self._axes, WIDTHS[len(self._axes)])
+        widths = tuple(
+            _width(self._domain.bounds[axis], WIDTHS[len(self._axes)][at]) for at, axis in enumerate(self._axes)
         )
+        self._search = BestNetworks(self._domain.chain, self._domain.bounds, Resolution(self._axes, widths))
         self._start = max(LEAST_LABELS, min(start, MOST_START))
         self._design: list[C] = []
         self._asked = 0
@@ -219,6 +222,14 @@ class AdditiveStrategy(Strategy[C]):
                 if self._pool.is_open(candidate):
                     found.setdefault(candidate.key, candidate)
         return list(found.values())
+
+
+def _width(bounds: tuple[float, float], most: float) -> float:
+    """The width of cost buckets inside bounds: at least so many fit into a narrow window."""
+    low, high = bounds
+    return (
+        min(most, (high / low) ** (1 / LEAST_BUCKETS) - 1) if low > 0 and high < float("inf") and low < high else most
+    )
 
 
 def preferred(taus: dict[str, float], number: int) -> str:

@@ -1,0 +1,78 @@
+"""How long strategies take to propose: seconds per ask on sret_tiny at 1 GFLOPs, by the labels they have been told.
+
+    python benchmarks/asking.py
+
+Labels are a planted function of cost and MLP ratio, told to a fresh strategy; nothing is trained. Every figure is over
+the same number of asks, each told at once; `mean` is what a search pays per trial, `longest` what one ask can take
+(the additive strategy proposes four at a time). Writes results/asking.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from machine import describe_machine
+from sret_nas.budget import Budget
+from sret_nas.cost import cost_of
+from sret_nas.space import SearchSpace
+from trials.strategies import Candidate
+from trials.strategies.create import create_strategy
+from trials.strategies.sret import SReTDomain
+
+RESULT = Path(__file__).parent / "results" / "asking.json"
+DOMAIN = SReTDomain(SearchSpace.load("sret_tiny"), Budget(flops_max=10**9))
+LABELS = {
+    "random": (20, 200),
+    "nsga2": (20, 200),
+    "tpe": (20, 200),
+    "evolution": (20, 200),
+    "additive": (20, 200, 2000),
+}
+ASKS = 24
+
+
+def planted(candidate: Candidate) -> tuple[float, float]:
+    flops = cost_of(candidate.arch).flops
+    ratios = sum(stage.mlp_ratio for stage in candidate.arch.stages)
+    return 0.5 - 0.05 * float(np.log(flops / 1e9)) + 0.01 * ratios, float(flops)
+
+
+def seconds_per_ask(name: Any, num_labels: int) -> dict[str, float]:
+    strategy = create_strategy(name, DOMAIN, ("error", "flops"), seed=0, population=20)
+    taken: list[float] = []
+    for number in range(num_labels + ASKS):
+        started = time.perf_counter()
+        candidate = strategy.ask()
+        if number >= num_labels:
+            taken.append(time.perf_counter() - started)
+        assert candidate is not None
+        strategy.tell(candidate, planted(candidate))
+    return {"mean": round(fmean(taken), 5), "median": round(median(taken), 5), "longest": round(max(taken), 5)}
+
+
+def main() -> None:
+    DOMAIN.draw_stratified(np.random.default_rng(0), 1, "flops")  # counts the strata, once for all
+    result = {
+        **describe_machine("numpy", "optuna", "scipy"),
+        "seed": 0,
+        "space": "sret_tiny, at most 1 GFLOPs",
+        "asks_per_figure": ASKS,
+        "seconds_per_ask": {
+            name: {str(number): seconds_per_ask(name, number) for number in labels} for name, labels in LABELS.items()
+        },
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result["seconds_per_ask"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
