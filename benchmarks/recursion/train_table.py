@@ -1,6 +1,6 @@
 """Trains cost-stratified architectures of sret_tiny from scratch on CIFAR-10: a table to test strategies and models on.
 
-    python benchmarks/recursion/train_table.py --data path/to/cifar10 [--networks 64] [--repeats 24]
+    python benchmarks/recursion/train_table.py --data path/to/cifar10 [--networks 60] [--repeats 14]
 
 Every network is trained with one short recipe (the depth schedule `full`), the first `--repeats` of them with a second
 seed too, which measures the noise of a label. Writes one JSON line per training to
@@ -58,8 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="CIFAR-10 as a folder of class folders in train and val")
     parser.add_argument("--prepared", default="runs/prepared-data/recursion-table", help="where decoded images lie")
-    parser.add_argument("--networks", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=24)
+    parser.add_argument("--networks", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=14)
     given = parser.parse_args()
     config = DataConfig(source=given.data, image_size=PROXY.image_size, max_val=NUM_VAL)
     directory = Path(given.prepared).absolute()
