@@ -27,7 +27,7 @@ _GRID = 1024
 """Steps that the finest rounding cuts the range of a cost into."""
 
 
-_PROBES = 64
+_PROBES = 2048
 """Positions that are looked at in one step of a search for few targets."""
 
 

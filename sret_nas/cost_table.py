@@ -175,9 +175,9 @@ class CostTable:
         is_there = first >= 0
         first, last = first[is_there], last[is_there]
         second = self._draw_second(path, first, last, window, rng)
-        choices[is_there] = np.hstack([
-            self.prefix.draw(path[0], first, rng), self.middle.draw(path[1], second, rng), self._draw_last(last, rng)
-        ])  # fmt: skip
+        choices[is_there, :-2] = self.prefix.draw(path[0], first, rng)
+        choices[is_there, -2:-1] = self.middle.draw(path[1], second, rng)
+        choices[is_there, -1:] = self._draw_last(last, rng)
         return choices
 
     def _draw_first(self, path: tuple[int, int], last: IntArray, window: Window, rng: np.random.Generator) -> IntArray:

@@ -88,4 +88,35 @@ def test_the_figures_are_those_of_the_committed_results() -> None:
     whole, narrow = cases["at most 1 G FLOPs"], cases["SReT-T +-2 %"]
     assert f"{whole['networks']:,} and {whole['inside']:,}, counted in {whole['count_seconds']:.1f} s" in README
     assert f"{narrow['inside']:,}: one draw in {round(1 / narrow['share'], -2):,.0f} would hit" in README
-    assert f"{narrow['draw_ms']:.1f} ms" in README
+    assert f"| a single uniform draw from those | {narrow['draw_ms']:.1f} ms |" in README
+    assert f"| a million uniform draws from those | {whole['million_choices_seconds']:.1f} s |" in README
+
+
+def test_so_are_those_of_proofs_latency_and_recursion() -> None:
+    results = REPOSITORY / "benchmarks" / "results"
+    tiny = json.loads((results / "exact_front.json").read_text())["spaces"][0]
+    window = tiny["windows"][0]
+    assert (tiny["space"], window["window"]) == ("sret_tiny", "unbounded")
+    assert f"| {window['front_seconds']:.1f} s, once {tiny['halves_seconds']:.1f} s of tables are there |" in README
+    gap = next(case["hypervolume_gap_percent"] for case in window["bucketed"] if case["width"] == 0.01)
+    assert f"buckets of 1 % miss of its hypervolume | {gap:.2f} % |" in README
+    held_out = json.loads((results / "latency.json").read_text())["held_out"][0]
+    assert f"Latency predicted for {held_out['num_networks']} held-out networks" in README
+    error, tau, of_flops = (held_out[key] for key in ("median_error", "tau", "flops_tau"))
+    assert f"median error {100 * error:.1f} %, Kendall tau {tau:.2f}; FLOPs alone {of_flops:.2f}" in README
+    recursion = json.loads((results / "recursion_additivity.json").read_text())
+    entropy, best = recursion["cross_entropy"]["ceiling"], recursion["cross_entropy"]["labels"]["40"]
+    assert f"{recursion['networks']} cost-stratified networks" in README
+    assert f"Kendall tau of {entropy['tau_between_seeds']:.2f} in cross-entropy" in README
+    assert f"more than {100 * entropy['largest_r2_that_noise_allows']:.0f} % of the" in README
+    explained = [round(100 * best[model]["r2"][1]) for model in ("FLOPs", "with pairs")]
+    assert f"FLOPs alone explain {explained[0]} % of unseen" in README
+    assert f"sums of effects with pairs {explained[1]} %" in README
+
+
+def test_the_table_of_strategies_is_the_benchmark_s() -> None:
+    table = README.split("### Strategies compared")[1].split("\n### ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    overview = (REPOSITORY / "benchmarks" / "results" / "search.md").read_text()
+    assert len(rows) >= 10
+    assert [row for row in rows if row not in overview] == []

@@ -1,6 +1,6 @@
 """Trains cost-stratified architectures of sret_tiny from scratch on CIFAR-10: a table to test strategies and models on.
 
-    python benchmarks/recursion/train_table.py --data path/to/cifar10 [--networks 60] [--repeats 14]
+    python benchmarks/recursion/train_table.py --data path/to/cifar10 [--networks 60] [--repeats 13]
 
 Every network is trained with one short recipe (the depth schedule `full`), the first `--repeats` of them with a second
 seed too, which measures the noise of a label. Writes one JSON line per training to
@@ -35,23 +35,26 @@ PROXY = ProxyConfig(image_size=40, training=TrainingConfig(images=20_000, batch_
 NUM_VAL = 5_000
 
 
-def drawn(number: int) -> list[ArchConfig]:
-    """The networks of the table: cost-stratified over the whole space, each once."""
+def networks_of_table(number: int) -> list[ArchConfig]:
+    """The networks of the table: those it has by their numbers, then new draws, cost-stratified over the space."""
+    known = {line["number"]: ArchConfig.from_dict(line["architecture"]) for line in table_lines()}
     strata = CostStrata(SearchSpace.load("sret_tiny"), Budget())
-    return strata.sample_many(np.random.default_rng(0), number)
+    fresh = iter(strata.sample_many(np.random.default_rng(len(known)), number))
+    return [known[position] if position in known else next(fresh) for position in range(number)]
 
 
 def runs(networks: int, repeats: int) -> Iterator[tuple[int, int, ArchConfig]]:
     """Number, seed and network of every training. Repeats come between, so that an early stop leaves both."""
-    for number, arch in enumerate(drawn(networks)):
+    for number, arch in enumerate(networks_of_table(networks)):
         yield number, 0, arch
         if number < repeats:
             yield number, 1, arch
 
 
-def finished() -> set[tuple[int, int]]:
+def table_lines() -> list[dict[str, Any]]:
+    """The trainings on record, without the header."""
     lines = RESULT.read_text().splitlines() if RESULT.exists() else []
-    return {(line["number"], line["seed"]) for line in map(json.loads, lines) if "number" in line}
+    return [line for line in map(json.loads, lines) if "number" in line]
 
 
 def main() -> None:
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="CIFAR-10 as a folder of class folders in train and val")
     parser.add_argument("--prepared", default="runs/prepared-data/recursion-table", help="where decoded images lie")
     parser.add_argument("--networks", type=int, default=60)
-    parser.add_argument("--repeats", type=int, default=14)
+    parser.add_argument("--repeats", type=int, default=13)
     given = parser.parse_args()
     config = DataConfig(source=given.data, image_size=PROXY.image_size, max_val=NUM_VAL)
     directory = Path(given.prepared).absolute()
@@ -67,7 +70,7 @@ def main() -> None:
     if not RESULT.exists():
         header = {**describe_machine("torch", "numpy"), "data": data.summary(), "proxy": PROXY.model_dump(mode="json")}
         RESULT.write_text(json.dumps(header) + "\n")
-    done = finished()
+    done = {(line["number"], line["seed"]) for line in table_lines()}
     for number, seed, arch in runs(given.networks, given.repeats):
         if (number, seed) in done:
             continue

@@ -190,7 +190,7 @@ FACTORIES: dict[str, Callable[[Path], Problem]] = {
     "hwgpt-s-window": _window,
     **{
         f"hwgpt-{size}-noise-{100 * noise:g}": lambda shared, size=size, noise=noise: _hw_gpt(shared, size, noise)
-        for noise in (0.005, 0.02)
+        for noise in (0.02,)
         for size in HW_GPT
     },
     "shuffled": _shuffled,

@@ -9,6 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from counted_spaces import (
     FIRST,
     FOUR_STAGES,
@@ -19,10 +23,6 @@ from counted_spaces import (
     chi_square_deviation,
     space_of,
 )  # fmt: skip
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
-
 from sret_nas.arch import ArchConfig, StageConfig, StemConfig
 from sret_nas.budget import Budget, parse_quantity
 from sret_nas.choice_costs import choice_costs_of

@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from latency_profiles import COEFFICIENTS, SMALL, pretended_profile, pretended_time
 from scipy.stats import chisquare, kendalltau
 
+from latency_profiles import COEFFICIENTS, SMALL, pretended_profile, pretended_time
 from sret_nas import ArchConfig, Budget, BudgetError, SearchSpace, UserError, cost_of
 from sret_nas.chain import chain_of
 from sret_nas.choice_costs import choice_costs_of

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from counted_spaces import FOUR_STAGES, MIDDLING, EveryNetwork, chi_square_deviation
 
+from counted_spaces import FOUR_STAGES, MIDDLING, EveryNetwork, chi_square_deviation
 from sret_nas.arch import StemConfig
 from sret_nas.budget import Budget
 from sret_nas.choice_costs import choice_costs_of

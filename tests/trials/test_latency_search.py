@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from latency_profiles import SMALL, pretended_profile
 from rich.console import Console
 
 from cli import main
+from latency_profiles import SMALL, pretended_profile
 from sret_nas import Budget, BudgetError, UserError
 from sret_nas.latency_set import LatencySet
 from sret_nas.latency_table import LatencyTable, parts_of

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counted_spaces import FIRST, SECOND, STAGE, THIRD, EveryNetwork, space_of
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from counted_spaces import FIRST, SECOND, STAGE, THIRD, EveryNetwork, space_of
 from sret_nas.budget import Budget, format_quantity
 from sret_nas.cost import cost_of
 from sret_nas.errors import BudgetError, UserError

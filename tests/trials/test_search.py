@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,7 @@ OPTIONS: dict[str, Any] = {
     "device": "cpu",
     "workers": 2,
     # NSGA-II learns from the third trial on, so that all replays below replay what it learned
+    "strategy": "nsga2",
     "lookahead": 2,
     "population": 2,
 }
@@ -159,6 +161,22 @@ def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path, wo
     run = start_search({**OPTIONS, "workers": workers}, tmp_path / "again", ["test"], quiet())
     assert outcome_of(run.run_dir) == outcome_of(finished.run_dir)
     assert front_files(run.run_dir) == front_files(finished.run_dir)
+
+
+def test_a_resumed_additive_search_proposes_what_it_would_have(tmp_path: Path) -> None:
+    """Cut off after seven of nine trials; from the seventh on a model proposes, as long as it knows anything new."""
+    options = {**OPTIONS, "strategy": "additive", "trials": 9, "lookahead": 1, "workers": 0}
+    whole = start_search(options, tmp_path / "whole", ["test"], quiet())
+    origins = [trial.origin for trial in whole.trials]
+    assert origins[:6] == ["design"] * 6
+    assert set(origins[6:]) & {"additive", "residual", "size"}
+    lines = (whole.run_dir / "records.jsonl").read_bytes().splitlines(keepends=True)
+    ends = [position for position, line in enumerate(lines) if b'"event": "finished"' in line]
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    (cut / "records.jsonl").write_bytes(b"".join(lines[: ends[6] + 1]))
+    shutil.copytree(whole.run_dir / "weights", cut / "weights")
+    assert outcome_of(resume_search(cut, {}, quiet()).run_dir) == outcome_of(whole.run_dir)
 
 
 def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:

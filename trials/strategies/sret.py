@@ -137,5 +137,5 @@ def _canonical(arch: ArchConfig, schedule: DepthSchedule) -> Candidate:
 
 @lru_cache(maxsize=8)
 def _strata(space: SearchSpace, budget: Budget, by: CostName) -> CostStrata:
-    """Counting the strata takes seconds, so those used last are kept."""
+    """Counting the strata takes up to two seconds in a narrow window, so those used last are kept."""
     return CostStrata(space, budget, by=by)
