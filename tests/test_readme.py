@@ -120,3 +120,15 @@ def test_the_table_of_strategies_is_the_benchmark_s() -> None:
     overview = (REPOSITORY / "benchmarks" / "results" / "search.md").read_text()
     assert len(rows) >= 10
     assert [row for row in rows if row not in overview] == []
+
+
+def test_what_is_said_of_hw_gpt_is_so() -> None:
+    problems = json.loads((REPOSITORY / "benchmarks" / "results" / "search.json").read_text())["problems"]
+    for size in "sml":
+        strategies = problems[f"hwgpt-{size}"]["strategies"]
+        after_20 = strategies["additive"]["regret"]["20"][0]
+        assert after_20 < min(strategies[name]["regret"]["200"][0] for name in ("nsga2-20", "nsga2-50", "tpe"))
+        assert {it["wins"] for it in problems[f"hwgpt-{size}"]["against"]["200"].values()} == {20}
+    window = problems["hwgpt-s-window"]
+    ends = [window["strategies"][name]["regret"]["200"][0] for name in ("evolution", "additive")]
+    assert f"({ends[0]:.2f} against {ends[1]:.2f}, p = {window['against']['200']['evolution']['p_holm']:.2f})" in README
