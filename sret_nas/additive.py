@@ -27,6 +27,9 @@ Bounds = Sequence[tuple[float, float]]
 MOST_BUCKETS_PER_ITEM = 16
 """Buckets over items up to which the best of each bucket is found in a table of all buckets, without sorting."""
 
+MOST_LABELS = 4_000
+"""Labels of one state; buckets grow until there are no more, except where every cost is a bucket of its own."""
+
 FEW_CHOICES = 32
 """Choices of one state that are not merged by cost before they are combined with what comes before."""
 
@@ -65,16 +68,21 @@ class Resolution:
     axes: tuple[int, ...]
     widths: tuple[float, ...]
 
-    def buckets(self, costs: IntArray, phase: float = 0.0) -> IntArray:
+    @property
+    def can_be_coarser(self) -> bool:
+        """Whether buckets have widths that may be multiplied."""
+        return min(self.widths) > 0
+
+    def buckets(self, costs: IntArray, phase: float = 0.0, coarser: int = 1) -> IntArray:
         """Which bucket each row of costs, of shape (n, costs), falls into: equal numbers for equal buckets.
 
-        `phase`, from 0 to 1, shifts where buckets begin, as a share of their width.
+        `phase`, from 0 to 1, shifts where buckets begin, as a share of their width; `coarser` multiplies the widths.
         """
         code = np.zeros(len(costs), dtype=np.int64)
         for axis, width in zip(self.axes, self.widths, strict=True):
             cost = costs[:, axis]
             if width > 0:
-                cost = np.floor(np.log(np.maximum(cost, 1)) / np.log1p(width) + phase).astype(np.int64)
+                cost = np.floor(np.log(np.maximum(cost, 1)) / (coarser * np.log1p(width)) + phase).astype(np.int64)
             else:
                 cost = np.unique(cost, return_inverse=True)[1]
             code = code * (int(cost.max(initial=0)) + 1) + cost
@@ -189,10 +197,19 @@ class BestNetworks:
             nothing = np.zeros(0, dtype=np.int64)
             return _Labels(np.zeros(0), np.zeros((0, len(self._low)), dtype=np.int64), nothing, nothing)
         all_sums, all_costs = np.concatenate(sums), np.concatenate(costs)
-        chosen = slice(None) if len(sums) == 1 else best_of_each(self._resolution.buckets(all_costs, phase), all_sums)
+        chosen = self._few(all_costs, all_sums, phase)
         return _Labels(
             all_sums[chosen], all_costs[chosen], np.concatenate(origins)[chosen], np.concatenate(picked)[chosen]
         )
+
+    def _few(self, costs: IntArray, sums: FloatArray, phase: float) -> IntArray:
+        """The best of each bucket; of more than `MOST_LABELS`, those of coarser ones, so that memory is bounded."""
+        chosen = best_of_each(self._resolution.buckets(costs, phase), sums)
+        coarser = 1
+        while len(chosen) > MOST_LABELS and self._resolution.can_be_coarser:
+            coarser *= 2
+            chosen = chosen[best_of_each(self._resolution.buckets(costs[chosen], phase, coarser), sums[chosen])]
+        return chosen
 
     def _kept(self, number: int, position: int, costs: IntArray, sums: FloatArray, phase: float) -> IntArray:
         """The best per bucket of all pairs, of shape (labels, cells), that can end inside the bounds: flat positions.

@@ -165,3 +165,22 @@ def test_finer_buckets_find_better_networks() -> None:
         assert len(np.unique(Resolution((0,), (width,)).buckets(chain.costs(found)))) >= 10
         least.append(float(score.of(chain, found).min()))
     assert least[1] <= least[0]
+
+
+def test_buckets_grow_until_labels_are_few_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that narrow buckets of two costs do not take all memory; what is found stays inside the bounds."""
+    chain = chain_of(SearchSpace.load("sret_tiny"))
+    rng = np.random.default_rng(0)
+    score = AdditiveScore(
+        tuple(rng.normal(size=len(stage)) for stage in chain.stages),
+        tuple(np.zeros((len(before.states), len(after))) for before, after in pairwise(chain.stages)),
+        lambda costs: np.zeros(len(costs)),
+    )
+    bounds = ((500e6, 1e9), (0, 3e6))
+    narrow = Resolution((0, 1), (0.01, 0.01))
+    many = BestNetworks(chain, bounds, narrow).find(score)
+    monkeypatch.setattr("sret_nas.additive.MOST_LABELS", 50)
+    few = BestNetworks(chain, bounds, narrow).find(score)
+    assert len(many) > 50 * 4 >= len(few) > 0  # the last stage has four states
+    costs = chain.costs(few)
+    assert ((costs >= [500e6, 0]) & (costs <= [1e9, 3e6])).all()

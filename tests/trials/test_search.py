@@ -238,7 +238,7 @@ def test_a_killed_search_resumes_to_the_same_front(finished: Run, tmp_path: Path
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "stopped"
-    process = search_process(*FLAGS, f"--out={run_dir}")
+    process = search_process(*FLAGS, "--trials=30", f"--out={run_dir}")  # enough not to end before the signal comes
     wait_for_trials(process, 1)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
@@ -403,7 +403,7 @@ def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals) -> None:
-    process = search_process(*FLAGS, f"--out={tmp_path / 'run'}")
+    process = search_process(*FLAGS, "--trials=30", f"--out={tmp_path / 'run'}")
     wait_for_trials(process, 1)
     process.send_signal(ending)
     output, _ = process.communicate()

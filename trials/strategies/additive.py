@@ -43,7 +43,7 @@ MOST_FROM_FRONT = 150
 """Networks of one front that improvement is computed for."""
 LEVELS = 256
 """Levels of cost at which improvement is measured."""
-WIDTHS = {1: (0.008,), 2: (0.05, 0.1)}
+WIDTHS: dict[int, tuple[float, ...]] = {1: (0.008,), 2: (0.05, 0.1)}
 """Widths of cost buckets, by the number of costs that matter."""
 LEAST_BUCKETS = 100
 """Buckets of one cost that a window with two sides is cut into, at least."""
@@ -70,9 +70,9 @@ class AdditiveStrategy(Strategy[C]):
             position for position, (low, high) in enumerate(self._domain.bounds) if low > 0 or high < float("inf")
         ]
         self._axes = tuple(sorted({*self._paid, *bounded} or {0})[:2])
-        widths = tuple(
-            _width(self._domain.bounds[axis], WIDTHS[len(self._axes)][at]) for at, axis in enumerate(self._axes)
-        )
+        widths = WIDTHS[len(self._axes)]
+        if len(widths) == 1:  # with two costs that matter, buckets that are narrow in both would be too many
+            widths = (_width(self._domain.bounds[self._axes[0]], widths[0]),)
         self._search = BestNetworks(self._domain.chain, self._domain.bounds, Resolution(self._axes, widths))
         self._start = max(LEAST_LABELS, min(start, MOST_START))
         self._design: list[C] = []
