@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -202,12 +201,12 @@ def _add_profile(commands: Any) -> None:
 
 
 def _search(given: argparse.Namespace) -> int:
+    from trials.interruption import handle_interruptions
     from trials.report.console import SearchConsole
     from trials.report.front import show_front
     from trials.search import new_run_dir, resume_search, start_search
 
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # from a scheduler, a closed terminal: end as Ctrl-C does
-        signal.signal(ending, signal.default_int_handler)
+    handle_interruptions()
     console = SearchConsole()
     options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
     if "resume" in given:

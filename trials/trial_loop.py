@@ -19,6 +19,7 @@ from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.space import SearchSpace
 from trials.engines import Engine, Outcome
+from trials.interruption import raise_if_interrupted
 from trials.jobs import FinalTestJob, FinalTestResult, TrialJob, TrialResult
 from trials.journal import OptunaJournal
 from trials.latency import LatencyTimer, measured_latencies
@@ -81,6 +82,7 @@ def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal:
     num_known = sum(trial.has_ended for trial in run.trials)
     with SearchProgress(run.console, max(options.trials, num_known), num_known, _best_error(run)) as progress:
         while True:
+            raise_if_interrupted()
             # One tell, then as many asks as it makes room for: the same interleaving in every run.
             while not is_exhausted and num_asked < options.trials and num_asked - num_told < options.lookahead:
                 candidate = strategy.ask()
