@@ -101,9 +101,10 @@ class SearchSpace(BaseModel):
     def network(self, rows: Sequence[int], stem_width: int | None = None) -> ArchConfig:
         """The network made of one row of each table of `stage_choices`; without `stem_width` the paper's stem."""
         stages = tuple(table.stage(row) for table, row in zip(self.stage_choices, rows, strict=True))
-        return self._assemble(stages, stem_width)
+        return self.assembled(stages, stem_width)
 
-    def _assemble(self, stages: tuple[StageConfig, ...], stem_width: int | None) -> ArchConfig:
+    def assembled(self, stages: tuple[StageConfig, ...], stem_width: int | None) -> ArchConfig:
+        """The network of given stages, for the space's input; without `stem_width` the paper's stem."""
         width = max(1, stages[0].width // 2) if stem_width is None else stem_width
         return ArchConfig(
             stages=stages, stem=StemConfig(width=width, strides=self.stem.strides), image_size=self.image_size,
@@ -134,7 +135,7 @@ class SearchSpace(BaseModel):
                 return None
             stage["groups"] = schedule_of(stage["groups"], stage["recursions"])
             stages.append(StageConfig(**stage))
-        return self._assemble(tuple(stages), chosen.get("stem.width")).canonical()
+        return self.assembled(tuple(stages), chosen.get("stem.width")).canonical()
 
     def _listed(self, values: Mapping[str, Value], name: str) -> Any:
         """The space's own value behind the one given for a dimension."""

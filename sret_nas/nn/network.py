@@ -128,12 +128,23 @@ class SReT(nn.Module):
         )
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], arch.classes)
-        self._initialise()
+        initialise(self, self.pos_embed)
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> SReT:
-        """A new network of the architecture in a YAML file, e.g. a search's result. Raises `UserError`."""
-        return cls(ArchConfig.from_yaml(path))
+    def from_yaml(cls, path: str | Path, weights: str | Path | None = None) -> SReT:
+        """The network of the architecture in a YAML file, e.g. a search's result: new, or with the weights in a file.
+
+        Raises `UserError`, also if the weights are another network's.
+        """
+        arch = ArchConfig.from_yaml(path)
+        if weights is None:
+            return cls(arch)
+        from sret_nas.nn.weights import load_network  # it knows this module
+
+        network = load_network(Path(weights))
+        if network.arch.arch_id != arch.arch_id:
+            raise UserError(f"{weights} are the weights of {network.arch.arch_id}, but {path} is {arch.arch_id}")
+        return network
 
     def forward(self, images: Tensor, max_recursions: int | Sequence[int] | None = None) -> Tensor:
         """Logits (B, classes) of images (B, channels, H, W).
@@ -142,19 +153,39 @@ class SReT(nn.Module):
         the network `arch.with_max_recursions(...)` on the same weights, its drop path included. The position embedding
         is resized to images of another size than `arch.image_size`. Raises `UserError` for images that do not fit.
         """
-        self._check_images(images)
         arch = self.arch if max_recursions is None else self.arch.with_max_recursions(max_recursions)
         recursions = [stage.recursions for stage in arch.stages]
         rates = iter(self._drop_path_rates(recursions))
-        features = self._embed(images)
-        for number, stage in enumerate(self.stages):
-            if number > 0:
-                features = self.pools[number - 1](features)
-            # Tokens in memory order make every feature map between stages channels-last: no copy is needed again.
-            tokens = features.flatten(2).transpose(1, 2).contiguous()
-            stage_rates = [next(rates) for _ in arch.stages[number].applications()]
-            tokens = stage(tokens, recursions[number], stage_rates, self.training and self.fresh_permutations)
-            features = tokens.transpose(1, 2).unflatten(2, features.shape[2:])
+        features = self.embed(images)
+        for number, stage in enumerate(arch.stages):
+            features = self.run_stage(number, features, stage.recursions, [next(rates) for _ in stage.applications()])
+        return self.classify(features)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (B, channels, H, W) through the stem, with the position embedding: (B, D, h, w)."""
+        self._check_images(images)
+        features: Tensor = self.stem(images)
+        return features + resize_position_embedding(self.pos_embed, features.shape[2], features.shape[3])
+
+    def run_stage(
+        self, number: int, features: Tensor, recursions: int | None = None, drop_path: Sequence[float] | None = None
+    ) -> Tensor:
+        """Features (B, D, h, w) through the pooling before a stage, if it is not the first, and the stage itself.
+
+        `recursions` is how many are run, all by default; `drop_path` has a rate for each application, by default 0.
+        """
+        stage = self._stages()[number]
+        recursions = stage.config.recursions if recursions is None else recursions
+        if number > 0:
+            features = self.pools[number - 1](features)
+        # Tokens in memory order make every feature map between stages channels-last: no copy is needed again.
+        tokens: Tensor = features.flatten(2).transpose(1, 2).contiguous()
+        rates = [0.0] * (stage.config.blocks * recursions) if drop_path is None else drop_path
+        tokens = stage(tokens, recursions, rates, self.training and self.fresh_permutations)
+        return tokens.transpose(1, 2).reshape(features.shape[0], -1, *features.shape[2:])
+
+    def classify(self, features: Tensor) -> Tensor:
+        """The last stage's features (B, D, h, w) to logits (B, classes)."""
         logits: Tensor = self.head(self.norm(F.adaptive_avg_pool2d(features, 1).flatten(1)))
         return logits
 
@@ -190,10 +221,6 @@ class SReT(nn.Module):
         total = sum(stage.blocks * count for stage, count in zip(self.arch.stages, recursions, strict=True))
         return drop_path_rates(total, self.arch.drop_path if self.training else 0.0)
 
-    def _embed(self, images: Tensor) -> Tensor:
-        features: Tensor = self.stem(images)
-        return features + resize_position_embedding(self.pos_embed, features.shape[2], features.shape[3])
-
     def _check_images(self, images: Tensor) -> None:
         if images.dim() != 4 or images.shape[1] != self.arch.channels:
             raise UserError(
@@ -202,20 +229,21 @@ class SReT(nn.Module):
         if min(images.shape[2:]) < SMALLEST_IMAGE:
             raise UserError(f"images must be at least {SMALLEST_IMAGE} pixels a side, got {tuple(images.shape)}")
 
-    def _initialise(self) -> None:
-        """Linear layers and the position embedding small (0.02, as in ViT and DeiT), so that every block starts near
-        the identity that its residual coefficients of 1 let through; convolutions such that they keep the variance:
-        those of the stem through a ReLU, those of pooling, which nothing follows, as they are. Biases are 0."""
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-            elif isinstance(module, nn.Conv2d) and name.startswith("stem."):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
-            if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+
+def initialise(network: nn.Module, pos_embed: Tensor) -> None:
+    """Linear layers and the position embedding small (0.02, as in ViT and DeiT), so that every block starts near
+    the identity that its residual coefficients of 1 let through; convolutions such that they keep the variance:
+    those of the stem through a ReLU, those of pooling, which nothing follows, as they are. Biases are 0."""
+    nn.init.trunc_normal_(pos_embed, std=0.02)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.Conv2d) and name.startswith("stem."):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def resize_position_embedding(embedding: Tensor, height: int, width: int) -> Tensor:
