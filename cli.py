@@ -92,7 +92,7 @@ def _add_search(commands: Any) -> None:
         "NSGA-II, from a uniform start or one spread over cost; Optuna's TPE; draws spread over cost; uniform draws; "
         "default: additive",
     )
-    search.add_argument("--trials", type=int, metavar="N", help="networks to try; default: 16")
+    search.add_argument("--trials", type=int, metavar="N", help="networks to try; default: 200, with --no-supernet 16")
     search.add_argument(
         "--objectives",
         type=_words,
@@ -106,6 +106,29 @@ def _add_search(commands: Any) -> None:
         help="NSGA-II's, and the length of the others' start; default: trials / 4, within 4 and 20",
     )
     search.add_argument("--seed", type=int, metavar="N", help="default: 0")
+
+    supernet = parser.add_argument_group(
+        "supernet", "one training whose weights all trials inherit; --no-supernet trains every trial from scratch"
+    )
+    supernet.add_argument("--supernet", metavar="FILE", help="one trained before; default: to train one first")
+    supernet.add_argument("--no-supernet", dest="from_scratch", action="store_true", help="do without")
+    supernet.add_argument(
+        "--supernet-images", type=int, metavar="N", help="images to train it on; default: 15 epochs, at most 200000"
+    )
+    supernet.add_argument(
+        "--score-images", type=int, metavar="N", help="validation images a trial is scored on; default: all"
+    )
+    supernet.add_argument(
+        "--fine-tune-images", type=int, metavar="N", help="images a trial trains on before it is scored; default: 0"
+    )
+    supernet.add_argument(
+        "--finalists", type=int, metavar="N",
+        help="networks of the front that are trained on and tested in the end; default: 4",
+    )  # fmt: skip
+    supernet.add_argument(
+        "--rivals", type=int, metavar="N",
+        help="of those, how many are also trained from scratch, each beside a random network of equal cost; default: 2",
+    )  # fmt: skip
 
     data = parser.add_argument_group("data")
     data.add_argument(

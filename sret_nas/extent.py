@@ -10,7 +10,7 @@ from itertools import product
 from math import gcd
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sret_nas.arch import ArchConfig, StageConfig, halved
 from sret_nas.choices import is_legal
@@ -20,18 +20,25 @@ from sret_nas.space import SearchSpace
 Size = Annotated[int, Field(ge=1)]
 
 
+def _must_ascend(values: tuple[int, ...]) -> tuple[int, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError(f"must ascend, got {list(values)}")
+    return values
+
+
 class StageExtent(BaseModel):
     """The weights of one stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    widths: tuple[Size, ...]
+    widths: Annotated[tuple[Size, ...], Field(min_length=1), AfterValidator(_must_ascend)]
     """All widths that occur, ascending."""
     blocks: Size
     mlp_hidden: Size
-    nll_recursions: tuple[Annotated[int, Field(ge=0)], ...]
-    """The recursions, counted from 0, that an NLL follows in some network, run to any depth."""
-    nll_hidden: Size
+    nll_recursions: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_must_ascend)]
+    """The recursions, counted from 0, that an NLL follows in some network, run to any depth; ascending."""
+    nll_hidden: Annotated[int, Field(ge=0)]
+    """0 where no network has an NLL."""
 
     @property
     def width(self) -> int:
@@ -43,7 +50,7 @@ class Extent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stages: tuple[StageExtent, ...]
+    stages: Annotated[tuple[StageExtent, ...], Field(min_length=1)]
     stem_width: Size
     strides: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]]
     image_size: Size
@@ -75,6 +82,27 @@ class Extent(BaseModel):
         problem = self._problem(arch)
         if problem is not None:
             raise UserError(f"the supernet does not hold the network {arch.arch_id} ({arch.summary()}): {problem}")
+
+    def lacks(self, other: Extent) -> str | None:
+        """What keeps the networks of another extent from being all in here, or None."""
+        same = ("channels", "classes", "image_size", "strides")
+        for name in same:
+            if getattr(self, name) != getattr(other, name):
+                return f"{name} must be {getattr(self, name)}, got {getattr(other, name)}"
+        if len(self.stages) != len(other.stages):
+            return f"there must be {len(self.stages)} stages, got {len(other.stages)}"
+        if self.stem_width < other.stem_width:
+            return f"the stem's width must be at most {self.stem_width}, got {other.stem_width}"
+        for number, (ours, theirs) in enumerate(zip(self.stages, other.stages, strict=True), start=1):
+            for name in ("widths", "nll_recursions"):
+                if missing := set(getattr(theirs, name)) - set(getattr(ours, name)):
+                    return f"{name} of stage {number} must be among {list(getattr(ours, name))}, got {min(missing)}"
+            for name in ("blocks", "mlp_hidden", "nll_hidden"):
+                if getattr(theirs, name) > getattr(ours, name):
+                    return (
+                        f"{name} of stage {number} must be at most {getattr(ours, name)}, got {getattr(theirs, name)}"
+                    )
+        return None
 
     def _problem(self, arch: ArchConfig) -> str | None:
         for what, ours, wanted in (
@@ -167,5 +195,5 @@ def _stage_extent(stages: Sequence[StageConfig]) -> StageExtent:
         blocks=max(stage.blocks for stage in stages),
         mlp_hidden=max(stage.mlp_hidden for stage in stages),
         nll_recursions=tuple(sorted(followed)),
-        nll_hidden=max(stage.nll_hidden for stage in stages),
+        nll_hidden=max((stage.nll_hidden for stage in stages if stage.num_nlls > 0), default=0),
     )

@@ -14,7 +14,7 @@ from sret_nas.arch import ArchConfig
 from sret_nas.budget import Budget
 from sret_nas.latency import Part
 from sret_nas.space import DepthSchedule
-from trials.recipe import ProxyConfig
+from trials.recipe import ProxyConfig, TrainingConfig
 
 FailureCause = Literal["diverged", "out of memory", "refused", "exception", "worker died"]
 """`refused`: something the user asked for cannot be had here, e.g. a device that is not there."""
@@ -41,8 +41,16 @@ class _Job(_Message):
     """CPU threads of torch in the worker."""
 
 
+class SupernetSource(_Message):
+    """The file of a trained supernet."""
+
+    path: str
+    digest: str
+    """SHA-256 of the file's content."""
+
+
 class TrialJob(_Job):
-    """Train the proxy network of `arch` and score it on the validation part."""
+    """Score the proxy network of `arch` on the validation part: trained here, or with weights from a supernet."""
 
     kind: Literal["trial"] = "trial"
     depth_schedule: DepthSchedule
@@ -54,6 +62,12 @@ class TrialJob(_Job):
     """The target's predicted latency, where the search looks at it."""
     weights_path: str | None = None
     """Where to leave the trained proxy weights, if anywhere."""
+    supernet: SupernetSource | None = None
+    """Where weights are inherited from; None is to train from scratch."""
+    fine_tuning: TrainingConfig | None = None
+    """How inherited weights are trained on before they are scored, if at all."""
+    score_images: int | None = None
+    """Validation images that inherited weights are scored on; all by default."""
 
 
 class FinalTestJob(_Job):
@@ -61,6 +75,20 @@ class FinalTestJob(_Job):
 
     kind: Literal["test"] = "test"
     weights_path: str
+
+
+class FinalJob(_Job):
+    """Train one of a search's final networks, score it on the whole validation part and on the test part.
+
+    With a supernet its weights are inherited and trained on, without one it is trained from scratch.
+    """
+
+    kind: Literal["final"] = "final"
+    training: TrainingConfig
+    seed: int
+    supernet: SupernetSource | None = None
+    weights_path: str | None = None
+    """Where to leave the trained proxy weights, if anywhere."""
 
 
 class SpeedJob(_Job):
@@ -101,8 +129,11 @@ class TrialResult(_Message):
     cross_entropy: float
     """Mean validation cross-entropy in nats."""
     error_by_depth: list[float]
-    """Validation error with at most 1, 2, ... recursions; the last is `error`, the others are of fewer images."""
-    train_loss: float
+    """Validation error with at most 1, 2, ... recursions; the last is `error`, the others are of fewer images.
+
+    Of inherited weights, which are trained for every depth by themselves, `error` alone."""
+    train_loss: float | None
+    """None where nothing was trained."""
     train_steps: int
     train_images: int
     train_seconds: float
@@ -114,6 +145,27 @@ class TrialResult(_Message):
     device: str
     peak_memory_mb: float
     """Largest resident memory of the worker process so far; on a GPU, largest memory torch allocated there."""
+
+
+class FinalResult(_Message):
+    """Errors (0 to 1) and cross-entropies (nats) of a final network, on the whole validation and test parts."""
+
+    arch: ArchConfig
+    """The target."""
+    flops: int
+    params: int
+    """FLOPs and parameters of the target."""
+    inherited_error: float | None
+    """Validation error before training on; None for a network trained from scratch."""
+    inherited_cross_entropy: float | None
+    error: float
+    cross_entropy: float
+    test_error: float
+    test_cross_entropy: float
+    num_val_images: int
+    num_test_images: int
+    train_images: int
+    seconds: float
 
 
 class FinalTestResult(_Message):
@@ -153,8 +205,8 @@ class Failure(_Message):
     traceback: str = ""
 
 
-Job = TrialJob | FinalTestJob | SpeedJob | LatencyJob
-Result = TrialResult | FinalTestResult | SpeedResult | LatencyTimes
+Job = TrialJob | FinalTestJob | FinalJob | SpeedJob | LatencyJob
+Result = TrialResult | FinalTestResult | FinalResult | SpeedResult | LatencyTimes
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

@@ -58,6 +58,19 @@ def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> T
     return min((trial for trial in trials if trial.result is not None), key=rank)
 
 
+def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
+    """The network to take: of finalists that of least validation error after training on; else the most accurate."""
+    finals = [trial for trial in trials if "fine-tuned" in trial.finals]
+    if not finals:
+        return most_accurate(trials, objectives)
+
+    def rank(trial: Trial) -> tuple[float, ...]:
+        final = trial.finals["fine-tuned"]
+        return final.error, final.cross_entropy, final.flops, trial.number
+
+    return min(finals, key=rank)
+
+
 def keepers(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
     """What a search delivers: its front and, where error is no objective, the most accurate trial beside it."""
     front = pareto_front(trials, objectives)

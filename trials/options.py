@@ -36,6 +36,23 @@ CHANGEABLE = {"trials", "workers"}
 DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 3, 16_000
 """Length of a proxy run unless told otherwise: so many epochs, but at most so many images."""
 
+SUPERNET_EPOCHS, SUPERNET_MOST_IMAGES = 15, 200_000
+"""Length of a supernet's training unless told otherwise, likewise."""
+
+FINE_TUNING_SHARE = 1 / 3
+"""Images that a finalist is trained on, over those of a proxy run."""
+
+FINE_TUNING_RATE = 0.25
+"""Peak learning rate of training on, over that of training from scratch."""
+
+WITH_SUPERNET = ("supernet", "supernet_images", "score_images", "fine_tune_images", "finalists", "rivals")
+"""Options that mean nothing to a search whose trials train from scratch."""
+
+
+def _default_trials(fields: dict[str, Any]) -> int:
+    """Scoring a subnet takes a fraction of a training."""
+    return 16 if fields["from_scratch"] else 200
+
 
 def _default_population(fields: dict[str, Any]) -> int:
     """NSGA-II's population, and the start of `tpe` (drawn uniformly), `evolution` and `additive` (spread over cost): a
@@ -75,9 +92,23 @@ class SearchOptions(BaseModel):
     """Most predicted latency, with its unit: `20ms`."""
     latency_batch: Count = 1
 
+    from_scratch: bool = False
+    """Trials train from scratch; otherwise they inherit weights from a supernet."""
+    supernet: str | None = None
+    """The file of a trained supernet; None is to train one."""
+    supernet_images: Annotated[StrictInt, Field(ge=2, le=10**10)] | None = None
+    score_images: Count | None = None
+    """Validation images that inherited weights are scored on; None is all."""
+    fine_tune_images: Annotated[StrictInt, Field(ge=0, le=10**9)] = 0
+    """Images that every trial trains its inherited weights on, before they are scored."""
+    finalists: Annotated[StrictInt, Field(ge=0, le=1000)] = 4
+    """Networks of the front that are trained on and scored again in the end."""
+    rivals: Annotated[StrictInt, Field(ge=0, le=1000)] = 2
+    """Finalists that are trained from scratch as well, each beside a random network of equal cost."""
+
     strategy: StrategyName = "additive"
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("error", "flops")
-    trials: Count = 16
+    trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
     population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     workers: Annotated[StrictInt, Field(ge=0, default_factory=_default_workers)]
@@ -99,14 +130,14 @@ class SearchOptions(BaseModel):
     batch_size: BatchSize = 64
     learning_rate: LearningRate = 2e-3
 
-    @field_validator("data", "data_root")
+    @field_validator("data", "data_root", "supernet")
     @classmethod
     def _make_absolute(cls, path: str | None, info: ValidationInfo) -> str | None:
         """So that a search can be resumed from another folder. What is no folder here stays as it is: a name."""
         if path is None or (info.field_name == "data" and path == DIGITS):
             return path
-        folder = Path(path).expanduser()
-        return str(folder.absolute()) if folder.is_dir() else path
+        found = Path(path).expanduser()
+        return str(found.absolute()) if found.is_dir() or found.is_file() else path
 
     @field_validator("latency_budget")
     @classmethod
@@ -129,6 +160,13 @@ class SearchOptions(BaseModel):
             raise ValueError("data_root goes with the name of a torchvision data set, which data must give")
         if self.latency_batch != 1 and not self.uses_latency:
             raise ValueError("latency_batch goes with latency_budget, or with latency among the objectives")
+        for name in WITH_SUPERNET if self.from_scratch else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} goes with a supernet, which from_scratch (--no-supernet) does without")
+        if self.supernet is not None and self.supernet_images is not None:
+            raise ValueError("supernet_images is how long a supernet is trained, and supernet is one that was trained")
+        if self.rivals > self.finalists:
+            raise ValueError(f"rivals must not exceed finalists, got {self.rivals} and {self.finalists}")
         if self.epochs is not None and self.train_images is not None:
             raise ValueError("epochs and train_images exclude each other: both say how long a proxy run is")
         return self
@@ -163,7 +201,9 @@ class SearchOptions(BaseModel):
         """The search space, for the target asked for. Raises `UserError` and `ConfigError`."""
         space = SearchSpace.load(self.space)
         target = {"image_size": self.target_image_size, "classes": self.target_classes}
-        changes = {name: value for name, value in target.items() if value is not None}
+        changes: dict[str, Any] = {name: value for name, value in target.items() if value is not None}
+        if not self.from_scratch:  # one training serves all networks, so its schedule is no choice of theirs
+            changes["depth_schedules"] = ["full"]
         return SearchSpace.from_dict({**space.to_dict(), **changes}, self.space) if changes else space
 
     @property
@@ -187,6 +227,21 @@ class SearchOptions(BaseModel):
             images = self.train_images
         training = TrainingConfig(images=max(2, images), batch_size=self.batch_size, learning_rate=self.learning_rate)
         return ProxyConfig(image_size=self.image_size, width_scale=self.width_scale, training=training)
+
+    def supernet_training(self, num_train_images: int) -> TrainingConfig:
+        """How a supernet is trained, once it is known how many training images an epoch has."""
+        images = min(round(SUPERNET_EPOCHS * num_train_images), SUPERNET_MOST_IMAGES)
+        if self.supernet_images is not None:
+            images = self.supernet_images
+        return TrainingConfig(images=max(2, images), batch_size=self.batch_size, learning_rate=self.learning_rate)
+
+    def fine_tuning(self, images: int) -> TrainingConfig:
+        """How inherited weights are trained on: as any others, at a lower rate."""
+        return TrainingConfig(
+            images=max(2, images),
+            batch_size=self.batch_size,
+            learning_rate=FINE_TUNING_RATE * self.learning_rate,
+        )
 
     def changed(self, given: dict[str, Any]) -> SearchOptions:
         """These options with those that a resumed search may set anew; `given` are plain data.

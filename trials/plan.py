@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,10 +17,11 @@ from sret_nas.space import DepthSchedule
 from trials.depth_schedule import mean_depth_counts
 from trials.engines import Engine
 from trials.jobs import SpeedJob, SpeedResult
-from trials.options import SearchOptions
+from trials.options import FINE_TUNING_SHARE, SearchOptions
 from trials.recipe import ProxyConfig, proxy_arch
 from trials.report.console import say
 from trials.report.progress import format_seconds
+from trials.search_supernet import SupernetSetting
 from trials.strategies.sret import SReTDomain
 
 TRAINING_PER_FORWARD = 3
@@ -31,9 +33,14 @@ SAMPLES = 16
 class Plan:
     """Measures the training speed of one typical candidate in a worker, which also shows that training works here."""
 
-    def __init__(self, engine: Engine, domain: SReTDomain, options: SearchOptions, job_fields: dict[str, Any]) -> None:
-        """Raises `UserError` if what was asked for cannot be had here, `RuntimeError` if training fails otherwise."""
-        self._engine, self._space, self._options = engine, domain.space, options
+    def __init__(
+        self, engine: Engine, domain: SReTDomain, options: SearchOptions, job_fields: dict[str, Any],
+        supernet: SupernetSetting | None,
+    ) -> None:  # fmt: skip
+        """`supernet` is how a supernet is trained or had, None where trials train from scratch.
+
+        Raises `UserError` if what was asked for cannot be had here, `RuntimeError` if training fails otherwise."""
+        self._engine, self._space, self._options, self._supernet = engine, domain.space, options, supernet
         self._proxy: ProxyConfig = job_fields["proxy"]
         rng = np.random.default_rng(0)
         drawn = (domain.draw(rng).arch for _ in range(SAMPLES))
@@ -62,33 +69,87 @@ class Plan:
     @property
     def trial_seconds(self) -> float:
         """Expected duration of a trial, averaged over networks and their depth schedules."""
-        seconds_per_flop = 1 / (self._speed.images_per_second * self._speed.proxy_flops)
-        costs = [
-            self._flops_per_image(arch, schedule)
-            for arch in self._samples
-            for schedule in self._space.effective_schedules(arch)
-        ]
-        scored = self._speed.num_val_images * self._speed.proxy_flops / TRAINING_PER_FORWARD
-        return (self._proxy.training.images * fmean(costs) + scored) * seconds_per_flop
+        options, speed = self._options, self._speed
+        images = min(speed.num_val_images, options.score_images or speed.num_val_images)
+        forward = speed.proxy_flops if options.from_scratch else self._flops_per_image(self._samples, "full")
+        scored = images * forward / TRAINING_PER_FORWARD
+        if not options.from_scratch:
+            trained = options.fine_tune_images * forward
+        else:
+            trained = self._proxy.training.images * fmean(
+                self._flops_per_image([arch], schedule)
+                for arch in self._samples
+                for schedule in self._space.effective_schedules(arch)
+            )
+        return (trained + scored) * self._seconds_per_flop
 
-    def _flops_per_image(self, target: ArchConfig, schedule: DepthSchedule) -> float:
-        """Forward FLOPs of the proxy network per training image, over all depths that the schedule runs."""
+    @property
+    def supernet_seconds(self) -> float:
+        """Expected duration of the supernet's training; it has all threads to itself."""
+        if self._supernet is None or self._supernet.config is None:
+            return 0.0
+        config = self._supernet.config
+        flops = config.training.images * config.networks_per_step * self._flops_per_image(self._samples, "full")
+        return flops * self._seconds_per_flop / (self._supernet.threads / self._options.threads)
+
+    @property
+    def finals_seconds(self) -> float:
+        """Expected duration of the finals, on one worker."""
+        if self._supernet is None:
+            return 0.0
+        options, images = self._options, self._proxy.training.images
+        trained = images * (FINE_TUNING_SHARE * options.finalists + 2 * options.rivals)
+        return trained * self._flops_per_image(self._samples, "full") * self._seconds_per_flop
+
+    @property
+    def _seconds_per_flop(self) -> float:
+        """Seconds of training one image, over its forward FLOPs."""
+        return 1 / (self._speed.images_per_second * self._speed.proxy_flops)
+
+    def _flops_per_image(self, targets: Sequence[ArchConfig], schedule: DepthSchedule) -> float:
+        """Forward FLOPs of the proxy networks per training image, over all depths that the schedule runs; the mean."""
         speed = self._speed
-        arch = proxy_arch(target, self._proxy, channels=speed.channels, classes=speed.classes)
-        counts = mean_depth_counts(schedule, arch.max_recursions)
-        return sum(number * cost_of(arch.with_max_recursions(depth)).flops for depth, number in counts.items())
+        costs = []
+        for target in targets:
+            arch = proxy_arch(target, self._proxy, channels=speed.channels, classes=speed.classes)
+            counts = mean_depth_counts(schedule, arch.max_recursions)
+            costs.append(
+                sum(number * cost_of(arch.with_max_recursions(depth)).flops for depth, number in counts.items())
+            )
+        return fmean(costs)
 
     def announce(self, console: Console, num_trials: int, run_dir: Path) -> None:
         """Prints what is going to happen, how long it should take, and where the results will be."""
-        space, options, training = self._space, self._options, self._proxy.training
-        each, at_once = self.trial_seconds, self._engine.capacity
-        total = format_seconds(num_trials * each / at_once)
+        space, options = self._space, self._options
         lines = (
             f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
             f"{options.describe_budget()}; seed {options.seed}",
-            f"Plan: {num_trials} trials of {training.images:,} training images at {self._proxy.image_size} px; about "
-            f"{format_seconds(each)} each, {at_once} at once: about {total} in all",
+            f"Plan: {self._describe(num_trials)}",
             f"Results: {run_dir}",
         )
         for line in lines:
             say(console, line)
+
+    def _describe(self, num_trials: int) -> str:
+        each, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
+        seconds = num_trials * each / at_once
+        images = self._proxy.training.images
+        if self._supernet is None:
+            return (
+                f"{num_trials} trials of {images:,} training images at {size}; about {format_seconds(each)} each, "
+                f"{at_once} at once: about {format_seconds(seconds)} in all"
+            )
+        config, options = self._supernet.config, self._options
+        steps = [f"{num_trials} of its networks scored ({format_seconds(seconds)})"]
+        if config is None:
+            steps.insert(0, f"the supernet {options.supernet}")
+        else:
+            took = format_seconds(self.supernet_seconds)
+            steps.insert(0, f"a supernet trained on {config.training.images:,} images at {size} ({took})")
+        if options.finalists > 0:
+            seconds += self.finals_seconds / at_once
+            steps.append(
+                f"{options.finalists} trained on, {options.rivals} from scratch beside {options.rivals} random ones "
+                f"({format_seconds(self.finals_seconds / at_once)})"
+            )
+        return f"{', '.join(steps)}: about {format_seconds(self.supernet_seconds + seconds)} in all"

@@ -2,7 +2,8 @@
 
 One JSON object per line; every line is flushed to disk before the search goes on, so a kill at any moment loses at
 most the running trials. The first line is the header; then, per trial, `asked` and `finished` or `failed`; at the end
-`tested` per member of the front, `measured` where latency counts; and `resumed` wherever the search was carried on,
+`tested` per member of the front (or, with a supernet, which is on record as `supernet` before the first trial, `final`
+per finalist and role), `measured` where latency counts; and `resumed` wherever the search was carried on,
 with the options from then on.
 """
 
@@ -17,18 +18,22 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sret_nas.arch import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.space import DepthSchedule
-from trials.jobs import Failure, FinalTestResult, TrialResult
+from trials.jobs import Failure, FinalResult, FinalTestResult, SupernetSource, TrialResult
 from trials.strategies import Candidate
 
 FORMAT = 1
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
+
+
+FinalRole = Literal["fine-tuned", "from scratch", "rival"]
+"""A finalist with inherited weights trained on; the same trained from scratch; a random network of equal cost, too."""
 
 
 @dataclass
@@ -42,6 +47,8 @@ class Trial:
     result: TrialResult | None = None
     failure: Failure | None = None
     test: FinalTestResult | None = None
+    finals: dict[FinalRole, FinalResult] = field(default_factory=dict)
+    """With a supernet: what became of the network in the end, and of its rival."""
     measured_us: float | None = None
     """Measured latency of the target, in microseconds, if it was measured in the end."""
 
@@ -56,11 +63,16 @@ class History:
 
     header: dict[str, Any]
     trials: dict[int, Trial] = field(default_factory=dict)
+    supernet: SupernetSource | None = None
+    """The supernet that trials inherit from, once it is trained."""
 
     def apply(self, event: dict[str, Any]) -> None:
         """Takes in one event. Raises `KeyError` or `ValueError` if it is not one of ours."""
         if event["event"] == "resumed":
             self.header["options"] = event["options"]
+            return
+        if event["event"] == "supernet":
+            self.supernet = SupernetSource.model_validate(event["source"])
             return
         number = event["number"]
         if event["event"] == "asked":
@@ -73,6 +85,9 @@ class History:
             self.trials[number].failure = Failure.model_validate(event["failure"])
         elif event["event"] == "tested":
             self.trials[number].test = FinalTestResult.model_validate(event["result"])
+        elif event["event"] == "final":
+            role: FinalRole = event["role"]
+            self.trials[number].finals[role] = FinalResult.model_validate(event["result"])
         elif event["event"] == "measured":
             self.trials[number].measured_us = float(event["latency_us"])
         else:
@@ -219,6 +234,15 @@ class Records:
     def tested(self, number: int, result: FinalTestResult) -> None:
         event = {"event": "tested", "number": number, "time": time.time(), "result": result.model_dump(mode="json")}
         self._append(event)
+
+    def supernet(self, source: SupernetSource) -> None:
+        """The supernet that all trials from here on inherit from."""
+        self._append({"event": "supernet", "time": time.time(), "source": source.model_dump(mode="json")})
+
+    def final(self, number: int, role: FinalRole, result: FinalResult) -> None:
+        """What became in the end of a finalist, or of its rival."""
+        body = {"event": "final", "number": number, "role": role, "time": time.time()}
+        self._append({**body, "result": result.model_dump(mode="json")})
 
     def measured(self, number: int, latency_us: float) -> None:
         self._append({"event": "measured", "number": number, "time": time.time(), "latency_us": latency_us})

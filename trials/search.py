@@ -28,6 +28,7 @@ from trials.data import DataConfig, PreparedData, prepare
 from trials.engines import Engine
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
+from trials.finals import run_finals
 from trials.journal import OptunaJournal
 from trials.latency import PROFILES, latency_profile
 from trials.options import SearchOptions
@@ -36,6 +37,7 @@ from trials.recipe import ProxyConfig
 from trials.records import Records
 from trials.report.console import say
 from trials.report.outputs import write_outputs
+from trials.search_supernet import provide_supernet, recorded_setting, supernet_setting
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.trial_loop import Run, job_fields, measure_front, run_final_tests, run_trials
@@ -85,7 +87,8 @@ def _begin(
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = _domain(space, options, profile)
-        plan = Plan(engine, domain, options, job_fields(options, proxy, data_dir, data.digest))
+        setting = None if options.from_scratch else supernet_setting(options, space, proxy, data)
+        plan = Plan(engine, domain, options, job_fields(options, proxy, data_dir, data.digest), setting)
         plan.announce(console, options.trials, run_dir)
         header = {
             "command": command,
@@ -97,6 +100,7 @@ def _begin(
             "device": plan.device,
             "versions": versions(),
             "latency": None if profile is None else recorded(profile),
+            "supernet": None if setting is None else setting.model_dump(mode="json"),
         }
         return Run(run_dir, options, domain, data_dir, proxy, records, records.start(header), console), engine
     except BaseException:
@@ -148,7 +152,7 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         say(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
         with _create_engine(options) as engine:
             if num_ended < options.trials:
-                plan = Plan(engine, domain, options, run.job_fields)
+                plan = Plan(engine, domain, options, run.job_fields, recorded_setting(header, run_dir))
                 plan.announce(console, options.trials - num_ended, run_dir)
                 _warn_of_changes(header, plan.device, console)
             records.resumed(options.model_dump(mode="json"), versions())
@@ -208,8 +212,13 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
         if trial.has_ended:
             journal.add(trial)
     try:
-        run_trials(run, strategy, engine, journal)
-        run_final_tests(run, engine)
+        if options.from_scratch:
+            run_trials(run, strategy, engine, journal)
+            run_final_tests(run, engine)
+        else:
+            provide_supernet(run)
+            run_trials(run, strategy, engine, journal)
+            run_finals(run, engine)
         measure_front(run, engine)
     except KeyboardInterrupt:
         write_outputs(run.run_dir, run.history.header, run.options, run.trials)

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -151,10 +151,16 @@ def score(network: SReT, part: Part, batch_size: int, max_recursions: int | None
     """Error and cross-entropy (which may not be finite) on every image of a part, in evaluation mode."""
     device = network.pos_embed.device
     network.eval()
-    wrong, entropy = 0, 0.0
-    for inputs, labels in batches(part, batch_size=batch_size):
-        logits = network(inputs.to(device), max_recursions=max_recursions)
-        labels = labels.to(device)
-        wrong += int((logits.argmax(dim=1) != labels).sum())
-        entropy += float(F.cross_entropy(logits, labels, reduction="sum"))
+    images = (inputs.to(device) for inputs, _ in batches(part, batch_size=batch_size))
+    return scored((network(inputs, max_recursions=max_recursions) for inputs in images), part)
+
+
+def scored(logits: Iterable[Tensor], part: Part) -> Score:
+    """Error and cross-entropy, given the logits (B, classes) of a part's images, batch by batch in its order."""
+    wrong, entropy, start = 0, 0.0, 0
+    for batch in logits:
+        labels = torch.tensor(part.labels[start : start + len(batch)]).to(batch.device)
+        start += len(batch)
+        wrong += int((batch.argmax(dim=1) != labels).sum())
+        entropy += float(F.cross_entropy(batch, labels, reduction="sum"))
     return Score(wrong / len(part.labels), entropy / len(part.labels))

@@ -20,7 +20,7 @@ from sret_nas.errors import UserError
 from sret_nas.space import SearchSpace
 from trials.engines import Engine, Outcome
 from trials.interruption import raise_if_interrupted
-from trials.jobs import FinalTestJob, FinalTestResult, TrialJob, TrialResult
+from trials.jobs import FinalTestJob, FinalTestResult, SupernetSource, TrialJob, TrialResult
 from trials.journal import OptunaJournal
 from trials.latency import LatencyTimer, measured_latencies
 from trials.objectives import keepers, objective_values
@@ -58,8 +58,14 @@ class Run:
     def job_fields(self) -> dict[str, Any]:
         return job_fields(self.options, self.proxy, self.data_dir, self.history.header["data"]["digest"])
 
+    @property
+    def supernet(self) -> SupernetSource | None:
+        """The supernet that trials inherit from; one that the search trained lies in its run directory."""
+        known = self.history.supernet
+        return None if known is None else known.model_copy(update={"path": str(self.run_dir / known.path)})
+
     def weights_path(self, trial: Trial) -> Path:
-        return self.run_dir / "weights" / f"trial-{trial.number:04d}.pt"
+        return self.run_dir / "weights" / f"trial-{trial.number:04d}.safetensors"
 
 
 def job_fields(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str) -> dict[str, Any]:
@@ -107,8 +113,9 @@ def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal:
                 running -= 1
                 trial = _record(run, outcome)
                 journal.add(trial)
-                _forget_beaten_weights(run)
-                progress.trial_ended(trial, _best_error(run))
+                if options.from_scratch:
+                    _forget_beaten_weights(run)
+                progress.trial_ended(trial, _best_error(run), is_news=options.from_scratch or _is_on_front(run, trial))
     if is_exhausted:
         say(run.console, f"All {num_asked} candidates inside the budget have been tried.")
 
@@ -137,14 +144,17 @@ def _tell(strategy: Strategy[Candidate], trial: Trial, options: SearchOptions) -
 
 
 def _trial_job(run: Run, trial: Trial) -> TrialJob:
-    arch, schedule = trial.candidate.arch, trial.candidate.depth_schedule
+    arch, schedule, tuned = trial.candidate.arch, trial.candidate.depth_schedule, run.options.fine_tune_images
     return TrialJob(
         arch=arch,
         depth_schedule=schedule,
         seed=run.options.seed,
         budget=run.options.budget,
         latency_us=run.domain.latency_us(trial.candidate),
-        weights_path=str(run.weights_path(trial)),
+        weights_path=str(run.weights_path(trial)) if run.options.from_scratch else None,
+        supernet=run.supernet,
+        fine_tuning=run.options.fine_tuning(tuned) if tuned > 0 else None,
+        score_images=run.options.score_images,
         **run.job_fields,
     )
 
@@ -160,6 +170,10 @@ def _record(run: Run, outcome: Outcome) -> Trial:
 
 def _best_error(run: Run) -> float | None:
     return min((trial.result.error for trial in run.trials if trial.result is not None), default=None)
+
+
+def _is_on_front(run: Run, trial: Trial) -> bool:
+    return trial.failure is not None or trial in keepers(run.trials, run.options.objectives)
 
 
 def _forget_beaten_weights(run: Run) -> None:

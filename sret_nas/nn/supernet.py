@@ -8,10 +8,11 @@ computes is written down once, in `network.SReT`: here its parameters are replac
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from sret_nas.nn.network import SReT, fixed_permutation, initialise, with_invers
 
 KEPT_SKELETONS = 256
 """Networks without weights that are kept, so that one that comes again need not be built again."""
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class StageWeights(nn.Module):
@@ -49,14 +52,19 @@ class _Slice:
     """Queries, keys and values lie one below the other, and each is sliced for itself."""
 
     def take(self) -> Tensor:
+        """The leading entries in every dimension.
+
+        `as_strided` is one node of the graph, whose backward pass pads the gradient with zeros once; slicing would be
+        one for each dimension (benchmarks/supernet_speed.py).
+        """
         whole: Tensor = getattr(self.module, self.name)
         if whole.shape == self.shape:
             return whole
-        if self.is_qkv:
-            third = (self.shape[0] // 3, *self.shape[1:])
-            stacked = whole.view(3, -1, *whole.shape[1:])
-            return leading(stacked, (3, *third)).flatten(0, 1)
-        return leading(whole, self.shape)
+        if not self.is_qkv:
+            return whole.as_strided(self.shape, whole.stride())
+        rows, *others = self.shape
+        third = whole.shape[0] // 3 * whole.stride(0)
+        return whole.as_strided((3, rows // 3, *others), (third, *whole.stride())).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ class Supernet(nn.Module):
         """Whether training draws new permutations at every pass, as `SReT` does."""
         widths = [stage.width for stage in extent.stages]
         self.stem = Stem(extent.channels, extent.stem_width, widths[0], extent.strides)
+        _forget_statistics(self.stem)
         self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], extent.side, extent.side))
         self.stages = nn.ModuleList(
             StageWeights(stage.width, stage.blocks, stage.mlp_hidden, stage.nll_recursions, stage.nll_hidden)
@@ -107,24 +116,31 @@ class Supernet(nn.Module):
         Raises `UserError` for a network that is not in here, or images that do not fit.
         """
         skeleton = self._skeleton(arch)
-        network = skeleton.network.train(self.training)
+        network = skeleton.network
+        if network.training != self.training:
+            network.train(self.training)
         network.fresh_permutations = self.fresh_permutations
         weights = {name: place.take() for name, place in skeleton.slices.items()}
-        logits: Tensor = functional_call(network, {**weights, **self._permutations(network)}, (images,))
+        values = {**weights, **_permutations(network, self.pos_embed.device)}
+        logits: Tensor = functional_call(network, values, (images,), tie_weights=False)
         return logits
 
     @torch.no_grad()
     def extract(self, arch: ArchConfig) -> SReT:
-        """A network of its own with copies of the shared weights, on their device.
+        """A network of its own with copies of the shared weights, on their device and of their type.
 
         The statistics of its stem's BatchNorm are those of a fresh network: find them before it is evaluated. Raises
         `UserError` for a network that is not in here.
         """
         skeleton = self._skeleton(arch)
-        network = SReT(arch).to(self.pos_embed.device)
+        network = empty_network(arch, self.pos_embed.device, self.pos_embed.dtype)
         for name, parameter in network.named_parameters():
             parameter.copy_(skeleton.slices[name].take())
         return network
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes along: everything but the skeletons, which it builds again when it needs them."""
+        return {**self.__dict__, "_skeletons": OrderedDict()}
 
     def _skeleton(self, arch: ArchConfig) -> _Skeleton:
         """The network without weights; of those used before, the last few are kept."""
@@ -132,12 +148,8 @@ class Supernet(nn.Module):
             self._skeletons.move_to_end(arch)
             return self._skeletons[arch]
         self.extent.check(arch)
-        with torch.device("meta"):
-            network = SReT(arch)
-        for norm in network.stem.norms:
-            assert isinstance(norm, nn.BatchNorm2d)
-            norm.track_running_stats = False
-            norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+        network = without_numbers(lambda: SReT(arch))
+        _forget_statistics(network.stem)
         slices = {name: self._slice(name, weight.shape, arch) for name, weight in network.named_parameters()}
         self._skeletons[arch] = _Skeleton(network, slices)
         if len(self._skeletons) > KEPT_SKELETONS:
@@ -153,27 +165,50 @@ class Supernet(nn.Module):
         elif "nlls" in path:
             path[4] = str(nll_recursions(arch.stages[int(path[1])])[int(path[4])])
         module = self.get_submodule(".".join(path[:-1]))
+        whole = getattr(module, path[-1]).shape
+        assert all(part <= most for part, most in zip(shape, whole, strict=True)), (name, shape, whole)
         return _Slice(module, path[-1], shape, is_qkv="qkv" in path)
 
-    def _permutations(self, network: SReT) -> dict[str, Tensor]:
-        """The fixed permutations of a network by the names of its buffers, which on a skeleton hold nothing."""
-        device = str(self.pos_embed.device)
-        return {
-            f"stages.{stage}.permutation_{block}_{recursion}": _permutation(
-                network.arch.num_tokens[stage], stage, block, recursion, device
-            )
-            for stage, block, recursion in network.permuted_applications()
-        }
+
+def without_numbers(build: Callable[[], Module]) -> Module:
+    """What `build` makes, on the meta device: shapes only. No generator's state changes."""
+    with torch.device("meta"):
+        return build()
 
 
-def leading(whole: Tensor, shape: Sequence[int]) -> Tensor:
-    """The first entries of a tensor in every dimension: a view of the given shape."""
-    for dimension, size in enumerate(shape):
-        if whole.shape[dimension] != size:
-            whole = whole.narrow(dimension, 0, size)
-    return whole
+def empty_network(arch: ArchConfig, device: torch.device, dtype: torch.dtype) -> SReT:
+    """A network whose parameters are to be written yet; its buffers are a fresh network's."""
+    network = without_numbers(lambda: SReT(arch)).to(dtype).to_empty(device=device)
+    for norm in _norms(network.stem):
+        norm.reset_running_stats()
+    for name, permutation in _permutations(network, device).items():
+        network.get_buffer(name).copy_(permutation)
+    return network
+
+
+def _forget_statistics(stem: Stem) -> None:
+    """Makes the BatchNorms of a stem normalise by a batch's own statistics, always."""
+    for norm in _norms(stem):
+        norm.track_running_stats = False
+        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+def _norms(stem: Stem) -> list[nn.BatchNorm2d]:
+    return [norm for norm in stem.norms if isinstance(norm, nn.BatchNorm2d)]
+
+
+def _permutations(network: SReT, device: torch.device) -> dict[str, Tensor]:
+    """The fixed permutations of a network by the names of its buffers."""
+    return {
+        f"stages.{stage}.permutation_{block}_{recursion}": _permutation(
+            network.arch.num_tokens[stage], stage, block, recursion, device
+        )
+        for stage, block, recursion in network.permuted_applications()
+    }
 
 
 @lru_cache(maxsize=1024)
-def _permutation(num_tokens: int, stage: int, block: int, recursion: int, device: str) -> Tensor:
+@torch.inference_mode(False)
+def _permutation(num_tokens: int, stage: int, block: int, recursion: int, device: torch.device) -> Tensor:
+    """Never an inference tensor, whoever asks first: training would refuse one."""
     return with_inverse(torch.tensor(fixed_permutation(num_tokens, stage, block, recursion), device=device))

@@ -139,6 +139,35 @@ def test_training_batches_are_full_unless_there_is_only_one(number: int, batch_s
     assert len(sizes) == num_batches(part, batch_size=batch_size, augment=False)
 
 
+@pytest.mark.parametrize("augment", [True, False])
+def test_first_leaves_out_batches_and_changes_no_other(augment: bool) -> None:
+    part = part_of(40)
+    every = list(batches(part, batch_size=12, seed=1, epoch=2, augment=augment))
+    for first in range(len(every) + 2):
+        rest = list(batches(part, batch_size=12, seed=1, epoch=2, augment=augment, first=first))
+        assert len(rest) == max(0, len(every) - first)
+        for (images, labels), (same_images, same_labels) in zip(rest, every[first:], strict=True):
+            assert torch.equal(images, same_images)
+            assert torch.equal(labels, same_labels)
+
+
+@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_shares_put_together_are_the_batch(number: int, augment: bool) -> None:
+    part = part_of(40)
+    shares = [
+        list(batches(part, batch_size=16, seed=1, epoch=2, augment=augment, share=(at, number)))
+        for at in range(number)
+    ]  # fmt: skip
+    for (images, labels), *parts in zip(
+        batches(part, batch_size=16, seed=1, epoch=2, augment=augment), *shares, strict=True
+    ):
+        assert torch.equal(images, torch.cat([images for images, _ in parts]))
+        assert torch.equal(labels, torch.cat([labels for _, labels in parts]))
+        sizes = [len(labels) for _, labels in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
 def test_a_side_below_eight_pixels_is_not_shifted() -> None:
     part = part_of(8, size=7, flip=False)
     ((images, labels),) = batches(part, batch_size=8, augment=True)

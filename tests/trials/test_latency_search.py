@@ -34,6 +34,7 @@ from trials.trial_loop import Run
 from trials.worker import run_job
 
 OPTIONS: dict[str, Any] = {
+    "from_scratch": True,
     "space": "smoke",
     "target_image_size": 32,
     "objectives": ["error", "latency"],

@@ -52,11 +52,12 @@ def test_a_trial_s_line_fits_80_columns() -> None:
 def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> None:
     text = io.StringIO()
     failed = Trial(4, finished_trial(4).candidate, failure=Failure(cause="diverged", message="nan [/] loss"))
-    with SearchProgress(Console(file=text, width=80), num_trials=6, num_known=3, best_error=None) as progress:
-        progress.trial_ended(finished_trial(3), 0.5)
-        progress.trial_ended(failed, 0.5)
+    with SearchProgress(Console(file=text, width=80), num_trials=7, num_known=3, best_error=None) as progress:
+        progress.trial_ended(finished_trial(5), 0.4, is_news=False)
+        progress.trial_ended(finished_trial(3), 0.5, is_news=True)
+        progress.trial_ended(failed, 0.5, is_news=True)
     first, second = text.getvalue().splitlines()
     assert first.startswith("trial 3 ")
-    assert "[4/6, " in first
+    assert "[5/7, " in first
     assert "failed: diverged (nan [/] loss)" in second
-    assert "[5/6, " in second
+    assert "[6/7, " in second

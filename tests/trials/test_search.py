@@ -35,6 +35,7 @@ from trials.trial_loop import Run
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 OPTIONS: dict[str, Any] = {
+    "from_scratch": True,  # searches with a supernet: test_search_supernet.py
     "space": "smoke",
     "flops_budget": 100_000_000,
     "trials": 6,
@@ -51,7 +52,9 @@ OPTIONS: dict[str, Any] = {
     "lookahead": 2,
     "population": 2,
 }
-FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+FLAGS = ["--no-supernet"] + [
+    f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items() if name != "from_scratch"
+]
 
 
 def quiet() -> Console:
@@ -126,7 +129,8 @@ def test_best_is_the_most_accurate_and_says_where_it_comes_from(finished: Run) -
 def test_only_the_front_is_tested_and_keeps_its_weights(finished: Run) -> None:
     front = {trial.number for trial in pareto_front(finished.trials, finished.options.objectives)}
     assert {trial.number for trial in finished.trials if trial.test is not None} == front
-    assert {path.name for path in (finished.run_dir / "weights").iterdir()} == {f"trial-{n:04d}.pt" for n in front}
+    weights = {path.name for path in (finished.run_dir / "weights").iterdir()}
+    assert weights == {f"trial-{number:04d}.safetensors" for number in front}
     kinds = [event["event"] for event in events(finished.run_dir)]
     assert kinds.index("tested") > max(index for index, kind in enumerate(kinds) if kind == "finished")
 
@@ -380,7 +384,8 @@ def test_missing_weights_are_named_and_the_search_still_ends(tmp_path: Path) -> 
     console = quiet()
     assert resume_search(run.run_dir, {}, console).trials[0].test is None
     assert isinstance(console.file, io.StringIO)
-    assert re.search(r"trial 0 cannot be tested: its weights, .*trial-0000\.pt, are missing", console.file.getvalue())
+    message = r"trial 0 cannot be tested: its weights, .*trial-0000\.safetensors, are missing"
+    assert re.search(message, console.file.getvalue())
 
 
 def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path: Path) -> None:

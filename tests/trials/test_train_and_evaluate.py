@@ -11,6 +11,7 @@ import torch
 
 from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, UserError, cost_of
 from sret_nas.nn.network import SReT
+from sret_nas.nn.weights import load_network
 from sret_nas.space import DepthSchedule
 from trials.data import DataConfig, PreparedData, prepare
 from trials.evaluate import evaluate, measure_training_speed, run_final_test, run_job
@@ -146,7 +147,7 @@ def test_a_trial_repeats_bit_for_bit_and_says_both_costs(data_dir: str) -> None:
 
 
 def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> None:
-    weights = tmp_path / "weights" / "w.pt"
+    weights = tmp_path / "weights" / "w.safetensors"
     result = evaluate(trial(data_dir, weights_path=str(weights)))
     test = run_final_test(
         FinalTestJob(
@@ -160,8 +161,8 @@ def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> 
     )
     opened = PreparedData.open(Path(data_dir))
     assert test.num_images == len(opened.test)
-    network = SReT(result.proxy_arch)
-    network.load_state_dict(torch.load(weights, weights_only=True))
+    network = load_network(weights)
+    assert network.arch == result.proxy_arch
     assert score(network, opened.val, 32).error == result.error
     assert score(network, opened.test, 32).error == test.error
 

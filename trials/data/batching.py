@@ -29,7 +29,14 @@ def num_batches(part: Part, *, batch_size: int, augment: bool) -> int:
 
 
 def batches(
-    part: Part, *, batch_size: int, seed: int = 0, epoch: int = 0, augment: bool = False
+    part: Part,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    epoch: int = 0,
+    augment: bool = False,
+    first: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The images of one epoch: ((B, C, H, W) float32, normalised; (B,) int64) on the CPU.
 
@@ -41,26 +48,35 @@ def batches(
     Without, for evaluation: every image once, in the part's own order; the last batch may be smaller; `seed` and
     `epoch` mean nothing.
 
+    `first` leaves out so many batches at the beginning, at no cost. `share` (k, n) gives the k-th, from 0, of n parts
+    of every batch, whose sizes differ by at most one: what one of n processes trains on.
+
     Raises `UserError` for training batches of less than 2 images, and if `batch_size` is not positive.
     """
     count = num_batches(part, batch_size=batch_size, augment=augment)
-    return _augmented(part, batch_size, count, seed, epoch) if augment else _plain(part, batch_size, count)
+    numbers = range(first, count)
+    if augment:
+        return _augmented(part, batch_size, numbers, share, seed, epoch)
+    return _plain(part, batch_size, numbers, share)
 
 
-def _plain(part: Part, batch_size: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for number in range(count):
+def _plain(part: Part, batch_size: int, numbers: range, share: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
+    for number in numbers:
         indices = np.arange(number * batch_size, min(len(part), (number + 1) * batch_size))
+        indices = np.array_split(indices, share[1])[share[0]]
         yield _normalised(torch.from_numpy(part.images[indices]), part), torch.from_numpy(part.labels[indices])
 
 
-def _augmented(part: Part, batch_size: int, count: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _augmented(
+    part: Part, batch_size: int, numbers: range, share: tuple[int, int], seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(_mixed(seed, epoch))
     reach = part.images.shape[1] // SHIFT
     order = torch.randperm(len(part), generator=generator)
     shifts = torch.randint(-reach, reach + 1, (len(part), 2), generator=generator)
     mirrored = (torch.rand(len(part), generator=generator) < 0.5) & part.flip
-    for number in range(count):
-        chosen = order[number * batch_size : (number + 1) * batch_size]
+    for number in numbers:
+        chosen = order[number * batch_size : (number + 1) * batch_size].tensor_split(share[1])[share[0]]
         indices = chosen.numpy()
         images = torch.from_numpy(part.images[indices])
         images = _shifted(images, part, shifts[chosen], mirrored[chosen])

@@ -9,10 +9,11 @@ from rich.table import Table
 
 from sret_nas.budget import format_quantity
 from sret_nas.latency import LatencyProfile
-from trials.objectives import keepers, most_accurate, pareto_front
+from trials.objectives import best_of, keepers, pareto_front
 from trials.options import SearchOptions
 from trials.records import Trial
 from trials.report.console import say
+from trials.report.finals import show_finals
 
 WIDE = 110
 """Columns from which on the table has room for the architecture beside its figures."""
@@ -33,21 +34,19 @@ def show_front(
             f"No trial has finished ({len(failed)} failed). Records: {run_dir}", highlight=False, markup=False
         )
         return
-    front, best = pareto_front(trials, options.objectives), most_accurate(trials, options.objectives)
+    front, best = pareto_front(trials, options.objectives), best_of(trials, options.objectives)
     title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {len(finished)} trials"
-    table = Table(title=title, title_justify="left", caption_justify="left", caption="* most accurate: best.yaml")
-    names = ["trial", "network", f"FLOPs\n{image_size} px", "params", "val\nerror", "test\nerror"]
-    names += ["schedule"] if latency is None else ["ms pred.\n/measured"]  # no room for both on 80 columns
-    for name in names:
+    table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(options))
+    for name in _columns(options, image_size):
         table.add_column(name, justify="left" if name in ("network", "schedule") else "right", no_wrap=True)
     is_wide = console.width >= WIDE
     if is_wide:
         table.add_column("stages", overflow="fold")
     for trial in keepers(trials, options.objectives):
-        cells = _cells(trial, is_best=trial is best)
-        cells.append(trial.candidate.depth_schedule if latency is None else _latencies(trial))
+        cells = _cells(trial, options, is_best=trial is best)
         table.add_row(*cells, *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []))
     console.print(table)
+    show_finals(trials, console)
     if latency is not None:
         say(console, f"Latency in ms, {latency.setting.describe()}. {latency.describe_accuracy()}")
     if failed:
@@ -58,17 +57,38 @@ def show_front(
     )
 
 
-def _cells(trial: Trial, is_best: bool) -> list[str]:
-    result = trial.result
+def _caption(options: SearchOptions) -> str:
+    if options.from_scratch:
+        return "* most accurate: best.yaml"
+    return "* best.yaml. Validation error with inherited weights, then trained on; test error after that"
+
+
+def _columns(options: SearchOptions, image_size: int) -> list[str]:
+    """Names of the columns, of which 80 characters hold eight."""
+    names = ["trial", "network", f"FLOPs\n{image_size} px", "params"]
+    names += ["val\nerror", "test\nerror"] if options.from_scratch else ["inher.\nerror", "tuned\nerror", "test\nerror"]
+    if options.uses_latency:
+        return [*names, "ms pred.\n/measured"]
+    return [*names, "schedule"] if options.from_scratch else names
+
+
+def _cells(trial: Trial, options: SearchOptions, is_best: bool) -> list[str]:
+    result, final = trial.result, trial.finals.get("fine-tuned")
     assert result is not None
-    return [
+    cells = [
         f"{trial.number}{'*' if is_best else ''}",
         trial.candidate.arch.arch_id,
         format_quantity(result.target.flops),
         format_quantity(result.target.params),
         f"{result.error:.2%}",
-        "-" if trial.test is None else f"{trial.test.error:.2%}",
     ]
+    if options.from_scratch:
+        cells.append("-" if trial.test is None else f"{trial.test.error:.2%}")
+    else:
+        cells += ["-", "-"] if final is None else [f"{final.error:.2%}", f"{final.test_error:.2%}"]
+    if options.uses_latency:
+        return [*cells, _latencies(trial)]
+    return [*cells, trial.candidate.depth_schedule] if options.from_scratch else cells
 
 
 def _latencies(trial: Trial) -> str:

@@ -12,15 +12,15 @@ from typing import Any
 from sret_nas.arch import ArchConfig
 from sret_nas.export import write_result
 from sret_nas.files import dump_yaml, write_atomically
-from trials.objectives import most_accurate, pareto_front
+from trials.objectives import best_of, pareto_front
 from trials.options import SearchOptions
 from trials.records import Trial
 from trials.report.plot import write_front_plot
 
 COLUMNS = (
-    "trial", "arch_id", "state", "error", "cross_entropy", "test_error", "flops", "params", "latency_us",
-    "measured_latency_us", "depth_schedule", "train_loss", "seconds", "peak_memory_mb", "origin", "failure",
-    "architecture",
+    "trial", "arch_id", "state", "error", "cross_entropy", "test_error", "fine_tuned_error", "flops", "params",
+    "latency_us", "measured_latency_us", "depth_schedule", "train_loss", "seconds", "peak_memory_mb", "origin",
+    "failure", "architecture",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def write_outputs(run_dir: Path, header: dict[str, Any], options: SearchOptions,
     for stale in (run_dir / "pareto").glob("trial-*.yaml"):
         if stale.name not in names:
             stale.unlink()
-    _write_trial(run_dir / "best.yaml", most_accurate(trials, options.objectives), run_dir, header)
+    _write_trial(run_dir / "best.yaml", best_of(trials, options.objectives), run_dir, header)
     write_front_plot(run_dir / "front.png", trials, front, options, header)
 
 
@@ -63,14 +63,7 @@ def _file_name(trial: Trial) -> str:
 def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]) -> None:
     result = trial.result
     assert result is not None
-    metrics = {
-        "validation_error": result.error,
-        "validation_cross_entropy": result.cross_entropy,
-        "validation_error_by_depth": result.error_by_depth,
-        "test_error": None if trial.test is None else trial.test.error,
-        "test_cross_entropy": None if trial.test is None else trial.test.cross_entropy,
-        "note": "of the proxy network after the proxy run described under recipe, not of full training",
-    }
+    metrics = _metrics(trial)
     if result.target.latency_us is not None:
         metrics["target_latency"] = _latency(trial, header)
     recipe = {
@@ -81,12 +74,14 @@ def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]
         "data": header["data"],
         "train_loss": result.train_loss,
         "train_seconds": round(result.train_seconds, 2),
+        "supernet": header.get("supernet"),
         "device": result.device,
     }
+    has_weights = trial.test is not None or "fine-tuned" in trial.finals
     provenance = {
         "run": run_dir.name,
         "trial": trial.number,
-        "proxy_weights": f"weights/trial-{trial.number:04d}.pt",
+        "proxy_weights": f"weights/trial-{trial.number:04d}.safetensors" if has_weights else None,
         "command": shlex.join(header["command"]),
         "space": header["space"]["name"],
         "space_digest": header["space_digest"],
@@ -94,6 +89,28 @@ def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]
         "versions": header["versions"],
     }
     write_result(path, trial.candidate.arch, metrics=metrics, recipe=recipe, provenance=provenance)
+
+
+def _metrics(trial: Trial) -> dict[str, Any]:
+    """What was measured of the proxy network: after its own training, or with weights of a supernet."""
+    result = trial.result
+    assert result is not None
+    metrics: dict[str, Any] = {
+        "validation_error": result.error,
+        "validation_cross_entropy": result.cross_entropy,
+        "validation_error_by_depth": result.error_by_depth,
+        "test_error": None if trial.test is None else trial.test.error,
+        "test_cross_entropy": None if trial.test is None else trial.test.cross_entropy,
+        "note": "of the proxy network after the proxy run described under recipe, not of full training",
+    }
+    if trial.finals or result.train_steps == 0:
+        metrics["note"] = "of the proxy network with weights inherited from the supernet, not of full training"
+    if trial.finals:
+        metrics["final"] = {
+            role: final.model_dump(mode="json", exclude={"arch"} if role != "rival" else None)
+            for role, final in trial.finals.items()
+        }
+    return metrics
 
 
 def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
@@ -137,12 +154,19 @@ def _row(trial: Trial) -> dict[str, Any]:
             "error": result.error,
             "cross_entropy": result.cross_entropy,
             "test_error": "" if trial.test is None else trial.test.error,
+            **_final_columns(trial),
             "flops": result.target.flops,
             "params": result.target.params,
             "latency_us": "" if result.target.latency_us is None else result.target.latency_us,
             "measured_latency_us": "" if trial.measured_us is None else trial.measured_us,
-            "train_loss": result.train_loss,
+            "train_loss": "" if result.train_loss is None else result.train_loss,
             "seconds": round(result.seconds, 2),
             "peak_memory_mb": round(result.peak_memory_mb),
         }
     return row
+
+
+def _final_columns(trial: Trial) -> dict[str, Any]:
+    """Of a finalist, the errors after its weights were trained on."""
+    final = trial.finals.get("fine-tuned")
+    return {} if final is None else {"fine_tuned_error": final.error, "test_error": final.test_error}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.files import write_atomically
-from trials.objectives import most_accurate
+from trials.objectives import best_of
 from trials.options import SearchOptions
 from trials.records import Trial
 
@@ -28,7 +28,7 @@ def write_front_plot(
     left, *others = figure.subplots(1, len(panels), sharey=True)
     for axes, (cost, unit, label, bounds) in zip((left, *others), panels, strict=True):
         _scatter(axes, trials, front, cost, unit)
-        _mark(axes, most_accurate(trials, options.objectives), cost, unit)
+        _mark(axes, best_of(trials, options.objectives), cost, unit)
         for bound in bounds:
             if bound is not None:
                 axes.axvline(bound / unit, color="tab:red", linestyle="--", linewidth=1.2, label="budget")
@@ -79,4 +79,4 @@ def _scatter(axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: s
 def _mark(axes: Any, best: Trial, cost: str, unit: float) -> None:
     assert best.result is not None
     at = (getattr(best.result.target, cost) / unit, 100 * best.result.error)
-    axes.scatter(*at, label="most accurate", marker="*", s=190, color="tab:orange", edgecolors="black", zorder=4)
+    axes.scatter(*at, label="best.yaml", marker="*", s=190, color="tab:orange", edgecolors="black", zorder=4)

@@ -48,12 +48,14 @@ class SearchProgress:
             "trials", total=num_trials, completed=num_known, left=_describe_best(best_error)
         )
 
-    def trial_ended(self, trial: Trial, best_error: float | None) -> None:
-        """Reports one trial, and the best validation error so far."""
+    def trial_ended(self, trial: Trial, best_error: float | None, is_news: bool) -> None:
+        """Counts one trial, tells the best validation error so far, and, if it is news, gives the trial a line."""
         self._num_done += 1
         left = self._time_left()
         text = f"{format_seconds(left)} left {_describe_best(best_error)}"
         self._bar.update(self._task, completed=self._num_done, left=text)
+        if not is_news:
+            return
         counter = (
             "" if self._console.is_terminal else f" [{self._num_done}/{self._num_trials}, {format_seconds(left)} left]"
         )
@@ -85,7 +87,8 @@ def describe_trial(trial: Trial) -> str:
         return f"{name} failed: {trial.failure.cause} ({trial.failure.message})"
     result, latency = trial.result, trial.result.target.latency_us
     size = f"{format_quantity(result.target.params)} params" if latency is None else format_latency(latency)
+    schedule = f"{trial.candidate.depth_schedule}, " if result.train_steps > 0 else ""
     return (
         f"{name} error {result.error:.2%}, {format_quantity(result.target.flops)} FLOPs, {size}, "
-        f"{trial.candidate.depth_schedule}, {result.seconds:.0f} s"
+        f"{schedule}{result.seconds:.{0 if result.seconds >= 2 else 1}f} s"
     )

@@ -41,6 +41,10 @@ class SReTDomain(Domain[Candidate]):
         self._feasible = self._fast or FeasibleSet(space, budget)
         self._feasible.check()
 
+    def within(self, budget: Budget) -> SReTDomain:
+        """The candidates that meet another budget, and the same bound on latency. Raises `BudgetError` if none does."""
+        return SReTDomain(self.space, budget, self._latency, self._latency_max)
+
     @property
     def latency_profile(self) -> LatencyProfile | None:
         """What latencies are predicted from."""

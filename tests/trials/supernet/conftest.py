@@ -1,0 +1,29 @@
+"""The tiny supernet's module and data, for all tests of this folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_supernet import tiny_data  # noqa: E402 - it lies beside this file
+
+from trials.data import PreparedData  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return tiny_data(tmp_path_factory.mktemp("tiny-data"))

@@ -1,0 +1,80 @@
+"""A supernet whose steps take milliseconds, for tests; run as a script, it is trained in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from sret_nas.budget import Budget
+from sret_nas.space import SearchSpace
+from trials.data import DataConfig, PreparedData, prepare
+from trials.recipe import ProxyConfig, TrainingConfig
+from trials.supernet import training
+from trials.supernet.config import SupernetConfig
+
+SPACE = SearchSpace.from_dict(
+    {
+        "name": "tiny",
+        "image_size": 16,
+        "classes": 10,
+        "stem": {"strides": [2, 1, 1]},
+        "stages": [
+            {
+                "width": [8, 12], "heads": [2], "blocks": [1, 2], "recursions": [1, 2, 3],
+                "loop": ["internal", "external"], "groups": [[2, 1]], "nll": ["every", "last", "none"],
+                "nll_ratio": [1.0], "mlp_ratio": [1.0, 2.0],
+            },
+            {
+                "width": [16, 24], "heads": [2], "blocks": [1, 2], "recursions": [1, 2],
+                "loop": ["internal"], "groups": [[1]], "nll": ["between", "none"], "nll_ratio": [0.5, 1.0],
+                "mlp_ratio": [1.0, 2.0],
+            },
+        ],
+    }
+)  # fmt: skip
+
+DATA = DataConfig(image_size=16, max_train=150, max_val=60, max_test=10)
+
+
+def tiny_data(directory: Path) -> PreparedData:
+    return prepare(DATA, directory, None)
+
+
+def config(images: int = 320, batch_size: int = 32, **options: Any) -> SupernetConfig:
+    return SupernetConfig(training=TrainingConfig(images=images, batch_size=batch_size), **options)
+
+
+def proxy(image_size: int = 16, width_scale: float = 1.0) -> ProxyConfig:
+    return ProxyConfig(image_size=image_size, width_scale=width_scale, training=TrainingConfig(images=2))
+
+
+def trained(
+    directory: Path, data: PreparedData, how: SupernetConfig, *, seed: int = 0, budget: Budget | None = None,
+    proxy: ProxyConfig = proxy(), console: Console | None = None,
+) -> Path:  # fmt: skip
+    return training.train_supernet(
+        directory, SPACE, budget or Budget(), proxy, how, data,
+        seed=seed, device="cpu", threads=1, console=console or Console(quiet=True),
+    )  # fmt: skip
+
+
+def main(directory: str, data_dir: str, how: str) -> None:
+    """Trains with a checkpoint after every step, and says when one is done, before it is kept."""
+    training.CHECKPOINT_SECONDS = 0.0
+    train_step = training.SupernetTraining.train_step
+
+    def told_step(self: training.SupernetTraining, images: Tensor, labels: Tensor) -> float | None:
+        loss = train_step(self, images, labels)
+        print(self.state.counts.steps, flush=True)
+        return loss
+
+    training.SupernetTraining.train_step = told_step  # type: ignore[method-assign]
+    trained(Path(directory), PreparedData.open(Path(data_dir)), SupernetConfig.model_validate_json(how))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,109 @@
+"""The end of a search with a supernet: which of the networks that it found are worth their weights, and was it luck?
+
+A few networks of the front are trained on from their inherited weights and scored on the whole validation part and,
+the only time anything reads it, on the test part. Some of them are trained from scratch as well, each beside a random
+network of equal cost: what the search's own are better by is what searching was worth.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sret_nas.arch import ArchConfig
+from sret_nas.cost import cost_of
+from trials.engines import Engine, Outcome
+from trials.interruption import raise_if_interrupted
+from trials.jobs import FinalJob, FinalResult
+from trials.objectives import keepers
+from trials.options import FINE_TUNING_SHARE
+from trials.records import FinalRole, Trial
+from trials.report.console import say
+from trials.report.finals import describe_final
+from trials.trial_loop import Run
+
+EQUAL_COST = 0.02
+"""How far a rival's FLOPs may lie from the finalist's, as a share."""
+MOST_DRAWS = 100
+"""Draws after which a finalist counts as the only network of its cost."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    trial: Trial
+    role: FinalRole
+    arch: ArchConfig
+
+
+def run_finals(run: Run, engine: Engine) -> None:
+    """Runs what is not on record yet; a network that fails is named, and left out of the comparison."""
+    waiting = deque(task for task in _tasks(run) if task.role not in task.trial.finals)
+    if waiting:
+        say(run.console, f"Finals: training {len(waiting)} networks, to score them on the test part")
+    running: dict[int, _Task] = {}
+    while waiting or running:
+        raise_if_interrupted()
+        while waiting and len(running) < engine.capacity:
+            task = waiting.popleft()
+            number = max(running, default=-1) + 1
+            running[number] = task
+            engine.submit(number, _job(run, task).model_dump(mode="json"))
+        for outcome in engine.wait():
+            _record(run, running.pop(outcome.job_id), outcome)
+
+
+def finalists(run: Run) -> list[Trial]:
+    """Up to as many networks of the front as were asked for, evenly from its dearest to its cheapest."""
+    dearest_first = keepers(run.trials, run.options.objectives)[::-1]
+    return _evenly(dearest_first, run.options.finalists)
+
+
+def _evenly(trials: list[Trial], number: int) -> list[Trial]:
+    """As many trials as asked for, or all if they are fewer: the first, and others evenly among the rest."""
+    number = min(number, len(trials))
+    return [trials[at * len(trials) // number] for at in range(number)]
+
+
+def rival_of(run: Run, trial: Trial) -> ArchConfig | None:
+    """A network drawn uniformly from those inside the budget that cost what a finalist does; None if there is none."""
+    flops, budget = cost_of(trial.candidate.arch).flops, run.options.budget
+    low, high = round((1 - EQUAL_COST) * flops), round((1 + EQUAL_COST) * flops)
+    window = replace(budget, flops_min=max(budget.flops_min or 0, low), flops_max=min(budget.flops_max or high, high))
+    domain, rng = run.domain.within(window), np.random.default_rng([run.options.seed, trial.number])
+    drawn = (domain.draw(rng).arch for _ in range(MOST_DRAWS))
+    return next((arch for arch in drawn if arch.arch_id != trial.candidate.arch.arch_id), None)
+
+
+def _tasks(run: Run) -> list[_Task]:
+    chosen = finalists(run)
+    tasks = [_Task(trial, "fine-tuned", trial.candidate.arch) for trial in chosen]
+    for trial in _evenly(chosen, run.options.rivals):
+        rival = rival_of(run, trial)
+        if rival is not None:
+            tasks += [_Task(trial, "from scratch", trial.candidate.arch), _Task(trial, "rival", rival)]
+    return tasks
+
+
+def _job(run: Run, task: _Task) -> FinalJob:
+    options, full = run.options, run.proxy.training
+    is_inherited = task.role == "fine-tuned"
+    return FinalJob(
+        arch=task.arch,
+        training=options.fine_tuning(round(FINE_TUNING_SHARE * full.images)) if is_inherited else full,
+        seed=options.seed,
+        supernet=run.supernet if is_inherited else None,
+        weights_path=str(run.weights_path(task.trial)) if is_inherited else None,
+        **run.job_fields,
+    )
+
+
+def _record(run: Run, task: _Task, outcome: Outcome) -> None:
+    if outcome.failure is not None:
+        say(run.console, f"trial {task.trial.number}, {task.role}: failed, {outcome.failure.message}")
+        return
+    result = FinalResult.model_validate(outcome.result)
+    run.records.final(task.trial.number, task.role, result)
+    task.trial.finals[task.role] = result
+    say(run.console, describe_final(task.trial.number, task.role, result))

@@ -1,0 +1,161 @@
+"""What a training shows while it runs: a bar or plain lines, scalars for TensorBoard, and how three subnets do."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import fmean
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+
+from sret_nas.arch import ArchConfig
+from sret_nas.cost import cost_of
+from trials.data import PreparedData
+from trials.inherit import inherited
+from trials.report.console import say
+from trials.report.progress import format_seconds
+from trials.supernet.config import SupernetConfig
+from trials.supernet.networks import StepNetworks
+from trials.supernet.state import TrainingState
+from trials.train import Score, first_images, score
+
+LINE_SECONDS = 10.0
+"""Between two lines where there is no terminal."""
+
+MOST_SHARE = 0.05
+"""Of the time of training, for scoring subnets meanwhile."""
+
+SCORED_IMAGES = 1000
+"""Validation images for that."""
+
+POINTS = 500
+"""Of a curve in TensorBoard, at most."""
+
+_MIDDLE_OF = 15
+"""Random networks, of which the middle one in FLOPs is watched."""
+
+
+class Monitor:
+    """Watches a training and never changes what it comes to. Without `speaks`, it does nothing."""
+
+    def __init__(
+        self,
+        directory: Path,
+        state: TrainingState,
+        networks: StepNetworks,
+        data: PreparedData,
+        config: SupernetConfig,
+        steps: int,
+        console: Console,
+        speaks: bool,
+    ) -> None:
+        self._directory, self._state, self._data, self._config = directory, state, data, config
+        self._steps, self._console, self._speaks = steps, console, speaks
+        self._watched = {
+            "smallest": networks.smallest,
+            "middle": sorted((networks.random(number) for number in range(_MIDDLE_OF)), key=_flops)[_MIDDLE_OF // 2],
+            "largest": networks.largest,
+        }
+        self._begun = self._told = time.monotonic()
+        self._steps_before, self._seconds_before = state.counts.steps, state.counts.seconds
+        self._losses: list[float] = []
+        self._scorings: list[float] = []
+
+    def __enter__(self) -> Self:
+        if self._speaks:
+            first = self._steps_before
+            self._writer = SummaryWriter(str(self._directory / "tensorboard"), purge_step=first or None)
+            self._bar = Progress(
+                TextColumn("[bold]supernet"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
+                console=self._console, disable=not self._console.is_terminal,
+            )  # fmt: skip
+            self._task = self._bar.add_task("steps", total=self._steps, completed=first, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._speaks:
+            self._bar.stop()
+            self._writer.close()
+
+    def step_done(self, loss: float | None) -> None:
+        """Takes note of one step; a loss of None is that of a skipped one."""
+        if not self._speaks:
+            return
+        if loss is not None:
+            self._losses = [*self._losses[-99:], loss]
+        done = self._state.counts.steps
+        if done % max(1, self._steps // POINTS) == 0:
+            self._write_scalars(done)
+        self._bar.update(self._task, completed=done, text=self._describe())
+        now = time.monotonic()
+        if now - self._told > LINE_SECONDS:
+            if not self._console.is_terminal:
+                say(self._console, f"step {done:,} of {self._steps:,}: {self._describe()}")
+            self._told = now
+            self._score_if_time(now)
+
+    def finished(self) -> None:
+        """How the three subnets do in the end."""
+        if self._speaks:
+            self._score()
+
+    def _describe(self) -> str:
+        loss = f"loss {fmean(self._losses):.3f}, " if self._losses else ""
+        skipped = f", {self._state.counts.skipped} skipped" if self._state.counts.skipped else ""
+        return f"{loss}{self._images_per_second():,.0f} images/s, {format_seconds(self._seconds_left())} left{skipped}"
+
+    def _images_per_second(self) -> float:
+        """In this process's steps, of images read."""
+        counts = self._state.counts
+        images = counts.images * (counts.steps - self._steps_before) / counts.steps
+        return images / (counts.seconds - self._seconds_before)
+
+    def _seconds_left(self) -> float:
+        done = self._state.counts.steps
+        per_step = (time.monotonic() - self._begun) / (done - self._steps_before)
+        return per_step * (self._steps - done)
+
+    def _write_scalars(self, done: int) -> None:
+        scalars = {
+            "learning_rate": self._state.step.optimizer.param_groups[0]["lr"],
+            "images_per_second": self._images_per_second(),
+            "skipped_steps": self._state.counts.skipped,
+        }
+        if self._losses:
+            scalars["loss"] = self._losses[-1]
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, done)
+
+    def _score_if_time(self, now: float) -> None:
+        """Scores now if, at the end of it, no more than its share of the time has gone there.
+
+        The first time tells what it takes.
+        """
+        expected = sum(self._scorings) + max(self._scorings, default=0)
+        if expected <= MOST_SHARE * (now - self._begun):
+            self._score()
+
+    def _score(self) -> None:
+        started = time.monotonic()
+        scores = {name: self._score_of(arch) for name, arch in self._watched.items()}
+        for name, found in scores.items():
+            self._writer.add_scalar(f"accuracy/{name}", 1 - found.error, self._state.counts.steps)
+        text = ", ".join(f"{name} {1 - found.error:.1%}" for name, found in scores.items())
+        say(self._bar.console, f"step {self._state.counts.steps:,}: validation accuracy {text}")
+        self._scorings.append(time.monotonic() - started)
+
+    def _score_of(self, arch: ArchConfig) -> Score:
+        batch_size = self._config.training.batch_size
+        network = inherited(self._state.result, arch, self._data, batch_size)
+        return score(network, first_images(self._data.val, SCORED_IMAGES), batch_size)
+
+
+def _flops(arch: ArchConfig) -> int:
+    return cost_of(arch).flops

@@ -1,0 +1,138 @@
+"""Where a training stands, as a file: all that is needed to carry on as if it had never stopped.
+
+Batches, networks, depths and permutations of a step come from the seed and the step's number, so no generator's state
+has to be kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sret_nas.arch import ArchConfig
+from sret_nas.errors import UserError
+from sret_nas.files import write_atomically
+from sret_nas.nn.supernet import Supernet
+from trials.supernet.config import SupernetConfig
+from trials.supernet.processes import Processes
+from trials.supernet.step import SupernetStep
+from trials.supernet.update_counts import no_updates, updated
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass
+class Counts:
+    """What has been done so far."""
+
+    steps: int = 0
+    images: int = 0
+    """Read from the data; a step's networks share its batch."""
+    seconds: float = 0.0
+    """Spent in steps, over all runs of the training that were kept."""
+    skipped: int = 0
+    """Steps that changed nothing because the loss or a gradient was not finite."""
+    skipped_in_a_row: int = 0
+    updates: Counter[str] = field(default_factory=Counter)
+    """Steps that updated each shared block and NLL."""
+
+    def add(self, networks: Sequence[ArchConfig], images: int, loss: float | None, seconds: float) -> None:
+        """Counts one step; a loss of None is that of a skipped one."""
+        self.steps += 1
+        self.images += images
+        self.seconds += seconds
+        if loss is None:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+        else:
+            self.skipped_in_a_row = 0
+            self.updates.update(updated(networks))
+
+
+class TrainingState:
+    """A supernet in training: weights, optimiser, running average, counts."""
+
+    def __init__(self, supernet: Supernet, config: SupernetConfig, processes: Processes) -> None:
+        self.supernet = supernet.train()
+        self.step = SupernetStep(supernet, config, processes)
+        self._decay = config.ema
+        self._average = None if config.ema is None else deepcopy(supernet)
+        self.counts = Counts(updates=no_updates(supernet.extent))
+
+    @property
+    def result(self) -> Supernet:
+        """The weights to keep: the running average where there is one."""
+        return self.supernet if self._average is None else self._average
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """After each step. In the beginning the average forgets faster, or the random start would stay in it."""
+        if self._average is None or self._decay is None:
+            return
+        decay = min(self._decay, (1 + self.counts.steps) / (10 + self.counts.steps))
+        torch._foreach_lerp_(list(self._average.parameters()), list(self.supernet.parameters()), 1 - decay)
+
+    def save(self, directory: Path, identity: dict[str, Any]) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        content = {
+            "identity": json.dumps(identity),
+            "supernet": self.supernet.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "counts": {**vars(self.counts), "updates": dict(self.counts.updates)},
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_atomically(directory / CHECKPOINT, buffer.getvalue())
+
+    def load(self, directory: Path, identity: dict[str, Any]) -> None:
+        """Takes over the checkpoint in a directory, if there is one.
+
+        Raises `UserError` if it is another training's, or cannot be read.
+        """
+        path = directory / CHECKPOINT
+        if not path.is_file():
+            return
+        device = self.supernet.pos_embed.device
+        try:
+            content = torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:  # whatever a damaged archive makes of the reader
+            raise UserError(f"{path}: cannot be read as a checkpoint: {error}; delete it to start anew") from error
+        require_same(identity, json.loads(content["identity"]), path)
+        self.supernet.load_state_dict(content["supernet"])
+        if self._average is not None:
+            self._average.load_state_dict(content["average"])
+        self.step.optimizer.load_state_dict(content["optimizer"])
+        counts = content["counts"]
+        self.counts = Counts(**{**counts, "updates": Counter(counts["updates"])})
+
+
+def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
+    """Raises `UserError` naming the first thing in which a training on disk differs from the one asked for."""
+    difference = _first_difference(asked, found)
+    if difference is not None:
+        name, now, then = difference
+        raise UserError(
+            f"{path}: is of a training with another {name}: it was {then}, got {now}; "
+            "ask for the same, or train in another directory"
+        )
+
+
+def _first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    for name, value in asked.items():
+        other = found.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            inner = _first_difference(value, other)
+            if inner is not None:
+                return f"{name}.{inner[0]}", *inner[1:]
+        elif value != other:
+            return name, value, other
+    return None

@@ -1,0 +1,92 @@
+"""One step: the gradients of several networks of the supernet on one batch, and the update of what they used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sret_nas.arch import ArchConfig
+from sret_nas.nn.supernet import Supernet
+from trials.supernet.config import SupernetConfig
+from trials.supernet.losses import adaptive_alpha_divergence, hard_cross_entropy, soft_cross_entropy
+from trials.supernet.processes import Processes
+from trials.train import parameter_groups
+
+
+class SupernetStep:
+    """Updates a supernet in place. What no network of a step uses is not updated, nor decayed."""
+
+    def __init__(self, supernet: Supernet, config: SupernetConfig, processes: Processes) -> None:
+        self._supernet, self._config, self._processes = supernet, config, processes
+        training = config.training
+        groups = parameter_groups(supernet, training.weight_decay)
+        # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
+        self.optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+        self._parameters = list(supernet.parameters())
+        device = processes.device.type
+        self._uses_bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
+        self._recursions: list[int] = []
+        if config.scale_shared:
+            self._scale_shared()
+
+    def __call__(
+        self, networks: Sequence[ArchConfig], images: Tensor, labels: Tensor, learning_rate: float
+    ) -> float | None:
+        """Trains networks, the largest first if they learn from it, on a batch (B, channels, H, W) with labels (B,).
+
+        Returns the mean loss, or None if it or a gradient was not finite and nothing was changed.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._gradients(networks, images, labels)
+        used = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        self._processes.average([*used, loss])
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.training.clip_norm)
+        value, length = torch.stack((loss, norm)).tolist()
+        if not math.isfinite(value) or not math.isfinite(length):
+            return None
+        self.optimizer.step()
+        return float(value)
+
+    def _gradients(self, networks: Sequence[ArchConfig], images: Tensor, labels: Tensor) -> Tensor:
+        """Adds up the gradients of the mean loss over networks and parts of the batch, and returns that loss."""
+        total = torch.zeros((), device=images.device)
+        parts = list(
+            zip(images.tensor_split(self._config.accumulate), labels.tensor_split(self._config.accumulate), strict=True)
+        )
+        for inputs, targets in parts:
+            teacher: Tensor | None = None
+            for network in networks:
+                logits = self._logits(inputs, network)
+                loss = self._loss(logits, targets, teacher) * (len(targets) / len(labels) / len(networks))
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+                if self._config.distils and teacher is None:
+                    teacher = logits.detach()
+        return total
+
+    def _logits(self, images: Tensor, network: ArchConfig) -> Tensor:
+        self._recursions = [stage.recursions for stage in network.stages]
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
+            logits: Tensor = self._supernet(images, network)
+        return logits.float()
+
+    def _loss(self, logits: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+        if teacher is None:
+            return hard_cross_entropy(logits, labels, self._config.training.label_smoothing)
+        if self._config.alpha_divergence:
+            return adaptive_alpha_divergence(logits, teacher)
+        return soft_cross_entropy(logits, teacher)
+
+    def _scale_shared(self) -> None:
+        """A block's gradient is the sum over its applications; from here on, each backward pass adds their mean.
+
+        Hooks see the gradient of one pass, before it is added to those of the passes before.
+        """
+        for number, stage in enumerate(self._supernet.stages):
+            for parameter in stage.blocks.parameters():  # type: ignore[union-attr]
+                parameter.register_hook(lambda gradient, number=number: gradient / self._recursions[number])

@@ -1,0 +1,211 @@
+"""Training of a supernet, from its first step or its last checkpoint to its file."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from sret_nas.arch import ArchConfig
+from sret_nas.budget import Budget
+from sret_nas.errors import UserError
+from sret_nas.extent import extent_of
+from sret_nas.nn.supernet import Supernet
+from sret_nas.nn.weights import load_supernet, save_supernet
+from sret_nas.space import SearchSpace
+from trials.data import PreparedData, batches, num_batches
+from trials.jobs import DivergedError
+from trials.recipe import ProxyConfig, proxy_arch
+from trials.supernet.config import SupernetConfig
+from trials.supernet.interruption import interruptions_remembered
+from trials.supernet.monitor import Monitor
+from trials.supernet.networks import StepNetworks
+from trials.supernet.processes import Processes, joined
+from trials.supernet.state import TrainingState, require_same
+from trials.train import learning_rate_factor
+
+SUPERNET = "supernet.safetensors"
+
+CHECKPOINT_SECONDS = 60.0
+"""Between two checkpoints; so much work is lost at most."""
+
+MOST_SKIPPED = 10
+"""Steps in a row that may have a loss or gradient that is not finite."""
+
+
+def train_supernet(
+    directory: Path,
+    space: SearchSpace,
+    budget: Budget,
+    proxy: ProxyConfig,
+    config: SupernetConfig,
+    data: PreparedData,
+    *,
+    seed: int,
+    device: str,
+    threads: int,
+    console: Console,
+) -> Path:
+    """Trains a supernet of the proxies of a space's networks inside a budget, and returns its file.
+
+    Carries on from the checkpoint in `directory`, or returns at once if the file is there. On the CPU, and with as many
+    threads and processes, a training that was killed and carried on ends in the same weights, bit for bit, as one that
+    was not. Started by torchrun, every process takes its share of each batch. Seeds torch's global generator.
+
+    Raises `UserError` if `directory` holds another training, `BudgetError` if no network is inside the budget,
+    `DivergedError` if losses stay infinite, and `KeyboardInterrupt`, after a checkpoint, if interrupted.
+    """
+    path = directory / SUPERNET
+    identity = identity_of(space, budget, proxy, config, data, seed)
+    with joined(device) as processes:
+        if path.is_file():
+            require_same(identity, load_supernet(path)[1], path)
+            return path
+        torch.set_num_threads(threads)
+        training = SupernetTraining(directory, space, budget, proxy, config, data, seed, processes)
+        state = training.run(identity, console)
+        if processes.is_first:
+            save_supernet(path, state.result, training_record(space, proxy, data, state, identity))
+        processes.wait()
+    return path
+
+
+def identity_of(
+    space: SearchSpace, budget: Budget, proxy: ProxyConfig, config: SupernetConfig, data: PreparedData, seed: int
+) -> dict[str, Any]:
+    """What two trainings must have in common to be one. How trials would train their proxies is no part of it."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "proxy": proxy.model_dump(mode="json", exclude={"training"}),
+        "space_digest": space.digest,
+        "budget": asdict(budget),
+        "data_digest": data.digest,
+        "seed": seed,
+    }
+
+
+def training_record(
+    space: SearchSpace, proxy: ProxyConfig, data: PreparedData, state: TrainingState, identity: dict[str, Any]
+) -> dict[str, Any]:
+    """What a supernet's file says about how it was trained."""
+    return {
+        **identity,
+        "proxy": proxy.model_dump(mode="json"),
+        "space": space.to_dict(),
+        "data": asdict(data.config),
+        **{**vars(state.counts), "updates": dict(state.counts.updates)},
+    }
+
+
+class SupernetTraining:
+    """The loop: networks, batch, step, and what is told and kept now and then."""
+
+    def __init__(
+        self,
+        directory: Path,
+        space: SearchSpace,
+        budget: Budget,
+        proxy: ProxyConfig,
+        config: SupernetConfig,
+        data: PreparedData,
+        seed: int,
+        processes: Processes,
+    ) -> None:
+        def adapted(target: ArchConfig) -> ArchConfig:
+            return proxy_arch(target, proxy, channels=data.channels, classes=data.num_classes)
+
+        self._directory, self._config, self._data, self._seed = directory, config, data, seed
+        self._processes = processes
+        self.steps = config.training.num_steps(len(data.train))
+        self._batch_size = min(config.training.batch_size, len(data.train))
+        _check_shares(self._batch_size, config, processes)
+        self.networks = StepNetworks(space, budget, config, adapted, seed)
+        torch.manual_seed(seed)
+        supernet = Supernet(extent_of(space, adapted=adapted)).to(processes.device)
+        self.state = TrainingState(supernet, config, processes)
+
+    def run(self, identity: dict[str, Any], console: Console) -> TrainingState:
+        """All steps that are left, with a checkpoint every so often, on Ctrl-C, and at the end."""
+        self.state.load(self._directory, identity)
+        counts, speaks = self.state.counts, self._processes.is_first
+        stream = self._batches(counts.steps)
+        saved = time.monotonic()
+        with (
+            Monitor(self._directory, self.state, self.networks, self._data, self._config, self.steps, console, speaks)
+            as monitor,
+            interruptions_remembered() as interruptions,
+        ):  # fmt: skip
+            while counts.steps < self.steps:
+                monitor.step_done(self.train_step(*next(stream)))
+                is_interrupted = self._processes.any(bool(interruptions))
+                if is_interrupted or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save(identity)
+                    saved = time.monotonic()
+                if is_interrupted:
+                    raise KeyboardInterrupt
+            self._save(identity)
+            monitor.finished()
+        return self.state
+
+    def train_step(self, images: Tensor, labels: Tensor) -> float | None:
+        """The next step, on this process's share of its batch; the loss, or None if it was skipped.
+
+        Raises `DivergedError` if too many in a row were skipped.
+        """
+        started = time.perf_counter()
+        state, training, device = self.state, self._config.training, self._processes.device
+        step = state.counts.steps
+        networks = self.networks.of_step(step, self.steps)
+        rate = training.learning_rate * learning_rate_factor(step, self.steps, training.warmup_share)
+        torch.manual_seed(_mixed(self._seed, step))  # permutations and stochastic depth, the same in all processes
+        loss = state.step(networks, images.to(device), labels.to(device), rate)
+        if loss is not None:
+            state.update_average()
+        state.counts.add(networks, self._batch_size, loss, time.perf_counter() - started)
+        if state.counts.skipped_in_a_row >= MOST_SKIPPED:
+            raise DivergedError(
+                f"the loss or a gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {step + 1} of "
+                f"{self.steps}, at a learning rate of {rate:.3g} (peak {training.learning_rate:g}): lower the rate"
+            )
+        return loss
+
+    def _batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's shares of the batches from step `first` on, epoch after epoch."""
+        part = self._data.train
+        each = num_batches(part, batch_size=self._batch_size, augment=True)
+        share = (self._processes.rank, self._processes.number)
+        for epoch in itertools.count(first // each):
+            yield from batches(
+                part, batch_size=self._batch_size, seed=self._seed, epoch=epoch, augment=True, share=share,
+                first=first % each if epoch == first // each else 0,
+            )  # fmt: skip
+
+    def _save(self, identity: dict[str, Any]) -> None:
+        if self._processes.is_first:
+            self.state.save(self._directory, identity)
+
+
+def _check_shares(batch_size: int, config: SupernetConfig, processes: Processes) -> None:
+    """Raises `UserError` if processes cannot have equal shares of a batch, of at least 2 images at a time."""
+    if batch_size % processes.number:
+        raise UserError(
+            f"batch_size must be a multiple of the {processes.number} processes, got {batch_size} images a batch"
+        )
+    if batch_size // processes.number // config.accumulate < 2:
+        raise UserError(
+            "every process must see at least 2 images at a time, which BatchNorm needs, got a batch of "
+            f"{batch_size} for {processes.number} processes with accumulate={config.accumulate}"
+        )
+
+
+def _mixed(seed: int, step: int) -> int:
+    """One number from two; neighbouring seeds and steps have nothing in common."""
+    return int.from_bytes(hashlib.sha256(f"supernet {seed}/{step}".encode()).digest()[:8], "big")
