@@ -30,6 +30,14 @@ examples:
 """
 
 
+SUPERNET_EPILOG = """\
+examples:
+  python cli.py supernet train --space sret_tiny --data path/to/images --time-budget 2h
+  python cli.py supernet train --resume runs/2026-01-31-120000
+  python cli.py supernet evaluate runs/2026-01-31-120000/supernet.safetensors smallest largest random:10
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for the user's error, 1 for any other, 130 for Ctrl-C."""
     given = _parser().parse_args(arguments)
@@ -60,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(commands)
     _add_space(commands)
     _add_profile(commands)
+    _add_supernet(commands)
     return parser
 
 
@@ -80,9 +89,7 @@ def _add_search(commands: Any) -> None:
     )
     latency.add_argument("--latency-budget", type=_latency, metavar="TIME", help="most latency, such as 20ms or 800us")
     latency.add_argument("--latency-batch", type=int, metavar="N", help="images in the pass; default: 1")
-    target = parser.add_argument_group("target (what FLOPs and parameters are counted for)")
-    target.add_argument("--target-image-size", type=int, metavar="PX", help="input side; default: the space's (224)")
-    target.add_argument("--target-classes", type=int, metavar="N", help="classes; default: the space's (1000)")
+    _add_target(parser)
 
     search = parser.add_argument_group("search")
     search.add_argument(
@@ -130,27 +137,17 @@ def _add_search(commands: Any) -> None:
         help="of those, how many are also trained from scratch, each beside a random network of equal cost; default: 2",
     )  # fmt: skip
 
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data", metavar="DIR|NAME", help="an image folder, or, with --data-root, a torchvision data set's name; "
-        "default: digits (scikit-learn's, no download)"
-    )  # fmt: skip
-    data.add_argument("--data-root", metavar="DIR", help="where the torchvision data set lies on disk")
-    for part in ("train", "val", "test"):
-        data.add_argument(f"--max-{part}", type=int, metavar="N", help=f"use at most N {part} images; default: all")
-    data.add_argument("--split-seed", type=int, metavar="N", help="decides the parts; default: 0")
+    _add_data(parser)
 
     proxy = parser.add_argument_group("proxy run (how a trial trains its network)")
-    proxy.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 40")
-    proxy.add_argument("--width-scale", type=float, metavar="X", help="width over the target's, up to 1; default: 1")
+    _add_proxy_size(proxy)
     proxy.add_argument(
         "--train-images", type=int, metavar="N", help="images to train on; default: 3 epochs, at most 16000 images"
     )
     proxy.add_argument(
         "--epochs", type=float, metavar="X", help="passes over the training part, instead of --train-images"
     )
-    proxy.add_argument("--batch-size", type=int, metavar="N", help="default: 64")
-    proxy.add_argument("--learning-rate", type=float, metavar="X", help="peak of AdamW's; default: 0.002")
+    _add_optimisation(proxy)
 
     engine = parser.add_argument_group("engine")
     engine.add_argument(
@@ -171,6 +168,129 @@ def _add_search(commands: Any) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=_path, metavar="DIR", help="run directory to create; default: runs/DATE-TIME")
     output.add_argument("--resume", type=_path, metavar="RUN", help="carry on the search in this run directory")
+
+
+def _add_supernet(commands: Any) -> None:
+    parser = commands.add_parser(
+        "supernet",
+        help="train one set of weights for all networks of a space, score its networks, take one out",
+        description="Trains one set of weights for all networks of a space; scores its networks; takes one out.",
+    )
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_supernet_train(actions)
+    evaluate = actions.add_parser(
+        "evaluate",
+        help="score networks with the weights they inherit",
+        description="Scores networks, with the weights they inherit, on the validation images.",
+        argument_default=argparse.SUPPRESS,
+    )
+    evaluate.set_defaults(run=_supernet_evaluate)
+    evaluate.add_argument("supernet", type=Path, metavar="FILE", help="a trained supernet, supernet.safetensors")
+    evaluate.add_argument(
+        "networks", nargs="+", metavar="NETWORK", help="a YAML file, a preset, largest, smallest, random or random:N"
+    )
+    evaluate.add_argument("--seed", type=_seed, metavar="N", help="of random networks; default: 0")
+    _add_supernet_data(evaluate)
+    extract = actions.add_parser(
+        "extract",
+        help="write one network with its weights",
+        description="Writes the proxy of one network as YAML, and its weights as safetensors beside it.",
+        argument_default=argparse.SUPPRESS,
+    )
+    extract.set_defaults(run=_supernet_extract)
+    extract.add_argument("supernet", type=Path, metavar="FILE", help="a trained supernet, supernet.safetensors")
+    extract.add_argument("network", metavar="NETWORK", help="a YAML file or a preset")
+    extract.add_argument("--out", type=_path, required=True, metavar="NAME.yaml", help="file to write")
+    _add_supernet_data(extract)
+
+
+def _add_supernet_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", help="where the images are now; default: where they were in training")
+    parser.add_argument("--threads", type=_threads, metavar="N", help="CPU threads; default: 1")
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
+
+
+def _add_supernet_train(actions: Any) -> None:
+    parser = actions.add_parser(
+        "train",
+        help="train a supernet",
+        description="Trains one set of weights for all networks of a space inside a budget.",
+        epilog=SUPERNET_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_supernet_train)
+    _add_space_and_budget(parser)
+    _add_target(parser)
+    _add_data(parser)
+    proxy = parser.add_argument_group("proxies (what the space's networks are narrowed to)")
+    _add_proxy_size(proxy)
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--images", type=int, dest="supernet_images", metavar="N",
+        help="images to train on; default: 15 epochs, at most 200000",
+    )  # fmt: skip
+    training.add_argument(
+        "--time-budget", type=_duration, metavar="TIME", help="such as 90s, 5m or 1.5h, instead: plans the images"
+    )
+    _add_optimisation(training)
+    training.add_argument("--accumulate", type=int, metavar="N", help="parts a batch is run in; default: 1")
+    training.add_argument("--precision", metavar="NAME", help="auto (bf16 on CUDA), fp32, bf16; default: auto")
+    training.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    networks = parser.add_argument_group("networks of a step")
+    networks.add_argument(
+        "--rule", metavar="NAME",
+        help="sandwich: the largest, the smallest and random ones; alternate: one of these in turn; single: a random "
+        "one; default: sandwich",
+    )  # fmt: skip
+    networks.add_argument(
+        "--random-networks", type=int, metavar="N", help="random ones in a step of the sandwich; default: 2"
+    )
+    networks.add_argument(
+        "--draws", metavar="NAME", help="stratified: spread evenly over log-FLOPs; uniform; default: stratified"
+    )
+    networks.add_argument(
+        "--no-distil", dest="distil", action="store_false", help="the others do not learn from the largest's labels"
+    )
+    networks.add_argument(
+        "--depth-schedule", metavar="NAME",
+        help="recursion depths of random networks: full, joint, sandwich, random, growing; default: full",
+    )  # fmt: skip
+    machine = parser.add_argument_group("machine (several processes: torchrun --nproc_per_node N cli.py supernet ...)")
+    machine.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: one per core")
+    machine.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=_path, metavar="DIR", help="directory to create; default: runs/DATE-TIME")
+    output.add_argument("--resume", type=_path, metavar="DIR", help="carry on the training in this directory")
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    target = parser.add_argument_group("target (what FLOPs and parameters are counted for)")
+    target.add_argument("--target-image-size", type=int, metavar="PX", help="input side; default: the space's (224)")
+    target.add_argument("--target-classes", type=int, metavar="N", help="classes; default: the space's (1000)")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", metavar="DIR|NAME", help="an image folder, or, with --data-root, a torchvision data set's name; "
+        "default: digits (scikit-learn's, no download)"
+    )  # fmt: skip
+    data.add_argument("--data-root", metavar="DIR", help="where the torchvision data set lies on disk")
+    for part in ("train", "val", "test"):
+        data.add_argument(f"--max-{part}", type=int, metavar="N", help=f"use at most N {part} images; default: all")
+    data.add_argument("--split-seed", type=int, metavar="N", help="decides the parts; default: 0")
+
+
+def _add_proxy_size(group: Any) -> None:
+    group.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 40")
+    group.add_argument("--width-scale", type=float, metavar="X", help="width over the target's, up to 1; default: 1")
+
+
+def _add_optimisation(group: Any) -> None:
+    group.add_argument("--batch-size", type=int, metavar="N", help="default: 64")
+    group.add_argument("--learning-rate", type=float, metavar="X", help="peak of AdamW's; default: 0.002")
 
 
 def _add_space_and_budget(parser: argparse.ArgumentParser) -> None:
@@ -273,6 +393,55 @@ def _profile(given: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _supernet_train(given: argparse.Namespace) -> int:
+    from trials.interruption import handle_interruptions
+    from trials.report.console import SearchConsole
+    from trials.supernet.command import resume_training, start_training
+
+    handle_interruptions()
+    console = SearchConsole()
+    words = ("run", "out", "resume", "time_budget")
+    options = {name: value for name, value in vars(given).items() if name not in words}
+    seconds = vars(given).get("time_budget")
+    if "resume" not in given:
+        start_training(options, vars(given).get("out"), seconds, console)
+        return EXIT_OK
+    if "out" in given or seconds is not None:
+        raise UserError(
+            "a resumed training stays in its directory and keeps its plan: leave out --out and --time-budget"
+        )
+    resume_training(given.resume, options, console)
+    return EXIT_OK
+
+
+def _supernet_evaluate(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trials.supernet.subnets import show_subnets
+
+    show_subnets(given.supernet, given.networks, **_scoring(given), seed=vars(given).get("seed", 0), console=Console())
+    return EXIT_OK
+
+
+def _supernet_extract(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trials.supernet.subnets import extract_subnet
+
+    extract_subnet(given.supernet, given.network, given.out, **_scoring(given), console=Console())
+    return EXIT_OK
+
+
+def _scoring(given: argparse.Namespace) -> dict[str, Any]:
+    """On what, and where, a supernet's networks are scored."""
+    options = vars(given)
+    return {
+        "data": {"source": options["data"]} if "data" in options else {},
+        "device": options.get("device", "auto"),
+        "threads": options.get("threads", 1),
+    }
+
+
 def _architecture(name_or_file: str) -> ArchConfig:
     from sret_nas.arch import ArchConfig
     from sret_nas.presets import preset
@@ -302,6 +471,19 @@ def _latency(text: str) -> str:
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _duration(text: str) -> float:
+    from trials.supernet.duration import parse_duration
+
+    try:
+        return parse_duration(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _threads(text: str) -> int:
+    return _whole_number(text, 1, 1024)
 
 
 def _path(text: str) -> Path:

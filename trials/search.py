@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import sys
 import time
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from sret_nas.errors import UserError
 from sret_nas.feasible import FeasibleSet
@@ -24,7 +20,6 @@ from sret_nas.files import validate
 from sret_nas.latency import LatencyProfile
 from sret_nas.latency_table import LatencyTable
 from sret_nas.space import SearchSpace
-from trials.data import DataConfig, PreparedData, prepare
 from trials.engines import Engine
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
@@ -33,6 +28,7 @@ from trials.journal import OptunaJournal
 from trials.latency import PROFILES, latency_profile
 from trials.options import SearchOptions
 from trials.plan import Plan
+from trials.preparing import prepared_beside
 from trials.recipe import ProxyConfig
 from trials.records import Records
 from trials.report.console import say
@@ -42,9 +38,6 @@ from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.trial_loop import Run, job_fields, measure_front, run_final_tests, run_trials
 from trials.worker import run_job
-
-PREPARED_DATA = "prepared-data"
-"""Folder beside the run directories: decoded images, shared by the runs that use the same ones."""
 
 
 def new_run_dir() -> Path:
@@ -79,7 +72,7 @@ def _begin(
 ) -> tuple[Run, Engine]:
     """Prepares the images, measures and announces, and only then puts the search on record."""
     run_dir = records.run_dir
-    data_dir, data = _prepare_data(options, run_dir, console)
+    data_dir, data = prepared_beside(run_dir, options.data_config, console)
     proxy = options.proxy(len(data.train))
     engine = _create_engine(options)
     try:
@@ -143,7 +136,7 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         options = validate(SearchOptions, header["options"], str(run_dir)).changed(given)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = _domain(space, options, _recorded_profile(header, run_dir))
-        data_dir, data = _prepare_data(options, run_dir, console)
+        data_dir, data = prepared_beside(run_dir, options.data_config, console)
         if data.digest != header["data"]["digest"]:
             raise UserError(f"the images of {options.data} have changed since {run_dir} was begun: start a new search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
@@ -169,25 +162,6 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
         if before != now[name]:
             text = f"warning: begun with {name} {before}, carried on with {now[name]}: results may differ"
             say(console, text)
-
-
-def _prepare_data(options: SearchOptions, run_dir: Path, console: Console) -> tuple[Path, PreparedData]:
-    config = options.data_config
-    directory = run_dir.parent / PREPARED_DATA / config_digest(config)
-    what = escape(f"Preparing the images of {options.data}")
-    with console.status(what) as status:
-
-        def show(done: int, total: int) -> None:
-            status.update(f"{what}: {done:,} of {total:,}")
-
-        data = prepare(config, directory, show)
-    say(console, f"Data: {data.summary()}")
-    return directory, data
-
-
-def config_digest(config: DataConfig) -> str:
-    """Twelve hexadecimal digits that name what images are prepared, and how."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,6 @@ from typing import Any
 
 def run_job(payload: dict[str, Any]) -> dict[str, Any]:
     """Runs one job (see `trials.jobs`) in this process; the first call imports torch."""
-    from trials import evaluate
+    from trials.run_job import run_job
 
-    return evaluate.run_job(payload)
+    return run_job(payload)

@@ -14,9 +14,12 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.weights import load_network
 from sret_nas.space import DepthSchedule
 from trials.data import DataConfig, PreparedData, prepare
-from trials.evaluate import evaluate, measure_training_speed, run_final_test, run_job
+from trials.evaluate import evaluate
+from trials.final_network import run_final_test
 from trials.jobs import DivergedError, FinalTestJob, SpeedJob, TrialJob, trial_seed
 from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
+from trials.run_job import run_job
+from trials.timing import measure_training_speed
 from trials.train import first_images, learning_rate_factor, parameter_groups, recalibrate, score, train
 
 ARCH = ArchConfig(

@@ -17,13 +17,14 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau, qmc
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from sret_nas.additive import AdditiveScore, BestNetworks, Resolution
 from sret_nas.cost import IntArray
 from sret_nas.cost_cells import FloatArray
 from sret_nas.pareto import non_dominated
-from sret_nas.surrogate import Residual, Surrogate, Terms
+from sret_nas.surrogate import Surrogate
+from sret_nas.surrogate_features import Residual, Terms
 from trials.strategies import Strategy
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C
@@ -39,11 +40,11 @@ BATCH = 4
 """Proposals chosen at once, before the models are fitted anew."""
 MOST_START = 12
 """Candidates of the design; from there on a model knows better."""
-MOST_FROM_FRONT = 150
+MOST_FROM_FRONT = 800
 """Networks of one front that improvement is computed for."""
 LEVELS = 256
 """Levels of cost at which improvement is measured."""
-WIDTHS: dict[int, tuple[float, ...]] = {1: (0.008,), 2: (0.05, 0.1)}
+WIDTHS: dict[int, tuple[float, ...]] = {1: (0.0015,), 2: (0.05, 0.1)}
 """Widths of cost buckets, by the number of costs that matter."""
 LEAST_BUCKETS = 100
 """Buckets of one cost that a window with two sides is cut into, at least."""
@@ -83,6 +84,7 @@ class AdditiveStrategy(Strategy[C]):
         self._queue: list[C] = []
         self._terms = Terms(self._domain.chain)
         self._residual = Residual(self._domain.chain, np.random.default_rng(0))
+        self._thread_pools = ThreadpoolController()  # once: finding them takes a walk over all loaded libraries
         self._variances: dict[tuple[int, str], FloatArray] = {}
         self._preferred: dict[int, str] = {}
         self._judged_at = 0
@@ -129,7 +131,7 @@ class AdditiveStrategy(Strategy[C]):
 
     def _planned(self) -> list[C]:
         """The next batch, computed on one core: the others train, and sums then do not depend on how many there are."""
-        with threadpool_limits(1):
+        with self._thread_pools.limit(limits=1):
             return self._most_improving()
 
     def _most_improving(self) -> list[C]:

@@ -66,6 +66,8 @@ def joined(device: str) -> Iterator[Processes]:
     if number == 1 or dist.is_initialized():
         yield Processes(rank, number, chosen)
         return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Processes(rank, number, chosen)
@@ -77,7 +79,10 @@ def device_named(name: str, local_rank: int = 0, alone: bool = True) -> torch.de
     """`auto` is a GPU where there is one, and each of several processes has its own. Raises `UserError`."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {name!r}") from None
     if device.type == "cuda" and not alone:
         device = torch.device("cuda", local_rank)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

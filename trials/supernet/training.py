@@ -101,6 +101,7 @@ def training_record(
         "proxy": proxy.model_dump(mode="json"),
         "space": space.to_dict(),
         "data": asdict(data.config),
+        "prepared": str(data.directory.absolute()),
         **{**vars(state.counts), "updates": dict(state.counts.updates)},
     }
 
@@ -123,7 +124,7 @@ class SupernetTraining:
             return proxy_arch(target, proxy, channels=data.channels, classes=data.num_classes)
 
         self._directory, self._config, self._data, self._seed = directory, config, data, seed
-        self._processes = processes
+        self.processes = processes
         self.steps = config.training.num_steps(len(data.train))
         self._batch_size = min(config.training.batch_size, len(data.train))
         _check_shares(self._batch_size, config, processes)
@@ -135,8 +136,8 @@ class SupernetTraining:
     def run(self, identity: dict[str, Any], console: Console) -> TrainingState:
         """All steps that are left, with a checkpoint every so often, on Ctrl-C, and at the end."""
         self.state.load(self._directory, identity)
-        counts, speaks = self.state.counts, self._processes.is_first
-        stream = self._batches(counts.steps)
+        counts, speaks = self.state.counts, self.processes.is_first
+        stream = self.batches(counts.steps)
         saved = time.monotonic()
         with (
             Monitor(self._directory, self.state, self.networks, self._data, self._config, self.steps, console, speaks)
@@ -145,7 +146,7 @@ class SupernetTraining:
         ):  # fmt: skip
             while counts.steps < self.steps:
                 monitor.step_done(self.train_step(*next(stream)))
-                is_interrupted = self._processes.any(bool(interruptions))
+                is_interrupted = self.processes.any(bool(interruptions))
                 if is_interrupted or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(identity)
                     saved = time.monotonic()
@@ -161,7 +162,7 @@ class SupernetTraining:
         Raises `DivergedError` if too many in a row were skipped.
         """
         started = time.perf_counter()
-        state, training, device = self.state, self._config.training, self._processes.device
+        state, training, device = self.state, self._config.training, self.processes.device
         step = state.counts.steps
         networks = self.networks.of_step(step, self.steps)
         rate = training.learning_rate * learning_rate_factor(step, self.steps, training.warmup_share)
@@ -177,11 +178,11 @@ class SupernetTraining:
             )
         return loss
 
-    def _batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's shares of the batches from step `first` on, epoch after epoch."""
         part = self._data.train
         each = num_batches(part, batch_size=self._batch_size, augment=True)
-        share = (self._processes.rank, self._processes.number)
+        share = (self.processes.rank, self.processes.number)
         for epoch in itertools.count(first // each):
             yield from batches(
                 part, batch_size=self._batch_size, seed=self._seed, epoch=epoch, augment=True, share=share,
@@ -189,7 +190,7 @@ class SupernetTraining:
             )  # fmt: skip
 
     def _save(self, identity: dict[str, Any]) -> None:
-        if self._processes.is_first:
+        if self.processes.is_first:
             self.state.save(self._directory, identity)
 
 

@@ -1,0 +1,36 @@
+"""The images of a command: prepared once, beside the run directories, for all that use the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from trials.data import DataConfig, PreparedData, prepare
+from trials.report.console import say
+
+PREPARED_DATA = "prepared-data"
+"""Folder beside the run directories: decoded images, shared by the runs that use the same ones."""
+
+
+def prepared_beside(run_dir: Path, config: DataConfig, console: Console) -> tuple[Path, PreparedData]:
+    """The images of a configuration and the folder where they are, after telling what they are."""
+    directory = run_dir.parent / PREPARED_DATA / config_digest(config)
+    what = escape(f"Preparing the images of {config.source}")
+    with console.status(what) as status:
+
+        def show(done: int, total: int) -> None:
+            status.update(f"{what}: {done:,} of {total:,}")
+
+        data = prepare(config, directory, show)
+    say(console, f"Data: {data.summary()}")
+    return directory, data
+
+
+def config_digest(config: DataConfig) -> str:
+    """Twelve hexadecimal digits that name what images are prepared, and how."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
