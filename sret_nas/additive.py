@@ -217,16 +217,20 @@ class BestNetworks:
         `costs` is of shape (labels, cells, costs).
         """
         flat = costs.reshape(-1, costs.shape[-1])
-        bucket = self._resolution.buckets(flat, phase)
         if not self._is_bounded:
-            return best_of_each(bucket, sums.ravel())
+            return best_of_each(self._resolution.buckets(flat, phase), sums.ravel())
         inside = np.flatnonzero(self._can_end_inside(number, position, flat))
-        return inside[best_of_each(bucket[inside], sums.ravel()[inside])]
+        return inside[best_of_each(self._resolution.buckets(flat[inside], phase), sums.ravel()[inside])]
 
     def _can_end_inside(self, number: int, position: int, costs: IntArray) -> npt.NDArray[np.bool_]:
         """Which beginnings that lead to a state have a chance to end inside the bounds, cost by cost."""
         least, most = (ends[position] for ends in self._left[number])
-        inside: npt.NDArray[np.bool_] = ((costs + least <= self._high) & (costs + most >= self._low)).all(axis=1)
+        inside = np.ones(len(costs), dtype=bool)
+        for axis, (low, high) in enumerate(zip(self._low, self._high, strict=True)):
+            if high < np.inf:
+                inside &= costs[:, axis] <= high - least[axis]
+            if low > 0:
+                inside &= costs[:, axis] >= low - most[axis]
         return inside
 
     def _traced(self, history: list[list[_Labels]]) -> IntArray:

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from sret_nas.errors import UserError
 
+LEAST_FOR_TAU = 5
+"""Networks below which a rank correlation is not shown: of four in order, chance alone brings about one in 24."""
+
 PartKind = Literal["stem", "attention", "mlp", "pool", "head"]
 
 _UNITS = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000}
@@ -89,11 +92,10 @@ class Accuracy(BaseModel):
     """That of FLOPs and measured latency, for comparison."""
 
     def describe(self) -> str:
-        """E.g. `2.1 % median error, tau 0.95 (FLOPs: 0.69) on 12 networks that were held out`."""
-        return (
-            f"{100 * self.median_error:.1f} % median error, tau {self.tau:.2f} (FLOPs: {self.flops_tau:.2f}) "
-            f"on {self.num_networks} networks that were held out"
-        )
+        """E.g. `2.1 % median error, tau 0.95 (FLOPs: 0.69) on 12 networks that were held out`; no tau of very few."""
+        rank = f", tau {self.tau:.2f} (FLOPs: {self.flops_tau:.2f})" if self.num_networks >= LEAST_FOR_TAU else ""
+        networks = "1 network that was" if self.num_networks == 1 else f"{self.num_networks} networks that were"
+        return f"{100 * self.median_error:.1f} % median error{rank} on {networks} held out"
 
 
 class LatencyProfile(BaseModel):

@@ -116,6 +116,18 @@ def test_so_are_those_of_proofs_latency_and_recursion() -> None:
     assert f"sums of effects with pairs {explained[1]} %" in README
 
 
+def test_so_are_those_of_asking() -> None:
+    result = json.loads((REPOSITORY / "benchmarks" / "results" / "asking.json").read_text())
+    means = {
+        name: {number: row["mean"] for number, row in rows.items()}
+        for name, rows in result["processor_seconds_per_ask"].items()
+    }
+    ours = [means["additive"][number] for number in ("20", "200", "2000")]
+    assert f"mean | {ours[0]:.2f}, {ours[1]:.2f} and {ours[2]:.2f} s of one core" in README
+    others = [1000 * means[name]["200"] for name in ("evolution", "tpe", "nsga2")]
+    assert f"after 200 | {others[0]:.0f}, {others[1]:.0f} and {others[2]:.0f} ms |" in README
+
+
 def test_the_table_of_strategies_is_the_benchmark_s() -> None:
     table = README.split("### Strategies compared")[1].split("\n### ")[0]
     rows = [line for line in table.splitlines() if line.startswith("|")]
@@ -126,11 +138,19 @@ def test_the_table_of_strategies_is_the_benchmark_s() -> None:
 
 def test_what_is_said_of_hw_gpt_is_so() -> None:
     problems = json.loads((REPOSITORY / "benchmarks" / "results" / "search.json").read_text())["problems"]
-    for size in "sml":
-        strategies = problems[f"hwgpt-{size}"]["strategies"]
+    for name in [f"hwgpt-{size}{noise}" for size in "sml" for noise in ("", "-noise-2")]:
+        strategies = problems[name]["strategies"]
         after_20 = strategies["additive"]["regret"]["20"][0]
-        assert after_20 < min(strategies[name]["regret"]["200"][0] for name in ("nsga2-20", "nsga2-50", "tpe"))
-        assert {it["wins"] for it in problems[f"hwgpt-{size}"]["against"]["200"].values()} == {20}
+        assert after_20 < min(strategies[other]["regret"]["200"][0] for other in ("nsga2-20", "nsga2-50", "tpe"))
+        assert {it["wins"] for it in problems[name]["against"]["200"].values()} == {20}
+    small, middle, large = (problems[f"hwgpt-{size}"]["strategies"]["additive"]["regret"]["200"] for size in "sml")
+    assert small[0] <= 0.7
+    assert middle[0] <= 0.9
+    assert f"L misses its own ({large[0]:.2f}, 95 % interval {large[1]:.2f} to {large[2]:.2f})" in README
+    assert large[0] > 1.2
     window = problems["hwgpt-s-window"]
     ends = [window["strategies"][name]["regret"]["200"][0] for name in ("evolution", "additive")]
     assert f"({ends[0]:.2f} against {ends[1]:.2f}, p = {window['against']['200']['evolution']['p_holm']:.2f})" in README
+    for number in ("20", "50"):
+        behind, ahead = (window["strategies"][name]["regret"][number] for name in ("evolution", "additive"))
+        assert behind[1] > ahead[2]  # their intervals do not touch

@@ -26,7 +26,8 @@ from sret_nas.choice_costs import choice_costs_of
 from sret_nas.cost import IntArray
 from sret_nas.cost_cells import FloatArray
 from sret_nas.space import SearchSpace
-from sret_nas.surrogate import Surrogate, Terms
+from sret_nas.surrogate import Surrogate
+from sret_nas.surrogate_features import Terms
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

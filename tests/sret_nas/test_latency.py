@@ -19,7 +19,7 @@ from sret_nas.chain import chain_of
 from sret_nas.choice_costs import choice_costs_of
 from sret_nas.cost_grid import NUM_CELLS, CostGrid, least_point, members
 from sret_nas.feasible import FeasibleSet
-from sret_nas.latency import LatencyProfile, Part, format_latency, parse_latency
+from sret_nas.latency import Accuracy, LatencyProfile, Part, format_latency, parse_latency
 from sret_nas.latency_fit import accuracy_of, fitted
 from sret_nas.latency_set import LatencySet
 from sret_nas.latency_table import LatencyFeatures, LatencyTable, parts_of
@@ -138,6 +138,20 @@ def test_accuracy_in_numbers() -> None:
     assert accuracy.flops_tau == pytest.approx((5 - 1) / 6)  # one of six pairs is the wrong way round
     assert accuracy_of(np.ones(4), measured, [2, 2, 2, 2]).tau == 0.0  # nothing told apart
     assert kendalltau([1, 3, 2, 4], measured).statistic == pytest.approx(accuracy.flops_tau)
+
+
+@pytest.mark.parametrize(
+    ("num_networks", "expected"),
+    [
+        (1, "2.1 % median error on 1 network that was held out"),
+        (4, "2.1 % median error on 4 networks that were held out"),
+        (5, "2.1 % median error, tau 0.00 (FLOPs: 0.69) on 5 networks that were held out"),
+    ],
+)
+def test_a_rank_correlation_of_very_few_networks_is_not_shown(num_networks: int, expected: str) -> None:
+    """Of one it would be 0.00 however good the predictions are."""
+    accuracy = Accuracy(num_networks=num_networks, median_error=0.0213, tau=0.0, flops_tau=0.69)
+    assert accuracy.describe() == expected
 
 
 def test_a_profile_travels_as_json_and_is_known_by_its_numbers() -> None:

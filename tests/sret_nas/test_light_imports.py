@@ -15,8 +15,8 @@ HEAVY = ("torch", "torchvision", "fvcore", "timm", "optuna", "ray", "rich", "skl
 LIGHT_HALF = (
     "__init__", "errors", "files", "arch", "presets", "budget", "cost", "choices", "stage_table", "space",
     "choice_costs", "cost_cells", "cost_table", "extremes", "feasible", "pareto", "strata", "chain", "additive",
-    "surrogate", "exact_front", "latency", "latency_table", "latency_fit", "latency_set", "cost_grid", "cost_map",
-    "cost_bound", "cost_rectangles", "chain_halves", "incumbents",
+    "surrogate", "surrogate_features", "exact_front", "latency", "latency_table", "latency_fit", "latency_set",
+    "cost_grid", "cost_map", "cost_bound", "cost_rectangles", "chain_halves", "incumbents",
 )  # fmt: skip
 
 WORK = """

@@ -13,7 +13,8 @@ from sret_nas.chain import Chain, ChainStage, chain_of
 from sret_nas.cost import IntArray
 from sret_nas.cost_cells import FloatArray
 from sret_nas.space import SearchSpace
-from sret_nas.surrogate import Residual, Surrogate, Terms
+from sret_nas.surrogate import Surrogate
+from sret_nas.surrogate_features import Residual, Terms
 
 CHAIN = chain_of(SearchSpace.load("sret_tiny"))
 
@@ -85,28 +86,6 @@ def test_the_score_of_a_point_is_what_is_predicted(axes: tuple[int, ...], is_add
     away = model.score(weights[:, 0], CHAIN).of(CHAIN, unseen) - predicted
     assert away == pytest.approx(np.full(300, away[0]), abs=1e-8)
     assert predicted.std() > 0.1
-
-
-def test_so_is_that_of_states_made_of_several_attributes() -> None:
-    chain = chain_of_two_attributes()
-    points = np.array([(first, second) for first in range(4) for second in range(8) if second // 2 == first])
-    values = np.random.default_rng(0).normal(size=len(points))
-    model = Surrogate(Terms(chain), points, costs_of(chain, points), values, (0,))
-    weights = model.draw_weights(np.random.default_rng(1), 1)
-    away = model.score(weights[:, 0], chain).of(chain, points) - model.predict(
-        points, costs_of(chain, points), weights
-    )[:, 0]  # fmt: skip
-    assert away == pytest.approx(np.full(len(points), away[0]), abs=1e-9)
-
-
-def chain_of_two_attributes() -> Chain:
-    """A first stage of four states, each of two attributes, and a second one with two choices for every state."""
-    states = np.arange(4)
-    first = ChainStage(states, 10 * (1 + states[:, None]), ("a", "b"), np.column_stack([states // 2, states % 2]))
-    every = np.arange(8)
-    second = ChainStage(every // 2, 1 + every[:, None], ("c",), every[:, None] % 2)
-    links = {(state, state): (0,) for state in range(4)}
-    return Chain(("cost",), (first, second), (links,), {state: (state // 2, state % 2) for state in range(4)})
 
 
 def test_left_out_predictions_are_those_of_a_model_without_the_label() -> None:
