@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.stats import kendalltau, qmc
 from threadpoolctl import ThreadpoolController
 
-from sret_nas.additive import AdditiveScore, BestNetworks, Resolution
+from sret_nas.additive import FEW_CHOICES, AdditiveScore, BestNetworks, Resolution
 from sret_nas.cost import IntArray
 from sret_nas.cost_cells import FloatArray
 from sret_nas.pareto import non_dominated
@@ -46,6 +46,9 @@ LEVELS = 256
 """Levels of cost at which improvement is measured."""
 WIDTHS: dict[int, tuple[float, ...]] = {1: (0.0015,), 2: (0.05, 0.1)}
 """Widths of cost buckets, by the number of costs that matter."""
+WIDTH_OF_RICH_STAGES = 0.008
+"""The same of one cost where a stage has more than `FEW_CHOICES` choices. Those are put into cells as wide as buckets,
+and pairs of buckets and cells are what planning takes its time for: it grows with the inverse square of the width."""
 LEAST_BUCKETS = 100
 """Buckets of one cost that a window with two sides is cut into, at least."""
 MODELS = ("additive", "residual", "size")
@@ -73,7 +76,10 @@ class AdditiveStrategy(Strategy[C]):
         self._axes = tuple(sorted({*self._paid, *bounded} or {0})[:2])
         widths = WIDTHS[len(self._axes)]
         if len(widths) == 1:  # with two costs that matter, buckets that are narrow in both would be too many
-            widths = (_width(self._domain.bounds[self._axes[0]], widths[0]),)
+            is_rich = any(
+                np.unique(stage.state, return_counts=True)[1].max() > FEW_CHOICES for stage in self._domain.chain.stages
+            )
+            widths = (_width(self._domain.bounds[self._axes[0]], WIDTH_OF_RICH_STAGES if is_rich else widths[0]),)
         self._search = BestNetworks(self._domain.chain, self._domain.bounds, Resolution(self._axes, widths))
         self._start = max(LEAST_LABELS, min(start, MOST_START))
         self._design: list[C] = []
