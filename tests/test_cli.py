@@ -16,6 +16,8 @@ from sret_nas.presets import PRESETS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+SUPERNET = [["supernet", action] for action in ("train", "evaluate", "extract")]
+
 HEAVY = ("torch", "numpy", "optuna", "rich", "matplotlib", "sklearn", "pydantic", "yaml", "ray", "timm", "fvcore")
 
 
@@ -27,7 +29,7 @@ def run_in_process(*arguments: str) -> int:
         return int(exit_.code or 0)
 
 
-@pytest.mark.parametrize("command", [[], ["search"], ["space"], ["profile"]])
+@pytest.mark.parametrize("command", [[], ["search"], ["space"], ["profile"], ["supernet"], *SUPERNET])
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     script = (
         "import sys; from cli import main\n"
@@ -49,7 +51,6 @@ def test_help_s_defaults_are_the_options_defaults(capsys: pytest.CaptureFixture[
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     for flag, field in {
         "--strategy": "strategy",
-        "--trials N": "trials",
         "--seed N": "seed",
         "--image-size PX": "image_size",
         "--batch-size N": "batch_size",
@@ -61,6 +62,26 @@ def test_help_s_defaults_are_the_options_defaults(capsys: pytest.CaptureFixture[
         default = SearchOptions.model_fields[field].default
         assert re.search(rf"{re.escape(flag)}[^-].*?default: {default:g}\b" if isinstance(default, float) else
                          rf"{re.escape(flag)}[^-].*?default: {default}\b", text), flag  # fmt: skip
+    assert "--trials N networks to try; default: 200, with --no-supernet 16 " in text
+    assert (SearchOptions().trials, SearchOptions(from_scratch=True).trials) == (200, 16)
+
+
+def test_the_defaults_in_supernet_train_s_help_are_the_options_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    from trials.supernet.config import SupernetConfig
+
+    run_in_process("supernet", "train", "--help")
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for flag, field in {
+        "--rule NAME": "rule",
+        "--random-networks N": "random_networks",
+        "--draws NAME": "draws",
+        "--depth-schedule NAME": "depth_schedule",
+        "--accumulate N": "accumulate",
+        "--precision NAME": "precision",
+    }.items():
+        default = SupernetConfig.model_fields[field].default
+        assert re.search(rf"{re.escape(flag)} (?:(?!--).)*default: {default}\b", text), flag
+    assert SupernetConfig.model_fields["distil"].default is True  # the flag is --no-distil
 
 
 WRONG = [
@@ -78,6 +99,18 @@ WRONG = [
     (["space", "--flops-budget", "1M"], "the nearest"),
     (["profile", "sret_xxl"], "the presets are sret_t,"),
     (["profile", "missing.yaml"], "missing.yaml: there is no such file"),
+    (["supernet"], "the following arguments are required: ACTION"),
+    (["supernet", "train", "--flops-budget", "1M"], "the nearest"),
+    (["supernet", "train", "--rule", "both"], "rule: must be 'sandwich', 'alternate' or 'single', got 'both'"),
+    (["supernet", "train", "--accumulate", "40"], "got accumulate=40, batch_size=64"),
+    (["supernet", "train", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:NUMBER, got 'gpu'"),
+    (["supernet", "train", "--time-budget", "5"], "must be a time such as 90s, 5m or 1.5h"),
+    (["supernet", "train", "--images", "64", "--time-budget", "5m"], "--images and --time-budget exclude each other"),
+    (["supernet", "train", "--resume", "no/such/run"], "no/such/run holds no training of a supernet"),
+    (["supernet", "train", "--resume", "x", "--out", "y"], "leave out --out and --time-budget"),
+    (["supernet", "evaluate", "missing.safetensors", "largest"], "missing.safetensors: there is no such file"),
+    (["supernet", "extract", "missing.safetensors", "sret_t", "--out", "x.txt"], "--out must name a .yaml file"),
+    (["supernet", "extract", "missing.safetensors", "sret_t"], "the following arguments are required: --out"),
     (["fly"], "invalid choice: 'fly'"),
     ([], "the following arguments are required: COMMAND"),
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from sret_nas.errors import UserError
 from trials.data import DataConfig, PreparedData, prepare
 from trials.report.console import say
 
@@ -29,6 +30,12 @@ def prepared_beside(run_dir: Path, config: DataConfig, console: Console) -> tupl
         data = prepare(config, directory, show)
     say(console, f"Data: {data.summary()}")
     return directory, data
+
+
+def require_apart(run_dir: Path, config: DataConfig) -> None:
+    """Raises `UserError` for a run directory inside the image folder: it would be a class of it the next time."""
+    if config.is_folder and run_dir.resolve().is_relative_to(Path(config.source).resolve()):
+        raise UserError(f"the run directory {run_dir} must not lie inside the image folder {config.source}: see --out")
 
 
 def config_digest(config: DataConfig) -> str:

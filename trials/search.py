@@ -28,7 +28,7 @@ from trials.journal import OptunaJournal
 from trials.latency import PROFILES, latency_profile
 from trials.options import SearchOptions
 from trials.plan import Plan
-from trials.preparing import prepared_beside
+from trials.preparing import prepared_beside, require_apart
 from trials.recipe import ProxyConfig
 from trials.records import Records
 from trials.report.console import say
@@ -55,7 +55,7 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
     options = validate(SearchOptions, given, "search")
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
-    _require_apart(run_dir, options)
+    require_apart(run_dir, options.data_config)
     with Records(run_dir) as records:
         try:
             run, engine = _begin(options, space, records, command, console)
@@ -120,12 +120,6 @@ def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile 
     """The candidates of a search. Raises `BudgetError` if there are none."""
     table = None if profile is None else LatencyTable(space, profile)
     return SReTDomain(space, options.budget, table, options.latency_max)
-
-
-def _require_apart(run_dir: Path, options: SearchOptions) -> None:
-    """A run directory inside the image folder would be a class of it the next time."""
-    if options.data_config.is_folder and run_dir.resolve().is_relative_to(Path(options.data).resolve()):
-        raise UserError(f"the run directory {run_dir} must not lie inside the image folder {options.data}: see --out")
 
 
 def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run:

@@ -20,7 +20,7 @@ from sret_nas.space import SearchSpace
 from trials.data import PreparedData
 from trials.jobs import DivergedError
 from trials.options import SearchOptions
-from trials.preparing import prepared_beside
+from trials.preparing import prepared_beside, require_apart
 from trials.recipe import ProxyConfig
 from trials.report.console import say
 from trials.report.progress import format_seconds
@@ -67,6 +67,7 @@ def start_training(given: dict[str, Any], run_dir: Path | None, seconds: float |
         if (run_dir / TRAINING).exists():
             raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
         console = console if processes.is_first else Console(quiet=True)
+        require_apart(run_dir, options.data_config)
         data = _prepared(options, run_dir, processes, console)
         planned = _planned(options, config, space, data, seconds, run_dir, processes, console)
         recorded = RecordedTraining(options=options, config=planned, space=space.to_dict())
@@ -95,11 +96,13 @@ def resume_training(run_dir: Path, given: dict[str, Any], console: Console) -> P
         return _train(run_dir, recorded, data, console)
 
 
-def _split(given: dict[str, Any], source: str) -> tuple[SearchOptions, dict[str, Any]]:
-    """The options that a search has as well, and the others, which are the supernet's training's own."""
+def _split(given: dict[str, Any], source: str) -> tuple[SearchOptions, SupernetConfig]:
+    """The options that a search has as well, and the training's own, whose length is not known before the images."""
     shared = {name: value for name, value in given.items() if name in SearchOptions.model_fields}
+    own = {name: value for name, value in given.items() if name not in shared}
     options = validate(SearchOptions, {"threads": _num_cores(), **shared}, source)
-    return options, {name: value for name, value in given.items() if name not in shared}
+    training = options.supernet_training(num_train_images=1).model_dump()
+    return options, validate(SupernetConfig, {"training": training, **own}, source)
 
 
 def _num_cores() -> int:
@@ -118,7 +121,7 @@ def _prepared(options: SearchOptions, run_dir: Path, processes: Processes, conso
 
 def _planned(
     options: SearchOptions,
-    given: dict[str, Any],
+    config: SupernetConfig,
     space: SearchSpace,
     data: PreparedData,
     seconds: float | None,
@@ -126,14 +129,14 @@ def _planned(
     processes: Processes,
     console: Console,
 ) -> SupernetConfig:
-    """How the supernet is trained, and for how long, after telling how long that should take."""
+    """The configuration with the length of the training, after telling how long that should take."""
     length = options.supernet_training(len(data.train))
     batch_size = min(length.batch_size, len(data.train))
     short = length.model_copy(update={"images": MEASURED_STEPS * batch_size})
-    config = validate(SupernetConfig, {"training": short.model_dump(), **given}, "supernet train")
+    brief = config.model_copy(update={"training": short})
     proxy = options.proxy(len(data.train))
     torch.set_num_threads(options.threads)
-    measured = SupernetTraining(run_dir, space, options.budget, proxy, config, data, options.seed, processes)
+    measured = SupernetTraining(run_dir, space, options.budget, proxy, brief, data, options.seed, processes)
     per_step = seconds_per_step(measured)
     if seconds is not None:
         length = length.model_copy(update={"images": steps_within(seconds, per_step) * batch_size})

@@ -28,7 +28,8 @@ class SupernetConfig(BaseModel):
     training: TrainingConfig
     """`images` counts what is read from the data: a step that trains k networks makes k passes over its batch."""
     draws: Draws = "stratified"
-    rule: Rule = "sandwich"
+    rule: Rule = "single"
+    """At equal time, one random network a step ranked networks best (benchmarks/ranking): it sees the most images."""
     random_networks: Annotated[StrictInt, Field(ge=1, le=64)] = 2
     """Random networks in every step of the sandwich."""
     distil: StrictBool = True

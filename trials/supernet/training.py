@@ -136,25 +136,32 @@ class SupernetTraining:
     def run(self, identity: dict[str, Any], console: Console) -> TrainingState:
         """All steps that are left, with a checkpoint every so often, on Ctrl-C, and at the end."""
         self.state.load(self._directory, identity)
-        counts, speaks = self.state.counts, self.processes.is_first
-        stream = self.batches(counts.steps)
-        saved = time.monotonic()
-        with (
-            Monitor(self._directory, self.state, self.networks, self._data, self._config, self.steps, console, speaks)
-            as monitor,
-            interruptions_remembered() as interruptions,
-        ):  # fmt: skip
-            while counts.steps < self.steps:
-                monitor.step_done(self.train_step(*next(stream)))
-                is_interrupted = self.processes.any(bool(interruptions))
-                if is_interrupted or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self._save(identity)
-                    saved = time.monotonic()
-                if is_interrupted:
+        monitor = Monitor(
+            self._directory, self.state, self.networks, self._data, self._config, self.steps, console,
+            speaks=self.processes.is_first,
+        )  # fmt: skip
+        with monitor, interruptions_remembered() as interruptions:
+            try:
+                self._run_steps(monitor, interruptions, identity)
+                self._save(identity)
+                monitor.finished()
+                if interruptions:
                     raise KeyboardInterrupt
-            self._save(identity)
-            monitor.finished()
+            except KeyboardInterrupt:  # between two steps, so that what is kept is whole
+                self._save(identity)
+                raise
         return self.state
+
+    def _run_steps(self, monitor: Monitor, interruptions: list[int], identity: dict[str, Any]) -> None:
+        stream = self.batches(self.state.counts.steps)
+        saved = time.monotonic()
+        while self.state.counts.steps < self.steps:
+            monitor.step_done(self.train_step(*next(stream)))
+            if self.processes.any(bool(interruptions)):
+                raise KeyboardInterrupt
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._save(identity)
+                saved = time.monotonic()
 
     def train_step(self, images: Tensor, labels: Tensor) -> float | None:
         """The next step, on this process's share of its batch; the loss, or None if it was skipped.

@@ -11,9 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_supernet import tiny_data  # noqa: E402 - it lies beside this file
+from tiny_supernet import tiny_data
 
-from trials.data import PreparedData  # noqa: E402
+from trials.data import PreparedData
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ SPACE = SearchSpace.from_dict(
         "stages": [
             {
                 "width": [8, 12], "heads": [2], "blocks": [1, 2], "recursions": [1, 2, 3],
-                "loop": ["internal", "external"], "groups": [[2, 1]], "nll": ["every", "last", "none"],
+                "loop": ["internal", "external"], "groups": [[2, 2]], "nll": ["every", "last", "none"],
                 "nll_ratio": [1.0], "mlp_ratio": [1.0, 2.0],
             },
             {
@@ -44,8 +44,11 @@ def tiny_data(directory: Path) -> PreparedData:
     return prepare(DATA, directory, None)
 
 
-def config(images: int = 320, batch_size: int = 32, **options: Any) -> SupernetConfig:
-    return SupernetConfig(training=TrainingConfig(images=images, batch_size=batch_size), **options)
+def config(images: int = 320, learning_rate: float = 2e-3, **options: Any) -> SupernetConfig:
+    """A distilling sandwich at full depth unless told otherwise, whatever the defaults are."""
+    training = TrainingConfig(images=images, batch_size=32, learning_rate=learning_rate)
+    plain = {"rule": "sandwich", "random_networks": 2, "distil": True, "draws": "stratified", "depth_schedule": "full"}
+    return SupernetConfig(training=training, **{**plain, **options})
 
 
 def proxy(image_size: int = 16, width_scale: float = 1.0) -> ProxyConfig:
@@ -54,10 +57,10 @@ def proxy(image_size: int = 16, width_scale: float = 1.0) -> ProxyConfig:
 
 def trained(
     directory: Path, data: PreparedData, how: SupernetConfig, *, seed: int = 0, budget: Budget | None = None,
-    proxy: ProxyConfig = proxy(), console: Console | None = None,
+    how_small: ProxyConfig | None = None, console: Console | None = None,
 ) -> Path:  # fmt: skip
     return training.train_supernet(
-        directory, SPACE, budget or Budget(), proxy, how, data,
+        directory, SPACE, budget or Budget(), how_small or proxy(), how, data,
         seed=seed, device="cpu", threads=1, console=console or Console(quiet=True),
     )  # fmt: skip
 
