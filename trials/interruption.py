@@ -2,12 +2,16 @@
 
 Python raises `KeyboardInterrupt` wherever the main thread happens to be. Inside a finaliser or a callback from C it is
 printed and dropped there, and the search would go on as if nothing had been pressed. So a signal is remembered as well,
-and the loops of a search ask.
+and the loops of a search ask. And in the middle of a training step it would leave weights that no checkpoint may keep:
+there signals are only remembered, and the step ends first.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,3 +37,22 @@ def raise_if_interrupted() -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _pending.append(number)
     raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptions_remembered() -> Iterator[list[int]]:
+    """Inside, the signals are put into the list and do nothing else. Only the main thread gets any."""
+    remembered: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        remembered.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield remembered
+        return
+    before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    try:
+        yield remembered
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -22,10 +22,10 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weights import load_supernet, save_supernet
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData, batches, num_batches
+from trials.interruption import interruptions_remembered
 from trials.jobs import DivergedError
 from trials.recipe import ProxyConfig, proxy_arch
 from trials.supernet.config import SupernetConfig
-from trials.supernet.interruption import interruptions_remembered
 from trials.supernet.monitor import Monitor
 from trials.supernet.networks import StepNetworks
 from trials.supernet.processes import Processes, joined
