@@ -120,7 +120,7 @@ def _add_search(commands: Any) -> None:
     supernet.add_argument("--supernet", metavar="FILE", help="one trained before; default: to train one first")
     supernet.add_argument("--no-supernet", dest="from_scratch", action="store_true", help="do without")
     supernet.add_argument(
-        "--supernet-images", type=int, metavar="N", help="images to train it on; default: 60 epochs, at most 200000"
+        "--supernet-images", type=int, metavar="N", help="images to train it on; default: 20 epochs, at most 200000"
     )
     supernet.add_argument(
         "--score-images", type=int, metavar="N", help="validation images a trial is scored on; default: all"
@@ -229,7 +229,7 @@ def _add_supernet_train(actions: Any) -> None:
     training = parser.add_argument_group("training")
     training.add_argument(
         "--images", type=int, dest="supernet_images", metavar="N",
-        help="images to train on; default: 60 epochs, at most 200000",
+        help="images to train on; default: 20 epochs, at most 200000",
     )  # fmt: skip
     training.add_argument(
         "--time-budget", type=_duration, metavar="TIME", help="such as 90s, 5m or 1.5h, instead: plans the images"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from math import gcd
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -65,18 +64,6 @@ class Extent(BaseModel):
             side = halved(side) if stride == 2 else side
         return side
 
-    def pool_ratios(self, number: int) -> dict[str, tuple[int, int]]:
-        """For the pooling after stage `number`: the largest (before, after) widths of every ratio that occurs.
-
-        Pooling is a convolution in gcd(before, after) groups, so that the ratio of the widths decides which channels
-        an output sees: networks share its filters where they have the ratio in common.
-        """
-        largest: dict[str, tuple[int, int]] = {}
-        for before, after in product(self.stages[number].widths, self.stages[number + 1].widths):
-            name = ratio_name(before, after)
-            largest[name] = max(largest.get(name, (0, 0)), (before, after))
-        return largest
-
     def check(self, arch: ArchConfig) -> None:
         """Raises `UserError` if a network's weights are not all in here."""
         problem = self._problem(arch)
@@ -127,12 +114,6 @@ class Extent(BaseModel):
             if missing := set(nll_recursions(stage)) - set(extent.nll_recursions):
                 return f"there is no NLL after recursion {min(missing) + 1} of stage {number}"
         return None
-
-
-def ratio_name(before: int, after: int) -> str:
-    """The ratio of two widths in lowest terms, e.g. `2to5` for 64 and 160."""
-    divisor = gcd(before, after)
-    return f"{before // divisor}to{after // divisor}"
 
 
 def nll_recursions(stage: StageConfig) -> list[int]:

@@ -36,7 +36,7 @@ CHANGEABLE = {"trials", "workers"}
 DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 3, 16_000
 """Length of a proxy run unless told otherwise: so many epochs, but at most so many images."""
 
-SUPERNET_EPOCHS, SUPERNET_MOST_IMAGES = 60, 200_000
+SUPERNET_EPOCHS, SUPERNET_MOST_IMAGES = 20, 200_000
 """Length of a supernet's training unless told otherwise, likewise."""
 
 FINE_TUNING_SHARE = 1 / 3

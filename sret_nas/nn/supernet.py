@@ -1,6 +1,9 @@
-"""The supernet: one set of weights from which every network of a space takes its own, as leading slices.
+"""The supernet: one set of weights from which every network of a space takes its own, evenly spread slices.
 
-Weights are entangled (AutoFormer, ICCV 2021): a narrower network uses the first rows and columns of a wider one's.
+Weights are entangled (AutoFormer, ICCV 2021): a narrower network uses some rows and columns of a wider one's. Not the
+first ones: channels keep their places from stage to stage, because pooling is a grouped convolution, and within a
+stage, because heads are, so channel i of n is taken to be channel i * N // n of N. Then a channel means the same in
+networks of all widths (benchmarks/ranking: with leading slices the ratio of two stages' widths ranked networks).
 Recursion counts, loop orders, group schedules, heads and permutations own no weights and so cost none. What a network
 computes is written down once, in `network.SReT`: here its parameters are replaced by slices of the shared ones.
 """
@@ -8,18 +11,22 @@ computes is written down once, in `network.SReT`: here its parameters are replac
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise, product
 from math import gcd
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from sret_nas.arch import ArchConfig
-from sret_nas.extent import Extent, nll_recursions, ratio_name
+from sret_nas.cost import IntArray
+from sret_nas.extent import Extent, nll_recursions
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
 from sret_nas.nn.network import SReT, fixed_permutation, initialise, with_inverse
 
@@ -41,30 +48,105 @@ class StageWeights(nn.Module):
         )
 
 
+class PoolWeights(nn.Module):
+    """The pooling between two stages: a filter for every pair of an output and an input channel that some network has.
+
+    A network's pooling is a convolution in gcd(before, after) groups, which connect some of the pairs: networks share
+    the filters of the pairs that they have in common.
+    """
+
+    def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        super().__init__()
+        self.widths = before[-1], after[-1]
+        self.pairs = np.unique(np.concatenate([self._pairs_of(*widths) for widths in product(before, after)]))
+        self.weight = nn.Parameter(torch.empty(len(self.pairs), 3, 3))
+        self.bias = nn.Parameter(torch.zeros(after[-1]))
+        fan_in = 9 * (before[-1] // gcd(*self.widths))
+        nn.init.normal_(self.weight, std=fan_in**-0.5)  # as `initialise` does for groups
+
+    def rows(self, before: int, after: int) -> IntArray:
+        """Rows of the weight that a network with these widths has, in the order of its own filters."""
+        pairs = self._pairs_of(before, after)
+        rows = np.searchsorted(self.pairs, pairs)
+        assert np.array_equal(self.pairs[rows], pairs), (before, after)
+        return rows
+
+    def _pairs_of(self, before: int, after: int) -> IntArray:
+        """The pairs, as numbers `output * inputs + input`, that groups connect, in the order of a network's filters."""
+        groups = gcd(before, after)
+        outputs = spread(after, self.widths[1]).reshape(groups, -1, 1)
+        inputs = spread(before, self.widths[0]).reshape(groups, 1, -1)
+        return (outputs * self.widths[0] + inputs).ravel()
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Which entries of one dimension are kept."""
+
+    entries: Tensor
+    """The kept ones, (n,)."""
+    places: Tensor
+    """For every entry its place among those kept, n if it is not, (N,)."""
+
+    @classmethod
+    def of(cls, entries: IntArray, most: int, device: torch.device) -> _Cut:
+        places = np.full(most, len(entries))
+        places[entries] = np.arange(len(entries))
+        return cls(torch.from_numpy(entries).to(device), torch.from_numpy(places).to(device))
+
+
 @dataclass(frozen=True)
 class _Slice:
-    """Where a parameter of a network lies in the shared weights: its module there, its name in it, and its shape."""
+    """Where a parameter of a network lies in the shared weights: its module there, its name in it, its entries."""
 
     module: nn.Module
     name: str
     shape: torch.Size
-    is_qkv: bool
-    """Queries, keys and values lie one below the other, and each is sliced for itself."""
+    rows: _Cut | None
+    """Of dimension 0, if that is cut."""
+    columns: _Cut | None
+    """Of dimension 1. No other is ever cut."""
 
-    def take(self) -> Tensor:
-        """The leading entries in every dimension.
+    @property
+    def is_whole(self) -> bool:
+        return self.rows is None and self.columns is None
 
-        `as_strided` is one node of the graph, whose backward pass pads the gradient with zeros once; slicing would be
-        one for each dimension (benchmarks/supernet_speed.py).
+    def pick(self, whole: Tensor) -> Tensor:
+        if self.rows is not None:
+            whole = whole.index_select(0, self.rows.entries)
+        if self.columns is not None:
+            whole = whole.index_select(1, self.columns.entries)
+        return whole.view(self.shape)
+
+    def unpick(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of a whole of that shape: zero wherever nothing was picked.
+
+        Rows that were not picked are copies of one that is appended: to select rows is faster than to write some.
         """
-        whole: Tensor = getattr(self.module, self.name)
-        if whole.shape == self.shape:
-            return whole
-        if not self.is_qkv:
-            return whole.as_strided(self.shape, whole.stride())
-        rows, *others = self.shape
-        third = whole.shape[0] // 3 * whole.stride(0)
-        return whole.as_strided((3, rows // 3, *others), (third, *whole.stride())).flatten(0, 1)
+        kept = shape[0] if self.rows is None else len(self.rows.entries)
+        padded = gradient.new_zeros(kept if self.rows is None else kept + 1, *shape[1:])
+        if self.columns is None:
+            padded[:kept] = gradient.reshape(kept, *shape[1:])
+        else:
+            entries = self.columns.entries.view(-1, *[1] * (len(shape) - 2)).expand_as(gradient)
+            padded[:kept].scatter_(1, entries, gradient)
+        return padded if self.rows is None else padded.index_select(0, self.rows.places)
+
+
+class _PickAll(torch.autograd.Function):
+    """What a network takes of all parameters, as one node of the graph: small networks would feel one for each."""
+
+    @staticmethod
+    def forward(ctx: Any, slices: Sequence[_Slice], *wholes: Tensor) -> tuple[Tensor, ...]:
+        ctx.slices, ctx.shapes = slices, [whole.shape for whole in wholes]
+        ctx.set_materialize_grads(False)
+        return tuple(place.pick(whole) for place, whole in zip(slices, wholes, strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        places = zip(ctx.slices, gradients, ctx.shapes, strict=True)
+        return None, *(None if g is None else place.unpick(g, shape) for place, g, shape in places)
 
 
 @dataclass(frozen=True)
@@ -73,6 +155,13 @@ class _Skeleton:
 
     network: SReT
     slices: dict[str, _Slice]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's parameters by name; gradients flow from them to the shared ones."""
+        weights: dict[str, Tensor] = {name: getattr(place.module, place.name) for name, place in self.slices.items()}
+        cut = {name: place for name, place in self.slices.items() if not place.is_whole}
+        picked: tuple[Tensor, ...] = _PickAll.apply(tuple(cut.values()), *(weights[name] for name in cut))
+        return weights | dict(zip(cut, picked, strict=True))
 
 
 class Supernet(nn.Module):
@@ -97,18 +186,12 @@ class Supernet(nn.Module):
             for stage in extent.stages
         )
         self.pools = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    name: nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, groups=gcd(before, after))
-                    for name, (before, after) in extent.pool_ratios(number).items()
-                }
-            )
-            for number in range(len(widths) - 1)
+            PoolWeights(before.widths, after.widths) for before, after in pairwise(extent.stages)
         )
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
         initialise(self, self.pos_embed)
-        self._skeletons: OrderedDict[ArchConfig, _Skeleton] = OrderedDict()
+        self._skeletons: OrderedDict[tuple[ArchConfig, torch.device], _Skeleton] = OrderedDict()
 
     def forward(self, images: Tensor, arch: ArchConfig) -> Tensor:
         """Logits (B, classes) of one network on images (B, channels, H, W); gradients go to the shared weights.
@@ -120,8 +203,7 @@ class Supernet(nn.Module):
         if network.training != self.training:
             network.train(self.training)
         network.fresh_permutations = self.fresh_permutations
-        weights = {name: place.take() for name, place in skeleton.slices.items()}
-        values = {**weights, **_permutations(network, self.pos_embed.device)}
+        values = {**skeleton.weights(), **_permutations(network, self.pos_embed.device)}
         logits: Tensor = functional_call(network, values, (images,), tie_weights=False)
         return logits
 
@@ -132,10 +214,10 @@ class Supernet(nn.Module):
         The statistics of its stem's BatchNorm are those of a fresh network: find them before it is evaluated. Raises
         `UserError` for a network that is not in here.
         """
-        skeleton = self._skeleton(arch)
+        weights = self._skeleton(arch).weights()
         network = empty_network(arch, self.pos_embed.device, self.pos_embed.dtype)
         for name, parameter in network.named_parameters():
-            parameter.copy_(skeleton.slices[name].take())
+            parameter.copy_(weights[name])
         return network
 
     def __getstate__(self) -> dict[str, Any]:
@@ -144,30 +226,48 @@ class Supernet(nn.Module):
 
     def _skeleton(self, arch: ArchConfig) -> _Skeleton:
         """The network without weights; of those used before, the last few are kept."""
-        if arch in self._skeletons:
-            self._skeletons.move_to_end(arch)
-            return self._skeletons[arch]
+        key = arch, self.pos_embed.device
+        if key in self._skeletons:
+            self._skeletons.move_to_end(key)
+            return self._skeletons[key]
         self.extent.check(arch)
         network = without_numbers(lambda: SReT(arch))
         _forget_statistics(network.stem)
         slices = {name: self._slice(name, weight.shape, arch) for name, weight in network.named_parameters()}
-        self._skeletons[arch] = _Skeleton(network, slices)
+        self._skeletons[key] = _Skeleton(network, slices)
         if len(self._skeletons) > KEPT_SKELETONS:
             self._skeletons.popitem(last=False)
-        return self._skeletons[arch]
+        return self._skeletons[key]
 
     def _slice(self, name: str, shape: torch.Size, arch: ArchConfig) -> _Slice:
         """Where the parameter of that name in a network of `arch` lies here."""
         path = name.split(".")
-        if path[0] == "pools":
-            number = int(path[1])
-            path.insert(2, ratio_name(arch.stages[number].width, arch.stages[number + 1].width))
-        elif "nlls" in path:
+        if "nlls" in path:
             path[4] = str(nll_recursions(arch.stages[int(path[1])])[int(path[4])])
         module = self.get_submodule(".".join(path[:-1]))
-        whole = getattr(module, path[-1]).shape
-        assert all(part <= most for part, most in zip(shape, whole, strict=True)), (name, shape, whole)
-        return _Slice(module, path[-1], shape, is_qkv="qkv" in path)
+        whole, device = getattr(module, path[-1]).shape, self.pos_embed.device
+        if isinstance(module, PoolWeights) and path[-1] == "weight":
+            before, after = (stage.width for stage in arch.stages[int(path[1]) : int(path[1]) + 2])
+            filters = _Cut.of(module.rows(before, after), len(module.pairs), device)
+            return _Slice(module, path[-1], shape, filters, None)
+        assert shape[2:] == whole[2:], (name, shape, whole)
+        columns = _cut(shape[1], whole[1], device) if len(shape) > 1 else None
+        return _Slice(module, path[-1], shape, _cut(shape[0], whole[0], device), columns)
+
+
+def spread(number: int, most: int) -> IntArray:
+    """`number` of the indices below `most`, (number,), evenly spread.
+
+    Parts of equal sizes, as queries, keys and values are, which lie one below the other, are so spread each alike.
+    """
+    assert number <= most, (number, most)
+    return np.arange(number) * most // number
+
+
+@lru_cache(maxsize=4096)
+def _cut(number: int, most: int, device: torch.device) -> _Cut | None:
+    """One for all parameters and networks that are cut alike; None for those that are not."""
+    return None if number == most else _Cut.of(spread(number, most), most, device)
 
 
 def without_numbers(build: Callable[[], Module]) -> Module:

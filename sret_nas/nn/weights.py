@@ -19,7 +19,7 @@ from sret_nas.errors import UserError
 from sret_nas.extent import Extent
 from sret_nas.files import validate, write_atomically
 from sret_nas.nn.network import SReT
-from sret_nas.nn.supernet import Supernet
+from sret_nas.nn.supernet import Supernet, empty_network, without_numbers
 
 
 def save_network(path: Path, network: SReT) -> None:
@@ -29,9 +29,11 @@ def save_network(path: Path, network: SReT) -> None:
 
 def load_network(path: Path) -> SReT:
     """The network in a file of `save_network`, on the CPU. Raises `UserError` if the file holds none."""
-    about, weights = _load(path, "architecture")
-    network = SReT(ArchConfig.from_dict(about["architecture"], f"{path}: architecture"))
-    _assign(network, weights, path)
+    (architecture,), weights = _load(path, "architecture")
+    arch = ArchConfig.from_dict(architecture, f"{path}: architecture")
+    _check_shapes(without_numbers(lambda: SReT(arch)), weights, path)
+    network = empty_network(arch, torch.device("cpu"), weights["pos_embed"].dtype)
+    network.load_state_dict(weights)
     return network
 
 
@@ -42,10 +44,12 @@ def save_supernet(path: Path, supernet: Supernet, training: dict[str, Any]) -> N
 
 def load_supernet(path: Path) -> tuple[Supernet, dict[str, Any]]:
     """The supernet in a file of `save_supernet`, on the CPU, and how it was trained. Raises `UserError`."""
-    about, weights = _load(path, "extent")
-    supernet = Supernet(validate(Extent, about["extent"], f"{path}: extent"))
-    _assign(supernet, weights, path)
-    return supernet, about.get("training", {})
+    (shape, training), weights = _load(path, "extent", "training")
+    extent = validate(Extent, shape, f"{path}: extent")
+    supernet = without_numbers(lambda: Supernet(extent))
+    _check_shapes(supernet, weights, path)
+    supernet.to(weights["pos_embed"].dtype).to_empty(device="cpu").load_state_dict(weights)
+    return supernet, training
 
 
 def _save(path: Path, module: nn.Module, about: dict[str, Any]) -> None:
@@ -54,28 +58,29 @@ def _save(path: Path, module: nn.Module, about: dict[str, Any]) -> None:
     write_atomically(path, safetensors.torch.save(weights, metadata))
 
 
-def _load(path: Path, content: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a file says about itself, which must tell of `content`, and its tensors."""
+def _load(path: Path, *contents: str) -> tuple[list[Any], dict[str, Tensor]]:
+    """What a header says under each of `contents`, the first of which tells what the file is, and the tensors."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            header = file.metadata() or {}
+            if missing := [name for name in contents if name not in header]:
+                what = {"architecture": "a network's weights", "extent": "a supernet"}[contents[0]]
+                raise UserError(f"{path}: does not hold {what}: it has no {missing[0]!r} in its header")
+            about = [json.loads(header[name]) for name in contents]
+            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as weights: {error}") from None
-    if content not in about:
-        what = {"architecture": "a network's weights", "extent": "a supernet"}[content]
-        raise UserError(f"{path}: does not hold {what}: it has no {content!r} in its header")
-    return about, weights
 
 
-@torch.no_grad()
-def _assign(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def _check_shapes(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     own = module.state_dict()
-    for name in own.keys() | weights.keys():
-        ours, theirs = own.get(name), weights.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape:
-            found = [None if tensor is None else tuple(tensor.shape) for tensor in (ours, theirs)]
-            raise UserError(f"{path}: {name} must have the shape {found[0]}, got {found[1]}")
-    module.load_state_dict(weights)
+    for name in [*own, *(weights.keys() - own.keys())]:
+        ours, theirs = (None if name not in state else tuple(state[name].shape) for state in (own, weights))
+        if theirs is None:
+            raise UserError(f"{path}: {name} is missing; it must have the shape {ours}")
+        if ours is None:
+            raise UserError(f"{path}: {name} belongs to nothing that the header tells of")
+        if ours != theirs:
+            raise UserError(f"{path}: {name} must have the shape {ours}, got {theirs}")

@@ -1,0 +1,91 @@
+"""Does inherited accuracy rank networks as training each by itself does? One command for all of it.
+
+    python benchmarks/ranking/run.py --data path/to/cifar10 [--workers 2]
+
+Trains the networks of the table one by one, then supernets in several ways for equal time, and scores the networks with
+what they inherit. Each result is a JSON line in results/, appended when it is there; what is there is not run again.
+Then results/ranking.json, ranking.md and pictures are written; `--report` writes those alone. A training on an idle
+core is as long as planned; on a busy one the work is the same and the wall clock is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from ranking import standalone, supernets
+from ranking.pass_times import pass_times
+from ranking.plots import draw_networks, draw_times, draw_variants
+from ranking.report import Line, Table, figures, groups_of, markdown
+from ranking.setting import PROXY, SEEDS, prepared
+
+from machine import describe_machine
+from sret_nas.files import write_atomically
+from trials.data import PreparedData
+
+BENCHMARKS = Path(__file__).resolve().parent.parent
+RESULTS = BENCHMARKS / "results"
+SHOWN = "error"
+"""The metric of the pictures."""
+TABLE, SUPERNETS = RESULTS / "ranking_standalone.jsonl", RESULTS / "ranking_supernets.jsonl"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="CIFAR-10 as a folder of class folders in train and val")
+    parser.add_argument("--work", type=Path, default=BENCHMARKS.parent / "runs" / "ranking", help="for what is large")
+    parser.add_argument("--workers", type=int, default=2, help="trainings at once, one thread each")
+    parser.add_argument("--report", action="store_true", help="train nothing: report the committed results")
+    given = parser.parse_args()
+    if not given.report and given.data is None:
+        parser.error("--data is needed to train")
+    return given
+
+
+def train(given: argparse.Namespace) -> None:
+    """Everything that results/ lacks."""
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the workers: each has one core
+    given.work.mkdir(parents=True, exist_ok=True)
+    data_dir = (given.work / "data").absolute()
+    data = prepared(given.data, data_dir)
+    standalone.train_all(TABLE, data_dir, data.digest, header(data, given.data), SEEDS, given.workers)
+    times = pass_times(given.work / "pass_times.json", data, supernets.RECIPE["batch_size"])
+    supernets.train_all(supernets.RUNS, SUPERNETS, given.work, data_dir, times, given.workers)
+
+
+def header(data: PreparedData, source: str) -> Line:
+    return {
+        **describe_machine("torch", "numpy"),
+        "data": data.summary().replace(source, "cifar10"),
+        "proxy": PROXY.model_dump(mode="json"),
+    }
+
+
+def report() -> None:
+    """From the committed results alone."""
+    table, lines = Table.of(standalone.read_lines(TABLE)), supernets.read_lines(SUPERNETS)
+    result = {**describe_machine("torch", "numpy"), "networks": len(table.trainings), **figures(table, lines)}
+    write_atomically(RESULTS / "ranking.json", json.dumps(result, indent=1) + "\n")
+    write_atomically(RESULTS / "ranking.md", markdown(result, supernets.SECONDS))
+    of_shown = result[SHOWN]["supernets"]
+    draw_variants(RESULTS / "ranking_variants.png", result[SHOWN], groups_of(of_shown, supernets.SECONDS))
+    longest = max((line for line in lines if line["variant"] == supernets.BEST), key=lambda line: line["seconds"])
+    title = f"Supernet trained for {longest['seconds']} s of one core, {longest['steps']:,} steps"
+    draw_networks(RESULTS / "ranking_networks.png", table, longest, title)
+    best = [line for line in of_shown if line["variant"] == supernets.BEST]
+    draw_times(RESULTS / "ranking_times.png", result[SHOWN], best)
+
+
+def main() -> None:
+    given = arguments()
+    if not given.report:
+        train(given)
+    report()
+
+
+if __name__ == "__main__":
+    main()

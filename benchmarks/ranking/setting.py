@@ -1,0 +1,41 @@
+"""What is ranked: the space, its networks in the table, the recipe that each is trained with, and the images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sret_nas.arch import ArchConfig
+from sret_nas.budget import Budget
+from sret_nas.cost import cost_of
+from sret_nas.space import SearchSpace
+from sret_nas.strata import CostStrata
+from trials.data import DataConfig, PreparedData, prepare
+from trials.recipe import ProxyConfig, TrainingConfig
+
+SPACE = SearchSpace.load(Path(__file__).resolve().parent / "space.yaml")
+BUDGET = Budget()
+NUM_NETWORKS = 32
+REPEATED = range(1, NUM_NETWORKS, 4)
+"""Networks, by their rank in FLOPs, that are trained with a second seed: evenly over cost."""
+SEEDS = 2
+"""Trainings of each of those."""
+
+PROXY = ProxyConfig(
+    image_size=SPACE.image_size,
+    training=TrainingConfig(images=120_000, batch_size=128, learning_rate=5e-3),
+)
+"""The training of each network by itself; the networks are their own proxies."""
+
+
+def networks() -> list[ArchConfig]:
+    """The networks of the table in order of FLOPs: two from each of 16 strata of log-cost."""
+    drawn = CostStrata(SPACE, BUDGET).sample_many(np.random.default_rng(0), NUM_NETWORKS)
+    return sorted(drawn, key=lambda arch: cost_of(arch).flops)
+
+
+def prepared(source: str, directory: Path) -> PreparedData:
+    """The images, with a validation part so large that its own noise counts little beside that of training."""
+    config = DataConfig(source=source, image_size=SPACE.image_size, val_fraction=0.2)
+    return prepare(config, directory.absolute())

@@ -1,0 +1,136 @@
+"""Supernets trained in different ways for the same time, and what each says of the networks of the table."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranking.pass_times import PassTimes
+from ranking.setting import BUDGET, PROXY, SPACE, networks
+
+from trials.data import PreparedData
+from trials.recipe import TrainingConfig
+from trials.supernet.config import SupernetConfig
+
+Line = dict[str, Any]
+
+RECIPE: dict[str, Any] = {"batch_size": 128, "learning_rate": 5e-3}
+SCORED_IMAGES = 4_000
+"""Validation images that inherited weights are scored on."""
+SCORED_AT_ONCE = 250
+
+BASE: dict[str, Any] = {"draws": "stratified", "rule": "single", "random_networks": 1, "depth_schedule": "full"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "single": {},
+    "alternate": {"rule": "alternate"},
+    "sandwich": {"rule": "sandwich"},
+    "sandwich, no distillation": {"rule": "sandwich", "distil": False},
+    "uniform draws": {"draws": "uniform"},
+    **{f"depths {schedule}": {"depth_schedule": schedule} for schedule in ("random", "growing", "sandwich", "joint")},
+    "ema": {"ema": 0.99},
+    "scale shared": {"scale_shared": True},
+    "sandwich, alpha divergence": {"rule": "sandwich", "alpha_divergence": True},
+}
+"""What each differs in from `BASE`, which trains one random network a step, as the first does."""
+BEST = "single"
+"""The one that is trained for other times, too."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One supernet: how it is trained, from which seed, for how many seconds of one core."""
+
+    variant: str
+    seed: int
+    seconds: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant.replace(',', '').replace(' ', '-')}-{self.seconds}s-seed{self.seed}"
+
+
+SECONDS = 120
+"""Of one idle core, for every variant."""
+
+RUNS = [
+    Run(BEST, 0, SECONDS),
+    Run(BEST, 0, 4 * SECONDS),
+    *(Run(variant, 0, SECONDS) for variant in VARIANTS if variant != BEST),
+    *(Run(variant, 1, SECONDS) for variant in (BEST, "alternate", "uniform draws", "depths random")),
+    *(Run(BEST, 0, SECONDS * factor // 2) for factor in (1, 4)),
+]
+
+
+def train_all(runs: Sequence[Run], path: Path, work: Path, data_dir: Path, times: PassTimes, workers: int) -> None:
+    """Trains and scores the supernets that the file of JSON lines lacks, and appends a line for each as it ends."""
+    done = {(line["variant"], line["seed"], line["seconds"]) for line in read_lines(path)}
+    left = [run for run in runs if (run.variant, run.seed, run.seconds) not in done]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_train_and_score, run, work, data_dir, times) for run in left]
+        for count, future in enumerate(as_completed(futures), 1):
+            line = future.result()
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(
+                f"[{count}/{len(left)}] {line['variant']} seed {line['seed']}: {line['steps']:,} steps, "
+                f"{line['cpu_seconds']:.0f} s; error of the smallest {line['smallest']['error']:.2%}, "
+                f"of the largest {line['largest']['error']:.2%}",
+                flush=True,
+            )
+
+
+def read_lines(path: Path) -> list[Line]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def config_of(changes: Mapping[str, Any], images: int) -> SupernetConfig:
+    training = TrainingConfig(images=images, **RECIPE)
+    return SupernetConfig.model_validate({"training": training.model_dump(), **BASE, **changes})
+
+
+def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes) -> Line:
+    """One supernet from its plan to the scores of its subnets, in this process, on one thread."""
+    from rich.console import Console
+
+    from sret_nas.nn.weights import load_supernet
+    from trials.supernet.training import train_supernet
+
+    changes = VARIANTS[run.variant]
+    config = config_of(changes, times.images(config_of(changes, RECIPE["batch_size"]), run.seconds))
+    directory = work / run.name
+    directory.mkdir(parents=True, exist_ok=True)
+    data = PreparedData.open(data_dir)
+    began = time.process_time()
+    with (directory / "training.log").open("a", encoding="utf-8") as log:
+        path = train_supernet(
+            directory, SPACE, BUDGET, PROXY, config, data, seed=run.seed, device="cpu", threads=1,
+            console=Console(file=log),
+        )  # fmt: skip
+    seconds = time.process_time() - began
+    _, record = load_supernet(path)
+    return {
+        "variant": run.variant, "seed": run.seed, "seconds": run.seconds, "config": config.model_dump(mode="json"),
+        "steps": record["steps"], "images": record["images"],
+        "cpu_seconds": round(seconds, 1),  # of this process: less than all for a training that was carried on
+        **scores(path, data),
+    }  # fmt: skip
+
+
+def scores(supernet_path: Path, data: PreparedData) -> dict[str, Any]:
+    """Error and cross-entropy, with inherited weights, of the networks of the table and of the space's two ends."""
+    from sret_nas.nn.weights import load_supernet
+    from trials.inherit import SubnetScorer
+    from trials.supernet.networks import extreme
+
+    supernet, _ = load_supernet(supernet_path)
+    scorer = SubnetScorer(supernet.eval(), data, SCORED_AT_ONCE, SCORED_IMAGES)
+    archs = [*networks(), extreme(SPACE, BUDGET, "cheapest"), extreme(SPACE, BUDGET, "dearest")]
+    found = [scorer.score(arch) for arch in archs]
+    *table, smallest, largest = [{"error": score.error, "cross_entropy": score.cross_entropy} for score in found]
+    return {"networks": table, "smallest": smallest, "largest": largest}

@@ -1,0 +1,241 @@
+"""Weights as files: what is written comes back to the last bit, and anything else is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from counted_spaces import space_of
+from sret_nas.arch import ArchConfig
+from sret_nas.errors import ConfigError, UserError
+from sret_nas.extent import extent_of
+from sret_nas.files import dump_yaml
+from sret_nas.nn.network import SReT
+from sret_nas.nn.supernet import Supernet
+from sret_nas.nn.weights import load_network, load_supernet, save_network, save_supernet
+
+torch.set_num_threads(1)
+
+SPACE = space_of(
+    {"width": [8, 12], "heads": [2], "recursions": [2], "groups": [[4, 2]], "nll": ["every"]}, {"width": [16]}
+)
+TRAINING: dict[str, Any] = {"seed": 3, "config": {"draws": "stratified", "rate": 2e-3, "depths": [1, 2]}}
+
+
+def network() -> SReT:
+    """A network that has been trained a little: its BatchNorm statistics are no fresh network's."""
+    torch.manual_seed(0)
+    network = SReT(SPACE.network([0, 0])).train()
+    network(torch.randn(4, 3, 32, 32))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_()
+    return network
+
+
+def supernet() -> Supernet:
+    torch.manual_seed(0)
+    return Supernet(extent_of(SPACE))
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def header_of(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def rewritten(path: Path, *, header: dict[str, Any] | None = None, **tensors: Tensor | None) -> None:
+    """The file with parts of its header replaced, and tensors replaced, added or, with None, left out."""
+    content: dict[str, Tensor | None] = {**safetensors.torch.load_file(path), **tensors}
+    kept = {name: tensor for name, tensor in content.items() if tensor is not None}
+    changes = {name: json.dumps(value) for name, value in (header or {}).items()}
+    safetensors.torch.save_file(kept, path, header_of(path) | changes)
+
+
+@pytest.fixture
+def network_file(tmp_path: Path) -> Path:
+    save_network(tmp_path / "network.safetensors", network())
+    return tmp_path / "network.safetensors"
+
+
+@pytest.fixture
+def supernet_file(tmp_path: Path) -> Path:
+    save_supernet(tmp_path / "supernet.safetensors", supernet(), TRAINING)
+    return tmp_path / "supernet.safetensors"
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_of_a_network(self, tmp_path: Path, dtype: torch.dtype) -> None:
+        saved = network().to(dtype).eval()
+        save_network(tmp_path / "n.safetensors", saved)
+        loaded = load_network(tmp_path / "n.safetensors")
+        assert loaded.arch == saved.arch
+        assert_equal_states(loaded, saved)
+        images = torch.randn(2, 3, 32, 32, dtype=dtype)
+        assert torch.equal(loaded.eval()(images), saved(images))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_of_a_supernet(self, tmp_path: Path, dtype: torch.dtype) -> None:
+        saved = supernet().to(dtype)
+        save_supernet(tmp_path / "s.safetensors", saved, TRAINING)
+        loaded, training = load_supernet(tmp_path / "s.safetensors")
+        assert training == TRAINING
+        assert loaded.extent == saved.extent
+        assert_equal_states(loaded, saved)
+        images, arch = torch.randn(2, 3, 32, 32, dtype=dtype), SPACE.network([1, 0])
+        assert torch.equal(loaded.eval()(images, arch), saved.eval()(images, arch))
+
+    def test_what_is_loaded_can_be_trained(self, network_file: Path, supernet_file: Path) -> None:
+        alone, (shared, _) = load_network(network_file), load_supernet(supernet_file)
+        images = torch.randn(2, 3, 32, 32)
+        alone(images).square().sum().backward()
+        shared(images, SPACE.network([0, 0])).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in alone.parameters())
+        assert shared.head.weight.grad is not None
+        assert shared.head.weight.grad.any()
+
+    def test_loaded_weights_are_not_the_files_memory(self, network_file: Path) -> None:
+        loaded, content = load_network(network_file), network_file.read_bytes()
+        with torch.no_grad():
+            loaded.head.weight.zero_()
+        assert network_file.read_bytes() == content
+        assert load_network(network_file).head.weight.any()
+
+    def test_loading_draws_no_random_numbers(self, network_file: Path, supernet_file: Path) -> None:
+        before = torch.get_rng_state()
+        load_network(network_file)
+        load_supernet(supernet_file)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_header_is_json_for_other_readers(self, network_file: Path, supernet_file: Path) -> None:
+        assert json.loads(header_of(network_file)["architecture"]) == network().arch.to_dict()
+        assert json.loads(header_of(supernet_file)["training"]) == TRAINING
+
+
+def assert_equal_states(ours: nn.Module, theirs: nn.Module) -> None:
+    expected = theirs.state_dict()
+    assert ours.state_dict().keys() == expected.keys()
+    for name, tensor in ours.state_dict().items():
+        assert tensor.dtype == expected[name].dtype
+        assert torch.equal(tensor, expected[name]), name
+
+
+class TestFromYAML:
+    def test_with_the_weights_of_the_same_network(self, tmp_path: Path, network_file: Path) -> None:
+        (tmp_path / "best.yaml").write_text(dump_yaml({"architecture": network().arch.to_dict()}))
+        loaded = SReT.from_yaml(tmp_path / "best.yaml", weights=network_file)
+        assert_equal_states(loaded, network())
+
+    def test_with_the_weights_of_another_network(self, tmp_path: Path, network_file: Path) -> None:
+        other = SPACE.network([1, 0])
+        (tmp_path / "best.yaml").write_text(dump_yaml(other.to_dict()))
+        with pytest.raises(UserError) as caught:
+            SReT.from_yaml(tmp_path / "best.yaml", weights=str(network_file))
+        assert str(caught.value) == (
+            f"{network_file} are the weights of {network().arch.arch_id}, "
+            f"but {tmp_path / 'best.yaml'} is {other.arch_id}"
+        )
+
+
+Load = Callable[[Path], object]
+
+
+class TestRefuses:
+    @pytest.mark.parametrize("load", [load_network, load_supernet])
+    def test_a_missing_file_or_a_folder(self, tmp_path: Path, load: Load) -> None:
+        for path in (tmp_path / "none.safetensors", tmp_path):
+            with pytest.raises(UserError, match=r"^\S+: there is no such file$"):
+                load(path)
+
+    @pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.999])
+    def test_a_torn_file(self, network_file: Path, supernet_file: Path, share: float) -> None:
+        cases: tuple[tuple[Path, Load], ...] = ((network_file, load_network), (supernet_file, load_supernet))
+        for path, load in cases:
+            content = path.read_bytes()
+            path.write_bytes(content[: int(len(content) * share)])
+            with pytest.raises(UserError, match=rf"^{path}: cannot be read as weights: \S"):
+                load(path)
+
+    @pytest.mark.parametrize("content", [b"stages:\n- width: 8\n", b"\x80\x02}q\x00.", b"\xff" * 64, b"PK\x03\x04" * 9])
+    def test_a_file_of_another_kind(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "w").write_bytes(content)
+        with pytest.raises(UserError, match=r"/w: cannot be read as weights: \S"):
+            load_network(tmp_path / "w")
+
+    def test_each_others_files(self, network_file: Path, supernet_file: Path) -> None:
+        with pytest.raises(UserError, match=r"/supernet\.\w+: does not hold a network's weights: .*architecture"):
+            load_network(supernet_file)
+        with pytest.raises(UserError, match=r"/network\.safetensors: does not hold a supernet: .*'extent'"):
+            load_supernet(network_file)
+
+    @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+    def test_weights_of_other_programs(self, tmp_path: Path, metadata: dict[str, str] | None) -> None:
+        safetensors.torch.save_file({"weight": torch.zeros(3)}, tmp_path / "w", metadata)
+        with pytest.raises(UserError, match=r"not hold a network's weights: it has no 'architecture' in its header$"):
+            load_network(tmp_path / "w")
+
+    def test_a_header_that_is_no_json(self, tmp_path: Path) -> None:
+        safetensors.torch.save_file(tensors_of(network()), tmp_path / "w", {"architecture": "{"})
+        with pytest.raises(UserError, match="/w: cannot be read as weights: "):
+            load_network(tmp_path / "w")
+
+    def test_a_supernet_that_tells_nothing_of_its_training(self, tmp_path: Path) -> None:
+        header = {"extent": json.dumps(extent_of(SPACE).model_dump(mode="json"))}
+        safetensors.torch.save_file(tensors_of(supernet()), tmp_path / "w", header)
+        with pytest.raises(UserError, match="does not hold a supernet: it has no 'training' in its header"):
+            load_supernet(tmp_path / "w")
+
+    def test_an_impossible_architecture(self, network_file: Path) -> None:
+        data = network().arch.to_dict()
+        data["stages"][0]["heads"] = 3
+        rewritten(network_file, header={"architecture": data})
+        with pytest.raises(ConfigError, match=r"architecture: stages\[0\]: heads must divide width"):
+            load_network(network_file)
+
+    def test_an_impossible_extent(self, supernet_file: Path) -> None:
+        data = extent_of(SPACE).model_dump(mode="json")
+        data["stages"][0]["widths"] = [12, 8]
+        rewritten(supernet_file, header={"extent": data})
+        with pytest.raises(ConfigError, match=r"extent: stages\[0\]\.widths: must ascend, got \[12, 8\]"):
+            load_supernet(supernet_file)
+
+    @pytest.mark.parametrize(
+        ("tensors", "problem"),
+        [
+            ({"head.weight": torch.zeros(10, 9)}, r"head\.weight must have the shape \(10, 16\), got \(10, 9\)"),
+            ({"head.weight": None}, r"head\.weight is missing; it must have the shape \(10, 16\)"),
+            ({"tail.weight": torch.zeros(1)}, r"tail\.weight belongs to nothing that the header tells of"),
+        ],
+    )
+    def test_other_tensors_than_the_header_tells_of(
+        self, network_file: Path, supernet_file: Path, tensors: dict[str, Any], problem: str
+    ) -> None:
+        cases: tuple[tuple[Path, Load], ...] = ((network_file, load_network), (supernet_file, load_supernet))
+        for path, load in cases:
+            rewritten(path, **tensors)
+            with pytest.raises(UserError, match=rf"^{path}: {problem}$"):
+                load(path)
+
+    def test_an_extent_beyond_all_memory(self, supernet_file: Path) -> None:
+        data = extent_of(SPACE).model_dump(mode="json")
+        data["stages"][0]["mlp_hidden"] = 10**12
+        rewritten(supernet_file, header={"extent": data})
+        with pytest.raises(UserError, match=r"fc1\.weight must have the shape \(1000000000000, 12\), got \(12, 12\)"):
+            load_supernet(supernet_file)
+
+    def test_weights_of_an_architecture_that_was_swapped(self, network_file: Path) -> None:
+        other: ArchConfig = SPACE.network([1, 0])
+        rewritten(network_file, header={"architecture": other.to_dict()})
+        with pytest.raises(UserError, match=r"must have the shape \("):
+            load_network(network_file)
