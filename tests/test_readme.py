@@ -116,6 +116,24 @@ def test_so_are_those_of_proofs_latency_and_recursion() -> None:
     assert f"sums of effects with pairs {explained[1]} %" in README
 
 
+def test_so_are_those_of_supernets() -> None:
+    results = REPOSITORY / "benchmarks" / "results"
+    ranking = json.loads((results / "ranking.json").read_text())["error"]
+    best = max(ranking["supernets"], key=lambda row: row["steps"])
+    assert f"Kendall tau of {best['tau']:.2f} ({best['tau_interval'][0]:.2f} to" in README
+    assert f"and {best['tau_in_bins']:.2f}\namong networks of like FLOPs" in README
+    flops, params = ranking["costs"]["flops"], ranking["costs"]["params"]
+    assert f"FLOPs alone {flops['tau']:.2f} and {flops['tau_in_bins']:.2f}" in README
+    assert f"parameters {params['tau']:.2f} and {params['tau_in_bins']:.2f}" in README
+    cases = json.loads((results / "supernet_speed.json").read_text())["cases"]
+    tiny, small = (
+        next(case for case in cases if (case["space"], case["image_size"]) == which)
+        for which in (("sret_tiny", 40), ("sret_small", 32))
+    )
+    assert f"| {tiny['median_ratio']:.2f} (median; {tiny['largest_ratio']:.2f} at most) |" in README
+    assert f"| {small['median_ratio']:.2f} ({small['largest_ratio']:.2f} at most) |" in README
+
+
 def test_so_are_those_of_asking() -> None:
     result = json.loads((REPOSITORY / "benchmarks" / "results" / "asking.json").read_text())
     means = {
