@@ -44,6 +44,8 @@ NOTES = (
     "  what they took, on a machine that was busy with other things, too.",
     "- **Leading slices**: trained once, with the supernet of revision e0b0e79, whose networks take the first rows and",
     "  columns of its weights, and whose pooling has filters of its own for every ratio of widths.",
+    "- **Ema** (decay 0.99), **scale shared** (gradients of shared blocks over their recursions), **alpha divergence**",
+    "  (AlphaNet's): did not pay and are gone; they can be trained again with revision e97a8ba.",
     f"- **{HINDSIGHT}**: what one would rank by, had one known before that it counts most.",
 )
 

@@ -33,9 +33,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sandwich, no distillation": {"rule": "sandwich", "distil": False},
     "uniform draws": {"draws": "uniform"},
     **{f"depths {schedule}": {"depth_schedule": schedule} for schedule in ("random", "growing", "sandwich", "joint")},
-    "ema": {"ema": 0.99},
-    "scale shared": {"scale_shared": True},
-    "sandwich, alpha divergence": {"rule": "sandwich", "alpha_divergence": True},
 }
 """What each differs in from `BASE`, which trains one random network a step, as the first does."""
 BEST = "single"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from sret_nas.space import DepthSchedule
 from trials.recipe import TrainingConfig
@@ -39,12 +39,6 @@ class SupernetConfig(BaseModel):
     accumulate: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
     """Parts in which a batch is run, to save memory. BatchNorm sees one part at a time."""
     precision: Precision = "auto"
-    ema: Annotated[StrictFloat, Field(gt=0, lt=1)] | None = None
-    """Decay of a running average of the weights, which then is what is kept."""
-    alpha_divergence: StrictBool = False
-    """Distil by the adaptive alpha-divergence (AlphaNet, ICML 2021) instead of the cross-entropy of soft labels."""
-    scale_shared: StrictBool = False
-    """Divide a pass's gradient of shared block weights by the recursions that it sums over."""
 
     @property
     def distils(self) -> bool:
@@ -58,8 +52,6 @@ class SupernetConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.alpha_divergence and not self.distils:
-            raise ValueError("alpha_divergence says how to distil, which needs distil and the rule sandwich")
         if self.training.batch_size // self.accumulate < 2:
             raise ValueError(
                 f"accumulate must leave at least 2 images at a time, which BatchNorm needs, "

@@ -153,7 +153,7 @@ class Monitor:
 
     def _score_of(self, arch: ArchConfig) -> Score:
         batch_size = self._config.training.batch_size
-        network = inherited(self._state.result, arch, self._data, batch_size)
+        network = inherited(self._state.supernet, arch, self._data, batch_size)
         return score(network, first_images(self._data.val, SCORED_IMAGES), batch_size)
 
 

@@ -10,7 +10,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,34 +57,18 @@ class Counts:
 
 
 class TrainingState:
-    """A supernet in training: weights, optimiser, running average, counts."""
+    """A supernet in training: weights, optimiser, counts."""
 
     def __init__(self, supernet: Supernet, config: SupernetConfig, processes: Processes) -> None:
         self.supernet = supernet.train()
         self.step = SupernetStep(supernet, config, processes)
-        self._decay = config.ema
-        self._average = None if config.ema is None else deepcopy(supernet)
         self.counts = Counts(updates=no_updates(supernet.extent))
-
-    @property
-    def result(self) -> Supernet:
-        """The weights to keep: the running average where there is one."""
-        return self.supernet if self._average is None else self._average
-
-    @torch.no_grad()
-    def update_average(self) -> None:
-        """After each step. In the beginning the average forgets faster, or the random start would stay in it."""
-        if self._average is None or self._decay is None:
-            return
-        decay = min(self._decay, (1 + self.counts.steps) / (10 + self.counts.steps))
-        torch._foreach_lerp_(list(self._average.parameters()), list(self.supernet.parameters()), 1 - decay)
 
     def save(self, directory: Path, identity: dict[str, Any]) -> None:
         """Writes the checkpoint, whole or not at all."""
         content = {
             "identity": json.dumps(identity),
             "supernet": self.supernet.state_dict(),
-            "average": None if self._average is None else self._average.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
             "counts": {**vars(self.counts), "updates": dict(self.counts.updates)},
         }
@@ -108,8 +91,6 @@ class TrainingState:
             raise UserError(f"{path}: cannot be read as a checkpoint: {error}; delete it to start anew") from error
         require_same(identity, json.loads(content["identity"]), path)
         self.supernet.load_state_dict(content["supernet"])
-        if self._average is not None:
-            self._average.load_state_dict(content["average"])
         self.step.optimizer.load_state_dict(content["optimizer"])
         counts = content["counts"]
         self.counts = Counts(**{**counts, "updates": Counter(counts["updates"])})

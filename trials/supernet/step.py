@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sret_nas.arch import ArchConfig
 from sret_nas.nn.supernet import Supernet
 from trials.supernet.config import SupernetConfig
-from trials.supernet.losses import adaptive_alpha_divergence, hard_cross_entropy, soft_cross_entropy
+from trials.supernet.losses import hard_cross_entropy, soft_cross_entropy
 from trials.supernet.processes import Processes
 from trials.train import parameter_groups
 
@@ -28,9 +28,6 @@ class SupernetStep:
         self._parameters = list(supernet.parameters())
         device = processes.device.type
         self._uses_bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
-        self._recursions: list[int] = []
-        if config.scale_shared:
-            self._scale_shared()
 
     def __call__(
         self, networks: Sequence[ArchConfig], images: Tensor, labels: Tensor, learning_rate: float
@@ -70,7 +67,6 @@ class SupernetStep:
         return total
 
     def _logits(self, images: Tensor, network: ArchConfig) -> Tensor:
-        self._recursions = [stage.recursions for stage in network.stages]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
             logits: Tensor = self._supernet(images, network)
         return logits.float()
@@ -78,15 +74,4 @@ class SupernetStep:
     def _loss(self, logits: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         if teacher is None:
             return hard_cross_entropy(logits, labels, self._config.training.label_smoothing)
-        if self._config.alpha_divergence:
-            return adaptive_alpha_divergence(logits, teacher)
         return soft_cross_entropy(logits, teacher)
-
-    def _scale_shared(self) -> None:
-        """A block's gradient is the sum over its applications; from here on, each backward pass adds their mean.
-
-        Hooks see the gradient of one pass, before it is added to those of the passes before.
-        """
-        for number, stage in enumerate(self._supernet.stages):
-            for parameter in stage.blocks.parameters():  # type: ignore[union-attr]
-                parameter.register_hook(lambda gradient, number=number: gradient / self._recursions[number])

@@ -73,7 +73,7 @@ def train_supernet(
         training = SupernetTraining(directory, space, budget, proxy, config, data, seed, processes)
         state = training.run(identity, console)
         if processes.is_first:
-            save_supernet(path, state.result, training_record(space, proxy, data, state, identity))
+            save_supernet(path, state.supernet, training_record(space, proxy, data, state, identity))
         processes.wait()
     return path
 
@@ -175,8 +175,6 @@ class SupernetTraining:
         rate = training.learning_rate * learning_rate_factor(step, self.steps, training.warmup_share)
         torch.manual_seed(_mixed(self._seed, step))  # permutations and stochastic depth, the same in all processes
         loss = state.step(networks, images.to(device), labels.to(device), rate)
-        if loss is not None:
-            state.update_average()
         state.counts.add(networks, self._batch_size, loss, time.perf_counter() - started)
         if state.counts.skipped_in_a_row >= MOST_SKIPPED:
             raise DivergedError(

@@ -92,19 +92,6 @@ def test_an_accumulated_batch_is_the_mean_of_its_parts() -> None:
     assert_close(gradients_of_step(ARCHS, distil=False, accumulate=3)[0], gradients(made))
 
 
-def test_shared_gradients_are_divided_by_the_recursions_of_their_own_pass() -> None:
-    archs = [NETWORKS.largest, NETWORKS.largest.with_max_recursions(2)]
-    expected: dict[str, torch.Tensor] = {}
-    for arch in archs:
-        for name, gradient in gradients_of_step([arch], rule="single")[0].items():
-            path = name.split(".")
-            shared = path[0] == "stages" and path[2] == "blocks"
-            share = gradient / (arch.stages[int(path[1])].recursions if shared else 1) / len(archs)
-            expected[name] = expected.get(name, torch.zeros(())) + share
-    assert [stage.recursions for stage in archs[0].stages] == [3, 2]
-    assert_close(gradients_of_step(archs, rule="single", scale_shared=True)[0], expected)
-
-
 def test_what_no_network_used_keeps_its_weights_bit_for_bit() -> None:
     """Not even weight decay; and everything that was used moves."""
     made = supernet()
@@ -123,7 +110,7 @@ def test_what_no_network_used_keeps_its_weights_bit_for_bit() -> None:
 @pytest.mark.parametrize("spoiled", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing(spoiled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = supernet()
-    state = TrainingState(made, config(ema=0.5), ALONE)
+    state = TrainingState(made, config(), ALONE)
     state.step(ARCHS, *batch(), learning_rate=1e-2)
     before = {name: value.clone() for name, value in made.state_dict().items()}
     moments = [value.clone() for held in state.step.optimizer.state.values() for value in held.values()]
@@ -155,21 +142,3 @@ def test_bf16_runs_the_passes_and_leaves_weights_and_gradients_in_single_precisi
     assert rough_loss != loss
     flat, rough_flat = (torch.cat([gradient.flatten() for gradient in found.values()]) for found in (exact, rough))
     assert float(F.cosine_similarity(flat, rough_flat, dim=0)) > 0.98
-
-
-def test_the_running_average_forgets_its_start_first_and_then_by_its_decay() -> None:
-    made = supernet()
-    state = TrainingState(made, config(ema=0.5), ALONE)
-    weight = made.head.weight
-    start = weight.detach().clone()
-    expected = start.clone()
-    for done in range(1, 12):
-        with torch.no_grad():
-            weight.fill_(float(done))
-        state.counts.steps = done - 1
-        state.update_average()
-        decay = min(0.5, done / (9 + done))
-        expected = decay * expected + (1 - decay) * done
-    torch.testing.assert_close(state.result.head.weight, expected)
-    assert state.result is not made
-    assert TrainingState(made, config(), ALONE).result is made
