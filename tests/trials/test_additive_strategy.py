@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from sret_nas import Budget, cost_of
 from sret_nas.pareto import hypervolume
 from sret_nas.space import SearchSpace
 from trials.strategies import Candidate, Strategy
-from trials.strategies.additive import BATCH, MOST_START, AdditiveStrategy, Improvement, preferred
+from trials.strategies.additive import BATCH, MOST_START, AdditiveStrategy, preferred
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
@@ -103,43 +102,3 @@ def test_the_guard_keeps_to_the_additive_model_unless_another_is_clearly_better(
     assert preferred({"additive": 0.10, "residual": 0.12, "size": 0.6}, 50) == "size"
     assert preferred({"additive": 0.10, "residual": 0.12, "size": 0.15}, 8) == "additive"  # chance alone does that
     assert preferred({"additive": float("nan"), "residual": float("nan"), "size": float("nan")}, 8) == "additive"
-
-
-class TestImprovement:
-    COSTS = np.array([[1.0], [2.0], [4.0]])
-    VALUES = np.array([0.9, 0.5, 0.3])
-
-    def improvement(self, new_costs: list[float], beliefs: list[list[float]]) -> Improvement:
-        return Improvement(self.COSTS, self.VALUES, np.array(new_costs)[:, None], np.array(beliefs))
-
-    def test_what_adds_most_hypervolume_comes_first(self) -> None:
-        """Against the hypervolume of the front with each candidate, inside the box of all costs."""
-        costs, values = [1.0, 1.5, 3.0, 4.0], [0.7, 0.55, 0.35, 0.25]
-        known = list(zip(self.VALUES, self.COSTS[:, 0], strict=True))
-        corner = 0.96, 4.0  # the worst value and a tenth of the spread; the greatest cost
-        gains = [hypervolume([*known, pair], corner) for pair in zip(values, costs, strict=True)]
-        assert self.improvement(costs, [[value] for value in values]).choose(1, 4) == [int(np.argmax(gains))]
-
-    def test_the_second_choice_knows_the_first(self) -> None:
-        """The two best alone are nearly the same network: only one of them is chosen."""
-        chosen = self.improvement([2.5, 2.51, 1.2], [[0.2], [0.2], [0.6]]).choose(2, 3)
-        assert chosen == [0, 2]
-
-    def test_running_candidates_count_with_what_is_believed_of_them(self) -> None:
-        improvement = self.improvement([2.5, 1.2, 2.5], [[0.2], [0.6], [0.15]])
-        improvement.take(2)
-        assert improvement.choose(1, 2) == [1]
-
-    def test_it_is_averaged_over_beliefs(self) -> None:
-        """A gamble on a large gain beats a certain small one, by its mean."""
-        assert self.improvement([2.0, 2.0], [[0.45, 0.45], [0.1, 0.9]]).choose(1, 2) == [1]
-        assert self.improvement([2.0, 2.0], [[0.25, 0.25], [0.1, 0.9]]).choose(1, 2) == [0]
-
-    def test_without_costs_the_least_value_is_best(self) -> None:
-        nothing = np.zeros((3, 0))
-        improvement = Improvement(nothing, self.VALUES, nothing, np.array([[0.28], [0.1], [0.29]]))
-        assert improvement.choose(2, 3)[0] == 1
-
-    @pytest.mark.parametrize("number", [0, 5])
-    def test_no_more_are_chosen_than_there_are(self, number: int) -> None:
-        assert len(self.improvement([2.0, 3.0], [[0.4], [0.3]]).choose(number, 2)) == min(number, 2)

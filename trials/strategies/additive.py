@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-import numpy.typing as npt
-from scipy.stats import kendalltau, qmc
+from scipy.stats import kendalltau
 from threadpoolctl import ThreadpoolController
 
 from sret_nas.additive import FEW_CHOICES, AdditiveScore, BestNetworks, Resolution
@@ -28,6 +27,7 @@ from sret_nas.surrogate_features import Residual, Terms
 from trials.strategies import Strategy
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C
+from trials.strategies.improvement import improvement
 
 FRONT_DRAWS = 1
 """Posterior draws whose fronts are searched, beside the mean's."""
@@ -42,8 +42,6 @@ MOST_START = 12
 """Candidates of the design; from there on a model knows better."""
 MOST_FROM_FRONT = 800
 """Networks of one front that improvement is computed for."""
-LEVELS = 256
-"""Levels of cost at which improvement is measured."""
 WIDTHS: dict[int, tuple[float, ...]] = {1: (0.0015,), 2: (0.05, 0.1)}
 """Widths of cost buckets, by the number of costs that matter."""
 WIDTH_OF_RICH_STAGES = 0.008
@@ -159,10 +157,10 @@ class AdditiveStrategy(Strategy[C]):
             for part, model, weights in zip(share, models, drawn, strict=True)
         ])  # fmt: skip
         known = np.array(self._values)[:, self._learned] @ share
-        improvement = Improvement(costs[:, self._paid], known, asked_costs[:, self._paid], beliefs)
+        gained = improvement(costs[:, self._paid], known, asked_costs[:, self._paid], beliefs)
         for position in range(len(candidates), len(asked)):
-            improvement.take(position)
-        return [candidates[position] for position in improvement.choose(BATCH, len(candidates))]
+            gained.take(position)
+        return [candidates[position] for position in gained.choose(BATCH, len(candidates))]
 
     def _drawn(self, model: Surrogate) -> FloatArray:
         """Weights drawn from the posterior, pulled towards its mean."""
@@ -271,47 +269,3 @@ def _front(values: FloatArray, costs: IntArray) -> IntArray:
     if costs.shape[1] == 0:
         return order[:MOST_FROM_FRONT]
     return order[non_dominated(np.column_stack([values, costs]))[order]]
-
-
-class Improvement:
-    """Hypervolume gained by candidates, averaged over draws of what they are worth.
-
-    The volume is taken over a sample of cost levels: at each, what counts is the best value so far within it.
-    `costs` (known, paid) and `values` (known,) are of labelled points; `new_costs` (n, paid) and `beliefs` (n, draws)
-    of candidates.
-    """
-
-    def __init__(self, costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray) -> None:
-        self._levels = _levels(np.concatenate([costs, new_costs]))
-        self._beliefs = beliefs
-        self._affords: npt.NDArray[np.bool_] = np.all(new_costs[:, None] <= self._levels, axis=2)
-        worst = values.max() + 0.1 * np.ptp(values)
-        best = np.where((costs[:, None] <= self._levels).all(axis=2), values[:, None], worst).min(axis=0)
-        self._best = best[:, None].repeat(beliefs.shape[1], axis=1)
-
-    def take(self, position: int) -> None:
-        """Counts a candidate as evaluated, with what each draw believes of it."""
-        affords = self._affords[position]
-        self._best[affords] = np.minimum(self._best[affords], self._beliefs[position])
-
-    def choose(self, number: int, among: int) -> list[int]:
-        """The candidates, of the first `among`, that add most one after the other."""
-        chosen: list[int] = []
-        for _ in range(min(number, among)):
-            gains = np.array([
-                np.maximum(self._best[self._affords[at]] - self._beliefs[at], 0).sum() for at in range(among)
-            ])  # fmt: skip
-            gains[chosen] = -1
-            chosen.append(int(np.argmax(gains)))
-            self.take(chosen[-1])
-        return chosen
-
-
-def _levels(costs: FloatArray) -> FloatArray:
-    """Levels of cost, of shape (levels, costs), spread evenly (Halton) over the box of costs."""
-    low, high = costs.min(axis=0, initial=np.inf), costs.max(axis=0, initial=-np.inf)
-    if costs.shape[1] == 0:
-        return np.zeros((1, 0))
-    grid = qmc.Halton(costs.shape[1], scramble=False).random(LEVELS + 1)[1:]
-    levels: FloatArray = low + (high - low) * grid
-    return levels
