@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 from sret_nas.space import DepthSchedule
 from trials.recipe import TrainingConfig
 
-Draws = Literal["stratified", "uniform"]
-"""How random networks are drawn: spread evenly over the logarithm of FLOPs, or uniformly over the feasible networks."""
+Draws = Literal["balanced", "stratified", "uniform"]
+"""How random networks are drawn: spread over cost with all widths alike, spread evenly over the logarithm of FLOPs, or
+uniformly over the feasible networks."""
 
 Rule = Literal["sandwich", "alternate", "single"]
 """Which networks a step trains. `sandwich`: the largest, the smallest and some random ones, together (BigNAS).
@@ -27,7 +28,8 @@ class SupernetConfig(BaseModel):
 
     training: TrainingConfig
     """`images` counts what is read from the data: a step that trains k networks makes k passes over its batch."""
-    draws: Draws = "stratified"
+    draws: Draws = "balanced"
+    """Under a budget wide stages are rare among other draws, and what only they use would hardly be trained."""
     rule: Rule = "single"
     """At equal time, one random network a step ranked networks best (benchmarks/ranking): it sees the most images."""
     random_networks: Annotated[StrictInt, Field(ge=1, le=64)] = 2

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from sret_nas.arch import ArchConfig
+from sret_nas.balance import BalancedDraws
 from sret_nas.budget import Budget
 from sret_nas.cost import cost_of
 from sret_nas.errors import BudgetError
@@ -18,13 +19,19 @@ from sret_nas.feasible import FeasibleSet
 from sret_nas.space import SearchSpace
 from sret_nas.strata import CostStrata
 from trials.depth_schedule import depths_of_step
-from trials.supernet.config import SupernetConfig
+from trials.supernet.config import Draws, SupernetConfig
 
 _DRAWN_AT_ONCE = 256
 """Random networks per draw from the space: much faster than one by one, and whole rounds of the strata."""
 
 _TRIES = 64
 """Draws of which the dearest narrows the window in which the dearest of all is looked for."""
+
+_MEMBERS: dict[Draws, Callable[[SearchSpace, Budget], BalancedDraws | CostStrata | FeasibleSet]] = {
+    "balanced": BalancedDraws,
+    "stratified": CostStrata,
+    "uniform": FeasibleSet,
+}
 
 TURNS = ("largest", "random", "smallest", "random")
 """What the steps of `alternate` train."""
@@ -45,8 +52,7 @@ class StepNetworks:
         seed: int,
     ) -> None:
         self._config, self._adapted, self._seed = config, adapted, seed
-        members = CostStrata(space, budget) if config.draws == "stratified" else FeasibleSet(space, budget)
-        self._members = members
+        self._members = _MEMBERS[config.draws](space, budget)
         self.largest = adapted(extreme(space, budget, "dearest"))
         self.smallest = adapted(extreme(space, budget, "cheapest"))
         self._chunk = lru_cache(maxsize=2)(self._draw_chunk)

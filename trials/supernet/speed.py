@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ TRAINING_SHARE = 0.9
 """Of a time budget, for steps; the rest is for scoring subnets meanwhile, checkpoints and the end."""
 
 
-def seconds_per_step(training: SupernetTraining) -> float:
+def seconds_per_step(training: SupernetTraining, clock: Callable[[], float] = time.perf_counter) -> float:
     """The expected duration of a step, by `MEASURED_STEPS` steps of a training made for them, which is then used up.
 
     Few steps see few networks, so time is taken as so much per pass and so much per FLOP, fitted to the steps that were
@@ -32,9 +32,9 @@ def seconds_per_step(training: SupernetTraining) -> float:
     stream = training.batches(0)
     seconds = []
     for _ in range(training.steps):
-        started = time.perf_counter()
+        started = clock()
         training.train_step(*next(stream))
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
     work = np.array([_work(training.networks.of_step(step, training.steps)) for step in range(training.steps)])
     per_work, _ = nnls(work[1:], np.array(seconds[1:]))
     every = [_work(training.networks.of_step(step, EXPECTED_FROM)) for step in range(EXPECTED_FROM)]
