@@ -16,6 +16,7 @@ from ranking.metrics import FloatArray
 from ranking.setting import BUDGET, SPACE
 
 from sret_nas.arch import ArchConfig
+from sret_nas.budget import Budget
 from sret_nas.cost import cost_of
 from sret_nas.files import write_atomically
 from sret_nas.strata import CostStrata
@@ -42,11 +43,11 @@ class PassTimes:
     def seconds(self, arch: ArchConfig) -> float:
         return float(np.dot(_features(arch), self.weights))
 
-    def images(self, config: SupernetConfig, seconds: float) -> int:
-        """Images of a training that takes so many seconds."""
+    def images(self, config: SupernetConfig, seconds: float, budget: Budget = BUDGET) -> int:
+        """Images of a training, of the networks inside a budget, that takes so many seconds."""
         from trials.supernet.networks import StepNetworks
 
-        drawn = StepNetworks(SPACE, BUDGET, config, lambda arch: arch, seed=0)
+        drawn = StepNetworks(SPACE, budget, config, lambda arch: arch, seed=0)
         steps = [drawn.of_step(step, DRAWN_STEPS) for step in range(DRAWN_STEPS)]
         mean = self.step + sum(self.seconds(arch) for step in steps for arch in step) / DRAWN_STEPS
         return round(seconds / mean) * self.batch_size

@@ -30,6 +30,12 @@ BINS = 4
 CHOSEN = (1, 5)
 """Networks that a search would train after ranking all: regret is given for each."""
 
+HEAD = (
+    "| ranked by | seeds | steps | CPU s | tau | in bins | in widths | regret at 1 | at 5 | in bins "
+    "| smallest | largest |",
+    f"{'| --- ' * 12}|",
+)
+
 HINDSIGHT = "width of stage 1 alone"
 
 NOTES = (
@@ -67,6 +73,10 @@ class Table:
     def bins(self) -> IntArray:
         return cost_bins(self.cost("flops"), BINS)
 
+    def within(self, flops_max: int) -> Table:
+        """The part of it that a budget allows."""
+        return Table(tuple(trained for trained in self.trainings if trained[0]["flops"] <= flops_max))
+
     def cost(self, name: str) -> FloatArray:
         return np.array([trained[0][name] for trained in self.trainings], dtype=np.float64)
 
@@ -87,22 +97,31 @@ class Table:
 def figures(table: Table, supernets: Iterable[Line]) -> dict[str, Any]:
     """All that is reported, by metric: what noise allows, costs alone, and every supernet."""
     supernets = list(supernets)
+    whole = [line for line in supernets if line.get("flops_max") is None]
+    return {metric: {"noise": _noise(table, metric), **_compared(table, whole, metric)} for metric in METRICS}
+
+
+def figures_within(table: Table, supernets: Iterable[Line], flops_max: int) -> dict[str, Any]:
+    """The same of the networks inside a budget and the supernets that were trained for it, by error alone."""
+    inside = [line for line in supernets if line.get("flops_max") == flops_max]
+    few = table.within(flops_max)
+    return {"flops_max": flops_max, "networks": len(few.trainings), **_compared(few, inside, "error")}
+
+
+def _compared(table: Table, supernets: list[Line], metric: str) -> dict[str, Any]:
+    """Costs alone and every supernet, as they rank a table."""
     return {
-        metric: {
-            "noise": _noise(table, metric),
-            "costs": {name: _ranked(-table.cost(name), table, metric) for name in COSTS},
-            "hindsight": _ranked(-table.first_width.astype(np.float64), table, metric),
-            "supernets": [
-                {
-                    **{name: line[name] for name in ("variant", "seed", "seconds", "steps", "images", "cpu_seconds")},
-                    "smallest": line["smallest"][metric],
-                    "largest": line["largest"][metric],
-                    **_ranked(np.array([network[metric] for network in line["networks"]]), table, metric),
-                }
-                for line in supernets
-            ],
-        }
-        for metric in METRICS
+        "costs": {name: _ranked(-table.cost(name), table, metric) for name in COSTS},
+        "hindsight": _ranked(-table.first_width.astype(np.float64), table, metric),
+        "supernets": [
+            {
+                **{name: line[name] for name in ("variant", "seed", "seconds", "steps", "images", "cpu_seconds")},
+                "smallest": line["smallest"][metric],
+                "largest": line["largest"][metric],
+                **_ranked(np.array([network[metric] for network in line["networks"]]), table, metric),
+            }
+            for line in supernets
+        ],
     }
 
 
@@ -170,6 +189,7 @@ def markdown(result: Mapping[str, Any], seconds: int) -> str:
     ]
     for metric in METRICS:
         lines += ["", f"## {METRICS[metric][0]}", "", *_tables(result[metric], metric, seconds)]
+    lines += ["", *_tight(result["within_budget"])]
     return "\n".join(lines) + "\n"
 
 
@@ -186,9 +206,24 @@ def _tables(result: Mapping[str, Any], metric: str, seconds: int) -> list[str]:
         f"{noise['tau_of_the_truth']:.2f} overall, {noise['tau_of_the_truth_in_bins']:.2f} inside bins and "
         f"{noise['tau_of_the_truth_in_widths']:.2f} inside widths.",
         "",
-        "| ranked by | seeds | steps | CPU s | tau | in bins | in widths | regret at 1 | at 5 | in bins "
-        "| smallest | largest |",
-        f"{'| --- ' * 12}|",
+        *HEAD,
+        *(_row(name, group, factor, digits) for name, group in rows),
+    ]
+
+
+def _tight(result: Mapping[str, Any]) -> list[str]:
+    """Supernets that were trained inside a budget, as they rank the networks that it allows."""
+    _, factor, digits = METRICS["error"]
+    rows = [(f"{line['variant']}, {line['seconds']} s", [line]) for line in result["supernets"]]
+    rows += [(title, [result["costs"][name]]) for name, title in COSTS.items()]
+    return [
+        f"## Error, %: inside a budget of {result['flops_max'] / 1e6:g} M FLOPs",
+        "",
+        f"The {result['networks']} networks that meet it, by supernets of what it allows. Most of that is narrow, so "
+        "spreading draws over",
+        "cost alone trains wide stages hardly ever. Smallest and largest are of the budget.",
+        "",
+        *HEAD,
         *(_row(name, group, factor, digits) for name, group in rows),
     ]
 

@@ -35,6 +35,12 @@ def networks() -> list[ArchConfig]:
     return sorted(drawn, key=lambda arch: cost_of(arch).flops)
 
 
+def within(budget: Budget) -> list[ArchConfig]:
+    """Those of them that meet a budget."""
+    costs = {arch: cost_of(arch) for arch in networks()}
+    return [arch for arch, cost in costs.items() if budget.allows(cost.flops, cost.params)]
+
+
 def prepared(source: str, directory: Path) -> PreparedData:
     """The images, with a validation part so large that its own noise counts little beside that of training."""
     config = DataConfig(source=source, image_size=SPACE.image_size, val_fraction=0.2)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ranking.pass_times import PassTimes
-from ranking.setting import BUDGET, PROXY, SPACE, networks
+from ranking.setting import PROXY, SPACE, within
 
+from sret_nas.budget import Budget
 from trials.data import PreparedData
 from trials.recipe import TrainingConfig
 from trials.supernet.config import SupernetConfig
@@ -31,29 +32,38 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "alternate": {"rule": "alternate"},
     "sandwich": {"rule": "sandwich"},
     "sandwich, no distillation": {"rule": "sandwich", "distil": False},
+    "balanced draws": {"draws": "balanced"},
     "uniform draws": {"draws": "uniform"},
     **{f"depths {schedule}": {"depth_schedule": schedule} for schedule in ("random", "growing", "sandwich", "joint")},
 }
-"""What each differs in from `BASE`, which trains one random network a step, as the first does."""
+"""What each differs in from `BASE`, which trains one random network a step, spread over cost, as the first does."""
 BEST = "single"
 """The one that is trained for other times, too."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One supernet: how it is trained, from which seed, for how many seconds of one core."""
+    """One supernet: how it is trained, from which seed, for how many seconds of one core, inside which budget."""
 
     variant: str
     seed: int
     seconds: int
+    flops_max: int | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.variant.replace(',', '').replace(' ', '-')}-{self.seconds}s-seed{self.seed}"
+        within = "" if self.flops_max is None else f"-within-{self.flops_max}"
+        return f"{self.variant.replace(',', '').replace(' ', '-')}-{self.seconds}s-seed{self.seed}{within}"
+
+    @property
+    def key(self) -> tuple[str, int, int, int | None]:
+        return self.variant, self.seed, self.seconds, self.flops_max
 
 
 SECONDS = 120
 """Of one idle core, for every variant."""
+TIGHT = 2_200_000
+"""A budget, in FLOPs, of a third of the largest network's: most of what it allows is narrow."""
 
 RUNS = [
     Run(BEST, 0, SECONDS),
@@ -61,13 +71,14 @@ RUNS = [
     *(Run(variant, 0, SECONDS) for variant in VARIANTS if variant != BEST),
     *(Run(variant, 1, SECONDS) for variant in (BEST, "alternate", "uniform draws", "depths random")),
     *(Run(BEST, 0, SECONDS * factor // 2) for factor in (1, 4)),
+    *(Run(variant, 0, SECONDS * factor // 2, TIGHT) for factor in (1, 4) for variant in (BEST, "balanced draws")),
 ]
 
 
 def train_all(runs: Sequence[Run], path: Path, work: Path, data_dir: Path, times: PassTimes, workers: int) -> None:
     """Trains and scores the supernets that the file of JSON lines lacks, and appends a line for each as it ends."""
-    done = {(line["variant"], line["seed"], line["seconds"]) for line in read_lines(path)}
-    left = [run for run in runs if (run.variant, run.seed, run.seconds) not in done]
+    done = {(line["variant"], line["seed"], line["seconds"], line.get("flops_max")) for line in read_lines(path)}
+    left = [run for run in runs if run.key not in done]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_train_and_score, run, work, data_dir, times) for run in left]
         for count, future in enumerate(as_completed(futures), 1):
@@ -99,35 +110,37 @@ def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes) -> 
     from trials.supernet.training import train_supernet
 
     changes = VARIANTS[run.variant]
-    config = config_of(changes, times.images(config_of(changes, RECIPE["batch_size"]), run.seconds))
+    budget = Budget(flops_max=run.flops_max)
+    config = config_of(changes, times.images(config_of(changes, RECIPE["batch_size"]), run.seconds, budget))
     directory = work / run.name
     directory.mkdir(parents=True, exist_ok=True)
     data = PreparedData.open(data_dir)
     began = time.process_time()
     with (directory / "training.log").open("a", encoding="utf-8") as log:
         path = train_supernet(
-            directory, SPACE, BUDGET, PROXY, config, data, seed=run.seed, device="cpu", threads=1,
+            directory, SPACE, budget, PROXY, config, data, seed=run.seed, device="cpu", threads=1,
             console=Console(file=log),
         )  # fmt: skip
     seconds = time.process_time() - began
     _, record = load_supernet(path)
     return {
-        "variant": run.variant, "seed": run.seed, "seconds": run.seconds, "config": config.model_dump(mode="json"),
+        "variant": run.variant, "seed": run.seed, "seconds": run.seconds, "flops_max": run.flops_max,
+        "config": config.model_dump(mode="json"),
         "steps": record["steps"], "images": record["images"],
         "cpu_seconds": round(seconds, 1),  # of this process: less than all for a training that was carried on
-        **scores(path, data),
+        **scores(path, data, budget),
     }  # fmt: skip
 
 
-def scores(supernet_path: Path, data: PreparedData) -> dict[str, Any]:
-    """Error and cross-entropy, with inherited weights, of the networks of the table and of the space's two ends."""
+def scores(supernet_path: Path, data: PreparedData, budget: Budget) -> dict[str, Any]:
+    """Error and cross-entropy, with inherited weights, of the table's networks inside a budget, and of its two ends."""
     from sret_nas.nn.weights import load_supernet
     from trials.inherit import SubnetScorer
     from trials.supernet.networks import extreme
 
     supernet, _ = load_supernet(supernet_path)
     scorer = SubnetScorer(supernet.eval(), data, SCORED_AT_ONCE, SCORED_IMAGES)
-    archs = [*networks(), extreme(SPACE, BUDGET, "cheapest"), extreme(SPACE, BUDGET, "dearest")]
+    archs = [*within(budget), extreme(SPACE, budget, "cheapest"), extreme(SPACE, budget, "dearest")]
     found = [scorer.score(arch) for arch in archs]
     *table, smallest, largest = [{"error": score.error, "cross_entropy": score.cross_entropy} for score in found]
     return {"networks": table, "smallest": smallest, "largest": largest}

@@ -11,7 +11,7 @@ import pytest
 from ranking import standalone, supernets
 from ranking.pass_times import PassTimes
 from ranking.plots import draw_networks, draw_times, draw_variants
-from ranking.report import Table, figures, groups_of, markdown
+from ranking.report import Table, figures, figures_within, groups_of, markdown
 from ranking.setting import BUDGET, NUM_NETWORKS, REPEATED, SPACE, networks
 from scipy.stats import kendalltau
 
@@ -130,7 +130,11 @@ def test_figures_are_those_of_the_lines() -> None:
 
 
 def test_tables_say_what_the_figures_are() -> None:
-    result = {"versions": {"numpy": "2"}, "date": "2026", "cores": 2, **figures(TABLE, SUPERNETS)}
+    result: dict[str, Any] = {"versions": {"numpy": "2"}, "date": "2026", "cores": 2, **figures(TABLE, SUPERNETS)}
+    inside = {**SUPERNETS[0], "flops_max": 700, "networks": SUPERNETS[0]["networks"][:7]}
+    result["within_budget"] = figures_within(TABLE, [inside], 700)
+        TABLE, [{**SUPERNETS[0], "flops_max": 400, "networks": SUPERNETS[0]["networks"][:4]}], 400
+    )
     assert [(name, len(lines)) for name, lines in groups_of(result["error"]["supernets"], 60)] == [
         ("single", 2), ("uniform", 1)
     ]  # fmt: skip
@@ -150,6 +154,20 @@ def test_tables_say_what_the_figures_are() -> None:
     assert flops[:4] == ["| FLOPs alone", "", "", ""]
     assert width[0] == "| width of stage 1 alone"
     assert width[4].startswith(f"{result['error']['hindsight']['tau']:.2f} (")
+
+
+def test_inside_a_budget_only_what_it_allows_is_ranked_and_by_its_own_supernets() -> None:
+    """The seven cheapest networks; a supernet of another budget, or of none, says nothing here."""
+    most, measured = FLOPS[6], TABLE.measured("error")[:7]
+    errors = [0.4, 0.6, 0.3, 0.5, 0.2, 0.1, 0.7]
+    scored = [{"error": error, "cross_entropy": 1.0} for error in errors]
+    inside = {**SUPERNETS[0], "flops_max": most, "networks": scored}
+    others = [*SUPERNETS, {**inside, "flops_max": most + 1}]
+    result = json.loads(json.dumps(figures_within(TABLE, [*others, inside], most), allow_nan=False))
+    assert (result["networks"], len(result["supernets"])) == (7, 1)
+    assert result["supernets"][0]["tau"] == pytest.approx(kendalltau(errors, measured).statistic)
+    assert result["costs"]["flops"]["tau"] == pytest.approx(-kendalltau(FLOPS[:7], measured).statistic)
+    assert len(figures(TABLE, [*SUPERNETS, inside])["error"]["supernets"]) == len(SUPERNETS)
 
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:
