@@ -133,8 +133,6 @@ def test_tables_say_what_the_figures_are() -> None:
     result: dict[str, Any] = {"versions": {"numpy": "2"}, "date": "2026", "cores": 2, **figures(TABLE, SUPERNETS)}
     inside = {**SUPERNETS[0], "flops_max": 700, "networks": SUPERNETS[0]["networks"][:7]}
     result["within_budget"] = figures_within(TABLE, [inside], 700)
-        TABLE, [{**SUPERNETS[0], "flops_max": 400, "networks": SUPERNETS[0]["networks"][:4]}], 400
-    )
     assert [(name, len(lines)) for name, lines in groups_of(result["error"]["supernets"], 60)] == [
         ("single", 2), ("uniform", 1)
     ]  # fmt: skip
