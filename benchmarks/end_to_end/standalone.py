@@ -1,0 +1,57 @@
+"""What a search recommends, trained from scratch by itself and tested on the test part, which no search saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from end_to_end.setting import BUDGETS, PROXY, STANDALONE
+
+from sret_nas.arch import ArchConfig
+from trials.data import PreparedData
+from trials.jobs import FinalJob
+
+Line = dict[str, Any]
+
+
+def recommended(search: Line) -> list[Line | None]:
+    """For each of `BUDGETS` the trial with the least validation error among those within it, None if there is none.
+
+    Of equals the cheapest.
+    """
+    best: list[Line | None] = []
+    for budget in BUDGETS:
+        within = [trial for trial in search["trials"] if trial["flops"] <= budget]
+        best.append(min(within, key=lambda trial: (trial["error"], trial["flops"]), default=None))
+    return best
+
+
+def arch_of(trial: Line) -> ArchConfig:
+    return ArchConfig.from_dict(trial["architecture"], "trial")
+
+
+def trainings(searches: list[Line]) -> dict[tuple[str, int], ArchConfig]:
+    """Every training that is needed, by network and seed, which is the search's: each once, whoever recommends it."""
+    needed = {}
+    for search in searches:
+        for trial in recommended(search):
+            if trial is not None:
+                arch = arch_of(trial)
+                needed[arch.arch_id, search["seed"]] = arch
+    return needed
+
+
+def train_and_test(arch: ArchConfig, seed: int, data_dir: Path) -> Line:
+    """One training, in this process, on one thread."""
+    from trials.run_job import run_job
+
+    data = PreparedData.open(data_dir)
+    job = FinalJob(
+        arch=arch, proxy=PROXY, data_dir=str(data_dir), data_digest=data.digest, device="cpu", threads=1,
+        training=STANDALONE, seed=seed,
+    )  # fmt: skip
+    result = run_job(job.model_dump(mode="json"))
+    return {
+        "arch_id": arch.arch_id, "seed": seed, "flops": result["flops"], "error": result["error"],
+        "test_error": result["test_error"], "seconds": round(result["seconds"], 1),
+    }  # fmt: skip
