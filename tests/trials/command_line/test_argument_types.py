@@ -1,0 +1,58 @@
+"""Words of the command line and the values they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trials.command_line.argument_types import duration, latency, path, quantity, seed, small_count, threads, words
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "value"),
+    [
+        (quantity, "4.8M", 4_800_000),
+        (latency, "0.02s", "0.02s"),  # SearchOptions spells it
+        (duration, "1.5h", 5_400.0),
+        (path, "a/b", Path("a/b")),
+        (words, "error, flops", ["error", "flops"]),
+        (words, "", [""]),
+        (threads, "1", 1),
+        (threads, "1024", 1024),
+        (seed, "0", 0),
+        (seed, "4294967295", 2**32 - 1),
+        (small_count, "0", 0),
+        (small_count, "1000", 1000),
+    ],
+)
+def test_words_become_values(type_: Callable[[str], Any], text: str, value: object) -> None:
+    assert type_(text) == value
+    assert type(type_(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "message"),
+    [
+        (quantity, "inf", "must be a number such as 1G, 4.8M, 600K, 1.1e9 or 1100000000, got 'inf'"),
+        (quantity, "0", "must lie between 1 and 4.6e18, got '0'"),
+        (latency, "20", "must be a time with its unit, such as 20ms, 0.5s or 800us, got '20'"),
+        (duration, "", "must be a time such as 90s, 5m or 1.5h, of at least a second, got ''"),
+        (path, "", "must name a folder, got nothing"),
+        (threads, "0", "must be a whole number from 1 to 1024, got '0'"),
+        (threads, "1025", "must be a whole number from 1 to 1024, got '1025'"),
+        (seed, "4294967296", "must be a whole number from 0 to 4294967295, got '4294967296'"),
+        (seed, "-1", "must be a whole number from 0 to 4294967295, got '-1'"),
+        (small_count, "1001", "must be a whole number from 0 to 1000, got '1001'"),
+        (small_count, "٣", "must be a whole number from 0 to 1000, got '٣'"),  # a digit, but not of ASCII
+        (small_count, "²", "must be a whole number from 0 to 1000, got '²'"),
+        (small_count, "", "must be a whole number from 0 to 1000, got ''"),
+    ],
+)
+def test_what_breaks_a_rule_is_named_with_the_rule(type_: Callable[[str], Any], text: str, message: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as raised:
+        type_(text)
+    assert str(raised.value) == message

@@ -1,0 +1,54 @@
+"""`search` and `supernet train` say what `SearchOptions` and `SupernetConfig` know, and mean the same by it."""
+
+from __future__ import annotations
+
+import argparse
+from types import ModuleType
+
+import pytest
+
+from trials.command_line import search, supernet_train
+from trials.options import SearchOptions
+from trials.supernet.config import SupernetConfig
+
+RUN_DIRECTORY = {"out", "resume"}
+
+
+def options_of(command: ModuleType) -> dict[str, argparse.Action]:
+    """A command's options by the names that their values get."""
+    commands = argparse.ArgumentParser().add_subparsers()
+    command.add_command(commands)
+    (parser,) = commands.choices.values()
+    return {action.dest: action for action in parser._actions if action.dest != "help"}
+
+
+def test_every_option_is_a_field_of_what_checks_it() -> None:
+    fields = SearchOptions.model_fields.keys()
+    assert options_of(search).keys() - RUN_DIRECTORY <= fields
+    assert options_of(supernet_train).keys() - RUN_DIRECTORY - {"time_budget"} <= fields | (
+        SupernetConfig.model_fields.keys()
+    )
+
+
+def test_no_option_is_given_by_default() -> None:
+    """Or a resumed run would take it for a change."""
+    for command in (search, supernet_train):
+        given = [name for name, action in options_of(command).items() if action.default is not argparse.SUPPRESS]
+        assert given == []
+
+
+@pytest.mark.parametrize("name", sorted(options_of(search).keys() & options_of(supernet_train).keys()))
+def test_an_option_of_both_is_read_alike(name: str) -> None:
+    ours, theirs = options_of(search)[name], options_of(supernet_train)[name]
+    assert ours.type is theirs.type
+    assert ours.choices == theirs.choices
+    if name != "supernet_images":  # where all is about a supernet, --images will do
+        assert ours.option_strings == theirs.option_strings
+
+
+def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None:
+    assert options_of(search).keys() & options_of(supernet_train).keys() == {
+        "space", "flops_budget", "params_budget", "flops_min", "params_min", "target_image_size", "target_classes",
+        "data", "data_root", "max_train", "max_val", "max_test", "split_seed", "image_size", "width_scale",
+        "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device", "out", "resume",
+    }  # fmt: skip

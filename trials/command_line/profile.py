@@ -1,0 +1,49 @@
+"""`profile`: shows what an architecture costs, and how fast it is here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sret_nas.errors import UserError
+from trials.command_line.exit_codes import EXIT_OK
+
+if TYPE_CHECKING:
+    from sret_nas.arch import ArchConfig
+
+
+def add_command(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "profile",
+        help="show what an architecture costs, checked against fvcore, and how fast it is here",
+        description="Shows an architecture's cost by part and operator, checks it against fvcore, measures its speed.",
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "architecture", metavar="FILE|PRESET", help="a YAML file, e.g. best.yaml, or a preset, e.g. sret_t"
+    )
+    parser.add_argument("--no-check", action="store_true", help="do not build the network for fvcore's count")
+    parser.add_argument("--no-speed", action="store_true", help="do not measure speed")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trials.report.profile import show_profile
+
+    arch = _architecture(given.architecture)
+    show_profile(arch, Console(), name=given.architecture, check=not given.no_check, speed=not given.no_speed)
+    return EXIT_OK
+
+
+def _architecture(name_or_file: str) -> ArchConfig:
+    from sret_nas.arch import ArchConfig
+    from sret_nas.presets import preset
+
+    path = Path(name_or_file)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a file, such as {path / 'best.yaml'}")
+    if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        return ArchConfig.from_yaml(path)
+    return preset(name_or_file)

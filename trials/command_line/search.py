@@ -1,0 +1,143 @@
+"""`search`: finds the Pareto-optimal architectures of a space within a budget."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from sret_nas.errors import UserError
+from trials.command_line import shared_options
+from trials.command_line.argument_types import latency, words
+from trials.command_line.exit_codes import EXIT_FAILURE, EXIT_OK
+
+EXAMPLES = """\
+examples:
+  python cli.py search --flops-budget 1G
+  python cli.py search --flops-budget 600M --params-budget 3M --data path/to/images --trials 40
+  python cli.py search --resume runs/2026-01-31-120000
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Declares the command; `--help` shows its options in this order."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "search",
+        help="find the Pareto-optimal architectures of a space within a budget",
+        description="Finds the Pareto-optimal architectures of a search space within a budget, by short proxy runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # the defaults are those of `SearchOptions`
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_run)
+    shared_options.add_space(parser)
+    shared_options.add_budget(parser)
+    _add_latency(parser)
+    shared_options.add_target(parser)
+    _add_strategy(parser)
+    _add_supernet(parser)
+    shared_options.add_data(parser)
+    _add_proxy_run(parser)
+    _add_engine(parser)
+    shared_options.add_output(parser, work="search", directory="run directory", metavar="RUN")
+
+
+def _add_latency(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "latency (of one pass of the target on --device with --threads; predicted from parts that are timed once)"
+    )
+    group.add_argument("--latency-budget", type=latency, metavar="TIME", help="most latency, such as 20ms or 800us")
+    group.add_argument("--latency-batch", type=int, metavar="N", help="images in the pass; default: 1")
+
+
+def _add_strategy(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("search")
+    group.add_argument(
+        "--strategy",
+        choices=("additive", "evolution", "nsga2", "nsga2_design", "tpe", "stratified", "random"),
+        help="what proposes the next trial: an additive model and exact fronts; surrogate-assisted evolution; Optuna's "
+        "NSGA-II, from a uniform start or one spread over cost; Optuna's TPE; draws spread over cost; uniform draws; "
+        "default: additive",
+    )
+    group.add_argument("--trials", type=int, metavar="N", help="networks to try; default: 200, with --no-supernet 16")
+    group.add_argument(
+        "--objectives", type=words, metavar="A,B,...",
+        help="to make small, of error, cross_entropy, flops, params, latency; default: error,flops",
+    )  # fmt: skip
+    group.add_argument(
+        "--population", type=int, metavar="N",
+        help="NSGA-II's, and the length of the others' start; default: trials / 4, within 4 and 20",
+    )  # fmt: skip
+    shared_options.add_seed(group)
+
+
+def _add_supernet(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "supernet", "one training whose weights all trials inherit; --no-supernet trains every trial from scratch"
+    )
+    group.add_argument("--supernet", metavar="FILE", help="one trained before; default: to train one first")
+    group.add_argument("--no-supernet", dest="from_scratch", action="store_true", help="do without")
+    shared_options.add_supernet_images(group, "--supernet-images", "train it on")
+    group.add_argument(
+        "--score-images", type=int, metavar="N", help="validation images a trial is scored on; default: all"
+    )
+    group.add_argument(
+        "--fine-tune-images", type=int, metavar="N", help="images a trial trains on before it is scored; default: 0"
+    )
+    group.add_argument(
+        "--finalists", type=int, metavar="N",
+        help="networks of the front that are trained on and tested in the end; default: 4",
+    )  # fmt: skip
+    group.add_argument(
+        "--rivals", type=int, metavar="N",
+        help="of those, how many are also trained from scratch, each beside a random network of equal cost; default: 2",
+    )  # fmt: skip
+
+
+def _add_proxy_run(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("proxy run (how a trial trains its network)")
+    shared_options.add_proxy_size(group)
+    group.add_argument(
+        "--train-images", type=int, metavar="N", help="images to train on; default: 3 epochs, at most 16000 images"
+    )
+    group.add_argument(
+        "--epochs", type=float, metavar="X", help="passes over the training part, instead of --train-images"
+    )
+    shared_options.add_optimisation(group)
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--workers", type=int, metavar="N",
+        help="worker processes; 0 runs in this one; default: one per core, at most 8",
+    )  # fmt: skip
+    shared_options.add_threads(group, "CPU threads per worker; default: 1")
+    group.add_argument(
+        "--lookahead", type=int, metavar="N",
+        help="trials asked for before the oldest is told; default: 4, or the workers if they are more",
+    )  # fmt: skip
+    shared_options.add_device(group)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from trials.interruption import handle_interruptions
+    from trials.report.console import SearchConsole
+    from trials.report.front import show_front
+    from trials.search import new_run_dir, resume_search, start_search
+
+    handle_interruptions()
+    console = SearchConsole()
+    options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
+    if "resume" in given:
+        if "out" in given and given.out.resolve() != given.resume.resolve():
+            raise UserError(
+                f"a resumed search stays in its run directory: leave out --out, or give --resume {given.out}"
+            )
+        run = resume_search(given.resume, options, console)
+    else:
+        run_dir = given.out if "out" in given else new_run_dir()
+        run = start_search(options, run_dir, sys.argv, console)
+    show_front(run.trials, run.options, run.run_dir, run.space.image_size, console, run.domain.latency_profile)
+    return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE

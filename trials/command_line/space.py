@@ -1,0 +1,48 @@
+"""`space`: shows a search space, and what of it lies inside a budget."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from trials.command_line.argument_types import seed, small_count
+from trials.command_line.exit_codes import EXIT_OK
+from trials.command_line.shared_options import add_budget
+
+
+def add_command(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "space",
+        help="show a search space: dimensions, number of networks, reach in FLOPs and parameters, samples",
+        description="Shows a search space: dimensions, exact number of distinct networks and of those inside the "
+        "budget, a picture of where they lie in FLOPs and parameters, cheapest, dearest, samples.",
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("space", nargs="?", default="sret_tiny", metavar="NAME|FILE", help="default: sret_tiny")
+    parser.add_argument(
+        "--samples", type=small_count, default=5, metavar="N", help="networks to draw, up to 1000; default: 5"
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the samples; default: 0")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="also draw the picture as PNG, with the published networks"
+    )
+    add_budget(parser)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from sret_nas.budget import Budget
+    from sret_nas.space import SearchSpace
+    from trials.report.space import show_space
+
+    budget = Budget(
+        flops_max=given.flops_budget,
+        params_max=given.params_budget,
+        flops_min=given.flops_min,
+        params_min=given.params_min,
+    )
+    space = SearchSpace.load(given.space)
+    show_space(space, budget, Console(), samples=given.samples, seed=given.seed, picture=given.picture)
+    return EXIT_OK

@@ -1,0 +1,21 @@
+"""`supernet`: the three things to do with one, each a command of its own."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from trials.command_line import supernet_train
+from trials.command_line.supernet_subnets import add_evaluate_command, add_extract_command
+
+
+def add_command(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "supernet",
+        help="train one set of weights for all networks of a space, score its networks, take one out",
+        description="Trains one set of weights for all networks of a space; scores its networks; takes one out.",
+    )
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    supernet_train.add_command(actions)
+    add_evaluate_command(actions)
+    add_extract_command(actions)

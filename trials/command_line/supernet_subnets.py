@@ -1,0 +1,79 @@
+"""`supernet evaluate` and `supernet extract`: what a trained supernet's networks are worth, and one of them alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from trials.command_line.argument_types import path, seed, threads
+from trials.command_line.exit_codes import EXIT_OK
+from trials.command_line.shared_options import add_device
+
+
+def add_evaluate_command(actions: Any) -> None:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        "evaluate",
+        help="score networks with the weights they inherit",
+        description="Scores networks, with the weights they inherit, on the validation images.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.set_defaults(run=_evaluate)
+    _add_file(parser)
+    parser.add_argument(
+        "networks", nargs="+", metavar="NETWORK", help="a YAML file, a preset, largest, smallest, random or random:N"
+    )
+    parser.add_argument("--seed", type=seed, metavar="N", help="of random networks; default: 0")
+    _add_scoring(parser)
+
+
+def add_extract_command(actions: Any) -> None:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        "extract",
+        help="write one network with its weights",
+        description="Writes the proxy of one network as YAML, and its weights as safetensors beside it.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.set_defaults(run=_extract)
+    _add_file(parser)
+    parser.add_argument("network", metavar="NETWORK", help="a YAML file or a preset")
+    parser.add_argument("--out", type=path, required=True, metavar="NAME.yaml", help="file to write")
+    _add_scoring(parser)
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("supernet", type=Path, metavar="FILE", help="a trained supernet, supernet.safetensors")
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", help="where the images are now; default: where they were in training")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads; default: 1")
+    add_device(parser)
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trials.supernet.subnets import show_subnets
+
+    show_subnets(given.supernet, given.networks, **_scoring(given), seed=vars(given).get("seed", 0), console=Console())
+    return EXIT_OK
+
+
+def _extract(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trials.supernet.subnets import extract_subnet
+
+    extract_subnet(given.supernet, given.network, given.out, **_scoring(given), console=Console())
+    return EXIT_OK
+
+
+def _scoring(given: argparse.Namespace) -> dict[str, Any]:
+    """On what, and where, a supernet's networks are scored."""
+    options = vars(given)
+    return {
+        "data": {"source": options["data"]} if "data" in options else {},
+        "device": options.get("device", "auto"),
+        "threads": options.get("threads", 1),
+    }

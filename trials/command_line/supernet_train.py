@@ -1,0 +1,104 @@
+"""`supernet train`: trains one set of weights for all networks of a space inside a budget."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from sret_nas.errors import UserError
+from trials.command_line import shared_options
+from trials.command_line.argument_types import duration
+from trials.command_line.exit_codes import EXIT_OK
+
+EXAMPLES = """\
+examples:
+  python cli.py supernet train --space sret_tiny --data path/to/images --time-budget 2h
+  python cli.py supernet train --resume runs/2026-01-31-120000
+  python cli.py supernet evaluate runs/2026-01-31-120000/supernet.safetensors smallest largest random:10
+"""
+
+
+def add_command(actions: Any) -> None:
+    """Declares the command; `--help` shows its options in this order."""
+    parser: argparse.ArgumentParser = actions.add_parser(
+        "train",
+        help="train a supernet",
+        description="Trains one set of weights for all networks of a space inside a budget.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # the defaults are those of `SearchOptions` and `SupernetConfig`
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_run)
+    shared_options.add_space(parser)
+    shared_options.add_budget(parser)
+    shared_options.add_target(parser)
+    shared_options.add_data(parser)
+    shared_options.add_proxy_size(parser.add_argument_group("proxies (what the space's networks are narrowed to)"))
+    _add_training(parser)
+    _add_networks_of_a_step(parser)
+    _add_machine(parser)
+    shared_options.add_output(parser, work="training", directory="directory", metavar="DIR")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training")
+    shared_options.add_supernet_images(group, "--images", "train on")
+    group.add_argument(
+        "--time-budget", type=duration, metavar="TIME", help="such as 90s, 5m or 1.5h, instead: plans the images"
+    )
+    shared_options.add_optimisation(group)
+    group.add_argument("--accumulate", type=int, metavar="N", help="parts a batch is run in; default: 1")
+    group.add_argument("--precision", metavar="NAME", help="auto (bf16 on CUDA), fp32, bf16; default: auto")
+    shared_options.add_seed(group)
+
+
+def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("networks of a step")
+    group.add_argument(
+        "--rule", metavar="NAME",
+        help="sandwich: the largest, the smallest and random ones; alternate: one of these in turn; single: a random "
+        "one; default: single",
+    )  # fmt: skip
+    group.add_argument(
+        "--random-networks", type=int, metavar="N", help="random ones in a step of the sandwich; default: 2"
+    )
+    group.add_argument(
+        "--draws", metavar="NAME",
+        help="balanced: spread over cost with all widths alike; stratified: spread evenly over log-FLOPs; uniform; "
+        "default: balanced",
+    )  # fmt: skip
+    group.add_argument(
+        "--no-distil", dest="distil", action="store_false", help="the others do not learn from the largest's labels"
+    )
+    group.add_argument(
+        "--depth-schedule", metavar="NAME",
+        help="recursion depths of random networks: full, joint, sandwich, random, growing; default: full",
+    )  # fmt: skip
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine (several processes: torchrun --nproc_per_node N cli.py supernet ...)")
+    shared_options.add_threads(group, "CPU threads; default: one per core")
+    shared_options.add_device(group)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from trials.interruption import handle_interruptions
+    from trials.report.console import SearchConsole
+    from trials.supernet.command import resume_training, start_training
+
+    handle_interruptions()
+    console = SearchConsole()
+    words = ("run", "out", "resume", "time_budget")
+    options = {name: value for name, value in vars(given).items() if name not in words}
+    seconds = vars(given).get("time_budget")
+    if "resume" not in given:
+        start_training(options, vars(given).get("out"), seconds, console)
+        return EXIT_OK
+    if "out" in given or seconds is not None:
+        raise UserError(
+            "a resumed training stays in its directory and keeps its plan: leave out --out and --time-budget"
+        )
+    resume_training(given.resume, options, console)
+    return EXIT_OK
