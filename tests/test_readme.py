@@ -125,6 +125,14 @@ def test_so_are_those_of_supernets() -> None:
     flops, params = ranking["costs"]["flops"], ranking["costs"]["params"]
     assert f"FLOPs alone {flops['tau']:.2f} and {flops['tau_in_bins']:.2f}" in README
     assert f"parameters {params['tau']:.2f} and {params['tau_in_bins']:.2f}" in README
+    tight = json.loads((results / "ranking.json").read_text())["within_budget"]
+    spread, balanced = (
+        next(row["tau"] for row in tight["supernets"] if (row["variant"], row["seconds"]) == (name, 60))
+        for name in ("single", "balanced draws")
+    )
+    assert f"of supernets for the {tight['networks']} of these networks within 2.2 M FLOPs" in README
+    assert f"alone ranked them with {spread:.2f}, for wide" in README
+    assert f"default, with {balanced:.2f}, FLOPs with {tight['costs']['flops']['tau']:.2f}" in README
     cases = json.loads((results / "supernet_speed.json").read_text())["cases"]
     tiny, small = (
         next(case for case in cases if (case["space"], case["image_size"]) == which)

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from end_to_end.report import draw, figures, markdown
 from end_to_end.searches import run_search
-from end_to_end.setting import ENTRIES, SEEDS, prepared
+from end_to_end.setting import ADDITIVE, ENTRIES, SEEDS, prepared
 from end_to_end.standalone import train_and_test, trainings
 
 from machine import describe_machine
@@ -59,7 +59,8 @@ def run(given: argparse.Namespace) -> None:
             {**describe_machine("torch", "optuna", "numpy"), "data": data.summary().replace(given.data, "cifar10")},
         )
     done = {(line["entry"], line["seed"]) for line in read_lines(SEARCHES)}
-    searches = [(entry, seed) for seed in range(SEEDS) for entry in ENTRIES if (entry.name, seed) not in done]
+    runs = [(entry, seed) for seed in range(SEEDS) for entry in ENTRIES if (entry.name, seed) not in done]
+    searches = sorted(runs, key=lambda run: run[0] == ADDITIVE)  # what the question is about comes first
     run_all(SEARCHES, [(run_search, (*search, data_dir)) for search in searches], given.workers)
     trained = {(line["arch_id"], line["seed"]) for line in read_lines(TRAININGS)}
     needed = {key: arch for key, arch in trainings(read_lines(SEARCHES)).items() if key not in trained}
