@@ -87,7 +87,10 @@ def dump_yaml(data: Any) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
+    """Writes a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
+
+    Raises `OSError`, which names the file, if there is no room for it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -98,8 +101,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes it private; a result is for everybody on the machine
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the system names it where opening fails, and not where writing does
         raise
 
 

@@ -7,14 +7,14 @@ network of equal cost: what the search's own are better by is what searching was
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sret_nas.arch import ArchConfig
 from sret_nas.cost import cost_of
-from trials.engines import Engine, Outcome
+from trials.attempts import Ended, JobQueue
+from trials.engines import Engine
 from trials.interruption import raise_if_interrupted
 from trials.jobs import FinalJob, FinalResult
 from trials.objectives import keepers
@@ -22,7 +22,8 @@ from trials.options import FINE_TUNING_SHARE
 from trials.records import FinalRole, Trial
 from trials.report.console import say
 from trials.report.finals import describe_final
-from trials.trial_loop import Run
+from trials.run import Run
+from trials.storage import raise_if_full
 
 EQUAL_COST = 0.02
 """How far a rival's FLOPs may lie from the finalist's, as a share."""
@@ -39,19 +40,17 @@ class _Task:
 
 def run_finals(run: Run, engine: Engine) -> None:
     """Runs what is not on record yet; a network that fails is named, and left out of the comparison."""
-    waiting = deque(task for task in _tasks(run) if task.role not in task.trial.finals)
-    if waiting:
-        say(run.console, f"Finals: training {len(waiting)} networks, to score them on the test part")
-    running: dict[int, _Task] = {}
-    while waiting or running:
+    tasks = [task for task in _tasks(run) if task.role not in task.trial.finals]
+    if tasks:
+        say(run.console, f"Finals: training {len(tasks)} networks, to score them on the test part")
+    queue = JobQueue(engine)
+    for number, task in enumerate(tasks):
+        queue.add(number, _job(run, task), run.final_time_limit)
+    while not queue.is_empty:
         raise_if_interrupted()
-        while waiting and len(running) < engine.capacity:
-            task = waiting.popleft()
-            number = max(running, default=-1) + 1
-            running[number] = task
-            engine.submit(number, _job(run, task).model_dump(mode="json"))
-        for outcome in engine.wait():
-            _record(run, running.pop(outcome.job_id), outcome)
+        queue.start()
+        for end in queue.wait():
+            _record(run, tasks[end.job_id], end)
 
 
 def finalists(run: Run) -> list[Trial]:
@@ -99,11 +98,13 @@ def _job(run: Run, task: _Task) -> FinalJob:
     )
 
 
-def _record(run: Run, task: _Task, outcome: Outcome) -> None:
-    if outcome.failure is not None:
-        say(run.console, f"trial {task.trial.number}, {task.role}: failed, {outcome.failure.message}")
+def _record(run: Run, task: _Task, end: Ended) -> None:
+    raise_if_full(end.failure)
+    if end.failure is not None:
+        again = "; once more" if end.will_run_again else ""
+        say(run.console, f"trial {task.trial.number}, {task.role}: failed, {end.failure.message}{again}")
         return
-    result = FinalResult.model_validate(outcome.result)
+    result = FinalResult.model_validate(end.result)
     run.records.final(task.trial.number, task.role, result)
     task.trial.finals[task.role] = result
     say(run.console, describe_final(task.trial.number, task.role, result))

@@ -3,7 +3,8 @@
 Python raises `KeyboardInterrupt` wherever the main thread happens to be. Inside a finaliser or a callback from C it is
 printed and dropped there, and the search would go on as if nothing had been pressed. So a signal is remembered as well,
 and the loops of a search ask. And in the middle of a training step it would leave weights that no checkpoint may keep:
-there signals are only remembered, and the step ends first.
+there a signal is only remembered, and the step ends first. Whoever presses again does not want to wait: the second one
+gives the step up.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, and the same from a scheduler or a closed terminal."""
 
 _pending: list[int] = []
+
+
+class StepGivenUp(KeyboardInterrupt):
+    """A second signal, in the middle of what must not be interrupted: what it was doing is half done."""
 
 
 def handle_interruptions() -> None:
@@ -41,11 +46,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def interruptions_remembered() -> Iterator[list[int]]:
-    """Inside, the signals are put into the list and do nothing else. Only the main thread gets any."""
+    """Inside, a signal is put into the list and does nothing else. Only the main thread gets any.
+
+    The second one raises `StepGivenUp`.
+    """
     remembered: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         remembered.append(number)
+        if len(remembered) > 1:
+            raise StepGivenUp
 
     if threading.current_thread() is not threading.main_thread():
         yield remembered

@@ -16,7 +16,9 @@ from sret_nas.latency import Part
 from sret_nas.space import DepthSchedule
 from trials.recipe import ProxyConfig, TrainingConfig
 
-FailureCause = Literal["diverged", "out of memory", "refused", "exception", "worker died"]
+FailureCause = Literal[
+    "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "disk full"
+]  # fmt: skip
 """`refused`: something the user asked for cannot be had here, e.g. a device that is not there."""
 
 

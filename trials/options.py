@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -30,7 +30,14 @@ from trials.strategies import StrategyName
 
 Count = Annotated[StrictInt, Field(ge=1)]
 
-CHANGEABLE = {"trials", "workers"}
+EngineName = Literal["local", "ray"]
+"""What runs trials: worker processes on this machine, or those of a Ray, here or on a cluster."""
+
+Seconds = Annotated[StrictFloat, Field(ge=1, le=1e8, allow_inf_nan=False)]
+
+CHANGEABLE = {
+    "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
+}  # fmt: skip
 """Options that a resumed search may set anew: they do not change what a trial finds or which one comes next."""
 
 DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 3, 16_000
@@ -70,10 +77,10 @@ def _default_workers() -> int:
 def _default_lookahead(fields: dict[str, Any]) -> int:
     """Enough for all workers, and no more than need be: what runs ahead is proposed without having learned.
 
-    It is the same for up to 4 workers, so that their searches find the same.
+    It is the same for up to 4 workers, so that their searches find the same. A cluster may grow to twice its size.
     """
     workers: int = fields["workers"]
-    return max(4, workers)
+    return max(4, workers if fields["ray_address"] is None else 2 * workers)
 
 
 class SearchOptions(BaseModel):
@@ -111,10 +118,23 @@ class SearchOptions(BaseModel):
     trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
     population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
+    engine: EngineName = "local"
+    ray_address: str | None = None
+    """A cluster's, `auto` or HOST:PORT; None is a Ray of the search's own, on this machine."""
+    gpus_per_trial: Annotated[StrictFloat, Field(ge=0, le=64, allow_inf_nan=False)] = 0.0
+    """GPUs that Ray keeps for each trial: a share of one, or a whole number."""
     workers: Annotated[StrictInt, Field(ge=0, default_factory=_default_workers)]
+    """Trials at once; on a cluster, unless given, as many as it holds."""
     lookahead: Annotated[StrictInt, Field(ge=1, default_factory=_default_lookahead)]
     threads: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
     device: str = "auto"
+
+    trial_timeout: Seconds | None = None
+    """Most seconds that an attempt at a trial may take; None is 20 times the expected, and at least 10 minutes."""
+    time_budget: Seconds | None = None
+    """Seconds of wall time, all sessions together, beyond which no trial starts (`trials.spending`)."""
+    gpu_hours: Annotated[StrictFloat, Field(gt=0, le=1e8, allow_inf_nan=False)] | None = None
+    """Hours of GPU time beyond which no trial starts."""
 
     data: str = "digits"
     data_root: str | None = None
@@ -156,6 +176,9 @@ class SearchOptions(BaseModel):
             raise ValueError(f"objectives must not repeat, got {','.join(self.objectives)}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {self.device!r}")
+        self._check_engine()
+        if self.gpu_hours is not None and self.device == "cpu":
+            raise ValueError("gpu_hours goes with a GPU, got device cpu; time_budget bounds the wall time anywhere")
         if self.data_root is not None and self.data == DIGITS:
             raise ValueError("data_root goes with the name of a torchvision data set, which data must give")
         if self.latency_batch != 1 and not self.uses_latency:
@@ -170,6 +193,18 @@ class SearchOptions(BaseModel):
         if self.epochs is not None and self.train_images is not None:
             raise ValueError("epochs and train_images exclude each other: both say how long a proxy run is")
         return self
+
+    def _check_engine(self) -> None:
+        gpus = self.gpus_per_trial
+        if self.engine == "local" and (self.ray_address is not None or gpus > 0):
+            name = "ray_address" if self.ray_address is not None else "gpus_per_trial"
+            raise ValueError(f"{name} goes with engine ray, got engine local")
+        if self.engine == "ray" and self.workers == 0:
+            raise ValueError("workers must be at least 1 with engine ray, got 0")
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"gpus_per_trial must be a share of one GPU or a whole number, got {gpus:g}")
+        if gpus > 0 and self.device == "cpu":
+            raise ValueError(f"gpus_per_trial goes with a GPU, got {gpus:g} and device cpu")
 
     @property
     def budget(self) -> Budget:

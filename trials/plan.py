@@ -30,6 +30,15 @@ SAMPLES = 16
 """Random candidates whose mean cost stands for a trial's."""
 
 
+def require_gpu(options: SearchOptions, device: str) -> None:
+    """Raises `UserError` if GPU time is to be bounded where there is none to spend; `device` is what trials run on."""
+    if options.gpu_hours is not None and device == "cpu":
+        raise UserError(
+            f"--gpu-hours {options.gpu_hours:g} goes with a GPU, and trials run on the CPU here: "
+            "give --time-budget, which bounds the wall time anywhere"
+        )
+
+
 class Plan:
     """Measures the training speed of one typical candidate in a worker, which also shows that training works here."""
 
@@ -97,9 +106,29 @@ class Plan:
         """Expected duration of the finals, on one worker."""
         if self._supernet is None:
             return 0.0
-        options, images = self._options, self._proxy.training.images
-        trained = images * (FINE_TUNING_SHARE * options.finalists + 2 * options.rivals)
-        return trained * self._flops_per_image(self._samples, "full") * self._seconds_per_flop
+        options = self._options
+        return (FINE_TUNING_SHARE * options.finalists + 2 * options.rivals) * self.final_seconds
+
+    @property
+    def final_seconds(self) -> float:
+        """Expected duration of training one network from scratch at full depth."""
+        images = self._proxy.training.images
+        return images * self._flops_per_image(self._samples, "full") * self._seconds_per_flop
+
+    def require_time(self, spent: float) -> None:
+        """Raises `UserError` if the budgets of time leave none for a trial, `spent` seconds after the search began."""
+        options, least = self._options, self.supernet_seconds + self.trial_seconds
+        what = "a trial, which takes" if self.supernet_seconds == 0 else "the supernet and a trial, which take"
+        if options.time_budget is not None and spent + least > options.time_budget:
+            raise UserError(
+                f"a time budget of {format_seconds(options.time_budget)} is too short for {what} about "
+                f"{format_seconds(least)} after {format_seconds(spent)} of preparation: raise --time-budget"
+                + ("" if self.supernet_seconds == 0 else ", or lower --supernet-images")
+            )
+        if options.gpu_hours is not None and least > 3600 * options.gpu_hours:
+            raise UserError(
+                f"{options.gpu_hours:g} GPU-hours are too few for {what} about {least / 3600:.3g}: raise --gpu-hours"
+            )
 
     @property
     def _seconds_per_flop(self) -> float:
@@ -125,10 +154,19 @@ class Plan:
             f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
             f"{options.describe_budget()}; seed {options.seed}",
             f"Plan: {self._describe(num_trials)}",
+            *self._bounds(),
             f"Results: {run_dir}",
         )
         for line in lines:
             say(console, line)
+
+    def _bounds(self) -> list[str]:
+        """What may end a search before its trials do."""
+        options = self._options
+        bounds = [] if options.time_budget is None else [f"{format_seconds(options.time_budget)} have passed"]
+        if options.gpu_hours is not None:
+            bounds.append(f"{options.gpu_hours:g} GPU-hours are spent")
+        return [f"No trial starts that would end after {' or '.join(bounds)}; the finals follow"] if bounds else []
 
     def _describe(self, num_trials: int) -> str:
         each, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"

@@ -1,10 +1,14 @@
 """The append-only record of a search: the truth from which front, tables and the Optuna journal are derived.
 
 One JSON object per line; every line is flushed to disk before the search goes on, so a kill at any moment loses at
-most the running trials. The first line is the header; then, per trial, `asked` and `finished` or `failed`; at the end
-`tested` per member of the front (or, with a supernet, which is on record as `supernet` before the first trial, `final`
-per finalist and role), `measured` where latency counts; and `resumed` wherever the search was carried on,
-with the options from then on.
+most the running trials, and a full disk at most the event that it has no room for. The first line is the header; then,
+per trial, `asked`, `retried` for every attempt that failed and was to be followed by another, and `finished` or
+`failed`; at the end `tested` per member of the front (or, with a supernet, which is on record as `supernet` before the
+first trial, `final` per finalist and role), `measured` where latency counts; `interrupted` after Ctrl-C; and `resumed`
+wherever the search was carried on, with the options from then on.
+
+What `failed` says is final: the strategy has been told. What `retried` says is not, so a search that ended before the
+next attempt makes it when it is resumed.
 """
 
 from __future__ import annotations
@@ -23,7 +27,10 @@ from typing import Any, Literal, Self
 from sret_nas.arch import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.space import DepthSchedule
+from trials.interruption import interruptions_remembered
 from trials.jobs import Failure, FinalResult, FinalTestResult, SupernetSource, TrialResult
+from trials.spending import Spending
+from trials.storage import StorageError
 from trials.strategies import Candidate
 
 FORMAT = 1
@@ -46,6 +53,8 @@ class Trial:
     """Where the strategy had it from, e.g. its design or one of its models; empty where it does not say."""
     result: TrialResult | None = None
     failure: Failure | None = None
+    retried: list[Failure] = field(default_factory=list)
+    """Why earlier attempts at it failed, the first one first."""
     test: FinalTestResult | None = None
     finals: dict[FinalRole, FinalResult] = field(default_factory=dict)
     """With a supernet: what became of the network in the end, and of its rival."""
@@ -65,9 +74,16 @@ class History:
     trials: dict[int, Trial] = field(default_factory=dict)
     supernet: SupernetSource | None = None
     """The supernet that trials inherit from, once it is trained."""
+    spending: Spending = field(default_factory=Spending)
 
     def apply(self, event: dict[str, Any]) -> None:
-        """Takes in one event. Raises `KeyError` or `ValueError` if it is not one of ours."""
+        """Takes in one event. Raises `KeyError`, `TypeError` or `ValueError` if it is not one of ours."""
+        self._apply(event)
+        self.spending.apply(event)
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        if event["event"] == "interrupted":
+            return
         if event["event"] == "resumed":
             self.header["options"] = event["options"]
             return
@@ -83,6 +99,8 @@ class History:
             self.trials[number].result = TrialResult.model_validate(event["result"])
         elif event["event"] == "failed":
             self.trials[number].failure = Failure.model_validate(event["failure"])
+        elif event["event"] == "retried":
+            self.trials[number].retried.append(Failure.model_validate(event["failure"]))
         elif event["event"] == "tested":
             self.trials[number].test = FinalTestResult.model_validate(event["result"])
         elif event["event"] == "final":
@@ -120,6 +138,7 @@ def read_history(run_dir: Path) -> History:
             event = json.loads(line)
             if history is None:
                 history = History(_checked_header(event))
+                history.spending.apply(event)
             else:
                 history.apply(event)
         except (ValueError, KeyError, TypeError, UserError) as error:
@@ -146,7 +165,13 @@ class Records:
         Raises `UserError` if another search holds it, if it cannot be written, or if there is something else in it.
         """
         self.run_dir = run_dir
+        self.spending = Spending()
+        """Of the whole search, up to date with every event."""
+        self.began = time.time()
+        """When this session of the search began, in seconds since the epoch: the `time` of its first event."""
         self._file: int | None = None
+        self._size = 0
+        """Of the whole lines, in bytes."""
         self._made: list[Path] = []
         try:
             if not must_exist and run_dir.exists():
@@ -179,22 +204,38 @@ class Records:
         """Begins a new file, in the place of one that was torn before its header was whole."""
         path = self.run_dir / RECORDS_FILE
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-        header = {"event": "header", "format": FORMAT, "time": time.time(), **header}
-        self._append(header)
-        return History(header)
+        header = {"event": "header", "format": FORMAT, "time": self.began, **header}
+        try:
+            self._append(header)
+        except OSError:
+            self._forget(path)
+            raise
+        return History(header, spending=self.spending)
+
+    def _forget(self, path: Path) -> None:
+        """A file without a header is no search."""
+        assert self._file is not None
+        os.close(self._file)
+        self._file = None
+        path.unlink()
 
     def reopen(self) -> History:
         """Continues an existing file: a torn last line is cut off. Raises `UserError` as `read_history` does."""
         history = read_history(self.run_dir)
         path = self.run_dir / RECORDS_FILE
-        whole = path.read_bytes().rfind(b"\n") + 1
-        os.truncate(path, whole)
+        self._size = path.read_bytes().rfind(b"\n") + 1
+        os.truncate(path, self._size)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self.spending = history.spending
         return history
 
     def resumed(self, options: dict[str, Any], versions: dict[str, str]) -> None:
         """That the search is carried on from here, with these options and versions."""
-        self._append({"event": "resumed", "time": time.time(), "options": options, "versions": versions})
+        self._append({"event": "resumed", "time": self.began, "options": options, "versions": versions})
+
+    def interrupted(self) -> None:
+        """That the session was ended here, by Ctrl-C or its like."""
+        self._append({"event": "interrupted", "time": time.time()})
 
     def asked(
         self,
@@ -222,22 +263,28 @@ class Records:
             }
         )
 
-    def ended(self, number: int, result: TrialResult | None, failure: Failure | None) -> None:
-        """A trial's result, or its failure."""
+    def ended(self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float) -> None:
+        """A trial's result, or its failure, and how long the attempt took."""
         if result is not None:
             body: dict[str, Any] = {"event": "finished", "result": result.model_dump(mode="json")}
         else:
             assert failure is not None
             body = {"event": "failed", "failure": failure.model_dump(mode="json")}
-        self._append({**body, "number": number, "time": time.time()})
+        self._append({**body, "number": number, "time": time.time(), "seconds": round(seconds, 3)})
+
+    def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> None:
+        """That an attempt, counted from 1, failed, and that another one is to follow."""
+        body = {"event": "retried", "number": number, "attempt": attempt, "failure": failure.model_dump(mode="json")}
+        self._append({**body, "time": time.time(), "seconds": round(seconds, 3)})
 
     def tested(self, number: int, result: FinalTestResult) -> None:
         event = {"event": "tested", "number": number, "time": time.time(), "result": result.model_dump(mode="json")}
         self._append(event)
 
-    def supernet(self, source: SupernetSource) -> None:
-        """The supernet that all trials from here on inherit from."""
-        self._append({"event": "supernet", "time": time.time(), "source": source.model_dump(mode="json")})
+    def supernet(self, source: SupernetSource, seconds: float) -> None:
+        """The supernet that all trials from here on inherit from, and how long this search trained it, in all."""
+        body = {"event": "supernet", "time": time.time(), "seconds": round(seconds, 3)}
+        self._append({**body, "source": source.model_dump(mode="json")})
 
     def final(self, number: int, role: FinalRole, result: FinalResult) -> None:
         """What became in the end of a finalist, or of its rival."""
@@ -248,13 +295,26 @@ class Records:
         self._append({"event": "measured", "number": number, "time": time.time(), "latency_us": latency_us})
 
     def _append(self, event: dict[str, Any]) -> None:
-        """One write and one flush to disk per event."""
-        assert self._file is not None
+        """Adds an event whole, whatever is pressed meanwhile. Raises `StorageError` if it cannot be written."""
         line = json.dumps(event, allow_nan=False).encode() + b"\n"
-        written = os.write(self._file, line)
-        if written != len(line):
-            raise OSError(f"{self.run_dir / RECORDS_FILE}: only {written} of {len(line)} bytes were written")
-        os.fsync(self._file)
+        with interruptions_remembered() as interruptions:
+            self._write(line)
+            self.spending.apply(event)
+        if interruptions:
+            raise KeyboardInterrupt
+
+    def _write(self, line: bytes) -> None:
+        """To disk, or not at all: a torn line is cut off."""
+        assert self._file is not None
+        written = 0
+        try:
+            while written < len(line):  # a disk that becomes full first takes what it still can
+                written += os.write(self._file, line[written:])
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            raise StorageError(error.errno, error.strerror, str(self.run_dir / RECORDS_FILE)) from error
+        self._size += len(line)
 
     def withdraw(self) -> None:
         """Leaves no trace of a search that never began."""

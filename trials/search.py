@@ -23,20 +23,24 @@ from sret_nas.space import SearchSpace
 from trials.engines import Engine
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
+from trials.final_tests import run_final_tests
 from trials.finals import run_finals
-from trials.journal import OptunaJournal
+from trials.front_latency import measure_front
+from trials.journal import JOURNAL_FILE, OptunaJournal
 from trials.latency import PROFILES, latency_profile
 from trials.options import SearchOptions
-from trials.plan import Plan
+from trials.plan import Plan, require_gpu
 from trials.preparing import prepared_beside, require_apart
 from trials.recipe import ProxyConfig
 from trials.records import Records
 from trials.report.console import say
 from trials.report.outputs import write_outputs
+from trials.run import Run, job_fields
 from trials.search_supernet import provide_supernet, recorded_setting, supernet_setting
+from trials.storage import full_disk_explained, writing
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
-from trials.trial_loop import Run, job_fields, measure_front, run_final_tests, run_trials
+from trials.trial_loop import run_trials
 from trials.worker import run_job
 
 
@@ -50,7 +54,7 @@ def new_run_dir() -> Path:
 def start_search(given: dict[str, Any], run_dir: Path, command: list[str], console: Console) -> Run:
     """Runs a new search to its end. `given` are options as named in `SearchOptions`.
 
-    Raises `UserError` before anything is written if it cannot be done.
+    Raises `UserError` before anything is written if it cannot be done, `StorageError` when the disk is full.
     """
     options = validate(SearchOptions, given, "search")
     space = options.load_space()
@@ -58,30 +62,40 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
     require_apart(run_dir, options.data_config)
     with Records(run_dir) as records:
         try:
-            run, engine = _begin(options, space, records, command, console)
+            with full_disk_explained(run_dir, has_begun=False):
+                run, engine = _begin(given, options, space, records, command, console)
         except BaseException:
             records.withdraw()
             raise
-        with engine:
+        with engine, full_disk_explained(run_dir, has_begun=True):
             _run_to_the_end(run, engine)
     return run
 
 
 def _begin(
-    options: SearchOptions, space: SearchSpace, records: Records, command: list[str], console: Console
+    given: dict[str, Any],
+    options: SearchOptions,
+    space: SearchSpace,
+    records: Records,
+    command: list[str],
+    console: Console,
 ) -> tuple[Run, Engine]:
     """Prepares the images, measures and announces, and only then puts the search on record."""
     run_dir = records.run_dir
     data_dir, data = prepared_beside(run_dir, options.data_config, console)
     proxy = options.proxy(len(data.train))
-    engine = _create_engine(options)
+    engine = _create_engine(options, given)
     try:
+        if options.ray_address is not None and "workers" not in given:  # which only the cluster knows
+            options = validate(SearchOptions, {**given, "workers": engine.capacity}, "search")
         profile = None
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = _domain(space, options, profile)
         setting = None if options.from_scratch else supernet_setting(options, space, proxy, data)
         plan = Plan(engine, domain, options, job_fields(options, proxy, data_dir, data.digest), setting)
+        require_gpu(options, plan.device)
+        plan.require_time(spent=time.time() - records.began)
         plan.announce(console, options.trials, run_dir)
         header = {
             "command": command,
@@ -91,6 +105,10 @@ def _begin(
             "proxy": proxy.model_dump(mode="json"),
             "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
             "device": plan.device,
+            "expected": {
+                "trial_seconds": round(plan.trial_seconds, 3),
+                "final_seconds": round(plan.final_seconds, 3),
+            },
             "versions": versions(),
             "latency": None if profile is None else recorded(profile),
             "supernet": None if setting is None else setting.model_dump(mode="json"),
@@ -124,7 +142,7 @@ def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile 
 
 def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run:
     """Carries on a recorded search; `given` are options as named in `SearchOptions`, which must agree with it."""
-    with Records(run_dir, must_exist=True) as records:
+    with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):
         history = records.reopen()
         header = history.header
         options = validate(SearchOptions, header["options"], str(run_dir)).changed(given)
@@ -137,11 +155,14 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
         say(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
-        with _create_engine(options) as engine:
+        with _create_engine(options, given) as engine:
+            device = header["device"]
             if num_ended < options.trials:
                 plan = Plan(engine, domain, options, run.job_fields, recorded_setting(header, run_dir))
                 plan.announce(console, options.trials - num_ended, run_dir)
                 _warn_of_changes(header, plan.device, console)
+                device = plan.device
+            require_gpu(options, device)
             records.resumed(options.model_dump(mode="json"), versions())
             header["options"] = options.model_dump(mode="json")
             _run_to_the_end(run, engine)
@@ -175,11 +196,8 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
     strategy = create_strategy(
         options.strategy, domain, options.objectives, seed=options.seed, population=options.population
     )
-    journal = OptunaJournal(run.run_dir, domain, options.objectives)
-    for trial in run.trials:
-        if trial.has_ended:
-            journal.add(trial)
     try:
+        journal = _journal(run)
         if options.from_scratch:
             run_trials(run, strategy, engine, journal)
             run_final_tests(run, engine)
@@ -189,14 +207,39 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
             run_finals(run, engine)
         measure_front(run, engine)
     except KeyboardInterrupt:
-        write_outputs(run.run_dir, run.history.header, run.options, run.trials)
-        hint = f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}"
-        say(run.console, hint)
+        try:
+            run.records.interrupted()
+            write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+        finally:  # also for those who press again
+            say(run.console, f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}")
         raise
     write_outputs(run.run_dir, run.history.header, run.options, run.trials)
 
 
-def _create_engine(options: SearchOptions) -> Engine:
-    if options.workers == 0:
-        return InlineEngine(run_job)
-    return LocalEngine(run_job, min(options.workers, options.lookahead))
+def _journal(run: Run) -> OptunaJournal:
+    """The Optuna study of what has ended so far."""
+    with writing(run.run_dir / JOURNAL_FILE):
+        journal = OptunaJournal(run.run_dir, run.domain, run.options.objectives)
+        for trial in run.trials:
+            if trial.has_ended:
+                journal.add(trial)
+    return journal
+
+
+def _create_engine(options: SearchOptions, given: dict[str, Any]) -> Engine:
+    """`given` are the options that the command line names: a cluster is used whole unless it bounds the workers."""
+    num_workers = min(options.workers, options.lookahead)
+    if options.engine == "ray":
+        try:
+            from trials.engines.ray import RayEngine  # half a second
+        except ModuleNotFoundError as error:
+            raise UserError(f"--engine ray needs Ray ({error}): pip install -e '.[ray]'") from None
+        is_whole = options.ray_address is not None and "workers" not in given
+        return RayEngine(
+            run_job,
+            None if is_whole else num_workers,
+            options.ray_address,
+            cpus_per_trial=options.threads,
+            gpus_per_trial=options.gpus_per_trial,
+        )
+    return InlineEngine(run_job) if options.workers == 0 else LocalEngine(run_job, num_workers)

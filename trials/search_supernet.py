@@ -18,8 +18,8 @@ from trials.jobs import SupernetSource
 from trials.options import SearchOptions
 from trials.recipe import ProxyConfig, proxy_arch
 from trials.report.console import say
+from trials.run import Run
 from trials.supernet.config import SupernetConfig
-from trials.trial_loop import Run
 
 SUPERNET_DIR = "supernet"
 """Folder in the run directory: the supernet, its checkpoint, its TensorBoard scalars."""
@@ -84,8 +84,8 @@ def provide_supernet(run: Run) -> None:
     if setting is None:
         raise UserError(f"{run.run_dir}: the records say nothing of a supernet")
     if run.history.supernet is None:
-        source = setting.given or _trained(run, setting)
-        run.records.supernet(source)
+        source, seconds = (setting.given, 0.0) if setting.given is not None else _trained(run, setting)
+        run.records.supernet(source, seconds)
         run.history.supernet = source
     assert run.supernet is not None
     if digest_of_file(Path(run.supernet.path)) != run.supernet.digest:
@@ -94,7 +94,9 @@ def provide_supernet(run: Run) -> None:
         )
 
 
-def _trained(run: Run, setting: SupernetSetting) -> SupernetSource:
+def _trained(run: Run, setting: SupernetSetting) -> tuple[SupernetSource, float]:
+    """The supernet, and the seconds that its steps took in all sessions, those that were killed included."""
+    from sret_nas.nn.weights import load_supernet
     from trials.supernet.training import train_supernet
 
     assert setting.config is not None
@@ -112,4 +114,6 @@ def _trained(run: Run, setting: SupernetSetting) -> SupernetSource:
         threads=setting.threads,
         console=run.console,
     )
-    return SupernetSource(path=str(path.relative_to(run.run_dir)), digest=digest_of_file(path))
+    _, training = load_supernet(path)
+    source = SupernetSource(path=str(path.relative_to(run.run_dir)), digest=digest_of_file(path))
+    return source, float(training["seconds"])

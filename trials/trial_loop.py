@@ -8,96 +8,50 @@ strategy is asked again from the beginning, and trials that are on record are no
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+import time
 
 from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
-from sret_nas.space import SearchSpace
-from trials.engines import Engine, Outcome
+from trials.attempts import Ended, JobQueue
+from trials.engines import Engine
 from trials.interruption import raise_if_interrupted
-from trials.jobs import FinalTestJob, FinalTestResult, SupernetSource, TrialJob, TrialResult
-from trials.journal import OptunaJournal
-from trials.latency import LatencyTimer, measured_latencies
+from trials.jobs import TrialJob, TrialResult
+from trials.journal import JOURNAL_FILE, OptunaJournal
 from trials.objectives import keepers, objective_values
 from trials.options import SearchOptions
-from trials.recipe import ProxyConfig
-from trials.records import History, Records, Trial
+from trials.records import Trial
 from trials.report.console import say
-from trials.report.progress import SearchProgress
+from trials.report.progress import SearchProgress, describe_retry, describe_spending
+from trials.run import Run
+from trials.spending import Allowance
+from trials.storage import raise_if_full, writing
 from trials.strategies import Candidate, Strategy
-from trials.strategies.sret import SReTDomain
-
-
-@dataclass
-class Run:
-    """Everything a running search needs; its history grows with every candidate asked for."""
-
-    run_dir: Path
-    options: SearchOptions
-    domain: SReTDomain
-    data_dir: Path
-    proxy: ProxyConfig
-    records: Records
-    history: History
-    console: Console
-
-    @property
-    def space(self) -> SearchSpace:
-        return self.domain.space
-
-    @property
-    def trials(self) -> list[Trial]:
-        return [self.history.trials[number] for number in sorted(self.history.trials)]
-
-    @property
-    def job_fields(self) -> dict[str, Any]:
-        return job_fields(self.options, self.proxy, self.data_dir, self.history.header["data"]["digest"])
-
-    @property
-    def supernet(self) -> SupernetSource | None:
-        """The supernet that trials inherit from; one that the search trained lies in its run directory."""
-        known = self.history.supernet
-        return None if known is None else known.model_copy(update={"path": str(self.run_dir / known.path)})
-
-    def weights_path(self, trial: Trial) -> Path:
-        return self.run_dir / "weights" / f"trial-{trial.number:04d}.safetensors"
-
-
-def job_fields(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str) -> dict[str, Any]:
-    """What all jobs of a search have in common."""
-    return {
-        "proxy": proxy,
-        "data_dir": str(data_dir),
-        "data_digest": data_digest,
-        "device": options.device,
-        "threads": options.threads,
-    }
 
 
 def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:
-    """Asks, runs and tells until all trials have ended or every candidate has been tried."""
+    """Asks, runs and tells until all trials have ended, every candidate has been tried, or no more may be spent."""
     options = run.options
-    waiting: deque[Trial] = deque()
-    running = num_told = num_asked = 0
+    queue, allowance = JobQueue(engine), run.allowance()
+    num_told = num_asked = 0
     is_exhausted = False
+
+    def may_start() -> bool:
+        return allowance.allows_another(time.time(), queue.running_seconds)
+
     num_known = sum(trial.has_ended for trial in run.trials)
-    with SearchProgress(run.console, max(options.trials, num_known), num_known, _best_error(run)) as progress:
+    num_trials = max(options.trials, num_known)
+    with SearchProgress(run.console, num_trials, num_known, _best_error(run), allowance) as progress:
         while True:
             raise_if_interrupted()
             # One tell, then as many asks as it makes room for: the same interleaving in every run.
-            while not is_exhausted and num_asked < options.trials and num_asked - num_told < options.lookahead:
+            while not (is_exhausted or allowance.spent) and num_asked < _most_asked(options, num_told):
                 candidate = strategy.ask()
                 if candidate is None:
                     is_exhausted = True
                     break
                 trial = _register(run, num_asked, candidate, strategy.origin)
                 if not trial.has_ended:
-                    waiting.append(trial)
+                    queue.add(trial.number, _trial_job(run, trial), run.trial_time_limit, trial.retried)
                 num_asked += 1
             if num_told == num_asked:
                 break
@@ -105,19 +59,26 @@ def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal:
                 _tell(strategy, run.history.trials[num_told], options)
                 num_told += 1
                 continue
-            while waiting and running < engine.capacity:
-                trial = waiting.popleft()
-                engine.submit(trial.number, _trial_job(run, trial).model_dump(mode="json"))
-                running += 1
-            for outcome in engine.wait():
-                running -= 1
-                trial = _record(run, outcome)
-                journal.add(trial)
-                if options.from_scratch:
-                    _forget_beaten_weights(run)
-                progress.trial_ended(trial, _best_error(run), is_news=options.from_scratch or _is_on_front(run, trial))
-    if is_exhausted:
+            queue.start(may_start)
+            if queue.is_idle:  # what waits is a resumed search's, with more to spend
+                break
+            for end in queue.wait():
+                _take_in(run, end, journal, progress)
+    if allowance.spent is not None:
+        say(run.console, f"No further trial starts: {describe_spending(allowance)}. {_how_to_go_on(run, allowance)}")
+    elif is_exhausted:
         say(run.console, f"All {num_asked} candidates inside the budget have been tried.")
+
+
+def _most_asked(options: SearchOptions, num_told: int) -> int:
+    return min(options.trials, num_told + options.lookahead)
+
+
+def _how_to_go_on(run: Run, allowance: Allowance) -> str:
+    twice = f"--time-budget {2 * (allowance.time_budget or 0):g}s"
+    if allowance.spent == "gpu_hours":
+        twice = f"--gpu-hours {2 * (allowance.gpu_hours or 0):g}"
+    return f"For twice as much: python cli.py search --resume {run.run_dir} {twice}"
 
 
 def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial:
@@ -159,13 +120,28 @@ def _trial_job(run: Run, trial: Trial) -> TrialJob:
     )
 
 
-def _record(run: Run, outcome: Outcome) -> Trial:
-    """Puts the end of a trial on disk before anything else happens with it."""
-    trial = run.history.trials[outcome.job_id]
-    result = None if outcome.result is None else TrialResult.model_validate(outcome.result)
-    run.records.ended(trial.number, result, outcome.failure)
-    trial.result, trial.failure = result, outcome.failure
-    return trial
+def _take_in(run: Run, end: Ended, journal: OptunaJournal, progress: SearchProgress) -> None:
+    """What the end of an attempt means for the search: it is on disk before anything else happens with it."""
+    raise_if_full(end.failure)
+    trial = run.history.trials[end.job_id]
+    if end.failure is not None and end.will_run_again:
+        trial.retried.append(end.failure)
+        run.records.retried(trial.number, len(trial.retried), end.failure, end.seconds)
+        progress.say(describe_retry(trial))
+        return
+    _record(run, trial, end)
+    with writing(run.run_dir / JOURNAL_FILE):
+        journal.add(trial)
+    if run.options.from_scratch:
+        _forget_beaten_weights(run)
+    is_news = run.options.from_scratch or _is_on_front(run, trial)
+    progress.trial_ended(trial, _best_error(run), is_news)
+
+
+def _record(run: Run, trial: Trial, end: Ended) -> None:
+    result = None if end.result is None else TrialResult.model_validate(end.result)
+    run.records.ended(trial.number, result, end.failure, end.seconds)
+    trial.result, trial.failure = result, end.failure
 
 
 def _best_error(run: Run) -> float | None:
@@ -182,47 +158,3 @@ def _forget_beaten_weights(run: Run) -> None:
     for trial in run.trials:
         if trial.has_ended and trial.number not in kept:
             run.weights_path(trial).unlink(missing_ok=True)
-
-
-def run_final_tests(run: Run, engine: Engine) -> None:
-    """Scores the front's proxy weights on the test part, once: the only time anything reads it."""
-    untested = [trial for trial in keepers(run.trials, run.options.objectives) if trial.test is None]
-    for trial in untested:
-        weights = run.weights_path(trial)
-        if not weights.is_file():
-            say(run.console, f"trial {trial.number} cannot be tested: its weights, {weights}, are missing")
-    waiting = deque(trial for trial in untested if run.weights_path(trial).is_file())
-    while waiting:
-        batch = [waiting.popleft() for _ in range(min(engine.capacity, len(waiting)))]
-        for trial in batch:
-            engine.submit(trial.number, _test_job(run, trial).model_dump(mode="json"))
-        outcomes: list[Outcome] = []
-        while len(outcomes) < len(batch):
-            outcomes += engine.wait()
-        for outcome in outcomes:
-            _record_test(run, outcome)
-
-
-def _test_job(run: Run, trial: Trial) -> FinalTestJob:
-    return FinalTestJob(arch=trial.candidate.arch, weights_path=str(run.weights_path(trial)), **run.job_fields)
-
-
-def _record_test(run: Run, outcome: Outcome) -> None:
-    trial = run.history.trials[outcome.job_id]
-    if outcome.failure is not None:
-        say(run.console, f"trial {trial.number} could not be tested: {outcome.failure.message}")
-        return
-    trial.test = FinalTestResult.model_validate(outcome.result)
-    run.records.tested(trial.number, trial.test)
-
-
-def measure_front(run: Run, engine: Engine) -> None:
-    """Times the target networks of the front, where their latency was only predicted so far."""
-    unmeasured = [trial for trial in keepers(run.trials, run.options.objectives) if trial.measured_us is None]
-    if not run.options.uses_latency or not unmeasured:
-        return
-    say(run.console, f"Measuring the latency of {len(unmeasured)} networks")
-    archs = [trial.candidate.arch for trial in unmeasured]
-    for trial, latency in zip(unmeasured, measured_latencies(LatencyTimer(engine, run.options), archs), strict=True):
-        trial.measured_us = round(latency, 1)
-        run.records.measured(trial.number, trial.measured_us)

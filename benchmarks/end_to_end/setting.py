@@ -39,7 +39,7 @@ def training(images: int, batch_size: int = BATCH_SIZE) -> TrainingConfig:
 PROXY = ProxyConfig(image_size=SPACE.image_size, training=training(16_000, batch_size=64))
 """A trial from scratch: as long as the tool's own are by default. Such trainings rank the networks of the table of
 `benchmarks/ranking` inside this budget with a tau of 0.59, of 4,000 images with 0.29 (benchmarks/NOTES.md)."""
-STANDALONE = training(60_000)
+STANDALONE = training(40_000, batch_size=64)
 """The training, from scratch, of every network that a search recommends."""
 SCORED_IMAGES = 2_000
 """Validation images that inherited weights are scored on; trials from scratch are scored on all."""

@@ -21,6 +21,12 @@ def misbehave(payload: dict[str, Any]) -> dict[str, Any]:
         raise DivergedError("the loss is nan")
     if what == "run out of memory":
         return {"value": len(bytearray(1 << 62))}  # a real MemoryError: no machine has 4 EiB
+    if what == "fill the disk":
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+    if what == "hang deaf":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Event().wait()
     if what == "hang":
         threading.Event().wait()
     if what == "exit":

@@ -19,6 +19,9 @@ from jobs_for_engines import misbehave
 from trials.engines import Engine, Outcome
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
+from trials.jobs import Failure
+
+SQUARES = [{"do": "square", "value": value} for value in range(4)]
 
 
 def run_all(engine: Engine, payloads: list[dict[str, Any]]) -> dict[int, Outcome]:
@@ -53,6 +56,7 @@ class EngineContract:
             ("raise", "exception", "ValueError: no such luck"),
             ("diverge", "diverged", "the loss is nan"),
             ("run out of memory", "out of memory", "MemoryError: "),
+            ("fill the disk", "disk full", "[Errno 28] No space left on device"),
         ],
     )
     def test_a_job_that_raises_is_a_failure_and_the_next_one_runs(
@@ -66,6 +70,12 @@ class EngineContract:
         assert outcomes[0].result is None
         assert outcomes[1].result is not None
         assert outcomes[1].result["value"] == 9
+
+    def test_a_time_limit_changes_nothing_for_a_job_that_keeps_to_it(self, engine: Engine) -> None:
+        engine.submit(0, {"do": "square", "value": 3}, time_limit=600.0)
+        (outcome,) = engine.wait()
+        assert outcome.result is not None
+        assert outcome.result["value"] == 9
 
     def test_waiting_for_nothing_returns_at_once(self, engine: Engine) -> None:
         assert engine.wait() == []
@@ -106,6 +116,32 @@ class TestLocalEngine(EngineContract):
             assert (failure.cause, failure.message) == ("worker died", message)
         assert [outcomes[job].result["value"] for job in (0, 2)] == [1, 4]  # type: ignore[index]
 
+    def test_a_job_that_hangs_is_ended_and_takes_nothing_with_it(self, engine: Engine) -> None:
+        """Beside it one job ends in time, and one may take for ever; its worker's place is taken by another."""
+        before = {outcome.result["process"] for outcome in run_all(engine, SQUARES).values() if outcome.result}
+        engine.submit(7, {"do": "hang"}, time_limit=0.5)
+        engine.submit(8, {"do": "square", "value": 4}, time_limit=None)
+        outcomes = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
+        assert outcomes[7] == Outcome(
+            7, failure=Failure(cause="timed out", message="it took longer than the 0.5 s that it may take")
+        )
+        assert outcomes[8].result is not None
+        assert outcomes[8].result["value"] == 16
+        for process in before - {outcomes[8].result["process"]}:
+            with pytest.raises(ProcessLookupError):
+                os.kill(process, 0)
+        after = run_all(engine, SQUARES)
+        assert [after[job].result["value"] for job in range(4)] == [0, 1, 4, 9]  # type: ignore[index]
+
+    def test_closing_ends_jobs_that_run(self) -> None:
+        """Also where the worker does not listen to SIGTERM."""
+        engine = LocalEngine(misbehave, num_workers=1)
+        process = run_all(engine, [{"do": "square", "value": 1}])[0].result["process"]  # type: ignore[index]
+        engine.submit(1, {"do": "hang deaf"})
+        engine.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
     def test_workers_are_reused_and_are_other_processes(self, engine: Engine) -> None:
         outcomes = run_all(engine, [{"do": "square", "value": value} for value in range(10)])
         processes = {outcome.result["process"] for outcome in outcomes.values() if outcome.result}
@@ -118,6 +154,24 @@ class TestLocalEngine(EngineContract):
         engine.close()
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+
+
+@pytest.fixture(scope="class")
+def ray_engine() -> Iterator[Engine]:
+    from trials.engines.ray import RayEngine
+
+    with RayEngine(misbehave, num_workers=2) as engine:
+        yield engine
+
+
+class TestRayEngine(EngineContract):
+    """What is its own is in test_ray_engine.py."""
+
+    @pytest.fixture
+    def engine(self, ray_engine: Engine) -> Iterator[Engine]:
+        yield ray_engine
+        while ray_engine.wait():  # a test may leave jobs behind
+            pass
 
 
 def test_no_worker_outlives_a_killed_driver() -> None:

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from trials.interruption import handle_interruptions, raise_if_interrupted
+from trials.interruption import (
+    StepGivenUp,
+    handle_interruptions,
+    interruptions_remembered,
+    raise_if_interrupted,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +47,16 @@ def test_one_that_a_callback_from_c_drops_is_noticed_later_and_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         raise_if_interrupted()
     raise_if_interrupted()
+
+
+def test_where_one_is_remembered_the_second_gives_up() -> None:
+    """And after that, each of them interrupts as before."""
+    with interruptions_remembered() as remembered:
+        signal.raise_signal(signal.SIGINT)
+        assert remembered == [signal.SIGINT]
+        with pytest.raises(StepGivenUp):
+            signal.raise_signal(signal.SIGTERM)
+    raise_if_interrupted()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        signal.raise_signal(signal.SIGINT)
+    assert not isinstance(caught.value, StepGivenUp)

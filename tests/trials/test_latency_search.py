@@ -26,11 +26,11 @@ from trials.objectives import keepers, objective_values, pareto_front
 from trials.options import SearchOptions
 from trials.records import RECORDS_FILE, read_history
 from trials.report.front import show_front
+from trials.run import Run
 from trials.search import resume_search, start_search
 from trials.strategies import StrategyName
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
-from trials.trial_loop import Run
 from trials.worker import run_job
 
 OPTIONS: dict[str, Any] = {

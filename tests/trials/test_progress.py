@@ -12,6 +12,7 @@ from architectures import random_arch
 from trials.jobs import Failure, TargetCost, TrialResult
 from trials.records import Trial
 from trials.report.progress import SearchProgress, describe_trial, format_seconds
+from trials.spending import Allowance, Spending
 from trials.strategies import Candidate
 
 
@@ -29,6 +30,9 @@ from trials.strategies import Candidate
 )
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+FREE = Allowance(Spending(), expected=1.0, time_budget=None, gpu_hours=None, gpus_per_trial=1.0)
 
 
 def finished_trial(number: int) -> Trial:
@@ -52,7 +56,9 @@ def test_a_trial_s_line_fits_80_columns() -> None:
 def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> None:
     text = io.StringIO()
     failed = Trial(4, finished_trial(4).candidate, failure=Failure(cause="diverged", message="nan [/] loss"))
-    with SearchProgress(Console(file=text, width=80), num_trials=7, num_known=3, best_error=None) as progress:
+    with SearchProgress(
+        Console(file=text, width=80), num_trials=7, num_known=3, best_error=None, allowance=FREE
+    ) as progress:
         progress.trial_ended(finished_trial(5), 0.4, is_news=False)
         progress.trial_ended(finished_trial(3), 0.5, is_news=True)
         progress.trial_ended(failed, 0.5, is_news=True)
@@ -61,3 +67,14 @@ def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> N
     assert "[5/7, " in first
     assert "failed: diverged (nan [/] loss)" in second
     assert "[6/7, " in second
+
+
+def test_a_terminal_s_bar_tells_what_is_spent_while_no_trial_ends() -> None:
+    text = io.StringIO()
+    spending = Spending()
+    spending.apply({"event": "header", "time": 1000.0})
+    bounded = Allowance(spending, expected=1.0, time_budget=7200.0, gpu_hours=None, gpus_per_trial=1.0)
+    console = Console(file=text, width=200, force_terminal=True)
+    with SearchProgress(console, num_trials=7, num_known=3, best_error=None, allowance=bounded):
+        pass
+    assert "of 2 h 0 min spent, 0 s left" in text.getvalue()  # it began in 1970

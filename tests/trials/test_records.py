@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from full_disk import largest_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted_engine import Clock
 
 from sret_nas import PRESETS, UserError, cost_of
 from trials.jobs import Failure, FinalTestResult, TargetCost, TrialResult
 from trials.records import HEADER_KEYS, RECORDS_FILE, History, Records, read_history
+from trials.storage import StorageError
 from trials.strategies import Candidate
 
 CANDIDATES = [
@@ -22,6 +29,7 @@ CANDIDATES = [
 ]
 HEADER = {key: {"of": key} for key in HEADER_KEYS}
 FAILURE = Failure(cause="diverged", message="the loss became nan", traceback="...")
+DEATH = Failure(cause="worker died", message="SIGKILL")
 TEST_RESULT = FinalTestResult(error=0.25, cross_entropy=1.5, num_images=100)
 
 
@@ -49,14 +57,15 @@ ORIGINS = ("design", "additive", "")
 
 
 def write_run(run_dir: Path) -> None:
-    """A finished trial that was tested, a failed one, and one that never ended."""
+    """A finished trial that was tested, one that failed twice, and one that never ended."""
     with Records(run_dir) as records:
         records.start(HEADER)
         for number, candidate in enumerate(CANDIDATES):
             cost = cost_of(candidate.arch)
             records.asked(number, candidate, cost.flops, cost.params, origin=ORIGINS[number])
-        records.ended(0, result_of(CANDIDATES[0]), None)
-        records.ended(1, None, FAILURE)
+        records.ended(0, result_of(CANDIDATES[0]), None, 2.5)
+        records.retried(1, 1, DEATH, 4.0)
+        records.ended(1, None, FAILURE, 1.5)
         records.tested(0, TEST_RESULT)
 
 
@@ -69,6 +78,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert history.trials[0].result == result_of(CANDIDATES[0])
     assert history.trials[0].test == TEST_RESULT
     assert history.trials[1].failure == FAILURE
+    assert [history.trials[number].retried for number in range(3)] == [[], [DEATH], []]
     assert [history.trials[number].has_ended for number in range(3)] == [True, True, False]
 
 
@@ -84,7 +94,7 @@ def test_a_torn_line_is_cut_at_every_byte(tmp_path: Path) -> None:
         (torn / RECORDS_FILE).write_bytes(content[:length])
         with Records(torn, must_exist=True) as records:
             before = records.reopen()
-            records.ended(2, None, FAILURE)
+            records.ended(2, None, FAILURE, 0.0)
         after = read_history(torn)
         assert (before.trials[0].test is not None) == (length == len(content))
         assert after.trials[2].failure == FAILURE
@@ -108,7 +118,7 @@ def test_events_of_no_known_kind_are_refused(tmp_path: Path, event: object) -> N
     write_run(tmp_path)
     with open(tmp_path / RECORDS_FILE, "a") as file:
         file.write(json.dumps(event) + "\n")
-    with pytest.raises(UserError, match="line 8"):
+    with pytest.raises(UserError, match="line 9"):
         read_history(tmp_path)
 
 
@@ -166,3 +176,84 @@ def test_a_directory_that_cannot_be_written_is_explained(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         Records(tmp_path / "file" / "run")
+
+
+def test_a_disk_that_is_full_at_any_byte_leaves_whole_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event that found no room is not there, and those before it are; with room again the same search goes on."""
+    monkeypatch.setattr("trials.records.time", Clock())  # so that a line is as long the next time
+    write_run(tmp_path)
+    content = (tmp_path / RECORDS_FILE).read_bytes()
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        spent = records.spending.job_seconds
+        records.ended(2, None, FAILURE, 7.0)
+    line = (tmp_path / RECORDS_FILE).read_bytes()[len(content) :]
+    (tmp_path / RECORDS_FILE).write_bytes(content)
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        for room in range(len(line)):
+            with largest_file(len(content) + room), pytest.raises(StorageError) as caught:
+                records.ended(2, None, FAILURE, 7.0)
+            assert (tmp_path / RECORDS_FILE).read_bytes() == content
+        assert caught.value.filename == str(tmp_path / RECORDS_FILE)
+        assert records.spending.job_seconds == spent
+        records.ended(2, None, FAILURE, 7.0)
+    history = read_history(tmp_path)
+    assert history.trials[2].failure == FAILURE
+    assert history.spending.job_seconds == records.spending.job_seconds == spent + 7
+
+
+def test_a_disk_without_room_for_the_header_leaves_no_search(tmp_path: Path) -> None:
+    with Records(tmp_path / "run") as records:
+        with largest_file(50), pytest.raises(StorageError, match=RECORDS_FILE):
+            records.start(HEADER)
+        records.withdraw()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_spent_is_known_while_writing_and_after(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        records.interrupted()
+        records.resumed({}, {})
+        kept = records.spending
+    read = read_history(tmp_path).spending
+    assert kept.job_seconds == read.job_seconds == 2.5 + 4.0 + 1.5
+    assert kept.wall_seconds() == read.wall_seconds() > 0
+    assert read.mean_trial_seconds == 2.5
+
+
+def test_records_from_before_there_were_attempts_are_read(tmp_path: Path) -> None:
+    """They lack the event `retried`, and the seconds of attempts."""
+    write_run(tmp_path)
+    path = tmp_path / RECORDS_FILE
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    older = [{**event} for event in events if event["event"] != "retried"]
+    for event in older:
+        event.pop("seconds", None)
+    path.write_text("".join(json.dumps(event) + "\n" for event in older))
+    history = read_history(tmp_path)
+    assert history.trials[0].result == result_of(CANDIDATES[0])
+    assert history.trials[1].failure == FAILURE
+    assert history.trials[1].retried == []
+    assert history.spending.job_seconds == 2.0  # the result's own
+
+
+def test_ctrl_c_while_writing_waits_for_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes between the line and its flush: the line is whole, and then the search ends."""
+    write_run(tmp_path)
+    flush = os.fsync
+
+    def pressed(descriptor: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        flush(descriptor)
+
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        monkeypatch.setattr(os, "fsync", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            records.ended(2, None, FAILURE, 7.0)
+        monkeypatch.undo()
+        assert records.spending.job_seconds == 2.5 + 4.0 + 1.5 + 7.0
+    assert read_history(tmp_path).trials[2].failure == FAILURE

@@ -27,9 +27,9 @@ from trials.options import SearchOptions
 from trials.records import RECORDS_FILE, read_history
 from trials.report.finals import show_finals
 from trials.report.front import show_front
+from trials.run import Run
 from trials.search import resume_search, start_search
 from trials.train import score
-from trials.trial_loop import Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sret_nas.errors import UserError
 from trials.command_line import shared_options
-from trials.command_line.argument_types import latency, words
+from trials.command_line.argument_types import duration, latency, words
 from trials.command_line.exit_codes import EXIT_FAILURE, EXIT_OK
 
 EXAMPLES = """\
@@ -40,6 +40,7 @@ def add_command(commands: Any) -> None:
     shared_options.add_data(parser)
     _add_proxy_run(parser)
     _add_engine(parser)
+    _add_bounds(parser)
     shared_options.add_output(parser, work="search", directory="run directory", metavar="RUN")
 
 
@@ -110,15 +111,37 @@ def _add_proxy_run(parser: argparse.ArgumentParser) -> None:
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument(
-        "--workers", type=int, metavar="N",
-        help="worker processes; 0 runs in this one; default: one per core, at most 8",
+        "--engine", choices=("local", "ray"),
+        help="what runs trials: processes on this machine, or a Ray, on this machine or a cluster; default: local",
     )  # fmt: skip
+    group.add_argument("--ray-address", metavar="ADDRESS", help="the cluster to use: auto or HOST:PORT")
+    group.add_argument(
+        "--workers", type=int, metavar="N",
+        help="trials at once; 0 runs them in this process; default: one per core, at most 8; what a cluster holds",
+    )  # fmt: skip
+    group.add_argument(
+        "--gpus-per-trial", type=float, metavar="X", help="of a Ray: a share of one or a whole number; default: 0"
+    )
     shared_options.add_threads(group, "CPU threads per worker; default: 1")
     group.add_argument(
         "--lookahead", type=int, metavar="N",
-        help="trials asked for before the oldest is told; default: 4, or the workers if they are more",
+        help="trials asked for before the oldest is told; default: 4, or the workers if they are more; twice these on "
+        "a cluster",
     )  # fmt: skip
     shared_options.add_device(group)
+
+
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("bounds (besides --trials; all may change when a search is resumed)")
+    group.add_argument(
+        "--time-budget", type=duration, metavar="TIME",
+        help="start no trial that would end later, such as 2h; the supernet's training counts, the finals come on top",
+    )  # fmt: skip
+    group.add_argument("--gpu-hours", type=float, metavar="X", help="the same for the hours that GPUs work; GPUs only")
+    group.add_argument(
+        "--trial-timeout", type=duration, metavar="TIME",
+        help="most time for a trial, such as 10m; default: 20 times the expected, at least 10m",
+    )  # fmt: skip
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from sret_nas.errors import UserError
 from trials.jobs import DivergedError, Failure, FailureCause
+from trials.storage import is_full
 
 RunJob = Callable[[dict[str, Any]], dict[str, Any]]
 """What a worker does with a job: plain data in, plain data out; an exception is a failure."""
@@ -26,13 +27,22 @@ class Outcome:
 
 
 class Engine(ABC):
-    """The contract: never more than `capacity` jobs at once, every submitted job has exactly one outcome."""
+    """The contract: never more than `capacity` jobs at once, every submitted job has exactly one outcome.
 
-    capacity: int
+    An engine tries a job once. Whether it is tried again is its caller's to say (`trials.attempts`).
+    """
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """Jobs that can run now, at least one; it may change while an engine runs, and what runs already runs on."""
 
     @abstractmethod
-    def submit(self, job_id: int, payload: dict[str, Any]) -> None:
-        """Starts a job. Raises `RuntimeError` beyond the capacity."""
+    def submit(self, job_id: int, payload: dict[str, Any], time_limit: float | None = None) -> None:
+        """Starts a job, and ends it with the cause `timed out` if it takes more than `time_limit` seconds.
+
+        Raises `RuntimeError` beyond the capacity.
+        """
 
     @abstractmethod
     def wait(self) -> list[Outcome]:
@@ -51,6 +61,11 @@ class Engine(ABC):
         self.close()
 
 
+def timed_out(time_limit: float) -> Failure:
+    """That a job was ended because it took longer than it may."""
+    return Failure(cause="timed out", message=f"it took longer than the {time_limit:g} s that it may take")
+
+
 def failure_of(error: Exception) -> Failure:
     """An exception in a job as a recorded failure. Call it where the exception is handled."""
     cause: FailureCause = "exception"
@@ -59,6 +74,8 @@ def failure_of(error: Exception) -> Failure:
         cause, message = "refused", str(error)
     elif isinstance(error, DivergedError):
         cause, message = "diverged", str(error)
+    elif is_full(error):
+        cause, message = "disk full", str(error)
     # torch's OutOfMemoryError is known by its name, since naming it would import torch into the driver
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in message:
         cause = "out of memory"

@@ -8,15 +8,21 @@ from trials.engines import Engine, Outcome, RunJob, failure_of
 
 
 class InlineEngine(Engine):
-    """One job at a time, run while the caller waits. A job that kills its process kills the search."""
+    """One job at a time, run while the caller waits.
 
-    capacity = 1
+    Nothing stands between a job and the search: one that kills its process kills the search, and one that hangs hangs
+    it, since nobody is left to look at the clock. Time limits are ignored.
+    """
+
+    @property
+    def capacity(self) -> int:
+        return 1
 
     def __init__(self, run_job: RunJob) -> None:
         self._run_job = run_job
         self._pending: list[tuple[int, dict[str, Any]]] = []
 
-    def submit(self, job_id: int, payload: dict[str, Any]) -> None:
+    def submit(self, job_id: int, payload: dict[str, Any], time_limit: float | None = None) -> None:
         if self._pending:
             raise RuntimeError("a job is already waiting")
         self._pending.append((job_id, payload))

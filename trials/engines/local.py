@@ -1,6 +1,7 @@
 """The local engine: worker processes on this machine that are started once and reused, without a server.
 
-A worker whose job fails unexpectedly is replaced, and so is one that dies; it takes only its own job with it.
+A worker whose job fails unexpectedly or takes too long is replaced, and so is one that dies; it takes only its own job
+with it.
 Workers leave Ctrl-C to the driver and end by themselves when the driver is gone.
 """
 
@@ -11,17 +12,20 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from trials.engines import Engine, Outcome, RunJob, failure_of
+from trials.engines import Engine, Outcome, RunJob, failure_of, timed_out
 from trials.jobs import Failure
 
-SHUTDOWN_SECONDS = 2.0
-"""How long a worker that was told to end may take before it is killed."""
+EXIT_SECONDS = 2.0
+"""How long the system may take to tell how a worker ended that can no longer be talked to."""
 PARENT_CHECK_SECONDS = 1.0
+LONGEST_WAIT = 3600.0
+"""Seconds to wait at a stretch: the system counts milliseconds in 31 bits."""
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with threads (torch, CUDA) may hang
 
@@ -31,6 +35,15 @@ class _Worker:
     process: SpawnProcess
     connection: Connection
     job_id: int | None = None
+    time_limit: float | None = None
+    """Seconds that its job may take."""
+    started: float = 0.0
+    """When its job was started, on the monotonic clock."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until its job has taken too long; None if it may take for ever."""
+        return None if self.time_limit is None else max(0.0, self.started + self.time_limit - time.monotonic())
 
 
 class LocalEngine(Engine):
@@ -39,9 +52,12 @@ class LocalEngine(Engine):
     def __init__(self, run_job: RunJob, num_workers: int) -> None:
         if num_workers < 1:
             raise ValueError(f"num_workers must be at least 1, got {num_workers}")
-        self.capacity = num_workers
         self._run_job = run_job
         self._workers = [self._start_worker() for _ in range(num_workers)]
+
+    @property
+    def capacity(self) -> int:
+        return len(self._workers)
 
     def _start_worker(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
@@ -55,22 +71,34 @@ class LocalEngine(Engine):
         theirs.close()
         return _Worker(process, ours)
 
-    def submit(self, job_id: int, payload: dict[str, Any]) -> None:
+    def submit(self, job_id: int, payload: dict[str, Any], time_limit: float | None = None) -> None:
         """Starts a job in a free worker. Raises `RuntimeError` if there is none."""
         worker = next((worker for worker in self._workers if worker.job_id is None), None)
         if worker is None:
             raise RuntimeError(f"all {self.capacity} workers are busy")
         if not worker.process.is_alive():  # it died idle, e.g. killed from outside
             worker = self._replace(worker)
-        worker.job_id = job_id
+        worker.job_id, worker.time_limit, worker.started = job_id, time_limit, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it died this very moment: `wait` sees that and reports it
             worker.connection.send(payload)
 
     def wait(self) -> list[Outcome]:
-        busy = {worker.connection: worker for worker in self._workers if worker.job_id is not None}
-        if not busy:
-            return []
-        return [self._collect(busy[connection]) for connection in wait(list(busy))]  # type: ignore[index]
+        while busy := {worker.connection: worker for worker in self._workers if worker.job_id is not None}:
+            left = [seconds for worker in busy.values() if (seconds := worker.seconds_left) is not None]
+            ready = wait(list(busy), timeout=min([*left, LONGEST_WAIT]))
+            if ready:
+                return [self._collect(busy[connection]) for connection in ready]  # type: ignore[index]
+            overdue = [worker for worker in busy.values() if worker.seconds_left == 0]
+            if overdue:
+                return [self._end_overdue(worker) for worker in overdue]
+        return []
+
+    def _end_overdue(self, worker: _Worker) -> Outcome:
+        assert worker.job_id is not None
+        assert worker.time_limit is not None
+        _end(worker.process)
+        self._replace(worker)
+        return Outcome(worker.job_id, failure=timed_out(worker.time_limit))
 
     def _collect(self, worker: _Worker) -> Outcome:
         assert worker.job_id is not None
@@ -78,7 +106,7 @@ class LocalEngine(Engine):
         try:
             result, failure = worker.connection.recv()
         except (EOFError, ConnectionResetError):
-            worker.process.join(SHUTDOWN_SECONDS)
+            worker.process.join(EXIT_SECONDS)
             failure = Failure(cause="worker died", message=_describe_exit(worker.process.exitcode))
             self._replace(worker)
             return Outcome(job_id, failure=failure)
@@ -97,19 +125,17 @@ class LocalEngine(Engine):
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.process.terminate()
+            worker.process.kill()
         for worker in self._workers:
-            _end(worker.process)
+            worker.process.join()
             worker.connection.close()
         self._workers.clear()
 
 
 def _end(process: SpawnProcess) -> None:
-    process.terminate()
-    process.join(SHUTDOWN_SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
+    """At once: a worker has nothing to put in order, and files it was writing are whole or not there."""
+    process.kill()
+    process.join()
 
 
 def _describe_exit(exit_code: int | None) -> str:

@@ -7,12 +7,23 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from sret_nas.budget import format_quantity
 from sret_nas.latency import format_latency
 from trials.records import Trial
 from trials.report.console import say
+from trials.spending import Allowance
 
 
 def format_seconds(seconds: float) -> str:
@@ -27,11 +38,43 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-class SearchProgress:
-    """Counts trials and tells the time left, from the mean duration of the trials that ended in this process."""
+def describe_spending(allowance: Allowance, now: float | None = None) -> str:
+    """E.g. `12 min 5 s of 2 h 0 min spent, 1 h 47 min left`; empty where nothing bounds the search."""
+    parts = []
+    if allowance.time_budget is not None:
+        spent = allowance.spending.wall_seconds(time.time() if now is None else now)
+        left = max(0.0, allowance.time_budget - spent)
+        total = format_seconds(allowance.time_budget)
+        parts.append(f"{format_seconds(spent)} of {total} spent, {format_seconds(left)} left")
+    if allowance.gpu_hours is not None:
+        hours = allowance.gpu_seconds / 3600
+        left = max(0.0, allowance.gpu_hours - hours)
+        parts.append(f"{hours:.3g} of {allowance.gpu_hours:g} GPU-hours spent, {left:.3g} left")
+    return "; ".join(parts)
 
-    def __init__(self, console: Console, num_trials: int, num_known: int, best_error: float | None) -> None:
+
+class _SpendingColumn(ProgressColumn):
+    """Time passes also while no trial ends."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        super().__init__()
+        self._allowance = allowance
+
+    def render(self, task: Task) -> Text:
+        return Text(describe_spending(self._allowance))
+
+
+class SearchProgress:
+    """Counts trials and tells the time left, from the mean duration of the trials that ended in this process.
+
+    Where a search may spend only so much, it tells that too.
+    """
+
+    def __init__(
+        self, console: Console, num_trials: int, num_known: int, best_error: float | None, allowance: Allowance
+    ) -> None:
         self._console = console
+        self._allowance = allowance
         self._num_trials = num_trials
         self._num_done = self._num_known = num_known
         self._started = time.monotonic()
@@ -41,6 +84,7 @@ class SearchProgress:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
+            _SpendingColumn(allowance),
             console=console,
             disable=not console.is_terminal,
         )
@@ -51,15 +95,19 @@ class SearchProgress:
     def trial_ended(self, trial: Trial, best_error: float | None, is_news: bool) -> None:
         """Counts one trial, tells the best validation error so far, and, if it is news, gives the trial a line."""
         self._num_done += 1
-        left = self._time_left()
-        text = f"{format_seconds(left)} left {_describe_best(best_error)}"
-        self._bar.update(self._task, completed=self._num_done, left=text)
-        if not is_news:
-            return
-        counter = (
-            "" if self._console.is_terminal else f" [{self._num_done}/{self._num_trials}, {format_seconds(left)} left]"
-        )
-        say(self._bar.console, describe_trial(trial) + counter)
+        left = f"{format_seconds(self._time_left())} left"
+        self._bar.update(self._task, completed=self._num_done, left=f"{left} {_describe_best(best_error)}")
+        if is_news:
+            self.say(describe_trial(trial) + ("" if self._console.is_terminal else self._counter(left)))
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        say(self._bar.console, text)
+
+    def _counter(self, left: str) -> str:
+        """What the bar would show."""
+        told = describe_spending(self._allowance) if self._allowance.is_bounded else left
+        return f" [{self._num_done}/{self._num_trials}, {told}]"
 
     def _time_left(self) -> float:
         per_trial = (time.monotonic() - self._started) / (self._num_done - self._num_known)
@@ -77,6 +125,12 @@ class SearchProgress:
 
 def _describe_best(error: float | None) -> str:
     return "" if error is None else f"best error {error:.1%}"
+
+
+def describe_retry(trial: Trial) -> str:
+    """One line about an attempt that failed for the machine's sake."""
+    failure, name = trial.retried[-1], f"trial {trial.number} {trial.candidate.arch.arch_id}"
+    return f"{name}, attempt {len(trial.retried)}: {failure.cause} ({failure.message}); it runs again"
 
 
 def describe_trial(trial: Trial) -> str:

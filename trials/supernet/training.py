@@ -22,7 +22,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weights import load_supernet, save_supernet
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData, batches, num_batches
-from trials.interruption import interruptions_remembered
+from trials.interruption import StepGivenUp, interruptions_remembered
 from trials.jobs import DivergedError
 from trials.recipe import ProxyConfig, proxy_arch
 from trials.supernet.config import SupernetConfig
@@ -147,6 +147,8 @@ class SupernetTraining:
                 monitor.finished()
                 if interruptions:
                     raise KeyboardInterrupt
+            except StepGivenUp:
+                raise
             except KeyboardInterrupt:  # between two steps, so that what is kept is whole
                 self._save(identity)
                 raise

@@ -51,4 +51,5 @@ def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None
         "space", "flops_budget", "params_budget", "flops_min", "params_min", "target_image_size", "target_classes",
         "data", "data_root", "max_train", "max_val", "max_test", "split_seed", "image_size", "width_scale",
         "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device", "out", "resume",
+        "time_budget",  # which each spends in its own way
     }  # fmt: skip

@@ -24,12 +24,14 @@ from sret_nas.nn.weights import load_supernet
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData
 from trials.inherit import inherited
+from trials.interruption import StepGivenUp
 from trials.jobs import DivergedError
 from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
 from trials.supernet import training
 from trials.supernet.config import SupernetConfig
 from trials.supernet.networks import extreme
 from trials.supernet.state import CHECKPOINT
+from trials.supernet.step import SupernetStep
 from trials.train import score
 
 HERE = Path(__file__).parent
@@ -101,6 +103,30 @@ def test_ctrl_c_is_kept_until_the_step_is_done_and_then_leaves_a_checkpoint(
         trained(tmp_path, data, HOW)
     assert signal.getsignal(signal.SIGINT) is before
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["counts"]["steps"] == 3
+
+
+def test_a_second_ctrl_c_gives_the_step_up_and_leaves_the_checkpoint_before_it(
+    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the third step: weights are changed and nothing is counted, which no checkpoint may keep."""
+    whole = trained(tmp_path / "whole", data, HOW)
+    times = itertools.count(1)
+    step = SupernetStep.__call__
+
+    def interrupted_step(self: SupernetStep, *arguments: Any) -> float | None:
+        loss = step(self, *arguments)
+        if next(times) == 3:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)  # every step leaves one
+        patch.setattr(SupernetStep, "__call__", interrupted_step)
+        with pytest.raises(StepGivenUp):
+            trained(tmp_path / "stopped", data, HOW)
+    assert torch.load(tmp_path / "stopped" / CHECKPOINT, weights_only=True)["counts"]["steps"] == 2
+    assert_same_weights(whole, trained(tmp_path / "stopped", data, HOW))
 
 
 def test_it_learns_and_says_what_it_did(data: PreparedData, tmp_path: Path) -> None:

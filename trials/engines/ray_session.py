@@ -1,0 +1,234 @@
+"""The connection of a search to Ray: to one that is started on this machine for it alone, or to a cluster."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import ray
+from ray._private.ray_logging import stdout_deduplicator
+from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+from sret_nas.errors import UserError
+
+ANSWER_SECONDS = 3.0
+"""How long a cluster may take to answer; Ray itself would wait for ten minutes."""
+START_SECONDS = 120.0
+"""How long a Ray on this machine may take to start."""
+LEAVE_SECONDS = 4.0
+"""How long leaving a cluster may take, and a Ray on this machine its end, before it is left or killed."""
+
+_PACKAGES = ("sret_nas", "trials")
+_ANYTHING = re.compile(".")
+"""What Ray is not to print of the deaths of workers: the engine reports them."""
+
+
+class Session(Protocol):
+    """A connection to Ray, one per process."""
+
+    name: str
+    """What it is connected to, for people."""
+    shares_files: bool
+    """Whether workers see the files of this machine."""
+
+    def end(self) -> None:
+        """Ends the connection, and what was started for it."""
+
+
+class OwnRay:
+    """A Ray that is started on this machine, and that nobody else is connected to."""
+
+    name = "this machine"
+    shares_files = True
+
+    def __init__(self, num_cpus: int | None) -> None:
+        _require_no_connection()
+        # A token of its own, so that nobody else can have code run; Ray would write one into the home directory
+        self._before = _set_authentication({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 it is open as long as the process runs
+        self._head = subprocess.Popen(
+            [sys.executable, "-m", "trials.engines.ray_head", json.dumps({"num_cpus": num_cpus})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            start_new_session=True,
+        )
+        try:
+            _connect(self._address())
+        except BaseException:
+            self.end()
+            raise
+
+    def _address(self) -> str:
+        """What the process prints once Ray has started. Raises `UserError` if it does not."""
+        assert self._head.stdout is not None
+        timer = threading.Timer(START_SECONDS, self._head.kill)
+        timer.start()
+        line = self._head.stdout.readline()
+        timer.cancel()
+        if line:
+            address: str = json.loads(line)
+            return address
+        self._head.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        raise UserError(f"Ray cannot be started on this machine: {said[-1] if said else 'it took too long'}")
+
+    def end(self) -> None:
+        _disconnect()
+        assert self._head.stdin is not None
+        self._head.stdin.close()  # which it takes for its end
+        with suppress(subprocess.TimeoutExpired):
+            self._head.wait(LEAVE_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(self._head.pid, signal.SIGKILL)  # whatever is left of it and of what it started
+        self._head.wait()
+        assert self._head.stdout is not None
+        self._head.stdout.close()
+        self._errors.close()
+        _set_authentication(self._before)
+
+
+class Cluster:
+    """A Ray that is there, at `auto` or HOST:PORT. It is left as it is; workers get this project's code sent."""
+
+    shares_files = False
+
+    def __init__(self, address: str, package: str) -> None:
+        """`package` is the one, beside this project's, that holds what workers run. Raises `UserError`."""
+        _require_no_connection()
+        found = _find(address)
+        _require_answer(found)
+        self.name = f"the cluster at {found}"
+        code = [_path_of(importlib.import_module(name)) for name in dict.fromkeys([*_PACKAGES, package])]
+        # `auto` is passed on as it is: with it, Ray takes the token that lies in the home directory
+        _connect(address if address == "auto" else found, runtime_env={"py_modules": code})
+
+    def end(self) -> None:
+        _disconnect()
+
+
+def _path_of(module: ModuleType) -> str:
+    """A package's folder or a module's file. Ray takes modules themselves as well, but not in a submitted job."""
+    assert module.__file__ is not None
+    file = Path(module.__file__)
+    return str(file.parent if file.name == "__init__.py" else file)
+
+
+def _require_no_connection() -> None:
+    if ray.is_initialized():
+        raise UserError("this process is connected to a Ray already: call ray.shutdown() first, or use another process")
+
+
+def _find(address: str) -> str:
+    """HOST:PORT of an address that a user gave. Raises `UserError` if it is none."""
+    if "://" in address:
+        raise UserError(f"--ray-address must be auto or HOST:PORT, got {address}: run on a machine of the cluster")
+    try:
+        found: str = canonicalize_bootstrap_address_or_die(address)
+    except (ConnectionError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--ray-address {address} leads to no cluster: {reason}") from None
+    return found
+
+
+def _require_answer(address: str) -> None:
+    """Raises `UserError` if nothing listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Ray answers at {address} ({error}): start one with `ray start --head`, or give --ray-address the "
+            "HOST:PORT that it printed"
+        ) from None
+
+
+def _connect(address: str, **options: Any) -> None:
+    """Connects this process. Raises `UserError` if the cluster is another version's or does not let it in."""
+    try:
+        stdout_deduplicator.skip_re = _ANYTHING
+        with _handlers_kept(), _errors_unseen():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (RuntimeError, ConnectionError) as error:
+        _disconnect()  # it may have come half way
+        raise UserError(_refusal(address, error)) from None
+
+
+def _refusal(address: str, error: BaseException) -> str:
+    """Why a cluster does not take this process, in a line; Ray tells it over several, and in causes of causes."""
+    told = "".join(traceback.format_exception(error))
+    if "Version mismatch" in told:
+        return f"the cluster at {address} must have the versions of this environment: {' '.join(str(error).split())}"
+    if "InvalidAuthToken" in told or "AuthenticationError" in told:
+        return (
+            f"the cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH to what its head node has in ~/.ray/auth_token"
+        )
+    return f"the cluster at {address} cannot be joined: {' '.join(str(error).split())}"
+
+
+def _set_authentication(variables: dict[str, str | None]) -> dict[str, str | None]:
+    """Sets environment variables, or unsets those that are None, and returns what they were."""
+    before = {name: os.environ.get(name) for name in variables}
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    Config.initialize("")  # Ray has read them when it was imported
+    AuthenticationTokenLoader.instance().reset_cache()
+    return before
+
+
+@contextmanager
+def _errors_unseen() -> Iterator[None]:
+    """Hides what Ray's own code, beneath Python, writes to the standard error while it connects, try by try."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray puts a handler of its own in the place of SIGTERM's."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _disconnect() -> None:
+    """Waits no longer than it may: what a cluster that is gone would answer is waited for in vain."""
+    thread = threading.Thread(target=ray.shutdown, daemon=True)
+    thread.start()
+    thread.join(LEAVE_SECONDS)
+    stdout_deduplicator.skip_re = None  # type: ignore[assignment]  # as it is unless the environment sets it

@@ -1,0 +1,96 @@
+"""What a search has spent, read off its records, and whether another trial fits into what it may spend.
+
+Time is wall time of the search's sessions. A session lasts from its beginning, before images are prepared and the plan
+is made, to its last event: what a kill leaves unrecorded is not counted, except that a supernet says how long all its
+training took. GPU time is the supernet's training, on one GPU, and the trials (every attempt) and finals, times the
+GPUs of each.
+
+A trial starts only if it would end inside the budget, were it to take the mean time of those that finished so far
+(before any has, the time that was planned). Trials that run are let run to their end, and the finals come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+class Spending:
+    """Takes in the events of a records file, from the header on, and keeps the account."""
+
+    def __init__(self) -> None:
+        self._earlier = 0.0
+        """Wall time of the sessions before the last."""
+        self._began = 0.0
+        self._last = 0.0
+        """When the last session began, and when its last event was, in seconds since the epoch."""
+        self.supernet_seconds = 0.0
+        self.job_seconds = 0.0
+        """Of trials, all attempts, and of finals."""
+        self._num_finished, self._finished_seconds = 0, 0.0
+
+    def apply(self, event: dict[str, Any]) -> None:
+        kind, now = event["event"], float(event["time"])
+        if kind in ("header", "resumed"):
+            self._earlier += self._last - self._began
+            self._began = self._last = now
+        self._last = max(self._last, now)  # a clock that was set back costs nothing
+        if kind == "supernet":
+            self.supernet_seconds = float(event.get("seconds", 0.0))
+            self._earlier += max(0.0, self.supernet_seconds - self.wall_seconds())  # sessions that were killed
+        elif kind in ("finished", "failed", "retried", "final"):
+            self._add_job(kind, event)
+
+    def _add_job(self, kind: str, event: dict[str, Any]) -> None:
+        # records from before there were attempts tell how long a trial was by its result alone
+        seconds = float(event.get("seconds", event.get("result", {}).get("seconds", 0.0)))
+        self.job_seconds += seconds
+        if kind == "finished":
+            self._num_finished += 1
+            self._finished_seconds += seconds
+
+    def wall_seconds(self, now: float | None = None) -> float:
+        """Until the last event, or until `now` (seconds since the epoch) in a session that goes on."""
+        return self._earlier + max(self._last, now or self._last) - self._began
+
+    @property
+    def mean_trial_seconds(self) -> float | None:
+        """Of the trials that finished; None before any has."""
+        return self._finished_seconds / self._num_finished if self._num_finished > 0 else None
+
+
+@dataclass
+class Allowance:
+    """What a search may spend, against what it has."""
+
+    spending: Spending
+    expected: float
+    """Seconds of a trial, as planned."""
+    time_budget: float | None
+    """Seconds."""
+    gpu_hours: float | None
+    gpus_per_trial: float
+    spent: Literal["time_budget", "gpu_hours"] | None = None
+    """Which of them turned a trial away, if any did: from then on no other starts."""
+
+    def allows_another(self, now: float, running: Sequence[float]) -> bool:
+        """Whether one more trial may start beside those that have been running for so many seconds."""
+        each = self.spending.mean_trial_seconds or self.expected
+        if self.time_budget is not None and self.spending.wall_seconds(now) + each > self.time_budget:
+            self.spent = "time_budget"
+        if self.gpu_hours is not None:
+            promised = self.gpus_per_trial * (sum(max(each, seconds) for seconds in running) + each)
+            if self.gpu_seconds + promised > 3600 * self.gpu_hours:
+                self.spent = "gpu_hours"
+        return self.spent is None
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU time on record."""
+        return self.spending.supernet_seconds + self.gpus_per_trial * self.spending.job_seconds
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the search may spend only so much."""
+        return self.time_budget is not None or self.gpu_hours is not None
