@@ -24,12 +24,17 @@ AIM = (RANDOM.name, NSGA2.name)
 
 
 def figures(searches: list[Line], trainings: list[Line]) -> Line:
-    """For every entry and seed: test errors at the budgets, hypervolume, and how much was evaluated."""
+    """For every entry and seed: test errors at the budgets, hypervolume, and how much was evaluated.
+
+    Entries that were not run with all seeds are left out.
+    """
     tested = {(line["arch_id"], line["seed"]): line for line in trainings}
     entries = {}
     for entry in ENTRIES:
-        runs = [_run(search, tested) for search in searches if search["entry"] == entry.name]
-        entries[entry.name] = {"seconds": entry.seconds, "runs": sorted(runs, key=lambda run: int(run["seed"]))}
+        of_entry = [search for search in searches if search["entry"] == entry.name]
+        if len(of_entry) == SEEDS:
+            runs = [_run(search, tested) for search in of_entry]
+            entries[entry.name] = {"seconds": entry.seconds, "runs": sorted(runs, key=lambda run: int(run["seed"]))}
     return {
         "entries": entries, "budgets": list(BUDGETS), "seeds": SEEDS, "proxy_images": PROXY.training.images,
         "standalone_images": STANDALONE.images, "scored_images": SCORED_IMAGES,
@@ -133,7 +138,7 @@ def _comparisons(result: Line) -> list[str]:
 def draw(path: Path, result: Line) -> None:
     """Test errors at each budget, a line per search (median) in a band (range over seeds)."""
     figure, panel = plt.subplots(figsize=(7.5, 4.5))
-    for (name, entry), marker in zip(result["entries"].items(), "osvD^", strict=True):
+    for (name, entry), marker in zip(result["entries"].items(), "osD^v", strict=False):
         errors = [
             [
                 100 * (WORST if run["recommended"][k] is None else run["recommended"][k]["test_error"])
