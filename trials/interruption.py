@@ -3,12 +3,15 @@
 Python raises `KeyboardInterrupt` wherever the main thread happens to be. Inside a finaliser or a callback from C it is
 printed and dropped there, and the search would go on as if nothing had been pressed. So a signal is remembered as well,
 and the loops of a search ask. And in the middle of a training step it would leave weights that no checkpoint may keep:
-there a signal is only remembered, and the step ends first. Whoever presses again does not want to wait: the second one
-gives the step up.
+there a signal is only remembered, and the step ends first.
+
+Whoever presses again does not want to wait: the second one gives the step up, and from then on the system itself counts
+the seconds. Python alone may take many to take itself down on a busy machine, or never end in a library that hangs.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,7 +21,13 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, and the same from a scheduler or a closed terminal."""
 
+SECONDS_TO_END = 8
+"""After the second signal; then the system ends the process, whatever it does. Workers end with it."""
+
 _pending: list[int] = []
+"""Signals that nothing has noticed yet."""
+_received: list[int] = []
+"""All of them."""
 
 
 class StepGivenUp(KeyboardInterrupt):
@@ -28,6 +37,7 @@ class StepGivenUp(KeyboardInterrupt):
 def handle_interruptions() -> None:
     """From here on, each of the signals raises `KeyboardInterrupt` and is remembered until it has been noticed."""
     _pending.clear()
+    _received.clear()
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
 
@@ -41,28 +51,42 @@ def raise_if_interrupted() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _pending.append(number)
+    _count(number)
     raise KeyboardInterrupt
+
+
+def _count(number: int) -> bool:
+    """Whether it is the second signal or a later one; the second sets the clock."""
+    _received.append(number)
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun passes on what the terminal has sent already: all come twice
+        return False
+    if len(_received) == 2:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS_TO_END)
+    return len(_received) > 1
 
 
 @contextmanager
 def interruptions_remembered() -> Iterator[list[int]]:
     """Inside, a signal is put into the list and does nothing else. Only the main thread gets any.
 
-    The second one raises `StepGivenUp`.
+    The second one, counted from `handle_interruptions`, raises `StepGivenUp`; without that call, none does.
     """
     remembered: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         remembered.append(number)
-        if len(remembered) > 1:
+        if before[signal.Signals(number)] is _interrupt and _count(number):
             raise StepGivenUp
 
     if threading.current_thread() is not threading.main_thread():
         yield remembered
         return
-    before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for each in _SIGNALS:
+        signal.signal(each, remember)
     try:
         yield remembered
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)

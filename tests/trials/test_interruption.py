@@ -3,11 +3,14 @@
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from trials.interruption import (
+    SECONDS_TO_END,
     StepGivenUp,
     handle_interruptions,
     interruptions_remembered,
@@ -21,6 +24,7 @@ def restored() -> Iterator[None]:
     before = [signal.getsignal(number) for number in numbers]
     handle_interruptions()
     yield
+    signal.alarm(0)  # or the system would end the tests
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
 
@@ -49,14 +53,52 @@ def test_one_that_a_callback_from_c_drops_is_noticed_later_and_once() -> None:
     raise_if_interrupted()
 
 
-def test_where_one_is_remembered_the_second_gives_up() -> None:
+def test_where_one_is_remembered_the_second_gives_up_and_sets_the_clock() -> None:
     """And after that, each of them interrupts as before."""
     with interruptions_remembered() as remembered:
         signal.raise_signal(signal.SIGINT)
         assert remembered == [signal.SIGINT]
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
         with pytest.raises(StepGivenUp):
             signal.raise_signal(signal.SIGTERM)
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= SECONDS_TO_END
     raise_if_interrupted()
     with pytest.raises(KeyboardInterrupt) as caught:
         signal.raise_signal(signal.SIGINT)
     assert not isinstance(caught.value, StepGivenUp)
+
+
+def test_one_before_counts() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with interruptions_remembered(), pytest.raises(StepGivenUp):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_signals_that_torchrun_passes_on_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with interruptions_remembered() as remembered:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+    assert remembered == [signal.SIGINT] * 3
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_after_the_second_the_system_ends_a_process_that_does_not() -> None:
+    """It goes on whatever is raised in it, and so does not even listen to SIGTERM."""
+    script = (
+        "import signal, threading; from trials import interruption;"
+        "interruption.SECONDS_TO_END = 1; interruption.handle_interruptions()\n"
+        "while True:\n"
+        "    try:\n"
+        "        print('on', flush=True); threading.Event().wait()\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert process.stdout.readline() == "on\n"
+        process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGALRM

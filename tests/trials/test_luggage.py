@@ -128,11 +128,19 @@ def test_what_does_not_arrive_as_it_was_sent_is_not_laid_out(store: Store, tmp_p
 
 
 def test_it_is_laid_out_once_for_all_who_come_together(store: Store, tmp_path: Path) -> None:
-    parcel, cache, together = parcel_of(b"01234567", store, tmp_path), NodeCache(tmp_path), threading.Barrier(4)
+    parcel, cache, together = (
+        parcel_of(b"01234567", store, tmp_path),
+        NodeCache(tmp_path),
+        threading.Barrier(4, timeout=30),
+    )
+
+    def fetch_slowly(number: int) -> bytes:
+        threading.Event().wait(0.05)  # so that the others come meanwhile
+        return store.fetch(number)
 
     def use() -> int:
         together.wait()
-        with cache.provided(parcel, store.fetch) as path:
+        with cache.provided(parcel, fetch_slowly) as path:
             together.wait()  # so all use it at the same time
             return path.stat().st_ino
 

@@ -9,31 +9,25 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
 import sys
-import tempfile
 from typing import Any
 
 import ray
 
 
-def main(resources: dict[str, Any]) -> None:
-    """Starts Ray with these resources, and ends it when the standard input ends."""
+def main(options: dict[str, Any]) -> None:
+    """Starts Ray with these options, and ends it when the standard input ends."""
     # Ctrl-C and the like are the search's, whose end this process sees
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    # In a short folder, because it holds sockets, whose names may not be long
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        context = ray.init(
-            address="local",
-            **resources,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=folder,
-        )
-        print(json.dumps(context["gcs_address"]), flush=True)  # type: ignore[index]
-        sys.stdin.read()
-        ray.shutdown()
+    context = ray.init(
+        address="local", **options, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
+    print(json.dumps(context["gcs_address"]), flush=True)  # type: ignore[index]
+    sys.stdin.read()
+    ray.shutdown()
+    shutil.rmtree(options["_temp_dir"], ignore_errors=True)  # the search, if it was killed, cannot
 
 
 if __name__ == "__main__":

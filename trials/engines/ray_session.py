@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,6 +33,8 @@ ANSWER_SECONDS = 3.0
 """How long a cluster may take to answer; Ray itself would wait for ten minutes."""
 START_SECONDS = 120.0
 """How long a Ray on this machine may take to start."""
+STARTS = 2
+"""How often it is tried."""
 LEAVE_SECONDS = 4.0
 """How long leaving a cluster may take, and a Ray on this machine its end, before it is left or killed."""
 
@@ -59,52 +62,85 @@ class OwnRay:
     shares_files = True
 
     def __init__(self, num_cpus: int | None) -> None:
+        """Raises `UserError` if Ray does not start."""
         _require_no_connection()
         # A token of its own, so that nobody else can have code run; Ray would write one into the home directory
         self._before = _set_authentication({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 it is open as long as the process runs
-        self._head = subprocess.Popen(
-            [sys.executable, "-m", "trials.engines.ray_head", json.dumps({"num_cpus": num_cpus})],
+        self._head: _Head | None = None
+        try:
+            self._head, address = _started_head(num_cpus)
+            _connect(address)
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        _disconnect()
+        if self._head is not None:
+            self._head.end()
+        _set_authentication(self._before)
+
+
+def _started_head(num_cpus: int | None) -> tuple[_Head, str]:
+    """A Ray that has started, and its address. On a busy machine Ray may give up; then it is tried again."""
+    for number in range(1, STARTS + 1):
+        head = _Head(num_cpus)
+        try:
+            return head, head.address()
+        except UserError:
+            head.end()
+            if number == STARTS:
+                raise
+        except BaseException:
+            head.end()
+            raise
+    raise AssertionError
+
+
+class _Head:
+    """The process that runs `trials.engines.ray_head`, with a folder for what Ray writes."""
+
+    def __init__(self, num_cpus: int | None) -> None:
+        # A short name, because sockets lie in it, whose names may not be long
+        self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+        self._errors = open(Path(self._folder) / "errors", "w+b")  # noqa: SIM115 it is open as long as the process runs
+        options = {"num_cpus": num_cpus, "_temp_dir": self._folder}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "trials.engines.ray_head", json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             start_new_session=True,
         )
-        try:
-            _connect(self._address())
-        except BaseException:
-            self.end()
-            raise
 
-    def _address(self) -> str:
-        """What the process prints once Ray has started. Raises `UserError` if it does not."""
-        assert self._head.stdout is not None
-        timer = threading.Timer(START_SECONDS, self._head.kill)
+    def address(self) -> str:
+        """What the process prints once Ray has started. Raises `UserError` if it does not start."""
+        assert self._process.stdout is not None
+        timer = threading.Timer(START_SECONDS, self._process.kill)
         timer.start()
-        line = self._head.stdout.readline()
+        line = self._process.stdout.readline()
         timer.cancel()
         if line:
             address: str = json.loads(line)
             return address
-        self._head.wait()
+        self._process.wait()
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         raise UserError(f"Ray cannot be started on this machine: {said[-1] if said else 'it took too long'}")
 
     def end(self) -> None:
-        _disconnect()
-        assert self._head.stdin is not None
-        self._head.stdin.close()  # which it takes for its end
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()  # which it takes for its end
         with suppress(subprocess.TimeoutExpired):
-            self._head.wait(LEAVE_SECONDS)
+            self._process.wait(LEAVE_SECONDS)
         with suppress(ProcessLookupError):
-            os.killpg(self._head.pid, signal.SIGKILL)  # whatever is left of it and of what it started
-        self._head.wait()
-        assert self._head.stdout is not None
-        self._head.stdout.close()
+            os.killpg(self._process.pid, signal.SIGKILL)  # whatever is left of it and of what it started
+        self._process.wait()
+        self._process.stdout.close()
         self._errors.close()
-        _set_authentication(self._before)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Cluster:

@@ -24,7 +24,7 @@ from sret_nas.nn.weights import load_supernet
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData
 from trials.inherit import inherited
-from trials.interruption import StepGivenUp
+from trials.interruption import StepGivenUp, handle_interruptions
 from trials.jobs import DivergedError
 from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
 from trials.supernet import training
@@ -123,8 +123,14 @@ def test_a_second_ctrl_c_gives_the_step_up_and_leaves_the_checkpoint_before_it(
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)  # every step leaves one
         patch.setattr(SupernetStep, "__call__", interrupted_step)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        handlers = [signal.getsignal(number) for number in numbers]
+        handle_interruptions()
         with pytest.raises(StepGivenUp):
             trained(tmp_path / "stopped", data, HOW)
+        signal.alarm(0)  # or the system would end the tests
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
     assert torch.load(tmp_path / "stopped" / CHECKPOINT, weights_only=True)["counts"]["steps"] == 2
     assert_same_weights(whole, trained(tmp_path / "stopped", data, HOW))
 

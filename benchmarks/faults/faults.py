@@ -1,0 +1,324 @@
+"""The faults, one function each: they disturb a search and tell what became of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from faulty_job import VARIABLE
+from searches import (
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    FAULTY,
+    Ended,
+    Search,
+    end_session,
+    ended,
+    processes_of_session,
+    read_on,
+    read_until,
+    seconds_until_gone,
+)
+
+NOBODY = 65534
+PATIENCE = 10.0
+"""Seconds that a trial may take where one hangs, over those of the whole undisturbed search."""
+MOST_SECONDS_TO_END = 10.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was done, and what became of it."""
+
+    done: str
+    search: str
+    recorded: str
+    went_on: bool
+    """The search went on, or was carried on, to its end."""
+    same_front: bool | None
+    """None where the fault costs a trial, so that the front may differ."""
+    as_promised: bool
+    """Everything that users may rely on in this case."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Faults:
+    """Disturbs searches in a folder, and compares them with undisturbed ones."""
+
+    def __init__(self, folder: Path, engine: str, rng: random.Random) -> None:
+        self._folder, self._engine, self._rng = folder, engine, rng
+        self._number = 0
+        self.whole: dict[str, Search] = {}
+        self.seconds: dict[str, float] = {}
+        """Wall time of the undisturbed searches, by kind."""
+        for kind in ("supernet", "from scratch"):
+            self.whole[kind] = self._search(kind)
+            started = time.monotonic()
+            first = self.whole[kind].run()
+            self.seconds[kind] = time.monotonic() - started
+            if first.code != 0:
+                sys.exit(f"the undisturbed search failed:\n{first.output}")
+
+    def _search(self, kind: str, **settings: Any) -> Search:
+        self._number += 1
+        return Search(kind, self._folder / f"run-{self._number:03d}", self._engine, **settings)
+
+    def _is_same(self, search: Search) -> bool:
+        """Whether a search found all that the undisturbed one did, and each trial ran to its end once."""
+        whole = self.whole[search.kind]
+        return search.found() == whole.found() and search.finished() == whole.finished()
+
+    def _same_front(self, search: Search) -> bool:
+        return search.front() == self.whole[search.kind].front()
+
+    def driver_killed(self, kind: str) -> Row:
+        """At a random moment; then the search is carried on."""
+        search = self._search(kind)
+        after = self._rng.uniform(0.02, 1.0) * self.seconds[kind]
+        process = search.start()
+        read_on(process)
+        threading.Event().wait(after)
+        process.kill()
+        process.wait()
+        before = search.finished()
+        on_record = _describe_records(search)
+        resumed = search.resume()
+        is_same = resumed.code == 0 and self._is_same(search)
+        kept = all(search.finished()[number] == 1 for number in before)
+        return Row(
+            f"driver killed by SIGKILL after {after:.1f} s of {self.seconds[kind]:.1f}", kind,
+            f"{on_record}; after resuming, {_times(search)}", resumed.code == 0,
+            resumed.code == 0 and self._same_front(search), is_same and kept,
+        )  # fmt: skip
+
+    def job_fault(self, what: str, kind: str, times: int, cause: str, job: str = "trial") -> Row:
+        """Of one network of the undisturbed search's front, the first attempts end badly."""
+        whole = self.whole[kind]
+        number, network = _victim(whole, job)
+        with tempfile.TemporaryDirectory(dir=self._folder) as counts:
+            fault = {"what": what, "network": network, "kind": job, "times": times, "folder": counts}
+            search = self._search(kind, script=FAULTY, environment={VARIABLE: json.dumps(fault)})
+            limit = (f"--trial-timeout={PATIENCE + self.seconds[kind]:.0f}s",) if what == "hang" else ()
+            found = search.run(*limit)
+            happened = len(list(Path(counts).iterdir()))
+        if found.code != 0:
+            return Row(f"{what} in {_attempts(job, number, times)}", kind, found.output, False, False, False)
+        retried = [event for event in search.events("retried") if event["number"] == number]
+        failed = [event for event in search.events("failed") if event["number"] == number]
+        causes = [event["failure"]["cause"] for event in [*retried, *failed]]
+        survives = not failed
+        same = self._is_same(search)
+        finished = search.finished()
+        others = all(finished[other] == 1 for other in search.history().trials if other != number)
+        recovers = cause in ("worker died", "out of memory") and times <= 2
+        promised = found.code == 0 and happened == min(times, 3) and others and survives == recovers
+        if job == "trial":
+            promised = promised and causes == [cause] * happened
+        return Row(
+            f"{what} in {_attempts(job, number, times)}", kind,
+            _describe_attempts(causes, survives) if job == "trial" else _said(found, number), found.code == 0,
+            self._same_front(search) if recovers else None, promised and (same or not recovers),
+        )  # fmt: skip
+
+    def workers_killed(self, kind: str, kills: int) -> Row:
+        """From outside, one after the other, at random moments. Only the local engine's workers can be found so."""
+        search = self._search(kind)
+        process = search.start()
+        killed = 0
+        if read_until(process, "trial "):
+            read_on(process)
+            for _ in range(kills):
+                workers = [child for child in processes_of_session(process.pid) if _is_worker(child)]
+                if workers and process.poll() is None:
+                    os.kill(self._rng.choice(workers), signal.SIGKILL)
+                    killed += 1
+                threading.Event().wait(self._rng.uniform(1.0, 3.0))
+        code = process.wait()
+        causes = [event["failure"]["cause"] for event in search.events("retried", "failed")]
+        is_same = self._is_same(search)
+        return Row(
+            f"{killed} workers killed by SIGKILL from outside, some perhaps idle", kind,
+            f"{len(causes)} attempts: {', '.join(sorted(set(causes))) or 'none failed'}; {_times(search)}", code == 0,
+            self._same_front(search), code == 0 and is_same and set(causes) <= {"worker died"},
+        )  # fmt: skip
+
+    def interrupted_twice(self, kind: str, phase: str, beginning: str) -> Row:
+        """Ctrl-C, Ctrl-C to the whole group of processes, as a terminal sends it; a bystander must live."""
+        search = self._search(kind)
+        with subprocess.Popen(["sleep", "600"], start_new_session=True) as bystander:
+            process = search.start()
+            was_reached = read_until(process, beginning)
+            read_on(process)
+            threading.Event().wait(self._rng.uniform(0.0, 1.0))
+            for _ in range(2):
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGINT)
+                threading.Event().wait(self._rng.uniform(0.05, 0.5))
+            seconds = seconds_until_gone(process, patience=60.0)
+            end_session(process)
+            bystander_lives = bystander.poll() is None
+            bystander.kill()
+        resumed = search.resume()
+        same = resumed.code == 0 and self._is_same(search)
+        in_time = seconds is not None and seconds < MOST_SECONDS_TO_END
+        took = "more than 60 s" if seconds is None else f"{seconds:.1f} s"
+        return Row(
+            f"Ctrl-C twice, {phase}", kind,
+            f"exit code {process.returncode}, everything it started gone after {took}; the bystander "
+            f"{'lives' if bystander_lives else 'is gone'}", resumed.code == 0, same and self._same_front(search),
+            was_reached and in_time and bystander_lives and same
+            and process.returncode in (EXIT_INTERRUPTED, -signal.SIGALRM),
+        )  # fmt: skip
+
+    def disk_full(self, kind: str, kilobytes: int) -> Row:
+        """A file system of its own with so little room; it gets more, and the search is carried on."""
+        search = self._search(kind)
+        copy = self._folder / f"{search.run_dir.name}-copy"
+        script = (
+            f"mkdir {search.run_dir} && mount -t tmpfs -o size={kilobytes}k tmpfs {search.run_dir} || exit 99\n"
+            f"{_quoted(search.command())} 2>&1; echo EXIT CODE $?; cp {search.run_dir}/records.jsonl {copy} || true\n"
+            f"mount -o remount,size=200m {search.run_dir}\n"
+            f"{_quoted(search.command('--resume'))} >/dev/null 2>&1; code=$?; rm -rf {copy}-run\n"
+            f"cp -r {search.run_dir} {copy}-run; exit $code\n"
+        )
+        found = ended(
+            subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        )
+        if found.code == 99:
+            return Row(
+                f"disk of {kilobytes} KB full", kind, "not tried: nothing can be mounted here", False, None, False
+            )
+        first, _, code = found.output.partition("EXIT CODE ")
+        message = Ended(int(code.split()[0]), first)
+        resumed = Search(kind, Path(f"{copy}-run"))
+        whole_lines = copy.read_bytes().endswith(b"\n") if copy.is_file() and copy.stat().st_size > 0 else None
+        if "has not begun" in first:
+            return Row(
+                f"disk full ({kilobytes} KB)", kind, f"exit code {message.code}: {_short(message, search)}", True, None,
+                message.code == 1 and message.is_one_line and not whole_lines,
+            )  # fmt: skip
+        same = found.code == 0 and self._is_same(resumed)
+        return Row(
+            f"disk full ({kilobytes} KB), then room", kind,
+            f"exit code {message.code}: {_short(message, search)}", found.code == 0,
+            found.code == 0 and self._same_front(resumed),
+            message.code == 1 and message.is_one_line and bool(whole_lines) and same,
+        )  # fmt: skip
+
+    def no_permission(self, kind: str) -> Row:
+        """A folder that may be read and not written, as somebody who is not root."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            os.chmod(folder, 0o555)
+            search = Search(kind, Path(folder) / "run", self._engine)
+            found = search.run(**({"user": NOBODY} if os.geteuid() == 0 else {}))
+            is_clean = list(Path(folder).iterdir()) == []
+        return Row(
+            "run directory without permission", kind, f"exit code {found.code}: {_short(found, search)}", False, None,
+            found.code == EXIT_USER_ERROR and found.is_one_line and is_clean,
+        )  # fmt: skip
+
+    def two_at_once(self, kind: str) -> list[Row]:
+        """While one runs, another is begun in its run directory, and one is resumed there."""
+        search = self._search(kind)
+        process = search.start()
+        read_until(process, "Results: ")
+        read_until(process, "Training the supernet" if kind == "supernet" else "trial ")
+        begun, resumed = search.run(), search.run("--resume")
+        first = ended(process)
+        same = first.code == 0 and self._is_same(search)
+        return [
+            Row(
+                f"a second search {what} in the run directory of one that runs", kind,
+                f"the second: exit code {second.code}: {_short(second, search)}", first.code == 0,
+                first.code == 0 and self._same_front(search),
+                second.code == EXIT_USER_ERROR and second.is_one_line and same,
+            )
+            for what, second in (("begun", begun), ("resumed", resumed))
+        ]  # fmt: skip
+
+    def time_budget(self, kind: str) -> Row:
+        """Too short for all trials; then the search is carried on with enough."""
+        search = self._search(kind)
+        seconds = round(0.6 * self.seconds[kind])
+        first = search.run(f"--time-budget={seconds}s")
+        done = sum(search.finished().values())
+        num_trials = sum(self.whole[kind].finished().values())
+        resumed = search.resume("--time-budget=1h")
+        return Row(
+            f"a time budget of {seconds} s, then of 1 h", kind,
+            f"exit code {first.code} with {done} of {num_trials} trials; after resuming, {_times(search)}",
+            resumed.code == 0, self._same_front(search),
+            first.code == 0 and resumed.code == 0 and done < num_trials
+            and [row[:3] for row in search.found()] == [row[:3] for row in self.whole[kind].found()],
+        )  # fmt: skip
+
+
+def _victim(whole: Search, job: str) -> tuple[int, str]:
+    """The best trial of an undisturbed search, by number and by the name that jobs know it by."""
+    history = whole.history()
+    trials = [trial for trial in history.trials.values() if trial.result is not None]
+    if job == "final":
+        trials = [trial for trial in trials if trial.finals]
+    best = min(trials, key=lambda trial: (trial.result.error, trial.number))  # type: ignore[union-attr]
+    arch, schedule = best.candidate.arch.arch_id, best.candidate.depth_schedule
+    return best.number, arch if job == "final" else f"{arch} {schedule}"
+
+
+def _attempts(job: str, number: int, times: int) -> str:
+    what = f"trial {number}" if job == "trial" else f"a final of trial {number}"
+    return f"{what}, {'once' if times == 1 else f'{times} times'}"
+
+
+def _describe_attempts(causes: list[str], survives: bool) -> str:
+    attempts = ", ".join(f"{number}. {cause}" for number, cause in enumerate(causes, start=1))
+    return f"attempts: {attempts}{f', {len(causes) + 1}. finished' if survives else ''}"
+
+
+def _said(found: Ended, number: int) -> str:
+    lines = [line for line in found.output.splitlines() if line.startswith(f"trial {number}, ") and "failed" in line]
+    return f"said: {'; '.join(lines)}"
+
+
+def _describe_records(search: Search) -> str:
+    """How far a search had come."""
+    if not search.events("header"):
+        return "nothing on record"
+    supernet = "the supernet, " if search.events("supernet") else ""
+    finals = len(search.events("final", "tested"))
+    return f"{supernet}{sum(search.finished().values())} trials and {finals} finals on record"
+
+
+def _times(search: Search) -> str:
+    finished = search.finished()
+    twice = sum(count > 1 for count in finished.values())
+    return f"{len(finished)} trials finished, {twice} of them twice"
+
+
+def _short(found: Ended, search: Search) -> str:
+    """What was said in the end, without the folders of this machine."""
+    return found.last_line.replace(f"{search.run_dir.parent}/", "")
+
+
+def _quoted(command: list[str]) -> str:
+    return " ".join(f"'{word}'" for word in command)
+
+
+def _is_worker(process: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return False
