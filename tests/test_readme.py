@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from statistics import fmean, median
 
 import pytest
 
@@ -140,6 +141,31 @@ def test_so_are_those_of_supernets() -> None:
     )
     assert f"| {tiny['median_ratio']:.2f} (median; {tiny['largest_ratio']:.2f} at most) |" in README
     assert f"| {small['median_ratio']:.2f} ({small['largest_ratio']:.2f} at most) |" in README
+
+
+def test_so_are_those_of_searches_at_equal_seconds() -> None:
+    entries = json.loads((REPOSITORY / "benchmarks" / "results" / "end_to_end.json").read_text())["entries"]
+    shown = {"supernet and additive, a fifth of the time": "the same in a fifth of the time"}
+    volumes = {}
+    for name, entry in entries.items():
+        runs = entry["runs"]
+        volumes[name] = [run["hypervolume"] for run in runs]
+        row = (
+            f"| {shown.get(name, name)} | {entry['seconds']:.0f} | {median(run['networks'] for run in runs):.0f} | "
+            f"{median(volumes[name]):.4f} ({min(volumes[name]):.4f} to {max(volumes[name]):.4f}) | "
+            f"{100 * fmean(run['mean_test_error'] for run in runs):.1f} % |"
+        )
+        assert row in README
+    at = {
+        name: [100 * median(run["recommended"][k]["test_error"] if run["recommended"][k] else 0.65 for run in runs)
+               for k in (2, 4)]
+        for name, runs in ((name, entry["runs"]) for name, entry in entries.items())
+    }  # fmt: skip
+    random, nsga2, ours, fifth = entries
+    assert f"{at[ours][0]:.1f} %\nagainst {at[random][0]:.1f} % and {at[nsga2][0]:.1f} %, while" in README
+    assert f"({at[ours][1]:.1f} % against {at[random][1]:.1f} %)" in README
+    for other in (random, nsga2):
+        assert all(mine > theirs for mine, theirs in zip(volumes[fifth], volumes[other], strict=True))
 
 
 def test_so_are_those_of_asking() -> None:

@@ -82,14 +82,17 @@ def markdown(result: Line) -> str:
             "core and counts everything: asking, trials, the supernet's training and the measuring for its plan.",
             "",
             f"- **From scratch**: every trial trains its network on {result['proxy_images']:,} images.",
-            f"- **Supernet and additive**: three quarters of the time train a supernet; then networks are scored on "
-            f"{result['scored_images']:,} validation images with what they inherit.",
+            "- **Supernet and additive**: three quarters of the time train a supernet; then networks are scored on "
+            f"{result['scored_images']:,}",
+            "  validation images with what they inherit.",
             f"- For each of {len(BUDGETS)} budgets of FLOPs a search recommends the network with the least validation "
             "error. Each is trained from scratch",
             f"  on {result['standalone_images']:,} images, alike for all searches, and tested on the test part, "
-            "which no search saw. Test errors are of those trainings.",
+            "which no search saw. Test errors are of those trainings;",
+            f"  {WORST:.0%} stands for no network found within a budget; uniform draws hardly ever are cheap.",
             f"- **Hypervolume**: of the recommended networks in test error (up to {WORST:.0%}) and log FLOPs, as a "
-            "share of its box. Medians over seeds, and their range.",
+            "share of its box.",
+            "- Hypervolumes and errors at budgets are medians over seeds; of mean errors it is the mean.",
             "",
             "| " + " | ".join(head) + " |",
             "| " + " | ".join("---" for _ in head) + " |",
@@ -155,6 +158,7 @@ def draw(path: Path, result: Line) -> None:
     panel.set_xscale("log")
     panel.set_xticks(BUDGETS, [format_quantity(budget) for budget in BUDGETS])
     panel.minorticks_off()
+    panel.set_title(f"{WORST:.0%} stands for no network found within the budget; bands: all seeds", fontsize=9)
     panel.set_xlabel("FLOPs budget")
     panel.set_ylabel("test error of the recommended network, %")
     panel.grid(alpha=0.3)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from end_to_end.setting import BATCH_SIZE, BUDGET, PROXY, SCORED_IMAGES, SPACE, Entry, training
+from end_to_end.standalone import recommended
 
 from sret_nas.arch import ArchConfig
 from sret_nas.cost import cost_of
@@ -48,7 +49,15 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
         else:
             evaluate = _from_scratch(seed, data)
         record["trials"] = _search(entry, seed, domain, evaluate, spent)
-    return record
+    return shortened(record)
+
+
+def shortened(search: Line) -> Line:
+    """Without the architectures of networks that the search does not recommend."""
+    kept = [trial for trial in recommended(search) if trial is not None]
+    bare = [{name: value for name, value in trial.items() if name != "architecture"} for trial in search["trials"]]
+    trials = [whole if whole in kept else short for whole, short in zip(search["trials"], bare, strict=True)]
+    return {**search, "trials": trials}
 
 
 def _search(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from end_to_end.report import WORST, draw, figures, front_volume, markdown
+from end_to_end.searches import shortened
 from end_to_end.setting import ADDITIVE, BUDGET, BUDGETS, ENTRIES, SEEDS, SPACE
 from end_to_end.standalone import arch_of, recommended, trainings
 
@@ -46,6 +47,14 @@ def test_recommended_is_the_least_error_within_each_budget_and_of_equals_the_che
     equal = recommended(search("any", 0, [trial(dear, 0.5), trial(cheap, 0.5)]))
     assert equal[-1] is not None
     assert arch_of(equal[-1]) == cheap
+
+
+def test_records_keep_the_architectures_that_are_recommended() -> None:
+    cheap, middle, dear = within(BUDGETS[1])[-1], within(BUDGETS[2])[-1], ARCHS[-1]
+    whole = search("any", 0, [trial(middle, 0.6), trial(dear, 0.4), trial(cheap, 0.5)])
+    short = shortened(whole)
+    assert ["architecture" in kept for kept in short["trials"]] == [False, True, True]
+    assert recommended(short) == recommended(whole)
 
 
 def test_a_network_is_trained_once_for_all_that_recommend_it_under_one_seed() -> None:
