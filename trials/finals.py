@@ -8,6 +8,7 @@ network of equal cost: what the search's own are better by is what searching was
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from trials.report.console import say
 from trials.report.finals import describe_final
 from trials.run import Run
 from trials.storage import raise_if_full
+
+Item = TypeVar("Item")
 
 EQUAL_COST = 0.02
 """How far a rival's FLOPs may lie from the finalist's, as a share."""
@@ -59,10 +62,10 @@ def finalists(run: Run) -> list[Trial]:
     return _evenly(dearest_first, run.options.finalists)
 
 
-def _evenly(trials: list[Trial], number: int) -> list[Trial]:
-    """As many trials as asked for, or all if they are fewer: the first, and others evenly among the rest."""
-    number = min(number, len(trials))
-    return [trials[at * len(trials) // number] for at in range(number)]
+def _evenly(items: list[Item], number: int) -> list[Item]:
+    """As many as asked for, or all if they are fewer: the first, and others evenly among the rest."""
+    number = min(number, len(items))
+    return [items[at * len(items) // number] for at in range(number)]
 
 
 def rival_of(run: Run, trial: Trial) -> ArchConfig | None:
@@ -78,10 +81,11 @@ def rival_of(run: Run, trial: Trial) -> ArchConfig | None:
 def _tasks(run: Run) -> list[_Task]:
     chosen = finalists(run)
     tasks = [_Task(trial, "fine-tuned", trial.candidate.arch) for trial in chosen]
-    for trial in _evenly(chosen, run.options.rivals):
-        rival = rival_of(run, trial)
-        if rival is not None:
-            tasks += [_Task(trial, "from scratch", trial.candidate.arch), _Task(trial, "rival", rival)]
+    if run.options.rivals == 0:
+        return tasks
+    pairs = [(trial, rival) for trial in chosen if (rival := rival_of(run, trial)) is not None]
+    for trial, rival in _evenly(pairs, run.options.rivals):
+        tasks += [_Task(trial, "from scratch", trial.candidate.arch), _Task(trial, "rival", rival)]
     return tasks
 
 

@@ -67,7 +67,8 @@ class DrivenTune(Engine):
             def load_checkpoint(self, checkpoint: Any) -> None:
                 pass
 
-        ray.init(num_cpus=num_workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        quietly: dict[str, Any] = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+        ray.init(address="local", num_cpus=num_workers, **quietly)
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"cpu": 1}),
             tune_config=tune.TuneConfig(

@@ -74,7 +74,7 @@ def with_tune_and_optuna(payloads: list[dict[str, Any]], workers: int) -> Measur
     def objective(config: dict[str, Any]) -> None:
         tune.report({"seconds": run({"products": products})["seconds"], "error": config["x"]})
 
-    ray.init(num_cpus=workers, logging_level="ERROR")
+    ray.init(address="local", num_cpus=workers, logging_level="ERROR")
     tuner = tune.Tuner(
         objective,
         param_space={"x": tune.uniform(0, 1)},

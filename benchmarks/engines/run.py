@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for every process
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from engines.work import products_in
 
@@ -47,8 +48,6 @@ def measure(system: str, workers: int, num_jobs: int, products: int) -> dict[str
             **os.environ,
             "HOME": home,
             "PYTHONPATH": os.pathsep.join([str(BENCHMARKS), str(BENCHMARKS.parent)]),
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
         }
         command = [sys.executable, "-m", "engines.measure", json.dumps(options)]
         finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -20,12 +20,9 @@ def run(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def multiply(products: int) -> float:
-    rng = np.random.default_rng(0)
-    matrix = rng.standard_normal((SIZE, SIZE)) / SIZE
-    result = np.eye(SIZE)
-    for _ in range(products):
-        result = result @ matrix
-    return float(result.sum())
+    """The same product again and again: powers would soon hold numbers that take longer."""
+    matrix = np.random.default_rng(0).standard_normal((SIZE, SIZE))
+    return float(sum((matrix @ matrix)[0, 0] for _ in range(products)))
 
 
 def products_in(seconds: float) -> int:

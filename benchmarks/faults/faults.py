@@ -30,7 +30,7 @@ from searches import (
     seconds_until_gone,
 )
 
-NOBODY = 65534
+WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override")
 PATIENCE = 10.0
 """Seconds that a trial may take where one hangs, over those of the whole undisturbed search."""
 MOST_SECONDS_TO_END = 10.0
@@ -122,8 +122,9 @@ class Faults:
         same = self._is_same(search)
         finished = search.finished()
         others = all(finished[other] == 1 for other in search.history().trials if other != number)
-        recovers = cause in ("worker died", "out of memory") and times <= 2
-        promised = found.code == 0 and happened == min(times, 3) and others and survives == recovers
+        is_retried = cause in ("worker died", "out of memory")
+        recovers = is_retried and times <= 2
+        promised = happened == min(times, 3 if is_retried else 1) and others and survives == recovers
         if job == "trial":
             promised = promised and causes == [cause] * happened
         return Row(
@@ -220,11 +221,11 @@ class Faults:
         )  # fmt: skip
 
     def no_permission(self, kind: str) -> Row:
-        """A folder that may be read and not written, as somebody who is not root."""
+        """A folder that may be read and not written; root must do without its right to write everywhere."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             os.chmod(folder, 0o555)
             search = Search(kind, Path(folder) / "run", self._engine)
-            found = search.run(**({"user": NOBODY} if os.geteuid() == 0 else {}))
+            found = search.run(prefix=WITHOUT_OVERRIDE if os.geteuid() == 0 else ())
             is_clean = list(Path(folder).iterdir()) == []
         return Row(
             "run directory without permission", kind, f"exit code {found.code}: {_short(found, search)}", False, None,
@@ -253,7 +254,7 @@ class Faults:
     def time_budget(self, kind: str) -> Row:
         """Too short for all trials; then the search is carried on with enough."""
         search = self._search(kind)
-        seconds = round(0.6 * self.seconds[kind])
+        seconds = _seconds_until_half(self.whole[kind])
         first = search.run(f"--time-budget={seconds}s")
         done = sum(search.finished().values())
         num_trials = sum(self.whole[kind].finished().values())
@@ -265,6 +266,12 @@ class Faults:
             first.code == 0 and resumed.code == 0 and done < num_trials
             and [row[:3] for row in search.found()] == [row[:3] for row in self.whole[kind].found()],
         )  # fmt: skip
+
+
+def _seconds_until_half(search: Search) -> int:
+    """Wall time of a search from its beginning until half of its trials had ended."""
+    (header,), finished = search.events("header"), search.events("finished")
+    return round(finished[len(finished) // 2]["time"] - header["time"])
 
 
 def _victim(whole: Search, job: str) -> tuple[int, str]:

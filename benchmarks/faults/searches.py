@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,15 @@ class Search:
         options = (*COMMON, *KINDS[self.kind], *engine, *more)
         return [sys.executable, str(self.script), "search", *options, f"--out={self.run_dir}"]
 
-    def start(self, *more: str, **settings: Any) -> subprocess.Popen[str]:
+    def start(self, *more: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
         """As a terminal does it: in a session, and a group of processes, of its own."""
         return subprocess.Popen(
-            self.command(*more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True, env={**os.environ, **self.environment}, **settings,
+            [*prefix, *self.command(*more)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True, env={**os.environ, **self.environment},
         )  # fmt: skip
 
-    def run(self, *more: str, **settings: Any) -> Ended:
-        return ended(self.start(*more, **settings))
+    def run(self, *more: str, prefix: Sequence[str] = ()) -> Ended:
+        return ended(self.start(*more, prefix=prefix))
 
     def resume(self, *more: str) -> Ended:
         """Carries it on, or begins it anew where it never began."""

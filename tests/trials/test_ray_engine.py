@@ -217,7 +217,7 @@ def test_ctrl_c_twice_ends_everything() -> None:
     threading.Event().wait(0.3)
     os.killpg(driver.pid, signal.SIGINT)
     _, err = driver.communicate(timeout=60)
-    assert err.rstrip().endswith("KeyboardInterrupt")
+    assert "KeyboardInterrupt" in err  # Ray itself may have a last word after it
     assert driver.returncode in (-signal.SIGINT, 1)
     await_that(lambda: processes_with(mark) == [], seconds=10)
 
@@ -315,33 +315,6 @@ class TestOnACluster:
         assert failures[1].message.startswith("FileNotFoundError: ")
         assert "/nowhere/train_images.npy" in failures[1].message
 
-    def test_machines_go_and_come(self, engine: RayEngine, machines: Machines, tmp_path: Path) -> None:
-        """One that joins is put to use. One that is lost takes its own job with it, and the others carry on."""
-        release = tmp_path / "release"
-        waiting = {"do": "await", "path": str(release)}
-        added = machines.add()
-        await_that(lambda: self.capacity_with_news(engine) == 3)
-        for job in range(3):
-            engine.submit(job, waiting)
-        machines.cluster.remove_node(added, allow_graceful=False)
-        (lost,) = engine.wait()
-        assert lost.failure is not None
-        assert lost.failure.cause == "worker died"
-        assert lost.failure.message.startswith("the machine ")
-        assert engine.capacity == 2
-        with pytest.raises(RuntimeError):
-            engine.submit(3, waiting)
-        release.touch()
-        ended = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
-        assert {0, 1, 2} - ended.keys() == {lost.job_id}
-        assert len({result["process"] for result in results(ended)}) == 2
-
-    @staticmethod
-    def capacity_with_news(engine: RayEngine) -> int:
-        """Its capacity after a job that takes no time: an engine hears of workers that have started while it waits."""
-        results(run_all(engine, [{"do": "place"}]))
-        return engine.capacity
-
     def test_a_share_of_a_machine_is_enough(self, machines: Machines) -> None:
         with RayEngine(look_around, address=machines.address, cpus_per_trial=0.5) as engine:
             assert engine.capacity == 4
@@ -375,6 +348,33 @@ class TestOnACluster:
         for part in ("Ray: 1.2.3", "Python: 3.4.5", f"Ray: {ray.__version__}", f"Python: {versions}"):
             assert part in str(refused.value)
         assert "\n" not in str(refused.value)
+
+    def test_machines_go_and_come(self, engine: RayEngine, machines: Machines, tmp_path: Path) -> None:
+        """One that joins is put to use. One that is lost takes its own job with it, and the others carry on."""
+        release = tmp_path / "release"
+        waiting = {"do": "await", "path": str(release)}
+        added = machines.add()
+        await_that(lambda: self.capacity_with_news(engine) == 3)
+        for job in range(3):
+            engine.submit(job, waiting)
+        machines.cluster.remove_node(added, allow_graceful=False)
+        (lost,) = engine.wait()
+        assert lost.failure is not None
+        assert lost.failure.cause == "worker died"
+        assert lost.failure.message.startswith("the machine ")
+        assert engine.capacity == 2
+        with pytest.raises(RuntimeError):
+            engine.submit(3, waiting)
+        release.touch()
+        ended = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
+        assert {0, 1, 2} - ended.keys() == {lost.job_id}
+        assert len({result["process"] for result in results(ended)}) == 2
+
+    @staticmethod
+    def capacity_with_news(engine: RayEngine) -> int:
+        """Its capacity after a job that takes no time: an engine hears of workers that have started while it waits."""
+        results(run_all(engine, [{"do": "place"}]))
+        return engine.capacity
 
 
 @contextmanager

@@ -111,11 +111,9 @@ class RayEngine(Engine):
     def _greet(self, worker: PoolWorker) -> None:
         try:
             self._pool.greet(worker)
-        except RayError as error:
-            self._pool.drop(worker)
+        except UserError as error:
             if self._waiting:  # so that a search ends where no worker can start any more
-                failure = Failure(cause="worker died", message=f"a worker could not start: {one_line(error)}")
-                self._ended.append(Outcome(self._waiting.popleft().job_id, failure=failure))
+                self._ended.append(Outcome(self._waiting.popleft().job_id, failure=failure_of(error)))
 
     def _collect(self, worker: PoolWorker) -> None:
         task = worker.task

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RuntimeEnvSetupError
 
 from sret_nas.errors import UserError
 from trials.engines import RunJob
@@ -109,29 +109,37 @@ class Pool:
     def await_workers(self) -> None:
         """Waits until workers have started, longest for the first. Raises `UserError` if none does."""
         until = time.monotonic() + FIRST_WORKER_SECONDS
-        starting, expected = list(self.workers), self._room
-        while starting and time.monotonic() < until:
-            news, _ = ray.wait([worker.starting for worker in starting], num_returns=1, timeout=LOOK_SECONDS)
-            for worker in [worker for worker in starting if worker.starting in news]:
-                starting.remove(worker)
-                self._greet_first(worker)
+        while (missing := self._expected - self._num_started) > 0 and time.monotonic() < until:
+            self._fill()
+            starting = {worker.starting: worker for worker in self.workers if worker.home is None}
+            for news in ray.wait(list(starting), num_returns=min(missing, len(starting)), timeout=LOOK_SECONDS)[0]:
+                self.greet(starting[news])
+            if self._num_started > 0:
                 until = min(until, time.monotonic() + OTHER_WORKERS_SECONDS)
-            if sum(worker.home is not None for worker in self.workers) >= expected:
-                return
-        if all(worker.home is None for worker in self.workers):
+        if self._num_started == 0:
             waited = f"within {FIRST_WORKER_SECONDS:g} s"
             raise UserError(f"no worker was started on {self._name} {waited}: do others use all of it?")
 
-    def _greet_first(self, worker: PoolWorker) -> None:
-        try:
-            self.greet(worker)
-        except RayError as error:
-            raise UserError(f"workers cannot be started on {self._name}: {one_line(error)}") from None
+    @property
+    def _expected(self) -> int:
+        return min(self._num_workers or self._room, self._room)
+
+    @property
+    def _num_started(self) -> int:
+        return sum(worker.home is not None for worker in self.workers)
 
     def greet(self, worker: PoolWorker) -> None:
-        """Learns where a worker is that has started. Raises `RayError` if it could not start."""
-        worker.home = ray.get(worker.starting)
-        worker.place = worker.home.node_id
+        """Learns where a worker is that has started; one that could not, say because its machine died, is dropped.
+
+        Raises `UserError` if none can start.
+        """
+        try:
+            worker.home = ray.get(worker.starting)
+            worker.place = worker.home.node_id
+        except RayError as error:
+            self.drop(worker)
+            if isinstance(error, RuntimeEnvSetupError) or getattr(error, "actor_init_failed", False):
+                raise UserError(f"workers cannot be started on {self._name}: {one_line(error)}") from None
 
     def _look(self) -> None:
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
