@@ -67,6 +67,25 @@ def _count(number: int) -> bool:
 
 
 @contextmanager
+def deaf_once_interrupted() -> Iterator[None]:
+    """An interruption that leaves this has ended all that there was: later signals have nothing to interrupt.
+
+    In what Python does to end itself they would only leave a traceback; the second one sets the clock, as ever.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, _count_only)
+        raise
+
+
+def _count_only(number: int, frame: FrameType | None) -> None:
+    _count(number)
+
+
+@contextmanager
 def interruptions_remembered() -> Iterator[list[int]]:
     """Inside, a signal is put into the list and does nothing else. Only the main thread gets any.
 

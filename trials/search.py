@@ -26,6 +26,7 @@ from trials.engines.local import LocalEngine
 from trials.final_tests import run_final_tests
 from trials.finals import run_finals
 from trials.front_latency import measure_front
+from trials.interruption import deaf_once_interrupted
 from trials.journal import JOURNAL_FILE, OptunaJournal
 from trials.latency import PROFILES, latency_profile
 from trials.options import SearchOptions
@@ -51,6 +52,7 @@ def new_run_dir() -> Path:
     return next(path for path in candidates if not path.exists())
 
 
+@deaf_once_interrupted()
 def start_search(given: dict[str, Any], run_dir: Path, command: list[str], console: Console) -> Run:
     """Runs a new search to its end. `given` are options as named in `SearchOptions`.
 
@@ -140,6 +142,7 @@ def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile 
     return SReTDomain(space, options.budget, table, options.latency_max)
 
 
+@deaf_once_interrupted()
 def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run:
     """Carries on a recorded search; `given` are options as named in `SearchOptions`, which must agree with it."""
     with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):

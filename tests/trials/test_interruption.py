@@ -12,6 +12,7 @@ import pytest
 from trials.interruption import (
     SECONDS_TO_END,
     StepGivenUp,
+    deaf_once_interrupted,
     handle_interruptions,
     interruptions_remembered,
     raise_if_interrupted,
@@ -73,6 +74,15 @@ def test_one_before_counts() -> None:
         signal.raise_signal(signal.SIGINT)
     with interruptions_remembered(), pytest.raises(StepGivenUp):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_once_all_has_ended_a_second_one_only_sets_the_clock() -> None:
+    with pytest.raises(KeyboardInterrupt), deaf_once_interrupted():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= SECONDS_TO_END
 
 
 def test_signals_that_torchrun_passes_on_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:

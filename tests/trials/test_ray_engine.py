@@ -323,7 +323,7 @@ class TestOnACluster:
 
     def test_a_cluster_without_room_is_refused(self, machines: Machines) -> None:
         with pytest.raises(
-            UserError, match=r"2 CPUs and 1 GPUs, which no machine of the cluster .*: lower --cpus-per-tr"
+            UserError, match=r"2 CPUs and 1 GPUs, which no machine of the cluster .*: lower --threads"
         ):
             RayEngine(look_around, address=machines.address, cpus_per_trial=2.0, gpus_per_trial=1.0)
         assert not ray.is_initialized()
@@ -407,7 +407,7 @@ def test_a_wrong_address_is_refused(address: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cpus_per_trial": 0.0}, "--cpus-per-trial must be greater than 0, got 0"),
+        ({"cpus_per_trial": 0.0}, "a trial must have more than 0 CPUs, got 0: raise --threads"),
         ({"gpus_per_trial": -1.0}, "--gpus-per-trial .* got -1"),
         ({"gpus_per_trial": 1.5}, "--gpus-per-trial .* got 1.5"),
     ],

@@ -157,7 +157,7 @@ def _check(num_workers: int | None, cpus_per_trial: float, gpus_per_trial: float
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     if cpus_per_trial <= 0:
-        raise UserError(f"--cpus-per-trial must be greater than 0, got {cpus_per_trial:g}")
+        raise UserError(f"a trial must have more than 0 CPUs, got {cpus_per_trial:g}: raise --threads")
     if gpus_per_trial < 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
         raise UserError(f"--gpus-per-trial must be a share of one GPU or a whole number, got {gpus_per_trial:g}")
 

@@ -172,7 +172,7 @@ class Pool:
         has = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in self._nodes.values())
         return (
             f"a trial is to have {self._needs['CPU']:g} CPUs and {self._needs['GPU']:g} GPUs, which no machine of "
-            f"{self._name} has (there: {has or 'none'}): lower --cpus-per-trial or --gpus-per-trial, or add machines"
+            f"{self._name} has (there: {has or 'none'}): lower --threads or --gpus-per-trial, or add machines"
         )
 
 
