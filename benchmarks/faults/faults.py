@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -316,8 +317,9 @@ def _times(search: Search) -> str:
 
 
 def _short(found: Ended, search: Search) -> str:
-    """What was said in the end, without the folders of this machine."""
-    return found.last_line.replace(f"{search.run_dir.parent}/", "")
+    """What was said in the end, without the folders, processes and name of this machine."""
+    text = found.last_line.replace(f"{search.run_dir.parent}/", "")
+    return re.sub(r"process \d+ on [^)]+", "process N on HOST", text)
 
 
 def _quoted(command: list[str]) -> str:

@@ -322,9 +322,7 @@ class TestOnACluster:
             assert engine.capacity == 1
 
     def test_a_cluster_without_room_is_refused(self, machines: Machines) -> None:
-        with pytest.raises(
-            UserError, match=r"2 CPUs and 1 GPUs, which no machine of the cluster .*: lower --threads"
-        ):
+        with pytest.raises(UserError, match=r"2 CPUs and 1 GPUs, which no machine of the cluster .*: lower --threads"):
             RayEngine(look_around, address=machines.address, cpus_per_trial=2.0, gpus_per_trial=1.0)
         assert not ray.is_initialized()
 
