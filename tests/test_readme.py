@@ -198,7 +198,10 @@ def test_what_is_said_of_hw_gpt_is_so() -> None:
     small, middle, large = (problems[f"hwgpt-{size}"]["strategies"]["additive"]["regret"]["200"] for size in "sml")
     assert small[0] <= 0.7
     assert middle[0] <= 0.9
-    assert f"L misses its own by less than chance ({large[0]:.2f}, 95 % interval {large[1]:.2f} to {large[2]:.2f})" in README
+    assert (
+        f"L misses its own by less than chance ({large[0]:.2f}, 95 % interval {large[1]:.2f} to {large[2]:.2f})"
+        in README
+    )
     assert large[1] < 1.2 < large[2]
     against = problems["sret-tiny"]["against"]["40"]["random"]["p_holm"]
     assert f"by more than noise (p = {against:.2f})" in README

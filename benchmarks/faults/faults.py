@@ -35,6 +35,8 @@ WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", 
 PATIENCE = 10.0
 """Seconds that a trial may take where one hangs, over those of the whole undisturbed search."""
 MOST_SECONDS_TO_END = 10.0
+ENDS_OF_INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGALRM)
+"""By itself; by a signal that came when Python had stopped listening; by the system, which was asked to see to it."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class Faults:
             f"exit code {process.returncode}, everything it started gone after {took}; the bystander "
             f"{'lives' if bystander_lives else 'is gone'}", resumed.code == 0, same and self._same_front(search),
             was_reached and in_time and bystander_lives and same
-            and process.returncode in (EXIT_INTERRUPTED, -signal.SIGALRM),
+            and process.returncode in ENDS_OF_INTERRUPTED,
         )  # fmt: skip
 
     def disk_full(self, kind: str, kilobytes: int) -> Row:
@@ -255,7 +257,7 @@ class Faults:
     def time_budget(self, kind: str) -> Row:
         """Too short for all trials; then the search is carried on with enough."""
         search = self._search(kind)
-        seconds = _seconds_until_half(self.whole[kind])
+        seconds = _seconds_until_second(self.whole[kind])
         first = search.run(f"--time-budget={seconds}s")
         done = sum(search.finished().values())
         num_trials = sum(self.whole[kind].finished().values())
@@ -269,10 +271,10 @@ class Faults:
         )  # fmt: skip
 
 
-def _seconds_until_half(search: Search) -> int:
-    """Wall time of a search from its beginning until half of its trials had ended."""
+def _seconds_until_second(search: Search) -> int:
+    """Wall time of a search from its beginning until two of its trials had ended: far too little for all."""
     (header,), finished = search.events("header"), search.events("finished")
-    return round(finished[len(finished) // 2]["time"] - header["time"])
+    return round(finished[1]["time"] - header["time"])
 
 
 def _victim(whole: Search, job: str) -> tuple[int, str]:

@@ -15,6 +15,10 @@ def misbehave(payload: dict[str, Any]) -> dict[str, Any]:
     what = payload["do"]
     if what == "square":
         return {"value": payload["value"] ** 2, "process": os.getpid()}
+    if what == "signals":
+        blocked = "blocked" if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set()) else "open"
+        ignored = "ignored" if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else "heard"
+        return {"sigint": f"{blocked} and {ignored}"}
     if what == "raise":
         raise ValueError("no such luck")
     if what == "diverge":

@@ -148,6 +148,25 @@ class TestLocalEngine(EngineContract):
         assert 1 <= len(processes) <= 2
         assert os.getpid() not in processes
 
+    def test_ctrl_c_is_not_the_workers_to_handle(self) -> None:
+        """Not the first one's either, for which Python starts its resource tracker."""
+        script = textwrap.dedent(
+            f"""
+            import os, signal, sys
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            from jobs_for_engines import misbehave
+            from trials.engines.local import LocalEngine
+            if __name__ == "__main__":
+                with LocalEngine(misbehave, num_workers=2) as engine:
+                    for job in range(2):
+                        engine.submit(job, {{"do": "signals"}})
+                    outcomes = engine.wait() + engine.wait()
+                    print(sorted(outcome.result["sigint"] for outcome in outcomes))
+            """
+        )
+        driver = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert driver.stdout == "['blocked and ignored', 'blocked and ignored']\n"
+
     def test_closing_ends_the_workers(self) -> None:
         engine = LocalEngine(misbehave, num_workers=1)
         process = run_all(engine, [{"do": "square", "value": 1}])[0].result["process"]  # type: ignore[index]

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -62,7 +63,9 @@ class LocalEngine(Engine):
     def _start_worker(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_serve, args=(self._run_job, theirs, os.getpid()), daemon=True)
-        # The mask is inherited: the terminal's Ctrl-C is the driver's to handle, also while a worker still starts.
+        # The mask is inherited: the terminal's Ctrl-C is the driver's to handle, also while a worker still starts. What
+        # Python starts beside the first worker would lift it, so that comes before.
+        resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
@@ -148,6 +151,7 @@ def _describe_exit(exit_code: int | None) -> str:
 
 def _serve(run_job: RunJob, connection: Connection, parent: int) -> None:
     """The life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     while True:
         try:
