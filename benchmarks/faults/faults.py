@@ -164,7 +164,7 @@ class Faults:
         with subprocess.Popen(["sleep", "600"], start_new_session=True) as bystander:
             process = search.start()
             was_reached = read_until(process, beginning)
-            read_on(process)
+            written = read_on(process)
             threading.Event().wait(self._rng.uniform(0.0, 1.0))
             for _ in range(2):
                 if process.poll() is None:
@@ -178,12 +178,15 @@ class Faults:
         same = resumed.code == 0 and self._is_same(search)
         in_time = seconds is not None and seconds < MOST_SECONDS_TO_END
         took = "more than 60 s" if seconds is None else f"{seconds:.1f} s"
+        is_clean = process.returncode in ENDS_OF_INTERRUPTED and not any("Traceback" in line for line in written)
+        if not is_clean:
+            print("".join(written), file=sys.stderr)
         return Row(
             f"Ctrl-C twice, {phase}", kind,
             f"exit code {process.returncode}, everything it started gone after {took}; the bystander "
             f"{'lives' if bystander_lives else 'is gone'}", resumed.code == 0, same and self._same_front(search),
             was_reached and in_time and bystander_lives and same
-            and process.returncode in ENDS_OF_INTERRUPTED,
+            and is_clean,
         )  # fmt: skip
 
     def disk_full(self, kind: str, kilobytes: int) -> Row:

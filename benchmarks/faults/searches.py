@@ -131,9 +131,16 @@ def read_until(process: subprocess.Popen[str], beginning: str, times: int = 1) -
     return False
 
 
-def read_on(process: subprocess.Popen[str]) -> None:
-    """Lets a process write what it likes, and forgets it."""
-    threading.Thread(target=lambda: process.stdout and process.stdout.read(), daemon=True).start()
+def read_on(process: subprocess.Popen[str]) -> list[str]:
+    """Lets a process write what it likes; the list is what it wrote, once it has ended."""
+    written: list[str] = []
+
+    def read() -> None:
+        assert process.stdout is not None
+        written.extend(process.stdout)
+
+    threading.Thread(target=read, daemon=True).start()
+    return written
 
 
 def processes_of_session(session: int) -> list[int]:
