@@ -54,6 +54,8 @@ class _Attempt:
     time_limit: float | None
     failures: list[Failure]
     """Of the attempts before."""
+    part: float = 1.0
+    """How much of a whole trial the job is."""
     started: float = 0.0
 
 
@@ -77,9 +79,11 @@ class JobQueue:
         self._waiting: deque[_Attempt] = deque()
         self._running: dict[int, _Attempt] = {}
 
-    def add(self, job_id: int, job: Job, time_limit: float | None, failures: Sequence[Failure] = ()) -> None:
+    def add(
+        self, job_id: int, job: Job, time_limit: float | None, failures: Sequence[Failure] = (), part: float = 1.0
+    ) -> None:
         """Puts a job in the queue; `failures` are those of attempts in an earlier session."""
-        self._waiting.append(_Attempt(job_id, job, time_limit, list(failures)))
+        self._waiting.append(_Attempt(job_id, job, time_limit, list(failures), part))
 
     @property
     def is_empty(self) -> bool:
@@ -91,14 +95,14 @@ class JobQueue:
         return not self._running
 
     @property
-    def running_seconds(self) -> list[float]:
-        """How long each of the running attempts has taken so far."""
+    def running(self) -> list[tuple[float, float]]:
+        """Of each running attempt how many seconds it has taken so far, and how much of a whole trial it is."""
         now = time.monotonic()
-        return [now - attempt.started for attempt in self._running.values()]
+        return [(now - attempt.started, attempt.part) for attempt in self._running.values()]
 
-    def start(self, may_start: Callable[[], bool] = lambda: True) -> None:
-        """Starts jobs as long as the engine has room, and each of them may."""
-        while self._waiting and self._has_room(self._waiting[0]) and may_start():
+    def start(self, may_start: Callable[[float], bool] = lambda part: True) -> None:
+        """Starts jobs as long as the engine has room and each of them, so much of a whole trial, may."""
+        while self._waiting and self._has_room(self._waiting[0]) and may_start(self._waiting[0].part):
             attempt = self._waiting.popleft()
             attempt.started = time.monotonic()
             self._engine.submit(attempt.job_id, attempt.job.model_dump(mode="json"), attempt.time_limit)

@@ -15,13 +15,14 @@ from sret_nas.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.weights import save_network
+from trials.checkpoint import load_checkpoint, save_checkpoint
 from trials.data import PreparedData
 from trials.devices import device_name, device_of, peak_memory_mb
 from trials.inherit import SubnetScorer, open_supernet
 from trials.job_data import opened, opened_directory
 from trials.jobs import DivergedError, SupernetSource, TargetCost, TrialJob, TrialResult, trial_seed
 from trials.recipe import TrainingConfig, proxy_arch
-from trials.train import Score, TrainingReport, first_images, recalibrate, score, train
+from trials.train import Score, Training, TrainingReport, first_images, joined, recalibrate, score, train
 
 SHALLOW_IMAGES = 1000
 """Validation images on which recursion depths below the full one are scored: for information, so a sample will do."""
@@ -46,9 +47,11 @@ def evaluate(job: TrialJob) -> TrialResult:
     if not math.isfinite(found.full.cross_entropy):
         raise DivergedError(f"the validation cross-entropy is {found.full.cross_entropy}")
     return TrialResult(
+        share=job.share,
         error=found.full.error,
         cross_entropy=found.full.cross_entropy,
         error_by_depth=[*(shallow.error for shallow in found.shallow), found.full.error],
+        val_images=found.num_images,
         train_loss=found.training.loss if found.training.steps > 0 else None,
         train_steps=found.training.steps,
         train_images=found.training.images,
@@ -68,6 +71,8 @@ class _Found:
 
     training: TrainingReport
     full: Score
+    num_images: int
+    """Validation images that the full score is of."""
     shallow: tuple[Score, ...] = ()
 
 
@@ -75,18 +80,35 @@ NO_TRAINING = TrainingReport(loss=math.nan, steps=0, images=0, seconds=0.0)
 
 
 def _trained(job: TrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
-    """Trains a network from scratch and scores it."""
+    """Trains a network from scratch, or on from where it was left off, and scores it."""
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     network = build(arch, job.device, seed)
-    report = train(network, data, job.proxy.training, job.depth_schedule, seed)
+    training = Training(network, data, job.proxy.training, job.depth_schedule, seed)
+    _train(job, training, seed)
     batch_size = job.proxy.training.batch_size
     recalibrate(network, data.train, batch_size)
     full = score(network, data.val, batch_size)
+    if job.share < 1:
+        return _Found(training.report, full, len(data.val))
     if job.weights_path is not None and math.isfinite(full.cross_entropy):
         save_network(Path(job.weights_path), network)
     some = first_images(data.val, SHALLOW_IMAGES)
     shallow = (score(network, some, batch_size, depth) for depth in range(1, arch.max_recursions))
-    return _Found(report, full, tuple(shallow))
+    return _Found(training.report, full, len(data.val), tuple(shallow))
+
+
+def _train(job: TrialJob, training: Training, seed: int) -> None:
+    """Trains up to the job's share, from a checkpoint if there is one to carry on from, and leaves one if asked to."""
+    until = max(1, round(job.share * training.steps))
+    identity = {
+        "network": training.network.arch.arch_id, "schedule": job.depth_schedule, "seed": seed,
+        "training": job.proxy.training.model_dump(mode="json"), "data": job.data_digest,
+    }  # fmt: skip
+    if job.checkpoint_from is not None:
+        load_checkpoint(Path(job.checkpoint_from), training, identity, until)
+    training.run(until)
+    if job.checkpoint_to is not None and math.isfinite(training.report.loss):
+        save_checkpoint(Path(job.checkpoint_to), training, identity)
 
 
 def _inherited(job: TrialJob, source: SupernetSource, arch: ArchConfig, data: PreparedData) -> _Found:
@@ -94,11 +116,21 @@ def _inherited(job: TrialJob, source: SupernetSource, arch: ArchConfig, data: Pr
     batch_size = job.proxy.training.batch_size
     if job.fine_tuning is None:
         scorer = _scorer(source, job.data_dir, job.data_digest, device_of(job.device), batch_size, job.score_images)
-        return _Found(NO_TRAINING, scorer.score(arch))
+        return _scored(job, scorer, arch)
     part = data.val if job.score_images is None else first_images(data.val, job.score_images)
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     network, report = trained_on(source, arch, data, job.fine_tuning, job.device, seed)
-    return _Found(report, score(network, part, batch_size))
+    return _Found(report, score(network, part, batch_size), len(part))
+
+
+def _scored(job: TrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Found:
+    """Scores inherited weights on the job's share of the images; those of an earlier part are not run again."""
+    until = max(1, round(job.share * scorer.num_images))
+    if job.known is None:
+        return _Found(NO_TRAINING, scorer.score(arch, 0, until), until)
+    known = Score(job.known.error, job.known.cross_entropy)
+    rest = scorer.score(arch, job.known.images, until)
+    return _Found(NO_TRAINING, joined(known, job.known.images, rest, until - job.known.images), until)
 
 
 def trained_on(

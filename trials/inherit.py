@@ -23,7 +23,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weights import load_supernet
 from trials.data import PreparedData, batches
 from trials.jobs import SupernetSource
-from trials.train import Score, first_images, recalibrate, scored
+from trials.train import Score, first_images, images_between, recalibrate, scored
 
 KEPT_BYTES = 256 * 2**20
 """Memory for features that are kept, in one worker."""
@@ -50,16 +50,22 @@ class SubnetScorer:
         self._kept = KeptFeatures(kept_bytes)
         self._statistics: dict[Hashable, dict[str, Tensor]] = {}
 
+    @property
+    def num_images(self) -> int:
+        """Images that there are to be scored on."""
+        return len(self._part)
+
     @torch.no_grad()
-    def score(self, arch: ArchConfig) -> Score:
-        """Error and cross-entropy of one subnet, which may not be finite."""
-        network = self._network(arch)
-        number, features = self._longest_kept(network)
+    def score(self, arch: ArchConfig, start: int = 0, stop: int | None = None) -> Score:
+        """Error and cross-entropy, which may not be finite, of one subnet on all images, or on those from `start` to
+        before `stop`."""
+        network, span = self._network(arch), (start, self.num_images if stop is None else stop)
+        number, features = self._longest_kept(network, span)
         for stage in range(number, len(arch.stages)):
             features = [network.run_stage(stage, batch) for batch in features]
             if stage < len(arch.stages) - 1:  # the last stage's are of no use to another network
-                self._kept.keep(_beginning(arch, stage + 1), features)
-        return scored((network.classify(batch) for batch in features), self._part)
+                self._kept.keep((span, _beginning(arch, stage + 1)), features)
+        return scored((network.classify(batch) for batch in features), images_between(self._part, *span))
 
     def _network(self, arch: ArchConfig) -> SReT:
         """The subnet. Statistics of the stem depend on the stem alone, so each stem's are found once."""
@@ -71,15 +77,16 @@ class SubnetScorer:
             value.copy_(self._statistics[stem][name])
         return network.eval()
 
-    def _longest_kept(self, network: SReT) -> tuple[int, list[Tensor]]:
-        """The features after the longest beginning that is kept, and how many stages that has."""
+    def _longest_kept(self, network: SReT, span: tuple[int, int]) -> tuple[int, list[Tensor]]:
+        """The images' features after the longest beginning that is kept, and how many stages that has."""
         for number in range(len(network.arch.stages) - 1, -1, -1):
-            features = self._kept.find(_beginning(network.arch, number))
+            features = self._kept.find((span, _beginning(network.arch, number)))
             if features is not None:
                 return number, features
         device = network.pos_embed.device
-        embedded = [network.embed(images.to(device)) for images, _ in batches(self._part, batch_size=self._batch_size)]
-        self._kept.keep(_beginning(network.arch, 0), embedded)
+        part = images_between(self._part, *span)
+        embedded = [network.embed(images.to(device)) for images, _ in batches(part, batch_size=self._batch_size)]
+        self._kept.keep((span, _beginning(network.arch, 0)), embedded)
         return 0, embedded
 
 

@@ -51,8 +51,20 @@ class SupernetSource(_Message):
     """SHA-256 of the file's content."""
 
 
+class PartialScore(_Message):
+    """What is known of inherited weights on the first validation images."""
+
+    images: int
+    error: float
+    cross_entropy: float
+
+
 class TrialJob(_Job):
-    """Score the proxy network of `arch` on the validation part: trained here, or with weights from a supernet."""
+    """Score the proxy network of `arch` on the validation part: trained here, or with weights from a supernet.
+
+    With a `share` below 1, the trial is left off there: after that share of its training or, with inherited weights,
+    of the validation images.
+    """
 
     kind: Literal["trial"] = "trial"
     depth_schedule: DepthSchedule
@@ -70,6 +82,13 @@ class TrialJob(_Job):
     """How inherited weights are trained on before they are scored, if at all."""
     score_images: int | None = None
     """Validation images that inherited weights are scored on; all by default."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    checkpoint_from: str | None = None
+    """Where a training that was left off is carried on from; where there is nothing, it begins anew."""
+    checkpoint_to: str | None = None
+    """Where to leave a training that is left off."""
+    known: PartialScore | None = None
+    """Of inherited weights, what an earlier part of the trial found."""
 
 
 class FinalTestJob(_Job):
@@ -124,8 +143,10 @@ class TargetCost(_Message):
 
 
 class TrialResult(_Message):
-    """What a finished trial found."""
+    """What a trial found, to its end or to where it was left off."""
 
+    share: float = 1.0
+    """Of the trial's whole length: 1 for a finished one."""
     error: float
     """Top-1 validation error, 0 to 1."""
     cross_entropy: float
@@ -133,14 +154,17 @@ class TrialResult(_Message):
     error_by_depth: list[float]
     """Validation error with at most 1, 2, ... recursions; the last is `error`, the others are of fewer images.
 
-    Of inherited weights, which are trained for every depth by themselves, `error` alone."""
+    Of inherited weights, which are trained for every depth by themselves, and of a trial that was left off, `error`
+    alone."""
+    val_images: int = 0
+    """Validation images that `error` is of; 0 in records from before they were kept."""
     train_loss: float | None
     """None where nothing was trained."""
     train_steps: int
     train_images: int
     train_seconds: float
     seconds: float
-    """The whole trial: building, training, scoring, saving."""
+    """The job: building, training, scoring, saving."""
     target: TargetCost
     proxy: TargetCost
     proxy_arch: ArchConfig

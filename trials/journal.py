@@ -42,14 +42,16 @@ class OptunaJournal:
             self._study.set_metric_names(list(objectives))
 
     def add(self, trial: Trial) -> None:
-        """One finished (COMPLETE) or failed (FAIL) trial; nothing is ever left RUNNING."""
+        """One finished (COMPLETE), stopped (PRUNED) or failed (FAIL) trial; nothing is ever left RUNNING."""
         attributes: dict[str, object] = {"trial": trial.number, "arch_id": trial.candidate.arch.arch_id}
         if trial.result is not None:
             attributes.update(trial.result.model_dump(mode="json", exclude={"proxy_arch"}))
         elif trial.failure is not None:
             attributes.update(cause=trial.failure.cause, message=trial.failure.message)
+        elif trial.is_stopped:
+            attributes.update(trial.partial[-1].model_dump(mode="json", exclude={"proxy_arch"}))
         frozen = optuna.trial.create_trial(
-            state=TrialState.COMPLETE if trial.result is not None else TrialState.FAIL,
+            state=_state(trial),
             values=None if trial.result is None else list(objective_values(trial.result, self._objectives)),
             params=dict(self._domain.encode(trial.candidate)),
             distributions=self._distributions,
@@ -58,3 +60,9 @@ class OptunaJournal:
         for name, slack in constraints(trial.candidate, self._domain).items():
             frozen.set_constraint(name, slack)
         self._study.add_trial(frozen)
+
+
+def _state(trial: Trial) -> TrialState:
+    if trial.result is not None:
+        return TrialState.COMPLETE
+    return TrialState.PRUNED if trial.is_stopped else TrialState.FAIL

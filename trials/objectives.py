@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -26,6 +27,12 @@ def objective_values(result: TrialResult, objectives: Sequence[Objective]) -> tu
     if result.target.latency_us is not None:
         values["latency"] = float(result.target.latency_us)
     return tuple(values[objective] for objective in objectives)
+
+
+def comparable_values(result: TrialResult, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """Objective values whose differences compare: costs by their logarithm."""
+    values = zip(objectives, objective_values(result, objectives), strict=True)
+    return tuple(value if name in ("error", "cross_entropy") else math.log(max(value, 1.0)) for name, value in values)
 
 
 def pareto_front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:

@@ -26,6 +26,7 @@ from sret_nas.space import SearchSpace
 from trials.data import DIGITS, DataConfig
 from trials.objectives import Objective
 from trials.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
+from trials.rungs import ETA, Rungs
 from trials.strategies import StrategyName
 
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -57,8 +58,10 @@ WITH_SUPERNET = ("supernet", "supernet_images", "score_images", "fine_tune_image
 
 
 def _default_trials(fields: dict[str, Any]) -> int:
-    """Scoring a subnet takes a fraction of a training."""
-    return 16 if fields["from_scratch"] else 200
+    """Scoring a subnet takes a fraction of a training, and most trials that are stopped early a fraction of a trial."""
+    if not fields["from_scratch"]:
+        return 200
+    return 16 if fields["rungs"] == 1 else 48
 
 
 def _default_population(fields: dict[str, Any]) -> int:
@@ -115,6 +118,10 @@ class SearchOptions(BaseModel):
 
     strategy: StrategyName = "additive"
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("error", "flops")
+    rungs: Annotated[StrictInt, Field(ge=1, le=8)] = 1
+    """Points at which trials are compared, the last of them their end: at the others most are stopped."""
+    eta: Annotated[StrictInt, Field(ge=2, le=100)] = ETA
+    """How many times as far each rung is as the one before; of so many trials one goes on."""
     trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
     population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
@@ -188,6 +195,12 @@ class SearchOptions(BaseModel):
                 raise ValueError(f"{name} goes with a supernet, which from_scratch (--no-supernet) does without")
         if self.supernet is not None and self.supernet_images is not None:
             raise ValueError("supernet_images is how long a supernet is trained, and supernet is one that was trained")
+        if self.eta != ETA and self.rungs == 1:
+            raise ValueError("eta goes with rungs, which must then be at least 2")
+        if self.rungs > 1 and self.fine_tune_images > 0:
+            raise ValueError(
+                "rungs do not go with fine_tune_images: trials are compared by whole trainings, or by none"
+            )
         if self.rivals > self.finalists:
             raise ValueError(f"rivals must not exceed finalists, got {self.rivals} and {self.finalists}")
         if self.epochs is not None and self.train_images is not None:
@@ -205,6 +218,10 @@ class SearchOptions(BaseModel):
             raise ValueError(f"gpus_per_trial must be a share of one GPU or a whole number, got {gpus:g}")
         if gpus > 0 and self.device == "cpu":
             raise ValueError(f"gpus_per_trial goes with a GPU, got {gpus:g} and device cpu")
+
+    def make_rungs(self) -> Rungs:
+        """The rungs of a search that begins."""
+        return Rungs(self.rungs, self.eta)
 
     @property
     def budget(self) -> Budget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +15,7 @@ from sret_nas.arch import ArchConfig
 from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.space import DepthSchedule
+from trials.data import PreparedData
 from trials.depth_schedule import mean_depth_counts
 from trials.engines import Engine
 from trials.jobs import SpeedJob, SpeedResult
@@ -36,6 +38,19 @@ def require_gpu(options: SearchOptions, device: str) -> None:
         raise UserError(
             f"--gpu-hours {options.gpu_hours:g} goes with a GPU, and trials run on the CPU here: "
             "give --time-budget, which bounds the wall time anywhere"
+        )
+
+
+def require_rungs(options: SearchOptions, proxy: ProxyConfig, data: PreparedData) -> None:
+    """Raises `UserError` if the first rung is nearer than a batch or, with inherited weights, than an image."""
+    number, least, what = proxy.training.images, proxy.training.batch_size, "training"
+    if not options.from_scratch:
+        number, least, what = min(len(data.val), options.score_images or len(data.val)), 1, "validation"
+    first = int(options.make_rungs().shares[0] * number)
+    if options.rungs > 1 and first < least:
+        raise UserError(
+            f"--rungs {options.rungs} leaves {first} of {number:,} {what} images for the first rung, and at least "
+            f"{least} are needed: lower --rungs" + (" or --batch-size, or raise --train-images" if least > 1 else "")
         )
 
 
@@ -91,6 +106,18 @@ class Plan:
                 for schedule in self._space.effective_schedules(arch)
             )
         return (trained + scored) * self._seconds_per_flop
+
+    @property
+    def _expected_share(self) -> float:
+        """How far trials go on average, if of those at a rung one in eta goes on."""
+        rungs, eta = self._options.make_rungs(), self._options.eta
+        return math.fsum(rungs.part(rung) / eta**rung for rung in range(len(rungs.shares)))
+
+    @property
+    def _compared(self) -> str:
+        """At which shares trials are compared."""
+        shares = self._options.make_rungs().shares[:-1]
+        return f", most stopped after {' or '.join(f'{share:.0%}' for share in shares)}" if shares else ""
 
     @property
     def supernet_seconds(self) -> float:
@@ -170,15 +197,15 @@ class Plan:
 
     def _describe(self, num_trials: int) -> str:
         each, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
-        seconds = num_trials * each / at_once
+        seconds = num_trials * self._expected_share * each / at_once
         images = self._proxy.training.images
         if self._supernet is None:
             return (
-                f"{num_trials} trials of {images:,} training images at {size}; about {format_seconds(each)} each, "
-                f"{at_once} at once: about {format_seconds(seconds)} in all"
+                f"{num_trials} trials of {images:,} training images at {size}{self._compared}; about "
+                f"{format_seconds(each)} each, {at_once} at once: about {format_seconds(seconds)} in all"
             )
         config, options = self._supernet.config, self._options
-        steps = [f"{num_trials} of its networks scored ({format_seconds(seconds)})"]
+        steps = [f"{num_trials} of its networks scored{self._compared} ({format_seconds(seconds)})"]
         if config is None:
             steps.insert(0, f"the supernet {options.supernet}")
         else:

@@ -2,10 +2,11 @@
 
 One JSON object per line; every line is flushed to disk before the search goes on, so a kill at any moment loses at
 most the running trials, and a full disk at most the event that it has no room for. The first line is the header; then,
-per trial, `asked`, `retried` for every attempt that failed and was to be followed by another, and `finished` or
-`failed`; at the end `tested` per member of the front (or, with a supernet, which is on record as `supernet` before the
-first trial, `final` per finalist and role), `measured` where latency counts; `interrupted` after Ctrl-C; and `resumed`
-wherever the search was carried on, with the options from then on.
+per trial, `asked`, `retried` for every attempt that failed and was to be followed by another, `rung` for every one that
+it came to before its end, and `finished`, `stopped` or `failed`; at the end `tested` per member of the front (or, with
+a supernet, which is on record as `supernet` before the first trial, `final` per finalist and role), `measured` where
+latency counts; `interrupted` after Ctrl-C; and `resumed` wherever the search was carried on, with the options from then
+on.
 
 What `failed` says is final: the strategy has been told. What `retried` says is not, so a search that ended before the
 next attempt makes it when it is resumed.
@@ -55,6 +56,10 @@ class Trial:
     failure: Failure | None = None
     retried: list[Failure] = field(default_factory=list)
     """Why earlier attempts at it failed, the first one first."""
+    partial: list[TrialResult] = field(default_factory=list)
+    """What was found at the rungs before its end."""
+    is_stopped: bool = False
+    """Whether it went no further than the last of these."""
     test: FinalTestResult | None = None
     finals: dict[FinalRole, FinalResult] = field(default_factory=dict)
     """With a supernet: what became of the network in the end, and of its rival."""
@@ -63,7 +68,7 @@ class Trial:
 
     @property
     def has_ended(self) -> bool:
-        return self.result is not None or self.failure is not None
+        return self.result is not None or self.failure is not None or self.is_stopped
 
 
 @dataclass
@@ -97,6 +102,10 @@ class History:
             self.trials[number] = Trial(number, Candidate(arch, schedule), event.get("origin", ""))
         elif event["event"] == "finished":
             self.trials[number].result = TrialResult.model_validate(event["result"])
+        elif event["event"] == "rung":
+            self.trials[number].partial.append(TrialResult.model_validate(event["result"]))
+        elif event["event"] == "stopped":
+            self.trials[number].is_stopped = True
         elif event["event"] == "failed":
             self.trials[number].failure = Failure.model_validate(event["failure"])
         elif event["event"] == "retried":
@@ -263,14 +272,26 @@ class Records:
             }
         )
 
-    def ended(self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float) -> None:
-        """A trial's result, or its failure, and how long the attempt took."""
+    def ended(
+        self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float, part: float = 1.0
+    ) -> None:
+        """A trial's result, or its failure, how long the attempt took, and which share of a whole trial it was."""
         if result is not None:
             body: dict[str, Any] = {"event": "finished", "result": result.model_dump(mode="json")}
         else:
             assert failure is not None
             body = {"event": "failed", "failure": failure.model_dump(mode="json")}
-        self._append({**body, "number": number, "time": time.time(), "seconds": round(seconds, 3)})
+        shared = {} if part == 1 else {"part": part}
+        self._append({**body, "number": number, "time": time.time(), "seconds": round(seconds, 3), **shared})
+
+    def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> None:
+        """What was found at a rung, how long the way there took, and which share of a whole trial that was."""
+        body = {"event": "rung", "number": number, "time": time.time(), "seconds": round(seconds, 3), "part": part}
+        self._append({**body, "result": result.model_dump(mode="json")})
+
+    def stopped(self, number: int) -> None:
+        """That a trial goes no further than the rung it has come to."""
+        self._append({"event": "stopped", "number": number, "time": time.time()})
 
     def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> None:
         """That an attempt, counted from 1, failed, and that another one is to follow."""

@@ -82,6 +82,10 @@ class Run:
     def weights_path(self, trial: Trial) -> Path:
         return self.run_dir / "weights" / f"trial-{trial.number:04d}.safetensors"
 
+    def checkpoint_path(self, trial: Trial) -> Path:
+        """Where the training of a trial is left off at a rung."""
+        return self.run_dir / "checkpoints" / f"trial-{trial.number:04d}.pt"
+
 
 def job_fields(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str) -> dict[str, Any]:
     """What all jobs of a search have in common."""

@@ -30,7 +30,7 @@ from trials.interruption import deaf_once_interrupted
 from trials.journal import JOURNAL_FILE, OptunaJournal
 from trials.latency import PROFILES, latency_profile
 from trials.options import SearchOptions
-from trials.plan import Plan, require_gpu
+from trials.plan import Plan, require_gpu, require_rungs
 from trials.preparing import prepared_beside, require_apart
 from trials.recipe import ProxyConfig
 from trials.records import Records
@@ -86,6 +86,7 @@ def _begin(
     run_dir = records.run_dir
     data_dir, data = prepared_beside(run_dir, options.data_config, console)
     proxy = options.proxy(len(data.train))
+    require_rungs(options, proxy, data)
     engine = _create_engine(options, given)
     try:
         if options.ray_address is not None and "workers" not in given:  # which only the cluster knows

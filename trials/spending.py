@@ -28,7 +28,8 @@ class Spending:
         self.supernet_seconds = 0.0
         self.job_seconds = 0.0
         """Of trials, all attempts, and of finals."""
-        self._num_finished, self._finished_seconds = 0, 0.0
+        self._finished, self._finished_seconds = 0.0, 0.0
+        """Trials that finished, those that came to a rung by the share of a trial that this is, and what they took."""
 
     def apply(self, event: dict[str, Any]) -> None:
         kind, now = event["event"], float(event["time"])
@@ -39,15 +40,15 @@ class Spending:
         if kind == "supernet":
             self.supernet_seconds = float(event.get("seconds", 0.0))
             self._earlier += max(0.0, self.supernet_seconds - self.wall_seconds())  # sessions that were killed
-        elif kind in ("finished", "failed", "retried", "final"):
+        elif kind in ("finished", "rung", "failed", "retried", "final"):
             self._add_job(kind, event)
 
     def _add_job(self, kind: str, event: dict[str, Any]) -> None:
         # records from before there were attempts tell how long a trial was by its result alone
         seconds = float(event.get("seconds", event.get("result", {}).get("seconds", 0.0)))
         self.job_seconds += seconds
-        if kind == "finished":
-            self._num_finished += 1
+        if kind in ("finished", "rung"):
+            self._finished += float(event.get("part", 1.0))
             self._finished_seconds += seconds
 
     def wall_seconds(self, now: float | None = None) -> float:
@@ -56,8 +57,8 @@ class Spending:
 
     @property
     def mean_trial_seconds(self) -> float | None:
-        """Of the trials that finished; None before any has."""
-        return self._finished_seconds / self._num_finished if self._num_finished > 0 else None
+        """Of whole trials, from those that finished or came to a rung; None before any has."""
+        return self._finished_seconds / self._finished if self._finished > 0 else None
 
 
 @dataclass
@@ -74,14 +75,14 @@ class Allowance:
     spent: Literal["time_budget", "gpu_hours"] | None = None
     """Which of them turned a trial away, if any did: from then on no other starts."""
 
-    def allows_another(self, now: float, running: Sequence[float]) -> bool:
-        """Whether one more trial may start beside those that have been running for so many seconds."""
-        each = self.spending.mean_trial_seconds or self.expected
-        if self.time_budget is not None and self.spending.wall_seconds(now) + each > self.time_budget:
+    def allows_another(self, now: float, running: Sequence[tuple[float, float]], part: float = 1.0) -> bool:
+        """Whether one more trial, or a part of one, may start beside those that run: seconds so far, and parts."""
+        whole = self.spending.mean_trial_seconds or self.expected
+        if self.time_budget is not None and self.spending.wall_seconds(now) + part * whole > self.time_budget:
             self.spent = "time_budget"
         if self.gpu_hours is not None:
-            promised = self.gpus_per_trial * (sum(max(each, seconds) for seconds in running) + each)
-            if self.gpu_seconds + promised > 3600 * self.gpu_hours:
+            promised = sum(max(other * whole, seconds) for seconds, other in running) + part * whole
+            if self.gpu_seconds + self.gpus_per_trial * promised > 3600 * self.gpu_hours:
                 self.spent = "gpu_hours"
         return self.spent is None
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sret_nas.nn.network import SReT
 from sret_nas.space import DepthSchedule
-from trials.data import Part, PreparedData, batches
+from trials.data import Part, PreparedData, batches, num_batches
 from trials.depth_schedule import depths_of_step
 from trials.jobs import DivergedError
 from trials.recipe import TrainingConfig
@@ -56,6 +56,65 @@ def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+class Training:
+    """The training of one network, in place, on the device that it is on. It can be left off and carried on elsewhere.
+
+    Seeds nothing: it draws from torch's global generator (permutations, drop path), so seed that for a repeatable run.
+    """
+
+    def __init__(
+        self, network: SReT, data: PreparedData, config: TrainingConfig, schedule: DepthSchedule, seed: int
+    ) -> None:
+        self.network, self.config = network, config
+        self._data, self._schedule, self._seed = data, schedule, seed
+        # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
+        groups = parameter_groups(network, config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        self.rng = random.Random(seed)
+        self.steps = config.num_steps(len(data.train))
+        """Of the whole training, which the learning rate follows."""
+        self.losses: list[float] = []
+        """Of every step done so far."""
+        self.images = 0
+        self.seconds = 0.0
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.pos_embed.device
+
+    def run(self, until: int | None = None) -> None:
+        """Trains up to a step, or to the end. Raises `DivergedError` as soon as a loss is not finite."""
+        until = self.steps if until is None else min(until, self.steps)
+        device = self.device
+        self.network.train()
+        started = time.perf_counter()
+        for step, (inputs, labels) in zip(range(len(self.losses), until), self._batches(), strict=False):
+            for group in self.optimizer.param_groups:
+                factor = learning_rate_factor(step, self.steps, self.config.warmup_share)
+                group["lr"] = self.config.learning_rate * factor
+            depths = depths_of_step(self._schedule, self.network.arch.max_recursions, step / self.steps, self.rng)
+            self.losses.append(
+                _train_step(self.network, self.optimizer, inputs.to(device), labels.to(device), depths, self.config)
+            )
+            self.images += len(labels)
+        self.seconds += time.perf_counter() - started
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the steps that are left."""
+        size = self.config.batch_size
+        epoch, first = divmod(len(self.losses), num_batches(self._data.train, batch_size=size, augment=True))
+        for number in itertools.count(epoch):
+            yield from batches(
+                self._data.train, batch_size=size, seed=self._seed, epoch=number, augment=True, first=first
+            )
+            first = 0
+
+    @property
+    def report(self) -> TrainingReport:
+        last = self.losses[-max(1, len(self.losses) // 10) :]
+        return TrainingReport(sum(last) / len(last), len(self.losses), self.images, self.seconds)
+
+
 def train(
     network: SReT,
     data: PreparedData,
@@ -64,36 +123,13 @@ def train(
     seed: int,
     max_steps: int | None = None,
 ) -> TrainingReport:
-    """Trains in place on `data.train`, on the device the network is on. `max_steps` stops early (to measure speed).
+    """Trains a network in one go (see `Training`). `max_steps` stops early (to measure speed).
 
-    Draws from torch's global generator (permutations, drop path); seed it for a repeatable run.
     Raises `DivergedError` as soon as a loss is not finite.
     """
-    device = network.pos_embed.device
-    # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
-    groups = parameter_groups(network, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-    steps = config.num_steps(len(data.train))
-    rng = random.Random(seed)
-    losses: list[float] = []
-    images = 0
-    network.train()
-    started = time.perf_counter()
-    for step, (inputs, labels) in enumerate(_endless_batches(data, config, seed)):
-        if step == min(steps, max_steps or steps):
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(step, steps, config.warmup_share)
-        depths = depths_of_step(schedule, network.arch.max_recursions, step / steps, rng)
-        losses.append(_train_step(network, optimizer, inputs.to(device), labels.to(device), depths, config))
-        images += len(labels)
-    last = losses[-max(1, len(losses) // 10) :]
-    return TrainingReport(sum(last) / len(last), len(losses), images, time.perf_counter() - started)
-
-
-def _endless_batches(data: PreparedData, config: TrainingConfig, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for epoch in itertools.count():
-        yield from batches(data.train, batch_size=config.batch_size, seed=seed, epoch=epoch, augment=True)
+    training = Training(network, data, config, schedule, seed)
+    training.run(max_steps)
+    return training.report
 
 
 def _train_step(
@@ -143,7 +179,11 @@ def recalibrate(network: SReT, part: Part, batch_size: int, max_images: int = 10
 
 def first_images(part: Part, number: int) -> Part:
     """A class-stratified subset: every beginning of a part has the classes in their own proportions."""
-    return replace(part, images=part.images[:number], labels=part.labels[:number])
+    return images_between(part, 0, number)
+
+
+def images_between(part: Part, start: int, stop: int) -> Part:
+    return replace(part, images=part.images[start:stop], labels=part.labels[start:stop])
 
 
 @torch.no_grad()
@@ -164,3 +204,10 @@ def scored(logits: Iterable[Tensor], part: Part) -> Score:
         wrong += int((batch.argmax(dim=1) != labels).sum())
         entropy += float(F.cross_entropy(batch, labels, reduction="sum"))
     return Score(wrong / len(part.labels), entropy / len(part.labels))
+
+
+def joined(first: Score, num_first: int, second: Score, num_second: int) -> Score:
+    """The score over two sets of images, of so many each."""
+    number = num_first + num_second
+    wrong = round(first.error * num_first) + round(second.error * num_second)
+    return Score(wrong / number, (first.cross_entropy * num_first + second.cross_entropy * num_second) / number)

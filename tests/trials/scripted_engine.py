@@ -26,14 +26,17 @@ class Clock:
 
 
 class ScriptedEngine(Engine):
-    """Ends its jobs one by one, the first one first: `play` tells how, from the payload and the attempt (from 1)."""
+    """Ends its jobs one by one: the first one first, if not told otherwise.
+
+    `play` tells how, from the payload and the attempt (from 1)."""
 
     def __init__(
         self, play: Callable[[dict[str, Any], int], End], capacity: int = 2, clock: Clock | None = None,
-        seconds: float = 0.0,
+        seconds: float = 0.0, pick: Callable[[int], int] = lambda running: 0,
     ) -> None:  # fmt: skip
-        """With a clock, every wait takes so many seconds of its time."""
+        """With a clock, every wait takes so many seconds of its time. `pick` says which of so many ends first."""
         self._play, self._capacity, self._clock, self._seconds = play, capacity, clock, seconds
+        self._pick = pick
         self._running: list[tuple[int, dict[str, Any]]] = []
         self._attempts: Counter[int] = Counter()
         self.started: list[tuple[int, tuple[int, ...]]] = []
@@ -56,7 +59,7 @@ class ScriptedEngine(Engine):
             return []
         if self._clock is not None:
             self._clock.now += self._seconds
-        job_id, payload = self._running.pop(0)
+        job_id, payload = self._running.pop(self._pick(len(self._running)))
         self._attempts[job_id] += 1
         end = self._play(payload, self._attempts[job_id])
         return [Outcome(job_id, failure=end) if isinstance(end, Failure) else Outcome(job_id, end)]

@@ -83,7 +83,7 @@ def test_failed_and_infinite_trials_are_not_learned_from() -> None:
         candidate = strategy.ask()
         assert candidate is not None
         strategy.tell(candidate, values)
-    assert len(strategy._values) == 8
+    assert len(strategy._labels) == 8
 
 
 def test_costs_alone_are_searched_without_a_model() -> None:

@@ -20,7 +20,7 @@ from sret_nas.space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
 from trials.inherit import KeptFeatures, SubnetScorer, inherited, open_supernet
 from trials.jobs import SupernetSource
-from trials.train import first_images, score
+from trials.train import first_images, joined, score
 
 SPACE = SearchSpace.load("smoke").model_copy(update={"image_size": 32, "channels": 1, "classes": 10})
 
@@ -81,6 +81,21 @@ def test_what_was_computed_once_is_not_computed_again(
 def test_fewer_images_are_the_first_ones(data: PreparedData, supernet: Supernet, networks: list[ArchConfig]) -> None:
     few = SubnetScorer(supernet, data, batch_size=16, num_images=20).score(networks[0])
     assert few == score(inherited(supernet, networks[0], data, 16), first_images(data.val, 20), 16)
+
+
+def test_images_in_parts_score_as_all_of_them(
+    data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
+) -> None:
+    scorer = SubnetScorer(supernet, data, batch_size=16)
+    for arch in networks[:3]:
+        whole = scorer.score(arch)
+        first = scorer.score(arch, 0, 5)
+        second = joined(first, 5, scorer.score(arch, 5, 20), 15)
+        assert first == score(inherited(supernet, arch, data, 16), first_images(data.val, 5), 16)
+        found = joined(second, 20, scorer.score(arch, 20, 50), 30)
+        assert found.error == whole.error
+        assert found.cross_entropy == pytest.approx(whole.cross_entropy, rel=1e-6)
+    assert scorer.num_images == 50
 
 
 def test_a_scorer_without_memory_scores_alike(

@@ -76,25 +76,28 @@ def test_what_is_packed_arrives_as_it_was(store: Store, data_dir: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("fields", "read", "leaves"),
+    ("fields", "read", "left"),
     [
-        ({"kind": "trial", "weights_path": "WEIGHTS"}, [("data_dir",)], True),
-        ({"kind": "trial", "weights_path": None}, [("data_dir",)], False),
-        ({"kind": "final", "weights_path": "WEIGHTS"}, [("data_dir",)], True),
-        ({"kind": "test", "weights_path": "WEIGHTS"}, [("data_dir",), ("weights_path",)], False),
-        ({"kind": "speed"}, [("data_dir",)], False),
-        ({"kind": "trial", "supernet": {"path": "/nowhere/net"}}, [("data_dir",)], False),
-        ({"kind": "latency", "data_dir": None}, [], False),
+        ({"kind": "trial", "weights_path": "WEIGHTS"}, [("data_dir",)], [("weights_path",)]),
+        ({"kind": "trial", "weights_path": None}, [("data_dir",)], []),
+        ({"kind": "final", "weights_path": "WEIGHTS"}, [("data_dir",)], [("weights_path",)]),
+        ({"kind": "test", "weights_path": "WEIGHTS"}, [("data_dir",), ("weights_path",)], []),
+        ({"kind": "speed"}, [("data_dir",)], []),
+        ({"kind": "trial", "supernet": {"path": "/nowhere/net"}}, [("data_dir",)], []),
+        ({"kind": "latency", "data_dir": None}, [], []),
+        ({"kind": "trial", "checkpoint_to": "WEIGHTS"}, [("data_dir",)], [("checkpoint_to",)]),
+        ({"kind": "trial", "checkpoint_from": "WEIGHTS"}, [("checkpoint_from",), ("data_dir",)], []),
+        ({"kind": "trial", "checkpoint_from": "/nowhere/it"}, [("data_dir",)], []),
     ],
 )
 def test_each_kind_of_job_takes_what_it_reads_and_brings_what_it_leaves(
-    store: Store, data_dir: Path, fields: dict[str, Any], read: list[Any], leaves: bool
+    store: Store, data_dir: Path, fields: dict[str, Any], read: list[Any], left: list[Any]
 ) -> None:
     weights = data_dir.parent / "weights"
     weights.write_bytes(b"w")
     fields = {name: str(weights) if value == "WEIGHTS" else value for name, value in fields.items()}
     luggage = Packer(store.put).pack({**job(data_dir), **fields})
-    assert (sorted(luggage.parcels), luggage.leaves_weights) == (read, leaves)
+    assert (sorted(luggage.parcels), list(luggage.left)) == (read, left)
 
 
 def test_files_are_packed_once_as_long_as_they_are_the_same(store: Store, data_dir: Path) -> None:

@@ -106,13 +106,27 @@ def test_gpu_time_of_running_trials_is_promised(running: list[float], allowed: b
     """Of 36 + 60 = 96 GPU-seconds, 36 are spent by 2 GPUs in 18 s; each trial takes 10 s, on 2 GPUs."""
     spending = spending_of(HEADER, at(1008, "failed", seconds=8), at(1018, "finished", seconds=10))
     bounded = allowance(spending, gpu_hours=96 / 3600, gpus_per_trial=2)
-    assert bounded.allows_another(2000, running) is allowed
+    assert bounded.allows_another(2000, [(seconds, 1.0) for seconds in running]) is allowed
     assert bounded.spent == (None if allowed else "gpu_hours")
+
+
+def test_parts_of_trials_count_as_such() -> None:
+    """A ninth took 2 s and the two ninths after it 4 s, so that a trial takes 18 s and a part of two ninths 4 s."""
+    parts = at(1002, "rung", seconds=2, part=1 / 9), at(1006, "finished", seconds=4, part=2 / 9)
+    spending = spending_of(HEADER, *parts)
+    assert spending.mean_trial_seconds == pytest.approx(18)
+    assert spending.job_seconds == 6
+    bounded = allowance(spending, time_budget=10.0)
+    assert not allowance(spending, time_budget=10.0).allows_another(1006.1, [], part=2 / 9)
+    assert bounded.allows_another(1005.9, [], part=2 / 9)
+    running = [(1.0, 1 / 9), (5.0, 2 / 9)]  # promised: 2, 5 and 4
+    assert allowance(spending, gpu_hours=17.1 / 3600).allows_another(1006, running, part=2 / 9)
+    assert not allowance(spending, gpu_hours=16.9 / 3600).allows_another(1006, running, part=2 / 9)
 
 
 def test_nothing_bounds_by_default() -> None:
     free = allowance(spending_of(HEADER))
-    assert free.allows_another(1e12, [1e12])
+    assert free.allows_another(1e12, [(1e12, 1.0)])
     assert not free.is_bounded
     assert describe_spending(free) == ""
 

@@ -149,6 +149,52 @@ def test_a_trial_repeats_bit_for_bit_and_says_both_costs(data_dir: str) -> None:
     assert first.error_by_depth[-1] == first.error
 
 
+@pytest.mark.parametrize("schedule", ["full", "random", "growing"])
+def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, schedule: DepthSchedule) -> None:
+    whole = trial(data_dir, schedule, weights_path=str(tmp_path / "whole.safetensors"))
+    expected = evaluate(whole)
+    path, pieces = str(tmp_path / "checkpoint.pt"), []
+    for share, before in ((0.2, None), (0.7, path), (1.0, path)):
+        torch.manual_seed(99)  # what a worker did in between
+        job = whole.model_copy(update={
+            "share": share, "checkpoint_from": before, "checkpoint_to": path if share < 1 else None,
+            "weights_path": str(tmp_path / "pieces.safetensors") if share == 1 else None,
+        })  # fmt: skip
+        pieces.append(evaluate(job))
+    assert [piece.share for piece in pieces] == [0.2, 0.7, 1.0]
+    assert [piece.train_steps for piece in pieces] == [3, 11, 16]
+    assert [piece.train_images for piece in pieces] == [96, 352, 512]
+    assert [len(piece.error_by_depth) for piece in pieces] == [1, 1, 3]
+    assert pieces[0].cross_entropy > pieces[1].cross_entropy > pieces[2].cross_entropy
+    same = ("error", "cross_entropy", "error_by_depth", "train_loss", "train_steps", "val_images")
+    assert [getattr(pieces[-1], name) for name in same] == [getattr(expected, name) for name in same]
+    weights = [load_network(tmp_path / f"{name}.safetensors").state_dict() for name in ("whole", "pieces")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_a_checkpoint_that_is_no_use_costs_time_alone(data_dir: str, tmp_path: Path) -> None:
+    """One that went beyond, as a killed search may leave it; one of another training; none at all."""
+    expected = evaluate(trial(data_dir).model_copy(update={"share": 0.5}))
+    beyond, other = tmp_path / "beyond.pt", tmp_path / "other.pt"
+    evaluate(trial(data_dir).model_copy(update={"share": 0.8, "checkpoint_to": str(beyond)}))
+    evaluate(trial(data_dir, "joint").model_copy(update={"share": 0.2, "checkpoint_to": str(other)}))
+    for path in (beyond, other, tmp_path / "none.pt"):
+        found = evaluate(trial(data_dir).model_copy(update={"share": 0.5, "checkpoint_from": str(path)}))
+        assert found.cross_entropy == expected.cross_entropy
+        assert found.train_seconds > 0
+
+
+def test_a_checkpoint_at_the_very_place_is_only_scored(data_dir: str, tmp_path: Path) -> None:
+    """A search that was killed between a worker's checkpoint and its own record."""
+    path = tmp_path / "there.pt"
+    job = trial(data_dir).model_copy(update={"share": 0.5, "checkpoint_to": str(path)})
+    expected = evaluate(job)
+    again = evaluate(job.model_copy(update={"checkpoint_from": str(path)}))
+    assert again.cross_entropy == expected.cross_entropy
+    assert again.train_loss == expected.train_loss
+    assert again.train_seconds < expected.train_seconds + 0.01
+
+
 def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights" / "w.safetensors"
     result = evaluate(trial(data_dir, weights_path=str(weights)))

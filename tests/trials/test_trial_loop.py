@@ -27,9 +27,11 @@ from trials.recipe import ProxyConfig, TrainingConfig
 from trials.records import HEADER_KEYS, RECORDS_FILE, Records, read_history
 from trials.run import Run
 from trials.storage import StorageError, full_disk_explained
-from trials.strategies import Candidate
+from trials.strategies import Candidate, Strategy
+from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
+from trials.strategies.uniform import RandomStrategy
 from trials.trial_loop import run_trials
 
 Play = Callable[[int, int], Failure | float | None]
@@ -38,7 +40,6 @@ Play = Callable[[int, int], Failure | float | None]
 DIED, MEMORY, FULL = (
     Failure(cause=cause, message=f"because {cause}") for cause in ("worker died", "out of memory", "disk full")
 )
-SPACE = SearchSpace.load("smoke")
 OPTIONS: dict[str, Any] = {
     "space": "smoke", "from_scratch": True, "trials": 8, "seed": 1, "strategy": "nsga2", "population": 2,
     "lookahead": 4, "workers": 2, "device": "cpu",
@@ -63,9 +64,10 @@ def result_of(job: TrialJob) -> dict[str, Any]:
     cost = cost_of(job.arch)
     target = TargetCost(flops=cost.flops, params=cost.params, image_size=224, classes=1000)
     error = int(job.arch.arch_id[:4], 16) / 16**4
+    error += (1 - job.share) * int(job.arch.arch_id[4:8], 16) / 16**4
     found = TrialResult(
-        error=error, cross_entropy=error, error_by_depth=[error], train_loss=1.0, train_steps=1, train_images=1,
-        train_seconds=1.0, seconds=2.0, target=target, proxy=target, proxy_arch=job.arch, device="cpu",
+        share=job.share, error=error, cross_entropy=error, error_by_depth=[error], train_loss=1.0, train_steps=1,
+        train_images=1, train_seconds=1.0, seconds=2.0, target=target, proxy=target, proxy_arch=job.arch, device="cpu",
         peak_memory_mb=1.0,
     )  # fmt: skip
     return found.model_dump(mode="json")
@@ -76,11 +78,13 @@ class Session:
 
     def __init__(
         self, run_dir: Path, fails: Play | None = None, clock: Clock | None = None, seconds: float = 0.0,
-        **changes: Any,
+        pick: Callable[[int], int] = lambda running: 0, **changes: Any,
     ) -> None:  # fmt: skip
         self.run_dir = run_dir
         self.options = SearchOptions(**{**OPTIONS, **changes})
-        self.engine = ScriptedEngine(self._play, capacity=2, clock=clock, seconds=seconds)
+        capacity = self.options.workers
+        self.engine = ScriptedEngine(self._play, capacity=capacity, clock=clock, seconds=seconds, pick=pick)
+        self.jobs: list[TrialJob] = []
         self.text = io.StringIO()
         self._fails = fails or (lambda number, attempt: None)
         self._numbers: dict[str, int] = {}
@@ -88,6 +92,7 @@ class Session:
     def _play(self, payload: dict[str, Any], attempt: int) -> End:
         job = parse_job(payload)
         assert isinstance(job, TrialJob)
+        self.jobs.append(job)
         trials = read_history(self.run_dir).trials.values()
         (number,) = (t.number for t in trials if t.candidate.key == key_of(job.arch, job.depth_schedule))
         end, result = self._fails(number, attempt), result_of(job)
@@ -95,9 +100,13 @@ class Session:
             return {**result, "cross_entropy": end}
         return end or result
 
+    def make_strategy(self, domain: SReTDomain) -> Strategy[Candidate]:
+        options = self.options
+        return create_strategy(options.strategy, domain, options.objectives, seed=1, population=options.population)
+
     def run(self) -> Run:
         is_new = not (self.run_dir / RECORDS_FILE).exists()
-        domain = SReTDomain(SPACE, self.options.budget)
+        domain = SReTDomain(SearchSpace.load(self.options.space), self.options.budget)
         proxy = ProxyConfig(image_size=32, width_scale=1.0, training=TrainingConfig(images=64))
         with Records(self.run_dir, must_exist=not is_new) as records:
             history = records.start(HEADER) if is_new else records.reopen()
@@ -107,9 +116,7 @@ class Session:
                 self.run_dir, self.options, domain, Path("data"), proxy, records, history,
                 Console(file=self.text, width=200),
             )  # fmt: skip
-            strategy = create_strategy(
-                self.options.strategy, domain, self.options.objectives, seed=1, population=self.options.population
-            )
+            strategy = self.make_strategy(domain)
             with full_disk_explained(self.run_dir, has_begun=True):
                 run_trials(run, strategy, self.engine, OptunaJournal(self.run_dir, domain, self.options.objectives))
         return run
@@ -297,3 +304,144 @@ def test_a_trial_that_dies_after_the_budget_is_left_to_a_resumed_search(tmp_path
     run = more.run()
     assert more.engine.started[0] == (0, ())
     assert all(trial.result is not None for trial in run.trials)
+
+
+RUNGS: dict[str, Any] = {"rungs": 3, "eta": 2, "trials": 30, "space": "sret_tiny"}
+
+
+def story(run_dir: Path) -> list[tuple[Any, ...]]:
+    """Of every trial what it was, what it had at its rungs, and how it ended."""
+    return [
+        (number, trial.candidate.key, [found.error for found in trial.partial], trial.is_stopped,
+         trial.failure and trial.failure.cause, trial.result and trial.result.error)
+        for number, trial in sorted(read_history(run_dir).trials.items())
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def with_rungs(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    session = Session(tmp_path_factory.mktemp("rungs") / "run", strategy="additive", lookahead=4, **RUNGS)
+    session.run()
+    return session
+
+
+def test_most_trials_are_stopped_and_the_best_are_not(with_rungs: Session) -> None:
+    trials = [trial for _, trial in sorted(read_history(with_rungs.run_dir).trials.items())]
+    assert len(trials) == 30
+    assert all(trial.has_ended for trial in trials)
+    assert {len(trial.partial) for trial in trials if trial.is_stopped} == {1, 2}
+    assert all(len(trial.partial) == 2 for trial in trials if trial.result is not None)
+    went_on = [sum(len(trial.partial) > rung for trial in trials) for rung in (0, 1)]
+    ended = sum(trial.result is not None for trial in trials)
+    assert went_on[0] == 30
+    assert 15 <= went_on[1] <= 25  # half of them, and more as the search gets better
+    assert 8 <= ended < went_on[1]
+    for rung in (0, 1):
+        came = [trial for trial in trials if len(trial.partial) > rung]
+        best = min(came, key=lambda trial: trial.partial[rung].error)
+        assert len(best.partial) == 2 if rung == 0 else best.result is not None
+    assert {(job.share, job.checkpoint_from is None, job.checkpoint_to is None) for job in with_rungs.jobs} == {
+        (0.25, True, False), (0.5, False, False), (1.0, False, True)
+    }  # fmt: skip
+    assert [job.share for job in with_rungs.jobs if job.weights_path is not None] == [1.0] * ended
+
+
+@pytest.mark.parametrize(("workers", "pick"), [(1, 0), (3, -1), (4, 2)])
+def test_neither_workers_nor_who_is_quicker_changes_who_goes_on(
+    tmp_path: Path, with_rungs: Session, workers: int, pick: int
+) -> None:
+    session = Session(tmp_path, strategy="additive", workers=workers, lookahead=4, pick=lambda n: pick % n, **RUNGS)
+    session.run()
+    assert story(tmp_path) == story(with_rungs.run_dir)
+
+
+def test_who_goes_on_does_so_before_new_trials(tmp_path: Path) -> None:
+    """One worker, one trial at a time: the first three go on as far as they may, at once."""
+    session = Session(tmp_path, strategy="random", workers=1, lookahead=1, **RUNGS)
+    session.run()
+    assert [number for number, _ in session.engine.started][:6] == [0, 0, 0, 1, 1, 1]
+    assert [job.share for job in session.jobs[:6]] == [0.25, 0.5, 1.0, 0.25, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("at", [0, 16, 17, 40, 71])
+def test_a_search_with_rungs_that_was_killed_anywhere_repeats_nothing(
+    tmp_path: Path, with_rungs: Session, at: int
+) -> None:
+    lines = (with_rungs.run_dir / RECORDS_FILE).read_bytes().splitlines(keepends=True)
+    (tmp_path / RECORDS_FILE).write_bytes(b"".join(lines[: 1 + at]) + lines[1 + at][:20])
+    session = Session(tmp_path, strategy="additive", lookahead=4, **RUNGS)
+    session.run()
+    assert story(tmp_path) == story(with_rungs.run_dir)
+    counts = Counter(
+        (event["number"], event["event"], event.get("result", {}).get("share"))
+        for event in events(tmp_path, "asked", "rung", "stopped", "finished")
+    )
+    assert set(counts.values()) == {1}
+
+
+def test_a_failure_on_the_way_to_a_later_rung_is_the_trial_s_end(tmp_path: Path) -> None:
+    failed = Failure(cause="diverged", message="later")
+    seen: Counter[int] = Counter()
+
+    def fails(number: int, attempt: int) -> Failure | None:
+        seen[number] += 1
+        return failed if number == 1 and seen[number] == 2 else None
+
+    session = Session(tmp_path, fails, strategy="random", **RUNGS)
+    trial = session.run().history.trials[1]
+    assert (len(trial.partial), trial.failure, trial.is_stopped) == (1, failed, False)
+    Session(tmp_path, strategy="random", **RUNGS).run()
+    assert story(tmp_path)[1][4] == "diverged"
+
+
+def test_a_checkpoint_goes_when_its_trial_has_ended(tmp_path: Path) -> None:
+    session = Session(tmp_path, strategy="random", **RUNGS)
+    folder = tmp_path / "checkpoints"
+    left: list[set[str]] = []
+
+    def fails(number: int, attempt: int) -> None:
+        folder.mkdir(exist_ok=True)
+        left.append({path.name for path in folder.iterdir()})
+        (folder / f"trial-{number:04d}.pt").touch()
+
+    session._fails = fails
+    session.run()
+    assert list(folder.iterdir()) == []
+    assert max(map(len, left)) <= 4  # of the trials that are on their way
+
+
+def test_with_inherited_weights_a_rung_is_a_share_of_the_images(tmp_path: Path) -> None:
+    session = Session(tmp_path, strategy="random", from_scratch=False, **{**RUNGS, "trials": 6})
+    run = session.run()
+    assert {(job.share, job.checkpoint_to, job.weights_path) for job in session.jobs} == {
+        (0.25, None, None), (0.5, None, None), (1.0, None, None)
+    }  # fmt: skip
+    on = [job for job in session.jobs if job.share == 1.0]
+    partial = {trial.candidate.arch.arch_id: trial.partial[1] for trial in run.trials if len(trial.partial) == 2}
+    assert on
+    for job in on:
+        assert job.known is not None
+        before = partial[job.arch.arch_id]
+        assert (job.known.error, job.known.images) == (before.error, before.val_images)
+
+
+def test_the_strategy_learns_from_stopped_trials(tmp_path: Path) -> None:
+    """Partial values are told at once; of a stopped trial nothing final follows."""
+    told: list[tuple[Any, ...]] = []
+    session = Session(tmp_path, strategy="random", **RUNGS)
+
+    class Listening(RandomStrategy[Candidate]):
+        def tell_partial(self, candidate: Candidate, rung: int, values: tuple[float, ...]) -> None:
+            told.append((candidate.key, rung, values[0]))
+
+        def tell(self, candidate: Candidate, values: tuple[float, ...] | None) -> None:
+            told.append((candidate.key, "end", values and values[0]))
+
+    session.make_strategy = lambda domain: Listening(CandidatePool(domain, 1))
+    run = session.run()
+    for trial in run.trials:
+        mine = [(rung, value) for key, rung, value in told if key == trial.candidate.key]
+        assert mine == [
+            *((rung, found.error) for rung, found in enumerate(trial.partial)),
+            ("end", trial.result.error if trial.result else None),
+        ]

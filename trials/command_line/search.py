@@ -61,7 +61,17 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
         "NSGA-II, from a uniform start or one spread over cost; Optuna's TPE; draws spread over cost; uniform draws; "
         "default: additive",
     )
-    group.add_argument("--trials", type=int, metavar="N", help="networks to try; default: 200, with --no-supernet 16")
+    group.add_argument(
+        "--trials", type=int, metavar="N",
+        help="networks to try; default: 200, with --no-supernet 16, and 48 of them with --rungs",
+    )  # fmt: skip
+    group.add_argument(
+        "--rungs", type=int, metavar="N",
+        help="early stopping: compare trials at N points, the last their end, and stop most; default: 1, none",
+    )  # fmt: skip
+    group.add_argument(
+        "--eta", type=int, metavar="N", help="of so many at a rung one goes on, so many times as far; default: 3"
+    )
     group.add_argument(
         "--objectives", type=words, metavar="A,B,...",
         help="to make small, of error, cross_entropy, flops, params, latency; default: error,flops",

@@ -19,10 +19,12 @@ Payload = dict[str, Any]
 Place = tuple[str, ...]
 """Keys that lead to a value inside a payload."""
 
-READ: tuple[Place, ...] = (("data_dir",), ("supernet", "path"))
+READ: tuple[Place, ...] = (("data_dir",), ("supernet", "path"), ("checkpoint_from",))
 """Where any job names what it reads."""
 WEIGHTS: Place = ("weights_path",)
 """Where a job names its trained weights: a test reads them, any other job leaves them there."""
+LEFT: tuple[Place, ...] = (WEIGHTS, ("checkpoint_to",))
+"""Where any job but a test names what it leaves."""
 CHUNK_BYTES = 64 * 2**20
 
 
@@ -55,10 +57,10 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Luggage:
-    """What travels with a job: what it reads, and whether it leaves weights."""
+    """What travels with a job: what it reads, and where it names files that it leaves."""
 
     parcels: dict[Place, Parcel]
-    leaves_weights: bool
+    left: tuple[Place, ...]
 
 
 class Packer:
@@ -73,8 +75,8 @@ class Packer:
         reads_weights = payload.get("kind") == "test"
         places = [*READ, WEIGHTS] if reads_weights else READ
         parcels = {place: self._parcel(place, path) for place in places if (path := _path(payload, place)) is not None}
-        leaves_weights = not reads_weights and value_at(payload, WEIGHTS) is not None
-        return Luggage(parcels, leaves_weights)
+        left = () if reads_weights else tuple(place for place in LEFT if value_at(payload, place) is not None)
+        return Luggage(parcels, left)
 
     def _parcel(self, place: Place, path: Path) -> Parcel:
         """The last parcel of each place is kept, and packed anew if the files are others or have changed."""

@@ -22,7 +22,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from trials.engines import Engine, Outcome, RunJob, failure_of, timed_out
-from trials.engines.luggage import WEIGHTS, Packer, value_at
+from trials.engines.luggage import Packer, value_at
 from trials.engines.ray_pool import LOOK_SECONDS, Pool, PoolWorker, Task, one_line
 from trials.engines.ray_session import Cluster, OwnRay, Session
 from trials.engines.ray_worker import Home, Report
@@ -131,7 +131,7 @@ class RayEngine(Engine):
             return
         worker.rest()
         if report.failure is None:
-            self._ended.append(_with_weights_written(task, report))
+            self._ended.append(_with_files_written(task, report))
             return
         failure = Failure.model_validate(report.failure)
         self._ended.append(Outcome(task.job_id, failure=failure))
@@ -189,11 +189,11 @@ def _death(home: Home | None, error: RayError) -> Failure:
     return Failure(cause="worker died", message=f"{known} It crashed, left, or was killed, often for its memory")
 
 
-def _with_weights_written(task: Task, report: Report) -> Outcome:
-    """The outcome of a job that ended well; weights that it left are put where the job was to leave them."""
-    if report.weights is not None:
-        try:
-            write_atomically(Path(value_at(task.payload, WEIGHTS)), report.weights)
-        except OSError as error:
-            return Outcome(task.job_id, failure=failure_of(error))
+def _with_files_written(task: Task, report: Report) -> Outcome:
+    """The outcome of a job that ended well; files that it left are put where the job was to leave them."""
+    try:
+        for place, content in report.left.items():
+            write_atomically(Path(value_at(task.payload, place)), content)
+    except OSError as error:
+        return Outcome(task.job_id, failure=failure_of(error))
     return Outcome(task.job_id, report.result)

@@ -6,14 +6,14 @@ import os
 import socket
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from trials.engines import RunJob, failure_of
-from trials.engines.luggage import WEIGHTS, Luggage, Payload, value_at, with_values
+from trials.engines.luggage import Luggage, Payload, Place, value_at, with_values
 from trials.engines.node_cache import NodeCache, default_folder
 from trials.jobs import Failure
 
@@ -33,8 +33,8 @@ class Report:
 
     result: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
-    weights: bytes | None = None
-    """What the job left where it was to leave its weights, if that travels."""
+    left: dict[Place, bytes] = field(default_factory=dict)
+    """What the job left where it was to leave files, if that travels."""
 
 
 class Worker:
@@ -62,15 +62,15 @@ class Worker:
         with ExitStack() as stack:
             for place, parcel in luggage.parcels.items():
                 here[place] = str(stack.enter_context(cache.provided(parcel, ray.get)))
-            if luggage.leaves_weights:
-                here[WEIGHTS] = stack.enter_context(tempfile.TemporaryDirectory()) + "/weights.safetensors"
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            left = {place: folder / Path(value_at(payload, place)).name for place in luggage.left}
+            here.update({place: str(path) for place, path in left.items()})
             try:
                 result = self._run_job(with_values(payload, here))
             except Exception as error:
                 failure = _as_asked(failure_of(error), payload, here)
                 return Report(failure=failure.model_dump(mode="json"))
-            weights = Path(here[WEIGHTS]) if luggage.leaves_weights else None
-            return Report(result, weights=weights.read_bytes() if weights and weights.exists() else None)
+            return Report(result, left={place: path.read_bytes() for place, path in left.items() if path.exists()})
 
 
 def _as_asked(failure: Failure, payload: Payload, here: dict[Any, str]) -> Failure:

@@ -35,7 +35,9 @@ def show_front(
         )
         return
     front, best = pareto_front(trials, options.objectives), best_of(trials, options.objectives)
+    stopped = sum(trial.is_stopped for trial in trials)
     title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {len(finished)} trials"
+    title += f"; {stopped} more stopped early" if stopped else ""
     table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(options))
     for name in _columns(options, image_size):
         table.add_column(name, justify="left" if name in ("network", "schedule") else "right", no_wrap=True)

@@ -12,13 +12,14 @@ from typing import Any
 from sret_nas.arch import ArchConfig
 from sret_nas.export import write_result
 from sret_nas.files import dump_yaml, write_atomically
+from trials.jobs import TrialResult
 from trials.objectives import best_of, pareto_front
 from trials.options import SearchOptions
 from trials.records import Trial
 from trials.report.plot import write_front_plot
 
 COLUMNS = (
-    "trial", "arch_id", "state", "error", "cross_entropy", "test_error", "fine_tuned_error", "flops", "params",
+    "trial", "arch_id", "state", "share", "error", "cross_entropy", "test_error", "fine_tuned_error", "flops", "params",
     "latency_us", "measured_latency_us", "depth_schedule", "train_loss", "seconds", "peak_memory_mb", "origin",
     "failure", "architecture",
 )  # fmt: skip
@@ -147,23 +148,32 @@ def _row(trial: Trial) -> dict[str, Any]:
     }
     if trial.failure is not None:
         row |= {"state": "failed", "failure": f"{trial.failure.cause}: {trial.failure.message}"}
+    if trial.is_stopped:
+        row |= {"state": "stopped", **_result_columns(trial.partial[-1])}
     if trial.result is not None:
-        result = trial.result
         row |= {
             "state": "finished",
-            "error": result.error,
-            "cross_entropy": result.cross_entropy,
+            **_result_columns(trial.result),
             "test_error": "" if trial.test is None else trial.test.error,
             **_final_columns(trial),
-            "flops": result.target.flops,
-            "params": result.target.params,
-            "latency_us": "" if result.target.latency_us is None else result.target.latency_us,
             "measured_latency_us": "" if trial.measured_us is None else trial.measured_us,
-            "train_loss": "" if result.train_loss is None else result.train_loss,
-            "seconds": round(result.seconds, 2),
-            "peak_memory_mb": round(result.peak_memory_mb),
         }
     return row
+
+
+def _result_columns(result: TrialResult) -> dict[str, Any]:
+    """What was found of a trial; of one that was stopped, where it was left off."""
+    return {
+        "share": f"{result.share:.4g}",
+        "error": result.error,
+        "cross_entropy": result.cross_entropy,
+        "flops": result.target.flops,
+        "params": result.target.params,
+        "latency_us": "" if result.target.latency_us is None else result.target.latency_us,
+        "train_loss": "" if result.train_loss is None else result.train_loss,
+        "seconds": round(result.seconds, 2),
+        "peak_memory_mb": round(result.peak_memory_mb),
+    }
 
 
 def _final_columns(trial: Trial) -> dict[str, Any]:

@@ -63,6 +63,10 @@ def _panels(
 
 def _scatter(axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: str, unit: float) -> None:
     front_numbers = {trial.number for trial in front}
+    stopped = [trial.partial[-1] for trial in trials if trial.is_stopped]
+    if stopped:
+        points = [(getattr(found.target, cost) / unit, 100 * found.error) for found in stopped]
+        axes.scatter(*zip(*points, strict=True), label="stopped early", color="0.75", s=14, marker="x", linewidths=0.8)
     for is_front, label, style in (
         (False, "tried", {"color": "0.65", "s": 22}),
         (True, "Pareto-optimal", {"color": "tab:blue", "s": 46, "zorder": 3}),

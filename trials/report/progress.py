@@ -136,6 +136,8 @@ def describe_retry(trial: Trial) -> str:
 def describe_trial(trial: Trial) -> str:
     """One line about a trial that ended, of at most 80 columns unless it failed."""
     name = f"trial {trial.number} {trial.candidate.arch.arch_id}"
+    if trial.is_stopped:
+        return f"{name} stopped after {trial.partial[-1].share:.0%}: error {trial.partial[-1].error:.2%}"
     if trial.result is None:
         assert trial.failure is not None
         return f"{name} failed: {trial.failure.cause} ({trial.failure.message})"

@@ -43,4 +43,9 @@ class Strategy(ABC, Generic[C]):
 
     @abstractmethod
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
-        """The objective values of a candidate that was asked, or None if its trial failed."""
+        """The objective values of a candidate that was asked, or None if its trial failed or was stopped early."""
+
+    def tell_partial(self, candidate: C, rung: int, values: tuple[float, ...]) -> None:
+        """The objective values of a candidate whose trial has come to a rung before its end: it goes on, or it is
+        stopped, and then `tell` follows. They are no final ones; a strategy that cannot tell them apart ignores them.
+        """

@@ -5,6 +5,8 @@ posterior mean and a posterior draw each give the networks that are best at ever
 the next batch from them all by expected improvement of hypervolume over many draws. Candidates that are running count
 with what each draw believes of them.
 
+Of trials that were stopped early, the models learn what these would have come to (`trials.strategies.labels`).
+
 A guard compares three models by how well they rank what was left out (Kendall's tau): the additive one, the same
 with a Gaussian-process residual, and the plain size prior. `used` says which was used, round by round, and `origin` of
 the last candidate.
@@ -28,6 +30,7 @@ from trials.strategies import Strategy
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C
 from trials.strategies.improvement import improvement
+from trials.strategies.labels import Labels
 
 FRONT_DRAWS = 1
 """Posterior draws whose fronts are searched, beside the mean's."""
@@ -83,8 +86,7 @@ class AdditiveStrategy(Strategy[C]):
         self._design: list[C] = []
         self._asked = 0
         self._running: dict[Hashable, tuple[int, ...]] = {}
-        self._points: list[tuple[int, ...]] = []
-        self._values: list[tuple[float, ...]] = []
+        self._labels = Labels[tuple[int, ...]]()
         self._queue: list[C] = []
         self._terms = Terms(self._domain.chain)
         self._residual = Residual(self._domain.chain, np.random.default_rng(0))
@@ -106,11 +108,14 @@ class AdditiveStrategy(Strategy[C]):
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         point = self._running.pop(candidate.key)
         if values is not None and np.isfinite(values).all():
-            self._points.append(point)
-            self._values.append(tuple(float(np.clip(value, -LARGEST, LARGEST)) for value in values))
+            self._labels.add(candidate.key, point, _tamed(values))
+
+    def tell_partial(self, candidate: C, rung: int, values: tuple[float, ...]) -> None:
+        if np.isfinite(values).all():
+            self._labels.add_partial(candidate.key, self._running[candidate.key], rung, _tamed(values))
 
     def _next(self) -> C | None:
-        if self._asked < self._start or len(self._values) < LEAST_LABELS:
+        if self._asked < self._start or len(self._labels) < LEAST_LABELS:
             return self._from_design()
         while self._queue:
             candidate = self._queue.pop(0)
@@ -140,9 +145,9 @@ class AdditiveStrategy(Strategy[C]):
 
     def _most_improving(self) -> list[C]:
         """The candidates that improve hypervolume most, as expected over the posterior's draws, one after the other."""
-        chain, points = self._domain.chain, np.array(self._points)
+        chain, points, values = self._domain.chain, np.array(self._labels.points), self._labels.values()
         costs = chain.costs(points).astype(float)
-        models = self._models(points, costs)
+        models = self._models(points, costs, values)
         drawn = [self._drawn(model) for model in models]
         # Several learned objectives are weighted anew in every round, each by its spread.
         share = self._rng.dirichlet(np.ones(len(models))) / [model.scale for model in models]
@@ -156,8 +161,11 @@ class AdditiveStrategy(Strategy[C]):
             part * model.predict(asked, asked_costs, weights)
             for part, model, weights in zip(share, models, drawn, strict=True)
         ])  # fmt: skip
-        known = np.array(self._values)[:, self._learned] @ share
-        gained = improvement(costs[:, self._paid], known, asked_costs[:, self._paid], beliefs)
+        # What was stopped early is no part of the front that is to be improved.
+        is_final = self._labels.is_final
+        counts = is_final if is_final.any() else ~is_final
+        known = values[counts][:, self._learned] @ share
+        gained = improvement(costs[counts][:, self._paid], known, asked_costs[:, self._paid], beliefs)
         for position in range(len(candidates), len(asked)):
             gained.take(position)
         return [candidates[position] for position in gained.choose(BATCH, len(candidates))]
@@ -167,14 +175,14 @@ class AdditiveStrategy(Strategy[C]):
         weights = model.draw_weights(self._rng, DRAWS)
         return TEMPER * weights + (1 - TEMPER) * model.mean_weights
 
-    def _models(self, points: IntArray, costs: FloatArray) -> list[Surrogate]:
+    def _models(self, points: IntArray, costs: FloatArray, told: FloatArray) -> list[Surrogate]:
         """One model for each learned objective: the one that the guard prefers."""
         is_due = len(points) >= MORE_LABELS * self._judged_at
         if is_due:
             self._judged_at = len(points)
         models = []
         for objective in self._learned:
-            values = np.array([told[objective] for told in self._values])
+            values = told[:, objective]
             if is_due:
                 models.append(self._judged(objective, points, costs, values))
             else:
@@ -243,6 +251,10 @@ def preferred(taus: dict[str, float], number: int) -> str:
     margin = 0.5 * (2 * (2 * number + 5) / (9 * number * (number - 1))) ** 0.5
     score = {name: np.nan_to_num(tau, nan=-1.0) - margin * (name != "additive") for name, tau in taus.items()}
     return max(score, key=lambda name: score[name])  # of equals the first
+
+
+def _tamed(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(np.clip(value, -LARGEST, LARGEST)) for value in values)
 
 
 def _weighted(scores: list[AdditiveScore]) -> AdditiveScore:
