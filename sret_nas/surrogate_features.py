@@ -3,7 +3,8 @@
 Costs enter by a trend, linear and quadratic in their logarithm, with the size prior in the mean of its weights: with a
 handful of labels, "bigger is better" beats any model. Choices enter by effects of levels of attributes: shared by all
 stages that have the attribute, a stage's own, of two attributes within a stage, and of an attribute with the state of
-the stage before. What sums miss can enter by a residual: random Fourier features of a Gaussian process over all levels.
+the stage before; and by slopes over levels (`sret_nas.surrogate_slopes`). What sums miss can enter by a residual:
+random Fourier features of a Gaussian process over all levels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from sret_nas.chain import Chain
 from sret_nas.cost import IntArray
 from sret_nas.cost_cells import FloatArray
+from sret_nas.surrogate_slopes import Slopes
 
 RESIDUAL_FEATURES = 384
 
@@ -53,6 +55,7 @@ class Terms:
         self._across: dict[tuple[int, int, int], int] = {}
         self._shared_across: dict[tuple[str, int], int] = {}
         self._lay_out_single()
+        self._slopes = Slopes(chain, self._places, self._add, has_pairs=has_pairs)
         if has_pairs:
             self._lay_out_pairs()
 
@@ -107,11 +110,15 @@ class Terms:
         for number in range(len(self._chain.stages)):
             for start, level in self._columns(number, points[:, number]):
                 total[rows, start + level] += 1
+            for column, height in self._slopes.columns(number, points[:, number]):
+                total[:, column] += height
             if number > 0:
                 stage = self._chain.stages[number - 1]
                 before = stage.state_position[points[:, number - 1]]
                 for start, part, width, level in self._columns_across(number, points[:, number]):
                     total[rows, start + self._before[number - 1][before, part] * width + level] += 1
+                for column, state_height, height in self._slopes.columns_across(number, points[:, number]):
+                    total[:, column] += state_height[before] * height
         return total
 
     def _columns(self, number: int, choices: IntArray) -> list[tuple[int, IntArray]]:
@@ -152,12 +159,16 @@ class Terms:
             terms = np.zeros(len(stage))
             for start, level in self._columns(number, every):
                 terms += weights[start + level]
+            for column, height in self._slopes.columns(number, every):
+                terms += weights[column] * height
             stages.append(terms)
             if number > 0:
                 before = self._before[number - 1]
                 table = np.zeros((len(before), len(stage)))
                 for start, part, width, level in self._columns_across(number, every):
                     table += weights[start + before[:, part, None] * width + level]
+                for column, state_height, height in self._slopes.columns_across(number, every):
+                    table += weights[column] * state_height[:, None] * height
                 pairs.append(table)
         return tuple(stages), tuple(pairs)
 

@@ -21,7 +21,15 @@ def two_attributes() -> Chain:
     return Chain(("cost",), (first, second), (links,), {state: (state // 2, state % 2) for state in range(4)})
 
 
-CHAINS = {"two attributes": two_attributes(), "sret_tiny": chain_of(SearchSpace.load("sret_tiny"))}
+def steep() -> Chain:
+    """A first stage of three states, and a second one with four choices for every state."""
+    states, every = np.arange(3), np.arange(12)
+    first = ChainStage(states, 10 * (1 + states[:, None]), ("a",), states[:, None])
+    second = ChainStage(every // 4, 1 + every[:, None], ("c",), every[:, None] % 4)
+    return Chain(("cost",), (first, second), ({(state, state): (0,) for state in range(3)},))
+
+
+CHAINS = {"two attributes": two_attributes(), "steep": steep(), "sret_tiny": chain_of(SearchSpace.load("sret_tiny"))}
 
 
 def drawn(chain: Chain, number: int) -> IntArray:
@@ -40,6 +48,29 @@ def test_a_row_has_a_one_for_every_effect_that_is_there() -> None:
     c_after_a, c_after_b = [0, 0, 0, 1], [0, 1, 0, 0]
     assert terms.matrix(np.array([[2, 5]])).tolist() == [[*a, *b, *c, *a_and_b, *c_after_a, *c_after_b]]
     assert terms.matrix(np.empty((0, 2), dtype=np.int64)).shape == (0, 18)
+
+
+def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> None:
+    """Three levels have heights of -1.22, 0 and 1.22, four of -1.34, -0.45, 0.45 and 1.34: mean 0 and variance 1."""
+    terms = Terms(CHAINS["steep"])
+    columns = {kind.name: kind.columns for kind in terms.kinds}
+    assert list(columns) == ["own a", "own c", "slope a", "slope c", "slopes across", "across"]
+    three, four = (3 / 2) ** 0.5, 1 / 5**0.5
+    matrix = terms.matrix(np.array([[0, 3], [1, 4], [2, 10]]))  # c is at 3, 0 and 2
+    assert matrix[:, columns["slope a"]][:, 0] == pytest.approx([-three, 0, three])
+    assert matrix[:, columns["slope c"]][:, 0] == pytest.approx([3 * four, -3 * four, four])
+    assert matrix[:, columns["slopes across"]][:, 0] == pytest.approx([-three * 3 * four, 0, three * four])
+
+
+def test_a_slope_that_stages_share_is_the_sum_of_their_own() -> None:
+    chain = CHAINS["sret_tiny"]
+    terms = Terms(chain)
+    columns = {kind.name: kind.columns for kind in terms.kinds}
+    matrix = terms.matrix(drawn(chain, 40))
+    assert matrix[:, columns["slope mlp_ratio"]].sum(axis=1) == pytest.approx(
+        matrix[:, columns["shared slope mlp_ratio"]][:, 0]
+    )
+    assert "slope loop" not in columns  # it has two levels
 
 
 def test_an_attribute_of_several_stages_has_effects_that_they_share() -> None:
@@ -71,7 +102,7 @@ def test_scores_are_the_sums_that_the_matrix_gives(name: str) -> None:
 def test_without_pairs_single_attributes_are_left() -> None:
     chain = CHAINS["sret_tiny"]
     single, both, points = Terms(chain, has_pairs=False), Terms(chain), drawn(chain, 20)
-    assert {kind.name.split()[0] for kind in single.kinds} == {"shared", "own"}
+    assert {kind.name.split()[0] for kind in single.kinds} == {"shared", "own", "slope"}
     assert both.kinds[: len(single.kinds)] == single.kinds
     assert single.matrix(points).tolist() == both.matrix(points)[:, : single.num_columns].tolist()
 
