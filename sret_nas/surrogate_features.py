@@ -36,10 +36,10 @@ class _Kind:
 class Terms:
     """The features of points: one column per effect, grouped by kind. `matrix` is of shape (n, columns).
 
-    Without `has_pairs`, effects are of single attributes only.
+    Without `has_pairs`, effects are of single attributes only; with `has_slopes` there are slopes beside them.
     """
 
-    def __init__(self, chain: Chain, *, has_pairs: bool = True) -> None:
+    def __init__(self, chain: Chain, *, has_pairs: bool = True, has_slopes: bool = False) -> None:
         self._chain = chain
         self._places: dict[str, list[tuple[int, int]]] = {}
         for number, stage in enumerate(chain.stages):
@@ -55,7 +55,7 @@ class Terms:
         self._across: dict[tuple[int, int, int], int] = {}
         self._shared_across: dict[tuple[str, int], int] = {}
         self._lay_out_single()
-        self._slopes = Slopes(chain, self._places, self._add, has_pairs=has_pairs)
+        self._slopes = Slopes(chain, self._places if has_slopes else {}, self._add, has_pairs=has_pairs)
         if has_pairs:
             self._lay_out_pairs()
 

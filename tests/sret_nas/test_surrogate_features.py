@@ -52,7 +52,7 @@ def test_a_row_has_a_one_for_every_effect_that_is_there() -> None:
 
 def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> None:
     """Three levels have heights of -1.22, 0 and 1.22, four of -1.34, -0.45, 0.45 and 1.34: mean 0 and variance 1."""
-    terms = Terms(CHAINS["steep"])
+    terms = Terms(CHAINS["steep"], has_slopes=True)
     columns = {kind.name: kind.columns for kind in terms.kinds}
     assert list(columns) == ["own a", "own c", "slope a", "slope c", "slopes across", "across"]
     three, four = (3 / 2) ** 0.5, 1 / 5**0.5
@@ -64,7 +64,7 @@ def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> Non
 
 def test_a_slope_that_stages_share_is_the_sum_of_their_own() -> None:
     chain = CHAINS["sret_tiny"]
-    terms = Terms(chain)
+    terms = Terms(chain, has_slopes=True)
     columns = {kind.name: kind.columns for kind in terms.kinds}
     matrix = terms.matrix(drawn(chain, 40))
     assert matrix[:, columns["slope mlp_ratio"]].sum(axis=1) == pytest.approx(
@@ -86,10 +86,11 @@ def test_an_attribute_of_several_stages_has_effects_that_they_share() -> None:
     assert matrix[:, columns["own mlp_ratio"]].reshape(40, 3, 4).sum(axis=1).tolist() == counted.tolist()
 
 
+@pytest.mark.parametrize("has_slopes", [False, True])
 @pytest.mark.parametrize("name", CHAINS)
-def test_scores_are_the_sums_that_the_matrix_gives(name: str) -> None:
+def test_scores_are_the_sums_that_the_matrix_gives(name: str, has_slopes: bool) -> None:
     chain = CHAINS[name]
-    terms, points = Terms(chain), drawn(chain, 200)
+    terms, points = Terms(chain, has_slopes=has_slopes), drawn(chain, 200)
     weights = np.random.default_rng(1).normal(size=terms.num_columns)
     stages, pairs = terms.score(weights)
     total = sum(stages[number][points[:, number]] for number in range(len(chain.stages)))
@@ -99,10 +100,12 @@ def test_scores_are_the_sums_that_the_matrix_gives(name: str) -> None:
     assert terms.matrix(points) @ weights == pytest.approx(total, abs=1e-12)
 
 
-def test_without_pairs_single_attributes_are_left() -> None:
+@pytest.mark.parametrize("has_slopes", [False, True])
+def test_without_pairs_single_attributes_are_left(has_slopes: bool) -> None:
     chain = CHAINS["sret_tiny"]
-    single, both, points = Terms(chain, has_pairs=False), Terms(chain), drawn(chain, 20)
-    assert {kind.name.split()[0] for kind in single.kinds} == {"shared", "own", "slope"}
+    single, both = (Terms(chain, has_pairs=pairs, has_slopes=has_slopes) for pairs in (False, True))
+    points = drawn(chain, 20)
+    assert {kind.name.split()[0] for kind in single.kinds} == {"shared", "own"} | ({"slope"} if has_slopes else set())
     assert both.kinds[: len(single.kinds)] == single.kinds
     assert single.matrix(points).tolist() == both.matrix(points)[:, : single.num_columns].tolist()
 

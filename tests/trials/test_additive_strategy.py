@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from sret_nas import Budget, cost_of
+from sret_nas.chain import chain_of
 from sret_nas.pareto import hypervolume
 from sret_nas.space import SearchSpace
+from sret_nas.surrogate import Surrogate
+from sret_nas.surrogate_features import Terms
 from trials.strategies import Candidate, Strategy
-from trials.strategies.additive import BATCH, MOST_START, AdditiveStrategy, preferred
+from trials.strategies.additive import BATCH, MOST_START, AdditiveStrategy, is_surely_less, preferred
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
@@ -53,7 +56,7 @@ def test_it_finds_what_is_planted_long_before_a_search_that_learns_nothing() -> 
 def test_it_comes_to_use_the_additive_model_where_sums_are_the_truth() -> None:
     strategy = additive()
     searched(strategy, 40)
-    assert strategy.used[-1] == ("additive",)
+    assert strategy.used[-1] in (("additive",), ("slopes",))
     assert len(strategy.used) == 32 // BATCH  # rounds after the design of eight
 
 
@@ -102,3 +105,31 @@ def test_the_guard_keeps_to_the_additive_model_unless_another_is_clearly_better(
     assert preferred({"additive": 0.10, "residual": 0.12, "size": 0.6}, 50) == "size"
     assert preferred({"additive": 0.10, "residual": 0.12, "size": 0.15}, 8) == "additive"  # chance alone does that
     assert preferred({"additive": float("nan"), "residual": float("nan"), "size": float("nan")}, 8) == "additive"
+    assert preferred({"slopes": 0.70, "residual": 0.71, "size": 0.5}, 50) == "slopes"
+
+
+def test_one_model_is_surely_closer_only_beyond_chance() -> None:
+    """Two standard errors: of 100 pairs with a deviation of 1 that is a mean of 0.2."""
+    spread = np.tile([1.0, -1.0], 50)
+    far = np.full(100, 5.0)
+    assert not is_surely_less(far - 0.19 + spread, far)
+    assert is_surely_less(far - 0.21 + spread, far)
+    assert not is_surely_less(far, far)
+    assert is_surely_less(far - 0.1, far)  # every one of them
+    assert not is_surely_less(far + 0.1, far)
+
+
+def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() -> None:
+    """A value that falls with MLP ratios, the more so the wider the stage before, and one of noise alone."""
+    chain, rng = chain_of(SearchSpace.load("sret_tiny")), np.random.default_rng(0)
+    points = np.column_stack([rng.integers(len(stage), size=80) for stage in chain.stages])
+    costs = chain.costs(points).astype(float)
+    ratio, width = (chain.stages[0].attributes.index(name) for name in ("mlp_ratio", "width"))
+    levels = np.array([stage.levels[points[:, at]] for at, stage in enumerate(chain.stages)])
+    values = -(levels[1:, :, ratio] * (1.0 + levels[:-1, :, width])).sum(axis=0)
+    for labels, expected in ((values, True), (rng.normal(size=80), False)):
+        away = [
+            (Surrogate(Terms(chain, has_slopes=has), points, costs, labels, (0,)).left_out - labels) ** 2
+            for has in (True, False)
+        ]
+        assert is_surely_less(*away) is expected

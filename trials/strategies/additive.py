@@ -7,9 +7,9 @@ with what each draw believes of them.
 
 Of trials that were stopped early, the models learn what these would have come to (`trials.strategies.labels`).
 
-A guard compares three models by how well they rank what was left out (Kendall's tau): the additive one, the same
-with a Gaussian-process residual, and the plain size prior. `used` says which was used, round by round, and `origin` of
-the last candidate.
+A guard compares models by how well they predict what was left out: the additive one, or the same with slopes over
+levels where these are surely closer; the same with a Gaussian-process residual and the plain size prior, by Kendall's
+tau. `used` says which was used, round by round, and `origin` of the last candidate.
 """
 
 from __future__ import annotations
@@ -52,8 +52,11 @@ WIDTH_OF_RICH_STAGES = 0.008
 and pairs of buckets and cells are what planning takes its time for: it grows with the inverse square of the width."""
 LEAST_BUCKETS = 100
 """Buckets of one cost that a window with two sides is cut into, at least."""
-MODELS = ("additive", "residual", "size")
+MODELS = ("additive", "slopes", "residual", "size")
 """What the guard chooses from; the size prior alone tells networks of equal cost apart by nothing."""
+SURELY_BETTER = 2.0
+"""Standard errors by which slopes must predict what was left out better than effects alone: of noisy labels, more
+effects learn more noise."""
 MORE_LABELS = 1.05
 """How many times the labels of the last time there must be for variances to be fitted, and models judged, anew."""
 LARGEST = 1e100
@@ -88,14 +91,14 @@ class AdditiveStrategy(Strategy[C]):
         self._running: dict[Hashable, tuple[int, ...]] = {}
         self._labels = Labels[tuple[int, ...]]()
         self._queue: list[C] = []
-        self._terms = Terms(self._domain.chain)
+        self._terms = {False: Terms(self._domain.chain), True: Terms(self._domain.chain, has_slopes=True)}
         self._residual = Residual(self._domain.chain, np.random.default_rng(0))
         self._thread_pools = ThreadpoolController()  # once: finding them takes a walk over all loaded libraries
         self._variances: dict[tuple[int, str], FloatArray] = {}
         self._preferred: dict[int, str] = {}
         self._judged_at = 0
         self.used: list[tuple[str, ...]] = []
-        """For every round, the model used for each learned objective: `additive`, `residual` or `size`."""
+        """For every round, the model used for each learned objective, one of `MODELS`."""
 
     def ask(self) -> C | None:
         candidate = self._next()
@@ -191,8 +194,10 @@ class AdditiveStrategy(Strategy[C]):
         return models
 
     def _judged(self, objective: int, points: IntArray, costs: FloatArray, values: FloatArray) -> Surrogate:
-        """Fits all three models to an objective and returns the one that ranks left-out labels best."""
+        """Fits all models to an objective and returns the one that ranks left-out labels best."""
         fits = {name: self._fit(name, objective, points, costs, values, is_refit=True) for name in MODELS}
+        away = {name: (fits[name].left_out - values) ** 2 for name in ("additive", "slopes")}
+        del fits["additive" if is_surely_less(away["slopes"], away["additive"]) else "slopes"]
         taus = {name: float(kendalltau(fit.left_out, values).statistic) for name, fit in fits.items()}
         self._preferred[objective] = preferred(taus, len(values))
         return fits[self._preferred[objective]]
@@ -202,7 +207,7 @@ class AdditiveStrategy(Strategy[C]):
     ) -> Surrogate:
         """A model of a kind, its variances found anew or, if not `is_refit`, those of the last time."""
         fit = Surrogate(
-            self._terms,
+            self._terms[name == "slopes"],
             points,
             costs,
             values,
@@ -246,10 +251,17 @@ def _width(bounds: tuple[float, float], most: float) -> float:
     )
 
 
+def is_surely_less(ones: FloatArray, others: FloatArray) -> bool:
+    """Whether values of shape (n,) are less than others, pair by pair, by more than chance has it."""
+    less = others - ones
+    return bool(less.mean() > SURELY_BETTER * less.std() / len(less) ** 0.5)
+
+
 def preferred(taus: dict[str, float], number: int) -> str:
-    """The additive model, unless another ranks clearly better: by half the deviation that chance alone gives tau."""
+    """The first model, unless another ranks clearly better: by half the deviation that chance alone gives tau."""
     margin = 0.5 * (2 * (2 * number + 5) / (9 * number * (number - 1))) ** 0.5
-    score = {name: np.nan_to_num(tau, nan=-1.0) - margin * (name != "additive") for name, tau in taus.items()}
+    first = next(iter(taus))
+    score = {name: np.nan_to_num(tau, nan=-1.0) - margin * (name != first) for name, tau in taus.items()}
     return max(score, key=lambda name: score[name])  # of equals the first
 
 
