@@ -8,9 +8,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from early_stopping.searches import ENTRIES, SECONDS, SEEDS
+from early_stopping.searches import ENTRIES, IMAGES, SECONDS, SEEDS
 from end_to_end.report import WORST, front_volume
-from end_to_end.setting import BUDGET, PROXY, VALIDATION_IMAGES
+from end_to_end.setting import BUDGET, VALIDATION_IMAGES
 
 from sret_nas.budget import format_quantity
 
@@ -69,9 +69,9 @@ def markdown(result: Line) -> str:
             "",
             "Searches from scratch on CIFAR-10 at 24 px, in the space of `benchmarks/ranking`, FLOPs at most "
             f"{format_quantity(BUDGET.flops_max or 0)}; a whole trial trains on",
-            f"{PROXY.training.images:,} images. {SECONDS} s of processor time of one core each, everything counted; "
-            f"{SEEDS} seeds. With two rungs trials are",
-            "compared after 1/3, with three after 1/9 as well, and of three one goes on.",
+            f"{IMAGES:,} images. {SECONDS} s of processor time of one core each, everything counted; "
+            f"{SEEDS} seeds. With rungs trials are",
+            "compared after 1/9 and 1/3, and of three one goes on.",
             "",
             "Hypervolume of the networks that were trained to their end, in validation error "
             f"({VALIDATION_IMAGES:,} images, up to {WORST:.0%})",

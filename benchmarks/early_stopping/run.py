@@ -51,7 +51,7 @@ def run(given: argparse.Namespace) -> None:
         append(SEARCHES, {**describe_machine("torch", "optuna", "numpy"), "data": summary})
     done = {(line["entry"], line["seed"]) for line in read_lines(SEARCHES)}
     runs = [(entry, seed) for seed in range(SEEDS) for entry in ENTRIES if (entry.name, seed) not in done]
-    runs.sort(key=lambda run: run[0].strategy != "additive")  # what the question is about comes first
+    runs.sort(key=lambda run: run[0].strategy)
     run_all(SEARCHES, [(run_search, (*search, data_dir)) for search in runs], given.workers)
 
 
