@@ -97,7 +97,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
             options,
             domain,
             data_dir,
-            PROXY,
+            TRIAL,
             records,
             records.start(header),
             Console(file=io.StringIO()),
