@@ -42,12 +42,19 @@ def pareto_front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> li
         return []
     points = np.array([objective_values(trial.result, objectives) for trial in finished if trial.result is not None])
     front = [trial for trial, keep in zip(finished, non_dominated(points), strict=True) if keep]
-    return sorted(front, key=_by_cost)
+    return sorted(front, key=by_cost)
 
 
-def _by_cost(trial: Trial) -> tuple[float, ...]:
+def by_cost(trial: Trial) -> tuple[float, ...]:
+    """Sorts finished trials, cheapest first: by FLOPs, then error."""
     assert trial.result is not None
     return trial.result.target.flops, trial.result.error, trial.number
+
+
+def by_accuracy(trial: Trial) -> tuple[float, ...]:
+    """Sorts finished trials, most accurate first: by validation error, then cross-entropy, then FLOPs."""
+    assert trial.result is not None
+    return trial.result.error, trial.result.cross_entropy, trial.result.target.flops, trial.number
 
 
 def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
@@ -57,12 +64,7 @@ def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> T
     """
     if "error" in objectives:
         trials = pareto_front(trials, objectives)
-
-    def rank(trial: Trial) -> tuple[float, ...]:
-        assert trial.result is not None
-        return trial.result.error, trial.result.cross_entropy, trial.result.target.flops, trial.number
-
-    return min((trial for trial in trials if trial.result is not None), key=rank)
+    return min((trial for trial in trials if trial.result is not None), key=by_accuracy)
 
 
 def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:

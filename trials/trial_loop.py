@@ -18,11 +18,12 @@ from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
 from trials.attempts import Ended, JobQueue
 from trials.engines import Engine
+from trials.front_so_far import FrontSoFar
 from trials.interruption import raise_if_interrupted
 from trials.job_order import JobOrder
 from trials.jobs import PartialScore, TrialJob, TrialResult
 from trials.journal import JOURNAL_FILE, OptunaJournal
-from trials.objectives import comparable_values, keepers, objective_values
+from trials.objectives import comparable_values, objective_values
 from trials.records import Trial
 from trials.report.console import say
 from trials.report.progress import SearchProgress, describe_retry, describe_spending
@@ -37,7 +38,7 @@ def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal:
     loop = _TrialLoop(run, strategy, engine, journal)
     num_known = sum(trial.has_ended for trial in run.trials)
     num_trials = max(run.options.trials, num_known)
-    with SearchProgress(run.console, num_trials, num_known, _best_error(run), loop.allowance) as progress:
+    with SearchProgress(run.console, num_trials, num_known, loop.front.best_error, loop.allowance) as progress:
         loop.run(progress)
     loop.tell_why_it_ended()
 
@@ -49,6 +50,10 @@ class _TrialLoop:
         self._run, self._strategy, self._journal = run, strategy, journal
         self._queue, self._order, self._rungs = JobQueue(engine), JobOrder(), run.options.make_rungs()
         self.allowance = run.allowance()
+        self.front = FrontSoFar(run.options.objectives)
+        for trial in run.trials:
+            if trial.has_ended:
+                self._keep_if_best(trial)
         self._num_asked = 0
         self._is_exhausted = False
         self._rung: dict[int, int] = {}
@@ -142,17 +147,22 @@ class _TrialLoop:
             return
         run.records.ended(trial.number, result, end.failure, end.seconds, part)
         trial.result, trial.failure = result, end.failure
-        if run.options.from_scratch:
-            _forget_beaten_weights(run)
         self._has_ended(trial, progress)
 
     def _has_ended(self, trial: Trial, progress: SearchProgress) -> None:
         run = self._run
+        self._keep_if_best(trial)
         with writing(run.run_dir / JOURNAL_FILE):
             self._journal.add(trial)
         run.checkpoint_path(trial).unlink(missing_ok=True)
-        is_news = run.options.from_scratch or _is_on_front(run, trial)
-        progress.trial_ended(trial, _best_error(run), is_news)
+        is_news = run.options.from_scratch or trial.failure is not None or trial.number in self.front
+        progress.trial_ended(trial, self.front.best_error, is_news)
+
+    def _keep_if_best(self, trial: Trial) -> None:
+        """Only the front's weights are needed again; a beaten trial never comes back to the front."""
+        for beaten in self.front.add(trial):
+            if self._run.options.from_scratch:
+                self._run.weights_path(beaten).unlink(missing_ok=True)
 
     def tell_why_it_ended(self) -> None:
         run, allowance = self._run, self.allowance
@@ -213,19 +223,3 @@ def _trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
         known=known,
         **run.job_fields,
     )
-
-
-def _best_error(run: Run) -> float | None:
-    return min((trial.result.error for trial in run.trials if trial.result is not None), default=None)
-
-
-def _is_on_front(run: Run, trial: Trial) -> bool:
-    return trial.failure is not None or trial in keepers(run.trials, run.options.objectives)
-
-
-def _forget_beaten_weights(run: Run) -> None:
-    """Only the front's weights are needed again; a beaten trial never comes back to the front."""
-    kept = {trial.number for trial in keepers(run.trials, run.options.objectives)}
-    for trial in run.trials:
-        if trial.has_ended and trial.number not in kept:
-            run.weights_path(trial).unlink(missing_ok=True)
