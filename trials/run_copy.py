@@ -286,7 +286,7 @@ class RunCopy:
     def _names(self, with_journal: bool) -> set[str]:
         """What is to be copied beside the records. The journal, which is made from them, grows with every trial."""
         files = (path.relative_to(self._run_dir).as_posix() for path in self._run_dir.rglob("*") if path.is_file())
-        others = (RECORDS_FILE, LOCK_FILE) if with_journal else (RECORDS_FILE, LOCK_FILE, JOURNAL_FILE)
+        others = {RECORDS_FILE, LOCK_FILE, f"{JOURNAL_FILE}.lock"} | (set() if with_journal else {JOURNAL_FILE})
         return {name for name in files if name not in others and not Path(name).name.startswith(".")}
 
     def _copy(self, name: str) -> None:
