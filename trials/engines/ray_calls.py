@@ -7,6 +7,7 @@ thread: Ctrl-C gets through, and it is this project that says what happened.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -14,6 +15,7 @@ Answer = TypeVar("Answer")
 
 HEAD_SECONDS = 45.0
 """How long the head may take to answer. One that restarts may take a while; Ray ends the process after 60 s."""
+_STEP_SECONDS = 0.2
 
 
 class HeadLostError(ConnectionError):
@@ -22,8 +24,11 @@ class HeadLostError(ConnectionError):
 
 def answer_to(call: Callable[[], Answer], name: str) -> Answer:
     """What the call returns or raises. Raises `HeadLostError` if it takes too long; `name` is the cluster's."""
-    asking = _Asking(call)
-    if not asking.has_ended.wait(HEAD_SECONDS):
+    asking, until = _Asking(call), time.monotonic() + HEAD_SECONDS
+    # In steps, because the system may give a signal to one of Ray's threads, which does not wake this one
+    while not asking.has_ended.wait(_STEP_SECONDS) and time.monotonic() < until:
+        pass
+    if not asking.has_ended.is_set():
         raise HeadLostError(
             f"{name} has not answered for {HEAD_SECONDS:g} s, so its head is lost; what was recorded is safe: carry on "
             "with --resume once there is a cluster again, or with --engine local"
