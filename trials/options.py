@@ -27,6 +27,7 @@ from trials.data import DIGITS, DataConfig
 from trials.objectives import Objective
 from trials.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
 from trials.rungs import ETA, Rungs
+from trials.storage_place import spelled
 from trials.strategies import StrategyName
 
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -38,6 +39,7 @@ Seconds = Annotated[StrictFloat, Field(ge=1, le=1e8, allow_inf_nan=False)]
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
+    "storage",
 }  # fmt: skip
 """Options that a resumed search may set anew: they do not change what a trial finds or which one comes next."""
 
@@ -143,6 +145,9 @@ class SearchOptions(BaseModel):
     gpu_hours: Annotated[StrictFloat, Field(gt=0, le=1e8, allow_inf_nan=False)] | None = None
     """Hours of GPU time beyond which no trial starts."""
 
+    storage: str | None = None
+    """A folder or bucket that keeps a copy of the run directory, under its name (`trials.run_copy`)."""
+
     data: str = "digits"
     data_root: str | None = None
     max_train: Count | None = None
@@ -174,6 +179,14 @@ class SearchOptions(BaseModel):
             return None
         try:
             return format_latency(parse_latency(text), digits=12)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("storage")
+    @classmethod
+    def _spell_storage(cls, text: str | None) -> str | None:
+        try:
+            return None if text is None else spelled(text)
         except UserError as error:
             raise ValueError(str(error)) from None
 

@@ -37,6 +37,7 @@ from trials.records import Records
 from trials.report.console import say
 from trials.report.outputs import write_outputs
 from trials.run import Run, job_fields
+from trials.run_copy import copied, known_place, new_place
 from trials.search_supernet import provide_supernet, recorded_setting, supernet_setting
 from trials.storage import full_disk_explained, writing
 from trials.strategies.create import create_strategy
@@ -62,6 +63,7 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
     require_apart(run_dir, options.data_config)
+    place = new_place(options.storage, run_dir)
     with Records(run_dir) as records:
         try:
             with full_disk_explained(run_dir, has_begun=False):
@@ -69,7 +71,7 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
         except BaseException:
             records.withdraw()
             raise
-        with engine, full_disk_explained(run_dir, has_begun=True):
+        with copied(place, run_dir, console), engine, full_disk_explained(run_dir, has_begun=True):
             _run_to_the_end(run, engine)
     return run
 
@@ -150,11 +152,10 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         history = records.reopen()
         header = history.header
         options = validate(SearchOptions, header["options"], str(run_dir)).changed(given)
+        place = known_place(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = _domain(space, options, _recorded_profile(header, run_dir))
-        data_dir, data = prepared_beside(run_dir, options.data_config, console)
-        if data.digest != header["data"]["digest"]:
-            raise UserError(f"the images of {options.data} have changed since {run_dir} was begun: start a new search")
+        data_dir = _same_images(options, header, run_dir, console)
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
@@ -169,8 +170,24 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
             require_gpu(options, device)
             records.resumed(options.model_dump(mode="json"), versions())
             header["options"] = options.model_dump(mode="json")
-            _run_to_the_end(run, engine)
+            with copied(place, run_dir, console):
+                _run_to_the_end(run, engine)
     return run
+
+
+def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, console: Console) -> Path:
+    """Where the images of a search are prepared. Raises `UserError` if they are not those that it was begun with."""
+    try:
+        data_dir, data = prepared_beside(run_dir, options.data_config, console)
+    except UserError as error:
+        where = "a resumed search needs its images where they were when it was begun, also on another machine"
+        raise UserError(f"{error} ({where})") from None
+    if data.digest != header["data"]["digest"]:
+        raise UserError(
+            f"the images of {options.data} are not those that {run_dir} was begun with: put those back, or start a new "
+            "search"
+        )
+    return data_dir
 
 
 def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> None:

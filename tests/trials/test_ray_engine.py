@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,10 +29,13 @@ from jobs_for_ray import look_around
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray.cluster_utils import Cluster as RayCluster
+from ray.exceptions import RayError
 
 from sret_nas.errors import UserError
-from trials.engines import Engine, Outcome
+from trials.engines import Engine, Outcome, ray_calls, ray_session
 from trials.engines.ray import RayEngine
+from trials.engines.ray_calls import HeadLostError, answer_to
+from trials.engines.ray_pool import LOOK_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MARK = "SRET_NAS_TEST"
@@ -135,6 +139,24 @@ class TestOnThisMachine:
         processes = {result["process"] for result in results(outcomes)}
         assert 1 <= len(processes) <= 2
         assert os.getpid() not in processes
+
+    def test_a_head_that_is_lost_keeps_nobody_from_ctrl_c(
+        self, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether it answers late or never; the real thing, `ray.nodes`, comes back after a minute or not at all."""
+        released = threading.Event()
+        engine.submit(0, {"do": "await", "path": str(tmp_path / "release")})
+        with monkeypatch.context() as patch:
+            patch.setattr(ray, "nodes", released.wait)
+            threading.Timer(LOOK_SECONDS + 0.5, signal.raise_signal, [signal.SIGINT]).start()
+            with pytest.raises(KeyboardInterrupt):
+                engine.wait()
+            patch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
+            with pytest.raises(HeadLostError, match=r"^this machine has not answered for 0\.1 s"):
+                engine.wait()
+        released.set()
+        (tmp_path / "release").touch()
+        assert [outcome.failure for outcome in engine.wait()] == [None]
 
     def test_a_process_has_one_engine(self, engine: Engine) -> None:
         with pytest.raises(UserError, match="connected to a Ray already"):
@@ -390,7 +412,7 @@ def versions_changed(address: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", "no Ray answers at .*:1 .*Connection refused"),
+        ("127.0.0.1:1", "^no Ray answers at 127.0.0.1:1 .*Connection refused"),
         ("ray://127.0.0.1:10001", "must be auto or HOST:PORT, got ray://"),
         ("nonsense", "nonsense leads to no cluster"),
         ("no-such-host.invalid:6379", "no-such-host.invalid:6379"),
@@ -400,6 +422,71 @@ def test_a_wrong_address_is_refused(address: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         RayEngine(look_around, address=address)
     assert "\n" not in str(refused.value)
+
+
+@contextmanager
+def server(answer: bytes | None) -> Iterator[int]:
+    """The port of something that listens and is no Ray: it answers so to the first bytes it gets, or never."""
+    with socket.create_server(("", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                while connection.recv(1024) and answer is None:  # until the other side has had enough
+                    pass
+                connection.sendall(answer or b"")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n", "what answers at 127.0.0.1:.* is no Ray: start one"),
+        (b"", "what answers at 127.0.0.1:.* is no Ray: start one"),
+        (None, "no Ray answers at 127.0.0.1:.*timed out"),
+    ],
+)
+def test_what_answers_and_is_no_ray_is_refused(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, message: str
+) -> None:
+    monkeypatch.setattr(ray_session, "ANSWER_SECONDS", 0.5)
+    with server(answer) as port, pytest.raises(UserError, match=message) as refused:
+        RayEngine(look_around, address=f"127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not ray.is_initialized()
+
+
+class TestAHeadThatDoesNotAnswer:
+    """What asks it is made to wait, as Ray does when the head is lost."""
+
+    def test_ctrl_c_gets_through(self) -> None:
+        released = threading.Event()
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            answer_to(released.wait, "the cluster")
+        released.set()
+
+    def test_after_a_while_it_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
+        released = threading.Event()
+        with pytest.raises(HeadLostError, match=r"^the cluster has not answered for 0.1 s, so .*--resume"):
+            answer_to(released.wait, "the cluster")
+        released.set()
+        assert issubclass(HeadLostError, OSError), "which the command line tells in a line"
+
+    def test_answers_and_errors_come_back(self) -> None:
+        assert answer_to(lambda: 7, "") == 7
+        with pytest.raises(RayError, match="what Ray says"):
+            answer_to(self.fail, "")
+
+    @staticmethod
+    def fail() -> None:
+        raise RayError("what Ray says")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,11 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def path_or_address(text: str) -> Path | str:
+    """A folder, or what is in a bucket such as `s3://bucket/runs/1`, as it was written."""
+    return text if "://" in text else path(text)
+
+
 def words(text: str) -> list[str]:
     """`a,b` as `["a", "b"]`."""
     return [word.strip() for word in text.split(",")]

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sret_nas.errors import UserError
 from trials.command_line import shared_options
-from trials.command_line.argument_types import duration, latency, words
+from trials.command_line.argument_types import duration, latency, path_or_address, words
 from trials.command_line.exit_codes import EXIT_FAILURE, EXIT_OK
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXAMPLES = """\
 examples:
   python cli.py search --flops-budget 1G
   python cli.py search --flops-budget 600M --params-budget 3M --data path/to/images --trials 40
   python cli.py search --resume runs/2026-01-31-120000
+  python cli.py search --flops-budget 1G --storage s3://bucket/runs
+  python cli.py search --resume s3://bucket/runs/2026-01-31-120000
 """
 
 
@@ -41,7 +47,7 @@ def add_command(commands: Any) -> None:
     _add_proxy_run(parser)
     _add_engine(parser)
     _add_bounds(parser)
-    shared_options.add_output(parser, work="search", directory="run directory", metavar="RUN")
+    _add_output(parser)
 
 
 def _add_latency(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +160,20 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    group = shared_options.add_output(
+        parser, work="search", directory="run directory", metavar="RUN", resumed=path_or_address
+    )
+    group.add_argument(
+        "--storage", metavar="DIR|URI",
+        help="keep a copy of the run directory in this folder, or in a bucket, as s3://BUCKET/PREFIX or "
+        "gs://BUCKET/PREFIX; with --resume COPY it is fetched to --out, by default runs/NAME, and carried on",
+    )  # fmt: skip
+    group.add_argument(
+        "--no-storage", dest="storage", action="store_const", const=None, help="of a resumed search: keep none any more"
+    )
+
+
 def _run(given: argparse.Namespace) -> int:
     from trials.interruption import handle_interruptions
     from trials.report.console import SearchConsole
@@ -164,13 +184,24 @@ def _run(given: argparse.Namespace) -> int:
     console = SearchConsole()
     options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
     if "resume" in given:
-        if "out" in given and given.out.resolve() != given.resume.resolve():
-            raise UserError(
-                f"a resumed search stays in its run directory: leave out --out, or give --resume {given.out}"
-            )
-        run = resume_search(given.resume, options, console)
+        run = resume_search(_resumed_dir(given, options, console), options, console)
     else:
         run_dir = given.out if "out" in given else new_run_dir()
         run = start_search(options, run_dir, sys.argv, console)
     show_front(run.trials, run.options, run.run_dir, run.space.image_size, console, run.domain.latency_profile)
     return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE
+
+
+def _resumed_dir(given: argparse.Namespace, options: dict[str, Any], console: Console) -> Path:
+    """The run directory to carry on in. A search whose copy was named goes on being copied, unless told otherwise."""
+    from trials.run_copy import fetch_run, is_copy
+
+    out: Path | None = given.out if "out" in given else None
+    if is_copy(given.resume):
+        fetched, storage = fetch_run(str(given.resume), out, console)
+        options.setdefault("storage", storage)
+        return fetched
+    run_dir: Path = given.resume
+    if out is not None and out.resolve() != run_dir.resolve():
+        raise UserError(f"a resumed search stays in its run directory: leave out --out, or give --resume {out}")
+    return run_dir

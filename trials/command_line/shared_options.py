@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from trials.command_line.argument_types import path, quantity
@@ -76,8 +77,15 @@ def add_device(group: Any) -> None:
     group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
 
 
-def add_output(parser: argparse.ArgumentParser, *, work: str, directory: str, metavar: str) -> None:
-    """Where results go, and where `work` is carried on; `directory` and `metavar` are what that place is called."""
+def add_output(
+    parser: argparse.ArgumentParser, *, work: str, directory: str, metavar: str,
+    resumed: Callable[[str], object] = path,
+) -> Any:  # fmt: skip
+    """Where results go, and where `work` is carried on; `directory` and `metavar` are what that place is called.
+
+    Returns the group, for a command's own options.
+    """
     group = parser.add_argument_group("output")
     group.add_argument("--out", type=path, metavar="DIR", help=f"{directory} to create; default: runs/DATE-TIME")
-    group.add_argument("--resume", type=path, metavar=metavar, help=f"carry on the {work} in this {directory}")
+    group.add_argument("--resume", type=resumed, metavar=metavar, help=f"carry on the {work} in this {directory}")
+    return group

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ from ray.exceptions import RayError, RuntimeEnvSetupError
 from sret_nas.errors import UserError
 from trials.engines import RunJob
 from trials.engines.luggage import Luggage, Payload
+from trials.engines.ray_calls import answer_to
 from trials.engines.ray_worker import Home, Worker
 
 LOOK_SECONDS = 1.0
@@ -104,7 +106,7 @@ class Pool:
     def drop(self, worker: PoolWorker) -> None:
         """Ends a worker."""
         self.workers.remove(worker)
-        ray.kill(worker.actor)
+        answer_to(partial(ray.kill, worker.actor), self._name)
 
     def await_workers(self) -> None:
         """Waits until workers have started, longest for the first. Raises `UserError` if none does."""
@@ -142,7 +144,7 @@ class Pool:
                 raise UserError(f"workers cannot be started on {self._name}: {one_line(error)}") from None
 
     def _look(self) -> None:
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = answer_to(ray.nodes, self._name)
         self._nodes = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
         self._looked = time.monotonic()
 

@@ -38,6 +38,9 @@ STARTS = 2
 LEAVE_SECONDS = 4.0
 """How long leaving a cluster may take, and a Ray on this machine its end, before it is left or killed."""
 
+_NO_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+"""A frame of HTTP/2: three bytes of length, the type of settings, no flags, stream 0."""
+
 _PACKAGES = ("sret_nas", "trials")
 _ANYTHING = re.compile(".")
 """What Ray is not to print of the deaths of workers: the engine reports them."""
@@ -69,7 +72,7 @@ class OwnRay:
         self._head: _Head | None = None
         try:
             self._head, address = _started_head(num_cpus)
-            _connect(address)
+            _connect(address, self.name)
         except BaseException:
             self.end()
             raise
@@ -152,11 +155,12 @@ class Cluster:
         """`package` is the one, beside this project's, that holds what workers run. Raises `UserError`."""
         _require_no_connection()
         found = _find(address)
-        _require_answer(found)
-        self.name = f"the cluster at {found}"
+        named = address if address == found else f"{address} (to Ray {found})"
+        _require_answer(found, named)
+        self.name = f"the cluster at {named}"
         code = [_path_of(importlib.import_module(name)) for name in dict.fromkeys([*_PACKAGES, package])]
         # `auto` is passed on as it is: with it, Ray takes the token that lies in the home directory
-        _connect(address if address == "auto" else found, runtime_env={"py_modules": code})
+        _connect(address if address == "auto" else found, self.name, runtime_env={"py_modules": code})
 
     def end(self) -> None:
         _disconnect()
@@ -186,40 +190,59 @@ def _find(address: str) -> str:
     return found
 
 
-def _require_answer(address: str) -> None:
-    """Raises `UserError` if nothing listens at HOST:PORT."""
+def _require_answer(address: str, named: str) -> None:
+    """Raises `UserError` if nothing at HOST:PORT answers as a Ray does; `named` is how the user knows the address."""
     host, _, port = address.rpartition(":")
+    advice = "start one with `ray start --head`, or give --ray-address the HOST:PORT that it printed"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS) as connection:
+            answers = _speaks_http2(connection)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"no Ray answers at {address} ({error}): start one with `ray start --head`, or give --ray-address the "
-            "HOST:PORT that it printed"
-        ) from None
+        raise UserError(f"no Ray answers at {named} ({error}): {advice}") from None
+    if not answers:
+        raise UserError(f"what answers at {named} is no Ray: {advice}")
 
 
-def _connect(address: str, **options: Any) -> None:
-    """Connects this process. Raises `UserError` if the cluster is another version's or does not let it in."""
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether the other side answers the first words of HTTP/2, which gRPC speaks, with its settings (RFC 9113, 3.4).
+
+    One that wants encrypted words is taken at its word: whether it is a Ray shows when it is joined.
+    """
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return True
+    connection.settimeout(ANSWER_SECONDS)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _NO_SETTINGS)
+    answer = b""
+    while len(answer) < len(_NO_SETTINGS) and (more := connection.recv(len(_NO_SETTINGS) - len(answer))):
+        answer += more
+    return answer[3:4] == _NO_SETTINGS[3:4]
+
+
+def _connect(address: str, name: str, **options: Any) -> None:
+    """Connects this process; `name` is what people know the cluster by.
+
+    Raises `UserError` if it has other versions or does not let this process in.
+    """
     try:
         stdout_deduplicator.skip_re = _ANYTHING
         with _handlers_kept(), _errors_unseen():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (RuntimeError, ConnectionError) as error:
         _disconnect()  # it may have come half way
-        raise UserError(_refusal(address, error)) from None
+        raise UserError(_refusal(name, error)) from None
 
 
-def _refusal(address: str, error: BaseException) -> str:
+def _refusal(name: str, error: BaseException) -> str:
     """Why a cluster does not take this process, in a line; Ray tells it over several, and in causes of causes."""
     told = "".join(traceback.format_exception(error))
     if "Version mismatch" in told:
-        return f"the cluster at {address} must have the versions of this environment: {' '.join(str(error).split())}"
+        return f"{name} must have the versions of this environment: {' '.join(str(error).split())}"
     if "InvalidAuthToken" in told or "AuthenticationError" in told:
         return (
-            f"the cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            f"{name} asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
             "RAY_AUTH_TOKEN_PATH to what its head node has in ~/.ray/auth_token"
         )
-    return f"the cluster at {address} cannot be joined: {' '.join(str(error).split())}"
+    return f"{name} cannot be joined: {' '.join(str(error).split())}"
 
 
 def _set_authentication(variables: dict[str, str | None]) -> dict[str, str | None]:

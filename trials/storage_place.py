@@ -1,0 +1,192 @@
+"""Where the copy of a run directory is kept: a folder, such as one that machines share, or a bucket of an object store.
+
+A place holds whole files under names such as `weights/trial-0001.safetensors`; a file is replaced at once or not at
+all. Buckets are PyArrow's to know, which takes credentials and endpoints from where the stores' own tools take them.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from sret_nas.errors import UserError
+from sret_nas.files import write_atomically
+
+_BUCKET = re.compile(r"(?P<scheme>s3|gs)://(?P<path>[^/?@\s]+(?:/[^?\s]*)?)(?P<query>\?\S+)?")
+_GCS_SECONDS = 60
+"""How long Google's client may try again; by default it does for 15 minutes."""
+
+
+class Place(ABC):
+    """A folder or bucket, or a part of it, that holds the copy of one run directory. Methods raise `OSError` alone."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        """As users write it."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every file, by its name; nothing where nothing was written yet."""
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """The bytes of a file; None if it is not there."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes: ...
+
+    @abstractmethod
+    def write(self, name: str, content: bytes) -> None:
+        """Puts a file there, or in the place of the one that is there."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Does nothing if the file is not there."""
+
+
+class Folder(Place):
+    """A folder inside one that is there: a parent that is missing is not mounted, and is never made."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def sizes(self) -> dict[str, int]:
+        self._require_parent()
+        files = (path for path in self._path.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {path.relative_to(self._path).as_posix(): path.stat().st_size for path in files}
+
+    def size(self, name: str) -> int | None:
+        self._require_parent()
+        path = self._path / name
+        return path.stat().st_size if path.is_file() else None
+
+    def read(self, name: str) -> bytes:
+        return (self._path / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        self._require_parent()
+        write_atomically(self._path / name, content)
+
+    def delete(self, name: str) -> None:
+        path = self._path / name
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else
+            path.parent.rmdir()
+
+    def _require_parent(self) -> None:
+        if not self._path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {self._path.parent}: create or mount it")
+
+
+class Bucket(Place):
+    """The objects of a bucket whose keys begin alike."""
+
+    def __init__(self, address: str) -> None:
+        """Raises `UserError` if PyArrow is not installed, `OSError` if there is no such bucket, as far as it tells."""
+        super().__init__(address)
+        try:
+            from pyarrow import fs  # a tenth of a second, for those who need it
+        except ModuleNotFoundError as error:
+            raise UserError(f"{address} needs PyArrow ({error}): pip install -e '.[storage]'") from None
+        self._fs = fs
+        with _errors_of_arrow():
+            self._store, self._path = fs.FileSystem.from_uri(_with_patience(address))
+
+    def sizes(self) -> dict[str, int]:
+        selector = self._fs.FileSelector(self._path, recursive=True, allow_not_found=True)
+        with _errors_of_arrow():
+            found = self._store.get_file_info(selector)
+        prefix = f"{self._path.rstrip('/')}/"
+        return {info.path.removeprefix(prefix): info.size for info in found if info.is_file}
+
+    def size(self, name: str) -> int | None:
+        with _errors_of_arrow():
+            info = self._store.get_file_info(self._key(name))
+        return info.size if info.is_file else None
+
+    def read(self, name: str) -> bytes:
+        with _errors_of_arrow(), self._store.open_input_stream(self._key(name)) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        with _errors_of_arrow(), self._store.open_output_stream(self._key(name)) as stream:
+            stream.write(content)
+
+    def delete(self, name: str) -> None:
+        with _errors_of_arrow(), suppress(FileNotFoundError):
+            self._store.delete_file(self._key(name))
+
+    def _key(self, name: str) -> str:
+        return f"{self._path.rstrip('/')}/{name}"
+
+
+@contextmanager
+def _errors_of_arrow() -> Iterator[None]:
+    """Most of them are `OSError` already."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except ArrowException as error:
+        raise OSError(str(error)) from error
+
+
+def _with_patience(address: str) -> str:
+    if not address.startswith("gs://") or "retry_limit_seconds=" in address:
+        return address
+    return f"{address}{'&' if '?' in address else '?'}retry_limit_seconds={_GCS_SECONDS}"
+
+
+def is_bucket(address: str) -> bool:
+    return "://" in address
+
+
+def spelled(storage: str) -> str:
+    """The one spelling of a storage: a bucket without a slash at its end, or an absolute path.
+
+    Raises `UserError` if it is neither, or tells a secret.
+    """
+    if not is_bucket(storage):
+        if not storage:
+            raise UserError("must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got nothing")
+        return str(Path(storage).expanduser().absolute())
+    if "@" in storage:
+        raise UserError(
+            "must not hold credentials, which records would keep: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "GOOGLE_APPLICATION_CREDENTIALS"
+        )
+    found = _BUCKET.fullmatch(storage)
+    if found is None:
+        raise UserError(f"must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got {storage!r}")
+    return f"{found['scheme']}://{found['path'].rstrip('/')}{found['query'] or ''}"
+
+
+def place_of(storage: str, name: str) -> Place:
+    """Where the copy of the run directory with this name lies in a storage. Raises `UserError` and `OSError`."""
+    if not is_bucket(storage):
+        return Folder(Path(storage) / name)
+    base, mark, query = storage.partition("?")
+    return Bucket(f"{base}/{quote(name)}{mark}{query}")
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Storage and name of the copy at an address, as `place_of` takes them. Raises `UserError` if it names no copy."""
+    if not is_bucket(address):
+        path = Path(spelled(address))
+        return str(path.parent), path.name
+    base, mark, query = spelled(address).partition("?")
+    storage, _, name = base.rpartition("/")
+    if storage.endswith("/"):
+        raise UserError(f"{base} is a bucket: name the copy of a run in it, such as {base}/2026-01-31-120000")
+    return f"{storage}{mark}{query}", unquote(name)
+
+
+def one_line(error: OSError) -> str:
+    """What went wrong, on one line."""
+    return " ".join(str(error).split())
