@@ -40,7 +40,7 @@ COPY_MARK = "copy.json"
 """Says of a folder or bucket that it is a copy, and of what."""
 PROBE = "probe"
 """A file that is written and deleted to see whether that is allowed."""
-MIRRORED = ("weights/", "pareto/")
+MIRRORED = ("weights/", "pareto/", "checkpoints/")
 """Where files are deleted in the copy when they are in the run directory."""
 
 Signature = tuple[int, ...]

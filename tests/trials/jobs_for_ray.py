@@ -55,6 +55,10 @@ def _read(payload: dict[str, Any]) -> dict[str, Any]:
     }
     if payload["kind"] == "test":
         return {**found, "weights": Path(payload["weights_path"]).read_text()}
+    if payload.get("checkpoint_from"):
+        found["checkpoint"] = Path(payload["checkpoint_from"]).read_text()
+    if payload.get("checkpoint_to"):
+        Path(payload["checkpoint_to"]).write_text(f"checkpoint of {payload['number']}")
     Path(payload["weights_path"]).write_text(f"weights of {payload['number']}")
     return {**found, "weights_path": payload["weights_path"]}
 

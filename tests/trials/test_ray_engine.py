@@ -321,6 +321,16 @@ class TestOnACluster:
             f"weights of {n}" for n in range(4)
         ]
 
+    def test_a_training_that_is_left_off_travels_back_and_on(self, engine: RayEngine, images: Path) -> None:
+        paths = [images.parent / "checkpoints" / f"trial-{number}.pt" for number in range(4)]
+        common = {"kind": "trial", "data_dir": str(images), "weights_path": str(images.parent / "weights")}
+        left = [{**common, "number": number, "checkpoint_to": str(path)} for number, path in enumerate(paths)]
+        results(run_all(engine, left))
+        assert [path.read_text() for path in paths] == [f"checkpoint of {number}" for number in range(4)]
+        on = [{**common, "number": number, "checkpoint_from": str(path)} for number, path in enumerate(paths)]
+        found = results(run_all(engine, on))
+        assert [result["checkpoint"] for result in found] == [f"checkpoint of {number}" for number in range(4)]
+
     def test_code_travels_as_well(self, engine: RayEngine) -> None:
         for result in results(run_all(engine, [{"do": "place"}] * 4)):
             assert "py_modules" in result["code"]
