@@ -40,7 +40,8 @@ def test_no_option_is_given_by_default() -> None:
 @pytest.mark.parametrize("name", sorted(options_of(search).keys() & options_of(supernet_train).keys()))
 def test_an_option_of_both_is_read_alike(name: str) -> None:
     ours, theirs = options_of(search)[name], options_of(supernet_train)[name]
-    assert ours.type is theirs.type
+    if name != "resume":  # a search is also resumed from the address of its copy
+        assert ours.type is theirs.type
     assert ours.choices == theirs.choices
     if name != "supernet_images":  # where all is about a supernet, --images will do
         assert ours.option_strings == theirs.option_strings
