@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,18 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from faulty_job import VARIABLE
+from nodes import cluster_of
 from searches import (
     EXIT_INTERRUPTED,
     EXIT_USER_ERROR,
     FAULTY,
+    KINDS,
     Ended,
     Search,
-    end_session,
     ended,
-    processes_of_session,
     read_on,
     read_until,
-    seconds_until_gone,
 )
 
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override")
@@ -60,13 +60,18 @@ class Row:
 class Faults:
     """Disturbs searches in a folder, and compares them with undisturbed ones."""
 
-    def __init__(self, folder: Path, engine: str, rng: random.Random) -> None:
-        self._folder, self._engine, self._rng = folder, engine, rng
+    def __init__(self, folder: Path, engine: str) -> None:
+        self._folder, self._engine = folder, engine
+        self.rng = random.Random()
+        """For moments; seeded anew for every fault, so that each is the same whichever others are looked at."""
         self._number = 0
         self.whole: dict[str, Search] = {}
         self.seconds: dict[str, float] = {}
         """Wall time of the undisturbed searches, by kind."""
-        for kind in ("supernet", "from scratch"):
+
+    def find_undisturbed(self) -> None:
+        """What all others are compared with."""
+        for kind in KINDS:
             self.whole[kind] = self._search(kind)
             started = time.monotonic()
             first = self.whole[kind].run()
@@ -89,10 +94,12 @@ class Faults:
     def driver_killed(self, kind: str) -> Row:
         """At a random moment; then the search is carried on."""
         search = self._search(kind)
-        after = self._rng.uniform(0.02, 1.0) * self.seconds[kind]
+        after = self.rng.uniform(0.02, 1.0) * self.seconds[kind]
         process = search.start()
         read_on(process)
         threading.Event().wait(after)
+        killed = search.family
+        killed.members()
         process.kill()
         process.wait()
         before = search.finished()
@@ -100,10 +107,12 @@ class Faults:
         resumed = search.resume()
         is_same = resumed.code == 0 and self._is_same(search)
         kept = all(search.finished()[number] == 1 for number in before)
+        left = "" if killed.seconds_until_gone(patience=30.0) is not None else "; processes left behind"
+        killed.end()
         return Row(
             f"driver killed by SIGKILL after {after:.1f} s of {self.seconds[kind]:.1f}", kind,
-            f"{on_record}; after resuming, {_times(search)}", resumed.code == 0,
-            resumed.code == 0 and self._same_front(search), is_same and kept,
+            f"{on_record}; after resuming, {_times(search)}{left}", resumed.code == 0,
+            resumed.code == 0 and self._same_front(search), is_same and kept and not left,
         )  # fmt: skip
 
     def job_fault(self, what: str, kind: str, times: int, cause: str, job: str = "trial") -> Row:
@@ -137,18 +146,19 @@ class Faults:
         )  # fmt: skip
 
     def workers_killed(self, kind: str, kills: int) -> Row:
-        """From outside, one after the other, at random moments. Only the local engine's workers can be found so."""
+        """From outside, one after the other, at random moments."""
         search = self._search(kind)
         process = search.start()
         killed = 0
         if read_until(process, "trial "):
             read_on(process)
             for _ in range(kills):
-                workers = [child for child in processes_of_session(process.pid) if _is_worker(child)]
+                workers = search.family.workers()
                 if workers and process.poll() is None:
-                    os.kill(self._rng.choice(workers), signal.SIGKILL)
-                    killed += 1
-                threading.Event().wait(self._rng.uniform(1.0, 3.0))
+                    with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                        os.kill(self.rng.choice(workers), signal.SIGKILL)
+                        killed += 1
+                threading.Event().wait(self.rng.uniform(1.0, 3.0))
         code = process.wait()
         causes = [event["failure"]["cause"] for event in search.events("retried", "failed")]
         is_same = self._is_same(search)
@@ -158,6 +168,55 @@ class Faults:
             self._same_front(search), code == 0 and is_same and set(causes) <= {"worker died"},
         )  # fmt: skip
 
+    def node_lost(self, kind: str) -> Row:
+        """One of a cluster's two nodes is killed as a search runs there, and later another one joins."""
+        with cluster_of(2) as nodes:
+            search = self._search(kind, address=nodes.address)
+            process = search.start()
+            began = read_until(process, "trial ")
+            read_on(process)
+            threading.Event().wait(self.rng.uniform(0.0, 0.1) * self.seconds[kind])
+            finished = set(search.finished())
+            nodes.kill()
+            threading.Event().wait(self.rng.uniform(0.1, 0.2) * self.seconds[kind])
+            nodes.add()
+            code = process.wait()
+        causes = [event["failure"]["cause"] for event in search.events("retried", "failed")]
+        same = code == 0 and self._is_same(search)
+        return Row(
+            "one of two nodes killed, another added", kind,
+            f"{len(finished)} trials had finished; {len(causes)} attempts ended: "
+            f"{', '.join(sorted(set(causes))) or 'none'}; {_times(search)}", code == 0,
+            code == 0 and self._same_front(search),
+            began and same and set(causes) <= {"worker died"} and not search.events("failed"),
+        )  # fmt: skip
+
+    def node_joins(self, kind: str) -> Row:
+        """A search that has one node is given another one."""
+        with cluster_of(1) as nodes:
+            search = self._search(kind, address=nodes.address)
+            process = search.start()
+            began = read_until(process, "trial ")
+            read_on(process)
+            nodes.add()
+            joined = time.time()
+            code = process.wait()
+        before, after = search.most_at_once(until=joined), search.most_at_once()
+        same = code == 0 and self._is_same(search)
+        return Row(
+            "a second node joins", kind, f"{before} trial at once, then {after}; {_times(search)}", code == 0,
+            code == 0 and self._same_front(search), began and same and (before, after) == (1, 2),
+        )  # fmt: skip
+
+    def no_cluster(self, kind: str) -> Row:
+        """An address at which there is none."""
+        search = self._search(kind, address="127.0.0.1:1")
+        found = search.run()
+        return Row(
+            "a cluster that is not there", kind, f"exit code {found.code}: {_short(found, search)}", False, None,
+            found.code == EXIT_USER_ERROR and found.is_one_line and not search.run_dir.exists(),
+        )  # fmt: skip
+
     def interrupted_twice(self, kind: str, phase: str, beginning: str) -> Row:
         """Ctrl-C, Ctrl-C to the whole group of processes, as a terminal sends it; a bystander must live."""
         search = self._search(kind)
@@ -165,13 +224,15 @@ class Faults:
             process = search.start()
             was_reached = read_until(process, beginning)
             written = read_on(process)
-            threading.Event().wait(self._rng.uniform(0.0, 1.0))
+            threading.Event().wait(self.rng.uniform(0.0, 1.0))
+            search.family.members()
             for _ in range(2):
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGINT)
-                threading.Event().wait(self._rng.uniform(0.05, 0.5))
-            seconds = seconds_until_gone(process, patience=60.0)
-            end_session(process)
+                threading.Event().wait(self.rng.uniform(0.05, 0.5))
+            seconds = search.family.seconds_until_gone(60.0, process)
+            search.family.end()
+            process.wait()
             bystander_lives = bystander.poll() is None
             bystander.kill()
         resumed = search.resume()
@@ -329,10 +390,3 @@ def _short(found: Ended, search: Search) -> str:
 
 def _quoted(command: list[str]) -> str:
     return " ".join(f"'{word}'" for word in command)
-
-
-def _is_worker(process: int) -> bool:
-    try:
-        return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:  # it has just ended
-        return False

@@ -1,31 +1,37 @@
 """Disturbs small real searches in every way that we know of, and writes down what became of them.
 
-    python benchmarks/faults/run.py [--kills 20] [--engine local]
+    python benchmarks/faults/run.py [--engine local ray] [--kills 20] [--ray-kills 10] [--only NAME ...] [--anew]
 
-Writes results/faults.json and results/faults.md; of another engine faults_ENGINE.json and .md. Ends with code 1 if
-anything did not go as promised. The disk that is full is a small tmpfs in a name space of its own, which needs root.
+Every fault's outcome is added to results/faults.json and results/faults.md as it is known, and what is there is not
+done again, unless `--anew`. Ends with code 1 if anything did not go as promised. The disk that is full is a small tmpfs
+in a name space of its own, which needs root; the cluster is one of several nodes on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import random
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 from faults import Faults, Row  # noqa: E402
+from searches import KINDS  # noqa: E402
 
 from machine import describe_machine  # noqa: E402
+from sret_nas.files import write_atomically  # noqa: E402
 
 RESULTS = HERE.parent / "results"
 SEED = 0
-NAMES = ("driver", "ctrl-c", "worker", "memory", "hang", "nan", "exception", "disk", "permission", "second", "time")
+ENGINES = ("local", "ray")
+NAMES = (
+    "driver", "ctrl-c", "worker", "node", "memory", "hang", "nan", "exception", "disk", "permission", "second", "time"
+)  # fmt: skip
 
 Case = Callable[[], list[Row]]
 
@@ -33,44 +39,94 @@ Case = Callable[[], list[Row]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of the driver, at random moments (default %(default)s)")
-    parser.add_argument("--engine", default="local", help="default: %(default)s")
+    parser.add_argument("--ray-kills", type=int, default=10, help="the same with Ray (default %(default)s)")
+    parser.add_argument("--engine", nargs="+", choices=ENGINES, default=ENGINES, help="default: all")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help="kinds of faults")
     parser.add_argument("--most", type=int, metavar="N", help="of each kind; default: all")
+    parser.add_argument("--anew", action="store_true", help="forget what is known of these faults and engines")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results")
     given = parser.parse_args()
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        faults = Faults(Path(folder), given.engine, random.Random(SEED))
-        rows = list(rows_of(faults, given.kills, given.engine, given.only, given.most))
-    name = "faults" if given.engine == "local" else f"faults_{given.engine}"
-    result = {
-        **describe_machine("torch", "optuna", "numpy"),
-        "seed": SEED,
-        "engine": given.engine,
-        "wall_seconds": round(time.monotonic() - started),
-        "undisturbed_seconds": {kind: round(seconds, 1) for kind, seconds in faults.seconds.items()},
-        "rows": [row.as_dict() for row in rows],
+    outcomes = Outcomes(given.out)
+    if given.anew:
+        outcomes.forget(given.engine, given.only)
+    for engine in given.engine:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)
+            kills = given.kills if engine == "local" else given.ray_kills
+            disturb(Path(folder), engine, kills, given.only, given.most, outcomes)
+    sys.exit(0 if outcomes.are_all_as_promised else 1)
+
+
+class Outcomes:
+    """What became of each fault, on disk as soon as it is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        path = folder / "faults.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        self._undisturbed: dict[str, Any] = known.get("undisturbed", {})
+        self._rows: list[dict[str, Any]] = known.get("rows", [])
+
+    def forget(self, engines: Sequence[str], faults: Sequence[str]) -> None:
+        self._rows = [row for row in self._rows if row["engine"] not in engines or row["fault"] not in faults]
+
+    def know(self, engine: str, fault: str, number: int) -> bool:
+        return any((row["engine"], row["fault"], row["case"]) == (engine, fault, number) for row in self._rows)
+
+    def undisturbed(self, engine: str, found: dict[str, Any]) -> None:
+        """What searches that nothing disturbs take and find."""
+        self._undisturbed[engine] = found
+        self._write()
+
+    def add(self, engine: str, fault: str, number: int, row: Row) -> None:
+        print(f"{engine}, {'as promised' if row.as_promised else 'NOT AS PROMISED'}: {row}", flush=True)
+        self._rows.append({"engine": engine, "fault": fault, "case": number, **row.as_dict()})
+        self._rows.sort(key=lambda row: (row["engine"], NAMES.index(row["fault"]), row["case"]))
+        self._write()
+
+    @property
+    def are_all_as_promised(self) -> bool:
+        return all(row["as_promised"] for row in self._rows)
+
+    def _write(self) -> None:
+        machine = describe_machine("torch", "ray", "optuna", "numpy")
+        result = {"machine": machine, "seed": SEED, "undisturbed": self._undisturbed, "rows": self._rows}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._folder / "faults.json", json.dumps(result, indent=1) + "\n")
+        write_atomically(self._folder / "faults.md", markdown(result))
+
+
+def disturb(folder: Path, engine: str, kills: int, only: Sequence[str], most: int | None, outcomes: Outcomes) -> None:
+    """The faults one after the other that nothing is known of yet; of each kind of them at most so many."""
+    faults = Faults(folder, engine)
+    missing = [
+        (name, number, case)
+        for name, cases in cases_of(faults, kills, engine).items()
+        for number, case in enumerate(cases[:most])
+        if name in only and not outcomes.know(engine, name, number)
+    ]
+    if not missing:
+        return
+    faults.find_undisturbed()
+    outcomes.undisturbed(engine, {kind: describe(faults, kind) for kind in faults.whole})
+    for name, number, case in missing:
+        faults.rng.seed(f"{SEED} {name} {number}")
+        for row in case():
+            outcomes.add(engine, name, number, row)
+
+
+def describe(faults: Faults, kind: str) -> dict[str, Any]:
+    """Equal digests are equal findings, to the last bit."""
+    found = json.dumps(faults.whole[kind].found(), default=str)
+    return {
+        "seconds": round(faults.seconds[kind], 1),
+        "trials": len(faults.whole[kind].finished()),
+        "digest": hashlib.sha256(found.encode()).hexdigest()[:12],
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (given.out / f"{name}.md").write_text(markdown(rows))
-    sys.exit(0 if all(row.as_promised for row in rows) else 1)
-
-
-def rows_of(faults: Faults, kills: int, engine: str, only: Sequence[str], most: int | None) -> Iterator[Row]:
-    """The faults one after the other, each told as it ends; of each kind of them at most so many."""
-    for name, cases in cases_of(faults, kills, engine).items():
-        if name not in only:
-            continue
-        for case in cases[:most]:
-            for row in case():
-                print(f"{'as promised' if row.as_promised else 'NOT AS PROMISED'}: {row}", flush=True)
-                yield row
 
 
 def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
-    kinds = list(faults.whole)
+    kinds = tuple(KINDS)
 
     def job(what: str, kind: str, times: int, cause: str, job: str = "trial") -> Case:
         return lambda: [faults.job_fault(what, kind, times, cause, job)]
@@ -92,7 +148,12 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
             job("worker killed", "from scratch", 9, "worker died"),
             job("worker killed", "supernet", 1, "worker died"),
             job("worker killed", "supernet", 1, "worker died", job="final"),
-            *(lambda kind=kind: [faults.workers_killed(kind, kills=4)] for kind in kinds if engine == "local"),
+            *(lambda kind=kind: [faults.workers_killed(kind, kills=4)] for kind in kinds),
+        ],
+        "node": [] if engine == "local" else [
+            *(lambda kind=kind: [faults.node_lost(kind)] for kind in kinds),
+            *(lambda kind=kind: [faults.node_joins(kind)] for kind in kinds),
+            lambda: [faults.no_cluster("from scratch")],
         ],
         "memory": [
             job("memory", "from scratch", 1, "out of memory"),
@@ -107,7 +168,7 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
             for kind, kilobytes in (
                 ("from scratch", 1000), ("supernet", 2000), ("supernet", 4), ("supernet", 40), ("supernet", 400),
                 ("supernet", 4000), ("from scratch", 40), ("from scratch", 400),
-            )
+            )[: None if engine == "local" else 3]  # what writes to the disk knows nothing of engines
         ],
         "permission": [lambda: [faults.no_permission("supernet")]],
         "second": [lambda kind=kind: faults.two_at_once(kind) for kind in kinds],
@@ -115,19 +176,28 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
     }  # fmt: skip
 
 
-def markdown(rows: list[Row]) -> str:
-    """The rows as a table; what did not go as promised comes first."""
+def markdown(result: dict[str, Any]) -> str:
+    """The outcomes as a table; what did not go as promised comes first."""
+    machine, rows = result["machine"], result["rows"]
+    promised = sum(row["as_promised"] for row in rows)
     lines = [
-        "| done | search | recorded, or said | went on | front as undisturbed | as promised |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in sorted(rows, key=lambda row: row.as_promised):
-        front = "(a trial fewer)" if row.same_front is None and row.went_on else _yes(bool(row.same_front))
-        lines.append(
-            f"| {row.done} | {row.search} | {row.recorded} | {_yes(row.went_on)} | {front} | {_yes(row.as_promised)} |"
-        )
-    promised = sum(row.as_promised for row in rows)
-    return "\n".join([*lines, "", f"{promised} of {len(rows)} as promised.", ""])
+        "# What faults do", "",
+        f"`python benchmarks/faults/run.py`, {machine['date']}, {machine['cores']} cores ({machine['cpu']}), Ray "
+        f"{machine['versions']['ray']}. {promised} of {len(rows)} as promised.", "",
+        "| undisturbed | search | seconds | trials | what was found, as a digest |", "|---|---|---|---|---|",
+        *(
+            f"| {engine} | {kind} | {found['seconds']:.0f} | {found['trials']} | {found['digest']} |"
+            for engine, kinds in result["undisturbed"].items() for kind, found in kinds.items()
+        ),
+        "",
+        "| engine | done | search | recorded, or said | went on | front as undisturbed | as promised |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in sorted(rows, key=lambda row: row["as_promised"]):
+        front = "(a trial fewer)" if row["same_front"] is None and row["went_on"] else _yes(bool(row["same_front"]))
+        told = [row["engine"], row["done"], row["search"], row["recorded"].replace("|", "/").replace("\n", " ")]
+        lines.append(f"| {' | '.join(told)} | {_yes(row['went_on'])} | {front} | {_yes(row['as_promised'])} |")
+    return "\n".join(lines) + "\n"
 
 
 def _yes(flag: bool) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,6 +34,8 @@ KINDS = {
 }
 """The digits in both. With a supernet: training it, twelve scores, four finals; without: ten trainings, final tests."""
 
+MARK = "FAULTY_SEARCH"
+"""Environment variable that a process inherits from the search that started it."""
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
@@ -41,12 +46,18 @@ class Search:
     kind: str
     run_dir: Path
     engine: str = "local"
+    address: str | None = None
+    """Of the cluster it runs on, if it does."""
     script: Path = PLAIN
     environment: dict[str, str] = field(default_factory=dict)
+    family: Family = field(init=False)
+    """The processes of the last start."""
 
     def command(self, *more: str) -> list[str]:
         """To begin it, or, with `--resume`, to carry it on."""
         engine = () if self.engine == "local" else (f"--engine={self.engine}",)
+        if self.address is not None:
+            engine = (*engine, f"--ray-address={self.address}")
         if "--resume" in more:
             return [sys.executable, str(PLAIN), "search", "--resume", str(self.run_dir), *more[1:]]
         options = (*COMMON, *KINDS[self.kind], *engine, *more)
@@ -54,9 +65,11 @@ class Search:
 
     def start(self, *more: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
         """As a terminal does it: in a session, and a group of processes, of its own."""
+        mark = uuid.uuid4().hex
+        self.family = Family(mark)
         return subprocess.Popen(
             [*prefix, *self.command(*more)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True, env={**os.environ, **self.environment},
+            start_new_session=True, env={**os.environ, **self.environment, MARK: mark},
         )  # fmt: skip
 
     def run(self, *more: str, prefix: Sequence[str] = ()) -> Ended:
@@ -78,6 +91,12 @@ class Search:
     def finished(self) -> Counter[int]:
         """How often each trial's result is on record."""
         return Counter(event["number"] for event in self.events("finished"))
+
+    def most_at_once(self, until: float = math.inf) -> int:
+        """Of the trials that finished, how many ran at the same time at most, among those that ended before a time."""
+        finished = [event for event in self.events("finished") if event["time"] <= until]
+        spans = [(event["time"] - event["seconds"], event["time"]) for event in finished]
+        return max((sum(begin <= start < end for begin, end in spans) for start, _ in spans), default=0)
 
     def found(self) -> list[Any]:
         """All that it found, trial by trial and in its finals, to the last bit."""
@@ -143,33 +162,70 @@ def read_on(process: subprocess.Popen[str]) -> list[str]:
     return written
 
 
-def processes_of_session(session: int) -> list[int]:
-    """Those that live, the session's first process and all that it started included."""
+class Family:
+    """A process and all that it started, in whatever sessions: known by a mark in their environment.
+
+    Ray's workers write over theirs, and are known by their session, which is that of a marked process.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self._mark = f"{MARK}={mark}".encode()
+        self._sessions: set[int] = set()
+
+    def members(self) -> list[int]:
+        """Those that live. Sessions are learned from those that carry the mark, so call it while these live."""
+        own = {process: session for process, session in _sessions() if self._is_marked(process)}
+        self._sessions |= set(own.values())
+        return [process for process, session in _sessions() if process in own or session in self._sessions]
+
+    def _is_marked(self, process: int) -> bool:
+        try:
+            return self._mark in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        except OSError:  # it has just ended
+            return False
+
+    def workers(self) -> list[int]:
+        """Those that run jobs, of either engine."""
+        return [process for process in self.members() if _is_worker(process)]
+
+    def seconds_until_gone(self, patience: float, process: subprocess.Popen[str] | None = None) -> float | None:
+        """How long it takes until nothing of it lives; None if that takes longer than one will wait.
+
+        `process` is its first one, if that is a child of this process.
+        """
+        started, pause = time.monotonic(), threading.Event()
+        while time.monotonic() - started < patience:
+            if process is not None:
+                process.poll()  # or it would stay as a zombie
+            if not self.members():
+                return time.monotonic() - started
+            pause.wait(0.02)
+        return None
+
+    def end(self) -> None:
+        """Leaves nothing of it behind."""
+        for survivor in self.members():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(survivor, signal.SIGKILL)
+
+
+def _sessions() -> list[tuple[int, int]]:
+    """Of every process that lives, its session."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                state, *_, own = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+                state, *_, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
             except OSError:  # it has just ended
                 continue
-            if int(own) == session and state != "Z":
-                found.append(int(folder.name))
+            if state != "Z":
+                found.append((int(folder.name), int(session)))
     return found
 
 
-def seconds_until_gone(process: subprocess.Popen[str], patience: float) -> float | None:
-    """How long it takes until nothing of a process's session lives; None if that takes longer than one will wait."""
-    started, pause = time.monotonic(), threading.Event()
-    while time.monotonic() - started < patience:
-        process.poll()  # or it would stay as a zombie
-        if not processes_of_session(process.pid):
-            return time.monotonic() - started
-        pause.wait(0.02)
-    return None
-
-
-def end_session(process: subprocess.Popen[str]) -> None:
-    """Leaves nothing behind of a process that was started in a session of its own."""
-    for survivor in processes_of_session(process.pid):
-        os.kill(survivor, signal.SIGKILL)
-    process.wait()
+def _is_worker(process: int) -> bool:
+    try:
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return False
+    return b"spawn_main" in command or command.startswith(b"ray::Worker")

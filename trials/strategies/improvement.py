@@ -13,9 +13,12 @@ import numpy.typing as npt
 from scipy.stats import qmc
 
 from sret_nas.cost_cells import FloatArray
+from sret_nas.pareto import non_dominated
 
 LEVELS = 256
 """Levels of cost at which improvement is measured, where several costs matter."""
+MOST_STEPS = 400
+"""Points that are all looked at, whether or not they are on the front."""
 
 
 class Improvement(ABC):
@@ -44,7 +47,8 @@ def improvement(costs: FloatArray, values: FloatArray, new_costs: FloatArray, be
     """`costs` (known, paid) and `values` (known,) are of labelled points, `new_costs` (n, paid) of candidates, and
     `beliefs` (n, draws) what they may be worth; less is better in all of them."""
     if costs.shape[1] == 1:
-        return InOneCost(costs[:, 0], values, new_costs[:, 0], beliefs)
+        counts = _that_count(costs, values)
+        return InOneCost(costs[counts, 0], values[counts], new_costs[:, 0], beliefs)
     return InSeveralCosts(costs, values, new_costs, beliefs)
 
 
@@ -91,6 +95,16 @@ class InSeveralCosts(Improvement):
     def take(self, position: int) -> None:
         affords = self._affords[position]
         self._best[affords] = np.minimum(self._best[affords], self._beliefs[position])
+
+
+def _that_count(costs: FloatArray, values: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which of many points: those at steps of the staircase, and its ends, the worst value and the highest cost. What
+    a gain is does not depend on the others, and what it takes to compute does."""
+    if len(values) <= MOST_STEPS:
+        return np.ones(len(values), dtype=bool)
+    counts = non_dominated(np.column_stack([costs, values]))
+    counts[[np.argmax(values), np.argmax(costs[:, 0])]] = True
+    return counts
 
 
 def _worst(values: FloatArray) -> float:
