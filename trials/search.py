@@ -205,7 +205,7 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
             run_trials(run, strategy, engine, journal)
             run_final_tests(run, engine)
         else:
-            provide_supernet(run)
+            provide_supernet(run, engine)
             run_trials(run, strategy, engine, journal)
             run_finals(run, engine)
         measure_front(run, engine)

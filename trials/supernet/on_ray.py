@@ -45,11 +45,13 @@ PLACE_SECONDS = 120.0
 """How long the processes may take to start and to meet."""
 LOOK_SECONDS = 1.0
 """The longest between two looks for Ctrl-C and at who has ended."""
-STOP_SECONDS = 6.0
+STOP_SECONDS = 5.0
 """After Ctrl-C, for the step that runs, its checkpoint, and the way of that to the driver."""
+LAST_NEWS_SECONDS = 2.0
+"""For what the first process has to tell when there is no training any more."""
 ANSWER_SECONDS = 5.0
 """How long a process that is there may take to say so."""
-LEAVE_SECONDS = 2.0
+LEAVE_SECONDS = 1.0
 """How long processes may take to tidy up behind themselves."""
 
 
@@ -99,9 +101,9 @@ class Needs:
 
 
 def machines() -> list[dict[str, float]]:
-    """What each machine has that can run anything, in Ray's words."""
+    """What each machine of the cluster has, in Ray's words."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    return [node["Resources"] for node in nodes if node["Alive"]]
 
 
 def needs_of(name: str, placement: RayPlacement, device: str, threads: int | None) -> Needs:
@@ -109,7 +111,7 @@ def needs_of(name: str, placement: RayPlacement, device: str, threads: int | Non
 
     Raises `UserError` if the cluster, called `name`, does not hold it.
     """
-    there = machines()
+    there = [machine for machine in machines() if machine.get("CPU", 0) >= 1]
     num_gpus = sum(int(machine.get("GPU", 0)) for machine in there)
     gpus = placement.gpus if placement.gpus is not None else int(num_gpus > 0 and device != "cpu")
     _check_gpus(gpus, num_gpus, device, name)
@@ -152,7 +154,8 @@ class _Group:
         self.homes: list[Home] = []
         try:
             if not self._reserved.wait(PLACE_SECONDS):
-                raise UserError(f"no room was free on {name} within {PLACE_SECONDS:g} s: do others use it?")
+                wanted = f"{needs.processes} processes with {needs.threads} threads and {needs.gpus} GPUs each"
+                raise UserError(f"no room was free on {name} within {PLACE_SECONDS:g} s for {wanted}")
             self._start(needs)
             self._meet(device, name)
         except BaseException:
@@ -242,17 +245,18 @@ class _OnRay:
         path = directory / SUPERNET
         if path.is_file():  # compares what it is with what was asked for
             return job.train(directory, job.images(), console)
-        for attempt in range(RETRIES + 1):
+        retries = 0
+        while not path.is_file():
             try:
                 self._attempt(job, directory, console)
-                return path
             except LostError as error:
-                self.leave()
-                if attempt == RETRIES:
+                if retries == RETRIES:
                     raise
+                retries += 1
                 since = "its last checkpoint" if (directory / CHECKPOINT).is_file() else "the beginning"
-                say(console, f"{error}; the training starts again from {since} ({attempt + 1} of {RETRIES} times)")
-        raise AssertionError
+                say(console, f"{error}; the training starts again from {since} ({retries} of {RETRIES} times)")
+                self._place_again(error)
+        return path
 
     def leave(self) -> None:
         """Ends the processes."""
@@ -265,6 +269,14 @@ class _OnRay:
             self._group = _Group(self._needs, self._device, self._name)
         return self._group
 
+    def _place_again(self, lost: LostError) -> None:
+        """Raises `LostError` if there is no room any more."""
+        self.leave()
+        try:
+            self._met()
+        except UserError as error:
+            raise LostError(f"{lost}; {error}") from None
+
     def _packed(self, job: TrainingJob) -> Luggage | None:
         return None if self._packer is None else self._packer.pack({"data_dir": str(job.data_dir)})
 
@@ -276,6 +288,8 @@ class _OnRay:
             try:
                 failure = _watched(group, running, directory, console, interruptions)
             except RayError as error:
+                if interruptions:
+                    raise KeyboardInterrupt from None
                 raise LostError(group.lost() or one_line(error)) from None
             if interruptions:
                 raise KeyboardInterrupt
@@ -302,12 +316,13 @@ def _watched(
             running = [reference for reference in running if reference not in ended]
             endings += ray.get(ended)
             if interruptions and deadline == math.inf:
-                heard = ray.get(first.stop.remote(), timeout=ANSWER_SECONDS)
-                deadline = time.monotonic() + (STOP_SECONDS if heard else 0)
+                deadline = time.monotonic() + STOP_SECONDS
+                if not ray.get(first.stop.remote(), timeout=STOP_SECONDS):  # it is at no step yet
+                    break
     finally:  # a checkpoint that was written before something was lost is not to be lost with it
         with suppress(RayError, GetTimeoutError):
-            for last in (news, first.news.remote(0.0)):
-                ray.get(last, timeout=ANSWER_SECONDS).put_down(directory, console)
+            ray.get(news, timeout=LAST_NEWS_SECONDS).put_down(directory, console)
+            ray.get(first.news.remote(0.0), timeout=LAST_NEWS_SECONDS).put_down(directory, console)
     return next((ending.failure for ending in endings if ending.failure is not None), None)
 
 

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
 from sret_nas.errors import UserError
 from trials.engines import ray_needed
-from trials.supernet.job import Measurement, TrainingJob
-from trials.supernet.processes import Processes, joined
+
+if TYPE_CHECKING:  # which import torch
+    from trials.supernet.job import Measurement, TrainingJob
+    from trials.supernet.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Here:
 
 @contextmanager
 def _here(device: str) -> Iterator[Place]:
+    from trials.supernet.processes import joined
+
     with joined(device) as processes:
         yield Here(processes)
 
