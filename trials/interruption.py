@@ -28,6 +28,8 @@ _pending: list[int] = []
 """Signals that nothing has noticed yet."""
 _received: list[int] = []
 """All of them."""
+_in_threads: list[list[int]] = []
+"""The lists of threads that remember interruptions; the system sends them none."""
 
 
 class StepGivenUp(KeyboardInterrupt):
@@ -87,7 +89,7 @@ def _count_only(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def interruptions_remembered() -> Iterator[list[int]]:
-    """Inside, a signal is put into the list and does nothing else. Only the main thread gets any.
+    """Inside, a signal is put into the list and does nothing else. Threads get theirs from `interrupt_threads` alone.
 
     The second one, counted from `handle_interruptions`, raises `StepGivenUp`; without that call, none does.
     """
@@ -99,7 +101,11 @@ def interruptions_remembered() -> Iterator[list[int]]:
             raise StepGivenUp
 
     if threading.current_thread() is not threading.main_thread():
-        yield remembered
+        _in_threads.append(remembered)
+        try:
+            yield remembered
+        finally:
+            _in_threads[:] = [other for other in _in_threads if other is not remembered]
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for each in _SIGNALS:
@@ -109,3 +115,10 @@ def interruptions_remembered() -> Iterator[list[int]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def interrupt_threads() -> bool:
+    """Ctrl-C for the threads that remember it, in a process that gets none; whether there was one to hear it."""
+    for remembered in _in_threads:
+        remembered.append(signal.SIGINT)
+    return bool(_in_threads)

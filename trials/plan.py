@@ -126,7 +126,12 @@ class Plan:
             return 0.0
         config = self._supernet.config
         flops = config.training.images * config.networks_per_step * self._flops_per_image(self._samples, "full")
-        return flops * self._seconds_per_flop / (self._supernet.threads / self._options.threads)
+        at_once = self._supernet_processes * self._supernet.threads / self._options.threads
+        return flops * self._seconds_per_flop / at_once
+
+    @property
+    def _supernet_processes(self) -> int:
+        return 1 if self._supernet is None else self._supernet.processes or 1
 
     @property
     def finals_seconds(self) -> float:
@@ -152,9 +157,10 @@ class Plan:
                 f"{format_seconds(least)} after {format_seconds(spent)} of preparation: raise --time-budget"
                 + ("" if self.supernet_seconds == 0 else ", or lower --supernet-images")
             )
-        if options.gpu_hours is not None and least > 3600 * options.gpu_hours:
+        working = self._supernet_processes * self.supernet_seconds + self.trial_seconds
+        if options.gpu_hours is not None and working > 3600 * options.gpu_hours:
             raise UserError(
-                f"{options.gpu_hours:g} GPU-hours are too few for {what} about {least / 3600:.3g}: raise --gpu-hours"
+                f"{options.gpu_hours:g} GPU-hours are too few for {what} about {working / 3600:.3g}: raise --gpu-hours"
             )
 
     @property

@@ -20,7 +20,7 @@ from sret_nas.files import validate
 from sret_nas.latency import LatencyProfile
 from sret_nas.latency_table import LatencyTable
 from sret_nas.space import SearchSpace
-from trials.engines import Engine
+from trials.engines import Engine, ray_needed
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.final_tests import run_final_tests
@@ -223,7 +223,7 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
             run_trials(run, strategy, engine, journal)
             run_final_tests(run, engine)
         else:
-            provide_supernet(run)
+            provide_supernet(run, engine)
             run_trials(run, strategy, engine, journal)
             run_finals(run, engine)
         measure_front(run, engine)
@@ -251,10 +251,8 @@ def _create_engine(options: SearchOptions, given: dict[str, Any]) -> Engine:
     """`given` are the options that the command line names: a cluster is used whole unless it bounds the workers."""
     num_workers = min(options.workers, options.lookahead)
     if options.engine == "ray":
-        try:
+        with ray_needed():
             from trials.engines.ray import RayEngine  # half a second
-        except ModuleNotFoundError as error:
-            raise UserError(f"--engine ray needs Ray ({error}): pip install -e '.[ray]'") from None
         is_whole = options.ray_address is not None and "workers" not in given
         return RayEngine(
             run_job,

@@ -2,8 +2,8 @@
 
 Time is wall time of the search's sessions. A session lasts from its beginning, before images are prepared and the plan
 is made, to its last event: what a kill leaves unrecorded is not counted, except that a supernet says how long all its
-training took. GPU time is the supernet's training, on one GPU, and the trials (every attempt) and finals, times the
-GPUs of each.
+training took. GPU time is the supernet's training, times its processes, and the trials (every attempt) and finals,
+times the GPUs of each.
 
 A trial starts only if it would end inside the budget, were it to take the mean time of those that finished so far
 (before any has, the time that was planned). Trials that run are let run to their end, and the finals come on top.
@@ -26,6 +26,8 @@ class Spending:
         self._last = 0.0
         """When the last session began, and when its last event was, in seconds since the epoch."""
         self.supernet_seconds = 0.0
+        self.supernet_processes = 1
+        """Each on a GPU of its own."""
         self.job_seconds = 0.0
         """Of trials, all attempts, and of finals."""
         self._finished, self._finished_seconds = 0.0, 0.0
@@ -36,6 +38,8 @@ class Spending:
         if kind in ("header", "resumed"):
             self._earlier += self._last - self._began
             self._began = self._last = now
+        if kind == "header":
+            self.supernet_processes = (event.get("supernet") or {}).get("processes") or 1
         self._last = max(self._last, now)  # a clock that was set back costs nothing
         if kind == "supernet":
             self.supernet_seconds = float(event.get("seconds", 0.0))
@@ -89,7 +93,8 @@ class Allowance:
     @property
     def gpu_seconds(self) -> float:
         """GPU time on record."""
-        return self.spending.supernet_seconds + self.gpus_per_trial * self.spending.job_seconds
+        supernet = self.spending.supernet_processes * self.spending.supernet_seconds
+        return supernet + self.gpus_per_trial * self.spending.job_seconds
 
     @property
     def is_bounded(self) -> bool:

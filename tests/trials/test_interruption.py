@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from trials.interruption import (
     StepGivenUp,
     deaf_once_interrupted,
     handle_interruptions,
+    interrupt_threads,
     interruptions_remembered,
     raise_if_interrupted,
 )
@@ -28,6 +30,26 @@ def restored() -> Iterator[None]:
     signal.alarm(0)  # or the system would end the tests
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+def test_a_thread_that_remembers_hears_of_an_interruption_from_another() -> None:
+    remembers, is_interrupted, heard = threading.Event(), threading.Event(), list[list[int]]()
+
+    def work() -> None:
+        with interruptions_remembered() as remembered:
+            remembers.set()
+            is_interrupted.wait(10)
+            heard.append([*remembered])
+
+    assert not interrupt_threads()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert remembers.wait(10)
+    assert interrupt_threads()
+    is_interrupted.set()
+    thread.join()
+    assert heard == [[signal.SIGINT]]
+    assert not interrupt_threads()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +25,8 @@ import ray
 from jobs_for_ray import look_around
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
-from ray.cluster_utils import Cluster as RayCluster
 from ray.exceptions import RayError
+from ray_machines import Machines, two_machines
 
 from sret_nas.errors import UserError
 from trials.engines import Engine, Outcome, ray_calls, ray_session
@@ -244,44 +241,10 @@ def test_ctrl_c_twice_ends_everything() -> None:
     await_that(lambda: processes_with(mark) == [], seconds=10)
 
 
-@dataclass
-class Machines:
-    """A cluster on this machine whose nodes have room for one worker each, except the head, which has none."""
-
-    cluster: Any
-    cache: Path
-    """Where its nodes keep what jobs read."""
-
-    @property
-    def address(self) -> str:
-        return str(self.cluster.address)
-
-    def add(self) -> Any:
-        return self.cluster.add_node(num_cpus=1)
-
-
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    """It wants a token; its processes are started elsewhere, with a home and temporary files of their own."""
-    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # short: it holds sockets
-    (folder / "t" / "ray").mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex * 2)
-        patch.setenv("HOME", str(folder))
-        patch.setenv("TMPDIR", str(folder / "t"))
-        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
-        ray._raylet.Config.initialize("")
-        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
-        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": str(folder)}
-        cluster = RayCluster(initialize_head=True, head_node_args=head)
-        cluster.add_node(num_cpus=1)
-        cluster.add_node(num_cpus=1)
-        yield Machines(cluster, folder / "t" / f"sret-nas-{os.getuid()}")
-        cluster.shutdown()
-    ray._raylet.Config.initialize("")
-    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
-    shutil.rmtree(folder, ignore_errors=True)
+    with two_machines(tmp_path_factory.mktemp("elsewhere")) as machines:
+        yield machines
 
 
 @pytest.fixture

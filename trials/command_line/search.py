@@ -130,7 +130,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("local", "ray"),
         help="what runs trials: processes on this machine, or a Ray, on this machine or a cluster; default: local",
     )  # fmt: skip
-    group.add_argument("--ray-address", metavar="ADDRESS", help="the cluster to use: auto or HOST:PORT")
+    shared_options.add_ray_address(group)
     group.add_argument(
         "--workers", type=int, metavar="N",
         help="trials at once; 0 runs them in this process; default: one per core, at most 8; what a cluster holds",

@@ -77,6 +77,10 @@ def add_device(group: Any) -> None:
     group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
 
 
+def add_ray_address(group: Any) -> None:
+    group.add_argument("--ray-address", metavar="ADDRESS", help="the cluster to use: auto or HOST:PORT")
+
+
 def add_output(
     parser: argparse.ArgumentParser, *, work: str, directory: str, metavar: str,
     resumed: Callable[[str], object] = path,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sret_nas.errors import UserError
 from trials.command_line import shared_options
 from trials.command_line.argument_types import duration
 from trials.command_line.exit_codes import EXIT_OK
 
+if TYPE_CHECKING:
+    from trials.supernet.place import RayPlacement
+
 EXAMPLES = """\
 examples:
   python cli.py supernet train --space sret_tiny --data path/to/images --time-budget 2h
   python cli.py supernet train --resume runs/2026-01-31-120000
+  python cli.py supernet train --time-budget 2h --engine ray --ray-address auto --workers 8
   python cli.py supernet evaluate runs/2026-01-31-120000/supernet.safetensors smallest largest random:10
 """
 
@@ -78,8 +82,24 @@ def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("machine (several processes: torchrun --nproc_per_node N cli.py supernet ...)")
-    shared_options.add_threads(group, "CPU threads; default: one per core")
+    group = parser.add_argument_group(
+        "machine (several processes: --engine ray, or torchrun --nproc_per_node N cli.py supernet ...)"
+    )
+    group.add_argument(
+        "--engine", choices=("local", "ray"),
+        help="what runs the training: this process, or processes that a Ray places, on this machine or a cluster; "
+        "default: local",
+    )  # fmt: skip
+    shared_options.add_ray_address(group)
+    group.add_argument(
+        "--workers", type=int, metavar="N",
+        help="processes of a Ray's, each with its share of every batch; default: as many as there are GPUs, or else "
+        "machines",
+    )  # fmt: skip
+    group.add_argument(
+        "--gpus-per-worker", type=int, metavar="G", help="0 or 1; default: 1 where a Ray has GPUs, unless on the CPU"
+    )
+    shared_options.add_threads(group, "CPU threads of a process; default: one per core, which a Ray's processes share")
     shared_options.add_device(group)
 
 
@@ -90,15 +110,36 @@ def _run(given: argparse.Namespace) -> int:
 
     handle_interruptions()
     console = SearchConsole()
-    words = ("run", "out", "resume", "time_budget")
+    placement = _placement(given)
+    words = ("run", "out", "resume", "time_budget", "engine", *_OF_RAY)
     options = {name: value for name, value in vars(given).items() if name not in words}
     seconds = vars(given).get("time_budget")
     if "resume" not in given:
-        start_training(options, vars(given).get("out"), seconds, console)
+        start_training(options, vars(given).get("out"), seconds, console, placement)
         return EXIT_OK
     if "out" in given or seconds is not None:
         raise UserError(
             "a resumed training stays in its directory and keeps its plan: leave out --out and --time-budget"
         )
-    resume_training(given.resume, options, console)
+    resume_training(given.resume, options, console, placement)
     return EXIT_OK
+
+
+_OF_RAY = ("ray_address", "workers", "gpus_per_worker")
+
+
+def _placement(given: argparse.Namespace) -> RayPlacement | None:
+    """What the options say of a Ray; None for a training here. Raises `UserError` if they do not go together."""
+    from trials.supernet.place import RayPlacement
+
+    address, processes, gpus = (vars(given).get(name) for name in _OF_RAY)
+    if vars(given).get("engine", "local") == "local":
+        for name in _OF_RAY:
+            if name in given:
+                raise UserError(f"--{name.replace('_', '-')} goes with --engine ray")
+        return None
+    if processes is not None and processes < 1:
+        raise UserError(f"--workers must be at least 1, got {processes}")
+    if gpus not in (None, 0, 1):
+        raise UserError(f"--gpus-per-worker must be 0 or 1, since a process trains on one GPU, got {gpus}")
+    return RayPlacement(address, processes, gpus)

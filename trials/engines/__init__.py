@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -59,6 +60,15 @@ class Engine(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def ray_needed() -> Iterator[None]:
+    """Where Ray is imported, which not everybody has. Raises `UserError` if it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(f"--engine ray needs Ray ({error}): pip install -e '.[ray]'") from None
 
 
 def timed_out(time_limit: float) -> Failure:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,13 @@ class RayEngine(Engine):
                 assert worker.task.time_limit is not None
                 self._ended.append(Outcome(worker.task.job_id, failure=timed_out(worker.task.time_limit)))
                 self._pool.replace(worker)
+
+    @contextmanager
+    def vacated(self) -> Iterator[Session]:
+        """The connection, while no worker is there and all that they would take is free. No job may be running."""
+        self._pool.vacate()
+        yield self._session
+        self._pool.await_workers()
 
     def close(self) -> None:
         """Workers of a cluster end with the connection, a Ray of one's own ends altogether."""

@@ -108,6 +108,11 @@ class Pool:
         self.workers.remove(worker)
         answer_to(partial(ray.kill, worker.actor), self._name)
 
+    def vacate(self) -> None:
+        """Ends all workers; the next look at the machines starts others."""
+        for worker in [*self.workers]:
+            self.drop(worker)
+
     def await_workers(self) -> None:
         """Waits until workers have started, longest for the first. Raises `UserError` if none does."""
         until = time.monotonic() + FIRST_WORKER_SECONDS

@@ -1,12 +1,11 @@
-"""`supernet train`: from options to a run directory with a trained supernet, also carried on, also by torchrun."""
+"""`supernet train`: from options to a run directory with a trained supernet, carried on, in several processes."""
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
@@ -21,14 +20,14 @@ from trials.data import PreparedData
 from trials.jobs import DivergedError
 from trials.options import SearchOptions
 from trials.preparing import prepared_beside, require_apart
-from trials.recipe import ProxyConfig
 from trials.report.console import say
 from trials.report.progress import format_seconds
 from trials.search import new_run_dir
 from trials.supernet.config import SupernetConfig
-from trials.supernet.processes import Processes, joined
-from trials.supernet.speed import MEASURED_STEPS, seconds_per_step, steps_within
-from trials.supernet.training import SUPERNET, SupernetTraining, train_supernet
+from trials.supernet.job import TrainingJob
+from trials.supernet.place import Place, RayPlacement, place_for
+from trials.supernet.speed import steps_within
+from trials.supernet.training import SUPERNET
 
 TRAINING = "training.yaml"
 """In the run directory: what was asked for, and for how long it was planned."""
@@ -49,35 +48,42 @@ class RecordedTraining(BaseModel):
     """Whole: the file that it came from may change."""
 
 
-def start_training(given: dict[str, Any], run_dir: Path | None, seconds: float | None, console: Console) -> Path:
+def start_training(
+    given: dict[str, Any], run_dir: Path | None, seconds: float | None, console: Console,
+    placement: RayPlacement | None = None,
+) -> Path:  # fmt: skip
     """Trains a supernet and returns its file.
 
     `given` are options as named in `SearchOptions` and `SupernetConfig`; `seconds` is a time budget, in place of a
-    number of images. Raises `UserError`, before anything is written, if it cannot be done.
+    number of images; with a `placement`, the training's processes are Ray's. Raises `UserError`, before anything is
+    written, if it cannot be done.
     """
     options, config = _split(given, "supernet train")
     if seconds is not None and options.supernet_images is not None:
         raise UserError("--images and --time-budget exclude each other: both say how long the training is")
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
-    with joined(options.device) as processes:
-        if run_dir is None and processes.number > 1:
+    with place_for(options.device, placement, given.get("threads")) as place:
+        options = _with_threads(options, given, place)
+        if run_dir is None and place.number > 1:
             raise UserError("several processes must be told where to meet: name the run directory with --out")
         run_dir = new_run_dir() if run_dir is None else run_dir
         if (run_dir / TRAINING).exists():
             raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
-        console = console if processes.is_first else Console(quiet=True)
+        console = console if place.is_first else Console(quiet=True)
         require_apart(run_dir, options.data_config)
-        data = _prepared(options, run_dir, processes, console)
-        planned = _planned(options, config, space, data, seconds, run_dir, processes, console)
-        recorded = RecordedTraining(options=options, config=planned, space=space.to_dict())
-        processes.wait()  # until all have looked whether there is a training already
-        if processes.is_first:
+        data = _prepared(options, run_dir, place, console)
+        planned = _planned(_job(options, config, space, data), options, seconds, run_dir, place, console)
+        recorded = RecordedTraining(options=options, config=planned.config, space=space.to_dict())
+        place.wait()  # until all have looked whether there is a training already
+        if place.is_first:
             write_atomically(run_dir / TRAINING, dump_yaml(recorded.model_dump(mode="json")))
-        return _train(run_dir, recorded, data, console)
+        return _train(run_dir, planned, place, console)
 
 
-def resume_training(run_dir: Path, given: dict[str, Any], console: Console) -> Path:
+def resume_training(
+    run_dir: Path, given: dict[str, Any], console: Console, placement: RayPlacement | None = None
+) -> Path:
     """Carries a training on, from its last checkpoint. Raises `UserError` if there is none, or options differ."""
     if not (run_dir / TRAINING).is_file():
         raise UserError(f"{run_dir} holds no training of a supernet: there is no {TRAINING} in it")
@@ -88,84 +94,78 @@ def resume_training(run_dir: Path, given: dict[str, Any], console: Console) -> P
         )
     recorded = validate(RecordedTraining, read_yaml(run_dir / TRAINING), str(run_dir / TRAINING))
     options = validate(SearchOptions, {**recorded.options.model_dump(exclude_unset=True), **given}, "supernet train")
-    recorded = recorded.model_copy(update={"options": options})
-    with joined(options.device) as processes:
-        console = console if processes.is_first else Console(quiet=True)
-        data = _prepared(options, run_dir, processes, console)
+    space = SearchSpace.from_dict(recorded.space, str(run_dir / TRAINING))
+    with place_for(options.device, placement, options.threads) as place:
+        console = console if place.is_first else Console(quiet=True)
+        data = _prepared(options, run_dir, place, console)
         say(console, f"Carrying on in {run_dir}")
-        return _train(run_dir, recorded, data, console)
+        return _train(run_dir, _job(options, recorded.config, space, data), place, console)
 
 
 def _split(given: dict[str, Any], source: str) -> tuple[SearchOptions, SupernetConfig]:
     """The options that a search has as well, and the training's own, whose length is not known before the images."""
     shared = {name: value for name, value in given.items() if name in SearchOptions.model_fields}
     own = {name: value for name, value in given.items() if name not in shared}
-    options = validate(SearchOptions, {"threads": _num_cores(), **shared}, source)
+    options = validate(SearchOptions, shared, source)
     training = options.supernet_training(num_train_images=1).model_dump()
     return options, validate(SupernetConfig, {"training": training, **own}, source)
 
 
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _with_threads(options: SearchOptions, given: dict[str, Any], place: Place) -> SearchOptions:
+    """Unless told otherwise, a process has as many threads as the place has cores for it; that is then on record."""
+    return options if "threads" in given else options.model_copy(update={"threads": place.threads})
 
 
-def _prepared(options: SearchOptions, run_dir: Path, processes: Processes, console: Console) -> PreparedData:
+def _prepared(options: SearchOptions, run_dir: Path, place: Place, console: Console) -> PreparedData:
     """The images, prepared by the first process while the others wait."""
-    if not processes.is_first:
-        processes.wait()
+    if not place.is_first:
+        place.wait()
     _, data = prepared_beside(run_dir, options.data_config, console)
-    if processes.is_first:
-        processes.wait()
+    if place.is_first:
+        place.wait()
     return data
 
 
+def _job(options: SearchOptions, config: SupernetConfig, space: SearchSpace, data: PreparedData) -> TrainingJob:
+    return TrainingJob(
+        space=space, budget=options.budget, proxy=options.proxy(len(data.train)), config=config,
+        data_dir=data.directory.absolute(), seed=options.seed, device=options.device, threads=options.threads,
+    )  # fmt: skip
+
+
 def _planned(
-    options: SearchOptions,
-    config: SupernetConfig,
-    space: SearchSpace,
-    data: PreparedData,
-    seconds: float | None,
-    run_dir: Path,
-    processes: Processes,
-    console: Console,
-) -> SupernetConfig:
-    """The configuration with the length of the training, after telling how long that should take."""
-    length = options.supernet_training(len(data.train))
-    batch_size = min(length.batch_size, len(data.train))
-    short = length.model_copy(update={"images": MEASURED_STEPS * batch_size})
-    brief = config.model_copy(update={"training": short})
-    proxy = options.proxy(len(data.train))
-    torch.set_num_threads(options.threads)
-    measured = SupernetTraining(run_dir, space, options.budget, proxy, brief, data, options.seed, processes)
-    per_step = seconds_per_step(measured)
+    job: TrainingJob, options: SearchOptions, seconds: float | None, run_dir: Path, place: Place, console: Console
+) -> TrainingJob:
+    """The job with the length of the training, after telling how long that should take."""
+    num_images = len(job.images().train)
+    length = options.supernet_training(num_images)
+    batch_size = min(length.batch_size, num_images)
+    measured = place.measure(replace(job, config=job.config.model_copy(update={"training": length})))
     if seconds is not None:
-        length = length.model_copy(update={"images": steps_within(seconds, per_step) * batch_size})
-    size = sum(parameter.numel() for parameter in measured.state.supernet.parameters())
-    steps = length.num_steps(len(data.train))
+        images = steps_within(seconds, measured.seconds_per_step) * batch_size
+        length = length.model_copy(update={"images": images})
+    steps = length.num_steps(num_images)
     for line in (
-        f"Supernet: {format_quantity(size)} parameters for the networks of {space.name}, {options.budget.describe()}; "
-        f"seed {options.seed}",
-        f"Plan: {steps:,} steps, {length.images:,} training images at {proxy.image_size} px; about "
-        f"{format_seconds(steps * per_step)}, and a little for checkpoints and scores",
+        f"Supernet: {format_quantity(measured.parameters)} parameters for the networks of {job.space.name}, "
+        f"{job.budget.describe()}; seed {job.seed}",
+        f"Plan: {steps:,} steps, {length.images:,} training images at {job.proxy.image_size} px; about "
+        f"{format_seconds(steps * measured.seconds_per_step)}, and a little for checkpoints and scores",
         f"Results: {run_dir}",
     ):
         say(console, line)
-    return config.model_copy(update={"training": length})
+    return replace(job, config=job.config.model_copy(update={"training": length}))
 
 
-def _train(run_dir: Path, recorded: RecordedTraining, data: PreparedData, console: Console) -> Path:
-    options = recorded.options
-    space = SearchSpace.from_dict(recorded.space, str(run_dir / TRAINING))
-    proxy: ProxyConfig = options.proxy(len(data.train))
+def _train(run_dir: Path, job: TrainingJob, place: Place, console: Console) -> Path:
+    carry_on = f"carry on with: python cli.py supernet train --resume {run_dir} {place.flags}".rstrip()
     try:
-        path = train_supernet(
-            run_dir, space, options.budget, proxy, recorded.config, data,
-            seed=options.seed, device=options.device, threads=options.threads, console=console,
-        )  # fmt: skip
+        path = place.train(job, run_dir, console)
     except DivergedError as error:
         raise UserError(str(error)) from None
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}; {carry_on}") from None
     except KeyboardInterrupt:
-        say(console, f"Interrupted; carry on with: python cli.py supernet train --resume {run_dir}")
+        say(console, f"Interrupted; {carry_on}")
         raise
     _show_updates(load_supernet(path)[1], console)
     say(console, f"Supernet: {run_dir / SUPERNET}")

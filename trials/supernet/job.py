@@ -1,0 +1,63 @@
+"""A supernet's training as a thing to hand on: to this process, or to processes on other machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from sret_nas.budget import Budget
+from sret_nas.space import SearchSpace
+from trials.data import PreparedData
+from trials.recipe import ProxyConfig
+from trials.supernet.config import SupernetConfig
+from trials.supernet.processes import Processes
+from trials.supernet.speed import MEASURED_STEPS, seconds_per_step
+from trials.supernet.training import SupernetTraining, train_supernet
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a few steps told of a training."""
+
+    parameters: int
+    """Of the supernet."""
+    seconds_per_step: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """What is trained, and how; every process of a training has the same."""
+
+    space: SearchSpace
+    budget: Budget
+    proxy: ProxyConfig
+    config: SupernetConfig
+    data_dir: Path
+    """Of the prepared images, absolute, on the machine from where the training is started."""
+    seed: int
+    device: str
+    threads: int
+
+    def images(self, at: Path | None = None) -> PreparedData:
+        """The prepared images, read from `at` if this machine has them there; it is not what records will say."""
+        return replace(PreparedData.open(at or self.data_dir), directory=self.data_dir)
+
+    def train(self, directory: Path, data: PreparedData, console: Console) -> Path:
+        """Trains in a directory and returns the supernet's file; raises what `train_supernet` does."""
+        return train_supernet(
+            directory, self.space, self.budget, self.proxy, self.config, data,
+            seed=self.seed, device=self.device, threads=self.threads, console=console,
+        )  # fmt: skip
+
+    def measure(self, data: PreparedData, processes: Processes) -> Measurement:
+        """A few steps of it, on weights that are thrown away. Writes nothing."""
+        length = self.config.training
+        images = MEASURED_STEPS * min(length.batch_size, len(data.train))
+        brief = self.config.model_copy(update={"training": length.model_copy(update={"images": images})})
+        torch.set_num_threads(self.threads)
+        training = SupernetTraining(Path(), self.space, self.budget, self.proxy, brief, data, self.seed, processes)
+        parameters = sum(parameter.numel() for parameter in training.state.supernet.parameters())
+        return Measurement(parameters, seconds_per_step(training))
