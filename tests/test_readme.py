@@ -198,16 +198,12 @@ def test_what_is_said_of_hw_gpt_is_so() -> None:
     small, middle, large = (problems[f"hwgpt-{size}"]["strategies"]["additive"]["regret"]["200"] for size in "sml")
     assert small[0] <= 0.7
     assert middle[0] <= 0.9
-    assert (
-        f"L misses its own by less than chance ({large[0]:.2f}, 95 % interval {large[1]:.2f} to {large[2]:.2f})"
-        in README
-    )
-    assert large[1] < 1.2 < large[2]
+    assert large[0] <= 1.2
     against = problems["sret-tiny"]["against"]["40"]["random"]["p_holm"]
     assert f"by more than noise (p = {against:.2f})" in README
     window = problems["hwgpt-s-window"]
     ends = [window["strategies"][name]["regret"]["200"][0] for name in ("evolution", "additive")]
-    assert f"({ends[0]:.2f} against {ends[1]:.2f}, p = {window['against']['200']['evolution']['p_holm']:.2f})" in README
+    assert f"({ends[0]:.2f} against {ends[1]:.2f},\np = {window['against']['200']['evolution']['p_holm']:.2f})" in README
     for number in ("20", "50"):
         behind, ahead = (window["strategies"][name]["regret"][number] for name in ("evolution", "additive"))
         assert behind[1] > ahead[2]  # their intervals do not touch
