@@ -203,7 +203,9 @@ def test_what_is_said_of_hw_gpt_is_so() -> None:
     assert f"by more than noise (p = {against:.2f})" in README
     window = problems["hwgpt-s-window"]
     ends = [window["strategies"][name]["regret"]["200"][0] for name in ("evolution", "additive")]
-    assert f"({ends[0]:.2f} against {ends[1]:.2f},\np = {window['against']['200']['evolution']['p_holm']:.2f})" in README
+    assert (
+        f"({ends[0]:.2f} against {ends[1]:.2f},\np = {window['against']['200']['evolution']['p_holm']:.2f})" in README
+    )
     for number in ("20", "50"):
         behind, ahead = (window["strategies"][name]["regret"][number] for name in ("evolution", "additive"))
         assert behind[1] > ahead[2]  # their intervals do not touch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from sret_nas import Budget, cost_of
 from sret_nas.chain import chain_of
@@ -11,7 +12,16 @@ from sret_nas.space import SearchSpace
 from sret_nas.surrogate import Surrogate
 from sret_nas.surrogate_features import Terms
 from trials.strategies import Candidate, Strategy
-from trials.strategies.additive import BATCH, MOST_START, AdditiveStrategy, is_surely_less, preferred
+from trials.strategies import additive as module
+from trials.strategies.additive import (
+    BATCH,
+    MOST_START,
+    AdditiveStrategy,
+    batch_of,
+    is_surely_less,
+    preferred,
+    spread_over,
+)
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
@@ -69,6 +79,45 @@ def test_it_says_where_a_candidate_comes_from() -> None:
         strategy.tell(candidate, planted(candidate))
     rounds = [name for (name,) in strategy.used for _ in range(BATCH)]
     assert origins == ["design"] * 8 + rounds[:6]
+
+
+def test_rounds_grow_with_the_labels() -> None:
+    assert [batch_of(number) for number in (12, 200, 249, 250, 10_000)] == [4, 4, 4, 5, 200]
+
+
+def test_models_see_a_number_of_labels_that_is_bounded() -> None:
+    assert spread_over(7, most=8).tolist() == list(range(7))
+    assert spread_over(20, most=8).tolist() == [0, 5, 10, 15, 16, 17, 18, 19]
+    many = spread_over(10_000)
+    assert len(np.unique(many)) == len(many) == 2000
+    assert (np.diff(many) > 0).all()
+
+
+def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same candidates; later there are fewer rounds. In a space of few choices a stage."""
+    listed = SearchSpace.load("smoke").to_dict()
+    stages = [{**stage, "mlp_ratio": [1 + number / 4 for number in range(13)]} for stage in listed["stages"]]
+    space = SearchSpace.from_dict({**listed, "stages": stages})
+
+    def asked() -> tuple[list[tuple[str, str]], int]:
+        domain = SReTDomain(space, Budget())
+        strategy = AdditiveStrategy(CandidatePool(domain, 0), ("error", "flops"), 0, start=8)
+        keys = []
+        for _ in range(276):
+            candidate = strategy.ask()
+            assert candidate is not None
+            keys.append(candidate.key)
+            strategy.tell(candidate, planted(candidate))
+        return keys, len(strategy.used)
+
+    grown, rounds = asked()
+    monkeypatch.setattr(module, "batch_of", lambda num_labels: BATCH)
+    monkeypatch.setattr(module, "spread_over", np.arange)
+    monkeypatch.setattr(module, "MORE_OF_MANY", module.MORE_LABELS)
+    monkeypatch.setattr("trials.strategies.improvement.MOST_STEPS", 10**9)
+    fixed, more_rounds = asked()
+    assert grown[:200] == fixed[:200]
+    assert (rounds, more_rounds) == (66, 67)
 
 
 def test_the_design_is_cut_short() -> None:

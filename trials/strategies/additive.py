@@ -24,7 +24,7 @@ from sret_nas.additive import FEW_CHOICES, AdditiveScore, BestNetworks, Resoluti
 from sret_nas.cost import IntArray
 from sret_nas.cost_cells import FloatArray
 from sret_nas.pareto import non_dominated
-from sret_nas.surrogate import Surrogate
+from sret_nas.surrogate import MOST_FOR_VARIANCES, Surrogate
 from sret_nas.surrogate_features import Residual, Terms
 from trials.strategies import Strategy
 from trials.strategies.candidates import CandidatePool
@@ -40,7 +40,13 @@ TEMPER = 0.4
 """How far draws lie from the posterior's mean, over how far they should: full draws explored too long
 (benchmarks/NOTES.md)."""
 BATCH = 4
-"""Proposals chosen at once, before the models are fitted anew."""
+"""Proposals chosen at once, before the models are fitted anew, at least; so many because that is what usually runs."""
+BATCH_OF_LABELS = 50
+"""Labels that one more proposal is chosen for at once: what a label teaches gets less with their number, and a model's
+cost does not. From 250 labels on that is more than `BATCH`."""
+MOST_LABELS = 2000
+"""Labels that models are fitted to: of more, half are the last ones, and half are spread over those before. A fit takes
+memory as their number and time as its square, or cube."""
 MOST_START = 12
 """Candidates of the design; from there on a model knows better."""
 MOST_FROM_FRONT = 800
@@ -57,8 +63,9 @@ MODELS = ("additive", "slopes", "residual", "size")
 SURELY_BETTER = 2.0
 """Standard errors by which slopes must predict what was left out better than effects alone: of noisy labels, more
 effects learn more noise."""
-MORE_LABELS = 1.05
-"""How many times the labels of the last time there must be for variances to be fitted, and models judged, anew."""
+MORE_LABELS, MORE_OF_MANY = 1.05, 1.25
+"""How many times the labels of the last time there must be for variances to be fitted, and models judged, anew; the
+second from `MOST_FOR_VARIANCES` labels on, of which variances see only so many."""
 LARGEST = 1e100
 """What larger values are taken for, so that their squares can be summed."""
 LEAST_LABELS = 6
@@ -150,7 +157,8 @@ class AdditiveStrategy(Strategy[C]):
         """The candidates that improve hypervolume most, as expected over the posterior's draws, one after the other."""
         chain, points, values = self._domain.chain, np.array(self._labels.points), self._labels.values()
         costs = chain.costs(points).astype(float)
-        models = self._models(points, costs, values)
+        modelled = spread_over(len(points))
+        models = self._models(points[modelled], costs[modelled], values[modelled])
         drawn = [self._drawn(model) for model in models]
         # Several learned objectives are weighted anew in every round, each by its spread.
         share = self._rng.dirichlet(np.ones(len(models))) / [model.scale for model in models]
@@ -171,7 +179,7 @@ class AdditiveStrategy(Strategy[C]):
         gained = improvement(costs[counts][:, self._paid], known, asked_costs[:, self._paid], beliefs)
         for position in range(len(candidates), len(asked)):
             gained.take(position)
-        return [candidates[position] for position in gained.choose(BATCH, len(candidates))]
+        return [candidates[position] for position in gained.choose(batch_of(len(points)), len(candidates))]
 
     def _drawn(self, model: Surrogate) -> FloatArray:
         """Weights drawn from the posterior, pulled towards its mean."""
@@ -180,9 +188,10 @@ class AdditiveStrategy(Strategy[C]):
 
     def _models(self, points: IntArray, costs: FloatArray, told: FloatArray) -> list[Surrogate]:
         """One model for each learned objective: the one that the guard prefers."""
-        is_due = len(points) >= MORE_LABELS * self._judged_at
+        known = len(self._labels)
+        is_due = known >= (MORE_LABELS if known <= MOST_FOR_VARIANCES else MORE_OF_MANY) * self._judged_at
         if is_due:
-            self._judged_at = len(points)
+            self._judged_at = known
         models = []
         for objective in self._learned:
             values = told[:, objective]
@@ -241,6 +250,20 @@ class AdditiveStrategy(Strategy[C]):
                 if self._pool.is_open(candidate):
                     found.setdefault(candidate.key, candidate)
         return list(found.values())
+
+
+def batch_of(num_labels: int) -> int:
+    """Proposals that are chosen at once where so many labels are known."""
+    return max(BATCH, num_labels // BATCH_OF_LABELS)
+
+
+def spread_over(number: int, most: int = MOST_LABELS) -> IntArray:
+    """Which of so many labels, in the order of telling, models are fitted to: all, or `most` of them."""
+    if number <= most:
+        return np.arange(number)
+    last = most // 2
+    before = np.linspace(0, number - last - 1, most - last).round().astype(int)
+    return np.concatenate([before, np.arange(number - last, number)])
 
 
 def _width(bounds: tuple[float, float], most: float) -> float:
