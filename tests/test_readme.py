@@ -168,6 +168,18 @@ def test_so_are_those_of_searches_at_equal_seconds() -> None:
         assert all(mine > theirs for mine, theirs in zip(volumes[fifth], volumes[other], strict=True))
 
 
+def test_so_are_those_of_early_stopping() -> None:
+    entries = json.loads((REPOSITORY / "benchmarks" / "results" / "early_stopping.json").read_text())["entries"]
+    without, rungs = (entries[name] for name in ("additive", "additive, 3 rungs"))
+    seen = [median(entry["begun"]) for entry in (rungs, without)]
+    assert f"sees {seen[0]:.0f} networks instead of {seen[1]:.0f}" in README
+    ends = [[volumes[-1] for volumes in entry["volumes"]] for entry in (rungs, without)]
+    assert f"is {median(ends[0]):.3f} instead of {median(ends[1]):.3f} (medians)" in README
+    assert all(mine > theirs for mine, theirs in zip(*ends, strict=True))
+    half = median(volumes[len(volumes) // 2 - 1] for volumes in rungs["volumes"])
+    assert f"half of the time gives {half:.3f}" in README
+
+
 def test_so_are_those_of_asking() -> None:
     result = json.loads((REPOSITORY / "benchmarks" / "results" / "asking.json").read_text())
     means = {
