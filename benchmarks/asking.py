@@ -3,8 +3,8 @@
     python benchmarks/asking.py
 
 Labels are a planted function of cost and MLP ratio, told to a fresh strategy; nothing is trained. Every figure is over
-the same number of asks, each told at once; `mean` is what a search pays per trial, `longest` what one ask can take
-(the additive strategy proposes four at a time). Of its labels, all but the last eight are of a design, which here may
+24 asks, or two rounds of the additive strategy's if those are more (it proposes four at a time, and more the more it
+knows), each told at once; `mean` is what a search pays per trial, `longest` what one ask can take. Of its labels, all but the last eight are of a design, which here may
 be longer than in a search: 2,000 are there in a minute, and what a model costs depends on their number. Seconds are the
 processor's, on one thread, so that what else runs on the machine counts little. Writes results/asking.json.
 """
@@ -39,7 +39,7 @@ LABELS = {
     "evolution": (20, 200),
     "additive": (20, 200, 2000),
 }
-ASKS = 24
+LEAST_ASKS = 24
 LAST = 8
 """Labels that the additive strategy asked for by its model, before anything is timed."""
 
@@ -55,7 +55,7 @@ def seconds_per_ask(name: Any, num_labels: int) -> dict[str, float]:
     population = num_labels - LAST if name == "additive" else 20
     strategy = create_strategy(name, DOMAIN, ("error", "flops"), seed=0, population=population)
     taken: list[float] = []
-    for number in range(num_labels + ASKS):
+    for number in range(num_labels + max(LEAST_ASKS, 2 * additive.batch_of(num_labels))):
         started = time.process_time()
         candidate = strategy.ask()
         if number >= num_labels:
@@ -71,7 +71,6 @@ def main() -> None:
         **describe_machine("numpy", "optuna", "scipy"),
         "seed": 0,
         "space": "sret_tiny, at most 1 GFLOPs",
-        "asks_per_figure": ASKS,
         "processor_seconds_per_ask": {
             name: {str(number): seconds_per_ask(name, number) for number in labels} for name, labels in LABELS.items()
         },
