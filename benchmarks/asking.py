@@ -2,11 +2,12 @@
 
     python benchmarks/asking.py
 
-Labels are a planted function of cost and MLP ratio, told to a fresh strategy; nothing is trained. Every figure is over
-24 asks, or two rounds of the additive strategy's if those are more (it proposes four at a time, and more the more it
-knows), each told at once; `mean` is what a search pays per trial, `longest` what one ask can take. Of its labels, all but the last eight are of a design, which here may
-be longer than in a search: 2,000 are there in a minute, and what a model costs depends on their number. Seconds are the
-processor's, on one thread, so that what else runs on the machine counts little. Writes results/asking.json.
+Labels are a planted function of cost and MLP ratio, told to a fresh strategy; nothing is trained. Every figure is
+over 24 asks, or two rounds of the additive strategy's if those are more (it proposes four at a time, and more the
+more it knows), each told at once; `mean` is what a search pays per trial, `longest` what one ask can take. Of its
+labels, all but the last eight are of a design, which here may be longer than in a search: 2,000 are there in a
+minute, and what a model costs depends on their number. Seconds are the processor's, on one thread, so that what else
+runs on the machine counts little. Writes results/asking.json.
 """
 
 from __future__ import annotations
