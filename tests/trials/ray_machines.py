@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,39 +34,45 @@ class Machines:
         return str(self.cluster.address)
 
     def add(self) -> Any:
-        return self.cluster.add_node(num_cpus=1, **free_ports())
+        return _started(lambda: self.cluster.add_node(num_cpus=1))
 
 
-def free_ports() -> dict[str, int]:
-    """For a node's agents. Left to choose, they tell their ports by files, which Ray awaits for 20 s only."""
-    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-    with ExitStack() as stack:
-        listeners = {name: stack.enter_context(socket.socket()) for name in names}
-        for listener in listeners.values():
-            listener.bind(("", 0))
-        return {name: listener.getsockname()[1] for name, listener in listeners.items()}
+STARTS = 4
+"""How often a node is started: Ray awaits its agents for 20 s only, which may be too short on a busy machine."""
+
+
+def _started(start: Callable[[], Any]) -> Any:
+    for _ in range(STARTS - 1):
+        with suppress(Exception):  # Ray's own, of no class of its own
+            return start()
+    return start()
 
 
 @contextmanager
 def two_machines(elsewhere: Path) -> Iterator[Machines]:
     """A cluster that wants a token, started in another folder, with a home and temporary files of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # short: it holds sockets
-    (folder / "t" / "ray").mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as stack:
+        # short: it holds sockets
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory("", "r", "/tmp", ignore_cleanup_errors=True)))
+        (folder / "t" / "ray").mkdir(parents=True)
+        stack.callback(_read_environment)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex * 2)
         patch.setenv("HOME", str(folder))
         patch.setenv("TMPDIR", str(folder / "t"))
         patch.chdir(elsewhere)
-        ray._raylet.Config.initialize("")
-        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+        _read_environment()
         head = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False, "temp_dir": str(folder)}
-        cluster = RayCluster(initialize_head=True, head_node_args={**head, **free_ports()})
+        cluster = _started(lambda: RayCluster(initialize_head=True, head_node_args=head))
         machines = Machines(cluster, folder / "t")
         machines.add()
         machines.add()
         yield machines
         cluster.shutdown()
+
+
+def _read_environment() -> None:
+    """Ray has read what it says of tokens when it was imported."""
     ray._raylet.Config.initialize("")
     ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
-    shutil.rmtree(folder, ignore_errors=True)
