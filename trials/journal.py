@@ -2,16 +2,19 @@
 
 It is a function of the records: it is written anew when a search starts or resumes, then one trial is appended per
 trial that ends. (A journal in the loop would cost 70-100 ms per ask, and one left by a killed writer blocks for 30 s.)
+Optuna keeps all trials of a study in memory, which a search of many has no use for: it is made to forget them.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from trials.objectives import Objective, objective_values
@@ -20,6 +23,8 @@ from trials.strategies.optuna import constraints, distributions
 from trials.strategies.sret import SReTDomain
 
 JOURNAL_FILE = "optuna-journal.log"
+MOST_IN_MEMORY = 200
+"""Trials that Optuna may hold before it is made to forget them."""
 
 
 class OptunaJournal:
@@ -33,13 +38,15 @@ class OptunaJournal:
         path.unlink(missing_ok=True)
         (run_dir / f"{JOURNAL_FILE}.lock").unlink(missing_ok=True)  # a killed writer leaves it, and the next would wait
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+        self._file = _ForgetfulFile(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
         self._study = optuna.create_study(
-            storage=storage, study_name=run_dir.name, directions=["minimize"] * len(objectives)
+            storage=JournalStorage(self._file), study_name=run_dir.name, directions=["minimize"] * len(objectives)
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(list(objectives))
+        self._file.keep()
+        self._num_in_memory = 0
 
     def add(self, trial: Trial) -> None:
         """One finished (COMPLETE), stopped (PRUNED) or failed (FAIL) trial; nothing is ever left RUNNING."""
@@ -60,6 +67,39 @@ class OptunaJournal:
         for name, slack in constraints(trial.candidate, self._domain).items():
             frozen.set_constraint(name, slack)
         self._study.add_trial(frozen)
+        self._num_in_memory += 1
+        if self._num_in_memory == MOST_IN_MEMORY:
+            self._forget()
+
+    def _forget(self) -> None:
+        """What is written of a trial does not depend on those before it, so they need not be known."""
+        self._file.forget()
+        self._study = optuna.load_study(study_name=self._study.study_name, storage=JournalStorage(self._file))
+        self._num_in_memory = 0
+
+
+class _ForgetfulFile(BaseJournalBackend):
+    """Writes everything to a file, and reads only what is new: the study itself, and what was written since."""
+
+    def __init__(self, file: JournalFileBackend) -> None:
+        self._file = file
+        self._logs: list[dict[str, Any]] = []
+        self._num_kept = 0
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._file.append_logs(logs)
+        self._logs += logs
+
+    def keep(self) -> None:
+        """What was written so far is never forgotten."""
+        self._num_kept = len(self._logs)
+
+    def forget(self) -> None:
+        """Everything else, for a storage that is to begin with what is left."""
+        del self._logs[self._num_kept :]
 
 
 def _state(trial: Trial) -> TrialState:

@@ -169,11 +169,11 @@ class Faults:
         )  # fmt: skip
 
     def node_lost(self, kind: str) -> Row:
-        """One of a cluster's two nodes is killed as a search runs there, and later another one joins."""
+        """One of a cluster's two nodes is killed as trials, or finals, run there; later another one joins."""
         with cluster_of(2) as nodes:
             search = self._search(kind, address=nodes.address)
             process = search.start()
-            began = read_until(process, "trial ")
+            began = read_until(process, "Finals: " if kind == "supernet" else "trial ")
             read_on(process)
             threading.Event().wait(self.rng.uniform(0.0, 0.1) * self.seconds[kind])
             finished = set(search.finished())
@@ -184,7 +184,7 @@ class Faults:
         causes = [event["failure"]["cause"] for event in search.events("retried", "failed")]
         same = code == 0 and self._is_same(search)
         return Row(
-            "one of two nodes killed, another added", kind,
+            f"one of two nodes killed in the {'finals' if kind == 'supernet' else 'trials'}, another added", kind,
             f"{len(finished)} trials had finished; {len(causes)} attempts ended: "
             f"{', '.join(sorted(set(causes))) or 'none'}; {_times(search)}", code == 0,
             code == 0 and self._same_front(search),
@@ -385,7 +385,8 @@ def _times(search: Search) -> str:
 def _short(found: Ended, search: Search) -> str:
     """What was said in the end, without the folders, processes and name of this machine."""
     text = found.last_line.replace(f"{search.run_dir.parent}/", "")
-    return re.sub(r"process \d+ on [^)]+", "process N on HOST", text)
+    text = re.sub(r"process \d+ on [^)]+", "process N on HOST", text)
+    return re.sub(r"\d+\.\d+\.\d+\.\d+", "HOST", text)
 
 
 def _quoted(command: list[str]) -> str:
