@@ -43,21 +43,28 @@ class PassTimes:
     def seconds(self, arch: ArchConfig) -> float:
         return float(np.dot(_features(arch), self.weights))
 
-    def images(self, config: SupernetConfig, seconds: float, budget: Budget = BUDGET) -> int:
-        """Images of a training, of the networks inside a budget, that takes so many seconds."""
+    def images(self, config: SupernetConfig, seconds: float, budget: Budget = BUDGET, teaching: float = 0) -> int:
+        """Images of a training, of the networks inside a budget, that takes so many seconds.
+
+        `teaching` are those that a teacher adds to a step.
+        """
         from trials.supernet.networks import StepNetworks
 
         drawn = StepNetworks(SPACE, budget, config, lambda arch: arch, seed=0)
         steps = [drawn.of_step(step, DRAWN_STEPS) for step in range(DRAWN_STEPS)]
-        mean = self.step + sum(self.seconds(arch) for step in steps for arch in step) / DRAWN_STEPS
+        mean = self.step + teaching + sum(self.seconds(arch) for step in steps for arch in step) / DRAWN_STEPS
         return round(seconds / mean) * self.batch_size
+
+
+def read_pass_times(path: Path) -> PassTimes:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return PassTimes(**{**found, "weights": tuple(found["weights"])})
 
 
 def pass_times(path: Path, data: PreparedData, batch_size: int) -> PassTimes:
     """Those in a file, or measured now and left there."""
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return PassTimes(**{**found, "weights": tuple(found["weights"])})
+        return read_pass_times(path)
     archs = CostStrata(SPACE, BUDGET).sample_many(np.random.default_rng(1), TIMED_NETWORKS)
     times, step = _measured(archs, data, batch_size)
     features = np.array([_features(arch) for arch in archs])

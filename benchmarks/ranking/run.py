@@ -32,6 +32,7 @@ RESULTS = BENCHMARKS / "results"
 SHOWN = "error"
 """The metric of the pictures."""
 TABLE, SUPERNETS = RESULTS / "ranking_standalone.jsonl", RESULTS / "ranking_supernets.jsonl"
+TEACHER = RESULTS / "ranking_teacher.json"
 
 
 def arguments() -> argparse.Namespace:
@@ -54,7 +55,12 @@ def train(given: argparse.Namespace) -> None:
     data = prepared(given.data, data_dir)
     standalone.train_all(TABLE, data_dir, data.digest, header(data, given.data), SEEDS, given.workers)
     times = pass_times(given.work / "pass_times.json", data, supernets.RECIPE["batch_size"])
-    supernets.train_all(supernets.RUNS, SUPERNETS, given.work, data_dir, times, given.workers)
+    left, teacher = supernets.missing(supernets.RUNS, SUPERNETS), None
+    if any(run.variant == supernets.TAUGHT for run in left):
+        from ranking.teacher import prepared_teacher  # timm, which nothing else needs
+
+        teacher = prepared_teacher(given.work / "teacher.pt", TEACHER, data, times)
+    supernets.train_all(left, SUPERNETS, given.work, data_dir, times, teacher, given.workers)
 
 
 def header(data: PreparedData, source: str) -> Line:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranking.pass_times import PassTimes
 from ranking.setting import PROXY, SPACE, within
@@ -18,6 +18,9 @@ from sret_nas.budget import Budget
 from trials.data import PreparedData
 from trials.recipe import TrainingConfig
 from trials.supernet.config import SupernetConfig
+
+if TYPE_CHECKING:
+    from ranking.teacher import Teacher  # torch, which the driver does not need
 
 Line = dict[str, Any]
 
@@ -37,6 +40,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{f"depths {schedule}": {"depth_schedule": schedule} for schedule in ("random", "growing", "sandwich", "joint")},
 }
 """What each differs in from `BASE`, which trains one random network a step, spread over cost, as the first does."""
+TAUGHT = "balanced draws, timm teacher"
+"""As "balanced draws", but learns the soft labels of a teacher (teacher.py) in place of the true ones."""
 BEST = "single"
 """The one that is trained for other times, too."""
 
@@ -56,6 +61,10 @@ class Run:
         return f"{self.variant.replace(',', '').replace(' ', '-')}-{self.seconds}s-seed{self.seed}{within}"
 
     @property
+    def changes(self) -> dict[str, Any]:
+        return VARIANTS["balanced draws" if self.variant == TAUGHT else self.variant]
+
+    @property
     def key(self) -> tuple[str, int, int, int | None]:
         return self.variant, self.seed, self.seconds, self.flops_max
 
@@ -71,16 +80,26 @@ RUNS = [
     *(Run(variant, 0, SECONDS) for variant in VARIANTS if variant != BEST),
     *(Run(variant, 1, SECONDS) for variant in (BEST, "alternate", "uniform draws", "depths random")),
     *(Run(BEST, 0, SECONDS * factor // 2) for factor in (1, 4)),
+    Run("balanced draws", 1, SECONDS),
+    Run("balanced draws", 0, 4 * SECONDS),
+    *(Run(TAUGHT, seed, SECONDS) for seed in (0, 1)),
+    Run(TAUGHT, 0, 4 * SECONDS),
     *(Run(variant, 0, SECONDS * factor // 2, TIGHT) for factor in (1, 4) for variant in (BEST, "balanced draws")),
 ]
 
 
-def train_all(runs: Sequence[Run], path: Path, work: Path, data_dir: Path, times: PassTimes, workers: int) -> None:
-    """Trains and scores the supernets that the file of JSON lines lacks, and appends a line for each as it ends."""
+def missing(runs: Sequence[Run], path: Path) -> list[Run]:
+    """Those that a file of JSON lines lacks."""
     done = {(line["variant"], line["seed"], line["seconds"], line.get("flops_max")) for line in read_lines(path)}
-    left = [run for run in runs if run.key not in done]
+    return [run for run in runs if run.key not in done]
+
+
+def train_all(
+    left: Sequence[Run], path: Path, work: Path, data_dir: Path, times: PassTimes, teacher: Teacher | None, workers: int
+) -> None:
+    """Trains and scores supernets, and appends a JSON line for each as it ends. A teacher if any is `TAUGHT`."""
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_train_and_score, run, work, data_dir, times) for run in left]
+        futures = [pool.submit(_train_and_score, run, work, data_dir, times, teacher) for run in left]
         for count, future in enumerate(as_completed(futures), 1):
             line = future.result()
             with path.open("a", encoding="utf-8") as file:
@@ -102,25 +121,30 @@ def config_of(changes: Mapping[str, Any], images: int) -> SupernetConfig:
     return SupernetConfig.model_validate({"training": training.model_dump(), **BASE, **changes})
 
 
-def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes) -> Line:
+def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes, teacher: Teacher | None) -> Line:
     """One supernet from its plan to the scores of its subnets, in this process, on one thread."""
     from rich.console import Console
 
     from sret_nas.nn.weights import load_supernet
     from trials.supernet.training import train_supernet
 
-    changes = VARIANTS[run.variant]
+    teacher = teacher if run.variant == TAUGHT else None
     budget = Budget(flops_max=run.flops_max)
-    config = config_of(changes, times.images(config_of(changes, RECIPE["batch_size"]), run.seconds, budget))
+    planned = config_of(run.changes, RECIPE["batch_size"])
+    images = times.images(planned, run.seconds, budget, teaching=teacher.seconds if teacher else 0)
+    config = config_of(run.changes, images)
     directory = work / run.name
     directory.mkdir(parents=True, exist_ok=True)
     data = PreparedData.open(data_dir)
     began = time.process_time()
     with (directory / "training.log").open("a", encoding="utf-8") as log:
-        path = train_supernet(
-            directory, SPACE, budget, PROXY, config, data, seed=run.seed, device="cpu", threads=1,
-            console=Console(file=log),
-        )  # fmt: skip
+        console = Console(file=log)
+        if teacher:
+            path = teacher.train_supernet(directory, budget, config, data, run.seed, console)
+        else:
+            path = train_supernet(
+                directory, SPACE, budget, PROXY, config, data, seed=run.seed, device="cpu", threads=1, console=console
+            )
     seconds = time.process_time() - began
     _, record = load_supernet(path)
     return {
