@@ -52,6 +52,8 @@ NOTES = (
     "  columns of its weights, and whose pooling has filters of its own for every ratio of widths.",
     "- **Ema** (decay 0.99), **scale shared** (gradients of shared blocks over their recursions), **alpha divergence**",
     "  (AlphaNet's): did not pay and are gone; they can be trained again with revision e97a8ba.",
+    "- **Timm teacher**: soft labels alone, of a ResNet trained on the same images. Its passes count in the time,",
+    "  its training does not: ranking_teacher.json says what that took and what it is worth.",
     f"- **{HINDSIGHT}**: what one would rank by, had one known before that it counts most.",
 )
 

@@ -5,7 +5,8 @@
 Trains the networks of the table one by one, then supernets in several ways for equal time, and scores the networks with
 what they inherit. Each result is a JSON line in results/, appended when it is there; what is there is not run again.
 Then results/ranking.json, ranking.md and pictures are written; `--report` writes those alone. A training on an idle
-core is as long as planned; on a busy one the work is the same and the wall clock is not.
+core is as long as planned; on a busy one the work is the same and the wall clock is not. The teacher of one variant
+needs `pip install timm`; it is trained first.
 """
 
 from __future__ import annotations
