@@ -35,6 +35,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space import SearchSpace
 from sret_nas.strata import CostStrata
+from trials.devices import compute_with
 from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 RESULT = Path(__file__).parent / "results" / "supernet_speed.json"
@@ -52,7 +53,7 @@ def main() -> None:
     if len(sys.argv) > 1:  # one of the processes whose memory is measured
         print(_peak_memory(sys.argv[1], sys.argv[2], ArchConfig.from_dict(json.loads(sys.argv[3]))))
         return
-    torch.set_num_threads(1)
+    compute_with(1)
     cases = [_case(name, image_size) for name in SPACES for image_size in IMAGE_SIZES]
     result = {
         "seed": SEED,
@@ -145,7 +146,7 @@ def _memory_of_process(what: str, name: str, arch: ArchConfig) -> float:
 
 def _peak_memory(what: str, name: str, arch: ArchConfig) -> float:
     """Peak resident MB of this process: two passes of a network in the `supernet` or as a `network`, or `nothing`."""
-    torch.set_num_threads(1)
+    compute_with(1)
     images = torch.randn(BATCH, arch.channels, arch.image_size, arch.image_size)
     if what == "supernet":
         supernet = _supernet(name, arch.image_size)

@@ -1,7 +1,8 @@
-"""What a worker runs on: its device, the names by which people know it, and its memory."""
+"""What a worker runs on: its processors, its device, the names by which people know it, and its memory."""
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import resource
 import sys
@@ -10,6 +11,22 @@ from pathlib import Path
 import torch
 
 from sret_nas.errors import UserError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Numbers of glibc's `mallopt`."""
+
+
+def compute_with(threads: int) -> None:
+    """To be called where networks run: torch uses so many threads, and freed memory stays with this process.
+
+    Else glibc gives what a step freed back to the system and asks for it again in the next one, page by page: steps of
+    a supernet's training take 4 to 17 % longer (benchmarks/NOTES.md). The peak is the same.
+    """
+    torch.set_num_threads(threads)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that it takes; data sets are larger
 
 
 def device_of(name: str) -> torch.device:

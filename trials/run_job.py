@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from trials.devices import compute_with
 from trials.evaluate import evaluate
 from trials.final_network import run_final, run_final_test
 from trials.jobs import FinalJob, FinalTestJob, Job, LatencyJob, Result, TrialJob, parse_job
@@ -15,7 +14,7 @@ from trials.timing import measure_latency, measure_training_speed
 def run_job(payload: dict[str, Any]) -> dict[str, Any]:
     """Runs one job given as plain data and returns its result as plain data."""
     job = parse_job(payload)
-    torch.set_num_threads(job.threads)  # a reused worker would keep the count of its first job
+    compute_with(job.threads)  # a reused worker would keep the count of its first job
     return _run(job).model_dump(mode="json")
 
 

@@ -133,35 +133,80 @@ class _Slice:
         return padded if self.rows is None else padded.index_select(0, self.rows.places)
 
 
+class _Vectors:
+    """Many cut vectors, all picked at once: biases and norms are most of a network's parameters, and tiny."""
+
+    def __init__(self, slices: Sequence[_Slice]) -> None:
+        cuts = [place.rows for place in slices if place.rows is not None]
+        assert len(cuts) == len(slices)
+        self.kept = [len(cut.entries) for cut in cuts]
+        self.lengths = [len(cut.places) for cut in cuts]
+        starts, firsts, total = np.cumsum([0, *self.lengths]), np.cumsum([0, *self.kept]), sum(self.kept)
+        entries = [cut.entries + start for cut, start in zip(cuts, starts, strict=False)]
+        places = [
+            (cut.places + first).masked_fill(cut.places == len(cut.entries), total)
+            for cut, first in zip(cuts, firsts, strict=False)
+        ]
+        self.entries = torch.cat(entries).int()
+        """Of the picked numbers, which of all of them, one vector behind the other."""
+        self.places = torch.cat(places).int()
+        """Of all numbers, their place among those picked; one behind the last for those that are not."""
+
+    def pick(self, wholes: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return torch.split(torch.cat(list(wholes)).index_select(0, self.entries), self.kept)
+
+    def unpick(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The gradients of the wholes, zero wherever nothing was picked; none where none is given."""
+        some = next((gradient for gradient in gradients if gradient is not None), None)
+        if some is None:
+            return [None] * len(gradients)
+        given = [some.new_zeros(n) if g is None else g for g, n in zip(gradients, self.kept, strict=True)]
+        wholes = torch.split(torch.cat([*given, some.new_zeros(1)]).index_select(0, self.places), self.lengths)
+        return [None if g is None else whole for g, whole in zip(gradients, wholes, strict=True)]
+
+
 class _PickAll(torch.autograd.Function):
-    """What a network takes of all parameters, as one node of the graph: small networks would feel one for each."""
+    """What a network takes of all parameters, as one node of the graph: small networks would feel one for each.
+
+    Vectors come first.
+    """
 
     @staticmethod
-    def forward(ctx: Any, slices: Sequence[_Slice], *wholes: Tensor) -> tuple[Tensor, ...]:
-        ctx.slices, ctx.shapes = slices, [whole.shape for whole in wholes]
+    def forward(ctx: Any, vectors: _Vectors | None, slices: Sequence[_Slice], *wholes: Tensor) -> tuple[Tensor, ...]:
+        ctx.vectors, ctx.slices, ctx.shapes = vectors, slices, [whole.shape for whole in wholes]
         ctx.set_materialize_grads(False)
-        return tuple(place.pick(whole) for place, whole in zip(slices, wholes, strict=True))
+        number = len(wholes) - len(slices)
+        picked = () if vectors is None else vectors.pick(wholes[:number])
+        return *picked, *(place.pick(whole) for place, whole in zip(slices, wholes[number:], strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        places = zip(ctx.slices, gradients, ctx.shapes, strict=True)
-        return None, *(None if g is None else place.unpick(g, shape) for place, g, shape in places)
+        number = len(gradients) - len(ctx.slices)
+        vectors = () if ctx.vectors is None else ctx.vectors.unpick(gradients[:number])
+        places = zip(ctx.slices, gradients[number:], ctx.shapes[number:], strict=True)
+        return None, None, *vectors, *(None if g is None else place.unpick(g, shape) for place, g, shape in places)
 
 
-@dataclass(frozen=True)
 class _Skeleton:
     """A network without weights, and where each of its parameters lies in the shared ones."""
 
-    network: SReT
-    slices: dict[str, _Slice]
+    def __init__(self, network: SReT, slices: dict[str, _Slice]) -> None:
+        self.network = network
+        self.slices = slices
+        cut = {name: place for name, place in slices.items() if not place.is_whole}
+        vectors = {name: place for name, place in cut.items() if len(place.shape) == 1}
+        others = {name: place for name, place in cut.items() if name not in vectors}
+        self._cut_names = [*vectors, *others]
+        self._vectors = _Vectors(list(vectors.values())) if vectors else None
+        self._others = list(others.values())
 
     def weights(self) -> dict[str, Tensor]:
         """The network's parameters by name; gradients flow from them to the shared ones."""
         weights: dict[str, Tensor] = {name: getattr(place.module, place.name) for name, place in self.slices.items()}
-        cut = {name: place for name, place in self.slices.items() if not place.is_whole}
-        picked: tuple[Tensor, ...] = _PickAll.apply(tuple(cut.values()), *(weights[name] for name in cut))
-        return weights | dict(zip(cut, picked, strict=True))
+        wholes = [weights[name] for name in self._cut_names]
+        picked: tuple[Tensor, ...] = _PickAll.apply(self._vectors, self._others, *wholes)
+        return weights | dict(zip(self._cut_names, picked, strict=True))
 
 
 class Supernet(nn.Module):

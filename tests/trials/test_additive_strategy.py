@@ -16,6 +16,7 @@ from trials.strategies import additive as module
 from trials.strategies.additive import (
     BATCH,
     MOST_START,
+    VARIATIONS,
     AdditiveStrategy,
     batch_of,
     is_surely_less,
@@ -83,6 +84,23 @@ def test_it_says_where_a_candidate_comes_from() -> None:
 
 def test_rounds_grow_with_the_labels() -> None:
     assert [batch_of(number) for number in (12, 200, 249, 250, 10_000)] == [4, 4, 4, 5, 200]
+
+
+def test_rounds_stay_large_where_the_best_networks_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a batch as large as what is known, no front has enough networks that are open."""
+    monkeypatch.setattr(module, "BATCH_OF_LABELS", 1)
+    strategy = additive()
+    searched(strategy, 500)
+    assert len(strategy.used) == 6  # after 8, 16, 32, 64, 128 and 256 labels
+
+
+def test_variations_differ_in_one_stage_and_stay_inside_the_budget() -> None:
+    best = np.array([DOMAIN.point(DOMAIN.draw(np.random.default_rng(seed))) for seed in range(30)])
+    varied = additive()._varied(best)
+    assert len(varied) > VARIATIONS * len(best) // 2
+    assert set((varied[:, None] != best).sum(axis=2).min(axis=1).tolist()) <= {0, 1}
+    assert (varied[:, None] != best).any(axis=2).all(axis=1).mean() > 0.9
+    assert all(DOMAIN.excess(DOMAIN.candidate(tuple(point))) == 0 for point in varied.tolist())
 
 
 def test_models_see_a_number_of_labels_that_is_bounded() -> None:

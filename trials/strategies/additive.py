@@ -44,6 +44,10 @@ BATCH = 4
 BATCH_OF_LABELS = 50
 """Labels that one more proposal is chosen for at once: what a label teaches gets less with their number, and a model's
 cost does not. From 250 labels on that is more than `BATCH`."""
+CANDIDATES_PER_PROPOSAL = 4
+"""Candidates of a front that there should be for each proposal of a batch, where a batch is larger than `BATCH`."""
+VARIATIONS, MOST_VARIATIONS = 8, 4
+"""Variations of each of the best networks that are drawn where too few of those are left, and how often at most."""
 MOST_LABELS = 2000
 """Labels that models are fitted to: of more, half are the last ones, and half are spread over those before. A fit takes
 memory as their number and time as its square, or cube."""
@@ -235,21 +239,61 @@ class AdditiveStrategy(Strategy[C]):
             return [candidate for candidate in self._domain.members if self._pool.is_open(candidate)]
         if "size" in self.used[-1]:
             return self._pool.draw_stratified(MOST_FROM_FRONT, self._domain.chain.cost_names[self._axes[0]])
-        chain = self._domain.chain
         found: dict[Hashable, C] = {}
+        batch = batch_of(len(self._labels))
+        # A batch of the least size makes do with what a front has; larger ones would be used up too early.
+        enough = CANDIDATES_PER_PROPOSAL * batch if batch > BATCH else 0
         for draw in range(-1, FRONT_DRAWS):
             score = _weighted([
-                model.score(part * (model.mean_weights[:, 0] if draw < 0 else weights[:, draw]), chain)
+                model.score(part * (model.mean_weights[:, 0] if draw < 0 else weights[:, draw]), self._domain.chain)
                 for model, weights, part in zip(models, drawn, share, strict=True)
             ])  # fmt: skip
-            points = self._search.find(score, phase=float(self._rng.random()))
-            front = _front(score.of(chain, points), chain.costs(points)[:, self._paid])
-            spread = np.linspace(0, len(front) - 1, min(len(front), MOST_FROM_FRONT)).round().astype(int)
-            for position in front[spread]:
-                candidate = self._domain.candidate(tuple(points[position].tolist()))
-                if self._pool.is_open(candidate):
-                    found.setdefault(candidate.key, candidate)
+            found |= self._best_open(score, enough)
         return list(found.values())
+
+    def _best_open(self, score: AdditiveScore, enough: int) -> dict[Hashable, C]:
+        """Open candidates that are best in a score at their cost, by their keys.
+
+        With fewer than enough on the front, from the fronts behind it, and then from variations of its networks.
+        """
+        best = self._search.find(score, phase=float(self._rng.random()))
+        found = self._open_by_fronts(score, best, enough)
+        for _ in range(MOST_VARIATIONS):
+            if len(found) >= enough:
+                break
+            found |= self._open_by_fronts(score, self._varied(best), enough - len(found))
+        return found
+
+    def _open_by_fronts(self, score: AdditiveScore, points: IntArray, enough: int) -> dict[Hashable, C]:
+        """The open ones of these points: those of the front, and of the fronts behind it until there are enough."""
+        chain, found = self._domain.chain, dict[Hashable, C]()
+        values, costs = score.of(chain, points), chain.costs(points)[:, self._paid]
+        known = {*self._labels.points, *self._running.values()}  # a shorter way than to ask the pool of each
+        left = np.arange(len(points))
+        while len(left) > 0:
+            front = left[_front(values[left], costs[left])]
+            spread = np.linspace(0, len(front) - 1, min(len(front), MOST_FROM_FRONT)).round().astype(int)
+            for point in map(tuple, points[front[spread]].tolist()):
+                if point not in known and self._pool.is_open(candidate := self._domain.candidate(point)):
+                    found.setdefault(candidate.key, candidate)
+            if len(found) >= enough:
+                break
+            left = np.setdiff1d(left, front)
+        return found
+
+    def _varied(self, points: IntArray) -> IntArray:
+        """Points inside the bounds that differ from these in the choice of one stage, of the same state."""
+        chain, varied = self._domain.chain, np.repeat(points, VARIATIONS, axis=0)
+        changed = self._rng.integers(len(chain.stages), size=len(varied))
+        for number, stage in enumerate(chain.stages):
+            at = np.flatnonzero(changed == number)
+            order, state = np.argsort(stage.state_position, kind="stable"), stage.state_position[varied[at, number]]
+            counts = np.bincount(stage.state_position)
+            first = np.cumsum(counts) - counts
+            varied[at, number] = order[first[state] + self._rng.integers(counts[state])]
+        costs, (low, high) = chain.costs(varied), np.array(self._domain.bounds).T
+        inside: IntArray = varied[((costs >= low) & (costs <= high)).all(axis=1)]
+        return inside
 
 
 def batch_of(num_labels: int) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from sret_nas.budget import Budget
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData
+from trials.devices import compute_with
 from trials.recipe import ProxyConfig
 from trials.supernet.config import SupernetConfig
 from trials.supernet.processes import Processes
@@ -57,7 +57,7 @@ class TrainingJob:
         length = self.config.training
         images = MEASURED_STEPS * min(length.batch_size, len(data.train))
         brief = self.config.model_copy(update={"training": length.model_copy(update={"images": images})})
-        torch.set_num_threads(self.threads)
+        compute_with(self.threads)
         training = SupernetTraining(Path(), self.space, self.budget, self.proxy, brief, data, self.seed, processes)
         parameters = sum(parameter.numel() for parameter in training.state.supernet.parameters())
         return Measurement(parameters, seconds_per_step(training))

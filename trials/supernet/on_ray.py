@@ -5,8 +5,8 @@ the first one says and writes comes to the driver as it happens (`trials.superne
 losing all of them loses no more than the time since the last checkpoint. When a process or its machine is lost, all
 start again from that checkpoint, at most `RETRIES` times.
 
-Why not Ray Train's `TorchTrainer`: see benchmarks/NOTES.md. Its checkpoints need a file system that all machines share,
-on Ctrl-C it ends its workers at once, without one, and it takes several times as long to start.
+Why not Ray Train's `TorchTrainer` (benchmarks/engines/placing.py): its checkpoints need a file system that all machines
+share, on Ctrl-C it ends its workers at once, without one, and it takes twice as long to start.
 """
 
 from __future__ import annotations

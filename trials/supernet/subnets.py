@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from sret_nas.presets import preset
 from sret_nas.space import SearchSpace
 from sret_nas.strata import CostStrata
 from trials.data import DataConfig, PreparedData
+from trials.devices import compute_with
 from trials.inherit import SubnetScorer, inherited
 from trials.preparing import prepared_beside
 from trials.recipe import ProxyConfig, proxy_arch
@@ -123,7 +123,7 @@ def show_subnets(
 
     Raises `UserError`; see `TrainedSupernet`.
     """
-    torch.set_num_threads(threads)
+    compute_with(threads)
     trained = TrainedSupernet(path, data, device, console)
     networks = [(title, arch, trained.proxy_of(arch)) for name in names for title, arch in trained.networks(name, seed)]
     scorer = SubnetScorer(trained.supernet, trained.data, trained.batch_size)
@@ -149,7 +149,7 @@ def extract_subnet(
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out must name a .yaml file, beside which the weights will lie, got {out}")
-    torch.set_num_threads(threads)
+    compute_with(threads)
     target = named_architecture(name)
     trained = TrainedSupernet(path, data, device, console)
     arch = trained.proxy_of(target)

@@ -22,6 +22,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weights import load_supernet, save_supernet
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData, batches, num_batches
+from trials.devices import compute_with
 from trials.interruption import StepGivenUp, interruptions_remembered
 from trials.jobs import DivergedError
 from trials.recipe import ProxyConfig, proxy_arch
@@ -69,7 +70,7 @@ def train_supernet(
         if path.is_file():
             require_same(identity, load_supernet(path)[1], path)
             return path
-        torch.set_num_threads(threads)
+        compute_with(threads)
         training = SupernetTraining(directory, space, budget, proxy, config, data, seed, processes)
         state = training.run(identity, console)
         if processes.is_first:
