@@ -192,6 +192,33 @@ def test_so_are_those_of_asking() -> None:
     assert f"after 200 | {others[0]:.0f}, {others[1]:.0f} and {others[2]:.0f} ms |" in README
 
 
+def test_so_are_those_of_engines() -> None:
+    results = REPOSITORY / "benchmarks" / "results"
+    engines = json.loads((results / "engines.json").read_text())
+    work = {(row["system"], row["workers"]): row for row in engines["work"]}
+    names = "local engine", "Ray engine", "Tune with OptunaSearch"
+    seconds = {name: [work[name, workers]["jobs_seconds"] for workers in (1, 2)] for name in names}
+    shares = [
+        0.1 * row["overhead_ms_per_job"] * row["jobs"] / row["computing_seconds"]
+        for row in (work[name, 2] for name in names)
+    ]
+    assert f"| {shares[0]:.1f} % and {shares[1]:.1f} %; `tune.Tuner` with" in README
+    assert f"as most write it: {shares[2]:.1f} % |" in README
+    local, ray, _ = (one / two for one, two in seconds.values())
+    assert f"four such trials | {local:.2f} and {ray:.2f} times as fast |" in README
+    empties = {row["system"]: row["overhead_ms_per_job"] for row in engines["empty"]}
+    empty = [empties[name] for name in names]
+    assert f"| {empty[0]:.1f} and {empty[1]:.1f} ms; that `tune.Tuner`: {empty[2]:,.0f} ms |" in README
+    found = json.loads((results / "scale.json").read_text())["strategies"]
+    row = next(strategy["rows"][-1] for strategy in found if strategy["strategy"] == "additive")
+    assert row["trials"] == 10_000
+    asking = row["ask"]["processor_mean_ms"]
+    recording = sum(row[step]["processor_mean_ms"] for step in ("ask record", "record"))
+    assert f"| {asking:.1f} and {recording:.1f} ms of one core; {row['memory_mb']:.0f} MB above start |" in README
+    driver = [row["driver_ms_per_trial"] for row in json.loads((results / "cluster_random.json").read_text())["rows"]]
+    assert f"100,000 trials | {driver[0]:.1f}, {driver[1]:.1f} and {driver[2]:.1f} ms |" in README
+
+
 def test_the_table_of_strategies_is_the_benchmark_s() -> None:
     table = README.split("### Strategies compared")[1].split("\n### ")[0]
     rows = [line for line in table.splitlines() if line.startswith("|")]
