@@ -8,7 +8,8 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from ranking.report import COSTS, Line, Table
+from ranking.report import COSTS, Table
+from recorded import Line
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

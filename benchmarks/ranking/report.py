@@ -20,8 +20,7 @@ from ranking.metrics import (
     tau_b,
     taus,
 )
-
-Line = dict[str, Any]
+from recorded import Line
 
 METRICS = {"error": ("Error, %", 100, 2), "cross_entropy": ("Cross-entropy, nats", 1, 4)}
 """For each, its heading, the factor by which it is shown, and its digits."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -21,40 +20,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ranking import standalone, supernets
 from ranking.pass_times import pass_times
 from ranking.plots import draw_networks, draw_times, draw_variants
-from ranking.report import Line, Table, figures, figures_within, groups_of, markdown
+from ranking.report import Table, figures, figures_within, groups_of, markdown
 from ranking.setting import PROXY, SEEDS, prepared
+from recorded import RESULTS, Line, arguments, begin, images_of, read_lines
 
 from machine import describe_machine
 from sret_nas.files import write_atomically
 from trials.data import PreparedData
 
-BENCHMARKS = Path(__file__).resolve().parent.parent
-RESULTS = BENCHMARKS / "results"
 SHOWN = "error"
 """The metric of the pictures."""
 TABLE, SUPERNETS = RESULTS / "ranking_standalone.jsonl", RESULTS / "ranking_supernets.jsonl"
 TEACHER = RESULTS / "ranking_teacher.json"
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="CIFAR-10 as a folder of class folders in train and val")
-    parser.add_argument("--work", type=Path, default=BENCHMARKS.parent / "runs" / "ranking", help="for what is large")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at once, one thread each")
-    parser.add_argument("--report", action="store_true", help="train nothing: report the committed results")
-    given = parser.parse_args()
-    if not given.report and given.data is None:
-        parser.error("--data is needed to train")
-    return given
-
-
 def train(given: argparse.Namespace) -> None:
     """Everything that results/ lacks."""
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the workers: each has one core
-    given.work.mkdir(parents=True, exist_ok=True)
-    data_dir = (given.work / "data").absolute()
-    data = prepared(given.data, data_dir)
-    standalone.train_all(TABLE, data_dir, data.digest, header(data, given.data), SEEDS, given.workers)
+    data, data_dir = images_of(given, prepared)
+    begin(TABLE, header(data, given.data))
+    standalone.train_all(TABLE, data_dir, data.digest, SEEDS, given.workers)
     times = pass_times(given.work / "pass_times.json", data, supernets.RECIPE["batch_size"])
     left, teacher = supernets.missing(supernets.RUNS, SUPERNETS), None
     if any(run.variant == supernets.TAUGHT for run in left):
@@ -74,7 +58,7 @@ def header(data: PreparedData, source: str) -> Line:
 
 def report() -> None:
     """From the committed results alone."""
-    table, lines = Table.of(standalone.read_lines(TABLE)), supernets.read_lines(SUPERNETS)
+    table, lines = Table.of(read_lines(TABLE)), read_lines(SUPERNETS)
     result = {**describe_machine("torch", "numpy"), "networks": len(table.trainings), **figures(table, lines)}
     result["within_budget"] = figures_within(table, lines, supernets.TIGHT)
     write_atomically(RESULTS / "ranking.json", json.dumps(result, indent=1) + "\n")
@@ -92,7 +76,7 @@ def report() -> None:
 
 
 def main() -> None:
-    given = arguments()
+    given = arguments(__doc__, "ranking", "trainings")
     if not given.report:
         train(given)
     report()

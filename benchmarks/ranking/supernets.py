@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ranking.pass_times import PassTimes
 from ranking.setting import PROXY, SPACE, within
+from recorded import Line, read_lines, run_all
 
 from sret_nas.budget import Budget
 from trials.data import PreparedData
@@ -21,8 +19,6 @@ from trials.supernet.config import SupernetConfig
 
 if TYPE_CHECKING:
     from ranking.teacher import Teacher  # torch, which the driver does not need
-
-Line = dict[str, Any]
 
 RECIPE: dict[str, Any] = {"batch_size": 128, "learning_rate": 5e-3}
 SCORED_IMAGES = 4_000
@@ -98,22 +94,7 @@ def train_all(
     left: Sequence[Run], path: Path, work: Path, data_dir: Path, times: PassTimes, teacher: Teacher | None, workers: int
 ) -> None:
     """Trains and scores supernets, and appends a JSON line for each as it ends. A teacher if any is `TAUGHT`."""
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_train_and_score, run, work, data_dir, times, teacher) for run in left]
-        for count, future in enumerate(as_completed(futures), 1):
-            line = future.result()
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            print(
-                f"[{count}/{len(left)}] {line['variant']} seed {line['seed']}: {line['steps']:,} steps, "
-                f"{line['cpu_seconds']:.0f} s; error of the smallest {line['smallest']['error']:.2%}, "
-                f"of the largest {line['largest']['error']:.2%}",
-                flush=True,
-            )
-
-
-def read_lines(path: Path) -> list[Line]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    run_all(path, [(_train_and_score, (run, work, data_dir, times, teacher)) for run in left], workers)
 
 
 def config_of(changes: Mapping[str, Any], images: int) -> SupernetConfig:
