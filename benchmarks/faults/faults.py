@@ -321,7 +321,7 @@ class Faults:
     def time_budget(self, kind: str) -> Row:
         """Too short for all trials; then the search is carried on with enough."""
         search = self._search(kind)
-        seconds = _seconds_until_second(self.whole[kind])
+        seconds = _seconds_until_half(self.whole[kind])
         first = search.run(f"--time-budget={seconds}s")
         done = sum(search.finished().values())
         num_trials = sum(self.whole[kind].finished().values())
@@ -335,10 +335,10 @@ class Faults:
         )  # fmt: skip
 
 
-def _seconds_until_second(search: Search) -> int:
-    """Wall time of a search from its beginning until two of its trials had ended: far too little for all."""
+def _seconds_until_half(search: Search) -> int:
+    """Wall time of a search from its beginning until half of its trials had ended: too little for all."""
     (header,), finished = search.events("header"), search.events("finished")
-    return round(finished[1]["time"] - header["time"])
+    return round(finished[len(finished) // 2]["time"] - header["time"])
 
 
 def _victim(whole: Search, job: str) -> tuple[int, str]:

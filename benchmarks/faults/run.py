@@ -167,7 +167,7 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
             lambda kind=kind, kilobytes=kilobytes: [faults.disk_full(kind, kilobytes)]
             for kind, kilobytes in (
                 ("from scratch", 1000), ("supernet", 2000), ("supernet", 4), ("supernet", 40), ("supernet", 400),
-                ("supernet", 4000), ("from scratch", 40), ("from scratch", 400),
+                ("supernet", 2600), ("from scratch", 40), ("from scratch", 400),
             )[: None if engine == "local" else 3]  # what writes to the disk knows nothing of engines
         ],
         "permission": [lambda: [faults.no_permission("supernet")]],
