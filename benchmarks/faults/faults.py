@@ -34,6 +34,7 @@ from searches import (
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override")
 PATIENCE = 10.0
 """Seconds that a trial may take where one hangs, over those of the whole undisturbed search."""
+LONG_TRIALS = "--train-images=2048"
 MOST_SECONDS_TO_END = 10.0
 ENDS_OF_INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGALRM)
 """By itself; by a signal that came when Python had stopped listening; by the system, which was asked to see to it."""
@@ -81,15 +82,23 @@ class Faults:
 
     def _search(self, kind: str, **settings: Any) -> Search:
         self._number += 1
-        return Search(kind, self._folder / f"run-{self._number:03d}", self._engine, **settings)
+        return Search(kind, self._folder / f"run-{self._number:03d}", **{"engine": self._engine, **settings})
 
-    def _is_same(self, search: Search) -> bool:
+    def _undisturbed(self, kind: str, *more: str, **settings: Any) -> Search:
+        """Another one to compare with, where options or the cluster differ."""
+        search = self._search(kind, **settings)
+        found = search.run(*more)
+        if found.code != 0:
+            sys.exit(f"the undisturbed search failed:\n{found.output}")
+        return search
+
+    def _is_same(self, search: Search, whole: Search | None = None) -> bool:
         """Whether a search found all that the undisturbed one did, and each trial ran to its end once."""
-        whole = self.whole[search.kind]
+        whole = whole or self.whole[search.kind]
         return search.found() == whole.found() and search.finished() == whole.finished()
 
-    def _same_front(self, search: Search) -> bool:
-        return search.front() == self.whole[search.kind].front()
+    def _same_front(self, search: Search, whole: Search | None = None) -> bool:
+        return search.front() == (whole or self.whole[search.kind]).front()
 
     def driver_killed(self, kind: str) -> Row:
         """At a random moment; then the search is carried on."""
@@ -136,9 +145,11 @@ class Faults:
         others = all(finished[other] == 1 for other in search.history().trials if other != number)
         is_retried = cause in ("worker died", "out of memory")
         recovers = is_retried and times <= 2
-        promised = happened == min(times, 3 if is_retried else 1) and others and survives == recovers
-        if job == "trial":
-            promised = promised and causes == [cause] * happened
+        attempts = min(times, 3 if is_retried else 1)
+        # On Ray, a worker that is gone within milliseconds may be taken for one that died before the job, once.
+        uncounted = {0, 1} if self._engine == "ray" and what == "worker killed" else {0}
+        counted = len(causes) if job == "trial" else attempts
+        promised = happened - counted in uncounted and others and survives == recovers and set(causes) <= {cause}
         return Row(
             f"{what} in {_attempts(job, number, times)}", kind,
             _describe_attempts(causes, survives) if job == "trial" else _said(found, number), found.code == 0,
@@ -170,6 +181,8 @@ class Faults:
 
     def node_lost(self, kind: str) -> Row:
         """One of a cluster's two nodes is killed as trials, or finals, run there; later another one joins."""
+        with cluster_of(2) as nodes:  # a supernet is trained by a process on each, which makes others of its weights
+            whole = self._undisturbed(kind, address=nodes.address)
         with cluster_of(2) as nodes:
             search = self._search(kind, address=nodes.address)
             process = search.start()
@@ -182,30 +195,31 @@ class Faults:
             nodes.add()
             code = process.wait()
         causes = [event["failure"]["cause"] for event in search.events("retried", "failed")]
-        same = code == 0 and self._is_same(search)
+        same = code == 0 and self._is_same(search, whole)
         return Row(
             f"one of two nodes killed in the {'finals' if kind == 'supernet' else 'trials'}, another added", kind,
             f"{len(finished)} trials had finished; {len(causes)} attempts ended: "
             f"{', '.join(sorted(set(causes))) or 'none'}; {_times(search)}", code == 0,
-            code == 0 and self._same_front(search),
+            code == 0 and self._same_front(search, whole),
             began and same and set(causes) <= {"worker died"} and not search.events("failed"),
         )  # fmt: skip
 
     def node_joins(self, kind: str) -> Row:
-        """A search that has one node is given another one."""
+        """A search that has one node is given another one. Trials are long, for a node takes a while to come."""
+        whole = self._undisturbed(kind, LONG_TRIALS, engine="local")
         with cluster_of(1) as nodes:
             search = self._search(kind, address=nodes.address)
-            process = search.start()
+            process = search.start(LONG_TRIALS)
             began = read_until(process, "trial ")
             read_on(process)
             nodes.add()
             joined = time.time()
             code = process.wait()
         before, after = search.most_at_once(until=joined), search.most_at_once()
-        same = code == 0 and self._is_same(search)
+        same = code == 0 and self._is_same(search, whole)
         return Row(
             "a second node joins", kind, f"{before} trial at once, then {after}; {_times(search)}", code == 0,
-            code == 0 and self._same_front(search), began and same and (before, after) == (1, 2),
+            code == 0 and self._same_front(search, whole), began and same and (before, after) == (1, 2),
         )  # fmt: skip
 
     def no_cluster(self, kind: str) -> Row:

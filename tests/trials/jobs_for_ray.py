@@ -34,6 +34,9 @@ def look_around(payload: dict[str, Any]) -> dict[str, Any]:
         threading.Event().wait()
     elif what == "exit":
         os._exit(3)
+    elif what == "count and kill":
+        Path(payload["folder"], str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     elif what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     return {

@@ -30,7 +30,7 @@ from ray_machines import Machines, two_machines
 
 from sret_nas.errors import UserError
 from trials.engines import Engine, Outcome, ray_calls, ray_session
-from trials.engines.ray import RayEngine
+from trials.engines.ray import MOST_FALSE_STARTS, RayEngine
 from trials.engines.ray_calls import HeadLostError, answer_to
 from trials.engines.ray_pool import LOOK_SECONDS
 
@@ -110,6 +110,15 @@ class TestOnThisMachine:
         assert "\n" not in failure.message
         assert [outcomes[job].result["value"] for job in (0, 2)] == [1, 2]  # type: ignore[index]
 
+    def test_a_job_that_kills_before_its_beginning_is_known_is_not_tried_for_ever(
+        self, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("trials.engines.ray._has_begun", lambda worker: False)
+        outcomes = run_all(engine, [{"do": "count and kill", "folder": str(tmp_path)}])
+        assert outcomes[0].failure is not None
+        assert outcomes[0].failure.cause == "worker died"
+        assert len(list(tmp_path.iterdir())) == 1 + MOST_FALSE_STARTS
+
     def test_a_worker_that_died_idle_takes_no_job_with_it(self, engine: Engine) -> None:
         processes = {result["process"] for result in results(run_all(engine, [{"do": "place"}] * 6))}
         for process in processes:
@@ -165,7 +174,7 @@ DRIVER = f"""
 import json, os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from jobs_for_ray import look_around
-from trials.engines.ray import RayEngine
+from trials.engines.ray import MOST_FALSE_STARTS, RayEngine
 from trials.interruption import handle_interruptions
 
 def main():

@@ -30,6 +30,11 @@ from trials.engines.ray_session import Cluster, OwnRay, Session
 from trials.engines.ray_worker import Home, Report
 from trials.jobs import Failure
 
+MOST_FALSE_STARTS = 1
+"""Times that a job is handed out again, and not ended, where its worker died before it told that it had come to it, and
+not with its machine. Most likely it died idle; but what a worker told in its last milliseconds is lost, so that a job
+which kills at once looks alike."""
+
 
 class RayEngine(Engine):
     """Runs `run_job` (importable by name) in up to `num_workers` processes, by default as many as there is room for.
@@ -125,7 +130,10 @@ class RayEngine(Engine):
         except RayError as error:
             # Ray takes a while to declare a machine dead that is gone; until then it is not to be counted on
             is_reachable = not isinstance(error, ActorUnavailableError)
-            if not _has_begun(worker):  # it died idle, e.g. killed from outside: the job runs elsewhere
+            self._pool.look()
+            is_lost = not is_reachable or not self._pool.is_here(worker)
+            if (is_lost or task.false_starts < MOST_FALSE_STARTS) and not _has_begun(worker):
+                task.false_starts += not is_lost
                 self._waiting.appendleft(task)
             else:
                 self._ended.append(Outcome(task.job_id, failure=_death(worker.home, error)))

@@ -31,6 +31,8 @@ class Task:
     payload: Payload
     luggage: Luggage | None
     time_limit: float | None
+    false_starts: int = 0
+    """Workers that died before they told that they had come to it."""
 
 
 @dataclass(eq=False)
@@ -78,7 +80,7 @@ class Pool:
         self._run_job, self._num_workers, self._needs, self._name = run_job, num_workers, needs, name
         self._actor_class: Any = ray.remote(Worker)
         self._nodes: dict[str, dict[str, float]] = {}
-        self._look()
+        self.look()
         if self._room == 0:
             raise UserError(self._describe_want())
         self._fill()
@@ -87,11 +89,17 @@ class Pool:
         """Looks which machines are there, if that was a while ago, and keeps to what it sees."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
-        self._look()
+        self.look()
         for worker in [*self.workers]:
             if worker.is_idle and not self.is_here(worker):
                 self.drop(worker)
         self._fill()
+
+    def look(self) -> None:
+        """Learns which machines are there."""
+        nodes = answer_to(ray.nodes, self._name)
+        self._nodes = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+        self._looked = time.monotonic()
 
     def is_here(self, worker: PoolWorker) -> bool:
         """Whether the machine is there where a worker is or will be."""
@@ -147,11 +155,6 @@ class Pool:
             self.drop(worker)
             if isinstance(error, RuntimeEnvSetupError) or getattr(error, "actor_init_failed", False):
                 raise UserError(f"workers cannot be started on {self._name}: {one_line(error)}") from None
-
-    def _look(self) -> None:
-        nodes = answer_to(ray.nodes, self._name)
-        self._nodes = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
-        self._looked = time.monotonic()
 
     @property
     def _room(self) -> int:
