@@ -219,6 +219,13 @@ def test_so_are_those_of_engines() -> None:
     assert f"100,000 trials | {driver[0]:.1f}, {driver[1]:.1f} and {driver[2]:.1f} ms |" in README
 
 
+def test_so_is_what_is_said_of_faults() -> None:
+    rows = json.loads((REPOSITORY / "benchmarks" / "results" / "faults.json").read_text())["rows"]
+    assert f"[{len(rows)} small searches]" in README
+    assert f"{sum(row['fault'] == 'driver' for row in rows)} of\nthem by killing the driver" in README
+    assert all(row["as_promised"] and row["same_front"] is not False for row in rows)
+
+
 def test_the_table_of_strategies_is_the_benchmark_s() -> None:
     table = README.split("### Strategies compared")[1].split("\n### ")[0]
     rows = [line for line in table.splitlines() if line.startswith("|")]
