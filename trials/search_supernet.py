@@ -22,7 +22,8 @@ from trials.recipe import ProxyConfig, proxy_arch
 from trials.report.console import say
 from trials.run import Run
 from trials.supernet.config import SupernetConfig
-from trials.supernet.place import Place, RayPlacement, num_cores, place_for
+from trials.supernet.place import Place, RayPlacement, num_cores
+from trials.supernet.placing import place_for
 
 SUPERNET_DIR = "supernet"
 """Folder in the run directory: the supernet, its checkpoint, its TensorBoard scalars."""

@@ -25,7 +25,8 @@ from trials.report.progress import format_seconds
 from trials.search import new_run_dir
 from trials.supernet.config import SupernetConfig
 from trials.supernet.job import TrainingJob
-from trials.supernet.place import Place, RayPlacement, place_for
+from trials.supernet.place import Place, RayPlacement
+from trials.supernet.placing import place_for
 from trials.supernet.speed import steps_within
 from trials.supernet.training import SUPERNET
 
