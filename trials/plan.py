@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -108,12 +107,6 @@ class Plan:
         return (trained + scored) * self._seconds_per_flop
 
     @property
-    def _expected_share(self) -> float:
-        """How far trials go on average, if of those at a rung one in eta goes on."""
-        rungs, eta = self._options.make_rungs(), self._options.eta
-        return math.fsum(rungs.part(rung) / eta**rung for rung in range(len(rungs.shares)))
-
-    @property
     def _compared(self) -> str:
         """At which shares trials are compared."""
         shares = self._options.make_rungs().shares[:-1]
@@ -203,7 +196,7 @@ class Plan:
 
     def _describe(self, num_trials: int) -> str:
         each, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
-        seconds = num_trials * self._expected_share * each / at_once
+        seconds = self._options.make_rungs().expected_work(num_trials) * each / at_once
         images = self._proxy.training.images
         if self._supernet is None:
             return (

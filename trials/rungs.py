@@ -12,6 +12,7 @@ Costs are known beforehand and budgets are met by every trial, so only errors di
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 
 import numpy as np
@@ -22,6 +23,8 @@ from trials.strategies.fronts import front_ranks
 
 MOST_COMPARED = 300
 """A trial is compared with so many that came to its rung last: a search gets better, and asks more of a trial then."""
+SIMULATIONS, MOST_SIMULATED = 20, 1000
+"""Searches, and trials of each, that tell beforehand how many go on."""
 ETA = 3
 """Of so many trials at a rung, one goes on (Li et al., 2020)."""
 
@@ -54,6 +57,23 @@ class Rungs:
         if len(points) <= self._eta:
             return True
         return place(scaled(np.array(points)), len(points) - 1) < len(points) / self._eta
+
+    def expected_work(self, number: int) -> float:
+        """How much so many trials are, in whole trials, if they come in no order of merit: of a few tries, the mean."""
+        rng, simulated = np.random.default_rng(0), min(number, MOST_SIMULATED)
+        work = sum(self._work(rng.random(simulated).tolist()) for _ in range(SIMULATIONS)) / SIMULATIONS
+        return work * number / max(1, simulated)
+
+    def _work(self, errors: list[float]) -> float:
+        """Whole trials that these are, where errors are what they will be from the first rung on."""
+        work, there = 0.0, [list[float]() for _ in self.shares]
+        for error in errors:
+            for rung, before in enumerate(there):
+                work += self.part(rung)
+                insort(before, error)
+                if len(before) > self._eta and bisect_left(before, error) >= len(before) / self._eta:
+                    break
+        return work
 
 
 def scaled(points: FloatArray) -> FloatArray:

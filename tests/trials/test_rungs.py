@@ -33,6 +33,22 @@ def test_rungs_are_eta_times_as_far_each(rungs: int, eta: int, shares: list[floa
     assert ladder.part(0) == shares_of(rungs, eta)[0]
 
 
+@pytest.mark.parametrize(("rungs", "eta", "number"), [(1, 3, 7), (2, 3, 2), (2, 2, 40), (3, 3, 12), (3, 3, 30)])
+def test_the_work_that_is_expected_is_what_trials_in_no_order_take(rungs: int, eta: int, number: int) -> None:
+    rng, taken = np.random.default_rng(0), []
+    for _ in range(60):
+        ladder, work = Rungs(rungs, eta), 0.0
+        for error in rng.random(number):
+            rung = 0
+            work += ladder.part(0)
+            while rung < ladder.last and ladder.goes_on(rung, (error,)):
+                rung += 1
+                work += ladder.part(rung)
+        taken.append(work)
+    assert Rungs(rungs, eta).expected_work(number) == pytest.approx(np.mean(taken), rel=0.1)
+    assert Rungs(rungs, eta).expected_work(0) == 0
+
+
 def test_the_first_eta_go_on_whatever_they_are() -> None:
     rungs = Rungs(2, eta=3)
     assert [rungs.goes_on(0, (error, error)) for error in (0.1, 0.2, 0.3, 0.4)] == [True, True, True, False]
