@@ -245,7 +245,8 @@ def test_ctrl_c_twice_ends_everything() -> None:
     threading.Event().wait(0.3)
     os.killpg(driver.pid, signal.SIGINT)
     _, err = driver.communicate(timeout=60)
-    assert "KeyboardInterrupt" in err  # Ray itself may have a last word after it
+    # Ray may have a last word after it, or instead, where the second one meets it as it has just shut down
+    assert "KeyboardInterrupt" in err or "core worker has already been shutdown" in err
     assert driver.returncode in (-signal.SIGINT, 1)
     await_that(lambda: processes_with(mark) == [], seconds=10)
 
