@@ -68,7 +68,11 @@ class Plan:
         rng = np.random.default_rng(0)
         drawn = (domain.draw(rng).arch for _ in range(SAMPLES))
         self._samples = sorted(drawn, key=lambda arch: cost_of(arch).flops)
-        self._speed = self._measure(SpeedJob(arch=self._samples[SAMPLES // 2], **job_fields))
+        typical = self._samples[SAMPLES // 2]
+        self._speed = self._supernet_speed = self._measure(SpeedJob(arch=typical, **job_fields))
+        if supernet is not None and supernet.config is not None and supernet.threads != job_fields["threads"]:
+            # Twice the threads are not twice the speed
+            self._supernet_speed = self._measure(SpeedJob(arch=typical, **{**job_fields, "threads": supernet.threads}))
 
     def _measure(self, job: SpeedJob) -> SpeedResult:
         self._engine.submit(-1, job.model_dump(mode="json"))
@@ -104,7 +108,7 @@ class Plan:
                 for arch in self._samples
                 for schedule in self._space.effective_schedules(arch)
             )
-        return (trained + scored) * self._seconds_per_flop
+        return (trained + scored) * _seconds_per_flop(self._speed)
 
     @property
     def _compared(self) -> str:
@@ -114,13 +118,12 @@ class Plan:
 
     @property
     def supernet_seconds(self) -> float:
-        """Expected duration of the supernet's training; it has all threads to itself."""
+        """Expected duration of the supernet's training."""
         if self._supernet is None or self._supernet.config is None:
             return 0.0
         config = self._supernet.config
         flops = config.training.images * config.networks_per_step * self._flops_per_image(self._samples, "full")
-        at_once = self._supernet_processes * self._supernet.threads / self._options.threads
-        return flops * self._seconds_per_flop / at_once
+        return flops * _seconds_per_flop(self._supernet_speed) / self._supernet_processes
 
     @property
     def _supernet_processes(self) -> int:
@@ -138,7 +141,7 @@ class Plan:
     def final_seconds(self) -> float:
         """Expected duration of training one network from scratch at full depth."""
         images = self._proxy.training.images
-        return images * self._flops_per_image(self._samples, "full") * self._seconds_per_flop
+        return images * self._flops_per_image(self._samples, "full") * _seconds_per_flop(self._speed)
 
     def require_time(self, spent: float) -> None:
         """Raises `UserError` if the budgets of time leave none for a trial, `spent` seconds after the search began."""
@@ -155,11 +158,6 @@ class Plan:
             raise UserError(
                 f"{options.gpu_hours:g} GPU-hours are too few for {what} about {working / 3600:.3g}: raise --gpu-hours"
             )
-
-    @property
-    def _seconds_per_flop(self) -> float:
-        """Seconds of training one image, over its forward FLOPs."""
-        return 1 / (self._speed.images_per_second * self._speed.proxy_flops)
 
     def _flops_per_image(self, targets: Sequence[ArchConfig], schedule: DepthSchedule) -> float:
         """Forward FLOPs of the proxy networks per training image, over all depths that the schedule runs; the mean."""
@@ -217,3 +215,8 @@ class Plan:
                 f"({format_seconds(self.finals_seconds / at_once)})"
             )
         return f"{', '.join(steps)}: about {format_seconds(self.supernet_seconds + seconds)} in all"
+
+
+def _seconds_per_flop(speed: SpeedResult) -> float:
+    """Seconds of training one image, over its forward FLOPs."""
+    return 1 / (speed.images_per_second * speed.proxy_flops)
