@@ -36,7 +36,7 @@ def add_extract_command(actions: Any) -> None:
     )
     parser.set_defaults(run=_extract)
     _add_file(parser)
-    parser.add_argument("network", metavar="NETWORK", help="a YAML file or a preset")
+    parser.add_argument("network", metavar="NETWORK", help="a YAML file, a preset, largest or smallest")
     parser.add_argument("--out", type=path, required=True, metavar="NAME.yaml", help="file to write")
     _add_scoring(parser)
 

@@ -18,7 +18,7 @@ from sret_nas.errors import UserError
 from sret_nas.export import write_result
 from sret_nas.files import digest_of_file, validate
 from sret_nas.nn.weights import load_supernet, save_network
-from sret_nas.presets import preset
+from sret_nas.presets import PRESETS, preset
 from sret_nas.space import SearchSpace
 from sret_nas.strata import CostStrata
 from trials.data import DataConfig, PreparedData
@@ -84,24 +84,25 @@ class TrainedSupernet:
         return proxy_arch(target, self.proxy, channels=extent.channels, classes=extent.classes)
 
     def networks(self, name: str, seed: int) -> list[tuple[str, ArchConfig]]:
-        """The networks that a word on the command line means, each with a name.
-
-        `largest`, `smallest` and `random:N` are of the space, inside the budget; others are files and presets.
-        """
-        if name in ("largest", "smallest"):
-            return [(name, extreme(self.space, self.budget, "dearest" if name == "largest" else "cheapest"))]
+        """The networks that a word on the command line means, each with a name: `random:N`, or what `network` knows."""
         if name == "random" or name.startswith("random:"):
             drawn = CostStrata(self.space, self.budget).sample_many(np.random.default_rng(seed), _number_in(name))
             return [(arch.arch_id, arch) for arch in drawn]
-        return [(name, named_architecture(name))]
+        return [(name, self.network(name))]
 
+    def network(self, name: str) -> ArchConfig:
+        """The one network that a word means: of the space and inside the budget, a file's, or a preset.
 
-def named_architecture(name_or_file: str) -> ArchConfig:
-    """The architecture in a YAML file, or a preset's. Raises `UserError`."""
-    path = Path(name_or_file)
-    if path.suffix in (".yaml", ".yml") or path.is_file() or len(path.parts) > 1:
-        return ArchConfig.from_yaml(path)
-    return preset(name_or_file)
+        Raises `UserError` for anything else.
+        """
+        if name in ("largest", "smallest"):
+            return extreme(self.space, self.budget, "dearest" if name == "largest" else "cheapest")
+        path = Path(name)
+        if path.suffix in (".yaml", ".yml") or path.is_file() or len(path.parts) > 1:
+            return ArchConfig.from_yaml(path)
+        if name in PRESETS:
+            return preset(name)
+        raise UserError(f"{name!r} is no network: name a YAML file, largest, smallest, or one of {', '.join(PRESETS)}")
 
 
 def _cost(arch: ArchConfig) -> dict[str, Any]:
@@ -150,8 +151,8 @@ def extract_subnet(
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out must name a .yaml file, beside which the weights will lie, got {out}")
     compute_with(threads)
-    target = named_architecture(name)
     trained = TrainedSupernet(path, data, device, console)
+    target = trained.network(name)
     arch = trained.proxy_of(target)
     network = inherited(trained.supernet, arch, trained.data, trained.batch_size)
     found = score(network, trained.data.val, trained.batch_size)

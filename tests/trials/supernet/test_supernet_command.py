@@ -129,6 +129,9 @@ def test_an_extracted_network_is_a_plain_one_that_does_as_in_the_supernet(
     assert main(["supernet", "evaluate", str(file), str(tmp_path / "target.yaml"), str(out)]) == 0
     rows = [re.findall(r"[\w.%]+", line)[-2:] for line in shown(capsys).splitlines() if "%" in line]
     assert rows[0] == rows[1]  # the stand-in is not narrowed again
+    assert main(["supernet", "extract", str(file), "smallest", "--out", str(tmp_path / "word.yaml")]) == 0
+    smallest = extreme(space, Budget(params_max=15_000), "cheapest")
+    assert read_yaml(tmp_path / "word.yaml")["provenance"]["target"]["arch_id"] == smallest.arch_id
 
 
 @pytest.mark.parametrize(
@@ -136,6 +139,7 @@ def test_an_extracted_network_is_a_plain_one_that_does_as_in_the_supernet(
     [
         (["random:0"], "random:N must have a whole number from 1 to 100000 for N, got 'random:0'"),
         (["sret_t"], "the supernet does not hold the network"),
+        (["middle"], "'middle' is no network: name a YAML file, largest, smallest, or one of sret_t, sret_t_unsliced,"),
         (["largest", "--data", "digits2"], "digits2: there is no such folder"),
     ],
 )
