@@ -20,7 +20,7 @@ def compute_with(threads: int) -> None:
     """To be called where networks run: torch uses so many threads, and freed memory stays with this process.
 
     Else glibc gives what a step freed back to the system and asks for it again in the next one, page by page: steps of
-    a supernet's training take 4 to 20 % longer (benchmarks/NOTES.md). The peak is the same.
+    a supernet's training on one thread take 4 to 20 % longer (benchmarks/NOTES.md). The peak is the same.
     """
     torch.set_num_threads(threads)
     if platform.libc_ver()[0] == "glibc":
