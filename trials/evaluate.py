@@ -14,7 +14,6 @@ from sret_nas.arch import ArchConfig
 from sret_nas.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
-from sret_nas.nn.weights import save_network
 from trials.checkpoint import load_checkpoint, save_checkpoint
 from trials.data import PreparedData
 from trials.devices import device_name, device_of, peak_memory_mb
@@ -92,7 +91,7 @@ def _trained(job: TrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
         return _Found(training.report, score(network, part, batch_size), len(part))
     full = score(network, data.val, batch_size)
     if job.weights_path is not None and math.isfinite(full.cross_entropy):
-        save_network(Path(job.weights_path), network)
+        network.save(Path(job.weights_path))
     some = first_images(data.val, SHALLOW_IMAGES)
     shallow = (score(network, some, batch_size, depth) for depth in range(1, arch.max_recursions))
     return _Found(training.report, full, len(data.val), tuple(shallow))

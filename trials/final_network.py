@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sret_nas.errors import UserError
-from sret_nas.nn.weights import load_network, save_network
+from sret_nas.nn.network import SReT
 from trials.devices import device_of
 from trials.evaluate import build, target_cost, trained_on
 from trials.inherit import inherited, open_supernet
@@ -40,7 +40,7 @@ def run_final(job: FinalJob) -> FinalResult:
     if not math.isfinite(val.cross_entropy + test.cross_entropy):
         raise DivergedError(f"the cross-entropy is {val.cross_entropy} (validation), {test.cross_entropy} (test)")
     if job.weights_path is not None:
-        save_network(Path(job.weights_path), network)
+        network.save(Path(job.weights_path))
     return FinalResult(
         arch=job.arch,
         flops=target.flops,
@@ -62,7 +62,7 @@ def run_final_test(job: FinalTestJob) -> FinalTestResult:
     """Scores trained proxy weights on the test part, which no search ever sees."""
     data = opened(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
-    network = load_network(Path(job.weights_path)).to(device_of(job.device))
+    network = SReT.load(Path(job.weights_path)).to(device_of(job.device))
     if network.arch != arch:
         raise UserError(f"{job.weights_path} are the weights of another network, {network.arch.arch_id}")
     result = score(network, data.test, job.proxy.training.batch_size)

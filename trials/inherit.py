@@ -20,7 +20,6 @@ from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
-from sret_nas.nn.weights import load_supernet
 from trials.data import PreparedData, batches
 from trials.jobs import SupernetSource
 from trials.train import Score, first_images, images_between, recalibrate, scored
@@ -122,7 +121,7 @@ def open_supernet(source: SupernetSource, device: torch.device) -> Supernet:
     """The supernet of a file, kept for the next call. Raises `UserError` if it is not the file that was meant."""
     if digest_of_file(Path(source.path)) != source.digest:
         raise UserError(f"{source.path} is not the supernet that the search was begun with: its content has changed")
-    supernet, _ = load_supernet(Path(source.path))
+    supernet, _ = Supernet.load(Path(source.path))
     return supernet.to(device)
 
 

@@ -89,9 +89,9 @@ def recorded_setting(header: dict[str, Any], run_dir: Path) -> SupernetSetting |
 
 
 def _check_file(path: Path, space: SearchSpace, proxy: ProxyConfig, data: PreparedData) -> None:
-    from sret_nas.nn.weights import load_supernet
+    from sret_nas.nn.supernet import Supernet
 
-    supernet, training = load_supernet(path)
+    supernet, training = Supernet.load(path)
     if training.get("data_digest", data.digest) != data.digest:
         raise UserError(f"{path} was trained on other images; give --data and the options of images as it was trained")
 
@@ -124,7 +124,7 @@ def provide_supernet(run: Run, engine: Engine) -> None:
 
 def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[SupernetSource, float]:
     """The supernet, and the seconds that its steps took in all sessions, those that were killed included."""
-    from sret_nas.nn.weights import load_supernet
+    from sret_nas.nn.supernet import Supernet
     from trials.supernet.job import TrainingJob
 
     assert setting.config is not None
@@ -143,7 +143,7 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
         except ConnectionError as error:
             carry_on = f"carry on with: python cli.py search --resume {run.run_dir}"
             raise ConnectionError(f"{error}; {carry_on}") from None
-    _, training = load_supernet(path)
+    _, training = Supernet.load(path)
     source = SupernetSource(path=str(path.relative_to(run.run_dir)), digest=digest_of_file(path))
     return source, float(training["seconds"])
 

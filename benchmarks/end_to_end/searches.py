@@ -97,7 +97,7 @@ def _inheriting(
     """Trains a supernet for its share of the time, by measured steps, and scores what its networks inherit."""
     from rich.console import Console
 
-    from sret_nas.nn.weights import load_supernet
+    from sret_nas.nn.supernet import Supernet
     from trials.inherit import SubnetScorer
     from trials.supernet.training import train_supernet
 
@@ -106,7 +106,7 @@ def _inheriting(
         path = train_supernet(
             work, SPACE, BUDGET, PROXY, config, data, seed=seed, device="cpu", threads=1, console=Console(file=log)
         )
-    supernet, trained = load_supernet(path)
+    supernet, trained = Supernet.load(path)
     scorer = SubnetScorer(supernet.eval(), data, BATCH_SIZE, SCORED_IMAGES)
     return lambda arch: scorer.score(arch).error, {"steps": trained["steps"], "spent": round(spent(), 2)}
 

@@ -106,7 +106,7 @@ def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes, tea
     """One supernet from its plan to the scores of its subnets, in this process, on one thread."""
     from rich.console import Console
 
-    from sret_nas.nn.weights import load_supernet
+    from sret_nas.nn.supernet import Supernet
     from trials.supernet.training import train_supernet
 
     teacher = teacher if run.variant == TAUGHT else None
@@ -127,7 +127,7 @@ def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes, tea
                 directory, SPACE, budget, PROXY, config, data, seed=run.seed, device="cpu", threads=1, console=console
             )
     seconds = time.process_time() - began
-    _, record = load_supernet(path)
+    _, record = Supernet.load(path)
     return {
         "variant": run.variant, "seed": run.seed, "seconds": run.seconds, "flops_max": run.flops_max,
         "config": config.model_dump(mode="json"),
@@ -139,11 +139,11 @@ def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes, tea
 
 def scores(supernet_path: Path, data: PreparedData, budget: Budget) -> dict[str, Any]:
     """Error and cross-entropy, with inherited weights, of the table's networks inside a budget, and of its two ends."""
-    from sret_nas.nn.weights import load_supernet
+    from sret_nas.nn.supernet import Supernet
     from trials.inherit import SubnetScorer
     from trials.supernet.networks import extreme
 
-    supernet, _ = load_supernet(supernet_path)
+    supernet, _ = Supernet.load(supernet_path)
     scorer = SubnetScorer(supernet.eval(), data, SCORED_AT_ONCE, SCORED_IMAGES)
     archs = [*within(budget), extreme(SPACE, budget, "cheapest"), extreme(SPACE, budget, "dearest")]
     found = [scorer.score(arch) for arch in archs]

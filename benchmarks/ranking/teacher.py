@@ -28,7 +28,6 @@ from sret_nas.budget import Budget
 from sret_nas.extent import extent_of
 from sret_nas.files import write_atomically
 from sret_nas.nn.supernet import Supernet
-from sret_nas.nn.weights import save_supernet
 from sret_nas.strata import CostStrata
 from trials.data import PreparedData, batches
 from trials.supernet.config import SupernetConfig
@@ -91,7 +90,7 @@ class Teacher:
             state.step = TaughtStep(state.supernet, config, processes, self.network(data.num_classes))
             training.run(identity, console)
         path = directory / SUPERNET
-        save_supernet(path, state.supernet, training_record(SPACE, PROXY, data, state, identity))
+        state.supernet.save(path, training_record(SPACE, PROXY, data, state, identity))
         return path
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sret_nas.arch import ArchConfig, StageConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
+from sret_nas.nn.weights import check_shapes, read_weights, without_numbers, write_weights
 
 SMALLEST_IMAGE = 8
 """Side in pixels, as `ArchConfig.image_size` has it: below, the stem has nothing left to see."""
@@ -42,6 +43,13 @@ def fixed_permutation(num_tokens: int, stage: int, block: int, recursion: int) -
 def with_inverse(order: Tensor) -> Tensor:
     """A permutation (N,) and, below it, its inverse: (2, N)."""
     return torch.stack((order, order.argsort()))
+
+
+@lru_cache(maxsize=1024)
+@torch.inference_mode(False)
+def _fixed_permutation_on(device: torch.device, num_tokens: int, stage: int, block: int, recursion: int) -> Tensor:
+    """With its inverse. Never an inference tensor, whoever asks first: training would refuse one."""
+    return with_inverse(torch.tensor(fixed_permutation(num_tokens, stage, block, recursion), device=device))
 
 
 def drop_path_rates(num_applications: int, nominal: float) -> list[float]:
@@ -139,11 +147,33 @@ class SReT(nn.Module):
         arch = ArchConfig.from_yaml(path)
         if weights is None:
             return cls(arch)
-        from sret_nas.nn.weights import load_network  # it knows this module
-
-        network = load_network(Path(weights))
+        network = cls.load(Path(weights))
         if network.arch.arch_id != arch.arch_id:
             raise UserError(f"{weights} are the weights of {network.arch.arch_id}, but {path} is {arch.arch_id}")
+        return network
+
+    @classmethod
+    def empty(cls, arch: ArchConfig, device: torch.device, dtype: torch.dtype) -> SReT:
+        """A network whose parameters are to be written yet; its buffers are a fresh network's. Draws no numbers."""
+        network = without_numbers(lambda: cls(arch)).to(dtype).to_empty(device=device)
+        for norm in batch_norms(network.stem):
+            norm.reset_running_stats()
+        for name, permutation in network.fixed_permutations(device).items():
+            network.get_buffer(name).copy_(permutation)
+        return network
+
+    def save(self, path: Path) -> None:
+        """Writes the architecture and the weights."""
+        write_weights(path, self, {"architecture": self.arch.to_dict()})
+
+    @classmethod
+    def load(cls, path: Path) -> SReT:
+        """The network in a file of `save`, on the CPU. Raises `UserError` if the file holds none."""
+        (architecture,), weights = read_weights(path, "architecture")
+        arch = ArchConfig.from_dict(architecture, f"{path}: architecture")
+        check_shapes(without_numbers(lambda: cls(arch)), weights, path)
+        network = cls.empty(arch, torch.device("cpu"), weights["pos_embed"].dtype)
+        network.load_state_dict(weights)
         return network
 
     def forward(self, images: Tensor, max_recursions: int | Sequence[int] | None = None) -> Tensor:
@@ -197,6 +227,15 @@ class SReT(nn.Module):
             for block, recursion in stage.permuted_applications()
         ]
 
+    def fixed_permutations(self, device: torch.device) -> dict[str, Tensor]:
+        """The fixed permutations of a fresh network of this architecture, by the names of their buffers."""
+        return {
+            f"stages.{stage}.permutation_{block}_{recursion}": _fixed_permutation_on(
+                device, self.arch.num_tokens[stage], stage, block, recursion
+            )
+            for stage, block, recursion in self.permuted_applications()
+        }
+
     def set_permutations(self, permutations: Mapping[Application, Sequence[int] | Tensor]) -> None:
         """Replaces the fixed permutations of some applications: slice g sees tokens `p[g * n : (g + 1) * n]`.
 
@@ -228,6 +267,11 @@ class SReT(nn.Module):
             )
         if min(images.shape[2:]) < SMALLEST_IMAGE:
             raise UserError(f"images must be at least {SMALLEST_IMAGE} pixels a side, got {tuple(images.shape)}")
+
+
+def batch_norms(stem: Stem) -> list[nn.BatchNorm2d]:
+    """The stem's, which are all that there are."""
+    return [norm for norm in stem.norms if isinstance(norm, nn.BatchNorm2d)]
 
 
 def initialise(network: nn.Module, pos_embed: Tensor) -> None:

@@ -11,12 +11,13 @@ computes is written down once, in `network.SReT`: here its parameters are replac
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, product
 from math import gcd
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,13 +28,13 @@ from torch.func import functional_call
 from sret_nas.arch import ArchConfig
 from sret_nas.cost import IntArray
 from sret_nas.extent import Extent, nll_recursions
+from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
-from sret_nas.nn.network import SReT, fixed_permutation, initialise, with_inverse
+from sret_nas.nn.network import SReT, batch_norms, initialise
+from sret_nas.nn.weights import check_shapes, read_weights, without_numbers, write_weights
 
 KEPT_SKELETONS = 256
 """Networks without weights that are kept, so that one that comes again need not be built again."""
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 class StageWeights(nn.Module):
@@ -248,7 +249,7 @@ class Supernet(nn.Module):
         if network.training != self.training:
             network.train(self.training)
         network.fresh_permutations = self.fresh_permutations
-        values = {**skeleton.weights(), **_permutations(network, self.pos_embed.device)}
+        values = {**skeleton.weights(), **network.fixed_permutations(self.pos_embed.device)}
         logits: Tensor = functional_call(network, values, (images,), tie_weights=False)
         return logits
 
@@ -260,10 +261,24 @@ class Supernet(nn.Module):
         `UserError` for a network that is not in here.
         """
         weights = self._skeleton(arch).weights()
-        network = empty_network(arch, self.pos_embed.device, self.pos_embed.dtype)
+        network = SReT.empty(arch, self.pos_embed.device, self.pos_embed.dtype)
         for name, parameter in network.named_parameters():
             parameter.copy_(weights[name])
         return network
+
+    def save(self, path: Path, training: dict[str, Any]) -> None:
+        """Writes the extent and the weights, and plain data about how they were trained."""
+        write_weights(path, self, {"extent": self.extent.model_dump(mode="json"), "training": training})
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Supernet, dict[str, Any]]:
+        """The supernet in a file of `save`, on the CPU, and how it was trained. Raises `UserError`."""
+        (shape, training), weights = read_weights(path, "extent", "training")
+        extent = validate(Extent, shape, f"{path}: extent")
+        supernet = without_numbers(lambda: cls(extent))
+        check_shapes(supernet, weights, path)
+        supernet.to(weights["pos_embed"].dtype).to_empty(device="cpu").load_state_dict(weights)
+        return supernet, training
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes along: everything but the skeletons, which it builds again when it needs them."""
@@ -315,45 +330,8 @@ def _cut(number: int, most: int, device: torch.device) -> _Cut | None:
     return None if number == most else _Cut.of(spread(number, most), most, device)
 
 
-def without_numbers(build: Callable[[], Module]) -> Module:
-    """What `build` makes, on the meta device: shapes only. No generator's state changes."""
-    with torch.device("meta"):
-        return build()
-
-
-def empty_network(arch: ArchConfig, device: torch.device, dtype: torch.dtype) -> SReT:
-    """A network whose parameters are to be written yet; its buffers are a fresh network's."""
-    network = without_numbers(lambda: SReT(arch)).to(dtype).to_empty(device=device)
-    for norm in _norms(network.stem):
-        norm.reset_running_stats()
-    for name, permutation in _permutations(network, device).items():
-        network.get_buffer(name).copy_(permutation)
-    return network
-
-
 def _forget_statistics(stem: Stem) -> None:
     """Makes the BatchNorms of a stem normalise by a batch's own statistics, always."""
-    for norm in _norms(stem):
+    for norm in batch_norms(stem):
         norm.track_running_stats = False
         norm.running_mean = norm.running_var = norm.num_batches_tracked = None
-
-
-def _norms(stem: Stem) -> list[nn.BatchNorm2d]:
-    return [norm for norm in stem.norms if isinstance(norm, nn.BatchNorm2d)]
-
-
-def _permutations(network: SReT, device: torch.device) -> dict[str, Tensor]:
-    """The fixed permutations of a network by the names of its buffers."""
-    return {
-        f"stages.{stage}.permutation_{block}_{recursion}": _permutation(
-            network.arch.num_tokens[stage], stage, block, recursion, device
-        )
-        for stage, block, recursion in network.permuted_applications()
-    }
-
-
-@lru_cache(maxsize=1024)
-@torch.inference_mode(False)
-def _permutation(num_tokens: int, stage: int, block: int, recursion: int, device: torch.device) -> Tensor:
-    """Never an inference tensor, whoever asks first: training would refuse one."""
-    return with_inverse(torch.tensor(fixed_permutation(num_tokens, stage, block, recursion), device=device))

@@ -6,60 +6,33 @@ A file says in its own header what it holds: a network's file its architecture, 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sret_nas.arch import ArchConfig
 from sret_nas.errors import UserError
-from sret_nas.extent import Extent
-from sret_nas.files import validate, write_atomically
-from sret_nas.nn.network import SReT
-from sret_nas.nn.supernet import Supernet, empty_network, without_numbers
+from sret_nas.files import write_atomically
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
-def save_network(path: Path, network: SReT) -> None:
-    """Writes a network's architecture and weights."""
-    _save(path, network, {"architecture": network.arch.to_dict()})
-
-
-def load_network(path: Path) -> SReT:
-    """The network in a file of `save_network`, on the CPU. Raises `UserError` if the file holds none."""
-    (architecture,), weights = _load(path, "architecture")
-    arch = ArchConfig.from_dict(architecture, f"{path}: architecture")
-    _check_shapes(without_numbers(lambda: SReT(arch)), weights, path)
-    network = empty_network(arch, torch.device("cpu"), weights["pos_embed"].dtype)
-    network.load_state_dict(weights)
-    return network
-
-
-def save_supernet(path: Path, supernet: Supernet, training: dict[str, Any]) -> None:
-    """Writes a supernet's extent and weights, and plain data about how they were trained."""
-    _save(path, supernet, {"extent": supernet.extent.model_dump(mode="json"), "training": training})
-
-
-def load_supernet(path: Path) -> tuple[Supernet, dict[str, Any]]:
-    """The supernet in a file of `save_supernet`, on the CPU, and how it was trained. Raises `UserError`."""
-    (shape, training), weights = _load(path, "extent", "training")
-    extent = validate(Extent, shape, f"{path}: extent")
-    supernet = without_numbers(lambda: Supernet(extent))
-    _check_shapes(supernet, weights, path)
-    supernet.to(weights["pos_embed"].dtype).to_empty(device="cpu").load_state_dict(weights)
-    return supernet, training
-
-
-def _save(path: Path, module: nn.Module, about: dict[str, Any]) -> None:
+def write_weights(path: Path, module: nn.Module, about: dict[str, Any]) -> None:
+    """Writes a module's weights, and plain data about them into the header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     metadata = {name: json.dumps(value) for name, value in about.items()}
     write_atomically(path, safetensors.torch.save(weights, metadata))
 
 
-def _load(path: Path, *contents: str) -> tuple[list[Any], dict[str, Tensor]]:
-    """What a header says under each of `contents`, the first of which tells what the file is, and the tensors."""
+def read_weights(path: Path, *contents: str) -> tuple[list[Any], dict[str, Tensor]]:
+    """What a header says under each of `contents`, the first of which tells what the file is, and the tensors.
+
+    Raises `UserError` for a file that cannot be read or does not hold all of `contents`.
+    """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
@@ -74,7 +47,8 @@ def _load(path: Path, *contents: str) -> tuple[list[Any], dict[str, Tensor]]:
         raise UserError(f"{path}: cannot be read as weights: {error}") from None
 
 
-def _check_shapes(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def check_shapes(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Raises `UserError` unless the weights read from `path` are by name and shape those of the module."""
     own = module.state_dict()
     for name in [*own, *(weights.keys() - own.keys())]:
         ours, theirs = (None if name not in state else tuple(state[name].shape) for state in (own, weights))
@@ -84,3 +58,9 @@ def _check_shapes(module: nn.Module, weights: dict[str, Tensor], path: Path) -> 
             raise UserError(f"{path}: {name} belongs to nothing that the header tells of")
         if ours != theirs:
             raise UserError(f"{path}: {name} must have the shape {ours}, got {theirs}")
+
+
+def without_numbers(build: Callable[[], Module]) -> Module:
+    """What `build` makes, on the meta device: shapes only. No generator's state changes."""
+    with torch.device("meta"):
+        return build()

@@ -15,7 +15,6 @@ from torch import nn
 from sret_nas.budget import Budget
 from sret_nas.extent import extent_of
 from sret_nas.nn.supernet import Supernet
-from sret_nas.nn.weights import load_supernet
 from trials.data import DataConfig, prepare
 from trials.supernet.processes import Processes
 from trials.supernet.training import train_supernet
@@ -59,14 +58,14 @@ def test_a_taught_supernet_is_another_and_the_same_again(tmp_path: Path, monkeyp
     for name in ("one", "again"):
         (tmp_path / name).mkdir()
         path = taught.train_supernet(tmp_path / name, Budget(), CONFIG, data, 0, quiet)
-        assert load_supernet(path)[1]["teacher"] == teacher.NAME
-        heads.append(load_supernet(path)[0].head.weight)
+        assert Supernet.load(path)[1]["teacher"] == teacher.NAME
+        heads.append(Supernet.load(path)[0].head.weight)
     (tmp_path / "plain").mkdir()
     path = train_supernet(
         tmp_path / "plain", SPACE, Budget(), PROXY, CONFIG, data, seed=0, device="cpu", threads=1, console=quiet
     )
     assert torch.equal(*heads)
-    assert not torch.equal(heads[0], load_supernet(path)[0].head.weight)
+    assert not torch.equal(heads[0], Supernet.load(path)[0].head.weight)
 
 
 def test_a_teacher_s_pass_counts_in_every_step_and_only_in_runs_that_have_one() -> None:

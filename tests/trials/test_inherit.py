@@ -15,7 +15,6 @@ from sret_nas.extent import extent_of
 from sret_nas.feasible import FeasibleSet
 from sret_nas.files import digest_of_file
 from sret_nas.nn.supernet import Supernet
-from sret_nas.nn.weights import save_supernet
 from sret_nas.space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
 from trials.inherit import KeptFeatures, SubnetScorer, inherited, open_supernet
@@ -119,7 +118,7 @@ def test_features_that_do_not_fit_push_out_those_used_longest_ago() -> None:
 
 def test_a_supernet_that_has_changed_is_refused(supernet: Supernet, tmp_path: Path) -> None:
     path = tmp_path / "supernet.safetensors"
-    save_supernet(path, supernet, {})
+    supernet.save(path, {})
     source = SupernetSource(path=str(path), digest=digest_of_file(path))
     opened = open_supernet(source, torch.device("cpu"))
     assert torch.equal(opened.head.weight, supernet.head.weight)

@@ -365,9 +365,20 @@ WITH_SUPERNET: dict[str, Any] = {**SMALL, "trials": 12, "supernet_images": 64, "
 
 DRIVER = """
 import sys
+import threading
 import trials.run_copy
 from cli import main
+from trials.records import Records
+
 trials.run_copy.COPY_SECONDS = 0.02
+ended = Records.ended
+
+def ended_and_no_more(records, number, *about):
+    ended(records, number, *about)
+    if number == 3:
+        threading.Event().wait()  # for the signal that kills: the copy may be slow, the search must not be over before
+
+Records.ended = ended_and_no_more
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -413,7 +424,6 @@ def test_a_search_whose_machine_is_lost_is_carried_on_from_the_copy(
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
     shutil.rmtree(lost.parent)
-    assert place.read(RECORDS_FILE).count(b'"finished"') < options["trials"]
 
     here, console = tmp_path / "second machine" / "r", quiet()
     fetched, _ = fetch_run(place.address, here, console)

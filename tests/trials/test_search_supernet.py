@@ -18,7 +18,7 @@ from rich.console import Console
 from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
-from sret_nas.nn.weights import load_supernet
+from sret_nas.nn.supernet import Supernet
 from trials.data import PreparedData
 from trials.finals import EQUAL_COST, finalists
 from trials.inherit import inherited
@@ -100,7 +100,7 @@ def test_the_supernet_is_on_record_before_any_trial_and_every_trial_inherits(fin
 
 
 def test_a_trial_s_score_is_that_of_the_extracted_network(finished: Run) -> None:
-    supernet, training = load_supernet(finished.run_dir / "supernet" / "supernet.safetensors")
+    supernet, training = Supernet.load(finished.run_dir / "supernet" / "supernet.safetensors")
     assert training["images"] == 640
     data = PreparedData.open(finished.data_dir)
     for trial in finished.trials[:3]:

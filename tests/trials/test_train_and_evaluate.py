@@ -11,7 +11,6 @@ import torch
 
 from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, UserError, cost_of
 from sret_nas.nn.network import SReT
-from sret_nas.nn.weights import load_network
 from sret_nas.space import DepthSchedule
 from trials.data import DataConfig, PreparedData, prepare
 from trials.evaluate import evaluate
@@ -168,7 +167,7 @@ def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, 
     assert pieces[0].cross_entropy > pieces[1].cross_entropy > pieces[2].cross_entropy
     same = ("error", "cross_entropy", "error_by_depth", "train_loss", "train_steps", "val_images")
     assert [getattr(pieces[-1], name) for name in same] == [getattr(expected, name) for name in same]
-    weights = [load_network(tmp_path / f"{name}.safetensors").state_dict() for name in ("whole", "pieces")]
+    weights = [SReT.load(tmp_path / f"{name}.safetensors").state_dict() for name in ("whole", "pieces")]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
@@ -210,7 +209,7 @@ def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> 
     )
     opened = PreparedData.open(Path(data_dir))
     assert test.num_images == len(opened.test)
-    network = load_network(weights)
+    network = SReT.load(weights)
     assert network.arch == result.proxy_arch
     assert score(network, opened.val, 32).error == result.error
     assert score(network, opened.test, 32).error == test.error

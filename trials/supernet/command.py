@@ -14,7 +14,7 @@ from sret_nas.budget import format_quantity
 from sret_nas.errors import UserError
 from sret_nas.feasible import FeasibleSet
 from sret_nas.files import dump_yaml, read_yaml, validate, write_atomically
-from sret_nas.nn.weights import load_supernet
+from sret_nas.nn.supernet import Supernet
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData
 from trials.jobs import DivergedError
@@ -168,7 +168,7 @@ def _train(run_dir: Path, job: TrainingJob, place: Place, console: Console) -> P
     except KeyboardInterrupt:
         say(console, f"Interrupted; {carry_on}")
         raise
-    _show_updates(load_supernet(path)[1], console)
+    _show_updates(Supernet.load(path)[1], console)
     say(console, f"Supernet: {run_dir / SUPERNET}")
     return path
 

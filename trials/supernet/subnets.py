@@ -17,7 +17,7 @@ from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.export import write_result
 from sret_nas.files import digest_of_file, validate
-from sret_nas.nn.weights import load_supernet, save_network
+from sret_nas.nn.supernet import Supernet
 from sret_nas.presets import PRESETS, preset
 from sret_nas.space import SearchSpace
 from sret_nas.strata import CostStrata
@@ -40,7 +40,7 @@ class TrainedSupernet:
 
         Raises `UserError` if the file holds no trained supernet, or the images are others.
         """
-        supernet, self.training = load_supernet(path)
+        supernet, self.training = Supernet.load(path)
         missing = {"space", "proxy", "budget", "data", "data_digest", "prepared", "config"} - self.training.keys()
         if missing:
             raise UserError(f"{path}: does not say how it was trained: {', '.join(sorted(missing))} missing")
@@ -157,7 +157,7 @@ def extract_subnet(
     network = inherited(trained.supernet, arch, trained.data, trained.batch_size)
     found = score(network, trained.data.val, trained.batch_size)
     weights = out.with_suffix(".safetensors")
-    save_network(weights, network)
+    network.save(weights)
     write_result(
         out, arch,
         metrics={"val": {**asdict(found), "images": len(trained.data.val)}},

@@ -19,7 +19,6 @@ from sret_nas.budget import Budget
 from sret_nas.errors import UserError
 from sret_nas.extent import extent_of
 from sret_nas.nn.supernet import Supernet
-from sret_nas.nn.weights import load_supernet, save_supernet
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData, batches, num_batches
 from trials.devices import compute_with
@@ -68,13 +67,13 @@ def train_supernet(
     identity = identity_of(space, budget, proxy, config, data, seed)
     with joined(device) as processes:
         if path.is_file():
-            require_same(identity, load_supernet(path)[1], path)
+            require_same(identity, Supernet.load(path)[1], path)
             return path
         compute_with(threads)
         training = SupernetTraining(directory, space, budget, proxy, config, data, seed, processes)
         state = training.run(identity, console)
         if processes.is_first:
-            save_supernet(path, state.supernet, training_record(space, proxy, data, state, identity))
+            state.supernet.save(path, training_record(space, proxy, data, state, identity))
         processes.wait()
     return path
 

@@ -23,6 +23,7 @@ from sret_nas.choices import is_legal
 from sret_nas.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.extent import extent_of
+from sret_nas.nn import network as network_module
 from sret_nas.nn import supernet as supernet_module
 from sret_nas.nn.measure import fvcore_cost
 from sret_nas.nn.network import SReT
@@ -412,7 +413,7 @@ class TestRemembersNothing:
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_inference_first_does_not_hinder_training(self, supernet: Supernet) -> None:
-        supernet_module._permutation.cache_clear()
+        network_module._fixed_permutation_on.cache_clear()
         arch = next(arch for arch in self.ARCHS if SReT(arch).permuted_applications())
         with torch.inference_mode():
             supernet.eval()(images_for(arch), arch)

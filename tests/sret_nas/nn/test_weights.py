@@ -19,7 +19,6 @@ from sret_nas.extent import extent_of
 from sret_nas.files import dump_yaml
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
-from sret_nas.nn.weights import load_network, load_supernet, save_network, save_supernet
 
 torch.set_num_threads(1)
 
@@ -64,13 +63,13 @@ def rewritten(path: Path, *, header: dict[str, Any] | None = None, **tensors: Te
 
 @pytest.fixture
 def network_file(tmp_path: Path) -> Path:
-    save_network(tmp_path / "network.safetensors", network())
+    network().save(tmp_path / "network.safetensors")
     return tmp_path / "network.safetensors"
 
 
 @pytest.fixture
 def supernet_file(tmp_path: Path) -> Path:
-    save_supernet(tmp_path / "supernet.safetensors", supernet(), TRAINING)
+    supernet().save(tmp_path / "supernet.safetensors", TRAINING)
     return tmp_path / "supernet.safetensors"
 
 
@@ -78,8 +77,8 @@ class TestRoundTrip:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_of_a_network(self, tmp_path: Path, dtype: torch.dtype) -> None:
         saved = network().to(dtype).eval()
-        save_network(tmp_path / "n.safetensors", saved)
-        loaded = load_network(tmp_path / "n.safetensors")
+        saved.save(tmp_path / "n.safetensors")
+        loaded = SReT.load(tmp_path / "n.safetensors")
         assert loaded.arch == saved.arch
         assert_equal_states(loaded, saved)
         images = torch.randn(2, 3, 32, 32, dtype=dtype)
@@ -88,8 +87,8 @@ class TestRoundTrip:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_of_a_supernet(self, tmp_path: Path, dtype: torch.dtype) -> None:
         saved = supernet().to(dtype)
-        save_supernet(tmp_path / "s.safetensors", saved, TRAINING)
-        loaded, training = load_supernet(tmp_path / "s.safetensors")
+        saved.save(tmp_path / "s.safetensors", TRAINING)
+        loaded, training = Supernet.load(tmp_path / "s.safetensors")
         assert training == TRAINING
         assert loaded.extent == saved.extent
         assert_equal_states(loaded, saved)
@@ -97,7 +96,7 @@ class TestRoundTrip:
         assert torch.equal(loaded.eval()(images, arch), saved.eval()(images, arch))
 
     def test_what_is_loaded_can_be_trained(self, network_file: Path, supernet_file: Path) -> None:
-        alone, (shared, _) = load_network(network_file), load_supernet(supernet_file)
+        alone, (shared, _) = SReT.load(network_file), Supernet.load(supernet_file)
         images = torch.randn(2, 3, 32, 32)
         alone(images).square().sum().backward()
         shared(images, SPACE.network([0, 0])).square().sum().backward()
@@ -106,16 +105,16 @@ class TestRoundTrip:
         assert shared.head.weight.grad.any()
 
     def test_loaded_weights_are_not_the_files_memory(self, network_file: Path) -> None:
-        loaded, content = load_network(network_file), network_file.read_bytes()
+        loaded, content = SReT.load(network_file), network_file.read_bytes()
         with torch.no_grad():
             loaded.head.weight.zero_()
         assert network_file.read_bytes() == content
-        assert load_network(network_file).head.weight.any()
+        assert SReT.load(network_file).head.weight.any()
 
     def test_loading_draws_no_random_numbers(self, network_file: Path, supernet_file: Path) -> None:
         before = torch.get_rng_state()
-        load_network(network_file)
-        load_supernet(supernet_file)
+        SReT.load(network_file)
+        Supernet.load(supernet_file)
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_header_is_json_for_other_readers(self, network_file: Path, supernet_file: Path) -> None:
@@ -152,7 +151,7 @@ Load = Callable[[Path], object]
 
 
 class TestRefuses:
-    @pytest.mark.parametrize("load", [load_network, load_supernet])
+    @pytest.mark.parametrize("load", [SReT.load, Supernet.load])
     def test_a_missing_file_or_a_folder(self, tmp_path: Path, load: Load) -> None:
         for path in (tmp_path / "none.safetensors", tmp_path):
             with pytest.raises(UserError, match=r"^\S+: there is no such file$"):
@@ -160,7 +159,7 @@ class TestRefuses:
 
     @pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.999])
     def test_a_torn_file(self, network_file: Path, supernet_file: Path, share: float) -> None:
-        cases: tuple[tuple[Path, Load], ...] = ((network_file, load_network), (supernet_file, load_supernet))
+        cases: tuple[tuple[Path, Load], ...] = ((network_file, SReT.load), (supernet_file, Supernet.load))
         for path, load in cases:
             content = path.read_bytes()
             path.write_bytes(content[: int(len(content) * share)])
@@ -171,44 +170,44 @@ class TestRefuses:
     def test_a_file_of_another_kind(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "w").write_bytes(content)
         with pytest.raises(UserError, match=r"/w: cannot be read as weights: \S"):
-            load_network(tmp_path / "w")
+            SReT.load(tmp_path / "w")
 
     def test_each_others_files(self, network_file: Path, supernet_file: Path) -> None:
         with pytest.raises(UserError, match=r"/supernet\.\w+: does not hold a network's weights: .*architecture"):
-            load_network(supernet_file)
+            SReT.load(supernet_file)
         with pytest.raises(UserError, match=r"/network\.safetensors: does not hold a supernet: .*'extent'"):
-            load_supernet(network_file)
+            Supernet.load(network_file)
 
     @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
     def test_weights_of_other_programs(self, tmp_path: Path, metadata: dict[str, str] | None) -> None:
         safetensors.torch.save_file({"weight": torch.zeros(3)}, tmp_path / "w", metadata)
         with pytest.raises(UserError, match=r"not hold a network's weights: it has no 'architecture' in its header$"):
-            load_network(tmp_path / "w")
+            SReT.load(tmp_path / "w")
 
     def test_a_header_that_is_no_json(self, tmp_path: Path) -> None:
         safetensors.torch.save_file(tensors_of(network()), tmp_path / "w", {"architecture": "{"})
         with pytest.raises(UserError, match="/w: cannot be read as weights: "):
-            load_network(tmp_path / "w")
+            SReT.load(tmp_path / "w")
 
     def test_a_supernet_that_tells_nothing_of_its_training(self, tmp_path: Path) -> None:
         header = {"extent": json.dumps(extent_of(SPACE).model_dump(mode="json"))}
         safetensors.torch.save_file(tensors_of(supernet()), tmp_path / "w", header)
         with pytest.raises(UserError, match="does not hold a supernet: it has no 'training' in its header"):
-            load_supernet(tmp_path / "w")
+            Supernet.load(tmp_path / "w")
 
     def test_an_impossible_architecture(self, network_file: Path) -> None:
         data = network().arch.to_dict()
         data["stages"][0]["heads"] = 3
         rewritten(network_file, header={"architecture": data})
         with pytest.raises(ConfigError, match=r"architecture: stages\[0\]: heads must divide width"):
-            load_network(network_file)
+            SReT.load(network_file)
 
     def test_an_impossible_extent(self, supernet_file: Path) -> None:
         data = extent_of(SPACE).model_dump(mode="json")
         data["stages"][0]["widths"] = [12, 8]
         rewritten(supernet_file, header={"extent": data})
         with pytest.raises(ConfigError, match=r"extent: stages\[0\]\.widths: must ascend, got \[12, 8\]"):
-            load_supernet(supernet_file)
+            Supernet.load(supernet_file)
 
     @pytest.mark.parametrize(
         ("tensors", "problem"),
@@ -221,7 +220,7 @@ class TestRefuses:
     def test_other_tensors_than_the_header_tells_of(
         self, network_file: Path, supernet_file: Path, tensors: dict[str, Any], problem: str
     ) -> None:
-        cases: tuple[tuple[Path, Load], ...] = ((network_file, load_network), (supernet_file, load_supernet))
+        cases: tuple[tuple[Path, Load], ...] = ((network_file, SReT.load), (supernet_file, Supernet.load))
         for path, load in cases:
             rewritten(path, **tensors)
             with pytest.raises(UserError, match=rf"^{path}: {problem}$"):
@@ -232,10 +231,10 @@ class TestRefuses:
         data["stages"][0]["mlp_hidden"] = 10**12
         rewritten(supernet_file, header={"extent": data})
         with pytest.raises(UserError, match=r"fc1\.weight must have the shape \(1000000000000, 12\), got \(12, 12\)"):
-            load_supernet(supernet_file)
+            Supernet.load(supernet_file)
 
     def test_weights_of_an_architecture_that_was_swapped(self, network_file: Path) -> None:
         other: ArchConfig = SPACE.network([1, 0])
         rewritten(network_file, header={"architecture": other.to_dict()})
         with pytest.raises(UserError, match=r"must have the shape \("):
-            load_network(network_file)
+            SReT.load(network_file)

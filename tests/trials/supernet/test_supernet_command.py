@@ -20,7 +20,7 @@ from sret_nas.errors import UserError
 from sret_nas.export import write_result
 from sret_nas.files import dump_yaml, read_yaml
 from sret_nas.nn.network import SReT
-from sret_nas.nn.weights import load_supernet
+from sret_nas.nn.supernet import Supernet
 from trials.data import PreparedData, batches
 from trials.inherit import inherited
 from trials.recipe import proxy_arch
@@ -62,7 +62,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_train_does_what_its_options_say(run_dir: Path) -> None:
-    _, record = load_supernet(run_dir / training.SUPERNET)
+    _, record = Supernet.load(run_dir / training.SUPERNET)
     asked = record["config"]
     assert (asked["rule"], asked["draws"], asked["depth_schedule"]) == ("alternate", "uniform", "random")
     assert (record["steps"], record["images"], record["seed"]) == (3, 96, 3)
@@ -81,16 +81,16 @@ def test_a_run_directory_is_used_once_and_carried_on_as_it_was(
     assert f"carry it on with --resume {run_dir}" in shown(capsys)
     assert main(["supernet", "train", "--resume", str(run_dir), "--rule", "single"]) == 2
     assert "a resumed training keeps its options, rule among them" in shown(capsys)
-    before, supernet = load_supernet(run_dir / training.SUPERNET)[0], run_dir / training.SUPERNET
+    before, supernet = Supernet.load(run_dir / training.SUPERNET)[0], run_dir / training.SUPERNET
     supernet.rename(tmp_path / "kept")
     (run_dir / "checkpoint.pt").unlink()  # all over again, from what was recorded
     assert main(["supernet", "train", "--resume", str(run_dir), "--threads", "1"]) == 0
-    after = load_supernet(supernet)[0]
+    after = Supernet.load(supernet)[0]
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
 
 def test_evaluate_scores_as_extraction_by_hand(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    supernet, record = load_supernet(run_dir / training.SUPERNET)
+    supernet, record = Supernet.load(run_dir / training.SUPERNET)
     data = PreparedData.open(Path(record["prepared"]))
     assert main(["supernet", "evaluate", str(run_dir / training.SUPERNET), "largest", "random:3"]) == 0
     lines = [line for line in shown(capsys).splitlines() if "%" in line]
@@ -113,7 +113,7 @@ def test_an_extracted_network_is_a_plain_one_that_does_as_in_the_supernet(
     file, out = run_dir / training.SUPERNET, tmp_path / "out" / "small.yaml"
     assert main(["supernet", "extract", str(file), str(tmp_path / "target.yaml"), "--out", str(out)]) == 0
     network = SReT.from_yaml(out, weights=out.with_suffix(".safetensors")).eval()
-    supernet, record = load_supernet(file)
+    supernet, record = Supernet.load(file)
     data = PreparedData.open(Path(record["prepared"]))
     narrowed = proxy_arch(target, proxy(width_scale=0.5), channels=1, classes=10)
     expected = inherited(supernet, narrowed, data, 32)
@@ -219,7 +219,7 @@ def test_a_training_tells_how_it_goes(data: PreparedData, tmp_path: Path, monkey
     rates = [value for name, value, _ in scalars if name == "learning_rate"]
     assert rates == pytest.approx([2e-3, 2e-3 * 0.853553, 2e-3 * 0.5, 2e-3 * 0.146447], rel=1e-4)  # a cosine
     accuracies = {name: value for name, value, step in scalars if name.startswith("accuracy/") and step == 4}
-    supernet, _ = load_supernet(path)
+    supernet, _ = Supernet.load(path)
     for name, end in (("smallest", "cheapest"), ("largest", "dearest")):
         arch = proxy_arch(extreme(SPACE, Budget(), end), proxy(), channels=1, classes=10)  # type: ignore[arg-type]
         assert accuracies[f"accuracy/{name}"] == 1 - score(inherited(supernet, arch, data, 32), data.val, 32).error

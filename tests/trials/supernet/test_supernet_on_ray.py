@@ -28,7 +28,7 @@ from ray_machines import Machines, two_machines
 from cli import main
 from sret_nas.errors import UserError
 from sret_nas.files import dump_yaml
-from sret_nas.nn.weights import load_supernet
+from sret_nas.nn.supernet import Supernet
 from trials.data import PreparedData
 from trials.options import SearchOptions
 from trials.records import read_history
@@ -119,7 +119,7 @@ def assert_same(directory: Path, whole: Path) -> None:
     expected = weights(whole)
     for name, value in weights(directory).items():
         assert torch.equal(value, expected[name]), name
-    records = [load_supernet(path / SUPERNET)[1] for path in (directory, whole)]
+    records = [Supernet.load(path / SUPERNET)[1] for path in (directory, whole)]
     for record in records:
         record.pop("seconds")
     assert records[0] == records[1]
@@ -139,7 +139,7 @@ def mark(directory: Path) -> None:
 
 
 def assert_carried_on(directory: Path, whole: Path) -> None:
-    assert load_supernet(directory / SUPERNET)[1]["seconds"] > MARK_SECONDS
+    assert Supernet.load(directory / SUPERNET)[1]["seconds"] > MARK_SECONDS
     assert_same(directory, whole)
 
 

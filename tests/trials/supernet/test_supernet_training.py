@@ -20,7 +20,6 @@ from tiny_supernet import SPACE, config, proxy, trained
 from sret_nas.budget import Budget
 from sret_nas.errors import BudgetError, UserError
 from sret_nas.nn.supernet import Supernet
-from sret_nas.nn.weights import load_supernet
 from sret_nas.space import SearchSpace
 from trials.data import PreparedData
 from trials.inherit import inherited
@@ -39,7 +38,7 @@ REPOSITORY = HERE.parents[2]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return load_supernet(path)[0].state_dict()
+    return Supernet.load(path)[0].state_dict()
 
 
 def assert_same_weights(path: Path, other: Path) -> None:
@@ -82,7 +81,7 @@ def test_a_training_killed_and_carried_on_ends_in_the_same_weights_bit_for_bit(
         assert not (tmp_path / "killed" / training.SUPERNET).exists()
     killed = trained(tmp_path / "killed", data, HOW)
     assert_same_weights(whole, killed)
-    ours, theirs = (load_supernet(path)[1] for path in (whole, killed))
+    ours, theirs = (Supernet.load(path)[1] for path in (whole, killed))
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
 
 
@@ -138,7 +137,7 @@ def test_a_second_ctrl_c_gives_the_step_up_and_leaves_the_checkpoint_before_it(
 def test_it_learns_and_says_what_it_did(data: PreparedData, tmp_path: Path) -> None:
     """Ten classes: who guesses has a cross-entropy of log 10 = 2.30."""
     how = config(images=40 * 32, learning_rate=8e-3, random_networks=1, depth_schedule="random")
-    supernet, record = load_supernet(trained(tmp_path, data, how))
+    supernet, record = Supernet.load(trained(tmp_path, data, how))
     for end in ("cheapest", "dearest"):
         arch = proxy_arch(extreme(SPACE, Budget(), end), proxy(), channels=data.channels, classes=10)
         assert score(inherited(supernet, arch, data, 32), data.val, 32).cross_entropy < 2.2
@@ -221,7 +220,7 @@ def test_steps_without_a_finite_loss_change_nothing_and_too_many_end_the_trainin
     monkeypatch.setattr(Supernet, "forward", broken)
     # no monitor: the passes counted are the steps' own
     how = config(images=8 * 32, rule="single")
-    record = load_supernet(trained(tmp_path / "two", data, how))[1]
+    record = Supernet.load(trained(tmp_path / "two", data, how))[1]
     assert (record["steps"], record["skipped"], record["skipped_in_a_row"]) == (8, 2, 0)
     assert record["updates"]["stage 1 block 1"] == 6
 
