@@ -8,7 +8,18 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 import matplotlib
-from end_to_end.setting import BUDGET, BUDGETS, ENTRIES, NSGA2, PROXY, RANDOM, SCORED_IMAGES, SEEDS, STANDALONE
+from end_to_end.setting import (
+    ADDITIVE,
+    BUDGET,
+    BUDGETS,
+    ENTRIES,
+    NSGA2,
+    PROXY,
+    RANDOM,
+    SCORED_IMAGES,
+    SEEDS,
+    STANDALONE,
+)
 from end_to_end.standalone import arch_of, recommended
 
 from sret_nas.budget import format_quantity
@@ -21,6 +32,8 @@ Line = dict[str, Any]
 WORST = 0.65
 """Test error of the hypervolume's reference point, and what counts where nothing was found."""
 AIM = (RANDOM.name, NSGA2.name)
+OTHERS = (*AIM, ADDITIVE.name)
+"""What the others are compared with; the last tells what the supernet adds to its strategy."""
 
 
 def figures(searches: list[Line], trainings: list[Line]) -> Line:
@@ -129,7 +142,7 @@ def _comparisons(result: Line) -> list[str]:
     entries = result["entries"]
     lines = []
     for name in (name for name in entries if name not in AIM):
-        for other in AIM:
+        for other in (other for other in OTHERS if other in entries and other != name):
             pairs = zip(entries[name]["runs"], entries[other]["runs"], strict=True)
             gains = [mine["hypervolume"] - theirs["hypervolume"] for mine, theirs in pairs]
             shown = ", ".join(f"{gain:+.4f}" for gain in gains)
