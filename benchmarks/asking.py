@@ -23,13 +23,14 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from machine import describe_machine
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
-from sret_nas.space import SearchSpace
-from trials.strategies import Candidate, additive
+from benchmarks.machine import describe_machine
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.cost import cost_of
+from sret_nas.space.search_space import SearchSpace
+from trials.strategies import additive
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
+from trials.strategies.strategy import Candidate
 
 RESULT = Path(__file__).parent / "results" / "asking.json"
 DOMAIN = SReTDomain(SearchSpace.load("sret_tiny"), Budget(flops_max=10**9))

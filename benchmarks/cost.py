@@ -18,13 +18,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from machine import describe_machine
-from sret_nas.arch import ArchConfig
-from sret_nas.cost import StageColumns, bulk_cost, cost_of
+from benchmarks.machine import describe_machine
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import StageColumns, bulk_cost, cost_of
+from sret_nas.arch.presets import preset
 from sret_nas.files import write_atomically
-from sret_nas.nn.measure import fvcore_cost
+from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
-from sret_nas.presets import preset
 
 RESULT = Path(__file__).parent / "results" / "cost.json"
 SEED = 0

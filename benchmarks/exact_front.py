@@ -26,14 +26,14 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from machine import describe_machine
-from sret_nas.additive import AdditiveScore, BestNetworks, Bounds, Resolution
-from sret_nas.chain import Chain, ChainStage, chain_of
-from sret_nas.chain_halves import ChainHalves, halves_of
-from sret_nas.exact_front import best, exact_front
+from benchmarks.machine import describe_machine
 from sret_nas.files import write_atomically
+from sret_nas.optimize.branch_and_bound import best, exact_front
+from sret_nas.optimize.dynamic_program import AdditiveScore, BestNetworks, Bounds, Resolution
+from sret_nas.optimize.meet_in_the_middle import ChainHalves, halves_of
 from sret_nas.pareto import hypervolume, non_dominated
-from sret_nas.space import SearchSpace
+from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.search_space import SearchSpace
 
 RESULT = Path(__file__).parent / "results" / "exact_front.json"
 SEED, NUM_SCORES = 0, 3

@@ -23,16 +23,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from machine import describe_machine
-from sret_nas.budget import Budget, format_quantity
-from sret_nas.choice_costs import choice_costs_of
-from sret_nas.cost_table import MAX_PAIRS, cost_table_of
+from benchmarks.machine import describe_machine
+from sret_nas.arch.budget import Budget
 from sret_nas.errors import BudgetError
-from sret_nas.feasible import FeasibleSet
+from sret_nas.feasible.cost_table import MAX_PAIRS, cost_table_of
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.feasible.stratified import CostStrata
 from sret_nas.files import write_atomically
-from sret_nas.space import SearchSpace
-from sret_nas.stage_table import stage_table_of
-from sret_nas.strata import CostStrata
+from sret_nas.quantities import format_quantity
+from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.stage_table import stage_table_of
 from trials.report.cost_picture import write_region_picture
 
 RESULT = Path(__file__).parent / "results" / "feasible.json"

@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from benchmarks.machine import describe_machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULT = Path(__file__).parent / "results" / "first_command.json"

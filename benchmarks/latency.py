@@ -22,19 +22,19 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from machine import describe_machine
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
-from sret_nas.feasible import FeasibleSet
+from benchmarks.machine import describe_machine
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import write_atomically
-from sret_nas.latency import LatencyProfile
-from sret_nas.latency_fit import accuracy_of
-from sret_nas.latency_table import LatencyTable
-from sret_nas.space import SearchSpace
+from sret_nas.latency.fit import accuracy_of
+from sret_nas.latency.profile import LatencyProfile
+from sret_nas.latency.table import LatencyTable
+from sret_nas.space.search_space import SearchSpace
 from trials.engines.inline import InlineEngine
-from trials.latency import LatencyTimer, measure_profile, measured_latencies
-from trials.options import SearchOptions
-from trials.worker import run_job
+from trials.runs.options import SearchOptions
+from trials.search.latency_profile import LatencyTimer, measure_profile, measured_latencies
+from trials.worker.entry import run_job
 
 RESULT = Path(__file__).parent / "results" / "latency.json"
 SPACE = "sret_tiny"
@@ -107,7 +107,7 @@ def _public_case(path: Path) -> dict[str, Any]:
 
     Per layer constant, width times hidden width, width, heads; fitted to `NUM_PROFILED` networks as ours is.
     """
-    from sret_nas.latency_fit import fitted
+    from sret_nas.latency.fit import fitted
 
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -25,18 +25,19 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from machine import describe_machine
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget, format_quantity
-from sret_nas.cost import cost_of
-from sret_nas.extent import extent_of
+from benchmarks.machine import describe_machine
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.stratified import CostStrata
 from sret_nas.files import write_atomically
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space import SearchSpace
-from sret_nas.strata import CostStrata
-from trials.devices import compute_with
-from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
+from sret_nas.quantities import format_quantity
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.supernet_shape import extent_of
+from trials.training.devices import compute_with
+from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 RESULT = Path(__file__).parent / "results" / "supernet_speed.json"
 SPACES = ("sret_tiny", "sret_small")

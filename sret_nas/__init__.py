@@ -10,14 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sret_nas.arch import ArchConfig, StageConfig, StemConfig
-    from sret_nas.budget import Budget
-    from sret_nas.cost import cost_of
+    from sret_nas.arch.budget import Budget
+    from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+    from sret_nas.arch.cost import cost_of
+    from sret_nas.arch.presets import PRESETS, preset
     from sret_nas.errors import BudgetError, ConfigError, UserError
-    from sret_nas.feasible import FeasibleSet
+    from sret_nas.feasible.feasible_set import FeasibleSet
     from sret_nas.nn.network import SReT
-    from sret_nas.presets import PRESETS, preset
-    from sret_nas.space import SearchSpace
+    from sret_nas.space.search_space import SearchSpace
 
 __all__ = [
     "PRESETS",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from sret_nas.arch import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 
 
 def random_stage(rng: random.Random, max_width: int = 32) -> StageConfig:

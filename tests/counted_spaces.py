@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from sret_nas.arch import StemConfig
-from sret_nas.budget import Budget
-from sret_nas.choice_costs import choice_costs_of
-from sret_nas.cost import IntArray, StageColumns, bulk_cost
-from sret_nas.space import SearchSpace
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import StemConfig
+from sret_nas.arch.cost import StageColumns, bulk_cost
+from sret_nas.arrays import IntArray
+from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.search_space import SearchSpace
 
 STAGE: dict[str, Any] = {
     "width": [8], "heads": [2], "blocks": [1], "recursions": [1], "loop": ["internal"], "groups": [[1]],

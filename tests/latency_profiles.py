@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from sret_nas.latency import LatencyProfile, Part, Setting
-from sret_nas.latency_table import parts_of
-from sret_nas.space import SearchSpace
+from sret_nas.latency.profile import LatencyProfile, Part, Setting
+from sret_nas.latency.table import parts_of
+from sret_nas.space.search_space import SearchSpace
 
 COEFFICIENTS = (1.25, 0.001, 3.5, 40.0)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from sret_nas.cost import cost_of
+from sret_nas.arch.cost import cost_of
+from sret_nas.arch.presets import PRESETS
 from sret_nas.files import dump_yaml
-from sret_nas.presets import PRESETS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -45,7 +45,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 
 
 def test_help_s_defaults_are_the_options_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    from trials.options import SearchOptions
+    from trials.runs.options import SearchOptions
 
     run_in_process("search", "--help")
     text = re.sub(r"\s+", " ", capsys.readouterr().out)

@@ -8,11 +8,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from early_stopping.searches import ENTRIES, IMAGES, SECONDS, SEEDS
-from end_to_end.report import WORST, front_volume
-from end_to_end.setting import BUDGET, VALIDATION_IMAGES
 
-from sret_nas.budget import format_quantity
+from benchmarks.early_stopping.searches import ENTRIES, IMAGES, SECONDS, SEEDS
+from benchmarks.end_to_end.report import WORST, front_volume
+from benchmarks.end_to_end.setting import BUDGET, VALIDATION_IMAGES
+from sret_nas.quantities import format_quantity
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from early_stopping.report import draw, figures, markdown
-from early_stopping.searches import ENTRIES, SEEDS, run_search
-from end_to_end.setting import prepared
-from recorded import RESULTS, arguments, begin, header_of, images_of, read_lines, run_all
-
-from machine import describe_machine
+from benchmarks.early_stopping.report import draw, figures, markdown
+from benchmarks.early_stopping.searches import ENTRIES, SEEDS, run_search
+from benchmarks.end_to_end.setting import prepared
+from benchmarks.machine import describe_machine
+from benchmarks.recorded import RESULTS, arguments, begin, header_of, images_of, read_lines, run_all
 from sret_nas.files import write_atomically
 
 SEARCHES = RESULTS / "early_stopping_searches.jsonl"

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from end_to_end.setting import BUDGET, PROXY, SPACE
 from rich.console import Console
 
-from sret_nas.cost import cost_of
+from benchmarks.end_to_end.setting import BUDGET, PROXY, SPACE
+from sret_nas.arch.cost import cost_of
 from trials.data import PreparedData
 from trials.engines.inline import InlineEngine
-from trials.jobs import TrialJob, parse_job
-from trials.journal import OptunaJournal
-from trials.options import SearchOptions
-from trials.records import HEADER_KEYS, Records, Trial
-from trials.run import Run
-from trials.run_job import run_job
-from trials.strategies import Candidate, Strategy, StrategyName
+from trials.engines.messages import TrialJob, parse_job
+from trials.runs.options import SearchOptions
+from trials.runs.optuna_journal import OptunaJournal
+from trials.runs.records import HEADER_KEYS, Records, Trial
+from trials.search.session import Run
+from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
-from trials.trial_loop import run_trials
+from trials.strategies.strategy import Candidate, Strategy, StrategyName
+from trials.worker.dispatch import run_job
 
 Line = dict[str, Any]
 

@@ -8,7 +8,8 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 import matplotlib
-from end_to_end.setting import (
+
+from benchmarks.end_to_end.setting import (
     ADDITIVE,
     BUDGET,
     BUDGETS,
@@ -20,10 +21,9 @@ from end_to_end.setting import (
     SEEDS,
     STANDALONE,
 )
-from end_to_end.standalone import arch_of, recommended
-
-from sret_nas.budget import format_quantity
+from benchmarks.end_to_end.standalone import arch_of, recommended
 from sret_nas.pareto import hypervolume
+from sret_nas.quantities import format_quantity
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

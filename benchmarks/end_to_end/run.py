@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from end_to_end.report import draw, figures, markdown
-from end_to_end.searches import run_search
-from end_to_end.setting import ADDITIVE, ENTRIES, SEEDS, prepared
-from end_to_end.standalone import train_and_test, trainings
-from recorded import RESULTS, arguments, begin, header_of, images_of, read_lines, run_all
-
-from machine import describe_machine
+from benchmarks.end_to_end.report import draw, figures, markdown
+from benchmarks.end_to_end.searches import run_search
+from benchmarks.end_to_end.setting import ADDITIVE, ENTRIES, SEEDS, prepared
+from benchmarks.end_to_end.standalone import train_and_test, trainings
+from benchmarks.machine import describe_machine
+from benchmarks.recorded import RESULTS, arguments, begin, header_of, images_of, read_lines, run_all
 from sret_nas.files import write_atomically
 
 SEARCHES, TRAININGS = RESULTS / "end_to_end_searches.jsonl", RESULTS / "end_to_end_trainings.jsonl"

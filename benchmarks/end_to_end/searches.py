@@ -8,16 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from end_to_end.setting import BATCH_SIZE, BUDGET, PROXY, SCORED_IMAGES, SPACE, Entry, training
-from end_to_end.standalone import recommended
-
-from sret_nas.arch import ArchConfig
-from sret_nas.cost import cost_of
+from benchmarks.end_to_end.setting import BATCH_SIZE, BUDGET, PROXY, SCORED_IMAGES, SPACE, Entry, training
+from benchmarks.end_to_end.standalone import recommended
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
 from trials.data import PreparedData
-from trials.jobs import TrialJob
-from trials.strategies import Candidate
+from trials.engines.messages import TrialJob
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
+from trials.strategies.strategy import Candidate
 from trials.supernet.config import SupernetConfig
 
 Line = dict[str, Any]
@@ -78,7 +77,7 @@ def _search(
 
 
 def _from_scratch(seed: int, data: PreparedData) -> Evaluate:
-    from trials.run_job import run_job
+    from trials.worker.dispatch import run_job
 
     def evaluate(arch: ArchConfig) -> float:
         job = TrialJob(
@@ -98,7 +97,7 @@ def _inheriting(
     from rich.console import Console
 
     from sret_nas.nn.supernet import Supernet
-    from trials.inherit import SubnetScorer
+    from trials.supernet.inherit import SubnetScorer
     from trials.supernet.training import train_supernet
 
     config = _config(_planned_steps(work, TRAINING_SHARE * seconds, seed, data))
@@ -117,7 +116,7 @@ def _config(steps: int) -> SupernetConfig:
 
 def _planned_steps(work: Path, seconds: float, seed: int, data: PreparedData) -> int:
     """As many steps as fit, from a few that are measured and thrown away; they count as spent, too."""
-    from trials.supernet.processes import joined
+    from trials.distributed.processes import joined
     from trials.supernet.speed import MEASURED_STEPS, seconds_per_step, steps_within
     from trials.supernet.training import SupernetTraining
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ranking.setting import SPACE as RANKED
 
-from sret_nas.budget import Budget
-from sret_nas.space import SearchSpace
+from benchmarks.ranking.setting import SPACE as RANKED
+from sret_nas.arch.budget import Budget
+from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
-from trials.recipe import ProxyConfig, TrainingConfig
-from trials.strategies import StrategyName
+from trials.strategies.strategy import StrategyName
+from trials.training.recipe import ProxyConfig, TrainingConfig
 
 SPACE = SearchSpace.from_dict({**RANKED.to_dict(), "depth_schedules": ["full"]}, "ranking")
 BUDGET = Budget(flops_max=2_000_000)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from end_to_end.setting import BUDGETS, PROXY, STANDALONE
-
-from sret_nas.arch import ArchConfig
+from benchmarks.end_to_end.setting import BUDGETS, PROXY, STANDALONE
+from sret_nas.arch.config import ArchConfig
 from trials.data import PreparedData
-from trials.jobs import FinalJob
+from trials.engines.messages import FinalJob
 
 Line = dict[str, Any]
 
@@ -43,7 +42,7 @@ def trainings(searches: list[Line]) -> dict[tuple[str, int], ArchConfig]:
 
 def train_and_test(arch: ArchConfig, seed: int, data_dir: Path) -> Line:
     """One training, in this process, on one thread."""
-    from trials.run_job import run_job
+    from trials.worker.dispatch import run_job
 
     data = PreparedData.open(data_dir)
     job = FinalJob(

@@ -17,7 +17,6 @@ import io
 import json
 import math
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,27 +25,25 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from engines.scale import OBJECTIVES, Planted, resident_mb
 from rich.console import Console
 
-from machine import describe_machine
+from benchmarks.engines.scale import OBJECTIVES, Planted, resident_mb
+from benchmarks.machine import describe_machine
 from sret_nas.files import write_atomically
-from sret_nas.space import SearchSpace
-from trials.engines import Engine, Outcome
-from trials.jobs import Failure, TrialJob, parse_job
-from trials.journal import OptunaJournal
-from trials.options import SearchOptions
-from trials.recipe import ProxyConfig, TrainingConfig
-from trials.records import HEADER_KEYS, Records
-from trials.run import Run
-from trials.strategies import Candidate
+from sret_nas.space.search_space import SearchSpace
+from trials.engines.engine import Engine, Outcome
+from trials.engines.messages import Failure, TrialJob, parse_job
+from trials.runs.options import SearchOptions
+from trials.runs.optuna_journal import OptunaJournal
+from trials.runs.records import HEADER_KEYS, Records
+from trials.search.session import Run
+from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
-from trials.trial_loop import run_trials
+from trials.strategies.strategy import Candidate
+from trials.training.recipe import ProxyConfig, TrainingConfig
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 SEED = 0

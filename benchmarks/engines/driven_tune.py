@@ -18,7 +18,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from trials.engines import Engine, Outcome, RunJob
+from trials.engines.engine import Engine, Outcome, RunJob
 
 
 class _Searcher(Searcher):

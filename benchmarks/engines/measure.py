@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engines.work import run
-
-from trials.engines import Engine, Outcome
+from benchmarks.engines.work import run
+from trials.engines.engine import Engine, Outcome
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 
@@ -96,7 +95,7 @@ def with_tune_and_optuna(payloads: list[dict[str, Any]], workers: int) -> Measur
 
 def with_driven_tune(payloads: list[dict[str, Any]], workers: int) -> Measured:
     """What the Ray engine might have been: a tuner in a thread whose searcher hands out jobs, on reused actors."""
-    from engines.driven_tune import DrivenTune
+    from benchmarks.engines.driven_tune import DrivenTune
 
     started = time.perf_counter()
     return on(DrivenTune(run, workers), payloads, started)

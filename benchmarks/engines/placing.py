@@ -24,9 +24,8 @@ from statistics import median
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for every process
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from machine import describe_machine
+from benchmarks.machine import describe_machine
 from sret_nas.files import write_atomically
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
@@ -56,9 +55,9 @@ def meet_and_work(seconds: float, note: str) -> None:
 def with_actors(seconds: float, note: str) -> None:
     import ray
 
+    from trials.distributed import ray_group as on_ray
+    from trials.distributed.ray_member import Member
     from trials.interruption import handle_interruptions
-    from trials.supernet import on_ray
-    from trials.supernet.ray_member import Member
 
     class Worker(Member):
         def work(self, seconds: float, note: str) -> None:

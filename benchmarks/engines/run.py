@@ -22,10 +22,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for every process
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from engines.work import products_in
-
-from machine import describe_machine
+from benchmarks.engines.work import products_in
+from benchmarks.machine import describe_machine
 from sret_nas.files import write_atomically
 
 BENCHMARKS = Path(__file__).resolve().parent.parent

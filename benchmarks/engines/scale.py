@@ -26,24 +26,22 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from machine import describe_machine
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
+from benchmarks.machine import describe_machine
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.cost import cost_of
 from sret_nas.files import write_atomically
-from sret_nas.space import SearchSpace
-from trials.front_so_far import FrontSoFar
-from trials.jobs import TargetCost, TrialResult
-from trials.journal import OptunaJournal
-from trials.objectives import Objective, objective_values
-from trials.records import HEADER_KEYS, Records, Trial
-from trials.strategies import Candidate, Strategy
+from sret_nas.space.search_space import SearchSpace
+from trials.engines.messages import TargetCost, TrialResult
+from trials.runs.objectives import Objective, objective_values
+from trials.runs.optuna_journal import OptunaJournal
+from trials.runs.pareto_archive import FrontSoFar
+from trials.runs.records import HEADER_KEYS, Records, Trial
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
+from trials.strategies.strategy import Candidate, Strategy
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 STRATEGIES = ("additive", "random", "nsga2")
@@ -112,7 +110,7 @@ def resident_mb() -> float:
 
 
 class Bookkeeping:
-    """A search without trials: what a driver does for each of them, as `trials.trial_loop` does it."""
+    """A search without trials: what a driver does for each of them, as `trials.search.trial_loop` does it."""
 
     def __init__(self, run_dir: Path, strategy: Strategy[Candidate], domain: SReTDomain) -> None:
         self._strategy, self._domain, self._planted = strategy, domain, Planted(domain)

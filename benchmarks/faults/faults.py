@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from faulty_job import VARIABLE
-from nodes import cluster_of
-from searches import (
+from benchmarks.faults.faulty_job import VARIABLE
+from benchmarks.faults.nodes import cluster_of
+from benchmarks.faults.searches import (
     EXIT_INTERRUPTED,
     EXIT_USER_ERROR,
     FAULTY,

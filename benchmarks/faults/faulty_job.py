@@ -23,7 +23,7 @@ MEMORY = 64 << 20
 
 def run_job(payload: dict[str, Any]) -> dict[str, Any]:
     """The real job; of one network's trial, the first attempts end badly."""
-    from trials.worker import run_job as run_real_job
+    from trials.worker.entry import run_job as run_real_job
 
     fault = json.loads(os.environ[VARIABLE])
     if payload["kind"] != fault["kind"] or name_of(payload) != fault["network"] or not _is_due(fault):
@@ -38,7 +38,7 @@ def name_of(payload: dict[str, Any]) -> str | None:
     """A network and how it is trained, as records name it; None for jobs that are of no network."""
     if "arch" not in payload:
         return None
-    from sret_nas.arch import ArchConfig
+    from sret_nas.arch.config import ArchConfig
 
     return f"{ArchConfig.from_dict(payload['arch'], 'job').arch_id} {payload.get('depth_schedule', '')}".strip()
 

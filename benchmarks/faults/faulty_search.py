@@ -6,13 +6,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
 if __name__ == "__main__":
-    from faulty_job import run_job
-
     import cli
-    import trials.search
+    import trials.search.search
+    from benchmarks.faults.faulty_job import run_job
 
-    trials.search.run_job = run_job
+    trials.search.search.run_job = run_job
     sys.exit(cli.main(sys.argv[1:]))

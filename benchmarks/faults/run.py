@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
-from faults import Faults, Row  # noqa: E402
-from searches import KINDS  # noqa: E402
-
-from machine import describe_machine  # noqa: E402
+from benchmarks.faults.faults import Faults, Row  # noqa: E402
+from benchmarks.faults.searches import KINDS  # noqa: E402
+from benchmarks.machine import describe_machine  # noqa: E402
 from sret_nas.files import write_atomically  # noqa: E402
 
 RESULTS = HERE.parent / "results"

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trials.objectives import best_of, pareto_front
-from trials.records import History, Trial, read_history
+from trials.runs.objectives import best_of, pareto_front
+from trials.runs.records import History, Trial, read_history
 
 HERE = Path(__file__).resolve().parent
 PLAIN, FAULTY = HERE.parents[1] / "cli.py", HERE / "faulty_search.py"

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ranking.metrics import FloatArray
-from ranking.setting import BUDGET, SPACE
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
+from benchmarks.ranking.metrics import FloatArray
+from benchmarks.ranking.setting import BUDGET, SPACE
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.stratified import CostStrata
 from sret_nas.files import write_atomically
-from sret_nas.strata import CostStrata
 from trials.data import PreparedData, batches
 from trials.supernet.config import SupernetConfig
 
@@ -90,8 +90,8 @@ def _measured(archs: list[ArchConfig], data: PreparedData, batch_size: int) -> t
     import torch
     from torch.nn.functional import cross_entropy
 
-    from sret_nas.extent import extent_of
     from sret_nas.nn.supernet import Supernet
+    from sret_nas.space.supernet_shape import extent_of
 
     torch.set_num_threads(1)
     supernet = Supernet(extent_of(SPACE)).train()

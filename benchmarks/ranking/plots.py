@@ -8,8 +8,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from ranking.report import COSTS, Table
-from recorded import Line
+
+from benchmarks.ranking.report import COSTS, Table
+from benchmarks.recorded import Line
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ranking.metrics import (
+
+from benchmarks.ranking.metrics import (
     FloatArray,
     IntArray,
     cost_bins,
@@ -20,7 +21,7 @@ from ranking.metrics import (
     tau_b,
     taus,
 )
-from recorded import Line
+from benchmarks.recorded import Line
 
 METRICS = {"error": ("Error, %", 100, 2), "cross_entropy": ("Cross-entropy, nats", 1, 4)}
 """For each, its heading, the factor by which it is shown, and its digits."""

@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from ranking import standalone, supernets
-from ranking.pass_times import pass_times
-from ranking.plots import draw_networks, draw_times, draw_variants
-from ranking.report import Table, figures, figures_within, groups_of, markdown
-from ranking.setting import PROXY, SEEDS, prepared
-from recorded import RESULTS, Line, arguments, begin, images_of, read_lines
-
-from machine import describe_machine
+from benchmarks.machine import describe_machine
+from benchmarks.ranking import standalone, supernets
+from benchmarks.ranking.pass_times import pass_times
+from benchmarks.ranking.plots import draw_networks, draw_times, draw_variants
+from benchmarks.ranking.report import Table, figures, figures_within, groups_of, markdown
+from benchmarks.ranking.setting import PROXY, SEEDS, prepared
+from benchmarks.recorded import RESULTS, Line, arguments, begin, images_of, read_lines
 from sret_nas.files import write_atomically
 from trials.data import PreparedData
 
@@ -42,7 +38,7 @@ def train(given: argparse.Namespace) -> None:
     times = pass_times(given.work / "pass_times.json", data, supernets.RECIPE["batch_size"])
     left, teacher = supernets.missing(supernets.RUNS, SUPERNETS), None
     if any(run.variant == supernets.TAUGHT for run in left):
-        from ranking.teacher import prepared_teacher  # timm, which nothing else needs
+        from benchmarks.ranking.teacher import prepared_teacher  # timm, which nothing else needs
 
         teacher = prepared_teacher(given.work / "teacher.pt", TEACHER, data, times)
     supernets.train_all(left, SUPERNETS, given.work, data_dir, times, teacher, given.workers)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
-from sret_nas.space import SearchSpace
-from sret_nas.strata import CostStrata
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.stratified import CostStrata
+from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
-from trials.recipe import ProxyConfig, TrainingConfig
+from trials.training.recipe import ProxyConfig, TrainingConfig
 
 SPACE = SearchSpace.load(Path(__file__).resolve().parent / "space.yaml")
 BUDGET = Budget()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from ranking.setting import PROXY, REPEATED, networks
-from recorded import Line, read_lines, run_all
-
-from sret_nas.arch import ArchConfig
-from sret_nas.cost import cost_of
-from trials.jobs import TrialJob
+from benchmarks.ranking.setting import PROXY, REPEATED, networks
+from benchmarks.recorded import Line, read_lines, run_all
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from trials.engines.messages import TrialJob
 
 
 def train_all(path: Path, data_dir: Path, data_digest: str, seeds: int, workers: int) -> None:
@@ -31,7 +30,7 @@ def runs(seeds: int) -> list[tuple[int, int]]:
 
 def _train(number: int, arch: ArchConfig, seed: int, data_dir: Path, data_digest: str) -> Line:
     """Trains one network as a trial of a search would, in this process, on one thread."""
-    from trials.worker import run_job  # torch, which the driver does not need
+    from trials.worker.entry import run_job  # torch, which the driver does not need
 
     job = TrialJob(
         arch=arch, proxy=PROXY, data_dir=str(data_dir), data_digest=data_digest, device="cpu", seed=seed,

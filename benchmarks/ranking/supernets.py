@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ranking.pass_times import PassTimes
-from ranking.setting import PROXY, SPACE, within
-from recorded import Line, read_lines, run_all
-
-from sret_nas.budget import Budget
+from benchmarks.ranking.pass_times import PassTimes
+from benchmarks.ranking.setting import PROXY, SPACE, within
+from benchmarks.recorded import Line, read_lines, run_all
+from sret_nas.arch.budget import Budget
 from trials.data import PreparedData
-from trials.recipe import TrainingConfig
 from trials.supernet.config import SupernetConfig
+from trials.training.recipe import TrainingConfig
 
 if TYPE_CHECKING:
-    from ranking.teacher import Teacher  # torch, which the driver does not need
+    from benchmarks.ranking.teacher import Teacher  # torch, which the driver does not need
 
 RECIPE: dict[str, Any] = {"batch_size": 128, "learning_rate": 5e-3}
 SCORED_IMAGES = 4_000
@@ -140,7 +139,7 @@ def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes, tea
 def scores(supernet_path: Path, data: PreparedData, budget: Budget) -> dict[str, Any]:
     """Error and cross-entropy, with inherited weights, of the table's networks inside a budget, and of its two ends."""
     from sret_nas.nn.supernet import Supernet
-    from trials.inherit import SubnetScorer
+    from trials.supernet.inherit import SubnetScorer
     from trials.supernet.networks import extreme
 
     supernet, _ = Supernet.load(supernet_path)

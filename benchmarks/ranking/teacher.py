@@ -16,25 +16,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from ranking.pass_times import PassTimes
-from ranking.setting import BUDGET, PROXY, SPACE
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from machine import describe_machine
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
-from sret_nas.extent import extent_of
+from benchmarks.machine import describe_machine
+from benchmarks.ranking.pass_times import PassTimes
+from benchmarks.ranking.setting import BUDGET, PROXY, SPACE
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.feasible.stratified import CostStrata
 from sret_nas.files import write_atomically
 from sret_nas.nn.supernet import Supernet
-from sret_nas.strata import CostStrata
+from sret_nas.space.supernet_shape import extent_of
 from trials.data import PreparedData, batches
+from trials.distributed.processes import Processes, joined
 from trials.supernet.config import SupernetConfig
-from trials.supernet.losses import soft_cross_entropy
-from trials.supernet.processes import Processes, joined
 from trials.supernet.step import SupernetStep
 from trials.supernet.training import SUPERNET, SupernetTraining, identity_of, training_record
+from trials.training.losses import soft_cross_entropy
 
 NAME = "resnet18"
 SHAPE: dict[str, Any] = {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}

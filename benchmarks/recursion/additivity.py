@@ -11,7 +11,6 @@ results/recursion_additivity.json and .png.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,18 @@ import numpy as np
 from scipy.stats import kendalltau
 from threadpoolctl import threadpool_limits
 
-from sret_nas.arch import ArchConfig
-from sret_nas.chain import chain_of
-from sret_nas.choice_costs import choice_costs_of
-from sret_nas.cost import IntArray
-from sret_nas.cost_cells import FloatArray
-from sret_nas.space import SearchSpace
-from sret_nas.surrogate import Surrogate
-from sret_nas.surrogate_features import Terms
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.space.chain import chain_of
+from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.surrogate.features import Terms
+from sret_nas.surrogate.model import Surrogate
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from machine import describe_machine
+from benchmarks.machine import describe_machine
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 SPACE = SearchSpace.load("sret_tiny")

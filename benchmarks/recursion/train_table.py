@@ -11,24 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
-from sret_nas.space import SearchSpace
-from sret_nas.strata import CostStrata
+from benchmarks.machine import describe_machine
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.feasible.stratified import CostStrata
+from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, prepare
-from trials.jobs import TrialJob
-from trials.recipe import ProxyConfig, TrainingConfig
-from trials.worker import run_job
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from machine import describe_machine
+from trials.engines.messages import TrialJob
+from trials.training.recipe import ProxyConfig, TrainingConfig
+from trials.worker.entry import run_job
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "recursion_table.jsonl"
 PROXY = ProxyConfig(image_size=40, training=TrainingConfig(images=20_000, batch_size=64, learning_rate=2e-3))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from search.controls import Landscape
-from search.gpt import GPTDomain, GPTSpace
-from search.problems import Bounds, Problem
 
-from sret_nas.cost import IntArray
+from benchmarks.search.controls import Landscape
+from benchmarks.search.gpt import GPTDomain, GPTSpace
+from benchmarks.search.problems import Bounds, Problem
+from sret_nas.arrays import IntArray
 from sret_nas.pareto import FloatArray, non_dominated
 
 SEED = 0

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from search.gpt import GPTDomain, GPTSpace
 
-from sret_nas.cost import IntArray
+from benchmarks.search.gpt import GPTDomain, GPTSpace
+from sret_nas.arrays import IntArray
 from sret_nas.pareto import FloatArray
 
 Landscape = Callable[[IntArray], FloatArray]

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.chain import Chain, ChainStage, Point
-from sret_nas.cost import IntArray
+from sret_nas.arrays import IntArray
 from sret_nas.errors import BudgetError
 from sret_nas.pareto import FloatArray
-from sret_nas.space import Value
+from sret_nas.space.chain import Chain, ChainStage, Point
+from sret_nas.space.search_space import Value
 from trials.strategies.domain import Domain
 
 VOCABULARY, HEAD_SIZE = 50_254, 64
@@ -388,7 +388,7 @@ class GPTDomain(Domain[GPT]):
         return self._sums.draw(self._cells, rng)
 
     def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[GPT]:
-        """As `sret_nas.strata`: as many from each stratum, give or take one, in random order."""
+        """As `sret_nas.feasible.stratified`: as many from each stratum, give or take one, in random order."""
         rounds = -(-number // len(self.strata))
         order = np.concatenate([rng.permutation(len(self.strata)) for _ in range(rounds)])[:number] if number else ()
         return [self._sums.draw(self.strata[at], rng) for at in order]

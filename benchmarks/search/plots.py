@@ -12,10 +12,10 @@ matplotlib.use("Agg")  # no screen is needed
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
-from search.metrics import attainment
-from search.runs import Line
-from search.summary import Known
 
+from benchmarks.search.metrics import attainment
+from benchmarks.search.runs import Line
+from benchmarks.search.summary import Known
 from sret_nas.pareto import FloatArray
 
 COLOURS = {

@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from search.controls import Landscape, PlantedPairs, shuffled
-from search.gpt import GPT, HW_GPT, GPTDomain, perplexity_of
-from search.vit import DATASETS, autoformer_table, pit_table
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
+from benchmarks.search.controls import Landscape, PlantedPairs, shuffled
+from benchmarks.search.gpt import GPT, HW_GPT, GPTDomain, perplexity_of
+from benchmarks.search.vit import DATASETS, autoformer_table, pit_table
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
 from sret_nas.pareto import FloatArray
-from sret_nas.space import SearchSpace
-from trials.strategies import Candidate
+from sret_nas.space.search_space import SearchSpace
 from trials.strategies.domain import Domain
 from trials.strategies.sret import SReTDomain
+from trials.strategies.strategy import Candidate
 from trials.strategies.table import TableDomain
 
 SRET_TABLE = Path(__file__).resolve().parent.parent / "results" / "recursion_table.jsonl"

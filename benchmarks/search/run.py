@@ -14,7 +14,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -22,14 +21,12 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from search.best_known import best_known
-from search.plots import draw_problem
-from search.problems import FACTORIES, problem_of
-from search.runs import ENTRIES, Key, Line, append_line, bundle, is_current, key_of, read_lines, search
-from search.summary import Known, markdown, summarised
-
-from machine import describe_machine
+from benchmarks.machine import describe_machine
+from benchmarks.search.best_known import best_known
+from benchmarks.search.plots import draw_problem
+from benchmarks.search.problems import FACTORIES, problem_of
+from benchmarks.search.runs import ENTRIES, Key, Line, append_line, bundle, is_current, key_of, read_lines, search
+from benchmarks.search.summary import Known, markdown, summarised
 from sret_nas.files import write_atomically
 
 BENCHMARKS = Path(__file__).resolve().parent.parent

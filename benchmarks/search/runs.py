@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.problems import Problem, problem_of
-
-from trials.strategies import StrategyName
+from benchmarks.search.problems import Problem, problem_of
 from trials.strategies.create import create_strategy
+from trials.strategies.strategy import StrategyName
 
 Line = dict[str, Any]
 Key = tuple[str, str, int]

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from search.comparison import against, median_interval
-from search.metrics import REFERENCE, excess_values, front_of, igd_plus, recommended, regret, regret_curve
-from search.problems import Problem
-from search.runs import Line
 
+from benchmarks.search.comparison import against, median_interval
+from benchmarks.search.metrics import REFERENCE, excess_values, front_of, igd_plus, recommended, regret, regret_curve
+from benchmarks.search.problems import Problem
+from benchmarks.search.runs import Line
 from sret_nas.pareto import FloatArray, hypervolume
 
 OURS = "additive"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from search.gpt import GPT, GPTDomain, GPTSpace
 
-from sret_nas.chain import Chain, ChainStage, Point
-from sret_nas.space import Value
+from benchmarks.search.gpt import GPT, GPTDomain, GPTSpace
+from sret_nas.space.chain import Chain, ChainStage, Point
+from sret_nas.space.search_space import Value
 from trials.strategies.domain import Domain
 from trials.strategies.table import TableDomain
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.arch import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig, StageConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
 from sret_nas.nn.weights import check_shapes, read_weights, without_numbers, write_weights

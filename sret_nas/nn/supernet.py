@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from sret_nas.arch import ArchConfig
-from sret_nas.cost import IntArray
-from sret_nas.extent import Extent, nll_recursions
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arrays import IntArray
 from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
 from sret_nas.nn.network import SReT, batch_norms, initialise
 from sret_nas.nn.weights import check_shapes, read_weights, without_numbers, write_weights
+from sret_nas.space.supernet_shape import Extent, nll_recursions
 
 KEPT_SKELETONS = 256
 """Networks without weights that are kept, so that one that comes again need not be built again."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from end_to_end.report import WORST, draw, figures, front_volume, markdown
-from end_to_end.searches import shortened
-from end_to_end.setting import ADDITIVE, BUDGET, BUDGETS, ENTRIES, SEEDS, SPACE
-from end_to_end.standalone import arch_of, recommended, trainings
 
-from sret_nas.arch import ArchConfig
-from sret_nas.cost import cost_of
-from sret_nas.strata import CostStrata
+from benchmarks.end_to_end.report import WORST, draw, figures, front_volume, markdown
+from benchmarks.end_to_end.searches import shortened
+from benchmarks.end_to_end.setting import ADDITIVE, BUDGET, BUDGETS, ENTRIES, SEEDS, SPACE
+from benchmarks.end_to_end.standalone import arch_of, recommended, trainings
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.stratified import CostStrata
 
 DRAWN = CostStrata(SPACE, BUDGET).sample_many(np.random.default_rng(0), 64)
 ARCHS = sorted(DRAWN, key=lambda arch: cost_of(arch).flops)

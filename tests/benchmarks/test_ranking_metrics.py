@@ -6,7 +6,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from ranking.metrics import (
+from scipy.stats import kendalltau
+
+from benchmarks.ranking.metrics import (
     cost_bins,
     interval,
     noise_ceiling,
@@ -17,7 +19,6 @@ from ranking.metrics import (
     tau_b,
     taus,
 )
-from scipy.stats import kendalltau
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ranking import standalone, supernets
-from ranking.pass_times import PassTimes
-from ranking.plots import draw_networks, draw_times, draw_variants
-from ranking.report import Table, figures, figures_within, groups_of, markdown
-from ranking.setting import BUDGET, NUM_NETWORKS, REPEATED, SPACE, networks
 from scipy.stats import kendalltau
 
-from sret_nas.cost import cost_of
-from sret_nas.feasible import FeasibleSet
+from benchmarks.ranking import standalone, supernets
+from benchmarks.ranking.pass_times import PassTimes
+from benchmarks.ranking.plots import draw_networks, draw_times, draw_variants
+from benchmarks.ranking.report import Table, figures, figures_within, groups_of, markdown
+from benchmarks.ranking.setting import BUDGET, NUM_NETWORKS, REPEATED, SPACE, networks
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.feasible_set import FeasibleSet
 
 FLOPS = [100, 200, 300, 400, 500, 600, 700, 800]
 ERRORS = [0.60, 0.58, 0.50, 0.52, 0.47, 0.46, 0.41, 0.40]

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranking import supernets, teacher
-from ranking.pass_times import PassTimes
-from ranking.setting import PROXY, SPACE, networks
 from rich.console import Console
 from torch import nn
 
-from sret_nas.budget import Budget
-from sret_nas.extent import extent_of
+from benchmarks.ranking import supernets, teacher
+from benchmarks.ranking.pass_times import PassTimes
+from benchmarks.ranking.setting import PROXY, SPACE, networks
+from sret_nas.arch.budget import Budget
 from sret_nas.nn.supernet import Supernet
+from sret_nas.space.supernet_shape import extent_of
 from trials.data import DataConfig, prepare
-from trials.supernet.processes import Processes
+from trials.distributed.processes import Processes
 from trials.supernet.training import train_supernet
 
 CONFIG = supernets.config_of({}, 6 * 16).model_copy(

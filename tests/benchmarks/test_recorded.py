@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recorded import begin, header_of, read_lines, run_all
+from benchmarks.recorded import begin, header_of, read_lines, run_all
 
 
 def squared(seed: int) -> dict[str, Any]:

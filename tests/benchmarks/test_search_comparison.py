@@ -9,18 +9,18 @@ from pathlib import Path
 import moocore
 import numpy as np
 import pytest
-from search import best_known as long_search
-from search.best_known import FrontSearch, best_known
-from search.comparison import against, holm, median_interval, signed_rank
-from search.controls import INTERACTION_SD, PlantedPairs, hashed, shuffled
-from search.gpt import GPT, HW_GPT, GPTDomain, GPTSpace
-from search.metrics import attainment, excess_values, igd_plus, recommended, regret, regret_curve
-from search.plots import draw_problem
-from search.problems import FACTORIES, MEDIAN_PARAMS_S, Bounds, Problem
-from search.runs import append_line, bundle, is_current, key_of, read_lines, search
-from search.summary import Known, markdown, summarised
 
-from sret_nas.cost import IntArray
+from benchmarks.search import best_known as long_search
+from benchmarks.search.best_known import FrontSearch, best_known
+from benchmarks.search.comparison import against, holm, median_interval, signed_rank
+from benchmarks.search.controls import INTERACTION_SD, PlantedPairs, hashed, shuffled
+from benchmarks.search.gpt import GPT, HW_GPT, GPTDomain, GPTSpace
+from benchmarks.search.metrics import attainment, excess_values, igd_plus, recommended, regret, regret_curve
+from benchmarks.search.plots import draw_problem
+from benchmarks.search.problems import FACTORIES, MEDIAN_PARAMS_S, Bounds, Problem
+from benchmarks.search.runs import append_line, bundle, is_current, key_of, read_lines, search
+from benchmarks.search.summary import Known, markdown, summarised
+from sret_nas.arrays import IntArray
 from sret_nas.pareto import FloatArray, hypervolume, non_dominated
 
 TINY = GPTSpace(embeds=(8, 16), layers=(1, 2), heads=(1, 2, 4))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from search.gpt import GPT, HW_GPT, VOCABULARY, GPTDomain, GPTSpace, Perplexity
-from search.vit import AUTOFORMER, CLASSES, PiT, PiTDomain
 from torch import nn
 
+from benchmarks.search.gpt import GPT, HW_GPT, VOCABULARY, GPTDomain, GPTSpace, Perplexity
+from benchmarks.search.vit import AUTOFORMER, CLASSES, PiT, PiTDomain
 from sret_nas.errors import BudgetError
 
 TINY = GPTSpace(embeds=(8, 16), layers=(1, 2), heads=(1, 2, 4), mlp_ratios=(2, 3, 4))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pyarrow import fs
 
-sys.path.insert(0, str(Path(__file__).parent))
-from s3_server import s3_server
+from tests.trials.s3_server import s3_server
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from trials.engines import Engine, Outcome
-from trials.jobs import Failure
+from trials.engines.engine import Engine, Outcome
+from trials.engines.messages import Failure
 
 End = dict[str, Any] | Failure
 """A result, or a failure."""

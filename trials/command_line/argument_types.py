@@ -17,14 +17,14 @@ Value = TypeVar("Value")
 
 def quantity(text: str) -> int:
     """A count such as `1G`."""
-    from sret_nas.budget import parse_quantity
+    from sret_nas.quantities import parse_quantity
 
     return _parsed(parse_quantity, text)
 
 
 def latency(text: str) -> str:
     """A latency such as `20ms`, as it was written."""
-    from sret_nas.latency import parse_latency
+    from sret_nas.quantities import parse_latency
 
     _parsed(parse_latency, text)
     return text
@@ -32,7 +32,7 @@ def latency(text: str) -> str:
 
 def duration(text: str) -> float:
     """Seconds from a time such as `5m`."""
-    from trials.supernet.duration import parse_duration
+    from sret_nas.quantities import parse_duration
 
     return _parsed(parse_duration, text)
 

@@ -10,7 +10,7 @@ from sret_nas.errors import UserError
 from trials.command_line.exit_codes import EXIT_OK
 
 if TYPE_CHECKING:
-    from sret_nas.arch import ArchConfig
+    from sret_nas.arch.config import ArchConfig
 
 
 def add_command(commands: Any) -> None:
@@ -38,8 +38,8 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _architecture(name_or_file: str) -> ArchConfig:
-    from sret_nas.arch import ArchConfig
-    from sret_nas.presets import preset
+    from sret_nas.arch.config import ArchConfig
+    from sret_nas.arch.presets import preset
 
     path = Path(name_or_file)
     if path.is_dir():

@@ -175,10 +175,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
+    from trials.console import SearchConsole
     from trials.interruption import handle_interruptions
-    from trials.report.console import SearchConsole
     from trials.report.front import show_front
-    from trials.search import new_run_dir, resume_search, start_search
+    from trials.runs.directory import new_run_dir
+    from trials.search.search import resume_search, start_search
 
     handle_interruptions()
     console = SearchConsole()
@@ -194,7 +195,7 @@ def _run(given: argparse.Namespace) -> int:
 
 def _resumed_dir(given: argparse.Namespace, options: dict[str, Any], console: Console) -> Path:
     """The run directory to carry on in. A search whose copy was named goes on being copied, unless told otherwise."""
-    from trials.run_copy import fetch_run, is_copy
+    from trials.runs.remote_copy import fetch_run, is_copy
 
     out: Path | None = given.out if "out" in given else None
     if is_copy(given.resume):

@@ -33,8 +33,8 @@ def add_command(commands: Any) -> None:
 def _run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from sret_nas.budget import Budget
-    from sret_nas.space import SearchSpace
+    from sret_nas.arch.budget import Budget
+    from sret_nas.space.search_space import SearchSpace
     from trials.report.space import show_space
 
     budget = Budget(

@@ -54,7 +54,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 def _evaluate(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from trials.supernet.subnets import show_subnets
+    from trials.workflows.subnets import show_subnets
 
     show_subnets(given.supernet, given.networks, **_scoring(given), seed=vars(given).get("seed", 0), console=Console())
     return EXIT_OK
@@ -63,7 +63,7 @@ def _evaluate(given: argparse.Namespace) -> int:
 def _extract(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from trials.supernet.subnets import extract_subnet
+    from trials.workflows.subnets import extract_subnet
 
     extract_subnet(given.supernet, given.network, given.out, **_scoring(given), console=Console())
     return EXIT_OK

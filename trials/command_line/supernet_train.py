@@ -11,7 +11,7 @@ from trials.command_line.argument_types import duration
 from trials.command_line.exit_codes import EXIT_OK
 
 if TYPE_CHECKING:
-    from trials.supernet.place import RayPlacement
+    from trials.distributed.launcher import RayPlacement
 
 EXAMPLES = """\
 examples:
@@ -104,9 +104,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
+    from trials.console import SearchConsole
     from trials.interruption import handle_interruptions
-    from trials.report.console import SearchConsole
-    from trials.supernet.command import resume_training, start_training
+    from trials.workflows.train_supernet import resume_training, start_training
 
     handle_interruptions()
     console = SearchConsole()
@@ -130,7 +130,7 @@ _OF_RAY = ("ray_address", "workers", "gpus_per_worker")
 
 def _placement(given: argparse.Namespace) -> RayPlacement | None:
     """What the options say of a Ray; None for a training here. Raises `UserError` if they do not go together."""
-    from trials.supernet.place import RayPlacement
+    from trials.distributed.launcher import RayPlacement
 
     address, processes, gpus = (vars(given).get(name) for name in _OF_RAY)
     if vars(given).get("engine", "local") == "local":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trials.engines import Engine, Outcome, RunJob, failure_of
+from trials.engines.engine import Engine, Outcome, RunJob
+from trials.engines.failures import failure_of
 
 
 class InlineEngine(Engine):

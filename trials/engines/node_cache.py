@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trials.engines.luggage import Parcel, contents
+from trials.engines.file_transfer import Parcel, contents
 
 MOST_BYTES = 32 * 2**30
 """Of all parcels on a machine, for one user."""

@@ -1,8 +1,8 @@
 """The Ray engine: workers on this machine or on those of a cluster, started once and reused as the local engine's are.
 
 A worker is an actor, whose process takes one job after the other. Ray's own ways of trying again are off: whether a
-job is tried again is the caller's to say (`trials.attempts`). Machines may join and go while a search runs, and need
-not share files with the driver (`trials.engines.luggage`).
+job is tried again is the caller's to say (`trials.engines.retries`). Machines may join and go while a search runs, and need
+not share files with the driver (`trials.engines.file_transfer`).
 
 Why not `tune.Tuner` with a searcher that hands out jobs: it looks for the next one at its own pace, and a job that
 takes a tenth of a second would wait longer than it runs (benchmarks/engines).
@@ -23,12 +23,13 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
 
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
-from trials.engines import Engine, Outcome, RunJob, failure_of, timed_out
-from trials.engines.luggage import Packer, value_at
+from trials.engines.engine import Engine, Outcome, RunJob
+from trials.engines.failures import failure_of, timed_out
+from trials.engines.file_transfer import Packer, value_at
+from trials.engines.messages import Failure
 from trials.engines.ray_pool import LOOK_SECONDS, Pool, PoolWorker, Task, one_line
 from trials.engines.ray_session import Cluster, OwnRay, Session
 from trials.engines.ray_worker import Home, Report
-from trials.jobs import Failure
 
 MOST_FALSE_STARTS = 1
 """Times that a job is handed out again, and not ended, where its worker died before it told that it had come to it, and

@@ -12,8 +12,8 @@ import ray
 from ray.exceptions import RayError, RuntimeEnvSetupError
 
 from sret_nas.errors import UserError
-from trials.engines import RunJob
-from trials.engines.luggage import Luggage, Payload
+from trials.engines.engine import RunJob
+from trials.engines.file_transfer import Luggage, Payload
 from trials.engines.ray_calls import answer_to
 from trials.engines.ray_worker import Home, Worker
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import ray
 
-from trials.engines import RunJob, failure_of
-from trials.engines.luggage import Luggage, Payload, Place, value_at, with_values
+from trials.engines.engine import RunJob
+from trials.engines.failures import failure_of
+from trials.engines.file_transfer import Luggage, Payload, Place, value_at, with_values
+from trials.engines.messages import Failure
 from trials.engines.node_cache import NodeCache, default_folder
-from trials.jobs import Failure
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
-from sret_nas.space import DepthSchedule, SearchSpace
+from sret_nas.space.search_space import DepthSchedule, SearchSpace
 from trials.integrations.search_setting import SearchSetting
-from trials.strategies import Candidate, StrategyName
 from trials.strategies.optuna import distributions
+from trials.strategies.strategy import Candidate, StrategyName
 
 
 def architecture(trial: Trial) -> tuple[ArchConfig, DepthSchedule]:

@@ -18,12 +18,12 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from sret_nas.budget import Budget
+from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
-from sret_nas.space import SearchSpace
+from sret_nas.space.search_space import SearchSpace
 from trials.integrations.search_setting import SearchSetting
-from trials.strategies import Candidate, StrategyName
+from trials.strategies.strategy import Candidate, StrategyName
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self, get_args
 
-from sret_nas.budget import Budget
+from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
-from sret_nas.space import SearchSpace
-from trials.strategies import Candidate, Strategy, StrategyName
+from sret_nas.space.search_space import SearchSpace
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
+from trials.strategies.strategy import Candidate, Strategy, StrategyName
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 from rich.text import Text
 
-from sret_nas.budget import Budget, format_quantity
-from sret_nas.chain import chain_of
-from sret_nas.cost import IntArray, cost_of
-from sret_nas.cost_cells import FloatArray, Window
-from sret_nas.cost_map import numbers_on_grid
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.cost import cost_of
+from sret_nas.arch.presets import PRESETS
+from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError
-from sret_nas.feasible import FeasibleSet
+from sret_nas.feasible.cost_cells import Window
+from sret_nas.feasible.cost_density import numbers_on_grid
+from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import write_atomically
-from sret_nas.presets import PRESETS
-from sret_nas.space import SearchSpace
+from sret_nas.quantities import format_quantity
+from sret_nas.space.chain import chain_of
+from sret_nas.space.search_space import SearchSpace
 
 TEXT_DRAWS, PNG_DRAWS = 98_000, 392_000
 """Draws that the numbers of the terminal's and of the PNG's cells are estimated from."""

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from sret_nas.budget import format_quantity
-from trials.jobs import FinalResult
-from trials.records import FinalRole, Trial
-from trials.report.console import say
+from sret_nas.quantities import format_quantity
+from trials.console import say
+from trials.engines.messages import FinalResult
+from trials.runs.records import FinalRole, Trial
 
 
 def describe_final(number: int, role: FinalRole, result: FinalResult) -> str:

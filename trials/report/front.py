@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sret_nas.budget import format_quantity
-from sret_nas.latency import LatencyProfile
-from trials.objectives import best_of, keepers, pareto_front
-from trials.options import SearchOptions
-from trials.records import Trial
-from trials.report.console import say
+from sret_nas.latency.profile import LatencyProfile
+from sret_nas.quantities import format_quantity
+from trials.console import say
 from trials.report.finals import show_finals
+from trials.runs.objectives import best_of, keepers, pareto_front
+from trials.runs.options import SearchOptions
+from trials.runs.records import Trial
 
 WIDE = 110
 """Columns from which on the table has room for the architecture beside its figures."""

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sret_nas.arch import ArchConfig
-from sret_nas.export import write_result
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.result_file import write_result
 from sret_nas.files import dump_yaml, write_atomically
-from trials.jobs import TrialResult
-from trials.objectives import best_of, pareto_front
-from trials.options import SearchOptions
-from trials.records import Trial
+from trials.engines.messages import TrialResult
 from trials.report.plot import write_front_plot
+from trials.runs.objectives import best_of, pareto_front
+from trials.runs.options import SearchOptions
+from trials.runs.records import Trial
 
 COLUMNS = (
     "trial", "arch_id", "state", "share", "error", "cross_entropy", "test_error", "fine_tuned_error", "flops", "params",

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.files import write_atomically
-from trials.objectives import best_of
-from trials.options import SearchOptions
-from trials.records import Trial
+from trials.runs.objectives import best_of
+from trials.runs.options import SearchOptions
+from trials.runs.records import Trial
 
 
 def write_front_plot(

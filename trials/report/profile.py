@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import format_quantity
-from sret_nas.cost import Cost, cost_of
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import Cost, cost_of
+from sret_nas.quantities import format_quantity
 
 if TYPE_CHECKING:
-    from sret_nas.nn.measure import Speed, TracedCost
+    from sret_nas.nn.flops import TracedCost
+    from sret_nas.nn.speed import Speed
 
 
 class CostMismatchError(Exception):
@@ -99,7 +100,7 @@ def _output_shapes(arch: ArchConfig) -> dict[str, str]:
 
 
 def _show_check(arch: ArchConfig, cost: Cost, console: Console) -> list[str]:
-    from sret_nas.nn.measure import fvcore_cost
+    from sret_nas.nn.flops import fvcore_cost
 
     differences = cost_differences(cost, fvcore_cost(arch))
     if differences:
@@ -121,8 +122,8 @@ def cost_differences(cost: Cost, traced: TracedCost) -> list[str]:
 
 
 def _show_speed(arch: ArchConfig, console: Console) -> None:
-    from sret_nas.nn.measure import measure_speed
     from sret_nas.nn.network import SReT
+    from sret_nas.nn.speed import measure_speed
 
     console.print(_describe_speed(measure_speed(SReT(arch))), highlight=False)
 

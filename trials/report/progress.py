@@ -19,23 +19,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sret_nas.budget import format_quantity
-from sret_nas.latency import format_latency
-from trials.records import Trial
-from trials.report.console import say
-from trials.spending import Allowance
-
-
-def format_seconds(seconds: float) -> str:
-    """`0.4 s`, `8 s`, `2 min 5 s` or `1 h 12 min`."""
-    if 0 < seconds < 2:
-        return f"{seconds:.1f} s"
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+from sret_nas.quantities import format_latency, format_quantity, format_seconds
+from trials.console import say
+from trials.runs.compute_budget import Allowance
+from trials.runs.records import Trial
 
 
 def describe_spending(allowance: Allowance, now: float | None = None) -> str:

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget, format_quantity
-from sret_nas.choices import STAGE_DIMENSIONS
-from sret_nas.cost import cost_of
-from sret_nas.feasible import CostName, FeasibleSet
-from sret_nas.space import SearchSpace
-from trials.report.console import say
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.feasible_set import CostName, FeasibleSet
+from sret_nas.quantities import format_quantity
+from sret_nas.space.choices import STAGE_DIMENSIONS
+from sret_nas.space.search_space import SearchSpace
+from trials.console import say
 from trials.report.cost_picture import check_picture_path, region_text, write_region_picture
 
 COSTS: tuple[CostName, CostName] = ("flops", "params")

@@ -1,7 +1,7 @@
 """Additive search: a Bayesian model that adds over a network's choices, and exact fronts of what it believes.
 
 First a design spread evenly over cost. Then, whenever a batch of proposals is used up: fit the models, let the
-posterior mean and a posterior draw each give the networks that are best at every cost (`sret_nas.additive`), and choose
+posterior mean and a posterior draw each give the networks that are best at every cost (`sret_nas.optimize.dynamic_program`), and choose
 the next batch from them all by expected improvement of hypervolume over many draws. Candidates that are running count
 with what each draw believes of them. Batches grow with the labels; where too few of the best networks are still open to
 fill a large one, those behind them join, and then variations of the best.
@@ -21,17 +21,16 @@ import numpy as np
 from scipy.stats import kendalltau
 from threadpoolctl import ThreadpoolController
 
-from sret_nas.additive import FEW_CHOICES, AdditiveScore, BestNetworks, Resolution
-from sret_nas.cost import IntArray
-from sret_nas.cost_cells import FloatArray
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.optimize.dynamic_program import FEW_CHOICES, AdditiveScore, BestNetworks, Resolution
 from sret_nas.pareto import non_dominated
-from sret_nas.surrogate import MOST_FOR_VARIANCES, Surrogate
-from sret_nas.surrogate_features import Residual, Terms
-from trials.strategies import Strategy
+from sret_nas.surrogate.features import Residual, Terms
+from sret_nas.surrogate.model import MOST_FOR_VARIANCES, Surrogate
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C
 from trials.strategies.improvement import improvement
 from trials.strategies.labels import Labels
+from trials.strategies.strategy import Strategy
 
 FRONT_DRAWS = 1
 """Posterior draws whose fronts are searched, beside the mean's."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trials.strategies import Strategy, StrategyName
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C, Domain
+from trials.strategies.strategy import Strategy, StrategyName
 
 
 def create_strategy(

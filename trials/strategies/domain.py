@@ -11,8 +11,8 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from sret_nas.chain import Chain, Point
-from sret_nas.space import Value
+from sret_nas.space.chain import Chain, Point
+from sret_nas.space.search_space import Value
 
 
 class HasKey(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import qmc
 
-from sret_nas.cost_cells import FloatArray
+from sret_nas.arrays import FloatArray
 from sret_nas.pareto import non_dominated
 
 LEVELS = 256

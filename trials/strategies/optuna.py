@@ -19,10 +19,10 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from sret_nas.space import Value
-from trials.strategies import Strategy
+from sret_nas.space.search_space import Value
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C, Domain
+from trials.strategies.strategy import Strategy
 from trials.strategies.stratified import StratifiedDesign, cost_to_spread
 
 MAX_REDRAWS = 16
@@ -138,7 +138,7 @@ class FeasibleSampler(BaseSampler, Generic[C]):
 
 
 class OptunaStrategy(Strategy[C]):
-    """An Optuna sampler behind `ask` and `tell`; its study lives in memory (`trials.journal` writes one to disk)."""
+    """An Optuna sampler behind `ask` and `tell`; its study lives in memory (`trials.runs.optuna_journal` writes one to disk)."""
 
     def __init__(self, sampler: FeasibleSampler[C], pool: CandidatePool[C], num_objectives: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)

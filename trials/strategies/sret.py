@@ -7,19 +7,19 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
-from sret_nas.chain import Chain, ChainStage, Point, chain_of
-from sret_nas.choice_costs import choice_costs_of
-from sret_nas.cost import cost_of
-from sret_nas.feasible import CostName, FeasibleSet
-from sret_nas.latency import LatencyProfile
-from sret_nas.latency_set import LatencySet
-from sret_nas.latency_table import LatencyTable
-from sret_nas.space import DepthSchedule, SearchSpace, Value, canonical_schedule
-from sret_nas.strata import CostStrata
-from trials.strategies import Candidate
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.feasible_set import CostName, FeasibleSet
+from sret_nas.feasible.stratified import CostStrata
+from sret_nas.latency.fast_set import LatencySet
+from sret_nas.latency.profile import LatencyProfile
+from sret_nas.latency.table import LatencyTable
+from sret_nas.space.chain import Chain, ChainStage, Point, chain_of
+from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.search_space import DepthSchedule, SearchSpace, Value, canonical_schedule
 from trials.strategies.domain import Domain
+from trials.strategies.strategy import Candidate
 
 
 class SReTDomain(Domain[Candidate]):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trials.strategies import Strategy
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C
+from trials.strategies.strategy import Strategy
 
 
 class RandomStrategy(Strategy[C]):

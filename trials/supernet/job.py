@@ -7,15 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sret_nas.budget import Budget
-from sret_nas.space import SearchSpace
+from sret_nas.arch.budget import Budget
+from sret_nas.space.search_space import SearchSpace
 from trials.data import PreparedData
-from trials.devices import compute_with
-from trials.recipe import ProxyConfig
+from trials.distributed.processes import Processes
 from trials.supernet.config import SupernetConfig
-from trials.supernet.processes import Processes
 from trials.supernet.speed import MEASURED_STEPS, seconds_per_step
 from trials.supernet.training import SupernetTraining, train_supernet
+from trials.training.devices import compute_with
+from trials.training.recipe import ProxyConfig
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 
-from sret_nas.arch import ArchConfig
-from sret_nas.cost import cost_of
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.quantities import format_seconds
+from trials.console import say
 from trials.data import PreparedData
-from trials.inherit import inherited
-from trials.report.console import say
-from trials.report.progress import format_seconds
 from trials.supernet.config import SupernetConfig
+from trials.supernet.inherit import inherited
 from trials.supernet.networks import StepNetworks
 from trials.supernet.state import TrainingState
-from trials.train import Score, first_images, score
+from trials.training.train import Score, first_images, score
 
 LINE_SECONDS = 10.0
 """Between two lines where there is no terminal."""

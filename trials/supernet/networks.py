@@ -10,16 +10,16 @@ from typing import Literal
 
 import numpy as np
 
-from sret_nas.arch import ArchConfig
-from sret_nas.balance import BalancedDraws
-from sret_nas.budget import Budget
-from sret_nas.cost import cost_of
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
-from sret_nas.feasible import FeasibleSet
-from sret_nas.space import SearchSpace
-from sret_nas.strata import CostStrata
-from trials.depth_schedule import depths_of_step
+from sret_nas.feasible.balanced import BalancedDraws
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.feasible.stratified import CostStrata
+from sret_nas.space.search_space import SearchSpace
 from trials.supernet.config import Draws, SupernetConfig
+from trials.training.depth_schedule import depths_of_step
 
 _DRAWN_AT_ONCE = 256
 """Random networks per draw from the space: much faster than one by one, and whole rounds of the strata."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from sret_nas.arch import ArchConfig
-from sret_nas.cost import cost_of
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
 from trials.supernet.training import SupernetTraining
 
 MEASURED_STEPS = 13

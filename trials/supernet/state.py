@@ -9,21 +9,21 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sret_nas.arch import ArchConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from sret_nas.nn.supernet import Supernet
+from sret_nas.space.supernet_shape import Extent, nll_recursions
+from trials.distributed.processes import Processes
 from trials.supernet.config import SupernetConfig
-from trials.supernet.processes import Processes
 from trials.supernet.step import SupernetStep
-from trials.supernet.update_counts import no_updates, updated
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -117,3 +117,33 @@ def _first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str
         elif value != other:
             return name, value, other
     return None
+
+
+def block_name(stage: int, block: int) -> str:
+    """`stage 1 block 2`, both counted from 1 in words and from 0 here."""
+    return f"stage {stage + 1} block {block + 1}"
+
+
+def nll_name(stage: int, block: int, recursion: int) -> str:
+    return f"{block_name(stage, block)} NLL {recursion + 1}"
+
+
+def no_updates(extent: Extent) -> Counter[str]:
+    """A count of 0 for everything that a supernet has."""
+    counts: Counter[str] = Counter()
+    for number, stage in enumerate(extent.stages):
+        for block in range(stage.blocks):
+            counts[block_name(number, block)] = 0
+            counts.update({nll_name(number, block, recursion): 0 for recursion in stage.nll_recursions})
+    return counts
+
+
+def updated(networks: Iterable[ArchConfig]) -> set[str]:
+    """What a step that trains these networks updates."""
+    names = set()
+    for arch in networks:
+        for number, stage in enumerate(arch.stages):
+            for block in range(stage.blocks):
+                names.add(block_name(number, block))
+                names.update(nll_name(number, block, recursion) for recursion in nll_recursions(stage))
+    return names

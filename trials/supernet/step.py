@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sret_nas.arch import ArchConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.nn.supernet import Supernet
+from trials.distributed.processes import Processes
 from trials.supernet.config import SupernetConfig
-from trials.supernet.losses import hard_cross_entropy, soft_cross_entropy
-from trials.supernet.processes import Processes
-from trials.train import parameter_groups
+from trials.training.losses import hard_cross_entropy, soft_cross_entropy
+from trials.training.train import parameter_groups
 
 
 class SupernetStep:

@@ -14,23 +14,22 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from sret_nas.arch import ArchConfig
-from sret_nas.budget import Budget
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
-from sret_nas.extent import extent_of
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space import SearchSpace
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.supernet_shape import extent_of
 from trials.data import PreparedData, batches, num_batches
-from trials.devices import compute_with
+from trials.distributed.processes import Processes, joined
 from trials.interruption import StepGivenUp, interruptions_remembered
-from trials.jobs import DivergedError
-from trials.recipe import ProxyConfig, proxy_arch
 from trials.supernet.config import SupernetConfig
 from trials.supernet.monitor import Monitor
 from trials.supernet.networks import StepNetworks
-from trials.supernet.processes import Processes, joined
 from trials.supernet.state import TrainingState, require_same
-from trials.train import learning_rate_factor
+from trials.training.devices import compute_with
+from trials.training.recipe import DivergedError, ProxyConfig, proxy_arch
+from trials.training.train import learning_rate_factor
 
 SUPERNET = "supernet.safetensors"
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from architectures import random_arch
-from sret_nas.arch import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.presets import preset
 from sret_nas.errors import UserError
 from sret_nas.files import dump_yaml
 from sret_nas.nn.layers import NLL, Block
@@ -24,7 +24,7 @@ from sret_nas.nn.network import (
     resize_position_embedding,
     resized_state,
 )
-from sret_nas.presets import preset
+from tests.architectures import random_arch
 
 torch.set_num_threads(1)
 

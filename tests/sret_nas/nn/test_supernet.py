@@ -17,19 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counted_spaces import space_of
-from sret_nas.arch import ArchConfig, StageConfig
-from sret_nas.choices import is_legal
-from sret_nas.cost import cost_of
+from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
-from sret_nas.extent import extent_of
 from sret_nas.nn import network as network_module
 from sret_nas.nn import supernet as supernet_module
-from sret_nas.nn.measure import fvcore_cost
+from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet, spread
-from sret_nas.space import SearchSpace
-from trials.recipe import ProxyConfig, TrainingConfig, proxy_arch
+from sret_nas.space.choices import is_legal
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.supernet_shape import extent_of
+from tests.counted_spaces import space_of
+from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
 

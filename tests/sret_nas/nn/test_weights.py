@@ -12,13 +12,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from counted_spaces import space_of
-from sret_nas.arch import ArchConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.extent import extent_of
 from sret_nas.files import dump_yaml
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
+from sret_nas.space.supernet_shape import extent_of
+from tests.counted_spaces import space_of
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from trials.command_line import search, supernet_train
-from trials.options import SearchOptions
+from trials.runs.options import SearchOptions
 from trials.supernet.config import SupernetConfig
 
 RUN_DIRECTORY = {"out", "resume"}

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_supernet import tiny_data
-
+from tests.trials.supernet.tiny_supernet import tiny_data
 from trials.data import PreparedData
 
 

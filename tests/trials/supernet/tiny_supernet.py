@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from sret_nas.budget import Budget
-from sret_nas.space import SearchSpace
+from sret_nas.arch.budget import Budget
+from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
-from trials.recipe import ProxyConfig, TrainingConfig
 from trials.supernet import training
 from trials.supernet.config import SupernetConfig
+from trials.training.recipe import ProxyConfig, TrainingConfig
 
 SPACE = SearchSpace.from_dict(
     {

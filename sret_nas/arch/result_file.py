@@ -1,0 +1,36 @@
+"""A search's result as a YAML file: the architecture, what it costs, what was measured of it, and where it comes from.
+
+`ArchConfig.from_yaml` and `SReT.from_yaml` read the architecture back; the rest is for people and for records.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.files import dump_yaml, write_atomically
+
+
+def result_yaml(
+    arch: ArchConfig, *, metrics: dict[str, Any], recipe: dict[str, Any], provenance: dict[str, Any]
+) -> str:
+    """The text of a result file, the architecture in canonical form."""
+    return dump_yaml(
+        {
+            "arch_id": arch.arch_id,
+            "architecture": arch.canonical().to_dict(),
+            "cost": cost_of(arch).to_dict(),
+            "metrics": metrics,
+            "recipe": recipe,
+            "provenance": provenance,
+        }
+    )
+
+
+def write_result(
+    path: Path, arch: ArchConfig, *, metrics: dict[str, Any], recipe: dict[str, Any], provenance: dict[str, Any]
+) -> None:
+    """Writes a result file, whole or not at all."""
+    write_atomically(path, result_yaml(arch, metrics=metrics, recipe=recipe, provenance=provenance))

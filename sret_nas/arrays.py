@@ -1,0 +1,12 @@
+"""The types of numpy arrays that the whole package shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+FloatArray = npt.NDArray[np.float64]
+"""Numbers of choices and networks, which may exceed 2**63."""

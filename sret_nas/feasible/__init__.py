@@ -1,0 +1,1 @@
+"""The networks inside a budget: counted exactly, drawn uniformly, stratified or balanced."""

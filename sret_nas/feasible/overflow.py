@@ -1,0 +1,52 @@
+"""Whether costs fit into 64 bits: found once for a space in Python's own integers, so that no sum overflows unseen."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sret_nas.arch.config import hidden_width
+from sret_nas.arch.cost import Terms, attended_pairs, head_terms, stage_terms, stem_terms
+from sret_nas.errors import UserError
+from sret_nas.space.choices import StageChoices
+from sret_nas.space.search_space import SearchSpace
+
+MAX_COST = 2**62
+"""FLOPs or parameters that no network may exceed: sums and differences of two such numbers are below 2**63."""
+
+
+@lru_cache(maxsize=32)
+def check_costs_fit(space: SearchSpace) -> None:
+    """Raises `UserError` if a network of the space could cost more than `MAX_COST` FLOPs or parameters."""
+    parts = _dearest_parts(space)
+    for name, most in (
+        ("FLOPs", sum(part.flops for part in parts)),
+        ("parameters", sum(part.params for part in parts)),
+    ):
+        if most > MAX_COST:
+            raise UserError(
+                f"{space.name}: networks must cost at most {MAX_COST:.3g} {name}, as costs are summed in 64 bits, got "
+                f"up to {most:.3g}; use a smaller image_size, more strides, or less width, blocks or recursions"
+            )
+
+
+def _dearest_parts(space: SearchSpace) -> list[Terms]:
+    """Parts that cost at least what those of any network of the space do; costs grow with every dimension."""
+    tokens, widths = space.num_tokens, [max(stage.width) for stage in space.stages]
+    stem_width = max(space.stem.width or (widths[0],))
+    stages = [_dearest_stage(*stage) for stage in zip(space.stages, tokens, strict=True)]
+    # A pooling between widths without a common divisor is a full convolution, the dearest that there is.
+    pools = [
+        Terms(params=(9 * before + 1) * after, conv=9 * before * after * later)
+        for later, before, after in zip(tokens[1:], widths, widths[1:], strict=False)
+    ]
+    stem = stem_terms(space.image_size, space.channels, stem_width, space.stem.strides, widths[0])
+    return [stem, *stages, *pools, head_terms(tokens[-1], widths[-1], space.classes)]
+
+
+def _dearest_stage(stage: StageChoices, tokens: int) -> Terms:
+    width, recursions = max(stage.width), max(stage.recursions)
+    least_groups = min(min(groups) for groups in stage.groups)
+    return stage_terms(
+        tokens, width, max(stage.blocks), recursions, recursions * attended_pairs(tokens, least_groups),
+        hidden_width(width, max(stage.mlp_ratio)), recursions, hidden_width(width, max(stage.nll_ratio)),
+    )  # fmt: skip

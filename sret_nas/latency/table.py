@@ -1,0 +1,176 @@
+"""What every choice in a space adds to a network's latency: predictions that add up along the chain of stages.
+
+The parts' own times add up to most of a network's latency. The rest is what surrounds them: weights that are fetched
+anew where a part that is timed alone finds them in the cache, calls, and what is done once per pass. So latency is
+modelled as a non-negative combination of four sums (`FEATURES`), fitted on whole networks with errors relative to
+their latency. All four add over choices and links, hence so do the predictions, in whole microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import isqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.latency.profile import LatencyProfile, Part, PartKind
+from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.choices import STAGE_DIMENSIONS
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.stage_table import StageTable
+
+FEATURES = ("parts", "params", "applications", "networks")
+"""Microseconds of the parts timed alone; parameters; applications of blocks and NLLs; 1 per network."""
+
+
+class _Use(NamedTuple):
+    """Parts of one kind in a stage: choices `rows` (n,) use those of `sizes` (n, k), each `number` (n,) times."""
+
+    kind: PartKind
+    rows: IntArray
+    sizes: IntArray
+    number: IntArray
+
+
+def _uses_in_blocks(table: StageTable) -> Iterator[_Use]:
+    """The attention, MLPs and NLLs of every row of a stage's table."""
+    columns, every = table.columns, np.arange(len(table))
+    heads = np.array(table.choices.heads)[table.spelling[:, STAGE_DIMENSIONS.index("heads")]]
+    for recursion in range(columns.groups.shape[1]):
+        rows = np.flatnonzero(columns.recursions > recursion)
+        groups = columns.groups[rows, recursion]
+        permuted = (recursion > 0) & (groups > 1) & (groups < table.num_tokens)
+        sizes = np.column_stack([columns.width[rows], heads[rows], groups, permuted])
+        yield _Use("attention", rows, sizes, columns.blocks[rows])
+    yield _Use("mlp", every, np.column_stack([columns.width, columns.mlp_hidden]), columns.blocks * columns.recursions)
+    rows = np.flatnonzero(columns.num_nlls > 0)
+    sizes = np.column_stack([columns.width[rows], columns.nll_hidden[rows]])
+    yield _Use("mlp", rows, sizes, (columns.blocks * columns.num_nlls)[rows])
+
+
+def _stem_sizes(space: SearchSpace) -> IntArray:
+    """The stem of every choice of stage 1, of shape (choices, 6)."""
+    costs = choice_costs_of(space)
+    width = costs.width[0]
+    stem = np.repeat(costs.stem_widths, costs.rows[0]) if costs.stem_widths else np.maximum(1, width // 2)
+    shared = np.tile((space.channels, *space.stem.strides), (len(width), 1))
+    return np.column_stack([shared[:, 0], stem, width, shared[:, 1:]])
+
+
+def parts_of(space: SearchSpace) -> tuple[Part, ...]:
+    """Every different part of the networks of a space, sorted."""
+    costs, parts = choice_costs_of(space), set[Part]()
+    sides = [isqrt(tokens) for tokens in space.num_tokens]
+
+    def add(kind: PartKind, side: int, sizes: IntArray) -> None:
+        parts.update(Part(kind, side, tuple(row)) for row in np.unique(sizes, axis=0).tolist())
+
+    add("stem", space.image_size, _stem_sizes(space))
+    for side, table in zip(sides, space.stage_choices, strict=True):
+        for use in _uses_in_blocks(table):
+            add(use.kind, side, use.sizes)
+    for side, links in zip(sides, costs.links, strict=False):
+        parts.update(Part("pool", side, pair) for pair in links)
+    parts.update(Part("head", sides[-1], (width, space.classes)) for width in np.unique(costs.width[-1]).tolist())
+    return tuple(sorted(parts))
+
+
+class LatencyFeatures:
+    """The features of a space's choices: `stages[s]` of shape (choices, features), `links[s]` by pair of widths."""
+
+    def __init__(self, space: SearchSpace, part_times: Mapping[Part, float]) -> None:
+        """`part_times` are the times of `parts_of(space)` in microseconds."""
+        self.space = space
+        self._times = part_times
+        costs, tables = choice_costs_of(space), space.stage_choices
+        sides = [isqrt(tokens) for tokens in space.num_tokens]
+        chain = chain_of(space)
+        self.stages = [self._of_blocks(table, side) for table, side in zip(tables, sides, strict=True)]
+        first = np.tile(self.stages[0], (len(costs.width[0]) // len(tables[0]), 1))
+        first[:, 0] += self._of_parts("stem", space.image_size, _stem_sizes(space))
+        self.stages[0] = first
+        head = np.column_stack([costs.width[-1], np.full(len(costs.width[-1]), space.classes)])
+        self.stages[-1][:, 0] += self._of_parts("head", sides[-1], head)
+        self.stages[-1][:, 3] = 1.0
+        params = chain.cost_names.index("params")
+        for features, stage in zip(self.stages, chain.stages, strict=True):
+            features[:, 1] = stage.costs[:, params]
+        self.links = [
+            {
+                pair: np.array([part_times[Part("pool", side, pair)], cost[params], 0.0, 0.0])
+                for pair, cost in links.items()
+            }
+            for side, links in zip(sides, chain.links, strict=False)
+        ]  # fmt: skip
+
+    def _of_blocks(self, table: StageTable, side: int) -> FloatArray:
+        features = np.zeros((len(table), len(FEATURES)))
+        for use in _uses_in_blocks(table):
+            features[use.rows, 0] += use.number * self._of_parts(use.kind, side, use.sizes)
+            features[use.rows, 2] += use.number * (use.kind == "attention")
+        features[:, 2] += table.columns.blocks * table.columns.num_nlls
+        return features
+
+    def _of_parts(self, kind: PartKind, side: int, sizes: IntArray) -> FloatArray:
+        """The time of the part of each row of `sizes`, of shape (n,)."""
+        distinct, which = np.unique(sizes, axis=0, return_inverse=True)
+        times = np.array([self._times[Part(kind, side, tuple(row))] for row in distinct.tolist()])
+        return times[which.ravel()]
+
+    def of_network(self, arch: ArchConfig) -> FloatArray:
+        """The features of a network of the space, of shape (features,)."""
+        found: FloatArray = _sum_along(self.space, arch, self.stages, self.links)
+        return found
+
+
+def _sum_along(space: SearchSpace, arch: ArchConfig, stages: Sequence[Any], links: Sequence[Mapping[Any, Any]]) -> Any:
+    """The sum of what a network's choices add and of what its links add. Raises `UserError` for another space's."""
+    point = choice_costs_of(space).choices(space, arch)
+    widths = (stage.width for stage in arch.stages)
+    return sum(stage[choice] for stage, choice in zip(stages, point, strict=True)) + sum(
+        between[pair] for between, pair in zip(links, pairwise(widths), strict=True)
+    )
+
+
+class LatencyTable:
+    """The predicted latency of a space's networks, in whole microseconds: a further cost of its chain.
+
+    `stages[s]` of shape (choices,), `links[s]` by the widths of two neighbours.
+    """
+
+    def __init__(self, space: SearchSpace, profile: LatencyProfile) -> None:
+        self.space = space
+        self.profile = profile
+        features = LatencyFeatures(space, dict(profile.parts))
+        coefficients = np.array(profile.coefficients)
+
+        def whole(values: FloatArray) -> IntArray:
+            # One product and one sum in a fixed order, so that every machine rounds the same numbers.
+            rounded: IntArray = np.rint((values * coefficients).sum(axis=-1)).astype(np.int64)
+            return rounded
+
+        self.stages = [whole(stage) for stage in features.stages]
+        self.links = [{pair: int(whole(value)) for pair, value in links.items()} for links in features.links]
+
+    def latency(self, arch: ArchConfig) -> int:
+        """The predicted latency of a network of the space. Raises `UserError` if it is in another one."""
+        return int(_sum_along(self.space, arch, self.stages, self.links))
+
+    @property
+    def chain(self) -> Chain:
+        """The space's chain with latency as its last cost."""
+        chain = chain_of(self.space)
+        stages = tuple(
+            ChainStage(stage.state, np.column_stack([stage.costs, latency]), stage.attributes, stage.levels)
+            for stage, latency in zip(chain.stages, self.stages, strict=True)
+        )
+        links = tuple(
+            {pair: (*costs, latencies[pair]) for pair, costs in stage.items()}
+            for stage, latencies in zip(chain.links, self.links, strict=True)
+        )
+        return Chain((*chain.cost_names, "latency"), stages, links)

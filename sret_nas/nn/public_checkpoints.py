@@ -1,0 +1,139 @@
+"""Weights of the public code (github.com/szq0214/SReT) into this network and back, name by name, nothing guessed.
+
+The public code lists a stage's modules in the order in which they are run, block and NLL by turns: number 2 a is the
+block of application a, number 2 a + 1 the NLL after it. A shared block stands there once for each of its recursions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import UserError
+from sret_nas.nn.network import SReT
+
+_WEIGHT_AND_BIAS = ("weight", "bias")
+_BLOCK_LAYERS = {name: name for name in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")}
+_NLL_LAYERS = {"norm1": "norm", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
+
+
+class _Entry(NamedTuple):
+    """One tensor of the public state dict and where it lies in ours; `position` in a vector of coefficients."""
+
+    public: str
+    ours: str
+    position: int | None = None
+
+
+def from_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:
+    """A public state dict as one of `SReT(arch)`.
+
+    Raises `UserError` naming what is missing, unknown, of another shape, or unequal where it should be shared, and if
+    the public code cannot express `arch`.
+    """
+    entries = _entries(arch)
+    _compare_names({entry.public for entry in entries}, set(state), "the public state dict")
+    shapes = _shapes(arch)
+    pieces: dict[str, dict[int | None, Tensor]] = {}
+    for public, ours, position in entries:
+        tensor, shape = state[public], shapes[ours] if position is None else (1,)
+        if tuple(tensor.shape) != shape:
+            raise UserError(f"{public} must have the shape {shape} for this architecture, got {tuple(tensor.shape)}")
+        if not torch.equal(pieces.setdefault(ours, {}).setdefault(position, tensor), tensor):
+            raise UserError(f"{public} must equal the earlier uses of its block, which it shares, and does not")
+    return {ours: whole[None] if None in whole else torch.cat(list(whole.values())) for ours, whole in pieces.items()}
+
+
+def to_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:
+    """The `state_dict` of `SReT(arch)` under the names of the public code, shared blocks once for each use.
+
+    Raises `UserError` as `from_public` does.
+    """
+    entries = _entries(arch)
+    _compare_names({entry.ours for entry in entries}, set(state), "the state dict")
+    return {
+        public: state[ours] if position is None else state[ours][position : position + 1]
+        for public, ours, position in entries
+    }
+
+
+def load_public(path: str | Path, arch: ArchConfig) -> dict[str, Tensor]:
+    """A public checkpoint file (`torch.save`, weights under `model`) as a state dict of `SReT(arch)`.
+
+    Nothing in the file is run: it is read with `weights_only`. Raises `UserError`.
+    """
+    try:
+        # The public code saves its command line with the weights: a plain record of words and numbers.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except Exception as error:  # bytes that are no checkpoint fail anywhere in the reader, in any way
+        raise UserError(f"{path}: not a checkpoint that can be read safely: {error}") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
+        raise UserError(f"{path}: a public checkpoint must hold its weights under the key 'model', got none")
+    return from_public(checkpoint["model"], arch)
+
+
+def _entries(arch: ArchConfig) -> list[_Entry]:
+    """Every tensor of the public state dict of an architecture, a shared one once for each use."""
+    _check_expressible(arch)
+    entries = [_Entry("pos_embed", "pos_embed")]
+    for number in range(3):
+        entries += _layer(f"patch_embed.conv{number + 1}", f"stem.convs.{number}")
+        entries += _layer(f"patch_embed.bn{number + 1}", f"stem.norms.{number}")
+        for statistic in ("running_mean", "running_var", "num_batches_tracked"):
+            entries.append(_Entry(f"patch_embed.bn{number + 1}.{statistic}", f"stem.norms.{number}.{statistic}"))
+    for number, stage in enumerate(arch.stages):
+        public, ours = f"transformers.{number}.blocks", f"stages.{number}"
+        for use, (block, recursion) in enumerate(stage.applications()):
+            entries += _module(f"{public}.{2 * use}", f"{ours}.blocks.{block}", _BLOCK_LAYERS, 4)
+            entries += _module(f"{public}.{2 * use + 1}", f"{ours}.nlls.{block}.{recursion}", _NLL_LAYERS, 2)
+        if number + 1 < len(arch.stages):
+            entries += _layer(f"pools.{number}.conv", f"pools.{number}")
+    return [*entries, *_layer("norm", "norm"), *_layer("head", "head")]
+
+
+def _layer(public: str, ours: str) -> Iterator[_Entry]:
+    return (_Entry(f"{public}.{name}", f"{ours}.{name}") for name in _WEIGHT_AND_BIAS)
+
+
+def _module(public: str, ours: str, layers: Mapping[str, str], num_coefficients: int) -> Iterator[_Entry]:
+    """A block or an NLL: its layers and its residual coefficients, identity and branch by turns in both codes."""
+    for theirs, name in layers.items():
+        yield from _layer(f"{public}.{theirs}", f"{ours}.{name}")
+    for number in range(num_coefficients):
+        yield _Entry(f"{public}.coefficient{number + 1}.bias", f"{ours}.coefficients", number)
+
+
+def _check_expressible(arch: ArchConfig) -> None:
+    """The public code repeats a block before the next one starts, and an NLL follows every application."""
+    for number, stage in enumerate(arch.stages):
+        internal = stage.model_copy(update={"loop": "internal"})
+        follows_all = all(stage.nll_after(recursion) == recursion for recursion in range(stage.recursions))
+        if stage.applications() != internal.applications() or not follows_all:
+            raise UserError(
+                f"the public code has internal loops with an NLL after every application only, "
+                f"got loop={stage.loop}, nll={stage.nll} in stages[{number}]"
+            )
+
+
+def _shapes(arch: ArchConfig) -> dict[str, tuple[int, ...]]:
+    with torch.random.fork_rng(devices=[]):
+        return {name: tuple(tensor.shape) for name, tensor in SReT(arch).state_dict().items()}
+
+
+def _compare_names(expected: set[str], given: set[str], what: str) -> None:
+    problems = [
+        f"{kind} {', '.join(sorted(names))}"
+        for kind, names in (("lacks", expected - given), ("holds the unknown", given - expected))
+        if names
+    ]
+    if problems:
+        raise UserError(f"{what} does not fit this architecture: it {' and '.join(problems)}")

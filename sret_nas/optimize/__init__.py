@@ -1,0 +1,1 @@
+"""The best networks at every cost, of any score that adds over stages."""

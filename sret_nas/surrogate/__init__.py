@@ -1,0 +1,1 @@
+"""The Bayesian model that predicts accuracy as a sum of effects."""

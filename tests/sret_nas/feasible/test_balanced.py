@@ -1,0 +1,90 @@
+"""Draws with all widths alike: their shares, their limits, and what they are drawn from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import pytest
+
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.errors import BudgetError
+from sret_nas.feasible.balanced import LARGEST_FACTOR, BalancedDraws
+from sret_nas.feasible.stratified import CostStrata
+from sret_nas.space.search_space import SearchSpace
+from tests.counted_spaces import FOUR_STAGES, MIDDLING
+
+NUMBER = 2000
+
+
+def budget_of(space: SearchSpace, share: float) -> Budget:
+    """A budget that this share of draws spread over cost meets."""
+    drawn = CostStrata(space, Budget()).sample_many(np.random.default_rng(0), 1000)
+    return Budget(flops_max=int(np.quantile([cost_of(arch).flops for arch in drawn], share)))
+
+
+HALF = budget_of(MIDDLING, 0.5)
+
+
+def shares(archs: list[ArchConfig], stage: int) -> dict[int, float]:
+    counts = Counter(arch.stages[stage].width for arch in archs)
+    return {width: counts[width] / len(archs) for width in sorted(counts)}
+
+
+@pytest.mark.parametrize(("space", "share"), [(MIDDLING, 0.2), (FOUR_STAGES, 0.5)], ids=["middling", "four stages"])
+def test_under_a_budget_every_width_of_every_stage_is_equally_frequent(space: SearchSpace, share: float) -> None:
+    """Where draws that are spread over cost are far from it. And no network breaks the budget."""
+    rng, budget = np.random.default_rng(1), budget_of(space, share)
+    balanced = BalancedDraws(space, budget).sample_many(rng, NUMBER)
+    stratified = CostStrata(space, budget).sample_many(rng, NUMBER)
+    assert all(budget.allows(cost.flops, cost.params) for cost in map(cost_of, balanced))
+    farthest = 0.0
+    for stage in range(len(space.stages)):
+        before, after = shares(stratified, stage), shares(balanced, stage)
+        assert list(after) == list(before)
+        assert list(after.values()) == pytest.approx([1 / len(after)] * len(after), abs=0.05)
+        farthest = max(farthest, *(abs(value - 1 / len(before)) for value in before.values()))
+    assert farthest > 0.2
+
+
+def test_factors_have_a_limit_so_that_few_networks_are_not_drawn_over_and_over() -> None:
+    """Wide first stages, which hardly any of the draws have here, become more frequent, but not half of all."""
+    rng, draws = np.random.default_rng(3), BalancedDraws(MIDDLING, HALF)
+    factors = np.concatenate(draws.factors)
+    assert factors.max() == pytest.approx(LARGEST_FACTOR)
+    assert factors.min() >= 1 / LARGEST_FACTOR - 1e-9
+    before = shares(CostStrata(MIDDLING, HALF).sample_many(rng, NUMBER), 0)[12]
+    assert 4 * before < shares(draws.sample_many(rng, NUMBER), 0)[12] < 0.4
+
+
+def test_networks_of_equal_widths_are_as_frequent_as_among_stratified_draws() -> None:
+    """Weights depend on widths alone: inside one combination of them nothing changes but chance."""
+    rng = np.random.default_rng(4)
+    balanced = BalancedDraws(MIDDLING, HALF).sample_many(rng, 4 * NUMBER)
+    stratified = CostStrata(MIDDLING, HALF).sample_many(rng, 4 * NUMBER)
+    compared = 0
+    for widths in product((8, 12), (12, 16), (16, 24)):
+        means, errors = [], []
+        for archs in (balanced, stratified):
+            same = [cost_of(arch).flops for arch in archs if tuple(stage.width for stage in arch.stages) == widths]
+            if len(same) > 100:
+                means.append(np.mean(same))
+                errors.append(np.std(same) / len(same) ** 0.5)
+        if len(means) == 2:
+            compared += 1
+            assert abs(means[0] - means[1]) < 4 * float(np.hypot(*errors))
+    assert compared >= 4
+
+
+def test_the_generator_alone_decides() -> None:
+    first, second = (BalancedDraws(MIDDLING, HALF).sample_many(np.random.default_rng(5), 50) for _ in range(2))
+    assert first == second
+    assert first != BalancedDraws(MIDDLING, HALF).sample_many(np.random.default_rng(6), 50)
+
+
+def test_a_budget_that_nothing_meets_is_refused() -> None:
+    with pytest.raises(BudgetError, match="the nearest"):
+        BalancedDraws(MIDDLING, Budget(flops_max=10))

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+
+from sret_nas.arch.cost import cost_of
+from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.choices import STAGE_DIMENSIONS
+from sret_nas.space.search_space import SearchSpace
+
+
+def by_hand() -> Chain:
+    """Two stages of two states each; 7 after 1 is no network."""
+    first = ChainStage(np.array([3, 1, 3]), np.array([[1, 10], [2, 20], [3, 30]]), ("a",), np.array([[0], [1], [2]]))
+    second = ChainStage(np.array([7, 5]), np.array([[100, 5], [200, 6]]), ("a", "b"), np.array([[0, 4], [1, 0]]))
+    return Chain(("flops", "params"), (first, second), ({(3, 7): (1000, 1), (3, 5): (2000, 2), (1, 5): (3000, 3)},))
+
+
+class TestByHand:
+    def test_costs_add_choices_and_links(self) -> None:
+        points = [(0, 0), (0, 1), (1, 1), (2, 0), (0, 0)]
+        expected = [[1101, 16], [2201, 18], [3202, 29], [1103, 36], [1101, 16]]
+        assert by_hand().costs(points).tolist() == expected
+
+    def test_no_points_have_no_costs(self) -> None:
+        assert by_hand().costs(np.zeros((0, 2), dtype=np.int64)).shape == (0, 2)
+
+    def test_a_missing_link_is_no_network(self) -> None:
+        with pytest.raises(KeyError):
+            by_hand().costs([(0, 0), (1, 0)])
+
+    def test_states_and_levels(self) -> None:
+        first, second = by_hand().stages
+        assert (len(first), len(second)) == (3, 2)
+        assert first.states.tolist() == [1, 3]
+        assert first.state_position.tolist() == [1, 0, 1]
+        assert (first.num_levels, second.num_levels) == ((3,), (2, 5))
+
+    def test_link_costs_are_in_the_order_of_states(self) -> None:
+        # Rows: states 1 and 3; columns: states 5 and 7.
+        assert by_hand().link_costs[0].tolist() == [[[3000, 3], [0, 0]], [[2000, 2], [1000, 1]]]
+
+
+@pytest.mark.parametrize("name", ["smoke", "sret_tiny", "sret_small", "paper_ablations"])
+class TestOfSpaces:
+    def test_costs_are_those_of_the_networks(self, name: str) -> None:
+        space = SearchSpace.load(name)
+        chain, costs = chain_of(space), choice_costs_of(space)
+        rng = np.random.default_rng(0)
+        points = np.column_stack([rng.integers(len(stage), size=30) for stage in chain.stages])
+        built = [cost_of(costs.network(space, tuple(point))) for point in points.tolist()]
+        assert chain.costs(points).tolist() == [[cost.flops, cost.params] for cost in built]
+
+    def test_every_pair_of_neighbours_is_linked(self, name: str) -> None:
+        chain = chain_of(SearchSpace.load(name))
+        for links, (first, second) in zip(chain.links, pairwise(chain.stages), strict=True):
+            assert set(links) == set(product(first.states.tolist(), second.states.tolist()))
+
+    def test_points_are_as_many_as_networks(self, name: str) -> None:
+        space = SearchSpace.load(name)
+        assert np.prod([len(stage) for stage in chain_of(space).stages]) == space.num_networks
+
+    def test_levels_spell_choices(self, name: str) -> None:
+        space = SearchSpace.load(name)
+        chain, costs = chain_of(space), choice_costs_of(space)
+        for number, stage in enumerate(chain.stages):
+            assert stage.attributes[: len(STAGE_DIMENSIONS)] == STAGE_DIMENSIONS
+            assert len(np.unique(stage.levels, axis=0)) == len(stage)
+            width = stage.levels[:, STAGE_DIMENSIONS.index("width")]
+            listed = np.array(space.stages[number].width)
+            assert (listed[width] == stage.state).all()
+            assert (stage.state == costs.width[number]).all()
+
+
+def test_the_stem_is_part_of_the_first_stage() -> None:
+    data = SearchSpace.load("smoke").to_dict()
+    data["stem"] = {**data.get("stem", {}), "width": [4, 6, 9]}
+    space = SearchSpace.from_dict(data)
+    chain, costs = chain_of(space), choice_costs_of(space)
+    first = chain.stages[0]
+    assert first.attributes == (*STAGE_DIMENSIONS, "stem width")
+    points = np.array(list(product(*(range(len(stage)) for stage in chain.stages))))
+    networks = [costs.network(space, tuple(point)) for point in points.tolist()]
+    stems = [(4, 6, 9)[level] for level in first.levels[points[:, 0], -1].tolist()]
+    assert stems == [network.stem.width for network in networks]
+    assert set(stems) == {4, 6, 9}
+    assert chain.costs(points).tolist() == [[cost_of(arch).flops, cost_of(arch).params] for arch in networks]

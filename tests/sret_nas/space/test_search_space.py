@@ -1,0 +1,423 @@
+# ruff: noqa: E501 - the table of wrong inputs holds whole messages
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+import re
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.cost import bulk_cost, cost_of
+from sret_nas.arch.presets import PRESETS, preset
+from sret_nas.errors import ConfigError, UserError
+from sret_nas.files import dump_yaml, read_yaml
+from sret_nas.space.choices import MAX_SPELLINGS, STAGE_DIMENSIONS, schedule_of
+from sret_nas.space.search_space import SearchSpace, canonical_schedule, shipped_spaces
+
+SMOKE = SearchSpace.load("smoke")
+
+
+def changed(*path: str | int, value: Any) -> dict[str, Any]:
+    """The content of `smoke` with one value replaced."""
+    data: Any = copy.deepcopy(SMOKE.to_dict())
+    inner = data
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[path[-1]] = value
+    result: dict[str, Any] = data
+    return result
+
+
+def choose(values: list[Any], most: int) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)
+
+
+STAGES = st.fixed_dictionaries(
+    {
+        "width": choose([4, 6, 8, 12], 2),
+        "heads": choose([1, 2, 3], 2),
+        "blocks": choose([1, 2, 3], 2),
+        "recursions": choose([1, 2, 3], 2),
+        "loop": st.just(["internal", "external"]),
+        "groups": st.sampled_from([[[1]], [[4, 1], [4]], [[8, 2], [8, 2, 1]], [[1000], [900]]]),
+        "nll": choose(["every", "between", "last", "none"], 3),
+        "nll_ratio": choose([0.25, 0.26, 1.0], 2),
+        "mlp_ratio": choose([1.0, 1.01, 2.0], 2),
+    }
+)
+SPACES = st.fixed_dictionaries(
+    {
+        "name": st.just("random"),
+        "image_size": st.sampled_from([8, 17, 32]),
+        "classes": st.just(7),
+        "drop_path": st.sampled_from([0.0, 0.1]),
+        "stem": st.sampled_from([{}, {"width": [2, 5], "strides": [1, 2, 2]}]),
+        "stages": st.lists(STAGES, min_size=1, max_size=1),
+        "depth_schedules": st.just(["full", "sandwich"]),
+    }
+)
+
+
+def space_or_none(data: dict[str, Any]) -> SearchSpace | None:
+    try:
+        return SearchSpace.from_dict(data)
+    except ConfigError as error:
+        if "is in no legal network" in error.problem:
+            return None
+        raise
+
+
+def every_spelling(space: SearchSpace) -> list[ArchConfig | None]:
+    """What `decode` makes of every combination of choices."""
+    dimensions = space.dimensions()
+    return [space.decode(dict(zip(dimensions, values, strict=True))) for values in product(*dimensions.values())]
+
+
+class TestLoad:
+    def test_shipped_names(self) -> None:
+        assert list(shipped_spaces()) == ["paper_ablations", "smoke", "sret_small", "sret_tiny"]
+
+    @pytest.mark.parametrize("name", sorted(shipped_spaces()))
+    def test_shipped_spaces_are_named_as_their_files_and_survive_yaml(self, name: str, tmp_path: Path) -> None:
+        space = SearchSpace.load(name)
+        assert space.name == name
+        (tmp_path / "copy.yaml").write_text(dump_yaml(space.to_dict()))
+        again = SearchSpace.load(tmp_path / "copy.yaml")
+        assert again == space
+        assert again.digest == space.digest
+
+    def test_a_file_by_its_path(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.yaml"
+        path.write_text(dump_yaml(changed("name", value="mine")))
+        assert SearchSpace.load(path).name == SearchSpace.load(str(path)).name == "mine"
+
+    def test_an_unknown_name_lists_the_shipped_ones(self) -> None:
+        with pytest.raises(UserError) as caught:
+            SearchSpace.load("sret_huge")
+        assert str(caught.value) == (
+            "sret_huge: there is no such file and no such shipped search space; "
+            "the shipped ones are paper_ablations, smoke, sret_small, sret_tiny"
+        )
+
+    @pytest.mark.parametrize(
+        ("members", "name"),
+        [(["sret_t", "sret_t_unsliced", "sret_lt", "sret_lt_unsliced", "sret_lt_16_14_1"], "sret_tiny"),
+         (["sret_s", "sret_s_unsliced"], "sret_small"), (["sret_t", "sret_t_unsliced"], "paper_ablations"), ([], "smoke")],
+    )  # fmt: skip
+    def test_published_variants_are_members(self, members: list[str], name: str) -> None:
+        space = SearchSpace.load(name)
+        assert [variant for variant, arch in PRESETS.items() if space.contains(arch)] == members
+        for member in members:
+            decoded = space.decode(space.encode(preset(member)))
+            assert decoded is not None
+            assert decoded.arch_id == preset(member).arch_id
+
+    def test_smoke_stands_on_both_sides_of_a_natural_cut(self) -> None:
+        flops = [cost_of(arch).flops for arch in every_spelling(SMOKE) if arch is not None]
+        assert min(flops) < 10**8 < max(flops)
+        assert SMOKE.num_networks <= 16
+
+    def test_readme_has_every_key_and_space(self) -> None:
+        readme = (next(iter(shipped_spaces().values())).parent / "README.md").read_text()
+        words = set(re.findall(r"`([a-z_]+)`", readme))
+        assert {*SearchSpace.model_fields, *STAGE_DIMENSIONS, *shipped_spaces()} <= words
+
+
+class TestNumNetworks:
+    @settings(max_examples=25, deadline=None)
+    @given(SPACES)
+    def test_equals_the_number_of_ids_among_all_spellings(self, data: dict[str, Any]) -> None:
+        space = space_or_none(data)
+        if space is not None and space.stages[0].num_spellings <= 600:
+            found = [arch.arch_id for arch in every_spelling(space) if arch is not None]
+            assert space.num_networks == len(set(found))
+
+    def test_two_stages(self) -> None:
+        stages = [SMOKE.to_dict()["stages"][0], SMOKE.to_dict()["stages"][1]]
+        stages[1] |= {"recursions": [1, 2], "nll": ["every", "between", "last", "none"], "nll_ratio": [0.5, 1.0]}
+        space = SearchSpace.from_dict(changed("stages", value=stages) | {"stem": {"width": [4, 12]}})
+        found = {arch.arch_id for arch in every_spelling(space) if arch is not None}
+        # Stage 2 with one recursion: a last NLL of either ratio, or none; with two: three placements of either, or none.
+        assert space.num_networks == len(found) == 2 * 3 * ((2 + 1) + (3 * 2 + 1))
+
+    def test_sret_tiny_by_hand(self) -> None:
+        """Per stage: (width, heads) pairs x MLP ratios x schedules x sum over blocks and recursions of loops x NLLs."""
+        nlls = {1: 2 + 1, 2: 3 * 2 + 1, 3: 3 * 2 + 1}
+        sizes = []
+        for pairs, schedules, blocks in ((3 * 3, 4, (1, 2, 3)), (4 * 3, 4, (2, 3, 4, 5)), (4 * 2, 2, (1, 2, 3))):
+            combined = sum(
+                (1 if block == 1 or recursions == 1 else 2) * nlls[recursions]
+                for block, recursions in product(blocks, (1, 2, 3))
+            )
+            sizes.append(pairs * 4 * schedules * combined)
+        space = SearchSpace.load("sret_tiny")
+        assert [len(table) for table in space.stage_choices] == sizes
+        assert space.num_networks == sizes[0] * sizes[1] * sizes[2] == 1_369_366_069_248
+
+
+class TestStageTables:
+    @pytest.mark.parametrize("name", sorted(shipped_spaces()))
+    def test_rows_are_their_stages(self, name: str) -> None:
+        rng = random.Random(0)
+        for table in SearchSpace.load(name).stage_choices:
+            rows = [rng.randrange(len(table)) for _ in range(30)]
+            for row in rows:
+                stage = table.stage(row)
+                assert stage == stage.canonical(table.num_tokens)
+                assert table.row_of(stage) == row
+                for column in ("width", "blocks", "recursions", "mlp_hidden", "num_nlls"):
+                    assert getattr(table.columns, column)[row] == getattr(stage, column)
+                assert table.columns.groups[row, : stage.recursions].tolist() == list(stage.groups)
+
+    @pytest.mark.parametrize("name", sorted(shipped_spaces()))
+    def test_bulk_cost_equals_the_cost_of_each(self, name: str) -> None:
+        space, rng = SearchSpace.load(name), np.random.default_rng(0)
+        picks = np.stack([rng.integers(len(table), size=40) for table in space.stage_choices], axis=1)
+        networks = [space.network(rows) for rows in picks.tolist()]
+        columns = [
+            type(table.columns)(**{key: value[picks[:, stage]] for key, value in vars(table.columns).items()})
+            for stage, table in enumerate(space.stage_choices)
+        ]
+        stem_width = np.array([arch.stem.width for arch in networks])
+        flops, params = bulk_cost(
+            columns, networks[0].stem, space.image_size, space.channels, space.classes, stem_width
+        )
+        assert flops.tolist() == [cost_of(arch).flops for arch in networks]
+        assert params.tolist() == [cost_of(arch).params for arch in networks]
+
+    def test_row_of_a_stranger(self) -> None:
+        table = SMOKE.stage_choices[0]
+        member = table.stage(0)
+        assert table.row_of(member.model_copy(update={"blocks": 3})) is None
+        longer = member.model_copy(update={"recursions": 5, "groups": (4, 1, 1, 1, 1)})
+        assert table.row_of(longer) is None
+
+    def test_a_rich_stage_is_tabled(self) -> None:
+        """A stage of 1e5 spellings; its distinct rows follow from one factor per dimension, all of them independent."""
+        stage = {
+            "width": list(range(40, 90, 2)), "heads": [1, 2], "blocks": list(range(2, 22)), "recursions": [2],
+            "loop": ["internal", "external"], "groups": [[8, 2], [4, 1], [1]], "nll": ["every", "none"],
+            "nll_ratio": [1.0], "mlp_ratio": [1.0, 1.0001, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0001],
+        }  # fmt: skip
+        space = SearchSpace.from_dict({"name": "rich", "stages": [stage]})
+        assert space.stages[0].num_spellings == 25 * 2 * 20 * 2 * 3 * 2 * 8
+        assert space.num_networks == 25 * 2 * 20 * 2 * 3 * 2 * 6  # 1.0001 and 4.0001 are 1 and 4 at these widths
+
+
+class TestDimensions:
+    def test_smoke(self) -> None:
+        assert SMOKE.dimensions() == {
+            "stage1.width": (24,), "stage1.heads": (2,), "stage1.blocks": (2,), "stage1.recursions": (1, 2),
+            "stage1.groups": ("4-1",), "stage1.loop": ("internal", "external"), "stage1.nll": ("every",),
+            "stage1.nll_ratio": (1.0,), "stage1.mlp_ratio": (2.0,),
+            "stage2.width": (48,), "stage2.heads": (2,), "stage2.blocks": (1,), "stage2.recursions": (2,),
+            "stage2.groups": ("2-1",), "stage2.loop": ("internal",), "stage2.nll": ("every", "none"),
+            "stage2.nll_ratio": (1.0,), "stage2.mlp_ratio": (2.0,),
+            "stage3.width": (64, 96), "stage3.heads": (4,), "stage3.blocks": (1,), "stage3.recursions": (1,),
+            "stage3.groups": ("1",), "stage3.loop": ("internal",), "stage3.nll": ("none",),
+            "stage3.nll_ratio": (1.0,), "stage3.mlp_ratio": (2.0,),
+            "depth_schedule": ("full", "joint"),
+        }  # fmt: skip
+
+    def test_a_listed_stem_is_a_dimension(self) -> None:
+        space = SearchSpace.from_dict(changed("stem", value={"width": [8, 16]}))
+        assert next(iter(space.dimensions().items())) == ("stem.width", (8, 16))
+        assert space.num_networks == 2 * SMOKE.num_networks
+
+    @settings(max_examples=25, deadline=None)
+    @given(SPACES, st.randoms(use_true_random=False))
+    def test_encode_is_undone_by_decode(self, data: dict[str, Any], rng: random.Random) -> None:
+        space = space_or_none(data)
+        if space is None:
+            return
+        dimensions = space.dimensions()
+        for _ in range(10):
+            arch = space.decode({name: rng.choice(values) for name, values in dimensions.items()})
+            if arch is None:
+                continue
+            assert space.contains(arch)
+            values = space.encode(arch)
+            assert values.keys() == dimensions.keys() - {"depth_schedule"}
+            assert all(value in dimensions[name] for name, value in values.items())
+            decoded = space.decode(values)
+            assert decoded is not None
+            assert decoded.arch_id == arch.arch_id
+
+    def test_an_illegal_combination_is_none(self) -> None:
+        space = SearchSpace.from_dict(changed("stages", 0, value=SMOKE.to_dict()["stages"][0] | {
+            "width": [24, 25], "heads": [2, 5]}))  # fmt: skip
+        values = {name: listed[0] for name, listed in space.dimensions().items()}
+        assert space.decode(values | {"stage1.width": 24, "stage1.heads": 5}) is None
+        assert space.decode(values | {"stage1.width": 25, "stage1.heads": 5}) is not None
+
+    def test_a_value_that_is_not_listed(self) -> None:
+        values = {name: listed[0] for name, listed in SMOKE.dimensions().items()}
+        with pytest.raises(UserError, match=re.escape("stage3.width must be one of 64, 96, got 65")):
+            SMOKE.decode(values | {"stage3.width": 65})
+        del values["stage1.groups"]
+        with pytest.raises(UserError, match=re.escape("stage1.groups must be one of 4-1, got None")):
+            SMOKE.decode(values)
+
+    def test_strangers_are_no_members(self) -> None:
+        member = SMOKE.network([0, 0, 0])
+        assert SMOKE.contains(member)
+        spelled_otherwise = member.stages[0].model_copy(update={"loop": "external", "groups": (4, 7, 7)})
+        assert SMOKE.contains(member.model_copy(update={"stages": (spelled_otherwise, *member.stages[1:])}))
+        for change in (
+            {"image_size": 225}, {"channels": 1}, {"classes": 10}, {"drop_path": 0.1}, {"stages": member.stages[:2]},
+            {"stem": member.stem.model_copy(update={"width": 13})},
+            {"stem": member.stem.model_copy(update={"strides": (2, 2, 1)})},
+            {"stages": (member.stages[0].model_copy(update={"heads": 3}), *member.stages[1:])},
+        ):  # fmt: skip
+            stranger = member.model_copy(update=change)
+            assert not SMOKE.contains(stranger), change
+            with pytest.raises(
+                UserError, match=f"smoke: the network {stranger.arch_id} .* is not in this search space"
+            ):
+                SMOKE.encode(stranger)
+
+
+@pytest.mark.parametrize(
+    ("groups", "recursions", "expected"),
+    [((8, 2), 1, (8,)), ((8, 2), 2, (8, 2)), ((8, 2), 4, (8, 2, 2, 2)), ((1,), 3, (1, 1, 1)), ((4, 3, 2), 2, (4, 3))],
+)
+def test_schedule_of(groups: tuple[int, ...], recursions: int, expected: tuple[int, ...]) -> None:
+    assert schedule_of(groups, recursions) == expected
+
+
+class TestDepthSchedules:
+    @staticmethod
+    def arch(recursions: int) -> ArchConfig:
+        return ArchConfig(
+            stages=(StageConfig(width=8, heads=1, blocks=1, recursions=recursions, groups=(1,) * recursions),)
+        )
+
+    @pytest.mark.parametrize(
+        ("recursions", "listed", "expected"),
+        [(3, ["growing", "full", "sandwich", "joint", "random"], ("growing", "full", "sandwich", "joint", "random")),
+         (2, ["growing", "full", "sandwich", "joint", "random"], ("growing", "full", "joint", "random")),
+         (1, ["growing", "full", "sandwich", "joint", "random"], ("full",)),
+         (2, ["sandwich"], ("joint",)), (1, ["random"], ("full",)), (3, ["sandwich"], ("sandwich",))],
+    )  # fmt: skip
+    def test_effective(self, recursions: int, listed: list[str], expected: tuple[str, ...]) -> None:
+        space = SearchSpace.from_dict(changed("depth_schedules", value=listed))
+        assert space.effective_schedules(self.arch(recursions)) == expected
+
+    def test_the_deepest_stage_decides(self) -> None:
+        shallow, deep = self.arch(1).stages[0], self.arch(3).stages[0]
+        assert canonical_schedule(ArchConfig(stages=(shallow, deep)), "sandwich") == "sandwich"
+        assert canonical_schedule(ArchConfig(stages=(shallow, shallow)), "sandwich") == "full"
+
+
+class TestDigest:
+    def test_words_for_people_do_not_count_and_all_else_does(self) -> None:
+        digests = [SMOKE.digest]
+        for path, value in (
+            (("image_size",), 192), (("channels",), 1), (("classes",), 10), (("drop_path",), 0.2),
+            (("stem", "width"), [12]), (("stem", "strides"), [2, 2, 1]), (("depth_schedules",), ["full"]),
+            (("stages", 0, "width"), [26]), (("stages", 0, "groups"), [[4, 2]]), (("stages", 2, "mlp_ratio"), [2.5]),
+        ):  # fmt: skip
+            digests.append(SearchSpace.from_dict(changed(*path, value=value)).digest)
+        assert len(set(digests)) == len(digests)
+        assert SearchSpace.from_dict(changed("name", value="other") | {"description": ""}).digest == SMOKE.digest
+        assert re.fullmatch("[0-9a-f]{12}", SMOKE.digest)
+
+    def test_whole_numbers_are_the_same_ratio(self) -> None:
+        assert SearchSpace.from_dict(changed("stages", 0, "mlp_ratio", value=[2])) == SMOKE
+        assert SearchSpace.from_dict(changed("stages", 0, "mlp_ratio", value=[2])).digest == SMOKE.digest
+
+    def test_pickle(self) -> None:
+        space = SearchSpace.load("smoke")
+        assert space.num_networks == 12
+        again = pickle.loads(pickle.dumps(space))  # noqa: S301 - our own bytes
+        assert (again, again.digest, again.num_networks) == (space, space.digest, 12)
+        assert len(pickle.dumps(SearchSpace.load("sret_tiny"))) < 10_000
+
+    def test_a_changed_copy_has_its_own_tables(self) -> None:
+        assert SMOKE.num_networks == 12
+        assert SMOKE.model_copy(update={"stages": SMOKE.stages[1:]}).num_networks == 4
+
+
+WRONG = [
+    (("stages", 0, "width"), 64, "stages[0].width: must be a list of choices, got 64; a single choice is a list of one: [64]"),
+    (("stages", 0, "nll"), "every", "stages[0].nll: must be a list of choices, got 'every'; a single choice is a list of one: [every]"),
+    (("stages", 0, "heads"), [2, 5], "stages[0].heads[1]: 5 is in no legal network: heads must divide width, and widths are [24]"),
+    (("stages", 0, "width"), [24, 25], "stages[0].width[1]: 25 is in no legal network: heads must divide width and ratio * width be at least 1, and heads are [2], nll_ratio [1.0], mlp_ratio [2.0]"),
+    (("stages", 0, "mlp_ratio"), [2.0, 0.01], "stages[0].mlp_ratio[1]: 0.01 is in no legal network: mlp_ratio * width must be at least 1, and widths are [24]"),
+    (("stages", 0, "nll_ratio"), [0.01], "stages[0].nll_ratio[0]: 0.01 is in no legal network: nll_ratio * width must be at least 1, and widths are [24]"),
+    (("stages", 0, "groups"), [4, 1], "stages[0].groups[0]: must be a schedule, one number per recursion, got 4; [4] repeats it (and 1 more)"),
+    (("stages", 0, "groups"), [[4], [4, 4]], "stages[0].groups: must list every schedule once, got [4] and [4, 4], which mean the same because the last number is repeated"),
+    (("stages", 0, "groups"), [[4, 1], [2], [4, 1]], "stages[0].groups: must list every choice once, got [4, 1] twice"),
+    (("stages", 0, "groups"), [[0]], "stages[0].groups[0][0]: must be greater than or equal to 1, got 0"),
+    (("stages", 0, "blocks"), [1, 2, 2], "stages[0].blocks: must list every choice once, got 2 twice"),
+    (("stages", 0, "mlp_ratio"), [2, 2.0], "stages[0].mlp_ratio: must list every choice once, got 2.0 twice"),
+    (("stages", 0, "mlp_ratio"), [], "stages[0].mlp_ratio: must have at least 1 item(s), got 0"),
+    (("stages", 0, "loop"), ["inner"], "stages[0].loop[0]: must be 'internal' or 'external', got 'inner'"),
+    (("stages", 1, "recursions"), [0], "stages[1].recursions[0]: must be greater than or equal to 1, got 0"),
+    (("stages", 1, "recursions"), [True], "stages[1].recursions[0]: must be a whole number, got True"),
+    (("stages", 1, "dropout"), [0.1], "stages[1].dropout: unknown key (known here: width, heads, blocks, recursions, groups, loop, nll, nll_ratio, mlp_ratio)"),
+    (("stages",), [], "stages: must have at least 1 item(s), got 0"),
+    (("stem", "width"), 32, "stem.width: must be a list of choices, got 32; a single choice is a list of one: [32]"),
+    (("stem", "width"), [32, 32], "stem.width: must list every choice once, got 32 twice"),
+    (("stem", "strides"), [2, 2, 3], "stem.strides[2]: must be 1 or 2, got 3"),
+    (("depth_schedules",), ["deep"], "depth_schedules[0]: must be 'full', 'joint', 'sandwich', 'random' or 'growing', got 'deep'"),
+    (("depth_schedules",), ["full", "full"], "depth_schedules: must list every choice once, got full twice"),
+    (("drop_path",), 1, "drop_path: must be less than 1, got 1"),
+    (("drop_path",), "0.1", "drop_path: must be a number, got '0.1'"),
+    (("image_size",), "224", "image_size: must be a whole number, got '224'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[message[:50] for _, _, message in WRONG])
+def test_what_is_wrong_is_explained(path: tuple[str | int, ...], value: Any, message: str) -> None:
+    data = changed(*path, value=value)
+    with pytest.raises(ConfigError) as caught:
+        SearchSpace.from_dict(data, "mine.yaml")
+    assert re.sub(r" \(and \d+ more\)$", "", str(caught.value)) == "mine.yaml: " + re.sub(
+        r" \(and \d+ more\)$", "", message
+    )
+
+
+def test_a_stage_too_rich_to_be_tabled() -> None:
+    stage = SMOKE.to_dict()["stages"][0] | {
+        "width": list(range(2, 2002, 2)), "blocks": list(range(1, 129)), "recursions": [1, 2, 3, 4]
+    }  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        SearchSpace.from_dict(changed("stages", 0, value=stage), "mine.yaml")
+    assert str(caught.value) == (
+        f"mine.yaml: stages[0]: a stage must spell at most {MAX_SPELLINGS:,} combinations, got {1000 * 128 * 4 * 2:,}; "
+        "list fewer values"
+    )
+
+
+@pytest.mark.parametrize("key", ["name", "stages"])
+def test_what_is_missing(key: str) -> None:
+    data = SMOKE.to_dict()
+    del data[key]
+    with pytest.raises(ConfigError, match=f"^mine.yaml: {key}: is missing$"):
+        SearchSpace.from_dict(data, "mine.yaml")
+
+
+@pytest.mark.parametrize("key", STAGE_DIMENSIONS)
+def test_every_key_of_a_stage_is_required(key: str) -> None:
+    data = copy.deepcopy(SMOKE.to_dict())
+    del data["stages"][1][key]
+    with pytest.raises(ConfigError, match=rf"^mine.yaml: stages\[1\].{key}: is missing$"):
+        SearchSpace.from_dict(data, "mine.yaml")
+
+
+def test_shipped_files_write_out_what_their_readers_see() -> None:
+    """Defaults apart, a shipped file holds exactly the content of its space."""
+    for name, path in shipped_spaces().items():
+        content, space = read_yaml(path), SearchSpace.load(name).to_dict()
+        assert {key: space[key] for key in content} == content | {"stages": space["stages"]}
+        for written, read in zip(content["stages"], space["stages"], strict=True):
+            assert written == read

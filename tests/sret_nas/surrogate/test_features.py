@@ -1,0 +1,155 @@
+"""What the surrogate is linear in: against rows written by hand, and sums and kernels computed in another way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sret_nas.arrays import IntArray
+from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.surrogate.features import Residual, Terms, Trend
+
+
+def two_attributes() -> Chain:
+    """A first stage of four states, each of two attributes, and a second one with two choices for every state."""
+    states = np.arange(4)
+    first = ChainStage(states, 10 * (1 + states[:, None]), ("a", "b"), np.column_stack([states // 2, states % 2]))
+    every = np.arange(8)
+    second = ChainStage(every // 2, 1 + every[:, None], ("c",), every[:, None] % 2)
+    links = {(state, state): (0,) for state in range(4)}
+    return Chain(("cost",), (first, second), (links,), {state: (state // 2, state % 2) for state in range(4)})
+
+
+def steep() -> Chain:
+    """A first stage of three states, and a second one with four choices for every state."""
+    states, every = np.arange(3), np.arange(12)
+    first = ChainStage(states, 10 * (1 + states[:, None]), ("a",), states[:, None])
+    second = ChainStage(every // 4, 1 + every[:, None], ("c",), every[:, None] % 4)
+    return Chain(("cost",), (first, second), ({(state, state): (0,) for state in range(3)},))
+
+
+CHAINS = {"two attributes": two_attributes(), "steep": steep(), "sret_tiny": chain_of(SearchSpace.load("sret_tiny"))}
+
+
+def drawn(chain: Chain, number: int) -> IntArray:
+    rng = np.random.default_rng(0)
+    return np.column_stack([rng.integers(len(stage), size=number) for stage in chain.stages])
+
+
+def test_a_row_has_a_one_for_every_effect_that_is_there() -> None:
+    """The point has a = 1 and b = 0, and c = 1."""
+    terms = Terms(CHAINS["two attributes"])
+    assert [(kind.name, kind.columns) for kind in terms.kinds] == [
+        ("own a", slice(0, 2)), ("own b", slice(2, 4)), ("own c", slice(4, 6)), ("within", slice(6, 10)),
+        ("across", slice(10, 18)),
+    ]  # fmt: skip
+    a, b, c, a_and_b = [0, 1], [1, 0], [0, 1], [0, 0, 1, 0]
+    c_after_a, c_after_b = [0, 0, 0, 1], [0, 1, 0, 0]
+    assert terms.matrix(np.array([[2, 5]])).tolist() == [[*a, *b, *c, *a_and_b, *c_after_a, *c_after_b]]
+    assert terms.matrix(np.empty((0, 2), dtype=np.int64)).shape == (0, 18)
+
+
+def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> None:
+    """Three levels have heights of -1.22, 0 and 1.22, four of -1.34, -0.45, 0.45 and 1.34: mean 0 and variance 1."""
+    terms = Terms(CHAINS["steep"], has_slopes=True)
+    columns = {kind.name: kind.columns for kind in terms.kinds}
+    assert list(columns) == ["own a", "own c", "slope a", "slope c", "slopes across", "across"]
+    three, four = (3 / 2) ** 0.5, 1 / 5**0.5
+    matrix = terms.matrix(np.array([[0, 3], [1, 4], [2, 10]]))  # c is at 3, 0 and 2
+    assert matrix[:, columns["slope a"]][:, 0] == pytest.approx([-three, 0, three])
+    assert matrix[:, columns["slope c"]][:, 0] == pytest.approx([3 * four, -3 * four, four])
+    assert matrix[:, columns["slopes across"]][:, 0] == pytest.approx([-three * 3 * four, 0, three * four])
+
+
+def test_a_slope_that_stages_share_is_the_sum_of_their_own() -> None:
+    chain = CHAINS["sret_tiny"]
+    terms = Terms(chain, has_slopes=True)
+    columns = {kind.name: kind.columns for kind in terms.kinds}
+    matrix = terms.matrix(drawn(chain, 40))
+    assert matrix[:, columns["slope mlp_ratio"]].sum(axis=1) == pytest.approx(
+        matrix[:, columns["shared slope mlp_ratio"]][:, 0]
+    )
+    assert "slope loop" not in columns  # it has two levels
+
+
+def test_an_attribute_of_several_stages_has_effects_that_they_share() -> None:
+    chain = CHAINS["sret_tiny"]
+    terms, points = Terms(chain), drawn(chain, 40)
+    columns = {kind.name: kind.columns for kind in terms.kinds}
+    matrix, counted = terms.matrix(points), np.zeros((40, 4))
+    for number, stage in enumerate(chain.stages):
+        column = stage.attributes.index("mlp_ratio")
+        assert stage.num_levels[column] == 4
+        counted[np.arange(40), stage.levels[points[:, number], column]] += 1
+    assert matrix[:, columns["shared mlp_ratio"]].tolist() == counted.tolist()
+    assert matrix[:, columns["own mlp_ratio"]].reshape(40, 3, 4).sum(axis=1).tolist() == counted.tolist()
+
+
+@pytest.mark.parametrize("has_slopes", [False, True])
+@pytest.mark.parametrize("name", CHAINS)
+def test_scores_are_the_sums_that_the_matrix_gives(name: str, has_slopes: bool) -> None:
+    chain = CHAINS[name]
+    terms, points = Terms(chain, has_slopes=has_slopes), drawn(chain, 200)
+    weights = np.random.default_rng(1).normal(size=terms.num_columns)
+    stages, pairs = terms.score(weights)
+    total = sum(stages[number][points[:, number]] for number in range(len(chain.stages)))
+    for number, table in enumerate(pairs):
+        before = chain.stages[number]
+        total = total + table[before.state_position[points[:, number]], points[:, number + 1]]
+    assert terms.matrix(points) @ weights == pytest.approx(total, abs=1e-12)
+
+
+@pytest.mark.parametrize("has_slopes", [False, True])
+def test_without_pairs_single_attributes_are_left(has_slopes: bool) -> None:
+    chain = CHAINS["sret_tiny"]
+    single, both = (Terms(chain, has_pairs=pairs, has_slopes=has_slopes) for pairs in (False, True))
+    points = drawn(chain, 20)
+    assert {kind.name.split()[0] for kind in single.kinds} == {"shared", "own"} | ({"slope"} if has_slopes else set())
+    assert both.kinds[: len(single.kinds)] == single.kinds
+    assert single.matrix(points).tolist() == both.matrix(points)[:, : single.num_columns].tolist()
+
+
+def test_products_of_residual_features_are_a_gaussian_kernel() -> None:
+    """Of how many attributes differ (by a squared distance of two each), and how far log costs lie apart."""
+    chain = CHAINS["two attributes"]
+    points = np.array([[0, 0], [0, 1], [3, 6], [3, 7]])
+    logs = np.array([[-1.0], [0.5], [0.0], [1.0]])
+    differing = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
+    distance = 2 * differing + (logs - logs.T) ** 2
+    products = np.zeros((4, 4))
+    for seed in range(50):
+        features = Residual(chain, np.random.default_rng(seed), length=0.8).matrix(points, logs)
+        products += features @ features.T / 50
+    assert products == pytest.approx(np.exp(-distance / (2 * 0.8**2 * 3)), abs=0.03)
+
+
+COSTS = np.array([[1e6, 10.0, 7.0], [4e6, 30.0, 7.0], [2e6, 80.0, 7.0], [9e6, 20.0, 7.0]])
+
+
+def test_the_trend_is_of_logarithms_of_axes_and_linear_in_other_costs() -> None:
+    trend = Trend.of(COSTS, (0,))
+    table = trend.standardised(COSTS)
+    logs = np.log(COSTS[:, 0])
+    assert table[:, 0] == pytest.approx((logs - logs.mean()) / logs.std())
+    assert table[:, 1] == pytest.approx((COSTS[:, 1] - 35) / COSTS[:, 1].std())
+    assert table[:, 2].tolist() == [0.0] * 4  # a cost that does not vary
+    assert trend.matrix(COSTS) == pytest.approx(np.column_stack([np.ones(4), table, table[:, 0] ** 2]))
+
+
+@pytest.mark.parametrize(("axes", "expected"), [((1,), [0, 0, -0.7, 0, 0]), ((), [0] * 4)])
+def test_larger_is_better_on_the_first_axis(axes: tuple[int, ...], expected: list[float]) -> None:
+    trend = Trend.of(COSTS, axes)
+    assert trend.mean.tolist() == expected
+    assert len(trend.deviation) == len(expected) == trend.matrix(COSTS).shape[1]
+
+
+def test_what_adds_per_unit_is_all_that_other_costs_do() -> None:
+    trend = Trend.of(COSTS, (0,))
+    weights = np.array([0.3, -0.7, 2.0, 5.0, 0.1])
+    per_unit = trend.per_unit(weights)
+    assert per_unit.tolist() == [0.0, 2.0 / COSTS[:, 1].std(), 5.0]
+    more = COSTS + np.array([0.0, 3.0, 11.0])
+    rest = [trend.matrix(costs) @ weights - costs @ per_unit for costs in (COSTS, more)]
+    assert rest[0] == pytest.approx(rest[1], abs=1e-9)
+    assert np.ptp(rest[0]) > 0.1

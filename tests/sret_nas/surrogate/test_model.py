@@ -1,0 +1,151 @@
+"""The surrogate against planted truths, and its algebra by a second way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.optimize.dynamic_program import AdditiveScore
+from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.surrogate.features import Residual, Terms
+from sret_nas.surrogate.model import Surrogate
+
+CHAIN = chain_of(SearchSpace.load("sret_tiny"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the strategy does: small matrices are slower on two threads that share their cores with other tests."""
+    with threadpool_limits(1):
+        yield
+
+
+def drawn(chain: Chain, number: int, seed: int) -> IntArray:
+    """Points of the chain, every choice alike."""
+    rng = np.random.default_rng(seed)
+    return np.column_stack([rng.integers(len(stage), size=number) for stage in chain.stages])
+
+
+def costs_of(chain: Chain, points: IntArray) -> FloatArray:
+    return chain.costs(points).astype(float)
+
+
+def planted(points: IntArray, seed: int = 0) -> FloatArray:
+    """Effects of recursions and MLP ratios in every stage, and a trend in the cost: larger is better."""
+    rng = np.random.default_rng(seed)
+    value = -0.5 * np.log(costs_of(CHAIN, points)[:, 0])
+    for number, stage in enumerate(CHAIN.stages):
+        for name in ("recursions", "mlp_ratio"):
+            column = stage.attributes.index(name)
+            value += rng.normal(scale=0.2, size=stage.num_levels[column])[stage.levels[points[:, number], column]]
+    return value
+
+
+def fitted(number: int = 150, noise: float = 0.02, **options: object) -> Surrogate:
+    points = drawn(CHAIN, number, seed=1)
+    values = planted(points) + np.random.default_rng(2).normal(scale=noise, size=number)
+    return Surrogate(Terms(CHAIN), points, costs_of(CHAIN, points), values, (0,), **options)  # type: ignore[arg-type]
+
+
+def test_what_was_planted_is_found() -> None:
+    """To twice the labels' noise; their mean alone is off by 0.38."""
+    model = fitted()
+    unseen = drawn(CHAIN, 400, seed=3)
+    predicted = model.predict(unseen, costs_of(CHAIN, unseen), model.mean_weights)[:, 0]
+    assert np.sqrt(np.mean((predicted - planted(unseen)) ** 2)) < 0.04
+    assert planted(unseen).std() > 0.3
+    assert model.noise == pytest.approx(0.02, rel=0.6)
+
+
+def test_the_size_prior_alone_ranks_by_size_before_it_knows_anything() -> None:
+    """The same label twice for one network says nothing of others; larger ones are then believed to be better."""
+    points = drawn(CHAIN, 1, seed=4).repeat(2, axis=0)
+    model = Surrogate(Terms(CHAIN), points, costs_of(CHAIN, points), np.array([1.0, 1.0]), (0,), is_additive=False)
+    unseen = drawn(CHAIN, 50, seed=5)
+    costs = costs_of(CHAIN, unseen)
+    predicted = model.predict(unseen, costs, model.mean_weights)[:, 0]
+    assert np.all(np.diff(predicted[np.argsort(costs[:, 0])]) < 0)
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("is_additive", [True, False])
+def test_the_score_of_a_point_is_what_is_predicted(axes: tuple[int, ...], is_additive: bool) -> None:
+    """Up to one constant: by sums over stages and neighbours, and by the feature matrix."""
+    points = drawn(CHAIN, 60, seed=6)
+    costs = costs_of(CHAIN, points)
+    model = Surrogate(Terms(CHAIN), points, costs, planted(points), axes, is_additive=is_additive)
+    weights = model.draw_weights(np.random.default_rng(7), 1)
+    unseen = drawn(CHAIN, 300, seed=8)
+    predicted = model.predict(unseen, costs_of(CHAIN, unseen), weights)[:, 0]
+    away = model.score(weights[:, 0], CHAIN).of(CHAIN, unseen) - predicted
+    assert away == pytest.approx(np.full(300, away[0]), abs=1e-8)
+    assert predicted.std() > 0.1
+
+
+def test_left_out_predictions_are_those_of_a_model_without_the_label() -> None:
+    """By solving anew, with the label's row and column taken out of the covariance."""
+    model = fitted(30)
+    features, prior = model._features, model._prior
+    covariance = (features * prior) @ features.T + model.variances[-1] * np.eye(30)
+    error = model._target - features @ model._mean
+    for left in (0, 7, 29):
+        others = np.delete(np.arange(30), left)
+        solved = np.linalg.solve(covariance[np.ix_(others, others)], error[others])
+        expected = features[left] @ model._mean + covariance[left, others] @ solved
+        assert model.left_out[left] == pytest.approx(expected * model.scale + model._center, abs=1e-6)
+
+
+def test_draws_have_the_posterior_s_mean_and_spread() -> None:
+    """Against the posterior of the weights in the other form, by the inverse of the precision."""
+    model = fitted(40)
+    features, noise = model._features, model.variances[-1]
+    covariance = np.linalg.inv(features.T @ features / noise + np.diag(1 / model._prior))
+    unseen = drawn(CHAIN, 5, seed=9)
+    draws = model.predict(unseen, costs_of(CHAIN, unseen), model.draw_weights(np.random.default_rng(0), 4000))
+    row = (model._raw(unseen, costs_of(CHAIN, unseen)) - model._middle) / model._norm
+    spread = np.sqrt(np.einsum("nc,cd,nd->n", row, covariance, row)) * model.scale
+    mean = model.predict(unseen, costs_of(CHAIN, unseen), model.mean_weights)[:, 0]
+    assert draws.std(axis=1) == pytest.approx(spread, rel=0.08)
+    assert np.abs(draws.mean(axis=1) - mean).max() < 5 * spread.max() / 4000**0.5
+
+
+def test_kinds_that_explain_nothing_fade_out() -> None:
+    terms = Terms(CHAIN)
+    model = fitted()
+    variance = {kind.name: value for kind, value in zip(terms.kinds, model.variances, strict=False)}
+    planted_kinds = [variance[f"{sort} {name}"] for sort in ("shared", "own") for name in ("recursions", "mlp_ratio")]
+    assert max(planted_kinds) > 10 * max(variance["own heads"], variance["own loop"], variance["own nll"])
+
+
+def test_a_residual_learns_what_sums_cannot() -> None:
+    """Whether two stages choose alike: no sum over stages tells."""
+    every = np.arange(4)
+    stage = ChainStage(np.zeros(4, dtype=np.int64), 1 + every[:, None], ("a",), every[:, None])
+    chain = Chain(("cost",), (stage, stage), ({(0, 0): (0,)},))
+    points = np.random.default_rng(10).integers(4, size=(80, 2))
+    values = np.where(points[:, 0] == points[:, 1], 1.0, -1.0)
+    errors = {}
+    for name, residual in (("sums", None), ("residual", Residual(chain, np.random.default_rng(0), length=0.5))):
+        model = Surrogate(Terms(chain), points, costs_of(chain, points), values, (0,), residual=residual)
+        errors[name] = float(np.mean((model.left_out - values) ** 2))
+    assert errors["sums"] > 0.5
+    assert errors["residual"] < 0.1
+
+
+def test_variances_can_be_kept() -> None:
+    first = fitted(60)
+    again = fitted(60, start=first.variances * 3, is_refit=False)
+    assert again.variances.tolist() == (first.variances * 3).tolist()
+    assert fitted(60, start=first.variances * 3).variances.tolist() != again.variances.tolist()
+
+
+def test_equal_labels_are_no_division_by_zero() -> None:
+    points = drawn(CHAIN, 12, seed=11)
+    model = Surrogate(Terms(CHAIN), points, costs_of(CHAIN, points), np.full(12, 0.25), (0,))
+    assert np.isfinite(model.left_out).all()
+    assert isinstance(model.score(model.mean_weights[:, 0], CHAIN), AdditiveScore)

@@ -1,0 +1,446 @@
+"""A training in processes that Ray places: the same as torchrun's to the last bit, whatever happens to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cli import main
+from sret_nas.errors import UserError
+from sret_nas.files import dump_yaml
+from sret_nas.nn.supernet import Supernet
+from tests.trials.ray_machines import Machines, two_machines
+from tests.trials.supernet.tiny_supernet import SPACE, config
+from trials.data import PreparedData
+from trials.distributed import ray_group as on_ray
+from trials.distributed.launcher import RayPlacement
+from trials.distributed.output_stream import News, Outbox
+from trials.machine import num_cores
+from trials.runs.options import SearchOptions
+from trials.runs.records import read_history
+from trials.search.supernet import SupernetSetting, _as_can_be_had, _equal_shares
+from trials.supernet.state import CHECKPOINT
+from trials.supernet.training import SUPERNET
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+STEPS = 120
+MARK_SECONDS = 1e6
+FLAGS = [
+    "--image-size", "16", "--max-train", "80", "--max-val", "60", "--max-test", "20", "--images", str(STEPS * 32),
+    "--batch-size", "32", "--seed", "3", "--threads", "1", "--device", "cpu",
+]  # fmt: skip
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+INTERRUPTED = """
+import sys
+from cli import main
+from trials.supernet.training import SupernetTraining
+train_step = SupernetTraining.train_step
+def interrupted(self, images, labels):
+    if self.state.counts.steps == 50:
+        raise KeyboardInterrupt
+    return train_step(self, images, labels)
+SupernetTraining.train_step = interrupted
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, interrupted after 50 steps; those that are measured beforehand are fewer."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def handlers() -> Iterator[None]:
+    """The command line's handlers of Ctrl-C are its own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all trainings of this file are, beside the space and the images that they have in common."""
+    folder = tmp_path_factory.mktemp("trainings")
+    (folder / "space.yaml").write_text(dump_yaml(SPACE.to_dict()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    with two_machines(tmp_path_factory.mktemp("elsewhere")) as machines:
+        yield machines
+
+
+@pytest.fixture(scope="module")
+def on_cluster(machines: Machines) -> list[str]:
+    return ["--engine", "ray", "--ray-address", machines.address, "--workers", "2"]
+
+
+def anew(folder: Path, name: str) -> list[str]:
+    return ["supernet", "train", "--space", str(folder / "space.yaml"), *FLAGS, "--out", str(folder / name)]
+
+
+def torchrun(*arguments: str, script: Path = REPOSITORY / "cli.py", code: int = 0) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run(
+        [*TORCHRUN, str(script), *arguments], check=False, env=environment, capture_output=True, text=True
+    )
+    assert (ended.returncode == 0) == (code == 0), ended.stderr
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Path:
+    """What torchrun makes of it with two processes; read-only for the tests that share it."""
+    torchrun(*anew(folder, "torchrun"))
+    return folder / "torchrun"
+
+
+def weights(directory: Path) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(directory / SUPERNET)
+
+
+def assert_same(directory: Path, whole: Path) -> None:
+    """Weights, optimiser and all that is on record are equal, to the last bit; how long it took may differ."""
+    expected = weights(whole)
+    for name, value in weights(directory).items():
+        assert torch.equal(value, expected[name]), name
+    records = [Supernet.load(path / SUPERNET)[1] for path in (directory, whole)]
+    for record in records:
+        record.pop("seconds")
+    assert records[0] == records[1]
+    states = [torch.load(path / CHECKPOINT, weights_only=True) for path in (directory, whole)]
+    assert states[0]["identity"] == states[1]["identity"]
+    moments = [state["optimizer"]["state"] for state in states]
+    assert moments[0].keys() == moments[1].keys()
+    for number, moment in moments[0].items():
+        assert torch.equal(moment["exp_avg_sq"], moments[1][number]["exp_avg_sq"])
+
+
+def mark(directory: Path) -> None:
+    """Makes the checkpoint tell of many more seconds: one begun anew ends in the same weights, without them."""
+    content = torch.load(directory / CHECKPOINT, weights_only=True)
+    content["counts"]["seconds"] += MARK_SECONDS
+    torch.save(content, directory / CHECKPOINT)
+
+
+def assert_carried_on(directory: Path, whole: Path) -> None:
+    assert Supernet.load(directory / SUPERNET)[1]["seconds"] > MARK_SECONDS
+    assert_same(directory, whole)
+
+
+def steps_of(directory: Path) -> int:
+    return int(torch.load(directory / CHECKPOINT, weights_only=True)["counts"]["steps"])
+
+
+@contextmanager
+def on_first_news(act: Callable[[], None]) -> Iterator[None]:
+    """Does something when the first process has begun to write, which is in the middle of its training."""
+    put_down, done = News.put_down, []
+
+    def and_act(self: News, *arguments: Any) -> None:
+        put_down(self, *arguments)
+        if self.files and not done:
+            done.append(True)
+            act()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(News, "put_down", and_act)
+        yield
+    assert done
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_a_cluster_trains_as_torchrun_does(
+    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On two machines; its files and lines come to the driver, and nothing of it stays on the machines."""
+    assert main([*anew(folder, "ray"), *on_cluster]) == 0
+    assert_same(folder / "ray", whole)
+    assert steps_of(folder / "ray") == STEPS
+    told = shown(capsys)
+    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
+    (scalars,) = (folder / "ray" / "tensorboard").iterdir()
+    assert scalars.read_bytes().count(b"loss") == STEPS
+    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
+    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
+
+
+def test_ctrl_c_leaves_a_checkpoint_which_torchrun_and_ray_carry_on(
+    folder: Path, whole: Path, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun, copy = folder / "interrupted", folder / "copy"
+    with on_first_news(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        main_raising([*anew(folder, "interrupted"), *on_cluster])
+    assert f"carry on with: python cli.py supernet train --resume {begun} --engine ray" in shown(capsys)
+    assert 0 < steps_of(begun) < STEPS
+    assert not (begun / SUPERNET).exists()
+    mark(begun)
+    shutil.copytree(begun, copy)
+    torchrun("supernet", "train", "--resume", str(begun))
+    assert_carried_on(begun, whole)
+    assert main(["supernet", "train", "--resume", str(copy), *on_cluster]) == 0
+    assert_carried_on(copy, whole)
+
+
+def main_raising(arguments: list[str]) -> None:
+    """As the command line, whose exit code for Ctrl-C is no failure of an assertion."""
+    if main(arguments) == 130:
+        raise KeyboardInterrupt
+
+
+def test_ray_carries_on_what_torchrun_began(folder: Path, whole: Path, on_cluster: list[str], tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    torchrun(*anew(folder, "begun"), script=tmp_path / "interrupted.py", code=130)
+    assert steps_of(folder / "begun") == 50
+    mark(folder / "begun")
+    assert main(["supernet", "train", "--resume", str(folder / "begun"), *on_cluster]) == 0
+    assert_carried_on(folder / "begun", whole)
+
+
+def test_a_search_trains_its_supernet_on_its_cluster(
+    folder: Path, whole: Path, machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In as many processes as there are machines, which is on record; and its trials find room afterwards."""
+    flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
+    asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--rivals"]
+    out = folder / "search"
+    assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
+    assert "1 threads in each of 2 processes on the cluster" in shown(capsys)
+    history = read_history(out)
+    assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
+    assert sum(trial.result is not None for trial in history.trials.values()) == 4
+    assert_same(out / "supernet", whole)
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The groups of processes that are placed meanwhile."""
+    placed: list[Any] = []
+    meet = on_ray._Group._meet
+    monkeypatch.setattr(on_ray._Group, "_meet", lambda self, *rest: (placed.append(self), meet(self, *rest)))
+    return placed
+
+
+def test_a_killed_process_costs_no_more_than_the_way_from_the_last_checkpoint(
+    folder: Path, whole: Path, on_cluster: list[str], groups: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with on_first_news(lambda: os.kill(groups[0].homes[1].process_id, signal.SIGKILL)):
+        assert main([*anew(folder, "killed"), *on_cluster]) == 0
+    (line,) = [line for line in shown(capsys).splitlines() if "starts again" in line]
+    victim = groups[0].homes[1]
+    assert line.startswith(f"process 1 of 2 (pid {victim.process_id} on {victim.host}) ended: ")
+    assert line.endswith("; the training starts again from the beginning (1 of 2 times)")
+    assert_same(folder / "killed", whole)
+
+
+def test_a_lost_machine_ends_a_training_that_has_no_other_room(
+    folder: Path, machines: Machines, on_cluster: list[str], groups: list[Any], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """And once there is room, it is carried on there. The machine that is lost is the second process's."""
+
+    def lose_a_machine() -> None:
+        monkeypatch.setattr(on_ray, "PLACE_SECONDS", 3.0)
+        lost = groups[-1].homes[1].node_id
+        node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost)
+        machines.cluster.remove_node(node, allow_graceful=False)
+
+    with on_first_news(lose_a_machine):
+        assert main([*anew(folder, "lost"), *on_cluster]) == 1
+    monkeypatch.undo()
+    error = shown(capsys).splitlines()[-1]
+    assert "process 1 of 2" in error
+    assert f"carry on with: python cli.py supernet train --resume {folder / 'lost'} --engine ray" in error
+    machines.add()
+    assert main(["supernet", "train", "--resume", str(folder / "lost"), *on_cluster]) == 0
+    assert_same(folder / "lost", folder / "torchrun")
+
+
+def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: Path) -> None:
+    """A Ray of its own, as a terminal would interrupt it; carried on there to the same weights."""
+    mark, out = uuid.uuid4().hex, folder / "here"
+    environment = {**os.environ, "SRET_NAS_TEST": mark, "PYTHONPATH": str(REPOSITORY)}
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        environment.pop(name, None)
+    command = [sys.executable, str(REPOSITORY / "cli.py")]
+    flags = ["--engine", "ray", "--workers", "2"]
+    driver = subprocess.Popen(
+        [*command, *anew(folder, "here"), *flags], env=environment, process_group=0, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    while not (out / "tensorboard").exists() and driver.poll() is None:
+        threading.Event().wait(0.05)
+    os.killpg(driver.pid, signal.SIGINT)
+    told, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 130, told
+    assert told.endswith(f"carry on with: python cli.py supernet train --resume {out} --engine ray --workers 2\n")
+    assert processes_with(mark) == []
+    assert 0 < steps_of(out) < STEPS
+    subprocess.run([*command, "supernet", "train", "--resume", str(out), *flags], env=environment, check=True)
+    assert_same(out, whole)
+
+
+def processes_with(mark: str) -> list[str]:
+    """Command lines of all processes that have a mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"SRET_NAS_TEST={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workers", "2"], "--workers goes with --engine ray"),
+        (["--ray-address", "auto"], "--ray-address goes with --engine ray"),
+        (["--engine", "ray", "--workers", "0"], "--workers must be at least 1, got 0"),
+        (["--engine", "ray", "--gpus-per-worker", "2"], "--gpus-per-worker must be 0 or 1"),
+        (["--engine", "ray", "--ray-address", "127.0.0.1:1"], "no Ray answers at "),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    folder: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*anew(folder, "refused"), *flags]) == 2
+    (line,) = shown(capsys).splitlines()
+    assert message in line
+    assert not (folder / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workers", "3"], r"--workers 3, each with 1 threads and 0 GPUs, are more than the cluster .* is 2 \("),
+        (["--threads", "2"], r"--workers 2, each with 2 threads and 0 GPUs, .*, which is 0 "),
+        (["--gpus-per-worker", "1"], "--gpus-per-worker goes with a GPU, got 1 and device cpu"),
+        (["--gpus-per-worker", "1", "--device", "auto"], "no machine of the cluster .* has a GPU that Ray knows of"),
+        (["--device", "cuda"], "--device cuda goes with --gpus-per-worker 1, and the cluster .* has 0 GPUs"),
+        (["--batch-size", "2"], "every process must see at least 2 images at a time"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_refused(
+    folder: Path, on_cluster: list[str], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*anew(folder, "refused"), *on_cluster, *flags]) == 2
+    assert re.search(rf"^error: .*{message}", shown(capsys).splitlines()[-1])
+    assert not (folder / "refused").exists()
+
+
+def test_torchrun_and_ray_exclude_each_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([*anew(folder, "refused"), "--engine", "ray"]) == 2
+    assert "leave torchrun out" in shown(capsys)
+
+
+CPUS, GPUS = {"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "device", "threads", "expected"),
+    [
+        ([CPUS], RayPlacement(), "auto", None, (1, 4, 0)),
+        ([CPUS, {}, {"CPU": 6.0}], RayPlacement(), "auto", None, (2, 4, 0)),
+        ([CPUS], RayPlacement(processes=3), "auto", None, (3, 1, 0)),
+        ([CPUS, CPUS], RayPlacement(processes=4), "auto", None, (4, 2, 0)),
+        ([CPUS, GPUS], RayPlacement(), "auto", None, (2, 4, 1)),
+        ([{"CPU": 3.0, "GPU": 1.0}, GPUS], RayPlacement(), "cuda", None, (3, 3, 1)),
+        ([CPUS, GPUS], RayPlacement(), "cpu", None, (2, 4, 0)),
+        ([CPUS, GPUS], RayPlacement(gpus=0), "auto", 2, (2, 2, 0)),
+    ],
+)
+def test_what_is_taken_of_a_cluster(
+    there: list[dict[str, float]], asked: RayPlacement, device: str, threads: int | None,
+    expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(on_ray, "machines", lambda: there)
+    needs = on_ray.needs_of("it", asked, device, threads)
+    assert (needs.processes, needs.threads, needs.gpus) == expected
+
+
+@pytest.mark.parametrize("there", [[], [{"GPU": 1.0}], [GPUS]])
+def test_more_than_there_is(there: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "machines", lambda: there)
+    with pytest.raises(UserError):
+        on_ray.needs_of("it", RayPlacement(processes=3), "auto", None)
+
+
+@pytest.mark.parametrize(
+    ("there", "address", "expected"),
+    [
+        ([CPUS, CPUS], "auto", (2, 4)),
+        ([CPUS], "auto", (None, min(4, num_cores()))),
+        ([CPUS, {"CPU": 2.0}, CPUS], "auto", (2, 4)),
+        ([CPUS, {"CPU": 2.0}], "auto", (2, 2)),
+        ([CPUS, CPUS], None, (None, 4)),
+    ],
+)
+def test_a_resumed_search_trains_as_it_was_begun_or_says_that_it_does_not(
+    there: list[dict[str, float]], address: str | None, expected: tuple[int | None, int],
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Begun in two processes of four threads, with four workers."""
+    monkeypatch.setattr(on_ray, "machines", lambda: there)
+    options = SearchOptions(engine="ray", ray_address=address, workers=4, batch_size=32, device="cpu", threads=1)
+    told = Outbox(data.directory)
+    run: Any = SimpleNamespace(options=options, data_dir=data.directory, console=told.console)
+    now = _as_can_be_had(run, SupernetSetting(config=config(), threads=4, processes=2))
+    assert (now.processes, now.threads) == expected
+    assert ("results may differ" in told.news(0.0).text) == (expected != (2, 4))
+
+
+def test_equal_shares_of_a_batch() -> None:
+    assert [_equal_shares(64, most) for most in (0, 1, 3, 7, 8, 100)] == [1, 1, 2, 4, 8, 32]
+    assert [_equal_shares(7, most) for most in (2, 7)] == [1, 1]
+
+
+def test_news_are_what_was_said_and_written_since_the_last_time(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    (there / "tensorboard").mkdir(parents=True)
+    (there / CHECKPOINT).write_bytes(b"sent out, not to be sent back")
+    outbox = Outbox(there)
+    scalars = there / "tensorboard" / "events.out.tfevents.1.machine"
+    scalars.write_bytes(b"one")
+    outbox.console.print("step 1")
+    first = outbox.news(patience=0.0)
+    assert first.text == "step 1\n"
+    assert [(file.name, file.content) for file in first.files] == [("tensorboard/" + scalars.name, b"one")]
+    assert outbox.news(patience=0.0) == News()
+    with scalars.open("ab") as file:
+        file.write(b" and two")
+    (there / "new").write_bytes(b"a checkpoint")
+    (there / "new").rename(there / CHECKPOINT)
+    second = outbox.news(patience=0.0)
+    assert [(file.name, file.content) for file in second.files] == [
+        (CHECKPOINT, b"a checkpoint"),
+        ("tensorboard/" + scalars.name, b" and two"),
+    ]
+    console = Outbox(tmp_path)
+    for news in (first, second):
+        news.put_down(here, console.console)
+    assert console.news(patience=0.0).text == "step 1\n"
+    assert (here / CHECKPOINT).read_bytes() == b"a checkpoint"
+    assert (here / "tensorboard" / scalars.name).read_bytes() == b"one and two"

@@ -1,0 +1,212 @@
+"""One conformance test for every engine, and what only worker processes can show."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trials.engines.jobs_for_engines import misbehave
+from trials.engines.engine import Engine, Outcome
+from trials.engines.inline import InlineEngine
+from trials.engines.local import LocalEngine
+from trials.engines.messages import Failure
+
+SQUARES = [{"do": "square", "value": value} for value in range(4)]
+
+
+def run_all(engine: Engine, payloads: list[dict[str, Any]]) -> dict[int, Outcome]:
+    """Runs jobs numbered from 0 at the engine's capacity."""
+    outcomes: dict[int, Outcome] = {}
+    submitted = 0
+    while len(outcomes) < len(payloads):
+        while submitted < len(payloads) and submitted - len(outcomes) < engine.capacity:
+            engine.submit(submitted, payloads[submitted])
+            submitted += 1
+        for outcome in engine.wait():
+            assert outcome.job_id not in outcomes
+            outcomes[outcome.job_id] = outcome
+    return outcomes
+
+
+class EngineContract:
+    @pytest.fixture
+    def engine(self) -> Iterator[Engine]:
+        raise NotImplementedError("each engine's test class makes its own")
+
+    def test_every_job_has_its_own_result(self, engine: Engine) -> None:
+        outcomes = run_all(engine, [{"do": "square", "value": value} for value in range(7)])
+        assert {job: outcome.result["value"] for job, outcome in outcomes.items() if outcome.result} == {
+            value: value**2 for value in range(7)
+        }
+        assert all(outcome.failure is None for outcome in outcomes.values())
+
+    @pytest.mark.parametrize(
+        ("what", "cause", "message"),
+        [
+            ("raise", "exception", "ValueError: no such luck"),
+            ("diverge", "diverged", "the loss is nan"),
+            ("run out of memory", "out of memory", "MemoryError: "),
+            ("fill the disk", "disk full", "[Errno 28] No space left on device"),
+        ],
+    )
+    def test_a_job_that_raises_is_a_failure_and_the_next_one_runs(
+        self, engine: Engine, what: str, cause: str, message: str
+    ) -> None:
+        outcomes = run_all(engine, [{"do": what}, {"do": "square", "value": 3}])
+        failure = outcomes[0].failure
+        assert failure is not None
+        assert (failure.cause, failure.message) == (cause, message)
+        assert "misbehave" in failure.traceback
+        assert outcomes[0].result is None
+        assert outcomes[1].result is not None
+        assert outcomes[1].result["value"] == 9
+
+    def test_a_time_limit_changes_nothing_for_a_job_that_keeps_to_it(self, engine: Engine) -> None:
+        engine.submit(0, {"do": "square", "value": 3}, time_limit=600.0)
+        (outcome,) = engine.wait()
+        assert outcome.result is not None
+        assert outcome.result["value"] == 9
+
+    def test_waiting_for_nothing_returns_at_once(self, engine: Engine) -> None:
+        assert engine.wait() == []
+
+    def test_more_jobs_than_capacity_are_refused(self, engine: Engine) -> None:
+        for job in range(engine.capacity):
+            engine.submit(job, {"do": "square", "value": 1})
+        with pytest.raises(RuntimeError):
+            engine.submit(99, {"do": "square", "value": 1})
+
+
+class TestInlineEngine(EngineContract):
+    @pytest.fixture
+    def engine(self) -> Iterator[Engine]:
+        with InlineEngine(misbehave) as engine:
+            yield engine
+
+
+class TestLocalEngine(EngineContract):
+    @pytest.fixture
+    def engine(self) -> Iterator[Engine]:
+        with LocalEngine(misbehave, num_workers=2) as engine:
+            yield engine
+
+    @pytest.mark.parametrize(
+        ("what", "message"),
+        [
+            ("exit", "the worker process ended with exit code 3"),
+            ("kill", "the worker process was ended by SIGKILL (often: the system ran out of memory)"),
+        ],
+    )
+    def test_a_worker_that_dies_takes_only_its_own_job(self, engine: Engine, what: str, message: str) -> None:
+        payloads = [{"do": "square", "value": 1}, {"do": what}, {"do": "square", "value": 2}, {"do": what}]
+        outcomes = run_all(engine, payloads)
+        for job in (1, 3):
+            failure = outcomes[job].failure
+            assert failure is not None
+            assert (failure.cause, failure.message) == ("worker died", message)
+        assert [outcomes[job].result["value"] for job in (0, 2)] == [1, 4]  # type: ignore[index]
+
+    def test_a_job_that_hangs_is_ended_and_takes_nothing_with_it(self, engine: Engine) -> None:
+        """Beside it one job ends in time, and one may take for ever; its worker's place is taken by another."""
+        before = {outcome.result["process"] for outcome in run_all(engine, SQUARES).values() if outcome.result}
+        engine.submit(7, {"do": "hang"}, time_limit=0.5)
+        engine.submit(8, {"do": "square", "value": 4}, time_limit=None)
+        outcomes = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
+        assert outcomes[7] == Outcome(
+            7, failure=Failure(cause="timed out", message="it took longer than the 0.5 s that it may take")
+        )
+        assert outcomes[8].result is not None
+        assert outcomes[8].result["value"] == 16
+        for process in before - {outcomes[8].result["process"]}:
+            with pytest.raises(ProcessLookupError):
+                os.kill(process, 0)
+        after = run_all(engine, SQUARES)
+        assert [after[job].result["value"] for job in range(4)] == [0, 1, 4, 9]  # type: ignore[index]
+
+    def test_closing_ends_jobs_that_run(self) -> None:
+        """Also where the worker does not listen to SIGTERM."""
+        engine = LocalEngine(misbehave, num_workers=1)
+        process = run_all(engine, [{"do": "square", "value": 1}])[0].result["process"]  # type: ignore[index]
+        engine.submit(1, {"do": "hang deaf"})
+        engine.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+    def test_workers_are_reused_and_are_other_processes(self, engine: Engine) -> None:
+        outcomes = run_all(engine, [{"do": "square", "value": value} for value in range(10)])
+        processes = {outcome.result["process"] for outcome in outcomes.values() if outcome.result}
+        assert 1 <= len(processes) <= 2
+        assert os.getpid() not in processes
+
+    def test_ctrl_c_is_not_the_workers_to_handle(self) -> None:
+        """Not the first one's either, for which Python starts its resource tracker."""
+        script = textwrap.dedent(
+            f"""
+            import os, signal, sys
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            from tests.trials.engines.jobs_for_engines import misbehave
+            from trials.engines.local import LocalEngine
+            if __name__ == "__main__":
+                with LocalEngine(misbehave, num_workers=2) as engine:
+                    for job in range(2):
+                        engine.submit(job, {{"do": "signals"}})
+                    outcomes = engine.wait() + engine.wait()
+                    print(sorted(outcome.result["sigint"] for outcome in outcomes))
+            """
+        )
+        driver = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert driver.stdout == "['blocked and ignored', 'blocked and ignored']\n"
+
+    def test_closing_ends_the_workers(self) -> None:
+        engine = LocalEngine(misbehave, num_workers=1)
+        process = run_all(engine, [{"do": "square", "value": 1}])[0].result["process"]  # type: ignore[index]
+        engine.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+@pytest.fixture(scope="class")
+def ray_engine() -> Iterator[Engine]:
+    from trials.engines.ray import RayEngine
+
+    with RayEngine(misbehave, num_workers=2) as engine:
+        yield engine
+
+
+class TestRayEngine(EngineContract):
+    """What is its own is in test_ray_engine.py."""
+
+    @pytest.fixture
+    def engine(self, ray_engine: Engine) -> Iterator[Engine]:
+        yield ray_engine
+        while ray_engine.wait():  # a test may leave jobs behind
+            pass
+
+
+def test_no_worker_outlives_a_killed_driver() -> None:
+    """The driver kills itself with SIGKILL while its worker is busy for ever; the worker must notice and go."""
+    script = textwrap.dedent(
+        f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from tests.trials.engines.jobs_for_engines import misbehave
+        from trials.engines.local import LocalEngine
+        if __name__ == "__main__":
+            engine = LocalEngine(misbehave, num_workers=1)
+            engine.submit(0, {{"do": "square", "value": 1}})
+            engine.wait()
+            engine.submit(1, {{"do": "hang"}})
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    # The worker has the pipes of the driver, so reading them to their end takes until the worker is gone as well.
+    driver = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert driver.returncode == -signal.SIGKILL

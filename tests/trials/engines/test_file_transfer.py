@@ -1,0 +1,203 @@
+"""What travels with a job: packed by the driver, laid out once on the machine where the job runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trials.engines.file_transfer as luggage_module
+from trials.engines.file_transfer import Packer, Parcel, value_at, with_values
+from trials.engines.node_cache import NodeCache, default_folder
+
+
+class Store:
+    """Chunks by number, as they are put; counts how often one is fetched."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.num_fetched = 0
+
+    def put(self, chunk: bytes) -> int:
+        self.chunks.append(chunk)
+        return len(self.chunks) - 1
+
+    def fetch(self, number: int) -> bytes:
+        self.num_fetched += 1
+        return self.chunks[number]
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(luggage_module, "CHUNK_BYTES", 4)
+    return Store()
+
+
+def job(folder: Path, **fields: Any) -> dict[str, Any]:
+    return {"kind": "trial", "data_dir": str(folder), "supernet": None, "weights_path": None, **fields}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Two files, one of them empty and one of two chunks and a half."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "data.json").write_bytes(b"")
+    (folder / "images.npy").write_bytes(b"0123456789")
+    return folder
+
+
+def parcel_of(content: bytes, store: Store, folder: Path) -> Parcel:
+    path = folder / f"{content.hex()}.bin"
+    path.write_bytes(content)
+    return Packer(store.put).pack(job(folder / "none", supernet={"path": str(path)})).parcels["supernet", "path"]
+
+
+def test_what_is_packed_arrives_as_it_was(store: Store, data_dir: Path, tmp_path: Path) -> None:
+    supernet = tmp_path / "net.safetensors"
+    supernet.write_bytes(b"weights")
+    luggage = Packer(store.put).pack(job(data_dir, supernet={"path": str(supernet), "digest": "d"}))
+    assert store.chunks == [b"0123", b"4567", b"89", b"weig", b"hts"]
+    assert {place: parcel.num_bytes for place, parcel in luggage.parcels.items()} == {
+        ("data_dir",): 10, ("supernet", "path"): 7
+    }  # fmt: skip
+    cache = NodeCache(tmp_path)
+    with ExitStack() as stack:
+        here = {at: stack.enter_context(cache.provided(parcel, store.fetch)) for at, parcel in luggage.parcels.items()}
+        assert {file.name: file.read_bytes() for file in here["data_dir",].iterdir()} == {
+            "data.json": b"", "images.npy": b"0123456789"
+        }  # fmt: skip
+        assert here["supernet", "path"].read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    ("fields", "read", "left"),
+    [
+        ({"kind": "trial", "weights_path": "WEIGHTS"}, [("data_dir",)], [("weights_path",)]),
+        ({"kind": "trial", "weights_path": None}, [("data_dir",)], []),
+        ({"kind": "final", "weights_path": "WEIGHTS"}, [("data_dir",)], [("weights_path",)]),
+        ({"kind": "test", "weights_path": "WEIGHTS"}, [("data_dir",), ("weights_path",)], []),
+        ({"kind": "speed"}, [("data_dir",)], []),
+        ({"kind": "trial", "supernet": {"path": "/nowhere/net"}}, [("data_dir",)], []),
+        ({"kind": "latency", "data_dir": None}, [], []),
+        ({"kind": "trial", "checkpoint_to": "WEIGHTS"}, [("data_dir",)], [("checkpoint_to",)]),
+        ({"kind": "trial", "checkpoint_from": "WEIGHTS"}, [("checkpoint_from",), ("data_dir",)], []),
+        ({"kind": "trial", "checkpoint_from": "/nowhere/it"}, [("data_dir",)], []),
+    ],
+)
+def test_each_kind_of_job_takes_what_it_reads_and_brings_what_it_leaves(
+    store: Store, data_dir: Path, fields: dict[str, Any], read: list[Any], left: list[Any]
+) -> None:
+    weights = data_dir.parent / "weights"
+    weights.write_bytes(b"w")
+    fields = {name: str(weights) if value == "WEIGHTS" else value for name, value in fields.items()}
+    luggage = Packer(store.put).pack({**job(data_dir), **fields})
+    assert (sorted(luggage.parcels), list(luggage.left)) == (read, left)
+
+
+def test_files_are_packed_once_as_long_as_they_are_the_same(store: Store, data_dir: Path) -> None:
+    packer = Packer(store.put)
+    first = packer.pack(job(data_dir))
+    assert packer.pack(job(data_dir, kind="final")).parcels == first.parcels
+    assert len(store.chunks) == 3
+    (data_dir / "images.npy").write_bytes(b"98765432")
+    second = packer.pack(job(data_dir))
+    assert store.chunks[3:] == [b"9876", b"5432"]
+    assert second.parcels["data_dir",].digest != first.parcels["data_dir",].digest
+
+
+def test_a_parcel_is_known_by_its_names_and_contents_alone(store: Store, data_dir: Path) -> None:
+    digest = Packer(store.put).pack(job(data_dir)).parcels["data_dir",].digest
+    again = data_dir.rename(data_dir.parent / "elsewhere")
+    assert Packer(store.put).pack(job(again)).parcels["data_dir",].digest == digest
+    (again / "images.npy").rename(again / "labels.npy")
+    assert Packer(store.put).pack(job(again)).parcels["data_dir",].digest != digest
+
+
+def test_what_does_not_arrive_as_it_was_sent_is_not_laid_out(store: Store, tmp_path: Path) -> None:
+    parcel = parcel_of(b"01234567", store, tmp_path)
+    store.chunks[1] = b"4568"
+    cache = NodeCache(tmp_path)
+    with pytest.raises(OSError, match="did not arrive"), cache.provided(parcel, store.fetch):
+        pass
+    store.chunks[1] = b"4567"
+    with cache.provided(parcel, store.fetch) as path:
+        assert path.read_bytes() == b"01234567"
+
+
+def test_it_is_laid_out_once_for_all_who_come_together(store: Store, tmp_path: Path) -> None:
+    parcel, cache, together = (
+        parcel_of(b"01234567", store, tmp_path),
+        NodeCache(tmp_path),
+        threading.Barrier(4, timeout=30),
+    )
+
+    def fetch_slowly(number: int) -> bytes:
+        threading.Event().wait(0.05)  # so that the others come meanwhile
+        return store.fetch(number)
+
+    def use() -> int:
+        together.wait()
+        with cache.provided(parcel, fetch_slowly) as path:
+            together.wait()  # so all use it at the same time
+            return path.stat().st_ino
+
+    with ThreadPoolExecutor(4) as executor:
+        inodes = {future.result() for future in [executor.submit(use) for _ in range(4)]}
+    assert len(inodes) == 1
+    assert store.num_fetched == 2
+
+
+def test_what_a_killed_worker_left_half_done_is_done_again(store: Store, tmp_path: Path) -> None:
+    parcel = parcel_of(b"01234567", store, tmp_path)
+    unfinished = tmp_path / f"{parcel.digest}.part"
+    unfinished.mkdir()
+    (unfinished / parcel.files[0].name).write_bytes(b"01")
+    with NodeCache(tmp_path).provided(parcel, store.fetch) as path:
+        assert path.read_bytes() == b"01234567"
+    assert not unfinished.exists()
+
+
+def test_beyond_the_limit_those_go_that_were_not_used_for_longest(store: Store, tmp_path: Path) -> None:
+    """Of three in the cache one must go for a fourth: not the oldest, which is in use, but the next."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    cache = NodeCache(folder, most_bytes=12)
+    in_use, older, newer, new = (parcel_of(content, store, tmp_path) for content in (b"aaaa", b"bbbb", b"cccc", b"dd"))
+    with cache.provided(in_use, store.fetch):
+        for parcel in (older, newer):
+            with cache.provided(parcel, store.fetch):
+                pass
+        for time, parcel in enumerate((in_use, older, newer)):
+            os.utime(folder / parcel.digest, (time, time))
+        with cache.provided(new, store.fetch):
+            kept = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    assert kept == {in_use.digest, newer.digest, new.digest}
+
+
+def test_the_folder_is_this_user_s_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = default_folder()
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert default_folder() == folder
+    monkeypatch.setattr("os.getuid", lambda: 4321)
+    other = tmp_path / "sret-nas-4321"
+    other.mkdir()
+    with pytest.raises(PermissionError, match=str(other)):
+        default_folder()
+
+
+def test_values_are_changed_in_a_copy() -> None:
+    payload = {"data_dir": "a", "supernet": {"path": "b", "digest": "d"}}
+    changed = with_values(payload, {("data_dir",): "A", ("supernet", "path"): "B"})
+    assert changed == {"data_dir": "A", "supernet": {"path": "B", "digest": "d"}}
+    assert payload == {"data_dir": "a", "supernet": {"path": "b", "digest": "d"}}
+    assert value_at(payload, ("supernet", "path")) == "b"
+    assert value_at({"supernet": None}, ("supernet", "path")) is None
+    assert value_at({}, ("weights_path",)) is None

@@ -1,0 +1,488 @@
+"""The Ray engine: what its workers, its connection and a cluster's machines can do to a job."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+from ray.exceptions import RayError
+
+from sret_nas.errors import UserError
+from tests.trials.engines.jobs_for_ray import look_around
+from tests.trials.ray_machines import Machines, two_machines
+from trials.engines import ray_calls, ray_session
+from trials.engines.engine import Engine, Outcome
+from trials.engines.ray import MOST_FALSE_STARTS, RayEngine
+from trials.engines.ray_calls import HeadLostError, answer_to
+from trials.engines.ray_pool import LOOK_SECONDS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MARK = "SRET_NAS_TEST"
+"""Environment variable by which a test knows the processes that come from it."""
+
+
+def run_all(engine: Engine, payloads: list[dict[str, Any]]) -> dict[int, Outcome]:
+    """Runs jobs numbered from 0 at the engine's capacity."""
+    outcomes: dict[int, Outcome] = {}
+    submitted = 0
+    while len(outcomes) < len(payloads):
+        while submitted < len(payloads) and submitted - len(outcomes) < engine.capacity:
+            engine.submit(submitted, payloads[submitted])
+            submitted += 1
+        outcomes |= {outcome.job_id: outcome for outcome in engine.wait()}
+    return outcomes
+
+
+def results(outcomes: dict[int, Outcome]) -> list[dict[str, Any]]:
+    """All results, by the job's number. Fails for a job without one."""
+    assert [outcome.failure for outcome in outcomes.values()] == [None] * len(outcomes)
+    return [outcomes[job].result or {} for job in sorted(outcomes)]
+
+
+def await_that(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Waits until a condition holds that another process brings about."""
+    until, pause = time.monotonic() + seconds, threading.Event()
+    while not condition():
+        assert time.monotonic() < until, f"still not so after {seconds} s"
+        pause.wait(0.05)
+
+
+def is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def processes_with(mark: str) -> list[str]:
+    """Command lines of all processes that have a mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+@pytest.fixture(scope="class")
+def started() -> Iterator[RayEngine]:
+    with RayEngine(look_around, num_workers=2) as engine:
+        yield engine
+
+
+class TestOnThisMachine:
+    """A Ray of the engine's own."""
+
+    @pytest.fixture
+    def engine(self, started: RayEngine) -> Iterator[RayEngine]:
+        yield started
+        while started.wait():
+            pass
+
+    @pytest.mark.parametrize("what", ["exit", "kill"])
+    def test_a_worker_that_dies_takes_only_its_own_job(self, engine: Engine, what: str) -> None:
+        outcomes = run_all(engine, [{"do": "place", "value": 1}, {"do": what}, {"do": "place", "value": 2}])
+        failure = outcomes[1].failure
+        assert failure is not None
+        assert failure.cause == "worker died"
+        assert "ended in the middle of the job: Worker unexpectedly exits" in failure.message
+        assert "\n" not in failure.message
+        assert [outcomes[job].result["value"] for job in (0, 2)] == [1, 2]  # type: ignore[index]
+
+    def test_a_job_that_kills_before_its_beginning_is_known_is_not_tried_for_ever(
+        self, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("trials.engines.ray._has_begun", lambda worker: False)
+        outcomes = run_all(engine, [{"do": "count and kill", "folder": str(tmp_path)}])
+        assert outcomes[0].failure is not None
+        assert outcomes[0].failure.cause == "worker died"
+        assert len(list(tmp_path.iterdir())) == 1 + MOST_FALSE_STARTS
+
+    def test_a_worker_that_died_idle_takes_no_job_with_it(self, engine: Engine) -> None:
+        processes = {result["process"] for result in results(run_all(engine, [{"do": "place"}] * 6))}
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        after = results(run_all(engine, [{"do": "place"}] * 4))
+        assert processes.isdisjoint(result["process"] for result in after)
+
+    def test_a_job_that_hangs_is_ended_and_takes_nothing_with_it(self, engine: Engine) -> None:
+        before = {result["process"] for result in results(run_all(engine, [{"do": "place"}] * 6))}
+        engine.submit(7, {"do": "hang deaf"}, time_limit=0.5)
+        engine.submit(8, {"do": "place"})
+        outcomes = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
+        failure = outcomes[7].failure
+        assert failure is not None
+        assert (failure.cause, failure.message) == ("timed out", "it took longer than the 0.5 s that it may take")
+        assert outcomes[8].result is not None
+        for process in before - {outcomes[8].result["process"]}:
+            await_that(lambda process=process: is_gone(process))  # type: ignore[misc]
+        assert engine.capacity == 2
+        assert len(results(run_all(engine, [{"do": "place"}] * 3))) == 3
+
+    def test_workers_are_reused_and_leave_ctrl_c_to_the_driver(self, engine: Engine) -> None:
+        outcomes = run_all(engine, [{"do": "interrupt"}, {"do": "interrupt"}] + [{"do": "place"}] * 6)
+        processes = {result["process"] for result in results(outcomes)}
+        assert 1 <= len(processes) <= 2
+        assert os.getpid() not in processes
+
+    def test_a_head_that_is_lost_keeps_nobody_from_ctrl_c(
+        self, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether it answers late or never; the real thing, `ray.nodes`, comes back after a minute or not at all."""
+        released = threading.Event()
+        engine.submit(0, {"do": "await", "path": str(tmp_path / "release")})
+        with monkeypatch.context() as patch:
+            patch.setattr(ray, "nodes", released.wait)
+            threading.Timer(LOOK_SECONDS + 0.5, signal.raise_signal, [signal.SIGINT]).start()
+            with pytest.raises(KeyboardInterrupt):
+                engine.wait()
+            patch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
+            with pytest.raises(HeadLostError, match=r"^this machine has not answered for 0\.1 s"):
+                engine.wait()
+        released.set()
+        (tmp_path / "release").touch()
+        assert [outcome.failure for outcome in engine.wait()] == [None]
+
+    def test_a_process_has_one_engine(self, engine: Engine) -> None:
+        with pytest.raises(UserError, match="connected to a Ray already"):
+            RayEngine(look_around)
+        assert len(results(run_all(engine, [{"do": "place"}]))) == 1
+
+
+DRIVER = """
+import json, os, signal, sys
+from tests.trials.engines.jobs_for_ray import look_around
+from trials.engines.ray import MOST_FALSE_STARTS, RayEngine
+from trials.interruption import handle_interruptions
+
+def main():
+    handle_interruptions()
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    group = os.getpgrp()
+    engine = RayEngine(look_around, num_workers=2)
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert os.getpgrp() == group, "a terminal's Ctrl-C would not arrive any more"
+    engine.submit(0, {"do": "kill"})
+    assert engine.wait()[0].failure.cause == "worker died"
+    print("ready", flush=True)
+    END
+
+if __name__ == "__main__":
+    main()
+"""
+
+HANG = """\
+engine.submit(1, {"do": "hang deaf"})
+engine.submit(2, {"do": "hang deaf"})
+"""
+
+
+def start_driver(end: str, mark: str, **options: Any) -> subprocess.Popen[str]:
+    """A process that uses an engine and comes to an end of some kind; `ready` on its output is before that."""
+    script = DRIVER.replace("    END", textwrap.indent(end, "    "))
+    # no home: Ray must not want to write there
+    environment = {**os.environ, MARK: mark, "HOME": "/dev/null"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, **options,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line == "ready\n", line + process.communicate()[1]
+    return process
+
+
+def test_a_search_sees_nothing_of_ray() -> None:
+    """No word of it, no file of it, no handler and no process; in a folder from where the tests cannot be imported."""
+    mark = uuid.uuid4().hex
+    driver = start_driver(
+        "print(engine.submit(1, {'do': 'place'}), engine.wait()[0].result['code'])\nengine.close()", mark
+    )
+    out, err = driver.communicate(timeout=60)
+    assert (out, err, driver.returncode) == (f"None {REPOSITORY / 'trials'}\n", "", 0)
+    assert processes_with(mark) == []
+
+
+def test_nothing_outlives_a_killed_driver() -> None:
+    mark = uuid.uuid4().hex
+    driver = start_driver(HANG + "os.kill(os.getpid(), signal.SIGKILL)", mark)
+    driver.communicate(timeout=60)
+    assert driver.returncode == -signal.SIGKILL
+    await_that(lambda: processes_with(mark) == [], seconds=15)
+
+
+def test_ctrl_c_twice_ends_everything() -> None:
+    """As a terminal sends it, to the whole process group: while the driver waits, and while it closes the engine."""
+    mark = uuid.uuid4().hex
+    driver = start_driver(
+        HANG + "with engine:\n    print('waiting', flush=True)\n    engine.wait()", mark, process_group=0
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "waiting\n"
+    os.killpg(driver.pid, signal.SIGINT)
+    threading.Event().wait(0.3)
+    os.killpg(driver.pid, signal.SIGINT)
+    _, err = driver.communicate(timeout=60)
+    # Ray may have a last word after it, or instead, where the second one meets it as it has just shut down
+    assert "KeyboardInterrupt" in err or "core worker has already been shutdown" in err
+    assert driver.returncode in (-signal.SIGINT, 1)
+    await_that(lambda: processes_with(mark) == [], seconds=10)
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    with two_machines(tmp_path_factory.mktemp("elsewhere")) as machines:
+        yield machines
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of prepared images, as far as these jobs look into it, and a supernet beside it."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    np.save(folder / "train_images.npy", np.arange(1 << 20, dtype=np.uint8))
+    (tmp_path / "supernet").write_text("a supernet")
+    return folder
+
+
+class TestOnACluster:
+    @pytest.fixture
+    def engine(self, machines: Machines) -> Iterator[RayEngine]:
+        with RayEngine(look_around, address=machines.address) as engine:
+            yield engine
+
+    def test_what_jobs_name_travels_with_them(self, engine: RayEngine, machines: Machines, images: Path) -> None:
+        supernet = {"path": str(images.parent / "supernet"), "digest": "d"}
+        weights = [images.parent / "weights" / f"trial-{number}" for number in range(4)]
+        common = {"kind": "trial", "data_dir": str(images), "supernet": supernet}
+        trials = [{**common, "number": number, "weights_path": str(path)} for number, path in enumerate(weights)]
+        found = results(run_all(engine, trials))
+        assert len({result["process"] for result in found}) == 2
+        assert [result["sum"] for result in found] == [(1 << 12) * sum(range(256))] * 4
+        assert {result["supernet"] for result in found} == {"a supernet"}
+        for result in found:  # nothing was read or written where the job said, but where the node has it
+            assert Path(result["data_dir"]).parent == machines.cache
+            assert not Path(result["weights_path"]).exists()
+        assert len({str(result["mapped"]) for result in found}) == 1, "the workers of a machine share one copy"
+        assert len(found[0]["mapped"]) == 1
+        assert [path.read_text() for path in weights] == [f"weights of {number}" for number in range(4)]
+
+        tests = [{**common, "kind": "test", "weights_path": str(path)} for path in weights]
+        assert [result["weights"] for result in results(run_all(engine, tests))] == [
+            f"weights of {n}" for n in range(4)
+        ]
+
+    def test_a_training_that_is_left_off_travels_back_and_on(self, engine: RayEngine, images: Path) -> None:
+        paths = [images.parent / "checkpoints" / f"trial-{number}.pt" for number in range(4)]
+        common = {"kind": "trial", "data_dir": str(images), "weights_path": str(images.parent / "weights")}
+        left = [{**common, "number": number, "checkpoint_to": str(path)} for number, path in enumerate(paths)]
+        results(run_all(engine, left))
+        assert [path.read_text() for path in paths] == [f"checkpoint of {number}" for number in range(4)]
+        on = [{**common, "number": number, "checkpoint_from": str(path)} for number, path in enumerate(paths)]
+        found = results(run_all(engine, on))
+        assert [result["checkpoint"] for result in found] == [f"checkpoint of {number}" for number in range(4)]
+
+    def test_code_travels_as_well(self, engine: RayEngine) -> None:
+        for result in results(run_all(engine, [{"do": "place"}] * 4)):
+            assert "py_modules" in result["code"]
+            assert not Path(result["code"]).is_relative_to(REPOSITORY)
+
+    def test_failures_name_files_as_the_job_did(self, engine: RayEngine, images: Path) -> None:
+        missing = {"kind": "trial", "data_dir": "/nowhere", "weights_path": None}
+        refused = {"do": "refuse", "kind": "trial", "data_dir": str(images), "weights_path": None}
+        outcomes = run_all(engine, [refused, missing])
+        failures = [outcomes[job].failure for job in range(2)]
+        assert failures[0] is not None
+        assert failures[1] is not None
+        assert (failures[0].cause, failures[0].message) == ("refused", f"the images in {images} are not those")
+        assert failures[1].message.startswith("FileNotFoundError: ")
+        assert "/nowhere/train_images.npy" in failures[1].message
+
+    def test_a_share_of_a_machine_is_enough(self, machines: Machines) -> None:
+        with RayEngine(look_around, address=machines.address, cpus_per_trial=0.5) as engine:
+            assert engine.capacity == 4
+        with RayEngine(look_around, num_workers=1, address=machines.address, cpus_per_trial=0.5) as engine:
+            assert engine.capacity == 1
+
+    def test_a_cluster_without_room_is_refused(self, machines: Machines) -> None:
+        with pytest.raises(UserError, match=r"2 CPUs and 1 GPUs, which no machine of the cluster .*: lower --threads"):
+            RayEngine(look_around, address=machines.address, cpus_per_trial=2.0, gpus_per_trial=1.0)
+        assert not ray.is_initialized()
+
+    def test_inside_a_submitted_job_it_joins_the_job_s_cluster(
+        self, machines: Machines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The environment that `ray job submit` makes for its command; what it is to have, workers have as well."""
+        monkeypatch.setenv("RAY_ADDRESS", machines.address)
+        given = {"runtime_env": {"env_vars": {MARK: "from the job"}}, "metadata": {"job_submission_id": "first"}}
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(given))
+        with RayEngine(look_around, address="auto") as engine:
+            (found,) = results(run_all(engine, [{"do": "place"}]))
+        assert found["mark"] == "from the job"
+        assert "py_modules" in found["code"]
+
+    def test_a_cluster_of_other_versions_is_refused(self, machines: Machines) -> None:
+        """The head's metadata are made to say so."""
+        versions = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+        with versions_changed(machines.address), pytest.raises(UserError) as refused:
+            RayEngine(look_around, address=machines.address)
+        for part in ("Ray: 1.2.3", "Python: 3.4.5", f"Ray: {ray.__version__}", f"Python: {versions}"):
+            assert part in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+    def test_machines_go_and_come(self, engine: RayEngine, machines: Machines, tmp_path: Path) -> None:
+        """One that joins is put to use. One that is lost takes its own job with it, and the others carry on."""
+        release = tmp_path / "release"
+        waiting = {"do": "await", "path": str(release)}
+        added = machines.add()
+        await_that(lambda: self.capacity_with_news(engine) == 3)
+        for job in range(3):
+            engine.submit(job, waiting)
+        machines.cluster.remove_node(added, allow_graceful=False)
+        (lost,) = engine.wait()
+        assert lost.failure is not None
+        assert lost.failure.cause == "worker died"
+        assert lost.failure.message.startswith("the machine ")
+        assert engine.capacity == 2
+        with pytest.raises(RuntimeError):
+            engine.submit(3, waiting)
+        release.touch()
+        ended = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
+        assert {0, 1, 2} - ended.keys() == {lost.job_id}
+        assert len({result["process"] for result in results(ended)}) == 2
+
+    @staticmethod
+    def capacity_with_news(engine: RayEngine) -> int:
+        """Its capacity after a job that takes no time: an engine hears of workers that have started while it waits."""
+        results(run_all(engine, [{"do": "place"}]))
+        return engine.capacity
+
+
+@contextmanager
+def versions_changed(address: str) -> Iterator[None]:
+    """A cluster that says of itself that it runs Ray 1.2.3 on Python 3.4.5."""
+    store = ray._raylet.GcsClient(address=address)
+    key, namespace = CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER
+    before = store.internal_kv_get(key, namespace)
+    told = {**json.loads(before), "ray_version": "1.2.3", "python_version": "3.4.5"}
+    store.internal_kv_put(key, json.dumps(told).encode(), True, namespace)
+    yield
+    store.internal_kv_put(key, before, True, namespace)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "^no Ray answers at 127.0.0.1:1 .*Connection refused"),
+        ("ray://127.0.0.1:10001", "must be auto or HOST:PORT, got ray://"),
+        ("nonsense", "nonsense leads to no cluster"),
+        ("no-such-host.invalid:6379", "no-such-host.invalid:6379"),
+    ],
+)
+def test_a_wrong_address_is_refused(address: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        RayEngine(look_around, address=address)
+    assert "\n" not in str(refused.value)
+
+
+@contextmanager
+def server(answer: bytes | None) -> Iterator[int]:
+    """The port of something that listens and is no Ray: it answers so to the first bytes it gets, or never."""
+    with socket.create_server(("", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                while connection.recv(1024) and answer is None:  # until the other side has had enough
+                    pass
+                connection.sendall(answer or b"")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n", "what answers at 127.0.0.1:.* is no Ray: start one"),
+        (b"", "what answers at 127.0.0.1:.* is no Ray: start one"),
+        (None, "no Ray answers at 127.0.0.1:.*timed out"),
+    ],
+)
+def test_what_answers_and_is_no_ray_is_refused(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, message: str
+) -> None:
+    monkeypatch.setattr(ray_session, "ANSWER_SECONDS", 0.5)
+    with server(answer) as port, pytest.raises(UserError, match=message) as refused:
+        RayEngine(look_around, address=f"127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not ray.is_initialized()
+
+
+class TestAHeadThatDoesNotAnswer:
+    """What asks it is made to wait, as Ray does when the head is lost."""
+
+    def test_ctrl_c_gets_through(self) -> None:
+        released = threading.Event()
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            answer_to(released.wait, "the cluster")
+        released.set()
+
+    def test_after_a_while_it_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
+        released = threading.Event()
+        with pytest.raises(HeadLostError, match=r"^the cluster has not answered for 0.1 s, so .*--resume"):
+            answer_to(released.wait, "the cluster")
+        released.set()
+        assert issubclass(HeadLostError, OSError), "which the command line tells in a line"
+
+    def test_answers_and_errors_come_back(self) -> None:
+        assert answer_to(lambda: 7, "") == 7
+        with pytest.raises(RayError, match="what Ray says"):
+            answer_to(self.fail, "")
+
+    @staticmethod
+    def fail() -> None:
+        raise RayError("what Ray says")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cpus_per_trial": 0.0}, "a trial must have more than 0 CPUs, got 0: raise --threads"),
+        ({"gpus_per_trial": -1.0}, "--gpus-per-trial .* got -1"),
+        ({"gpus_per_trial": 1.5}, "--gpus-per-trial .* got 1.5"),
+    ],
+)
+def test_impossible_shares_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RayEngine(look_around, **options)
+
+
+def test_nobody_imports_ray_who_does_not_use_it() -> None:
+    script = "import sys, trials.engines, trials.search.search\nassert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

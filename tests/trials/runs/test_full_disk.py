@@ -1,0 +1,101 @@
+"""A full disk: what it does to files, and what a user is told."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sret_nas.files import write_atomically
+from tests.full_disk import largest_file
+from trials.engines.failures import failure_of, is_full
+from trials.runs.full_disk import StorageError, full_disk_explained, raise_if_full, writing
+from trials.runs.records import RECORDS_FILE, read_history
+from trials.search.search import resume_search, start_search
+
+OPTIONS: dict[str, Any] = {
+    "space": "smoke", "from_scratch": True, "trials": 2, "seed": 5, "max_train": 64, "max_val": 50, "max_test": 50,
+    "image_size": 32, "train_images": 64, "device": "cpu", "workers": 0, "strategy": "random",
+}  # fmt: skip
+
+
+def test_a_file_without_room_is_named_and_its_old_content_stays(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    write_atomically(path, "old")
+    with largest_file(10), pytest.raises(OSError, match="File too large") as caught:
+        write_atomically(path, "longer than that")
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_that_is_full_is_full() -> None:
+    full = Path("/dev/full")
+    with pytest.raises(OSError, match="No space") as caught, writing(full), full.open("wb", buffering=0) as file:
+        file.write(b"x")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
+    assert is_full(caught.value)
+    failure = failure_of(caught.value)
+    assert (failure.cause, failure.message) == ("disk full", "[Errno 28] No space left on device: '/dev/full'")
+    with pytest.raises(StorageError, match=r"a worker cannot write its files: .*No space left"):
+        raise_if_full(failure)
+
+
+def test_other_errors_of_the_system_are_no_full_disk() -> None:
+    missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "x")
+    assert failure_of(missing).cause == "exception"
+    with pytest.raises(FileNotFoundError), full_disk_explained(Path("run"), has_begun=True):
+        raise missing
+    raise_if_full(failure_of(missing))
+
+
+@pytest.mark.parametrize(
+    ("has_begun", "advice"),
+    [
+        (False, "the search has not begun: make room, then start it again"),
+        (
+            True,
+            "all that was recorded until then is safe in runs/1: make room, then carry on with: "
+            "python cli.py search --resume runs/1",
+        ),
+    ],
+)
+def test_the_message_says_what_is_safe(has_begun: bool, advice: str) -> None:
+    with pytest.raises(StorageError) as caught, full_disk_explained(Path("runs/1"), has_begun):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/1/front.png")
+    assert str(caught.value) == f"runs/1/front.png cannot be written: No space left on device; {advice}"
+
+
+def found(run_dir: Path) -> list[Any]:
+    trials = read_history(run_dir).trials
+    return [(t.candidate.key, t.result and t.result.error, t.test) for _, t in sorted(trials.items())]
+
+
+def test_a_search_that_meets_a_full_disk_ends_in_one_line_and_carries_on(tmp_path: Path) -> None:
+    """No file may grow beyond almost the header, two lines and a bit of the next, or less than weights need."""
+    whole = start_search(OPTIONS, tmp_path / "whole", ["test"], Console(file=io.StringIO()))
+    records = (whole.run_dir / RECORDS_FILE).read_bytes().splitlines(keepends=True)
+    for room, file in (
+        (len(records[0]) - 20, RECORDS_FILE),
+        (len(records[0] + records[1]) + 20, RECORDS_FILE),
+        (2 * len(b"".join(records)), "weights/trial-0000.safetensors"),
+    ):
+        run_dir = tmp_path / str(room)
+        with largest_file(room), pytest.raises(StorageError) as caught:
+            start_search(OPTIONS, run_dir, ["test"], Console(file=io.StringIO()))
+        message = str(caught.value)
+        assert str(run_dir / file) in message
+        assert "\n" not in message
+        if room < len(records[0]):
+            assert message.endswith("the search has not begun: make room, then start it again")
+            assert not run_dir.exists()
+            continue
+        assert message.endswith(f"python cli.py search --resume {run_dir}")
+        assert (run_dir / RECORDS_FILE).read_bytes().endswith(b"}\n")
+        resume_search(run_dir, {}, Console(file=io.StringIO()))
+        assert found(run_dir) == found(whole.run_dir)

@@ -1,0 +1,71 @@
+"""What is kept up to date trial by trial is what a look at all trials finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sret_nas.space.search_space import SearchSpace
+from trials.engines.messages import Failure, TargetCost, TrialResult
+from trials.runs.objectives import Objective, keepers
+from trials.runs.pareto_archive import FrontSoFar
+from trials.runs.records import Trial
+from trials.strategies.strategy import Candidate
+
+SPACE = SearchSpace.load("smoke")
+OBJECTIVES: list[tuple[Objective, ...]] = [
+    ("error", "flops"), ("error",), ("flops", "params"), ("cross_entropy", "flops"), ("error", "flops", "params"),
+    ("error", "latency"),
+]  # fmt: skip
+
+
+def random_trials(number: int, levels: int, seed: int) -> list[Trial]:
+    """So few levels of every value that many trials are equal in some or all of them; one in ten has failed."""
+    rng = np.random.default_rng(seed)
+    arch = SPACE.network([0] * len(SPACE.stage_choices))
+    trials = []
+    for position in rng.permutation(number).tolist():
+        trial = Trial(position, Candidate(arch, "full"))
+        error, loss, flops, params, latency = (int(level) for level in rng.integers(1, levels + 1, 5))
+        if rng.random() < 0.1:
+            trial.failure = Failure(cause="diverged", message="")
+        else:
+            target = TargetCost(flops=flops, params=params, image_size=32, classes=10, latency_us=latency)
+            trial.result = TrialResult(
+                error=error / 10, cross_entropy=loss / 10, error_by_depth=[error / 10], train_loss=1.0, train_steps=1,
+                train_images=1, train_seconds=1.0, seconds=1.0, target=target, proxy=target, proxy_arch=arch,
+                device="cpu", peak_memory_mb=1.0,
+            )  # fmt: skip
+        trials.append(trial)
+    return trials
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES, ids="-".join)
+@pytest.mark.parametrize("levels", [3, 50])
+def test_it_is_what_a_look_at_all_trials_finds(objectives: tuple[Objective, ...], levels: int) -> None:
+    for seed in range(3):
+        so_far, known = FrontSoFar(objectives), list[Trial]()
+        kept: set[int] = set()
+        for trial in random_trials(60, levels, seed):
+            known.append(trial)
+            beaten = [one.number for one in so_far.add(trial)]
+            expected = [one.number for one in keepers(known, objectives)]
+            assert [one.number for one in so_far.keepers] == expected
+            assert [one.number for one in known if one.number in so_far] == [
+                one.number for one in known if one.number in expected
+            ]
+            # told once of each that is kept no longer
+            assert len(beaten) == len(set(beaten))
+            assert (kept | {trial.number}) - set(beaten) == set(expected)
+            kept = set(expected)
+            assert so_far.best_error == min((one.result.error for one in known if one.result), default=None)
+
+
+def test_begun_with_trials_it_is_as_if_they_had_been_added() -> None:
+    objectives: tuple[Objective, ...] = ("error", "flops", "params")
+    trials = random_trials(80, 20, 5)
+    whole = FrontSoFar(objectives, trials)
+    assert whole.keepers == keepers(trials, objectives)
+    assert len(whole.keepers) > 2
+    assert FrontSoFar(objectives).keepers == []
+    assert FrontSoFar(objectives).best_error is None

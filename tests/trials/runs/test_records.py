@@ -1,0 +1,257 @@
+"""The append-only record: what is on disk after every event, and after a crash at any byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sret_nas import PRESETS, UserError, cost_of
+from tests.full_disk import largest_file
+from tests.trials.scripted_engine import Clock
+from trials.engines.messages import Failure, FinalTestResult, TargetCost, TrialResult
+from trials.runs.full_disk import StorageError
+from trials.runs.records import HEADER_KEYS, RECORDS_FILE, History, Records, read_history
+from trials.strategies.strategy import Candidate
+
+CANDIDATES = [
+    Candidate(PRESETS["sret_t"], "full"),
+    Candidate(PRESETS["sret_lt"], "joint"),
+    Candidate(PRESETS["sret_s"], "full"),
+]
+HEADER = {key: {"of": key} for key in HEADER_KEYS}
+FAILURE = Failure(cause="diverged", message="the loss became nan", traceback="...")
+DEATH = Failure(cause="worker died", message="SIGKILL")
+TEST_RESULT = FinalTestResult(error=0.25, cross_entropy=1.5, num_images=100)
+
+
+def result_of(candidate: Candidate) -> TrialResult:
+    cost = cost_of(candidate.arch)
+    target = TargetCost(flops=cost.flops, params=cost.params, image_size=224, classes=1000)
+    return TrialResult(
+        error=0.125,
+        cross_entropy=0.1 + 0.2,
+        error_by_depth=[0.5, 0.125],
+        train_loss=1.0,
+        train_steps=10,
+        train_images=640,
+        train_seconds=1.5,
+        seconds=2.0,
+        target=target,
+        proxy=target,
+        proxy_arch=candidate.arch,
+        device="cpu",
+        peak_memory_mb=700.0,
+    )
+
+
+ORIGINS = ("design", "additive", "")
+
+
+def write_run(run_dir: Path) -> None:
+    """A finished trial that was tested, one that failed twice, and one that never ended."""
+    with Records(run_dir) as records:
+        records.start(HEADER)
+        for number, candidate in enumerate(CANDIDATES):
+            cost = cost_of(candidate.arch)
+            records.asked(number, candidate, cost.flops, cost.params, origin=ORIGINS[number])
+        records.ended(0, result_of(CANDIDATES[0]), None, 2.5)
+        records.retried(1, 1, DEATH, 4.0)
+        records.ended(1, None, FAILURE, 1.5)
+        records.tested(0, TEST_RESULT)
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    history = read_history(tmp_path)
+    assert {key: history.header[key] for key in HEADER} == HEADER
+    assert [history.trials[number].candidate.key for number in range(3)] == [c.key for c in CANDIDATES]
+    assert [history.trials[number].origin for number in range(3)] == list(ORIGINS)
+    assert history.trials[0].result == result_of(CANDIDATES[0])
+    assert history.trials[0].test == TEST_RESULT
+    assert history.trials[1].failure == FAILURE
+    assert [history.trials[number].retried for number in range(3)] == [[], [DEATH], []]
+    assert [history.trials[number].has_ended for number in range(3)] == [True, True, False]
+
+
+def test_a_torn_line_is_cut_at_every_byte(tmp_path: Path) -> None:
+    """Whatever byte a crash stops at, reopening keeps exactly the whole lines, and the next event is readable."""
+    write_run(tmp_path / "whole")
+    content = (tmp_path / "whole" / RECORDS_FILE).read_bytes()
+    line_ends = [position + 1 for position, byte in enumerate(content) if byte == ord("\n")]
+    last_start = line_ends[-2]
+    for length in range(last_start, len(content) + 1):
+        torn = tmp_path / "torn"
+        torn.mkdir()
+        (torn / RECORDS_FILE).write_bytes(content[:length])
+        with Records(torn, must_exist=True) as records:
+            before = records.reopen()
+            records.ended(2, None, FAILURE, 0.0)
+        after = read_history(torn)
+        assert (before.trials[0].test is not None) == (length == len(content))
+        assert after.trials[2].failure == FAILURE
+        assert after.trials[0].result == result_of(CANDIDATES[0])
+        shutil.rmtree(torn)
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    path = tmp_path / RECORDS_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b'{"event": "asked"\n', *lines[3:]]))
+    with pytest.raises(UserError, match=r"records\.jsonl, line 3: not a record of this tool"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "event", [{"event": "won", "number": 0}, {"number": 0}, [], {"event": "finished", "number": 9}]
+)
+def test_events_of_no_known_kind_are_refused(tmp_path: Path, event: object) -> None:
+    write_run(tmp_path)
+    with open(tmp_path / RECORDS_FILE, "a") as file:
+        file.write(json.dumps(event) + "\n")
+    with pytest.raises(UserError, match="line 9"):
+        read_history(tmp_path)
+
+
+def test_an_empty_file_and_a_missing_one_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run directory"):
+        read_history(tmp_path)
+    (tmp_path / RECORDS_FILE).write_bytes(b'{"event": "hea')
+    with pytest.raises(UserError, match="ended before it began"):
+        read_history(tmp_path)
+
+
+def test_a_run_directory_takes_one_search(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    with pytest.raises(UserError, match="--resume"):
+        Records(tmp_path)
+
+
+def test_a_search_that_never_began_leaves_no_trace(tmp_path: Path) -> None:
+    with Records(tmp_path / "new" / "run") as records:
+        records.withdraw()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_resumed_search_changes_counts_from_then_on(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        records.resumed({"trials": 9}, {"torch": "3"})
+    assert read_history(tmp_path).header["options"] == {"trials": 9}
+
+
+def test_a_second_writer_is_turned_away_and_a_dead_one_is_not_waited_for(tmp_path: Path) -> None:
+    script = (
+        "import sys, os, signal; from pathlib import Path; from trials.runs.records import HEADER_KEYS, Records;"
+        "records = Records(Path(sys.argv[1])); records.start(dict.fromkeys(HEADER_KEYS, {}));"
+        "print('locked', flush=True);"
+        "sys.stdin.read(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == "locked\n"
+    with pytest.raises(UserError, match=f"in use by another search \\(process {holder.pid} on "):
+        Records(tmp_path, must_exist=True)
+    holder.stdin.close()
+    holder.wait()
+    holder.stdout.close()
+    with Records(tmp_path, must_exist=True) as records:
+        assert isinstance(records.reopen(), History)
+
+
+def test_a_directory_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Records(tmp_path / "file" / "run")
+
+
+def test_a_disk_that_is_full_at_any_byte_leaves_whole_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event that found no room is not there, and those before it are; with room again the same search goes on."""
+    monkeypatch.setattr("trials.runs.records.time", Clock())  # so that a line is as long the next time
+    write_run(tmp_path)
+    content = (tmp_path / RECORDS_FILE).read_bytes()
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        spent = records.spending.job_seconds
+        records.ended(2, None, FAILURE, 7.0)
+    line = (tmp_path / RECORDS_FILE).read_bytes()[len(content) :]
+    (tmp_path / RECORDS_FILE).write_bytes(content)
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        for room in range(len(line)):
+            with largest_file(len(content) + room), pytest.raises(StorageError) as caught:
+                records.ended(2, None, FAILURE, 7.0)
+            assert (tmp_path / RECORDS_FILE).read_bytes() == content
+        assert caught.value.filename == str(tmp_path / RECORDS_FILE)
+        assert records.spending.job_seconds == spent
+        records.ended(2, None, FAILURE, 7.0)
+    history = read_history(tmp_path)
+    assert history.trials[2].failure == FAILURE
+    assert history.spending.job_seconds == records.spending.job_seconds == spent + 7
+
+
+def test_a_disk_without_room_for_the_header_leaves_no_search(tmp_path: Path) -> None:
+    with Records(tmp_path / "run") as records:
+        with largest_file(50), pytest.raises(StorageError, match=RECORDS_FILE):
+            records.start(HEADER)
+        records.withdraw()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_spent_is_known_while_writing_and_after(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        records.interrupted()
+        records.resumed({}, {})
+        kept = records.spending
+    read = read_history(tmp_path).spending
+    assert kept.job_seconds == read.job_seconds == 2.5 + 4.0 + 1.5
+    assert kept.wall_seconds() == read.wall_seconds() > 0
+    assert read.mean_trial_seconds == 2.5
+
+
+def test_records_from_before_there_were_attempts_are_read(tmp_path: Path) -> None:
+    """They lack the event `retried`, and the seconds of attempts."""
+    write_run(tmp_path)
+    path = tmp_path / RECORDS_FILE
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    older = [{**event} for event in events if event["event"] != "retried"]
+    for event in older:
+        event.pop("seconds", None)
+    path.write_text("".join(json.dumps(event) + "\n" for event in older))
+    history = read_history(tmp_path)
+    assert history.trials[0].result == result_of(CANDIDATES[0])
+    assert history.trials[1].failure == FAILURE
+    assert history.trials[1].retried == []
+    assert history.spending.job_seconds == 2.0  # the result's own
+
+
+def test_ctrl_c_while_writing_waits_for_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes between the line and its flush: the line is whole, and then the search ends."""
+    write_run(tmp_path)
+    flush = os.fsync
+
+    def pressed(descriptor: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        flush(descriptor)
+
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        monkeypatch.setattr(os, "fsync", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            records.ended(2, None, FAILURE, 7.0)
+        monkeypatch.undo()
+        assert records.spending.job_seconds == 2.5 + 4.0 + 1.5 + 7.0
+    assert read_history(tmp_path).trials[2].failure == FAILURE

@@ -1,0 +1,479 @@
+"""Copies of run directories: what is in them at any moment, what a storage that fails changes, which may be resumed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+import trials.runs.remote_copy
+from sret_nas.errors import UserError
+from trials.runs.optuna_journal import JOURNAL_FILE
+from trials.runs.records import LOCK_FILE, RECORDS_FILE, read_history
+from trials.runs.remote_copy import COPY_MARK, RunCopy, copied, fetch_run, is_copy, known_place, new_place, whole_lines
+from trials.runs.remote_storage import Folder, place_of
+from trials.search.search import resume_search, start_search
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=500)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def await_that(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Waits until a condition holds that another thread or process brings about."""
+    until, pause = time.monotonic() + seconds, threading.Event()
+    while not condition():
+        assert time.monotonic() < until, f"still not so after {seconds} s"
+        pause.wait(0.01)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """What a search leaves that was begun, as far as copies look into it."""
+    folder = tmp_path / "runs" / "r"
+    (folder / "weights").mkdir(parents=True)
+    (folder / RECORDS_FILE).write_bytes(b"header\n")
+    (folder / LOCK_FILE).write_bytes(b"process 1")
+    return folder
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    folder = tmp_path / "nfs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials.runs.remote_copy, "COPY_SECONDS", 0.01)
+    monkeypatch.setattr(trials.runs.remote_copy, "LAST_PAUSE", 0.01)
+
+
+def append(run_dir: Path, lines: bytes) -> None:
+    with (run_dir / RECORDS_FILE).open("ab") as file:
+        file.write(lines)
+
+
+def test_the_copy_follows_the_run_directory(run_dir: Path, storage: Path) -> None:
+    copy, console = storage / "r", quiet()
+    (run_dir / "weights" / "1").write_bytes(b"first")
+    (run_dir / "weights" / ".2.tmp").write_bytes(b"half")
+    (run_dir / JOURNAL_FILE).write_bytes(b"study")
+    (run_dir / f"{JOURNAL_FILE}.lock").touch()
+    append(run_dir, b"finished 1\ntorn")
+    with copied(place_of(str(storage), "r"), run_dir, console):
+        await_that(lambda: (copy / RECORDS_FILE).is_file() and len((copy / RECORDS_FILE).read_bytes()) > 7)
+        mark = (copy / COPY_MARK).read_bytes()
+        assert json.loads(mark)["copy_of"] == str(run_dir)
+        assert files_in(copy) == {COPY_MARK: mark, RECORDS_FILE: b"header\nfinished 1\n", "weights/1": b"first"}
+
+        (run_dir / "weights" / "1").unlink()
+        (run_dir / "weights" / "2").write_bytes(b"second")
+        append(run_dir, b" no more\n")
+        await_that(lambda: (copy / "weights" / "2").is_file() and not (copy / "weights" / "1").exists())
+        (run_dir / "weights" / "2").write_bytes(b"anew!!")
+        (run_dir / "best.yaml").write_bytes(b"best")
+    here = files_in(run_dir)
+    del here[LOCK_FILE], here["weights/.2.tmp"], here[f"{JOURNAL_FILE}.lock"]
+    assert files_in(copy) == {**here, COPY_MARK: mark}
+    assert here[RECORDS_FILE] == b"header\nfinished 1\ntorn no more\n"
+    assert text_of(console) == f"Copy: {copy}\n"
+
+
+def test_without_a_storage_there_is_no_copy(run_dir: Path) -> None:
+    console = quiet()
+    with copied(None, run_dir, console):
+        pass
+    assert text_of(console) == ""
+
+
+class Watched(Folder):
+    """Remembers what was done, and does it slowly, or not at all, if it is to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.done: list[str] = []
+        self.error: OSError | None = None
+        self.before_write: Callable[[str], object] = lambda name: None
+
+    def write(self, name: str, content: bytes) -> None:
+        self.before_write(name)
+        if self.error is not None:
+            self.done.append(f"failed {name}")
+            raise self.error
+        super().write(name, content)
+        self.done.append(f"write {name} {len(content)}")
+
+    def delete(self, name: str) -> None:
+        super().delete(name)
+        self.done.append(f"delete {name}")
+
+
+def test_what_records_name_is_there_before_them(run_dir: Path, storage: Path) -> None:
+    """Also what was put on record while files were being copied, and what was deleted then."""
+    place = Watched(storage / "r")
+    (run_dir / "weights" / "1").write_bytes(b"1")
+    (run_dir / "weights" / "2").write_bytes(b"2")
+    append(run_dir, b"finished 1\nfinished 2\n")
+
+    def go_on(name: str) -> None:
+        """The next trial beats the first while that is being copied."""
+        if name == "weights/1" and not (run_dir / "weights" / "3").exists():
+            (run_dir / "weights" / "3").write_bytes(b"3")
+            append(run_dir, b"finished 3\n")
+            (run_dir / "weights" / "1").unlink()
+
+    place.before_write = go_on
+    with copied(place, run_dir, quiet()):
+        pass
+    assert [line for line in place.done if COPY_MARK not in line] == [
+        f"write {RECORDS_FILE} 7",
+        "write weights/1 1",
+        "write weights/2 1",
+        f"write {RECORDS_FILE} {7 + 2 * 11}",
+        "write weights/3 1",
+        f"write {RECORDS_FILE} {7 + 3 * 11}",
+        "delete weights/1",
+    ]
+
+
+def test_a_storage_that_fails_for_a_while_costs_one_line(run_dir: Path, storage: Path) -> None:
+    place, console = Watched(storage / "r"), quiet()
+    with copied(place, run_dir, console):
+        await_that(lambda: (storage / "r" / RECORDS_FILE).is_file())
+        place.error = OSError("the network\nis gone")
+        append(run_dir, b"asked 1\n")
+        await_that(lambda: sum("failed" in line for line in place.done) >= 3)
+        place.error = None
+    warning, last = text_of(console).splitlines()
+    assert warning == f"warning: the copy at {place.address} cannot be written now; trying again: the network is gone"
+    assert last == f"Copy: {place.address}"
+    assert (storage / "r" / RECORDS_FILE).read_bytes() == b"header\nasked 1\n"
+
+
+@pytest.mark.parametrize(("ending", "attempts"), [(None, 3), (KeyboardInterrupt(), 1)])
+def test_a_storage_that_fails_to_the_end_is_told_and_harms_nothing(
+    run_dir: Path, storage: Path, monkeypatch: pytest.MonkeyPatch, ending: BaseException | None, attempts: int
+) -> None:
+    """It is tried again for those who wait, and not for those who pressed Ctrl-C."""
+    monkeypatch.setattr(trials.runs.remote_copy, "COPY_SECONDS", 3600.0)
+    place, console = Watched(storage / "r"), quiet()
+    copy = RunCopy(place, run_dir, console)
+    copy.__enter__()
+    await_that(lambda: len(place.done) == 3)  # the mark, the first line, all lines
+    (run_dir / "best.yaml").write_bytes(b"best")
+    place.error = PermissionError("not allowed")
+    copy.__exit__(None if ending is None else type(ending), ending, None)
+    assert place.done[3:] == ["failed best.yaml"] * attempts
+    warning, last = text_of(console).splitlines()
+    assert warning == f"warning: the copy at {place.address} cannot be written now; trying again: not allowed"
+    assert last == (
+        f"warning: the copy of {run_dir} at {place.address} is not whole: not allowed; to copy it again: "
+        f"python cli.py search --resume {run_dir}"
+    )
+    assert files_in(storage / "r").keys() == {COPY_MARK, RECORDS_FILE}
+
+
+def test_a_storage_that_hangs_stops_nobody(run_dir: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials.runs.remote_copy, "LAST_SECONDS", 0.2)
+    place, console, released = Watched(storage / "r"), quiet(), threading.Event()
+    place.before_write = lambda name: released.wait()
+    with copied(place, run_dir, console) as copy:
+        pass
+    assert text_of(console) == (
+        f"warning: the copy of {run_dir} at {place.address} is not whole: nothing could be written for 0.2 s; to copy "
+        f"it again: python cli.py search --resume {run_dir}\n"
+    )
+    released.set()
+    assert isinstance(copy, RunCopy)
+    copy._thread.join()
+
+
+def test_a_storage_whose_copy_is_gone_is_not_filled_by_halves(run_dir: Path, storage: Path) -> None:
+    """As when a share is unmounted, and the folder under it comes to light."""
+    place, console = Watched(storage / "r"), quiet()
+    with copied(place, run_dir, console):
+        await_that(lambda: len(place.done) == 3)
+        shutil.rmtree(storage / "r")
+        append(run_dir, b"asked 1\n")
+    assert list(storage.iterdir()) == []
+    assert f"is not whole: its {RECORDS_FILE} is gone; to copy it again" in text_of(console)
+
+
+def test_what_another_search_wrote_is_left_alone(run_dir: Path, storage: Path) -> None:
+    """Say this driver's machine was thought lost, and the search was carried on from the copy."""
+    place, console = Watched(storage / "r"), quiet()
+    with copied(place, run_dir, console):
+        await_that(lambda: len(place.done) == 3)
+        (storage / "r" / RECORDS_FILE).write_bytes(b"header\nresumed elsewhere\n")
+        append(run_dir, b"asked 1\n")
+        (run_dir / "best.yaml").write_bytes(b"best")
+    assert files_in(storage / "r").keys() == {COPY_MARK, RECORDS_FILE}
+    assert (storage / "r" / RECORDS_FILE).read_bytes() == b"header\nresumed elsewhere\n"
+    warning, last = text_of(console).splitlines()
+    assert warning.startswith(f"warning: the copy at {place.address} is left alone from here on: ")
+    assert "went different ways" in last
+    assert "to copy it again" not in last
+
+
+def test_a_lost_answer_is_no_other_search(run_dir: Path, storage: Path) -> None:
+    """Records were written, and the store's answer never came: what is there is ours."""
+    place, console = Watched(storage / "r"), quiet()
+    with copied(place, run_dir, console):
+        await_that(lambda: len(place.done) == 3)
+        (storage / "r" / RECORDS_FILE).write_bytes(b"header\nasked 1\n")
+        append(run_dir, b"asked 1\nfinished 1\n")
+    assert (storage / "r" / RECORDS_FILE).read_bytes() == b"header\nasked 1\nfinished 1\n"
+    assert text_of(console) == f"Copy: {place.address}\n"
+
+
+class TestWhereASearchMayBeCopiedTo:
+    def test_a_new_one_to_where_nothing_is(self, run_dir: Path, storage: Path) -> None:
+        place = new_place(str(storage), run_dir)
+        assert place is not None
+        assert place.address == str(storage / "r")
+        assert list(storage.iterdir()) == [], "nothing is left of the look whether it can be written"
+        assert new_place(None, run_dir) is None
+
+    def test_not_to_where_another_one_is(self, run_dir: Path, storage: Path) -> None:
+        copy = storage / "r"
+        copy.mkdir()
+        (copy / RECORDS_FILE).write_bytes(b"another header\n")
+        with pytest.raises(UserError, match=f"{copy} holds a search already: carry it on with --resume {copy}, or"):
+            new_place(str(storage), run_dir)
+        with pytest.raises(UserError, match=f"{copy} holds another search than {run_dir}: give another --storage"):
+            known_place(str(storage), run_dir)
+        (copy / RECORDS_FILE).rename(copy / "notes.txt")
+        for find in (new_place, known_place):
+            with pytest.raises(UserError, match=rf"{copy} is not empty \(it holds notes.txt\)"):
+                find(str(storage), run_dir)
+
+    @pytest.mark.parametrize("stored", [None, b"", b"header\n", b"header\nasked 1\n"])
+    def test_a_resumed_one_to_what_it_goes_on_from(self, run_dir: Path, storage: Path, stored: bytes | None) -> None:
+        append(run_dir, b"asked 1\ntorn")
+        if stored is not None:
+            place_of(str(storage), "r").write(RECORDS_FILE, stored)
+        assert known_place(str(storage), run_dir) is not None
+        assert known_place(None, run_dir) is None
+
+    def test_but_not_to_what_is_ahead(self, run_dir: Path, storage: Path) -> None:
+        append(run_dir, b"torn")
+        place_of(str(storage), "r").write(RECORDS_FILE, b"header\nasked 1\nfinished 1\n")
+        ahead = f"{storage / 'r'} is 2 records ahead of {run_dir}.*: carry on from there with --resume {storage / 'r'}"
+        with pytest.raises(UserError, match=ahead):
+            known_place(str(storage), run_dir)
+
+    def test_nor_to_what_went_another_way(self, run_dir: Path, storage: Path) -> None:
+        append(run_dir, b"asked 1\nasked 2\n")
+        place_of(str(storage), "r").write(RECORDS_FILE, b"header\nresumed\n")
+        with pytest.raises(UserError, match="the search was carried on twice: carry on from one"):
+            known_place(str(storage), run_dir)
+
+    def test_nor_onto_itself(self, run_dir: Path) -> None:
+        with pytest.raises(UserError, match=f"--storage {run_dir.parent} is where the run directory {run_dir} itself"):
+            new_place(str(run_dir.parent), run_dir)
+
+    def test_nor_to_where_nobody_may_write(self, run_dir: Path, storage: Path) -> None:
+        (storage / "r").write_bytes(b"a file, in which even root makes no folder")
+        with pytest.raises(UserError, match=f"^--storage {storage} cannot be used: .*(exists|Not a directory)"):
+            new_place(str(storage), run_dir)
+        with pytest.raises(UserError, match=r"cannot be used: there is no folder .*/gone: create or mount it"):
+            new_place(str(storage / "gone"), run_dir)
+
+
+class TestFetching:
+    @pytest.fixture
+    def copy(self, storage: Path) -> Path:
+        place = place_of(str(storage), "r")
+        for name in (COPY_MARK, RECORDS_FILE, "weights/1"):
+            place.write(name, name.encode())
+        return storage / "r"
+
+    def test_all_files_come_and_the_mark_does_not(self, copy: Path, tmp_path: Path) -> None:
+        console = quiet()
+        assert fetch_run(str(copy), tmp_path / "here" / "again", console) == (tmp_path / "here/again", str(copy.parent))
+        assert files_in(tmp_path / "here") == {f"again/{name}": name.encode() for name in (RECORDS_FILE, "weights/1")}
+        assert text_of(console).startswith(f"Fetching {copy} to {tmp_path / 'here/again'}: ")
+        assert is_copy(copy)
+        assert not is_copy(tmp_path / "here/again")
+        assert is_copy("s3://bucket/1")
+
+    def test_they_come_to_a_folder_of_the_copy_s_name(
+        self, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert fetch_run(str(copy), None, quiet())[0] == Path("runs/r")
+        assert (tmp_path / "runs/r" / RECORDS_FILE).is_file()
+
+    def test_what_is_here_stays(self, copy: Path, run_dir: Path) -> None:
+        before, console = files_in(run_dir), quiet()
+        assert fetch_run(str(copy), run_dir, console) == (run_dir, str(copy.parent))
+        assert files_in(run_dir) == before
+        assert text_of(console) == f"{run_dir} is here already, so it is not fetched from {copy}\n"
+
+    def test_all_come_or_none(self, copy: Path, tmp_path: Path) -> None:
+        (tmp_path / "here").mkdir()
+        (tmp_path / "here" / "notes.txt").touch()
+        with pytest.raises(UserError, match=f"{copy} cannot be fetched to {tmp_path / 'here'}: .*not empty"):
+            fetch_run(str(copy), tmp_path / "here", quiet())
+        assert files_in(tmp_path / "here").keys() == {"notes.txt"}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "nfs"]
+
+    def test_what_holds_no_search_is_refused(self, copy: Path, tmp_path: Path) -> None:
+        (copy / RECORDS_FILE).unlink()
+        with pytest.raises(UserError, match=f"{copy} holds no search: there is no {RECORDS_FILE} in it"):
+            fetch_run(str(copy), tmp_path / "here", quiet())
+        assert not (tmp_path / "here").exists()
+
+
+def test_only_whole_lines_count() -> None:
+    assert [whole_lines(content) for content in (b"", b"torn", b"a\n", b"a\nb\ntorn")] == [b"", b"", b"a\n", b"a\nb\n"]
+
+
+SMALL: dict[str, Any] = {
+    "space": "smoke", "max_train": 64, "max_val": 50, "max_test": 50, "image_size": 32, "batch_size": 32,
+    "train_images": 64, "device": "cpu", "workers": 0, "seed": 3, "strategy": "random",
+}  # fmt: skip
+FROM_SCRATCH: dict[str, Any] = {**SMALL, "from_scratch": True, "trials": 5}
+WITH_SUPERNET: dict[str, Any] = {**SMALL, "trials": 12, "supernet_images": 64, "finalists": 1, "rivals": 0}
+
+DRIVER = """
+import sys
+import threading
+import trials.runs.remote_copy
+from cli import main
+from trials.records import Records
+
+trials.runs.remote_copy.COPY_SECONDS = 0.02
+ended = Records.ended
+
+def ended_and_no_more(records, number, *about):
+    ended(records, number, *about)
+    if number == 3:
+        threading.Event().wait()  # for the signal that kills: the copy may be slow, the search must not be over before
+
+Records.ended = ended_and_no_more
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def flags(options: dict[str, Any]) -> list[str]:
+    """Options as they are typed."""
+    given = {**options}
+    return (["--no-supernet"] if given.pop("from_scratch", False) else []) + [
+        f"--{name.replace('_', '-')}={value}" for name, value in given.items()
+    ]
+
+
+def outcome_of(run_dir: Path) -> list[tuple[Any, ...]]:
+    """All that a search found, trial by trial, to the last bit."""
+    return [
+        (
+            number, trial.candidate.key, trial.result and (trial.result.error, trial.result.cross_entropy),
+            trial.test, {role: (final.error, final.test_error) for role, final in trial.finals.items()},
+        )
+        for number, trial in sorted(read_history(run_dir).trials.items())
+    ]  # fmt: skip
+
+
+def front_of(run_dir: Path) -> dict[str, Any]:
+    return {path.name: yaml.safe_load(path.read_text())["architecture"] for path in (run_dir / "pareto").iterdir()}
+
+
+@pytest.mark.parametrize(("options", "kind"), [(FROM_SCRATCH, "folder"), (WITH_SUPERNET, "bucket")])
+def test_a_search_whose_machine_is_lost_is_carried_on_from_the_copy(
+    request: pytest.FixtureRequest, tmp_path: Path, options: dict[str, Any], kind: str
+) -> None:
+    """The driver is killed as soon as the copy knows of two trials, and its run directory is deleted."""
+    whole = start_search(options, tmp_path / "whole", ["test"], quiet())
+    storage = str(tmp_path) if kind == "folder" else f"{request.getfixturevalue('bucket')}/some/runs"
+    lost, place = tmp_path / "first machine" / "r", place_of(storage, "r")
+    command = [sys.executable, "-c", DRIVER, "search", *flags(options), f"--out={lost}", f"--storage={storage}"]
+    driver = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY, start_new_session=True
+    )
+    try:
+        await_that(lambda: place.size(RECORDS_FILE) is not None and place.read(RECORDS_FILE).count(b'"finished"') >= 2)
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    shutil.rmtree(lost.parent)
+
+    here, console = tmp_path / "second machine" / "r", quiet()
+    fetched, _ = fetch_run(place.address, here, console)
+    before = len(whole_lines((fetched / RECORDS_FILE).read_bytes()).splitlines())
+    resume_search(fetched, {}, console)
+    assert outcome_of(here) == outcome_of(whole.run_dir)
+    assert front_of(here) == front_of(whole.run_dir)
+    assert json.loads((here / RECORDS_FILE).read_bytes().splitlines()[before])["event"] == "resumed"
+
+    files = files_in(here)
+    del files[LOCK_FILE]
+    assert {name: place.read(name) for name in place.sizes() if name != COPY_MARK} == files
+    assert f"Copy: {place.address}\n" in text_of(console)
+
+
+def test_images_must_be_where_they_were(tmp_path: Path, storage: Path) -> None:
+    from PIL import Image
+
+    images = tmp_path / "images"
+    for label in range(2):
+        (images / str(label)).mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (8, 8), 12 * number + label).save(images / str(label) / f"{number}.png")
+    options = {**FROM_SCRATCH, "trials": 1, "data": str(images), "storage": str(storage)}
+    start_search(options, tmp_path / "first" / "r", ["test"], quiet())
+    images.rename(tmp_path / "elsewhere")
+    here, _ = fetch_run(str(storage / "r"), tmp_path / "second" / "r", quiet())
+    before = files_in(storage)
+    with pytest.raises(UserError, match=r"images: .* \(a resumed search needs its images where they were"):
+        resume_search(here, {}, quiet())
+    assert files_in(storage) == before
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("ftp://host/runs", "search: storage: must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got 'ftp"),
+        ("s3://a:b@c/runs", "must not hold credentials"),
+        ("nowhere/runs", "cannot be used: there is no folder"),
+        ("BUCKET-2/runs", "/runs cannot be used: When .* AWS Error NO_SUCH_BUCKET"),
+    ],
+)
+def test_a_storage_that_cannot_be_is_one_line_before_anything_begins(
+    bucket: str, tmp_path: Path, storage: str, message: str
+) -> None:
+    storage, out = storage.replace("BUCKET", bucket), tmp_path / "r"
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *flags(FROM_SCRATCH), f"--out={out}"]
+    ended = subprocess.run([*command, f"--storage={storage}"], capture_output=True, text=True, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line), line
+    assert list(tmp_path.iterdir()) == []

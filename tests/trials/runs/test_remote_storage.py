@@ -1,0 +1,143 @@
+"""Folders and buckets that hold copies: they are all alike to who writes and reads there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from sret_nas.errors import UserError
+from trials.runs.remote_storage import Bucket, Folder, Place, place_of, spelled, split_address
+
+
+@pytest.fixture(params=["folder", "bucket", "part of a bucket"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return str(tmp_path)
+    address: str = request.getfixturevalue("bucket")
+    return address if request.param == "bucket" else f"{address}/some/prefix"
+
+
+class TestAnyPlace:
+    @pytest.fixture
+    def place(self, storage: str) -> Place:
+        return place_of(storage, "a run")
+
+    def test_nothing_is_there_before_anything_is_written(self, place: Place) -> None:
+        assert place.sizes() == {}
+        assert place.size("weights/1") is None
+        with pytest.raises(FileNotFoundError):
+            place.read("weights/1")
+        place.delete("weights/1")
+
+    def test_files_are_written_replaced_and_deleted(self, place: Place) -> None:
+        place.write("records.jsonl", b"one")
+        place.write("weights/a b", b"12")
+        place.write("records.jsonl", b"another")
+        assert place.sizes() == {"records.jsonl": 7, "weights/a b": 2}
+        assert (place.size("records.jsonl"), place.size("weights/a b"), place.size("weights")) == (7, 2, None)
+        assert (place.read("records.jsonl"), place.read("weights/a b")) == (b"another", b"12")
+        place.delete("weights/a b")
+        assert place.sizes() == {"records.jsonl": 7}
+
+    def test_a_large_file_comes_back_as_it_was(self, place: Place) -> None:
+        content = bytes(range(256)) * (12 << 12)  # more than a part of an upload
+        place.write("supernet/supernet.safetensors", content)
+        assert place.read("supernet/supernet.safetensors") == content
+
+    def test_copies_lie_side_by_side(self, place: Place, storage: str) -> None:
+        place.write("x", b"1")
+        other = place_of(storage, "a run 2")
+        other.write("x", b"22")
+        assert (place.sizes(), other.sizes()) == ({"x": 1}, {"x": 2})
+
+    def test_its_address_leads_to_it(self, place: Place) -> None:
+        place.write("x", b"1")
+        assert split_address(place.address)[1] == "a run"
+        assert place_of(*split_address(place.address)).read("x") == b"1"
+
+
+def test_a_folder_that_is_not_mounted_is_not_made(tmp_path: Path) -> None:
+    place = Folder(tmp_path / "nfs" / "run")
+    for attempt in (place.sizes, lambda: place.size("x"), lambda: place.write("x", b"1")):
+        with pytest.raises(FileNotFoundError, match=r"there is no folder .*/nfs: create or mount it"):
+            attempt()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_file_of_a_folder_takes_the_folder_with_it(tmp_path: Path) -> None:
+    place = Folder(tmp_path / "run")
+    place.write("x", b"1")
+    place.write("weights/y", b"1")
+    place.delete("weights/y")
+    assert [path.name for path in place._path.iterdir()] == ["x"]
+    place.delete("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bucket_that_is_not_there_cannot_be_written(bucket: str) -> None:
+    with pytest.raises(OSError, match="NO_SUCH_BUCKET"):
+        Bucket(f"{bucket}-2/run").write("x", b"1")
+
+
+def test_what_arrow_does_not_understand_is_an_os_error(bucket: str) -> None:
+    with pytest.raises(OSError, match="Unexpected query parameter"):
+        Bucket(f"{bucket}/run?nonsense=1")
+
+
+def test_a_bucket_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"s3://b/1 needs PyArrow .*: pip install -e '.\[storage\]'"):
+        place_of("s3://b", "1")
+
+
+@pytest.mark.parametrize(
+    ("given", "spelling"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("gs://bucket/a/b/", "gs://bucket/a/b"),
+        ("s3://bucket/a/?region=eu-west-1", "s3://bucket/a?region=eu-west-1"),
+        ("/nfs/runs/", "/nfs/runs"),
+        ("runs", str(Path("runs").absolute())),
+    ],
+)
+def test_an_address_has_one_spelling(given: str, spelling: str) -> None:
+    assert spelled(given) == spelling
+    assert spelled(spelling) == spelling
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got nothing"),
+        ("ftp://host/runs", "must be a folder, .* got 'ftp://host/runs'"),
+        ("s3://", "got 's3://'"),
+        ("s3:///runs", "got 's3:///runs'"),
+        ("s3://bucket/a b", "got 's3://bucket/a b'"),
+        ("s3://key:secret@bucket/runs", "^must not hold credentials.*AWS_SECRET_ACCESS_KEY[^@]*$"),
+    ],
+)
+def test_what_is_no_address_is_refused(given: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        spelled(given)
+
+
+@pytest.mark.parametrize(
+    ("address", "storage", "name"),
+    [
+        ("s3://bucket/1", "s3://bucket", "1"),
+        ("s3://bucket/a/b%20c/", "s3://bucket/a", "b c"),
+        ("s3://bucket/a/1?region=x", "s3://bucket/a?region=x", "1"),
+        ("/nfs/runs/b%20c", "/nfs/runs", "b%20c"),
+        ("/1", "/", "1"),
+    ],
+)
+def test_the_address_of_a_copy_is_a_storage_and_a_name(address: str, storage: str, name: str) -> None:
+    assert split_address(address) == (storage, name)
+
+
+def test_a_bucket_alone_is_no_copy() -> None:
+    with pytest.raises(UserError, match="s3://bucket is a bucket: name the copy of a run in it"):
+        split_address("s3://bucket/")

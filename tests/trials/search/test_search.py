@@ -1,0 +1,477 @@
+"""Whole searches on the smoke space: what they leave behind, and that no interruption changes it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from rich.console import Console
+
+from sret_nas import ArchConfig, UserError, cost_of
+from sret_nas.nn.flops import fvcore_cost
+from sret_nas.nn.network import SReT
+from trials.runs.objectives import most_accurate, pareto_front
+from trials.runs.options import SearchOptions
+from trials.runs.optuna_journal import JOURNAL_FILE
+from trials.runs.records import RECORDS_FILE, Trial, read_history
+from trials.search.plan import require_gpu
+from trials.search.search import resume_search, start_search
+from trials.search.session import Run
+from trials.strategies.create import create_strategy
+from trials.strategies.sret import SReTDomain
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+OPTIONS: dict[str, Any] = {
+    "from_scratch": True,  # searches with a supernet: test_search_supernet.py
+    "space": "smoke",
+    "flops_budget": 100_000_000,
+    "trials": 6,
+    "seed": 5,
+    "max_train": 128,
+    "max_val": 100,
+    "max_test": 100,
+    "image_size": 32,
+    "train_images": 256,
+    "device": "cpu",
+    "workers": 2,
+    # NSGA-II learns from the third trial on, so that all replays below replay what it learned
+    "strategy": "nsga2",
+    "lookahead": 2,
+    "population": 2,
+}
+FLAGS = ["--no-supernet"] + [
+    f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items() if name != "from_scratch"
+]
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An uninterrupted search with two workers; read-only for the tests that share it."""
+    return start_search(OPTIONS, tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet())
+
+
+def outcome_of(run_dir: Path) -> list[tuple[Any, ...]]:
+    """All that a search found, trial by trial, to the last bit."""
+    trials = read_history(run_dir).trials
+    return [
+        (number, trial.candidate.key, trial.result and (trial.result.error, trial.result.cross_entropy), trial.test)
+        for number, trial in sorted(trials.items())
+    ]
+
+
+def front_files(run_dir: Path) -> dict[str, Any]:
+    """The front's architectures by file name."""
+    return {path.name: yaml.safe_load(path.read_text())["architecture"] for path in (run_dir / "pareto").iterdir()}
+
+
+def events(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / RECORDS_FILE).read_text().splitlines()]
+
+
+def test_every_trial_is_finished_and_inside_the_budget(finished: Run) -> None:
+    assert [trial.number for trial in finished.trials] == list(range(6))
+    for trial in finished.trials:
+        assert trial.result is not None
+        cost = cost_of(trial.candidate.arch)
+        assert (trial.result.target.flops, trial.result.target.params) == (cost.flops, cost.params)
+        assert cost.flops <= 100_000_000
+
+
+def test_the_front_s_files_build_networks_inside_the_budget_by_fvcore_s_count(finished: Run) -> None:
+    front = pareto_front(finished.trials, finished.options.objectives)
+    files = sorted((finished.run_dir / "pareto").iterdir())
+    assert [path.name for path in files] == sorted(
+        f"trial-{trial.number:04d}-{trial.candidate.arch.arch_id}.yaml" for trial in front
+    )
+    for path in files:
+        content = yaml.safe_load(path.read_text())
+        network = SReT.from_yaml(path)
+        assert network.arch.arch_id == content["arch_id"]
+        measured = fvcore_cost(network)
+        assert measured.flops == content["cost"]["flops"] <= 100_000_000
+        assert sum(p.numel() for p in network.parameters()) == content["cost"]["params"]
+
+
+def test_best_is_the_most_accurate_and_says_where_it_comes_from(finished: Run) -> None:
+    best = most_accurate(finished.trials, finished.options.objectives)
+    content = yaml.safe_load((finished.run_dir / "best.yaml").read_text())
+    assert best.result is not None
+    assert content["metrics"]["validation_error"] == min(t.result.error for t in finished.trials if t.result)
+    assert (
+        content["arch_id"]
+        == best.candidate.arch.arch_id
+        == ArchConfig.from_yaml(finished.run_dir / "best.yaml").arch_id
+    )
+    assert content["provenance"]["trial"] == best.number
+    assert content["provenance"]["seed"] == 5
+    assert content["recipe"]["depth_schedule"] == best.candidate.depth_schedule
+    assert content["recipe"]["proxy_cost"]["image_size"] == 32
+    assert (finished.run_dir / content["provenance"]["proxy_weights"]).is_file()
+
+
+def test_only_the_front_is_tested_and_keeps_its_weights(finished: Run) -> None:
+    front = {trial.number for trial in pareto_front(finished.trials, finished.options.objectives)}
+    assert {trial.number for trial in finished.trials if trial.test is not None} == front
+    weights = {path.name for path in (finished.run_dir / "weights").iterdir()}
+    assert weights == {f"trial-{number:04d}.safetensors" for number in front}
+    kinds = [event["event"] for event in events(finished.run_dir)]
+    assert kinds.index("tested") > max(index for index, kind in enumerate(kinds) if kind == "finished")
+
+
+def test_the_other_files_tell_the_same_story(finished: Run) -> None:
+    rows = list(csv.DictReader((finished.run_dir / "trials.csv").read_text().splitlines()))
+    assert [float(row["error"]) for row in rows] == [trial.result.error for trial in finished.trials if trial.result]
+    assert (finished.run_dir / "front.png").read_bytes().startswith(b"\x89PNG")
+    configuration = yaml.safe_load((finished.run_dir / "config.yaml").read_text())
+    assert configuration["options"]["flops_budget"] == 100_000_000
+    assert configuration["space"]["name"] == "smoke"
+    assert set(configuration["versions"]) == {"python", "sret-nas", "torch", "optuna", "numpy"}
+
+
+def test_the_journal_is_an_optuna_study_of_all_trials(finished: Run) -> None:
+    path = str(finished.run_dir / JOURNAL_FILE)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
+    study = optuna.load_study(study_name="whole", storage=storage)
+    assert sorted(trial.user_attrs["trial"] for trial in study.trials) == list(range(6))
+    by_number = {trial.number: trial for trial in finished.trials}
+    for frozen in study.trials:
+        trial = by_number[frozen.user_attrs["trial"]]
+        assert trial.result is not None
+        assert frozen.values == [trial.result.error, trial.result.target.flops]
+        decoded = finished.space.decode(frozen.params)
+        assert decoded is not None
+        assert decoded.arch_id == trial.candidate.arch.arch_id
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path, workers: int) -> None:
+    run = start_search({**OPTIONS, "workers": workers}, tmp_path / "again", ["test"], quiet())
+    assert outcome_of(run.run_dir) == outcome_of(finished.run_dir)
+    assert front_files(run.run_dir) == front_files(finished.run_dir)
+
+
+def test_a_resumed_additive_search_proposes_what_it_would_have(tmp_path: Path) -> None:
+    """Cut off after seven of nine trials; from the seventh on a model proposes, as long as it knows anything new."""
+    options = {**OPTIONS, "strategy": "additive", "trials": 9, "lookahead": 1, "workers": 0}
+    whole = start_search(options, tmp_path / "whole", ["test"], quiet())
+    origins = [trial.origin for trial in whole.trials]
+    assert origins[:6] == ["design"] * 6
+    assert set(origins[6:]) & {"additive", "residual", "size"}
+    lines = (whole.run_dir / "records.jsonl").read_bytes().splitlines(keepends=True)
+    ends = [position for position, line in enumerate(lines) if b'"event": "finished"' in line]
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    (cut / "records.jsonl").write_bytes(b"".join(lines[: ends[6] + 1]))
+    shutil.copytree(whole.run_dir / "weights", cut / "weights")
+    assert outcome_of(resume_search(cut, {}, quiet()).run_dir) == outcome_of(whole.run_dir)
+
+
+def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:
+    run = start_search({**OPTIONS, "seed": 6, "workers": 1, "trials": 2}, tmp_path / "other", ["test"], quiet())
+    assert outcome_of(run.run_dir) != outcome_of(finished.run_dir)[:2]
+
+
+def test_these_searches_learn(finished: Run) -> None:
+    """What a strategy was told decides what it asks: told otherwise, it asks otherwise."""
+    keys = {}
+    for is_upside_down in (False, True):
+        domain = SReTDomain(finished.space, finished.options.budget)
+        strategy = create_strategy("nsga2", domain, ("error", "flops"), seed=5, population=2)
+        asked = []
+        for _ in range(6):
+            candidate = strategy.ask()
+            assert candidate is not None
+            asked.append(candidate.key)
+            flops = cost_of(candidate.arch).flops
+            strategy.tell(candidate, (-flops, -flops) if is_upside_down else (flops, flops))
+        keys[is_upside_down] = asked
+    assert keys[False][:2] == keys[True][:2]
+    assert keys[False] != keys[True]
+
+
+def search_process(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_trials(process: subprocess.Popen[str], number: int) -> None:
+    """Reads the plain progress lines until so many trials have ended."""
+    assert process.stdout is not None
+    seen = 0
+    while seen < number:
+        line = process.stdout.readline()
+        assert line, "the search ended early"
+        seen += line.startswith("trial ")
+
+
+@pytest.mark.parametrize("kill_after", [1, 3])
+def test_a_killed_search_resumes_to_the_same_front(finished: Run, tmp_path: Path, kill_after: int) -> None:
+    run_dir = tmp_path / "killed"
+    process = search_process(*FLAGS, f"--out={run_dir}")
+    wait_for_trials(process, kill_after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = [event["number"] for event in events(run_dir) if event["event"] == "finished"]
+    assert kill_after <= len(before) < 6
+
+    resumed = search_process(f"--resume={run_dir}", *FLAGS)
+    output, _ = resumed.communicate()
+    assert resumed.returncode == 0, output
+    finishes = Counter(event["number"] for event in events(run_dir) if event["event"] == "finished")
+    assert finishes == Counter(range(6))  # none lost, none repeated
+    assert outcome_of(run_dir) == outcome_of(finished.run_dir)
+    assert front_files(run_dir) == front_files(finished.run_dir)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) -> None:
+    run_dir = tmp_path / "stopped"
+    process = search_process(*FLAGS, "--trials=30", f"--out={run_dir}")  # enough not to end before the signal comes
+    wait_for_trials(process, 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert f"--resume {run_dir}" in output
+    assert "Traceback" not in output
+    assert (run_dir / "best.yaml").is_file()
+    assert not any(event["event"] == "tested" for event in events(run_dir))
+
+
+def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: Run, tmp_path: Path) -> None:
+    run = start_search({**OPTIONS, "trials": 3}, tmp_path / "grown", ["test"], quiet())
+    assert outcome_of(run.run_dir)[0][:3] == outcome_of(finished.run_dir)[0][:3]
+    grown = resume_search(run.run_dir, {"trials": 6, "workers": 1}, quiet())
+    assert yaml.safe_load((run.run_dir / "config.yaml").read_text())["options"]["trials"] == 6
+    console = quiet()
+    assert resume_search(run.run_dir, {}, console).options.trials == 6
+    assert isinstance(console.file, io.StringIO)
+    assert "6 of 6 trials have ended" in console.file.getvalue()
+    without_tests = [[row[:3] for row in outcome_of(path)] for path in (grown.run_dir, finished.run_dir)]
+    assert without_tests[0] == without_tests[1]
+    assert Counter(e["number"] for e in events(grown.run_dir) if e["event"] == "finished") == Counter(range(6))
+    assert front_files(grown.run_dir) == front_files(finished.run_dir)
+
+
+def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
+    """Of the smoke space's twelve networks, one costs less than 57 MFLOPs; it has two recursions, so two schedules."""
+    options = {**OPTIONS, "flops_budget": 57_000_000, "trials": 50, "workers": 1, "train_images": 64}
+    run = start_search(options, tmp_path / "small", ["test"], quiet())
+    keys = [trial.candidate.key for trial in run.trials]
+    assert len(keys) == len(set(keys)) < 50
+    assert max(cost_of(trial.candidate.arch).flops for trial in run.trials) <= 57_000_000
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"flops_budget": 90_000_000},
+            "--flops-budget cannot change in a resumed search: it was 100000000, got 90000000",
+        ),
+        ({"seed": 6}, "--seed cannot change"),
+        ({"objectives": ["error"]}, "--objectives cannot change .* it was error,flops, got error"),
+        ({"gpu_hours": 3.0}, "gpu_hours goes with a GPU, got device cpu"),
+        ({"trials": 0}, "trials: must be greater than or equal to 1, got 0"),
+    ],
+)
+def test_a_resumed_search_keeps_its_question(finished: Run, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resume_search(finished.run_dir, given, quiet())
+
+
+def test_gpu_hours_are_refused_where_trials_turn_out_to_run_on_the_cpu() -> None:
+    options = SearchOptions(gpu_hours=3.0)
+    require_gpu(options, "NVIDIA H200")
+    require_gpu(SearchOptions(), "cpu")
+    with pytest.raises(UserError, match="--gpu-hours 3 goes with a GPU, and trials run on the CPU here: give --time-b"):
+        require_gpu(options, "cpu")
+
+
+def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
+    before = (finished.run_dir / RECORDS_FILE).read_bytes()
+    with pytest.raises(UserError, match="holds a search already"):
+        start_search(OPTIONS, finished.run_dir, ["test"], quiet())
+    assert (finished.run_dir / RECORDS_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flops_budget": 1000}, "the nearest"),
+        ({"space": "no_such_space"}, "no_such_space"),
+        ({"data": "no/such/folder"}, "no/such/folder"),
+        ({"strategy": "luck"}, "strategy"),
+        ({"objectives": ("error", "error")}, "must not repeat"),
+        ({"train_images": 10, "epochs": 1.0}, "exclude each other"),
+        ({"device": "tpu"}, "device"),
+        ({"seed": 2**32}, "seed: must be less than 4294967296"),
+        ({"batch_size": 100_000}, "batch_size: must be less than or equal to 65536"),
+        ({"learning_rate": float("inf")}, "learning_rate: must be a finite number, got inf"),
+        ({"train_images": None, "epochs": float("inf")}, "epochs: must be a finite number, got inf"),
+        ({"device": "cuda:77"}, "cuda:77 is not there"),
+        ({"gpu_hours": 2.0}, "gpu_hours goes with a GPU, got device cpu; time_budget bounds the wall time anywhere"),
+        ({"gpu_hours": 0.0}, "gpu_hours: must be greater than 0"),
+        ({"time_budget": 0.5}, "time_budget: must be greater than or equal to 1"),
+        (
+            {"time_budget": 1.0},
+            "a time budget of 1.0 s is too short for a trial, which takes about ",
+        ),
+        ({"trial_timeout": float("inf")}, "trial_timeout: must be"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_recorded(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        start_search({**OPTIONS, **options}, tmp_path / "refused", ["test"], quiet())
+    assert not (tmp_path / "refused").exists()
+
+
+def test_defaults_that_depend_on_other_options() -> None:
+    assert SearchOptions(trials=16).population == 4
+    assert SearchOptions(trials=60).population == 15
+    assert SearchOptions(trials=1000).population == 20
+    assert [SearchOptions(workers=workers).lookahead for workers in (0, 1, 4, 32)] == [4, 4, 4, 32]
+
+
+@pytest.mark.parametrize(
+    ("options", "num_train", "images"),
+    [({}, 1000, 3000), ({}, 1_000_000, 16_000), ({"epochs": 0.5}, 1000, 500), ({"train_images": 77}, 1000, 77)],
+)
+def test_the_length_of_a_proxy_run(options: dict[str, Any], num_train: int, images: int) -> None:
+    assert SearchOptions(**options).proxy(num_train).training.images == images
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "pareto").mkdir(parents=True)
+    (tmp_path / "mine" / "pareto" / "my.yaml").write_text("mine")
+    with pytest.raises(UserError, match=r"is not empty \(it holds pareto\)"):
+        start_search(OPTIONS, tmp_path / "mine", ["test"], quiet())
+    assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["pareto", "my.yaml"]
+
+
+def test_a_run_directory_inside_the_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must not lie inside the image folder"):
+        start_search({**OPTIONS, "data": str(tmp_path)}, tmp_path / "run", ["test"], quiet())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_header_is_no_search(tmp_path: Path) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / RECORDS_FILE).write_text('{"event": "hea')
+    options = {**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}
+    assert len(start_search(options, tmp_path / "torn", ["test"], quiet()).trials) == 1
+
+
+def test_the_most_accurate_network_is_never_a_beaten_one(finished: Run) -> None:
+    """Of two with the least error, the cheaper one is on the front, whatever the other's cross-entropy."""
+    cheap, dear = (Trial(number, finished.trials[0].candidate, result=finished.trials[0].result) for number in range(2))
+    assert cheap.result is not None
+    target = cheap.result.target
+    dear.result = cheap.result.model_copy(
+        update={"cross_entropy": 0.0, "target": target.model_copy(update={"flops": target.flops + 1})}
+    )
+    assert most_accurate([dear, cheap], ("error", "flops")) is cheap
+    assert most_accurate([dear, cheap], ("cross_entropy", "flops")) is dear
+
+
+def test_missing_weights_are_named_and_the_search_still_ends(tmp_path: Path) -> None:
+    options = {**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}
+    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    lines = (run.run_dir / RECORDS_FILE).read_text().splitlines(keepends=True)
+    (run.run_dir / RECORDS_FILE).write_text("".join(line for line in lines if '"tested"' not in line))
+    for path in (run.run_dir / "weights").iterdir():
+        path.unlink()
+    console = quiet()
+    assert resume_search(run.run_dir, {}, console).trials[0].test is None
+    assert isinstance(console.file, io.StringIO)
+    message = r"trial 0 cannot be tested: its weights, .*trial-0000\.safetensors, are missing"
+    assert re.search(message, console.file.getvalue())
+
+
+def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path: Path) -> None:
+    options = {**OPTIONS, "trials": 2, "train_images": 64, "workers": 0}
+    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    path = run.run_dir / RECORDS_FILE
+    path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
+    with pytest.raises(UserError, match=r"its trial 0 is .* but the strategy now asks for"):
+        resume_search(run.run_dir, {}, quiet())
+
+
+def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "run" / RECORDS_FILE
+    start_search({**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}, path.parent, ["test"], quiet())
+    digest = json.loads(path.read_text().splitlines()[0])["data"]["digest"]
+    path.write_text(path.read_text().replace(digest, "0" * len(digest)))
+    with pytest.raises(UserError, match="are not those that"):
+        resume_search(path.parent, {}, quiet())
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals) -> None:
+    process = search_process(*FLAGS, "--trials=30", f"--out={tmp_path / 'run'}")
+    wait_for_trials(process, 1)
+    process.send_signal(ending)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "carry on with" in output
+    assert (tmp_path / "run" / "best.yaml").is_file()
+
+
+def test_a_reader_that_goes_away_costs_no_results(tmp_path: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, f"--out={tmp_path / 'run'}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_trials(process, 1)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert "carry on with" in errors
+    assert (tmp_path / "run" / "best.yaml").is_file()
+
+
+def test_the_same_command_with_resume_carries_on(finished: Run) -> None:
+    """Every option of the command, its --out included, agrees with the record."""
+    again = [f"--out={finished.run_dir}", f"--resume={finished.run_dir}"]
+    process = search_process(*FLAGS, "--objectives=error,flops", *again)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "6 of 6 trials have ended" in output
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers of a search through /proc")
+def test_killed_workers_change_nothing_that_is_found(finished: Run, tmp_path: Path) -> None:
+    process = search_process(*FLAGS, f"--out={tmp_path / 'run'}")
+    wait_for_trials(process, 1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(int(worker), signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert outcome_of(tmp_path / "run") == outcome_of(finished.run_dir)
+    retried = [event for event in events(tmp_path / "run") if event["event"] == "retried"]
+    assert 1 <= len(retried) <= 2
+    assert {event["failure"]["cause"] for event in retried} == {"worker died"}
+    assert {event["attempt"] for event in retried} == {1}
+    assert "it runs again" in output

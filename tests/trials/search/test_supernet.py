@@ -1,0 +1,250 @@
+"""A whole search with a supernet: trained once, inherited from, killed, resumed, and its finals."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from sret_nas.arch.cost import cost_of
+from sret_nas.errors import UserError
+from sret_nas.nn.network import SReT
+from sret_nas.nn.supernet import Supernet
+from trials.data import PreparedData
+from trials.report.finals import show_finals
+from trials.report.front import show_front
+from trials.runs.objectives import best_of, pareto_front
+from trials.runs.options import SearchOptions
+from trials.runs.records import RECORDS_FILE, read_history
+from trials.search.finalists import EQUAL_COST, finalists
+from trials.search.search import resume_search, start_search
+from trials.search.session import Run
+from trials.supernet.inherit import inherited
+from trials.training.train import score
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+OPTIONS: dict[str, Any] = {
+    "space": "smoke",
+    "params_budget": 300_000,
+    "trials": 9,
+    "population": 4,
+    "seed": 3,
+    "max_train": 128,
+    "max_val": 100,
+    "max_test": 100,
+    "image_size": 32,
+    "batch_size": 32,
+    "supernet_images": 640,
+    "train_images": 96,
+    "finalists": 2,
+    "rivals": 1,
+    "device": "cpu",
+    "workers": 1,
+}
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+
+
+def quiet(width: int = 120) -> Console:
+    return Console(file=io.StringIO(), width=width)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def console() -> Console:
+    return quiet()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, console: Console) -> Run:
+    """An uninterrupted search; read-only for the tests that share it."""
+    return start_search(OPTIONS, tmp_path_factory.mktemp("runs") / "whole", ["test"], console)
+
+
+def events(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / RECORDS_FILE).read_text().splitlines()]
+
+
+def outcome_of(run_dir: Path) -> list[Any]:
+    """All that a search found, to the last bit; how long it took left out."""
+    found: list[Any] = []
+    for number, trial in sorted(read_history(run_dir).trials.items()):
+        finals = {role: final.model_dump(exclude={"seconds"}) for role, final in trial.finals.items()}
+        found.append(
+            (number, trial.candidate.key, trial.result and (trial.result.error, trial.result.cross_entropy), finals)
+        )
+    return found
+
+
+def test_the_supernet_is_on_record_before_any_trial_and_every_trial_inherits(finished: Run) -> None:
+    kinds = [event["event"] for event in events(finished.run_dir)]
+    assert kinds[:3] == ["header", "supernet", "asked"]
+    assert Counter(kinds)["finished"] == 9
+    for trial in finished.trials:
+        assert trial.result is not None
+        assert (trial.result.train_steps, trial.result.train_loss, trial.candidate.depth_schedule) == (0, None, "full")
+        assert trial.result.target.params == cost_of(trial.candidate.arch).params <= 300_000
+
+
+def test_a_trial_s_score_is_that_of_the_extracted_network(finished: Run) -> None:
+    supernet, training = Supernet.load(finished.run_dir / "supernet" / "supernet.safetensors")
+    assert training["images"] == 640
+    data = PreparedData.open(finished.data_dir)
+    for trial in finished.trials[:3]:
+        assert trial.result is not None
+        found = score(inherited(supernet, trial.result.proxy_arch, data, 32), data.val, 32)
+        assert (trial.result.error, trial.result.cross_entropy) == (found.error, found.cross_entropy)
+
+
+def test_finals_are_trained_on_tested_and_compared_with_networks_of_equal_cost(finished: Run) -> None:
+    chosen = finalists(finished)
+    front = pareto_front(finished.trials, finished.options.objectives)
+    assert len(chosen) == min(2, len(front))
+    assert {trial.number for trial in chosen} <= {trial.number for trial in front}
+    assert {trial.number for trial in finished.trials if trial.finals} == {trial.number for trial in chosen}
+    for trial in chosen:
+        tuned, result = trial.finals["fine-tuned"], trial.result
+        assert result is not None
+        assert (tuned.inherited_error, tuned.inherited_cross_entropy) == (result.error, result.cross_entropy)
+        assert (tuned.num_val_images, tuned.num_test_images, tuned.train_images) == (100, 100, 32)
+    pairs = [trial for trial in chosen if "from scratch" in trial.finals]
+    assert len(pairs) == 1
+    found, rival = pairs[0].finals["from scratch"], pairs[0].finals["rival"]
+    assert (found.inherited_error, rival.inherited_error) == (None, None)
+    assert found.train_images == rival.train_images == 96
+    assert found.arch.arch_id == pairs[0].candidate.arch.arch_id != rival.arch.arch_id
+    assert abs(rival.flops / found.flops - 1) <= EQUAL_COST + 1e-9
+    assert rival.params <= 300_000
+
+
+def test_best_is_the_finalist_of_least_error_after_training_on_with_its_weights(finished: Run) -> None:
+    best = best_of(finished.trials, finished.options.objectives)
+    assert best.finals["fine-tuned"].error == min(t.finals["fine-tuned"].error for t in finished.trials if t.finals)
+    content = yaml.safe_load((finished.run_dir / "best.yaml").read_text())
+    assert content["arch_id"] == best.candidate.arch.arch_id
+    assert content["metrics"]["final"]["fine-tuned"]["test_error"] == best.finals["fine-tuned"].test_error
+    weights = finished.run_dir / content["provenance"]["proxy_weights"]
+    data = PreparedData.open(finished.data_dir)
+    proxy = best.result and best.result.proxy_arch
+    assert proxy is not None
+    (finished.run_dir / "proxy.yaml").write_text(yaml.safe_dump(proxy.to_dict()))
+    network = SReT.from_yaml(finished.run_dir / "proxy.yaml", weights=weights)
+    assert score(network, data.test, 32).error == best.finals["fine-tuned"].test_error
+
+
+def test_it_says_beforehand_what_it_will_do_and_afterwards_what_it_found(finished: Run, console: Console) -> None:
+    text = text_of(console)
+    assert "Plan: a supernet trained on 640 images at 32 px (" in text
+    assert "9 of its networks scored" in text
+    assert "2 trained on, 1 from scratch beside 1 random ones" in text
+    narrow = quiet(80)
+    show_front(finished.trials, finished.options, finished.run_dir, 224, narrow)
+    assert max(map(len, text_of(narrow).splitlines()[:8])) <= 80
+    assert "Was it luck?" in text_of(narrow)
+    assert "Of 100 test images" in text_of(narrow)
+
+
+def test_nothing_is_said_of_luck_where_nothing_was_compared(finished: Run) -> None:
+    silent = quiet()
+    show_finals([trial for trial in finished.trials if "rival" not in trial.finals], silent)
+    assert text_of(silent) == ""
+
+
+@pytest.mark.parametrize("kill_at", ["supernet", "trial", "final"])
+def test_killed_anywhere_it_resumes_to_the_same_end(finished: Run, tmp_path: Path, kill_at: str) -> None:
+    run_dir = tmp_path / "killed"
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search"]
+    process = subprocess.Popen(
+        [*command, *FLAGS, f"--out={run_dir}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    begin = {"supernet": "Training the supernet", "trial": "trial ", "final": "Finals:"}[kill_at]
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(begin):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    resumed = subprocess.run([*command, f"--resume={run_dir}"], capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert outcome_of(run_dir) == outcome_of(finished.run_dir)
+    kinds = Counter(event["event"] for event in events(run_dir))
+    assert (kinds["supernet"], kinds["finished"]) == (1, 9)
+    assert kinds["final"] == sum(len(trial.finals) for trial in finished.trials)
+
+
+def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path: Path) -> None:
+    file = finished.run_dir / "supernet" / "supernet.safetensors"
+    options = {**OPTIONS, "supernet": str(file), "finalists": 0, "rivals": 0, "workers": 0}
+    del options["supernet_images"]
+    run = start_search(options, tmp_path / "second", ["test"], quiet())
+    assert [row[:3] for row in outcome_of(run.run_dir)] == [row[:3] for row in outcome_of(finished.run_dir)]
+    assert not (run.run_dir / "supernet").exists()
+    assert not any(trial.finals for trial in run.trials)
+    for change, message in (
+        (
+            {"space": "sret_tiny"},
+            "does not hold all networks of sret_tiny at 32 px: the stem's width must be at most 12",
+        ),
+        ({"max_train": 64}, "was trained on other images"),
+        ({"supernet": str(tmp_path / "none.safetensors")}, "there is no such file"),
+        ({"supernet": str(finished.run_dir / "best.yaml")}, "cannot be read as weights"),
+    ):
+        with pytest.raises(UserError, match=message):
+            start_search({**options, "params_budget": None, **change}, tmp_path / "refused", ["test"], quiet())
+        assert not (tmp_path / "refused").exists()
+
+
+def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -> None:
+    file = tmp_path / "supernet.safetensors"
+    file.write_bytes((finished.run_dir / "supernet" / "supernet.safetensors").read_bytes())
+    options = {**OPTIONS, "supernet": str(file), "finalists": 0, "rivals": 0, "trials": 1, "workers": 0}
+    del options["supernet_images"]
+    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match="not the supernet that the search was begun with"):
+        resume_search(run.run_dir, {"trials": 2}, quiet())
+
+
+def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:
+    options = {**OPTIONS, "trials": 2, "fine_tune_images": 64, "score_images": 50, "finalists": 0, "rivals": 0}
+    run = start_search(options, tmp_path / "tuned", ["test"], quiet())
+    assert [trial.result and (trial.result.train_images, trial.result.train_steps) for trial in run.trials] == [
+        (64, 2),
+        (64, 2),
+    ]
+    errors = [trial.result.error for trial in run.trials if trial.result]
+    assert all((50 * error) == pytest.approx(round(50 * error)) for error in errors)  # of 50 images
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"from_scratch": True, "supernet_images": 10}, "supernet_images goes with a supernet"),
+        ({"from_scratch": True, "finalists": 5}, "finalists goes with a supernet"),
+        ({"supernet": "x", "supernet_images": 10}, "supernet_images is how long a supernet is trained"),
+        ({"finalists": 1, "rivals": 2}, "rivals must not exceed finalists, got 2 and 1"),
+    ],
+)
+def test_options_that_contradict_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SearchOptions(**options)
+
+
+def test_there_are_more_trials_where_they_are_cheap() -> None:
+    assert (SearchOptions().trials, SearchOptions(from_scratch=True).trials) == (200, 16)
+    assert SearchOptions().load_space().depth_schedules == ("full",)
+    assert len(SearchOptions(from_scratch=True).load_space().depth_schedules) == 5

@@ -1,0 +1,204 @@
+"""What is the additive strategy's own; the shared contract is in test_strategies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sret_nas import Budget, cost_of
+from sret_nas.pareto import hypervolume
+from sret_nas.space.chain import chain_of
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.surrogate.features import Terms
+from sret_nas.surrogate.model import Surrogate
+from trials.strategies import additive as module
+from trials.strategies.additive import (
+    BATCH,
+    MOST_START,
+    VARIATIONS,
+    AdditiveStrategy,
+    batch_of,
+    is_surely_less,
+    preferred,
+    spread_over,
+)
+from trials.strategies.candidates import CandidatePool
+from trials.strategies.create import create_strategy
+from trials.strategies.sret import SReTDomain
+from trials.strategies.strategy import Candidate, Strategy
+
+TINY = SearchSpace.load("sret_tiny")
+BUDGET = Budget(flops_max=1_000_000_000)
+DOMAIN = SReTDomain(TINY, BUDGET)
+WORST = 0.9, 1e9
+"""The corner that hypervolume is measured from: error and FLOPs."""
+
+
+def planted(candidate: Candidate) -> tuple[float, float]:
+    """Error falls with cost; MLP ratios, widths and schedules add to it or take from it, the same in every stage."""
+    cost, error = cost_of(candidate.arch), 0.0
+    for stage in candidate.arch.stages:
+        error += 0.03 * (stage.mlp_ratio > 3) + 0.05 * (stage.recursions == 2) - 0.04 * (stage.nll == "last")
+    error += 0.02 * (candidate.depth_schedule == "joint")
+    return 0.2 + error - 0.08 * float(np.log(cost.flops / 1e9)), float(cost.flops)
+
+
+def searched(strategy: Strategy[Candidate], number: int) -> list[tuple[float, float]]:
+    found = []
+    for _ in range(number):
+        candidate = strategy.ask()
+        assert candidate is not None
+        found.append(planted(candidate))
+        strategy.tell(candidate, found[-1])
+    return found
+
+
+def additive(seed: int = 0, objectives: tuple[str, ...] = ("error", "flops")) -> AdditiveStrategy[Candidate]:
+    return AdditiveStrategy(CandidatePool(DOMAIN, seed), objectives, seed, start=8)
+
+
+def test_it_finds_what_is_planted_long_before_a_search_that_learns_nothing() -> None:
+    """Forty trials dominate more than 120 of the best search without a model."""
+    mine = searched(additive(), 40)
+    theirs = searched(create_strategy("stratified", DOMAIN, ("error", "flops"), seed=0, population=8), 120)
+    assert hypervolume(mine, WORST) > hypervolume(theirs, WORST) + 0.01 * WORST[1]
+
+
+def test_it_comes_to_use_the_additive_model_where_sums_are_the_truth() -> None:
+    strategy = additive()
+    searched(strategy, 40)
+    assert strategy.used[-1] in (("additive",), ("slopes",))
+    assert len(strategy.used) == 32 // BATCH  # rounds after the design of eight
+
+
+def test_it_says_where_a_candidate_comes_from() -> None:
+    strategy, origins = additive(), []
+    for _ in range(14):
+        candidate = strategy.ask()
+        assert candidate is not None
+        origins.append(strategy.origin)
+        strategy.tell(candidate, planted(candidate))
+    rounds = [name for (name,) in strategy.used for _ in range(BATCH)]
+    assert origins == ["design"] * 8 + rounds[:6]
+
+
+def test_rounds_grow_with_the_labels() -> None:
+    assert [batch_of(number) for number in (12, 200, 249, 250, 10_000)] == [4, 4, 4, 5, 200]
+
+
+def test_rounds_stay_large_where_the_best_networks_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are as large as what is known, and of the best networks only the first twenty are found."""
+    monkeypatch.setattr(module, "BATCH_OF_LABELS", 1)
+    strategy = additive()
+    find = strategy._search.find
+    monkeypatch.setattr(strategy._search, "find", lambda score, phase: find(score, phase)[:20])
+    searched(strategy, 250)
+    assert len(strategy.used) == 5  # after 8, 16, 32, 64 and 128 labels
+
+
+def test_variations_differ_in_one_stage_and_stay_inside_the_budget() -> None:
+    best = np.array([DOMAIN.point(DOMAIN.draw(np.random.default_rng(seed))) for seed in range(30)])
+    varied = additive()._varied(best)
+    assert len(varied) > VARIATIONS * len(best) // 2
+    assert set((varied[:, None] != best).sum(axis=2).min(axis=1).tolist()) <= {0, 1}
+    assert (varied[:, None] != best).any(axis=2).all(axis=1).mean() > 0.9
+    assert all(DOMAIN.excess(DOMAIN.candidate(tuple(point))) == 0 for point in varied.tolist())
+
+
+def test_models_see_a_number_of_labels_that_is_bounded() -> None:
+    assert spread_over(7, most=8).tolist() == list(range(7))
+    assert spread_over(20, most=8).tolist() == [0, 5, 10, 15, 16, 17, 18, 19]
+    many = spread_over(10_000)
+    assert len(np.unique(many)) == len(many) == 2000
+    assert (np.diff(many) > 0).all()
+
+
+def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same candidates; later there are fewer rounds. In a space of few choices a stage."""
+    listed = SearchSpace.load("smoke").to_dict()
+    stages = [{**stage, "mlp_ratio": [1 + number / 4 for number in range(13)]} for stage in listed["stages"]]
+    space = SearchSpace.from_dict({**listed, "stages": stages})
+
+    def asked() -> tuple[list[tuple[str, str]], int]:
+        domain = SReTDomain(space, Budget())
+        strategy = AdditiveStrategy(CandidatePool(domain, 0), ("error", "flops"), 0, start=8)
+        keys = []
+        for _ in range(276):
+            candidate = strategy.ask()
+            assert candidate is not None
+            keys.append(candidate.key)
+            strategy.tell(candidate, planted(candidate))
+        return keys, len(strategy.used)
+
+    grown, rounds = asked()
+    monkeypatch.setattr(module, "batch_of", lambda num_labels: BATCH)
+    monkeypatch.setattr(module, "spread_over", np.arange)
+    monkeypatch.setattr(module, "MORE_OF_MANY", module.MORE_LABELS)
+    monkeypatch.setattr("trials.strategies.improvement.MOST_STEPS", 10**9)
+    fixed, more_rounds = asked()
+    assert grown[:200] == fixed[:200]
+    assert rounds < more_rounds
+
+
+def test_the_design_is_cut_short() -> None:
+    strategy = AdditiveStrategy(CandidatePool(DOMAIN, 0), ("error", "flops"), 0, start=100)
+    searched(strategy, MOST_START)
+    assert strategy.used == []
+    searched(strategy, 1)
+    assert len(strategy.used) == 1
+
+
+def test_failed_and_infinite_trials_are_not_learned_from() -> None:
+    strategy = additive()
+    searched(strategy, 8)
+    for values in (None, (float("inf"), 1e9), (float("nan"), 1e9)):
+        candidate = strategy.ask()
+        assert candidate is not None
+        strategy.tell(candidate, values)
+    assert len(strategy._labels) == 8
+
+
+def test_costs_alone_are_searched_without_a_model() -> None:
+    strategy = additive(objectives=("flops", "params"))
+    for _ in range(20):
+        candidate = strategy.ask()
+        assert candidate is not None
+        cost = cost_of(candidate.arch)
+        strategy.tell(candidate, (cost.flops, cost.params))
+    assert strategy.used == []
+
+
+def test_the_guard_keeps_to_the_additive_model_unless_another_is_clearly_better() -> None:
+    assert preferred({"additive": 0.70, "residual": 0.71, "size": 0.5}, 50) == "additive"
+    assert preferred({"additive": 0.70, "residual": 0.80, "size": 0.5}, 50) == "residual"
+    assert preferred({"additive": 0.10, "residual": 0.12, "size": 0.6}, 50) == "size"
+    assert preferred({"additive": 0.10, "residual": 0.12, "size": 0.15}, 8) == "additive"  # chance alone does that
+    assert preferred({"additive": float("nan"), "residual": float("nan"), "size": float("nan")}, 8) == "additive"
+    assert preferred({"slopes": 0.70, "residual": 0.71, "size": 0.5}, 50) == "slopes"
+
+
+def test_one_model_is_surely_closer_only_beyond_chance() -> None:
+    """Two standard errors: of 100 pairs with a deviation of 1 that is a mean of 0.2."""
+    spread = np.tile([1.0, -1.0], 50)
+    far = np.full(100, 5.0)
+    assert not is_surely_less(far - 0.19 + spread, far)
+    assert is_surely_less(far - 0.21 + spread, far)
+    assert not is_surely_less(far, far)
+    assert is_surely_less(far - 0.1, far)  # every one of them
+    assert not is_surely_less(far + 0.1, far)
+
+
+def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() -> None:
+    """A value that falls with MLP ratios, the more so the wider the stage before, and one of noise alone."""
+    chain, rng = chain_of(SearchSpace.load("sret_tiny")), np.random.default_rng(0)
+    points = np.column_stack([rng.integers(len(stage), size=80) for stage in chain.stages])
+    costs = chain.costs(points).astype(float)
+    ratio, width = (chain.stages[0].attributes.index(name) for name in ("mlp_ratio", "width"))
+    levels = np.array([stage.levels[points[:, at]] for at, stage in enumerate(chain.stages)])
+    values = -(levels[1:, :, ratio] * (1.0 + levels[:-1, :, width])).sum(axis=0)
+    for labels, expected in ((values, True), (rng.normal(size=80), False)):
+        away = [
+            (Surrogate(Terms(chain, has_slopes=has), points, costs, labels, (0,)).left_out - labels) ** 2
+            for has in (True, False)
+        ]
+        assert is_surely_less(*away) is expected

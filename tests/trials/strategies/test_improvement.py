@@ -1,0 +1,91 @@
+"""Choosing by expected hypervolume, against the hypervolume of whole fronts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sret_nas.arrays import FloatArray
+from sret_nas.pareto import hypervolume
+from trials.strategies.improvement import Improvement, InSeveralCosts, improvement
+
+COSTS = np.array([[1.0], [2.0], [4.0]])
+VALUES = np.array([0.9, 0.5, 0.3])
+
+
+def of_one_cost(new_costs: list[float], beliefs: list[list[float]]) -> Improvement:
+    return improvement(COSTS, VALUES, np.array(new_costs)[:, None], np.array(beliefs))
+
+
+def added(costs: FloatArray, values: FloatArray, new_cost: FloatArray, value: float, corner: FloatArray) -> float:
+    """Hypervolume that one more point adds inside the corner (value, costs...)."""
+    known = [(value, *cost) for value, cost in zip(values.tolist(), costs.tolist(), strict=True)]
+    bounds = tuple(corner.tolist())
+    return hypervolume([*known, (value, *new_cost.tolist())], bounds) - hypervolume(known, bounds)
+
+
+@pytest.mark.parametrize("most_steps", [400, 0])
+@pytest.mark.parametrize("seed", range(5))
+def test_with_one_cost_gains_are_exact(seed: int, most_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gains of random candidates, some above the front and some taken before, equal differences of hypervolume: also
+    where beaten points are left out."""
+    monkeypatch.setattr("trials.strategies.improvement.MOST_STEPS", most_steps)
+    rng = np.random.default_rng(seed)
+    costs, values = rng.integers(1, 9, (6, 1)).astype(float), rng.random(6)  # equal costs happen
+    new_costs, beliefs = rng.integers(1, 9, (12, 1)).astype(float), rng.random((12, 3)) * 1.2
+    gained = improvement(costs, values, new_costs, beliefs)
+    worst, most = values.max() + 0.1 * np.ptp(values), max(costs.max(), new_costs.max())
+    corner = np.array([worst, most])
+
+    def expected(at: int, known: list[int]) -> float:
+        with_known = [np.concatenate([values, beliefs[known, draw]]) for draw in range(3)]
+        places = np.concatenate([costs, new_costs[known]])
+        return sum(added(places, with_known[draw], new_costs[at], beliefs[at, draw], corner) for draw in range(3))
+
+    np.testing.assert_allclose(gained.gains(12), [expected(at, []) for at in range(12)], atol=1e-12)
+    gained.take(4)
+    gained.take(7)
+    np.testing.assert_allclose(gained.gains(10), [expected(at, [4, 7]) for at in range(10)], atol=1e-12)
+
+
+def test_with_two_costs_gains_are_hypervolume_up_to_the_sample_of_levels() -> None:
+    rng = np.random.default_rng(0)
+    costs, values = rng.random((8, 2)), rng.random(8)
+    new_costs, beliefs = rng.random((6, 2)), rng.random((6, 1))
+    gained = improvement(costs, values, new_costs, beliefs)
+    assert isinstance(gained, InSeveralCosts)
+    every = np.concatenate([costs, new_costs])
+    low, high = every.min(axis=0), every.max(axis=0)
+    corner = np.array([values.max() + 0.1 * np.ptp(values), *high])
+    expected = [added(costs, values, new_costs[at], float(beliefs[at, 0]), corner) for at in range(6)]
+    volume = np.prod(high - low)
+    assert max(expected) > 0.03 * volume
+    np.testing.assert_allclose(gained.gains(6) / 256 * volume, expected, atol=0.004 * volume)
+
+
+def test_the_second_choice_knows_the_first() -> None:
+    """The two best alone are nearly the same network: only one of them is chosen."""
+    assert of_one_cost([2.5, 2.51, 1.2], [[0.2], [0.2], [0.6]]).choose(2, 3) == [0, 2]
+
+
+def test_running_candidates_count_with_what_is_believed_of_them() -> None:
+    gained = of_one_cost([2.5, 1.2, 2.5], [[0.2], [0.6], [0.15]])
+    gained.take(2)
+    assert gained.choose(1, 2) == [1]
+
+
+def test_it_is_averaged_over_beliefs() -> None:
+    """A gamble on a large gain beats a certain small one, by its mean."""
+    assert of_one_cost([2.0, 2.0], [[0.45, 0.45], [0.1, 0.9]]).choose(1, 2) == [1]
+    assert of_one_cost([2.0, 2.0], [[0.25, 0.25], [0.1, 0.9]]).choose(1, 2) == [0]
+
+
+def test_without_costs_the_least_value_is_best() -> None:
+    nothing = np.zeros((3, 0))
+    gained = improvement(nothing, VALUES, nothing, np.array([[0.28], [0.1], [0.29]]))
+    assert gained.choose(2, 3)[0] == 1
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_no_more_are_chosen_than_there_are(number: int) -> None:
+    assert len(of_one_cost([2.0, 3.0], [[0.4], [0.3]]).choose(number, 2)) == min(number, 2)

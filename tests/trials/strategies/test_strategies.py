@@ -1,0 +1,500 @@
+"""One conformance test for every strategy, and what is each one's own."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import get_args
+
+import numpy as np
+import optuna
+import pytest
+
+from cli import main
+from sret_nas import Budget, BudgetError, cost_of
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.pareto import hypervolume
+from sret_nas.space.search_space import SearchSpace
+from trials.strategies.candidates import CandidatePool
+from trials.strategies.create import create_strategy
+from trials.strategies.domain import Domain
+from trials.strategies.evolution import BATCH, GENERATIONS, EvolutionStrategy, Individuals
+from trials.strategies.optuna import FeasibleSampler, OptunaStrategy
+from trials.strategies.sret import SReTDomain
+from trials.strategies.strategy import Candidate, Strategy, StrategyName
+from trials.strategies.stratified import StratifiedDesign
+from trials.strategies.table import TableDomain
+
+TINY = SearchSpace.load("sret_tiny")
+SMOKE = SearchSpace.load("smoke")
+MIDDLE = SearchSpace.from_dict({
+    "name": "middle",
+    "stages": [
+        {"width": [16, 32], "heads": [1, 2], "blocks": [1, 2], "recursions": [1, 2], "groups": [[4, 1], [2, 2]],
+         "nll": ["every", "none"], "mlp_ratio": [1.0, 2.0], "loop": ["internal"], "nll_ratio": [1.0]},
+        {"width": [32, 64], "heads": [2], "blocks": [1, 2], "recursions": [1, 2, 3], "groups": [[2, 1, 1]],
+         "nll": ["every"], "mlp_ratio": [1.0, 3.0], "loop": ["internal", "external"], "nll_ratio": [0.5]},
+    ],
+    "depth_schedules": ["full", "joint"],
+})  # fmt: skip
+"""Few enough networks to be drawn and costed in no time, too many to try them all."""
+
+TENTH = Budget(flops_max=600_000_000)
+HALF = Budget(flops_max=85_000_000)
+"""Of the middle space."""
+BUDGETS = {
+    "a tenth of the space": TENTH,
+    "one network in thousands": Budget(
+        flops_max=612_000_000, flops_min=588_000_000, params_max=2_525_000, params_min=2_475_000
+    ),
+    "next to the cheapest": Budget(flops_max=110_000_000),
+}
+OBJECTIVES = {
+    "three": ("error", "flops", "params"),
+    "one, unknown": ("error",),
+    "cross-entropy against parameters": ("cross_entropy", "params"),
+    "two unknown": ("error", "cross_entropy"),
+    "one, known": ("flops",),
+}
+
+Values = tuple[float, ...]
+
+
+@lru_cache
+def table() -> TableDomain[Candidate]:
+    """Sixty networks as a table of results."""
+    base = SReTDomain(TINY, TENTH)
+    rng = np.random.default_rng(5)
+    return TableDomain(base, [base.draw(rng) for _ in range(60)])
+
+
+def create(
+    name: StrategyName,
+    domain: Domain[Candidate],
+    objectives: Sequence[str] = ("error", "flops"),
+    seed: int = 0,
+    population: int = 4,
+) -> Strategy[Candidate]:
+    return create_strategy(name, domain, objectives, seed=seed, population=population)
+
+
+def pretended(candidate: Candidate, objectives: Sequence[str] = ("error", "flops")) -> Values:
+    """Objective values that reward cost with accuracy, so that a strategy has something to learn."""
+    cost = cost_of(candidate.arch)
+    error = 1 / cost.params + random.Random(candidate.arch.arch_id).random() * 1e-8
+    values = {"error": error, "cross_entropy": 1e3 * error, "flops": cost.flops, "params": cost.params}
+    return tuple(float(values[objective]) for objective in objectives)
+
+
+def run(
+    strategy: Strategy[Candidate],
+    number: int,
+    pending: int = 3,
+    failing: int = 7,
+    values: Callable[[Candidate], Values] = pretended,
+) -> list[Candidate]:
+    """Asks `number` times with some trials pending; every `failing`-th trial fails."""
+    asked: list[Candidate] = []
+    for _ in range(number):
+        candidate = strategy.ask()
+        if candidate is None:
+            break
+        asked.append(candidate)
+        told = len(asked) - 1 - pending
+        if told >= 0:
+            strategy.tell(asked[told], None if told % failing == failing - 1 else values(asked[told]))
+    return asked
+
+
+def assert_new_and_inside(asked: Sequence[Candidate], number: int, domain: SReTDomain) -> None:
+    assert len({candidate.key for candidate in asked}) == number
+    for candidate in asked:
+        cost = cost_of(candidate.arch)
+        assert domain.budget.allows(cost.flops, cost.params)
+        assert domain.space.contains(candidate.arch)
+        assert candidate.depth_schedule in domain.space.effective_schedules(candidate.arch)
+
+
+class StrategyContract:
+    name: StrategyName
+
+    @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
+    def test_it_proposes_only_new_members_inside_the_budget(self, budget: Budget) -> None:
+        domain = SReTDomain(TINY, budget)
+        assert_new_and_inside(run(create(self.name, domain), 16), 16, domain)
+
+    @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES.keys())
+    def test_it_takes_any_number_of_objectives(self, objectives: tuple[str, ...]) -> None:
+        domain = SReTDomain(MIDDLE, HALF)
+        asked = run(
+            create(self.name, domain, objectives), 20, values=lambda candidate: pretended(candidate, objectives)
+        )
+        assert_new_and_inside(asked, 20, domain)
+
+    @pytest.mark.parametrize(
+        "values",
+        [(0.5,), (0.0,), (1e300, -1e300), (float("inf"), 0.5, 1.0, 2.0), (float("-inf"), float("inf"), 0.5)],
+        ids=["all tied", "all naught", "huge", "one in four infinite", "both infinities"],
+    )
+    def test_it_bears_any_value(self, values: Values) -> None:
+        domain = SReTDomain(MIDDLE, HALF)
+
+        def extreme(candidate: Candidate) -> Values:
+            return values[int(candidate.arch.arch_id, 16) % len(values)], float(cost_of(candidate.arch).flops)
+
+        assert_new_and_inside(run(create(self.name, domain), 20, values=extreme), 20, domain)
+
+    def test_it_runs_sixteen_ahead_and_hears_of_them_in_any_order(self) -> None:
+        domain = SReTDomain(MIDDLE, HALF)
+        strategy = create(self.name, domain)
+        asked: list[Candidate] = []
+        for _ in range(3):
+            batch = [candidate for _ in range(16) if (candidate := strategy.ask()) is not None]
+            for candidate in reversed(batch):
+                strategy.tell(candidate, pretended(candidate))
+            asked += batch
+        assert_new_and_inside(asked, 48, domain)
+
+    def test_it_goes_on_when_every_trial_fails(self) -> None:
+        domain = SReTDomain(MIDDLE, HALF)
+        assert_new_and_inside(run(create(self.name, domain), 24, failing=1), 24, domain)
+
+    def test_it_ends_when_every_candidate_was_asked(self) -> None:
+        """The smoke space trains its networks of one recursion one way, the others two ways."""
+        budget = Budget(flops_max=70_000_000)
+        strategy = create(self.name, SReTDomain(SMOKE, budget))
+        asked = run(strategy, 1000)
+        everything = {
+            (arch.arch_id, schedule)
+            for arch in FeasibleSet(SMOKE, budget)
+            for schedule in SMOKE.effective_schedules(arch)
+        }
+        assert len(asked) == len(everything)
+        assert {candidate.key for candidate in asked} == everything
+        assert strategy.ask() is None
+
+    def test_of_a_table_it_asks_all_members_and_nothing_else(self) -> None:
+        strategy = create(self.name, table())
+        asked = run(strategy, 1000)
+        assert len(asked) == len(table().members)
+        assert {candidate.key for candidate in asked} == {member.key for member in table().members}
+        assert strategy.ask() is None
+
+    def test_equal_seeds_ask_alike_and_others_do_not(self) -> None:
+        domain = SReTDomain(MIDDLE, HALF)
+        first, again, other = (
+            [candidate.key for candidate in run(create(self.name, domain, seed=seed), 25)] for seed in (1, 1, 2)
+        )
+        assert first == again
+        assert first[:4] != other[:4]
+        assert first[4:] != other[4:]
+
+    def test_an_impossible_budget_is_refused_at_once(self) -> None:
+        with pytest.raises(BudgetError):
+            create(self.name, SReTDomain(TINY, Budget(flops_max=1_000_000)))
+
+
+class TestRandom(StrategyContract):
+    name: StrategyName = "random"
+
+
+class TestStratified(StrategyContract):
+    name: StrategyName = "stratified"
+
+
+class TestNSGA2(StrategyContract):
+    name: StrategyName = "nsga2"
+
+
+class TestNSGA2Design(StrategyContract):
+    name: StrategyName = "nsga2_design"
+
+
+class TestTPE(StrategyContract):
+    name: StrategyName = "tpe"
+
+
+class TestEvolution(StrategyContract):
+    name: StrategyName = "evolution"
+
+
+class TestAdditive(StrategyContract):
+    name: StrategyName = "additive"
+
+
+def asked_of_the_table(name: StrategyName) -> list[str]:
+    """What another process must ask alike; the table leaves nothing out and costs little."""
+    return [candidate.arch.arch_id for candidate in run(create(name, table(), seed=3), 14)]
+
+
+def test_every_strategy_asks_alike_in_another_process() -> None:
+    names = get_args(StrategyName)
+    program = (
+        "import sys; sys.path.insert(0, 'tests/trials')\n"
+        "from test_strategies import asked_of_the_table\n"
+        f"for name in {names}: print(name, *asked_of_the_table(name))"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines() == [" ".join([name, *asked_of_the_table(name)]) for name in names]
+
+
+def test_our_own_strategies_do_without_optuna_and_torch() -> None:
+    program = (
+        "import sys\n"
+        "from sret_nas import Budget, SearchSpace\n"
+        "from trials.strategies.create import create_strategy\n"
+        "from trials.strategies.sret import SReTDomain\n"
+        "domain = SReTDomain(SearchSpace.load('smoke'), Budget())\n"
+        "for name in ('random', 'stratified', 'evolution', 'additive', 'tpe'):\n"
+        "    create_strategy(name, domain, ('error', 'flops'), seed=0, population=2).ask()\n"
+        "    print(name, *(package for package in ('optuna', 'torch') if package in sys.modules))"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines() == ["random", "stratified", "evolution", "additive", "tpe optuna"]
+
+
+def test_the_command_line_offers_every_strategy(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["search", "--strategy", "luck"])
+    offered = capsys.readouterr().err.partition("choose from ")[2]
+    assert set(re.findall(r"\w+", offered)) == set(get_args(StrategyName))
+
+
+@pytest.mark.parametrize("name", ["nsga2", "tpe"])
+def test_optuna_s_samplers_get_past_their_random_start(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suggestions of the sampler itself, redrawn or repaired, make up the later trials, not uniform draws."""
+    pool_draws = 0
+    draw = CandidatePool.draw
+
+    def counting(self: CandidatePool[Candidate]) -> Candidate | None:
+        nonlocal pool_draws
+        pool_draws += 1
+        return draw(self)
+
+    monkeypatch.setattr(CandidatePool, "draw", counting)
+    run(create(name, SReTDomain(TINY, TENTH)), 60)
+    assert 4 <= pool_draws <= 20  # the start: a population (plus pending and failed trials), or TPE's ten
+
+
+def test_no_optuna_trial_is_left_running_or_infeasible() -> None:
+    strategy = create("tpe", SReTDomain(TINY, TENTH))
+    assert isinstance(strategy, OptunaStrategy)
+    asked = run(strategy, 20, pending=0)
+    trials = strategy._study.trials
+    states = [trial.state for trial in trials]
+    assert states.count(optuna.trial.TrialState.COMPLETE) == 18
+    assert states.count(optuna.trial.TrialState.FAIL) == 2  # numbers 6 and 13
+    for candidate, trial in zip(asked, trials, strict=True):
+        spelled = TINY.decode(trial.params)
+        assert spelled is not None
+        assert spelled.arch_id == candidate.arch.arch_id
+    slack = [v for t in trials for k, v in t.system_attrs.items() if k.endswith(":flops")]
+    costs = [cost_of(c.arch).flops for n, c in enumerate(asked) if n not in (6, 13)]
+    assert slack == [flops / 600_000_000 - 1 for flops in costs]
+
+
+def test_exhaustion_leaves_no_optuna_trial_running() -> None:
+    strategy = create("nsga2", SReTDomain(SMOKE, Budget(flops_max=58_000_000)))
+    assert isinstance(strategy, OptunaStrategy)
+    run(strategy, 100, pending=0)
+    assert optuna.trial.TrialState.RUNNING not in [trial.state for trial in strategy._study.trials]
+
+
+def test_a_suggestion_outside_the_budget_is_repaired_nearby() -> None:
+    """From the dearest network, single changes lead into the budget and keep most of its choices."""
+    domain = SReTDomain(TINY, Budget(flops_max=1_000_000_000))
+    pool = CandidatePool(domain, seed=0)
+    sampler = FeasibleSampler(optuna.samplers.RandomSampler(seed=0), pool, seed=0)
+    dearest = {name: choices[-1] for name, choices in TINY.dimensions().items()}
+    start = domain.decode(dearest)
+    assert start is not None
+    assert domain.excess(start) > 0
+    repaired = sampler._repaired(dearest)
+    assert repaired is not None
+    assert pool.is_open(repaired)
+
+
+def test_optuna_s_samplers_take_the_member_that_is_nearest_to_a_suggestion() -> None:
+    pool = CandidatePool(table(), seed=0)
+    sampler = FeasibleSampler(optuna.samplers.RandomSampler(seed=0), pool, seed=0)
+    near, far = table().members[:2]
+    spelled = table().encode(near)
+    assert sampler._nearest_member(spelled) is near
+    pool.claim(near)
+    second = sampler._nearest_member(spelled)
+    assert second is not None
+
+    def distance(member: Candidate) -> int:
+        return sum(value != spelled[name] for name, value in table().encode(member).items())
+
+    assert distance(second) == min(distance(member) for member in table().members if member is not near)
+    assert distance(second) < distance(far)
+
+
+def test_nsga2_on_a_table_gets_past_its_random_start() -> None:
+    """Its children become members that are near to them, so it finds the front with fewer trials than chance."""
+    best = np.argsort([pretended(member)[0] for member in table().members])[:10]
+    wanted = {table().members[position].key for position in best}
+    found = {}
+    for name in ("nsga2", "random"):
+        runs = [run(create(name, table(), ("error",), seed, 6), 30, 0, 99, in_error) for seed in range(3)]
+        found[name] = sum(len(wanted & {candidate.key for candidate in asked}) for asked in runs)
+    assert found["nsga2"] > found["random"]
+
+
+def in_error(candidate: Candidate) -> Values:
+    return pretended(candidate, ("error",))
+
+
+def bins_of(costs: Sequence[float], low: float, high: float, number: int = 16) -> list[int]:
+    """Bins of equal width in the logarithm, by formula."""
+    return [min(int(number * np.log(cost / low) / np.log(high / low)), number - 1) for cost in costs]
+
+
+@pytest.mark.parametrize("name", ["stratified", "nsga2_design", "evolution"])
+def test_a_start_has_one_candidate_per_stratum_in_every_round(name: StrategyName) -> None:
+    domain = SReTDomain(TINY, TENTH)
+    cheapest = FeasibleSet(TINY, TENTH).cheapest().flops
+    asked = run(create(name, domain, population=32), 32)
+    costs = [cost_of(candidate.arch).flops for candidate in asked]
+    for part in (costs[:16], costs[16:]):
+        assert sorted(bins_of(part, cheapest, 600_000_000)) == list(range(16))
+        assert part != sorted(part)
+
+
+def test_the_cost_to_spread_is_the_first_among_the_objectives() -> None:
+    """By parameters, the members of a table are spread over parameters."""
+    members = table().members
+    params = [cost_of(member.arch).params for member in members]
+    stratum = dict(zip((m.key for m in members), bins_of(params, min(params), max(params)), strict=True))
+    filled = len(set(stratum.values()))
+    asked = run(create("stratified", table(), ("error", "params", "flops")), filled)
+    assert {stratum[candidate.key] for candidate in asked} == set(stratum.values())
+    unknown = run(create("stratified", table(), ("error",)), filled)
+    by_flops = run(create("stratified", table(), ("error", "flops")), filled)
+    assert [candidate.key for candidate in unknown] == [candidate.key for candidate in by_flops]
+
+
+def test_a_stratum_that_is_used_up_leaves_the_others_evenly_drawn() -> None:
+    pool = CandidatePool(table(), seed=1)
+    design = StratifiedDesign(pool, "flops")
+    drawn: list[Candidate] = []
+    while (candidate := design.draw()) is not None:
+        pool.claim(candidate)
+        drawn.append(candidate)
+    assert {candidate.key for candidate in drawn} == {member.key for member in table().members}
+    assert len(drawn) == len(table().members)
+
+
+def test_the_first_parents_of_nsga2_design_are_the_design() -> None:
+    """Optuna marks each trial with its generation, and keeps the parents that it chose for the next."""
+    domain = SReTDomain(TINY, TENTH)
+    strategy = create("nsga2_design", domain, population=8)
+    assert isinstance(strategy, OptunaStrategy)
+    asked = run(strategy, 30, pending=0, failing=99)
+    design = StratifiedDesign(CandidatePool(domain, seed=0), "flops")
+    expected = [candidate.key for _ in range(8) if (candidate := design.draw()) is not None]
+    assert [candidate.key for candidate in asked[:8]] == expected
+    trials, study = strategy._study.trials, strategy._study
+    generations = [trial.system_attrs["NSGAIISampler:generation"] for trial in trials]
+    assert generations == [0] * 8 + [1] * 8 + [2] * 8 + [3] * 6
+    parents = study._storage.get_study_system_attrs(study._study_id)["NSGAIISampler:parent:1"]
+    assert set(parents) <= {trial._trial_id for trial in trials[:8]}
+    assert len(parents) == 8
+    uniform = run(create("nsga2", domain, population=8), 8)
+    assert [candidate.key for candidate in uniform] != expected
+
+
+def landscape(candidate: Candidate) -> Values:
+    """An error that falls with cost and with the product of neighbouring choices."""
+    first, *_, last = candidate.arch.stages
+    penalty = 0.3 * first.recursions + 0.2 * (last.loop == "internal") - 0.05 * last.mlp_ratio
+    cost = cost_of(candidate.arch)
+    return penalty - np.log(cost.params) / 4, float(cost.flops)
+
+
+def volume(asked: Sequence[Candidate], most: float) -> float:
+    points = np.array([landscape(candidate) for candidate in asked])
+    return hypervolume(points / [1, most], [0.0, 1.0])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_evolution_finds_more_than_its_start_and_no_model(seed: int) -> None:
+    domain = SReTDomain(MIDDLE, HALF)
+    volumes = {
+        name: volume(run(create(name, domain, seed=seed, population=16), 46, 0, 99, landscape), 85_000_000)
+        for name in ("random", "stratified", "evolution")
+    }
+    assert volumes["evolution"] > volumes["stratified"] > volumes["random"]
+    everyone = volume(list(domain), 85_000_000)
+    assert volumes["evolution"] > 0.97 * everyone
+
+
+def test_evolution_predicts_all_members_of_a_table() -> None:
+    """An error that adds over features is learned from half of the labels: the best members come next."""
+
+    def additive(candidate: Candidate) -> Values:
+        return (sum(stage.recursions - 0.3 * stage.mlp_ratio for stage in candidate.arch.stages),)
+
+    base = SReTDomain(MIDDLE, HALF)
+    rng = np.random.default_rng(0)
+    results = TableDomain(base, [base.draw(rng) for _ in range(120)])
+    asked = run(create("evolution", results, ("error",), population=60), 60 + BATCH, 0, 99, additive)
+    start = {candidate.key for candidate in asked[:60]}
+    left = sorted(additive(member)[0] for member in results.members if member.key not in start)
+    assert sorted(additive(candidate)[0] for candidate in asked[60:]) == pytest.approx(left[:BATCH])
+
+
+def test_evolution_breeds_also_in_a_narrow_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One network in thousands fits, and of children with two parents few; mutants of one parent keep it going."""
+    domain = SReTDomain(TINY, BUDGETS["one network in thousands"])
+    strategy = create("evolution", domain, population=8)
+    assert isinstance(strategy, EvolutionStrategy)
+    bred: list[int] = []
+    children = strategy._children
+
+    def counting(parents: Individuals[Candidate]) -> Individuals[Candidate]:
+        found = children(parents)
+        bred.append(len(found))
+        return found
+
+    monkeypatch.setattr(strategy, "_children", counting)
+    monkeypatch.setattr(strategy._design, "draw", exactly(8, strategy._design.draw))
+    run(strategy, 8 + 2 * BATCH, 0, 99, landscape)
+    assert len(bred) == 2 * GENERATIONS
+    assert min(bred) > 20
+
+
+def exactly(times: int, draw: Callable[[], Candidate | None]) -> Callable[[], Candidate | None]:
+    """The function, until it was called so often; then it fails the test."""
+    left = iter(range(times))
+
+    def limited() -> Candidate | None:
+        assert next(left, None) is not None, f"drawn more than {times} times"
+        return draw()
+
+    return limited
+
+
+def test_evolution_runs_ahead_within_one_batch_and_then_fits_anew() -> None:
+    """What it is told decides the next fit, not the proposals that are queued."""
+
+    def upside_down(candidate: Candidate) -> Values:
+        return -landscape(candidate)[0], landscape(candidate)[1]
+
+    domain = SReTDomain(MIDDLE, HALF)
+    asked = []
+    for told in (landscape, upside_down):
+        strategy = create("evolution", domain, population=12)
+        start = run(strategy, 12, 0, 99, landscape)
+        first = [candidate for _ in range(BATCH) if (candidate := strategy.ask()) is not None]
+        for candidate in first:
+            strategy.tell(candidate, told(candidate))
+        then = [candidate for _ in range(BATCH) if (candidate := strategy.ask()) is not None]
+        asked.append([[candidate.key for candidate in part] for part in (start, first, then)])
+    assert asked[0][:2] == asked[1][:2]
+    assert asked[0][2] != asked[1][2]

@@ -1,0 +1,128 @@
+"""Scores with kept features equal scores without, bit for bit; and a supernet's file is the one that was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import UserError
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.files import digest_of_file
+from sret_nas.nn.supernet import Supernet
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.supernet_shape import extent_of
+from trials.data import DataConfig, PreparedData, prepare
+from trials.engines.messages import SupernetSource
+from trials.supernet.inherit import KeptFeatures, SubnetScorer, inherited, open_supernet
+from trials.training.train import first_images, joined, score
+
+SPACE = SearchSpace.load("smoke").model_copy(update={"image_size": 32, "channels": 1, "classes": 10})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    torch.set_num_threads(1)
+    return prepare(DataConfig(image_size=32, max_train=64, max_val=50), tmp_path_factory.mktemp("data"), None)
+
+
+@pytest.fixture(scope="module")
+def supernet() -> Supernet:
+    torch.manual_seed(0)
+    supernet = Supernet(extent_of(SPACE))
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return supernet
+
+
+@pytest.fixture(scope="module")
+def networks() -> list[ArchConfig]:
+    """All twelve, in an order in which the first stages come again and again."""
+    members = list(FeasibleSet(SPACE, Budget()))
+    return [members[at] for at in np.random.default_rng(0).permutation(len(members))]
+
+
+def test_kept_features_change_no_bit_of_any_score(
+    data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
+) -> None:
+    scorer = SubnetScorer(supernet, data, batch_size=16)
+    kept = [scorer.score(arch) for arch in networks]
+    alone = [score(inherited(supernet, arch, data, 16), data.val, 16) for arch in networks]
+    assert kept == alone
+    assert len({each.cross_entropy for each in alone}) == len(networks)  # or equality would say little
+
+
+def test_what_was_computed_once_is_not_computed_again(
+    data: PreparedData, supernet: Supernet, networks: list[ArchConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = SubnetScorer(supernet, data, batch_size=50)
+    ran: list[int] = []
+    extract = Supernet.extract
+
+    def counted(self: Supernet, arch: ArchConfig) -> object:
+        network = extract(self, arch)
+        network.embed = lambda images, run=network.embed: ran.append(-1) or run(images)  # type: ignore[method-assign,misc]
+        network.run_stage = lambda at, features, run=network.run_stage: ran.append(at) or run(at, features)  # type: ignore[method-assign,misc]
+        return network
+
+    monkeypatch.setattr(Supernet, "extract", counted)
+    for arch in networks:
+        scorer.score(arch)
+    beginnings = [len({arch.canonical().stages[:number] for arch in networks}) for number in (1, 2)]
+    assert [ran.count(at) for at in (-1, 0, 1, 2)] == [1, *beginnings, len(networks)]
+
+
+def test_fewer_images_are_the_first_ones(data: PreparedData, supernet: Supernet, networks: list[ArchConfig]) -> None:
+    few = SubnetScorer(supernet, data, batch_size=16, num_images=20).score(networks[0])
+    assert few == score(inherited(supernet, networks[0], data, 16), first_images(data.val, 20), 16)
+
+
+def test_images_in_parts_score_as_all_of_them(
+    data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
+) -> None:
+    scorer = SubnetScorer(supernet, data, batch_size=16)
+    for arch in networks[:3]:
+        whole = scorer.score(arch)
+        first = scorer.score(arch, 0, 5)
+        second = joined(first, 5, scorer.score(arch, 5, 20), 15)
+        assert first == score(inherited(supernet, arch, data, 16), first_images(data.val, 5), 16)
+        found = joined(second, 20, scorer.score(arch, 20, 50), 30)
+        assert found.error == whole.error
+        assert found.cross_entropy == pytest.approx(whole.cross_entropy, rel=1e-6)
+    assert scorer.num_images == 50
+
+
+def test_a_scorer_without_memory_scores_alike(
+    data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
+) -> None:
+    with_memory, without = (SubnetScorer(supernet, data, 16, kept_bytes=number) for number in (2**28, 0))
+    assert [with_memory.score(arch) for arch in networks[:4]] == [without.score(arch) for arch in networks[:4]]
+
+
+def test_features_that_do_not_fit_push_out_those_used_longest_ago() -> None:
+    kept = KeptFeatures(most_bytes=3 * 40)
+    for name in "abc":
+        kept.keep(name, [torch.zeros(10)])
+    assert kept.find("a") is not None
+    kept.keep("d", [torch.zeros(5), torch.zeros(5)])
+    assert [name for name in "abcd" if kept.find(name) is not None] == ["a", "c", "d"]
+    kept.keep("too large", [torch.zeros(31)])
+    assert kept.find("too large") is None
+    assert len(kept) == 3
+
+
+def test_a_supernet_that_has_changed_is_refused(supernet: Supernet, tmp_path: Path) -> None:
+    path = tmp_path / "supernet.safetensors"
+    supernet.save(path, {})
+    source = SupernetSource(path=str(path), digest=digest_of_file(path))
+    opened = open_supernet(source, torch.device("cpu"))
+    assert torch.equal(opened.head.weight, supernet.head.weight)
+    with pytest.raises(UserError, match="its content has changed"):
+        open_supernet(source.model_copy(update={"digest": "0" * 64}), torch.device("cpu"))
+    with pytest.raises(UserError, match=r"no\.safetensors: there is no such file"):
+        open_supernet(SupernetSource(path=str(tmp_path / "no.safetensors"), digest="0"), torch.device("cpu"))

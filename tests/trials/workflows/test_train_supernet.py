@@ -1,0 +1,227 @@
+"""`supernet train`, `evaluate` and `extract` as the command line calls them, and what a training tells of itself."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from cli import main
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.arch.result_file import write_result
+from sret_nas.errors import UserError
+from sret_nas.files import dump_yaml, read_yaml
+from sret_nas.nn.network import SReT
+from sret_nas.nn.supernet import Supernet
+from sret_nas.quantities import parse_duration
+from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, trained
+from trials.data import PreparedData, batches
+from trials.supernet import monitor, training
+from trials.supernet.inherit import inherited
+from trials.supernet.networks import extreme
+from trials.supernet.speed import seconds_per_step, steps_within
+from trials.training.recipe import proxy_arch
+from trials.training.train import score
+from trials.workflows.train_supernet import TRAINING
+
+
+@pytest.fixture(scope="module", autouse=True)
+def handlers() -> Iterator[None]:
+    """The command line's handlers of Ctrl-C are its own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the command: narrowed proxies, few steps."""
+    folder = tmp_path_factory.mktemp("command")
+    (folder / "space.yaml").write_text(dump_yaml({**SPACE.to_dict(), "image_size": 32, "classes": 100}))
+    arguments = [
+        "supernet", "train", "--space", str(folder / "space.yaml"), "--image-size", "16", "--width-scale", "0.5",
+        "--max-train", "80", "--max-val", "60", "--max-test", "20", "--images", "96", "--batch-size", "32",
+        "--rule", "alternate", "--draws", "uniform", "--depth-schedule", "random", "--seed", "3",
+        "--threads", "1", "--device", "cpu", "--params-budget", "15K", "--out", str(folder / "run"),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    return folder / "run"
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_train_does_what_its_options_say(run_dir: Path) -> None:
+    _, record = Supernet.load(run_dir / training.SUPERNET)
+    asked = record["config"]
+    assert (asked["rule"], asked["draws"], asked["depth_schedule"]) == ("alternate", "uniform", "random")
+    assert (record["steps"], record["images"], record["seed"]) == (3, 96, 3)
+    assert record["budget"] == {"flops_max": None, "params_max": 15_000, "flops_min": None, "params_min": None}
+    assert record["proxy"]["width_scale"] == 0.5
+    assert record["data"]["max_train"] == 80
+    recorded = read_yaml(run_dir / TRAINING)
+    assert recorded["config"] == asked
+    assert recorded["options"]["threads"] == 1
+
+
+def test_a_run_directory_is_used_once_and_carried_on_as_it_was(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["supernet", "train", "--out", str(run_dir), "--images", "64"]) == 2
+    assert f"carry it on with --resume {run_dir}" in shown(capsys)
+    assert main(["supernet", "train", "--resume", str(run_dir), "--rule", "single"]) == 2
+    assert "a resumed training keeps its options, rule among them" in shown(capsys)
+    before, supernet = Supernet.load(run_dir / training.SUPERNET)[0], run_dir / training.SUPERNET
+    supernet.rename(tmp_path / "kept")
+    (run_dir / "checkpoint.pt").unlink()  # all over again, from what was recorded
+    assert main(["supernet", "train", "--resume", str(run_dir), "--threads", "1"]) == 0
+    after = Supernet.load(supernet)[0]
+    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+
+
+def test_evaluate_scores_as_extraction_by_hand(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    supernet, record = Supernet.load(run_dir / training.SUPERNET)
+    data = PreparedData.open(Path(record["prepared"]))
+    assert main(["supernet", "evaluate", str(run_dir / training.SUPERNET), "largest", "random:3"]) == 0
+    lines = [line for line in shown(capsys).splitlines() if "%" in line]
+    assert len(lines) == 4
+    space = SPACE.model_copy(update={"image_size": 32, "classes": 100})
+    target = extreme(space, Budget(params_max=15_000), "dearest")
+    narrowed = proxy_arch(target, proxy(width_scale=0.5), channels=1, classes=10)
+    found = score(inherited(supernet, narrowed, data, 32), data.val, 32)
+    assert re.findall(r"[\w.%]+", lines[0])[-2:] == [f"{found.error:.2%}", f"{found.cross_entropy:.4f}"]
+    assert "(32 px)" in lines[0]  # FLOPs of the target
+    assert all(cost_of(arch).params <= 15_000 for arch in [target])
+
+
+def test_an_extracted_network_is_a_plain_one_that_does_as_in_the_supernet(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = SPACE.model_copy(update={"image_size": 32, "classes": 100})
+    target = extreme(space, Budget(), "cheapest")
+    write_result(tmp_path / "target.yaml", target, metrics={}, recipe={}, provenance={})
+    file, out = run_dir / training.SUPERNET, tmp_path / "out" / "small.yaml"
+    assert main(["supernet", "extract", str(file), str(tmp_path / "target.yaml"), "--out", str(out)]) == 0
+    network = SReT.from_yaml(out, weights=out.with_suffix(".safetensors")).eval()
+    supernet, record = Supernet.load(file)
+    data = PreparedData.open(Path(record["prepared"]))
+    narrowed = proxy_arch(target, proxy(width_scale=0.5), channels=1, classes=10)
+    expected = inherited(supernet, narrowed, data, 32)
+    images, _ = next(batches(data.val, batch_size=16))
+    assert torch.equal(network(images), expected(images))
+    written = read_yaml(out)
+    assert written["arch_id"] == narrowed.arch_id
+    assert written["metrics"]["val"]["error"] == score(network, data.val, 32).error
+    assert written["provenance"]["target"]["arch_id"] == target.arch_id
+    assert ArchConfig.from_yaml(out).canonical() == narrowed.canonical()
+
+    capsys.readouterr()
+    assert main(["supernet", "evaluate", str(file), str(tmp_path / "target.yaml"), str(out)]) == 0
+    rows = [re.findall(r"[\w.%]+", line)[-2:] for line in shown(capsys).splitlines() if "%" in line]
+    assert rows[0] == rows[1]  # the stand-in is not narrowed again
+    assert main(["supernet", "extract", str(file), "smallest", "--out", str(tmp_path / "word.yaml")]) == 0
+    smallest = extreme(space, Budget(params_max=15_000), "cheapest")
+    assert read_yaml(tmp_path / "word.yaml")["provenance"]["target"]["arch_id"] == smallest.arch_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["random:0"], "random:N must have a whole number from 1 to 100000 for N, got 'random:0'"),
+        (["sret_t"], "the supernet does not hold the network"),
+        (["middle"], "'middle' is no network: name a YAML file, largest, smallest, or one of sret_t, sret_t_unsliced,"),
+        (["largest", "--data", "digits2"], "digits2: there is no such folder"),
+    ],
+)
+def test_what_cannot_be_evaluated(
+    run_dir: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["supernet", "evaluate", str(run_dir / training.SUPERNET), *arguments]) == 2
+    assert message in shown(capsys)
+
+
+def test_other_images_are_refused(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for label in range(10):
+        (tmp_path / "images" / str(label)).mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (16, 16), 20 * label + number).save(tmp_path / "images" / str(label) / f"{number}.png")
+    arguments = [
+        "supernet",
+        "evaluate",
+        str(run_dir / training.SUPERNET),
+        "largest",
+        "--data",
+        str(tmp_path / "images"),
+    ]
+    assert main(arguments) == 2
+    assert "are not those that" in shown(capsys)
+
+
+def test_durations() -> None:
+    assert [parse_duration(text) for text in ("90s", "5m", "5 min", "1.5h")] == [90, 300, 300, 5400]
+    for wrong in ("5", "m", "-5m", "0s", "1e3s", "5 days", "9" * 30 + "h", ""):
+        with pytest.raises(UserError, match=r"must be a time such as 90s, 5m or 1\.5h"):
+            parse_duration(wrong)
+
+
+def test_a_time_budget_is_planned_from_the_networks_that_are_to_come(
+    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock by which a pass takes 2 ms and a MFLOP 5 ms: then the expected step is that of the mean network."""
+    clock = [0.0]
+
+    def train_step(self: training.SupernetTraining, *batch: torch.Tensor) -> float:
+        archs = self.networks.of_step(self.state.counts.steps, self.steps)
+        self.state.counts.steps += 1
+        clock[0] += sum(0.002 + 0.005 * cost_of(arch).flops / 1e6 for arch in archs)
+        return 0.0
+
+    monkeypatch.setattr(training.SupernetTraining, "train_step", train_step)
+    alone = training.Processes(0, 1, torch.device("cpu"))
+    how = config(images=13 * 32, rule="single")
+    measured = training.SupernetTraining(tmp_path, SPACE, Budget(), proxy(), how, data, 0, alone)
+    flops = [cost_of(measured.networks.of_step(step, 256)[0]).flops for step in range(256)]
+    expected = 0.002 + 0.005 * sum(flops) / 256 / 1e6
+    assert seconds_per_step(measured, lambda: clock[0]) == pytest.approx(expected, rel=1e-5)
+    assert (steps_within(100.0, 0.5), steps_within(0.1, 0.5)) == (180, 1)
+
+
+def test_a_training_tells_how_it_goes(data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines where there is no terminal, scalars for TensorBoard, and the scores of three subnets, the last ones those
+    of the finished weights."""
+    monkeypatch.setattr(monitor, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(monitor, "MOST_SHARE", 0.0)
+    scalars: list[tuple[str, float, int]] = []
+    monkeypatch.setattr(
+        monitor.SummaryWriter, "add_scalar", lambda self, name, value, step: scalars.append((name, value, step))
+    )
+    with (tmp_path / "told.txt").open("w") as file:
+        path = trained(tmp_path, data, config(images=4 * 32), console=Console(file=file, width=200))
+    told = (tmp_path / "told.txt").read_text().splitlines()
+    assert (
+        sum(bool(re.match(r"step [1-4] of 4: loss \d\.\d{3}, [\d,]+ images/s, .* left$", line)) for line in told) == 4
+    )
+    losses = [(value, step) for name, value, step in scalars if name == "loss"]
+    assert [step for _, step in losses] == [1, 2, 3, 4]
+    assert all(1 < value < 4 for value, _ in losses)  # about log 10
+    rates = [value for name, value, _ in scalars if name == "learning_rate"]
+    assert rates == pytest.approx([2e-3, 2e-3 * 0.853553, 2e-3 * 0.5, 2e-3 * 0.146447], rel=1e-4)  # a cosine
+    accuracies = {name: value for name, value, step in scalars if name.startswith("accuracy/") and step == 4}
+    supernet, _ = Supernet.load(path)
+    for name, end in (("smallest", "cheapest"), ("largest", "dearest")):
+        arch = proxy_arch(extreme(SPACE, Budget(), end), proxy(), channels=1, classes=10)  # type: ignore[arg-type]
+        assert accuracies[f"accuracy/{name}"] == 1 - score(inherited(supernet, arch, data, 32), data.val, 32).error
+    assert len(accuracies) == 3
+    assert re.fullmatch(r"step 4: validation accuracy smallest .*%, middle .*%, largest .*%", told[-1])

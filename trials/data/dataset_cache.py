@@ -1,0 +1,43 @@
+"""The images of a command: prepared once, beside the run directories, for all that use the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from sret_nas.errors import UserError
+from trials.console import say
+from trials.data import DataConfig, PreparedData, prepare
+
+PREPARED_DATA = "prepared-data"
+"""Folder beside the run directories: decoded images, shared by the runs that use the same ones."""
+
+
+def prepared_beside(run_dir: Path, config: DataConfig, console: Console) -> tuple[Path, PreparedData]:
+    """The images of a configuration and the folder where they are, after telling what they are."""
+    directory = run_dir.parent / PREPARED_DATA / config_digest(config)
+    what = escape(f"Preparing the images of {config.source}")
+    with console.status(what) as status:
+
+        def show(done: int, total: int) -> None:
+            status.update(f"{what}: {done:,} of {total:,}")
+
+        data = prepare(config, directory, show)
+    say(console, f"Data: {data.summary()}")
+    return directory, data
+
+
+def require_apart(run_dir: Path, config: DataConfig) -> None:
+    """Raises `UserError` for a run directory inside the image folder: it would be a class of it the next time."""
+    if config.is_folder and run_dir.resolve().is_relative_to(Path(config.source).resolve()):
+        raise UserError(f"the run directory {run_dir} must not lie inside the image folder {config.source}: see --out")
+
+
+def config_digest(config: DataConfig) -> str:
+    """Twelve hexadecimal digits that name what images are prepared, and how."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]

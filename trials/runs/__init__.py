@@ -1,0 +1,1 @@
+"""The run directory: options, records, objectives, what is copied elsewhere."""

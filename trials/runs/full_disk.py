@@ -1,0 +1,50 @@
+"""A disk that is full: the search ends, and says which file could not be written, what is safe, and how to carry on.
+
+Nothing is recorded of a trial that a full disk spoiled, so that a resumed search runs it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trials.engines.failures import is_full
+from trials.engines.messages import Failure
+
+
+class StorageError(OSError):
+    """A file of a search cannot be written: no mistake of the user's, so the command line exits with code 1."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Names the file in errors from writing it: the system does so for opening it alone."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def raise_if_full(failure: Failure | None) -> None:
+    """Raises `StorageError` where a worker failed for lack of room."""
+    if failure is not None and failure.cause == "disk full":
+        raise StorageError(f"a worker cannot write its files: {failure.message}")
+
+
+@contextmanager
+def full_disk_explained(run_dir: Path, has_begun: bool) -> Iterator[None]:
+    """Turns errors for lack of room into a `StorageError` with all that a user needs, on one line."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, StorageError) and not is_full(error):
+            raise
+        what = str(error) if error.filename is None else f"{error.filename} cannot be written: {error.strerror}"
+        if not has_begun:
+            raise StorageError(f"{what}; the search has not begun: make room, then start it again") from error
+        raise StorageError(
+            f"{what}; all that was recorded until then is safe in {run_dir}: make room, then carry on with: "
+            f"python cli.py search --resume {run_dir}"
+        ) from error

@@ -1,0 +1,108 @@
+"""The search as an Optuna study on disk, for optuna-dashboard: written beside the search, never read by it.
+
+It is a function of the records: it is written anew when a search starts or resumes, then one trial is appended per
+trial that ends. (A journal in the loop would cost 70-100 ms per ask, and one left by a killed writer blocks for 30 s.)
+Optuna keeps all trials of a study in memory, which a search of many has no use for: it is made to forget them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
+
+from trials.runs.objectives import Objective, objective_values
+from trials.runs.records import Trial
+from trials.strategies.optuna import constraints, distributions
+from trials.strategies.sret import SReTDomain
+
+JOURNAL_FILE = "optuna-journal.log"
+MOST_IN_MEMORY = 200
+"""Trials that Optuna may hold before it is made to forget them."""
+
+
+class OptunaJournal:
+    """Appends ended trials to a journal file that holds one study, named after the run directory."""
+
+    def __init__(self, run_dir: Path, domain: SReTDomain, objectives: tuple[Objective, ...]) -> None:
+        self._objectives = objectives
+        self._domain = domain
+        self._distributions = distributions(domain)
+        path = run_dir / JOURNAL_FILE
+        path.unlink(missing_ok=True)
+        (run_dir / f"{JOURNAL_FILE}.lock").unlink(missing_ok=True)  # a killed writer leaves it, and the next would wait
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._file = _ForgetfulFile(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+        self._study = optuna.create_study(
+            storage=JournalStorage(self._file), study_name=run_dir.name, directions=["minimize"] * len(objectives)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names(list(objectives))
+        self._file.keep()
+        self._num_in_memory = 0
+
+    def add(self, trial: Trial) -> None:
+        """One finished (COMPLETE), stopped (PRUNED) or failed (FAIL) trial; nothing is ever left RUNNING."""
+        attributes: dict[str, object] = {"trial": trial.number, "arch_id": trial.candidate.arch.arch_id}
+        if trial.result is not None:
+            attributes.update(trial.result.model_dump(mode="json", exclude={"proxy_arch"}))
+        elif trial.failure is not None:
+            attributes.update(cause=trial.failure.cause, message=trial.failure.message)
+        elif trial.is_stopped:
+            attributes.update(trial.partial[-1].model_dump(mode="json", exclude={"proxy_arch"}))
+        frozen = optuna.trial.create_trial(
+            state=_state(trial),
+            values=None if trial.result is None else list(objective_values(trial.result, self._objectives)),
+            params=dict(self._domain.encode(trial.candidate)),
+            distributions=self._distributions,
+            user_attrs=attributes,
+        )
+        for name, slack in constraints(trial.candidate, self._domain).items():
+            frozen.set_constraint(name, slack)
+        self._study.add_trial(frozen)
+        self._num_in_memory += 1
+        if self._num_in_memory == MOST_IN_MEMORY:
+            self._forget()
+
+    def _forget(self) -> None:
+        """What is written of a trial does not depend on those before it, so they need not be known."""
+        self._file.forget()
+        self._study = optuna.load_study(study_name=self._study.study_name, storage=JournalStorage(self._file))
+        self._num_in_memory = 0
+
+
+class _ForgetfulFile(BaseJournalBackend):
+    """Writes everything to a file, and reads only what is new: the study itself, and what was written since."""
+
+    def __init__(self, file: JournalFileBackend) -> None:
+        self._file = file
+        self._logs: list[dict[str, Any]] = []
+        self._num_kept = 0
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._file.append_logs(logs)
+        self._logs += logs
+
+    def keep(self) -> None:
+        """What was written so far is never forgotten."""
+        self._num_kept = len(self._logs)
+
+    def forget(self) -> None:
+        """Everything else, for a storage that is to begin with what is left."""
+        del self._logs[self._num_kept :]
+
+
+def _state(trial: Trial) -> TrialState:
+    if trial.result is not None:
+        return TrialState.COMPLETE
+    return TrialState.PRUNED if trial.is_stopped else TrialState.FAIL

@@ -1,0 +1,307 @@
+"""The copy of a run directory that `--storage` asks for: kept while the search runs, and fetched where it is resumed.
+
+The search knows nothing of it. A thread looks at the run directory every few seconds and copies what has changed:
+first the files that records may name (the supernet and its checkpoint, weights), then the records' whole lines as they
+were before that, so that what records in the storage name is there as well; last, weights that were beaten are deleted.
+Images are not copied. A storage that fails is told once and tried again, and never ends a search: its results are
+whole on this machine, and whoever reads an exit code wants to know of the search.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+from sret_nas.errors import UserError
+from trials.console import say
+from trials.runs.optuna_journal import JOURNAL_FILE
+from trials.runs.records import LOCK_FILE, RECORDS_FILE
+from trials.runs.remote_storage import Place, is_bucket, one_line, place_of, split_address
+
+COPY_SECONDS = 10.0
+"""How often to look for what has changed; less often if copying takes more than a tenth of the time."""
+LAST_ATTEMPTS = 3
+"""How often the last copy is tried; once after Ctrl-C."""
+LAST_SECONDS = 120.0
+"""How long the end of a search waits for the next file of the last copy."""
+LAST_PAUSE = 5.0
+"""Between its attempts."""
+
+COPY_MARK = "copy.json"
+"""Says of a folder or bucket that it is a copy, and of what."""
+PROBE = "probe"
+"""A file that is written and deleted to see whether that is allowed."""
+MIRRORED = ("weights/", "pareto/", "checkpoints/")
+"""Where files are deleted in the copy when they are in the run directory."""
+
+Signature = tuple[int, ...]
+"""What a file is known by that has not changed."""
+
+
+def new_place(storage: str | None, run_dir: Path) -> Place | None:
+    """Where a new search is copied to; None without a storage.
+
+    Raises `UserError` if that place cannot be written, or holds a search already.
+    """
+    if storage is None:
+        return None
+    place, stored = _opened(storage, run_dir)
+    if stored is not None:
+        raise UserError(
+            f"{place.address} holds a search already: carry it on with --resume {place.address}, or give the new one "
+            "an --out of another name"
+        )
+    return place
+
+
+def known_place(storage: str | None, run_dir: Path) -> Place | None:
+    """Where a resumed search is copied to; None without a storage.
+
+    Raises `UserError` if that place cannot be written, or holds records that those in `run_dir` do not begin with.
+    """
+    if storage is None:
+        return None
+    place, stored = _opened(storage, run_dir)
+    if stored is not None:
+        _require_beginning(stored, run_dir, place.address)
+    return place
+
+
+def _opened(storage: str, run_dir: Path) -> tuple[Place, bytes | None]:
+    """A place that can be written, and the records there."""
+    if not is_bucket(storage) and (Path(storage) / run_dir.name).resolve() == run_dir.resolve():
+        raise UserError(f"--storage {storage} is where the run directory {run_dir} itself lies: give another folder")
+    try:
+        place = place_of(storage, run_dir.resolve().name)
+        files = place.sizes()
+        stored = place.read(RECORDS_FILE) if RECORDS_FILE in files else None
+        place.write(PROBE, b"may be deleted")
+        place.delete(PROBE)
+    except OSError as error:
+        raise UserError(f"--storage {storage} cannot be used: {one_line(error)}") from None
+    others = sorted(files.keys() - {COPY_MARK, PROBE})
+    if stored is None and others:
+        raise UserError(f"{place.address} is not empty (it holds {others[0]}): give another --storage")
+    return place, stored
+
+
+def _require_beginning(stored: bytes, run_dir: Path, address: str) -> None:
+    """Raises `UserError` unless the records in a run directory are those in the storage, or go on from there."""
+    local = whole_lines((run_dir / RECORDS_FILE).read_bytes())
+    if local.startswith(stored):
+        return
+    if local.partition(b"\n")[0] != stored.partition(b"\n")[0]:
+        raise UserError(f"{address} holds another search than {run_dir}: give another --storage")
+    if stored.startswith(local):
+        ahead = stored[len(local) :].count(b"\n")
+        raise UserError(
+            f"{address} is {ahead} records ahead of {run_dir}, so the search was carried on elsewhere: carry on from "
+            f"there with --resume {address} and an --out that does not exist yet"
+        )
+    raise UserError(
+        f"{address} and {run_dir} have the same beginning and went different ways, so the search was carried on "
+        f"twice: carry on from one, with --resume {address} and an --out that does not exist yet, or with --resume "
+        f"{run_dir} and another --storage"
+    )
+
+
+def whole_lines(content: bytes) -> bytes:
+    """Without a last line that is torn, or still being written."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def is_copy(address: Path | str) -> bool:
+    """Whether this is where a copy lies, not a run directory."""
+    return isinstance(address, str) or (address / COPY_MARK).is_file()
+
+
+def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, str]:
+    """The run directory of the search whose copy lies at `address`, and its storage.
+
+    It is fetched to `out`, by default `runs/NAME`, unless it is there already: whether that may be carried on is
+    `known_place`'s to say. Raises `UserError` if it cannot be.
+    """
+    storage, name = split_address(address)
+    run_dir = Path("runs") / name if out is None else out
+    if (run_dir / RECORDS_FILE).is_file():
+        say(console, f"{run_dir} is here already, so it is not fetched from {address}")
+        return run_dir, storage
+    try:
+        place = place_of(storage, name)
+        files = place.sizes()
+    except OSError as error:
+        raise UserError(f"{address} cannot be read: {one_line(error)}") from None
+    if RECORDS_FILE not in files:
+        raise UserError(f"{address} holds no search: there is no {RECORDS_FILE} in it")
+    say(console, f"Fetching {address} to {run_dir}: {sum(files.values()) / 1e6:,.1f} MB")
+    _fetch(place, [name for name in files if name != COPY_MARK], run_dir)
+    return run_dir, storage
+
+
+def _fetch(place: Place, names: list[str], run_dir: Path) -> None:
+    """All files or none."""
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=run_dir.parent, prefix=f".{run_dir.name}.") as temporary:
+            fetched = Path(temporary) / run_dir.name
+            for name in names:
+                (fetched / name).parent.mkdir(parents=True, exist_ok=True)
+                (fetched / name).write_bytes(place.read(name))
+            fetched.rename(run_dir)
+    except OSError as error:
+        raise UserError(f"{place.address} cannot be fetched to {run_dir}: {one_line(error)}") from None
+
+
+def copied(place: Place | None, run_dir: Path, console: Console) -> AbstractContextManager[object]:
+    """Inside, the run directory is copied; without a place, nothing is."""
+    return nullcontext() if place is None else RunCopy(place, run_dir, console)
+
+
+class RunCopy:
+    """Keeps a copy up to date while the context lasts, and makes it whole at its end."""
+
+    def __init__(self, place: Place, run_dir: Path, console: Console) -> None:
+        self._place, self._run_dir, self._console = place, run_dir, console
+        self._copied: dict[str, Signature] = {}
+        """What files were like when they were copied."""
+        self._there: set[str] | None = None
+        """Names in the copy; None before anything was copied."""
+        self._stored: int | None = None
+        """Bytes of the records in the copy, as this search left them."""
+        self._problem: str | None = None
+        """Why the copy could not be written the last time that it could not."""
+        self._is_whole = self._is_taken = False
+        self._ending = threading.Event()
+        self._attempts = LAST_ATTEMPTS
+        self._moved = time.monotonic()
+        """When a file was copied last."""
+        self._thread = threading.Thread(target=self._work, name="run copy", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self._attempts = 1
+        self._moved = time.monotonic()
+        self._ending.set()
+        while self._thread.is_alive() and time.monotonic() - self._moved < LAST_SECONDS:
+            self._thread.join(0.1)
+        say(self._console, self._last_words())
+
+    def _last_words(self) -> str:
+        address = self._place.address
+        if self._is_whole:
+            return f"Copy: {address}"
+        reason = self._problem or f"nothing could be written for {LAST_SECONDS:g} s"
+        advice = "" if self._is_taken else f"; to copy it again: python cli.py search --resume {self._run_dir}"
+        return f"warning: the copy of {self._run_dir} at {address} is not whole: {reason}{advice}"
+
+    def _work(self) -> None:
+        try:
+            self._keep_up()
+            self._finish()
+        except UserError as error:  # another search writes there: nothing of it is to be replaced
+            self._is_taken = True
+            self._tell_once("is left alone from here on", str(error))
+
+    def _keep_up(self) -> None:
+        pause = 0.0
+        while not self._ending.wait(pause):
+            began = time.monotonic()
+            self._attempt(is_last=False)
+            pause = max(COPY_SECONDS, 9 * (time.monotonic() - began))
+
+    def _finish(self) -> None:
+        for number in range(self._attempts):
+            time.sleep(LAST_PAUSE if number > 0 else 0)
+            if self._attempt(is_last=True):
+                self._is_whole = True
+                return
+
+    def _attempt(self, is_last: bool) -> bool:
+        """Whether the copy is up to date. Raises `UserError` if it is not this search's any more."""
+        try:
+            self._copy_changes(is_last)
+        except OSError as error:
+            self._tell_once("cannot be written now; trying again", one_line(error))
+            return False
+        return True
+
+    def _tell_once(self, what: str, reason: str) -> None:
+        if self._problem is None or self._is_taken:
+            say(self._console, f"warning: the copy at {self._place.address} {what}: {reason}")
+        self._problem = reason
+
+    def _copy_changes(self, is_last: bool) -> None:
+        self._require_ours()
+        if self._there is None:
+            self._there = self._begun()
+        signature, lines = self._seen(RECORDS_FILE), whole_lines((self._run_dir / RECORDS_FILE).read_bytes())
+        names = self._names(with_journal=is_last)
+        for name in sorted(names):
+            self._copy(name)
+        if self._copied.get(RECORDS_FILE) != signature:
+            self._write_records(lines)
+            self._copied[RECORDS_FILE] = signature
+        for name in sorted(self._there - names):
+            if name.startswith(MIRRORED):
+                self._place.delete(name)
+                self._there.remove(name)
+
+    def _require_ours(self) -> None:
+        """Raises `UserError` if others have written the records there, `OSError` if they are gone."""
+        size = self._place.size(RECORDS_FILE)
+        if size is None and self._stored is not None:
+            raise FileNotFoundError(f"its {RECORDS_FILE} is gone")
+        if size is not None and size != self._stored:
+            _require_beginning(self._place.read(RECORDS_FILE), self._run_dir, self._place.address)
+            self._stored = size
+
+    def _begun(self) -> set[str]:
+        """What is there, once the place is marked as a copy, and as this search's by the first line of its records."""
+        mark = {"copy_of": str(self._run_dir.absolute()), "host": socket.gethostname()}
+        self._place.write(COPY_MARK, json.dumps(mark).encode() + b"\n")
+        if self._stored is None:
+            header, end, _ = (self._run_dir / RECORDS_FILE).read_bytes().partition(b"\n")
+            self._write_records(header + end)
+        return set(self._place.sizes())
+
+    def _write_records(self, lines: bytes) -> None:
+        self._place.write(RECORDS_FILE, lines)
+        self._stored, self._moved = len(lines), time.monotonic()
+
+    def _names(self, with_journal: bool) -> set[str]:
+        """What is to be copied beside the records. The journal, which is made from them, grows with every trial."""
+        files = (path.relative_to(self._run_dir).as_posix() for path in self._run_dir.rglob("*") if path.is_file())
+        others = {RECORDS_FILE, LOCK_FILE, f"{JOURNAL_FILE}.lock"} | (set() if with_journal else {JOURNAL_FILE})
+        return {name for name in files if name not in others and not Path(name).name.startswith(".")}
+
+    def _copy(self, name: str) -> None:
+        """Unless it is there as it is here, or was deleted meanwhile."""
+        try:
+            signature = self._seen(name)
+            content = None if self._copied.get(name) == signature else (self._run_dir / name).read_bytes()
+        except FileNotFoundError:
+            return
+        if content is not None:
+            self._place.write(name, content)
+            self._copied[name], self._moved = signature, time.monotonic()
+            assert self._there is not None
+            self._there.add(name)
+
+    def _seen(self, name: str) -> Signature:
+        status = (self._run_dir / name).stat()
+        return status.st_mtime_ns, status.st_size, status.st_ino

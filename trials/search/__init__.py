@@ -1,0 +1,1 @@
+"""The search itself, from options to results."""

@@ -1,0 +1,222 @@
+"""What a search will take, said before it starts: from measured training steps and the costs of typical candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.errors import UserError
+from sret_nas.quantities import format_seconds
+from sret_nas.space.search_space import DepthSchedule
+from trials.console import say
+from trials.data import PreparedData
+from trials.engines.engine import Engine
+from trials.engines.messages import SpeedJob, SpeedResult
+from trials.runs.options import FINE_TUNING_SHARE, SearchOptions
+from trials.search.supernet import SupernetSetting
+from trials.strategies.sret import SReTDomain
+from trials.training.depth_schedule import mean_depth_counts
+from trials.training.recipe import ProxyConfig, proxy_arch
+
+TRAINING_PER_FORWARD = 3
+"""Cost of training on an image over that of a forward pass: backward costs about two."""
+SAMPLES = 16
+"""Random candidates whose mean cost stands for a trial's."""
+
+
+def require_gpu(options: SearchOptions, device: str) -> None:
+    """Raises `UserError` if GPU time is to be bounded where there is none to spend; `device` is what trials run on."""
+    if options.gpu_hours is not None and device == "cpu":
+        raise UserError(
+            f"--gpu-hours {options.gpu_hours:g} goes with a GPU, and trials run on the CPU here: "
+            "give --time-budget, which bounds the wall time anywhere"
+        )
+
+
+def require_rungs(options: SearchOptions, proxy: ProxyConfig, data: PreparedData) -> None:
+    """Raises `UserError` if the first rung is nearer than a batch or, with inherited weights, than an image."""
+    number, least, what = proxy.training.images, proxy.training.batch_size, "training"
+    if not options.from_scratch:
+        number, least, what = min(len(data.val), options.score_images or len(data.val)), 1, "validation"
+    first = int(options.make_rungs().shares[0] * number)
+    if options.rungs > 1 and first < least:
+        raise UserError(
+            f"--rungs {options.rungs} leaves {first} of {number:,} {what} images for the first rung, and at least "
+            f"{least} are needed: lower --rungs" + (" or --batch-size, or raise --train-images" if least > 1 else "")
+        )
+
+
+class Plan:
+    """Measures the training speed of one typical candidate in a worker, which also shows that training works here."""
+
+    def __init__(
+        self, engine: Engine, domain: SReTDomain, options: SearchOptions, job_fields: dict[str, Any],
+        supernet: SupernetSetting | None,
+    ) -> None:  # fmt: skip
+        """`supernet` is how a supernet is trained or had, None where trials train from scratch.
+
+        Raises `UserError` if what was asked for cannot be had here, `RuntimeError` if training fails otherwise."""
+        self._engine, self._space, self._options, self._supernet = engine, domain.space, options, supernet
+        self._proxy: ProxyConfig = job_fields["proxy"]
+        rng = np.random.default_rng(0)
+        drawn = (domain.draw(rng).arch for _ in range(SAMPLES))
+        self._samples = sorted(drawn, key=lambda arch: cost_of(arch).flops)
+        typical = self._samples[SAMPLES // 2]
+        self._speed = self._supernet_speed = self._measure(SpeedJob(arch=typical, **job_fields))
+        if supernet is not None and supernet.config is not None and supernet.threads != job_fields["threads"]:
+            # Twice the threads are not twice the speed
+            self._supernet_speed = self._measure(SpeedJob(arch=typical, **{**job_fields, "threads": supernet.threads}))
+
+    def _measure(self, job: SpeedJob) -> SpeedResult:
+        self._engine.submit(-1, job.model_dump(mode="json"))
+        (outcome,) = self._engine.wait()
+        failure = outcome.failure
+        if failure is None:
+            return SpeedResult.model_validate(outcome.result)
+        if failure.cause == "refused":
+            raise UserError(failure.message)
+        if failure.cause == "out of memory":
+            raise UserError(
+                f"a proxy run does not fit into memory: {failure.message}; lower --batch-size or --image-size"
+            )
+        raise RuntimeError(f"a proxy network cannot be trained here: {failure.message}\n{failure.traceback}")
+
+    @property
+    def device(self) -> str:
+        """What the worker trains on."""
+        return self._speed.device
+
+    @property
+    def trial_seconds(self) -> float:
+        """Expected duration of a trial, averaged over networks and their depth schedules."""
+        options, speed = self._options, self._speed
+        images = min(speed.num_val_images, options.score_images or speed.num_val_images)
+        forward = speed.proxy_flops if options.from_scratch else self._flops_per_image(self._samples, "full")
+        scored = images * forward / TRAINING_PER_FORWARD
+        if not options.from_scratch:
+            trained = options.fine_tune_images * forward
+        else:
+            trained = self._proxy.training.images * fmean(
+                self._flops_per_image([arch], schedule)
+                for arch in self._samples
+                for schedule in self._space.effective_schedules(arch)
+            )
+        return (trained + scored) * _seconds_per_flop(self._speed)
+
+    @property
+    def _compared(self) -> str:
+        """At which shares trials are compared."""
+        shares = self._options.make_rungs().shares[:-1]
+        return f", most stopped after {' or '.join(f'{share:.0%}' for share in shares)}" if shares else ""
+
+    @property
+    def supernet_seconds(self) -> float:
+        """Expected duration of the supernet's training."""
+        if self._supernet is None or self._supernet.config is None:
+            return 0.0
+        config = self._supernet.config
+        flops = config.training.images * config.networks_per_step * self._flops_per_image(self._samples, "full")
+        return flops * _seconds_per_flop(self._supernet_speed) / self._supernet_processes
+
+    @property
+    def _supernet_processes(self) -> int:
+        return 1 if self._supernet is None else self._supernet.processes or 1
+
+    @property
+    def finals_seconds(self) -> float:
+        """Expected duration of the finals, on one worker."""
+        if self._supernet is None:
+            return 0.0
+        options = self._options
+        return (FINE_TUNING_SHARE * options.finalists + 2 * options.rivals) * self.final_seconds
+
+    @property
+    def final_seconds(self) -> float:
+        """Expected duration of training one network from scratch at full depth."""
+        images = self._proxy.training.images
+        return images * self._flops_per_image(self._samples, "full") * _seconds_per_flop(self._speed)
+
+    def require_time(self, spent: float) -> None:
+        """Raises `UserError` if the budgets of time leave none for a trial, `spent` seconds after the search began."""
+        options, least = self._options, self.supernet_seconds + self.trial_seconds
+        what = "a trial, which takes" if self.supernet_seconds == 0 else "the supernet and a trial, which take"
+        if options.time_budget is not None and spent + least > options.time_budget:
+            raise UserError(
+                f"a time budget of {format_seconds(options.time_budget)} is too short for {what} about "
+                f"{format_seconds(least)} after {format_seconds(spent)} of preparation: raise --time-budget"
+                + ("" if self.supernet_seconds == 0 else ", or lower --supernet-images")
+            )
+        working = self._supernet_processes * self.supernet_seconds + self.trial_seconds
+        if options.gpu_hours is not None and working > 3600 * options.gpu_hours:
+            raise UserError(
+                f"{options.gpu_hours:g} GPU-hours are too few for {what} about {working / 3600:.3g}: raise --gpu-hours"
+            )
+
+    def _flops_per_image(self, targets: Sequence[ArchConfig], schedule: DepthSchedule) -> float:
+        """Forward FLOPs of the proxy networks per training image, over all depths that the schedule runs; the mean."""
+        speed = self._speed
+        costs = []
+        for target in targets:
+            arch = proxy_arch(target, self._proxy, channels=speed.channels, classes=speed.classes)
+            counts = mean_depth_counts(schedule, arch.max_recursions)
+            costs.append(
+                sum(number * cost_of(arch.with_max_recursions(depth)).flops for depth, number in counts.items())
+            )
+        return fmean(costs)
+
+    def announce(self, console: Console, num_trials: int, run_dir: Path) -> None:
+        """Prints what is going to happen, how long it should take, and where the results will be."""
+        space, options = self._space, self._options
+        lines = (
+            f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
+            f"{options.describe_budget()}; seed {options.seed}",
+            f"Plan: {self._describe(num_trials)}",
+            *self._bounds(),
+            f"Results: {run_dir}",
+        )
+        for line in lines:
+            say(console, line)
+
+    def _bounds(self) -> list[str]:
+        """What may end a search before its trials do."""
+        options = self._options
+        bounds = [] if options.time_budget is None else [f"{format_seconds(options.time_budget)} have passed"]
+        if options.gpu_hours is not None:
+            bounds.append(f"{options.gpu_hours:g} GPU-hours are spent")
+        return [f"No trial starts that would end after {' or '.join(bounds)}; the finals follow"] if bounds else []
+
+    def _describe(self, num_trials: int) -> str:
+        each, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
+        seconds = self._options.make_rungs().expected_work(num_trials) * each / at_once
+        images = self._proxy.training.images
+        if self._supernet is None:
+            return (
+                f"{num_trials} trials of {images:,} training images at {size}{self._compared}; about "
+                f"{format_seconds(each)} each, {at_once} at once: about {format_seconds(seconds)} in all"
+            )
+        config, options = self._supernet.config, self._options
+        steps = [f"{num_trials} of its networks scored{self._compared} ({format_seconds(seconds)})"]
+        if config is None:
+            steps.insert(0, f"the supernet {options.supernet}")
+        else:
+            took = format_seconds(self.supernet_seconds)
+            steps.insert(0, f"a supernet trained on {config.training.images:,} images at {size} ({took})")
+        if options.finalists > 0:
+            seconds += self.finals_seconds / at_once
+            steps.append(
+                f"{options.finalists} trained on, {options.rivals} from scratch beside {options.rivals} random ones "
+                f"({format_seconds(self.finals_seconds / at_once)})"
+            )
+        return f"{', '.join(steps)}: about {format_seconds(self.supernet_seconds + seconds)} in all"
+
+
+def _seconds_per_flop(speed: SpeedResult) -> float:
+    """Seconds of training one image, over its forward FLOPs."""
+    return 1 / (speed.images_per_second * speed.proxy_flops)

@@ -1,0 +1,245 @@
+"""A search from its options to its run directory: started afresh, or resumed from its records.
+
+`trials.search.trial_loop` is the part in the middle, where a strategy asks and an engine runs.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sret_nas.errors import UserError
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.files import validate
+from sret_nas.latency.profile import LatencyProfile
+from sret_nas.latency.table import LatencyTable
+from sret_nas.space.search_space import SearchSpace
+from trials.console import say
+from trials.data.dataset_cache import prepared_beside, require_apart
+from trials.engines.engine import Engine
+from trials.engines.inline import InlineEngine
+from trials.engines.local import LocalEngine
+from trials.engines.ray_needed import ray_needed
+from trials.interruption import deaf_once_interrupted
+from trials.report.outputs import write_outputs
+from trials.runs.directory import versions
+from trials.runs.full_disk import full_disk_explained, writing
+from trials.runs.options import SearchOptions
+from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal
+from trials.runs.records import Records
+from trials.runs.remote_copy import copied, known_place, new_place
+from trials.search.finalists import run_finals
+from trials.search.front_latency import measure_front
+from trials.search.front_tests import run_final_tests
+from trials.search.latency_profile import PROFILES, latency_profile
+from trials.search.plan import Plan, require_gpu, require_rungs
+from trials.search.session import Run, job_fields
+from trials.search.supernet import provide_supernet, recorded_setting, supernet_setting
+from trials.search.trial_loop import run_trials
+from trials.strategies.create import create_strategy
+from trials.strategies.sret import SReTDomain
+from trials.training.recipe import ProxyConfig
+from trials.worker.entry import run_job
+
+
+@deaf_once_interrupted()
+def start_search(given: dict[str, Any], run_dir: Path, command: list[str], console: Console) -> Run:
+    """Runs a new search to its end. `given` are options as named in `SearchOptions`.
+
+    Raises `UserError` before anything is written if it cannot be done, `StorageError` when the disk is full.
+    """
+    options = validate(SearchOptions, given, "search")
+    space = options.load_space()
+    FeasibleSet(space, options.budget).check()
+    require_apart(run_dir, options.data_config)
+    place = new_place(options.storage, run_dir)
+    with Records(run_dir) as records:
+        try:
+            with full_disk_explained(run_dir, has_begun=False):
+                run, engine = _begin(given, options, space, records, command, console)
+        except BaseException:
+            records.withdraw()
+            raise
+        with copied(place, run_dir, console), engine, full_disk_explained(run_dir, has_begun=True):
+            _run_to_the_end(run, engine)
+    return run
+
+
+def _begin(
+    given: dict[str, Any],
+    options: SearchOptions,
+    space: SearchSpace,
+    records: Records,
+    command: list[str],
+    console: Console,
+) -> tuple[Run, Engine]:
+    """Prepares the images, measures and announces, and only then puts the search on record."""
+    run_dir = records.run_dir
+    data_dir, data = prepared_beside(run_dir, options.data_config, console)
+    proxy = options.proxy(len(data.train))
+    require_rungs(options, proxy, data)
+    engine = _create_engine(options, given)
+    try:
+        if options.ray_address is not None and "workers" not in given:  # which only the cluster knows
+            options = validate(SearchOptions, {**given, "workers": engine.capacity}, "search")
+        profile = None
+        if options.uses_latency:
+            profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
+        domain = _domain(space, options, profile)
+        setting = None if options.from_scratch else supernet_setting(options, space, proxy, data)
+        plan = Plan(engine, domain, options, job_fields(options, proxy, data_dir, data.digest), setting)
+        require_gpu(options, plan.device)
+        plan.require_time(spent=time.time() - records.began)
+        plan.announce(console, options.trials, run_dir)
+        header = {
+            "command": command,
+            "options": options.model_dump(mode="json"),
+            "space": space.to_dict(),
+            "space_digest": space.digest,
+            "proxy": proxy.model_dump(mode="json"),
+            "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
+            "device": plan.device,
+            "expected": {
+                "trial_seconds": round(plan.trial_seconds, 3),
+                "final_seconds": round(plan.final_seconds, 3),
+            },
+            "versions": versions(),
+            "latency": None if profile is None else recorded(profile),
+            "supernet": None if setting is None else setting.model_dump(mode="json"),
+        }
+        return Run(run_dir, options, domain, data_dir, proxy, records, records.start(header), console), engine
+    except BaseException:
+        engine.close()
+        raise
+
+
+def recorded(profile: LatencyProfile) -> dict[str, Any]:
+    """A latency profile as the header keeps it, whole: what else is measured later, these are the search's numbers."""
+    return {"digest": profile.digest, "profile": profile.model_dump(mode="json")}
+
+
+def _recorded_profile(header: dict[str, Any], run_dir: Path) -> LatencyProfile | None:
+    """The profile in a header. Raises `UserError` if its numbers are not those that were recorded."""
+    if header.get("latency") is None:  # runs from before latency could be searched have no such key
+        return None
+    profile = validate(LatencyProfile, header["latency"]["profile"], f"{run_dir}: latency profile")
+    if profile.digest != header["latency"]["digest"]:
+        raise UserError(f"{run_dir} cannot be resumed: the latency profile in its records has changed")
+    return profile
+
+
+def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile | None) -> SReTDomain:
+    """The candidates of a search. Raises `BudgetError` if there are none."""
+    table = None if profile is None else LatencyTable(space, profile)
+    return SReTDomain(space, options.budget, table, options.latency_max)
+
+
+@deaf_once_interrupted()
+def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run:
+    """Carries on a recorded search; `given` are options as named in `SearchOptions`, which must agree with it."""
+    with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):
+        history = records.reopen()
+        header = history.header
+        options = validate(SearchOptions, header["options"], str(run_dir)).changed(given)
+        place = known_place(options.storage, run_dir)
+        space = SearchSpace.from_dict(header["space"], str(run_dir))
+        domain = _domain(space, options, _recorded_profile(header, run_dir))
+        data_dir = _same_images(options, header, run_dir, console)
+        proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
+        run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
+        num_ended = sum(trial.has_ended for trial in run.trials)
+        say(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
+        with _create_engine(options, given) as engine:
+            device = header["device"]
+            if num_ended < options.trials:
+                plan = Plan(engine, domain, options, run.job_fields, recorded_setting(header, run_dir))
+                plan.announce(console, options.trials - num_ended, run_dir)
+                _warn_of_changes(header, plan.device, console)
+                device = plan.device
+            require_gpu(options, device)
+            records.resumed(options.model_dump(mode="json"), versions())
+            header["options"] = options.model_dump(mode="json")
+            with copied(place, run_dir, console):
+                _run_to_the_end(run, engine)
+    return run
+
+
+def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, console: Console) -> Path:
+    """Where the images of a search are prepared. Raises `UserError` if they are not those that it was begun with."""
+    try:
+        data_dir, data = prepared_beside(run_dir, options.data_config, console)
+    except UserError as error:
+        where = "a resumed search needs its images where they were when it was begun, also on another machine"
+        raise UserError(f"{error} ({where})") from None
+    if data.digest != header["data"]["digest"]:
+        raise UserError(
+            f"the images of {options.data} are not those that {run_dir} was begun with: put those back, or start a new "
+            "search"
+        )
+    return data_dir
+
+
+def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> None:
+    """Trials from here on can differ from those that an uninterrupted search would have had."""
+    then = {**header["versions"], "device": header["device"]}
+    now = {**versions(), "device": device}
+    for name, before in then.items():
+        if before != now[name]:
+            text = f"warning: begun with {name} {before}, carried on with {now[name]}: results may differ"
+            say(console, text)
+
+
+def _run_to_the_end(run: Run, engine: Engine) -> None:
+    """Trials, test part, outputs. What is finished is written out also when the search is interrupted."""
+    options, domain = run.options, run.domain
+    strategy = create_strategy(
+        options.strategy, domain, options.objectives, seed=options.seed, population=options.population
+    )
+    try:
+        journal = _journal(run)
+        if options.from_scratch:
+            run_trials(run, strategy, engine, journal)
+            run_final_tests(run, engine)
+        else:
+            provide_supernet(run, engine)
+            run_trials(run, strategy, engine, journal)
+            run_finals(run, engine)
+        measure_front(run, engine)
+    except KeyboardInterrupt:
+        try:
+            run.records.interrupted()
+            write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+        finally:  # also for those who press again
+            say(run.console, f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}")
+        raise
+    write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+
+
+def _journal(run: Run) -> OptunaJournal:
+    """The Optuna study of what has ended so far."""
+    with writing(run.run_dir / JOURNAL_FILE):
+        journal = OptunaJournal(run.run_dir, run.domain, run.options.objectives)
+        for trial in run.trials:
+            if trial.has_ended:
+                journal.add(trial)
+    return journal
+
+
+def _create_engine(options: SearchOptions, given: dict[str, Any]) -> Engine:
+    """`given` are the options that the command line names: a cluster is used whole unless it bounds the workers."""
+    num_workers = min(options.workers, options.lookahead)
+    if options.engine == "ray":
+        with ray_needed():
+            from trials.engines.ray import RayEngine  # half a second
+        is_whole = options.ray_address is not None and "workers" not in given
+        return RayEngine(
+            run_job,
+            None if is_whole else num_workers,
+            options.ray_address,
+            cpus_per_trial=options.threads,
+            gpus_per_trial=options.gpus_per_trial,
+        )
+    return InlineEngine(run_job) if options.workers == 0 else LocalEngine(run_job, num_workers)

@@ -1,0 +1,1 @@
+"""How one network is trained: recipe, steps, losses, depth schedules, checkpoints, devices."""

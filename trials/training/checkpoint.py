@@ -1,0 +1,66 @@
+"""Where the training of a trial stands, as a file: enough to carry it on as if it had never been left off.
+
+On the CPU a training in pieces ends in the same weights, bit for bit, as one in one go.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sret_nas.files import write_atomically
+from trials.training.train import Training
+
+
+def save_checkpoint(path: Path, training: Training, identity: dict[str, Any]) -> None:
+    """Writes a checkpoint, whole or not at all. `identity` is plain data that tells the training from others."""
+    version, numbers, gauss = training.rng.getstate()
+    content = {
+        "identity": json.dumps(identity),
+        "network": training.network.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "rng": [version, list(numbers), gauss],
+        "torch_rng": _torch_rng(training.device),
+        "losses": training.losses,
+        "images": training.images,
+        "seconds": training.seconds,
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, training: Training, identity: dict[str, Any], until: int) -> bool:
+    """Takes over a checkpoint, torch's global generator included; returns whether it could.
+
+    It cannot where there is none, where it is another training's, or where it has gone beyond the step `until`, as that
+    of a search may have which was killed before its record: the training then begins anew, and comes to the same.
+    """
+    if not path.is_file():
+        return False
+    content = torch.load(path, map_location=training.device, weights_only=True)
+    if json.loads(content["identity"]) != identity or len(content["losses"]) > until:
+        return False
+    training.network.load_state_dict(content["network"])
+    training.optimizer.load_state_dict(content["optimizer"])
+    version, numbers, gauss = content["rng"]
+    training.rng.setstate((version, tuple(numbers), gauss))
+    training.losses, training.images = content["losses"], content["images"]
+    training.seconds = content["seconds"]
+    _set_torch_rng(training.device, content["torch_rng"])
+    return True
+
+
+def _torch_rng(device: torch.device) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states if device.type == "cpu" else {**states, "device": torch.cuda.get_rng_state(device)}
+
+
+def _set_torch_rng(device: torch.device, states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.type != "cpu":
+        torch.cuda.set_rng_state(states["device"].cpu(), device)

@@ -1,0 +1,1 @@
+"""What a worker does with a job. Read `evaluate.py` first: one architecture, end to end."""

@@ -1,0 +1,164 @@
+"""The evaluation of ONE architecture, end to end: cost check, weights (inherited or trained), score, metrics."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.errors import BudgetError
+from sret_nas.nn.network import SReT
+from trials.data import PreparedData
+from trials.engines.messages import SupernetSource, TargetCost, TrialJob, TrialResult, trial_seed
+from trials.supernet.inherit import SubnetScorer, open_supernet
+from trials.training.checkpoint import load_checkpoint, save_checkpoint
+from trials.training.devices import device_name, device_of, peak_memory_mb
+from trials.training.recipe import DivergedError, TrainingConfig, proxy_arch
+from trials.training.train import Score, Training, TrainingReport, first_images, joined, recalibrate, score, train
+from trials.worker.job_data import opened, opened_directory
+
+SHALLOW_IMAGES = 1000
+"""Validation images on which recursion depths below the full one are scored: for information, so a sample will do."""
+
+
+def evaluate(job: TrialJob) -> TrialResult:
+    """Scores the proxy network of one architecture on the validation part, trained here or inherited.
+
+    On the CPU, the same job with the same number of threads gives the same result bit for bit: every draw comes from
+    the job's seed. Raises `BudgetError` before training, `DivergedError` in it, torch's errors if memory runs out.
+    """
+    started = time.perf_counter()
+    target = target_cost(job.arch)
+    if not job.budget.allows(target.flops, target.params):
+        raise BudgetError(
+            f"network {job.arch.arch_id} with {target.flops} FLOPs and {target.params} parameters "
+            f"breaks the budget: {job.budget.describe()}"
+        )
+    data = opened(job)
+    arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
+    found = _trained(job, arch, data) if job.supernet is None else _inherited(job, job.supernet, arch, data)
+    if not math.isfinite(found.full.cross_entropy):
+        raise DivergedError(f"the validation cross-entropy is {found.full.cross_entropy}")
+    return TrialResult(
+        share=job.share,
+        error=found.full.error,
+        cross_entropy=found.full.cross_entropy,
+        error_by_depth=[*(shallow.error for shallow in found.shallow), found.full.error],
+        val_images=found.num_images,
+        train_loss=found.training.loss if found.training.steps > 0 else None,
+        train_steps=found.training.steps,
+        train_images=found.training.images,
+        train_seconds=found.training.seconds,
+        seconds=time.perf_counter() - started,
+        target=target.model_copy(update={"latency_us": job.latency_us}),
+        proxy=target_cost(arch),
+        proxy_arch=arch,
+        device=device_name(device_of(job.device)),
+        peak_memory_mb=peak_memory_mb(device_of(job.device)),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found of a network: its training, its score, and those of fewer recursions."""
+
+    training: TrainingReport
+    full: Score
+    num_images: int
+    """Validation images that the full score is of."""
+    shallow: tuple[Score, ...] = ()
+
+
+NO_TRAINING = TrainingReport(loss=math.nan, steps=0, images=0, seconds=0.0)
+
+
+def _trained(job: TrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
+    """Trains a network from scratch, or on from where it was left off, and scores it."""
+    seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
+    network = build(arch, job.device, seed)
+    training = Training(network, data, job.proxy.training, job.depth_schedule, seed)
+    _train(job, training, seed)
+    batch_size = job.proxy.training.batch_size
+    recalibrate(network, data.train, batch_size)
+    if job.share < 1:  # looking at more images than it was trained on would cost more than a third of that
+        part = first_images(data.val, min(len(data.val), training.images))
+        return _Found(training.report, score(network, part, batch_size), len(part))
+    full = score(network, data.val, batch_size)
+    if job.weights_path is not None and math.isfinite(full.cross_entropy):
+        network.save(Path(job.weights_path))
+    some = first_images(data.val, SHALLOW_IMAGES)
+    shallow = (score(network, some, batch_size, depth) for depth in range(1, arch.max_recursions))
+    return _Found(training.report, full, len(data.val), tuple(shallow))
+
+
+def _train(job: TrialJob, training: Training, seed: int) -> None:
+    """Trains up to the job's share, from a checkpoint if there is one to carry on from, and leaves one if asked to."""
+    until = max(1, round(job.share * training.steps))
+    identity = {
+        "network": training.network.arch.arch_id, "schedule": job.depth_schedule, "seed": seed,
+        "training": job.proxy.training.model_dump(mode="json"), "data": job.data_digest,
+    }  # fmt: skip
+    if job.checkpoint_from is not None:
+        load_checkpoint(Path(job.checkpoint_from), training, identity, until)
+    training.run(until)
+    if job.checkpoint_to is not None and math.isfinite(training.report.loss):
+        save_checkpoint(Path(job.checkpoint_to), training, identity)
+
+
+def _inherited(job: TrialJob, source: SupernetSource, arch: ArchConfig, data: PreparedData) -> _Found:
+    """Takes a network's weights from a supernet, trains it on if that is wanted, and scores it."""
+    batch_size = job.proxy.training.batch_size
+    if job.fine_tuning is None:
+        scorer = _scorer(source, job.data_dir, job.data_digest, device_of(job.device), batch_size, job.score_images)
+        return _scored(job, scorer, arch)
+    part = data.val if job.score_images is None else first_images(data.val, job.score_images)
+    seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
+    network, report = trained_on(source, arch, data, job.fine_tuning, job.device, seed)
+    return _Found(report, score(network, part, batch_size), len(part))
+
+
+def _scored(job: TrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Found:
+    """Scores inherited weights on the job's share of the images; those of an earlier part are not run again."""
+    until = max(1, round(job.share * scorer.num_images))
+    if job.known is None:
+        return _Found(NO_TRAINING, scorer.score(arch, 0, until), until)
+    known = Score(job.known.error, job.known.cross_entropy)
+    rest = scorer.score(arch, job.known.images, until)
+    return _Found(NO_TRAINING, joined(known, job.known.images, rest, until - job.known.images), until)
+
+
+def trained_on(
+    source: SupernetSource, arch: ArchConfig, data: PreparedData, training: TrainingConfig, device: str, seed: int
+) -> tuple[SReT, TrainingReport]:
+    """A subnet with its inherited weights trained on."""
+    torch.manual_seed(seed)
+    network = open_supernet(source, device_of(device)).extract(arch)
+    report = train(network, data, training, "full", seed)
+    recalibrate(network, data.train, training.batch_size)
+    return network, report
+
+
+def build(arch: ArchConfig, device: str, seed: int) -> SReT:
+    """A freshly initialised network on a device; seeds torch's global generators."""
+    torch.manual_seed(seed)
+    return SReT(arch).to(device_of(device))
+
+
+@lru_cache(maxsize=1)
+def _scorer(
+    source: SupernetSource, data_dir: str, data_digest: str, device: torch.device, batch_size: int, images: int | None
+) -> SubnetScorer:
+    """Kept from job to job, with the features that networks share; the digest tells data from other data."""
+    return SubnetScorer(open_supernet(source, device), opened_directory(data_dir), batch_size, images)
+
+
+def target_cost(arch: ArchConfig) -> TargetCost:
+    """A network's cost with the input that it holds for."""
+    cost = cost_of(arch)
+    return TargetCost(flops=cost.flops, params=cost.params, image_size=cost.image_size, classes=cost.classes)

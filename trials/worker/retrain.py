@@ -1,0 +1,69 @@
+"""The end of ONE network: trained on or from scratch, and scored on the test part, which no search ever sees."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+from sret_nas.errors import UserError
+from sret_nas.nn.network import SReT
+from trials.engines.messages import FinalJob, FinalResult, FinalTestJob, FinalTestResult, trial_seed
+from trials.supernet.inherit import inherited, open_supernet
+from trials.training.devices import device_of
+from trials.training.recipe import DivergedError, proxy_arch
+from trials.training.train import recalibrate, score, train
+from trials.worker.evaluate import build, target_cost, trained_on
+from trials.worker.job_data import opened
+
+
+def run_final(job: FinalJob) -> FinalResult:
+    """Trains a final network, on from a supernet's weights or from scratch, and scores it on validation and test.
+
+    Raises as `evaluate` does.
+    """
+    started = time.perf_counter()
+    data, target = opened(job), target_cost(job.arch)
+    arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
+    seed, batch_size = trial_seed(job.seed, arch.arch_id, "full"), job.training.batch_size
+    if job.supernet is None:
+        before = None
+        network = build(arch, job.device, seed)
+        report = train(network, data, job.training, "full", seed)
+        recalibrate(network, data.train, batch_size)
+    else:
+        before = score(
+            inherited(open_supernet(job.supernet, device_of(job.device)), arch, data, batch_size), data.val, batch_size
+        )
+        network, report = trained_on(job.supernet, arch, data, job.training, job.device, seed)
+    val, test = score(network, data.val, batch_size), score(network, data.test, batch_size)
+    if not math.isfinite(val.cross_entropy + test.cross_entropy):
+        raise DivergedError(f"the cross-entropy is {val.cross_entropy} (validation), {test.cross_entropy} (test)")
+    if job.weights_path is not None:
+        network.save(Path(job.weights_path))
+    return FinalResult(
+        arch=job.arch,
+        flops=target.flops,
+        params=target.params,
+        inherited_error=None if before is None else before.error,
+        inherited_cross_entropy=None if before is None else before.cross_entropy,
+        error=val.error,
+        cross_entropy=val.cross_entropy,
+        test_error=test.error,
+        test_cross_entropy=test.cross_entropy,
+        num_val_images=len(data.val),
+        num_test_images=len(data.test),
+        train_images=report.images,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def run_final_test(job: FinalTestJob) -> FinalTestResult:
+    """Scores trained proxy weights on the test part, which no search ever sees."""
+    data = opened(job)
+    arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
+    network = SReT.load(Path(job.weights_path)).to(device_of(job.device))
+    if network.arch != arch:
+        raise UserError(f"{job.weights_path} are the weights of another network, {network.arch.arch_id}")
+    result = score(network, data.test, job.proxy.training.batch_size)
+    return FinalTestResult(error=result.error, cross_entropy=result.cross_entropy, num_images=len(data.test.labels))

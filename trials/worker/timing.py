@@ -1,0 +1,56 @@
+"""How fast it is here: training, and single passes of parts and networks."""
+
+from __future__ import annotations
+
+from sret_nas.arch.cost import cost_of
+from sret_nas.nn.part_timing import time_network, time_part
+from trials.engines.messages import LatencyJob, LatencyTimes, SpeedJob, SpeedResult
+from trials.machine import processor_name
+from trials.training.devices import device_name, device_of
+from trials.training.recipe import proxy_arch
+from trials.training.train import train
+from trials.worker.evaluate import build
+from trials.worker.job_data import opened
+
+TIMINGS_OF_PARTS, TIMINGS_OF_NETWORKS = 8, 4
+"""Timings of each part and network in one round; rounds are repeated, and so interleaved with all others."""
+PASSES_AHEAD = 8
+"""Passes of a part per timing on a GPU, which works through what is queued: waiting for one alone costs more."""
+
+
+def measure_training_speed(job: SpeedJob) -> SpeedResult:
+    """Images per second of full-depth training, from a few real steps after two that warm up."""
+    data = opened(job)
+    arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
+    network = build(arch, job.device, seed=0)
+    train(network, data, job.proxy.training, "full", seed=0, max_steps=2)
+    report = train(network, data, job.proxy.training, "full", seed=0, max_steps=job.steps)
+    return SpeedResult(
+        images_per_second=report.images / report.seconds,
+        num_val_images=len(data.val),
+        device=device_name(device_of(job.device)),
+        proxy_flops=cost_of(arch).flops,
+        classes=data.num_classes,
+        channels=data.channels,
+    )
+
+
+def measure_latency(job: LatencyJob) -> LatencyTimes:
+    """Times every part and every network of a job once through, each built for it and then let go."""
+    device = device_of(job.device)
+    passes = 1 if device.type == "cpu" else PASSES_AHEAD
+
+    def microseconds(seconds: list[float]) -> list[float]:
+        return [1e6 * value for value in seconds]
+
+    return LatencyTimes(
+        parts=[
+            microseconds(time_part(part, job.batch_size, device, samples=TIMINGS_OF_PARTS, passes=passes))
+            for part in job.parts
+        ],
+        networks=[
+            microseconds(time_network(arch, job.batch_size, device, samples=TIMINGS_OF_NETWORKS))
+            for arch in job.networks
+        ],
+        device=f"cpu ({processor_name()})" if device.type == "cpu" else device_name(device),
+    )

@@ -1,0 +1,173 @@
+"""`supernet evaluate` and `supernet extract`: what a trained supernet's networks are worth, and one of them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.arch.presets import PRESETS, preset
+from sret_nas.arch.result_file import write_result
+from sret_nas.errors import UserError
+from sret_nas.feasible.stratified import CostStrata
+from sret_nas.files import digest_of_file, validate
+from sret_nas.nn.supernet import Supernet
+from sret_nas.quantities import format_quantity
+from sret_nas.space.search_space import SearchSpace
+from trials.console import say
+from trials.data import DataConfig, PreparedData
+from trials.data.dataset_cache import prepared_beside
+from trials.supernet.inherit import SubnetScorer, inherited
+from trials.supernet.networks import extreme
+from trials.training.devices import compute_with, device_named
+from trials.training.recipe import ProxyConfig, proxy_arch
+from trials.training.train import score
+
+
+class TrainedSupernet:
+    """A supernet's file with the images that it was trained on."""
+
+    def __init__(self, path: Path, data: dict[str, Any], device: str, console: Console) -> None:
+        """`data` are fields of `DataConfig` that differ from the training's, e.g. `source` where a folder has moved.
+
+        Raises `UserError` if the file holds no trained supernet, or the images are others.
+        """
+        supernet, self.training = Supernet.load(path)
+        missing = {"space", "proxy", "budget", "data", "data_digest", "prepared", "config"} - self.training.keys()
+        if missing:
+            raise UserError(f"{path}: does not say how it was trained: {', '.join(sorted(missing))} missing")
+        self.path = path
+        self.supernet = supernet.to(device_named(device))
+        self.space = SearchSpace.from_dict(self.training["space"], str(path))
+        self.budget = Budget(**self.training["budget"])
+        self.proxy = validate(ProxyConfig, self.training["proxy"], str(path))
+        self.batch_size: int = self.training["config"]["training"]["batch_size"]
+        self.data = self._images(data, console)
+
+    def _images(self, changes: dict[str, Any], console: Console) -> PreparedData:
+        prepared = Path(self.training["prepared"])
+        config = replace(DataConfig(**self.training["data"]), **changes)
+        if prepared.is_dir() and not changes:
+            data = PreparedData.open(prepared)
+        else:
+            _, data = prepared_beside(self.path.absolute().parent, config, console)
+        if data.digest != self.training["data_digest"]:
+            raise UserError(
+                f"the images of {config.source} are not those that {self.path} was trained on, so its training part "
+                "may hold what would be scored here; give the same with --data"
+            )
+        return data
+
+    def proxy_of(self, arch: ArchConfig) -> ArchConfig:
+        """The network that stands in here for a target, or the network itself if it is such a stand-in.
+
+        Raises `UserError` if the supernet does not hold it.
+        """
+        extent = self.supernet.extent
+        is_proxy = not self.space.contains(arch) and (arch.image_size, arch.channels, arch.classes) == (
+            extent.image_size, extent.channels, extent.classes,
+        )  # fmt: skip
+        proxy = arch if is_proxy else self._proxy(arch)
+        extent.check(proxy)
+        return proxy
+
+    def _proxy(self, target: ArchConfig) -> ArchConfig:
+        extent = self.supernet.extent
+        return proxy_arch(target, self.proxy, channels=extent.channels, classes=extent.classes)
+
+    def networks(self, name: str, seed: int) -> list[tuple[str, ArchConfig]]:
+        """The networks that a word on the command line means, each with a name: `random:N`, or what `network` knows."""
+        if name == "random" or name.startswith("random:"):
+            drawn = CostStrata(self.space, self.budget).sample_many(np.random.default_rng(seed), _number_in(name))
+            return [(arch.arch_id, arch) for arch in drawn]
+        return [(name, self.network(name))]
+
+    def network(self, name: str) -> ArchConfig:
+        """The one network that a word means: of the space and inside the budget, a file's, or a preset.
+
+        Raises `UserError` for anything else.
+        """
+        if name in ("largest", "smallest"):
+            return extreme(self.space, self.budget, "dearest" if name == "largest" else "cheapest")
+        path = Path(name)
+        if path.suffix in (".yaml", ".yml") or path.is_file() or len(path.parts) > 1:
+            return ArchConfig.from_yaml(path)
+        if name in PRESETS:
+            return preset(name)
+        raise UserError(f"{name!r} is no network: name a YAML file, largest, smallest, or one of {', '.join(PRESETS)}")
+
+
+def _cost(arch: ArchConfig) -> dict[str, Any]:
+    cost = cost_of(arch)
+    return {"arch_id": arch.arch_id, "flops": cost.flops, "params": cost.params, "image_size": arch.image_size}
+
+
+def _number_in(name: str) -> int:
+    text = name.partition(":")[2] or "1"
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 100_000:
+        raise UserError(f"random:N must have a whole number from 1 to 100000 for N, got {name!r}")
+    return int(text)
+
+
+def show_subnets(
+    path: Path, names: Sequence[str], data: dict[str, Any], device: str, threads: int, seed: int, console: Console
+) -> None:
+    """Scores networks with the weights they inherit, on the whole validation part, and prints a table.
+
+    Raises `UserError`; see `TrainedSupernet`.
+    """
+    compute_with(threads)
+    trained = TrainedSupernet(path, data, device, console)
+    networks = [(title, arch, trained.proxy_of(arch)) for name in names for title, arch in trained.networks(name, seed)]
+    scorer = SubnetScorer(trained.supernet, trained.data, trained.batch_size)
+    table = Table(
+        "network", "FLOPs", "params", "val error", "cross-entropy",
+        title=f"{len(trained.data.val):,} validation images; FLOPs at each network's own input",
+    )  # fmt: skip
+    for title, arch, proxy in networks:
+        found, cost = scorer.score(proxy), cost_of(arch)
+        table.add_row(
+            title, f"{format_quantity(cost.flops)} ({arch.image_size} px)", format_quantity(cost.params),
+            f"{found.error:.2%}", f"{found.cross_entropy:.4f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def extract_subnet(
+    path: Path, name: str, out: Path, data: dict[str, Any], device: str, threads: int, console: Console
+) -> None:
+    """Writes the proxy of one network as YAML, and its weights beside it, ready for use.
+
+    Raises `UserError`; see `TrainedSupernet`.
+    """
+    if out.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--out must name a .yaml file, beside which the weights will lie, got {out}")
+    compute_with(threads)
+    trained = TrainedSupernet(path, data, device, console)
+    target = trained.network(name)
+    arch = trained.proxy_of(target)
+    network = inherited(trained.supernet, arch, trained.data, trained.batch_size)
+    found = score(network, trained.data.val, trained.batch_size)
+    weights = out.with_suffix(".safetensors")
+    network.save(weights)
+    write_result(
+        out, arch,
+        metrics={"val": {**asdict(found), "images": len(trained.data.val)}},
+        recipe={"supernet": trained.training["config"], "proxy": trained.training["proxy"]},
+        provenance={
+            "weights": weights.name,
+            "supernet": {"file": str(path), "sha256": digest_of_file(path)},
+            "target": _cost(target),
+            "data_digest": trained.data.digest,
+            "seed": trained.training["seed"],
+        },
+    )  # fmt: skip
+    say(console, f"{out} and {weights}: validation error {found.error:.2%}, cross-entropy {found.cross_entropy:.4f}")

@@ -1,0 +1,185 @@
+"""`supernet train`: from options to a run directory with a trained supernet, carried on, in several processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from sret_nas.errors import UserError
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.files import dump_yaml, read_yaml, validate, write_atomically
+from sret_nas.nn.supernet import Supernet
+from sret_nas.quantities import format_quantity, format_seconds
+from sret_nas.space.search_space import SearchSpace
+from trials.console import say
+from trials.data import PreparedData
+from trials.data.dataset_cache import prepared_beside, require_apart
+from trials.distributed.choose_launcher import place_for
+from trials.distributed.launcher import Place, RayPlacement
+from trials.runs.directory import new_run_dir
+from trials.runs.options import SearchOptions
+from trials.supernet.config import SupernetConfig
+from trials.supernet.job import TrainingJob
+from trials.supernet.speed import steps_within
+from trials.supernet.training import SUPERNET
+from trials.training.recipe import DivergedError
+
+TRAINING = "training.yaml"
+"""In the run directory: what was asked for, and for how long it was planned."""
+
+CHANGEABLE = {"device", "threads"}
+"""Options that a resumed training may set anew."""
+
+
+class RecordedTraining(BaseModel):
+    """What `TRAINING` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    options: SearchOptions
+    """Of space, budget, data, proxies and machine; what only a search uses is as it is by default."""
+    config: SupernetConfig
+    space: dict[str, Any]
+    """Whole: the file that it came from may change."""
+
+
+def start_training(
+    given: dict[str, Any], run_dir: Path | None, seconds: float | None, console: Console,
+    placement: RayPlacement | None = None,
+) -> Path:  # fmt: skip
+    """Trains a supernet and returns its file.
+
+    `given` are options as named in `SearchOptions` and `SupernetConfig`; `seconds` is a time budget, in place of a
+    number of images; with a `placement`, the training's processes are Ray's. Raises `UserError`, before anything is
+    written, if it cannot be done.
+    """
+    options, config = _split(given, "supernet train")
+    if seconds is not None and options.supernet_images is not None:
+        raise UserError("--images and --time-budget exclude each other: both say how long the training is")
+    space = options.load_space()
+    FeasibleSet(space, options.budget).check()
+    with place_for(options.device, placement, given.get("threads")) as place:
+        options = _with_threads(options, given, place)
+        if run_dir is None and place.number > 1:
+            raise UserError("several processes must be told where to meet: name the run directory with --out")
+        run_dir = new_run_dir() if run_dir is None else run_dir
+        if (run_dir / TRAINING).exists():
+            raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
+        console = console if place.is_first else Console(quiet=True)
+        require_apart(run_dir, options.data_config)
+        data = _prepared(options, run_dir, place, console)
+        planned = _planned(_job(options, config, space, data), options, seconds, run_dir, place, console)
+        recorded = RecordedTraining(options=options, config=planned.config, space=space.to_dict())
+        place.wait()  # until all have looked whether there is a training already
+        if place.is_first:
+            write_atomically(run_dir / TRAINING, dump_yaml(recorded.model_dump(mode="json")))
+        return _train(run_dir, planned, place, console)
+
+
+def resume_training(
+    run_dir: Path, given: dict[str, Any], console: Console, placement: RayPlacement | None = None
+) -> Path:
+    """Carries a training on, from its last checkpoint. Raises `UserError` if there is none, or options differ."""
+    if not (run_dir / TRAINING).is_file():
+        raise UserError(f"{run_dir} holds no training of a supernet: there is no {TRAINING} in it")
+    others = sorted(given.keys() - CHANGEABLE)
+    if others:
+        raise UserError(
+            f"a resumed training keeps its options, {others[0]} among them: leave it out, or train in a new directory"
+        )
+    recorded = validate(RecordedTraining, read_yaml(run_dir / TRAINING), str(run_dir / TRAINING))
+    options = validate(SearchOptions, {**recorded.options.model_dump(exclude_unset=True), **given}, "supernet train")
+    space = SearchSpace.from_dict(recorded.space, str(run_dir / TRAINING))
+    with place_for(options.device, placement, options.threads) as place:
+        console = console if place.is_first else Console(quiet=True)
+        data = _prepared(options, run_dir, place, console)
+        say(console, f"Carrying on in {run_dir}")
+        return _train(run_dir, _job(options, recorded.config, space, data), place, console)
+
+
+def _split(given: dict[str, Any], source: str) -> tuple[SearchOptions, SupernetConfig]:
+    """The options that a search has as well, and the training's own, whose length is not known before the images."""
+    shared = {name: value for name, value in given.items() if name in SearchOptions.model_fields}
+    own = {name: value for name, value in given.items() if name not in shared}
+    options = validate(SearchOptions, shared, source)
+    training = options.supernet_training(num_train_images=1).model_dump()
+    return options, validate(SupernetConfig, {"training": training, **own}, source)
+
+
+def _with_threads(options: SearchOptions, given: dict[str, Any], place: Place) -> SearchOptions:
+    """Unless told otherwise, a process has as many threads as the place has cores for it; that is then on record."""
+    return options if "threads" in given else options.model_copy(update={"threads": place.threads})
+
+
+def _prepared(options: SearchOptions, run_dir: Path, place: Place, console: Console) -> PreparedData:
+    """The images, prepared by the first process while the others wait."""
+    if not place.is_first:
+        place.wait()
+    _, data = prepared_beside(run_dir, options.data_config, console)
+    if place.is_first:
+        place.wait()
+    return data
+
+
+def _job(options: SearchOptions, config: SupernetConfig, space: SearchSpace, data: PreparedData) -> TrainingJob:
+    return TrainingJob(
+        space=space, budget=options.budget, proxy=options.proxy(len(data.train)), config=config,
+        data_dir=data.directory.absolute(), seed=options.seed, device=options.device, threads=options.threads,
+    )  # fmt: skip
+
+
+def _planned(
+    job: TrainingJob, options: SearchOptions, seconds: float | None, run_dir: Path, place: Place, console: Console
+) -> TrainingJob:
+    """The job with the length of the training, after telling how long that should take."""
+    num_images = len(job.images().train)
+    length = options.supernet_training(num_images)
+    batch_size = min(length.batch_size, num_images)
+    measured = place.measure(replace(job, config=job.config.model_copy(update={"training": length})))
+    if seconds is not None:
+        images = steps_within(seconds, measured.seconds_per_step) * batch_size
+        length = length.model_copy(update={"images": images})
+    steps = length.num_steps(num_images)
+    for line in (
+        f"Supernet: {format_quantity(measured.parameters)} parameters for the networks of {job.space.name}, "
+        f"{job.budget.describe()}; seed {job.seed}",
+        f"Plan: {steps:,} steps, {length.images:,} training images at {job.proxy.image_size} px; about "
+        f"{format_seconds(steps * measured.seconds_per_step)}, and a little for checkpoints and scores",
+        f"Results: {run_dir}",
+    ):
+        say(console, line)
+    return replace(job, config=job.config.model_copy(update={"training": length}))
+
+
+def _train(run_dir: Path, job: TrainingJob, place: Place, console: Console) -> Path:
+    carry_on = f"carry on with: python cli.py supernet train --resume {run_dir} {place.flags}".rstrip()
+    try:
+        path = place.train(job, run_dir, console)
+    except DivergedError as error:
+        raise UserError(str(error)) from None
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}; {carry_on}") from None
+    except KeyboardInterrupt:
+        say(console, f"Interrupted; {carry_on}")
+        raise
+    _show_updates(Supernet.load(path)[1], console)
+    say(console, f"Supernet: {run_dir / SUPERNET}")
+    return path
+
+
+def _show_updates(training: dict[str, Any], console: Console) -> None:
+    """How often the least and the most trained blocks and NLLs were updated."""
+    table = Table(
+        "", "least updated", "steps", "most updated", "steps", title=f"Updates in {training['steps']:,} steps"
+    )
+    for kind in ("blocks", "NLLs"):
+        counts = [(steps, name) for name, steps in training["updates"].items() if ("NLL" in name) == (kind == "NLLs")]
+        if counts:
+            (least, first), (most, last) = min(counts), max(counts)
+            table.add_row(kind, first, f"{least:,}", last, f"{most:,}")
+    console.print(table)
