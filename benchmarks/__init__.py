@@ -1,0 +1,1 @@
+"""Scripts behind every published figure: `python -m benchmarks.NAME`, results in `results/`."""

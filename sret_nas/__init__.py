@@ -36,14 +36,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "arch": ("ArchConfig", "StageConfig", "StemConfig"),
-    "budget": ("Budget",),
-    "cost": ("cost_of",),
+    "arch.config": ("ArchConfig", "StageConfig", "StemConfig"),
+    "arch.budget": ("Budget",),
+    "arch.cost": ("cost_of",),
     "errors": ("BudgetError", "ConfigError", "UserError"),
-    "feasible": ("FeasibleSet",),
+    "feasible.feasible_set": ("FeasibleSet",),
     "nn.network": ("SReT",),
-    "presets": ("PRESETS", "preset"),
-    "space": ("SearchSpace",),
+    "arch.presets": ("PRESETS", "preset"),
+    "space.search_space": ("SearchSpace",),
 }
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import REPOSITORY
 from trials import interruption
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,7 @@ from cli import main
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import PRESETS
 from sret_nas.files import dump_yaml
-
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests import REPOSITORY
 
 SUPERNET = [["supernet", action] for action in ("train", "evaluate", "extract")]
 

@@ -6,16 +6,15 @@ import argparse
 import re
 import shlex
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from tests import REPOSITORY
 from trials.command_line import search
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 DEPLOY = REPOSITORY / "deploy"
 README = (DEPLOY / "README.md").read_text()
 

@@ -11,8 +11,8 @@ from statistics import fmean, median
 import pytest
 
 from cli import main
+from tests import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text()
 
 

@@ -97,10 +97,10 @@ def measured(system: str, seconds: float, note: str) -> None:
 
 
 def spawn(system: str, seconds: float, note: Path) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(BENCHMARKS), str(BENCHMARKS.parent)])
     return subprocess.Popen(
-        [sys.executable, "-m", "engines.placing", "--measured", system, str(seconds), str(note)],
-        env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-m", "benchmarks.engines.placing", "--measured", system, str(seconds), str(note)],
+        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 

@@ -52,9 +52,9 @@ def measure(system: str, workers: int, num_jobs: int, products: int) -> dict[str
         environment = {
             **os.environ,
             "HOME": home,
-            "PYTHONPATH": os.pathsep.join([str(BENCHMARKS), str(BENCHMARKS.parent)]),
+            "PYTHONPATH": str(BENCHMARKS.parent),
         }
-        command = [sys.executable, "-m", "engines.measure", json.dumps(options)]
+        command = [sys.executable, "-m", "benchmarks.engines.measure", json.dumps(options)]
         finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if finished.returncode != 0:
         sys.exit(f"{system} failed:\n{finished.stderr}")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
 
 if __name__ == "__main__":
     import cli

@@ -18,13 +18,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-from benchmarks.faults.faults import Faults, Row  # noqa: E402
-from benchmarks.faults.searches import KINDS  # noqa: E402
-from benchmarks.machine import describe_machine  # noqa: E402
-from sret_nas.files import write_atomically  # noqa: E402
+from benchmarks.faults.faults import Faults, Row
+from benchmarks.faults.searches import KINDS
+from benchmarks.machine import describe_machine
+from sret_nas.files import write_atomically
 
-RESULTS = HERE.parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 SEED = 0
 ENGINES = ("local", "ray")
 NAMES = (

@@ -21,8 +21,9 @@ from typing import Any
 from trials.runs.objectives import best_of, pareto_front
 from trials.runs.records import History, Trial, read_history
 
-HERE = Path(__file__).resolve().parent
-PLAIN, FAULTY = HERE.parents[1] / "cli.py", HERE / "faulty_search.py"
+REPOSITORY = Path(__file__).resolve().parents[2]
+PLAIN, FAULTY = ("cli.py",), ("-m", "benchmarks.faults.faulty_search")
+"""What Python runs, in the repository's root: the command line as it is, or with workers that fail."""
 
 COMMON = (
     "--space=smoke", "--seed=7", "--max-train=256", "--max-val=100", "--max-test=100", "--image-size=32",
@@ -48,7 +49,7 @@ class Search:
     engine: str = "local"
     address: str | None = None
     """Of the cluster it runs on, if it does."""
-    script: Path = PLAIN
+    script: tuple[str, ...] = PLAIN
     environment: dict[str, str] = field(default_factory=dict)
     family: Family = field(init=False)
     """The processes of the last start."""
@@ -59,9 +60,9 @@ class Search:
         if self.address is not None:
             engine = (*engine, f"--ray-address={self.address}")
         if "--resume" in more:
-            return [sys.executable, str(PLAIN), "search", "--resume", str(self.run_dir), *more[1:]]
+            return [sys.executable, *PLAIN, "search", "--resume", str(self.run_dir), *more[1:]]
         options = (*COMMON, *KINDS[self.kind], *engine, *more)
-        return [sys.executable, str(self.script), "search", *options, f"--out={self.run_dir}"]
+        return [sys.executable, *self.script, "search", *options, f"--out={self.run_dir}"]
 
     def start(self, *more: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
         """As a terminal does it: in a session, and a group of processes, of its own."""
@@ -69,7 +70,7 @@ class Search:
         self.family = Family(mark)
         return subprocess.Popen(
             [*prefix, *self.command(*more)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True, env={**os.environ, **self.environment, MARK: mark},
+            start_new_session=True, cwd=REPOSITORY, env={**os.environ, **self.environment, MARK: mark},
         )  # fmt: skip
 
     def run(self, *more: str, prefix: Sequence[str] = ()) -> Ended:

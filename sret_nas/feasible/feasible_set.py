@@ -62,8 +62,8 @@ class FeasibleSet:
     """The networks of a space whose true costs lie inside a budget.
 
     Building it costs nothing; what it is asked for is computed once. `max_pairs` bounds time and memory (see
-    `sret_nas.feasible.cost_table`); spaces that need no more are answered exactly. Raises `UserError` if costs of the space do
-    not fit into 64 bits.
+    `sret_nas.feasible.cost_table`); spaces that need no more are answered exactly. Raises `UserError` if costs of the
+    space do not fit into 64 bits.
     """
 
     def __init__(self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS) -> None:

@@ -1,7 +1,7 @@
 """What a network costs when it is really run: FLOPs of a trace as fvcore counts them, and time on this device.
 
-Of FLOPs, the closed form of `sret_nas.arch.cost` is the figure that is used; this is the check that it is true. Of latency,
-the times of parts and networks found here are what `sret_nas.latency.table` predicts from.
+Of FLOPs, the closed form of `sret_nas.arch.cost` is the figure that is used; this is the check that it is true. Of
+latency, the times of parts and networks found here are what `sret_nas.latency.table` predicts from.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Proven optima of additive scores over all networks of a chain: the best ones, and the whole Pareto front.
 
-A chain is cut in two (`sret_nas.optimize.meet_in_the_middle`), and pairs of boxes of cost, one of either half, are refined from coarse
-to fine. The least score that a pair could hold is the least sum in the one, the least sum in the other and the trend at
-the better corner of their costs. A pair is left out once that is no better than a network that is known already and
-costs no more. So nothing is lost that is better, but for the rounding of sums of floating-point numbers. The network
-that is made of both least sums is a real one, and becomes known at once, which makes the next bounds sharp.
+A chain is cut in two (`sret_nas.optimize.meet_in_the_middle`), and pairs of boxes of cost, one of either half, are
+refined from coarse to fine. The least score that a pair could hold is the least sum in the one, the least sum in the
+other and the trend at the better corner of their costs. A pair is left out once that is no better than a network that
+is known already and costs no more. So nothing is lost that is better, but for the rounding of sums of floating-point
+numbers. The network that is made of both least sums is a real one, and becomes known at once, which makes the next
+bounds sharp.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Additive scores over a chain, and the networks that are best in them at every cost.
 
 A score is a sum of terms of the stages' choices and of neighbours, plus a trend in the total costs: what
-`sret_nas.surrogate.model` makes of measured accuracies. Stage by stage, of all beginnings that lead to one state at about one
-cost, the one with the least sum is kept (a *label*), with its true costs. So every answer is a network with its true
-score; it is the best at its cost up to the width of a bucket (`Resolution`), and exactly so where buckets hold one cost
-each. `sret_nas.optimize.branch_and_bound` proves optima.
+`sret_nas.surrogate.model` makes of measured accuracies. Stage by stage, of all beginnings that lead to one state at
+about one cost, the one with the least sum is kept (a *label*), with its true costs. So every answer is a network with
+its true score; it is the best at its cost up to the width of a bucket (`Resolution`), and exactly so where buckets hold
+one cost each. `sret_nas.optimize.branch_and_bound` proves optima.
 """
 
 from __future__ import annotations

@@ -205,6 +205,6 @@ def _label(value: Any) -> Value:
 
 def shipped_spaces() -> dict[str, Path]:
     """The search spaces that come with this package, by name: beside it in a checkout, inside it once installed."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     folder = next((f for f in (package / "search_spaces", package.parent / "search_spaces") if f.is_dir()), package)
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

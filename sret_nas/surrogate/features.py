@@ -3,8 +3,8 @@
 Costs enter by a trend, linear and quadratic in their logarithm, with the size prior in the mean of its weights: with a
 handful of labels, "bigger is better" beats any model. Choices enter by effects of levels of attributes: shared by all
 stages that have the attribute, a stage's own, of two attributes within a stage, and of an attribute with the state of
-the stage before; and by slopes over levels (`sret_nas.surrogate.ordinal_effects`). What sums miss can enter by a residual:
-random Fourier features of a Gaussian process over all levels.
+the stage before; and by slopes over levels (`sret_nas.surrogate.ordinal_effects`). What sums miss can enter by a
+residual: random Fourier features of a Gaussian process over all levels.
 """
 
 from __future__ import annotations

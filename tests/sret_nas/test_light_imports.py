@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests import REPOSITORY
+
 HEAVY = ("torch", "torchvision", "fvcore", "timm", "optuna", "ray", "rich", "sklearn", "matplotlib", "PIL")
 LIGHT_HALF = (
     "__init__", "errors", "files", "arch", "presets", "budget", "cost", "choices", "stage_table", "space",

@@ -1,9 +1,9 @@
 """A training in processes that Ray places on this machine or a cluster; the driver keeps what they come to.
 
 Every process is an actor that does what one of torchrun's does, so that weights and checkpoints are the same. Whatever
-the first one says and writes comes to the driver as it happens (`trials.distributed.output_stream`): machines share no files, and
-losing all of them loses no more than the time since the last checkpoint. When a process or its machine is lost, all
-start again from that checkpoint, at most `RETRIES` times.
+the first one says and writes comes to the driver as it happens (`trials.distributed.output_stream`): machines share no
+files, and losing all of them loses no more than the time since the last checkpoint. When a process or its machine is
+lost, all start again from that checkpoint, at most `RETRIES` times.
 
 Why not Ray Train's `TorchTrainer` (benchmarks/engines/placing.py): its checkpoints need a file system that all machines
 share, on Ctrl-C it ends its workers at once, without one, and it takes twice as long to start.

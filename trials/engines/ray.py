@@ -1,8 +1,8 @@
 """The Ray engine: workers on this machine or on those of a cluster, started once and reused as the local engine's are.
 
 A worker is an actor, whose process takes one job after the other. Ray's own ways of trying again are off: whether a
-job is tried again is the caller's to say (`trials.engines.retries`). Machines may join and go while a search runs, and need
-not share files with the driver (`trials.engines.file_transfer`).
+job is tried again is the caller's to say (`trials.engines.retries`). Machines may join and go while a search runs, and
+need not share files with the driver (`trials.engines.file_transfer`).
 
 Why not `tune.Tuner` with a searcher that hands out jobs: it looks for the next one at its own pace, and a job that
 takes a tenth of a second would wait longer than it runs (benchmarks/engines).

@@ -54,7 +54,8 @@ class FrontSoFar:
 
     @property
     def keepers(self) -> list[Trial]:
-        """What `trials.runs.objectives.keepers` finds: the front, cheapest first, and the most accurate trial beside it."""
+        """What `trials.runs.objectives.keepers` finds: the front, cheapest first, and the most accurate trial beside
+        it."""
         front = sorted((trial for _, trial in self._front.values()), key=by_cost)
         best = self._most_accurate
         return front if best is None or best.number in self._front else [*front, best]

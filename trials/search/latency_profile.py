@@ -1,8 +1,9 @@
 """Latency of the target on this machine: profiled once per space and setting, predicted for all, measured in the end.
 
-Workers time (`trials.worker.timing.measure_latency`), one at a time so that no other disturbs it; here the rounds are asked
-for, fitted and kept. What else runs on the machine only ever adds time, so of the timings of one thing, spread over the
-rounds, the least counts: what this machine can do undisturbed. The front's networks are measured in the same way.
+Workers time (`trials.worker.timing.measure_latency`), one at a time so that no other disturbs it; here the rounds are
+asked for, fitted and kept. What else runs on the machine only ever adds time, so of the timings of one thing, spread
+over the rounds, the least counts: what this machine can do undisturbed. The front's networks are measured in the same
+way.
 """
 
 from __future__ import annotations

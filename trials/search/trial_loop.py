@@ -1,13 +1,13 @@
 """The loop of a search: a strategy asks, an engine runs, the records remember.
 
-The strategy is told results in an order that is fixed beforehand (`trials.search.completion_order`; without early stopping that in
-which it asked), and `lookahead` trials may be on their way at once. So the sequence of candidates depends on the seed
-and the results alone: not on how many workers there are, nor on which of them is quicker, nor on whether the search was
-interrupted. Resuming is replaying: the strategy is asked again from the beginning, and what is on record is not run
-again.
+The strategy is told results in an order that is fixed beforehand (`trials.search.completion_order`; without early
+stopping that in which it asked), and `lookahead` trials may be on their way at once. So the sequence of candidates
+depends on the seed and the results alone: not on how many workers there are, nor on which of them is quicker, nor on
+whether the search was interrupted. Resuming is replaying: the strategy is asked again from the beginning, and what is
+on record is not run again.
 
-With early stopping a trial is a job for every rung that it comes to (`trials.strategies.early_stopping`). Whether it goes on is decided in
-its turn in that order, from those before it; what goes on does so before a new trial begins.
+With early stopping a trial is a job for every rung that it comes to (`trials.strategies.early_stopping`). Whether it
+goes on is decided in its turn in that order, from those before it; what goes on does so before a new trial begins.
 """
 
 from __future__ import annotations

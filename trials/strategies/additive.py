@@ -1,10 +1,11 @@
 """Additive search: a Bayesian model that adds over a network's choices, and exact fronts of what it believes.
 
 First a design spread evenly over cost. Then, whenever a batch of proposals is used up: fit the models, let the
-posterior mean and a posterior draw each give the networks that are best at every cost (`sret_nas.optimize.dynamic_program`), and choose
-the next batch from them all by expected improvement of hypervolume over many draws. Candidates that are running count
-with what each draw believes of them. Batches grow with the labels; where too few of the best networks are still open to
-fill a large one, those behind them join, and then variations of the best.
+posterior mean and a posterior draw each give the networks that are best at every cost
+(`sret_nas.optimize.dynamic_program`), and choose the next batch from them all by expected improvement of hypervolume
+over many draws. Candidates that are running count with what each draw believes of them. Batches grow with the labels;
+where too few of the best networks are still open to fill a large one, those behind them join, and then variations of
+the best.
 
 Of trials that were stopped early, the models learn what these would have come to (`trials.strategies.labels`).
 

@@ -138,7 +138,8 @@ class FeasibleSampler(BaseSampler, Generic[C]):
 
 
 class OptunaStrategy(Strategy[C]):
-    """An Optuna sampler behind `ask` and `tell`; its study lives in memory (`trials.runs.optuna_journal` writes one to disk)."""
+    """An Optuna sampler behind `ask` and `tell`; its study lives in memory (`trials.runs.optuna_journal` writes one to
+    disk)."""
 
     def __init__(self, sampler: FeasibleSampler[C], pool: CandidatePool[C], num_objectives: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)

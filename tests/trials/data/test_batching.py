@@ -120,10 +120,10 @@ def test_seed_and_epoch_alone_decide(tmp_path: Path) -> None:
     assert len({first, digest(part, 0, 1), digest(part, 1, 0), digest(part, 1, 1)}) == 4
     script = (
         "import sys; from pathlib import Path; from trials.data import PreparedData\n"
-        "sys.path.insert(0, sys.argv[2]); from test_data_batching import digest\n"
+        "from tests.trials.data.test_batching import digest\n"
         "print(digest(PreparedData.open(Path(sys.argv[1])).train, 0, 0))\n"
     )
-    command = [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", script, str(tmp_path)]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == first
 
 

@@ -25,6 +25,7 @@ from cli import main
 from sret_nas.errors import UserError
 from sret_nas.files import dump_yaml
 from sret_nas.nn.supernet import Supernet
+from tests import REPOSITORY
 from tests.trials.ray_machines import Machines, two_machines
 from tests.trials.supernet.tiny_supernet import SPACE, config
 from trials.data import PreparedData
@@ -38,7 +39,6 @@ from trials.search.supernet import SupernetSetting, _as_can_be_had, _equal_share
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 STEPS = 120
 MARK_SECONDS = 1e6
 FLAGS = [

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,15 +148,14 @@ class TestLocalEngine(EngineContract):
     def test_ctrl_c_is_not_the_workers_to_handle(self) -> None:
         """Not the first one's either, for which Python starts its resource tracker."""
         script = textwrap.dedent(
-            f"""
+            """
             import os, signal, sys
-            sys.path.insert(0, {str(Path(__file__).parent)!r})
             from tests.trials.engines.jobs_for_engines import misbehave
             from trials.engines.local import LocalEngine
             if __name__ == "__main__":
                 with LocalEngine(misbehave, num_workers=2) as engine:
                     for job in range(2):
-                        engine.submit(job, {{"do": "signals"}})
+                        engine.submit(job, {"do": "signals"})
                     outcomes = engine.wait() + engine.wait()
                     print(sorted(outcome.result["sigint"] for outcome in outcomes))
             """
@@ -194,16 +192,15 @@ class TestRayEngine(EngineContract):
 def test_no_worker_outlives_a_killed_driver() -> None:
     """The driver kills itself with SIGKILL while its worker is busy for ever; the worker must notice and go."""
     script = textwrap.dedent(
-        f"""
+        """
         import os, signal, sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
         from tests.trials.engines.jobs_for_engines import misbehave
         from trials.engines.local import LocalEngine
         if __name__ == "__main__":
             engine = LocalEngine(misbehave, num_workers=1)
-            engine.submit(0, {{"do": "square", "value": 1}})
+            engine.submit(0, {"do": "square", "value": 1})
             engine.wait()
-            engine.submit(1, {{"do": "hang"}})
+            engine.submit(1, {"do": "hang"})
             os.kill(os.getpid(), signal.SIGKILL)
         """
     )

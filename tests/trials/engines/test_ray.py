@@ -25,6 +25,7 @@ from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray.exceptions import RayError
 
 from sret_nas.errors import UserError
+from tests import REPOSITORY
 from tests.trials.engines.jobs_for_ray import look_around
 from tests.trials.ray_machines import Machines, two_machines
 from trials.engines import ray_calls, ray_session
@@ -33,7 +34,6 @@ from trials.engines.ray import MOST_FALSE_STARTS, RayEngine
 from trials.engines.ray_calls import HeadLostError, answer_to
 from trials.engines.ray_pool import LOOK_SECONDS
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MARK = "SRET_NAS_TEST"
 """Environment variable by which a test knows the processes that come from it."""
 
@@ -201,7 +201,7 @@ def start_driver(end: str, mark: str, **options: Any) -> subprocess.Popen[str]:
     """A process that uses an engine and comes to an end of some kind; `ready` on its output is before that."""
     script = DRIVER.replace("    END", textwrap.indent(end, "    "))
     # no home: Ray must not want to write there
-    environment = {**os.environ, MARK: mark, "HOME": "/dev/null"}
+    environment = {**os.environ, MARK: mark, "HOME": "/dev/null", "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(
         [sys.executable, "-c", script], env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, **options,

@@ -22,13 +22,12 @@ from rich.console import Console
 
 import trials.runs.remote_copy
 from sret_nas.errors import UserError
+from tests import REPOSITORY
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import LOCK_FILE, RECORDS_FILE, read_history
 from trials.runs.remote_copy import COPY_MARK, RunCopy, copied, fetch_run, is_copy, known_place, new_place, whole_lines
 from trials.runs.remote_storage import Folder, place_of
 from trials.search.search import resume_search, start_search
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def quiet() -> Console:

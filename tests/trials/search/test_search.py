@@ -23,6 +23,7 @@ from rich.console import Console
 from sret_nas import ArchConfig, UserError, cost_of
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
+from tests import REPOSITORY
 from trials.runs.objectives import most_accurate, pareto_front
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
@@ -32,8 +33,6 @@ from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 OPTIONS: dict[str, Any] = {
     "from_scratch": True,  # searches with a supernet: test_search_supernet.py

@@ -19,6 +19,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
+from tests import REPOSITORY
 from trials.data import PreparedData
 from trials.report.finals import show_finals
 from trials.report.front import show_front
@@ -30,8 +31,6 @@ from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 from trials.supernet.inherit import inherited
 from trials.training.train import score
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 OPTIONS: dict[str, Any] = {
     "space": "smoke",

@@ -234,8 +234,7 @@ def asked_of_the_table(name: StrategyName) -> list[str]:
 def test_every_strategy_asks_alike_in_another_process() -> None:
     names = get_args(StrategyName)
     program = (
-        "import sys; sys.path.insert(0, 'tests/trials')\n"
-        "from test_strategies import asked_of_the_table\n"
+        "from tests.trials.strategies.test_strategies import asked_of_the_table\n"
         f"for name in {names}: print(name, *asked_of_the_table(name))"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_supernet
 import torch
 
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import BudgetError, UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
+from tests import REPOSITORY
+from tests.trials.supernet import tiny_supernet
 from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, trained
 from trials.data import PreparedData
 from trials.interruption import StepGivenUp, handle_interruptions
@@ -33,7 +34,6 @@ from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, p
 from trials.training.train import score
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[2]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -238,8 +238,7 @@ def test_two_processes_train_as_one_that_runs_both_shares(
         stage["groups"] = [[1]]
     (tmp_path / "run.py").write_text(
         "import sys; from pathlib import Path\n"
-        f"sys.path.insert(0, {str(HERE)!r})\n"
-        "import tiny_supernet; from trials.data import PreparedData\n"
+        "from tests.trials.supernet import tiny_supernet; from trials.data import PreparedData\n"
         f"tiny_supernet.SPACE = tiny_supernet.SearchSpace.from_dict({plain})\n"
         "directory, data = map(Path, sys.argv[1:])\n"
         "tiny_supernet.trained(directory, PreparedData.open(data), tiny_supernet.config(images=3 * 32))\n"
