@@ -6,11 +6,23 @@ import os
 import sys
 
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+__all__ = ["Console", "Progress", "SearchConsole", "count_progress", "escape", "say"]
 
 
 def say(console: Console, text: str) -> None:
     """Prints text as it is: brackets in the name of a file are no markup, and long lines are the terminal's to wrap."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def count_progress(console: Console, name: str) -> Progress:
+    """A bar that counts, with a field `text` after it; silent where the console is no terminal."""
+    return Progress(
+        TextColumn(f"[bold]{name}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
+        console=console, disable=not console.is_terminal,
+    )  # fmt: skip
 
 
 class SearchConsole(Console):

@@ -7,11 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from sret_nas.errors import UserError
-from trials.console import say
+from trials.console import Console, escape, say
 from trials.data import DataConfig, PreparedData, prepare
 
 PREPARED_DATA = "prepared-data"

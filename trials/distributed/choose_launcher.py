@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from sret_nas.errors import UserError
+from trials.console import Console
 from trials.distributed.launcher import Place, RayPlacement
 from trials.engines.ray_needed import ray_needed
 from trials.machine import num_cores

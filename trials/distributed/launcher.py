@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
+from trials.console import Console
 
 if TYPE_CHECKING:  # which import torch
     from trials.supernet.job import Measurement, TrainingJob

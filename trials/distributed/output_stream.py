@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from sret_nas.files import write_atomically
-from trials.console import say
+from trials.console import Console, say
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 

@@ -23,10 +23,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from rich.console import Console
 
 from sret_nas.errors import UserError
-from trials.console import say
+from trials.console import Console, say
 from trials.distributed.launcher import Place, RayPlacement
 from trials.distributed.ray_member import CONCURRENCY, Ending, Member
 from trials.engines.file_transfer import Luggage, Packer

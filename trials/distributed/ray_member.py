@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from rich.console import Console
 
+from trials.console import Console
 from trials.data import PreparedData
 from trials.distributed.output_stream import News, Outbox
 from trials.distributed.processes import Processes, joined

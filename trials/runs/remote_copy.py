@@ -19,10 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-
 from sret_nas.errors import UserError
-from trials.console import say
+from trials.console import Console, say
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import LOCK_FILE, RECORDS_FILE
 from trials.runs.remote_storage import Place, is_bucket, one_line, place_of, split_address

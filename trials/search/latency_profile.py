@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
@@ -30,7 +29,7 @@ from sret_nas.latency.profile import LatencyProfile, Part, Setting
 from sret_nas.latency.table import LatencyFeatures, parts_of
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import SearchSpace
-from trials.console import say
+from trials.console import Console, say
 from trials.engines.engine import Engine
 from trials.engines.messages import LatencyJob, LatencyTimes
 from trials.runs.options import SearchOptions

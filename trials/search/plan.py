@@ -8,14 +8,13 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import DepthSchedule
-from trials.console import say
+from trials.console import Console, say
 from trials.data import PreparedData
 from trials.engines.engine import Engine
 from trials.engines.messages import SpeedJob, SpeedResult

@@ -9,15 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
 from sret_nas.space.search_space import SearchSpace
-from trials.console import say
+from trials.console import Console, say
 from trials.data.dataset_cache import prepared_beside, require_apart
 from trials.engines.engine import Engine
 from trials.engines.inline import InlineEngine

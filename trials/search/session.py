@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from sret_nas.space.search_space import SearchSpace
+from trials.console import Console
 from trials.engines.messages import SupernetSource
 from trials.engines.retries import default_time_limit
 from trials.runs.compute_budget import Allowance

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from sret_nas.arch.budget import Budget
 from sret_nas.space.search_space import SearchSpace
+from trials.console import Console
 from trials.data import PreparedData
 from trials.distributed.processes import Processes
 from trials.supernet.config import SupernetConfig

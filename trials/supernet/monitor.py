@@ -8,14 +8,12 @@ from statistics import fmean
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.quantities import format_seconds
-from trials.console import say
+from trials.console import Console, count_progress, say
 from trials.data import PreparedData
 from trials.supernet.config import SupernetConfig
 from trials.supernet.inherit import inherited
@@ -69,10 +67,7 @@ class Monitor:
         if self._speaks:
             first = self._steps_before
             self._writer = SummaryWriter(str(self._directory / "tensorboard"), purge_step=first or None)
-            self._bar = Progress(
-                TextColumn("[bold]supernet"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
-                console=self._console, disable=not self._console.is_terminal,
-            )  # fmt: skip
+            self._bar = count_progress(self._console, "supernet")
             self._task = self._bar.add_task("steps", total=self._steps, completed=first, text="")
             self._bar.start()
         return self

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from sret_nas.arch.budget import Budget
@@ -20,6 +19,7 @@ from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import extent_of
+from trials.console import Console
 from trials.data import PreparedData, batches, num_batches
 from trials.distributed.processes import Processes, joined
 from trials.interruption import StepGivenUp, interruptions_remembered
