@@ -41,7 +41,7 @@ LABELS = {
     "evolution": (20, 200),
     "additive": (20, 200, 2000),
 }
-LEAST_ASKS = 24
+MIN_ASKS = 24
 LAST = 8
 """Labels that the additive strategy asked for by its model, before anything is timed."""
 
@@ -53,11 +53,11 @@ def planted(candidate: Candidate) -> tuple[float, float]:
 
 
 def seconds_per_ask(name: Any, num_labels: int) -> dict[str, float]:
-    additive.MOST_START = num_labels - LAST
+    additive.MAX_START = num_labels - LAST
     population = num_labels - LAST if name == "additive" else 20
     strategy = create_strategy(name, DOMAIN, ("error", "flops"), seed=0, population=population)
     taken: list[float] = []
-    for number in range(num_labels + max(LEAST_ASKS, 2 * additive.batch_of(num_labels))):
+    for number in range(num_labels + max(MIN_ASKS, 2 * additive.batch_of(num_labels))):
         started = time.process_time()
         candidate = strategy.ask()
         if number >= num_labels:

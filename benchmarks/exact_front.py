@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from sret_nas.files import write_atomically
 from sret_nas.optimize.branch_and_bound import best, exact_front
-from sret_nas.optimize.dynamic_program import AdditiveScore, BestNetworks, Bounds, Resolution
+from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets, ParetoDP
 from sret_nas.optimize.meet_in_the_middle import ChainHalves, halves_of
 from sret_nas.pareto import hypervolume, non_dominated
 from sret_nas.space.chain import Chain, ChainStage, chain_of
@@ -100,7 +100,7 @@ def gap(
 
 
 def bucketed_answer(chain: Chain, score: AdditiveScore, bounds: Bounds, width: float) -> npt.NDArray[np.int64]:
-    return BestNetworks(chain, bounds, Resolution((0,), (width,))).find(score)
+    return ParetoDP(chain, bounds, CostBuckets((0,), (width,))).find(score)
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.cost_table import MAX_PAIRS, cost_table_of
 from sret_nas.feasible.feasible_set import FeasibleSet
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import write_atomically
 from sret_nas.quantities import format_quantity
 from sret_nas.space.choice_costs import choice_costs_of
@@ -91,9 +91,9 @@ def count_from_scratch(space: dict[str, Any], budget: Budget) -> int:
     return FeasibleSet(SearchSpace.from_dict(space), budget).count
 
 
-def strata_from_scratch(space: dict[str, Any], budget: Budget) -> CostStrata:
+def strata_from_scratch(space: dict[str, Any], budget: Budget) -> StratifiedSampler:
     forget()
-    return CostStrata(SearchSpace.from_dict(space), budget)
+    return StratifiedSampler(SearchSpace.from_dict(space), budget)
 
 
 def case_of(name: str, budget: Budget) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def growth_of(data: dict[str, Any], max_pairs: int) -> dict[str, Any]:
     """A window of +-2 % in both costs around the geometric middle of the ends: counted, and drawn from."""
     before, space = memory_mb(), SearchSpace.from_dict(data)
     ends = FeasibleSet(space, Budget())
-    least, most = ends.cheapest(), ends.dearest()
+    least, most = ends.cheapest(), ends.most_expensive()
     flops, params = ((getattr(least, cost) * getattr(most, cost)) ** 0.5 for cost in ("flops", "params"))
     window = Budget(
         flops_min=round(0.98 * flops), flops_max=round(1.02 * flops),

@@ -4,7 +4,7 @@ Run `python benchmarks/supernet_speed.py` from the repository's root; it prints 
 `benchmarks/results/supernet_speed.json`. Forward and backward of a batch of 64, one CPU thread, at the proxies' image
 sizes; networks drawn evenly over the logarithm of FLOPs. Both are run in turn, and the ratio is the median over these
 pairs, of the CPU time that the thread itself used, because the machine is shared; the result says how busy it was.
-Peak memory is that of a process each, which runs two passes of the dearest of the networks, or only imports.
+Peak memory is that of a process each, which runs two passes of the most expensive of the networks, or only imports.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from benchmarks.machine import describe_machine
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import write_atomically
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.supernet_shape import extent_of
+from sret_nas.space.supernet_shape import bounding_shape
 from trials.training.devices import compute_with
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
@@ -73,7 +73,7 @@ def main() -> None:
 def _case(name: str, image_size: int) -> dict[str, Any]:
     torch.manual_seed(SEED)
     supernet = _supernet(name, image_size)
-    targets = CostStrata(SearchSpace.load(name), Budget(), number=NUM_NETWORKS)
+    targets = StratifiedSampler(SearchSpace.load(name), Budget(), number=NUM_NETWORKS)
     drawn = targets.sample_many(np.random.default_rng(SEED), NUM_NETWORKS)
     networks = sorted((_proxy(arch, image_size) for arch in drawn), key=lambda arch: cost_of(arch).flops)
     rows = [_row(supernet, arch) for arch in networks]
@@ -98,7 +98,7 @@ def _proxy(target: ArchConfig, image_size: int) -> ArchConfig:
 
 
 def _supernet(name: str, image_size: int) -> Supernet:
-    return Supernet(extent_of(SearchSpace.load(name), adapted=lambda arch: _proxy(arch, image_size)))
+    return Supernet(bounding_shape(SearchSpace.load(name), adapted=lambda arch: _proxy(arch, image_size)))
 
 
 def _row(supernet: Supernet, arch: ArchConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from sret_nas.latency.profile import LatencyProfile, Part, Setting
+from sret_nas.latency.profile import LatencyProfile, MeasurementSetup, Part
 from sret_nas.latency.table import parts_of
 from sret_nas.space.search_space import SearchSpace
 
@@ -40,7 +40,7 @@ def pretended_time(part: Part) -> float:
 
 def pretended_profile(space: SearchSpace) -> LatencyProfile:
     return LatencyProfile(
-        setting=Setting(
+        setting=MeasurementSetup(
             device="cpu (pretended)", threads=1, batch_size=1, torch="0.0", image_size=space.image_size
         ),
         space_digest=space.digest,

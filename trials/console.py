@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-__all__ = ["Console", "Progress", "SearchConsole", "count_progress", "escape", "say"]
+__all__ = ["Console", "Progress", "SearchConsole", "count_progress", "escape", "print_line"]
 
 
-def say(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
     """Prints text as it is: brackets in the name of a file are no markup, and long lines are the terminal's to wrap."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 

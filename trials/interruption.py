@@ -32,7 +32,7 @@ _in_threads: list[list[int]] = []
 """The lists of threads that remember interruptions; the system sends them none."""
 
 
-class StepGivenUp(KeyboardInterrupt):
+class StepAborted(KeyboardInterrupt):
     """A second signal, in the middle of what must not be interrupted: what it was doing is half done."""
 
 
@@ -69,7 +69,7 @@ def _count(number: int) -> bool:
 
 
 @contextmanager
-def deaf_once_interrupted() -> Iterator[None]:
+def ignore_signals_after_interrupt() -> Iterator[None]:
     """An interruption that leaves this has ended all that there was: later signals have nothing to interrupt.
 
     In what Python does to end itself they would only leave a traceback; the second one sets the clock, as ever.
@@ -88,17 +88,17 @@ def _count_only(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def interruptions_remembered() -> Iterator[list[int]]:
+def defer_interrupts() -> Iterator[list[int]]:
     """Inside, a signal is put into the list and does nothing else. Threads get theirs from `interrupt_threads` alone.
 
-    The second one, counted from `handle_interruptions`, raises `StepGivenUp`; without that call, none does.
+    The second one, counted from `handle_interruptions`, raises `StepAborted`; without that call, none does.
     """
     remembered: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         remembered.append(number)
         if before[signal.Signals(number)] is _interrupt and _count(number):
-            raise StepGivenUp
+            raise StepAborted
 
     if threading.current_thread() is not threading.main_thread():
         _in_threads.append(remembered)

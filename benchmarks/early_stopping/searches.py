@@ -25,7 +25,7 @@ from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate, Strategy, StrategyName
-from trials.worker.dispatch import run_job
+from trials.worker.dispatch import execute
 
 Line = dict[str, Any]
 
@@ -83,7 +83,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
     start, spent = time.process_time(), defaultdict[str, list[float]](list)
 
     def timed(payload: dict[str, Any]) -> dict[str, Any]:
-        result = run_job(payload)
+        result = execute(payload)
         job = parse_job(payload)
         assert isinstance(job, TrialJob)
         spent[job.arch.arch_id].append(round(time.process_time() - start, 2))

@@ -77,14 +77,14 @@ def _search(
 
 
 def _from_scratch(seed: int, data: PreparedData) -> Evaluate:
-    from trials.worker.dispatch import run_job
+    from trials.worker.dispatch import execute
 
     def evaluate(arch: ArchConfig) -> float:
         job = TrialJob(
             arch=arch, proxy=PROXY, data_dir=str(data.directory), data_digest=data.digest, device="cpu", seed=seed,
             depth_schedule="full", threads=1,
         )  # fmt: skip
-        error: float = run_job(job.model_dump(mode="json"))["error"]
+        error: float = execute(job.model_dump(mode="json"))["error"]
         return error
 
     return evaluate
@@ -116,10 +116,10 @@ def _config(steps: int) -> SupernetConfig:
 
 def _planned_steps(work: Path, seconds: float, seed: int, data: PreparedData) -> int:
     """As many steps as fit, from a few that are measured and thrown away; they count as spent, too."""
-    from trials.distributed.processes import joined
+    from trials.distributed.processes import process_group
     from trials.supernet.speed import MEASURED_STEPS, seconds_per_step, steps_within
     from trials.supernet.training import SupernetTraining
 
-    with joined("cpu") as processes:
+    with process_group("cpu") as processes:
         measured = SupernetTraining(work, SPACE, BUDGET, PROXY, _config(MEASURED_STEPS), data, seed, processes)
         return steps_within(seconds, seconds_per_step(measured, time.process_time))

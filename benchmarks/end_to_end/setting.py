@@ -20,8 +20,8 @@ from trials.training.recipe import ProxyConfig, TrainingConfig
 
 SPACE = SearchSpace.from_dict({**RANKED.to_dict(), "depth_schedules": ["full"]}, "ranking")
 BUDGET = Budget(flops_max=2_000_000)
-LEAST_FLOPS, NUM_BUDGETS = 500_000, 5
-BUDGETS = tuple(round(value) for value in np.geomspace(LEAST_FLOPS, BUDGET.flops_max or 0, NUM_BUDGETS).tolist())
+MIN_FLOPS, NUM_BUDGETS = 500_000, 5
+BUDGETS = tuple(round(value) for value in np.geomspace(MIN_FLOPS, BUDGET.flops_max or 0, NUM_BUDGETS).tolist())
 """A search is asked for the best network within each of these FLOPs."""
 
 SECONDS = 240

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.end_to_end.setting import BUDGETS, PROXY, STANDALONE
 from sret_nas.arch.config import ArchConfig
 from trials.data import PreparedData
-from trials.engines.messages import FinalJob
+from trials.engines.messages import RetrainJob
 
 Line = dict[str, Any]
 
@@ -42,14 +42,14 @@ def trainings(searches: list[Line]) -> dict[tuple[str, int], ArchConfig]:
 
 def train_and_test(arch: ArchConfig, seed: int, data_dir: Path) -> Line:
     """One training, in this process, on one thread."""
-    from trials.worker.dispatch import run_job
+    from trials.worker.dispatch import execute
 
     data = PreparedData.open(data_dir)
-    job = FinalJob(
+    job = RetrainJob(
         arch=arch, proxy=PROXY, data_dir=str(data_dir), data_digest=data.digest, device="cpu", threads=1,
         training=STANDALONE, seed=seed,
     )  # fmt: skip
-    result = run_job(job.model_dump(mode="json"))
+    result = execute(job.model_dump(mode="json"))
     return {
         "arch_id": arch.arch_id, "seed": seed, "flops": result["flops"], "error": result["error"],
         "test_error": result["test_error"], "seconds": round(result["seconds"], 1),

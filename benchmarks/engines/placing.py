@@ -38,11 +38,11 @@ def meet_and_work(seconds: float, note: str) -> None:
     import torch
     import torch.distributed as dist
 
-    from trials.interruption import interruptions_remembered
+    from trials.interruption import defer_interrupts
 
     dist.all_reduce(torch.ones(1))
     Path(note).with_suffix(f".met{os.getpid()}").write_text(str(time.time()))
-    with interruptions_remembered() as interruptions:
+    with defer_interrupts() as interruptions:
         try:
             until = time.monotonic() + seconds
             while time.monotonic() < until and not interruptions:

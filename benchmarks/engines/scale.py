@@ -37,7 +37,7 @@ from sret_nas.space.search_space import SearchSpace
 from trials.engines.messages import TargetCost, TrialResult
 from trials.runs.objectives import Objective, objective_values
 from trials.runs.optuna_journal import OptunaJournal
-from trials.runs.pareto_archive import FrontSoFar
+from trials.runs.pareto_archive import ParetoArchive
 from trials.runs.records import HEADER_KEYS, Records, Trial
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
@@ -117,7 +117,7 @@ class Bookkeeping:
         self._records = Records(run_dir)
         self._history = self._records.start({key: {} for key in HEADER_KEYS})
         self._journal = OptunaJournal(run_dir, domain, OBJECTIVES)
-        self._front = FrontSoFar(OBJECTIVES)
+        self._front = ParetoArchive(OBJECTIVES)
         self._in_flight: deque[Trial] = deque()
         self.watch = Stopwatch()
 

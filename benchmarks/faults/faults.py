@@ -35,7 +35,7 @@ WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", 
 PATIENCE = 10.0
 """Seconds that a trial may take where one hangs, over those of the whole undisturbed search."""
 LONG_TRIALS = "--train-images=2048"
-MOST_SECONDS_TO_END = 10.0
+MAX_SECONDS_TO_END = 10.0
 ENDS_OF_INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGALRM)
 """By itself; by a signal that came when Python had stopped listening; by the system, which was asked to see to it."""
 
@@ -251,7 +251,7 @@ class Faults:
             bystander.kill()
         resumed = search.resume()
         same = resumed.code == 0 and self._is_same(search)
-        in_time = seconds is not None and seconds < MOST_SECONDS_TO_END
+        in_time = seconds is not None and seconds < MAX_SECONDS_TO_END
         took = "more than 60 s" if seconds is None else f"{seconds:.1f} s"
         is_clean = process.returncode in ENDS_OF_INTERRUPTED and not any("Traceback" in line for line in written)
         if not is_clean:

@@ -18,7 +18,7 @@ from benchmarks.ranking.setting import BUDGET, SPACE
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import write_atomically
 from trials.data import PreparedData, batches
 from trials.supernet.config import SupernetConfig
@@ -65,7 +65,7 @@ def pass_times(path: Path, data: PreparedData, batch_size: int) -> PassTimes:
     """Those in a file, or measured now and left there."""
     if path.exists():
         return read_pass_times(path)
-    archs = CostStrata(SPACE, BUDGET).sample_many(np.random.default_rng(1), TIMED_NETWORKS)
+    archs = StratifiedSampler(SPACE, BUDGET).sample_many(np.random.default_rng(1), TIMED_NETWORKS)
     times, step = _measured(archs, data, batch_size)
     features = np.array([_features(arch) for arch in archs])
     # Relative errors count: a slow moment of the machine must not be worth more on a large network.
@@ -91,10 +91,10 @@ def _measured(archs: list[ArchConfig], data: PreparedData, batch_size: int) -> t
     from torch.nn.functional import cross_entropy
 
     from sret_nas.nn.supernet import Supernet
-    from sret_nas.space.supernet_shape import extent_of
+    from sret_nas.space.supernet_shape import bounding_shape
 
     torch.set_num_threads(1)
-    supernet = Supernet(extent_of(SPACE)).train()
+    supernet = Supernet(bounding_shape(SPACE)).train()
     optimizer = torch.optim.AdamW(supernet.parameters(), lr=1e-4, fused=True)
     stream = batches(data.train, batch_size=batch_size, augment=True)
     passes = np.full((ROUNDS, len(archs)), np.inf)

@@ -9,7 +9,7 @@ import numpy as np
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
 from trials.training.recipe import ProxyConfig, TrainingConfig
@@ -31,7 +31,7 @@ PROXY = ProxyConfig(
 
 def networks() -> list[ArchConfig]:
     """The networks of the table in order of FLOPs: two from each of 16 strata of log-cost."""
-    drawn = CostStrata(SPACE, BUDGET).sample_many(np.random.default_rng(0), NUM_NETWORKS)
+    drawn = StratifiedSampler(SPACE, BUDGET).sample_many(np.random.default_rng(0), NUM_NETWORKS)
     return sorted(drawn, key=lambda arch: cost_of(arch).flops)
 
 

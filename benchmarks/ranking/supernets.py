@@ -144,7 +144,7 @@ def scores(supernet_path: Path, data: PreparedData, budget: Budget) -> dict[str,
 
     supernet, _ = Supernet.load(supernet_path)
     scorer = SubnetScorer(supernet.eval(), data, SCORED_AT_ONCE, SCORED_IMAGES)
-    archs = [*within(budget), extreme(SPACE, budget, "cheapest"), extreme(SPACE, budget, "dearest")]
+    archs = [*within(budget), extreme(SPACE, budget, "cheapest"), extreme(SPACE, budget, "most_expensive")]
     found = [scorer.score(arch) for arch in archs]
     *table, smallest, largest = [{"error": score.error, "cross_entropy": score.cross_entropy} for score in found]
     return {"networks": table, "smallest": smallest, "largest": largest}

@@ -25,12 +25,12 @@ from benchmarks.ranking.pass_times import PassTimes
 from benchmarks.ranking.setting import BUDGET, PROXY, SPACE
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import write_atomically
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space.supernet_shape import extent_of
+from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import PreparedData, batches
-from trials.distributed.processes import Processes, joined
+from trials.distributed.processes import Processes, process_group
 from trials.supernet.config import SupernetConfig
 from trials.supernet.step import SupernetStep
 from trials.supernet.training import SUPERNET, SupernetTraining, identity_of, training_record
@@ -84,7 +84,7 @@ class Teacher:
         """As `trials.supernet.training.train_supernet`, on one thread of this process, with soft labels alone."""
         identity = {**identity_of(SPACE, budget, PROXY, config, data, seed), "teacher": NAME}
         torch.set_num_threads(1)
-        with joined("cpu") as processes:
+        with process_group("cpu") as processes:
             training = SupernetTraining(directory, SPACE, budget, PROXY, config, data, seed, processes)
             state = training.state
             state.step = TaughtStep(state.supernet, config, processes, self.network(data.num_classes))
@@ -182,8 +182,8 @@ def seconds_of(teacher: nn.Module, data: PreparedData, times: PassTimes) -> dict
     take turns, and what the supernet's should have taken sets the measure for all.
     """
     torch.set_num_threads(1)
-    archs = CostStrata(SPACE, BUDGET).sample_many(np.random.default_rng(1), TIMED_NETWORKS)
-    supernet, learner = Supernet(extent_of(SPACE)).train(), build(data.num_classes).train()
+    archs = StratifiedSampler(SPACE, BUDGET).sample_many(np.random.default_rng(1), TIMED_NETWORKS)
+    supernet, learner = Supernet(bounding_shape(SPACE)).train(), build(data.num_classes).train()
     optimizer = _optimizer(learner)
     stream = batches(data.train, batch_size=times.batch_size, augment=True)
     taken = np.full((ROUNDS, len(archs), 3), np.inf)

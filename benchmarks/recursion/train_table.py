@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.machine import describe_machine
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, prepare
 from trials.engines.messages import TrialJob
@@ -35,7 +35,7 @@ NUM_VAL = 5_000
 def networks_of_table(number: int) -> list[ArchConfig]:
     """The networks of the table: those it has by their numbers, then new draws, cost-stratified over the space."""
     known = {line["number"]: ArchConfig.from_dict(line["architecture"]) for line in table_lines()}
-    strata = CostStrata(SearchSpace.load("sret_tiny"), Budget())
+    strata = StratifiedSampler(SearchSpace.load("sret_tiny"), Budget())
     fresh = iter(strata.sample_many(np.random.default_rng(len(known)), number))
     return [known[position] if position in known else next(fresh) for position in range(number)]
 

@@ -21,7 +21,7 @@ WEIGHTS = np.geomspace(0.02, 20, 16)
 """Of normalised cost against normalised value."""
 NUM_STARTS, SWEEPS = 8, 3
 ROUNDS, CHILDREN = 400, 4096
-MOST_CHANGES = 3
+MAX_CHANGES = 3
 START_DRAWS = 2000
 
 
@@ -105,7 +105,7 @@ class FrontSearch:
         mates = archive.levels[order[np.clip(at + rng.integers(-8, 9, CHILDREN), 0, len(order) - 1)]]
         crossed = (children[:, 0] == mates[:, 0])[:, None] & (rng.random((CHILDREN, 1)) < 0.5)
         children = np.where(crossed & (rng.random(children.shape) < 0.5), mates, children)
-        for _ in range(MOST_CHANGES):
+        for _ in range(MAX_CHANGES):
             rows = np.flatnonzero(rng.random(CHILDREN) < 0.6)
             genes = rng.integers(1, children.shape[1], len(rows))
             present = children[rows, genes] > 0

@@ -18,11 +18,11 @@ Landscape = Callable[[IntArray], FloatArray]
 """From levels, of shape (n, 1 + 2 x layers), to values, of shape (n,), to be made small."""
 
 SHUFFLED_DRAWS = 4096
-NUM_PAIRS, LEAST_DISTANCE = 24, 3
+NUM_PAIRS, MIN_DISTANCE = 24, 3
 INTERACTION_SD = 2.0
 """Of the planted interactions, in perplexity: 8 times what a cubic in log parameters leaves of HW-GPT S (0.24)."""
 TREND = (43.0, 21.3)
-"""Perplexity of the cheapest and of the dearest network of the planted landscape, before interactions."""
+"""Perplexity of the cheapest and of the most expensive network of the planted landscape, before interactions."""
 
 
 def hashed(levels: IntArray, salt: int) -> npt.NDArray[np.uint64]:
@@ -54,7 +54,7 @@ class PlantedPairs:
         self.space = space
         rng = np.random.default_rng(seed)
         layers = range(space.most_layers)
-        far = [(one, other) for one in layers for other in layers if other - one >= LEAST_DISTANCE]
+        far = [(one, other) for one in layers for other in layers if other - one >= MIN_DISTANCE]
         self.pairs = [far[at] for at in rng.choice(len(far), NUM_PAIRS, replace=False)]
         drawn = rng.normal(size=(NUM_PAIRS, 2, 9))
         drawn -= drawn.mean(axis=2, keepdims=True)

@@ -85,8 +85,8 @@ def _draw_attainment(axes: Axes, known: Known, lines: Mapping[str, Mapping[int, 
 
 def _top(axes: Axes) -> float:
     """A little above the highest line."""
-    heights = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
-    low, high = np.nanmin(heights), np.nanmax(heights)
+    centred_levels = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
+    low, high = np.nanmin(centred_levels), np.nanmax(centred_levels)
     return float(high + 0.05 * (high - low))
 
 

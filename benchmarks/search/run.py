@@ -33,7 +33,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 RESULTS = BENCHMARKS / "results"
 RAW, FRONTS = RESULTS / "search_runs.jsonl.xz", RESULTS / "search_fronts.npz"
 BY_DEFAULT = [name for name in ENTRIES if name != "additive-8"]
-LEAST_EVALUATIONS = 20
+MIN_EVALUATIONS = 20
 PACKAGES = ("numpy", "scipy", "optuna", "moocore", "sret-nas")
 
 
@@ -48,10 +48,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="run nothing: report the committed searches")
     given = parser.parse_args()
-    if given.evaluations < LEAST_EVALUATIONS:
-        parser.error(
-            f"--evaluations must be at least {LEAST_EVALUATIONS}, the first checkpoint, got {given.evaluations}"
-        )
+    if given.evaluations < MIN_EVALUATIONS:
+        parser.error(f"--evaluations must be at least {MIN_EVALUATIONS}, the first checkpoint, got {given.evaluations}")
     if missing := [name for name in ("hwgpt", "vitbench101") if not (given.shared / name).is_dir()]:
         parser.error(f"--shared must hold the folders hwgpt and vitbench101, {given.shared} lacks {', '.join(missing)}")
     return given

@@ -13,26 +13,26 @@ import numpy as np
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 FITTED_ON = 8192
 """Draws that factors are found on."""
 SWEEPS = 100
-LARGEST_FACTOR = 4.0
+MAX_WEIGHT = 4.0
 """Of a width, over the geometric mean of its stage. Where a budget allows very few wide networks these stay rarer, or
 the same few would be drawn over and over."""
-DRAWN_PER_KEPT = 8
+OVERSAMPLING = 8
 """Draws spread over cost for each that is kept."""
 
 
-class BalancedDraws:
+class BalancedSampler:
     """The networks of a space inside a budget, drawn with all widths alike. Raises `BudgetError` if there are none."""
 
     def __init__(self, space: SearchSpace, budget: Budget) -> None:
         self.space = space
-        self._strata = CostStrata(space, budget)
+        self._strata = StratifiedSampler(space, budget)
         widths = choice_costs_of(space).width
         self._place = [np.unique(width, return_inverse=True)[1] for width in widths]
         """Per stage, for every choice, which of the stage's widths it has."""
@@ -41,7 +41,7 @@ class BalancedDraws:
     def _fitted(self, choices: IntArray) -> list[FloatArray]:
         """Factors, per stage and width, under which each width of the sample has the same share of its stage."""
         logs = [np.zeros(place.max() + 1) for place in self._place]
-        limit = np.log(LARGEST_FACTOR)
+        limit = np.log(MAX_WEIGHT)
         for _ in range(SWEEPS):
             for stage, place in enumerate(self._place):
                 at = place[choices[:, stage]]
@@ -62,7 +62,7 @@ class BalancedDraws:
 
     def sample_many(self, rng: np.random.Generator, number: int) -> list[ArchConfig]:
         """Draws in random order; with few of them, the same network may come twice."""
-        choices = self._strata.sample_choices(rng, DRAWN_PER_KEPT * number)
+        choices = self._strata.sample_choices(rng, OVERSAMPLING * number)
         weights = self._weights(choices, [np.log(factor) for factor in self.factors])
         kept = choices[rng.choice(len(choices), number, p=weights)]
         costs = choice_costs_of(self.space)

@@ -2,7 +2,7 @@
 
 The choices of one stage and width fall into a few hundred *cells*, each a cost and the number of choices that have it.
 The cells of several stages in a row are made of pairs: a cell of the stages before and a cell of the stage. Where cells
-would be too many, costs are rounded down to a grid, and `slack` says by how much at most.
+would be too many, costs are rounded down to a grid, and `rounding_error` says by how much at most.
 """
 
 from __future__ import annotations
@@ -96,11 +96,11 @@ def _sortable(costs: IntArray) -> npt.NDArray[np.integer]:
     return (costs - least).astype(np.uint16) if costs.max() - least < 2**16 else costs
 
 
-class StageLayer:
+class StageCosts:
     """The choices of one stage by width and cost. A choice is a row of the table, and in stage 1 a stem with it.
 
-    `cells` holds at most `limit` cells for each width; `slack` is by how much the FLOPs and the parameters of a cell
-    lie at most below those of its choices.
+    `cells` holds at most `limit` cells for each width; `rounding_error` is by how much the FLOPs and the parameters of
+    a cell lie at most below those of its choices.
     """
 
     num_stages = 1
@@ -114,7 +114,7 @@ class StageLayer:
             steps.append(_step_for(flops[choices], params[choices], limit))
             self.cells[w] = Cells.of(flops[choices], params[choices], step=steps[-1])
             self._choices[w] = choices
-        self.slack = _slack(steps)
+        self.rounding_error = _rounding_error(steps)
 
     def draw(self, width: int, cell: IntArray, rng: np.random.Generator) -> IntArray:
         """A choice for each cell named, uniformly over the cell's; shape (n, 1)."""
@@ -140,19 +140,19 @@ def _step_for(flops: IntArray, params: IntArray, limit: int | None) -> tuple[int
     return step[0], step[1]
 
 
-def _slack(steps: list[tuple[int, int]]) -> tuple[int, int]:
+def _rounding_error(steps: list[tuple[int, int]]) -> tuple[int, int]:
     """By how much rounding down to multiples of some steps lowers a cost at most."""
     return max(step[0] for step in steps) - 1, max(step[1] for step in steps) - 1
 
 
-class PrefixLayer:
+class PrefixCosts:
     """The first stages of all networks, by the last one's width and by cost.
 
     A prefix is a pair: a cell of the earlier prefixes, of whatever width, and a cell of the stage. Pair number
     `earlier * stage cells + stage cell` is one of a width; the pairs of a cell are kept, for drawing from it.
     """
 
-    def __init__(self, before: Layer, stage: StageLayer, links: Links, limit: int) -> None:
+    def __init__(self, before: Layer, stage: StageCosts, links: Links, limit: int) -> None:
         self.num_stages: int = before.num_stages + 1
         self._before, self._stage, self._links = before, stage, links
         self._earlier = [(w, cell) for w, cells in before.cells.items() for cell in range(len(cells))]
@@ -164,10 +164,10 @@ class PrefixLayer:
             number = np.outer(self._earlier_number, stage.cells[width].number).ravel()
             steps.append(_step_for(flops, params, limit))
             self.cells[width] = Cells.of(flops, params, number, steps[-1])
-        rounding = _slack(steps)
-        self.slack: tuple[int, int] = (
-            before.slack[0] + stage.slack[0] + rounding[0],
-            before.slack[1] + stage.slack[1] + rounding[1],
+        rounding = _rounding_error(steps)
+        self.rounding_error: tuple[int, int] = (
+            before.rounding_error[0] + stage.rounding_error[0] + rounding[0],
+            before.rounding_error[1] + stage.rounding_error[1] + rounding[1],
         )
 
     def _sums(self, width: int) -> tuple[IntArray, IntArray]:
@@ -214,7 +214,7 @@ class PrefixLayer:
                 yield parts[0] + parts[1]
 
 
-Layer = StageLayer | PrefixLayer
+Layer = StageCosts | PrefixCosts
 """What draws and lists choices by width and cell: one stage, or all stages up to one."""
 
 

@@ -1,9 +1,9 @@
 """Where the points of a chain lie in its costs: how many are in each cell of a grid, estimated from draws.
 
-Uniform draws hardly ever meet the cheapest and the dearest networks, which are few. So points are also drawn with a
-probability that falls, or rises, exponentially with their costs; that is a product over stages and links, so no draw is
-rejected. Each counts as many points as its inverse probability in the mixture of all (the balance heuristic of Veach
-and Guibas, "Optimally combining sampling techniques for Monte Carlo rendering", SIGGRAPH 1995).
+Uniform draws hardly ever meet the cheapest and the most expensive networks, which are few. So points are also drawn
+with a probability that falls, or rises, exponentially with their costs; that is a product over stages and links, so no
+draw is rejected. Each counts as many points as its inverse probability in the mixture of all (the balance heuristic of
+Veach and Guibas, "Optimally combining sampling techniques for Monte Carlo rendering", SIGGRAPH 1995).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TILTS = (-16.0, -5.0, -1.5, 0.0, 1.5, 5.0, 16.0)
 """Slopes of the logarithm of a point's probability over a standard deviation of a cost."""
 
 
-def numbers_on_grid(chain: Chain, edges: tuple[IntArray, IntArray], draws: int, rng: np.random.Generator) -> FloatArray:
+def estimate_counts(chain: Chain, edges: tuple[IntArray, IntArray], draws: int, rng: np.random.Generator) -> FloatArray:
     """How many points a chain with two costs has in each cell of a grid, of shape (cells of the first cost, second).
 
     `edges` are the cells' ends, ascending; a cell holds its lower end, not its upper one. Without bias; cells where
@@ -27,7 +27,7 @@ def numbers_on_grid(chain: Chain, edges: tuple[IntArray, IntArray], draws: int, 
     """
     spread = np.sqrt(sum(np.var(stage.costs, axis=0) for stage in chain.stages))
     tilts = np.array(list(product(_TILTS, repeat=2))) / np.maximum(spread, 1)
-    families = [_Tilted(chain, tilt) for tilt in tilts]
+    families = [_ExponentialProposal(chain, tilt) for tilt in tilts]
     each = -(-draws // len(families))
     costs = np.concatenate([family.draw(each, rng) for family in families])
     log_densities = -(costs @ tilts.T) - [family.log_total for family in families]
@@ -39,7 +39,7 @@ def numbers_on_grid(chain: Chain, edges: tuple[IntArray, IntArray], draws: int, 
     return numbers[1:-1, 1:-1]
 
 
-class _Tilted:
+class _ExponentialProposal:
     """Points drawn with a probability proportional to `exp(-tilt @ costs)`; `log_total` is its sum over all points."""
 
     def __init__(self, chain: Chain, tilt: FloatArray) -> None:

@@ -21,8 +21,8 @@ from math import isqrt, prod
 import numpy as np
 
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.feasible.cost_cells import Cells, Layer, PrefixLayer, StageLayer, Window, runs_of
-from sret_nas.feasible.summed_area_table import CellRectangles
+from sret_nas.feasible.cost_cells import Cells, Layer, PrefixCosts, StageCosts, Window, runs_of
+from sret_nas.feasible.summed_area_table import SummedAreaTable
 from sret_nas.space.choice_costs import ChoiceCosts, Links, choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
@@ -49,42 +49,43 @@ class CostTable:
     """The cells of prefix, middle and last stage, and how many pairs of the first two complete the third.
 
     `is_bounded` says whether FLOPs and whether parameters are looked at; `max_pairs` bounds the sums of prefix and
-    middle. `slack` is by how much rounding lowers FLOPs and parameters of a network at most. `paths` are the widths of
-    prefix and middle, `last_cells` the width and cell of the last stage, of shape (last cells, 2), and `last_number`
-    how many choices each holds.
+    middle. `rounding_error` is by how much rounding lowers FLOPs and parameters of a network at most. `paths` are the
+    widths of prefix and middle, `last_cells` the width and cell of the last stage, of shape (last cells, 2), and
+    `last_number` how many choices each holds.
     """
 
     def __init__(self, costs: ChoiceCosts, is_bounded: tuple[bool, bool], max_pairs: int) -> None:
         stages, links, self._given = _at_least_three(*_without_unbounded(costs, is_bounded))
-        layers = [StageLayer(*stage) for stage in stages]
+        layers = [StageCosts(*stage) for stage in stages]
         limit = min(isqrt(max_pairs) // max(len(layer.cells) for layer in layers), isqrt(_MAX_RECTANGLES) - 1)
         if (
             len(layers) > 3
             or _num_pairs(layers[0], layers[1]) > max_pairs
             or _num_rectangles(layers[1]) > _MAX_RECTANGLES
         ):
-            layers = [StageLayer(*stage, limit) for stage in stages]
+            layers = [StageCosts(*stage, limit) for stage in stages]
         self.prefix: Layer = layers[0]
         self.middle, self.last = layers[-2:]
         for position, stage in enumerate(layers[1:-2], start=1):
             # The last of the prefixes may have the more cells the fewer the middle has.
             if position == len(layers) - 3:
                 limit = max(limit, max_pairs // (_num_cells(self.middle) * len(stage.cells)))
-            self.prefix = PrefixLayer(self.prefix, stage, links[position - 1], limit)
+            self.prefix = PrefixCosts(self.prefix, stage, links[position - 1], limit)
         self._before_middle, self._before_last = links[-2:]
 
-        self.slack = tuple(
-            self.prefix.slack[cost] + self.middle.slack[cost] + self.last.slack[cost] for cost in range(2)
+        self.rounding_error = tuple(
+            self.prefix.rounding_error[cost] + self.middle.rounding_error[cost] + self.last.rounding_error[cost]
+            for cost in range(2)
         )
         pairs = _num_choices(self.prefix) * _num_choices(self.middle)
-        self.is_exact = self.slack == (0, 0) and pairs < _EXACT
+        self.is_exact = self.rounding_error == (0, 0) and pairs < _EXACT
         self.paths = [path for path in product(self.prefix.cells, self.middle.cells) if path in self._before_middle]
         self.last_cells = np.array([(w, cell) for w, cells in self.last.cells.items() for cell in range(len(cells))])
         self.last_number = np.concatenate([cells.number for cells in self.last.cells.values()])
 
     def widened(self, window: Window) -> Window:
         """The window that holds the rounded costs of all networks whose true costs the given one holds."""
-        return replace(window, low=(window.low[0] - self.slack[0], window.low[1] - self.slack[1]))
+        return replace(window, low=(window.low[0] - self.rounding_error[0], window.low[1] - self.rounding_error[1]))
 
     def completions(self, windows: Sequence[Window]) -> FloatArray:
         """How many pairs of prefix and middle complete each cell of the last stage, in each of a few windows.
@@ -222,8 +223,8 @@ class CostTable:
         return np.array(window.low)[:, None, None] - rest, np.array(window.high)[:, None, None] - rest
 
     @cached_property
-    def _rectangles(self) -> dict[int, CellRectangles]:
-        return {width: CellRectangles(cells) for width, cells in self.middle.cells.items()}
+    def _rectangles(self) -> dict[int, SummedAreaTable]:
+        return {width: SummedAreaTable(cells) for width, cells in self.middle.cells.items()}
 
     def members(self, path: int, last: int, window: Window) -> Iterator[tuple[int, ...]]:
         """All networks on a width path with a cell of the last stage whose rounded costs lie in the window."""
@@ -282,18 +283,18 @@ def _free(widths: IntArray) -> _Stage:
     return widths, np.zeros_like(widths), np.zeros_like(widths)
 
 
-def _num_pairs(first: StageLayer, second: StageLayer) -> int:
+def _num_pairs(first: StageCosts, second: StageCosts) -> int:
     """Cost sums of two stages over all pairs of widths."""
     return _num_cells(first) * _num_cells(second)
 
 
-def _num_cells(layer: StageLayer) -> int:
+def _num_cells(layer: StageCosts) -> int:
     return sum(len(cells) for cells in layer.cells.values())
 
 
-def _num_rectangles(stage: StageLayer) -> int:
+def _num_rectangles(stage: StageCosts) -> int:
     """Numbers that are kept to draw from one width of a stage, at most."""
-    return max(CellRectangles.size(cells) for cells in stage.cells.values())
+    return max(SummedAreaTable.size(cells) for cells in stage.cells.values())
 
 
 def _num_choices(layer: Layer) -> float:

@@ -41,7 +41,7 @@ def undominated_networks(space: SearchSpace, signs: tuple[int, int]) -> tuple[tu
     return tuple(tuple(int(choice) for choice in network) for network in networks)
 
 
-def nearest_end(space: SearchSpace, budget: Budget) -> tuple[int, ...]:
+def nearest_extreme(space: SearchSpace, budget: Budget) -> tuple[int, ...]:
     """The choices of the network with the least excess among those that are extreme in both costs.
 
     Less FLOPs is never worse if FLOPs have no minimum, more never if they have no budget; likewise parameters. So
@@ -60,7 +60,7 @@ def nearest_end(space: SearchSpace, budget: Budget) -> tuple[int, ...]:
     return min(ends, key=lambda choices: (budget.excess(*ends[choices]), ends[choices]))
 
 
-def closer_than(budget: Budget, flops: int, params: int) -> Budget:
+def tighter_budget(budget: Budget, flops: int, params: int) -> Budget:
     """The budget of all networks with less excess than one of these costs, which break a bound."""
     above = ((flops, budget.flops_max), (params, budget.params_max))
     below = ((flops, budget.flops_min), (params, budget.params_min))

@@ -24,7 +24,7 @@ from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.cost_cells import Window
 from sret_nas.feasible.cost_table import MAX_PAIRS, CostTable, cost_table_of
-from sret_nas.feasible.extremes import closer_than, nearest_end, undominated_networks
+from sret_nas.feasible.extremes import nearest_extreme, tighter_budget, undominated_networks
 from sret_nas.feasible.overflow import check_costs_fit
 from sret_nas.quantities import format_quantity, round_quantity
 from sret_nas.space.chain import chain_of
@@ -37,7 +37,7 @@ CostName = Literal["flops", "params"]
 MAX_TRIES = 2_000
 """Draws from the superset of a rounded table before a window counts as too narrow to draw from."""
 
-_MOST_AT_ONCE = 2**20
+_MAX_AT_ONCE = 2**20
 """Draws that are made in one step, which bounds memory."""
 
 _ESTIMATE_DRAWS = 2_000
@@ -156,7 +156,7 @@ class FeasibleSet:
                     f"{misses} draws from {self.space.name} all missed the budget ({self.budget.describe()}): the "
                     "space is too rich for a window this narrow; widen the budget or list fewer values"
                 )
-            tries = min(max(number - len(drawn), misses), _MOST_AT_ONCE)
+            tries = min(max(number - len(drawn), misses), _MAX_AT_ONCE)
             found = self._draw(rng, tries)
             misses = 0 if len(found) else misses + tries
             drawn = np.concatenate([drawn, found])
@@ -188,7 +188,7 @@ class FeasibleSet:
         """The network of the whole space with the fewest FLOPs or parameters; of several, the fewest of the other."""
         return self._end(by, sign=1)
 
-    def dearest(self, by: CostName = "flops") -> CostedArch:
+    def most_expensive(self, by: CostName = "flops") -> CostedArch:
         """The network of the whole space with the most FLOPs or parameters; of several, the most of the other."""
         return self._end(by, sign=-1)
 
@@ -204,7 +204,7 @@ class FeasibleSet:
 
     @cached_property
     def _nearest_end(self) -> CostedArch:
-        return self._costed(nearest_end(self.space, self.budget))
+        return self._costed(nearest_extreme(self.space, self.budget))
 
     @property
     def _has_two_sides(self) -> bool:
@@ -231,7 +231,7 @@ class FeasibleSet:
         if not self._has_two_sides:
             return best
         while not self.budget.allows(best.flops, best.params):
-            found = self._with(closer_than(self.budget, best.flops, best.params))._some()
+            found = self._with(tighter_budget(self.budget, best.flops, best.params))._some()
             if not found:
                 return best
             best = min(found, key=lambda costed: self.budget.excess(costed.flops, costed.params))

@@ -17,7 +17,7 @@ MAX_COST = 2**62
 @lru_cache(maxsize=32)
 def check_costs_fit(space: SearchSpace) -> None:
     """Raises `UserError` if a network of the space could cost more than `MAX_COST` FLOPs or parameters."""
-    parts = _dearest_parts(space)
+    parts = _most_expensive_parts(space)
     for name, most in (
         ("FLOPs", sum(part.flops for part in parts)),
         ("parameters", sum(part.params for part in parts)),
@@ -29,12 +29,12 @@ def check_costs_fit(space: SearchSpace) -> None:
             )
 
 
-def _dearest_parts(space: SearchSpace) -> list[Terms]:
+def _most_expensive_parts(space: SearchSpace) -> list[Terms]:
     """Parts that cost at least what those of any network of the space do; costs grow with every dimension."""
     tokens, widths = space.num_tokens, [max(stage.width) for stage in space.stages]
     stem_width = max(space.stem.width or (widths[0],))
-    stages = [_dearest_stage(*stage) for stage in zip(space.stages, tokens, strict=True)]
-    # A pooling between widths without a common divisor is a full convolution, the dearest that there is.
+    stages = [_most_expensive_stage(*stage) for stage in zip(space.stages, tokens, strict=True)]
+    # A pooling between widths without a common divisor is a full convolution, the most expensive that there is.
     pools = [
         Terms(params=(9 * before + 1) * after, conv=9 * before * after * later)
         for later, before, after in zip(tokens[1:], widths, widths[1:], strict=False)
@@ -43,7 +43,7 @@ def _dearest_parts(space: SearchSpace) -> list[Terms]:
     return [stem, *stages, *pools, head_terms(tokens[-1], widths[-1], space.classes)]
 
 
-def _dearest_stage(stage: StageChoices, tokens: int) -> Terms:
+def _most_expensive_stage(stage: StageChoices, tokens: int) -> Terms:
     width, recursions = max(stage.width), max(stage.recursions)
     least_groups = min(min(groups) for groups in stage.groups)
     return stage_terms(

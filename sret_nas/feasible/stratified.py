@@ -1,7 +1,7 @@
 """Draws spread evenly over cost: the feasible networks cut into strata of log-cost, with as many draws from each.
 
-Uniform draws pile up in the middle, where most networks are; a front runs from the cheapest to the dearest. Within its
-stratum a draw is uniform, so that its probability is known.
+Uniform draws pile up in the middle, where most networks are; a front runs from the cheapest to the most expensive.
+Within its stratum a draw is uniform, so that its probability is known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 
-class CostStrata:
+class StratifiedSampler:
     """The networks of a space inside a budget, in at most `number` strata of equal width in the logarithm of a cost.
 
     Strata without a network are left out. Raises `BudgetError` if no network lies inside the budget.
@@ -32,7 +32,7 @@ class CostStrata:
         self.space = space
         self.by = by
         least = getattr(feasible.cheapest(by), by)
-        most = getattr(feasible.dearest(by), by)
+        most = getattr(feasible.most_expensive(by), by)
         low = max(least, getattr(budget, f"{by}_min") or 0)
         high = min(most, getattr(budget, f"{by}_max") or most)
         # The last edge lies one above the highest cost; edges are whole, as costs are, so no network is in two strata.

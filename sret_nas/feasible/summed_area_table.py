@@ -10,8 +10,9 @@ from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.feasible.cost_cells import Cells, first_above
 
 
-class Corners(NamedTuple):
-    """Rectangles as positions in a `CellRectangles`, from the first inside to the first behind; arrays of one shape."""
+class Box(NamedTuple):
+    """Rectangles as positions in a `SummedAreaTable`, from the first inside to the first behind; arrays of one
+    shape."""
 
     flops_low: IntArray
     flops_high: IntArray
@@ -19,7 +20,7 @@ class Corners(NamedTuple):
     params_high: IntArray
 
 
-class CellRectangles:
+class SummedAreaTable:
     """Cumulated numbers of the choices of some cells, `size` of them: four of them make a rectangle's number."""
 
     def __init__(self, cells: Cells) -> None:
@@ -35,25 +36,25 @@ class CellRectangles:
         """How many numbers a table of these cells would hold."""
         return (len(np.unique(cells.params)) + 1) * (len(cells) + 1)
 
-    def corners(self, low: IntArray, high: IntArray) -> Corners:
+    def corners(self, low: IntArray, high: IntArray) -> Box:
         """The rectangles of closed bounds, each of shape (2, ...): FLOPs and parameters; corners of shape (...)."""
-        return Corners(
+        return Box(
             np.searchsorted(self._flops, low[0]), np.searchsorted(self._flops, high[0], side="right"),
             np.searchsorted(self._params, low[1]), np.searchsorted(self._params, high[1], side="right"),
         )  # fmt: skip
 
-    def number(self, at: Corners) -> FloatArray:
+    def number(self, at: Box) -> FloatArray:
         """How many choices lie in each rectangle; exact, as a stage has less than 2**53."""
         return self._between(at, at.flops_high) - self._between(at, at.flops_low)
 
-    def _between(self, at: Corners, flops: IntArray) -> FloatArray:
+    def _between(self, at: Box, flops: IntArray) -> FloatArray:
         """How many choices of the first `flops` cells lie between a rectangle's bounds on parameters."""
         number: FloatArray = (
             self._below[at.params_high * self._columns + flops] - self._below[at.params_low * self._columns + flops]
         )
         return number
 
-    def draw(self, at: Corners, rng: np.random.Generator) -> IntArray:
+    def draw(self, at: Box, rng: np.random.Generator) -> IntArray:
         """A cell from each of n rectangles that are not empty, by its number; corners and answer of shape (n, 1)."""
         before = self._between(at, at.flops_low)
         target = before + rng.random(before.shape) * (self._between(at, at.flops_high) - before)

@@ -20,7 +20,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.latency.cost_grid import CostGrid, least_from, least_point, members
 from sret_nas.latency.table import LatencyTable
 from sret_nas.quantities import format_latency, format_quantity
@@ -214,6 +214,6 @@ def _spread(costs: Sequence[int], number: int) -> list[int]:
 
 
 @lru_cache(maxsize=8)
-def _strata(space: SearchSpace, budget: Budget, by: CostName) -> CostStrata:
+def _strata(space: SearchSpace, budget: Budget, by: CostName) -> StratifiedSampler:
     """Counting the strata takes a while, so those used last are kept."""
-    return CostStrata(space, budget, by=by)
+    return StratifiedSampler(space, budget, by=by)

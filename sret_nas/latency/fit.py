@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 from scipy.stats import kendalltau
 
 from sret_nas.arrays import FloatArray
-from sret_nas.latency.profile import Accuracy
+from sret_nas.latency.profile import FitQuality
 
 
 def fitted(features: FloatArray, measured: FloatArray) -> FloatArray:
@@ -23,9 +23,9 @@ def fitted(features: FloatArray, measured: FloatArray) -> FloatArray:
     return found
 
 
-def accuracy_of(predicted: FloatArray, measured: FloatArray, flops: Sequence[int]) -> Accuracy:
+def accuracy_of(predicted: FloatArray, measured: FloatArray, flops: Sequence[int]) -> FitQuality:
     """How well predictions meet what was measured; all of shape (networks,)."""
-    return Accuracy(
+    return FitQuality(
         num_networks=len(measured),
         median_error=float(np.median(np.abs(predicted / measured - 1))),
         tau=_tau(predicted, measured),

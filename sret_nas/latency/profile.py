@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-LEAST_FOR_TAU = 5
+MIN_FOR_TAU = 5
 """Networks below which a rank correlation is not shown: of four in order, chance alone brings about one in 24."""
 
 PartKind = Literal["stem", "attention", "mlp", "pool", "head"]
@@ -33,7 +33,7 @@ class Part(NamedTuple):
     sizes: tuple[int, ...]
 
 
-class Setting(BaseModel):
+class MeasurementSetup(BaseModel):
     """Where and how latency is measured: always of one forward pass in evaluation mode, in float32."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ class Setting(BaseModel):
         return f"batch {self.batch_size} of {self.image_size} px, {self.device}, {threads}, torch {self.torch}"
 
 
-class Accuracy(BaseModel):
+class FitQuality(BaseModel):
     """How well latencies of whole networks are predicted that the fit has not seen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,7 +68,7 @@ class Accuracy(BaseModel):
 
     def describe(self) -> str:
         """E.g. `2.1 % median error, tau 0.95 (FLOPs: 0.69) on 12 networks that were held out`; no tau of very few."""
-        rank = f", tau {self.tau:.2f} (FLOPs: {self.flops_tau:.2f})" if self.num_networks >= LEAST_FOR_TAU else ""
+        rank = f", tau {self.tau:.2f} (FLOPs: {self.flops_tau:.2f})" if self.num_networks >= MIN_FOR_TAU else ""
         networks = "1 network that was" if self.num_networks == 1 else f"{self.num_networks} networks that were"
         return f"{100 * self.median_error:.1f} % median error{rank} on {networks} held out"
 
@@ -78,13 +78,13 @@ class LatencyProfile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    setting: Setting
+    setting: MeasurementSetup
     space_digest: str
     parts: tuple[tuple[Part, float], ...]
     """Every part of the space with its time in microseconds."""
     coefficients: tuple[float, float, float, float]
     """Microseconds per unit of each of `latency_table.FEATURES`."""
-    accuracy: Accuracy | None
+    accuracy: FitQuality | None
     """None where a space has too few networks to hold any out."""
     rounds: Annotated[StrictInt, Field(ge=1)]
     seconds: float

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from sret_nas.arch.config import ArchConfig, StageConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
-from sret_nas.nn.weights import check_shapes, read_weights, without_numbers, write_weights
+from sret_nas.nn.weights import check_shapes, on_meta_device, read_weights, write_weights
 
-SMALLEST_IMAGE = 8
+MIN_IMAGE_SIZE = 8
 """Side in pixels, as `ArchConfig.image_size` has it: below, the stem has nothing left to see."""
 
 Application = tuple[int, int, int]
@@ -40,7 +40,7 @@ def fixed_permutation(num_tokens: int, stage: int, block: int, recursion: int) -
     return tuple(sorted(range(num_tokens), key=lambda _: draws.random()))
 
 
-def with_inverse(order: Tensor) -> Tensor:
+def permutation_pair(order: Tensor) -> Tensor:
     """A permutation (N,) and, below it, its inverse: (2, N)."""
     return torch.stack((order, order.argsort()))
 
@@ -49,7 +49,7 @@ def with_inverse(order: Tensor) -> Tensor:
 @torch.inference_mode(False)
 def _fixed_permutation_on(device: torch.device, num_tokens: int, stage: int, block: int, recursion: int) -> Tensor:
     """With its inverse. Never an inference tensor, whoever asks first: training would refuse one."""
-    return with_inverse(torch.tensor(fixed_permutation(num_tokens, stage, block, recursion), device=device))
+    return permutation_pair(torch.tensor(fixed_permutation(num_tokens, stage, block, recursion), device=device))
 
 
 def drop_path_rates(num_applications: int, nominal: float) -> list[float]:
@@ -77,7 +77,7 @@ class Stage(nn.Module):
         )
         for block, recursion in self.permuted_applications():
             order = fixed_permutation(num_tokens, number, block, recursion)
-            buffer = with_inverse(torch.tensor(order))
+            buffer = permutation_pair(torch.tensor(order))
             self.register_buffer(f"permutation_{block}_{recursion}", buffer, persistent=False)
 
     def permutes(self, recursion: int, num_tokens: int) -> bool:
@@ -104,11 +104,11 @@ class Stage(nn.Module):
         if not self.permutes(recursion, num_tokens):
             return None
         if fresh:
-            return with_inverse(torch.randperm(num_tokens, device=tokens.device))
+            return permutation_pair(torch.randperm(num_tokens, device=tokens.device))
         if num_tokens == self.num_tokens:
             return self.get_buffer(f"permutation_{block}_{recursion}")
         order = fixed_permutation(num_tokens, self.number, block, recursion)
-        return with_inverse(torch.tensor(order, device=tokens.device))
+        return permutation_pair(torch.tensor(order, device=tokens.device))
 
 
 class SReT(nn.Module):
@@ -155,7 +155,7 @@ class SReT(nn.Module):
     @classmethod
     def empty(cls, arch: ArchConfig, device: torch.device, dtype: torch.dtype) -> SReT:
         """A network whose parameters are to be written yet; its buffers are a fresh network's. Draws no numbers."""
-        network = without_numbers(lambda: cls(arch)).to(dtype).to_empty(device=device)
+        network = on_meta_device(lambda: cls(arch)).to(dtype).to_empty(device=device)
         for norm in batch_norms(network.stem):
             norm.reset_running_stats()
         for name, permutation in network.fixed_permutations(device).items():
@@ -171,7 +171,7 @@ class SReT(nn.Module):
         """The network in a file of `save`, on the CPU. Raises `UserError` if the file holds none."""
         (architecture,), weights = read_weights(path, "architecture")
         arch = ArchConfig.from_dict(architecture, f"{path}: architecture")
-        check_shapes(without_numbers(lambda: cls(arch)), weights, path)
+        check_shapes(on_meta_device(lambda: cls(arch)), weights, path)
         network = cls.empty(arch, torch.device("cpu"), weights["pos_embed"].dtype)
         network.load_state_dict(weights)
         return network
@@ -251,7 +251,7 @@ class SReT(nn.Module):
             order = torch.as_tensor(given, dtype=torch.int64)
             if sorted(order.tolist()) != list(range(buffer.shape[1])):
                 raise ValueError(f"a permutation must hold each of 0 to {buffer.shape[1] - 1} once, got {order}")
-            buffer.copy_(with_inverse(order))
+            buffer.copy_(permutation_pair(order))
 
     def _stages(self) -> list[Stage]:
         return [stage for stage in self.stages if isinstance(stage, Stage)]
@@ -265,8 +265,8 @@ class SReT(nn.Module):
             raise UserError(
                 f"images must have the shape (batch, {self.arch.channels}, height, width), got {tuple(images.shape)}"
             )
-        if min(images.shape[2:]) < SMALLEST_IMAGE:
-            raise UserError(f"images must be at least {SMALLEST_IMAGE} pixels a side, got {tuple(images.shape)}")
+        if min(images.shape[2:]) < MIN_IMAGE_SIZE:
+            raise UserError(f"images must be at least {MIN_IMAGE_SIZE} pixels a side, got {tuple(images.shape)}")
 
 
 def batch_norms(stem: Stem) -> list[nn.BatchNorm2d]:

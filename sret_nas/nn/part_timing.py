@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
 from sret_nas.nn.layers import NLL, NORM_EPS, SlicedAttention, Stem, weighted_residual
-from sret_nas.nn.network import SReT, fixed_permutation, with_inverse
+from sret_nas.nn.network import SReT, fixed_permutation, permutation_pair
 from sret_nas.nn.speed import _evaluating, _time
 
 
@@ -39,7 +39,7 @@ class AttentionPart(nn.Module):
         self.attn = SlicedAttention(width, heads)
         self.coefficients = nn.Parameter(torch.ones(2))
         self.groups, self.permuted = groups, bool(permuted)
-        self.register_buffer("permutation", with_inverse(torch.tensor(fixed_permutation(side * side, 0, 0, 1))))
+        self.register_buffer("permutation", permutation_pair(torch.tensor(fixed_permutation(side * side, 0, 0, 1))))
         self.input_shape = (side * side, width)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -30,10 +30,10 @@ from sret_nas.arrays import IntArray
 from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
 from sret_nas.nn.network import SReT, batch_norms, initialise
-from sret_nas.nn.weights import check_shapes, read_weights, without_numbers, write_weights
-from sret_nas.space.supernet_shape import Extent, nll_recursions
+from sret_nas.nn.weights import check_shapes, on_meta_device, read_weights, write_weights
+from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 
-KEPT_SKELETONS = 256
+CACHE_SIZE = 256
 """Networks without weights that are kept, so that one that comes again need not be built again."""
 
 
@@ -81,7 +81,7 @@ class PoolWeights(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _IndexSet:
     """Which entries of one dimension are kept."""
 
     entries: Tensor
@@ -90,36 +90,36 @@ class _Cut:
     """For every entry its place among those kept, n if it is not, (N,)."""
 
     @classmethod
-    def of(cls, entries: IntArray, most: int, device: torch.device) -> _Cut:
+    def of(cls, entries: IntArray, most: int, device: torch.device) -> _IndexSet:
         places = np.full(most, len(entries))
         places[entries] = np.arange(len(entries))
         return cls(torch.from_numpy(entries).to(device), torch.from_numpy(places).to(device))
 
 
 @dataclass(frozen=True)
-class _Slice:
+class _WeightSlice:
     """Where a parameter of a network lies in the shared weights: its module there, its name in it, its entries."""
 
     module: nn.Module
     name: str
     shape: torch.Size
-    rows: _Cut | None
+    rows: _IndexSet | None
     """Of dimension 0, if that is cut."""
-    columns: _Cut | None
+    columns: _IndexSet | None
     """Of dimension 1. No other is ever cut."""
 
     @property
     def is_whole(self) -> bool:
         return self.rows is None and self.columns is None
 
-    def pick(self, whole: Tensor) -> Tensor:
+    def gather(self, whole: Tensor) -> Tensor:
         if self.rows is not None:
             whole = whole.index_select(0, self.rows.entries)
         if self.columns is not None:
             whole = whole.index_select(1, self.columns.entries)
         return whole.view(self.shape)
 
-    def unpick(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+    def scatter(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         """The gradient of a whole of that shape: zero wherever nothing was picked.
 
         Rows that were not picked are copies of one that is appended: to select rows is faster than to write some.
@@ -134,10 +134,10 @@ class _Slice:
         return padded if self.rows is None else padded.index_select(0, self.rows.places)
 
 
-class _Vectors:
+class _PackedVectors:
     """Many cut vectors, all picked at once: biases and norms are most of a network's parameters, and tiny."""
 
-    def __init__(self, slices: Sequence[_Slice]) -> None:
+    def __init__(self, slices: Sequence[_WeightSlice]) -> None:
         cuts = [place.rows for place in slices if place.rows is not None]
         assert len(cuts) == len(slices)
         self.kept = [len(cut.entries) for cut in cuts]
@@ -153,10 +153,10 @@ class _Vectors:
         self.places = torch.cat(places).int()
         """Of all numbers, their place among those picked; one behind the last for those that are not."""
 
-    def pick(self, wholes: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def gather(self, wholes: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return torch.split(torch.cat(list(wholes)).index_select(0, self.entries), self.kept)
 
-    def unpick(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def scatter(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The gradients of the wholes, zero wherever nothing was picked; none where none is given."""
         some = next((gradient for gradient in gradients if gradient is not None), None)
         if some is None:
@@ -166,47 +166,49 @@ class _Vectors:
         return [None if g is None else whole for g, whole in zip(gradients, wholes, strict=True)]
 
 
-class _PickAll(torch.autograd.Function):
+class _GatherWeights(torch.autograd.Function):
     """What a network takes of all parameters, as one node of the graph: small networks would feel one for each.
 
     Vectors come first.
     """
 
     @staticmethod
-    def forward(ctx: Any, vectors: _Vectors | None, slices: Sequence[_Slice], *wholes: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, vectors: _PackedVectors | None, slices: Sequence[_WeightSlice], *wholes: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.vectors, ctx.slices, ctx.shapes = vectors, slices, [whole.shape for whole in wholes]
         ctx.set_materialize_grads(False)
         number = len(wholes) - len(slices)
-        picked = () if vectors is None else vectors.pick(wholes[:number])
-        return *picked, *(place.pick(whole) for place, whole in zip(slices, wholes[number:], strict=True))
+        picked = () if vectors is None else vectors.gather(wholes[:number])
+        return *picked, *(place.gather(whole) for place, whole in zip(slices, wholes[number:], strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         number = len(gradients) - len(ctx.slices)
-        vectors = () if ctx.vectors is None else ctx.vectors.unpick(gradients[:number])
+        vectors = () if ctx.vectors is None else ctx.vectors.scatter(gradients[:number])
         places = zip(ctx.slices, gradients[number:], ctx.shapes[number:], strict=True)
-        return None, None, *vectors, *(None if g is None else place.unpick(g, shape) for place, g, shape in places)
+        return None, None, *vectors, *(None if g is None else place.scatter(g, shape) for place, g, shape in places)
 
 
-class _Skeleton:
+class _MetaNetwork:
     """A network without weights, and where each of its parameters lies in the shared ones."""
 
-    def __init__(self, network: SReT, slices: dict[str, _Slice]) -> None:
+    def __init__(self, network: SReT, slices: dict[str, _WeightSlice]) -> None:
         self.network = network
         self.slices = slices
         cut = {name: place for name, place in slices.items() if not place.is_whole}
         vectors = {name: place for name, place in cut.items() if len(place.shape) == 1}
         others = {name: place for name, place in cut.items() if name not in vectors}
         self._cut_names = [*vectors, *others]
-        self._vectors = _Vectors(list(vectors.values())) if vectors else None
+        self._vectors = _PackedVectors(list(vectors.values())) if vectors else None
         self._others = list(others.values())
 
     def weights(self) -> dict[str, Tensor]:
         """The network's parameters by name; gradients flow from them to the shared ones."""
         weights: dict[str, Tensor] = {name: getattr(place.module, place.name) for name, place in self.slices.items()}
         wholes = [weights[name] for name in self._cut_names]
-        picked: tuple[Tensor, ...] = _PickAll.apply(self._vectors, self._others, *wholes)
+        picked: tuple[Tensor, ...] = _GatherWeights.apply(self._vectors, self._others, *wholes)
         return weights | dict(zip(self._cut_names, picked, strict=True))
 
 
@@ -218,14 +220,14 @@ class Supernet(nn.Module):
     `extract` a network and find its statistics.
     """
 
-    def __init__(self, extent: Extent) -> None:
+    def __init__(self, extent: SupernetShape) -> None:
         super().__init__()
         self.extent = extent
         self.fresh_permutations = True
         """Whether training draws new permutations at every pass, as `SReT` does."""
         widths = [stage.width for stage in extent.stages]
         self.stem = Stem(extent.channels, extent.stem_width, widths[0], extent.strides)
-        _forget_statistics(self.stem)
+        _use_batch_statistics(self.stem)
         self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], extent.side, extent.side))
         self.stages = nn.ModuleList(
             StageWeights(stage.width, stage.blocks, stage.mlp_hidden, stage.nll_recursions, stage.nll_hidden)
@@ -237,7 +239,7 @@ class Supernet(nn.Module):
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
         initialise(self, self.pos_embed)
-        self._skeletons: OrderedDict[tuple[ArchConfig, torch.device], _Skeleton] = OrderedDict()
+        self._skeletons: OrderedDict[tuple[ArchConfig, torch.device], _MetaNetwork] = OrderedDict()
 
     def forward(self, images: Tensor, arch: ArchConfig) -> Tensor:
         """Logits (B, classes) of one network on images (B, channels, H, W); gradients go to the shared weights.
@@ -274,8 +276,8 @@ class Supernet(nn.Module):
     def load(cls, path: Path) -> tuple[Supernet, dict[str, Any]]:
         """The supernet in a file of `save`, on the CPU, and how it was trained. Raises `UserError`."""
         (shape, training), weights = read_weights(path, "extent", "training")
-        extent = validate(Extent, shape, f"{path}: extent")
-        supernet = without_numbers(lambda: cls(extent))
+        extent = validate(SupernetShape, shape, f"{path}: extent")
+        supernet = on_meta_device(lambda: cls(extent))
         check_shapes(supernet, weights, path)
         supernet.to(weights["pos_embed"].dtype).to_empty(device="cpu").load_state_dict(weights)
         return supernet, training
@@ -284,22 +286,22 @@ class Supernet(nn.Module):
         """What a copy takes along: everything but the skeletons, which it builds again when it needs them."""
         return {**self.__dict__, "_skeletons": OrderedDict()}
 
-    def _skeleton(self, arch: ArchConfig) -> _Skeleton:
+    def _skeleton(self, arch: ArchConfig) -> _MetaNetwork:
         """The network without weights; of those used before, the last few are kept."""
         key = arch, self.pos_embed.device
         if key in self._skeletons:
             self._skeletons.move_to_end(key)
             return self._skeletons[key]
         self.extent.check(arch)
-        network = without_numbers(lambda: SReT(arch))
-        _forget_statistics(network.stem)
+        network = on_meta_device(lambda: SReT(arch))
+        _use_batch_statistics(network.stem)
         slices = {name: self._slice(name, weight.shape, arch) for name, weight in network.named_parameters()}
-        self._skeletons[key] = _Skeleton(network, slices)
-        if len(self._skeletons) > KEPT_SKELETONS:
+        self._skeletons[key] = _MetaNetwork(network, slices)
+        if len(self._skeletons) > CACHE_SIZE:
             self._skeletons.popitem(last=False)
         return self._skeletons[key]
 
-    def _slice(self, name: str, shape: torch.Size, arch: ArchConfig) -> _Slice:
+    def _slice(self, name: str, shape: torch.Size, arch: ArchConfig) -> _WeightSlice:
         """Where the parameter of that name in a network of `arch` lies here."""
         path = name.split(".")
         if "nlls" in path:
@@ -308,11 +310,11 @@ class Supernet(nn.Module):
         whole, device = getattr(module, path[-1]).shape, self.pos_embed.device
         if isinstance(module, PoolWeights) and path[-1] == "weight":
             before, after = (stage.width for stage in arch.stages[int(path[1]) : int(path[1]) + 2])
-            filters = _Cut.of(module.rows(before, after), len(module.pairs), device)
-            return _Slice(module, path[-1], shape, filters, None)
+            filters = _IndexSet.of(module.rows(before, after), len(module.pairs), device)
+            return _WeightSlice(module, path[-1], shape, filters, None)
         assert shape[2:] == whole[2:], (name, shape, whole)
         columns = _cut(shape[1], whole[1], device) if len(shape) > 1 else None
-        return _Slice(module, path[-1], shape, _cut(shape[0], whole[0], device), columns)
+        return _WeightSlice(module, path[-1], shape, _cut(shape[0], whole[0], device), columns)
 
 
 def spread(number: int, most: int) -> IntArray:
@@ -325,12 +327,12 @@ def spread(number: int, most: int) -> IntArray:
 
 
 @lru_cache(maxsize=4096)
-def _cut(number: int, most: int, device: torch.device) -> _Cut | None:
+def _cut(number: int, most: int, device: torch.device) -> _IndexSet | None:
     """One for all parameters and networks that are cut alike; None for those that are not."""
-    return None if number == most else _Cut.of(spread(number, most), most, device)
+    return None if number == most else _IndexSet.of(spread(number, most), most, device)
 
 
-def _forget_statistics(stem: Stem) -> None:
+def _use_batch_statistics(stem: Stem) -> None:
     """Makes the BatchNorms of a stem normalise by a batch's own statistics, always."""
     for norm in batch_norms(stem):
         norm.track_running_stats = False

@@ -60,7 +60,7 @@ def check_shapes(module: nn.Module, weights: dict[str, Tensor], path: Path) -> N
             raise UserError(f"{path}: {name} must have the shape {ours}, got {theirs}")
 
 
-def without_numbers(build: Callable[[], Module]) -> Module:
+def on_meta_device(build: Callable[[], Module]) -> Module:
     """What `build` makes, on the meta device: shapes only. No generator's state changes."""
     with torch.device("meta"):
         return build()

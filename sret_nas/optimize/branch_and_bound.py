@@ -20,7 +20,7 @@ import numpy.typing as npt
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds
 from sret_nas.optimize.incumbents import BestIncumbents, FrontIncumbents, Incumbents, distinct_front
-from sret_nas.optimize.meet_in_the_middle import FAN_OUT, ChainHalves, Half, StageTerms, children_of, halves_of
+from sret_nas.optimize.meet_in_the_middle import FAN_OUT, ChainHalves, HalfChain, StageTerms, children_of, halves_of
 from sret_nas.space.chain import Chain
 
 _BATCH = 2**17
@@ -112,38 +112,40 @@ def _directions(trend: _Trend, low: FloatArray, high: FloatArray, names: tuple[s
 class _Side:
     """One half with the least sums of a score in its boxes."""
 
-    def __init__(self, half: Half, terms: StageTerms, fine: int) -> None:
+    def __init__(self, half: HalfChain, terms: StageTerms, sort_axis: int) -> None:
         self.half, self.tree = half, half.tree
         self.least, self.place = half.minima(terms)
         self.top = len(self.least) - 1
-        self.sizes: list[float] = self.tree.sizes[:, fine].tolist()
+        self.sizes: list[float] = self.tree.sizes[:, sort_axis].tolist()
 
 
 class _Search:
     """Branch and bound over pairs of boxes. `low` and `high`, of shape (costs, 1), are the bounds that matter."""
 
-    def __init__(self, halves: ChainHalves, score: AdditiveScore, low: FloatArray, high: FloatArray, fine: int) -> None:
+    def __init__(
+        self, halves: ChainHalves, score: AdditiveScore, low: FloatArray, high: FloatArray, sort_axis: int
+    ) -> None:
         self.low, self.high = low, high
         self._chain = halves.chain
         self._terms = StageTerms(halves, score)
         self._trend = score.trend
         self._rises = _directions(score.trend, low[:, 0], high[:, 0], halves.chain.cost_names)
         self._sides = [
-            (_Side(left, self._terms, fine), _Side(right, self._terms, fine)) for left, right in halves.pairs
+            (_Side(left, self._terms, sort_axis), _Side(right, self._terms, sort_axis)) for left, right in halves.pairs
         ]
         self._waiting: list[_Pairs] = []
 
     @classmethod
-    def over(cls, chain: Chain, score: AdditiveScore, bounds: Bounds, fine: int) -> _Search | None:
+    def over(cls, chain: Chain, score: AdditiveScore, bounds: Bounds, sort_axis: int) -> _Search | None:
         """A search, or None where costs show at once that no network lies inside the bounds."""
-        halves = halves_of(chain, fine)
+        halves = halves_of(chain, sort_axis)
         if not halves.pairs:
             return None
         ends = [(left.least_costs + right.least_costs, left.most_costs + right.most_costs)
                 for left, right in halves.pairs]  # fmt: skip
         low = np.maximum(np.min([least for least, _ in ends], axis=0), [low for low, _ in bounds])[:, None]
         high = np.minimum(np.max([most for _, most in ends], axis=0), [high for _, high in bounds])[:, None]
-        return cls(halves, score, low, high, fine) if (low <= high).all() else None
+        return cls(halves, score, low, high, sort_axis) if (low <= high).all() else None
 
     def run(self, known: Incumbents) -> None:
         """Looks at everything that may be better than what is known."""

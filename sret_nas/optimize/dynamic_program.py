@@ -3,8 +3,8 @@
 A score is a sum of terms of the stages' choices and of neighbours, plus a trend in the total costs: what
 `sret_nas.surrogate.model` makes of measured accuracies. Stage by stage, of all beginnings that lead to one state at
 about one cost, the one with the least sum is kept (a *label*), with its true costs. So every answer is a network with
-its true score; it is the best at its cost up to the width of a bucket (`Resolution`), and exactly so where buckets hold
-one cost each. `sret_nas.optimize.branch_and_bound` proves optima.
+its true score; it is the best at its cost up to the width of a bucket (`CostBuckets`), and exactly so where buckets
+hold one cost each. `sret_nas.optimize.branch_and_bound` proves optima.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Bounds = Sequence[tuple[float, float]]
 """What is allowed of each cost of a chain: (least, most), possibly infinite."""
 
 
-MOST_BUCKETS_PER_ITEM = 16
+MAX_BUCKETS_PER_ITEM = 16
 """Buckets over items up to which the best of each bucket is found in a table of all buckets, without sorting."""
 
-MOST_LABELS = 4_000
+MAX_LABELS = 4_000
 """Labels of one state; buckets grow until there are no more, except where every cost is a bucket of its own."""
 
-FEW_CHOICES = 32
+MAX_CHOICES_LISTED = 32
 """Choices of one state that are not merged by cost before they are combined with what comes before."""
 
 
@@ -58,7 +58,7 @@ class AdditiveScore:
 
 
 @dataclass(frozen=True)
-class Resolution:
+class CostBuckets:
     """How finely costs are told apart: `axes` are the costs that matter, each cut into buckets of a width.
 
     A width is relative, 0.02 for 2 %; with 0 every cost is a bucket of its own.
@@ -72,16 +72,16 @@ class Resolution:
         """Whether buckets have widths that may be multiplied."""
         return min(self.widths) > 0
 
-    def buckets(self, costs: IntArray, phase: float = 0.0, coarser: int = 1) -> IntArray:
+    def buckets(self, costs: IntArray, offset: float = 0.0, coarser: int = 1) -> IntArray:
         """Which bucket each row of costs, of shape (n, costs), falls into: equal numbers for equal buckets.
 
-        `phase`, from 0 to 1, shifts where buckets begin, as a share of their width; `coarser` multiplies the widths.
+        `offset`, from 0 to 1, shifts where buckets begin, as a share of their width; `coarser` multiplies the widths.
         """
         code = np.zeros(len(costs), dtype=np.int64)
         for axis, width in zip(self.axes, self.widths, strict=True):
             cost = costs[:, axis]
             if width > 0:
-                cost = np.floor(np.log(np.maximum(cost, 1)) / (coarser * np.log1p(width)) + phase).astype(np.int64)
+                cost = np.floor(np.log(np.maximum(cost, 1)) / (coarser * np.log1p(width)) + offset).astype(np.int64)
             else:
                 cost = np.unique(cost, return_inverse=True)[1]
             code = code * (int(cost.max(initial=0)) + 1) + cost
@@ -99,10 +99,10 @@ class _Labels:
     choice: IntArray
 
 
-class BestNetworks:
+class ParetoDP:
     """Finds the networks of a chain that are best in an additive score, at every cost inside bounds."""
 
-    def __init__(self, chain: Chain, bounds: Bounds, resolution: Resolution) -> None:
+    def __init__(self, chain: Chain, bounds: Bounds, resolution: CostBuckets) -> None:
         self._chain = chain
         self._resolution = resolution
         self._low = np.array([low for low, _ in bounds])
@@ -135,28 +135,28 @@ class BestNetworks:
             left.insert(0, (ends[0], ends[1]))
         return left
 
-    def find(self, score: AdditiveScore, phase: float = 0.0) -> IntArray:
+    def find(self, score: AdditiveScore, offset: float = 0.0) -> IntArray:
         """One point for every bucket of total cost inside the bounds that holds a network: (n, stages), any order.
 
-        `phase` shifts the buckets, so that other networks of nearly the same cost get their turn.
+        `offset` shifts the buckets, so that other networks of nearly the same cost get their turn.
         """
-        history = [self._first(score, phase)]
+        history = [self._first(score, offset)]
         for number in range(1, len(self._states)):
-            history.append(self._next(number, history[-1], score, phase))
+            history.append(self._next(number, history[-1], score, offset))
         return self._traced(history)
 
-    def _cells(self, number: int, position: int, phase: float) -> _Cells | None:
+    def _cells(self, number: int, position: int, offset: float) -> _Cells | None:
         """The choices of a state by bucket; None for so few that merging them would not pay."""
         choices = self._choices[number][position]
-        if len(choices) <= FEW_CHOICES:
+        if len(choices) <= MAX_CHOICES_LISTED:
             return None
-        return _Cells(self._resolution.buckets(self._chain.stages[number].costs[choices], phase))
+        return _Cells(self._resolution.buckets(self._chain.stages[number].costs[choices], offset))
 
-    def _first(self, score: AdditiveScore, phase: float) -> list[_Labels]:
+    def _first(self, score: AdditiveScore, offset: float) -> list[_Labels]:
         labels = []
         for position, choices in enumerate(self._choices[0]):
             terms = score.stages[0][choices]
-            cells = self._cells(0, position, phase)
+            cells = self._cells(0, position, offset)
             best = np.arange(len(terms)) if cells is None else cells.best(terms)
             costs = self._chain.stages[0].costs[choices[best]]
             kept = self._can_end_inside(0, position, costs)
@@ -164,19 +164,19 @@ class BestNetworks:
             labels.append(_Labels(terms[best], costs, np.zeros(len(best), dtype=np.int64), choices[best]))
         return labels
 
-    def _next(self, number: int, before: list[_Labels], score: AdditiveScore, phase: float) -> list[_Labels]:
+    def _next(self, number: int, before: list[_Labels], score: AdditiveScore, offset: float) -> list[_Labels]:
         starts = np.cumsum([0, *(len(labels.score) for labels in before)])
         return [
-            self._reached(number, position, before, starts, score, phase)
+            self._reached(number, position, before, starts, score, offset)
             for position in range(len(self._states[number]))
         ]
 
     def _reached(
-        self, number: int, position: int, before: list[_Labels], starts: IntArray, score: AdditiveScore, phase: float
+        self, number: int, position: int, before: list[_Labels], starts: IntArray, score: AdditiveScore, offset: float
     ) -> _Labels:
         """The labels of one state: of all pairs of a label before and a cell of the stage, the best per bucket."""
         stage, choices = self._chain.stages[number], self._choices[number][position]
-        cells = self._cells(number, position, phase)
+        cells = self._cells(number, position, offset)
         state = int(self._states[number][position])
         sums, costs, origins, picked = [], [], [], []
         for place, (state_before, labels) in enumerate(zip(self._states[number - 1].tolist(), before, strict=True)):
@@ -186,7 +186,7 @@ class BestNetworks:
             terms = score.stages[number][choices] + score.pairs[number - 1][place, choices]
             best = np.arange(len(terms)) if cells is None else cells.best(terms)
             total = labels.costs[:, None] + (stage.costs[choices[best]] + np.array(link))
-            kept = self._kept(number, position, total, labels.score[:, None] + terms[best], phase)
+            kept = self._kept(number, position, total, labels.score[:, None] + terms[best], offset)
             label, cell = np.divmod(kept, len(best))
             sums.append(labels.score[label] + terms[best[cell]])
             costs.append(total[label, cell])
@@ -196,30 +196,30 @@ class BestNetworks:
             nothing = np.zeros(0, dtype=np.int64)
             return _Labels(np.zeros(0), np.zeros((0, len(self._low)), dtype=np.int64), nothing, nothing)
         all_sums, all_costs = np.concatenate(sums), np.concatenate(costs)
-        chosen = self._few(all_costs, all_sums, phase)
+        chosen = self._few(all_costs, all_sums, offset)
         return _Labels(
             all_sums[chosen], all_costs[chosen], np.concatenate(origins)[chosen], np.concatenate(picked)[chosen]
         )
 
-    def _few(self, costs: IntArray, sums: FloatArray, phase: float) -> IntArray:
-        """The best of each bucket; of more than `MOST_LABELS`, those of coarser ones, so that memory is bounded."""
-        chosen = best_of_each(self._resolution.buckets(costs, phase), sums)
+    def _few(self, costs: IntArray, sums: FloatArray, offset: float) -> IntArray:
+        """The best of each bucket; of more than `MAX_LABELS`, those of coarser ones, so that memory is bounded."""
+        chosen = best_of_each(self._resolution.buckets(costs, offset), sums)
         coarser = 1
-        while len(chosen) > MOST_LABELS and self._resolution.can_be_coarser:
+        while len(chosen) > MAX_LABELS and self._resolution.can_be_coarser:
             coarser *= 2
-            chosen = chosen[best_of_each(self._resolution.buckets(costs[chosen], phase, coarser), sums[chosen])]
+            chosen = chosen[best_of_each(self._resolution.buckets(costs[chosen], offset, coarser), sums[chosen])]
         return chosen
 
-    def _kept(self, number: int, position: int, costs: IntArray, sums: FloatArray, phase: float) -> IntArray:
+    def _kept(self, number: int, position: int, costs: IntArray, sums: FloatArray, offset: float) -> IntArray:
         """The best per bucket of all pairs, of shape (labels, cells), that can end inside the bounds: flat positions.
 
         `costs` is of shape (labels, cells, costs).
         """
         flat = costs.reshape(-1, costs.shape[-1])
         if not self._is_bounded:
-            return best_of_each(self._resolution.buckets(flat, phase), sums.ravel())
+            return best_of_each(self._resolution.buckets(flat, offset), sums.ravel())
         inside = np.flatnonzero(self._can_end_inside(number, position, flat))
-        return inside[best_of_each(self._resolution.buckets(flat[inside], phase), sums.ravel()[inside])]
+        return inside[best_of_each(self._resolution.buckets(flat[inside], offset), sums.ravel()[inside])]
 
     def _can_end_inside(self, number: int, position: int, costs: IntArray) -> npt.NDArray[np.bool_]:
         """Which beginnings that lead to a state have a chance to end inside the bounds, cost by cost."""
@@ -269,7 +269,7 @@ def best_of_each(bucket: IntArray, score: FloatArray) -> IntArray:
         return np.zeros(0, dtype=np.int64)
     least = int(bucket.min())
     number = int(bucket.max()) - least + 1
-    if number > MOST_BUCKETS_PER_ITEM * len(bucket):
+    if number > MAX_BUCKETS_PER_ITEM * len(bucket):
         order = np.lexsort((score, bucket))
         return np.asarray(order[_starts(bucket[order])])
     place = bucket - least

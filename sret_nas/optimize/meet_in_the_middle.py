@@ -35,20 +35,21 @@ _SLABS = 16
 """Slabs that a tree cuts each cost into before it sorts by the cost that is to be fine."""
 
 
-class BoxTree:
+class BoundingBoxTree:
     """Boxes around rows of costs, of shape (costs, n), and around boxes: children of node i are 16 i to 16 i + 15.
 
     `low[level]` and `high[level]`, of shape (costs, nodes), are the corners. Level 0 are the rows themselves (`row`
-    says which), sorted so that boxes are small above all in the cost `fine`. Levels are filled up with the last node.
+    says which), sorted so that boxes are small above all in the cost `sort_axis`. Levels are filled up with the last
+    node.
     """
 
-    def __init__(self, costs: FloatArray, fine: int) -> None:
+    def __init__(self, costs: FloatArray, sort_axis: int) -> None:
         least, span = costs.min(axis=1), np.ptp(costs, axis=1) + 1
         slab = np.zeros(costs.shape[1])
         for axis in range(len(costs)):
-            if axis != fine:
+            if axis != sort_axis:
                 slab = slab * _SLABS + np.floor((costs[axis] - least[axis]) * (_SLABS / span[axis]))
-        order = np.argsort(slab * span[fine] + (costs[fine] - least[fine]))
+        order = np.argsort(slab * span[sort_axis] + (costs[sort_axis] - least[sort_axis]))
         self._num_rows = len(order)
         self.row: IntArray = _filled(order)
         self.low = [costs[:, self.row]]
@@ -76,7 +77,7 @@ class BoxTree:
 
 
 def children_of(nodes: IntArray) -> IntArray:
-    """The children of nodes of a `BoxTree`, those of one after those of the other."""
+    """The children of nodes of a `BoundingBoxTree`, those of one after those of the other."""
     children: IntArray = (nodes[:, None] * FAN_OUT + np.arange(FAN_OUT)).ravel()
     return children
 
@@ -92,7 +93,7 @@ def _filled(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     return values[..., np.minimum(np.arange(-(-number // FAN_OUT) * FAN_OUT), number - 1)]
 
 
-class Cells:
+class CostBoxes:
     """The choices of one stage and state by cost: `costs`, of shape (costs, cells), are distinct."""
 
     def __init__(self, stage: ChainStage, state: int) -> None:
@@ -153,15 +154,15 @@ class StageTerms:
         return choices, self.of(number, before)[choices]
 
 
-class Half:
+class HalfChain:
     """All ways through the stages of one half that go with one state at the cut."""
 
-    def __init__(self, halves: ChainHalves, paths: list[_Path], fine: int) -> None:
+    def __init__(self, halves: ChainHalves, paths: list[_Path], sort_axis: int) -> None:
         self._halves, self._paths = halves, paths
         self._shapes = [tuple(halves.cells[stage][state].costs.shape[1] for stage, _, state in path.steps())
                         for path in paths]  # fmt: skip
         self._start = np.cumsum([0, *(prod(shape) for shape in self._shapes)])
-        self.tree = BoxTree(np.concatenate([self._costs(path) for path in paths], axis=1), fine)
+        self.tree = BoundingBoxTree(np.concatenate([self._costs(path) for path in paths], axis=1), sort_axis)
 
     def _costs(self, path: _Path) -> FloatArray:
         total = np.zeros((len(self._halves.chain.cost_names), 1))
@@ -190,7 +191,7 @@ class Half:
         return most
 
     def minima(self, terms: StageTerms) -> tuple[list[FloatArray], list[IntArray]]:
-        """What `BoxTree.minima` makes of the sums of a score's terms on each way."""
+        """What `BoundingBoxTree.minima` makes of the sums of a score's terms on each way."""
         sums = []
         for path in self._paths:
             total = np.zeros(1)
@@ -211,14 +212,14 @@ class Half:
 class ChainHalves:
     """A chain cut where the ways through both halves are fewest: `pairs` holds both halves, by the state at the cut.
 
-    Boxes are small above all in the cost number `fine`. Raises `UserError` for more than `MAX_WAYS` ways.
+    Boxes are small above all in the cost number `sort_axis`. Raises `UserError` for more than `MAX_WAYS` ways.
     """
 
-    def __init__(self, chain: Chain, fine: int) -> None:
+    def __init__(self, chain: Chain, sort_axis: int) -> None:
         self.chain = chain
         self.states: list[list[int]] = [stage.states.tolist() for stage in chain.stages]
         self.cells = [
-            {state: Cells(stage, state) for state in states}
+            {state: CostBoxes(stage, state) for state in states}
             for stage, states in zip(chain.stages, self.states, strict=True)
         ]
         num_ways, cut = min((number, cut) for cut, number in enumerate(self._num_ways(), start=1))
@@ -228,7 +229,7 @@ class ChainHalves:
                 f"space has {num_ways:,}; list fewer values, or ask for the best at a resolution"
             )
         self.pairs = [
-            (Half(self, left, fine), Half(self, right, fine))
+            (HalfChain(self, left, sort_axis), HalfChain(self, right, sort_axis))
             for left, right in (self._paths(cut, state) for state in self.states[cut - 1])
             if left and right
         ]
@@ -262,6 +263,6 @@ class ChainHalves:
 
 
 @lru_cache(maxsize=2)
-def halves_of(chain: Chain, fine: int) -> ChainHalves:
+def halves_of(chain: Chain, sort_axis: int) -> ChainHalves:
     """The halves of a chain; those used last are kept, for other scores and bounds."""
-    return ChainHalves(chain, fine)
+    return ChainHalves(chain, sort_axis)

@@ -44,7 +44,7 @@ class StageExtent(BaseModel):
         return self.widths[-1]
 
 
-class Extent(BaseModel):
+class SupernetShape(BaseModel):
     """A supernet's shape; its weights, `sret_nas.nn.supernet`, are built from nothing else."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +70,7 @@ class Extent(BaseModel):
         if problem is not None:
             raise UserError(f"the supernet does not hold the network {arch.arch_id} ({arch.summary()}): {problem}")
 
-    def lacks(self, other: Extent) -> str | None:
+    def first_missing(self, other: SupernetShape) -> str | None:
         """What keeps the networks of another extent from being all in here, or None."""
         same = ("channels", "classes", "image_size", "strides")
         for name in same:
@@ -123,11 +123,11 @@ def nll_recursions(stage: StageConfig) -> list[int]:
     return list(range(stage.num_nlls))
 
 
-def extent_of(
+def bounding_shape(
     space: SearchSpace,
     *,
     adapted: Callable[[ArchConfig], ArchConfig] = lambda arch: arch,
-) -> Extent:
+) -> SupernetShape:
     """The extent of a space's networks, or of what `adapted` makes of each, e.g. narrower proxies of them.
 
     `adapted` must treat the stages of a network one by one.
@@ -140,7 +140,7 @@ def extent_of(
     ]
     stem = max(network.stem.width for network in networks)
     first = networks[0]
-    return Extent(
+    return SupernetShape(
         stages=tuple(_stage_extent([network.stages[at] for network in networks]) for at in range(len(rows))),
         stem_width=stem,
         strides=first.stem.strides,

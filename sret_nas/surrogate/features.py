@@ -16,7 +16,7 @@ import numpy as np
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain
-from sret_nas.surrogate.ordinal_effects import Slopes
+from sret_nas.surrogate.ordinal_effects import OrdinalEffects
 
 RESIDUAL_FEATURES = 384
 
@@ -25,14 +25,14 @@ _SLOPE, _SLOPE_SD, _CURVE_SD, _OFFSET_SD = -0.7, 0.7, 0.3, 1.0
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _EffectGroup:
     """Effects with one prior variance: columns of the feature matrix."""
 
     name: str
     columns: slice
 
 
-class Terms:
+class EffectTerms:
     """The features of points: one column per effect, grouped by kind. `matrix` is of shape (n, columns).
 
     Without `has_pairs`, effects are of single attributes only; with `has_slopes` there are slopes beside them.
@@ -46,7 +46,7 @@ class Terms:
                 if stage.num_levels[column] > 1:
                     self._places.setdefault(name, []).append((number, column))
         self._before = [chain.levels_of_states(number) for number in range(len(chain.stages))]
-        self.kinds: list[_Kind] = []
+        self.kinds: list[_EffectGroup] = []
         self.num_columns = 0
         self._shared: dict[str, int] = {}
         self._own: dict[tuple[int, int], int] = {}
@@ -54,7 +54,7 @@ class Terms:
         self._across: dict[tuple[int, int, int], int] = {}
         self._shared_across: dict[tuple[str, int], int] = {}
         self._lay_out_single()
-        self._slopes = Slopes(chain, self._places if has_slopes else {}, self._add, has_pairs=has_pairs)
+        self._slopes = OrdinalEffects(chain, self._places if has_slopes else {}, self._add, has_pairs=has_pairs)
         if has_pairs:
             self._lay_out_pairs()
 
@@ -63,9 +63,9 @@ class Terms:
         start = self.num_columns
         self.num_columns += width
         if self.kinds and self.kinds[-1].name == name:
-            self.kinds[-1] = _Kind(name, slice(self.kinds[-1].columns.start, self.num_columns))
+            self.kinds[-1] = _EffectGroup(name, slice(self.kinds[-1].columns.start, self.num_columns))
         else:
-            self.kinds.append(_Kind(name, slice(start, self.num_columns)))
+            self.kinds.append(_EffectGroup(name, slice(start, self.num_columns)))
         return start
 
     def _lay_out_single(self) -> None:

@@ -20,9 +20,9 @@ from scipy.optimize import minimize
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain
-from sret_nas.surrogate.features import RESIDUAL_FEATURES, Residual, Terms, Trend
+from sret_nas.surrogate.features import RESIDUAL_FEATURES, EffectTerms, Residual, Trend
 
-MOST_FOR_VARIANCES = 400
+MAX_FOR_VARIANCES = 400
 """Labels that variances are fitted to; of more, so many spread over all."""
 
 _SHARE, _SHARE_SD = 0.05, 2.0
@@ -70,12 +70,12 @@ class Surrogate:
     """The model of one objective, fitted to labelled points.
 
     Beside the trend enter the effects, unless not `is_additive` (the plain size prior), and a residual if one is given.
-    `start` are the variances of an earlier fit of the same kinds, to begin from or, if not `is_refit`, to keep.
+    `start` are the variances of an earlier fit of the same kinds, to begin from or, if not `refit_variances`, to keep.
     """
 
     def __init__(
         self,
-        terms: Terms,
+        terms: EffectTerms,
         points: IntArray,
         costs: FloatArray,
         values: FloatArray,
@@ -84,7 +84,7 @@ class Surrogate:
         is_additive: bool = True,
         residual: Residual | None = None,
         start: FloatArray | None = None,
-        is_refit: bool = True,
+        refit_variances: bool = True,
     ) -> None:
         self._terms, self._residual, self._is_additive = terms, residual, is_additive
         self._center = float(values.mean())
@@ -94,16 +94,16 @@ class Surrogate:
         self._target = (values - self._center) / self.scale
         self._groups = self._laid_out()
         raw = self._raw(points, costs)
-        self._middle = raw.mean(axis=0)
-        self._middle[self._groups[0]] = 0.0
+        self._mean = raw.mean(axis=0)
+        self._mean[self._groups[0]] = 0.0
         self._norm = np.ones(raw.shape[1])
         for group in self._groups[1:]:
-            centred = raw[:, group] - self._middle[group]
+            centred = raw[:, group] - self._mean[group]
             self._norm[group] = max((centred**2).sum(axis=1).mean() ** 0.5, 1e-6)
-        self._features = (raw - self._middle) / self._norm
+        self._features = (raw - self._mean) / self._norm
         self._mean = np.zeros(raw.shape[1])
         self._mean[self._groups[0]] = self._trend.mean
-        self.variances = self._fitted_variances(start) if is_refit or start is None else start
+        self.variances = self._fitted_variances(start) if refit_variances or start is None else start
         self._solve()
 
     def _laid_out(self) -> list[slice]:
@@ -127,7 +127,7 @@ class Surrogate:
 
     def _fitted_variances(self, start: FloatArray | None) -> FloatArray:
         """The variances of all groups but the trend, and the noise's: the most probable, given the labels."""
-        chosen = np.linspace(0, len(self._target) - 1, min(len(self._target), MOST_FOR_VARIANCES)).round().astype(int)
+        chosen = np.linspace(0, len(self._target) - 1, min(len(self._target), MAX_FOR_VARIANCES)).round().astype(int)
         features = self._features[chosen]
         kernels = [features[:, group] @ features[:, group].T for group in self._groups[1:]]
         evidence = _Evidence(
@@ -163,7 +163,7 @@ class Surrogate:
         self._weights: FloatArray = self._mean + self._prior * (self._features.T @ self._solved)
 
     @cached_property
-    def left_out(self) -> FloatArray:
+    def loo_predictions(self) -> FloatArray:
         """What the model predicts of each labelled value from all others, of shape (n,)."""
         inverse = cho_solve(self._factor, np.eye(len(self._target)), check_finite=False)
         predicted: FloatArray = self._target - self._solved / np.diag(inverse)
@@ -190,7 +190,7 @@ class Surrogate:
 
     def predict(self, points: IntArray, costs: FloatArray, weights: FloatArray) -> FloatArray:
         """What weights of shape (columns, k) predict of points: shape (n, k), in the objective's units."""
-        features = (self._raw(points, costs) - self._middle) / self._norm
+        features = (self._raw(points, costs) - self._mean) / self._norm
         predicted: FloatArray = features @ weights * self.scale + self._center
         return predicted
 

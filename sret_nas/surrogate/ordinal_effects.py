@@ -14,17 +14,17 @@ from sret_nas.space.chain import Chain
 Place = tuple[int, int]
 """A stage, and one of its attributes."""
 
-LEAST_LEVELS = 3
+MIN_LEVELS = 3
 """The effects of two levels are a slope already."""
 
 
-def heights(levels: IntArray, number: int) -> FloatArray:
+def centred_levels(levels: IntArray, number: int) -> FloatArray:
     """Levels 0 to `number` - 1 as heights, which have mean 0 and variance 1 over all of them."""
     spread: FloatArray = (levels - (number - 1) / 2) / ((number**2 - 1) / 12) ** 0.5
     return spread
 
 
-class Slopes:
+class OrdinalEffects:
     """The columns of slopes: of attributes that several stages share, of a stage's own, and products of an attribute
     with one of the state of the stage before."""
 
@@ -38,7 +38,7 @@ class Slopes:
         self._chain = chain
         self._before = [chain.levels_of_states(number) for number in range(len(chain.stages))]
         steep = {
-            name: [(s, c) for s, c in every if chain.stages[s].num_levels[c] >= LEAST_LEVELS]
+            name: [(s, c) for s, c in every if chain.stages[s].num_levels[c] >= MIN_LEVELS]
             for name, every in places.items()
         }
         self._shared = {name: add(f"shared slope {name}", 1) for name, every in steep.items() if len(every) > 1}
@@ -71,10 +71,10 @@ class Slopes:
         found = []
         for (s, c, part), column in self._across.items():
             if s == number:
-                before = heights(self._before[s - 1][:, part], self._widths(s)[part])
+                before = centred_levels(self._before[s - 1][:, part], self._widths(s)[part])
                 found.append((column, before, self._heights(s, c, choices)))
         return found
 
     def _heights(self, number: int, attribute: int, choices: IntArray) -> FloatArray:
         stage = self._chain.stages[number]
-        return heights(stage.levels[choices, attribute], stage.num_levels[attribute])
+        return centred_levels(stage.levels[choices, attribute], stage.num_levels[attribute])

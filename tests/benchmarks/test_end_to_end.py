@@ -16,9 +16,9 @@ from benchmarks.end_to_end.setting import ADDITIVE, BUDGET, BUDGETS, ENTRIES, SE
 from benchmarks.end_to_end.standalone import arch_of, recommended, trainings
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 
-DRAWN = CostStrata(SPACE, BUDGET).sample_many(np.random.default_rng(0), 64)
+DRAWN = StratifiedSampler(SPACE, BUDGET).sample_many(np.random.default_rng(0), 64)
 ARCHS = sorted(DRAWN, key=lambda arch: cost_of(arch).flops)
 
 

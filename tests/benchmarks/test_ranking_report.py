@@ -61,7 +61,7 @@ def test_the_networks_are_spread_over_cost_and_show_every_dimension() -> None:
     flops = [cost_of(arch).flops for arch in archs]
     assert len({arch.arch_id for arch in archs}) == len(archs) == NUM_NETWORKS >= 30
     assert flops == sorted(flops)
-    ends = FeasibleSet(SPACE, BUDGET).cheapest().flops, FeasibleSet(SPACE, BUDGET).dearest().flops
+    ends = FeasibleSet(SPACE, BUDGET).cheapest().flops, FeasibleSet(SPACE, BUDGET).most_expensive().flops
     strata = np.histogram(flops, np.geomspace(*ends, 17))[0]
     assert strata.max() - strata.min() <= 1  # rounded edges may move one
     assert flops[-1] / flops[0] > 8

@@ -14,7 +14,7 @@ from benchmarks.ranking.pass_times import PassTimes
 from benchmarks.ranking.setting import PROXY, SPACE, networks
 from sret_nas.arch.budget import Budget
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space.supernet_shape import extent_of
+from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import DataConfig, prepare
 from trials.distributed.processes import Processes
 from trials.supernet.training import train_supernet
@@ -33,13 +33,13 @@ def test_a_step_learns_the_teacher_s_probabilities_and_nothing_of_the_labels() -
     arch, images = networks()[0], torch.randn(16, 3, 24, 24, generator=torch.Generator().manual_seed(1))
     probabilities = teacher.logits_of(linear(10), images).softmax(1)
     torch.manual_seed(0)
-    start = Supernet(extent_of(SPACE)).train()
+    start = Supernet(bounding_shape(SPACE)).train()
     start.fresh_permutations = False
     expected = -(probabilities * start(images, arch).log_softmax(1)).sum(1).mean().item()
     ends = []
     for labels in (torch.zeros(16, dtype=torch.int64), torch.arange(16) % 10):
         torch.manual_seed(0)
-        supernet = Supernet(extent_of(SPACE)).train()
+        supernet = Supernet(bounding_shape(SPACE)).train()
         supernet.fresh_permutations = False
         step = teacher.TaughtStep(supernet, CONFIG, Processes(0, 1, torch.device("cpu")), linear(10))
         assert step([arch], images, labels, 1e-3) == pytest.approx(expected, rel=1e-5)

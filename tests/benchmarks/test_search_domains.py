@@ -120,8 +120,8 @@ def test_excess_is_zero_inside_and_the_share_outside() -> None:
     assert GPTDomain(TINY, most=params + 1).excess(network) == 0
     assert GPTDomain(TINY, least=1.5 * params).excess(network) == pytest.approx(0.5)
     domain = GPTDomain(TINY, most=min(map(TINY.params, ALL)))
-    dearest = max(ALL, key=TINY.params)
-    assert domain.excess(dearest) == pytest.approx(TINY.params(dearest) / domain.bounds[0][1] - 1)
+    most_expensive = max(ALL, key=TINY.params)
+    assert domain.excess(most_expensive) == pytest.approx(TINY.params(most_expensive) / domain.bounds[0][1] - 1)
 
 
 def test_a_budget_without_networks_is_refused() -> None:

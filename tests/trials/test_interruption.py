@@ -12,11 +12,11 @@ import pytest
 
 from trials.interruption import (
     SECONDS_TO_END,
-    StepGivenUp,
-    deaf_once_interrupted,
+    StepAborted,
+    defer_interrupts,
     handle_interruptions,
+    ignore_signals_after_interrupt,
     interrupt_threads,
-    interruptions_remembered,
     raise_if_interrupted,
 )
 
@@ -36,7 +36,7 @@ def test_a_thread_that_remembers_hears_of_an_interruption_from_another() -> None
     remembers, is_interrupted, heard = threading.Event(), threading.Event(), list[list[int]]()
 
     def work() -> None:
-        with interruptions_remembered() as remembered:
+        with defer_interrupts() as remembered:
             remembers.set()
             is_interrupted.wait(10)
             heard.append([*remembered])
@@ -78,28 +78,28 @@ def test_one_that_a_callback_from_c_drops_is_noticed_later_and_once() -> None:
 
 def test_where_one_is_remembered_the_second_gives_up_and_sets_the_clock() -> None:
     """And after that, each of them interrupts as before."""
-    with interruptions_remembered() as remembered:
+    with defer_interrupts() as remembered:
         signal.raise_signal(signal.SIGINT)
         assert remembered == [signal.SIGINT]
         assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
-        with pytest.raises(StepGivenUp):
+        with pytest.raises(StepAborted):
             signal.raise_signal(signal.SIGTERM)
     assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= SECONDS_TO_END
     raise_if_interrupted()
     with pytest.raises(KeyboardInterrupt) as caught:
         signal.raise_signal(signal.SIGINT)
-    assert not isinstance(caught.value, StepGivenUp)
+    assert not isinstance(caught.value, StepAborted)
 
 
 def test_one_before_counts() -> None:
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
-    with interruptions_remembered(), pytest.raises(StepGivenUp):
+    with defer_interrupts(), pytest.raises(StepAborted):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_once_all_has_ended_a_second_one_only_sets_the_clock() -> None:
-    with pytest.raises(KeyboardInterrupt), deaf_once_interrupted():
+    with pytest.raises(KeyboardInterrupt), ignore_signals_after_interrupt():
         signal.raise_signal(signal.SIGINT)
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     signal.raise_signal(signal.SIGINT)
@@ -109,7 +109,7 @@ def test_once_all_has_ended_a_second_one_only_sets_the_clock() -> None:
 
 def test_signals_that_torchrun_passes_on_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with interruptions_remembered() as remembered:
+    with defer_interrupts() as remembered:
         for _ in range(3):
             signal.raise_signal(signal.SIGINT)
     assert remembered == [signal.SIGINT] * 3

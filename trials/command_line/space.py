@@ -16,7 +16,7 @@ def add_command(commands: Any) -> None:
         "space",
         help="show a search space: dimensions, number of networks, reach in FLOPs and parameters, samples",
         description="Shows a search space: dimensions, exact number of distinct networks and of those inside the "
-        "budget, a picture of where they lie in FLOPs and parameters, cheapest, dearest, samples.",
+        "budget, a picture of where they lie in FLOPs and parameters, cheapest, most expensive, samples.",
     )
     parser.set_defaults(run=_run)
     parser.add_argument("space", nargs="?", default="sret_tiny", metavar="NAME|FILE", help="default: sret_tiny")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from trials.data.config import DIGITS, DataConfig
 from trials.data.preparation import prepare
-from trials.data.prepared import Part, PreparedData
+from trials.data.prepared import PreparedData, Split
 
 if TYPE_CHECKING:
     from trials.data.batching import batches, num_batches
 
-__all__ = ["DIGITS", "DataConfig", "Part", "PreparedData", "batches", "num_batches", "prepare"]
+__all__ = ["DIGITS", "DataConfig", "PreparedData", "Split", "batches", "num_batches", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from sret_nas.errors import UserError
-from trials.data.prepared import Part
+from trials.data.prepared import Split
 
 SHIFT = 8
 """Training images are shifted by up to 1/8 of their side each way: 4 pixels of 32, as is usual for CIFAR."""
 
 
-def num_batches(part: Part, *, batch_size: int, augment: bool) -> int:
+def num_batches(part: Split, *, batch_size: int, augment: bool) -> int:
     """How many batches `batches` gives for the same arguments. Raises `UserError` as it does."""
     if augment and (batch_size < 2 or len(part) < 2):
         raise UserError(
@@ -29,7 +29,7 @@ def num_batches(part: Part, *, batch_size: int, augment: bool) -> int:
 
 
 def batches(
-    part: Part,
+    part: Split,
     *,
     batch_size: int,
     seed: int = 0,
@@ -60,7 +60,7 @@ def batches(
     return _plain(part, batch_size, numbers, share)
 
 
-def _plain(part: Part, batch_size: int, numbers: range, share: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
+def _plain(part: Split, batch_size: int, numbers: range, share: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
     for number in numbers:
         indices = np.arange(number * batch_size, min(len(part), (number + 1) * batch_size))
         indices = np.array_split(indices, share[1])[share[0]]
@@ -68,7 +68,7 @@ def _plain(part: Part, batch_size: int, numbers: range, share: tuple[int, int]) 
 
 
 def _augmented(
-    part: Part, batch_size: int, numbers: range, share: tuple[int, int], seed: int, epoch: int
+    part: Split, batch_size: int, numbers: range, share: tuple[int, int], seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(_mixed(seed, epoch))
     reach = part.images.shape[1] // SHIFT
@@ -88,7 +88,7 @@ def _mixed(seed: int, epoch: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8], "big")
 
 
-def _shifted(images: Tensor, part: Part, shifts: Tensor, mirrored: Tensor) -> Tensor:
+def _shifted(images: Tensor, part: Split, shifts: Tensor, mirrored: Tensor) -> Tensor:
     """(B, H, W, C) bytes, shifted by `shifts` (B, 2: down, right), mirrored where told, as normalised (B, C, H, W).
 
     Rows are moved as bytes and columns as floats: half as long as moving single pixels, measured on one core.
@@ -103,7 +103,7 @@ def _shifted(images: Tensor, part: Part, shifts: Tensor, mirrored: Tensor) -> Te
     return normalised.gather(3, columns[:, None, None, :].expand(normalised.shape))
 
 
-def _normalised(images: Tensor, part: Part) -> Tensor:
+def _normalised(images: Tensor, part: Split) -> Tensor:
     """(B, H, W, C) bytes as (B, C, H, W) float32 with the training part's mean 0 and deviation 1."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (part.mean, part.std))
     pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sret_nas.errors import UserError
-from trials.console import Console, escape, say
+from trials.console import Console, escape, print_line
 from trials.data import DataConfig, PreparedData, prepare
 
 PREPARED_DATA = "prepared-data"
 """Folder beside the run directories: decoded images, shared by the runs that use the same ones."""
 
 
-def prepared_beside(run_dir: Path, config: DataConfig, console: Console) -> tuple[Path, PreparedData]:
+def cached_dataset(run_dir: Path, config: DataConfig, console: Console) -> tuple[Path, PreparedData]:
     """The images of a configuration and the folder where they are, after telling what they are."""
     directory = run_dir.parent / PREPARED_DATA / config_digest(config)
     what = escape(f"Preparing the images of {config.source}")
@@ -25,7 +25,7 @@ def prepared_beside(run_dir: Path, config: DataConfig, console: Console) -> tupl
             status.update(f"{what}: {done:,} of {total:,}")
 
         data = prepare(config, directory, show)
-    say(console, f"Data: {data.summary()}")
+    print_line(console, f"Data: {data.summary()}")
     return directory, data
 
 

@@ -23,7 +23,7 @@ METADATA = "data.json"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class Split:
     """The images of one part, and what every part is normalised with.
 
     Every beginning of it has the classes in their own proportions, so `images[:500]` is a stratified subset.
@@ -89,10 +89,10 @@ class PreparedData:
 
     directory: Path
     metadata: Metadata
-    train: Part
-    val: Part
+    train: Split
+    val: Split
     """What the search sees."""
-    test: Part
+    test: Split
     """What no search ever sees."""
 
     @classmethod
@@ -104,7 +104,7 @@ class PreparedData:
         for part in PARTS:
             images = _map(array_path(directory, part, "images"), metadata.shapes[part])
             labels = _map(array_path(directory, part, "labels"), metadata.shapes[part][:1])
-            parts[part] = Part(images=images, labels=labels, **shared)
+            parts[part] = Split(images=images, labels=labels, **shared)
         return cls(directory=directory, metadata=metadata, **parts)
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:

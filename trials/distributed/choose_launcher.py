@@ -55,7 +55,7 @@ class Here:
 
 @contextmanager
 def _here(device: str) -> Iterator[Place]:
-    from trials.distributed.processes import joined
+    from trials.distributed.processes import process_group
 
-    with joined(device) as processes:
+    with process_group(device) as processes:
         yield Here(processes)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sret_nas.files import write_atomically
-from trials.console import Console, say
+from trials.console import Console, print_line
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
@@ -42,7 +42,7 @@ class News:
     def put_down(self, directory: Path, console: Console) -> None:
         """Says and writes the same here; files that are replaced are there whole or not at all."""
         for line in self.text.splitlines():
-            say(console, line)
+            print_line(console, line)
         for file in self.files:
             path = directory / file.name
             if file.is_whole:

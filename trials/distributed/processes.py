@@ -59,7 +59,7 @@ class Processes:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def process_group(device: str) -> Iterator[Processes]:
     """Joins the processes that torchrun started, if it did. Raises `UserError` for a device that is not there."""
     rank, number = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     chosen = device_named(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")), alone=number == 1)

@@ -25,7 +25,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sret_nas.errors import UserError
-from trials.console import Console, say
+from trials.console import Console, print_line
 from trials.distributed.launcher import Place, RayPlacement
 from trials.distributed.ray_member import CONCURRENCY, Ending, Member
 from trials.engines.file_transfer import Luggage, Packer
@@ -33,7 +33,7 @@ from trials.engines.messages import Failure
 from trials.engines.ray_pool import one_line
 from trials.engines.ray_session import Cluster, OwnRay, Session
 from trials.engines.ray_worker import Home
-from trials.interruption import interruptions_remembered
+from trials.interruption import defer_interrupts
 from trials.machine import num_cores
 from trials.supernet.job import Measurement, TrainingJob
 from trials.supernet.state import CHECKPOINT
@@ -255,7 +255,7 @@ class _OnRay:
                     raise
                 retries += 1
                 since = "its last checkpoint" if (directory / CHECKPOINT).is_file() else "the beginning"
-                say(console, f"{error}; the training starts again from {since} ({retries} of {RETRIES} times)")
+                print_line(console, f"{error}; the training starts again from {since} ({retries} of {RETRIES} times)")
                 self._place_again(error)
         return path
 
@@ -284,7 +284,7 @@ class _OnRay:
     def _attempt(self, job: TrainingJob, directory: Path, console: Console) -> None:
         group, luggage, kept = self._met(), self._packed(job), directory / CHECKPOINT
         checkpoint = ray.put(kept.read_bytes()) if kept.is_file() else None
-        with interruptions_remembered() as interruptions:
+        with defer_interrupts() as interruptions:
             running = [member.train.remote(job, luggage, checkpoint) for member in group.members]
             try:
                 failure = _watched(group, running, directory, console, interruptions)

@@ -22,7 +22,7 @@ import ray
 from trials.console import Console
 from trials.data import PreparedData
 from trials.distributed.output_stream import News, Outbox
-from trials.distributed.processes import Processes, joined
+from trials.distributed.processes import Processes, process_group
 from trials.engines.failures import failure_of
 from trials.engines.file_transfer import Luggage
 from trials.engines.messages import Failure
@@ -78,7 +78,7 @@ class Member:
         if interface is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         try:
-            self._processes = self._group.enter_context(joined(device))
+            self._processes = self._group.enter_context(process_group(device))
         except Exception as error:
             return failure_of(error)
         return None

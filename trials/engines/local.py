@@ -26,7 +26,7 @@ from trials.engines.messages import Failure
 EXIT_SECONDS = 2.0
 """How long the system may take to tell how a worker ended that can no longer be talked to."""
 PARENT_CHECK_SECONDS = 1.0
-LONGEST_WAIT = 3600.0
+MAX_WAIT = 3600.0
 """Seconds to wait at a stretch: the system counts milliseconds in 31 bits."""
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with threads (torch, CUDA) may hang
@@ -89,7 +89,7 @@ class LocalEngine(Engine):
     def wait(self) -> list[Outcome]:
         while busy := {worker.connection: worker for worker in self._workers if worker.job_id is not None}:
             left = [seconds for worker in busy.values() if (seconds := worker.seconds_left) is not None]
-            ready = wait(list(busy), timeout=min([*left, LONGEST_WAIT]))
+            ready = wait(list(busy), timeout=min([*left, MAX_WAIT]))
             if ready:
                 return [self._collect(busy[connection]) for connection in ready]  # type: ignore[index]
             overdue = [worker for worker in busy.values() if worker.seconds_left == 0]

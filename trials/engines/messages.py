@@ -87,14 +87,14 @@ class TrialJob(_Job):
     """Of inherited weights, what an earlier part of the trial found."""
 
 
-class FinalTestJob(_Job):
+class FrontTestJob(_Job):
     """Score trained proxy weights on the test part."""
 
     kind: Literal["test"] = "test"
     weights_path: str
 
 
-class FinalJob(_Job):
+class RetrainJob(_Job):
     """Train one of a search's final networks, score it on the whole validation part and on the test part.
 
     With a supernet its weights are inherited and trained on, without one it is trained from scratch.
@@ -169,7 +169,7 @@ class TrialResult(_Message):
     """Largest resident memory of the worker process so far; on a GPU, largest memory torch allocated there."""
 
 
-class FinalResult(_Message):
+class RetrainResult(_Message):
     """Errors (0 to 1) and cross-entropies (nats) of a final network, on the whole validation and test parts."""
 
     arch: ArchConfig
@@ -190,7 +190,7 @@ class FinalResult(_Message):
     seconds: float
 
 
-class FinalTestResult(_Message):
+class FrontTestResult(_Message):
     """Test error (0 to 1) and cross-entropy (nats) of trained proxy weights."""
 
     error: float
@@ -227,8 +227,8 @@ class Failure(_Message):
     traceback: str = ""
 
 
-Job = TrialJob | FinalTestJob | FinalJob | SpeedJob | LatencyJob
-Result = TrialResult | FinalTestResult | FinalResult | SpeedResult | LatencyTimes
+Job = TrialJob | FrontTestJob | RetrainJob | SpeedJob | LatencyJob
+Result = TrialResult | FrontTestResult | RetrainResult | SpeedResult | LatencyTimes
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

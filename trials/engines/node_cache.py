@@ -17,7 +17,7 @@ from typing import Any
 
 from trials.engines.file_transfer import Parcel, contents
 
-MOST_BYTES = 32 * 2**30
+MAX_BYTES = 32 * 2**30
 """Of all parcels on a machine, for one user."""
 
 
@@ -33,7 +33,7 @@ def default_folder() -> Path:
 class NodeCache:
     """A folder with a folder per parcel, named by its digest, and a lock file beside each."""
 
-    def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, folder: Path, most_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
 

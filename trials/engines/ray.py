@@ -31,7 +31,7 @@ from trials.engines.ray_pool import LOOK_SECONDS, Pool, PoolWorker, Task, one_li
 from trials.engines.ray_session import Cluster, OwnRay, Session
 from trials.engines.ray_worker import Home, Report
 
-MOST_FALSE_STARTS = 1
+MAX_FALSE_STARTS = 1
 """Times that a job is handed out again, and not ended, where its worker died before it told that it had come to it, and
 not with its machine. Most likely it died idle; but what a worker told in its last milliseconds is lost, so that a job
 which kills at once looks alike."""
@@ -133,7 +133,7 @@ class RayEngine(Engine):
             is_reachable = not isinstance(error, ActorUnavailableError)
             self._pool.look()
             is_lost = not is_reachable or not self._pool.is_here(worker)
-            if (is_lost or task.false_starts < MOST_FALSE_STARTS) and not _has_begun(worker):
+            if (is_lost or task.false_starts < MAX_FALSE_STARTS) and not _has_begun(worker):
                 task.false_starts += not is_lost
                 self._waiting.appendleft(task)
             else:

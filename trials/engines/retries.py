@@ -17,25 +17,26 @@ from typing import Any
 from trials.engines.engine import Engine, Outcome
 from trials.engines.messages import Failure, Job
 
-MOST_RETRIES = 2
+MAX_RETRIES = 2
 """So a job is tried three times at most."""
-THE_MACHINE_S = frozenset({"worker died", "out of memory"})
+RETRYABLE_CAUSES = frozenset({"worker died", "out of memory"})
 """Causes that are no fault of the job's own."""
 
 LIMIT_OVER_EXPECTED = 20
-"""The dearest network, trained at several depths a step, can take several times the mean; so can a busy machine."""
-LEAST_LIMIT = 600.0
+"""The most expensive network, trained at several depths a step, can take several times the mean; so can a busy
+machine."""
+MIN_LIMIT = 600.0
 """Seconds; a worker's start, its imports and the reading of images are in no expectation."""
 
 
-def may_run_again(failures: Sequence[Failure]) -> bool:
+def should_retry(failures: Sequence[Failure]) -> bool:
     """Whether a job whose attempts all failed, the last one last, is to be tried once more."""
-    return failures[-1].cause in THE_MACHINE_S and len(failures) <= MOST_RETRIES
+    return failures[-1].cause in RETRYABLE_CAUSES and len(failures) <= MAX_RETRIES
 
 
-def runs_alone(failures: Sequence[Failure]) -> bool:
+def needs_exclusive(failures: Sequence[Failure]) -> bool:
     """Whether the next attempt, after these, wants the machine for itself."""
-    return len(failures) == MOST_RETRIES or any(failure.cause == "out of memory" for failure in failures)
+    return len(failures) == MAX_RETRIES or any(failure.cause == "out of memory" for failure in failures)
 
 
 def default_time_limit(expected_seconds: float) -> float:
@@ -44,7 +45,7 @@ def default_time_limit(expected_seconds: float) -> float:
     There is a limit by default, because a job that hangs would hold up a search that nobody watches for ever; it is
     wide, because whom it ends depends on the machine's speed, and what a search finds should not.
     """
-    return max(LEAST_LIMIT, LIMIT_OVER_EXPECTED * expected_seconds)
+    return max(MIN_LIMIT, LIMIT_OVER_EXPECTED * expected_seconds)
 
 
 @dataclass
@@ -60,7 +61,7 @@ class _Attempt:
 
 
 @dataclass(frozen=True)
-class Ended:
+class AttemptResult:
     """The end of an attempt."""
 
     job_id: int
@@ -109,11 +110,11 @@ class JobQueue:
             self._running[attempt.job_id] = attempt
 
     def _has_room(self, attempt: _Attempt) -> bool:
-        if any(runs_alone(other.failures) for other in self._running.values()):
+        if any(needs_exclusive(other.failures) for other in self._running.values()):
             return False
-        return len(self._running) < (1 if runs_alone(attempt.failures) else self._engine.capacity)
+        return len(self._running) < (1 if needs_exclusive(attempt.failures) else self._engine.capacity)
 
-    def wait(self) -> list[Ended]:
+    def wait(self) -> list[AttemptResult]:
         """Blocks until at least one attempt ends. Returns an empty list if none is running.
 
         Those that a full disk ended come last, so that what else ended can be recorded before they end the search.
@@ -121,16 +122,16 @@ class JobQueue:
         ended = [self._ended(_with_finite_numbers(outcome)) for outcome in self._engine.wait()]
         return sorted(ended, key=lambda end: end.failure is not None and end.failure.cause == "disk full")
 
-    def _ended(self, outcome: Outcome) -> Ended:
+    def _ended(self, outcome: Outcome) -> AttemptResult:
         attempt = self._running.pop(outcome.job_id)
         seconds = time.monotonic() - attempt.started
         if outcome.failure is None:
-            return Ended(outcome.job_id, outcome.result, None, seconds, will_run_again=False)
+            return AttemptResult(outcome.job_id, outcome.result, None, seconds, will_run_again=False)
         attempt.failures.append(outcome.failure)
-        again = may_run_again(attempt.failures)
+        again = should_retry(attempt.failures)
         if again:
             self._waiting.appendleft(attempt)
-        return Ended(outcome.job_id, None, outcome.failure, seconds, will_run_again=again)
+        return AttemptResult(outcome.job_id, None, outcome.failure, seconds, will_run_again=again)
 
 
 def _with_finite_numbers(outcome: Outcome) -> Outcome:

@@ -21,7 +21,7 @@ from sret_nas.arch.presets import PRESETS
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError
 from sret_nas.feasible.cost_cells import Window
-from sret_nas.feasible.cost_density import numbers_on_grid
+from sret_nas.feasible.cost_density import estimate_counts
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import write_atomically
 from sret_nas.quantities import format_quantity
@@ -65,11 +65,11 @@ class CostRegion:
             _ends(least, most, (low, high + 1), cells)
             for least, most, low, high, cells in zip(
                 (feasible.cheapest("flops").flops, feasible.cheapest("params").params),
-                (feasible.dearest("flops").flops, feasible.dearest("params").params),
+                (feasible.most_expensive("flops").flops, feasible.most_expensive("params").params),
                 bounds.low, bounds.high, (columns, rows), strict=True,
             )
         )  # fmt: skip
-        numbers = numbers_on_grid(chain_of(space), (flops, params), draws, np.random.default_rng(0))
+        numbers = estimate_counts(chain_of(space), (flops, params), draws, np.random.default_rng(0))
         return cls(space, budget, flops, params, numbers, draws)
 
     @property

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sret_nas.quantities import format_quantity
-from trials.console import say
-from trials.engines.messages import FinalResult
-from trials.runs.records import FinalRole, Trial
+from trials.console import print_line
+from trials.engines.messages import RetrainResult
+from trials.runs.records import FinalistRole, Trial
 
 
-def describe_final(number: int, role: FinalRole, result: FinalResult) -> str:
+def describe_final(number: int, role: FinalistRole, result: RetrainResult) -> str:
     """One line of at most 80 columns."""
     what = "rival of trial" if role == "rival" else "trial"
     how = "" if role == "rival" else f" {role}"
@@ -48,7 +48,9 @@ def show_finals(trials: Sequence[Trial], console: Console) -> None:
     console.print(table)
     images = pairs[0][1].num_test_images
     points = 100 * _noise(pairs)
-    say(console, f"Of {images:,} test images, one training each: differences below {points:.1f} points can be chance.")
+    print_line(
+        console, f"Of {images:,} test images, one training each: differences below {points:.1f} points can be chance."
+    )
 
 
 def _compared(gain: float) -> str:
@@ -56,7 +58,7 @@ def _compared(gain: float) -> str:
     return "equal" if gain == 0 else f"{abs(100 * gain):.2f} points {'better' if gain > 0 else 'worse'}"
 
 
-def _noise(pairs: Sequence[tuple[Trial, FinalResult, FinalResult]]) -> float:
+def _noise(pairs: Sequence[tuple[Trial, RetrainResult, RetrainResult]]) -> float:
     """Two standard deviations of a difference of two errors, by the binomial distribution of the test images alone."""
     variances = [
         sum(result.test_error * (1 - result.test_error) / result.num_test_images for result in results)

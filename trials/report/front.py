@@ -9,9 +9,9 @@ from rich.table import Table
 
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.quantities import format_quantity
-from trials.console import say
+from trials.console import print_line
 from trials.report.finals import show_finals
-from trials.runs.objectives import best_of, keepers, pareto_front
+from trials.runs.objectives import archived, best_of, pareto_front
 from trials.runs.options import SearchOptions
 from trials.runs.records import Trial
 
@@ -44,16 +44,16 @@ def show_front(
     is_wide = console.width >= WIDE
     if is_wide:
         table.add_column("stages", overflow="fold")
-    for trial in keepers(trials, options.objectives):
+    for trial in archived(trials, options.objectives):
         cells = _cells(trial, options, is_best=trial is best)
         table.add_row(*cells, *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []))
     console.print(table)
     show_finals(trials, console)
     if latency is not None:
-        say(console, f"Latency in ms, {latency.setting.describe()}. {latency.describe_accuracy()}")
+        print_line(console, f"Latency in ms, {latency.setting.describe()}. {latency.describe_accuracy()}")
     if failed:
-        say(console, f"Trials that failed: {len(failed)}; trials.csv says why.")
-    say(
+        print_line(console, f"Trials that failed: {len(failed)}; trials.csv says why.")
+    print_line(
         console,
         f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, picture: {run_dir / 'front.png'}",
     )

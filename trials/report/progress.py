@@ -20,12 +20,12 @@ from rich.progress import (
 from rich.text import Text
 
 from sret_nas.quantities import format_latency, format_quantity, format_seconds
-from trials.console import say
-from trials.runs.compute_budget import Allowance
+from trials.console import print_line
+from trials.runs.compute_budget import ComputeBudget
 from trials.runs.records import Trial
 
 
-def describe_spending(allowance: Allowance, now: float | None = None) -> str:
+def describe_spending(allowance: ComputeBudget, now: float | None = None) -> str:
     """E.g. `12 min 5 s of 2 h 0 min spent, 1 h 47 min left`; empty where nothing bounds the search."""
     parts = []
     if allowance.time_budget is not None:
@@ -43,7 +43,7 @@ def describe_spending(allowance: Allowance, now: float | None = None) -> str:
 class _SpendingColumn(ProgressColumn):
     """Time passes also while no trial ends."""
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: ComputeBudget) -> None:
         super().__init__()
         self._allowance = allowance
 
@@ -58,7 +58,7 @@ class SearchProgress:
     """
 
     def __init__(
-        self, console: Console, num_trials: int, num_known: int, best_error: float | None, allowance: Allowance
+        self, console: Console, num_trials: int, num_known: int, best_error: float | None, allowance: ComputeBudget
     ) -> None:
         self._console = console
         self._allowance = allowance
@@ -89,7 +89,7 @@ class SearchProgress:
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""
-        say(self._bar.console, text)
+        print_line(self._bar.console, text)
 
     def _counter(self, left: str) -> str:
         """What the bar would show."""

@@ -17,7 +17,7 @@ from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.quantities import format_quantity
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
-from trials.console import say
+from trials.console import print_line
 from trials.report.cost_picture import check_picture_path, region_text, write_region_picture
 
 COSTS: tuple[CostName, CostName] = ("flops", "params")
@@ -50,7 +50,7 @@ def show_space(
         console.print(_networks(title, space, ((str(number), arch) for number, arch in enumerate(drawn, start=1))))
     if picture is not None:
         write_region_picture(picture, feasible)
-        say(console, f"Picture: {picture}")
+        print_line(console, f"Picture: {picture}")
 
 
 def _dimensions(space: SearchSpace) -> Table:
@@ -77,10 +77,10 @@ def _notes(space: SearchSpace) -> list[str]:
 
 
 def _ends(feasible: FeasibleSet) -> list[tuple[str, ArchConfig]]:
-    """The cheapest and dearest networks of the space; one row where a network is so in both costs."""
+    """The cheapest and most expensive networks of the space; one row where a network is so in both costs."""
     labels: dict[str, list[str]] = {}
     networks: dict[str, ArchConfig] = {}
-    for word, end in (("least", feasible.cheapest), ("most", feasible.dearest)):
+    for word, end in (("least", feasible.cheapest), ("most", feasible.most_expensive)):
         for cost in COSTS:
             arch = end(cost).arch
             networks[arch.arch_id] = arch

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 
-class Spending:
+class ComputeUsage:
     """Takes in the events of a records file, from the header on, and keeps the account."""
 
     def __init__(self) -> None:
@@ -66,10 +66,10 @@ class Spending:
 
 
 @dataclass
-class Allowance:
+class ComputeBudget:
     """What a search may spend, against what it has."""
 
-    spending: Spending
+    spending: ComputeUsage
     expected: float
     """Seconds of a trial, as planned."""
     time_budget: float | None
@@ -79,7 +79,7 @@ class Allowance:
     spent: Literal["time_budget", "gpu_hours"] | None = None
     """Which of them turned a trial away, if any did: from then on no other starts."""
 
-    def allows_another(self, now: float, running: Sequence[tuple[float, float]], part: float = 1.0) -> bool:
+    def has_room_for(self, now: float, running: Sequence[tuple[float, float]], part: float = 1.0) -> bool:
         """Whether one more trial, or a part of one, may start beside those that run: seconds so far, and parts."""
         whole = self.spending.mean_trial_seconds or self.expected
         if self.time_budget is not None and self.spending.wall_seconds(now) + part * whole > self.time_budget:

@@ -80,7 +80,7 @@ def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
     return min(finals, key=rank)
 
 
-def keepers(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+def archived(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
     """What a search delivers: its front and, where error is no objective, the most accurate trial beside it."""
     front = pareto_front(trials, objectives)
     finished = [trial for trial in trials if trial.result is not None]

@@ -25,8 +25,8 @@ from sret_nas.quantities import format_latency, parse_latency
 from sret_nas.space.search_space import SearchSpace
 from trials.data import DIGITS, DataConfig
 from trials.runs.objectives import Objective
-from trials.runs.remote_storage import spelled
-from trials.strategies.early_stopping import ETA, Rungs
+from trials.runs.remote_storage import normalise_address
+from trials.strategies.early_stopping import ETA, SuccessiveHalving
 from trials.strategies.strategy import StrategyName
 from trials.training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
 
@@ -43,10 +43,10 @@ CHANGEABLE = {
 }  # fmt: skip
 """Options that a resumed search may set anew: they do not change what a trial finds or which one comes next."""
 
-DEFAULT_EPOCHS, DEFAULT_MOST_IMAGES = 3, 16_000
+DEFAULT_EPOCHS, DEFAULT_MAX_IMAGES = 3, 16_000
 """Length of a proxy run unless told otherwise: so many epochs, but at most so many images."""
 
-SUPERNET_EPOCHS, SUPERNET_MOST_IMAGES = 20, 200_000
+SUPERNET_EPOCHS, SUPERNET_MAX_IMAGES = 20, 200_000
 """Length of a supernet's training unless told otherwise, likewise."""
 
 FINE_TUNING_SHARE = 1 / 3
@@ -186,7 +186,7 @@ class SearchOptions(BaseModel):
     @classmethod
     def _spell_storage(cls, text: str | None) -> str | None:
         try:
-            return None if text is None else spelled(text)
+            return None if text is None else normalise_address(text)
         except UserError as error:
             raise ValueError(str(error)) from None
 
@@ -232,9 +232,9 @@ class SearchOptions(BaseModel):
         if gpus > 0 and self.device == "cpu":
             raise ValueError(f"gpus_per_trial goes with a GPU, got {gpus:g} and device cpu")
 
-    def make_rungs(self) -> Rungs:
+    def make_rungs(self) -> SuccessiveHalving:
         """The rungs of a search that begins."""
-        return Rungs(self.rungs, self.eta)
+        return SuccessiveHalving(self.rungs, self.eta)
 
     @property
     def budget(self) -> Budget:
@@ -285,7 +285,7 @@ class SearchOptions(BaseModel):
 
     def proxy(self, num_train_images: int) -> ProxyConfig:
         """The proxy run, once it is known how many training images an epoch has."""
-        images = min(round(DEFAULT_EPOCHS * num_train_images), DEFAULT_MOST_IMAGES)
+        images = min(round(DEFAULT_EPOCHS * num_train_images), DEFAULT_MAX_IMAGES)
         if self.epochs is not None:
             images = round(self.epochs * num_train_images)
         if self.train_images is not None:
@@ -295,7 +295,7 @@ class SearchOptions(BaseModel):
 
     def supernet_training(self, num_train_images: int) -> TrainingConfig:
         """How a supernet is trained, once it is known how many training images an epoch has."""
-        images = min(round(SUPERNET_EPOCHS * num_train_images), SUPERNET_MOST_IMAGES)
+        images = min(round(SUPERNET_EPOCHS * num_train_images), SUPERNET_MAX_IMAGES)
         if self.supernet_images is not None:
             images = self.supernet_images
         return TrainingConfig(images=max(2, images), batch_size=self.batch_size, learning_rate=self.learning_rate)
@@ -319,13 +319,13 @@ class SearchOptions(BaseModel):
             if was != now:
                 flag = "--" + name.replace("_", "-")
                 raise UserError(
-                    f"{flag} cannot change in a resumed search: it was {_spell(was)}, got {_spell(now)}; "
-                    f"leave it out, or start a new search"
+                    f"{flag} cannot change in a resumed search: it was {_format_option(was)}, "
+                    f"got {_format_option(now)}; leave it out, or start a new search"
                 )
         return changed
 
 
-def _spell(value: object) -> str:
+def _format_option(value: object) -> str:
     """An option's value as it would be given."""
     if value is None:
         return "not given"

@@ -23,7 +23,7 @@ from trials.strategies.optuna import constraints, distributions
 from trials.strategies.sret import SReTDomain
 
 JOURNAL_FILE = "optuna-journal.log"
-MOST_IN_MEMORY = 200
+MAX_IN_MEMORY = 200
 """Trials that Optuna may hold before it is made to forget them."""
 
 
@@ -68,7 +68,7 @@ class OptunaJournal:
             frozen.set_constraint(name, slack)
         self._study.add_trial(frozen)
         self._num_in_memory += 1
-        if self._num_in_memory == MOST_IN_MEMORY:
+        if self._num_in_memory == MAX_IN_MEMORY:
             self._forget()
 
     def _forget(self) -> None:

@@ -11,7 +11,7 @@ from trials.runs.objectives import Objective, by_accuracy, by_cost, objective_va
 from trials.runs.records import Trial
 
 
-class FrontSoFar:
+class ParetoArchive:
     """Of the trials that were added, those that are to be kept."""
 
     def __init__(self, objectives: Sequence[Objective], trials: Iterable[Trial] = ()) -> None:
@@ -30,30 +30,30 @@ class FrontSoFar:
         """
         if trial.result is None:
             return [trial]
-        beaten = self._add_to_front(trial, objective_values(trial.result, self._objectives))
+        dominated = self._add_to_front(trial, objective_values(trial.result, self._objectives))
         self.best_error = min(trial.result.error, trial.result.error if self.best_error is None else self.best_error)
         if "error" not in self._objectives:
             before = [trial] if self._most_accurate is None else [trial, self._most_accurate]
             self._most_accurate = min(before, key=by_accuracy)
-            beaten += before
-        return [one for one in {one.number: one for one in beaten}.values() if one.number not in self]
+            dominated += before
+        return [one for one in {one.number: one for one in dominated}.values() if one.number not in self]
 
     def _add_to_front(self, trial: Trial, values: tuple[float, ...]) -> list[Trial]:
         """Returns those that are not on the front any more, the trial itself if it never was."""
         if any(_dominates(other, values) for other, _ in self._front.values()):
             return [trial]
-        beaten = [one for other, one in self._front.values() if _dominates(values, other)]
-        for one in beaten:
+        dominated = [one for other, one in self._front.values() if _dominates(values, other)]
+        for one in dominated:
             del self._front[one.number]
         self._front[trial.number] = values, trial
-        return beaten
+        return dominated
 
     def __contains__(self, number: int) -> bool:
         """Whether the trial of this number is one of the keepers."""
         return number in self._front or (self._most_accurate is not None and self._most_accurate.number == number)
 
     @property
-    def keepers(self) -> list[Trial]:
+    def archived(self) -> list[Trial]:
         """What `trials.runs.objectives.keepers` finds: the front, cheapest first, and the most accurate trial beside
         it."""
         front = sorted((trial for _, trial in self._front.values()), key=by_cost)

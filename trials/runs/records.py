@@ -28,9 +28,9 @@ from typing import Any, Literal, Self
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.space.search_space import DepthSchedule
-from trials.engines.messages import Failure, FinalResult, FinalTestResult, SupernetSource, TrialResult
-from trials.interruption import interruptions_remembered
-from trials.runs.compute_budget import Spending
+from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
+from trials.interruption import defer_interrupts
+from trials.runs.compute_budget import ComputeUsage
 from trials.runs.full_disk import StorageError
 from trials.strategies.strategy import Candidate
 
@@ -40,7 +40,7 @@ LOCK_FILE = "lock"
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
 
 
-FinalRole = Literal["fine-tuned", "from scratch", "rival"]
+FinalistRole = Literal["fine-tuned", "from scratch", "rival"]
 """A finalist with inherited weights trained on; the same trained from scratch; a random network of equal cost, too."""
 
 
@@ -60,8 +60,8 @@ class Trial:
     """What was found at the rungs before its end."""
     is_stopped: bool = False
     """Whether it went no further than the last of these."""
-    test: FinalTestResult | None = None
-    finals: dict[FinalRole, FinalResult] = field(default_factory=dict)
+    test: FrontTestResult | None = None
+    finals: dict[FinalistRole, RetrainResult] = field(default_factory=dict)
     """With a supernet: what became of the network in the end, and of its rival."""
     measured_us: float | None = None
     """Measured latency of the target, in microseconds, if it was measured in the end."""
@@ -79,7 +79,7 @@ class History:
     trials: dict[int, Trial] = field(default_factory=dict)
     supernet: SupernetSource | None = None
     """The supernet that trials inherit from, once it is trained."""
-    spending: Spending = field(default_factory=Spending)
+    spending: ComputeUsage = field(default_factory=ComputeUsage)
 
     def apply(self, event: dict[str, Any]) -> None:
         """Takes in one event. Raises `KeyError`, `TypeError` or `ValueError` if it is not one of ours."""
@@ -111,10 +111,10 @@ class History:
         elif event["event"] == "retried":
             self.trials[number].retried.append(Failure.model_validate(event["failure"]))
         elif event["event"] == "tested":
-            self.trials[number].test = FinalTestResult.model_validate(event["result"])
+            self.trials[number].test = FrontTestResult.model_validate(event["result"])
         elif event["event"] == "final":
-            role: FinalRole = event["role"]
-            self.trials[number].finals[role] = FinalResult.model_validate(event["result"])
+            role: FinalistRole = event["role"]
+            self.trials[number].finals[role] = RetrainResult.model_validate(event["result"])
         elif event["event"] == "measured":
             self.trials[number].measured_us = float(event["latency_us"])
         else:
@@ -174,7 +174,7 @@ class Records:
         Raises `UserError` if another search holds it, if it cannot be written, or if there is something else in it.
         """
         self.run_dir = run_dir
-        self.spending = Spending()
+        self.spending = ComputeUsage()
         """Of the whole search, up to date with every event."""
         self.began = time.time()
         """When this session of the search began, in seconds since the epoch: the `time` of its first event."""
@@ -298,7 +298,7 @@ class Records:
         body = {"event": "retried", "number": number, "attempt": attempt, "failure": failure.model_dump(mode="json")}
         self._append({**body, "time": time.time(), "seconds": round(seconds, 3)})
 
-    def tested(self, number: int, result: FinalTestResult) -> None:
+    def tested(self, number: int, result: FrontTestResult) -> None:
         event = {"event": "tested", "number": number, "time": time.time(), "result": result.model_dump(mode="json")}
         self._append(event)
 
@@ -307,7 +307,7 @@ class Records:
         body = {"event": "supernet", "time": time.time(), "seconds": round(seconds, 3)}
         self._append({**body, "source": source.model_dump(mode="json")})
 
-    def final(self, number: int, role: FinalRole, result: FinalResult) -> None:
+    def final(self, number: int, role: FinalistRole, result: RetrainResult) -> None:
         """What became in the end of a finalist, or of its rival."""
         body = {"event": "final", "number": number, "role": role, "time": time.time()}
         self._append({**body, "result": result.model_dump(mode="json")})
@@ -318,7 +318,7 @@ class Records:
     def _append(self, event: dict[str, Any]) -> None:
         """Adds an event whole, whatever is pressed meanwhile. Raises `StorageError` if it cannot be written."""
         line = json.dumps(event, allow_nan=False).encode() + b"\n"
-        with interruptions_remembered() as interruptions:
+        with defer_interrupts() as interruptions:
             self._write(line)
             self.spending.apply(event)
         if interruptions:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from sret_nas.errors import UserError
-from trials.console import Console, say
+from trials.console import Console, print_line
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import LOCK_FILE, RECORDS_FILE
 from trials.runs.remote_storage import Place, is_bucket, one_line, place_of, split_address
@@ -131,7 +131,7 @@ def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, s
     storage, name = split_address(address)
     run_dir = Path("runs") / name if out is None else out
     if (run_dir / RECORDS_FILE).is_file():
-        say(console, f"{run_dir} is here already, so it is not fetched from {address}")
+        print_line(console, f"{run_dir} is here already, so it is not fetched from {address}")
         return run_dir, storage
     try:
         place = place_of(storage, name)
@@ -140,7 +140,7 @@ def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, s
         raise UserError(f"{address} cannot be read: {one_line(error)}") from None
     if RECORDS_FILE not in files:
         raise UserError(f"{address} holds no search: there is no {RECORDS_FILE} in it")
-    say(console, f"Fetching {address} to {run_dir}: {sum(files.values()) / 1e6:,.1f} MB")
+    print_line(console, f"Fetching {address} to {run_dir}: {sum(files.values()) / 1e6:,.1f} MB")
     _fetch(place, [name for name in files if name != COPY_MARK], run_dir)
     return run_dir, storage
 
@@ -197,7 +197,7 @@ class RunCopy:
         self._ending.set()
         while self._thread.is_alive() and time.monotonic() - self._moved < LAST_SECONDS:
             self._thread.join(0.1)
-        say(self._console, self._last_words())
+        print_line(self._console, self._last_words())
 
     def _last_words(self) -> str:
         address = self._place.address
@@ -240,7 +240,7 @@ class RunCopy:
 
     def _tell_once(self, what: str, reason: str) -> None:
         if self._problem is None or self._is_taken:
-            say(self._console, f"warning: the copy at {self._place.address} {what}: {reason}")
+            print_line(self._console, f"warning: the copy at {self._place.address} {what}: {reason}")
         self._problem = reason
 
     def _copy_changes(self, is_last: bool) -> None:

@@ -147,7 +147,7 @@ def is_bucket(address: str) -> bool:
     return "://" in address
 
 
-def spelled(storage: str) -> str:
+def normalise_address(storage: str) -> str:
     """The one spelling of a storage: a bucket without a slash at its end, or an absolute path.
 
     Raises `UserError` if it is neither, or tells a secret.
@@ -178,9 +178,9 @@ def place_of(storage: str, name: str) -> Place:
 def split_address(address: str) -> tuple[str, str]:
     """Storage and name of the copy at an address, as `place_of` takes them. Raises `UserError` if it names no copy."""
     if not is_bucket(address):
-        path = Path(spelled(address))
+        path = Path(normalise_address(address))
         return str(path.parent), path.name
-    base, mark, query = spelled(address).partition("?")
+    base, mark, query = normalise_address(address).partition("?")
     storage, _, name = base.rpartition("/")
     if storage.endswith("/"):
         raise UserError(f"{base} is a bucket: name the copy of a run in it, such as {base}/2026-01-31-120000")

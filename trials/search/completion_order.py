@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 
 
-class JobOrder:
+class CompletionOrder:
     """The jobs that were begun and not yet taken in."""
 
     def __init__(self) -> None:

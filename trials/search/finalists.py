@@ -14,38 +14,38 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from trials.console import say
+from trials.console import print_line
 from trials.engines.engine import Engine
-from trials.engines.messages import FinalJob, FinalResult
-from trials.engines.retries import Ended, JobQueue
+from trials.engines.messages import RetrainJob, RetrainResult
+from trials.engines.retries import AttemptResult, JobQueue
 from trials.interruption import raise_if_interrupted
 from trials.report.finals import describe_final
 from trials.runs.full_disk import raise_if_full
-from trials.runs.objectives import keepers
+from trials.runs.objectives import archived
 from trials.runs.options import FINE_TUNING_SHARE
-from trials.runs.records import FinalRole, Trial
+from trials.runs.records import FinalistRole, Trial
 from trials.search.session import Run
 
 Item = TypeVar("Item")
 
 EQUAL_COST = 0.02
 """How far a rival's FLOPs may lie from the finalist's, as a share."""
-MOST_DRAWS = 100
+MAX_DRAWS = 100
 """Draws after which a finalist counts as the only network of its cost."""
 
 
 @dataclass(frozen=True)
 class _Task:
     trial: Trial
-    role: FinalRole
+    role: FinalistRole
     arch: ArchConfig
 
 
-def run_finals(run: Run, engine: Engine) -> None:
+def train_finalists(run: Run, engine: Engine) -> None:
     """Runs what is not on record yet; a network that fails is named, and left out of the comparison."""
     tasks = [task for task in _tasks(run) if task.role not in task.trial.finals]
     if tasks:
-        say(run.console, f"Finals: training {len(tasks)} networks, to score them on the test part")
+        print_line(run.console, f"Finals: training {len(tasks)} networks, to score them on the test part")
     queue = JobQueue(engine)
     for number, task in enumerate(tasks):
         queue.add(number, _job(run, task), run.final_time_limit)
@@ -57,9 +57,9 @@ def run_finals(run: Run, engine: Engine) -> None:
 
 
 def finalists(run: Run) -> list[Trial]:
-    """Up to as many networks of the front as were asked for, evenly from its dearest to its cheapest."""
-    dearest_first = keepers(run.trials, run.options.objectives)[::-1]
-    return _evenly(dearest_first, run.options.finalists)
+    """Up to as many networks of the front as were asked for, evenly from its most expensive to its cheapest."""
+    most_expensive_first = archived(run.trials, run.options.objectives)[::-1]
+    return _evenly(most_expensive_first, run.options.finalists)
 
 
 def _evenly(items: list[Item], number: int) -> list[Item]:
@@ -74,7 +74,7 @@ def rival_of(run: Run, trial: Trial) -> ArchConfig | None:
     low, high = round((1 - EQUAL_COST) * flops), round((1 + EQUAL_COST) * flops)
     window = replace(budget, flops_min=max(budget.flops_min or 0, low), flops_max=min(budget.flops_max or high, high))
     domain, rng = run.domain.within(window), np.random.default_rng([run.options.seed, trial.number])
-    drawn = (domain.draw(rng).arch for _ in range(MOST_DRAWS))
+    drawn = (domain.draw(rng).arch for _ in range(MAX_DRAWS))
     return next((arch for arch in drawn if arch.arch_id != trial.candidate.arch.arch_id), None)
 
 
@@ -89,10 +89,10 @@ def _tasks(run: Run) -> list[_Task]:
     return tasks
 
 
-def _job(run: Run, task: _Task) -> FinalJob:
+def _job(run: Run, task: _Task) -> RetrainJob:
     options, full = run.options, run.proxy.training
     is_inherited = task.role == "fine-tuned"
-    return FinalJob(
+    return RetrainJob(
         arch=task.arch,
         training=options.fine_tuning(round(FINE_TUNING_SHARE * full.images)) if is_inherited else full,
         seed=options.seed,
@@ -102,13 +102,13 @@ def _job(run: Run, task: _Task) -> FinalJob:
     )
 
 
-def _record(run: Run, task: _Task, end: Ended) -> None:
+def _record(run: Run, task: _Task, end: AttemptResult) -> None:
     raise_if_full(end.failure)
     if end.failure is not None:
         again = "; once more" if end.will_run_again else ""
-        say(run.console, f"trial {task.trial.number}, {task.role}: failed, {end.failure.message}{again}")
+        print_line(run.console, f"trial {task.trial.number}, {task.role}: failed, {end.failure.message}{again}")
         return
-    result = FinalResult.model_validate(end.result)
+    result = RetrainResult.model_validate(end.result)
     run.records.final(task.trial.number, task.role, result)
     task.trial.finals[task.role] = result
-    say(run.console, describe_final(task.trial.number, task.role, result))
+    print_line(run.console, describe_final(task.trial.number, task.role, result))

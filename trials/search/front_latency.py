@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from trials.console import say
+from trials.console import print_line
 from trials.engines.engine import Engine
-from trials.runs.objectives import keepers
+from trials.runs.objectives import archived
 from trials.search.latency_profile import LatencyTimer, measured_latencies
 from trials.search.session import Run
 
 
 def measure_front(run: Run, engine: Engine) -> None:
     """Times the target networks of the front that have not been timed yet, where the search looks at latency."""
-    unmeasured = [trial for trial in keepers(run.trials, run.options.objectives) if trial.measured_us is None]
+    unmeasured = [trial for trial in archived(run.trials, run.options.objectives) if trial.measured_us is None]
     if not run.options.uses_latency or not unmeasured:
         return
-    say(run.console, f"Measuring the latency of {len(unmeasured)} networks")
+    print_line(run.console, f"Measuring the latency of {len(unmeasured)} networks")
     archs = [trial.candidate.arch for trial in unmeasured]
     for trial, latency in zip(unmeasured, measured_latencies(LatencyTimer(engine, run.options), archs), strict=True):
         trial.measured_us = round(latency, 1)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from trials.console import say
+from trials.console import print_line
 from trials.engines.engine import Engine
-from trials.engines.messages import FinalTestJob, FinalTestResult
-from trials.engines.retries import Ended, JobQueue
+from trials.engines.messages import FrontTestJob, FrontTestResult
+from trials.engines.retries import AttemptResult, JobQueue
 from trials.interruption import raise_if_interrupted
 from trials.runs.full_disk import raise_if_full
-from trials.runs.objectives import keepers
+from trials.runs.objectives import archived
 from trials.runs.records import Trial
 from trials.search.session import Run
 
 
-def run_final_tests(run: Run, engine: Engine) -> None:
+def run_front_tests(run: Run, engine: Engine) -> None:
     """Scores the front's proxy weights on the test part, once: the only time anything reads it."""
     queue = JobQueue(engine)
-    for trial in keepers(run.trials, run.options.objectives):
+    for trial in archived(run.trials, run.options.objectives):
         if trial.test is not None:
             continue
         if run.weights_path(trial).is_file():
             queue.add(trial.number, _test_job(run, trial), run.final_time_limit)
         else:
             weights = run.weights_path(trial)
-            say(run.console, f"trial {trial.number} cannot be tested: its weights, {weights}, are missing")
+            print_line(run.console, f"trial {trial.number} cannot be tested: its weights, {weights}, are missing")
     while not queue.is_empty:
         raise_if_interrupted()
         queue.start()
@@ -31,16 +31,16 @@ def run_final_tests(run: Run, engine: Engine) -> None:
             _record(run, end)
 
 
-def _test_job(run: Run, trial: Trial) -> FinalTestJob:
-    return FinalTestJob(arch=trial.candidate.arch, weights_path=str(run.weights_path(trial)), **run.job_fields)
+def _test_job(run: Run, trial: Trial) -> FrontTestJob:
+    return FrontTestJob(arch=trial.candidate.arch, weights_path=str(run.weights_path(trial)), **run.job_fields)
 
 
-def _record(run: Run, end: Ended) -> None:
+def _record(run: Run, end: AttemptResult) -> None:
     raise_if_full(end.failure)
     trial = run.history.trials[end.job_id]
     if end.failure is not None:
         again = "; once more" if end.will_run_again else ""
-        say(run.console, f"trial {trial.number} could not be tested: {end.failure.message}{again}")
+        print_line(run.console, f"trial {trial.number} could not be tested: {end.failure.message}{again}")
         return
-    trial.test = FinalTestResult.model_validate(end.result)
+    trial.test = FrontTestResult.model_validate(end.result)
     run.records.tested(trial.number, trial.test)

@@ -23,13 +23,13 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.arrays import FloatArray
 from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import read_yaml, validate, write_atomically
-from sret_nas.latency.profile import LatencyProfile, Part, Setting
+from sret_nas.latency.profile import LatencyProfile, MeasurementSetup, Part
 from sret_nas.latency.table import LatencyFeatures, parts_of
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import SearchSpace
-from trials.console import Console, say
+from trials.console import Console, print_line
 from trials.engines.engine import Engine
 from trials.engines.messages import LatencyJob, LatencyTimes
 from trials.runs.options import SearchOptions
@@ -40,7 +40,7 @@ PROFILES = "latency-profiles"
 NUM_FITTED, NUM_HELD_OUT = 24, 12
 """Networks that are timed whole: for the fit, and to say how good it is."""
 PROFILE_SECONDS = 45
-LEAST_ROUNDS, MOST_ROUNDS = 3, 6
+MIN_ROUNDS, MAX_ROUNDS = 3, 6
 """Rounds of all timings: as many as fit into `PROFILE_SECONDS`, within these."""
 FINAL_ROUNDS = 4
 DOUBTFUL = 0.1
@@ -54,11 +54,11 @@ class LatencyTimer:
         self._engine = engine
         self._options = options
 
-    def setting(self, space: SearchSpace) -> Setting:
+    def setting(self, space: SearchSpace) -> MeasurementSetup:
         """Where latencies of a space's networks are measured. Raises `UserError` if the device is not there."""
         device = self.time_once((), ()).device
         options = self._options
-        return Setting(
+        return MeasurementSetup(
             device=device, threads=options.threads, batch_size=options.latency_batch, torch=version("torch"),
             image_size=space.image_size,
         )  # fmt: skip
@@ -97,34 +97,38 @@ def latency_profile(
     else:
         profile = measure_profile(timer, space, setting, console)
         write_atomically(path, profile.model_dump_json(indent=1) + "\n")
-    say(console, f"Latency: {profile.setting.describe()}. {profile.describe_accuracy()}")
+    print_line(console, f"Latency: {profile.setting.describe()}. {profile.describe_accuracy()}")
     if profile.accuracy is not None and profile.accuracy.median_error > DOUBTFUL:
-        say(console, f"warning: that is a large error: was the machine busy? Delete {path} to measure anew")
+        print_line(console, f"warning: that is a large error: was the machine busy? Delete {path} to measure anew")
     return profile
 
 
-def _digest(space: SearchSpace, setting: Setting) -> str:
+def _digest(space: SearchSpace, setting: MeasurementSetup) -> str:
     """Names a profile: twelve hexadecimal digits of all that decides what is measured."""
     content = json.dumps([space.digest, setting.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def measure_profile(
-    timer: LatencyTimer, space: SearchSpace, setting: Setting, console: Console, num_held_out: int = NUM_HELD_OUT
+    timer: LatencyTimer,
+    space: SearchSpace,
+    setting: MeasurementSetup,
+    console: Console,
+    num_held_out: int = NUM_HELD_OUT,
 ) -> LatencyProfile:
     """Times all parts of a space and some of its networks, and fits the latter to the former."""
     started = time.perf_counter()
     parts, (fitted, held_out) = parts_of(space), _networks(space, NUM_FITTED, num_held_out)
     networks = fitted + held_out
     what = f"Latency: timing {len(parts)} parts and {len(networks)} networks of {space.name}"
-    say(console, f"{what}, for about {PROFILE_SECONDS} s at most; once, then searches of this space know")
+    print_line(console, f"{what}, for about {PROFILE_SECONDS} s at most; once, then searches of this space know")
     rounds: list[LatencyTimes] = []
-    num_rounds = LEAST_ROUNDS
+    num_rounds = MIN_ROUNDS
     with console.status(what) as status:
         while len(rounds) < num_rounds:
             rounds.append(timer.time_once(parts, networks))
             each = (time.perf_counter() - started) / len(rounds)
-            num_rounds = min(MOST_ROUNDS, max(LEAST_ROUNDS, int(PROFILE_SECONDS / each)))
+            num_rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(PROFILE_SECONDS / each)))
             left = format_seconds(each * (num_rounds - len(rounds)))
             status.update(f"{what}: {len(rounds)} of {num_rounds} rounds, {left} left")
     times = _least([timed.parts for timed in rounds])
@@ -141,7 +145,7 @@ def _networks(space: SearchSpace, num_fitted: int, num_held_out: int) -> tuple[l
     Fewer in a small space, down to none to hold out.
     """
     rng = np.random.default_rng(0)
-    spread = CostStrata(space, Budget()).sample_many(rng, num_fitted)
+    spread = StratifiedSampler(space, Budget()).sample_many(rng, num_fitted)
     fitted = {arch.arch_id: arch for arch in spread}
     uniform = FeasibleSet(space, Budget()).sample_many(rng, num_held_out)
     held_out = {arch.arch_id: arch for arch in uniform if arch.arch_id not in fitted}
@@ -154,7 +158,7 @@ def _least(rounds: Sequence[Sequence[Sequence[float]]]) -> list[float]:
 
 
 def _fitted_profile(
-    space: SearchSpace, setting: Setting, times: dict[Part, float], networks: Sequence[ArchConfig],
+    space: SearchSpace, setting: MeasurementSetup, times: dict[Part, float], networks: Sequence[ArchConfig],
     measured: FloatArray, num_fitted: int, rounds: int, seconds: float,
 ) -> LatencyProfile:  # fmt: skip
     """The profile of what was measured; the first `num_fitted` networks are fitted to, the others are held out."""

@@ -14,7 +14,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import DepthSchedule
-from trials.console import Console, say
+from trials.console import Console, print_line
 from trials.data import PreparedData
 from trials.engines.engine import Engine
 from trials.engines.messages import SpeedJob, SpeedResult
@@ -44,7 +44,7 @@ def require_rungs(options: SearchOptions, proxy: ProxyConfig, data: PreparedData
     number, least, what = proxy.training.images, proxy.training.batch_size, "training"
     if not options.from_scratch:
         number, least, what = min(len(data.val), options.score_images or len(data.val)), 1, "validation"
-    first = int(options.make_rungs().shares[0] * number)
+    first = int(options.make_rungs().fractions[0] * number)
     if options.rungs > 1 and first < least:
         raise UserError(
             f"--rungs {options.rungs} leaves {first} of {number:,} {what} images for the first rung, and at least "
@@ -112,7 +112,7 @@ class Plan:
     @property
     def _compared(self) -> str:
         """At which shares trials are compared."""
-        shares = self._options.make_rungs().shares[:-1]
+        shares = self._options.make_rungs().fractions[:-1]
         return f", most stopped after {' or '.join(f'{share:.0%}' for share in shares)}" if shares else ""
 
     @property
@@ -181,7 +181,7 @@ class Plan:
             f"Results: {run_dir}",
         )
         for line in lines:
-            say(console, line)
+            print_line(console, line)
 
     def _bounds(self) -> list[str]:
         """What may end a search before its trials do."""

@@ -15,13 +15,13 @@ from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
 from sret_nas.space.search_space import SearchSpace
-from trials.console import Console, say
-from trials.data.dataset_cache import prepared_beside, require_apart
+from trials.console import Console, print_line
+from trials.data.dataset_cache import cached_dataset, require_apart
 from trials.engines.engine import Engine
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.engines.ray_needed import ray_needed
-from trials.interruption import deaf_once_interrupted
+from trials.interruption import ignore_signals_after_interrupt
 from trials.report.outputs import write_outputs
 from trials.runs.directory import versions
 from trials.runs.full_disk import full_disk_explained, writing
@@ -29,9 +29,9 @@ from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal
 from trials.runs.records import Records
 from trials.runs.remote_copy import copied, known_place, new_place
-from trials.search.finalists import run_finals
+from trials.search.finalists import train_finalists
 from trials.search.front_latency import measure_front
-from trials.search.front_tests import run_final_tests
+from trials.search.front_tests import run_front_tests
 from trials.search.latency_profile import PROFILES, latency_profile
 from trials.search.plan import Plan, require_gpu, require_rungs
 from trials.search.session import Run, job_fields
@@ -43,7 +43,7 @@ from trials.training.recipe import ProxyConfig
 from trials.worker.entry import run_job
 
 
-@deaf_once_interrupted()
+@ignore_signals_after_interrupt()
 def start_search(given: dict[str, Any], run_dir: Path, command: list[str], console: Console) -> Run:
     """Runs a new search to its end. `given` are options as named in `SearchOptions`.
 
@@ -76,7 +76,7 @@ def _begin(
 ) -> tuple[Run, Engine]:
     """Prepares the images, measures and announces, and only then puts the search on record."""
     run_dir = records.run_dir
-    data_dir, data = prepared_beside(run_dir, options.data_config, console)
+    data_dir, data = cached_dataset(run_dir, options.data_config, console)
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
     engine = _create_engine(options, given)
@@ -135,7 +135,7 @@ def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile 
     return SReTDomain(space, options.budget, table, options.latency_max)
 
 
-@deaf_once_interrupted()
+@ignore_signals_after_interrupt()
 def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run:
     """Carries on a recorded search; `given` are options as named in `SearchOptions`, which must agree with it."""
     with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):
@@ -149,7 +149,7 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
-        say(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
+        print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
         with _create_engine(options, given) as engine:
             device = header["device"]
             if num_ended < options.trials:
@@ -168,7 +168,7 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
 def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, console: Console) -> Path:
     """Where the images of a search are prepared. Raises `UserError` if they are not those that it was begun with."""
     try:
-        data_dir, data = prepared_beside(run_dir, options.data_config, console)
+        data_dir, data = cached_dataset(run_dir, options.data_config, console)
     except UserError as error:
         where = "a resumed search needs its images where they were when it was begun, also on another machine"
         raise UserError(f"{error} ({where})") from None
@@ -187,7 +187,7 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
     for name, before in then.items():
         if before != now[name]:
             text = f"warning: begun with {name} {before}, carried on with {now[name]}: results may differ"
-            say(console, text)
+            print_line(console, text)
 
 
 def _run_to_the_end(run: Run, engine: Engine) -> None:
@@ -200,18 +200,18 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
         journal = _journal(run)
         if options.from_scratch:
             run_trials(run, strategy, engine, journal)
-            run_final_tests(run, engine)
+            run_front_tests(run, engine)
         else:
             provide_supernet(run, engine)
             run_trials(run, strategy, engine, journal)
-            run_finals(run, engine)
+            train_finalists(run, engine)
         measure_front(run, engine)
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
             write_outputs(run.run_dir, run.history.header, run.options, run.trials)
         finally:  # also for those who press again
-            say(run.console, f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}")
+            print_line(run.console, f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}")
         raise
     write_outputs(run.run_dir, run.history.header, run.options, run.trials)
 

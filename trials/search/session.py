@@ -10,7 +10,7 @@ from sret_nas.space.search_space import SearchSpace
 from trials.console import Console
 from trials.engines.messages import SupernetSource
 from trials.engines.retries import default_time_limit
-from trials.runs.compute_budget import Allowance
+from trials.runs.compute_budget import ComputeBudget
 from trials.runs.options import SearchOptions
 from trials.runs.records import History, Records, Trial
 from trials.strategies.sret import SReTDomain
@@ -48,10 +48,10 @@ class Run:
         known = self.history.supernet
         return None if known is None else known.model_copy(update={"path": str(self.run_dir / known.path)})
 
-    def allowance(self) -> Allowance:
+    def allowance(self) -> ComputeBudget:
         """What the search may spend, against what it has."""
         options = self.options
-        return Allowance(
+        return ComputeBudget(
             spending=self.records.spending,
             expected=self._expected("trial_seconds") or 0.0,
             time_budget=options.time_budget,

@@ -13,8 +13,8 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file, validate
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.supernet_shape import extent_of
-from trials.console import say
+from sret_nas.space.supernet_shape import bounding_shape
+from trials.console import print_line
 from trials.data import PreparedData
 from trials.distributed.choose_launcher import place_for
 from trials.distributed.launcher import Place, RayPlacement
@@ -99,7 +99,7 @@ def _check_file(path: Path, space: SearchSpace, proxy: ProxyConfig, data: Prepar
     def narrowed(arch: ArchConfig) -> ArchConfig:
         return proxy_arch(arch, proxy, channels=data.channels, classes=data.num_classes)
 
-    problem = supernet.extent.lacks(extent_of(space, adapted=narrowed))
+    problem = supernet.extent.first_missing(bounding_shape(space, adapted=narrowed))
     if problem is not None:
         raise UserError(f"{path} does not hold all networks of {space.name} at {proxy.image_size} px: {problem}")
 
@@ -133,7 +133,7 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
     with _place(run, setting, engine) as place:
         images = config.training.images
         each = "" if setting.processes is None else f" in each of {setting.processes} processes on the cluster"
-        say(run.console, f"Training the supernet on {images:,} images, {setting.threads} threads{each}")
+        print_line(run.console, f"Training the supernet on {images:,} images, {setting.threads} threads{each}")
         job = TrainingJob(
             space=run.space, budget=run.options.budget, proxy=run.proxy, config=config,
             data_dir=run.data_dir.absolute(), seed=run.options.seed, device=run.options.device,
@@ -163,7 +163,7 @@ def _as_can_be_had(run: Run, setting: SupernetSetting) -> SupernetSetting:
         processes, threads = _processes(options, len(PreparedData.open(run.data_dir).train))
         now = setting.model_copy(update={"processes": processes, "threads": threads})
     text = f"warning: the supernet was to be trained in {_describe(setting)}, and now is in {_describe(now)}"
-    say(run.console, f"{text}: results may differ")
+    print_line(run.console, f"{text}: results may differ")
     return now
 
 

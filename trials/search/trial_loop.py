@@ -16,19 +16,19 @@ import time
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
-from trials.console import say
+from trials.console import print_line
 from trials.engines.engine import Engine
 from trials.engines.messages import PartialScore, TrialJob, TrialResult
-from trials.engines.retries import Ended, JobQueue
+from trials.engines.retries import AttemptResult, JobQueue
 from trials.interruption import raise_if_interrupted
 from trials.report.progress import SearchProgress, describe_retry, describe_spending
-from trials.runs.compute_budget import Allowance
+from trials.runs.compute_budget import ComputeBudget
 from trials.runs.full_disk import raise_if_full, writing
 from trials.runs.objectives import comparable_values, objective_values
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal
-from trials.runs.pareto_archive import FrontSoFar
+from trials.runs.pareto_archive import ParetoArchive
 from trials.runs.records import Trial
-from trials.search.completion_order import JobOrder
+from trials.search.completion_order import CompletionOrder
 from trials.search.session import Run
 from trials.strategies.strategy import Candidate, Strategy
 
@@ -48,9 +48,9 @@ class _TrialLoop:
 
     def __init__(self, run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:
         self._run, self._strategy, self._journal = run, strategy, journal
-        self._queue, self._order, self._rungs = JobQueue(engine), JobOrder(), run.options.make_rungs()
+        self._queue, self._order, self._rungs = JobQueue(engine), CompletionOrder(), run.options.make_rungs()
         self.allowance = run.allowance()
-        self.front = FrontSoFar(run.options.objectives)
+        self.front = ParetoArchive(run.options.objectives)
         for trial in run.trials:
             if trial.has_ended:
                 self._keep_if_best(trial)
@@ -77,7 +77,7 @@ class _TrialLoop:
                 self._record(end, progress)
 
     def _may_start(self, part: float) -> bool:
-        return self.allowance.allows_another(time.time(), self._queue.running, part)
+        return self.allowance.has_room_for(time.time(), self._queue.running, part)
 
     def _ask_ahead(self) -> None:
         options = self._run.options
@@ -94,11 +94,11 @@ class _TrialLoop:
 
     def _begin(self, trial: Trial, rung: int) -> None:
         """Sends a trial on its way to a rung, unless it is on record that it has been there."""
-        part = self._rungs.part(rung)
+        part = self._rungs.increment(rung)
         self._rung[trial.number] = rung
         self._order.begin(trial.number, part)
         if not self._has_come(trial.number):
-            job = _trial_job(self._run, trial, self._rungs.shares[rung])
+            job = _trial_job(self._run, trial, self._rungs.fractions[rung])
             self._queue.add(trial.number, job, self._run.trial_time_limit, trial.retried, part)
 
     def _has_come(self, number: int) -> bool:
@@ -117,7 +117,7 @@ class _TrialLoop:
             return
         found = trial.partial[rung]
         self._strategy.tell_partial(trial.candidate, rung, objective_values(found, objectives))
-        if self._rungs.goes_on(rung, comparable_values(found, objectives)):
+        if self._rungs.promote(rung, comparable_values(found, objectives)):
             self._begin(trial, rung + 1)
             return
         if not trial.is_stopped:
@@ -129,7 +129,7 @@ class _TrialLoop:
         trial.is_stopped = True
         self._has_ended(trial, progress)
 
-    def _record(self, end: Ended, progress: SearchProgress) -> None:
+    def _record(self, end: AttemptResult, progress: SearchProgress) -> None:
         """What the end of an attempt means for the search: it is on disk before anything else happens with it."""
         raise_if_full(end.failure)
         run, trial = self._run, self._run.history.trials[end.job_id]
@@ -139,7 +139,7 @@ class _TrialLoop:
             progress.say(describe_retry(trial))
             return
         rung = self._rung[trial.number]
-        part = self._rungs.part(rung)
+        part = self._rungs.increment(rung)
         result = None if end.result is None else TrialResult.model_validate(end.result)
         if result is not None and rung < self._rungs.last:
             run.records.rung(trial.number, result, end.seconds, part)
@@ -160,21 +160,21 @@ class _TrialLoop:
 
     def _keep_if_best(self, trial: Trial) -> None:
         """Only the front's weights are needed again; a beaten trial never comes back to the front."""
-        for beaten in self.front.add(trial):
+        for dominated in self.front.add(trial):
             if self._run.options.from_scratch:
-                self._run.weights_path(beaten).unlink(missing_ok=True)
+                self._run.weights_path(dominated).unlink(missing_ok=True)
 
     def tell_why_it_ended(self) -> None:
         run, allowance = self._run, self.allowance
         if allowance.spent is not None:
-            say(
+            print_line(
                 run.console, f"No further trial starts: {describe_spending(allowance)}. {_how_to_go_on(allowance, run)}"
             )
         elif self._is_exhausted:
-            say(run.console, f"All {self._num_asked} candidates inside the budget have been tried.")
+            print_line(run.console, f"All {self._num_asked} candidates inside the budget have been tried.")
 
 
-def _how_to_go_on(allowance: Allowance, run: Run) -> str:
+def _how_to_go_on(allowance: ComputeBudget, run: Run) -> str:
     twice = f"--time-budget {2 * (allowance.time_budget or 0):g}s"
     if allowance.spent == "gpu_hours":
         twice = f"--gpu-hours {2 * (allowance.gpu_hours or 0):g}"

@@ -23,14 +23,14 @@ from scipy.stats import kendalltau
 from threadpoolctl import ThreadpoolController
 
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.optimize.dynamic_program import FEW_CHOICES, AdditiveScore, BestNetworks, Resolution
+from sret_nas.optimize.dynamic_program import MAX_CHOICES_LISTED, AdditiveScore, CostBuckets, ParetoDP
 from sret_nas.pareto import non_dominated
-from sret_nas.surrogate.features import Residual, Terms
-from sret_nas.surrogate.model import MOST_FOR_VARIANCES, Surrogate
+from sret_nas.surrogate.features import EffectTerms, Residual
+from sret_nas.surrogate.model import MAX_FOR_VARIANCES, Surrogate
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C
 from trials.strategies.improvement import improvement
-from trials.strategies.labels import Labels
+from trials.strategies.labels import Observations
 from trials.strategies.strategy import Strategy
 
 FRONT_DRAWS = 1
@@ -47,21 +47,22 @@ BATCH_OF_LABELS = 50
 cost does not. From 250 labels on that is more than `BATCH`."""
 CANDIDATES_PER_PROPOSAL = 4
 """Candidates of a front that there should be for each proposal of a batch, where a batch is larger than `BATCH`."""
-VARIATIONS, MOST_VARIATIONS = 8, 4
+VARIATIONS, MAX_VARIATIONS = 8, 4
 """Variations of each of the best networks that are drawn where too few of those are left, and how often at most."""
-MOST_LABELS = 2000
+MAX_LABELS = 2000
 """Labels that models are fitted to: of more, half are the last ones, and half are spread over those before. A fit takes
 memory as their number and time as its square, or cube."""
-MOST_START = 12
+MAX_START = 12
 """Candidates of the design; from there on a model knows better."""
-MOST_FROM_FRONT = 800
+MAX_FROM_FRONT = 800
 """Networks of one front that improvement is computed for."""
 WIDTHS: dict[int, tuple[float, ...]] = {1: (0.0015,), 2: (0.05, 0.1)}
 """Widths of cost buckets, by the number of costs that matter."""
 WIDTH_OF_RICH_STAGES = 0.008
-"""The same of one cost where a stage has more than `FEW_CHOICES` choices. Those are put into cells as wide as buckets,
-and pairs of buckets and cells are what planning takes its time for: it grows with the inverse square of the width."""
-LEAST_BUCKETS = 100
+"""The same of one cost where a stage has more than `MAX_CHOICES_LISTED` choices. Those are put into cells as wide as
+buckets, and pairs of buckets and cells are what planning takes its time for: it grows with the inverse square of the
+width."""
+MIN_BUCKETS = 100
 """Buckets of one cost that a window with two sides is cut into, at least."""
 MODELS = ("additive", "slopes", "residual", "size")
 """What the guard chooses from; the size prior alone tells networks of equal cost apart by nothing."""
@@ -70,10 +71,10 @@ SURELY_BETTER = 2.0
 effects learn more noise."""
 MORE_LABELS, MORE_OF_MANY = 1.05, 1.25
 """How many times the labels of the last time there must be for variances to be fitted, and models judged, anew; the
-second from `MOST_FOR_VARIANCES` labels on, of which variances see only so many."""
+second from `MAX_FOR_VARIANCES` labels on, of which variances see only so many."""
 LARGEST = 1e100
 """What larger values are taken for, so that their squares can be summed."""
-LEAST_LABELS = 6
+MIN_LABELS = 6
 """Results below which nothing is modelled."""
 
 
@@ -93,17 +94,18 @@ class AdditiveStrategy(Strategy[C]):
         widths = WIDTHS[len(self._axes)]
         if len(widths) == 1:  # with two costs that matter, buckets that are narrow in both would be too many
             is_rich = any(
-                np.unique(stage.state, return_counts=True)[1].max() > FEW_CHOICES for stage in self._domain.chain.stages
+                np.unique(stage.state, return_counts=True)[1].max() > MAX_CHOICES_LISTED
+                for stage in self._domain.chain.stages
             )
             widths = (_width(self._domain.bounds[self._axes[0]], WIDTH_OF_RICH_STAGES if is_rich else widths[0]),)
-        self._search = BestNetworks(self._domain.chain, self._domain.bounds, Resolution(self._axes, widths))
-        self._start = max(LEAST_LABELS, min(start, MOST_START))
+        self._search = ParetoDP(self._domain.chain, self._domain.bounds, CostBuckets(self._axes, widths))
+        self._start = max(MIN_LABELS, min(start, MAX_START))
         self._design: list[C] = []
         self._asked = 0
         self._running: dict[Hashable, tuple[int, ...]] = {}
-        self._labels = Labels[tuple[int, ...]]()
+        self._labels = Observations[tuple[int, ...]]()
         self._queue: list[C] = []
-        self._terms = {False: Terms(self._domain.chain), True: Terms(self._domain.chain, has_slopes=True)}
+        self._terms = {False: EffectTerms(self._domain.chain), True: EffectTerms(self._domain.chain, has_slopes=True)}
         self._residual = Residual(self._domain.chain, np.random.default_rng(0))
         self._thread_pools = ThreadpoolController()  # once: finding them takes a walk over all loaded libraries
         self._variances: dict[tuple[int, str], FloatArray] = {}
@@ -130,7 +132,7 @@ class AdditiveStrategy(Strategy[C]):
             self._labels.add_partial(candidate.key, self._running[candidate.key], rung, _tamed(values))
 
     def _next(self) -> C | None:
-        if self._asked < self._start or len(self._labels) < LEAST_LABELS:
+        if self._asked < self._start or len(self._labels) < MIN_LABELS:
             return self._from_design()
         while self._queue:
             candidate = self._queue.pop(0)
@@ -194,7 +196,7 @@ class AdditiveStrategy(Strategy[C]):
     def _models(self, points: IntArray, costs: FloatArray, told: FloatArray) -> list[Surrogate]:
         """One model for each learned objective: the one that the guard prefers."""
         known = len(self._labels)
-        is_due = known >= (MORE_LABELS if known <= MOST_FOR_VARIANCES else MORE_OF_MANY) * self._judged_at
+        is_due = known >= (MORE_LABELS if known <= MAX_FOR_VARIANCES else MORE_OF_MANY) * self._judged_at
         if is_due:
             self._judged_at = known
         models = []
@@ -203,23 +205,34 @@ class AdditiveStrategy(Strategy[C]):
             if is_due:
                 models.append(self._judged(objective, points, costs, values))
             else:
-                models.append(self._fit(self._preferred[objective], objective, points, costs, values, is_refit=False))
+                models.append(
+                    self._fit(self._preferred[objective], objective, points, costs, values, refit_variances=False)
+                )
         self.used.append(tuple(self._preferred[objective] for objective in self._learned))
         return models
 
     def _judged(self, objective: int, points: IntArray, costs: FloatArray, values: FloatArray) -> Surrogate:
         """Fits all models to an objective and returns the one that ranks left-out labels best."""
-        fits = {name: self._fit(name, objective, points, costs, values, is_refit=True) for name in MODELS}
-        away = {name: ((fits[name].left_out - values) / fits[name].scale) ** 2 for name in ("additive", "slopes")}
+        fits = {name: self._fit(name, objective, points, costs, values, refit_variances=True) for name in MODELS}
+        away = {
+            name: ((fits[name].loo_predictions - values) / fits[name].scale) ** 2 for name in ("additive", "slopes")
+        }
         del fits["additive" if is_surely_less(away["slopes"], away["additive"]) else "slopes"]
-        taus = {name: float(kendalltau(fit.left_out, values).statistic) for name, fit in fits.items()}
+        taus = {name: float(kendalltau(fit.loo_predictions, values).statistic) for name, fit in fits.items()}
         self._preferred[objective] = preferred(taus, len(values))
         return fits[self._preferred[objective]]
 
     def _fit(
-        self, name: str, objective: int, points: IntArray, costs: FloatArray, values: FloatArray, *, is_refit: bool
+        self,
+        name: str,
+        objective: int,
+        points: IntArray,
+        costs: FloatArray,
+        values: FloatArray,
+        *,
+        refit_variances: bool,
     ) -> Surrogate:
-        """A model of a kind, its variances found anew or, if not `is_refit`, those of the last time."""
+        """A model of a kind, its variances found anew or, if not `refit_variances`, those of the last time."""
         fit = Surrogate(
             self._terms[name == "slopes"],
             points,
@@ -229,7 +242,7 @@ class AdditiveStrategy(Strategy[C]):
             is_additive=name != "size",
             residual=self._residual if name == "residual" else None,
             start=self._variances.get((objective, name)),
-            is_refit=is_refit,
+            refit_variances=refit_variances,
         )
         self._variances[objective, name] = fit.variances
         return fit
@@ -239,7 +252,7 @@ class AdditiveStrategy(Strategy[C]):
         if self._domain.members is not None:
             return [candidate for candidate in self._domain.members if self._pool.is_open(candidate)]
         if "size" in self.used[-1]:
-            return self._pool.draw_stratified(MOST_FROM_FRONT, self._domain.chain.cost_names[self._axes[0]])
+            return self._pool.draw_stratified(MAX_FROM_FRONT, self._domain.chain.cost_names[self._axes[0]])
         found: dict[Hashable, C] = {}
         batch = batch_of(len(self._labels))
         # A batch of the least size makes do with what a front has; larger ones would be used up too early.
@@ -257,9 +270,9 @@ class AdditiveStrategy(Strategy[C]):
 
         With fewer than enough on the front, from the fronts behind it, and then from variations of its networks.
         """
-        best = self._search.find(score, phase=float(self._rng.random()))
+        best = self._search.find(score, offset=float(self._rng.random()))
         found = self._open_by_fronts(score, best, enough)
-        for _ in range(MOST_VARIATIONS):
+        for _ in range(MAX_VARIATIONS):
             if len(found) >= enough:
                 break
             found |= self._open_by_fronts(score, self._varied(best), enough - len(found))
@@ -273,7 +286,7 @@ class AdditiveStrategy(Strategy[C]):
         left = np.arange(len(points))
         while len(left) > 0:
             front = left[_front(values[left], costs[left])]
-            spread = np.linspace(0, len(front) - 1, min(len(front), MOST_FROM_FRONT)).round().astype(int)
+            spread = np.linspace(0, len(front) - 1, min(len(front), MAX_FROM_FRONT)).round().astype(int)
             for point in map(tuple, points[front[spread]].tolist()):
                 if point not in known and self._pool.is_open(candidate := self._domain.candidate(point)):
                     found.setdefault(candidate.key, candidate)
@@ -302,7 +315,7 @@ def batch_of(num_labels: int) -> int:
     return max(BATCH, num_labels // BATCH_OF_LABELS)
 
 
-def spread_over(number: int, most: int = MOST_LABELS) -> IntArray:
+def spread_over(number: int, most: int = MAX_LABELS) -> IntArray:
     """Which of so many labels, in the order of telling, models are fitted to: all, or `most` of them."""
     if number <= most:
         return np.arange(number)
@@ -314,9 +327,7 @@ def spread_over(number: int, most: int = MOST_LABELS) -> IntArray:
 def _width(bounds: tuple[float, float], most: float) -> float:
     """The width of cost buckets inside bounds: at least so many fit into a narrow window."""
     low, high = bounds
-    return (
-        min(most, (high / low) ** (1 / LEAST_BUCKETS) - 1) if low > 0 and high < float("inf") and low < high else most
-    )
+    return min(most, (high / low) ** (1 / MIN_BUCKETS) - 1) if low > 0 and high < float("inf") and low < high else most
 
 
 def is_surely_less(ones: FloatArray, others: FloatArray) -> bool:
@@ -359,5 +370,5 @@ def _front(values: FloatArray, costs: IntArray) -> IntArray:
     """Positions of the points that none beats in value and costs; of values alone, the best few. Best values first."""
     order = np.argsort(values, kind="stable")
     if costs.shape[1] == 0:
-        return order[:MOST_FROM_FRONT]
+        return order[:MAX_FROM_FRONT]
     return order[non_dominated(np.column_stack([values, costs]))[order]]

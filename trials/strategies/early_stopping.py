@@ -21,9 +21,9 @@ import numpy.typing as npt
 from sret_nas.pareto import FloatArray
 from trials.strategies.fronts import front_ranks
 
-MOST_COMPARED = 300
+MAX_COMPARED = 300
 """A trial is compared with so many that came to its rung last: a search gets better, and asks more of a trial then."""
-SIMULATIONS, MOST_SIMULATED = 20, 1000
+SIMULATIONS, MAX_SIMULATED = 20, 1000
 """Searches, and trials of each, that tell beforehand how many go on."""
 ETA = 3
 """Of so many trials at a rung, one goes on (Li et al., 2020)."""
@@ -34,23 +34,23 @@ def shares_of(num_rungs: int, eta: int = ETA) -> tuple[float, ...]:
     return tuple(float(eta) ** (rung + 1 - num_rungs) for rung in range(num_rungs))
 
 
-class Rungs:
+class SuccessiveHalving:
     """Decides at each rung but the last, from what it was told of that rung before, in the order of telling."""
 
     def __init__(self, num_rungs: int, eta: int = ETA) -> None:
-        self.shares = shares_of(num_rungs, eta)
+        self.fractions = shares_of(num_rungs, eta)
         self._eta = eta
-        self._points = [deque[tuple[float, ...]](maxlen=MOST_COMPARED) for _ in self.shares]
+        self._points = [deque[tuple[float, ...]](maxlen=MAX_COMPARED) for _ in self.fractions]
 
     @property
     def last(self) -> int:
-        return len(self.shares) - 1
+        return len(self.fractions) - 1
 
-    def part(self, rung: int) -> float:
+    def increment(self, rung: int) -> float:
         """The share of a whole trial that leads from the rung before to this one."""
-        return self.shares[rung] - (self.shares[rung - 1] if rung > 0 else 0.0)
+        return self.fractions[rung] - (self.fractions[rung - 1] if rung > 0 else 0.0)
 
-    def goes_on(self, rung: int, values: tuple[float, ...]) -> bool:
+    def promote(self, rung: int, values: tuple[float, ...]) -> bool:
         """Whether a trial goes on beyond a rung; `values`, all to be made small, are comparable in their distances."""
         points = self._points[rung]
         points.append(values)
@@ -60,16 +60,16 @@ class Rungs:
 
     def expected_work(self, number: int) -> float:
         """How much so many trials are, in whole trials, if they come in no order of merit: of a few tries, the mean."""
-        rng, simulated = np.random.default_rng(0), min(number, MOST_SIMULATED)
+        rng, simulated = np.random.default_rng(0), min(number, MAX_SIMULATED)
         work = sum(self._work(rng.random(simulated).tolist()) for _ in range(SIMULATIONS)) / SIMULATIONS
         return work * number / max(1, simulated)
 
     def _work(self, errors: list[float]) -> float:
         """Whole trials that these are, where errors are what they will be from the first rung on."""
-        work, there = 0.0, [list[float]() for _ in self.shares]
+        work, there = 0.0, [list[float]() for _ in self.fractions]
         for error in errors:
             for rung, before in enumerate(there):
-                work += self.part(rung)
+                work += self.increment(rung)
                 insort(before, error)
                 if len(before) > self._eta and bisect_left(before, error) >= len(before) / self._eta:
                     break

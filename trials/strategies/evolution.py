@@ -24,7 +24,7 @@ from trials.strategies.ridge import Ridge, tamed
 from trials.strategies.strategy import Strategy
 from trials.strategies.stratified import StratifiedDesign, cost_to_spread
 
-IntArray = npt.NDArray[np.intp]
+IndexArray = npt.NDArray[np.intp]
 
 BATCH = 10
 """Candidates proposed from one fit."""
@@ -48,19 +48,19 @@ class Encoding(Generic[C]):
         self._position = [{value: number for number, value in enumerate(values)} for _, values in self._choices]
         self.sizes = np.array([len(values) for _, values in self._choices], dtype=np.intp)
 
-    def row(self, candidate: C) -> IntArray:
+    def row(self, candidate: C) -> IndexArray:
         """The positions (d,) that spell a candidate."""
         values = self._domain.encode(candidate)
         positions = zip(self._choices, self._position, strict=True)
         return np.array([position[values[name]] for (name, _), position in positions], dtype=np.intp)
 
-    def candidate(self, row: IntArray) -> C | None:
+    def candidate(self, row: IndexArray) -> C | None:
         """The candidate that positions (d,) spell; None if they spell none."""
         chosen = zip(self._choices, row.tolist(), strict=True)
         spelled: dict[str, Value] = {name: values[position] for (name, values), position in chosen}
         return self._domain.decode(spelled)
 
-    def features(self, rows: IntArray, costs: FloatArray) -> FloatArray:
+    def features(self, rows: IndexArray, costs: FloatArray) -> FloatArray:
         """One column per value of each dimension, then log costs and their squares: (n, values + 2 * costs)."""
         one_hot = [rows[:, [number]] == np.arange(size) for number, size in enumerate(self.sizes.tolist())]
         logs = np.log(np.maximum(costs, np.finfo(np.float64).tiny))
@@ -72,13 +72,13 @@ class Individuals(Generic[C]):
     """Candidates with their rows (n, d) and costs (n, costs)."""
 
     candidates: list[C]
-    rows: IntArray
+    rows: IndexArray
     costs: FloatArray
 
     def __len__(self) -> int:
         return len(self.candidates)
 
-    def take(self, positions: IntArray) -> Individuals[C]:
+    def take(self, positions: IndexArray) -> Individuals[C]:
         return Individuals(
             [self.candidates[p] for p in positions.tolist()], self.rows[positions], self.costs[positions]
         )
@@ -91,7 +91,7 @@ class Individuals(Generic[C]):
         return Individuals(everyone, rows, costs).take(np.array(sorted(first.values()), dtype=np.intp))
 
 
-class Surrogate(Generic[C]):
+class RidgeSurrogate(Generic[C]):
     """Predicts objectives: those that are costs exactly, the others by a ridge regression each."""
 
     def __init__(
@@ -131,7 +131,7 @@ class EvolutionStrategy(Strategy[C]):
         self._num_asked = 0
         self._known: dict[Hashable, tuple[C, tuple[float, ...]]] = {}
         self._population: list[C] = []
-        self._described: dict[Hashable, tuple[IntArray, FloatArray]] = {}
+        self._described: dict[Hashable, tuple[IndexArray, FloatArray]] = {}
         self._queue: deque[C] = deque()
 
     def ask(self) -> C | None:
@@ -154,7 +154,7 @@ class EvolutionStrategy(Strategy[C]):
         """Open candidates of the predicted front, and of the next ones until they are enough; the most spread."""
         known = self._individuals([candidate for candidate, _ in self._known.values()])
         values = np.array([values for _, values in self._known.values()])
-        surrogate = Surrogate(self._domain, self._encoding, self._objectives, known, values)
+        surrogate = RidgeSurrogate(self._domain, self._encoding, self._objectives, known, values)
         members = self._domain.members
         found = self._evolved(surrogate, known) if members is None else self._individuals(members)
         predicted = surrogate.predict(found)
@@ -168,7 +168,7 @@ class EvolutionStrategy(Strategy[C]):
                 break
         return [found.candidates[position] for position in chosen]
 
-    def _evolved(self, surrogate: Surrogate[C], known: Individuals[C]) -> Individuals[C]:
+    def _evolved(self, surrogate: RidgeSurrogate[C], known: Individuals[C]) -> Individuals[C]:
         """The evaluated candidates and the last fit's population, evolved further on the predictions."""
         fresh = self._domain.draw_stratified(self._rng, NEWCOMERS, self._by)
         population = known.joined(self._individuals(self._population)).joined(self._individuals(fresh))
@@ -189,7 +189,7 @@ class EvolutionStrategy(Strategy[C]):
                 break
         return self._individuals(list(children.values()))
 
-    def _bred(self, rows: IntArray, number: int) -> IntArray:
+    def _bred(self, rows: IndexArray, number: int) -> IndexArray:
         """Rows of children (number, d): parents by binary tournament, uniform crossover, one mutation or more."""
         sizes, rng = self._encoding.sizes, self._rng
         searched = np.flatnonzero(sizes > 1)
@@ -200,7 +200,7 @@ class EvolutionStrategy(Strategy[C]):
         if len(searched):
             is_mutated[np.arange(number), rng.choice(searched, number)] = True
         crossed = np.where(is_second, rows[second], rows[first])
-        mutated: IntArray = np.where(is_mutated, rng.integers(sizes, size=shape), crossed)
+        mutated: IndexArray = np.where(is_mutated, rng.integers(sizes, size=shape), crossed)
         return mutated
 
     def _individuals(self, candidates: Sequence[C]) -> Individuals[C]:

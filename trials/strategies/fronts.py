@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from sret_nas.pareto import FloatArray, non_dominated
 
-IntArray = npt.NDArray[np.intp]
+IndexArray = npt.NDArray[np.intp]
 
 
-def front_ranks(points: FloatArray, enough: int | None = None) -> IntArray:
+def front_ranks(points: FloatArray, enough: int | None = None) -> IndexArray:
     """The front of each row of `points` (n, m), as an array (n,): 0 if no row dominates it, 1 if only rows of front 0
     do, and so on.
 
@@ -43,7 +43,7 @@ def crowding_distances(points: FloatArray) -> FloatArray:
     return distances
 
 
-def most_spread(points: FloatArray, number: int) -> IntArray:
+def most_spread(points: FloatArray, number: int) -> IndexArray:
     """Positions of `number` rows of `points` (n, m) that leave the widest gaps: the most crowded is dropped in turn."""
     kept = np.arange(len(points))
     while len(kept) > number:
@@ -51,7 +51,7 @@ def most_spread(points: FloatArray, number: int) -> IntArray:
     return kept
 
 
-def best_of(points: FloatArray, number: int) -> IntArray:
+def best_of(points: FloatArray, number: int) -> IndexArray:
     """Positions of `number` rows of `points` (n, m), best first: NSGA-II's choice by rank, then by crowding."""
     ranks = front_ranks(points, enough=number)
     crowding = np.zeros(len(points))

@@ -17,7 +17,7 @@ from sret_nas.pareto import non_dominated
 
 LEVELS = 256
 """Levels of cost at which improvement is measured, where several costs matter."""
-MOST_STEPS = 400
+MAX_STEPS = 400
 """Points that are all looked at, whether or not they are on the front."""
 
 
@@ -100,7 +100,7 @@ class InSeveralCosts(Improvement):
 def _that_count(costs: FloatArray, values: FloatArray) -> npt.NDArray[np.bool_]:
     """Which of many points: those at steps of the staircase, and its ends, the worst value and the highest cost. What
     a gain is does not depend on the others, and what it takes to compute does."""
-    if len(values) <= MOST_STEPS:
+    if len(values) <= MAX_STEPS:
         return np.ones(len(values), dtype=bool)
     counts = non_dominated(np.column_stack([costs, values]))
     counts[[np.argmax(values), np.argmax(costs[:, 0])]] = True

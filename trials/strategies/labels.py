@@ -22,7 +22,7 @@ PRIOR_PAIRS = 3.0
 """Trials that a slope of one is worth, in a line's fit."""
 
 
-class Labels(Generic[P]):
+class Observations(Generic[P]):
     """Points that have been told of, in the order of the first telling, and their objective values."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.latency.fast_set import LatencySet
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
@@ -140,6 +140,6 @@ def _canonical(arch: ArchConfig, schedule: DepthSchedule) -> Candidate:
 
 
 @lru_cache(maxsize=8)
-def _strata(space: SearchSpace, budget: Budget, by: CostName) -> CostStrata:
+def _strata(space: SearchSpace, budget: Budget, by: CostName) -> StratifiedSampler:
     """Counting the strata takes up to two seconds in a narrow window, so those used last are kept."""
-    return CostStrata(space, budget, by=by)
+    return StratifiedSampler(space, budget, by=by)

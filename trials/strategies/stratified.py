@@ -1,6 +1,6 @@
 """Candidates spread evenly over cost: the start of the strategies that learn, and a strategy that does not.
 
-Uniform draws pile up in the middle, where most networks are; a front runs from the cheapest to the dearest.
+Uniform draws pile up in the middle, where most networks are; a front runs from the cheapest to the most expensive.
 """
 
 from __future__ import annotations

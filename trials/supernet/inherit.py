@@ -22,16 +22,16 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from trials.data import PreparedData, batches
 from trials.engines.messages import SupernetSource
-from trials.training.train import Score, first_images, images_between, recalibrate, scored
+from trials.training.train import Score, first_images, recalibrate_batch_norm, score_logits, slice_split
 
 KEPT_BYTES = 256 * 2**20
 """Memory for features that are kept, in one worker."""
 
 
-def inherited(supernet: Supernet, arch: ArchConfig, data: PreparedData, batch_size: int) -> SReT:
+def extract_for_eval(supernet: Supernet, arch: ArchConfig, data: PreparedData, batch_size: int) -> SReT:
     """A subnet as a network of its own, ready for evaluation: the statistics of its stem are found anew."""
     network = supernet.extract(arch)
-    recalibrate(network, data.train, batch_size)
+    recalibrate_batch_norm(network, data.train, batch_size)
     return network.eval()
 
 
@@ -46,7 +46,7 @@ class SubnetScorer:
         self._data = data
         self._part = data.val if num_images is None else first_images(data.val, num_images)
         self._batch_size = batch_size
-        self._kept = KeptFeatures(kept_bytes)
+        self._kept = FeatureCache(kept_bytes)
         self._statistics: dict[Hashable, dict[str, Tensor]] = {}
 
     @property
@@ -64,13 +64,13 @@ class SubnetScorer:
             features = [network.run_stage(stage, batch) for batch in features]
             if stage < len(arch.stages) - 1:  # the last stage's are of no use to another network
                 self._kept.keep((span, _beginning(arch, stage + 1)), features)
-        return scored((network.classify(batch) for batch in features), images_between(self._part, *span))
+        return score_logits((network.classify(batch) for batch in features), slice_split(self._part, *span))
 
     def _network(self, arch: ArchConfig) -> SReT:
         """The subnet. Statistics of the stem depend on the stem alone, so each stem's are found once."""
         network, stem = self.supernet.extract(arch), _beginning(arch, 0)
         if stem not in self._statistics:
-            recalibrate(network, self._data.train, self._batch_size)
+            recalibrate_batch_norm(network, self._data.train, self._batch_size)
             self._statistics[stem] = {name: value.clone() for name, value in _statistics(network).items()}
         for name, value in _statistics(network).items():
             value.copy_(self._statistics[stem][name])
@@ -83,13 +83,13 @@ class SubnetScorer:
             if features is not None:
                 return number, features
         device = network.pos_embed.device
-        part = images_between(self._part, *span)
+        part = slice_split(self._part, *span)
         embedded = [network.embed(images.to(device)) for images, _ in batches(part, batch_size=self._batch_size)]
         self._kept.keep((span, _beginning(network.arch, 0)), embedded)
         return 0, embedded
 
 
-class KeptFeatures:
+class FeatureCache:
     """Features by what computed them; of those that do not fit into memory together, the last used stay."""
 
     def __init__(self, most_bytes: int) -> None:

@@ -13,10 +13,10 @@ from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.quantities import format_seconds
-from trials.console import Console, count_progress, say
+from trials.console import Console, count_progress, print_line
 from trials.data import PreparedData
 from trials.supernet.config import SupernetConfig
-from trials.supernet.inherit import inherited
+from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import StepNetworks
 from trials.supernet.state import TrainingState
 from trials.training.train import Score, first_images, score
@@ -24,7 +24,7 @@ from trials.training.train import Score, first_images, score
 LINE_SECONDS = 10.0
 """Between two lines where there is no terminal."""
 
-MOST_SHARE = 0.05
+MAX_SHARE = 0.05
 """Of the time of training, for scoring subnets meanwhile."""
 
 SCORED_IMAGES = 1000
@@ -92,7 +92,7 @@ class Monitor:
         now = time.monotonic()
         if now - self._told > LINE_SECONDS:
             if not self._console.is_terminal:
-                say(self._console, f"step {done:,} of {self._steps:,}: {self._describe()}")
+                print_line(self._console, f"step {done:,} of {self._steps:,}: {self._describe()}")
             self._told = now
             self._score_if_time(now)
 
@@ -134,7 +134,7 @@ class Monitor:
         An image in three networks takes no longer than to train on it, before the first time shows what it takes.
         """
         first = min(SCORED_IMAGES, len(self._data.val)) / self._images_per_second()
-        if sum(self._scorings) + max(self._scorings, default=first) <= MOST_SHARE * (now - self._begun):
+        if sum(self._scorings) + max(self._scorings, default=first) <= MAX_SHARE * (now - self._begun):
             self._score()
 
     def _score(self) -> None:
@@ -143,12 +143,12 @@ class Monitor:
         for name, found in scores.items():
             self._writer.add_scalar(f"accuracy/{name}", 1 - found.error, self._state.counts.steps)
         text = ", ".join(f"{name} {1 - found.error:.1%}" for name, found in scores.items())
-        say(self._bar.console, f"step {self._state.counts.steps:,}: validation accuracy {text}")
+        print_line(self._bar.console, f"step {self._state.counts.steps:,}: validation accuracy {text}")
         self._scorings.append(time.monotonic() - started)
 
     def _score_of(self, arch: ArchConfig) -> Score:
         batch_size = self._config.training.batch_size
-        network = inherited(self._state.supernet, arch, self._data, batch_size)
+        network = extract_for_eval(self._state.supernet, arch, self._data, batch_size)
         return score(network, first_images(self._data.val, SCORED_IMAGES), batch_size)
 
 

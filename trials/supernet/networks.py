@@ -14,9 +14,9 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.balanced import BalancedDraws
+from sret_nas.feasible.balanced import BalancedSampler
 from sret_nas.feasible.feasible_set import FeasibleSet
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from trials.supernet.config import Draws, SupernetConfig
 from trials.training.depth_schedule import depths_of_step
@@ -25,11 +25,11 @@ _DRAWN_AT_ONCE = 256
 """Random networks per draw from the space: much faster than one by one, and whole rounds of the strata."""
 
 _TRIES = 64
-"""Draws of which the dearest narrows the window in which the dearest of all is looked for."""
+"""Draws of which the most expensive narrows the window in which the most expensive of all is looked for."""
 
-_MEMBERS: dict[Draws, Callable[[SearchSpace, Budget], BalancedDraws | CostStrata | FeasibleSet]] = {
-    "balanced": BalancedDraws,
-    "stratified": CostStrata,
+_MEMBERS: dict[Draws, Callable[[SearchSpace, Budget], BalancedSampler | StratifiedSampler | FeasibleSet]] = {
+    "balanced": BalancedSampler,
+    "stratified": StratifiedSampler,
     "uniform": FeasibleSet,
 }
 
@@ -53,7 +53,7 @@ class StepNetworks:
     ) -> None:
         self._config, self._adapted, self._seed = config, adapted, seed
         self._members = _MEMBERS[config.draws](space, budget)
-        self.largest = adapted(extreme(space, budget, "dearest"))
+        self.largest = adapted(extreme(space, budget, "most_expensive"))
         self.smallest = adapted(extreme(space, budget, "cheapest"))
         self._chunk = lru_cache(maxsize=2)(self._draw_chunk)
 
@@ -85,7 +85,7 @@ class StepNetworks:
         return [arch.with_max_recursions(depth) for depth in depths]
 
 
-def extreme(space: SearchSpace, budget: Budget, end: Literal["cheapest", "dearest"]) -> ArchConfig:
+def extreme(space: SearchSpace, budget: Budget, end: Literal["cheapest", "most_expensive"]) -> ArchConfig:
     """The network with the fewest or most FLOPs inside a budget. Raises `BudgetError` if there is none.
 
     Where the budget cuts the end of the space off, draws lead to it: each round draws from what lies beyond the best
@@ -93,11 +93,11 @@ def extreme(space: SearchSpace, budget: Budget, end: Literal["cheapest", "deares
     """
     feasible = FeasibleSet(space, budget)
     feasible.check()
-    whole = feasible.dearest() if end == "dearest" else feasible.cheapest()
+    whole = feasible.most_expensive() if end == "most_expensive" else feasible.cheapest()
     if budget.allows(whole.flops, whole.params):
         return whole.arch
     rng = np.random.default_rng(0)
-    sign = 1 if end == "dearest" else -1
+    sign = 1 if end == "most_expensive" else -1
     best, flops = feasible.nearest().arch, feasible.nearest().flops
     while True:
         try:

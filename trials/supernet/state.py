@@ -20,7 +20,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space.supernet_shape import Extent, nll_recursions
+from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 from trials.distributed.processes import Processes
 from trials.supernet.config import SupernetConfig
 from trials.supernet.step import SupernetStep
@@ -128,7 +128,7 @@ def nll_name(stage: int, block: int, recursion: int) -> str:
     return f"{block_name(stage, block)} NLL {recursion + 1}"
 
 
-def no_updates(extent: Extent) -> Counter[str]:
+def no_updates(extent: SupernetShape) -> Counter[str]:
     """A count of 0 for everything that a supernet has."""
     counts: Counter[str] = Counter()
     for number, stage in enumerate(extent.stages):

@@ -18,11 +18,11 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.supernet_shape import extent_of
+from sret_nas.space.supernet_shape import bounding_shape
 from trials.console import Console
 from trials.data import PreparedData, batches, num_batches
-from trials.distributed.processes import Processes, joined
-from trials.interruption import StepGivenUp, interruptions_remembered
+from trials.distributed.processes import Processes, process_group
+from trials.interruption import StepAborted, defer_interrupts
 from trials.supernet.config import SupernetConfig
 from trials.supernet.monitor import Monitor
 from trials.supernet.networks import StepNetworks
@@ -36,7 +36,7 @@ SUPERNET = "supernet.safetensors"
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints; so much work is lost at most."""
 
-MOST_SKIPPED = 10
+MAX_SKIPPED = 10
 """Steps in a row that may have a loss or gradient that is not finite."""
 
 
@@ -64,7 +64,7 @@ def train_supernet(
     """
     path = directory / SUPERNET
     identity = identity_of(space, budget, proxy, config, data, seed)
-    with joined(device) as processes:
+    with process_group(device) as processes:
         if path.is_file():
             require_same(identity, Supernet.load(path)[1], path)
             return path
@@ -129,7 +129,7 @@ class SupernetTraining:
         _check_shares(self._batch_size, config, processes)
         self.networks = StepNetworks(space, budget, config, adapted, seed)
         torch.manual_seed(seed)
-        supernet = Supernet(extent_of(space, adapted=adapted)).to(processes.device)
+        supernet = Supernet(bounding_shape(space, adapted=adapted)).to(processes.device)
         self.state = TrainingState(supernet, config, processes)
 
     def run(self, identity: dict[str, Any], console: Console) -> TrainingState:
@@ -139,14 +139,14 @@ class SupernetTraining:
             self._directory, self.state, self.networks, self._data, self._config, self.steps, console,
             speaks=self.processes.is_first,
         )  # fmt: skip
-        with monitor, interruptions_remembered() as interruptions:
+        with monitor, defer_interrupts() as interruptions:
             try:
                 self._run_steps(monitor, interruptions, identity)
                 self._save(identity)
                 monitor.finished()
                 if interruptions:
                     raise KeyboardInterrupt
-            except StepGivenUp:
+            except StepAborted:
                 raise
             except KeyboardInterrupt:  # between two steps, so that what is kept is whole
                 self._save(identity)
@@ -177,9 +177,9 @@ class SupernetTraining:
         torch.manual_seed(_mixed(self._seed, step))  # permutations and stochastic depth, the same in all processes
         loss = state.step(networks, images.to(device), labels.to(device), rate)
         state.counts.add(networks, self._batch_size, loss, time.perf_counter() - started)
-        if state.counts.skipped_in_a_row >= MOST_SKIPPED:
+        if state.counts.skipped_in_a_row >= MAX_SKIPPED:
             raise DivergedError(
-                f"the loss or a gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {step + 1} of "
+                f"the loss or a gradient was not finite in {MAX_SKIPPED} steps in a row, up to step {step + 1} of "
                 f"{self.steps}, at a learning rate of {rate:.3g} (peak {training.learning_rate:g}): lower the rate"
             )
         return loss

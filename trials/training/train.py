@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sret_nas.nn.network import SReT
 from sret_nas.space.search_space import DepthSchedule
-from trials.data import Part, PreparedData, batches, num_batches
+from trials.data import PreparedData, Split, batches, num_batches
 from trials.training.depth_schedule import depths_of_step
 from trials.training.recipe import DivergedError, TrainingConfig
 
@@ -155,7 +155,7 @@ def _train_step(
 
 
 @torch.no_grad()
-def recalibrate(network: SReT, part: Part, batch_size: int, max_images: int = 1024) -> None:
+def recalibrate_batch_norm(network: SReT, part: Split, batch_size: int, max_images: int = 1024) -> None:
     """Replaces the stem's BatchNorm statistics by those of the trained weights on the first images of a part.
 
     Running averages lag behind the weights, and after a proxy run's few steps far enough to reorder candidates
@@ -176,25 +176,25 @@ def recalibrate(network: SReT, part: Part, batch_size: int, max_images: int = 10
         norm.momentum = momentum
 
 
-def first_images(part: Part, number: int) -> Part:
+def first_images(part: Split, number: int) -> Split:
     """A class-stratified subset: every beginning of a part has the classes in their own proportions."""
-    return images_between(part, 0, number)
+    return slice_split(part, 0, number)
 
 
-def images_between(part: Part, start: int, stop: int) -> Part:
+def slice_split(part: Split, start: int, stop: int) -> Split:
     return replace(part, images=part.images[start:stop], labels=part.labels[start:stop])
 
 
 @torch.no_grad()
-def score(network: SReT, part: Part, batch_size: int, max_recursions: int | None = None) -> Score:
+def score(network: SReT, part: Split, batch_size: int, max_recursions: int | None = None) -> Score:
     """Error and cross-entropy (which may not be finite) on every image of a part, in evaluation mode."""
     device = network.pos_embed.device
     network.eval()
     images = (inputs.to(device) for inputs, _ in batches(part, batch_size=batch_size))
-    return scored((network(inputs, max_recursions=max_recursions) for inputs in images), part)
+    return score_logits((network(inputs, max_recursions=max_recursions) for inputs in images), part)
 
 
-def scored(logits: Iterable[Tensor], part: Part) -> Score:
+def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
     """Error and cross-entropy, given the logits (B, classes) of a part's images, batch by batch in its order."""
     wrong, entropy, start = 0, 0.0, 0
     for batch in logits:
@@ -205,7 +205,7 @@ def scored(logits: Iterable[Tensor], part: Part) -> Score:
     return Score(wrong / len(part.labels), entropy / len(part.labels))
 
 
-def joined(first: Score, num_first: int, second: Score, num_second: int) -> Score:
+def merge_scores(first: Score, num_first: int, second: Score, num_second: int) -> Score:
     """The score over two sets of images, of so many each."""
     number = num_first + num_second
     wrong = round(first.error * num_first) + round(second.error * num_second)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from trials.engines.messages import FinalJob, FinalTestJob, Job, LatencyJob, Result, TrialJob, parse_job
+from trials.engines.messages import FrontTestJob, Job, LatencyJob, Result, RetrainJob, TrialJob, parse_job
 from trials.training.devices import compute_with
 from trials.worker.evaluate import evaluate
-from trials.worker.retrain import run_final, run_final_test
+from trials.worker.retrain import retrain, run_front_test
 from trials.worker.timing import measure_latency, measure_training_speed
 
 
-def run_job(payload: dict[str, Any]) -> dict[str, Any]:
+def execute(payload: dict[str, Any]) -> dict[str, Any]:
     """Runs one job given as plain data and returns its result as plain data."""
     job = parse_job(payload)
     compute_with(job.threads)  # a reused worker would keep the count of its first job
@@ -21,10 +21,10 @@ def run_job(payload: dict[str, Any]) -> dict[str, Any]:
 def _run(job: Job) -> Result:
     if isinstance(job, TrialJob):
         return evaluate(job)
-    if isinstance(job, FinalTestJob):
-        return run_final_test(job)
-    if isinstance(job, FinalJob):
-        return run_final(job)
+    if isinstance(job, FrontTestJob):
+        return run_front_test(job)
+    if isinstance(job, RetrainJob):
+        return retrain(job)
     if isinstance(job, LatencyJob):
         return measure_latency(job)
     return measure_training_speed(job)

@@ -7,6 +7,6 @@ from typing import Any
 
 def run_job(payload: dict[str, Any]) -> dict[str, Any]:
     """Runs one job (see `trials.engines.messages`) in this process; the first call imports torch."""
-    from trials.worker.dispatch import run_job
+    from trials.worker.dispatch import execute
 
-    return run_job(payload)
+    return execute(payload)

@@ -20,8 +20,17 @@ from trials.supernet.inherit import SubnetScorer, open_supernet
 from trials.training.checkpoint import load_checkpoint, save_checkpoint
 from trials.training.devices import device_name, device_of, peak_memory_mb
 from trials.training.recipe import DivergedError, TrainingConfig, proxy_arch
-from trials.training.train import Score, Training, TrainingReport, first_images, joined, recalibrate, score, train
-from trials.worker.job_data import opened, opened_directory
+from trials.training.train import (
+    Score,
+    Training,
+    TrainingReport,
+    first_images,
+    merge_scores,
+    recalibrate_batch_norm,
+    score,
+    train,
+)
+from trials.worker.job_data import load_dataset, load_dataset_dir
 
 SHALLOW_IMAGES = 1000
 """Validation images on which recursion depths below the full one are scored: for information, so a sample will do."""
@@ -40,7 +49,7 @@ def evaluate(job: TrialJob) -> TrialResult:
             f"network {job.arch.arch_id} with {target.flops} FLOPs and {target.params} parameters "
             f"breaks the budget: {job.budget.describe()}"
         )
-    data = opened(job)
+    data = load_dataset(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     found = _trained(job, arch, data) if job.supernet is None else _inherited(job, job.supernet, arch, data)
     if not math.isfinite(found.full.cross_entropy):
@@ -85,7 +94,7 @@ def _trained(job: TrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
     training = Training(network, data, job.proxy.training, job.depth_schedule, seed)
     _train(job, training, seed)
     batch_size = job.proxy.training.batch_size
-    recalibrate(network, data.train, batch_size)
+    recalibrate_batch_norm(network, data.train, batch_size)
     if job.share < 1:  # looking at more images than it was trained on would cost more than a third of that
         part = first_images(data.val, min(len(data.val), training.images))
         return _Found(training.report, score(network, part, batch_size), len(part))
@@ -130,7 +139,7 @@ def _scored(job: TrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Found:
         return _Found(NO_TRAINING, scorer.score(arch, 0, until), until)
     known = Score(job.known.error, job.known.cross_entropy)
     rest = scorer.score(arch, job.known.images, until)
-    return _Found(NO_TRAINING, joined(known, job.known.images, rest, until - job.known.images), until)
+    return _Found(NO_TRAINING, merge_scores(known, job.known.images, rest, until - job.known.images), until)
 
 
 def trained_on(
@@ -140,7 +149,7 @@ def trained_on(
     torch.manual_seed(seed)
     network = open_supernet(source, device_of(device)).extract(arch)
     report = train(network, data, training, "full", seed)
-    recalibrate(network, data.train, training.batch_size)
+    recalibrate_batch_norm(network, data.train, training.batch_size)
     return network, report
 
 
@@ -155,7 +164,7 @@ def _scorer(
     source: SupernetSource, data_dir: str, data_digest: str, device: torch.device, batch_size: int, images: int | None
 ) -> SubnetScorer:
     """Kept from job to job, with the features that networks share; the digest tells data from other data."""
-    return SubnetScorer(open_supernet(source, device), opened_directory(data_dir), batch_size, images)
+    return SubnetScorer(open_supernet(source, device), load_dataset_dir(data_dir), batch_size, images)
 
 
 def target_cost(arch: ArchConfig) -> TargetCost:

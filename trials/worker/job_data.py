@@ -7,18 +7,18 @@ from pathlib import Path
 
 from sret_nas.errors import UserError
 from trials.data import PreparedData
-from trials.engines.messages import FinalJob, FinalTestJob, SpeedJob, TrialJob
+from trials.engines.messages import FrontTestJob, RetrainJob, SpeedJob, TrialJob
 
 
-def opened(job: TrialJob | FinalTestJob | FinalJob | SpeedJob) -> PreparedData:
+def load_dataset(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
     """The job's images. Raises `UserError` if they are not those that the search was begun with."""
-    data = opened_directory(job.data_dir)
+    data = load_dataset_dir(job.data_dir)
     if data.digest != job.data_digest:
         raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")
     return data
 
 
 @lru_cache(maxsize=1)
-def opened_directory(directory: str) -> PreparedData:
+def load_dataset_dir(directory: str) -> PreparedData:
     """Prepared images, kept for the next job."""
     return PreparedData.open(Path(directory))

@@ -8,32 +8,34 @@ from pathlib import Path
 
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
-from trials.engines.messages import FinalJob, FinalResult, FinalTestJob, FinalTestResult, trial_seed
-from trials.supernet.inherit import inherited, open_supernet
+from trials.engines.messages import FrontTestJob, FrontTestResult, RetrainJob, RetrainResult, trial_seed
+from trials.supernet.inherit import extract_for_eval, open_supernet
 from trials.training.devices import device_of
 from trials.training.recipe import DivergedError, proxy_arch
-from trials.training.train import recalibrate, score, train
+from trials.training.train import recalibrate_batch_norm, score, train
 from trials.worker.evaluate import build, target_cost, trained_on
-from trials.worker.job_data import opened
+from trials.worker.job_data import load_dataset
 
 
-def run_final(job: FinalJob) -> FinalResult:
+def retrain(job: RetrainJob) -> RetrainResult:
     """Trains a final network, on from a supernet's weights or from scratch, and scores it on validation and test.
 
     Raises as `evaluate` does.
     """
     started = time.perf_counter()
-    data, target = opened(job), target_cost(job.arch)
+    data, target = load_dataset(job), target_cost(job.arch)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     seed, batch_size = trial_seed(job.seed, arch.arch_id, "full"), job.training.batch_size
     if job.supernet is None:
         before = None
         network = build(arch, job.device, seed)
         report = train(network, data, job.training, "full", seed)
-        recalibrate(network, data.train, batch_size)
+        recalibrate_batch_norm(network, data.train, batch_size)
     else:
         before = score(
-            inherited(open_supernet(job.supernet, device_of(job.device)), arch, data, batch_size), data.val, batch_size
+            extract_for_eval(open_supernet(job.supernet, device_of(job.device)), arch, data, batch_size),
+            data.val,
+            batch_size,
         )
         network, report = trained_on(job.supernet, arch, data, job.training, job.device, seed)
     val, test = score(network, data.val, batch_size), score(network, data.test, batch_size)
@@ -41,7 +43,7 @@ def run_final(job: FinalJob) -> FinalResult:
         raise DivergedError(f"the cross-entropy is {val.cross_entropy} (validation), {test.cross_entropy} (test)")
     if job.weights_path is not None:
         network.save(Path(job.weights_path))
-    return FinalResult(
+    return RetrainResult(
         arch=job.arch,
         flops=target.flops,
         params=target.params,
@@ -58,12 +60,12 @@ def run_final(job: FinalJob) -> FinalResult:
     )
 
 
-def run_final_test(job: FinalTestJob) -> FinalTestResult:
+def run_front_test(job: FrontTestJob) -> FrontTestResult:
     """Scores trained proxy weights on the test part, which no search ever sees."""
-    data = opened(job)
+    data = load_dataset(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     network = SReT.load(Path(job.weights_path)).to(device_of(job.device))
     if network.arch != arch:
         raise UserError(f"{job.weights_path} are the weights of another network, {network.arch.arch_id}")
     result = score(network, data.test, job.proxy.training.batch_size)
-    return FinalTestResult(error=result.error, cross_entropy=result.cross_entropy, num_images=len(data.test.labels))
+    return FrontTestResult(error=result.error, cross_entropy=result.cross_entropy, num_images=len(data.test.labels))

@@ -17,15 +17,15 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.arch.result_file import write_result
 from sret_nas.errors import UserError
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import digest_of_file, validate
 from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import SearchSpace
-from trials.console import say
+from trials.console import print_line
 from trials.data import DataConfig, PreparedData
-from trials.data.dataset_cache import prepared_beside
-from trials.supernet.inherit import SubnetScorer, inherited
+from trials.data.dataset_cache import cached_dataset
+from trials.supernet.inherit import SubnetScorer, extract_for_eval
 from trials.supernet.networks import extreme
 from trials.training.devices import compute_with, device_named
 from trials.training.recipe import ProxyConfig, proxy_arch
@@ -58,7 +58,7 @@ class TrainedSupernet:
         if prepared.is_dir() and not changes:
             data = PreparedData.open(prepared)
         else:
-            _, data = prepared_beside(self.path.absolute().parent, config, console)
+            _, data = cached_dataset(self.path.absolute().parent, config, console)
         if data.digest != self.training["data_digest"]:
             raise UserError(
                 f"the images of {config.source} are not those that {self.path} was trained on, so its training part "
@@ -86,7 +86,9 @@ class TrainedSupernet:
     def networks(self, name: str, seed: int) -> list[tuple[str, ArchConfig]]:
         """The networks that a word on the command line means, each with a name: `random:N`, or what `network` knows."""
         if name == "random" or name.startswith("random:"):
-            drawn = CostStrata(self.space, self.budget).sample_many(np.random.default_rng(seed), _number_in(name))
+            drawn = StratifiedSampler(self.space, self.budget).sample_many(
+                np.random.default_rng(seed), _number_in(name)
+            )
             return [(arch.arch_id, arch) for arch in drawn]
         return [(name, self.network(name))]
 
@@ -96,7 +98,7 @@ class TrainedSupernet:
         Raises `UserError` for anything else.
         """
         if name in ("largest", "smallest"):
-            return extreme(self.space, self.budget, "dearest" if name == "largest" else "cheapest")
+            return extreme(self.space, self.budget, "most_expensive" if name == "largest" else "cheapest")
         path = Path(name)
         if path.suffix in (".yaml", ".yml") or path.is_file() or len(path.parts) > 1:
             return ArchConfig.from_yaml(path)
@@ -154,7 +156,7 @@ def extract_subnet(
     trained = TrainedSupernet(path, data, device, console)
     target = trained.network(name)
     arch = trained.proxy_of(target)
-    network = inherited(trained.supernet, arch, trained.data, trained.batch_size)
+    network = extract_for_eval(trained.supernet, arch, trained.data, trained.batch_size)
     found = score(network, trained.data.val, trained.batch_size)
     weights = out.with_suffix(".safetensors")
     network.save(weights)
@@ -170,4 +172,6 @@ def extract_subnet(
             "seed": trained.training["seed"],
         },
     )  # fmt: skip
-    say(console, f"{out} and {weights}: validation error {found.error:.2%}, cross-entropy {found.cross_entropy:.4f}")
+    print_line(
+        console, f"{out} and {weights}: validation error {found.error:.2%}, cross-entropy {found.cross_entropy:.4f}"
+    )

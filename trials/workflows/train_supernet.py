@@ -16,9 +16,9 @@ from sret_nas.files import dump_yaml, read_yaml, validate, write_atomically
 from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
-from trials.console import say
+from trials.console import print_line
 from trials.data import PreparedData
-from trials.data.dataset_cache import prepared_beside, require_apart
+from trials.data.dataset_cache import cached_dataset, require_apart
 from trials.distributed.choose_launcher import place_for
 from trials.distributed.launcher import Place, RayPlacement
 from trials.runs.directory import new_run_dir
@@ -98,7 +98,7 @@ def resume_training(
     with place_for(options.device, placement, options.threads) as place:
         console = console if place.is_first else Console(quiet=True)
         data = _prepared(options, run_dir, place, console)
-        say(console, f"Carrying on in {run_dir}")
+        print_line(console, f"Carrying on in {run_dir}")
         return _train(run_dir, _job(options, recorded.config, space, data), place, console)
 
 
@@ -120,7 +120,7 @@ def _prepared(options: SearchOptions, run_dir: Path, place: Place, console: Cons
     """The images, prepared by the first process while the others wait."""
     if not place.is_first:
         place.wait()
-    _, data = prepared_beside(run_dir, options.data_config, console)
+    _, data = cached_dataset(run_dir, options.data_config, console)
     if place.is_first:
         place.wait()
     return data
@@ -152,7 +152,7 @@ def _planned(
         f"{format_seconds(steps * measured.seconds_per_step)}, and a little for checkpoints and scores",
         f"Results: {run_dir}",
     ):
-        say(console, line)
+        print_line(console, line)
     return replace(job, config=job.config.model_copy(update={"training": length}))
 
 
@@ -165,10 +165,10 @@ def _train(run_dir: Path, job: TrainingJob, place: Place, console: Console) -> P
     except ConnectionError as error:
         raise ConnectionError(f"{error}; {carry_on}") from None
     except KeyboardInterrupt:
-        say(console, f"Interrupted; {carry_on}")
+        print_line(console, f"Interrupted; {carry_on}")
         raise
     _show_updates(Supernet.load(path)[1], console)
-    say(console, f"Supernet: {run_dir / SUPERNET}")
+    print_line(console, f"Supernet: {run_dir / SUPERNET}")
     return path
 
 

@@ -12,8 +12,8 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.balanced import LARGEST_FACTOR, BalancedDraws
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from tests.counted_spaces import FOUR_STAGES, MIDDLING
 
@@ -22,7 +22,7 @@ NUMBER = 2000
 
 def budget_of(space: SearchSpace, share: float) -> Budget:
     """A budget that this share of draws spread over cost meets."""
-    drawn = CostStrata(space, Budget()).sample_many(np.random.default_rng(0), 1000)
+    drawn = StratifiedSampler(space, Budget()).sample_many(np.random.default_rng(0), 1000)
     return Budget(flops_max=int(np.quantile([cost_of(arch).flops for arch in drawn], share)))
 
 
@@ -38,8 +38,8 @@ def shares(archs: list[ArchConfig], stage: int) -> dict[int, float]:
 def test_under_a_budget_every_width_of_every_stage_is_equally_frequent(space: SearchSpace, share: float) -> None:
     """Where draws that are spread over cost are far from it. And no network breaks the budget."""
     rng, budget = np.random.default_rng(1), budget_of(space, share)
-    balanced = BalancedDraws(space, budget).sample_many(rng, NUMBER)
-    stratified = CostStrata(space, budget).sample_many(rng, NUMBER)
+    balanced = BalancedSampler(space, budget).sample_many(rng, NUMBER)
+    stratified = StratifiedSampler(space, budget).sample_many(rng, NUMBER)
     assert all(budget.allows(cost.flops, cost.params) for cost in map(cost_of, balanced))
     farthest = 0.0
     for stage in range(len(space.stages)):
@@ -52,19 +52,19 @@ def test_under_a_budget_every_width_of_every_stage_is_equally_frequent(space: Se
 
 def test_factors_have_a_limit_so_that_few_networks_are_not_drawn_over_and_over() -> None:
     """Wide first stages, which hardly any of the draws have here, become more frequent, but not half of all."""
-    rng, draws = np.random.default_rng(3), BalancedDraws(MIDDLING, HALF)
+    rng, draws = np.random.default_rng(3), BalancedSampler(MIDDLING, HALF)
     factors = np.concatenate(draws.factors)
-    assert factors.max() == pytest.approx(LARGEST_FACTOR)
-    assert factors.min() >= 1 / LARGEST_FACTOR - 1e-9
-    before = shares(CostStrata(MIDDLING, HALF).sample_many(rng, NUMBER), 0)[12]
+    assert factors.max() == pytest.approx(MAX_WEIGHT)
+    assert factors.min() >= 1 / MAX_WEIGHT - 1e-9
+    before = shares(StratifiedSampler(MIDDLING, HALF).sample_many(rng, NUMBER), 0)[12]
     assert 4 * before < shares(draws.sample_many(rng, NUMBER), 0)[12] < 0.4
 
 
 def test_networks_of_equal_widths_are_as_frequent_as_among_stratified_draws() -> None:
     """Weights depend on widths alone: inside one combination of them nothing changes but chance."""
     rng = np.random.default_rng(4)
-    balanced = BalancedDraws(MIDDLING, HALF).sample_many(rng, 4 * NUMBER)
-    stratified = CostStrata(MIDDLING, HALF).sample_many(rng, 4 * NUMBER)
+    balanced = BalancedSampler(MIDDLING, HALF).sample_many(rng, 4 * NUMBER)
+    stratified = StratifiedSampler(MIDDLING, HALF).sample_many(rng, 4 * NUMBER)
     compared = 0
     for widths in product((8, 12), (12, 16), (16, 24)):
         means, errors = [], []
@@ -80,11 +80,11 @@ def test_networks_of_equal_widths_are_as_frequent_as_among_stratified_draws() ->
 
 
 def test_the_generator_alone_decides() -> None:
-    first, second = (BalancedDraws(MIDDLING, HALF).sample_many(np.random.default_rng(5), 50) for _ in range(2))
+    first, second = (BalancedSampler(MIDDLING, HALF).sample_many(np.random.default_rng(5), 50) for _ in range(2))
     assert first == second
-    assert first != BalancedDraws(MIDDLING, HALF).sample_many(np.random.default_rng(6), 50)
+    assert first != BalancedSampler(MIDDLING, HALF).sample_many(np.random.default_rng(6), 50)
 
 
 def test_a_budget_that_nothing_meets_is_refused() -> None:
     with pytest.raises(BudgetError, match="the nearest"):
-        BalancedDraws(MIDDLING, Budget(flops_max=10))
+        BalancedSampler(MIDDLING, Budget(flops_max=10))

@@ -148,8 +148,8 @@ class TestAgainstBruteForce:
         by_flops = sorted((network.flops, network.params) for network in networks.values())
         by_params = sorted((network.params, network.flops) for network in networks.values())
         for end, expected in (
-            (feasible.cheapest("flops"), by_flops[0]), (feasible.dearest("flops"), by_flops[-1]),
-            (feasible.cheapest("params"), by_params[0][::-1]), (feasible.dearest("params"), by_params[-1][::-1]),
+            (feasible.cheapest("flops"), by_flops[0]), (feasible.most_expensive("flops"), by_flops[-1]),
+            (feasible.cheapest("params"), by_params[0][::-1]), (feasible.most_expensive("params"), by_params[-1][::-1]),
         ):  # fmt: skip
             assert end[1:] == expected
             assert networks[end.arch.arch_id][1:] == expected
@@ -321,8 +321,8 @@ class TestLargeNumbers:
     @pytest.mark.parametrize("name", sorted(shipped_spaces()))
     def test_a_budget_that_all_meet_counts_all(self, name: str) -> None:
         space = SearchSpace.load(name)
-        dearest = FeasibleSet(space, Budget()).dearest()
-        for budget in (Budget(flops_max=dearest.flops), Budget(flops_max=10**12, params_max=10**12)):
+        most_expensive = FeasibleSet(space, Budget()).most_expensive()
+        for budget in (Budget(flops_max=most_expensive.flops), Budget(flops_max=10**12, params_max=10**12)):
             assert FeasibleSet(space, budget).count == prod(len(table) for table in space.stage_choices)
 
     def test_costs_whose_product_exceeds_64_bits(self) -> None:
@@ -344,10 +344,10 @@ class TestLargeNumbers:
 
     @pytest.mark.parametrize("name", [*SPACES, "sret_tiny", "paper_ablations"])
     def test_the_bound_on_costs_holds(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The dearest network passes with its own cost as the most, and no less."""
+        """The most expensive network passes with its own cost as the most, and no less."""
         space = SPACES.get(name) or SearchSpace.load(name)
-        dearest = FeasibleSet(space, Budget()).dearest()
-        monkeypatch.setattr("sret_nas.feasible.overflow.MAX_COST", dearest.flops - 1)
+        most_expensive = FeasibleSet(space, Budget()).most_expensive()
+        monkeypatch.setattr("sret_nas.feasible.overflow.MAX_COST", most_expensive.flops - 1)
         with pytest.raises(UserError, match="as costs are summed in 64 bits"):
             check_costs_fit.__wrapped__(space)
 

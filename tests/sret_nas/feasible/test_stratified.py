@@ -11,7 +11,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import preset
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet, count_together
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 from tests.counted_spaces import FOUR_STAGES, MIDDLING, EveryNetwork, chi_square_deviation
@@ -51,12 +51,12 @@ def by_hand(budget: Budget, by: CostName, number: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", BUDGETS)
 class TestAgainstBruteForce:
     def test_counts(self, name: str, by: CostName) -> None:
-        strata = CostStrata(MIDDLING, BUDGETS[name], by=by)
+        strata = StratifiedSampler(MIDDLING, BUDGETS[name], by=by)
         assert [stratum.count for stratum in strata.strata] == [len(part) for part in by_hand(BUDGETS[name], by, 16)]
         assert sum(stratum.count for stratum in strata.strata) == FeasibleSet(MIDDLING, BUDGETS[name]).count
 
     def test_draws_are_uniform_within_strata_and_spread_evenly_over_them(self, name: str, by: CostName) -> None:
-        strata, parts = CostStrata(MIDDLING, BUDGETS[name], number=6, by=by), by_hand(BUDGETS[name], by, 6)
+        strata, parts = StratifiedSampler(MIDDLING, BUDGETS[name], number=6, by=by), by_hand(BUDGETS[name], by, 6)
         number = 10 * max(map(len, parts)) * len(parts)
         times = EVERY.times_drawn(strata.sample_choices(np.random.default_rng(3), number))
         assert [times[part].sum() for part in parts] == [number / len(parts)] * len(parts)
@@ -66,7 +66,7 @@ class TestAgainstBruteForce:
                 assert abs(chi_square_deviation(times[part], expected)) < 4.5
 
     def test_probabilities_are_those_of_the_draws_and_sum_to_one(self, name: str, by: CostName) -> None:
-        strata, parts = CostStrata(MIDDLING, BUDGETS[name], by=by), by_hand(BUDGETS[name], by, 16)
+        strata, parts = StratifiedSampler(MIDDLING, BUDGETS[name], by=by), by_hand(BUDGETS[name], by, 16)
         costs = choice_costs_of(MIDDLING)
         total = 0.0
         for part in parts:
@@ -79,21 +79,21 @@ class TestAgainstBruteForce:
 class TestProbability:
     def test_over_every_network_of_a_space(self) -> None:
         budget = Budget(flops_max=int(np.median(EveryNetwork(FOUR_STAGES).flops)))
-        strata = CostStrata(FOUR_STAGES, budget)
+        strata = StratifiedSampler(FOUR_STAGES, budget)
         probabilities = {arch: strata.probability(arch) for arch in FeasibleSet(FOUR_STAGES, Budget())}
         inside = {arch for arch in probabilities if cost_of(arch).flops <= (budget.flops_max or 0)}
         assert {arch for arch, probability in probabilities.items() if probability > 0} == inside
         assert sum(probabilities.values()) == pytest.approx(1, rel=1e-12)
 
     def test_a_network_of_another_space_has_none(self) -> None:
-        strata = CostStrata(SearchSpace.load("sret_tiny"), Budget(flops_max=2 * 10**9))
+        strata = StratifiedSampler(SearchSpace.load("sret_tiny"), Budget(flops_max=2 * 10**9))
         assert strata.probability(preset("sret_t")) > 0
         assert strata.probability(preset("sret_t").model_copy(update={"stem": StemConfig(width=30)})) == 0
 
 
 class TestDraws:
     def test_as_many_from_each_give_or_take_one(self) -> None:
-        strata = CostStrata(MIDDLING, Budget(), number=5)
+        strata = StratifiedSampler(MIDDLING, Budget(), number=5)
         drawn = strata.sample_choices(np.random.default_rng(0), 43)
         times = EVERY.times_drawn(drawn)
         numbers = [int(times[EVERY.is_inside(stratum.budget)].sum()) for stratum in strata.strata]
@@ -101,7 +101,7 @@ class TestDraws:
 
     def test_in_random_order(self) -> None:
         """The first strata are not always the same, and the first draws are not always cheap."""
-        strata = CostStrata(MIDDLING, Budget(), number=8)
+        strata = StratifiedSampler(MIDDLING, Budget(), number=8)
         first = [strata.sample_choices(np.random.default_rng(seed), 8)[0] for seed in range(64)]
         position = {tuple(choices): at for at, choices in enumerate(EVERY.choices.tolist())}
         flops = EVERY.flops[[position[tuple(choices.tolist())] for choices in first]]
@@ -110,11 +110,11 @@ class TestDraws:
         assert abs(chi_square_deviation(np.array(numbers), np.full(8, 8.0))) < 4
 
     def test_networks_are_those_of_the_choices_and_the_seed_decides(self) -> None:
-        strata, costs = CostStrata(FOUR_STAGES, Budget()), choice_costs_of(FOUR_STAGES)
+        strata, costs = StratifiedSampler(FOUR_STAGES, Budget()), choice_costs_of(FOUR_STAGES)
         choices = strata.sample_choices(np.random.default_rng(1), 12)
         drawn = strata.sample_many(np.random.default_rng(1), 12)
         assert drawn == [costs.network(FOUR_STAGES, tuple(row)) for row in choices.tolist()]
-        assert drawn == CostStrata(FOUR_STAGES, Budget()).sample_many(np.random.default_rng(1), 12)
+        assert drawn == StratifiedSampler(FOUR_STAGES, Budget()).sample_many(np.random.default_rng(1), 12)
         assert drawn != strata.sample_many(np.random.default_rng(2), 12)
         assert strata.sample_many(np.random.default_rng(1), 0) == []
 
@@ -122,20 +122,20 @@ class TestDraws:
 class TestEnds:
     def test_one_network(self) -> None:
         cheapest = FeasibleSet(MIDDLING, Budget()).cheapest()
-        strata = CostStrata(MIDDLING, Budget(flops_max=cheapest.flops, params_max=cheapest.params))
+        strata = StratifiedSampler(MIDDLING, Budget(flops_max=cheapest.flops, params_max=cheapest.params))
         assert [stratum.count for stratum in strata.strata] == [1]
         assert strata.sample_many(np.random.default_rng(0), 3) == [cheapest.arch] * 3
         assert strata.probability(cheapest.arch) == 1
 
     def test_no_network(self) -> None:
         with pytest.raises(BudgetError, match="no network of test"):
-            CostStrata(MIDDLING, Budget(flops_max=10))
+            StratifiedSampler(MIDDLING, Budget(flops_max=10))
 
     @pytest.mark.parametrize("by", ["flops", "params"])
     def test_sret_tiny_at_one_gflops(self, by: CostName) -> None:
         """Strata of a large space add up to its count, and their draws lie in them."""
         space, budget = SearchSpace.load("sret_tiny"), Budget(flops_max=10**9)
-        strata = CostStrata(space, budget, by=by)
+        strata = StratifiedSampler(space, budget, by=by)
         assert sum(stratum.count for stratum in strata.strata) == FeasibleSet(space, budget).count == 971_481_272_976
         for arch in strata.sample_many(np.random.default_rng(0), 32):
             assert strata.probability(arch) > 0

@@ -18,7 +18,7 @@ from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.latency.cost_grid import NUM_CELLS, CostGrid, least_point, members
 from sret_nas.latency.fast_set import LatencySet
 from sret_nas.latency.fit import accuracy_of, fitted
-from sret_nas.latency.profile import Accuracy, LatencyProfile, Part
+from sret_nas.latency.profile import FitQuality, LatencyProfile, Part
 from sret_nas.latency.table import LatencyFeatures, LatencyTable, parts_of
 from sret_nas.nn.layers import Block
 from sret_nas.nn.network import SReT
@@ -143,7 +143,7 @@ def test_accuracy_in_numbers() -> None:
 )
 def test_a_rank_correlation_of_very_few_networks_is_not_shown(num_networks: int, expected: str) -> None:
     """Of one it would be 0.00 however good the predictions are."""
-    accuracy = Accuracy(num_networks=num_networks, median_error=0.0213, tau=0.0, flops_tau=0.69)
+    accuracy = FitQuality(num_networks=num_networks, median_error=0.0213, tau=0.0, flops_tau=0.69)
     assert accuracy.describe() == expected
 
 

@@ -27,7 +27,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet, spread
 from sret_nas.space.choices import is_legal
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.supernet_shape import extent_of
+from sret_nas.space.supernet_shape import bounding_shape
 from tests.counted_spaces import space_of
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
@@ -59,7 +59,7 @@ def resized(arch: ArchConfig, image_size: int) -> ArchConfig:
 def randomised(space: SearchSpace, image_size: int) -> Supernet:
     """A supernet with nothing left at a value, such as 1 or 0, that could hide its absence. Tests leave it as it is."""
     torch.manual_seed(0)
-    supernet = Supernet(extent_of(space, adapted=lambda arch: resized(arch, image_size)))
+    supernet = Supernet(bounding_shape(space, adapted=lambda arch: resized(arch, image_size)))
     with torch.no_grad():
         for name, parameter in supernet.named_parameters():
             is_gain = "norm" in name and name.endswith("weight")
@@ -323,7 +323,7 @@ class TestHoldsNothingInVain:
             return proxy_arch(arch, proxy, channels=3, classes=10)
 
         torch.manual_seed(0)
-        supernet = Supernet(extent_of(space, adapted=adapted))
+        supernet = Supernet(bounding_shape(space, adapted=adapted))
         parameters = dict(supernet.named_parameters())
         reached = {name: torch.zeros(parameter.shape, dtype=torch.bool) for name, parameter in parameters.items()}
         for arch in covering(space, adapted):
@@ -362,7 +362,7 @@ class TestRemembersNothing:
     def test_order_and_eviction_change_nothing(
         self, supernet: Supernet, kept: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(supernet_module, "KEPT_SKELETONS", kept)
+        monkeypatch.setattr(supernet_module, "CACHE_SIZE", kept)
         expected = self.fresh_outcomes()
         assert not all_equal(expected[0], expected[1])
         for at in (0, 1, 0, 2, 1, 4, 4, 3, 0):
@@ -370,7 +370,7 @@ class TestRemembersNothing:
             assert len(supernet._skeletons) <= kept
 
     def test_what_was_used_last_is_kept(self, supernet: Supernet, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(supernet_module, "KEPT_SKELETONS", 2)
+        monkeypatch.setattr(supernet_module, "CACHE_SIZE", 2)
         first, second, third, *_ = self.ARCHS
         for arch in (first, second, first, third):
             supernet(images_for(arch), arch)

@@ -17,7 +17,7 @@ from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import dump_yaml
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space.supernet_shape import extent_of
+from sret_nas.space.supernet_shape import bounding_shape
 from tests.counted_spaces import space_of
 
 torch.set_num_threads(1)
@@ -41,7 +41,7 @@ def network() -> SReT:
 
 def supernet() -> Supernet:
     torch.manual_seed(0)
-    return Supernet(extent_of(SPACE))
+    return Supernet(bounding_shape(SPACE))
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -190,7 +190,7 @@ class TestRefuses:
             SReT.load(tmp_path / "w")
 
     def test_a_supernet_that_tells_nothing_of_its_training(self, tmp_path: Path) -> None:
-        header = {"extent": json.dumps(extent_of(SPACE).model_dump(mode="json"))}
+        header = {"extent": json.dumps(bounding_shape(SPACE).model_dump(mode="json"))}
         safetensors.torch.save_file(tensors_of(supernet()), tmp_path / "w", header)
         with pytest.raises(UserError, match="does not hold a supernet: it has no 'training' in its header"):
             Supernet.load(tmp_path / "w")
@@ -203,7 +203,7 @@ class TestRefuses:
             SReT.load(network_file)
 
     def test_an_impossible_extent(self, supernet_file: Path) -> None:
-        data = extent_of(SPACE).model_dump(mode="json")
+        data = bounding_shape(SPACE).model_dump(mode="json")
         data["stages"][0]["widths"] = [12, 8]
         rewritten(supernet_file, header={"extent": data})
         with pytest.raises(ConfigError, match=r"extent: stages\[0\]\.widths: must ascend, got \[12, 8\]"):
@@ -227,7 +227,7 @@ class TestRefuses:
                 load(path)
 
     def test_an_extent_beyond_all_memory(self, supernet_file: Path) -> None:
-        data = extent_of(SPACE).model_dump(mode="json")
+        data = bounding_shape(SPACE).model_dump(mode="json")
         data["stages"][0]["mlp_hidden"] = 10**12
         rewritten(supernet_file, header={"extent": data})
         with pytest.raises(UserError, match=r"fc1\.weight must have the shape \(1000000000000, 12\), got \(12, 12\)"):

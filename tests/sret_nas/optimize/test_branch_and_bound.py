@@ -18,7 +18,7 @@ from sret_nas.errors import UserError
 from sret_nas.optimize import incumbents
 from sret_nas.optimize import meet_in_the_middle as chain_halves
 from sret_nas.optimize.branch_and_bound import best, exact_front
-from sret_nas.optimize.dynamic_program import AdditiveScore, BestNetworks, Bounds, Resolution
+from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets, ParetoDP
 from sret_nas.pareto import non_dominated
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
@@ -221,7 +221,7 @@ def test_buckets_of_one_cost_each_find_the_same(name: str) -> None:
     everything = enumerated(name)
     chain, score = everything.chain, random_score(everything.chain, 6, log_trend(-1.0, -1.0))
     for bounds in windows(everything)[:6]:
-        found = BestNetworks(chain, bounds, Resolution((0, 1), (0.0, 0.0))).find(score)
+        found = ParetoDP(chain, bounds, CostBuckets((0, 1), (0.0, 0.0))).find(score)
         found = found[np.argsort(score.of(chain, found))]
         np.testing.assert_allclose(
             score.of(chain, best(chain, score, bounds, 1)), score.of(chain, found)[:1], rtol=1e-12

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sret_nas.optimize.dynamic_program import AdditiveScore, BestNetworks, Bounds, Resolution, best_of_each
+from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets, ParetoDP, best_of_each
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
 
@@ -80,15 +80,15 @@ class TestResolution:
     COSTS = np.array([[100, 7], [101, 7], [104, 9], [200, 7], [100, 7]])
 
     def test_each_cost_its_own(self) -> None:
-        assert groups(Resolution((0, 1), (0.0, 0.0)).buckets(self.COSTS)) == [[0, 4], [1], [2], [3]]
+        assert groups(CostBuckets((0, 1), (0.0, 0.0)).buckets(self.COSTS)) == [[0, 4], [1], [2], [3]]
 
     def test_one_axis(self) -> None:
-        assert groups(Resolution((1,), (0.0,)).buckets(self.COSTS)) == [[0, 1, 3, 4], [2]]
+        assert groups(CostBuckets((1,), (0.0,)).buckets(self.COSTS)) == [[0, 1, 3, 4], [2]]
 
     @pytest.mark.parametrize("width", [0.01, 0.05, 1.0])
     def test_costs_of_a_bucket_are_no_further_apart_than_its_width(self, width: float) -> None:
         costs = np.arange(1, 5000)[:, None]
-        bucket = Resolution((0,), (width,)).buckets(costs)
+        bucket = CostBuckets((0,), (width,)).buckets(costs)
         for members in groups(bucket):
             assert costs[members].max() / costs[members].min() <= (1 + width) * (1 + 1e-9)
         assert len(np.unique(bucket)) <= np.log(5000) / np.log1p(width) + 1
@@ -121,7 +121,7 @@ class TestBestNetworks:
         score, points = random_score(chain, 0, trend), all_points(chain)
         low, high = np.quantile(chain.costs(points), [0.2, 0.7], axis=0)
         for bounds in (FREE, list(zip(low.tolist(), high.tolist(), strict=True)), [(0, high[0]), (low[1], inf)]):
-            found = BestNetworks(chain, bounds, Resolution((0, 1), (0.0, 0.0))).find(score)
+            found = ParetoDP(chain, bounds, CostBuckets((0, 1), (0.0, 0.0))).find(score)
             inside = points[is_inside(chain, points, bounds)]
             expected = least_by_cost(chain, score, inside, (0, 1))
             assert least_by_cost(chain, score, found, (0, 1)) == pytest.approx(expected)
@@ -129,7 +129,7 @@ class TestBestNetworks:
     def test_one_cost_alone_without_a_trend(self, name: str, trend: Callable[[Floats], Floats]) -> None:
         chain = CHAINS[name]
         score = random_score(chain, 1, lambda costs: trend(np.column_stack([costs[:, 0], costs[:, 0]])))
-        found = BestNetworks(chain, FREE, Resolution((0,), (0.0,))).find(score)
+        found = ParetoDP(chain, FREE, CostBuckets((0,), (0.0,))).find(score)
         expected = least_by_cost(chain, score, all_points(chain), (0,))
         assert least_by_cost(chain, score, found, (0,)) == pytest.approx(expected)
 
@@ -138,7 +138,7 @@ class TestBestNetworks:
         score, points = random_score(chain, 2, trend), all_points(chain)
         low, high = np.quantile(chain.costs(points), [0.3, 0.6], axis=0, method="nearest")
         bounds = list(zip(low.tolist(), high.tolist(), strict=True))
-        found = BestNetworks(chain, bounds, Resolution((0, 1), (0.1, 0.1))).find(score)
+        found = ParetoDP(chain, bounds, CostBuckets((0, 1), (0.1, 0.1))).find(score)
         assert set(map(tuple, found.tolist())) <= set(map(tuple, points[is_inside(chain, points, bounds)].tolist()))
 
 
@@ -152,7 +152,7 @@ def is_inside(chain: Chain, points: npt.NDArray[np.int64], bounds: Bounds) -> np
 def test_bounds_that_hold_nothing() -> None:
     chain = three_stages()
     for bounds in ([(0, 1), (0, inf)], [(inf, inf), (0, inf)], [(500, 400), (0, inf)]):
-        assert BestNetworks(chain, bounds, Resolution((0,), (0.05,))).find(random_score(chain, 0)).shape == (0, 3)
+        assert ParetoDP(chain, bounds, CostBuckets((0,), (0.05,))).find(random_score(chain, 0)).shape == (0, 3)
 
 
 def test_finer_buckets_find_better_networks() -> None:
@@ -161,8 +161,8 @@ def test_finer_buckets_find_better_networks() -> None:
     score = random_score(chain, 3, lambda costs: np.abs(np.log(costs[:, 0] / 1e9)))
     least = []
     for width in (0.3, 0.01):
-        found = BestNetworks(chain, FREE, Resolution((0,), (width,))).find(score)
-        assert len(np.unique(Resolution((0,), (width,)).buckets(chain.costs(found)))) >= 10
+        found = ParetoDP(chain, FREE, CostBuckets((0,), (width,))).find(score)
+        assert len(np.unique(CostBuckets((0,), (width,)).buckets(chain.costs(found)))) >= 10
         least.append(float(score.of(chain, found).min()))
     assert least[1] <= least[0]
 
@@ -177,10 +177,10 @@ def test_buckets_grow_until_labels_are_few_enough(monkeypatch: pytest.MonkeyPatc
         lambda costs: np.zeros(len(costs)),
     )
     bounds = ((500e6, 1e9), (0, 3e6))
-    narrow = Resolution((0, 1), (0.01, 0.01))
-    many = BestNetworks(chain, bounds, narrow).find(score)
-    monkeypatch.setattr("sret_nas.optimize.dynamic_program.MOST_LABELS", 50)
-    few = BestNetworks(chain, bounds, narrow).find(score)
+    narrow = CostBuckets((0, 1), (0.01, 0.01))
+    many = ParetoDP(chain, bounds, narrow).find(score)
+    monkeypatch.setattr("sret_nas.optimize.dynamic_program.MAX_LABELS", 50)
+    few = ParetoDP(chain, bounds, narrow).find(score)
     assert len(many) > 50 * 4 >= len(few) > 0  # the last stage has four states
     costs = chain.costs(few)
     assert ((costs >= [500e6, 0]) & (costs <= [1e9, 3e6])).all()

@@ -17,7 +17,7 @@ from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import UserError
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.supernet_shape import Extent, StageExtent, extent_of, nll_recursions
+from sret_nas.space.supernet_shape import StageExtent, SupernetShape, bounding_shape, nll_recursions
 from tests.counted_spaces import space_of
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
@@ -47,7 +47,7 @@ def every_stage(space: SearchSpace, number: int, adapted: Adapted) -> list[ArchC
     return networks
 
 
-def brute_force_extent(space: SearchSpace, adapted: Adapted) -> Extent:
+def brute_force_extent(space: SearchSpace, adapted: Adapted) -> SupernetShape:
     """The extent by looking at every stage that there is."""
     places = [every_stage(space, number, adapted) for number in range(len(space.stages))]
     stages = []
@@ -63,7 +63,7 @@ def brute_force_extent(space: SearchSpace, adapted: Adapted) -> Extent:
             )
         )
     some = places[0][0]
-    return Extent(
+    return SupernetShape(
         stages=tuple(stages),
         stem_width=max(network.stem.width for network in places[0]),
         strides=some.stem.strides,
@@ -106,22 +106,22 @@ class TestExtentOf:
     @settings(max_examples=40, deadline=None)
     @given(SPACES, ADAPTATIONS)
     def test_is_the_most_that_occurs_and_no_more(self, space: SearchSpace, adapted: Adapted) -> None:
-        assert extent_of(space, adapted=adapted) == brute_force_extent(space, adapted)
+        assert bounding_shape(space, adapted=adapted) == brute_force_extent(space, adapted)
 
     @settings(max_examples=40, deadline=None)
     @given(SPACES, ADAPTATIONS, st.randoms(use_true_random=False))
     def test_holds_every_network_at_every_depth(
         self, space: SearchSpace, adapted: Adapted, rng: random.Random
     ) -> None:  # fmt: skip
-        extent = extent_of(space, adapted=adapted)
+        extent = bounding_shape(space, adapted=adapted)
         for _ in range(5):
             arch = adapted(space.network(*drawn(space, rng)))
             for depth in range(1, arch.max_recursions + 1):
                 extent.check(arch.with_max_recursions(depth))
 
     def test_of_sret_tiny(self) -> None:
-        extent = extent_of(SearchSpace.load("sret_tiny"))
-        assert extent == Extent(
+        extent = bounding_shape(SearchSpace.load("sret_tiny"))
+        assert extent == SupernetShape(
             stages=(
                 StageExtent(widths=(32, 48, 64), blocks=3, mlp_hidden=256, nll_recursions=(0, 1, 2), nll_hidden=64),
                 StageExtent(
@@ -137,14 +137,14 @@ class TestExtentOf:
 
     def test_holds_the_published_networks(self) -> None:
         for name, space in (("sret_t", "sret_tiny"), ("sret_lt_16_14_1", "sret_tiny"), ("sret_s", "sret_small")):
-            extent_of(SearchSpace.load(space)).check(preset(name))
+            bounding_shape(SearchSpace.load(space)).check(preset(name))
 
     def test_every_depth_of_a_last_nll_has_its_own(self) -> None:
-        extent = extent_of(space_of({"nll": ["last"], "recursions": [3]}))
+        extent = bounding_shape(space_of({"nll": ["last"], "recursions": [3]}))
         assert extent.stages[0].nll_recursions == (0, 1, 2)
 
     def test_without_nlls_there_is_nothing_to_hold(self) -> None:
-        extent = extent_of(space_of({"nll": ["none"], "recursions": [3], "nll_ratio": [2.0]}))
+        extent = bounding_shape(space_of({"nll": ["none"], "recursions": [3], "nll_ratio": [2.0]}))
         assert (extent.stages[0].nll_recursions, extent.stages[0].nll_hidden) == ((), 0)
 
     @pytest.mark.parametrize("name", PRESETS)
@@ -178,7 +178,7 @@ def stage_extent(**changes: Any) -> StageExtent:
     )
 
 
-EXTENT = Extent(
+EXTENT = SupernetShape(
     stages=(stage_extent(), stage_extent(widths=(16,), mlp_hidden=32, nll_hidden=16)),
     stem_width=6, strides=(2, 2, 2), image_size=40, channels=3, classes=10,
 )  # fmt: skip
@@ -232,7 +232,7 @@ class TestCheck:
             EXTENT.check(arch)
 
 
-def changed(stage: dict[str, Any] | None = None, **changes: Any) -> Extent:
+def changed(stage: dict[str, Any] | None = None, **changes: Any) -> SupernetShape:
     """`EXTENT` with changes of its first stage, and others."""
     stages = (EXTENT.stages[0].model_copy(update=stage or {}), EXTENT.stages[1])
     return EXTENT.model_copy(update={"stages": stages, **changes})
@@ -248,8 +248,8 @@ class TestLacks:
             changed(stem_width=1),
         ],
     )
-    def test_nothing_of_a_smaller_one(self, other: Extent) -> None:
-        assert EXTENT.lacks(other) is None
+    def test_nothing_of_a_smaller_one(self, other: SupernetShape) -> None:
+        assert EXTENT.first_missing(other) is None
 
     @pytest.mark.parametrize(
         ("other", "problem"),
@@ -267,15 +267,15 @@ class TestLacks:
             (changed({"nll_hidden": 13}), "nll_hidden of stage 1 must be at most 12, got 13"),
         ],
     )
-    def test_names_the_first_thing_that_is_missing(self, other: Extent, problem: str) -> None:
-        assert EXTENT.lacks(other) == problem
+    def test_names_the_first_thing_that_is_missing(self, other: SupernetShape, problem: str) -> None:
+        assert EXTENT.first_missing(other) == problem
 
     @settings(max_examples=40, deadline=None)
     @given(SPACES, SPACES)
     def test_agrees_with_the_check_of_every_network(self, space: SearchSpace, other: SearchSpace) -> None:
-        extent = extent_of(space)
+        extent = bounding_shape(space)
         is_refused = any(refuses(extent, arch) for arch in extreme_networks(other))
-        assert (extent.lacks(extent_of(other)) is not None) == is_refused
+        assert (extent.first_missing(bounding_shape(other)) is not None) == is_refused
 
 
 def extreme_networks(space: SearchSpace) -> Iterator[ArchConfig]:
@@ -283,7 +283,7 @@ def extreme_networks(space: SearchSpace) -> Iterator[ArchConfig]:
         yield from every_stage(space, number, unchanged)
 
 
-def refuses(extent: Extent, arch: ArchConfig) -> bool:
+def refuses(extent: SupernetShape, arch: ArchConfig) -> bool:
     try:
         extent.check(arch)
     except UserError:
@@ -311,7 +311,7 @@ class TestValidation:
 
     def test_no_stages_are_refused(self) -> None:
         with pytest.raises(ValidationError, match="at least 1 item"):
-            Extent.model_validate(EXTENT.model_dump() | {"stages": ()})
+            SupernetShape.model_validate(EXTENT.model_dump() | {"stages": ()})
 
     def test_comes_back_from_plain_data(self) -> None:
-        assert Extent.model_validate(EXTENT.model_dump(mode="json")) == EXTENT
+        assert SupernetShape.model_validate(EXTENT.model_dump(mode="json")) == EXTENT

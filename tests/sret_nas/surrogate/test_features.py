@@ -8,7 +8,7 @@ import pytest
 from sret_nas.arrays import IntArray
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.surrogate.features import Residual, Terms, Trend
+from sret_nas.surrogate.features import EffectTerms, Residual, Trend
 
 
 def two_attributes() -> Chain:
@@ -39,7 +39,7 @@ def drawn(chain: Chain, number: int) -> IntArray:
 
 def test_a_row_has_a_one_for_every_effect_that_is_there() -> None:
     """The point has a = 1 and b = 0, and c = 1."""
-    terms = Terms(CHAINS["two attributes"])
+    terms = EffectTerms(CHAINS["two attributes"])
     assert [(kind.name, kind.columns) for kind in terms.kinds] == [
         ("own a", slice(0, 2)), ("own b", slice(2, 4)), ("own c", slice(4, 6)), ("within", slice(6, 10)),
         ("across", slice(10, 18)),
@@ -52,7 +52,7 @@ def test_a_row_has_a_one_for_every_effect_that_is_there() -> None:
 
 def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> None:
     """Three levels have heights of -1.22, 0 and 1.22, four of -1.34, -0.45, 0.45 and 1.34: mean 0 and variance 1."""
-    terms = Terms(CHAINS["steep"], has_slopes=True)
+    terms = EffectTerms(CHAINS["steep"], has_slopes=True)
     columns = {kind.name: kind.columns for kind in terms.kinds}
     assert list(columns) == ["own a", "own c", "slope a", "slope c", "slopes across", "across"]
     three, four = (3 / 2) ** 0.5, 1 / 5**0.5
@@ -64,7 +64,7 @@ def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> Non
 
 def test_a_slope_that_stages_share_is_the_sum_of_their_own() -> None:
     chain = CHAINS["sret_tiny"]
-    terms = Terms(chain, has_slopes=True)
+    terms = EffectTerms(chain, has_slopes=True)
     columns = {kind.name: kind.columns for kind in terms.kinds}
     matrix = terms.matrix(drawn(chain, 40))
     assert matrix[:, columns["slope mlp_ratio"]].sum(axis=1) == pytest.approx(
@@ -75,7 +75,7 @@ def test_a_slope_that_stages_share_is_the_sum_of_their_own() -> None:
 
 def test_an_attribute_of_several_stages_has_effects_that_they_share() -> None:
     chain = CHAINS["sret_tiny"]
-    terms, points = Terms(chain), drawn(chain, 40)
+    terms, points = EffectTerms(chain), drawn(chain, 40)
     columns = {kind.name: kind.columns for kind in terms.kinds}
     matrix, counted = terms.matrix(points), np.zeros((40, 4))
     for number, stage in enumerate(chain.stages):
@@ -90,7 +90,7 @@ def test_an_attribute_of_several_stages_has_effects_that_they_share() -> None:
 @pytest.mark.parametrize("name", CHAINS)
 def test_scores_are_the_sums_that_the_matrix_gives(name: str, has_slopes: bool) -> None:
     chain = CHAINS[name]
-    terms, points = Terms(chain, has_slopes=has_slopes), drawn(chain, 200)
+    terms, points = EffectTerms(chain, has_slopes=has_slopes), drawn(chain, 200)
     weights = np.random.default_rng(1).normal(size=terms.num_columns)
     stages, pairs = terms.score(weights)
     total = sum(stages[number][points[:, number]] for number in range(len(chain.stages)))
@@ -103,7 +103,7 @@ def test_scores_are_the_sums_that_the_matrix_gives(name: str, has_slopes: bool) 
 @pytest.mark.parametrize("has_slopes", [False, True])
 def test_without_pairs_single_attributes_are_left(has_slopes: bool) -> None:
     chain = CHAINS["sret_tiny"]
-    single, both = (Terms(chain, has_pairs=pairs, has_slopes=has_slopes) for pairs in (False, True))
+    single, both = (EffectTerms(chain, has_pairs=pairs, has_slopes=has_slopes) for pairs in (False, True))
     points = drawn(chain, 20)
     assert {kind.name.split()[0] for kind in single.kinds} == {"shared", "own"} | ({"slope"} if has_slopes else set())
     assert both.kinds[: len(single.kinds)] == single.kinds

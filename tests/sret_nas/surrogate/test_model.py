@@ -12,7 +12,7 @@ from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.surrogate.features import Residual, Terms
+from sret_nas.surrogate.features import EffectTerms, Residual
 from sret_nas.surrogate.model import Surrogate
 
 CHAIN = chain_of(SearchSpace.load("sret_tiny"))
@@ -49,7 +49,7 @@ def planted(points: IntArray, seed: int = 0) -> FloatArray:
 def fitted(number: int = 150, noise: float = 0.02, **options: object) -> Surrogate:
     points = drawn(CHAIN, number, seed=1)
     values = planted(points) + np.random.default_rng(2).normal(scale=noise, size=number)
-    return Surrogate(Terms(CHAIN), points, costs_of(CHAIN, points), values, (0,), **options)  # type: ignore[arg-type]
+    return Surrogate(EffectTerms(CHAIN), points, costs_of(CHAIN, points), values, (0,), **options)  # type: ignore[arg-type]
 
 
 def test_what_was_planted_is_found() -> None:
@@ -65,7 +65,9 @@ def test_what_was_planted_is_found() -> None:
 def test_the_size_prior_alone_ranks_by_size_before_it_knows_anything() -> None:
     """The same label twice for one network says nothing of others; larger ones are then believed to be better."""
     points = drawn(CHAIN, 1, seed=4).repeat(2, axis=0)
-    model = Surrogate(Terms(CHAIN), points, costs_of(CHAIN, points), np.array([1.0, 1.0]), (0,), is_additive=False)
+    model = Surrogate(
+        EffectTerms(CHAIN), points, costs_of(CHAIN, points), np.array([1.0, 1.0]), (0,), is_additive=False
+    )
     unseen = drawn(CHAIN, 50, seed=5)
     costs = costs_of(CHAIN, unseen)
     predicted = model.predict(unseen, costs, model.mean_weights)[:, 0]
@@ -78,7 +80,7 @@ def test_the_score_of_a_point_is_what_is_predicted(axes: tuple[int, ...], is_add
     """Up to one constant: by sums over stages and neighbours, and by the feature matrix."""
     points = drawn(CHAIN, 60, seed=6)
     costs = costs_of(CHAIN, points)
-    model = Surrogate(Terms(CHAIN), points, costs, planted(points), axes, is_additive=is_additive)
+    model = Surrogate(EffectTerms(CHAIN), points, costs, planted(points), axes, is_additive=is_additive)
     weights = model.draw_weights(np.random.default_rng(7), 1)
     unseen = drawn(CHAIN, 300, seed=8)
     predicted = model.predict(unseen, costs_of(CHAIN, unseen), weights)[:, 0]
@@ -97,7 +99,7 @@ def test_left_out_predictions_are_those_of_a_model_without_the_label() -> None:
         others = np.delete(np.arange(30), left)
         solved = np.linalg.solve(covariance[np.ix_(others, others)], error[others])
         expected = features[left] @ model._mean + covariance[left, others] @ solved
-        assert model.left_out[left] == pytest.approx(expected * model.scale + model._center, abs=1e-6)
+        assert model.loo_predictions[left] == pytest.approx(expected * model.scale + model._center, abs=1e-6)
 
 
 def test_draws_have_the_posterior_s_mean_and_spread() -> None:
@@ -107,7 +109,7 @@ def test_draws_have_the_posterior_s_mean_and_spread() -> None:
     covariance = np.linalg.inv(features.T @ features / noise + np.diag(1 / model._prior))
     unseen = drawn(CHAIN, 5, seed=9)
     draws = model.predict(unseen, costs_of(CHAIN, unseen), model.draw_weights(np.random.default_rng(0), 4000))
-    row = (model._raw(unseen, costs_of(CHAIN, unseen)) - model._middle) / model._norm
+    row = (model._raw(unseen, costs_of(CHAIN, unseen)) - model._mean) / model._norm
     spread = np.sqrt(np.einsum("nc,cd,nd->n", row, covariance, row)) * model.scale
     mean = model.predict(unseen, costs_of(CHAIN, unseen), model.mean_weights)[:, 0]
     assert draws.std(axis=1) == pytest.approx(spread, rel=0.08)
@@ -115,7 +117,7 @@ def test_draws_have_the_posterior_s_mean_and_spread() -> None:
 
 
 def test_kinds_that_explain_nothing_fade_out() -> None:
-    terms = Terms(CHAIN)
+    terms = EffectTerms(CHAIN)
     model = fitted()
     variance = {kind.name: value for kind, value in zip(terms.kinds, model.variances, strict=False)}
     planted_kinds = [variance[f"{sort} {name}"] for sort in ("shared", "own") for name in ("recursions", "mlp_ratio")]
@@ -131,21 +133,21 @@ def test_a_residual_learns_what_sums_cannot() -> None:
     values = np.where(points[:, 0] == points[:, 1], 1.0, -1.0)
     errors = {}
     for name, residual in (("sums", None), ("residual", Residual(chain, np.random.default_rng(0), length=0.5))):
-        model = Surrogate(Terms(chain), points, costs_of(chain, points), values, (0,), residual=residual)
-        errors[name] = float(np.mean((model.left_out - values) ** 2))
+        model = Surrogate(EffectTerms(chain), points, costs_of(chain, points), values, (0,), residual=residual)
+        errors[name] = float(np.mean((model.loo_predictions - values) ** 2))
     assert errors["sums"] > 0.5
     assert errors["residual"] < 0.1
 
 
 def test_variances_can_be_kept() -> None:
     first = fitted(60)
-    again = fitted(60, start=first.variances * 3, is_refit=False)
+    again = fitted(60, start=first.variances * 3, refit_variances=False)
     assert again.variances.tolist() == (first.variances * 3).tolist()
     assert fitted(60, start=first.variances * 3).variances.tolist() != again.variances.tolist()
 
 
 def test_equal_labels_are_no_division_by_zero() -> None:
     points = drawn(CHAIN, 12, seed=11)
-    model = Surrogate(Terms(CHAIN), points, costs_of(CHAIN, points), np.full(12, 0.25), (0,))
-    assert np.isfinite(model.left_out).all()
+    model = Surrogate(EffectTerms(CHAIN), points, costs_of(CHAIN, points), np.full(12, 0.25), (0,))
+    assert np.isfinite(model.loo_predictions).all()
     assert isinstance(model.score(model.mean_weights[:, 0], CHAIN), AdditiveScore)

@@ -30,7 +30,7 @@ from tests.trials.engines.jobs_for_ray import look_around
 from tests.trials.ray_machines import Machines, two_machines
 from trials.engines import ray_calls, ray_session
 from trials.engines.engine import Engine, Outcome
-from trials.engines.ray import MOST_FALSE_STARTS, RayEngine
+from trials.engines.ray import MAX_FALSE_STARTS, RayEngine
 from trials.engines.ray_calls import HeadLostError, answer_to
 from trials.engines.ray_pool import LOOK_SECONDS
 
@@ -116,7 +116,7 @@ class TestOnThisMachine:
         outcomes = run_all(engine, [{"do": "count and kill", "folder": str(tmp_path)}])
         assert outcomes[0].failure is not None
         assert outcomes[0].failure.cause == "worker died"
-        assert len(list(tmp_path.iterdir())) == 1 + MOST_FALSE_STARTS
+        assert len(list(tmp_path.iterdir())) == 1 + MAX_FALSE_STARTS
 
     def test_a_worker_that_died_idle_takes_no_job_with_it(self, engine: Engine) -> None:
         processes = {result["process"] for result in results(run_all(engine, [{"do": "place"}] * 6))}
@@ -172,7 +172,7 @@ class TestOnThisMachine:
 DRIVER = """
 import json, os, signal, sys
 from tests.trials.engines.jobs_for_ray import look_around
-from trials.engines.ray import MOST_FALSE_STARTS, RayEngine
+from trials.engines.ray import MAX_FALSE_STARTS, RayEngine
 from trials.interruption import handle_interruptions
 
 def main():

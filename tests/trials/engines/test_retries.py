@@ -10,21 +10,21 @@ import pytest
 from tests.trials.scripted_engine import ScriptedEngine
 from trials.engines.engine import Outcome
 from trials.engines.messages import Failure, FailureCause, LatencyJob
-from trials.engines.retries import Ended, JobQueue, default_time_limit, may_run_again, runs_alone
+from trials.engines.retries import AttemptResult, JobQueue, default_time_limit, needs_exclusive, should_retry
 
 DIED, MEMORY = (Failure(cause=cause, message="") for cause in ("worker died", "out of memory"))
 FULL = Failure(cause="disk full", message="no room")
 
 
 def test_only_the_machine_s_failures_are_tried_again() -> None:
-    again = {cause for cause in get_args(FailureCause) if may_run_again([Failure(cause=cause, message="")])}
+    again = {cause for cause in get_args(FailureCause) if should_retry([Failure(cause=cause, message="")])}
     assert again == {"worker died", "out of memory"}
 
 
 def test_a_job_is_tried_three_times_at_most() -> None:
-    assert [may_run_again([DIED] * tries) for tries in (1, 2, 3, 4)] == [True, True, False, False]
-    assert may_run_again([DIED, MEMORY])
-    assert not may_run_again([MEMORY, Failure(cause="exception", message="")])
+    assert [should_retry([DIED] * tries) for tries in (1, 2, 3, 4)] == [True, True, False, False]
+    assert should_retry([DIED, MEMORY])
+    assert not should_retry([MEMORY, Failure(cause="exception", message="")])
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_job_is_tried_three_times_at_most() -> None:
     [([], False), ([DIED], False), ([DIED, DIED], True), ([MEMORY], True), ([MEMORY, DIED], True)],
 )
 def test_memory_and_the_last_attempt_want_the_machine_for_themselves(failures: list[Failure], alone: bool) -> None:
-    assert runs_alone(failures) is alone
+    assert needs_exclusive(failures) is alone
 
 
 def test_the_default_limit_is_twenty_times_the_expected_and_at_least_ten_minutes() -> None:
@@ -54,7 +54,7 @@ def engine_of(fails: dict[int, list[Failure]], capacity: int) -> ScriptedEngine:
     return ScriptedEngine(play, capacity)
 
 
-def run_all(engine: ScriptedEngine, jobs: int, before: dict[int, list[Failure]] | None = None) -> list[Ended]:
+def run_all(engine: ScriptedEngine, jobs: int, before: dict[int, list[Failure]] | None = None) -> list[AttemptResult]:
     """Runs jobs numbered from 0; `before` are failures in an earlier session."""
     queue = JobQueue(engine)
     for number in range(jobs):
@@ -66,7 +66,7 @@ def run_all(engine: ScriptedEngine, jobs: int, before: dict[int, list[Failure]] 
     return ended
 
 
-def told(ended: list[Ended]) -> list[tuple[int, str | None, bool]]:
+def told(ended: list[AttemptResult]) -> list[tuple[int, str | None, bool]]:
     return [(end.job_id, end.failure and end.failure.cause, end.will_run_again) for end in ended]
 
 

@@ -12,7 +12,7 @@ from sret_nas.quantities import format_seconds
 from tests.architectures import random_arch
 from trials.engines.messages import Failure, TargetCost, TrialResult
 from trials.report.progress import SearchProgress, describe_trial
-from trials.runs.compute_budget import Allowance, Spending
+from trials.runs.compute_budget import ComputeBudget, ComputeUsage
 from trials.runs.records import Trial
 from trials.strategies.strategy import Candidate
 
@@ -33,7 +33,7 @@ def test_durations_are_readable(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
-FREE = Allowance(Spending(), expected=1.0, time_budget=None, gpu_hours=None, gpus_per_trial=1.0)
+FREE = ComputeBudget(ComputeUsage(), expected=1.0, time_budget=None, gpu_hours=None, gpus_per_trial=1.0)
 
 
 def finished_trial(number: int) -> Trial:
@@ -72,9 +72,9 @@ def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> N
 
 def test_a_terminal_s_bar_tells_what_is_spent_while_no_trial_ends() -> None:
     text = io.StringIO()
-    spending = Spending()
+    spending = ComputeUsage()
     spending.apply({"event": "header", "time": 1000.0})
-    bounded = Allowance(spending, expected=1.0, time_budget=7200.0, gpu_hours=None, gpus_per_trial=1.0)
+    bounded = ComputeBudget(spending, expected=1.0, time_budget=7200.0, gpu_hours=None, gpus_per_trial=1.0)
     console = Console(file=text, width=200, force_terminal=True)
     with SearchProgress(console, num_trials=7, num_known=3, best_error=None, allowance=bounded):
         pass

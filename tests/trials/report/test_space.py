@@ -58,8 +58,8 @@ def test_smoke_in_full() -> None:
     assert f"\n{below} of them ({100 * below / 12:.3g} %) have FLOPs at most 100M\n" in text
     cheapest = FeasibleSet(space, Budget()).cheapest()
     assert row_of(text, cheapest.arch.arch_id)[:4] == ["least", cheapest.arch.arch_id, "56.22M", "159.2K"]
-    dearest = FeasibleSet(space, Budget()).dearest()
-    assert row_of(text, dearest.arch.arch_id)[:4] == ["most", dearest.arch.arch_id, "128.9M", "243.8K"]
+    most_expensive = FeasibleSet(space, Budget()).most_expensive()
+    assert row_of(text, most_expensive.arch.arch_id)[:4] == ["most", most_expensive.arch.arch_id, "128.9M", "243.8K"]
 
 
 def test_samples_are_inside_the_budget_and_the_seed_decides() -> None:

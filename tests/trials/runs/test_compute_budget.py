@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from trials.report.progress import describe_spending
-from trials.runs.compute_budget import Allowance, Spending
+from trials.runs.compute_budget import ComputeBudget, ComputeUsage
 
 
-def spending_of(*events: dict[str, Any]) -> Spending:
-    spending = Spending()
+def spending_of(*events: dict[str, Any]) -> ComputeUsage:
+    spending = ComputeUsage()
     for event in events:
         spending.apply(event)
     return spending
@@ -75,8 +75,8 @@ def test_older_records_tell_by_the_result_how_long_a_trial_was() -> None:
     assert (spending.job_seconds, spending.mean_trial_seconds) == (4.0, 4.0)
 
 
-def allowance(spending: Spending, **bounds: Any) -> Allowance:
-    return Allowance(
+def allowance(spending: ComputeUsage, **bounds: Any) -> ComputeBudget:
+    return ComputeBudget(
         spending, **{"expected": 10.0, "time_budget": None, "gpu_hours": None, "gpus_per_trial": 1, **bounds}
     )
 
@@ -85,17 +85,17 @@ def allowance(spending: Spending, **bounds: Any) -> Allowance:
 def test_a_trial_starts_only_if_it_would_end_in_time(now: float, allowed: bool) -> None:
     """As planned, it takes 10 s."""
     bounded = allowance(spending_of(HEADER), time_budget=100.0)
-    assert bounded.allows_another(now, []) is allowed
+    assert bounded.has_room_for(now, []) is allowed
     assert bounded.spent == (None if allowed else "time_budget")
 
 
 def test_the_mean_so_far_is_believed_more_than_the_plan_and_no_is_no() -> None:
     spending = spending_of(HEADER, at(1030, "finished", seconds=30))
     bounded = allowance(spending, time_budget=100.0)
-    assert bounded.allows_another(1070, [])
-    assert not bounded.allows_another(1071, [])
+    assert bounded.has_room_for(1070, [])
+    assert not bounded.has_room_for(1071, [])
     spending.apply(at(1071, "finished", seconds=0.1))
-    assert not bounded.allows_another(1071, [])
+    assert not bounded.has_room_for(1071, [])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_gpu_time_of_running_trials_is_promised(running: list[float], allowed: b
     """Of 36 + 60 = 96 GPU-seconds, 36 are spent by 2 GPUs in 18 s; each trial takes 10 s, on 2 GPUs."""
     spending = spending_of(HEADER, at(1008, "failed", seconds=8), at(1018, "finished", seconds=10))
     bounded = allowance(spending, gpu_hours=96 / 3600, gpus_per_trial=2)
-    assert bounded.allows_another(2000, [(seconds, 1.0) for seconds in running]) is allowed
+    assert bounded.has_room_for(2000, [(seconds, 1.0) for seconds in running]) is allowed
     assert bounded.spent == (None if allowed else "gpu_hours")
 
 
@@ -117,16 +117,16 @@ def test_parts_of_trials_count_as_such() -> None:
     assert spending.mean_trial_seconds == pytest.approx(18)
     assert spending.job_seconds == 6
     bounded = allowance(spending, time_budget=10.0)
-    assert not allowance(spending, time_budget=10.0).allows_another(1006.1, [], part=2 / 9)
-    assert bounded.allows_another(1005.9, [], part=2 / 9)
+    assert not allowance(spending, time_budget=10.0).has_room_for(1006.1, [], part=2 / 9)
+    assert bounded.has_room_for(1005.9, [], part=2 / 9)
     running = [(1.0, 1 / 9), (5.0, 2 / 9)]  # promised: 2, 5 and 4
-    assert allowance(spending, gpu_hours=17.1 / 3600).allows_another(1006, running, part=2 / 9)
-    assert not allowance(spending, gpu_hours=16.9 / 3600).allows_another(1006, running, part=2 / 9)
+    assert allowance(spending, gpu_hours=17.1 / 3600).has_room_for(1006, running, part=2 / 9)
+    assert not allowance(spending, gpu_hours=16.9 / 3600).has_room_for(1006, running, part=2 / 9)
 
 
 def test_nothing_bounds_by_default() -> None:
     free = allowance(spending_of(HEADER))
-    assert free.allows_another(1e12, [(1e12, 1.0)])
+    assert free.has_room_for(1e12, [(1e12, 1.0)])
     assert not free.is_bounded
     assert describe_spending(free) == ""
 

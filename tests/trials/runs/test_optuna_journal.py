@@ -56,7 +56,7 @@ def test_trials_that_optuna_forgets_are_in_the_journal_all_the_same(
 ) -> None:
     trials = trials_that_ended(9)
     whole = written(tmp_path / "whole", trials)
-    monkeypatch.setattr("trials.runs.optuna_journal.MOST_IN_MEMORY", 4)
+    monkeypatch.setattr("trials.runs.optuna_journal.MAX_IN_MEMORY", 4)
     forgotten = written(tmp_path / "forgotten", trials)
     assert [trial.user_attrs["trial"] for trial in forgotten] == list(range(9))
     for mine, other, trial in zip(forgotten, whole, trials, strict=True):
@@ -67,7 +67,7 @@ def test_trials_that_optuna_forgets_are_in_the_journal_all_the_same(
 
 
 def test_optuna_holds_only_the_last_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trials.runs.optuna_journal.MOST_IN_MEMORY", 4)
+    monkeypatch.setattr("trials.runs.optuna_journal.MAX_IN_MEMORY", 4)
     journal = OptunaJournal(tmp_path, DOMAIN, ("error", "flops"))
     held = []
     for trial in trials_that_ended(9):

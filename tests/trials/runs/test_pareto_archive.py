@@ -7,8 +7,8 @@ import pytest
 
 from sret_nas.space.search_space import SearchSpace
 from trials.engines.messages import Failure, TargetCost, TrialResult
-from trials.runs.objectives import Objective, keepers
-from trials.runs.pareto_archive import FrontSoFar
+from trials.runs.objectives import Objective, archived
+from trials.runs.pareto_archive import ParetoArchive
 from trials.runs.records import Trial
 from trials.strategies.strategy import Candidate
 
@@ -44,19 +44,19 @@ def random_trials(number: int, levels: int, seed: int) -> list[Trial]:
 @pytest.mark.parametrize("levels", [3, 50])
 def test_it_is_what_a_look_at_all_trials_finds(objectives: tuple[Objective, ...], levels: int) -> None:
     for seed in range(3):
-        so_far, known = FrontSoFar(objectives), list[Trial]()
+        so_far, known = ParetoArchive(objectives), list[Trial]()
         kept: set[int] = set()
         for trial in random_trials(60, levels, seed):
             known.append(trial)
-            beaten = [one.number for one in so_far.add(trial)]
-            expected = [one.number for one in keepers(known, objectives)]
-            assert [one.number for one in so_far.keepers] == expected
+            dominated = [one.number for one in so_far.add(trial)]
+            expected = [one.number for one in archived(known, objectives)]
+            assert [one.number for one in so_far.archived] == expected
             assert [one.number for one in known if one.number in so_far] == [
                 one.number for one in known if one.number in expected
             ]
             # told once of each that is kept no longer
-            assert len(beaten) == len(set(beaten))
-            assert (kept | {trial.number}) - set(beaten) == set(expected)
+            assert len(dominated) == len(set(dominated))
+            assert (kept | {trial.number}) - set(dominated) == set(expected)
             kept = set(expected)
             assert so_far.best_error == min((one.result.error for one in known if one.result), default=None)
 
@@ -64,8 +64,8 @@ def test_it_is_what_a_look_at_all_trials_finds(objectives: tuple[Objective, ...]
 def test_begun_with_trials_it_is_as_if_they_had_been_added() -> None:
     objectives: tuple[Objective, ...] = ("error", "flops", "params")
     trials = random_trials(80, 20, 5)
-    whole = FrontSoFar(objectives, trials)
-    assert whole.keepers == keepers(trials, objectives)
-    assert len(whole.keepers) > 2
-    assert FrontSoFar(objectives).keepers == []
-    assert FrontSoFar(objectives).best_error is None
+    whole = ParetoArchive(objectives, trials)
+    assert whole.archived == archived(trials, objectives)
+    assert len(whole.archived) > 2
+    assert ParetoArchive(objectives).archived == []
+    assert ParetoArchive(objectives).best_error is None

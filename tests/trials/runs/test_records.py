@@ -15,7 +15,7 @@ import pytest
 from sret_nas import PRESETS, UserError, cost_of
 from tests.full_disk import largest_file
 from tests.trials.scripted_engine import Clock
-from trials.engines.messages import Failure, FinalTestResult, TargetCost, TrialResult
+from trials.engines.messages import Failure, FrontTestResult, TargetCost, TrialResult
 from trials.runs.full_disk import StorageError
 from trials.runs.records import HEADER_KEYS, RECORDS_FILE, History, Records, read_history
 from trials.strategies.strategy import Candidate
@@ -28,7 +28,7 @@ CANDIDATES = [
 HEADER = {key: {"of": key} for key in HEADER_KEYS}
 FAILURE = Failure(cause="diverged", message="the loss became nan", traceback="...")
 DEATH = Failure(cause="worker died", message="SIGKILL")
-TEST_RESULT = FinalTestResult(error=0.25, cross_entropy=1.5, num_images=100)
+TEST_RESULT = FrontTestResult(error=0.25, cross_entropy=1.5, num_images=100)
 
 
 def result_of(candidate: Candidate) -> TrialResult:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sret_nas.errors import UserError
-from trials.runs.remote_storage import Bucket, Folder, Place, place_of, spelled, split_address
+from trials.runs.remote_storage import Bucket, Folder, Place, normalise_address, place_of, split_address
 
 
 @pytest.fixture(params=["folder", "bucket", "part of a bucket"])
@@ -104,8 +104,8 @@ def test_a_bucket_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_address_has_one_spelling(given: str, spelling: str) -> None:
-    assert spelled(given) == spelling
-    assert spelled(spelling) == spelling
+    assert normalise_address(given) == spelling
+    assert normalise_address(spelling) == spelling
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_an_address_has_one_spelling(given: str, spelling: str) -> None:
 )
 def test_what_is_no_address_is_refused(given: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        spelled(given)
+        normalise_address(given)
 
 
 @pytest.mark.parametrize(

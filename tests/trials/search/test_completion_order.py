@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from trials.search.completion_order import JobOrder
+from trials.search.completion_order import CompletionOrder
 
 
-def taken(order: JobOrder) -> int:
+def taken(order: CompletionOrder) -> int:
     job = order.next
     order.take()
     return job
 
 
 def test_jobs_of_equal_lengths_are_taken_in_as_they_were_begun() -> None:
-    order = JobOrder()
+    order = CompletionOrder()
     seen = []
     for job in (5, 3, 9):
         order.begin(job, 1.0)
@@ -26,7 +26,7 @@ def test_jobs_of_equal_lengths_are_taken_in_as_they_were_begun() -> None:
 
 def test_a_long_job_holds_nobody_up() -> None:
     """Three places; job 0 takes 6, all others 1, so that two others end at each of 1, 2, ... before it does at 6."""
-    order = JobOrder()
+    order = CompletionOrder()
     order.begin(0, 6.0)
     order.begin(1, 1.0)
     order.begin(2, 1.0)
@@ -40,4 +40,4 @@ def test_a_long_job_holds_nobody_up() -> None:
 
 def test_there_must_be_a_next_one() -> None:
     with pytest.raises(IndexError):
-        _ = JobOrder().next
+        _ = CompletionOrder().next

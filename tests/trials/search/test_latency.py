@@ -21,7 +21,7 @@ from sret_nas.latency.table import LatencyTable, parts_of
 from tests.latency_profiles import SMALL, pretended_profile
 from trials.engines.inline import InlineEngine
 from trials.report.front import show_front
-from trials.runs.objectives import keepers, objective_values, pareto_front
+from trials.runs.objectives import archived, objective_values, pareto_front
 from trials.runs.options import SearchOptions
 from trials.runs.records import RECORDS_FILE, read_history
 from trials.search import latency_profile as latency
@@ -66,8 +66,8 @@ def text_of(console: Console) -> str:
 def quick_profiles() -> Any:
     """Fewer rounds than people get: what is tested here is what becomes of the numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "LEAST_ROUNDS", 1)
-        patch.setattr(latency, "MOST_ROUNDS", 1)
+        patch.setattr(latency, "MIN_ROUNDS", 1)
+        patch.setattr(latency, "MAX_ROUNDS", 1)
         patch.setattr(latency, "FINAL_ROUNDS", 1)
         yield
 
@@ -141,7 +141,7 @@ def test_a_small_set_is_searched_to_its_end(bounded: Run, bound: int, tmp_path: 
 
 
 def test_the_front_is_measured_and_both_latencies_are_shown(bounded: Run) -> None:
-    kept = keepers(bounded.trials, bounded.options.objectives)
+    kept = archived(bounded.trials, bounded.options.objectives)
     measured = {event["number"]: event["latency_us"] for event in events(bounded) if event["event"] == "measured"}
     assert measured == {trial.number: trial.measured_us for trial in kept}
     assert min(measured.values()) > 0
@@ -192,7 +192,7 @@ def test_a_resumed_search_uses_the_recorded_numbers_whatever_is_measured_since(b
         event["latency_us"] for event in events(bounded) if event["event"] == "asked"
     ]
     assert not (tmp_path / PROFILES).exists()
-    front = keepers(resumed.trials, resumed.options.objectives)
+    front = archived(resumed.trials, resumed.options.objectives)
     assert all(trial.measured_us is not None for trial in front)
     before = len(events(resumed))
     again = resume_search(run_dir, {}, quiet())

@@ -29,7 +29,7 @@ from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.finalists import EQUAL_COST, finalists
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
-from trials.supernet.inherit import inherited
+from trials.supernet.inherit import extract_for_eval
 from trials.training.train import score
 
 OPTIONS: dict[str, Any] = {
@@ -104,7 +104,7 @@ def test_a_trial_s_score_is_that_of_the_extracted_network(finished: Run) -> None
     data = PreparedData.open(finished.data_dir)
     for trial in finished.trials[:3]:
         assert trial.result is not None
-        found = score(inherited(supernet, trial.result.proxy_arch, data, 32), data.val, 32)
+        found = score(extract_for_eval(supernet, trial.result.proxy_arch, data, 32), data.val, 32)
         assert (trial.result.error, trial.result.cross_entropy) == (found.error, found.cross_entropy)
 
 

@@ -9,12 +9,12 @@ from sret_nas import Budget, cost_of
 from sret_nas.pareto import hypervolume
 from sret_nas.space.chain import chain_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.surrogate.features import Terms
+from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
 from trials.strategies import additive as module
 from trials.strategies.additive import (
     BATCH,
-    MOST_START,
+    MAX_START,
     VARIATIONS,
     AdditiveStrategy,
     batch_of,
@@ -91,7 +91,7 @@ def test_rounds_stay_large_where_the_best_networks_are_used_up(monkeypatch: pyte
     monkeypatch.setattr(module, "BATCH_OF_LABELS", 1)
     strategy = additive()
     find = strategy._search.find
-    monkeypatch.setattr(strategy._search, "find", lambda score, phase: find(score, phase)[:20])
+    monkeypatch.setattr(strategy._search, "find", lambda score, offset: find(score, offset)[:20])
     searched(strategy, 250)
     assert len(strategy.used) == 5  # after 8, 16, 32, 64 and 128 labels
 
@@ -134,7 +134,7 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow(monkeypatch: pytest.M
     monkeypatch.setattr(module, "batch_of", lambda num_labels: BATCH)
     monkeypatch.setattr(module, "spread_over", np.arange)
     monkeypatch.setattr(module, "MORE_OF_MANY", module.MORE_LABELS)
-    monkeypatch.setattr("trials.strategies.improvement.MOST_STEPS", 10**9)
+    monkeypatch.setattr("trials.strategies.improvement.MAX_STEPS", 10**9)
     fixed, more_rounds = asked()
     assert grown[:200] == fixed[:200]
     assert rounds < more_rounds
@@ -142,7 +142,7 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow(monkeypatch: pytest.M
 
 def test_the_design_is_cut_short() -> None:
     strategy = AdditiveStrategy(CandidatePool(DOMAIN, 0), ("error", "flops"), 0, start=100)
-    searched(strategy, MOST_START)
+    searched(strategy, MAX_START)
     assert strategy.used == []
     searched(strategy, 1)
     assert len(strategy.used) == 1
@@ -198,7 +198,7 @@ def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() ->
     values = -(levels[1:, :, ratio] * (1.0 + levels[:-1, :, width])).sum(axis=0)
     for labels, expected in ((values, True), (rng.normal(size=80), False)):
         away = [
-            (Surrogate(Terms(chain, has_slopes=has), points, costs, labels, (0,)).left_out - labels) ** 2
+            (Surrogate(EffectTerms(chain, has_slopes=has), points, costs, labels, (0,)).loo_predictions - labels) ** 2
             for has in (True, False)
         ]
         assert is_surely_less(*away) is expected

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sret_nas.pareto import FloatArray
-from trials.strategies.early_stopping import MOST_COMPARED, Rungs, epsilon_net, place, scaled, shares_of
+from trials.strategies.early_stopping import MAX_COMPARED, SuccessiveHalving, epsilon_net, place, scaled, shares_of
 
 POINTS = arrays(
     np.float64,
@@ -27,48 +27,48 @@ def dominates(one: FloatArray, other: FloatArray) -> bool:
 )
 def test_rungs_are_eta_times_as_far_each(rungs: int, eta: int, shares: list[float]) -> None:
     assert shares_of(rungs, eta) == pytest.approx(shares, rel=1e-15)
-    ladder = Rungs(rungs, eta)
+    ladder = SuccessiveHalving(rungs, eta)
     assert ladder.last == rungs - 1
-    assert sum(map(ladder.part, range(rungs))) == pytest.approx(1.0, rel=1e-12)
-    assert ladder.part(0) == shares_of(rungs, eta)[0]
+    assert sum(map(ladder.increment, range(rungs))) == pytest.approx(1.0, rel=1e-12)
+    assert ladder.increment(0) == shares_of(rungs, eta)[0]
 
 
 @pytest.mark.parametrize(("rungs", "eta", "number"), [(1, 3, 7), (2, 3, 2), (2, 2, 40), (3, 3, 12), (3, 3, 30)])
 def test_the_work_that_is_expected_is_what_trials_in_no_order_take(rungs: int, eta: int, number: int) -> None:
     rng, taken = np.random.default_rng(0), []
     for _ in range(60):
-        ladder, work = Rungs(rungs, eta), 0.0
+        ladder, work = SuccessiveHalving(rungs, eta), 0.0
         for error in rng.random(number):
             rung = 0
-            work += ladder.part(0)
-            while rung < ladder.last and ladder.goes_on(rung, (error,)):
+            work += ladder.increment(0)
+            while rung < ladder.last and ladder.promote(rung, (error,)):
                 rung += 1
-                work += ladder.part(rung)
+                work += ladder.increment(rung)
         taken.append(work)
-    assert Rungs(rungs, eta).expected_work(number) == pytest.approx(np.mean(taken), rel=0.1)
-    assert Rungs(rungs, eta).expected_work(0) == 0
+    assert SuccessiveHalving(rungs, eta).expected_work(number) == pytest.approx(np.mean(taken), rel=0.1)
+    assert SuccessiveHalving(rungs, eta).expected_work(0) == 0
 
 
 def test_the_first_eta_go_on_whatever_they_are() -> None:
-    rungs = Rungs(2, eta=3)
-    assert [rungs.goes_on(0, (error, error)) for error in (0.1, 0.2, 0.3, 0.4)] == [True, True, True, False]
+    rungs = SuccessiveHalving(2, eta=3)
+    assert [rungs.promote(0, (error, error)) for error in (0.1, 0.2, 0.3, 0.4)] == [True, True, True, False]
 
 
 def test_every_rung_has_its_own_trials() -> None:
-    rungs = Rungs(3, eta=2)
+    rungs = SuccessiveHalving(3, eta=2)
     for error in (0.1, 0.2):
-        rungs.goes_on(0, (error,))
-    assert not rungs.goes_on(0, (0.3,))
-    assert rungs.goes_on(1, (0.9,))
+        rungs.promote(0, (error,))
+    assert not rungs.promote(0, (0.3,))
+    assert rungs.promote(1, (0.9,))
 
 
 @given(POINTS)
 def test_who_beats_all_others_goes_on(points: FloatArray) -> None:
     """A well-known implementation takes the order of sorting for ranks, and stops such a trial more often than not."""
-    rungs = Rungs(2, eta=3)
+    rungs = SuccessiveHalving(2, eta=3)
     for point in points:
-        rungs.goes_on(0, tuple(point))
-    assert rungs.goes_on(0, tuple(points.min(axis=0) - 1))
+        rungs.promote(0, tuple(point))
+    assert rungs.promote(0, tuple(points.min(axis=0) - 1))
 
 
 @given(POINTS)
@@ -85,19 +85,19 @@ def test_nobody_goes_before_one_that_dominates_him(points: FloatArray) -> None:
 
 def test_of_random_trials_one_in_eta_goes_on() -> None:
     rng = np.random.default_rng(0)
-    rungs = Rungs(2, eta=4)
-    went_on = sum(rungs.goes_on(0, tuple(point)) for point in rng.random((600, 2)))
+    rungs = SuccessiveHalving(2, eta=4)
+    went_on = sum(rungs.promote(0, tuple(point)) for point in rng.random((600, 2)))
     assert went_on == pytest.approx(600 / 4, abs=30)  # 3 standard deviations
 
 
 def test_a_trial_is_compared_with_the_last_ones() -> None:
-    rungs = Rungs(2, eta=3)
-    for _ in range(MOST_COMPARED):
-        rungs.goes_on(0, (0.5,))
-    assert not rungs.goes_on(0, (0.6,))
-    for _ in range(MOST_COMPARED):
-        rungs.goes_on(0, (0.7,))
-    assert rungs.goes_on(0, (0.6,))
+    rungs = SuccessiveHalving(2, eta=3)
+    for _ in range(MAX_COMPARED):
+        rungs.promote(0, (0.5,))
+    assert not rungs.promote(0, (0.6,))
+    for _ in range(MAX_COMPARED):
+        rungs.promote(0, (0.7,))
+    assert rungs.promote(0, (0.6,))
 
 
 def test_an_epsilon_net_takes_the_ends_before_the_middle() -> None:

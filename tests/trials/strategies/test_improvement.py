@@ -29,7 +29,7 @@ def added(costs: FloatArray, values: FloatArray, new_cost: FloatArray, value: fl
 def test_with_one_cost_gains_are_exact(seed: int, most_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gains of random candidates, some above the front and some taken before, equal differences of hypervolume: also
     where beaten points are left out."""
-    monkeypatch.setattr("trials.strategies.improvement.MOST_STEPS", most_steps)
+    monkeypatch.setattr("trials.strategies.improvement.MAX_STEPS", most_steps)
     rng = np.random.default_rng(seed)
     costs, values = rng.integers(1, 9, (6, 1)).astype(float), rng.random(6)  # equal costs happen
     new_costs, beliefs = rng.integers(1, 9, (12, 1)).astype(float), rng.random((12, 3)) * 1.2

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trials.strategies.labels import PRIOR_PAIRS, Labels
+from trials.strategies.labels import PRIOR_PAIRS, Observations
 
 
 def test_final_values_are_what_was_told() -> None:
-    labels = Labels[str]()
+    labels = Observations[str]()
     labels.add_partial("a", "A", 0, (0.9, 7.0))
     labels.add("a", "A", (0.3, 7.0))
     labels.add("b", "B", (0.2, 8.0))
@@ -21,7 +21,7 @@ def test_final_values_are_what_was_told() -> None:
 
 def test_a_stopped_trial_is_worth_what_the_line_says() -> None:
     """Two rungs and the end. Values fall by 0.1 to the second rung, then by half of what is left: exact lines."""
-    labels = Labels[int]()
+    labels = Observations[int]()
     first = np.linspace(0.5, 0.9, 60)
     for key, value in enumerate(first):
         labels.add_partial(key, key, 0, (value, 5.0 + key))
@@ -46,7 +46,7 @@ def test_a_stopped_trial_is_worth_what_the_line_says() -> None:
 
 
 def test_before_the_first_end_all_are_as_at_the_farthest_rung() -> None:
-    labels = Labels[int]()
+    labels = Observations[int]()
     for key, value in enumerate((0.5, 0.6, 0.7)):
         labels.add_partial(key, key, 0, (value,))
     assert labels.values().tolist() == [[0.5], [0.6], [0.7]]
@@ -56,7 +56,7 @@ def test_before_the_first_end_all_are_as_at_the_farthest_rung() -> None:
 
 
 def test_a_single_pair_moves_all_alike_and_equal_values_do_no_harm() -> None:
-    labels = Labels[int]()
+    labels = Observations[int]()
     for key in range(3):
         labels.add_partial(key, key, 0, (0.5,))
     labels.add(1, 1, (0.2,))

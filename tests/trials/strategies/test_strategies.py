@@ -304,15 +304,15 @@ def test_exhaustion_leaves_no_optuna_trial_running() -> None:
 
 
 def test_a_suggestion_outside_the_budget_is_repaired_nearby() -> None:
-    """From the dearest network, single changes lead into the budget and keep most of its choices."""
+    """From the most expensive network, single changes lead into the budget and keep most of its choices."""
     domain = SReTDomain(TINY, Budget(flops_max=1_000_000_000))
     pool = CandidatePool(domain, seed=0)
     sampler = FeasibleSampler(optuna.samplers.RandomSampler(seed=0), pool, seed=0)
-    dearest = {name: choices[-1] for name, choices in TINY.dimensions().items()}
-    start = domain.decode(dearest)
+    most_expensive = {name: choices[-1] for name, choices in TINY.dimensions().items()}
+    start = domain.decode(most_expensive)
     assert start is not None
     assert domain.excess(start) > 0
-    repaired = sampler._repaired(dearest)
+    repaired = sampler._repaired(most_expensive)
     assert repaired is not None
     assert pool.is_open(repaired)
 

@@ -15,11 +15,11 @@ from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import digest_of_file
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.supernet_shape import extent_of
+from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import DataConfig, PreparedData, prepare
 from trials.engines.messages import SupernetSource
-from trials.supernet.inherit import KeptFeatures, SubnetScorer, inherited, open_supernet
-from trials.training.train import first_images, joined, score
+from trials.supernet.inherit import FeatureCache, SubnetScorer, extract_for_eval, open_supernet
+from trials.training.train import first_images, merge_scores, score
 
 SPACE = SearchSpace.load("smoke").model_copy(update={"image_size": 32, "channels": 1, "classes": 10})
 
@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 @pytest.fixture(scope="module")
 def supernet() -> Supernet:
     torch.manual_seed(0)
-    supernet = Supernet(extent_of(SPACE))
+    supernet = Supernet(bounding_shape(SPACE))
     with torch.no_grad():
         for parameter in supernet.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -52,7 +52,7 @@ def test_kept_features_change_no_bit_of_any_score(
 ) -> None:
     scorer = SubnetScorer(supernet, data, batch_size=16)
     kept = [scorer.score(arch) for arch in networks]
-    alone = [score(inherited(supernet, arch, data, 16), data.val, 16) for arch in networks]
+    alone = [score(extract_for_eval(supernet, arch, data, 16), data.val, 16) for arch in networks]
     assert kept == alone
     assert len({each.cross_entropy for each in alone}) == len(networks)  # or equality would say little
 
@@ -79,7 +79,7 @@ def test_what_was_computed_once_is_not_computed_again(
 
 def test_fewer_images_are_the_first_ones(data: PreparedData, supernet: Supernet, networks: list[ArchConfig]) -> None:
     few = SubnetScorer(supernet, data, batch_size=16, num_images=20).score(networks[0])
-    assert few == score(inherited(supernet, networks[0], data, 16), first_images(data.val, 20), 16)
+    assert few == score(extract_for_eval(supernet, networks[0], data, 16), first_images(data.val, 20), 16)
 
 
 def test_images_in_parts_score_as_all_of_them(
@@ -89,9 +89,9 @@ def test_images_in_parts_score_as_all_of_them(
     for arch in networks[:3]:
         whole = scorer.score(arch)
         first = scorer.score(arch, 0, 5)
-        second = joined(first, 5, scorer.score(arch, 5, 20), 15)
-        assert first == score(inherited(supernet, arch, data, 16), first_images(data.val, 5), 16)
-        found = joined(second, 20, scorer.score(arch, 20, 50), 30)
+        second = merge_scores(first, 5, scorer.score(arch, 5, 20), 15)
+        assert first == score(extract_for_eval(supernet, arch, data, 16), first_images(data.val, 5), 16)
+        found = merge_scores(second, 20, scorer.score(arch, 20, 50), 30)
         assert found.error == whole.error
         assert found.cross_entropy == pytest.approx(whole.cross_entropy, rel=1e-6)
     assert scorer.num_images == 50
@@ -105,7 +105,7 @@ def test_a_scorer_without_memory_scores_alike(
 
 
 def test_features_that_do_not_fit_push_out_those_used_longest_ago() -> None:
-    kept = KeptFeatures(most_bytes=3 * 40)
+    kept = FeatureCache(most_bytes=3 * 40)
     for name in "abc":
         kept.keep(name, [torch.zeros(10)])
     assert kept.find("a") is not None

@@ -14,7 +14,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import FeasibleSet
-from sret_nas.feasible.stratified import CostStrata
+from sret_nas.feasible.stratified import StratifiedSampler
 from tests.trials.supernet.tiny_supernet import SPACE, config
 from trials.supernet.networks import StepNetworks, extreme
 
@@ -50,9 +50,9 @@ def test_the_ends_of_a_budget_are_those_of_all_its_networks(budget: Budget) -> N
     inside = [costs for costs in EVERY if budget.allows(*costs)]
     if not inside:
         with pytest.raises(BudgetError, match="no network of tiny"):
-            extreme(SPACE, budget, "dearest")
+            extreme(SPACE, budget, "most_expensive")
         return
-    for end, most in (("dearest", max), ("cheapest", min)):
+    for end, most in (("most_expensive", max), ("cheapest", min)):
         cost = cost_of(extreme(SPACE, budget, end))  # type: ignore[arg-type]
         assert cost.flops == most(costs[0] for costs in inside)
         assert budget.allows(cost.flops, cost.params)
@@ -96,7 +96,7 @@ def test_seed_and_step_alone_decide(draws: str) -> None:
 
 def test_stratified_draws_are_spread_over_the_strata_and_uniform_ones_are_not() -> None:
     """Of 256 draws, every stratum has as many as any other, give or take one; uniform ones follow their sizes."""
-    strata = CostStrata(SPACE, Budget()).strata
+    strata = StratifiedSampler(SPACE, Budget()).strata
     edges = [stratum.budget.flops_min for stratum in strata[1:]]
     shares = np.array([stratum.count for stratum in strata]) / SPACE.num_networks
     counts = {}

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space.supernet_shape import extent_of
+from sret_nas.space.supernet_shape import bounding_shape
 from tests.trials.supernet.tiny_supernet import SPACE, config
 from trials.distributed.processes import Processes
 from trials.supernet.networks import StepNetworks
@@ -28,7 +28,7 @@ ARCHS = NETWORKS.of_step(0, 10)
 def supernet() -> Supernet:
     """In training, with fixed permutations, and no weight at its initial value."""
     torch.manual_seed(0)
-    made = Supernet(extent_of(SPACE)).train()
+    made = Supernet(bounding_shape(SPACE)).train()
     made.fresh_permutations = False
     with torch.no_grad():
         for parameter in made.parameters():

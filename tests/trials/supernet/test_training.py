@@ -23,10 +23,10 @@ from tests import REPOSITORY
 from tests.trials.supernet import tiny_supernet
 from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, trained
 from trials.data import PreparedData
-from trials.interruption import StepGivenUp, handle_interruptions
+from trials.interruption import StepAborted, handle_interruptions
 from trials.supernet import training
 from trials.supernet.config import SupernetConfig
-from trials.supernet.inherit import inherited
+from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import extreme
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.step import SupernetStep
@@ -124,7 +124,7 @@ def test_a_second_ctrl_c_gives_the_step_up_and_leaves_the_checkpoint_before_it(
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         handlers = [signal.getsignal(number) for number in numbers]
         handle_interruptions()
-        with pytest.raises(StepGivenUp):
+        with pytest.raises(StepAborted):
             trained(tmp_path / "stopped", data, HOW)
         signal.alarm(0)  # or the system would end the tests
         for number, handler in zip(numbers, handlers, strict=True):
@@ -137,9 +137,9 @@ def test_it_learns_and_says_what_it_did(data: PreparedData, tmp_path: Path) -> N
     """Ten classes: who guesses has a cross-entropy of log 10 = 2.30."""
     how = config(images=40 * 32, learning_rate=8e-3, random_networks=1, depth_schedule="random")
     supernet, record = Supernet.load(trained(tmp_path, data, how))
-    for end in ("cheapest", "dearest"):
+    for end in ("cheapest", "most_expensive"):
         arch = proxy_arch(extreme(SPACE, Budget(), end), proxy(), channels=data.channels, classes=10)
-        assert score(inherited(supernet, arch, data, 32), data.val, 32).cross_entropy < 2.2
+        assert score(extract_for_eval(supernet, arch, data, 32), data.val, 32).cross_entropy < 2.2
     assert (record["steps"], record["images"], record["skipped"]) == (40, 40 * 32, 0)
     assert SupernetConfig.model_validate(record["config"]) == how
     assert ProxyConfig.model_validate(record["proxy"]) == proxy()

@@ -13,12 +13,19 @@ from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, UserError, co
 from sret_nas.nn.network import SReT
 from sret_nas.space.search_space import DepthSchedule
 from trials.data import DataConfig, PreparedData, prepare
-from trials.engines.messages import FinalTestJob, SpeedJob, TrialJob, trial_seed
+from trials.engines.messages import FrontTestJob, SpeedJob, TrialJob, trial_seed
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
-from trials.training.train import first_images, learning_rate_factor, parameter_groups, recalibrate, score, train
-from trials.worker.dispatch import run_job
+from trials.training.train import (
+    first_images,
+    learning_rate_factor,
+    parameter_groups,
+    recalibrate_batch_norm,
+    score,
+    train,
+)
+from trials.worker.dispatch import execute
 from trials.worker.evaluate import evaluate
-from trials.worker.retrain import run_final_test
+from trials.worker.retrain import run_front_test
 from trials.worker.timing import measure_training_speed
 
 ARCH = ArchConfig(
@@ -197,8 +204,8 @@ def test_a_checkpoint_at_the_very_place_is_only_scored(data_dir: str, tmp_path: 
 def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights" / "w.safetensors"
     result = evaluate(trial(data_dir, weights_path=str(weights)))
-    test = run_final_test(
-        FinalTestJob(
+    test = run_front_test(
+        FrontTestJob(
             arch=ARCH,
             proxy=PROXY,
             data_dir=data_dir,
@@ -225,7 +232,7 @@ def test_jobs_travel_as_json(data_dir: str) -> None:
     import json
 
     job = trial(data_dir)
-    result = run_job(json.loads(json.dumps(job.model_dump(mode="json"))))
+    result = execute(json.loads(json.dumps(job.model_dump(mode="json"))))
     assert json.loads(json.dumps(result)) == result
     assert result["error"] == evaluate(job).error
     assert torch.get_num_threads() == 1
@@ -268,7 +275,7 @@ def test_recalibration_replaces_the_stem_s_statistics_by_those_of_the_images(dat
 
     network = proxy_network(data)
     weights = {name: tensor.clone() for name, tensor in network.named_parameters()}
-    recalibrate(network, data.train, batch_size=64, max_images=128)
+    recalibrate_batch_norm(network, data.train, batch_size=64, max_images=128)
     images = torch.cat([images for images, _ in batches(first_images(data.train, 128), batch_size=64)])
     with torch.no_grad():
         features = network.stem.convs[0](images)
@@ -333,7 +340,7 @@ def test_a_job_sets_its_threads(data_dir: str) -> None:
         threads=2,
     )
     try:
-        run_job(job.model_dump(mode="json"))
+        execute(job.model_dump(mode="json"))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)

@@ -24,7 +24,7 @@ from sret_nas.quantities import parse_duration
 from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, trained
 from trials.data import PreparedData, batches
 from trials.supernet import monitor, training
-from trials.supernet.inherit import inherited
+from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import extreme
 from trials.supernet.speed import seconds_per_step, steps_within
 from trials.training.recipe import proxy_arch
@@ -96,9 +96,9 @@ def test_evaluate_scores_as_extraction_by_hand(run_dir: Path, capsys: pytest.Cap
     lines = [line for line in shown(capsys).splitlines() if "%" in line]
     assert len(lines) == 4
     space = SPACE.model_copy(update={"image_size": 32, "classes": 100})
-    target = extreme(space, Budget(params_max=15_000), "dearest")
+    target = extreme(space, Budget(params_max=15_000), "most_expensive")
     narrowed = proxy_arch(target, proxy(width_scale=0.5), channels=1, classes=10)
-    found = score(inherited(supernet, narrowed, data, 32), data.val, 32)
+    found = score(extract_for_eval(supernet, narrowed, data, 32), data.val, 32)
     assert re.findall(r"[\w.%]+", lines[0])[-2:] == [f"{found.error:.2%}", f"{found.cross_entropy:.4f}"]
     assert "(32 px)" in lines[0]  # FLOPs of the target
     assert all(cost_of(arch).params <= 15_000 for arch in [target])
@@ -116,7 +116,7 @@ def test_an_extracted_network_is_a_plain_one_that_does_as_in_the_supernet(
     supernet, record = Supernet.load(file)
     data = PreparedData.open(Path(record["prepared"]))
     narrowed = proxy_arch(target, proxy(width_scale=0.5), channels=1, classes=10)
-    expected = inherited(supernet, narrowed, data, 32)
+    expected = extract_for_eval(supernet, narrowed, data, 32)
     images, _ = next(batches(data.val, batch_size=16))
     assert torch.equal(network(images), expected(images))
     written = read_yaml(out)
@@ -202,7 +202,7 @@ def test_a_training_tells_how_it_goes(data: PreparedData, tmp_path: Path, monkey
     """Lines where there is no terminal, scalars for TensorBoard, and the scores of three subnets, the last ones those
     of the finished weights."""
     monkeypatch.setattr(monitor, "LINE_SECONDS", 0.0)
-    monkeypatch.setattr(monitor, "MOST_SHARE", 0.0)
+    monkeypatch.setattr(monitor, "MAX_SHARE", 0.0)
     scalars: list[tuple[str, float, int]] = []
     monkeypatch.setattr(
         monitor.SummaryWriter, "add_scalar", lambda self, name, value, step: scalars.append((name, value, step))
@@ -220,8 +220,10 @@ def test_a_training_tells_how_it_goes(data: PreparedData, tmp_path: Path, monkey
     assert rates == pytest.approx([2e-3, 2e-3 * 0.853553, 2e-3 * 0.5, 2e-3 * 0.146447], rel=1e-4)  # a cosine
     accuracies = {name: value for name, value, step in scalars if name.startswith("accuracy/") and step == 4}
     supernet, _ = Supernet.load(path)
-    for name, end in (("smallest", "cheapest"), ("largest", "dearest")):
+    for name, end in (("smallest", "cheapest"), ("largest", "most_expensive")):
         arch = proxy_arch(extreme(SPACE, Budget(), end), proxy(), channels=1, classes=10)  # type: ignore[arg-type]
-        assert accuracies[f"accuracy/{name}"] == 1 - score(inherited(supernet, arch, data, 32), data.val, 32).error
+        assert (
+            accuracies[f"accuracy/{name}"] == 1 - score(extract_for_eval(supernet, arch, data, 32), data.val, 32).error
+        )
     assert len(accuracies) == 3
     assert re.fullmatch(r"step 4: validation accuracy smallest .*%, middle .*%, largest .*%", told[-1])
