@@ -12,6 +12,12 @@ from tests import REPOSITORY
 from trials import interruption
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record-golden", action="store_true", help="write golden files that are not there (test_golden.py)"
+    )
+
+
 @pytest.fixture(autouse=True)
 def _no_signal_is_left() -> Iterator[None]:
     """A signal that one test sent to this process is not counted as the first of two by the next."""
