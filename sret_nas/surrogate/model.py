@@ -94,13 +94,13 @@ class Surrogate:
         self._target = (values - self._center) / self.scale
         self._groups = self._laid_out()
         raw = self._raw(points, costs)
-        self._mean = raw.mean(axis=0)
-        self._mean[self._groups[0]] = 0.0
+        self._feature_mean = raw.mean(axis=0)
+        self._feature_mean[self._groups[0]] = 0.0
         self._norm = np.ones(raw.shape[1])
         for group in self._groups[1:]:
-            centred = raw[:, group] - self._mean[group]
+            centred = raw[:, group] - self._feature_mean[group]
             self._norm[group] = max((centred**2).sum(axis=1).mean() ** 0.5, 1e-6)
-        self._features = (raw - self._mean) / self._norm
+        self._features = (raw - self._feature_mean) / self._norm
         self._mean = np.zeros(raw.shape[1])
         self._mean[self._groups[0]] = self._trend.mean
         self.variances = self._fitted_variances(start) if refit_variances or start is None else start
@@ -190,7 +190,7 @@ class Surrogate:
 
     def predict(self, points: IntArray, costs: FloatArray, weights: FloatArray) -> FloatArray:
         """What weights of shape (columns, k) predict of points: shape (n, k), in the objective's units."""
-        features = (self._raw(points, costs) - self._mean) / self._norm
+        features = (self._raw(points, costs) - self._feature_mean) / self._norm
         predicted: FloatArray = features @ weights * self.scale + self._center
         return predicted
 

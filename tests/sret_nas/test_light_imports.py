@@ -24,7 +24,7 @@ WORK = """
 import sys
 import numpy as np
 from sret_nas.space import SearchSpace
-from sret_nas.feasible import FeasibleSet
+from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas import Budget, cost_of, pareto, presets
 feasible = FeasibleSet(SearchSpace.load("sret_tiny"), Budget(flops_max=10**9))
 arch = feasible.sample(np.random.default_rng(0))

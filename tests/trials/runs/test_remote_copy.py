@@ -367,7 +367,7 @@ import sys
 import threading
 import trials.runs.remote_copy
 from cli import main
-from trials.records import Records
+from trials.runs.records import Records
 
 trials.runs.remote_copy.COPY_SECONDS = 0.02
 ended = Records.ended
