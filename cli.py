@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line of sret-nas: words only. The commands are in `trials/command_line/`, a module each."""
+"""The command line of sret-nas. The commands are in `trials/command_line/`, one module each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from sret_nas.errors import UserError
 from trials.command_line import profile, search, space, supernet
 from trials.command_line.exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
+from trials.program_name import program_name
 
 DESCRIPTION = """\
 Neural architecture search for Sliced Recursive Transformers (SReT, ECCV 2022).
@@ -20,7 +21,7 @@ FLOPs are multiply-adds for one image, as fvcore counts them.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for the user's error, 1 for any other, 130 for Ctrl-C."""
-    given = _parser().parse_args(arguments)
+    given = create_parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         return run(given)
@@ -37,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
 
 
-def _parser() -> argparse.ArgumentParser:
+def create_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands, named as the user started it."""
     parser = argparse.ArgumentParser(
-        prog="sret-nas",
+        prog=program_name(),
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sret_nas.arch.presets import PRESETS, preset
     from sret_nas.errors import BudgetError, ConfigError, UserError
     from sret_nas.feasible.feasible_set import FeasibleSet
+    from sret_nas.nn.flops import count_flops
     from sret_nas.nn.network import SReT
     from sret_nas.space.search_space import SearchSpace
 
@@ -32,6 +33,7 @@ __all__ = [
     "StemConfig",
     "UserError",
     "cost_of",
+    "count_flops",
     "preset",
 ]
 
@@ -41,6 +43,7 @@ _MODULES = {
     "arch.cost": ("cost_of",),
     "errors": ("BudgetError", "ConfigError", "UserError"),
     "feasible.feasible_set": ("FeasibleSet",),
+    "nn.flops": ("count_flops",),
     "nn.network": ("SReT",),
     "arch.presets": ("PRESETS", "preset"),
     "space.search_space": ("SearchSpace",),

@@ -16,7 +16,7 @@ from tests import REPOSITORY
 from trials.command_line import search
 
 DEPLOY = REPOSITORY / "deploy"
-README = (DEPLOY / "README.md").read_text()
+GUIDE = (REPOSITORY / "docs" / "cluster.md").read_text()
 
 RAY_JOB = {
     "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionStrategy", "entrypoint", "entrypointNumCpus",
@@ -54,7 +54,7 @@ def job() -> dict[str, Any]:
 def searches() -> list[list[str]]:
     """Every search that is written anywhere, as arguments."""
     job = yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
-    texts = [*README.replace("\\\n", " ").splitlines(), job["spec"]["entrypoint"]]
+    texts = [*GUIDE.replace("\\\n", " ").splitlines(), job["spec"]["entrypoint"]]
     texts += re.findall(r"# .*?(sret-nas search .*)", (DEPLOY / "rayjob.yaml").read_text())
     found = (re.search(r"(?:python cli\.py|sret-nas) (search .*)", text) for text in texts)
     return [shlex.split(match[1]) for match in found if match is not None]
@@ -103,7 +103,7 @@ def test_the_job_writes_into_the_volume(job: dict[str, Any]) -> None:
     assert mount["name"] == volume["name"]
     (search, *_) = [words for words in searches() if "/runs/first" in words and "--out" in words]
     assert search[search.index("--out") + 1].startswith(mount["mountPath"])
-    assert volume["persistentVolumeClaim"]["claimName"] in README
+    assert volume["persistentVolumeClaim"]["claimName"] in GUIDE
 
 
 def test_versions_are_the_same_everywhere(cluster: dict[str, Any], job: dict[str, Any]) -> None:
@@ -127,19 +127,17 @@ def test_ports_are_those_that_are_written(cluster: dict[str, Any], job: dict[str
     port = re.search(r"--port=(\d+)", " ".join(cluster["head_start_ray_commands"]))
     assert port is not None
     assert f"$RAY_HEAD_IP:{port[1]}" in " ".join(cluster["worker_start_ray_commands"])
-    assert set(re.findall(r"ray start .*?(?:--port=|HEAD:)(\d+)", README)) == {port[1]}
+    assert set(re.findall(r"ray start .*?(?:--port=|HEAD:)(\d+)", GUIDE)) == {port[1]}
     (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
     ports = {named["name"]: str(named["containerPort"]) for named in head["ports"]}
     assert ports["gcs-server"] == port[1]
-    assert set(re.findall(r"http://127\.0\.0\.1:(\d+)", README)) == {ports["dashboard"]}
+    assert set(re.findall(r"http://127\.0\.0\.1:(\d+)", GUIDE)) == {ports["dashboard"]}
 
 
 def test_files_that_are_named_are_there() -> None:
-    linked = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
-    assert sorted(set(linked)) == ["Dockerfile", "ray-cluster.yaml", "rayjob.yaml"]
-    for name in linked:
-        assert (DEPLOY / name).is_file()
-    for name in re.findall(r"deploy/([\w.-]+)", README):
+    named = re.findall(r"deploy/([\w.-]+)", GUIDE)
+    assert sorted(set(named)) == ["Dockerfile", "ray-cluster.yaml", "rayjob.yaml"]
+    for name in named:
         assert (DEPLOY / name).is_file()
 
 

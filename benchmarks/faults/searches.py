@@ -26,11 +26,11 @@ PLAIN, FAULTY = ("cli.py",), ("-m", "benchmarks.faults.faulty_search")
 """What Python runs, in the repository's root: the command line as it is, or with workers that fail."""
 
 COMMON = (
-    "--space=smoke", "--seed=7", "--max-train=256", "--max-val=100", "--max-test=100", "--image-size=32",
-    "--batch-size=32", "--workers=2", "--device=cpu",
+    "--space=smoke", "--seed=7", "--max-train-images=256", "--max-val-images=100", "--max-test-images=100",
+    "--image-size=32", "--batch-size=32", "--workers=2", "--device=cpu",
 )  # fmt: skip
 KINDS = {
-    "supernet": ("--supernet-images=800", "--trials=12", "--train-images=256", "--finalists=2", "--rivals=1"),
+    "supernet": ("--supernet-images=800", "--trials=12", "--train-images=256", "--finalists=2", "--controls=1"),
     "from scratch": ("--no-supernet", "--trials=10", "--train-images=128", "--strategy=nsga2", "--population=4"),
 }
 """The digits in both. With a supernet: training it, twelve scores, four finals; without: ten trainings, final tests."""

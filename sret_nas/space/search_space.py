@@ -5,7 +5,7 @@ rule of `StageConfig` is left out, and spellings of one network (see `ArchConfig
 are distinct depends on no other stage, so the space is the product of one table of distinct stages per stage (and of
 the widths of the stem), which is how it is counted, costed in bulk and searched.
 
-`search_spaces/README.md` explains every key.
+`docs/search-spaces.md` explains every key.
 """
 
 from __future__ import annotations

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 def add_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "profile",
-        help="show what an architecture costs, checked against fvcore, and how fast it is here",
-        description="Shows an architecture's cost by part and operator, checks it against fvcore, measures its speed.",
+        help="show the cost of a network, checked against fvcore, and its speed on this machine",
+        usage="%(prog)s [options] FILE|PRESET",
+        description="Show the cost of a network by part and operator, check it against fvcore, and measure its speed.",
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
-        "architecture", metavar="FILE|PRESET", help="a YAML file, e.g. best.yaml, or a preset, e.g. sret_t"
+        "architecture", metavar="FILE|PRESET", help="a YAML file such as best.yaml, or a preset such as sret_t"
     )
-    parser.add_argument("--no-check", action="store_true", help="do not build the network for fvcore's count")
+    parser.add_argument("--no-check", action="store_true", help="do not build the network to compare with fvcore")
     parser.add_argument("--no-speed", action="store_true", help="do not measure speed")
 
 

@@ -11,17 +11,19 @@ from sret_nas.errors import UserError
 from trials.command_line import shared_options
 from trials.command_line.argument_types import duration, latency, path_or_address, words
 from trials.command_line.exit_codes import EXIT_FAILURE, EXIT_OK
+from trials.command_line.renamed import add_renamed
+from trials.program_name import program_name
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EXAMPLES = """\
 examples:
-  python cli.py search --flops-budget 1G
-  python cli.py search --flops-budget 600M --params-budget 3M --data path/to/images --trials 40
-  python cli.py search --resume runs/2026-01-31-120000
-  python cli.py search --flops-budget 1G --storage s3://bucket/runs
-  python cli.py search --resume s3://bucket/runs/2026-01-31-120000
+  {program} search --flops-budget 1G
+  {program} search --flops-budget 600M --params-budget 3M --data path/to/images --trials 1000
+  {program} search --resume runs/2026-01-31-120000
+  {program} search --flops-budget 1G --storage s3://bucket/runs
+  {program} search --resume s3://bucket/runs/2026-01-31-120000
 """
 
 
@@ -29,10 +31,11 @@ def add_command(commands: Any) -> None:
     """Declares the command; `--help` shows its options in this order."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "search",
-        help="find the Pareto-optimal architectures of a space within a budget",
-        description="Finds the Pareto-optimal architectures of a search space within a budget, by short proxy runs.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="find the Pareto-optimal networks of a search space within a budget",
+        usage=shared_options.USAGE,
+        description="Find the Pareto-optimal networks of a search space within a budget.",
+        epilog=EXAMPLES.format(program=program_name()),
+        formatter_class=shared_options.HelpFormatter,
         argument_default=argparse.SUPPRESS,  # the defaults are those of `SearchOptions`
         allow_abbrev=False,
     )
@@ -46,81 +49,87 @@ def add_command(commands: Any) -> None:
     shared_options.add_data(parser)
     _add_proxy_run(parser)
     _add_engine(parser)
-    _add_bounds(parser)
+    _add_limits(parser)
     _add_output(parser)
 
 
 def _add_latency(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "latency (of one pass of the target on --device with --threads; predicted from parts that are timed once)"
+        "latency",
+        "Time of one pass of the target on --device with --threads, predicted from parts that are timed once.",
     )
-    group.add_argument("--latency-budget", type=latency, metavar="TIME", help="most latency, such as 20ms or 800us")
-    group.add_argument("--latency-batch", type=int, metavar="N", help="images in the pass; default: 1")
+    group.add_argument("--latency-budget", type=latency, metavar="TIME", help="maximum latency, such as 20ms or 800us")
+    group.add_argument("--latency-batch", type=int, metavar="N", help="images per pass (default: 1)")
 
 
 def _add_strategy(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
     group.add_argument(
         "--strategy",
+        metavar="NAME",
         choices=("additive", "evolution", "nsga2", "nsga2_design", "tpe", "stratified", "random"),
-        help="what proposes the next trial: an additive model and exact fronts; surrogate-assisted evolution; Optuna's "
-        "NSGA-II, from a uniform start or one spread over cost; Optuna's TPE; draws spread over cost; uniform draws; "
-        "default: additive",
+        help="what proposes the next trial: additive (a Bayesian model and exact fronts), evolution "
+        "(surrogate-assisted), Optuna's nsga2 and tpe, nsga2_design (nsga2 from a cost-stratified start), stratified "
+        "(random, spread evenly over cost) or random (default: additive)",
     )
     group.add_argument(
         "--trials", type=int, metavar="N",
-        help="networks to try; default: 200, with --no-supernet 16 (with --rungs 48)",
+        help="networks to try (default: 200; 16 with --no-supernet, or 48 if also with --rungs)",
     )  # fmt: skip
     group.add_argument(
         "--rungs", type=int, metavar="N",
-        help="early stopping: compare trials at N points, the last their end, and stop most; default: 1, none",
+        help="early stopping: compare trials at N points of their length and stop most of them (default: 1, which "
+        "stops none)",
     )  # fmt: skip
     group.add_argument(
-        "--eta", type=int, metavar="N", help="of so many at a rung one goes on, so many times as far; default: 3"
-    )
+        "--eta", type=int, metavar="N",
+        help="keep the best 1/ETA of the trials at each rung; rungs are ETA times further apart (default: 3)",
+    )  # fmt: skip
     group.add_argument(
         "--objectives", type=words, metavar="A,B,...",
-        help="to make small, of error, cross_entropy, flops, params, latency; default: error,flops",
+        help="what to minimise, of error, cross_entropy, flops, params, latency (default: error,flops)",
     )  # fmt: skip
     group.add_argument(
         "--population", type=int, metavar="N",
-        help="NSGA-II's, and the length of the others' start; default: trials / 4, within 4 and 20",
+        help="population of NSGA-II; for the other strategies, trials before they learn (default: a quarter of "
+        "--trials, between 4 and 20)",
     )  # fmt: skip
     shared_options.add_seed(group)
 
 
 def _add_supernet(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "supernet", "one training whose weights all trials inherit; --no-supernet trains every trial from scratch"
-    )
-    group.add_argument("--supernet", metavar="FILE", help="one trained before; default: to train one first")
-    group.add_argument("--no-supernet", dest="from_scratch", action="store_true", help="do without")
-    shared_options.add_supernet_images(group, "--supernet-images", "train it on")
+    group = parser.add_argument_group("supernet", "One set of weights, trained once, that every trial inherits from.")
+    group.add_argument("--supernet", metavar="FILE", help="use this trained supernet (default: train one first)")
     group.add_argument(
-        "--score-images", type=int, metavar="N", help="validation images a trial is scored on; default: all"
+        "--no-supernet", dest="from_scratch", action="store_true", help="train every trial from scratch instead"
     )
-    group.add_argument(
-        "--fine-tune-images", type=int, metavar="N", help="images a trial trains on before it is scored; default: 0"
-    )
-    group.add_argument(
-        "--finalists", type=int, metavar="N",
-        help="networks of the front that are trained on and tested in the end; default: 4",
+    shared_options.add_supernet_images(group, "--supernet-images", "train the supernet on")
+    add_renamed(
+        group, "--val-images-per-trial", "--score-images", dest="score_images", type=int, metavar="N",
+        help="validation images that score a trial (default: all)",
     )  # fmt: skip
     group.add_argument(
-        "--rivals", type=int, metavar="N",
-        help="of those, how many are also trained from scratch, each beside a random network of equal cost; default: 2",
+        "--fine-tune-images", type=int, metavar="N",
+        help="training images that fine-tune a trial before it is scored (default: 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--finalists", type=int, metavar="N",
+        help="networks of the front that are fine-tuned and tested at the end (default: 4)",
+    )  # fmt: skip
+    add_renamed(
+        group, "--controls", "--rivals", dest="rivals", type=int, metavar="N",
+        help="finalists that are also trained from scratch, each against a random network of equal FLOPs (default: 2)",
     )  # fmt: skip
 
 
 def _add_proxy_run(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("proxy run (how a trial trains its network)")
+    group = parser.add_argument_group("proxy", "The smaller network that a trial trains in place of its target.")
     shared_options.add_proxy_size(group)
     group.add_argument(
-        "--train-images", type=int, metavar="N", help="images to train on; default: 3 epochs, at most 16000 images"
-    )
-    group.add_argument(
-        "--epochs", type=float, metavar="X", help="passes over the training part, instead of --train-images"
-    )
+        "--train-images", type=int, metavar="N",
+        help="images to train on, repeats counted (default: 3 epochs, at most 16000)",
+    )  # fmt: skip
+    group.add_argument("--epochs", type=float, metavar="X", help="the same in passes over the training images")
     shared_options.add_optimisation(group)
 
 
@@ -128,35 +137,45 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument(
         "--engine", choices=("local", "ray"),
-        help="what runs trials: processes on this machine, or a Ray, on this machine or a cluster; default: local",
+        help="what runs trials: local (processes on this machine) or ray (this machine or a cluster) "
+        "(default: local)",
     )  # fmt: skip
     shared_options.add_ray_address(group)
     group.add_argument(
         "--workers", type=int, metavar="N",
-        help="trials at once; 0 runs them in this process; default: one per core, at most 8; what a cluster holds",
+        help="trials at once; 0 runs them in this process (default: one per core, at most 8; on a cluster, as many as "
+        "fit)",
     )  # fmt: skip
     group.add_argument(
-        "--gpus-per-trial", type=float, metavar="X", help="of a Ray: a share of one or a whole number; default: 0"
-    )
-    shared_options.add_threads(group, "CPU threads per worker; default: 1")
+        "--gpus-per-trial", type=float, metavar="X",
+        help="GPUs that Ray reserves for a trial, a fraction of one or a whole number (default: 0)",
+    )  # fmt: skip
+    shared_options.add_threads(group, "CPU threads per worker (default: 1)")
     group.add_argument(
         "--lookahead", type=int, metavar="N",
-        help="trials asked for before the oldest is told; default: 4, or the workers if they are more; twice these on "
-        "a cluster",
+        help="trials in flight before the strategy must see the oldest result (default: max(4, workers); 2 x workers "
+        "on a cluster)",
     )  # fmt: skip
     shared_options.add_device(group)
 
 
-def _add_bounds(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("bounds (besides --trials; all may change when a search is resumed)")
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "limits",
+        "A resumed search may change these, as well as --trials, --storage and what runs its trials: --engine, "
+        "--ray-address, --workers and --gpus-per-trial.",
+    )
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",
-        help="start no trial that would end later, such as 2h; the supernet's training counts, the finals come on top",
+        help="start no trial that would end later than this, such as 2h; includes training the supernet, but not the "
+        "finalists",
     )  # fmt: skip
-    group.add_argument("--gpu-hours", type=float, metavar="X", help="the same for the hours that GPUs work; GPUs only")
+    group.add_argument(
+        "--gpu-hours", type=float, metavar="X", help="start no trial that would exceed this many hours of GPU time"
+    )
     group.add_argument(
         "--trial-timeout", type=duration, metavar="TIME",
-        help="most time for a trial, such as 10m; default: 20 times the expected, at least 10m",
+        help="maximum time of one trial, such as 10m (default: 20 times the expected time, at least 10m)",
     )  # fmt: skip
 
 
@@ -166,11 +185,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--storage", metavar="DIR|URI",
-        help="keep a copy of the run directory in this folder, or in a bucket, as s3://BUCKET/PREFIX or "
-        "gs://BUCKET/PREFIX; with --resume COPY it is fetched to --out, by default runs/NAME, and carried on",
+        help="keep a copy of the run directory in this folder or bucket (s3://BUCKET/PREFIX, gs://BUCKET/PREFIX); "
+        "--resume fetches such a copy to --out (default: runs/NAME)",
     )  # fmt: skip
     group.add_argument(
-        "--no-storage", dest="storage", action="store_const", const=None, help="of a resumed search: keep none any more"
+        "--no-storage", dest="storage", action="store_const", const=None, help="stop copying, when a search is resumed"
     )
 
 

@@ -6,66 +6,97 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
 from trials.command_line.argument_types import path, quantity
+from trials.command_line.renamed import add_renamed
+
+USAGE = "%(prog)s [options]"
+"""One line of usage: dozens of options in brackets tell nobody anything."""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Wraps as argparse does, but never inside a word such as `--out`, and leaves the lines of examples whole."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        lines = self._split_lines(text, width - len(indent))
+        return "\n".join(indent + line for line in lines)
 
 
 def add_space(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search space")
-    group.add_argument("--space", metavar="NAME|FILE", help="a shipped space or a YAML file; default: sret_tiny")
+    group.add_argument(
+        "--space", metavar="NAME|FILE", help="name of a shipped space, or a YAML file (default: sret_tiny)"
+    )
 
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "budget", "numbers such as 1G, 4.8M, 600K, 1.1e9; no network outside it is ever trained"
+        "budget", "Numbers such as 1G, 4.8M, 600K or 1.1e9. A network outside the budget is never trained."
     )
-    group.add_argument("--flops-budget", type=quantity, metavar="N", help="most FLOPs (multiply-adds for one image)")
-    group.add_argument("--params-budget", type=quantity, metavar="N", help="most parameters")
-    group.add_argument("--flops-min", type=quantity, metavar="N", help="least FLOPs")
-    group.add_argument("--params-min", type=quantity, metavar="N", help="least parameters")
+    group.add_argument("--flops-budget", type=quantity, metavar="N", help="maximum FLOPs (multiply-adds for one image)")
+    group.add_argument("--params-budget", type=quantity, metavar="N", help="maximum number of parameters")
+    group.add_argument("--flops-min", type=quantity, metavar="N", help="minimum FLOPs")
+    group.add_argument("--params-min", type=quantity, metavar="N", help="minimum number of parameters")
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("target (what FLOPs and parameters are counted for)")
-    group.add_argument("--target-image-size", type=int, metavar="PX", help="input side; default: the space's (224)")
-    group.add_argument("--target-classes", type=int, metavar="N", help="classes; default: the space's (1000)")
+    group = parser.add_argument_group("target", "The network whose FLOPs and parameters are counted.")
+    group.add_argument(
+        "--target-image-size", type=int, metavar="PX", help="side of the input (default: the space's, usually 224)"
+    )
+    group.add_argument(
+        "--target-classes", type=int, metavar="N", help="number of classes (default: the space's, usually 1000)"
+    )
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data", metavar="DIR|NAME",
-        help="an image folder, or, with --data-root, a torchvision data set's name; default: digits (scikit-learn's, "
-        "no download)",
+        help="an image folder, or a torchvision dataset by name, together with --data-root (default: digits, which "
+        "scikit-learn ships)",
     )  # fmt: skip
-    group.add_argument("--data-root", metavar="DIR", help="where the torchvision data set lies on disk")
-    for part in ("train", "val", "test"):
-        group.add_argument(f"--max-{part}", type=int, metavar="N", help=f"use at most N {part} images; default: all")
-    group.add_argument("--split-seed", type=int, metavar="N", help="decides the parts; default: 0")
+    group.add_argument("--data-root", metavar="DIR", help="folder that holds the torchvision dataset")
+    for part, name in (("train", "training"), ("val", "validation"), ("test", "test")):
+        add_renamed(
+            group, f"--max-{part}-images", f"--max-{part}", dest=f"max_{part}", type=int, metavar="N",
+            help=f"use at most N {name} images (default: all)",
+        )  # fmt: skip
+    group.add_argument(
+        "--split-seed", type=int, metavar="N", help="seed of the split into training, validation and test (default: 0)"
+    )
 
 
 def add_proxy_size(group: Any) -> None:
-    group.add_argument("--image-size", type=int, metavar="PX", help="input side; default: 40")
-    group.add_argument("--width-scale", type=float, metavar="X", help="width over the target's, up to 1; default: 1")
+    group.add_argument("--image-size", type=int, metavar="PX", help="side of the input (default: 40)")
+    group.add_argument(
+        "--width-scale", type=float, metavar="X", help="width of a proxy over that of its target, up to 1 (default: 1)"
+    )
 
 
 def add_supernet_images(group: Any, flag: str, purpose: str) -> None:
     """`flag` is shorter where all is about a supernet; `purpose` is what the images are for, e.g. `train on`."""
     group.add_argument(
         flag, dest="supernet_images", type=int, metavar="N",
-        help=f"images to {purpose}; default: 20 epochs, at most 200000",
+        help=f"images to {purpose} (default: 20 epochs, at most 200000)",
     )  # fmt: skip
 
 
 def add_optimisation(group: Any) -> None:
-    group.add_argument("--batch-size", type=int, metavar="N", help="default: 64")
-    group.add_argument("--learning-rate", type=float, metavar="X", help="peak of AdamW's; default: 0.002")
+    group.add_argument("--batch-size", type=int, metavar="N", help="images per step (default: 64)")
+    group.add_argument("--learning-rate", type=float, metavar="X", help="peak learning rate of AdamW (default: 0.002)")
 
 
 def add_seed(group: Any) -> None:
-    group.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    group.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: 0)")
 
 
 def add_threads(group: Any, text: str) -> None:
@@ -74,11 +105,14 @@ def add_threads(group: Any, text: str) -> None:
 
 
 def add_device(group: Any) -> None:
-    group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...; default: auto")
+    group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 
 def add_ray_address(group: Any) -> None:
-    group.add_argument("--ray-address", metavar="ADDRESS", help="the cluster to use: auto or HOST:PORT")
+    group.add_argument(
+        "--ray-address", metavar="ADDRESS",
+        help="Ray cluster to use: auto or HOST:PORT (default: start one on this machine)",
+    )  # fmt: skip
 
 
 def add_output(
@@ -90,6 +124,6 @@ def add_output(
     Returns the group, for a command's own options.
     """
     group = parser.add_argument_group("output")
-    group.add_argument("--out", type=path, metavar="DIR", help=f"{directory} to create; default: runs/DATE-TIME")
-    group.add_argument("--resume", type=resumed, metavar=metavar, help=f"carry on the {work} in this {directory}")
+    group.add_argument("--out", type=path, metavar="DIR", help=f"{directory} to create (default: runs/DATE-TIME)")
+    group.add_argument("--resume", type=resumed, metavar=metavar, help=f"resume the {work} in this {directory}")
     return group

@@ -14,18 +14,28 @@ from trials.command_line.shared_options import add_budget
 def add_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "space",
-        help="show a search space: dimensions, number of networks, reach in FLOPs and parameters, samples",
-        description="Shows a search space: dimensions, exact number of distinct networks and of those inside the "
-        "budget, a picture of where they lie in FLOPs and parameters, cheapest, most expensive, samples.",
+        help="show a search space: its dimensions, number of networks, and range of FLOPs and parameters",
+        usage="%(prog)s [options] [NAME|FILE]",
+        description="Show a search space: its dimensions, the exact number of networks in it and within the budget, "
+        "where they lie in FLOPs and parameters, the cheapest, the most expensive, and samples.",
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("space", nargs="?", default="sret_tiny", metavar="NAME|FILE", help="default: sret_tiny")
     parser.add_argument(
-        "--samples", type=small_count, default=5, metavar="N", help="networks to draw, up to 1000; default: 5"
+        "space",
+        nargs="?",
+        default="sret_tiny",
+        metavar="NAME|FILE",
+        help="name of a shipped space, or a YAML file (default: sret_tiny)",
     )
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the samples; default: 0")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE.png", help="also draw the picture as PNG, with the published networks"
+        "--samples", type=small_count, default=5, metavar="N", help="networks to draw, up to 1000 (default: 5)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of the samples (default: 0)")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE.png",
+        help="also write the picture to this file, with the published networks marked",
     )
     add_budget(parser)
 

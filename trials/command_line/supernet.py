@@ -12,8 +12,8 @@ from trials.command_line.supernet_subnets import add_evaluate_command, add_extra
 def add_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "supernet",
-        help="train one set of weights for all networks of a space, score its networks, take one out",
-        description="Trains one set of weights for all networks of a space; scores its networks; takes one out.",
+        help="train a supernet, score its networks, or extract one",
+        description="Train one set of weights for all networks of a space, score networks with it, or extract one.",
     )
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     supernet_train.add_command(actions)

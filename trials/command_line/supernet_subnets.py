@@ -15,39 +15,49 @@ def add_evaluate_command(actions: Any) -> None:
     parser: argparse.ArgumentParser = actions.add_parser(
         "evaluate",
         help="score networks with the weights they inherit",
-        description="Scores networks, with the weights they inherit, on the validation images.",
+        usage="%(prog)s [options] FILE NETWORK [NETWORK ...]",
+        description="Score networks on the validation images with the weights they inherit from a supernet.",
         argument_default=argparse.SUPPRESS,
     )
     parser.set_defaults(run=_evaluate)
     _add_file(parser)
     parser.add_argument(
-        "networks", nargs="+", metavar="NETWORK", help="a YAML file, a preset, largest, smallest, random or random:N"
+        "networks", nargs="+", metavar="NETWORK", help="a YAML file, a preset, smallest, largest, random or random:N"
     )
-    parser.add_argument("--seed", type=seed, metavar="N", help="of random networks; default: 0")
+    parser.add_argument("--seed", type=seed, metavar="N", help="seed of random networks (default: 0)")
     _add_scoring(parser)
 
 
 def add_extract_command(actions: Any) -> None:
     parser: argparse.ArgumentParser = actions.add_parser(
         "extract",
-        help="write one network with its weights",
-        description="Writes the proxy of one network as YAML, and its weights as safetensors beside it.",
+        help="write one network and the weights it inherits",
+        usage="%(prog)s [options] --out NAME.yaml FILE NETWORK",
+        description="Write the proxy of one network as YAML, and the weights it inherits as safetensors beside it.",
         argument_default=argparse.SUPPRESS,
     )
     parser.set_defaults(run=_extract)
     _add_file(parser)
-    parser.add_argument("network", metavar="NETWORK", help="a YAML file, a preset, largest or smallest")
-    parser.add_argument("--out", type=path, required=True, metavar="NAME.yaml", help="file to write")
+    parser.add_argument("network", metavar="NETWORK", help="a YAML file, a preset, smallest or largest")
+    parser.add_argument(
+        "--out",
+        type=path,
+        required=True,
+        metavar="NAME.yaml",
+        help="YAML file to write; the weights go to NAME.safetensors",
+    )
     _add_scoring(parser)
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("supernet", type=Path, metavar="FILE", help="a trained supernet, supernet.safetensors")
+    parser.add_argument(
+        "supernet", type=Path, metavar="FILE", help="the file of a trained supernet, supernet.safetensors"
+    )
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="DIR", help="where the images are now; default: where they were in training")
-    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads; default: 1")
+    parser.add_argument("--data", metavar="DIR", help="where the images are now (default: where they were in training)")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: 1)")
     add_device(parser)
 
 

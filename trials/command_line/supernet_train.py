@@ -9,16 +9,18 @@ from sret_nas.errors import UserError
 from trials.command_line import shared_options
 from trials.command_line.argument_types import duration
 from trials.command_line.exit_codes import EXIT_OK
+from trials.command_line.renamed import add_renamed
+from trials.program_name import program_name
 
 if TYPE_CHECKING:
     from trials.distributed.launcher import RayPlacement
 
 EXAMPLES = """\
 examples:
-  python cli.py supernet train --space sret_tiny --data path/to/images --time-budget 2h
-  python cli.py supernet train --resume runs/2026-01-31-120000
-  python cli.py supernet train --time-budget 2h --engine ray --ray-address auto --workers 8
-  python cli.py supernet evaluate runs/2026-01-31-120000/supernet.safetensors smallest largest random:10
+  {program} supernet train --space sret_tiny --data path/to/images --time-budget 2h
+  {program} supernet train --resume runs/2026-01-31-120000
+  {program} supernet train --time-budget 2h --engine ray --ray-address auto --workers 8
+  {program} supernet evaluate runs/2026-01-31-120000/supernet.safetensors smallest largest random:10
 """
 
 
@@ -27,9 +29,10 @@ def add_command(actions: Any) -> None:
     parser: argparse.ArgumentParser = actions.add_parser(
         "train",
         help="train a supernet",
-        description="Trains one set of weights for all networks of a space inside a budget.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=shared_options.USAGE,
+        description="Train one set of weights for all networks of a search space within a budget.",
+        epilog=EXAMPLES.format(program=program_name()),
+        formatter_class=shared_options.HelpFormatter,
         argument_default=argparse.SUPPRESS,  # the defaults are those of `SearchOptions` and `SupernetConfig`
         allow_abbrev=False,
     )
@@ -38,7 +41,9 @@ def add_command(actions: Any) -> None:
     shared_options.add_budget(parser)
     shared_options.add_target(parser)
     shared_options.add_data(parser)
-    shared_options.add_proxy_size(parser.add_argument_group("proxies (what the space's networks are narrowed to)"))
+    shared_options.add_proxy_size(
+        parser.add_argument_group("proxy", "The smaller networks that are trained in place of their targets.")
+    )
     _add_training(parser)
     _add_networks_of_a_step(parser)
     _add_machine(parser)
@@ -49,57 +54,66 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     shared_options.add_supernet_images(group, "--images", "train on")
     group.add_argument(
-        "--time-budget", type=duration, metavar="TIME", help="such as 90s, 5m or 1.5h, instead: plans the images"
-    )
+        "--time-budget", type=duration, metavar="TIME",
+        help="train on as many images as fit into this time, such as 90s, 5m or 1.5h",
+    )  # fmt: skip
     shared_options.add_optimisation(group)
-    group.add_argument("--accumulate", type=int, metavar="N", help="parts a batch is run in; default: 1")
-    group.add_argument("--precision", metavar="NAME", help="auto (bf16 on CUDA), fp32, bf16; default: auto")
+    add_renamed(
+        group, "--gradient-accumulation", "--accumulate", dest="accumulate", type=int, metavar="N",
+        help="parts in which a batch is computed, to save memory (default: 1)",
+    )  # fmt: skip
+    group.add_argument(
+        "--precision", metavar="NAME", help="auto (bf16 on CUDA, else fp32), fp32 or bf16 (default: auto)"
+    )
     shared_options.add_seed(group)
 
 
 def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("networks of a step")
-    group.add_argument(
-        "--rule", metavar="NAME",
-        help="sandwich: the largest, the smallest and random ones; alternate: one of these in turn; single: a random "
-        "one; default: single",
+    add_renamed(
+        group, "--step-rule", "--rule", dest="rule", metavar="NAME",
+        help="which networks a step trains: single (one random network), sandwich (the largest, the smallest and "
+        "random ones) or alternate (one of these in turn) (default: single)",
     )  # fmt: skip
     group.add_argument(
-        "--random-networks", type=int, metavar="N", help="random ones in a step of the sandwich; default: 2"
+        "--random-networks", type=int, metavar="N", help="random networks in a step of the sandwich (default: 2)"
     )
-    group.add_argument(
-        "--draws", metavar="NAME",
-        help="balanced: spread over cost with all widths alike; stratified: spread evenly over log-FLOPs; uniform; "
-        "default: balanced",
+    add_renamed(
+        group, "--subnet-sampling", "--draws", dest="draws", metavar="NAME",
+        help="how random networks are drawn: balanced (spread over cost, all widths equally often), stratified (spread "
+        "evenly over log-FLOPs) or uniform (default: balanced)",
     )  # fmt: skip
     group.add_argument(
-        "--no-distil", dest="distil", action="store_false", help="the others do not learn from the largest's labels"
-    )
+        "--no-distil", dest="distil", action="store_false",
+        help="train the other networks of a sandwich on the true labels, not on the predictions of the largest",
+    )  # fmt: skip
     group.add_argument(
         "--depth-schedule", metavar="NAME",
-        help="recursion depths of random networks: full, joint, sandwich, random, growing; default: full",
+        help="recursion depths of random networks: full, joint, sandwich, random or growing (default: full)",
     )  # fmt: skip
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "machine (several processes: --engine ray, or torchrun --nproc_per_node N cli.py supernet ...)"
+        "machine", "For several processes use --engine ray, or torchrun --nproc_per_node N cli.py supernet train ..."
     )
     group.add_argument(
         "--engine", choices=("local", "ray"),
-        help="what runs the training: this process, or processes that a Ray places, on this machine or a cluster; "
-        "default: local",
+        help="what runs the training: local (this process) or ray (processes on this machine or a cluster) "
+        "(default: local)",
     )  # fmt: skip
     shared_options.add_ray_address(group)
     group.add_argument(
         "--workers", type=int, metavar="N",
-        help="processes of a Ray's, each with its share of every batch; default: as many as there are GPUs, or else "
-        "machines",
+        help="processes on Ray, each with its share of every batch (default: one per GPU, or one per machine without "
+        "GPUs)",
     )  # fmt: skip
     group.add_argument(
-        "--gpus-per-worker", type=int, metavar="G", help="0 or 1; default: 1 where a Ray has GPUs, unless on the CPU"
+        "--gpus-per-worker", type=int, metavar="N", help="GPUs of a process on Ray, 0 or 1 (default: 1 if Ray has GPUs)"
     )
-    shared_options.add_threads(group, "CPU threads of a process; default: one per core, which a Ray's processes share")
+    shared_options.add_threads(
+        group, "CPU threads per process (default: one per core, shared by the processes of a machine)"
+    )
     shared_options.add_device(group)
 
 

@@ -16,7 +16,7 @@ from trials.runs.records import FinalistRole, Trial
 
 def describe_final(number: int, role: FinalistRole, result: RetrainResult) -> str:
     """One line of at most 80 columns."""
-    what = "rival of trial" if role == "rival" else "trial"
+    what = "control of trial" if role == "rival" else "trial"
     how = "" if role == "rival" else f" {role}"
     return (
         f"{what} {number}{how}: val error {result.error:.2%}, test error {result.test_error:.2%}, "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trials.engines.failures import is_full
 from trials.engines.messages import Failure
+from trials.program_name import resume_command
 
 
 class StorageError(OSError):
@@ -46,5 +47,5 @@ def full_disk_explained(run_dir: Path, has_begun: bool) -> Iterator[None]:
             raise StorageError(f"{what}; the search has not begun: make room, then start it again") from error
         raise StorageError(
             f"{what}; all that was recorded until then is safe in {run_dir}: make room, then carry on with: "
-            f"python cli.py search --resume {run_dir}"
+            f"{resume_command('search', run_dir)}"
         ) from error

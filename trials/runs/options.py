@@ -59,6 +59,22 @@ WITH_SUPERNET = ("supernet", "supernet_images", "score_images", "fine_tune_image
 """Options that mean nothing to a search whose trials train from scratch."""
 
 
+_FLAGS = {
+    "from_scratch": "--no-supernet",
+    "max_test": "--max-test-images",
+    "max_train": "--max-train-images",
+    "max_val": "--max-val-images",
+    "rivals": "--controls",
+    "score_images": "--val-images-per-trial",
+}
+"""Options of the command line that are not named as their fields."""
+
+
+def flag_of(field: str) -> str:
+    """Returns the option that sets a field: `--flops-budget` for `flops_budget`."""
+    return _FLAGS.get(field, "--" + field.replace("_", "-"))
+
+
 def _default_trials(fields: dict[str, Any]) -> int:
     """Scoring a subnet takes a fraction of a training, and most trials that are stopped early a fraction of a trial."""
     if not fields["from_scratch"]:
@@ -205,7 +221,7 @@ class SearchOptions(BaseModel):
             raise ValueError("latency_batch goes with latency_budget, or with latency among the objectives")
         for name in WITH_SUPERNET if self.from_scratch else ():
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} goes with a supernet, which from_scratch (--no-supernet) does without")
+                raise ValueError(f"{flag_of(name)} cannot be combined with --no-supernet")
         if self.supernet is not None and self.supernet_images is not None:
             raise ValueError("supernet_images is how long a supernet is trained, and supernet is one that was trained")
         if self.eta != ETA and self.rungs == 1:
@@ -215,7 +231,7 @@ class SearchOptions(BaseModel):
                 "rungs do not go with fine_tune_images: trials are compared by whole trainings, or by none"
             )
         if self.rivals > self.finalists:
-            raise ValueError(f"rivals must not exceed finalists, got {self.rivals} and {self.finalists}")
+            raise ValueError(f"--controls must not exceed --finalists, got {self.rivals} and {self.finalists}")
         if self.epochs is not None and self.train_images is not None:
             raise ValueError("epochs and train_images exclude each other: both say how long a proxy run is")
         return self
@@ -317,9 +333,8 @@ class SearchOptions(BaseModel):
         for name in given.keys() - CHANGEABLE:
             was, now = getattr(self, name), getattr(changed, name)
             if was != now:
-                flag = "--" + name.replace("_", "-")
                 raise UserError(
-                    f"{flag} cannot change in a resumed search: it was {_format_option(was)}, "
+                    f"{flag_of(name)} cannot change in a resumed search: it was {_format_option(was)}, "
                     f"got {_format_option(now)}; leave it out, or start a new search"
                 )
         return changed

@@ -21,6 +21,7 @@ from typing import Self
 
 from sret_nas.errors import UserError
 from trials.console import Console, print_line
+from trials.program_name import resume_command
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import LOCK_FILE, RECORDS_FILE
 from trials.runs.remote_storage import Place, is_bucket, one_line, place_of, split_address
@@ -204,7 +205,7 @@ class RunCopy:
         if self._is_whole:
             return f"Copy: {address}"
         reason = self._problem or f"nothing could be written for {LAST_SECONDS:g} s"
-        advice = "" if self._is_taken else f"; to copy it again: python cli.py search --resume {self._run_dir}"
+        advice = "" if self._is_taken else f"; to copy it again: {resume_command('search', self._run_dir)}"
         return f"warning: the copy of {self._run_dir} at {address} is not whole: {reason}{advice}"
 
     def _work(self) -> None:

@@ -22,6 +22,7 @@ from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.engines.ray_needed import ray_needed
 from trials.interruption import ignore_signals_after_interrupt
+from trials.program_name import resume_command
 from trials.report.outputs import write_outputs
 from trials.runs.directory import versions
 from trials.runs.full_disk import full_disk_explained, writing
@@ -211,7 +212,7 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
             run.records.interrupted()
             write_outputs(run.run_dir, run.history.header, run.options, run.trials)
         finally:  # also for those who press again
-            print_line(run.console, f"Interrupted; carry on with: python cli.py search --resume {run.run_dir}")
+            print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     write_outputs(run.run_dir, run.history.header, run.options, run.trials)
 

@@ -21,6 +21,7 @@ from trials.distributed.launcher import Place, RayPlacement
 from trials.engines.engine import Engine
 from trials.engines.messages import SupernetSource
 from trials.machine import num_cores
+from trials.program_name import resume_command
 from trials.runs.options import SearchOptions
 from trials.search.session import Run
 from trials.supernet.config import SupernetConfig
@@ -142,7 +143,7 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
         try:
             path = place.train(job, run.run_dir / SUPERNET_DIR, run.console)
         except ConnectionError as error:
-            carry_on = f"carry on with: python cli.py search --resume {run.run_dir}"
+            carry_on = f"carry on with: {resume_command('search', run.run_dir)}"
             raise ConnectionError(f"{error}; {carry_on}") from None
     _, training = Supernet.load(path)
     source = SupernetSource(path=str(path.relative_to(run.run_dir)), digest=digest_of_file(path))

@@ -21,6 +21,7 @@ from trials.engines.engine import Engine
 from trials.engines.messages import PartialScore, TrialJob, TrialResult
 from trials.engines.retries import AttemptResult, JobQueue
 from trials.interruption import raise_if_interrupted
+from trials.program_name import resume_command
 from trials.report.progress import SearchProgress, describe_retry, describe_spending
 from trials.runs.compute_budget import ComputeBudget
 from trials.runs.full_disk import raise_if_full, writing
@@ -178,7 +179,7 @@ def _how_to_go_on(allowance: ComputeBudget, run: Run) -> str:
     twice = f"--time-budget {2 * (allowance.time_budget or 0):g}s"
     if allowance.spent == "gpu_hours":
         twice = f"--gpu-hours {2 * (allowance.gpu_hours or 0):g}"
-    return f"For twice as much: python cli.py search --resume {run.run_dir} {twice}"
+    return f"For twice as much: {resume_command('search', run.run_dir, twice)}"
 
 
 def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial:

@@ -56,7 +56,7 @@ class SupernetConfig(BaseModel):
     def _check(self) -> Self:
         if self.training.batch_size // self.accumulate < 2:
             raise ValueError(
-                f"accumulate must leave at least 2 images at a time, which BatchNorm needs, "
-                f"got accumulate={self.accumulate}, batch_size={self.training.batch_size}"
+                f"--gradient-accumulation must leave at least 2 images at a time, which BatchNorm needs, "
+                f"got {self.accumulate} parts of a batch of {self.training.batch_size}"
             )
         return self

@@ -209,7 +209,7 @@ def _check_shares(batch_size: int, config: SupernetConfig, processes: Processes)
     if batch_size // processes.number // config.accumulate < 2:
         raise UserError(
             "every process must see at least 2 images at a time, which BatchNorm needs, got a batch of "
-            f"{batch_size} for {processes.number} processes with accumulate={config.accumulate}"
+            f"{batch_size} for {processes.number} processes with --gradient-accumulation {config.accumulate}"
         )
 
 

@@ -21,6 +21,7 @@ from trials.data import PreparedData
 from trials.data.dataset_cache import cached_dataset, require_apart
 from trials.distributed.choose_launcher import place_for
 from trials.distributed.launcher import Place, RayPlacement
+from trials.program_name import resume_command
 from trials.runs.directory import new_run_dir
 from trials.runs.options import SearchOptions
 from trials.supernet.config import SupernetConfig
@@ -157,7 +158,7 @@ def _planned(
 
 
 def _train(run_dir: Path, job: TrainingJob, place: Place, console: Console) -> Path:
-    carry_on = f"carry on with: python cli.py supernet train --resume {run_dir} {place.flags}".rstrip()
+    carry_on = f"carry on with: {resume_command('supernet train', run_dir, place.flags)}"
     try:
         path = place.train(job, run_dir, console)
     except DivergedError as error:

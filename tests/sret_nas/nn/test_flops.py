@@ -125,3 +125,12 @@ class TestSpeed:
     def test_nothing_to_time_is_refused(self, network: SReT, sizes: dict[str, int]) -> None:
         with pytest.raises(ValueError, match="must be at least 1"):
             measure_speed(network, **sizes)
+
+
+def test_flops_can_be_counted_for_any_module_and_are_those_of_the_closed_form(network: SReT) -> None:
+    import sret_nas
+
+    assert sret_nas.count_flops(network) == cost_of(network.arch).flops
+    assert sret_nas.count_flops(CrossAttention(), (2, 5, 4)) == 2 * 5 * 7 * (4 + 6)
+    with pytest.raises(ValueError, match="image_shape must be given for a CrossAttention"):
+        sret_nas.count_flops(CrossAttention())

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from trials.command_line import search, supernet_train
-from trials.runs.options import SearchOptions
+from trials.runs.options import SearchOptions, flag_of
 from trials.supernet.config import SupernetConfig
 
 RUN_DIRECTORY = {"out", "resume"}
@@ -19,7 +19,8 @@ def options_of(command: ModuleType) -> dict[str, argparse.Action]:
     commands = argparse.ArgumentParser().add_subparsers()
     command.add_command(commands)
     (parser,) = commands.choices.values()
-    return {action.dest: action for action in parser._actions if action.dest != "help"}
+    shown = (action for action in parser._actions if action.help != argparse.SUPPRESS)  # old names are hidden
+    return {action.dest: action for action in shown if action.dest != "help"}
 
 
 def test_every_option_is_a_field_of_what_checks_it() -> None:
@@ -28,6 +29,11 @@ def test_every_option_is_a_field_of_what_checks_it() -> None:
     assert options_of(supernet_train).keys() - RUN_DIRECTORY - {"time_budget", "gpus_per_worker"} <= fields | (
         SupernetConfig.model_fields.keys()
     )
+
+
+@pytest.mark.parametrize("name", sorted(options_of(search).keys() - RUN_DIRECTORY - {"storage"}))
+def test_messages_name_the_option_that_sets_a_field(name: str) -> None:
+    assert options_of(search)[name].option_strings == [flag_of(name)]
 
 
 def test_no_option_is_given_by_default() -> None:

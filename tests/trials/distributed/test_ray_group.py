@@ -42,8 +42,8 @@ from trials.supernet.training import SUPERNET
 STEPS = 120
 MARK_SECONDS = 1e6
 FLAGS = [
-    "--image-size", "16", "--max-train", "80", "--max-val", "60", "--max-test", "20", "--images", str(STEPS * 32),
-    "--batch-size", "32", "--seed", "3", "--threads", "1", "--device", "cpu",
+    "--image-size", "16", "--max-train-images", "80", "--max-val-images", "60", "--max-test-images", "20",
+    "--images", str(STEPS * 32), "--batch-size", "32", "--seed", "3", "--threads", "1", "--device", "cpu",
 ]  # fmt: skip
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -189,7 +189,7 @@ def test_ctrl_c_leaves_a_checkpoint_which_torchrun_and_ray_carry_on(
     begun, copy = folder / "interrupted", folder / "copy"
     with on_first_news(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
         main_raising([*anew(folder, "interrupted"), *on_cluster])
-    assert f"carry on with: python cli.py supernet train --resume {begun} --engine ray" in shown(capsys)
+    assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in shown(capsys)
     assert 0 < steps_of(begun) < STEPS
     assert not (begun / SUPERNET).exists()
     mark(begun)
@@ -220,7 +220,7 @@ def test_a_search_trains_its_supernet_on_its_cluster(
 ) -> None:
     """In as many processes as there are machines, which is on record; and its trials find room afterwards."""
     flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
-    asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--rivals"]
+    asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
     out = folder / "search"
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
     assert "1 threads in each of 2 processes on the cluster" in shown(capsys)
@@ -268,7 +268,7 @@ def test_a_lost_machine_ends_a_training_that_has_no_other_room(
     monkeypatch.undo()
     error = shown(capsys).splitlines()[-1]
     assert "process 1 of 2" in error
-    assert f"carry on with: python cli.py supernet train --resume {folder / 'lost'} --engine ray" in error
+    assert f"carry on with: sret-nas supernet train --resume {folder / 'lost'} --engine ray" in error
     machines.add()
     assert main(["supernet", "train", "--resume", str(folder / "lost"), *on_cluster]) == 0
     assert_same(folder / "lost", folder / "torchrun")
@@ -291,7 +291,9 @@ def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: P
     os.killpg(driver.pid, signal.SIGINT)
     told, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, told
-    assert told.endswith(f"carry on with: python cli.py supernet train --resume {out} --engine ray --workers 2\n")
+    assert told.endswith(
+        f"carry on with: python {REPOSITORY}/cli.py supernet train --resume {out} --engine ray --workers 2\n"
+    )
     assert processes_with(mark) == []
     assert 0 < steps_of(out) < STEPS
     subprocess.run([*command, "supernet", "train", "--resume", str(out), *flags], env=environment, check=True)

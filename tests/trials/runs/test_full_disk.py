@@ -61,7 +61,7 @@ def test_other_errors_of_the_system_are_no_full_disk() -> None:
         (
             True,
             "all that was recorded until then is safe in runs/1: make room, then carry on with: "
-            "python cli.py search --resume runs/1",
+            "sret-nas search --resume runs/1",
         ),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_search_that_meets_a_full_disk_ends_in_one_line_and_carries_on(tmp_pat
             assert message.endswith("the search has not begun: make room, then start it again")
             assert not run_dir.exists()
             continue
-        assert message.endswith(f"python cli.py search --resume {run_dir}")
+        assert message.endswith(f"sret-nas search --resume {run_dir}")
         assert (run_dir / RECORDS_FILE).read_bytes().endswith(b"}\n")
         resume_search(run_dir, {}, Console(file=io.StringIO()))
         assert found(run_dir) == found(whole.run_dir)

@@ -23,6 +23,7 @@ from rich.console import Console
 import trials.runs.remote_copy
 from sret_nas.errors import UserError
 from tests import REPOSITORY
+from trials.runs.options import flag_of
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import LOCK_FILE, RECORDS_FILE, read_history
 from trials.runs.remote_copy import COPY_MARK, RunCopy, copied, fetch_run, is_copy, known_place, new_place, whole_lines
@@ -194,7 +195,7 @@ def test_a_storage_that_fails_to_the_end_is_told_and_harms_nothing(
     assert warning == f"warning: the copy at {place.address} cannot be written now; trying again: not allowed"
     assert last == (
         f"warning: the copy of {run_dir} at {place.address} is not whole: not allowed; to copy it again: "
-        f"python cli.py search --resume {run_dir}"
+        f"sret-nas search --resume {run_dir}"
     )
     assert files_in(storage / "r").keys() == {COPY_MARK, RECORDS_FILE}
 
@@ -207,7 +208,7 @@ def test_a_storage_that_hangs_stops_nobody(run_dir: Path, storage: Path, monkeyp
         pass
     assert text_of(console) == (
         f"warning: the copy of {run_dir} at {place.address} is not whole: nothing could be written for 0.2 s; to copy "
-        f"it again: python cli.py search --resume {run_dir}\n"
+        f"it again: sret-nas search --resume {run_dir}\n"
     )
     released.set()
     assert isinstance(copy, RunCopy)
@@ -386,7 +387,7 @@ def flags(options: dict[str, Any]) -> list[str]:
     """Options as they are typed."""
     given = {**options}
     return (["--no-supernet"] if given.pop("from_scratch", False) else []) + [
-        f"--{name.replace('_', '-')}={value}" for name, value in given.items()
+        f"{flag_of(name)}={value}" for name, value in given.items()
     ]
 
 

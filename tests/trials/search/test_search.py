@@ -25,7 +25,7 @@ from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
 from tests import REPOSITORY
 from trials.runs.objectives import most_accurate, pareto_front
-from trials.runs.options import SearchOptions
+from trials.runs.options import SearchOptions, flag_of
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import RECORDS_FILE, Trial, read_history
 from trials.search.plan import require_gpu
@@ -52,9 +52,7 @@ OPTIONS: dict[str, Any] = {
     "lookahead": 2,
     "population": 2,
 }
-FLAGS = ["--no-supernet"] + [
-    f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items() if name != "from_scratch"
-]
+FLAGS = ["--no-supernet"] + [f"{flag_of(name)}={value}" for name, value in OPTIONS.items() if name != "from_scratch"]
 
 
 def quiet() -> Console:

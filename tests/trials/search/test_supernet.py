@@ -24,7 +24,7 @@ from trials.data import PreparedData
 from trials.report.finals import show_finals
 from trials.report.front import show_front
 from trials.runs.objectives import best_of, pareto_front
-from trials.runs.options import SearchOptions
+from trials.runs.options import SearchOptions, flag_of
 from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.finalists import EQUAL_COST, finalists
 from trials.search.search import resume_search, start_search
@@ -50,7 +50,7 @@ OPTIONS: dict[str, Any] = {
     "device": "cpu",
     "workers": 1,
 }
-FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+FLAGS = [f"{flag_of(name)}={value}" for name, value in OPTIONS.items()]
 
 
 def quiet(width: int = 120) -> Console:
@@ -232,10 +232,10 @@ def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"from_scratch": True, "supernet_images": 10}, "supernet_images goes with a supernet"),
-        ({"from_scratch": True, "finalists": 5}, "finalists goes with a supernet"),
+        ({"from_scratch": True, "supernet_images": 10}, "--supernet-images cannot be combined with --no-supernet"),
+        ({"from_scratch": True, "finalists": 5}, "--finalists cannot be combined with --no-supernet"),
         ({"supernet": "x", "supernet_images": 10}, "supernet_images is how long a supernet is trained"),
-        ({"finalists": 1, "rivals": 2}, "rivals must not exceed finalists, got 2 and 1"),
+        ({"finalists": 1, "rivals": 2}, "--controls must not exceed --finalists, got 2 and 1"),
     ],
 )
 def test_options_that_contradict_are_refused(options: dict[str, Any], message: str) -> None:

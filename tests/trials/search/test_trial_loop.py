@@ -244,7 +244,7 @@ def test_a_full_disk_ends_the_search_and_costs_only_the_trial_that_met_it(
         Session(run_dir, lambda number, attempt: FULL if number == 4 else None).run()
     assert str(caught.value) == (
         "a worker cannot write its files: because disk full; all that was recorded until then is safe in "
-        f"{run_dir}: make room, then carry on with: python cli.py search --resume {run_dir}"
+        f"{run_dir}: make room, then carry on with: sret-nas search --resume {run_dir}"
     )
     assert [event["number"] for event in events(run_dir, "finished", "failed", "retried")] == [0, 1, 2, 3]
     Session(run_dir).run()
@@ -269,7 +269,7 @@ def test_no_trial_starts_that_would_end_after_the_time_budget(
     assert lines_with(session.text, "trial 4 ")[0].endswith("[5/20, 50 s of 55 s spent, 5 s left]")
     assert session.text.getvalue().splitlines()[-1] == (
         "No further trial starts: 50 s of 55 s spent, 5 s left. "
-        f"For twice as much: python cli.py search --resume {run_dir} --time-budget 110s"
+        f"For twice as much: sret-nas search --resume {run_dir} --time-budget 110s"
     )
     clock.now += 1e6
     idle = Session(run_dir, clock=clock, seconds=10.0, time_budget=55.0)
@@ -289,7 +289,7 @@ def test_gpu_hours_bound_the_trials_of_all_sessions(tmp_path: Path, clock: Clock
     # 70 + 2 x 18 is too much
     assert [number for number, _ in session.engine.started] == [0, 1, 2, 3, 4]
     assert run.allowance().gpu_seconds == 10 + 20 * 4
-    assert "For twice as much: python cli.py search --resume" in session.text.getvalue()
+    assert "For twice as much: sret-nas search --resume" in session.text.getvalue()
     assert session.text.getvalue().rstrip().endswith("--gpu-hours 0.05")
     assert "0.025 of 0.025 GPU-hours spent, 0 left" in session.text.getvalue()
     idle = Session(tmp_path, clock=clock, seconds=10.0, gpu_hours=91 / 3600, device="cuda")

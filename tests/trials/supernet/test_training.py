@@ -271,7 +271,7 @@ def test_a_wrong_configuration_is_explained() -> None:
 
     plain = json.loads(config().model_dump_json())
     for change, message in (
-        ({"accumulate": 17}, "got accumulate=17, batch_size=32"),
+        ({"accumulate": 17}, "got 17 parts of a batch of 32"),
         ({"random_networks": 0}, "random_networks: must be greater than or equal to 1, got 0"),
     ):
         with pytest.raises(UserError, match=re.escape(message)):

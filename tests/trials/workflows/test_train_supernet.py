@@ -48,8 +48,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "space.yaml").write_text(dump_yaml({**SPACE.to_dict(), "image_size": 32, "classes": 100}))
     arguments = [
         "supernet", "train", "--space", str(folder / "space.yaml"), "--image-size", "16", "--width-scale", "0.5",
-        "--max-train", "80", "--max-val", "60", "--max-test", "20", "--images", "96", "--batch-size", "32",
-        "--rule", "alternate", "--draws", "uniform", "--depth-schedule", "random", "--seed", "3",
+        "--max-train-images", "80", "--max-val-images", "60", "--max-test-images", "20", "--images", "96",
+        "--batch-size", "32",
+        "--step-rule", "alternate", "--subnet-sampling", "uniform", "--depth-schedule", "random", "--seed", "3",
         "--threads", "1", "--device", "cpu", "--params-budget", "15K", "--out", str(folder / "run"),
     ]  # fmt: skip
     assert main(arguments) == 0
@@ -79,7 +80,7 @@ def test_a_run_directory_is_used_once_and_carried_on_as_it_was(
 ) -> None:
     assert main(["supernet", "train", "--out", str(run_dir), "--images", "64"]) == 2
     assert f"carry it on with --resume {run_dir}" in shown(capsys)
-    assert main(["supernet", "train", "--resume", str(run_dir), "--rule", "single"]) == 2
+    assert main(["supernet", "train", "--resume", str(run_dir), "--step-rule", "single"]) == 2
     assert "a resumed training keeps its options, rule among them" in shown(capsys)
     before, supernet = Supernet.load(run_dir / training.SUPERNET)[0], run_dir / training.SUPERNET
     supernet.rename(tmp_path / "kept")

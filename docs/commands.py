@@ -1,0 +1,60 @@
+"""The reference of all commands, in Markdown, from the argparse parsers themselves."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+
+from cli import create_parser
+
+
+def command_reference() -> str:
+    """Returns a section for every command, with a table for every group of options."""
+    return "\n\n".join(_section(parser) for parser in leaf_parsers(create_parser()))
+
+
+def leaf_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yields the parsers that have no commands below them, in the order of `--help`."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for command in action.choices.values():
+            yield from leaf_parsers(command)
+
+
+def _section(parser: argparse.ArgumentParser) -> str:
+    name = parser.prog.partition(" ")[2]
+    usage = parser.format_usage().removeprefix("usage: ").strip()
+    parts = [f"## {name}", parser.description or "", f"```text\n{usage}\n```"]
+    for group in parser._action_groups:
+        shown = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
+        shown = [action for action in shown if not isinstance(action, argparse._HelpAction)]
+        if not shown:
+            continue
+        if group.title not in ("options", "positional arguments"):
+            parts.append(f"**{(group.title or '').capitalize()}.** {_marked(group.description or '')}".strip())
+        rows = [f"| {_spelling(action)} | {_escaped(_marked(action.help or ''))} |" for action in shown]
+        parts.append("\n".join(["| option | meaning |", "| --- | --- |", *rows]))
+    if parser.epilog:
+        lines = [line.strip() for line in parser.epilog.splitlines()[1:]]
+        parts.append("\n".join(["```sh", *lines, "```"]))
+    return "\n\n".join(parts)
+
+
+def _spelling(action: argparse.Action) -> str:
+    """E.g. `--engine {local,ray}`; a positional argument is its placeholder alone."""
+    value = action.metavar or (f"{{{','.join(action.choices)}}}" if action.choices else "")
+    if not action.option_strings:
+        return f"`{_escaped(str(value))}`"
+    return f"`{_escaped(' '.join([action.option_strings[-1], str(value)]).strip())}`"
+
+
+def _marked(text: str) -> str:
+    """Options inside a sentence, set as code."""
+    return re.sub(r"(--[a-z][a-z-]+)", r"`\1`", text)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")

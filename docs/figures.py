@@ -1,0 +1,371 @@
+"""Every figure of the documentation, from the result files in benchmarks/results/: nothing here is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from sret_nas.arch.presets import PRESETS
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+Row = Sequence[str]
+
+
+def load(name: str) -> Any:
+    """Returns a result file as plain data."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table(header: Row, rows: Iterable[Row]) -> str:
+    """Returns a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def script(path: str) -> str:
+    """Returns a link from docs/ to a benchmark."""
+    return f"[{path}](../benchmarks/{path})"
+
+
+# The first command
+
+
+def first_command_seconds() -> str:
+    return f"{load('first_command')['wall_seconds']:.0f} s"
+
+
+def first_command_memory() -> str:
+    return f"{load('first_command')['peak_memory_mb'] / 1000:.1f} GB"
+
+
+def first_output() -> str:
+    """Returns six lines that say what the first command did, as it printed them."""
+    lines = (RESULTS / "first_command.txt").read_text(encoding="utf-8").splitlines()
+
+    def first(start: str) -> str:
+        return next(line for line in lines if line.startswith(start))
+
+    wanted = ["Search:", "step 337:", "trial 157 ", "trial 192 fine-tuned", "Pareto-optimal", "Networks:"]
+    return "\n".join(["```text", *(first(start).rstrip() for start in wanted), "```"])
+
+
+def control_table() -> str:
+    """Returns the finalists of the first command beside the random networks of equal FLOPs."""
+    lines = (RESULTS / "first_command.txt").read_text(encoding="utf-8").splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("Was it luck?"))
+    cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in lines[begin:] if line.startswith("│")]
+    note = next(line for line in lines[begin:] if line.startswith("Of "))
+    header = ["trial", "FLOPs, found", "FLOPs, random", "test error, found", "test error, random", "difference"]
+    return table(header, cells) + "\n\n" + note
+
+
+# Cost, counting, drawing
+
+
+def plain_fvcore_range() -> str:
+    """Returns what fvcore alone misses, over all published networks: `8 to 56 %`."""
+    shares = [1 - row["plain_fvcore"] / row["closed_form"] for row in load("plain_fvcore")["networks"]]
+    return f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+
+
+def plain_fvcore_table() -> str:
+    rows = [
+        (
+            f"`{row['network']}`",
+            f"{row['closed_form']:,}",
+            f"{row['count_flops']:,}",
+            f"{row['plain_fvcore']:,}",
+            f"{100 * (1 - row['plain_fvcore'] / row['closed_form']):.1f} %",
+        )
+        for row in load("plain_fvcore")["networks"]
+    ]
+    return table(["network", "closed form", "`count_flops`", "plain fvcore", "missing"], rows)
+
+
+def cost_table() -> str:
+    cost = load("cost")
+    cases = {case["budget"]: case for case in load("feasible")["cases"]}
+    whole, narrow = cases["at most 1 G FLOPs"], cases["SReT-T +-2 %"]
+    tiny = load("exact_front")["spaces"][0]
+    window = next(window for window in tiny["windows"] if window["window"] == "unbounded")
+    gap = next(case["hypervolume_gap_percent"] for case in window["bucketed"] if case["width"] == 0.01)
+    rows = [
+        ("Cost of SReT-T, by an fvcore trace", f"{cost['fvcore_trace_s']:.2f} s", script("cost.py")),
+        ("The same by the closed form", f"{1e6 * cost['closed_form_s']:.0f} µs", ""),
+        (f"{cost['bulk'][-1]['architectures']:,} networks at once", f"{cost['bulk'][-1]['seconds']:.2f} s", ""),
+        ("Networks of `sret_tiny`", f"{whole['networks']:,}", script("feasible.py")),
+        ("Of these, at most 1 GFLOPs", f"{whole['inside']:,}", ""),
+        ("Time to count them", f"{whole['count_seconds']:.1f} s", ""),
+        ("Time of a million uniform draws from them", f"{whole['million_choices_seconds']:.1f} s", ""),
+        ("Networks within 2 % of SReT-T in FLOPs and parameters", f"{narrow['inside']:,}", ""),
+        ("Plain draws per hit in that window", f"{1 / narrow['share']:,.0f}", ""),
+        ("Time of one uniform draw from that window", f"{narrow['draw_ms']:.1f} ms", ""),
+        ("Proven front of an additive score", f"{window['front_seconds']:.1f} s", script("exact_front.py")),
+        ("Tables for it, built once", f"{tiny['halves_seconds']:.1f} s", ""),
+        ("Hypervolume that buckets of 1 % of cost miss", f"{gap:.2f} %", ""),
+    ]  # fmt: skip
+    return table(["what", "measured", "script"], rows)
+
+
+def latency_table() -> str:
+    latency = load("latency")
+    rows = [
+        (
+            held["networks"],
+            str(held["num_networks"]),
+            f"{100 * held['median_error']:.1f} %",
+            f"{held['tau']:.2f}",
+            f"{held['flops_tau']:.2f}",
+        )
+        for held in latency["held_out"]
+    ]
+    return table(["networks of `sret_tiny`", "held out", "median error", "Kendall tau", "tau of FLOPs alone"], rows)
+
+
+# Running
+
+
+def speed_table() -> str:
+    asking = load("asking")["processor_seconds_per_ask"]
+    engines, scale = load("engines"), load("scale")
+    driver = load("cluster_random")["rows"]
+    additive = next(row for row in scale["strategies"] if row["strategy"] == "additive")["rows"][-1]
+    recording = sum(additive[step]["processor_mean_ms"] for step in ("ask record", "record"))
+    supernet = {(case["space"], case["image_size"]): case for case in load("supernet_speed")["cases"]}
+    rows = [("The first command", f"{first_command_seconds()}, {first_command_memory()}", script("first_command.py"))]
+    for labels in (20, 200, 2000):
+        mean = asking["additive"][str(labels)]["mean"]
+        link = script("asking.py") if labels == 20 else ""
+        rows.append((f"`additive` proposes a trial after {labels:,} results", f"{1000 * mean:.0f} ms", link))
+    for name in ("evolution", "tpe", "nsga2"):
+        rows.append(
+            (f"`{name}` proposes a trial after 200 results", f"{1000 * asking[name]['200']['mean']:.0f} ms", "")
+        )
+    for space, size in (("sret_tiny", 40), ("sret_small", 32)):
+        case = supernet[space, size]
+        link = script("supernet_speed.py") if space == "sret_tiny" else ""
+        ratio = f"{case['median_ratio']:.2f} (at most {case['largest_ratio']:.2f})"
+        rows.append(
+            (f"Training pass of a subnet over that of the extracted network, `{space}`, {size} px", ratio, link)
+        )
+    names = {"local engine": "local engine", "Ray engine": "Ray engine", "Tune with OptunaSearch": "`tune.Tuner`"}
+    empty = {row["system"]: row["overhead_ms_per_job"] for row in engines["empty"]}
+    work = {(row["system"], row["workers"]): row for row in engines["work"]}
+    for number, (system, name) in enumerate(names.items()):
+        row = work[system, 2]
+        share = row["overhead_ms_per_job"] * row["jobs"] / 1000 / row["computing_seconds"]
+        overhead = f"{empty[system]:,.1f} ms; {100 * share:.1f} %"
+        link = script("engines/run.py") if number == 0 else ""
+        rows.append((f"Overhead of an empty trial; share of a trial of 30 s: {name}", overhead, link))
+    for system in ("local engine", "Ray engine"):
+        faster = work[system, 1]["jobs_seconds"] / work[system, 2]["jobs_seconds"]
+        rows.append((f"Speed of two workers over one: {system}", f"{faster:.2f}", ""))
+    asked = f"{additive['ask']['processor_mean_ms']:.1f} ms; {recording:.1f} ms; {additive['memory_mb']:.0f} MB"
+    what = f"Proposing; recording; memory added, at {additive['trials']:,} finished trials"
+    rows.append((what, asked, script("engines/scale.py")))
+    for number, row in enumerate(driver):
+        what = f"Driver's time per trial at {round(row['trials'], -2):,} trials, 1,000 simulated workers"
+        rows.append((what, f"{row['driver_ms_per_trial']:.1f} ms", "" if number else script("engines/cluster.py")))
+    return table(["what", "measured", "script"], rows)
+
+
+def faults_summary() -> str:
+    """Returns how many searches were disturbed, and how they went."""
+    rows = load("faults")["rows"]
+    killed = sum(row["fault"] == "driver" for row in rows)
+    good = sum(row["as_promised"] and row["same_front"] is not False for row in rows)
+    return f"{len(rows)} searches were disturbed, {killed} of them by killing the driver; {good} went as promised"
+
+
+# Searching
+
+
+def strategies_table() -> str:
+    """Returns the median regret of every strategy at the last checkpoint of every problem; the least is bold."""
+    problems = load("search")["problems"].values()
+    names = list(next(iter(problems))["strategies"])
+    rows = []
+    for problem in problems:
+        last = max(problem["strategies"]["additive"]["regret"], key=int)
+        values = [f"{problem['strategies'][name]['regret'][last][0]:.2f}" for name in names]
+        least = min(values, key=float)
+        rows.append([problem["title"], last, *(f"**{value}**" if value == least else value for value in values)])
+    return table(["problem", "evaluations", *names], rows)
+
+
+def regret_by_evaluations() -> str:
+    """Returns the median regret on the three HW-GPT spaces after 20, 50, 100 and 200 evaluations."""
+    problems = load("search")["problems"]
+    numbers = ("20", "50", "100", "200")
+    rows = []
+    for name in ("hwgpt-s", "hwgpt-m", "hwgpt-l"):
+        for strategy in ("nsga2-20", "nsga2-50", "tpe", "additive"):
+            regret = problems[name]["strategies"][strategy]["regret"]
+            rows.append([problems[name]["title"], strategy, *(f"{regret[number][0]:.2f}" for number in numbers)])
+    return table(["space", "strategy", *(f"after {number}" for number in numbers)], rows)
+
+
+def regret_after(problem: str, strategy: str, number: str) -> str:
+    return f"{load('search')['problems'][problem]['strategies'][strategy]['regret'][number][0]:.2f} %"
+
+
+def ranking_table() -> str:
+    ranking = load("ranking")["error"]
+    best = max(ranking["supernets"], key=lambda row: row["steps"])
+    noise, hindsight = ranking["noise"], ranking["hindsight"]
+    flops, params = ranking["costs"]["flops"], ranking["costs"]["params"]
+    rows = [
+        ("inherited error, supernet trained for 480 s of one core", best["tau"], best["tau_in_bins"]),
+        ("FLOPs alone", flops["tau"], flops["tau_in_bins"]),
+        ("parameters alone", params["tau"], params["tau_in_bins"]),
+        ("width of stage 1 alone, chosen in hindsight", hindsight["tau"], hindsight["tau_in_bins"]),
+        ("a perfect prediction", noise["tau_of_the_truth"], noise["tau_of_the_truth_in_bins"]),
+    ]  # fmt: skip
+    return table(
+        ["networks ranked by", "Kendall tau", "tau among networks of similar FLOPs"],
+        [(name, f"{tau:.2f}", f"{in_bins:.2f}") for name, tau, in_bins in rows],
+    )
+
+
+def sampling_table() -> str:
+    """Returns how the sampling of subnets ranks networks under a tight budget."""
+    within = load("ranking")["within_budget"]
+    names = {"single": "stratified", "balanced draws": "balanced (default)"}
+    rows = [(names[row["variant"]], f"{row['tau']:.2f}") for row in within["supernets"]]
+    rows.append(("FLOPs alone, no supernet", f"{within['costs']['flops']['tau']:.2f}"))
+    return table(["`--subnet-sampling`", "Kendall tau"], rows)
+
+
+def ranking_networks() -> str:
+    return str(load("ranking")["networks"])
+
+
+def end_to_end_table() -> str:
+    rows = []
+    for name, entry in load("end_to_end")["entries"].items():
+        runs = entry["runs"]
+        volumes = [run["hypervolume"] for run in runs]
+        rows.append(
+            (
+                name,
+                f"{entry['seconds']:.0f}",
+                f"{median(run['networks'] for run in runs):.0f}",
+                f"{median(volumes):.4f} ({min(volumes):.4f} to {max(volumes):.4f})",
+                f"{100 * fmean(run['mean_test_error'] for run in runs):.1f} %",
+                *(f"{100 * error:.1f} %" for error in (_error_at(runs, 2), _error_at(runs, 4))),
+            )
+        )
+    header = ["search", "core seconds", "networks", "hypervolume, median (range)", "mean test error", "at 1 MFLOPs"]
+    return table([*header, "at 2 MFLOPs"], rows)
+
+
+def _error_at(runs: list[dict[str, Any]], budget: int) -> float:
+    """Returns the median test error of what was recommended for a budget; 65 % where nothing was."""
+    found = [run["recommended"][budget] for run in runs]
+    return median(network["test_error"] if network else 0.65 for network in found)
+
+
+def early_stopping_table() -> str:
+    rows = []
+    for name, entry in load("early_stopping")["entries"].items():
+        half, end = ([volumes[at] for volumes in entry["volumes"]] for at in (len(entry["volumes"][0]) // 2 - 1, -1))
+        rows.append(
+            (
+                name,
+                f"{median(entry['begun']):.0f}",
+                f"{median(entry['ended']):.0f}",
+                f"{median(half):.3f}",
+                f"{median(end):.3f} ({min(end):.3f} to {max(end):.3f})",
+            )
+        )
+    return table(["search", "trials begun", "finished", "hypervolume at half time", "at the end (range)"], rows)
+
+
+def recursion_table() -> str:
+    recursion = load("recursion_additivity")
+    labels = recursion["cross_entropy"]["labels"]
+    rows = [(model, *(f"{labels[number][model]['r2'][1]:.2f}" for number in labels)) for model in labels["40"]]
+    return table(["model", *(f"{number} labels" for number in labels)], rows)
+
+
+def recursion_noise() -> str:
+    ceiling = load("recursion_additivity")["cross_entropy"]["ceiling"]
+    return f"{100 * ceiling['largest_r2_that_noise_allows']:.0f} %"
+
+
+def recursion_networks() -> str:
+    return str(load("recursion_additivity")["networks"])
+
+
+# Networks
+
+
+def presets() -> str:
+    return ", ".join(f"`{name}`" for name in PRESETS)
+
+
+# README
+
+
+def readme_figures() -> str:
+    """Returns the three figures of the README."""
+    cases = {case["budget"]: case for case in load("feasible")["cases"]}
+    whole = cases["at most 1 G FLOPs"]
+    entries = load("end_to_end")["entries"]
+    fifth, nsga2 = (
+        median(run["hypervolume"] for run in entries[name]["runs"])
+        for name in ("supernet and additive, a fifth of the time", "NSGA-II, from scratch")
+    )
+    seconds = [
+        entries[name]["seconds"] for name in ("supernet and additive, a fifth of the time", "NSGA-II, from scratch")
+    ]
+    rows = [
+        (
+            f"Networks of `sret_tiny` within 1 GFLOPs, counted in {whole['count_seconds']:.1f} s",
+            f"{whole['inside']:,}",
+            "[exact counts](docs/results.md#cost-counts-and-draws)",
+        ),
+        (
+            "HW-GPT M: regret of `additive` after 20 networks; of Optuna's NSGA-II and TPE after 200",
+            f"{regret_after('hwgpt-m', 'additive', '20')}; {regret_after('hwgpt-m', 'nsga2-20', '200')} and "
+            f"{regret_after('hwgpt-m', 'tpe', '200')}",
+            "[strategies](docs/results.md#strategies)",
+        ),
+        (
+            f"CIFAR-10: hypervolume of a search of {seconds[0]:.0f} s, all included; of NSGA-II in {seconds[1]:.0f} s",
+            f"{fifth:.3f}; {nsga2:.3f}",
+            "[whole searches](docs/results.md#whole-searches-at-equal-time)",
+        ),
+    ]  # fmt: skip
+    return table(["measured", "", "more"], rows)
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "control-table": control_table,
+    "cost-table": cost_table,
+    "early-stopping-table": early_stopping_table,
+    "end-to-end-table": end_to_end_table,
+    "faults-summary": faults_summary,
+    "first-command-memory": first_command_memory,
+    "first-command-seconds": first_command_seconds,
+    "first-output": first_output,
+    "latency-table": latency_table,
+    "plain-fvcore-range": plain_fvcore_range,
+    "plain-fvcore-table": plain_fvcore_table,
+    "presets": presets,
+    "ranking-networks": ranking_networks,
+    "ranking-table": ranking_table,
+    "readme-figures": readme_figures,
+    "recursion-networks": recursion_networks,
+    "recursion-noise": recursion_noise,
+    "recursion-table": recursion_table,
+    "regret-by-evaluations": regret_by_evaluations,
+    "sampling-table": sampling_table,
+    "speed-table": speed_table,
+    "strategies-table": strategies_table,
+}
+"""The parts by the names that markers use."""

@@ -1,0 +1,290 @@
+"""The documentation is true: links resolve, generated parts are current, commands parse, messages are real."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli import create_parser, main
+from docs import generate
+from docs.commands import leaf_parsers
+from docs.figures import FIGURES, load
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    page
+    for folder in (".", "docs", "deploy", "search_spaces")
+    for page in (REPOSITORY / folder).glob("*.md")
+)  # fmt: skip
+NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    page = REPOSITORY / name
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert file.is_relative_to(REPOSITORY), target
+        if anchor:
+            assert anchor in anchors(file), target
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    found, ahead = set(), [REPOSITORY / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        found.add(page)
+        for target in re.findall(r"\]\((?!https?://)([^)#]+\.md)", page.read_text()):
+            linked = (page.parent / target).resolve()
+            if linked not in found:
+                ahead.append(linked)
+    assert set((REPOSITORY / "docs").glob("*.md")) <= found
+
+
+class TestReadme:
+    TEXT = (REPOSITORY / "README.md").read_text()
+
+    def test_it_is_short(self) -> None:
+        assert len(self.TEXT) <= 8000
+        assert len(self.TEXT.splitlines()) <= 120
+
+    def test_its_first_two_blocks_are_the_two_commands(self) -> None:
+        """`.ci/run` takes them from there by number, whatever their language is."""
+        first, second = re.findall(r"^```(.*?)^```", self.TEXT, re.MULTILINE | re.DOTALL)[:2]
+        assert first.splitlines()[0] == second.splitlines()[0] == "sh"
+        assert first.splitlines()[-1] == "python cli.py search --flops-budget 1G"
+        assert second.splitlines()[-1] == "pytest -n auto"
+
+
+class TestGenerated:
+    def test_the_pages_are_current(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert generate.main(["--check"]) == 0, capsys.readouterr().err
+
+    def test_every_part_is_used_and_the_width_of_the_terminal_does_not_matter(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        text = "".join(page.read_text() for page in generate.pages())
+        assert set(re.findall(r"<!-- generated: (\S+) -->", text)) == generate.PARTS.keys()
+        monkeypatch.setenv("COLUMNS", "40")
+        narrow = generate.PARTS["commands"]()
+        monkeypatch.setenv("COLUMNS", "400")
+        assert generate.PARTS["commands"]() == narrow
+
+    def test_a_page_that_is_out_of_date_is_named_and_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(generate, "REPOSITORY", tmp_path)
+        page = tmp_path / "README.md"
+        old = "took <!-- generated: first-command-seconds -->1 s<!-- /generated --> here"
+        page.write_text(old)
+        assert generate.main(["--check"]) == 1
+        assert capsys.readouterr().err == "out of date: README.md; run python -m docs.generate\n"
+        assert page.read_text() == old
+        assert generate.main([]) == 0
+        assert page.read_text() == old.replace("1 s", FIGURES["first-command-seconds"]())
+        assert generate.main(["--check"]) == 0
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("<!-- generated: a -->", "no partner"),
+            ("x <!-- /generated -->", "no partner"),
+            ("<!-- generated: a --> <!-- generated: a --> <!-- /generated -->", "no partner"),
+            ("x\n<!-- generated: a --><!-- /generated --> y", "a begins a line"),
+            ("<!-- generated: b --><!-- /generated -->", "no part is called b; there are a"),
+        ],
+    )
+    def test_a_wrong_marker_is_refused(self, text: str, problem: str) -> None:
+        with pytest.raises(generate.MarkerError, match=problem):
+            generate.fill(text, {"a": lambda: "1"})
+
+    def test_a_part_of_several_lines_stands_alone(self) -> None:
+        begin, end = "<!-- generated: a -->", "<!-- /generated -->"
+        once = generate.fill(f"{begin}{end}", {"a": lambda: "| 1 |\n| 2 |"})
+        assert once == f"{begin}\n\n| 1 |\n| 2 |\n\n{end}"
+        assert generate.fill(once, {"a": lambda: "| 1 |\n| 2 |"}) == once
+
+    def test_the_reference_has_every_option_that_help_shows_and_no_other(self) -> None:
+        text = generate.PARTS["commands"]()
+        for parser in leaf_parsers(create_parser()):
+            section = text.split(f"## {parser.prog.partition(' ')[2]}\n")[1].split("\n## ")[0]
+            shown = set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE))
+            help_text = parser.format_help()
+            assert shown == set(re.findall(r"^  (--[a-z-]+)", help_text, re.MULTILINE))
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Every command of ours in a text, as arguments."""
+    lines = text.replace("\\\n", " ").splitlines()
+    found = (re.search(r"(?:python cli\.py|nproc_per_node \d+ cli\.py|sret-nas) ([a-z].*)", line) for line in lines)
+    return [shlex.split(match[1], comments=True) for match in found if match is not None]
+
+
+COMMANDS = [words for page in PAGES for block in blocks(page, "sh") for words in commands_in(block)]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(words) for words in COMMANDS])
+def test_a_command_in_a_shell_block_is_one_that_the_program_takes(words: list[str]) -> None:
+    parsed = create_parser().parse_args(words)
+    assert callable(parsed.run)
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(COMMANDS) >= 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_blocks_are_python_and_what_they_import_is_there(name: str) -> None:
+    for block in blocks(REPOSITORY / name, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                exec(compile(ast.Module([node], []), name, "exec"), {})
+
+
+def test_the_check_with_fvcore_holds() -> None:
+    (block,) = [block for block in blocks(REPOSITORY / "docs/results.md", "python") if "count_flops" in block]
+    assert "assert count_flops(network) == cost_of(network.arch).flops" in block
+    exec(block, {})
+
+
+@pytest.mark.skipif(
+    not (REPOSITORY / "sret_nas" / "arch").is_dir(), reason="the modules are not yet where the page says they are"
+)
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`((?:sret_nas|trials|benchmarks|docs|search_spaces)/[\w/.]*)`", text)
+    assert len(named) > 15
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+    rooms = re.findall(r"^\| `(\w+/)` \|", text, re.MULTILINE)
+    assert len(rooms) > 15
+    assert [room for room in rooms if not any((REPOSITORY / p / room).is_dir() for p in ("sret_nas", "trials"))] == []
+
+
+class TestMessages:
+    """The table of messages in docs/troubleshooting.md."""
+
+    SECTION = (REPOSITORY / "docs" / "troubleshooting.md").read_text().split("## Messages")[1].split("\n## ")[0]
+    ROWS = re.findall(r"^\| (`.*?) \| `(.*)` \|$", SECTION, re.MULTILINE)
+
+    def test_there_are_messages_to_look_at(self) -> None:
+        assert len(self.ROWS) >= 15
+
+    @pytest.mark.parametrize(("situation", "message"), ROWS, ids=[situation for situation, _ in ROWS])
+    def test_a_message_is_what_the_program_says(
+        self,
+        situation: str,
+        message: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        if "without a GPU" in situation and torch.cuda.is_available():
+            pytest.skip("there is a GPU here")
+        monkeypatch.chdir(tmp_path)
+        prepare(situation, tmp_path)
+        command = shlex.split(situation.split("`")[1])
+        if "RUN" in command:
+            begin = "search --no-supernet --space smoke --trials 1 --train-images 64 --max-train-images 64 --workers 0"
+            assert main([*begin.split(), "--device", "cpu", "--out", "RUN"]) == 0
+        try:
+            code = main(command)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        assert code == 2
+        assert message in capsys.readouterr().err
+
+
+def prepare(situation: str, folder: Path) -> None:
+    """Makes what a row of the table takes for granted."""
+    space = (REPOSITORY / "search_spaces" / "sret_tiny.yaml").read_text()
+    if "heads: [1, 5]" in situation:
+        (folder / "mine.yaml").write_text(space.replace("heads: [1, 2, 4]", "heads: [1, 5]"))
+    if "widht" in situation:
+        (folder / "mine.yaml").write_text(space.replace("width: [32, 48, 64]", "widht: [32]"))
+    if "with 3 heads" in situation:
+        stage = "{width: 64, heads: 3, blocks: 2, recursions: 2, groups: [8, 2]}"
+        (folder / "arch.yaml").write_text(f"stages: [{stage}]\n")
+    if "--data empty" in situation:
+        (folder / "empty").mkdir()
+
+
+class TestClaims:
+    """Sentences of docs/results.md that compare figures, held against the results."""
+
+    def test_additive_after_20_is_ahead_of_optunas_samplers_after_200(self) -> None:
+        problems = load("search")["problems"]
+        for name in [f"hwgpt-{size}{noise}" for size in "sml" for noise in ("", "-noise-2")]:
+            strategies = problems[name]["strategies"]
+            after_20 = strategies["additive"]["regret"]["20"][0]
+            assert after_20 < min(strategies[other]["regret"]["200"][0] for other in ("nsga2-20", "nsga2-50", "tpe"))
+            assert {row["wins"] for row in problems[name]["against"]["200"].values()} == {20}
+
+    def test_where_additive_does_not_win(self) -> None:
+        problems = load("search")["problems"]
+        window = problems["hwgpt-s-window"]
+        assert window["against"]["200"]["evolution"]["p_holm"] > 0.05
+        for number in ("20", "50"):
+            behind, ahead = (window["strategies"][name]["regret"][number] for name in ("evolution", "additive"))
+            assert behind[1] > ahead[2]  # their intervals do not touch
+        for name in ("autoformer-c100", "autoformer-flower", "pit-c100"):
+            evolution, additive = (
+                problems[name]["strategies"][strategy]["regret"]["50"][0] for strategy in ("evolution", "additive")
+            )
+            assert evolution < additive
+        for other in ("tpe", "evolution"):
+            assert problems["shuffled"]["against"]["200"][other]["p_holm"] > 0.05
+        assert problems["sret-tiny"]["against"]["40"]["random"]["p_holm"] > 0.05
+
+    def test_whole_searches(self) -> None:
+        entries = load("end_to_end")["entries"]
+        random, nsga2, scratch, ours, fifth = entries
+        volumes = {name: [run["hypervolume"] for run in entry["runs"]] for name, entry in entries.items()}
+        for other in (random, nsga2):
+            assert all(mine > theirs for mine, theirs in zip(volumes[fifth], volumes[other], strict=True))
+        better = sum(mine > theirs for mine, theirs in zip(volumes[ours], volumes[scratch], strict=True))
+        assert better <= len(volumes[ours]) / 2
+        assert entries[fifth]["seconds"] * 5 == entries[ours]["seconds"]
+
+    def test_early_stopping(self) -> None:
+        entries = load("early_stopping")["entries"]
+        ends = ([volumes[-1] for volumes in entries[name]["volumes"]] for name in ("additive, 3 rungs", "additive"))
+        assert all(mine > theirs for mine, theirs in zip(*ends, strict=True))
+
+    def test_ranking(self) -> None:
+        ranking = load("ranking")
+        tau = {(row["variant"], row["seconds"]): row for row in ranking["error"]["supernets"]}
+        low, high = tau["leading slices", 120]["tau_interval"]
+        assert low < 0 < high  # no better than chance
+        assert tau["single", 120]["tau"] > max(tau["alternate", 120]["tau"], tau["sandwich", 120]["tau"])
+        assert ranking["error"]["hindsight"]["tau"] >= tau["single", 480]["tau"] > tau["single", 480]["tau_in_widths"]
+
+    def test_flops_alone_explain_most_of_the_recursive_networks(self) -> None:
+        for models in load("recursion_additivity")["cross_entropy"]["labels"].values():
+            shares = {name: models[name]["r2"][1] for name in models}
+            assert max(shares, key=lambda name: shares[name]) == "FLOPs"
+
+    def test_count_flops_is_the_closed_form(self) -> None:
+        for row in load("plain_fvcore")["networks"]:
+            assert row["count_flops"] == row["closed_form"] > row["plain_fvcore"]
+
+    def test_all_faults_went_as_promised(self) -> None:
+        assert all(row["as_promised"] and row["same_front"] is not False for row in load("faults")["rows"])
