@@ -102,7 +102,7 @@ WRONG = [
     (["supernet", "train", "--flops-budget", "1M"], "the nearest"),
     (["supernet", "train", "--step-rule", "both"], "rule: must be 'sandwich', 'alternate' or 'single', got 'both'"),
     (["supernet", "train", "--gradient-accumulation", "40"], "got 40 parts of a batch of 64"),
-    (["supernet", "train", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:NUMBER, got 'gpu'"),
+    (["supernet", "train", "--device", "gpu"], "--device must be auto, cpu, cuda or cuda:NUMBER, got 'gpu'"),
     (["supernet", "train", "--time-budget", "5"], "must be a time such as 90s, 5m or 1.5h"),
     (["supernet", "train", "--images", "64", "--time-budget", "5m"], "--images and --time-budget exclude each other"),
     (["supernet", "train", "--resume", "no/such/run"], "no/such/run holds no training of a supernet"),

@@ -40,6 +40,7 @@ from trials.runs.objectives import pareto_front
 from trials.runs.options import SearchOptions
 from trials.runs.records import read_history
 from trials.supernet.config import SupernetConfig
+from trials.supernet.spec import TrainingSpec
 from trials.supernet.training import SupernetTraining
 from trials.training.recipe import ProxyConfig, TrainingConfig
 from trials.training.train import Training
@@ -148,8 +149,9 @@ def test_losses_of_a_supernet(golden: Golden, tmp_path: Path) -> None:
     config = SupernetConfig(training=recipe, rule="sandwich", depth_schedule="random")
     proxy = ProxyConfig(image_size=32, training=recipe)
     space = SearchSpace.load("sret_tiny")
+    spec = TrainingSpec(space=space, budget=Budget(flops_max=10**9), proxy=proxy, config=config, seed=0)
     with process_group("cpu") as processes:
-        training = SupernetTraining(tmp_path, space, Budget(flops_max=10**9), proxy, config, data, 0, processes)
+        training = SupernetTraining(tmp_path, spec, data, processes)
         losses = [training.train_step(*batch) for batch in islice(training.batches(0), STEPS)]
     golden.check({"losses": losses}, assert_losses_close)
 

@@ -13,7 +13,7 @@ from benchmarks.end_to_end.standalone import recommended
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from trials.data import PreparedData
-from trials.engines.messages import TrialJob
+from trials.engines.messages import ScratchTrialJob
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate
@@ -80,7 +80,7 @@ def _from_scratch(seed: int, data: PreparedData) -> Evaluate:
     from trials.worker.dispatch import execute
 
     def evaluate(arch: ArchConfig) -> float:
-        job = TrialJob(
+        job = ScratchTrialJob(
             arch=arch, proxy=PROXY, data_dir=str(data.directory), data_digest=data.digest, device="cpu", seed=seed,
             depth_schedule="full", threads=1,
         )  # fmt: skip
@@ -98,13 +98,13 @@ def _inheriting(
 
     from sret_nas.nn.supernet import Supernet
     from trials.supernet.inherit import SubnetScorer
+    from trials.supernet.spec import TrainingSpec
     from trials.supernet.training import train_supernet
 
     config = _config(_planned_steps(work, TRAINING_SHARE * seconds, seed, data))
     with (work / "log").open("w", encoding="utf-8") as log:
-        path = train_supernet(
-            work, SPACE, BUDGET, PROXY, config, data, seed=seed, device="cpu", threads=1, console=Console(file=log)
-        )
+        spec = TrainingSpec(space=SPACE, budget=BUDGET, proxy=PROXY, config=config, seed=seed)
+        path = train_supernet(work, spec, data, device="cpu", threads=1, console=Console(file=log))
     supernet, trained = Supernet.load(path)
     scorer = SubnetScorer(supernet.eval(), data, BATCH_SIZE, SCORED_IMAGES)
     return lambda arch: scorer.score(arch).error, {"steps": trained["steps"], "spent": round(spent(), 2)}
@@ -117,9 +117,11 @@ def _config(steps: int) -> SupernetConfig:
 def _planned_steps(work: Path, seconds: float, seed: int, data: PreparedData) -> int:
     """As many steps as fit, from a few that are measured and thrown away; they count as spent, too."""
     from trials.distributed.processes import process_group
+    from trials.supernet.spec import TrainingSpec
     from trials.supernet.speed import MEASURED_STEPS, seconds_per_step, steps_within
     from trials.supernet.training import SupernetTraining
 
     with process_group("cpu") as processes:
-        measured = SupernetTraining(work, SPACE, BUDGET, PROXY, _config(MEASURED_STEPS), data, seed, processes)
+        spec = TrainingSpec(space=SPACE, budget=BUDGET, proxy=PROXY, config=_config(MEASURED_STEPS), seed=seed)
+        measured = SupernetTraining(work, spec, data, processes)
         return steps_within(seconds, seconds_per_step(measured, time.process_time))

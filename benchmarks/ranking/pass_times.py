@@ -20,7 +20,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import write_atomically
-from trials.data import PreparedData, batches
+from trials.data import PreparedData, training_batches
 from trials.supernet.config import SupernetConfig
 
 TIMED_NETWORKS = 48
@@ -96,7 +96,7 @@ def _measured(archs: list[ArchConfig], data: PreparedData, batch_size: int) -> t
     torch.set_num_threads(1)
     supernet = Supernet(bounding_shape(SPACE)).train()
     optimizer = torch.optim.AdamW(supernet.parameters(), lr=1e-4, fused=True)
-    stream = batches(data.train, batch_size=batch_size, augment=True)
+    stream = training_batches(data.train, batch_size=batch_size)
     passes = np.full((ROUNDS, len(archs)), np.inf)
     rests = []
     for turn in range(ROUNDS):

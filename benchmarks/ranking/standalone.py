@@ -9,7 +9,7 @@ from benchmarks.ranking.setting import PROXY, REPEATED, networks
 from benchmarks.recorded import Line, read_lines, run_all
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from trials.engines.messages import TrialJob
+from trials.engines.messages import ScratchTrialJob
 
 
 def train_all(path: Path, data_dir: Path, data_digest: str, seeds: int, workers: int) -> None:
@@ -32,7 +32,7 @@ def _train(number: int, arch: ArchConfig, seed: int, data_dir: Path, data_digest
     """Trains one network as a trial of a search would, in this process, on one thread."""
     from trials.worker.entry import run_job  # torch, which the driver does not need
 
-    job = TrialJob(
+    job = ScratchTrialJob(
         arch=arch, proxy=PROXY, data_dir=str(data_dir), data_digest=data_digest, device="cpu", seed=seed,
         depth_schedule="full", threads=1,
     )  # fmt: skip

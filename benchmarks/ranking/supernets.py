@@ -106,6 +106,7 @@ def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes, tea
     from rich.console import Console
 
     from sret_nas.nn.supernet import Supernet
+    from trials.supernet.spec import TrainingSpec
     from trials.supernet.training import train_supernet
 
     teacher = teacher if run.variant == TAUGHT else None
@@ -122,9 +123,8 @@ def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes, tea
         if teacher:
             path = teacher.train_supernet(directory, budget, config, data, run.seed, console)
         else:
-            path = train_supernet(
-                directory, SPACE, budget, PROXY, config, data, seed=run.seed, device="cpu", threads=1, console=console
-            )
+            spec = TrainingSpec(space=SPACE, budget=budget, proxy=PROXY, config=config, seed=run.seed)
+            path = train_supernet(directory, spec, data, device="cpu", threads=1, console=console)
     seconds = time.process_time() - began
     _, record = Supernet.load(path)
     return {

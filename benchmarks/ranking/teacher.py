@@ -29,11 +29,12 @@ from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import write_atomically
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import bounding_shape
-from trials.data import PreparedData, batches
+from trials.data import PreparedData, batches, training_batches
 from trials.distributed.processes import Processes, process_group
 from trials.supernet.config import SupernetConfig
+from trials.supernet.spec import TrainingSpec
 from trials.supernet.step import SupernetStep
-from trials.supernet.training import SUPERNET, SupernetTraining, identity_of, training_record
+from trials.supernet.training import SUPERNET, SupernetTraining, training_record
 from trials.training.losses import soft_cross_entropy
 
 NAME = "resnet18"
@@ -82,15 +83,16 @@ class Teacher:
         self, directory: Path, budget: Budget, config: SupernetConfig, data: PreparedData, seed: int, console: Console
     ) -> Path:
         """As `trials.supernet.training.train_supernet`, on one thread of this process, with soft labels alone."""
-        identity = {**identity_of(SPACE, budget, PROXY, config, data, seed), "teacher": NAME}
+        spec = TrainingSpec(space=SPACE, budget=budget, proxy=PROXY, config=config, seed=seed)
+        identity = {**spec.identity(data), "teacher": NAME}
         torch.set_num_threads(1)
         with process_group("cpu") as processes:
-            training = SupernetTraining(directory, SPACE, budget, PROXY, config, data, seed, processes)
+            training = SupernetTraining(directory, spec, data, processes)
             state = training.state
             state.step = TaughtStep(state.supernet, config, processes, self.network(data.num_classes))
             training.run(identity, console)
         path = directory / SUPERNET
-        state.supernet.save(path, training_record(SPACE, PROXY, data, state, identity))
+        state.supernet.save(path, training_record(spec, data, state, identity))
         return path
 
 
@@ -131,7 +133,7 @@ def train(path: Path, data: PreparedData) -> dict[str, Any]:
 
 def _endless_batches(data: PreparedData) -> Iterator[tuple[Tensor, Tensor]]:
     for epoch in count():
-        yield from batches(data.train, batch_size=RECIPE["batch_size"], epoch=epoch, augment=True)
+        yield from training_batches(data.train, batch_size=RECIPE["batch_size"], epoch=epoch)
 
 
 def _optimizer(teacher: nn.Module) -> torch.optim.Optimizer:
@@ -185,7 +187,7 @@ def seconds_of(teacher: nn.Module, data: PreparedData, times: PassTimes) -> dict
     archs = StratifiedSampler(SPACE, BUDGET).sample_many(np.random.default_rng(1), TIMED_NETWORKS)
     supernet, learner = Supernet(bounding_shape(SPACE)).train(), build(data.num_classes).train()
     optimizer = _optimizer(learner)
-    stream = batches(data.train, batch_size=times.batch_size, augment=True)
+    stream = training_batches(data.train, batch_size=times.batch_size)
     taken = np.full((ROUNDS, len(archs), 3), np.inf)
     for turn in range(ROUNDS):
         for at, arch in enumerate(archs):

@@ -23,7 +23,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, prepare
-from trials.engines.messages import TrialJob
+from trials.engines.messages import ScratchTrialJob
 from trials.training.recipe import ProxyConfig, TrainingConfig
 from trials.worker.entry import run_job
 
@@ -71,7 +71,7 @@ def main() -> None:
     for number, seed, arch in runs(given.networks, given.repeats):
         if (number, seed) in done:
             continue
-        job = TrialJob(
+        job = ScratchTrialJob(
             arch=arch, proxy=PROXY, data_dir=str(directory), data_digest=data.digest, device="cpu", seed=seed,
             depth_schedule="full",
         )  # fmt: skip

@@ -17,6 +17,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import DataConfig, prepare
 from trials.distributed.processes import Processes
+from trials.supernet.spec import TrainingSpec
 from trials.supernet.training import train_supernet
 
 CONFIG = supernets.config_of({}, 6 * 16).model_copy(
@@ -61,9 +62,8 @@ def test_a_taught_supernet_is_another_and_the_same_again(tmp_path: Path, monkeyp
         assert Supernet.load(path)[1]["teacher"] == teacher.NAME
         heads.append(Supernet.load(path)[0].head.weight)
     (tmp_path / "plain").mkdir()
-    path = train_supernet(
-        tmp_path / "plain", SPACE, Budget(), PROXY, CONFIG, data, seed=0, device="cpu", threads=1, console=quiet
-    )
+    spec = TrainingSpec(space=SPACE, budget=Budget(), proxy=PROXY, config=CONFIG, seed=0)
+    path = train_supernet(tmp_path / "plain", spec, data, device="cpu", threads=1, console=quiet)
     assert torch.equal(*heads)
     assert not torch.equal(heads[0], Supernet.load(path)[0].head.weight)
 

@@ -1,6 +1,6 @@
 """The values of options, from words to Python. Each raises argparse's error, with the rule and what was given.
 
-A run's plain numbers are argparse's `int` and `float`, whose ranges `SearchOptions` and `SupernetConfig` check.
+A run's plain numbers are argparse's `int` and `float`, whose ranges the option groups and `SupernetConfig` check.
 """
 
 from __future__ import annotations

@@ -198,6 +198,7 @@ def _run(given: argparse.Namespace) -> int:
     from trials.interruption import handle_interruptions
     from trials.report.front import show_front
     from trials.runs.directory import new_run_dir
+    from trials.runs.options import SearchOptions
     from trials.search.search import resume_search, start_search
 
     handle_interruptions()
@@ -207,7 +208,7 @@ def _run(given: argparse.Namespace) -> int:
         run = resume_search(_resumed_dir(given, options, console), options, console)
     else:
         run_dir = given.out if "out" in given else new_run_dir()
-        run = start_search(options, run_dir, sys.argv, console)
+        run = start_search(SearchOptions.parse(options, "search"), run_dir, sys.argv, console)
     show_front(run.trials, run.options, run.run_dir, run.space.image_size, console, run.domain.latency_profile)
     return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE
 

@@ -1,6 +1,6 @@
 """The options that several commands have, each declared once; a command that words one differently gives the words.
 
-`search` and `supernet train` name their options as the fields of `SearchOptions`, which also has the defaults.
+Commands name their options as the fields of the groups in `trials.runs.option_groups`, which also have the defaults.
 """
 
 from __future__ import annotations

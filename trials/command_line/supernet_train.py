@@ -33,7 +33,7 @@ def add_command(actions: Any) -> None:
         description="Train one set of weights for all networks of a search space within a budget.",
         epilog=EXAMPLES.format(program=program_name()),
         formatter_class=shared_options.HelpFormatter,
-        argument_default=argparse.SUPPRESS,  # the defaults are those of `SearchOptions` and `SupernetConfig`
+        argument_default=argparse.SUPPRESS,  # the defaults are those of `SupernetTrainOptions` and `SupernetConfig`
         allow_abbrev=False,
     )
     parser.set_defaults(run=_run)
@@ -120,7 +120,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 def _run(given: argparse.Namespace) -> int:
     from trials.console import SearchConsole
     from trials.interruption import handle_interruptions
-    from trials.workflows.train_supernet import resume_training, start_training
+    from trials.workflows.train_supernet import parse_training, resume_training, start_training
 
     handle_interruptions()
     console = SearchConsole()
@@ -129,7 +129,7 @@ def _run(given: argparse.Namespace) -> int:
     options = {name: value for name, value in vars(given).items() if name not in words}
     seconds = vars(given).get("time_budget")
     if "resume" not in given:
-        start_training(options, vars(given).get("out"), seconds, console, placement)
+        start_training(*parse_training(options), vars(given).get("out"), seconds, console, placement)
         return EXIT_OK
     if "out" in given or seconds is not None:
         raise UserError(

@@ -1,7 +1,7 @@
 """The data of the proxy runs: found, split, decoded once, and handed out in batches.
 
 `prepare` in the process that drives a search, `PreparedData.open` in its workers, `batches` in their training loops.
-Importing this package does not import torch; only `batches`, and sources that are torchvision's, do.
+Importing this package does not import torch; only batches, and sources that are torchvision's, do.
 """
 
 from __future__ import annotations
@@ -13,13 +13,22 @@ from trials.data.preparation import prepare
 from trials.data.prepared import PreparedData, Split
 
 if TYPE_CHECKING:
-    from trials.data.batching import batches, num_batches
+    from trials.data.batching import batches, num_training_batches, training_batches
 
-__all__ = ["DIGITS", "DataConfig", "PreparedData", "Split", "batches", "num_batches", "prepare"]
+__all__ = [
+    "DIGITS",
+    "DataConfig",
+    "PreparedData",
+    "Split",
+    "batches",
+    "num_training_batches",
+    "prepare",
+    "training_batches",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("batches", "num_batches"):
+    if name in ("batches", "num_training_batches", "training_batches"):
         from trials.data import batching
 
         return getattr(batching, name)

@@ -16,61 +16,58 @@ SHIFT = 8
 """Training images are shifted by up to 1/8 of their side each way: 4 pixels of 32, as is usual for CIFAR."""
 
 
-def num_batches(part: Split, *, batch_size: int, augment: bool) -> int:
-    """How many batches `batches` gives for the same arguments. Raises `UserError` as it does."""
-    if augment and (batch_size < 2 or len(part) < 2):
+def batches(part: Split, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Returns every image once, for evaluation: ((B, C, H, W) float32, normalised; (B,) int64) on the CPU.
+
+    Images come in the part's own order; the last batch may be smaller. Raises `UserError` if `batch_size` is not
+    positive.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    return _plain(part, batch_size)
+
+
+def num_training_batches(part: Split, *, batch_size: int) -> int:
+    """Returns how many batches `training_batches` gives of an epoch. Raises `UserError` as it does."""
+    if batch_size < 2 or len(part) < 2:
         raise UserError(
             "a training batch must have at least 2 images, which BatchNorm needs, "
             f"got batch_size={batch_size} for {len(part)} images"
         )
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, got {batch_size}")
-    return max(1, len(part) // batch_size) if augment else -(-len(part) // batch_size)
+    return max(1, len(part) // batch_size)
 
 
-def batches(
-    part: Split,
-    *,
-    batch_size: int,
-    seed: int = 0,
-    epoch: int = 0,
-    augment: bool = False,
-    first: int = 0,
-    share: tuple[int, int] = (0, 1),
+def training_batches(
+    part: Split, *, batch_size: int, seed: int = 0, epoch: int = 0, first: int = 0, share: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images of one epoch: ((B, C, H, W) float32, normalised; (B,) int64) on the CPU.
+    """Returns the images of one epoch of training, as tensors like those of `batches`.
 
-    With `augment`, for training: shuffled, each image shifted at random (its border repeated into the gap) and, if
-    `part.flip`, mirrored at random. All batches are full: what is left over, other images in every epoch, is dropped,
-    unless the part is smaller than one batch and makes up the only one. The same `seed` and `epoch` give the same
-    batches bit for bit, in any process, whatever else draws random numbers.
+    They are shuffled, each shifted at random (its border repeated into the gap) and, if `part.flip`, mirrored at
+    random. All batches are full: what is left over, other images in every epoch, is dropped, unless the part is smaller
+    than one batch and makes up the only one. The same `seed` and `epoch` give the same batches bit for bit, in any
+    process, whatever else draws random numbers.
 
-    Without, for evaluation: every image once, in the part's own order; the last batch may be smaller; `seed` and
-    `epoch` mean nothing.
+    Args:
+        first: So many batches are left out at the beginning, at no cost.
+        share: (k, n) gives the k-th, from 0, of n parts of every batch, whose sizes differ by at most one: what one of
+            n processes trains on.
 
-    `first` leaves out so many batches at the beginning, at no cost. `share` (k, n) gives the k-th, from 0, of n parts
-    of every batch, whose sizes differ by at most one: what one of n processes trains on.
-
-    Raises `UserError` for training batches of less than 2 images, and if `batch_size` is not positive.
+    Raises `UserError` for batches of less than 2 images.
     """
-    count = num_batches(part, batch_size=batch_size, augment=augment)
-    numbers = range(first, count)
-    if augment:
-        return _augmented(part, batch_size, numbers, share, seed, epoch)
-    return _plain(part, batch_size, numbers, share)
+    numbers = range(first, num_training_batches(part, batch_size=batch_size))
+    return _augmented(part, batch_size, numbers, share, _mixed(seed, epoch))
 
 
-def _plain(part: Split, batch_size: int, numbers: range, share: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
-    for number in numbers:
-        indices = np.arange(number * batch_size, min(len(part), (number + 1) * batch_size))
-        indices = np.array_split(indices, share[1])[share[0]]
+def _plain(part: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(part), batch_size):
+        indices = np.arange(start, min(len(part), start + batch_size))  # which copy: images may be a read-only file
         yield _normalised(torch.from_numpy(part.images[indices]), part), torch.from_numpy(part.labels[indices])
 
 
 def _augmented(
-    part: Split, batch_size: int, numbers: range, share: tuple[int, int], seed: int, epoch: int
+    part: Split, batch_size: int, numbers: range, share: tuple[int, int], seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(_mixed(seed, epoch))
+    generator = torch.Generator().manual_seed(seed)
     reach = part.images.shape[1] // SHIFT
     order = torch.randperm(len(part), generator=generator)
     shifts = torch.randint(-reach, reach + 1, (len(part), 2), generator=generator)

@@ -6,9 +6,9 @@ Images and weights travel as paths, never by value.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
@@ -26,9 +26,9 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Job(_Message):
-    arch: ArchConfig
-    """The target; the worker derives the proxy network from it."""
+class JobContext(_Message):
+    """What all jobs of a search that look at images have in common."""
+
     proxy: ProxyConfig
     data_dir: str
     """Folder of prepared images (`trials.data`)."""
@@ -37,6 +37,11 @@ class _Job(_Message):
     device: str = "auto"
     threads: int = 1
     """CPU threads of torch in the worker."""
+
+
+class _Job(JobContext):
+    arch: ArchConfig
+    """The target; the worker derives the proxy network from it."""
 
 
 class SupernetSource(_Message):
@@ -55,14 +60,7 @@ class PartialScore(_Message):
     cross_entropy: float
 
 
-class TrialJob(_Job):
-    """Score the proxy network of `arch` on the validation part: trained here, or with weights from a supernet.
-
-    With a `share` below 1, the trial is left off there: after that share of its training or, with inherited weights,
-    of the validation images.
-    """
-
-    kind: Literal["trial"] = "trial"
+class _TrialJob(_Job):
     depth_schedule: DepthSchedule
     seed: int
     """The search's; the trial's own comes from it, the proxy network and the schedule (`trial_seed`)."""
@@ -70,21 +68,42 @@ class TrialJob(_Job):
     """Checked once more before anything is built."""
     latency_us: int | None = None
     """The target's predicted latency, where the search looks at it."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the whole trial, after which it is left off."""
+
+
+class ScratchTrialJob(_TrialJob):
+    """Train the proxy network of `arch` from scratch, for a share of its training, and score it."""
+
+    kind: Literal["scratch trial"] = "scratch trial"
     weights_path: str | None = None
     """Where to leave the trained proxy weights, if anywhere."""
-    supernet: SupernetSource | None = None
-    """Where weights are inherited from; None is to train from scratch."""
-    fine_tuning: TrainingConfig | None = None
-    """How inherited weights are trained on before they are scored, if at all."""
-    score_images: int | None = None
-    """Validation images that inherited weights are scored on; all by default."""
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
     checkpoint_from: str | None = None
     """Where a training that was left off is carried on from; where there is nothing, it begins anew."""
     checkpoint_to: str | None = None
     """Where to leave a training that is left off."""
+
+
+class InheritedTrialJob(_TrialJob):
+    """Score the proxy network of `arch` with a supernet's weights, on a share of the validation images."""
+
+    kind: Literal["inherited trial"] = "inherited trial"
+    supernet: SupernetSource
+    score_images: int | None = None
+    """Validation images of a whole trial; all by default."""
     known: PartialScore | None = None
-    """Of inherited weights, what an earlier part of the trial found."""
+    """What an earlier part of the trial found."""
+    fine_tuning: TrainingConfig | None = None
+    """How the weights are trained on before they are scored, if at all: such a trial has no parts."""
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.fine_tuning is not None and (self.share < 1 or self.known is not None):
+            raise ValueError("a trial that is fine-tuned has no parts")
+        return self
+
+
+TrialJob = ScratchTrialJob | InheritedTrialJob
 
 
 class FrontTestJob(_Job):
@@ -227,7 +246,7 @@ class Failure(_Message):
     traceback: str = ""
 
 
-Job = TrialJob | FrontTestJob | RetrainJob | SpeedJob | LatencyJob
+Job = ScratchTrialJob | InheritedTrialJob | FrontTestJob | RetrainJob | SpeedJob | LatencyJob
 Result = TrialResult | FrontTestResult | RetrainResult | SpeedResult | LatencyTimes
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])

@@ -11,7 +11,8 @@ from rich.table import Table
 from sret_nas.quantities import format_quantity
 from trials.console import print_line
 from trials.engines.messages import RetrainResult
-from trials.runs.records import FinalistRole, Trial
+from trials.runs.events import FinalistRole
+from trials.runs.records import Trial
 
 
 def describe_final(number: int, role: FinalistRole, result: RetrainResult) -> str:

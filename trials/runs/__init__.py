@@ -1,1 +1,1 @@
-"""The run directory: options, records, objectives, what is copied elsewhere."""
+"""The run directory: what a search was asked to do, and what is remembered of it."""

@@ -13,7 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from trials.runs.events import (
+    Event,
+    FailedEvent,
+    FinalEvent,
+    FinishedEvent,
+    HeaderEvent,
+    ResumedEvent,
+    RetriedEvent,
+    RungEvent,
+    SupernetEvent,
+)
 
 
 class ComputeUsage:
@@ -33,27 +45,33 @@ class ComputeUsage:
         self._finished, self._finished_seconds = 0.0, 0.0
         """Trials that finished, those that came to a rung by the share of a trial that this is, and what they took."""
 
-    def apply(self, event: dict[str, Any]) -> None:
-        kind, now = event["event"], float(event["time"])
-        if kind in ("header", "resumed"):
+    def apply(self, event: Event) -> None:
+        """Takes in the next event."""
+        now = event.time
+        if isinstance(event, HeaderEvent | ResumedEvent):
             self._earlier += self._last - self._began
             self._began = self._last = now
-        if kind == "header":
-            self.supernet_processes = (event.get("supernet") or {}).get("processes") or 1
         self._last = max(self._last, now)  # a clock that was set back costs nothing
-        if kind == "supernet":
-            self.supernet_seconds = float(event.get("seconds", 0.0))
-            self._earlier += max(0.0, self.supernet_seconds - self.wall_seconds())  # sessions that were killed
-        elif kind in ("finished", "rung", "failed", "retried", "final"):
-            self._add_job(kind, event)
+        match event:
+            case HeaderEvent():
+                self.supernet_processes = event.supernet_processes
+            case SupernetEvent():
+                self.supernet_seconds = event.seconds
+                self._earlier += max(0.0, self.supernet_seconds - self.wall_seconds())  # sessions that were killed
+            case FinishedEvent():  # records from before there were attempts tell by its result how long it was
+                self._add_part(event.result.seconds if event.seconds is None else event.seconds, event.part)
+            case RungEvent():
+                self._add_part(event.seconds, event.part)
+            case FailedEvent() | RetriedEvent():
+                self.job_seconds += event.seconds
+            case FinalEvent():
+                self.job_seconds += event.result.seconds
 
-    def _add_job(self, kind: str, event: dict[str, Any]) -> None:
-        # records from before there were attempts tell how long a trial was by its result alone
-        seconds = float(event.get("seconds", event.get("result", {}).get("seconds", 0.0)))
+    def _add_part(self, seconds: float, part: float) -> None:
+        """Counts a trial that finished or came to a rung, and which part of a whole one that was."""
         self.job_seconds += seconds
-        if kind in ("finished", "rung"):
-            self._finished += float(event.get("part", 1.0))
-            self._finished_seconds += seconds
+        self._finished += part
+        self._finished_seconds += seconds
 
     def wall_seconds(self, now: float | None = None) -> float:
         """Until the last event, or until `now` (seconds since the epoch) in a session that goes on."""

@@ -23,25 +23,38 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
-from sret_nas.space.search_space import DepthSchedule
 from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 from trials.interruption import defer_interrupts
 from trials.runs.compute_budget import ComputeUsage
+from trials.runs.events import (
+    FORMAT,
+    AskedEvent,
+    Event,
+    FailedEvent,
+    FinalEvent,
+    FinalistRole,
+    FinishedEvent,
+    HeaderEvent,
+    InterruptedEvent,
+    MeasuredEvent,
+    ResumedEvent,
+    RetriedEvent,
+    RungEvent,
+    StoppedEvent,
+    SupernetEvent,
+    TestedEvent,
+    TrialEvent,
+    parse_event,
+)
 from trials.runs.full_disk import StorageError
 from trials.strategies.strategy import Candidate
 
-FORMAT = 1
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
-
-
-FinalistRole = Literal["fine-tuned", "from scratch", "rival"]
-"""A finalist with inherited weights trained on; the same trained from scratch; a random network of equal cost, too."""
 
 
 @dataclass
@@ -70,6 +83,26 @@ class Trial:
     def has_ended(self) -> bool:
         return self.result is not None or self.failure is not None or self.is_stopped
 
+    def apply(self, event: TrialEvent) -> None:
+        """Takes in what happened to the trial after it was asked for."""
+        match event:
+            case FinishedEvent():
+                self.result = event.result
+            case RungEvent():
+                self.partial.append(event.result)
+            case StoppedEvent():
+                self.is_stopped = True
+            case FailedEvent():
+                self.failure = event.failure
+            case RetriedEvent():
+                self.retried.append(event.failure)
+            case TestedEvent():
+                self.test = event.result
+            case FinalEvent():
+                self.finals[event.role] = event.result
+            case MeasuredEvent():
+                self.measured_us = event.latency_us
+
 
 @dataclass
 class History:
@@ -81,44 +114,23 @@ class History:
     """The supernet that trials inherit from, once it is trained."""
     spending: ComputeUsage = field(default_factory=ComputeUsage)
 
-    def apply(self, event: dict[str, Any]) -> None:
-        """Takes in one event. Raises `KeyError`, `TypeError` or `ValueError` if it is not one of ours."""
-        self._apply(event)
+    def apply(self, event: Event) -> None:
+        """Takes in one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""
+        match event:
+            case HeaderEvent():
+                raise ValueError("a second header")
+            case InterruptedEvent():
+                pass
+            case ResumedEvent():
+                self.header["options"] = event.options
+            case SupernetEvent():
+                self.supernet = event.source
+            case AskedEvent():
+                candidate = Candidate(event.architecture, event.depth_schedule)
+                self.trials[event.number] = Trial(event.number, candidate, event.origin)
+            case _:
+                self.trials[event.number].apply(event)
         self.spending.apply(event)
-
-    def _apply(self, event: dict[str, Any]) -> None:
-        if event["event"] == "interrupted":
-            return
-        if event["event"] == "resumed":
-            self.header["options"] = event["options"]
-            return
-        if event["event"] == "supernet":
-            self.supernet = SupernetSource.model_validate(event["source"])
-            return
-        number = event["number"]
-        if event["event"] == "asked":
-            arch = ArchConfig.from_dict(event["architecture"], RECORDS_FILE)
-            schedule: DepthSchedule = event["depth_schedule"]
-            self.trials[number] = Trial(number, Candidate(arch, schedule), event.get("origin", ""))
-        elif event["event"] == "finished":
-            self.trials[number].result = TrialResult.model_validate(event["result"])
-        elif event["event"] == "rung":
-            self.trials[number].partial.append(TrialResult.model_validate(event["result"]))
-        elif event["event"] == "stopped":
-            self.trials[number].is_stopped = True
-        elif event["event"] == "failed":
-            self.trials[number].failure = Failure.model_validate(event["failure"])
-        elif event["event"] == "retried":
-            self.trials[number].retried.append(Failure.model_validate(event["failure"]))
-        elif event["event"] == "tested":
-            self.trials[number].test = FrontTestResult.model_validate(event["result"])
-        elif event["event"] == "final":
-            role: FinalistRole = event["role"]
-            self.trials[number].finals[role] = RetrainResult.model_validate(event["result"])
-        elif event["event"] == "measured":
-            self.trials[number].measured_us = float(event["latency_us"])
-        else:
-            raise ValueError(f"unknown event {event['event']!r}")
 
 
 def _refuse_occupied(run_dir: Path) -> None:
@@ -144,10 +156,10 @@ def read_history(run_dir: Path) -> History:
     history: History | None = None
     for number, line in enumerate(lines, start=1):
         try:
-            event = json.loads(line)
+            content = json.loads(line)
+            event = parse_event(content)
             if history is None:
-                history = History(_checked_header(event))
-                history.spending.apply(event)
+                history = _begun_by(event, content)
             else:
                 history.apply(event)
         except (ValueError, KeyError, TypeError, UserError) as error:
@@ -156,13 +168,13 @@ def read_history(run_dir: Path) -> History:
     return history
 
 
-def _checked_header(event: dict[str, Any]) -> dict[str, Any]:
-    if event["event"] != "header" or event["format"] != FORMAT:
+def _begun_by(event: Event, content: dict[str, Any]) -> History:
+    """Returns the history that holds a header alone, whose `content` it keeps."""
+    if not isinstance(event, HeaderEvent):
         raise ValueError(f"expected a header of format {FORMAT}")
-    missing = [key for key in HEADER_KEYS if key not in event]
-    if missing:
-        raise ValueError(f"the header lacks {', '.join(missing)}")
-    return event
+    history = History(content)
+    history.spending.apply(event)
+    return history
 
 
 class Records:
@@ -213,13 +225,13 @@ class Records:
         """Begins a new file, in the place of one that was torn before its header was whole."""
         path = self.run_dir / RECORDS_FILE
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-        header = {"event": "header", "format": FORMAT, "time": self.began, **header}
+        content = {"event": "header", "format": FORMAT, "time": self.began, **header}
         try:
-            self._append(header)
+            self._append(parse_event(content))
         except OSError:
             self._forget(path)
             raise
-        return History(header, spending=self.spending)
+        return History(content, spending=self.spending)
 
     def _forget(self, path: Path) -> None:
         """A file without a header is no search."""
@@ -239,12 +251,12 @@ class Records:
         return history
 
     def resumed(self, options: dict[str, Any], versions: dict[str, str]) -> None:
-        """That the search is carried on from here, with these options and versions."""
-        self._append({"event": "resumed", "time": self.began, "options": options, "versions": versions})
+        """Records that the search was resumed with these options and versions."""
+        self._append(ResumedEvent(time=self.began, options=options, versions=versions))
 
     def interrupted(self) -> None:
-        """That the session was ended here, by Ctrl-C or its like."""
-        self._append({"event": "interrupted", "time": time.time()})
+        """Records that the session was ended here, by Ctrl-C or its like."""
+        self._append(InterruptedEvent(time=time.time()))
 
     def asked(
         self,
@@ -255,69 +267,65 @@ class Records:
         latency_us: int | None = None,
         origin: str = "",
     ) -> None:
-        """A candidate with its costs, predicted latency where the search looks at it, and where it comes from."""
+        """Records a candidate with its costs, predicted latency where the search looks at it, and its origin."""
         arch = candidate.arch
         self._append(
-            {
-                "event": "asked",
-                "number": number,
-                "time": time.time(),
-                "arch_id": arch.arch_id,
-                "flops": flops,
-                "params": params,
-                **({} if latency_us is None else {"latency_us": latency_us}),
-                **({"origin": origin} if origin else {}),
-                "depth_schedule": candidate.depth_schedule,
-                "architecture": arch.to_dict(),
-            }
+            AskedEvent(
+                number=number,
+                time=time.time(),
+                arch_id=arch.arch_id,
+                flops=flops,
+                params=params,
+                latency_us=latency_us,
+                origin=origin,
+                depth_schedule=candidate.depth_schedule,
+                architecture=arch,
+            )
         )
 
     def ended(
         self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float, part: float = 1.0
     ) -> None:
-        """A trial's result, or its failure, how long the attempt took, and which share of a whole trial it was."""
+        """Records a trial's result, or its failure, how long the attempt took, and its share of a whole trial."""
+        now, seconds = time.time(), round(seconds, 3)
         if result is not None:
-            body: dict[str, Any] = {"event": "finished", "result": result.model_dump(mode="json")}
+            self._append(FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part))
         else:
             assert failure is not None
-            body = {"event": "failed", "failure": failure.model_dump(mode="json")}
-        shared = {} if part == 1 else {"part": part}
-        self._append({**body, "number": number, "time": time.time(), "seconds": round(seconds, 3), **shared})
+            self._append(FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=part))
 
     def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> None:
-        """What was found at a rung, how long the way there took, and which share of a whole trial that was."""
-        body = {"event": "rung", "number": number, "time": time.time(), "seconds": round(seconds, 3), "part": part}
-        self._append({**body, "result": result.model_dump(mode="json")})
+        """Records what was found at a rung, how long the way there took, and its share of a whole trial."""
+        self._append(RungEvent(number=number, time=time.time(), seconds=round(seconds, 3), part=part, result=result))
 
     def stopped(self, number: int) -> None:
-        """That a trial goes no further than the rung it has come to."""
-        self._append({"event": "stopped", "number": number, "time": time.time()})
+        """Records that a trial goes no further than the rung it has come to."""
+        self._append(StoppedEvent(number=number, time=time.time()))
 
     def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> None:
-        """That an attempt, counted from 1, failed, and that another one is to follow."""
-        body = {"event": "retried", "number": number, "attempt": attempt, "failure": failure.model_dump(mode="json")}
-        self._append({**body, "time": time.time(), "seconds": round(seconds, 3)})
+        """Records that an attempt, counted from 1, failed, and that another one is to follow."""
+        now, seconds = time.time(), round(seconds, 3)
+        self._append(RetriedEvent(number=number, attempt=attempt, failure=failure, time=now, seconds=seconds))
 
     def tested(self, number: int, result: FrontTestResult) -> None:
-        event = {"event": "tested", "number": number, "time": time.time(), "result": result.model_dump(mode="json")}
-        self._append(event)
+        """Records how a member of the front does on the test part."""
+        self._append(TestedEvent(number=number, time=time.time(), result=result))
 
     def supernet(self, source: SupernetSource, seconds: float) -> None:
-        """The supernet that all trials from here on inherit from, and how long this search trained it, in all."""
-        body = {"event": "supernet", "time": time.time(), "seconds": round(seconds, 3)}
-        self._append({**body, "source": source.model_dump(mode="json")})
+        """Records the supernet that all trials from here on inherit from, and how long this search trained it."""
+        self._append(SupernetEvent(time=time.time(), seconds=round(seconds, 3), source=source))
 
     def final(self, number: int, role: FinalistRole, result: RetrainResult) -> None:
-        """What became in the end of a finalist, or of its rival."""
-        body = {"event": "final", "number": number, "role": role, "time": time.time()}
-        self._append({**body, "result": result.model_dump(mode="json")})
+        """Records what became in the end of a finalist, or of its rival."""
+        self._append(FinalEvent(number=number, role=role, time=time.time(), result=result))
 
     def measured(self, number: int, latency_us: float) -> None:
-        self._append({"event": "measured", "number": number, "time": time.time(), "latency_us": latency_us})
+        """Records the measured latency of a trial's target."""
+        self._append(MeasuredEvent(number=number, time=time.time(), latency_us=latency_us))
 
-    def _append(self, event: dict[str, Any]) -> None:
+    def _append(self, event: Event) -> None:
         """Adds an event whole, whatever is pressed meanwhile. Raises `StorageError` if it cannot be written."""
-        line = json.dumps(event, allow_nan=False).encode() + b"\n"
+        line = json.dumps(event.to_json(), allow_nan=False).encode() + b"\n"
         with defer_interrupts() as interruptions:
             self._write(line)
             self.spending.apply(event)

@@ -20,10 +20,11 @@ from trials.engines.messages import RetrainJob, RetrainResult
 from trials.engines.retries import AttemptResult, JobQueue
 from trials.interruption import raise_if_interrupted
 from trials.report.finals import describe_final
+from trials.runs.events import FinalistRole
 from trials.runs.full_disk import raise_if_full
 from trials.runs.objectives import archived
 from trials.runs.options import FINE_TUNING_SHARE
-from trials.runs.records import FinalistRole, Trial
+from trials.runs.records import Trial
 from trials.search.session import Run
 
 Item = TypeVar("Item")
@@ -98,7 +99,7 @@ def _job(run: Run, task: _Task) -> RetrainJob:
         seed=options.seed,
         supernet=run.supernet if is_inherited else None,
         weights_path=str(run.weights_path(task.trial)) if is_inherited else None,
-        **run.job_fields,
+        **dict(run.job_context),
     )
 
 

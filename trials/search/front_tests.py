@@ -32,7 +32,7 @@ def run_front_tests(run: Run, engine: Engine) -> None:
 
 
 def _test_job(run: Run, trial: Trial) -> FrontTestJob:
-    return FrontTestJob(arch=trial.candidate.arch, weights_path=str(run.weights_path(trial)), **run.job_fields)
+    return FrontTestJob(arch=trial.candidate.arch, weights_path=str(run.weights_path(trial)), **dict(run.job_context))
 
 
 def _record(run: Run, end: AttemptResult) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from sret_nas.space.search_space import DepthSchedule
 from trials.console import Console, print_line
 from trials.data import PreparedData
 from trials.engines.engine import Engine
-from trials.engines.messages import SpeedJob, SpeedResult
+from trials.engines.messages import JobContext, SpeedJob, SpeedResult
 from trials.runs.options import FINE_TUNING_SHARE, SearchOptions
 from trials.search.supernet import SupernetSetting
 from trials.strategies.sret import SReTDomain
@@ -56,22 +55,23 @@ class Plan:
     """Measures the training speed of one typical candidate in a worker, which also shows that training works here."""
 
     def __init__(
-        self, engine: Engine, domain: SReTDomain, options: SearchOptions, job_fields: dict[str, Any],
+        self, engine: Engine, domain: SReTDomain, options: SearchOptions, context: JobContext,
         supernet: SupernetSetting | None,
     ) -> None:  # fmt: skip
         """`supernet` is how a supernet is trained or had, None where trials train from scratch.
 
         Raises `UserError` if what was asked for cannot be had here, `RuntimeError` if training fails otherwise."""
         self._engine, self._space, self._options, self._supernet = engine, domain.space, options, supernet
-        self._proxy: ProxyConfig = job_fields["proxy"]
+        self._proxy = context.proxy
         rng = np.random.default_rng(0)
         drawn = (domain.draw(rng).arch for _ in range(SAMPLES))
         self._samples = sorted(drawn, key=lambda arch: cost_of(arch).flops)
         typical = self._samples[SAMPLES // 2]
-        self._speed = self._supernet_speed = self._measure(SpeedJob(arch=typical, **job_fields))
-        if supernet is not None and supernet.config is not None and supernet.threads != job_fields["threads"]:
+        self._speed = self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(context)))
+        if supernet is not None and supernet.config is not None and supernet.threads != context.threads:
             # Twice the threads are not twice the speed
-            self._supernet_speed = self._measure(SpeedJob(arch=typical, **{**job_fields, "threads": supernet.threads}))
+            its_context = context.model_copy(update={"threads": supernet.threads})
+            self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(its_context)))
 
     def _measure(self, job: SpeedJob) -> SpeedResult:
         self._engine.submit(-1, job.model_dump(mode="json"))

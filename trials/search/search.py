@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from trials.search.front_latency import measure_front
 from trials.search.front_tests import run_front_tests
 from trials.search.latency_profile import PROFILES, latency_profile
 from trials.search.plan import Plan, require_gpu, require_rungs
-from trials.search.session import Run, job_fields
+from trials.search.session import Run, job_context_of
 from trials.search.supernet import provide_supernet, recorded_setting, supernet_setting
 from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
@@ -45,12 +46,11 @@ from trials.worker.entry import run_job
 
 
 @ignore_signals_after_interrupt()
-def start_search(given: dict[str, Any], run_dir: Path, command: list[str], console: Console) -> Run:
-    """Runs a new search to its end. `given` are options as named in `SearchOptions`.
+def start_search(options: SearchOptions, run_dir: Path, command: list[str], console: Console) -> Run:
+    """Runs a new search to its end.
 
     Raises `UserError` before anything is written if it cannot be done, `StorageError` when the disk is full.
     """
-    options = validate(SearchOptions, given, "search")
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
     require_apart(run_dir, options.data_config)
@@ -58,7 +58,7 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
     with Records(run_dir) as records:
         try:
             with full_disk_explained(run_dir, has_begun=False):
-                run, engine = _begin(given, options, space, records, command, console)
+                run, engine = _begin(options, space, records, command, console)
         except BaseException:
             records.withdraw()
             raise
@@ -68,7 +68,6 @@ def start_search(given: dict[str, Any], run_dir: Path, command: list[str], conso
 
 
 def _begin(
-    given: dict[str, Any],
     options: SearchOptions,
     space: SearchSpace,
     records: Records,
@@ -80,16 +79,16 @@ def _begin(
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
-    engine = _create_engine(options, given)
+    engine = _create_engine(options)
     try:
-        if options.ray_address is not None and "workers" not in given:  # which only the cluster knows
-            options = validate(SearchOptions, {**given, "workers": engine.capacity}, "search")
+        if options.uses_whole_cluster:
+            options = options.with_workers(engine.capacity, "search")
         profile = None
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = _domain(space, options, profile)
         setting = None if options.from_scratch else supernet_setting(options, space, proxy, data)
-        plan = Plan(engine, domain, options, job_fields(options, proxy, data_dir, data.digest), setting)
+        plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
         plan.require_time(spent=time.time() - records.began)
         plan.announce(console, options.trials, run_dir)
@@ -137,12 +136,16 @@ def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile 
 
 
 @ignore_signals_after_interrupt()
-def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run:
-    """Carries on a recorded search; `given` are options as named in `SearchOptions`, which must agree with it."""
+def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> Run:
+    """Carries on a recorded search.
+
+    Args:
+        given: Options on the command line, plain data by the names of `SearchOptions`; they must agree with it.
+    """
     with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):
         history = records.reopen()
         header = history.header
-        options = validate(SearchOptions, header["options"], str(run_dir)).changed(given)
+        options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
         place = known_place(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = _domain(space, options, _recorded_profile(header, run_dir))
@@ -151,10 +154,10 @@ def resume_search(run_dir: Path, given: dict[str, Any], console: Console) -> Run
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
         print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
-        with _create_engine(options, given) as engine:
+        with _create_engine(options) as engine:
             device = header["device"]
             if num_ended < options.trials:
-                plan = Plan(engine, domain, options, run.job_fields, recorded_setting(header, run_dir))
+                plan = Plan(engine, domain, options, run.job_context, recorded_setting(header, run_dir))
                 plan.announce(console, options.trials - num_ended, run_dir)
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device
@@ -227,16 +230,14 @@ def _journal(run: Run) -> OptunaJournal:
     return journal
 
 
-def _create_engine(options: SearchOptions, given: dict[str, Any]) -> Engine:
-    """`given` are the options that the command line names: a cluster is used whole unless it bounds the workers."""
+def _create_engine(options: SearchOptions) -> Engine:
     num_workers = min(options.workers, options.lookahead)
     if options.engine == "ray":
         with ray_needed():
             from trials.engines.ray import RayEngine  # half a second
-        is_whole = options.ray_address is not None and "workers" not in given
         return RayEngine(
             run_job,
-            None if is_whole else num_workers,
+            None if options.uses_whole_cluster else num_workers,
             options.ray_address,
             cpus_per_trial=options.threads,
             gpus_per_trial=options.gpus_per_trial,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sret_nas.space.search_space import SearchSpace
 from trials.console import Console
-from trials.engines.messages import SupernetSource
+from trials.engines.messages import JobContext, SupernetSource
 from trials.engines.retries import default_time_limit
 from trials.runs.compute_budget import ComputeBudget
 from trials.runs.options import SearchOptions
@@ -39,8 +38,8 @@ class Run:
         return [self.history.trials[number] for number in sorted(self.history.trials)]
 
     @property
-    def job_fields(self) -> dict[str, Any]:
-        return job_fields(self.options, self.proxy, self.data_dir, self.history.header["data"]["digest"])
+    def job_context(self) -> JobContext:
+        return job_context_of(self.options, self.proxy, self.data_dir, self.history.header["data"]["digest"])
 
     @property
     def supernet(self) -> SupernetSource | None:
@@ -86,12 +85,8 @@ class Run:
         return self.run_dir / "checkpoints" / f"trial-{trial.number:04d}.pt"
 
 
-def job_fields(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str) -> dict[str, Any]:
-    """What all jobs of a search have in common."""
-    return {
-        "proxy": proxy,
-        "data_dir": str(data_dir),
-        "data_digest": data_digest,
-        "device": options.device,
-        "threads": options.threads,
-    }
+def job_context_of(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str) -> JobContext:
+    """Returns what all jobs of a search have in common."""
+    return JobContext(
+        proxy=proxy, data_dir=str(data_dir), data_digest=data_digest, device=options.device, threads=options.threads
+    )

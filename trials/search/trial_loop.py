@@ -18,7 +18,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from trials.console import print_line
 from trials.engines.engine import Engine
-from trials.engines.messages import PartialScore, TrialJob, TrialResult
+from trials.engines.messages import InheritedTrialJob, PartialScore, ScratchTrialJob, TrialJob, TrialResult
 from trials.engines.retries import AttemptResult, JobQueue
 from trials.interruption import raise_if_interrupted
 from trials.program_name import resume_command
@@ -201,26 +201,33 @@ def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial
 
 
 def _trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
-    """The job that brings a trial to a share of its length, from where it was left off."""
-    arch, schedule, tuned = trial.candidate.arch, trial.candidate.depth_schedule, run.options.fine_tune_images
-    scratch, before = run.options.from_scratch, trial.partial[-1] if trial.partial else None
-    checkpoint = str(run.checkpoint_path(trial)) if scratch else None
-    known = None
-    if before is not None and not scratch:
+    """Returns the job that brings a trial to a share of its length, from where it was left off."""
+    options, before = run.options, trial.partial[-1] if trial.partial else None
+    shared = {
+        **dict(run.job_context),
+        "arch": trial.candidate.arch,
+        "depth_schedule": trial.candidate.depth_schedule,
+        "seed": options.seed,
+        "budget": options.budget,
+        "latency_us": run.domain.latency_us(trial.candidate),
+        "share": share,
+    }
+    if options.from_scratch:
+        checkpoint = str(run.checkpoint_path(trial))
+        return ScratchTrialJob(
+            **shared,
+            weights_path=str(run.weights_path(trial)) if share == 1 else None,
+            checkpoint_from=None if before is None else checkpoint,
+            checkpoint_to=checkpoint if share < 1 else None,
+        )
+    known, tuned = None, options.fine_tune_images
+    if before is not None:
         known = PartialScore(images=before.val_images, error=before.error, cross_entropy=before.cross_entropy)
-    return TrialJob(
-        arch=arch,
-        depth_schedule=schedule,
-        seed=run.options.seed,
-        budget=run.options.budget,
-        latency_us=run.domain.latency_us(trial.candidate),
-        weights_path=str(run.weights_path(trial)) if scratch and share == 1 else None,
+    assert run.supernet is not None  # it is provided before the first trial
+    return InheritedTrialJob(
+        **shared,
         supernet=run.supernet,
-        fine_tuning=run.options.fine_tuning(tuned) if tuned > 0 else None,
-        score_images=run.options.score_images,
-        share=share,
-        checkpoint_from=None if before is None else checkpoint,
-        checkpoint_to=checkpoint if share < 1 else None,
+        score_images=options.score_images,
         known=known,
-        **run.job_fields,
+        fine_tuning=options.fine_tuning(tuned) if tuned > 0 else None,
     )

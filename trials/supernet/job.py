@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sret_nas.arch.budget import Budget
-from sret_nas.space.search_space import SearchSpace
 from trials.console import Console
 from trials.data import PreparedData
 from trials.distributed.processes import Processes
-from trials.supernet.config import SupernetConfig
+from trials.supernet.spec import TrainingSpec
 from trials.supernet.speed import MEASURED_STEPS, seconds_per_step
 from trials.supernet.training import SupernetTraining, train_supernet
 from trials.training.devices import compute_with
-from trials.training.recipe import ProxyConfig
 
 
 @dataclass(frozen=True)
@@ -27,16 +24,11 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingJob:
-    """What is trained, and how; every process of a training has the same."""
+class TrainingJob(TrainingSpec):
+    """What is trained, and with what; every process of a training has the same."""
 
-    space: SearchSpace
-    budget: Budget
-    proxy: ProxyConfig
-    config: SupernetConfig
     data_dir: Path
     """Of the prepared images, absolute, on the machine from where the training is started."""
-    seed: int
     device: str
     threads: int
 
@@ -46,17 +38,14 @@ class TrainingJob:
 
     def train(self, directory: Path, data: PreparedData, console: Console) -> Path:
         """Trains in a directory and returns the supernet's file; raises what `train_supernet` does."""
-        return train_supernet(
-            directory, self.space, self.budget, self.proxy, self.config, data,
-            seed=self.seed, device=self.device, threads=self.threads, console=console,
-        )  # fmt: skip
+        return train_supernet(directory, self, data, device=self.device, threads=self.threads, console=console)
 
     def measure(self, data: PreparedData, processes: Processes) -> Measurement:
         """A few steps of it, on weights that are thrown away. Writes nothing."""
         length = self.config.training
         images = MEASURED_STEPS * min(length.batch_size, len(data.train))
-        brief = self.config.model_copy(update={"training": length.model_copy(update={"images": images})})
+        config = self.config.model_copy(update={"training": length.model_copy(update={"images": images})})
         compute_with(self.threads)
-        training = SupernetTraining(Path(), self.space, self.budget, self.proxy, brief, data, self.seed, processes)
+        training = SupernetTraining(Path(), replace(self, config=config), data, processes)
         parameters = sum(parameter.numel() for parameter in training.state.supernet.parameters())
         return Measurement(parameters, seconds_per_step(training))

@@ -12,10 +12,10 @@ from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import format_seconds
 from trials.console import Console, count_progress, print_line
 from trials.data import PreparedData
-from trials.supernet.config import SupernetConfig
 from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import StepNetworks
 from trials.supernet.state import TrainingState
@@ -37,52 +37,74 @@ _MIDDLE_OF = 15
 """Random networks, of which the middle one in FLOPs is watched."""
 
 
-class Monitor:
-    """Watches a training and never changes what it comes to. Without `speaks`, it does nothing."""
+class WatchedSubnets:
+    """Three subnets of a training that are scored now and then: in FLOPs the smallest, a middle one, the largest."""
 
-    def __init__(
-        self,
-        directory: Path,
-        state: TrainingState,
-        networks: StepNetworks,
-        data: PreparedData,
-        config: SupernetConfig,
-        steps: int,
-        console: Console,
-        speaks: bool,
-    ) -> None:
-        self._directory, self._state, self._data, self._config = directory, state, data, config
-        self._steps, self._console, self._speaks = steps, console, speaks
-        self._watched = {
-            "smallest": networks.smallest,
-            "middle": sorted((networks.random(number) for number in range(_MIDDLE_OF)), key=_flops)[_MIDDLE_OF // 2],
-            "largest": networks.largest,
-        }
-        self._begun = self._told = time.monotonic()
-        self._steps_before, self._seconds_before = state.counts.steps, state.counts.seconds
-        self._losses: list[float] = []
-        self._scorings: list[float] = []
+    def __init__(self, networks: StepNetworks, data: PreparedData, batch_size: int) -> None:
+        drawn = sorted((networks.random(number) for number in range(_MIDDLE_OF)), key=_flops)
+        self._archs = {"smallest": networks.smallest, "middle": drawn[_MIDDLE_OF // 2], "largest": networks.largest}
+        self._data, self._batch_size = data, batch_size
+        self._images = first_images(data.val, SCORED_IMAGES)
+
+    @property
+    def num_images(self) -> int:
+        """Validation images that each of them is scored on."""
+        return len(self._images)
+
+    def scores(self, supernet: Supernet) -> dict[str, Score]:
+        """Returns how each does with the weights that it inherits now, by its name."""
+        return {name: self._score_of(arch, supernet) for name, arch in self._archs.items()}
+
+    def _score_of(self, arch: ArchConfig, supernet: Supernet) -> Score:
+        network = extract_for_eval(supernet, arch, self._data, self._batch_size)
+        return score(network, self._images, self._batch_size)
+
+
+class NullMonitor:
+    """Shows nothing: for all processes of a training but the first."""
 
     def __enter__(self) -> Self:
-        if self._speaks:
-            first = self._steps_before
-            self._writer = SummaryWriter(str(self._directory / "tensorboard"), purge_step=first or None)
-            self._bar = count_progress(self._console, "supernet")
-            self._task = self._bar.add_task("steps", total=self._steps, completed=first, text="")
-            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._speaks:
-            self._bar.stop()
-            self._writer.close()
+        pass
+
+    def step_done(self, loss: float | None) -> None:
+        pass
+
+    def finished(self) -> None:
+        pass
+
+
+class Monitor:
+    """Watches a training and never changes what it comes to."""
+
+    def __init__(
+        self, directory: Path, state: TrainingState, watched: WatchedSubnets, steps: int, console: Console
+    ) -> None:
+        self._state, self._watched, self._steps, self._console = state, watched, steps, console
+        self._begun = self._told = time.monotonic()
+        self._steps_before, self._seconds_before = state.counts.steps, state.counts.seconds
+        self._losses: list[float] = []
+        self._scorings: list[float] = []
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=self._steps_before or None)
+        self._bar = count_progress(console, "supernet")
+        self._task = self._bar.add_task("steps", total=steps, completed=self._steps_before, text="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._writer.close()
 
     def step_done(self, loss: float | None) -> None:
         """Takes note of one step; a loss of None is that of a skipped one."""
-        if not self._speaks:
-            return
         if loss is not None:
             self._losses = [*self._losses[-99:], loss]
         done = self._state.counts.steps
@@ -97,9 +119,8 @@ class Monitor:
             self._score_if_time(now)
 
     def finished(self) -> None:
-        """How the three subnets do in the end."""
-        if self._speaks:
-            self._score()
+        """Shows how the three subnets do in the end."""
+        self._score()
 
     def _describe(self) -> str:
         loss = f"loss {fmean(self._losses):.3f}, " if self._losses else ""
@@ -133,23 +154,18 @@ class Monitor:
 
         An image in three networks takes no longer than to train on it, before the first time shows what it takes.
         """
-        first = min(SCORED_IMAGES, len(self._data.val)) / self._images_per_second()
+        first = self._watched.num_images / self._images_per_second()
         if sum(self._scorings) + max(self._scorings, default=first) <= MAX_SHARE * (now - self._begun):
             self._score()
 
     def _score(self) -> None:
         started = time.monotonic()
-        scores = {name: self._score_of(arch) for name, arch in self._watched.items()}
+        scores = self._watched.scores(self._state.supernet)
         for name, found in scores.items():
             self._writer.add_scalar(f"accuracy/{name}", 1 - found.error, self._state.counts.steps)
         text = ", ".join(f"{name} {1 - found.error:.1%}" for name, found in scores.items())
         print_line(self._bar.console, f"step {self._state.counts.steps:,}: validation accuracy {text}")
         self._scorings.append(time.monotonic() - started)
-
-    def _score_of(self, arch: ArchConfig) -> Score:
-        batch_size = self._config.training.batch_size
-        network = extract_for_eval(self._state.supernet, arch, self._data, batch_size)
-        return score(network, first_images(self._data.val, SCORED_IMAGES), batch_size)
 
 
 def _flops(arch: ArchConfig) -> int:

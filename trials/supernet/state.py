@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
@@ -64,7 +65,7 @@ class TrainingState:
         self.step = SupernetStep(supernet, config, processes)
         self.counts = Counts(updates=no_updates(supernet.extent))
 
-    def save(self, directory: Path, identity: dict[str, Any]) -> None:
+    def save(self, directory: Path, identity: dict[str, JsonValue]) -> None:
         """Writes the checkpoint, whole or not at all."""
         content = {
             "identity": json.dumps(identity),
@@ -76,7 +77,7 @@ class TrainingState:
         torch.save(content, buffer)
         write_atomically(directory / CHECKPOINT, buffer.getvalue())
 
-    def load(self, directory: Path, identity: dict[str, Any]) -> None:
+    def load(self, directory: Path, identity: dict[str, JsonValue]) -> None:
         """Takes over the checkpoint in a directory, if there is one.
 
         Raises `UserError` if it is another training's, or cannot be read.

@@ -11,24 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
-from sret_nas.arch.budget import Budget
-from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 from trials.console import Console
-from trials.data import PreparedData, batches, num_batches
+from trials.data import PreparedData, num_training_batches, training_batches
 from trials.distributed.processes import Processes, process_group
 from trials.interruption import StepAborted, defer_interrupts
 from trials.supernet.config import SupernetConfig
-from trials.supernet.monitor import Monitor
+from trials.supernet.monitor import Monitor, NullMonitor, WatchedSubnets
 from trials.supernet.networks import StepNetworks
+from trials.supernet.spec import TrainingSpec
 from trials.supernet.state import TrainingState, require_same
 from trials.training.devices import compute_with
-from trials.training.recipe import DivergedError, ProxyConfig, proxy_arch
+from trials.training.recipe import DivergedError
 from trials.training.train import learning_rate_factor
 
 SUPERNET = "supernet.safetensors"
@@ -41,19 +40,9 @@ MAX_SKIPPED = 10
 
 
 def train_supernet(
-    directory: Path,
-    space: SearchSpace,
-    budget: Budget,
-    proxy: ProxyConfig,
-    config: SupernetConfig,
-    data: PreparedData,
-    *,
-    seed: int,
-    device: str,
-    threads: int,
-    console: Console,
+    directory: Path, spec: TrainingSpec, data: PreparedData, *, device: str, threads: int, console: Console
 ) -> Path:
-    """Trains a supernet of the proxies of a space's networks inside a budget, and returns its file.
+    """Trains a supernet and returns its file.
 
     Carries on from the checkpoint in `directory`, or returns at once if the file is there. On the CPU, and with as many
     threads and processes, a training that was killed and carried on ends in the same weights, bit for bit, as one that
@@ -63,42 +52,27 @@ def train_supernet(
     `DivergedError` if losses stay infinite, and `KeyboardInterrupt`, after a checkpoint, if interrupted.
     """
     path = directory / SUPERNET
-    identity = identity_of(space, budget, proxy, config, data, seed)
+    identity = spec.identity(data)
     with process_group(device) as processes:
         if path.is_file():
             require_same(identity, Supernet.load(path)[1], path)
             return path
         compute_with(threads)
-        training = SupernetTraining(directory, space, budget, proxy, config, data, seed, processes)
-        state = training.run(identity, console)
+        state = SupernetTraining(directory, spec, data, processes).run(identity, console)
         if processes.is_first:
-            state.supernet.save(path, training_record(space, proxy, data, state, identity))
+            state.supernet.save(path, training_record(spec, data, state, identity))
         processes.wait()
     return path
 
 
-def identity_of(
-    space: SearchSpace, budget: Budget, proxy: ProxyConfig, config: SupernetConfig, data: PreparedData, seed: int
-) -> dict[str, Any]:
-    """What two trainings must have in common to be one. How trials would train their proxies is no part of it."""
-    return {
-        "config": config.model_dump(mode="json"),
-        "proxy": proxy.model_dump(mode="json", exclude={"training"}),
-        "space_digest": space.digest,
-        "budget": asdict(budget),
-        "data_digest": data.digest,
-        "seed": seed,
-    }
-
-
 def training_record(
-    space: SearchSpace, proxy: ProxyConfig, data: PreparedData, state: TrainingState, identity: dict[str, Any]
+    spec: TrainingSpec, data: PreparedData, state: TrainingState, identity: dict[str, JsonValue]
 ) -> dict[str, Any]:
-    """What a supernet's file says about how it was trained."""
+    """Returns what a supernet's file says about how it was trained."""
     return {
         **identity,
-        "proxy": proxy.model_dump(mode="json"),
-        "space": space.to_dict(),
+        "proxy": spec.proxy.model_dump(mode="json"),
+        "space": spec.space.to_dict(),
         "data": asdict(data.config),
         "prepared": str(data.directory.absolute()),
         **{**vars(state.counts), "updates": dict(state.counts.updates)},
@@ -108,38 +82,22 @@ def training_record(
 class SupernetTraining:
     """The loop: networks, batch, step, and what is told and kept now and then."""
 
-    def __init__(
-        self,
-        directory: Path,
-        space: SearchSpace,
-        budget: Budget,
-        proxy: ProxyConfig,
-        config: SupernetConfig,
-        data: PreparedData,
-        seed: int,
-        processes: Processes,
-    ) -> None:
-        def adapted(target: ArchConfig) -> ArchConfig:
-            return proxy_arch(target, proxy, channels=data.channels, classes=data.num_classes)
-
-        self._directory, self._config, self._data, self._seed = directory, config, data, seed
+    def __init__(self, directory: Path, spec: TrainingSpec, data: PreparedData, processes: Processes) -> None:
+        self._directory, self._config, self._data, self._seed = directory, spec.config, data, spec.seed
         self.processes = processes
-        self.steps = config.training.num_steps(len(data.train))
-        self._batch_size = min(config.training.batch_size, len(data.train))
-        _check_shares(self._batch_size, config, processes)
-        self.networks = StepNetworks(space, budget, config, adapted, seed)
-        torch.manual_seed(seed)
-        supernet = Supernet(bounding_shape(space, adapted=adapted)).to(processes.device)
-        self.state = TrainingState(supernet, config, processes)
+        self.steps = spec.config.training.num_steps(len(data.train))
+        self._batch_size = min(spec.config.training.batch_size, len(data.train))
+        _check_shares(self._batch_size, spec.config, processes)
+        adapted = spec.proxy_maker(data)
+        self.networks = StepNetworks(spec.space, spec.budget, spec.config, adapted, spec.seed)
+        torch.manual_seed(spec.seed)
+        supernet = Supernet(bounding_shape(spec.space, adapted=adapted)).to(processes.device)
+        self.state = TrainingState(supernet, spec.config, processes)
 
-    def run(self, identity: dict[str, Any], console: Console) -> TrainingState:
+    def run(self, identity: dict[str, JsonValue], console: Console) -> TrainingState:
         """All steps that are left, with a checkpoint every so often, on Ctrl-C, and at the end."""
         self.state.load(self._directory, identity)
-        monitor = Monitor(
-            self._directory, self.state, self.networks, self._data, self._config, self.steps, console,
-            speaks=self.processes.is_first,
-        )  # fmt: skip
-        with monitor, defer_interrupts() as interruptions:
+        with self._monitor(console) as monitor, defer_interrupts() as interruptions:
             try:
                 self._run_steps(monitor, interruptions, identity)
                 self._save(identity)
@@ -153,7 +111,15 @@ class SupernetTraining:
                 raise
         return self.state
 
-    def _run_steps(self, monitor: Monitor, interruptions: list[int], identity: dict[str, Any]) -> None:
+    def _monitor(self, console: Console) -> Monitor | NullMonitor:
+        if not self.processes.is_first:
+            return NullMonitor()
+        watched = WatchedSubnets(self.networks, self._data, self._config.training.batch_size)
+        return Monitor(self._directory, self.state, watched, self.steps, console)
+
+    def _run_steps(
+        self, monitor: Monitor | NullMonitor, interruptions: list[int], identity: dict[str, JsonValue]
+    ) -> None:
         stream = self.batches(self.state.counts.steps)
         saved = time.monotonic()
         while self.state.counts.steps < self.steps:
@@ -187,15 +153,15 @@ class SupernetTraining:
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's shares of the batches from step `first` on, epoch after epoch."""
         part = self._data.train
-        each = num_batches(part, batch_size=self._batch_size, augment=True)
+        each = num_training_batches(part, batch_size=self._batch_size)
         share = (self.processes.rank, self.processes.number)
         for epoch in itertools.count(first // each):
-            yield from batches(
-                part, batch_size=self._batch_size, seed=self._seed, epoch=epoch, augment=True, share=share,
+            yield from training_batches(
+                part, batch_size=self._batch_size, seed=self._seed, epoch=epoch, share=share,
                 first=first % each if epoch == first // each else 0,
             )  # fmt: skip
 
-    def _save(self, identity: dict[str, Any]) -> None:
+    def _save(self, identity: dict[str, JsonValue]) -> None:
         if self.processes.is_first:
             self.state.save(self._directory, identity)
 

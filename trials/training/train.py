@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sret_nas.nn.network import SReT
 from sret_nas.space.search_space import DepthSchedule
-from trials.data import PreparedData, Split, batches, num_batches
+from trials.data import PreparedData, Split, batches, num_training_batches, training_batches
 from trials.training.depth_schedule import depths_of_step
 from trials.training.recipe import DivergedError, TrainingConfig
 
@@ -101,11 +101,9 @@ class Training:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of the steps that are left."""
         size = self.config.batch_size
-        epoch, first = divmod(len(self.losses), num_batches(self._data.train, batch_size=size, augment=True))
+        epoch, first = divmod(len(self.losses), num_training_batches(self._data.train, batch_size=size))
         for number in itertools.count(epoch):
-            yield from batches(
-                self._data.train, batch_size=size, seed=self._seed, epoch=number, augment=True, first=first
-            )
+            yield from training_batches(self._data.train, batch_size=size, seed=self._seed, epoch=number, first=first)
             first = 0
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trials.engines.messages import FrontTestJob, Job, LatencyJob, Result, RetrainJob, TrialJob, parse_job
+from trials.engines.messages import FrontTestJob, Job, LatencyJob, Result, RetrainJob, SpeedJob, parse_job
 from trials.training.devices import compute_with
 from trials.worker.evaluate import evaluate
 from trials.worker.retrain import retrain, run_front_test
@@ -19,12 +19,14 @@ def execute(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(job: Job) -> Result:
-    if isinstance(job, TrialJob):
-        return evaluate(job)
-    if isinstance(job, FrontTestJob):
-        return run_front_test(job)
-    if isinstance(job, RetrainJob):
-        return retrain(job)
-    if isinstance(job, LatencyJob):
-        return measure_latency(job)
-    return measure_training_speed(job)
+    match job:
+        case FrontTestJob():
+            return run_front_test(job)
+        case RetrainJob():
+            return retrain(job)
+        case LatencyJob():
+            return measure_latency(job)
+        case SpeedJob():
+            return measure_training_speed(job)
+        case _:
+            return evaluate(job)

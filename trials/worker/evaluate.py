@@ -15,7 +15,15 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
 from trials.data import PreparedData
-from trials.engines.messages import SupernetSource, TargetCost, TrialJob, TrialResult, trial_seed
+from trials.engines.messages import (
+    InheritedTrialJob,
+    ScratchTrialJob,
+    SupernetSource,
+    TargetCost,
+    TrialJob,
+    TrialResult,
+    trial_seed,
+)
 from trials.supernet.inherit import SubnetScorer, open_supernet
 from trials.training.checkpoint import load_checkpoint, save_checkpoint
 from trials.training.devices import device_name, device_of, peak_memory_mb
@@ -51,7 +59,7 @@ def evaluate(job: TrialJob) -> TrialResult:
         )
     data = load_dataset(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
-    found = _trained(job, arch, data) if job.supernet is None else _inherited(job, job.supernet, arch, data)
+    found = _trained(job, arch, data) if isinstance(job, ScratchTrialJob) else _inherited(job, arch, data)
     if not math.isfinite(found.full.cross_entropy):
         raise DivergedError(f"the validation cross-entropy is {found.full.cross_entropy}")
     return TrialResult(
@@ -87,7 +95,7 @@ class _Found:
 NO_TRAINING = TrainingReport(loss=math.nan, steps=0, images=0, seconds=0.0)
 
 
-def _trained(job: TrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
+def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
     """Trains a network from scratch, or on from where it was left off, and scores it."""
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     network = build(arch, job.device, seed)
@@ -106,7 +114,7 @@ def _trained(job: TrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
     return _Found(training.report, full, len(data.val), tuple(shallow))
 
 
-def _train(job: TrialJob, training: Training, seed: int) -> None:
+def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
     """Trains up to the job's share, from a checkpoint if there is one to carry on from, and leaves one if asked to."""
     until = max(1, round(job.share * training.steps))
     identity = {
@@ -120,9 +128,9 @@ def _train(job: TrialJob, training: Training, seed: int) -> None:
         save_checkpoint(Path(job.checkpoint_to), training, identity)
 
 
-def _inherited(job: TrialJob, source: SupernetSource, arch: ArchConfig, data: PreparedData) -> _Found:
+def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
     """Takes a network's weights from a supernet, trains it on if that is wanted, and scores it."""
-    batch_size = job.proxy.training.batch_size
+    source, batch_size = job.supernet, job.proxy.training.batch_size
     if job.fine_tuning is None:
         scorer = _scorer(source, job.data_dir, job.data_digest, device_of(job.device), batch_size, job.score_images)
         return _scored(job, scorer, arch)
@@ -132,7 +140,7 @@ def _inherited(job: TrialJob, source: SupernetSource, arch: ArchConfig, data: Pr
     return _Found(report, score(network, part, batch_size), len(part))
 
 
-def _scored(job: TrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Found:
+def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Found:
     """Scores inherited weights on the job's share of the images; those of an earlier part are not run again."""
     until = max(1, round(job.share * scorer.num_images))
     if job.known is None:

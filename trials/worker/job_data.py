@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sret_nas.errors import UserError
 from trials.data import PreparedData
-from trials.engines.messages import FrontTestJob, RetrainJob, SpeedJob, TrialJob
+from trials.engines.messages import JobContext
 
 
-def load_dataset(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
-    """The job's images. Raises `UserError` if they are not those that the search was begun with."""
+def load_dataset(job: JobContext) -> PreparedData:
+    """Returns the job's images. Raises `UserError` if they are not those that the search was begun with."""
     data = load_dataset_dir(job.data_dir)
     if data.digest != job.data_digest:
         raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +24,8 @@ from trials.distributed.choose_launcher import place_for
 from trials.distributed.launcher import Place, RayPlacement
 from trials.program_name import resume_command
 from trials.runs.directory import new_run_dir
-from trials.runs.options import SearchOptions
+from trials.runs.option_groups import flag
+from trials.runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
 from trials.supernet.config import SupernetConfig
 from trials.supernet.job import TrainingJob
 from trials.supernet.speed import steps_within
@@ -33,8 +35,8 @@ from trials.training.recipe import DivergedError
 TRAINING = "training.yaml"
 """In the run directory: what was asked for, and for how long it was planned."""
 
-CHANGEABLE = {"device", "threads"}
-"""Options that a resumed training may set anew."""
+_FLAGS = {"supernet_images": "--images", "distil": "--no-distil"}
+"""Options of this command that are typed unlike their fields."""
 
 
 class RecordedTraining(BaseModel):
@@ -42,30 +44,54 @@ class RecordedTraining(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    options: SearchOptions
-    """Of space, budget, data, proxies and machine; what only a search uses is as it is by default."""
+    options: SupernetTrainOptions
     config: SupernetConfig
     space: dict[str, Any]
     """Whole: the file that it came from may change."""
 
+    @field_validator("options", mode="before")
+    @classmethod
+    def _drop_options_of_searches(cls, options: object) -> object:
+        if not isinstance(options, dict):
+            return options
+        return {name: value for name, value in options.items() if name not in OF_SEARCHES}
+
+
+def parse_training(given: Mapping[str, Any]) -> tuple[SupernetTrainOptions, SupernetConfig]:
+    """Returns what was asked for: the training's options, and its configuration but for the length of the training.
+
+    Args:
+        given: Plain data by the names of the fields of either; a training's length is not known before the images.
+
+    Raises `ConfigError` with the first thing that is wrong.
+    """
+    source = "supernet train"
+    shared = {name: value for name, value in given.items() if name in SupernetTrainOptions.model_fields}
+    own = {name: value for name, value in given.items() if name not in shared}
+    options = SupernetTrainOptions.parse(shared, source)
+    training = options.supernet_training(num_train_images=1).model_dump()
+    return options, validate(SupernetConfig, {"training": training, **own}, source)
+
 
 def start_training(
-    given: dict[str, Any], run_dir: Path | None, seconds: float | None, console: Console,
-    placement: RayPlacement | None = None,
+    options: SupernetTrainOptions, config: SupernetConfig, run_dir: Path | None, seconds: float | None,
+    console: Console, placement: RayPlacement | None = None,
 ) -> Path:  # fmt: skip
     """Trains a supernet and returns its file.
 
-    `given` are options as named in `SearchOptions` and `SupernetConfig`; `seconds` is a time budget, in place of a
-    number of images; with a `placement`, the training's processes are Ray's. Raises `UserError`, before anything is
-    written, if it cannot be done.
+    Args:
+        config: How it is trained, but for the length of the training, which `options` decide.
+        seconds: A time budget, in place of a number of images.
+        placement: Where a Ray places the training's processes; None is to train here.
+
+    Raises `UserError`, before anything is written, if it cannot be done.
     """
-    options, config = _split(given, "supernet train")
     if seconds is not None and options.supernet_images is not None:
         raise UserError("--images and --time-budget exclude each other: both say how long the training is")
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
-    with place_for(options.device, placement, given.get("threads")) as place:
-        options = _with_threads(options, given, place)
+    with place_for(options.device, placement, options.given_threads) as place:
+        options = _with_threads(options, place)
         if run_dir is None and place.number > 1:
             raise UserError("several processes must be told where to meet: name the run directory with --out")
         run_dir = new_run_dir() if run_dir is None else run_dir
@@ -83,18 +109,19 @@ def start_training(
 
 
 def resume_training(
-    run_dir: Path, given: dict[str, Any], console: Console, placement: RayPlacement | None = None
+    run_dir: Path, given: Mapping[str, Any], console: Console, placement: RayPlacement | None = None
 ) -> Path:
     """Carries a training on, from its last checkpoint. Raises `UserError` if there is none, or options differ."""
     if not (run_dir / TRAINING).is_file():
         raise UserError(f"{run_dir} holds no training of a supernet: there is no {TRAINING} in it")
     others = sorted(given.keys() - CHANGEABLE)
     if others:
+        named = _FLAGS.get(others[0], flag(others[0]))
         raise UserError(
-            f"a resumed training keeps its options, {others[0]} among them: leave it out, or train in a new directory"
+            f"a resumed training keeps its options, {named} among them: leave it out, or train in a new directory"
         )
     recorded = validate(RecordedTraining, read_yaml(run_dir / TRAINING), str(run_dir / TRAINING))
-    options = validate(SearchOptions, {**recorded.options.model_dump(exclude_unset=True), **given}, "supernet train")
+    options = recorded.options.with_given(given, "supernet train")
     space = SearchSpace.from_dict(recorded.space, str(run_dir / TRAINING))
     with place_for(options.device, placement, options.threads) as place:
         console = console if place.is_first else Console(quiet=True)
@@ -103,21 +130,12 @@ def resume_training(
         return _train(run_dir, _job(options, recorded.config, space, data), place, console)
 
 
-def _split(given: dict[str, Any], source: str) -> tuple[SearchOptions, SupernetConfig]:
-    """The options that a search has as well, and the training's own, whose length is not known before the images."""
-    shared = {name: value for name, value in given.items() if name in SearchOptions.model_fields}
-    own = {name: value for name, value in given.items() if name not in shared}
-    options = validate(SearchOptions, shared, source)
-    training = options.supernet_training(num_train_images=1).model_dump()
-    return options, validate(SupernetConfig, {"training": training, **own}, source)
-
-
-def _with_threads(options: SearchOptions, given: dict[str, Any], place: Place) -> SearchOptions:
+def _with_threads(options: SupernetTrainOptions, place: Place) -> SupernetTrainOptions:
     """Unless told otherwise, a process has as many threads as the place has cores for it; that is then on record."""
-    return options if "threads" in given else options.model_copy(update={"threads": place.threads})
+    return options if options.given_threads is not None else options.model_copy(update={"threads": place.threads})
 
 
-def _prepared(options: SearchOptions, run_dir: Path, place: Place, console: Console) -> PreparedData:
+def _prepared(options: SupernetTrainOptions, run_dir: Path, place: Place, console: Console) -> PreparedData:
     """The images, prepared by the first process while the others wait."""
     if not place.is_first:
         place.wait()
@@ -127,7 +145,7 @@ def _prepared(options: SearchOptions, run_dir: Path, place: Place, console: Cons
     return data
 
 
-def _job(options: SearchOptions, config: SupernetConfig, space: SearchSpace, data: PreparedData) -> TrainingJob:
+def _job(options: SupernetTrainOptions, config: SupernetConfig, space: SearchSpace, data: PreparedData) -> TrainingJob:
     return TrainingJob(
         space=space, budget=options.budget, proxy=options.proxy(len(data.train)), config=config,
         data_dir=data.directory.absolute(), seed=options.seed, device=options.device, threads=options.threads,
@@ -135,7 +153,12 @@ def _job(options: SearchOptions, config: SupernetConfig, space: SearchSpace, dat
 
 
 def _planned(
-    job: TrainingJob, options: SearchOptions, seconds: float | None, run_dir: Path, place: Place, console: Console
+    job: TrainingJob,
+    options: SupernetTrainOptions,
+    seconds: float | None,
+    run_dir: Path,
+    place: Place,
+    console: Console,
 ) -> TrainingJob:
     """The job with the length of the training, after telling how long that should take."""
     num_images = len(job.images().train)

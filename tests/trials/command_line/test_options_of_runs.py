@@ -1,4 +1,4 @@
-"""`search` and `supernet train` say what `SearchOptions` and `SupernetConfig` know, and mean the same by it."""
+"""`search` and `supernet train` say what their option groups and `SupernetConfig` know, and mean the same by it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from types import ModuleType
 import pytest
 
 from trials.command_line import search, supernet_train
-from trials.runs.options import SearchOptions, flag_of
+from trials.runs.option_groups import flag
+from trials.runs.options import SearchOptions
+from trials.runs.supernet_train_options import OF_SEARCHES, SupernetTrainOptions
 from trials.supernet.config import SupernetConfig
 
 RUN_DIRECTORY = {"out", "resume"}
@@ -24,16 +26,15 @@ def options_of(command: ModuleType) -> dict[str, argparse.Action]:
 
 
 def test_every_option_is_a_field_of_what_checks_it() -> None:
-    fields = SearchOptions.model_fields.keys()
-    assert options_of(search).keys() - RUN_DIRECTORY <= fields
-    assert options_of(supernet_train).keys() - RUN_DIRECTORY - {"time_budget", "gpus_per_worker"} <= fields | (
-        SupernetConfig.model_fields.keys()
-    )
+    assert options_of(search).keys() - RUN_DIRECTORY == SearchOptions.model_fields.keys()
+    of_the_place = {"time_budget", "engine", "ray_address", "workers", "gpus_per_worker"}
+    fields = SupernetTrainOptions.model_fields.keys() | SupernetConfig.model_fields.keys() - {"training"}
+    assert options_of(supernet_train).keys() - RUN_DIRECTORY - of_the_place == fields
 
 
 @pytest.mark.parametrize("name", sorted(options_of(search).keys() - RUN_DIRECTORY - {"storage"}))
 def test_messages_name_the_option_that_sets_a_field(name: str) -> None:
-    assert options_of(search)[name].option_strings == [flag_of(name)]
+    assert options_of(search)[name].option_strings == [flag(name)]
 
 
 def test_no_option_is_given_by_default() -> None:
@@ -61,3 +62,7 @@ def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None
         "time_budget",  # which each spends in its own way
         "engine", "ray_address", "workers",
     }  # fmt: skip
+
+
+def test_options_that_a_training_drops_when_read_are_none_of_its_own() -> None:
+    assert OF_SEARCHES.isdisjoint(SupernetTrainOptions.model_fields)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sret_nas.errors import UserError
-from trials.data import DataConfig, Split, batches, num_batches, prepare
+from trials.data import DataConfig, Split, batches, num_training_batches, prepare, training_batches
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_evaluation_gives_every_image_once_normalised_in_order(channels: int) ->
     assert images.is_contiguous()
     expected = ((part.images / 255 - part.mean) / part.std).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(images.numpy(), expected, atol=1e-5)
-    again = torch.cat([images for images, _ in batches(part, batch_size=5, seed=3, epoch=9)])
+    again = torch.cat([images for images, _ in batches(part, batch_size=5)])
     assert torch.equal(images, again)
 
 
@@ -74,7 +74,7 @@ def test_evaluation_gives_every_image_once_normalised_in_order(channels: int) ->
 def test_training_images_are_shifted_and_mirrored_originals(flip: bool) -> None:
     part = part_of(400, flip=flip)
     seen = []
-    for images, labels in batches(part, batch_size=100, seed=0, epoch=0, augment=True):
+    for images, labels in training_batches(part, batch_size=100, seed=0, epoch=0):
         assert images.shape == (100, 3, 16, 16)
         assert images.dtype == torch.float32
         assert images.is_contiguous()
@@ -93,7 +93,7 @@ def test_training_images_are_shifted_and_mirrored_originals(flip: bool) -> None:
 def test_training_shuffles_and_takes_every_image_at_most_once() -> None:
     part = part_of(50)
     epochs = [
-        torch.cat([labels for _, labels in batches(part, batch_size=16, seed=0, epoch=epoch, augment=True)]).tolist()
+        torch.cat([labels for _, labels in training_batches(part, batch_size=16, seed=0, epoch=epoch)]).tolist()
         for epoch in range(3)
     ]
     for labels in epochs:
@@ -105,7 +105,7 @@ def test_training_shuffles_and_takes_every_image_at_most_once() -> None:
 
 def digest(part: Split, seed: int, epoch: int) -> str:
     made = hashlib.sha256()
-    for images, labels in batches(part, batch_size=32, seed=seed, epoch=epoch, augment=True):
+    for images, labels in training_batches(part, batch_size=32, seed=seed, epoch=epoch):
         made.update(images.numpy().tobytes() + labels.numpy().tobytes())
     return made.hexdigest()
 
@@ -131,37 +131,33 @@ def test_seed_and_epoch_alone_decide(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None)
 def test_training_batches_are_full_unless_there_is_only_one(number: int, batch_size: int) -> None:
     part = part_of(number, size=8, channels=1)
-    sizes = [len(labels) for _, labels in batches(part, batch_size=batch_size, augment=True)]
+    sizes = [len(labels) for _, labels in training_batches(part, batch_size=batch_size)]
     assert sizes == ([number] if number < batch_size else [batch_size] * (number // batch_size))
-    assert len(sizes) == num_batches(part, batch_size=batch_size, augment=True)
+    assert len(sizes) == num_training_batches(part, batch_size=batch_size)
     sizes = [len(labels) for _, labels in batches(part, batch_size=batch_size)]
     assert sum(sizes) == number
-    assert len(sizes) == num_batches(part, batch_size=batch_size, augment=False)
+    assert len(sizes) == -(-number // batch_size)
 
 
-@pytest.mark.parametrize("augment", [True, False])
-def test_first_leaves_out_batches_and_changes_no_other(augment: bool) -> None:
+def test_first_leaves_out_batches_and_changes_no_other() -> None:
     part = part_of(40)
-    every = list(batches(part, batch_size=12, seed=1, epoch=2, augment=augment))
+    every = list(training_batches(part, batch_size=12, seed=1, epoch=2))
     for first in range(len(every) + 2):
-        rest = list(batches(part, batch_size=12, seed=1, epoch=2, augment=augment, first=first))
+        rest = list(training_batches(part, batch_size=12, seed=1, epoch=2, first=first))
         assert len(rest) == max(0, len(every) - first)
         for (images, labels), (same_images, same_labels) in zip(rest, every[first:], strict=True):
             assert torch.equal(images, same_images)
             assert torch.equal(labels, same_labels)
 
 
-@pytest.mark.parametrize("augment", [True, False])
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_shares_put_together_are_the_batch(number: int, augment: bool) -> None:
+def test_shares_put_together_are_the_batch(number: int) -> None:
     part = part_of(40)
     shares = [
-        list(batches(part, batch_size=16, seed=1, epoch=2, augment=augment, share=(at, number)))
+        list(training_batches(part, batch_size=16, seed=1, epoch=2, share=(at, number)))
         for at in range(number)
     ]  # fmt: skip
-    for (images, labels), *parts in zip(
-        batches(part, batch_size=16, seed=1, epoch=2, augment=augment), *shares, strict=True
-    ):
+    for (images, labels), *parts in zip(training_batches(part, batch_size=16, seed=1, epoch=2), *shares, strict=True):
         assert torch.equal(images, torch.cat([images for images, _ in parts]))
         assert torch.equal(labels, torch.cat([labels for _, labels in parts]))
         sizes = [len(labels) for _, labels in parts]
@@ -170,15 +166,15 @@ def test_shares_put_together_are_the_batch(number: int, augment: bool) -> None:
 
 def test_a_side_below_eight_pixels_is_not_shifted() -> None:
     part = part_of(8, size=7, flip=False)
-    ((images, labels),) = batches(part, batch_size=8, augment=True)
+    ((images, labels),) = training_batches(part, batch_size=8)
     np.testing.assert_array_equal(as_bytes(part, images), part.images[labels])
 
 
 def test_batches_that_cannot_be() -> None:
     part = part_of(8)
     with pytest.raises(UserError, match=r"at least 2 images, which BatchNorm needs, got batch_size=1 for 8 images"):
-        batches(part, batch_size=1, augment=True)
+        training_batches(part, batch_size=1)
     with pytest.raises(UserError, match="got batch_size=4 for 1 images"):
-        batches(part_of(1), batch_size=4, augment=True)
+        training_batches(part_of(1), batch_size=4)
     with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
         batches(part, batch_size=0)

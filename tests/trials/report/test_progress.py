@@ -13,7 +13,8 @@ from tests.architectures import random_arch
 from trials.engines.messages import Failure, TargetCost, TrialResult
 from trials.report.progress import SearchProgress, describe_trial
 from trials.runs.compute_budget import ComputeBudget, ComputeUsage
-from trials.runs.records import Trial
+from trials.runs.events import parse_event
+from trials.runs.records import HEADER_KEYS, Trial
 from trials.strategies.strategy import Candidate
 
 
@@ -73,7 +74,7 @@ def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> N
 def test_a_terminal_s_bar_tells_what_is_spent_while_no_trial_ends() -> None:
     text = io.StringIO()
     spending = ComputeUsage()
-    spending.apply({"event": "header", "time": 1000.0})
+    spending.apply(parse_event({"event": "header", "format": 1, "time": 1000.0, **{key: {} for key in HEADER_KEYS}}))
     bounded = ComputeBudget(spending, expected=1.0, time_budget=7200.0, gpu_hours=None, gpus_per_trial=1.0)
     console = Console(file=text, width=200, force_terminal=True)
     with SearchProgress(console, num_trials=7, num_known=3, best_error=None, allowance=bounded):

@@ -6,19 +6,49 @@ from typing import Any
 
 import pytest
 
+from sret_nas import PRESETS
 from trials.report.progress import describe_spending
 from trials.runs.compute_budget import ComputeBudget, ComputeUsage
+from trials.runs.events import Event, parse_event
+from trials.runs.records import HEADER_KEYS
 
 
-def spending_of(*events: dict[str, Any]) -> ComputeUsage:
+def spending_of(*events: Event) -> ComputeUsage:
     spending = ComputeUsage()
     for event in events:
         spending.apply(event)
     return spending
 
 
-def at(time: float, event: str, **more: Any) -> dict[str, Any]:
-    return {"event": event, "time": time, **more}
+ARCH = PRESETS["sret_t"].to_dict()
+COST = {"flops": 1, "params": 1, "image_size": 224, "classes": 1000}
+RESULT = {
+    "error": 0.5, "cross_entropy": 1.0, "error_by_depth": [0.5], "train_loss": None, "train_steps": 0,
+    "train_images": 0, "train_seconds": 0.0, "seconds": 0.0, "target": COST, "proxy": COST, "proxy_arch": ARCH,
+    "device": "cpu", "peak_memory_mb": 1.0,
+}  # fmt: skip
+FAILURE = {"cause": "worker died", "message": "SIGKILL"}
+FINAL = {
+    "arch": ARCH, "flops": 1, "params": 1, "inherited_error": None, "inherited_cross_entropy": None, "error": 0.5,
+    "cross_entropy": 1.0, "test_error": 0.5, "test_cross_entropy": 1.0, "num_val_images": 1, "num_test_images": 1,
+    "train_images": 1, "seconds": 0.0,
+}  # fmt: skip
+REST: dict[str, dict[str, Any]] = {
+    "header": {"format": 1, **{key: {} for key in HEADER_KEYS}},
+    "resumed": {"options": {}},
+    "supernet": {"source": {"path": "supernet.safetensors", "digest": "0"}},
+    "asked": {"arch_id": "0", "flops": 1, "params": 1, "depth_schedule": "full", "architecture": ARCH},
+    "finished": {"result": RESULT},
+    "rung": {"result": RESULT},
+    "failed": {"failure": FAILURE},
+    "retried": {"failure": FAILURE, "attempt": 1},
+    "final": {"role": "rival", "result": FINAL},
+}
+"""What else the events say, which does not matter here."""
+
+
+def at(time: float, event: str, **more: Any) -> Event:
+    return parse_event({"event": event, "time": time, "number": 0, **REST.get(event, {}), **more})
 
 
 HEADER = at(1000, "header")
@@ -53,15 +83,14 @@ def test_a_supernet_s_training_counts_also_where_it_was_killed() -> None:
 
 
 def test_the_mean_is_of_finished_trials_and_gpu_time_of_everything() -> None:
-    failure = {"cause": "worker died"}
     spending = spending_of(
         HEADER,
         at(1005, "supernet", seconds=5),
         at(1015, "finished", seconds=10),
-        at(1016, "retried", seconds=1, failure=failure),
-        at(1018, "failed", seconds=2, failure=failure),
+        at(1016, "retried", seconds=1),
+        at(1018, "failed", seconds=2),
         at(1038, "finished", seconds=20),
-        at(1138, "final", result={"seconds": 100.0}),
+        at(1138, "final", result={**FINAL, "seconds": 100.0}),
     )
     assert spending.mean_trial_seconds == 15
     assert (spending.supernet_seconds, spending.job_seconds) == (5, 133)
@@ -70,7 +99,7 @@ def test_the_mean_is_of_finished_trials_and_gpu_time_of_everything() -> None:
 
 def test_older_records_tell_by_the_result_how_long_a_trial_was() -> None:
     spending = spending_of(
-        HEADER, at(1005, "supernet"), at(1010, "finished", result={"seconds": 4.0}), at(1011, "failed", failure={})
+        HEADER, at(1005, "supernet"), at(1010, "finished", result={**RESULT, "seconds": 4.0}), at(1011, "failed")
     )
     assert (spending.job_seconds, spending.mean_trial_seconds) == (4.0, 4.0)
 

@@ -15,6 +15,7 @@ from sret_nas.files import write_atomically
 from tests.full_disk import largest_file
 from trials.engines.failures import failure_of, is_full
 from trials.runs.full_disk import StorageError, full_disk_explained, raise_if_full, writing
+from trials.runs.options import SearchOptions
 from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 
@@ -78,7 +79,9 @@ def found(run_dir: Path) -> list[Any]:
 
 def test_a_search_that_meets_a_full_disk_ends_in_one_line_and_carries_on(tmp_path: Path) -> None:
     """No file may grow beyond almost the header, two lines and a bit of the next, or less than weights need."""
-    whole = start_search(OPTIONS, tmp_path / "whole", ["test"], Console(file=io.StringIO()))
+    whole = start_search(
+        SearchOptions.parse(OPTIONS, "search"), tmp_path / "whole", ["test"], Console(file=io.StringIO())
+    )
     records = (whole.run_dir / RECORDS_FILE).read_bytes().splitlines(keepends=True)
     for room, file in (
         (len(records[0]) - 20, RECORDS_FILE),
@@ -87,7 +90,7 @@ def test_a_search_that_meets_a_full_disk_ends_in_one_line_and_carries_on(tmp_pat
     ):
         run_dir = tmp_path / str(room)
         with largest_file(room), pytest.raises(StorageError) as caught:
-            start_search(OPTIONS, run_dir, ["test"], Console(file=io.StringIO()))
+            start_search(SearchOptions.parse(OPTIONS, "search"), run_dir, ["test"], Console(file=io.StringIO()))
         message = str(caught.value)
         assert str(run_dir / file) in message
         assert "\n" not in message

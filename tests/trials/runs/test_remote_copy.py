@@ -23,7 +23,8 @@ from rich.console import Console
 import trials.runs.remote_copy
 from sret_nas.errors import UserError
 from tests import REPOSITORY
-from trials.runs.options import flag_of
+from trials.runs.option_groups import flag
+from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import LOCK_FILE, RECORDS_FILE, read_history
 from trials.runs.remote_copy import COPY_MARK, RunCopy, copied, fetch_run, is_copy, known_place, new_place, whole_lines
@@ -387,7 +388,7 @@ def flags(options: dict[str, Any]) -> list[str]:
     """Options as they are typed."""
     given = {**options}
     return (["--no-supernet"] if given.pop("from_scratch", False) else []) + [
-        f"{flag_of(name)}={value}" for name, value in given.items()
+        f"{flag(name)}={value}" for name, value in given.items()
     ]
 
 
@@ -411,7 +412,7 @@ def test_a_search_whose_machine_is_lost_is_carried_on_from_the_copy(
     request: pytest.FixtureRequest, tmp_path: Path, options: dict[str, Any], kind: str
 ) -> None:
     """The driver is killed as soon as the copy knows of two trials, and its run directory is deleted."""
-    whole = start_search(options, tmp_path / "whole", ["test"], quiet())
+    whole = start_search(SearchOptions.parse(options, "search"), tmp_path / "whole", ["test"], quiet())
     storage = str(tmp_path) if kind == "folder" else f"{request.getfixturevalue('bucket')}/some/runs"
     lost, place = tmp_path / "first machine" / "r", place_of(storage, "r")
     command = [sys.executable, "-c", DRIVER, "search", *flags(options), f"--out={lost}", f"--storage={storage}"]
@@ -448,7 +449,7 @@ def test_images_must_be_where_they_were(tmp_path: Path, storage: Path) -> None:
         for number in range(20):
             Image.new("L", (8, 8), 12 * number + label).save(images / str(label) / f"{number}.png")
     options = {**FROM_SCRATCH, "trials": 1, "data": str(images), "storage": str(storage)}
-    start_search(options, tmp_path / "first" / "r", ["test"], quiet())
+    start_search(SearchOptions.parse(options, "search"), tmp_path / "first" / "r", ["test"], quiet())
     images.rename(tmp_path / "elsewhere")
     here, _ = fetch_run(str(storage / "r"), tmp_path / "second" / "r", quiet())
     before = files_in(storage)

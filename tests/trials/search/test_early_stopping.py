@@ -19,6 +19,7 @@ import trials.training.train
 from sret_nas.errors import UserError
 from trials.report.front import show_front
 from trials.runs.objectives import pareto_front
+from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
@@ -37,7 +38,9 @@ def quiet() -> Console:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return start_search(OPTIONS, tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet())
+    return start_search(
+        SearchOptions.parse(OPTIONS, "search"), tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet()
+    )
 
 
 def story(run_dir: Path) -> list[tuple[Any, ...]]:
@@ -85,7 +88,9 @@ def test_tables_and_the_journal_tell_stopped_trials_from_finished_ones(finished:
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path, workers: int) -> None:
-    run = start_search({**OPTIONS, "workers": workers}, tmp_path / "again", ["test"], quiet())
+    run = start_search(
+        SearchOptions.parse({**OPTIONS, "workers": workers}, "search"), tmp_path / "again", ["test"], quiet()
+    )
     assert story(run.run_dir) == story(finished.run_dir)
 
 
@@ -115,7 +120,7 @@ def test_no_step_is_trained_twice(finished: Run, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(trials.training.train, "_train_step", counted)
     options = {**OPTIONS, "workers": 0}
     with pytest.raises(KeyboardInterrupt):
-        start_search(options, tmp_path / "run", ["test"], quiet())
+        start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     given_up = steps_since_the_last_record(tmp_path / "run", len(steps) - 1 - MEASURED)
     run = resume_search(tmp_path / "run", {}, quiet())
     assert story(run.run_dir) == story(finished.run_dir)
@@ -139,7 +144,7 @@ def test_a_search_with_a_supernet_stops_early_as_well(tmp_path: Path) -> None:
         **OPTIONS, "from_scratch": False, "supernet_images": 256, "finalists": 1, "rivals": 0, "trials": 10, "rungs": 3,
         "train_images": 64, "workers": 0,
     }  # fmt: skip
-    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     images = {found.val_images for trial in run.trials for found in trial.partial}
     assert images == {11, 33}
     assert {trial.result.val_images for trial in run.trials if trial.result} == {100}
@@ -154,11 +159,11 @@ def test_a_search_with_a_supernet_stops_early_as_well(tmp_path: Path) -> None:
             "--rungs 6 leaves 1 of 384 training images for the first rung, and at least 64 are needed: "
             "lower --rungs or --batch-size, or raise --train-images",
         ),
-        ({"rungs": 1, "eta": 2}, "eta goes with rungs"),
+        ({"rungs": 1, "eta": 2}, "--eta goes with --rungs"),
         ({"rungs": 9}, "rungs"),
     ],
 )
 def test_rungs_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        start_search({**OPTIONS, **changes}, tmp_path / "run", ["test"], quiet())
+        start_search(SearchOptions.parse({**OPTIONS, **changes}, "search"), tmp_path / "run", ["test"], quiet())
     assert not (tmp_path / "run").exists()

@@ -75,7 +75,9 @@ def quick_profiles() -> Any:
 @pytest.fixture(scope="module")
 def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with latency as an objective and no budget; read-only for the tests that share it."""
-    return start_search(OPTIONS, tmp_path_factory.mktemp("runs") / "unbounded", ["test"], quiet())
+    return start_search(
+        SearchOptions.parse(OPTIONS, "search"), tmp_path_factory.mktemp("runs") / "unbounded", ["test"], quiet()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,12 @@ def bounded(unbounded: Run, bound: int, tmp_path_factory: pytest.TempPathFactory
     measured, pretended = json.loads(path.read_text()), pretended_profile(unbounded.space).model_dump(mode="json")
     (folder / PROFILES).mkdir()
     (folder / PROFILES / path.name).write_text(json.dumps({**pretended, "setting": measured["setting"]}))
-    return start_search({**OPTIONS, "latency_budget": f"{bound}us"}, folder / "bounded", ["test"], quiet())
+    return start_search(
+        SearchOptions.parse({**OPTIONS, "latency_budget": f"{bound}us"}, "search"),
+        folder / "bounded",
+        ["test"],
+        quiet(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +141,7 @@ def test_a_small_set_is_searched_to_its_end(bounded: Run, bound: int, tmp_path: 
     """Six networks are fast enough: in each of their schedules once, then the search ends by itself."""
     shutil.copytree(bounded.run_dir.parent / PROFILES, tmp_path / PROFILES)
     options = {**OPTIONS, "latency_budget": f"{bound}us", "trials": 50, "strategy": "random"}
-    run = start_search(options, tmp_path / "all", ["test"], quiet())
+    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "all", ["test"], quiet())
     keys = [trial.candidate.key for trial in run.trials]
     assert sorted(keys) == sorted(candidate.key for candidate in bounded.domain)
     assert len({arch_id for arch_id, _ in keys}) == 6
@@ -236,7 +243,7 @@ def test_records_from_before_latency_are_read(bounded: Run, tmp_path: Path) -> N
 def test_an_impossible_latency_is_refused_with_the_fastest_network(unbounded: Run) -> None:
     run_dir = unbounded.run_dir.parent / "impossible"
     with pytest.raises(BudgetError, match=r"no network of smoke .* of at most 1us .*; the fastest, [0-9a-f]{12}, has"):
-        start_search({**OPTIONS, "latency_budget": "1us"}, run_dir, ["test"], quiet())
+        start_search(SearchOptions.parse({**OPTIONS, "latency_budget": "1us"}, "search"), run_dir, ["test"], quiet())
     assert not run_dir.exists()
 
 
@@ -275,7 +282,10 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     [
         (["--latency-budget", "20"], "argument --latency-budget: must be a time with its unit, such as 20ms, 0.5s or"),
         (["--latency-budget", "0ms"], "argument --latency-budget: must lie between 1us and 3600s, got '0ms'"),
-        (["--latency-batch", "4"], "latency_batch goes with latency_budget, or with latency among the objectives"),
+        (
+            ["--latency-batch", "4"],
+            "--latency-batch goes with --latency-budget, or with latency among the --objectives",
+        ),
         (
             ["--latency-budget", "5ms", "--latency-batch", "0"],
             "latency_batch: must be greater than or equal to 1, got 0",

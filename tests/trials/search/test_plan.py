@@ -9,6 +9,7 @@ import pytest
 from sret_nas.arch.budget import Budget
 from sret_nas.space.search_space import SearchSpace
 from tests.trials.scripted_engine import End, ScriptedEngine
+from trials.engines.messages import JobContext
 from trials.runs.options import SearchOptions
 from trials.search.plan import Plan
 from trials.search.supernet import SupernetSetting
@@ -17,7 +18,7 @@ from trials.supernet.config import SupernetConfig
 from trials.training.recipe import ProxyConfig, TrainingConfig
 
 PROXY = ProxyConfig(image_size=32, training=TrainingConfig(images=640))
-FIELDS: dict[str, Any] = {"proxy": PROXY, "data_dir": "data", "data_digest": "0", "device": "cpu", "threads": 1}
+CONTEXT = JobContext(proxy=PROXY, data_dir="data", data_digest="0", device="cpu", threads=1)
 
 
 def measured(payload: dict[str, Any], attempt: int) -> End:
@@ -33,7 +34,7 @@ def plan_of(threads: int, processes: int | None = None) -> Plan:
     options = SearchOptions(space="smoke", flops_budget=10**9, device="cpu")
     setting = SupernetSetting(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
     domain = SReTDomain(SearchSpace.load("smoke"), Budget(flops_max=10**9))
-    return Plan(ScriptedEngine(measured), domain, options, FIELDS, setting)
+    return Plan(ScriptedEngine(measured), domain, options, CONTEXT, setting)
 
 
 def test_a_supernet_s_training_is_as_fast_as_was_measured_with_its_threads() -> None:

@@ -25,7 +25,8 @@ from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
 from tests import REPOSITORY
 from trials.runs.objectives import most_accurate, pareto_front
-from trials.runs.options import SearchOptions, flag_of
+from trials.runs.option_groups import flag
+from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import RECORDS_FILE, Trial, read_history
 from trials.search.plan import require_gpu
@@ -52,7 +53,7 @@ OPTIONS: dict[str, Any] = {
     "lookahead": 2,
     "population": 2,
 }
-FLAGS = ["--no-supernet"] + [f"{flag_of(name)}={value}" for name, value in OPTIONS.items() if name != "from_scratch"]
+FLAGS = ["--no-supernet"] + [f"{flag(name)}={value}" for name, value in OPTIONS.items() if name != "from_scratch"]
 
 
 def quiet() -> Console:
@@ -62,7 +63,9 @@ def quiet() -> Console:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An uninterrupted search with two workers; read-only for the tests that share it."""
-    return start_search(OPTIONS, tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet())
+    return start_search(
+        SearchOptions.parse(OPTIONS, "search"), tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet()
+    )
 
 
 def outcome_of(run_dir: Path) -> list[tuple[Any, ...]]:
@@ -160,7 +163,9 @@ def test_the_journal_is_an_optuna_study_of_all_trials(finished: Run) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path, workers: int) -> None:
-    run = start_search({**OPTIONS, "workers": workers}, tmp_path / "again", ["test"], quiet())
+    run = start_search(
+        SearchOptions.parse({**OPTIONS, "workers": workers}, "search"), tmp_path / "again", ["test"], quiet()
+    )
     assert outcome_of(run.run_dir) == outcome_of(finished.run_dir)
     assert front_files(run.run_dir) == front_files(finished.run_dir)
 
@@ -168,7 +173,7 @@ def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path, wo
 def test_a_resumed_additive_search_proposes_what_it_would_have(tmp_path: Path) -> None:
     """Cut off after seven of nine trials; from the seventh on a model proposes, as long as it knows anything new."""
     options = {**OPTIONS, "strategy": "additive", "trials": 9, "lookahead": 1, "workers": 0}
-    whole = start_search(options, tmp_path / "whole", ["test"], quiet())
+    whole = start_search(SearchOptions.parse(options, "search"), tmp_path / "whole", ["test"], quiet())
     origins = [trial.origin for trial in whole.trials]
     assert origins[:6] == ["design"] * 6
     assert set(origins[6:]) & {"additive", "residual", "size"}
@@ -182,7 +187,12 @@ def test_a_resumed_additive_search_proposes_what_it_would_have(tmp_path: Path) -
 
 
 def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:
-    run = start_search({**OPTIONS, "seed": 6, "workers": 1, "trials": 2}, tmp_path / "other", ["test"], quiet())
+    run = start_search(
+        SearchOptions.parse({**OPTIONS, "seed": 6, "workers": 1, "trials": 2}, "search"),
+        tmp_path / "other",
+        ["test"],
+        quiet(),
+    )
     assert outcome_of(run.run_dir) != outcome_of(finished.run_dir)[:2]
 
 
@@ -252,7 +262,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) 
 
 
 def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: Run, tmp_path: Path) -> None:
-    run = start_search({**OPTIONS, "trials": 3}, tmp_path / "grown", ["test"], quiet())
+    run = start_search(SearchOptions.parse({**OPTIONS, "trials": 3}, "search"), tmp_path / "grown", ["test"], quiet())
     assert outcome_of(run.run_dir)[0][:3] == outcome_of(finished.run_dir)[0][:3]
     grown = resume_search(run.run_dir, {"trials": 6, "workers": 1}, quiet())
     assert yaml.safe_load((run.run_dir / "config.yaml").read_text())["options"]["trials"] == 6
@@ -269,7 +279,7 @@ def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: R
 def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
     """Of the smoke space's twelve networks, one costs less than 57 MFLOPs; it has two recursions, so two schedules."""
     options = {**OPTIONS, "flops_budget": 57_000_000, "trials": 50, "workers": 1, "train_images": 64}
-    run = start_search(options, tmp_path / "small", ["test"], quiet())
+    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "small", ["test"], quiet())
     keys = [trial.candidate.key for trial in run.trials]
     assert len(keys) == len(set(keys)) < 50
     assert max(cost_of(trial.candidate.arch).flops for trial in run.trials) <= 57_000_000
@@ -284,7 +294,7 @@ def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
         ),
         ({"seed": 6}, "--seed cannot change"),
         ({"objectives": ["error"]}, "--objectives cannot change .* it was error,flops, got error"),
-        ({"gpu_hours": 3.0}, "gpu_hours goes with a GPU, got device cpu"),
+        ({"gpu_hours": 3.0}, "--gpu-hours goes with a GPU, got --device cpu"),
         ({"trials": 0}, "trials: must be greater than or equal to 1, got 0"),
     ],
 )
@@ -304,7 +314,7 @@ def test_gpu_hours_are_refused_where_trials_turn_out_to_run_on_the_cpu() -> None
 def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
     before = (finished.run_dir / RECORDS_FILE).read_bytes()
     with pytest.raises(UserError, match="holds a search already"):
-        start_search(OPTIONS, finished.run_dir, ["test"], quiet())
+        start_search(SearchOptions.parse(OPTIONS, "search"), finished.run_dir, ["test"], quiet())
     assert (finished.run_dir / RECORDS_FILE).read_bytes() == before
 
 
@@ -315,15 +325,18 @@ def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
         ({"space": "no_such_space"}, "no_such_space"),
         ({"data": "no/such/folder"}, "no/such/folder"),
         ({"strategy": "luck"}, "strategy"),
-        ({"objectives": ("error", "error")}, "must not repeat"),
-        ({"train_images": 10, "epochs": 1.0}, "exclude each other"),
+        ({"objectives": ("error", "error")}, "--objectives must not repeat"),
+        ({"train_images": 10, "epochs": 1.0}, "--epochs cannot be combined with --train-images"),
         ({"device": "tpu"}, "device"),
         ({"seed": 2**32}, "seed: must be less than 4294967296"),
         ({"batch_size": 100_000}, "batch_size: must be less than or equal to 65536"),
         ({"learning_rate": float("inf")}, "learning_rate: must be a finite number, got inf"),
         ({"train_images": None, "epochs": float("inf")}, "epochs: must be a finite number, got inf"),
         ({"device": "cuda:77"}, "cuda:77 is not there"),
-        ({"gpu_hours": 2.0}, "gpu_hours goes with a GPU, got device cpu; time_budget bounds the wall time anywhere"),
+        (
+            {"gpu_hours": 2.0},
+            "--gpu-hours goes with a GPU, got --device cpu; --time-budget bounds the wall time anywhere",
+        ),
         ({"gpu_hours": 0.0}, "gpu_hours: must be greater than 0"),
         ({"time_budget": 0.5}, "time_budget: must be greater than or equal to 1"),
         (
@@ -337,7 +350,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_recorded(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        start_search({**OPTIONS, **options}, tmp_path / "refused", ["test"], quiet())
+        start_search(SearchOptions.parse({**OPTIONS, **options}, "search"), tmp_path / "refused", ["test"], quiet())
     assert not (tmp_path / "refused").exists()
 
 
@@ -360,13 +373,15 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine" / "pareto").mkdir(parents=True)
     (tmp_path / "mine" / "pareto" / "my.yaml").write_text("mine")
     with pytest.raises(UserError, match=r"is not empty \(it holds pareto\)"):
-        start_search(OPTIONS, tmp_path / "mine", ["test"], quiet())
+        start_search(SearchOptions.parse(OPTIONS, "search"), tmp_path / "mine", ["test"], quiet())
     assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["pareto", "my.yaml"]
 
 
 def test_a_run_directory_inside_the_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must not lie inside the image folder"):
-        start_search({**OPTIONS, "data": str(tmp_path)}, tmp_path / "run", ["test"], quiet())
+        start_search(
+            SearchOptions.parse({**OPTIONS, "data": str(tmp_path)}, "search"), tmp_path / "run", ["test"], quiet()
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -374,7 +389,7 @@ def test_a_torn_header_is_no_search(tmp_path: Path) -> None:
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / RECORDS_FILE).write_text('{"event": "hea')
     options = {**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}
-    assert len(start_search(options, tmp_path / "torn", ["test"], quiet()).trials) == 1
+    assert len(start_search(SearchOptions.parse(options, "search"), tmp_path / "torn", ["test"], quiet()).trials) == 1
 
 
 def test_the_most_accurate_network_is_never_a_beaten_one(finished: Run) -> None:
@@ -391,7 +406,7 @@ def test_the_most_accurate_network_is_never_a_beaten_one(finished: Run) -> None:
 
 def test_missing_weights_are_named_and_the_search_still_ends(tmp_path: Path) -> None:
     options = {**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}
-    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     lines = (run.run_dir / RECORDS_FILE).read_text().splitlines(keepends=True)
     (run.run_dir / RECORDS_FILE).write_text("".join(line for line in lines if '"tested"' not in line))
     for path in (run.run_dir / "weights").iterdir():
@@ -405,7 +420,7 @@ def test_missing_weights_are_named_and_the_search_still_ends(tmp_path: Path) -> 
 
 def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path: Path) -> None:
     options = {**OPTIONS, "trials": 2, "train_images": 64, "workers": 0}
-    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     path = run.run_dir / RECORDS_FILE
     path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
     with pytest.raises(UserError, match=r"its trial 0 is .* but the strategy now asks for"):
@@ -414,7 +429,12 @@ def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path
 
 def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
     path = tmp_path / "run" / RECORDS_FILE
-    start_search({**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}, path.parent, ["test"], quiet())
+    start_search(
+        SearchOptions.parse({**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}, "search"),
+        path.parent,
+        ["test"],
+        quiet(),
+    )
     digest = json.loads(path.read_text().splitlines()[0])["data"]["digest"]
     path.write_text(path.read_text().replace(digest, "0" * len(digest)))
     with pytest.raises(UserError, match="are not those that"):

@@ -24,7 +24,8 @@ from trials.data import PreparedData
 from trials.report.finals import show_finals
 from trials.report.front import show_front
 from trials.runs.objectives import best_of, pareto_front
-from trials.runs.options import SearchOptions, flag_of
+from trials.runs.option_groups import flag
+from trials.runs.options import SearchOptions
 from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.finalists import EQUAL_COST, finalists
 from trials.search.search import resume_search, start_search
@@ -50,7 +51,7 @@ OPTIONS: dict[str, Any] = {
     "device": "cpu",
     "workers": 1,
 }
-FLAGS = [f"{flag_of(name)}={value}" for name, value in OPTIONS.items()]
+FLAGS = [f"{flag(name)}={value}" for name, value in OPTIONS.items()]
 
 
 def quiet(width: int = 120) -> Console:
@@ -70,7 +71,9 @@ def console() -> Console:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, console: Console) -> Run:
     """An uninterrupted search; read-only for the tests that share it."""
-    return start_search(OPTIONS, tmp_path_factory.mktemp("runs") / "whole", ["test"], console)
+    return start_search(
+        SearchOptions.parse(OPTIONS, "search"), tmp_path_factory.mktemp("runs") / "whole", ["test"], console
+    )
 
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
@@ -188,7 +191,7 @@ def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path:
     file = finished.run_dir / "supernet" / "supernet.safetensors"
     options = {**OPTIONS, "supernet": str(file), "finalists": 0, "rivals": 0, "workers": 0}
     del options["supernet_images"]
-    run = start_search(options, tmp_path / "second", ["test"], quiet())
+    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "second", ["test"], quiet())
     assert [row[:3] for row in outcome_of(run.run_dir)] == [row[:3] for row in outcome_of(finished.run_dir)]
     assert not (run.run_dir / "supernet").exists()
     assert not any(trial.finals for trial in run.trials)
@@ -202,7 +205,12 @@ def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path:
         ({"supernet": str(finished.run_dir / "best.yaml")}, "cannot be read as weights"),
     ):
         with pytest.raises(UserError, match=message):
-            start_search({**options, "params_budget": None, **change}, tmp_path / "refused", ["test"], quiet())
+            start_search(
+                SearchOptions.parse({**options, "params_budget": None, **change}, "search"),
+                tmp_path / "refused",
+                ["test"],
+                quiet(),
+            )
         assert not (tmp_path / "refused").exists()
 
 
@@ -211,7 +219,7 @@ def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -
     file.write_bytes((finished.run_dir / "supernet" / "supernet.safetensors").read_bytes())
     options = {**OPTIONS, "supernet": str(file), "finalists": 0, "rivals": 0, "trials": 1, "workers": 0}
     del options["supernet_images"]
-    run = start_search(options, tmp_path / "run", ["test"], quiet())
+    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(UserError, match="not the supernet that the search was begun with"):
@@ -220,7 +228,7 @@ def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -
 
 def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:
     options = {**OPTIONS, "trials": 2, "fine_tune_images": 64, "score_images": 50, "finalists": 0, "rivals": 0}
-    run = start_search(options, tmp_path / "tuned", ["test"], quiet())
+    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "tuned", ["test"], quiet())
     assert [trial.result and (trial.result.train_images, trial.result.train_steps) for trial in run.trials] == [
         (64, 2),
         (64, 2),
@@ -232,9 +240,12 @@ def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"from_scratch": True, "supernet_images": 10}, "--supernet-images cannot be combined with --no-supernet"),
-        ({"from_scratch": True, "finalists": 5}, "--finalists cannot be combined with --no-supernet"),
-        ({"supernet": "x", "supernet_images": 10}, "supernet_images is how long a supernet is trained"),
+        ({"from_scratch": True, "supernet_images": 10}, "--no-supernet cannot be combined with --supernet-images"),
+        ({"from_scratch": True, "finalists": 5}, "--no-supernet cannot be combined with --finalists"),
+        (
+            {"supernet": "x", "supernet_images": 10},
+            "--supernet names one that is trained, so it cannot be combined with --supernet-images",
+        ),
         ({"finalists": 1, "rivals": 2}, "--controls must not exceed --finalists, got 2 and 1"),
     ],
 )

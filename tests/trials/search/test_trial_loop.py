@@ -17,7 +17,16 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import DepthSchedule, SearchSpace
 from tests.trials.scripted_engine import Clock, End, ScriptedEngine
-from trials.engines.messages import Failure, TargetCost, TrialJob, TrialResult, parse_job
+from trials.engines.messages import (
+    Failure,
+    InheritedTrialJob,
+    ScratchTrialJob,
+    SupernetSource,
+    TargetCost,
+    TrialJob,
+    TrialResult,
+    parse_job,
+)
 from trials.runs.full_disk import StorageError, full_disk_explained
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
@@ -114,6 +123,8 @@ class Session:
             history = records.start(HEADER) if is_new else records.reopen()
             if not is_new:
                 records.resumed({}, {})
+            if not self.options.from_scratch:
+                history.supernet = SupernetSource(path="supernet.safetensors", digest="0")
             run = Run(
                 self.run_dir, self.options, domain, Path("data"), proxy, records, history,
                 Console(file=self.text, width=200),
@@ -342,10 +353,12 @@ def test_most_trials_are_stopped_and_the_best_are_not(with_rungs: Session) -> No
         came = [trial for trial in trials if len(trial.partial) > rung]
         best = min(came, key=lambda trial: trial.partial[rung].error)
         assert len(best.partial) == 2 if rung == 0 else best.result is not None
-    assert {(job.share, job.checkpoint_from is None, job.checkpoint_to is None) for job in with_rungs.jobs} == {
+    jobs = [job for job in with_rungs.jobs if isinstance(job, ScratchTrialJob)]
+    assert len(jobs) == len(with_rungs.jobs)
+    assert {(job.share, job.checkpoint_from is None, job.checkpoint_to is None) for job in jobs} == {
         (0.25, True, False), (0.5, False, False), (1.0, False, True)
     }  # fmt: skip
-    assert [job.share for job in with_rungs.jobs if job.weights_path is not None] == [1.0] * ended
+    assert [job.share for job in jobs if job.weights_path is not None] == [1.0] * ended
 
 
 @pytest.mark.parametrize(("workers", "pick"), [(1, 0), (3, -1), (4, 2)])
@@ -415,10 +428,10 @@ def test_a_checkpoint_goes_when_its_trial_has_ended(tmp_path: Path) -> None:
 def test_with_inherited_weights_a_rung_is_a_share_of_the_images(tmp_path: Path) -> None:
     session = Session(tmp_path, strategy="random", from_scratch=False, **{**RUNGS, "trials": 6})
     run = session.run()
-    assert {(job.share, job.checkpoint_to, job.weights_path) for job in session.jobs} == {
-        (0.25, None, None), (0.5, None, None), (1.0, None, None)
-    }  # fmt: skip
-    on = [job for job in session.jobs if job.share == 1.0]
+    jobs = [job for job in session.jobs if isinstance(job, InheritedTrialJob)]
+    assert len(jobs) == len(session.jobs)
+    assert {job.share for job in jobs} == {0.25, 0.5, 1.0}
+    on = [job for job in jobs if job.share == 1.0]
     partial = {trial.candidate.arch.arch_id: trial.partial[1] for trial in run.trials if len(trial.partial) == 2}
     assert on
     for job in on:

@@ -14,6 +14,7 @@ from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
 from trials.supernet import training
 from trials.supernet.config import SupernetConfig
+from trials.supernet.spec import TrainingSpec
 from trials.training.recipe import ProxyConfig, TrainingConfig
 
 SPACE = SearchSpace.from_dict(
@@ -55,13 +56,19 @@ def proxy(image_size: int = 16, width_scale: float = 1.0) -> ProxyConfig:
     return ProxyConfig(image_size=image_size, width_scale=width_scale, training=TrainingConfig(images=2))
 
 
+def spec(
+    how: SupernetConfig, *, seed: int = 0, budget: Budget | None = None, how_small: ProxyConfig | None = None
+) -> TrainingSpec:
+    return TrainingSpec(space=SPACE, budget=budget or Budget(), proxy=how_small or proxy(), config=how, seed=seed)
+
+
 def trained(
     directory: Path, data: PreparedData, how: SupernetConfig, *, seed: int = 0, budget: Budget | None = None,
     how_small: ProxyConfig | None = None, console: Console | None = None,
 ) -> Path:  # fmt: skip
     return training.train_supernet(
-        directory, SPACE, budget or Budget(), how_small or proxy(), how, data,
-        seed=seed, device="cpu", threads=1, console=console or Console(quiet=True),
+        directory, spec(how, seed=seed, budget=budget, how_small=how_small), data, device="cpu", threads=1,
+        console=console or Console(quiet=True),
     )  # fmt: skip
 
 

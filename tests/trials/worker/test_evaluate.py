@@ -13,7 +13,7 @@ from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, UserError, co
 from sret_nas.nn.network import SReT
 from sret_nas.space.search_space import DepthSchedule
 from trials.data import DataConfig, PreparedData, prepare
-from trials.engines.messages import FrontTestJob, SpeedJob, TrialJob, trial_seed
+from trials.engines.messages import FrontTestJob, ScratchTrialJob, SpeedJob, trial_seed
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import (
     first_images,
@@ -60,8 +60,8 @@ def digest_in(data_dir: str) -> str:
     return PreparedData.open(Path(data_dir)).digest
 
 
-def trial(data_dir: str, schedule: DepthSchedule = "full", weights_path: str | None = None) -> TrialJob:
-    return TrialJob(
+def trial(data_dir: str, schedule: DepthSchedule = "full", weights_path: str | None = None) -> ScratchTrialJob:
+    return ScratchTrialJob(
         arch=ARCH,
         proxy=PROXY,
         data_dir=data_dir,
@@ -298,7 +298,7 @@ def test_scoring_leaves_the_network_as_it_was(data: PreparedData) -> None:
 
 def test_training_is_the_loop_it_says_it_is(data: PreparedData) -> None:
     """Three steps against a plain loop: joint depths, label smoothing, clipping, decay, warm-up and cosine."""
-    from trials.data import batches
+    from trials.data import training_batches
 
     config = TrainingConfig(images=96, batch_size=32, learning_rate=0.01, weight_decay=0.3, clip_norm=0.5)
     network, reference = proxy_network(data), proxy_network(data)
@@ -309,7 +309,7 @@ def test_training_is_the_loop_it_says_it_is(data: PreparedData) -> None:
     decayed = [p for n, p in reference.named_parameters() if p.ndim >= 2 and n != "pos_embed"]
     free = [p for n, p in reference.named_parameters() if p.ndim < 2 or n == "pos_embed"]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.3}, {"params": free, "weight_decay": 0.0}])
-    epoch = batches(data.train, batch_size=32, seed=4, epoch=0, augment=True)
+    epoch = training_batches(data.train, batch_size=32, seed=4, epoch=0)
     # warm-up is round(0.1 * 3) = 0 steps; then half a cosine over 3
     for factor, (images, labels) in zip((1.0, 0.75, 0.25), epoch, strict=False):
         for group in optimizer.param_groups:

@@ -21,7 +21,7 @@ from sret_nas.files import dump_yaml, read_yaml
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import parse_duration
-from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, trained
+from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, spec, trained
 from trials.data import PreparedData, batches
 from trials.supernet import monitor, training
 from trials.supernet.inherit import extract_for_eval
@@ -29,7 +29,7 @@ from trials.supernet.networks import extreme
 from trials.supernet.speed import seconds_per_step, steps_within
 from trials.training.recipe import proxy_arch
 from trials.training.train import score
-from trials.workflows.train_supernet import TRAINING
+from trials.workflows.train_supernet import TRAINING, RecordedTraining
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,13 +81,37 @@ def test_a_run_directory_is_used_once_and_carried_on_as_it_was(
     assert main(["supernet", "train", "--out", str(run_dir), "--images", "64"]) == 2
     assert f"carry it on with --resume {run_dir}" in shown(capsys)
     assert main(["supernet", "train", "--resume", str(run_dir), "--step-rule", "single"]) == 2
-    assert "a resumed training keeps its options, rule among them" in shown(capsys)
+    assert "a resumed training keeps its options, --step-rule among them" in shown(capsys)
     before, supernet = Supernet.load(run_dir / training.SUPERNET)[0], run_dir / training.SUPERNET
     supernet.rename(tmp_path / "kept")
     (run_dir / "checkpoint.pt").unlink()  # all over again, from what was recorded
     assert main(["supernet", "train", "--resume", str(run_dir), "--threads", "1"]) == 0
     after = Supernet.load(supernet)[0]
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+
+
+SEARCHES_OPTIONS = {
+    "latency_budget": None, "latency_batch": 1, "from_scratch": False, "supernet": None, "score_images": None,
+    "fine_tune_images": 0, "finalists": 4, "rivals": 2, "strategy": "additive", "objectives": ["error", "flops"],
+    "rungs": 1, "eta": 3, "trials": 200, "population": 20, "engine": "local", "ray_address": None,
+    "gpus_per_trial": 0.0, "workers": 2, "lookahead": 4, "trial_timeout": None, "time_budget": None, "gpu_hours": None,
+    "storage": None, "train_images": None, "epochs": None,
+}  # fmt: skip
+"""What trainings recorded with their own options when both commands had one class of them."""
+
+
+def test_what_earlier_versions_recorded_of_a_training_is_read(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = read_yaml(run_dir / TRAINING)
+    assert not now["options"].keys() & SEARCHES_OPTIONS.keys()
+    then = {**now, "options": {**SEARCHES_OPTIONS, **now["options"]}}
+    assert RecordedTraining.model_validate(then) == RecordedTraining.model_validate(now)
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / TRAINING).write_text(dump_yaml({**then, "options": {**then["options"], "max_trian": 5}}))
+    assert main(["supernet", "train", "--resume", str(wrong)]) == 2
+    assert "options.max_trian: unknown key" in shown(capsys)
 
 
 def test_evaluate_scores_as_extraction_by_hand(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +216,7 @@ def test_a_time_budget_is_planned_from_the_networks_that_are_to_come(
     monkeypatch.setattr(training.SupernetTraining, "train_step", train_step)
     alone = training.Processes(0, 1, torch.device("cpu"))
     how = config(images=13 * 32, rule="single")
-    measured = training.SupernetTraining(tmp_path, SPACE, Budget(), proxy(), how, data, 0, alone)
+    measured = training.SupernetTraining(tmp_path, spec(how), data, alone)
     flops = [cost_of(measured.networks.of_step(step, 256)[0]).flops for step in range(256)]
     expected = 0.002 + 0.005 * sum(flops) / 256 / 1e6
     assert seconds_per_step(measured, lambda: clock[0]) == pytest.approx(expected, rel=1e-5)

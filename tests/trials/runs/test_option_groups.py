@@ -1,0 +1,113 @@
+"""The groups that commands compose their options from: defaults, checks, and what counts as given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sret_nas.errors import ConfigError, UserError
+from trials.runs.engine_options import ComputeOptions, EngineOptions
+from trials.runs.option_groups import BudgetOptions, DataOptions, ProxyRunOptions, TargetOptions, flag
+from trials.runs.options import SearchOptions
+from trials.runs.supernet_train_options import SupernetTrainOptions
+
+
+def test_a_command_composes_the_groups_that_it_needs() -> None:
+    class Options(TargetOptions, DataOptions, ComputeOptions):
+        out: str = "here"
+
+    options = Options.parse({"space": "smoke", "seed": 3}, "command")
+    assert options.model_dump() == {
+        **ComputeOptions(seed=3).model_dump(),
+        **DataOptions().model_dump(),
+        **TargetOptions(space="smoke").model_dump(),
+        "out": "here",
+    }
+    with pytest.raises(ConfigError, match=r"^command: --data-root goes with .* which --data must give$"):
+        Options.parse({"data_root": "/somewhere"}, "command")
+    with pytest.raises(ConfigError, match=r"^command: --device must be auto, cpu, cuda or cuda:NUMBER, got 'tpu'$"):
+        Options.parse({"device": "tpu"}, "command")
+    with pytest.raises(ConfigError, match=r"^command: flops_budget: unknown key"):
+        Options.parse({"flops_budget": 10}, "command")
+
+
+def test_a_training_of_a_supernet_has_no_options_of_a_search_alone() -> None:
+    assert SupernetTrainOptions.model_fields.keys() < SearchOptions.model_fields.keys()
+    assert not SupernetTrainOptions.model_fields.keys() & {"trials", "epochs", "finalists", "workers", "from_scratch"}
+
+
+def test_the_schedule_is_no_choice_where_one_training_serves_all() -> None:
+    assert len(TargetOptions().load_space().depth_schedules) == 5
+    assert SupernetTrainOptions().load_space() == TargetOptions().load_space_at_full_depth()
+    space = SupernetTrainOptions(target_image_size=64, target_classes=7).load_space()
+    assert (space.depth_schedules, space.image_size, space.classes) == (("full",), 64, 7)
+
+
+def test_a_proxy_run_is_as_long_as_was_asked_for() -> None:
+    def images(options: ProxyRunOptions) -> int:
+        return options.proxy(1000).training.images
+
+    assert images(ProxyRunOptions()) == 3000
+    assert ProxyRunOptions().proxy(10**6).training.images == 16_000
+    assert images(ProxyRunOptions(epochs=0.25)) == 250
+    assert images(ProxyRunOptions(train_images=70)) == 70
+    assert SupernetTrainOptions().supernet_training(1000).images == 20_000
+    assert SupernetTrainOptions().supernet_training(10**6).images == 200_000
+    assert SupernetTrainOptions(supernet_images=70).supernet_training(1000).images == 70
+
+
+def test_a_folder_is_named_so_that_it_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert DataOptions(data="images").data == str(tmp_path / "images")
+    assert DataOptions(data="CIFAR10", data_root="images").data_root == str(tmp_path / "images")
+    assert DataOptions(data="CIFAR10").data == "CIFAR10"
+    assert DataOptions(data="digits").data == "digits"
+    assert SearchOptions(supernet="images").supernet == str(tmp_path / "images")
+
+
+def test_budgets_bound_what_they_are_named_for() -> None:
+    budget = BudgetOptions(flops_budget=4, params_budget=3, flops_min=2, params_min=1).budget
+    assert (budget.flops_max, budget.params_max, budget.flops_min, budget.params_min) == (4, 3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"), [("ray_address", "--ray-address"), ("trials", "--trials"), ("from_scratch", "--no-supernet")]
+)
+def test_messages_name_options_as_they_are_typed(name: str, typed: str) -> None:
+    assert flag(name) == typed
+
+
+def test_a_cluster_is_used_whole_unless_workers_were_given() -> None:
+    cluster = {"engine": "ray", "ray_address": "auto"}
+    whole = EngineOptions.parse(cluster, "search")
+    assert whole.uses_whole_cluster
+    assert not EngineOptions.parse({**cluster, "workers": whole.workers}, "search").uses_whole_cluster
+    assert not EngineOptions.parse({"engine": "ray"}, "search").uses_whole_cluster
+    known = whole.with_workers(30, "search")
+    assert (known.workers, known.lookahead, known.uses_whole_cluster) == (30, 60, False)
+    assert EngineOptions.parse({**cluster, "lookahead": 7}, "search").with_workers(30, "search").lookahead == 7
+
+
+def test_of_a_resumed_search_only_the_options_of_this_session_count_as_given() -> None:
+    begun = SearchOptions.parse({"engine": "ray", "ray_address": "auto", "workers": 3}, "search")
+    recorded = SearchOptions.parse(begun.model_dump(mode="json"), "records")
+    on = recorded.resumed_with({"trials": 9})
+    assert (on.trials, on.workers, on.lookahead) == (9, 3, 6)
+    assert on.model_fields_set == {"trials"}
+    assert on.uses_whole_cluster
+    assert not recorded.resumed_with({"workers": 3}).uses_whole_cluster
+    assert on.model_dump() == {**begun.model_dump(), "trials": 9}
+
+
+def test_a_resumed_search_changes_only_what_may_change() -> None:
+    recorded = SearchOptions(seed=1)
+    assert recorded.resumed_with({"seed": 1}) == recorded
+    with pytest.raises(UserError, match=r"^--seed cannot change in a resumed search: it was 1, got 2; leave it out"):
+        recorded.resumed_with({"seed": 2})
+    with pytest.raises(UserError, match=r"^--no-supernet cannot change in a resumed search: it was False, got True"):
+        recorded.resumed_with({"from_scratch": True})
+    with pytest.raises(ConfigError, match=r"^search: trials: must be greater than or equal to 1, got 0$"):
+        recorded.resumed_with({"trials": 0})
