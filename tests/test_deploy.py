@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests import REPOSITORY
+from tests.trials.ray_private import prepare_config, validate_config
 from trials.command_line import search
 
 DEPLOY = REPOSITORY / "deploy"
@@ -112,7 +114,7 @@ def test_versions_are_the_same_everywhere(cluster: dict[str, Any], job: dict[str
     assert cluster["docker"]["image"] == image
     ray, python = re.fullmatch(r"rayproject/ray:(\d+\.\d+\.\d+)-py(\d+)-gpu", image).groups()  # type: ignore[union-attr]
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == ray
-    least = re.search(r"ray\[.*\]>=(\d+)\.(\d+)", project["optional-dependencies"]["ray"][0])
+    least = re.search(r"ray\[.*\]>=(\d+)\.(\d+)", " ".join(project["optional-dependencies"]["ray"]))
     assert least is not None
     assert tuple(map(int, ray.split(".")))[:2] >= (int(least[1]), int(least[2]))
     assert int(python) >= int(project["requires-python"].removeprefix(">=").replace(".", ""))
@@ -136,7 +138,9 @@ def test_ports_are_those_that_are_written(cluster: dict[str, Any], job: dict[str
 
 def test_files_that_are_named_are_there() -> None:
     named = re.findall(r"deploy/([\w.-]+)", GUIDE)
-    assert sorted(set(named)) == ["Dockerfile", "ray-cluster.yaml", "rayjob.yaml"]
+    assert sorted(set(named)) == [
+        "Dockerfile", "constraints.txt", "network-policy.yaml", "ray-cluster.yaml", "rayjob.yaml"
+    ]  # fmt: skip
     for name in named:
         assert (DEPLOY / name).is_file()
 
@@ -149,3 +153,97 @@ def test_every_search_is_one_that_the_command_line_takes() -> None:
     for words in found:
         _, unknown = parser.parse_known_args(words)
         assert unknown == []
+
+
+LABELS = {"app.kubernetes.io/name": "sret-nas"}
+
+
+def templates(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """All pods that the job makes."""
+    spec = job["spec"]["rayClusterSpec"]
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    return [job["spec"]["submitterPodTemplate"], *(group["template"] for group in groups)]
+
+
+def test_tokens_are_asked_for_everywhere(cluster: dict[str, Any], job: dict[str, Any]) -> None:
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
+    assert cluster["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+    aws = GUIDE.partition("## AWS")[2].partition("## Kubernetes")[0]
+    begin = aws.index("ray up ")
+    assert 0 < aws.index("export RAY_AUTH_MODE=token") < aws.index("ray get-auth-token --generate") < begin
+
+
+def test_the_dashboard_is_not_on_all_interfaces(cluster: dict[str, Any], job: dict[str, Any]) -> None:
+    assert "--dashboard-host=127.0.0.1" in " ".join(cluster["head_start_ray_commands"])
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]
+    assert head["rayStartParams"]["dashboard-host"] == "$(POD_IP)"
+    (container,) = head["template"]["spec"]["containers"]
+    assert {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}} in container["env"]
+    ports = {named["containerPort"] for named in container["ports"]}
+    assert {container[probe]["tcpSocket"]["port"] for probe in ("readinessProbe", "livenessProbe")} == ports
+    for path in DEPLOY.glob("*.yaml"):
+        assert "0.0.0.0" not in path.read_text(), path
+
+
+def test_pods_have_no_privileges_and_limits(job: dict[str, Any]) -> None:
+    found = templates(job)
+    assert len(found) == 3
+    for template in found:
+        spec = template["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] == 1000
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        (container,) = spec["containers"]
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        for kind in ("requests", "limits"):
+            assert container["resources"][kind].keys() >= {"cpu", "memory", "ephemeral-storage"}
+    assert (DEPLOY / "Dockerfile").read_text().rstrip().endswith("USER 1000")
+
+
+def test_the_network_lets_in_only_the_job_and_kuberay(job: dict[str, Any]) -> None:
+    policy = yaml.safe_load((DEPLOY / "network-policy.yaml").read_text())
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    spec = policy["spec"]
+    assert spec["podSelector"] == {"matchLabels": LABELS}
+    assert [template["metadata"]["labels"] for template in templates(job)] == [LABELS] * 3
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    among_themselves, operator = spec["ingress"]
+    assert among_themselves == {"from": [{"podSelector": {"matchLabels": LABELS}}]}
+    (peer,) = operator["from"]
+    assert peer["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}
+    assert operator["ports"] == [{"protocol": "TCP", "port": 8265}]
+    assert all("to" in rule or rule["ports"] for rule in spec["egress"])
+    assert GUIDE.index("apply -f deploy/network-policy.yaml") < GUIDE.index("apply -f deploy/rayjob.yaml")
+
+
+def test_dependencies_are_pinned(cluster: dict[str, Any]) -> None:
+    pins = [Requirement(line) for line in (DEPLOY / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    pinned = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    assert all(str(pin.specifier).startswith("==") for pin in pins)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["storage"], *(name for name in extras["ray"] if "psutil" in name)]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+    install = "-c /home/ray/sret-nas/deploy/constraints.txt psutil '/home/ray/sret-nas[storage]'"
+    assert any(install in command for command in cluster["setup_commands"])
+    assert install in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_what_git_ignores_and_what_is_secret_stays_here(cluster: dict[str, Any]) -> None:
+    """And the history, results and images; names of folders in the root leave no package of the same name out."""
+    ignored = (REPOSITORY / ".gitignore").read_text().split()
+    rsync = set(cluster["rsync_exclude"])
+    docker = {line for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if not line.startswith("#")}
+    for pattern in ignored:
+        name = pattern.strip("/")
+        assert name in {entry.lstrip("/") for entry in rsync}
+        assert docker & {name, f"**/{name}"}
+    for name in (".git", ".env", "runs", "images", "data", "prepared-data"):
+        assert name in docker
+        assert rsync & {name, f"/{name}"}
+    packages = {path.name for path in (REPOSITORY / "trials").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert not packages & rsync
+    assert not {f"**/{name}" for name in packages} & docker

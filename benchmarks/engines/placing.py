@@ -56,21 +56,21 @@ def with_actors(seconds: float, note: str) -> None:
     import ray
 
     from trials.distributed import ray_group as on_ray
-    from trials.distributed.ray_member import Member
+    from trials.distributed.ray_member import RankActor
     from trials.interruption import handle_interruptions
 
-    class Worker(Member):
+    class Worker(RankActor):
         def work(self, seconds: float, note: str) -> None:
             meet_and_work(seconds, note)
 
     handle_interruptions()
-    on_ray.Member = Worker  # type: ignore[misc]
-    group = on_ray._Group(on_ray.Needs(PROCESSES, 1, 0), "cpu", "this machine")
-    running = [member.work.remote(seconds, note) for member in group.members]
+    on_ray.RankActor = Worker  # type: ignore[misc]
+    group = on_ray.ProcessGroup(on_ray.Needs(PROCESSES, 1, 0), "cpu", "this machine")
+    running = [actor.work.remote(seconds, note) for actor in group.actors]
     try:
         ray.get(running)
     except KeyboardInterrupt:
-        ray.get([member.stop.remote() for member in group.members])
+        ray.get([actor.stop.remote() for actor in group.actors])
         ray.get(running)
     group.end()
 

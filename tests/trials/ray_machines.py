@@ -1,4 +1,4 @@
-"""A cluster on this machine, for tests: nodes that share nothing with the driver but the address."""
+"""Rays on this machine, for tests: a cluster whose nodes share nothing with the driver, and what listens where."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-import ray
 from ray.cluster_utils import Cluster as RayCluster
+
+from trials.engines.ray_internals import reload_authentication
 
 
 @dataclass
@@ -55,14 +57,14 @@ def two_machines(elsewhere: Path) -> Iterator[Machines]:
         # short: it holds sockets
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory("", "r", "/tmp", ignore_cleanup_errors=True)))
         (folder / "t" / "ray").mkdir(parents=True)
-        stack.callback(_read_environment)
+        stack.callback(reload_authentication)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex * 2)
         patch.setenv("HOME", str(folder))
         patch.setenv("TMPDIR", str(folder / "t"))
         patch.chdir(elsewhere)
-        _read_environment()
+        reload_authentication()
         head = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False, "temp_dir": str(folder)}
         cluster = _started(lambda: RayCluster(initialize_head=True, head_node_args=head))
         machines = Machines(cluster, folder / "t")
@@ -72,7 +74,14 @@ def two_machines(elsewhere: Path) -> Iterator[Machines]:
         cluster.shutdown()
 
 
-def _read_environment() -> None:
-    """Ray has read what it says of tokens when it was imported."""
-    ray._raylet.Config.initialize("")
-    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+def listening_addresses(process: psutil.Process) -> dict[str, set[str]]:
+    """Returns the addresses on which a process and its descendants accept connections, by the processes' names."""
+    found: dict[str, set[str]] = {}
+    for each in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            listening = [told for told in each.net_connections("inet") if told.status == psutil.CONN_LISTEN]
+            found.setdefault(each.name(), set()).update(told.laddr.ip for told in listening)
+    return found
+
+
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}

@@ -1,1 +1,1 @@
-"""One training in many processes, under torchrun or on Ray. Knows a `Task`, not supernets."""
+"""One task in several processes, those of torchrun or of Ray. All it knows of a task is `trials.distributed.task`."""

@@ -1,4 +1,4 @@
-"""Where a training runs: here, in this process or those that torchrun started, or in processes that Ray places."""
+"""Chooses where a task runs: in this process or those that torchrun started, or in processes that Ray starts."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ from typing import TYPE_CHECKING
 
 from sret_nas.errors import UserError
 from trials.console import Console
-from trials.distributed.launcher import Place, RayPlacement
+from trials.distributed.launcher import Launcher, RayPlacement
+from trials.distributed.task import Measurement, Task
 from trials.engines.ray_needed import ray_needed
 from trials.machine import num_cores
 
-if TYPE_CHECKING:  # which import torch
+if TYPE_CHECKING:  # which imports torch
     from trials.distributed.processes import Processes
-    from trials.supernet.job import Measurement, TrainingJob
 
 
-def place_for(device: str, placement: RayPlacement | None, threads: int | None = None) -> AbstractContextManager[Place]:
-    """Here, unless a placement is given; `threads` are those of each process, if that is known already.
+def launcher_for(
+    device: str, placement: RayPlacement | None, threads: int | None = None
+) -> AbstractContextManager[Launcher]:
+    """Returns a local launcher, unless a placement is given; `threads` are those of each process, if already known.
 
-    Entered, it raises `UserError` if there is no such place, or too little of it.
+    Entering it raises `UserError` if there is no such Ray, or too little room in it.
     """
     if placement is None:
-        return _here(device)
+        return _local_launcher(device)
     if "WORLD_SIZE" in os.environ:
         raise UserError("--engine ray starts the processes of a training itself: leave torchrun out")
     with ray_needed():
-        from trials.distributed.ray_group import on_ray  # half a second
-    return on_ray(placement, device, threads)
+        from trials.distributed.ray_group import open_ray_launcher  # half a second
+    return open_ray_launcher(placement, device, threads)
 
 
-class Here:
-    """This process, or one of those that torchrun started."""
+class LocalLauncher:
+    """Runs tasks in this process, or in those that torchrun started."""
 
     flags = ""
 
@@ -46,16 +48,16 @@ class Here:
     def wait(self) -> None:
         self._processes.wait()
 
-    def measure(self, job: TrainingJob) -> Measurement:
-        return job.measure(job.images(), self._processes)
+    def measure(self, task: Task) -> Measurement:
+        return task.measure(self._processes)
 
-    def train(self, job: TrainingJob, directory: Path, console: Console) -> Path:
-        return job.train(directory, job.images(), console)
+    def train(self, task: Task, directory: Path, console: Console) -> Path:
+        return task.train(directory, console)
 
 
 @contextmanager
-def _here(device: str) -> Iterator[Place]:
+def _local_launcher(device: str) -> Iterator[Launcher]:
     from trials.distributed.processes import process_group
 
     with process_group(device) as processes:
-        yield Here(processes)
+        yield LocalLauncher(processes)

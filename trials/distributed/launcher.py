@@ -1,23 +1,22 @@
-"""What a place is where trainings run; `trials.distributed.choose_launcher` opens one."""
+"""Launcher protocol: runs a task in this process, in those of torchrun, or on Ray
+(`trials.distributed.choose_launcher`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from trials.console import Console
-
-if TYPE_CHECKING:  # which import torch
-    from trials.supernet.job import Measurement, TrainingJob
+from trials.distributed.task import Measurement, Task
 
 
 @dataclass(frozen=True)
 class RayPlacement:
-    """How many processes Ray is to place, and where; None leaves it to what there is."""
+    """How many processes Ray is to start, and where; None leaves it to what there is."""
 
     address: str | None = None
-    """`auto` or HOST:PORT; None is a Ray of the training's own, on this machine."""
+    """`auto` or HOST:PORT of a cluster; None starts a Ray on this machine for the task alone."""
     processes: int | None = None
     gpus: int | None = None
     """For each process, 0 or 1."""
@@ -29,23 +28,23 @@ class RayPlacement:
         return " ".join(["--engine ray", *(f"--{name} {value}" for name, value in given if value is not None)])
 
 
-class Place(Protocol):
-    """Runs training jobs; the first process of each speaks through the caller's console and directory."""
+class Launcher(Protocol):
+    """Runs tasks; the first process of each writes to the caller's console and directory."""
 
     is_first: bool
-    """Whether this process is the one that speaks and writes."""
+    """Whether this process is the one that prints and writes."""
     number: int
-    """Processes that are told apart by their callers, and must meet: those of torchrun."""
+    """Processes that run the caller's code and must wait for each other: those of torchrun."""
     threads: int
-    """CPU threads for each process, unless a job says otherwise."""
+    """CPU threads for each process, unless a task says otherwise."""
     flags: str
-    """What must be given again to carry on in the same way."""
+    """What must be given again on the command line to carry on in the same way."""
 
     def wait(self) -> None:
-        """Until all processes have come this far."""
+        """Waits until all processes have come this far."""
 
-    def measure(self, job: TrainingJob) -> Measurement:
-        """A few steps of a job, which leave nothing. Raises `UserError` if it cannot be run here."""
+    def measure(self, task: Task) -> Measurement:
+        """Takes a few steps of a task, which leave nothing. Raises `UserError` if it cannot run here."""
 
-    def train(self, job: TrainingJob, directory: Path, console: Console) -> Path:
-        """Trains, or carries on, in a directory, and returns the supernet's file; raises what `train_supernet` does."""
+    def train(self, task: Task, directory: Path, console: Console) -> Path:
+        """Trains, or carries on, in a directory, and returns the result's file; raises what `Task.train` does."""

@@ -1,6 +1,6 @@
-"""What the first process of a training on another machine has for the driver: what it says, and what it writes.
+"""What the first process of a task prints and writes on another machine, sent to the driver as it happens.
 
-Both happen as if the machine were the driver's own. The driver asks for news over and over, and puts down what comes.
+The driver polls for updates and applies them: the lines appear on its console and the files in its directory.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ from pathlib import Path
 
 from sret_nas.files import write_atomically
 from trials.console import Console, print_line
-from trials.supernet.state import CHECKPOINT
-from trials.supernet.training import SUPERNET
 
-WHOLE = (CHECKPOINT, SUPERNET)
-"""Files that are replaced as a whole. All others, TensorBoard's, only grow."""
+APPENDED = "*.tfevents.*"
+"""Files that only grow: TensorBoard's."""
 
 WIDTH = 120
-"""Of lines, for who sees them on a terminal that the process does not know."""
+"""Of lines: the process does not know the terminal on which they will appear."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """A file of the training's directory, or what it has grown by."""
+class FileUpdate:
+    """The new content of a file in the task's directory, or what was appended to it."""
 
     name: str
     """With the folder inside the directory."""
@@ -33,14 +31,14 @@ class Written:
 
 
 @dataclass(frozen=True)
-class News:
-    """What was said and written since the last time."""
+class Update:
+    """What was printed and written since the last poll."""
 
     text: str = ""
-    files: tuple[Written, ...] = ()
+    files: tuple[FileUpdate, ...] = ()
 
-    def put_down(self, directory: Path, console: Console) -> None:
-        """Says and writes the same here; files that are replaced are there whole or not at all."""
+    def apply(self, directory: Path, console: Console) -> None:
+        """Prints and writes the same here; a file that is replaced is there whole or not at all."""
         for line in self.text.splitlines():
             print_line(console, line)
         for file in self.files:
@@ -49,46 +47,49 @@ class News:
                 write_atomically(path, file.content)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("ab") as grown:
-                    grown.write(file.content)
+                with path.open("ab") as appended:
+                    appended.write(file.content)
 
 
-class Outbox:
-    """Collects news while another thread trains in a directory and speaks through the console."""
+class OutputStream:
+    """Collects updates while another thread works in a directory and prints to `console`.
 
-    def __init__(self, directory: Path) -> None:
+    `replaced` are names of files that are replaced as a whole. Others are sent only if they are `APPENDED`.
+    """
+
+    def __init__(self, directory: Path, replaced: tuple[str, ...] = ()) -> None:
         self._directory = directory
-        self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._seen = {name: self._version(name) for name in WHOLE}
+        self._printed: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._versions = {name: self._version(name) for name in replaced}
         self._lengths: dict[str, int] = {}
         self.console = Console(file=self, width=WIDTH, force_terminal=False)  # type: ignore[arg-type]
 
     def write(self, text: str) -> int:
-        """As a file for the console."""
-        self._said.put(text)
+        """Takes what the console prints, as its file."""
+        self._printed.put(text)
         return len(text)
 
     def flush(self) -> None:
-        """As a file for the console: nothing is held back."""
+        """Does nothing: the console's file holds nothing back."""
 
-    def news(self, patience: float) -> News:
-        """What there is, after waiting so many seconds for something to be said. From one thread at a time."""
-        return News("".join(self._texts(patience)), (*self._replaced(), *self._grown()))
+    def poll(self, timeout: float) -> Update:
+        """Returns what there is, after waiting up to `timeout` seconds for a line. From one thread at a time."""
+        return Update("".join(self._texts(timeout)), (*self._replaced(), *self._appended()))
 
-    def _texts(self, patience: float) -> Iterator[str]:
+    def _texts(self, timeout: float) -> Iterator[str]:
         try:
-            yield self._said.get(timeout=patience) if patience > 0 else self._said.get_nowait()
+            yield self._printed.get(timeout=timeout) if timeout > 0 else self._printed.get_nowait()
             while True:
-                yield self._said.get_nowait()
+                yield self._printed.get_nowait()
         except queue.Empty:
             return
 
-    def _replaced(self) -> Iterator[Written]:
-        for name in WHOLE:
+    def _replaced(self) -> Iterator[FileUpdate]:
+        for name, last in self._versions.items():
             version = self._version(name)
-            if version != self._seen[name]:  # one that is replaced now is read now, and once more the next time
-                self._seen[name] = version
-                yield Written(name, (self._directory / name).read_bytes(), is_whole=True)
+            if version != last:  # a file that is replaced while it is read is sent now, and again at the next poll
+                self._versions[name] = version
+                yield FileUpdate(name, (self._directory / name).read_bytes(), is_whole=True)
 
     def _version(self, name: str) -> tuple[int, int] | None:
         path = self._directory / name
@@ -97,12 +98,12 @@ class Outbox:
         state = path.stat()
         return state.st_ino, state.st_mtime_ns
 
-    def _grown(self) -> Iterator[Written]:
-        for path in sorted(self._directory.rglob("*.tfevents.*")):
+    def _appended(self) -> Iterator[FileUpdate]:
+        for path in sorted(self._directory.rglob(APPENDED)):
             name = str(path.relative_to(self._directory))
             with path.open("rb") as file:
                 file.seek(self._lengths.get(name, 0))
                 content = file.read()
             if content:
                 self._lengths[name] = self._lengths.get(name, 0) + len(content)
-                yield Written(name, content, is_whole=False)
+                yield FileUpdate(name, content, is_whole=False)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from trials.training.devices import device_named
 
@@ -59,8 +60,11 @@ class Processes:
 
 
 @contextmanager
-def process_group(device: str) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, if it did. Raises `UserError` for a device that is not there."""
+def process_group(device: str, store: Store | None = None) -> Iterator[Processes]:
+    """Joins the processes that torchrun started, if it did; `store` is where they meet, by default as torchrun says.
+
+    Raises `UserError` for a device that is not there.
+    """
     rank, number = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     chosen = device_named(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")), alone=number == 1)
     if number == 1 or dist.is_initialized():
@@ -68,7 +72,11 @@ def process_group(device: str) -> Iterator[Processes]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    if store is None:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=number)
     try:
         yield Processes(rank, number, chosen)
     finally:

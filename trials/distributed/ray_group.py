@@ -1,8 +1,8 @@
-"""A training in processes that Ray places on this machine or a cluster; the driver keeps what they come to.
+"""Ray launcher: runs a task in processes that Ray starts on this machine or a cluster, and keeps its results here.
 
 Every process is an actor that does what one of torchrun's does, so that weights and checkpoints are the same. Whatever
-the first one says and writes comes to the driver as it happens (`trials.distributed.output_stream`): machines share no
-files, and losing all of them loses no more than the time since the last checkpoint. When a process or its machine is
+the first one prints and writes is sent to the driver as it happens (`trials.distributed.output_stream`): machines share
+no files, and losing all of them loses no more than the time since the last checkpoint. When a process or its machine is
 lost, all start again from that checkpoint, at most `RETRIES` times.
 
 Why not Ray Train's `TorchTrainer` (benchmarks/engines/placing.py): its checkpoints need a file system that all machines
@@ -26,47 +26,45 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sret_nas.errors import UserError
 from trials.console import Console, print_line
-from trials.distributed.launcher import Place, RayPlacement
-from trials.distributed.ray_member import CONCURRENCY, Ending, Member
-from trials.engines.file_transfer import Luggage, Packer
+from trials.distributed.launcher import Launcher, RayPlacement
+from trials.distributed.ray_member import CONCURRENCY, RankActor, RankResult
+from trials.distributed.task import Measurement, Task
+from trials.engines.file_transfer import BundleWriter, JobFiles
 from trials.engines.messages import Failure
-from trials.engines.ray_pool import one_line
+from trials.engines.ray_pool import reason_of
 from trials.engines.ray_session import Cluster, OwnRay, Session
-from trials.engines.ray_worker import Home
+from trials.engines.ray_worker import WorkerInfo
 from trials.interruption import defer_interrupts
 from trials.machine import num_cores
-from trials.supernet.job import Measurement, TrainingJob
-from trials.supernet.state import CHECKPOINT
-from trials.supernet.training import SUPERNET
 from trials.training.recipe import DivergedError
 
 RETRIES = 2
-"""How often a training is started again whose processes were lost."""
-PLACE_SECONDS = 120.0
-"""How long the processes may take to start and to meet."""
-LOOK_SECONDS = 1.0
-"""The longest between two looks for Ctrl-C and at who has ended."""
+"""How often a task is started again whose processes were lost."""
+START_SECONDS = 120.0
+"""How long the processes may take to start and to join their group."""
+POLL_SECONDS = 1.0
+"""How often to look for Ctrl-C and for processes that have ended, at least."""
 STOP_SECONDS = 5.0
-"""After Ctrl-C, for the step that runs, its checkpoint, and the way of that to the driver."""
-LAST_NEWS_SECONDS = 2.0
-"""For what the first process has to tell when there is no training any more."""
+"""After Ctrl-C, for the current step, its checkpoint, and sending that to the driver."""
+LAST_UPDATE_SECONDS = 2.0
+"""For the last updates of the first process when the task has ended."""
 ANSWER_SECONDS = 5.0
-"""How long a process that is there may take to say so."""
+"""How long a live process may take to answer."""
 LEAVE_SECONDS = 1.0
-"""How long processes may take to tidy up behind themselves."""
+"""How long processes may take to remove their files."""
 
 
 class LostError(ConnectionError):
-    """Processes of a training, or their machines, are gone: nobody's mistake, so the command line exits with 1."""
+    """Processes of a task, or their machines, were lost: no mistake of the user's, so the exit code is 1."""
 
 
 @contextmanager
-def on_ray(placement: RayPlacement, device: str, threads: int | None) -> Iterator[Place]:
-    """A place on a Ray that is joined, or started, for it. Raises `UserError` if there is none, or no room in it."""
+def open_ray_launcher(placement: RayPlacement, device: str, threads: int | None) -> Iterator[Launcher]:
+    """Joins or starts a Ray, and yields a launcher there. Raises `UserError` if there is none, or no room in it."""
     session = _session(placement, threads)
     try:
-        with placed(session, placement, device, threads) as place:
-            yield place
+        with ray_launcher(session, placement, device, threads) as launcher:
+            yield launcher
     finally:
         session.end()
 
@@ -78,18 +76,18 @@ def _session(placement: RayPlacement, threads: int | None) -> Session:
 
 
 @contextmanager
-def placed(session: Session, placement: RayPlacement, device: str, threads: int | None) -> Iterator[Place]:
-    """A place on a Ray to which this process is connected. Raises `UserError` if there is no room in it."""
-    place = _OnRay(session, needs_of(session.name, placement, device, threads), device, placement.flags)
+def ray_launcher(session: Session, placement: RayPlacement, device: str, threads: int | None) -> Iterator[Launcher]:
+    """Yields a launcher on the Ray of a session. Raises `UserError` if there is no room in it."""
+    launcher = RayLauncher(session, needs_of(session.name, placement, device, threads), device, placement.flags)
     try:
-        yield place
+        yield launcher
     finally:
-        place.leave()
+        launcher.end()
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a training takes of a cluster."""
+    """The processes of a task, and what each takes of a cluster."""
 
     processes: int
     threads: int
@@ -102,13 +100,13 @@ class Needs:
 
 
 def machines() -> list[dict[str, float]]:
-    """What each machine of the cluster has, in Ray's words."""
+    """Returns the resources of each machine of the cluster, by Ray's names."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return [node["Resources"] for node in nodes if node["Alive"]]
 
 
 def needs_of(name: str, placement: RayPlacement, device: str, threads: int | None) -> Needs:
-    """What is asked for, or else all GPUs, or a process for each machine, with the cores that these leave them.
+    """Returns what is asked for, or else a process for each GPU, or for each machine, with an equal share of its cores.
 
     Raises `UserError` if the cluster, called `name`, does not hold it.
     """
@@ -139,79 +137,79 @@ def _check_gpus(gpus: int, num_gpus: int, device: str, name: str) -> None:
 
 
 def _threads(usable: list[dict[str, float]], processes: int, gpus: int) -> int:
-    """Cores for each process where they are fewest."""
+    """Returns the cores for each process on the machine where these are fewest."""
     each = math.ceil(processes / max(1, len(usable)))
     shares = [machine["CPU"] // (int(machine["GPU"]) if gpus else each) for machine in usable]
     return max(1, int(min(shares, default=1)))
 
 
-class _Group:
-    """The processes, placed and met."""
+class ProcessGroup:
+    """The processes of a task: started, and joined in one group."""
 
     def __init__(self, needs: Needs, device: str, name: str) -> None:
-        """Raises `UserError` if they do not come together."""
+        """Raises `UserError` if they do not start and join, `LostError` if one dies meanwhile."""
         self._reserved = placement_group([needs.bundle] * needs.processes, strategy="PACK")
-        self.members: list[Any] = []
-        self.homes: list[Home] = []
+        self.actors: list[Any] = []
+        self.infos: list[WorkerInfo] = []
         try:
-            if not self._reserved.wait(PLACE_SECONDS):
+            if not self._reserved.wait(START_SECONDS):
                 wanted = f"{needs.processes} processes with {needs.threads} threads and {needs.gpus} GPUs each"
-                raise UserError(f"no room was free on {name} within {PLACE_SECONDS:g} s for {wanted}")
+                raise UserError(f"no room was free on {name} within {START_SECONDS:g} s for {wanted}")
             self._start(needs)
-            self._meet(device, name)
+            self._join(device, name)
         except BaseException:
             self.end()
             raise
 
     def _start(self, needs: Needs) -> None:
-        actor_class: Any = ray.remote(Member)
+        actor_class: Any = ray.remote(RankActor)
         for index in range(needs.processes):
             where = PlacementGroupSchedulingStrategy(self._reserved, placement_group_bundle_index=index)
             options = {"num_cpus": needs.threads, "num_gpus": needs.gpus, "scheduling_strategy": where}
-            self.members.append(actor_class.options(**options, max_restarts=0, max_concurrency=CONCURRENCY).remote())
+            self.actors.append(actor_class.options(**options, max_restarts=0, max_concurrency=CONCURRENCY).remote())
 
-    def _meet(self, device: str, name: str) -> None:
-        """Neighbours in rank are on one machine, as far as possible."""
+    def _join(self, device: str, name: str) -> None:
+        """Gives out ranks, neighbours on one machine as far as possible, and joins the processes."""
         try:
-            homes = ray.get([member.home.remote() for member in self.members], timeout=PLACE_SECONDS)
-            order = sorted(range(len(homes)), key=lambda at: (homes[at].host, homes[at].node_id, homes[at].process_id))
-            self.members, self.homes = [self.members[at] for at in order], [homes[at] for at in order]
-            point = ray.get(self.members[0].meeting_point.remote())
-            number = len(self.members)
-            joining = [member.join.remote(rank, number, point, device) for rank, member in enumerate(self.members)]
-            failures = [failure for failure in ray.get(joining, timeout=PLACE_SECONDS) if failure is not None]
+            infos = ray.get([actor.info.remote() for actor in self.actors], timeout=START_SECONDS)
+            order = sorted(range(len(infos)), key=lambda at: (infos[at].host, infos[at].node_id, infos[at].process_id))
+            self.actors, self.infos = [self.actors[at] for at in order], [infos[at] for at in order]
+            rendezvous = ray.get(self.actors[0].rendezvous.remote())
+            number = len(self.actors)
+            joining = [actor.join.remote(rank, number, rendezvous, device) for rank, actor in enumerate(self.actors)]
+            failures = [failure for failure in ray.get(joining, timeout=START_SECONDS) if failure is not None]
         except GetTimeoutError:
             raise UserError(
-                f"processes on {name} did not start and meet within {PLACE_SECONDS:g} s: "
+                f"processes on {name} did not start and meet within {START_SECONDS:g} s: "
                 "can its machines reach each other on all ports?"
             ) from None
         except RayError as error:
-            raise LostError(f"a process on {name} was lost while it started: {one_line(error)}") from None
+            raise LostError(f"a process on {name} was lost while it started: {reason_of(error)}") from None
         if failures:
             _raise(failures[0])
 
-    def lost(self) -> str | None:
-        """Who of them does not answer any more; None if all are there."""
-        for rank, (member, home) in enumerate(zip(self.members, self.homes, strict=True)):
+    def find_dead_rank(self) -> str | None:
+        """Describes the first process that does not answer any more; None if all do."""
+        for rank, (actor, info) in enumerate(zip(self.actors, self.infos, strict=True)):
             try:
-                ray.get(member.home.remote(), timeout=ANSWER_SECONDS)
+                ray.get(actor.info.remote(), timeout=ANSWER_SECONDS)
             except (RayError, GetTimeoutError) as error:
-                who = f"process {rank} of {len(self.members)} (pid {home.process_id} on {home.host})"
+                who = f"process {rank} of {len(self.actors)} (pid {info.process_id} on {info.host})"
                 if "node has died" in str(error) or isinstance(error, GetTimeoutError):
                     return f"{who} was lost with its machine"
-                return f"{who} ended: {one_line(error) or type(error).__name__}"
+                return f"{who} ended: {reason_of(error) or type(error).__name__}"
         return None
 
     def end(self) -> None:
         with suppress(RayError, GetTimeoutError):
-            ray.get([member.leave.remote() for member in self.members], timeout=LEAVE_SECONDS)
-        for member in self.members:
-            ray.kill(member)
+            ray.get([actor.leave.remote() for actor in self.actors], timeout=LEAVE_SECONDS)
+        for actor in self.actors:
+            ray.kill(actor)
         remove_placement_group(self._reserved)
 
 
-class _OnRay:
-    """Processes on a Ray, started when the first job comes, and kept for the next."""
+class RayLauncher:
+    """Runs tasks in processes on a Ray, which are started for the first task and kept for the next."""
 
     is_first = True
     number = 1
@@ -220,115 +218,118 @@ class _OnRay:
         self.flags, self.threads = flags, needs.threads
         self._name, self._needs = session.name, needs
         self._device = device if needs.gpus else "cpu"
-        self._packer = None if session.shares_files else Packer(ray.put)
-        self._group: _Group | None = None
+        self._bundle_writer = None if session.shares_files else BundleWriter(ray.put)
+        self._group: ProcessGroup | None = None
 
     def wait(self) -> None:
-        """The driver is one, and waits for nobody."""
+        """Does nothing: the driver is one process."""
 
-    def measure(self, job: TrainingJob) -> Measurement:
-        group, luggage = self._met(), self._packed(job)
-        running = [member.measure.remote(job, luggage) for member in group.members]
+    def measure(self, task: Task) -> Measurement:
+        group, files = self._joined_group(), self._files_of(task)
+        running = [actor.measure.remote(task, files) for actor in group.actors]
         measured = None
         try:
             while running:
                 (ended,), running = ray.wait(running)
-                ending: Ending = ray.get(ended)
-                if ending.failure is not None:  # the others may wait for this one for ever
-                    _raise(ending.failure)
-                measured = ending.measurement
+                result: RankResult = ray.get(ended)
+                if result.failure is not None:  # the others may wait for this one for ever
+                    _raise(result.failure)
+                measured = result.measurement
         except RayError as error:
-            raise LostError(group.lost() or one_line(error)) from None
-        assert measured is not None  # all have come to the same
+            raise LostError(group.find_dead_rank() or reason_of(error)) from None
+        assert measured is not None
         return measured
 
-    def train(self, job: TrainingJob, directory: Path, console: Console) -> Path:
-        path = directory / SUPERNET
-        if path.is_file():  # compares what it is with what was asked for
-            return job.train(directory, job.images(), console)
+    def train(self, task: Task, directory: Path, console: Console) -> Path:
+        path = directory / task.result_name
+        if path.is_file():  # the task compares the result with what was asked for
+            return task.train(directory, console)
         retries = 0
         while not path.is_file():
             try:
-                self._attempt(job, directory, console)
+                self._attempt(task, directory, console)
             except LostError as error:
                 if retries == RETRIES:
                     raise
                 retries += 1
-                since = "its last checkpoint" if (directory / CHECKPOINT).is_file() else "the beginning"
+                since = "its last checkpoint" if (directory / task.checkpoint_name).is_file() else "the beginning"
                 print_line(console, f"{error}; the training starts again from {since} ({retries} of {RETRIES} times)")
-                self._place_again(error)
+                self._start_again(error)
         return path
 
-    def leave(self) -> None:
+    def end(self) -> None:
         """Ends the processes."""
         if self._group is not None:
             self._group.end()
             self._group = None
 
-    def _met(self) -> _Group:
+    def _joined_group(self) -> ProcessGroup:
         if self._group is None:
-            self._group = _Group(self._needs, self._device, self._name)
+            self._group = ProcessGroup(self._needs, self._device, self._name)
         return self._group
 
-    def _place_again(self, lost: LostError) -> None:
+    def _start_again(self, lost: LostError) -> None:
         """Raises `LostError` if there is no room any more."""
-        self.leave()
+        self.end()
         try:
-            self._met()
+            self._joined_group()
         except UserError as error:
             raise LostError(f"{lost}; {error}") from None
 
-    def _packed(self, job: TrainingJob) -> Luggage | None:
-        return None if self._packer is None else self._packer.pack({"data_dir": str(job.data_dir)})
+    def _files_of(self, task: Task) -> JobFiles | None:
+        return None if self._bundle_writer is None else self._bundle_writer.write({"data_dir": str(task.data_dir)})
 
-    def _attempt(self, job: TrainingJob, directory: Path, console: Console) -> None:
-        group, luggage, kept = self._met(), self._packed(job), directory / CHECKPOINT
+    def _attempt(self, task: Task, directory: Path, console: Console) -> None:
+        group, files, kept = self._joined_group(), self._files_of(task), directory / task.checkpoint_name
         checkpoint = ray.put(kept.read_bytes()) if kept.is_file() else None
         with defer_interrupts() as interruptions:
-            running = [member.train.remote(job, luggage, checkpoint) for member in group.members]
+            running = [actor.train.remote(task, files, checkpoint) for actor in group.actors]
             try:
-                failure = _watched(group, running, directory, console, interruptions)
+                failure = _watch(group, running, directory, console, interruptions)
             except RayError as error:
                 if interruptions:
                     raise KeyboardInterrupt from None
-                raise LostError(group.lost() or one_line(error)) from None
+                raise LostError(group.find_dead_rank() or reason_of(error)) from None
             if interruptions:
                 raise KeyboardInterrupt
             if failure is not None:
-                lost = group.lost() if failure.cause == "exception" else None
-                if lost is not None:  # what the others said is but its consequence
-                    raise LostError(lost)
+                dead_rank = group.find_dead_rank() if failure.cause == "exception" else None
+                if dead_rank is not None:  # the failures of the others only follow from its loss
+                    raise LostError(dead_rank)
                 _raise(failure)
 
 
-def _watched(
-    group: _Group, running: list[Any], directory: Path, console: Console, interruptions: list[int]
+def _watch(
+    group: ProcessGroup, running: list[Any], directory: Path, console: Console, interruptions: list[int]
 ) -> Failure | None:
-    """Puts down news until all have ended, or one has failed. Raises `RayError` for one that is lost."""
-    first, deadline = group.members[0], math.inf
-    news, endings = first.news.remote(LOOK_SECONDS), list[Ending]()
+    """Applies updates until all processes have ended, or one has failed, and returns that failure.
+
+    Raises `RayError` if one is lost.
+    """
+    first, deadline = group.actors[0], math.inf
+    update, results = first.poll.remote(POLL_SECONDS), list[RankResult]()
     try:
-        while running and not any(ending.failure for ending in endings) and time.monotonic() < deadline:
-            told, _ = ray.wait([news, *running], timeout=LOOK_SECONDS)
-            if news in told:
-                ray.get(news).put_down(directory, console)
-                news = first.news.remote(LOOK_SECONDS)
-            ended = [reference for reference in running if reference in told]
+        while running and not any(result.failure for result in results) and time.monotonic() < deadline:
+            ready, _ = ray.wait([update, *running], timeout=POLL_SECONDS)
+            if update in ready:
+                ray.get(update).apply(directory, console)
+                update = first.poll.remote(POLL_SECONDS)
+            ended = [reference for reference in running if reference in ready]
             running = [reference for reference in running if reference not in ended]
-            endings += ray.get(ended)
+            results += ray.get(ended)
             if interruptions and deadline == math.inf:
                 deadline = time.monotonic() + STOP_SECONDS
                 if not ray.get(first.stop.remote(), timeout=STOP_SECONDS):  # it is at no step yet
                     break
-    finally:  # a checkpoint that was written before something was lost is not to be lost with it
+    finally:  # so that a checkpoint written before a loss is not lost as well
         with suppress(RayError, GetTimeoutError):
-            ray.get(news, timeout=LAST_NEWS_SECONDS).put_down(directory, console)
-            ray.get(first.news.remote(0.0), timeout=LAST_NEWS_SECONDS).put_down(directory, console)
-    return next((ending.failure for ending in endings if ending.failure is not None), None)
+            ray.get(update, timeout=LAST_UPDATE_SECONDS).apply(directory, console)
+            ray.get(first.poll.remote(0.0), timeout=LAST_UPDATE_SECONDS).apply(directory, console)
+    return next((result.failure for result in results if result.failure is not None), None)
 
 
 def _raise(failure: Failure) -> None:
-    """What failed there, as if it had failed here."""
+    """Raises a failure of another process as if it had happened here."""
     if failure.cause == "diverged":
         raise DivergedError(failure.message)
     if failure.cause == "exception":

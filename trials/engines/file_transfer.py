@@ -1,9 +1,9 @@
-"""What a job refers to travels with it, for workers on machines that share no files with the driver.
+"""The files that a job reads and writes, sent between the driver and machines that share no files with it.
 
-A job names folders and files of the driver's machine. Those it reads are packed: split into chunks that are put once
-into a store which every machine can fetch from, and are kept there for the next job that names them. On the worker's
-side they are laid out on its own disk, and the job is told that place instead. What a job writes comes back with its
-result. The job kinds and those who run them know nothing of this.
+A job names folders and files of the driver's machine. Those it reads are split into chunks, which are put once into
+a store that every machine can fetch from and stay there for the next job that names them. A worker extracts them on its
+own disk and tells the job where. What the job writes comes back with its result. The jobs and their functions know
+nothing of this.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 Payload = dict[str, Any]
-Place = tuple[str, ...]
+KeyPath = tuple[str, ...]
 """Keys that lead to a value inside a payload."""
 
-READ: tuple[Place, ...] = (("data_dir",), ("supernet", "path"), ("checkpoint_from",))
+INPUTS: tuple[KeyPath, ...] = (("data_dir",), ("supernet", "path"), ("checkpoint_from",))
 """Where any job names what it reads."""
-WEIGHTS: Place = ("weights_path",)
-"""Where a job names its trained weights: a test reads them, any other job leaves them there."""
-LEFT: tuple[Place, ...] = (WEIGHTS, ("checkpoint_to",))
-"""Where any job but a test names what it leaves."""
+WEIGHTS: KeyPath = ("weights_path",)
+"""Where a job names its trained weights: a test reads them, any other job writes them."""
+OUTPUTS: tuple[KeyPath, ...] = (WEIGHTS, ("checkpoint_to",))
+"""Where any job but a test names what it writes."""
 CHUNK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class PackedFile:
-    """A file's name inside its parcel, the SHA-256 of its content, and references to its chunks in the store."""
+class BundledFile:
+    """A file's name inside its bundle, the SHA-256 of its content, and references to its chunks in the store."""
 
     name: str
     num_bytes: int
@@ -39,10 +39,10 @@ class PackedFile:
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A packed file, or a packed folder of files."""
+class FileBundle:
+    """A file, or a folder of files, whose content is in the store."""
 
-    files: tuple[PackedFile, ...]
+    files: tuple[BundledFile, ...]
     is_folder: bool
 
     @property
@@ -56,77 +56,78 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Luggage:
-    """What travels with a job: what it reads, and where it names files that it leaves."""
+class JobFiles:
+    """The bundles that a job reads, by where its payload names them, and where it names the files that it writes."""
 
-    parcels: dict[Place, Parcel]
-    left: tuple[Place, ...]
+    bundles: dict[KeyPath, FileBundle]
+    outputs: tuple[KeyPath, ...]
 
 
-class Packer:
+class BundleWriter:
     """The driver's side. `put` stores a chunk and returns a reference to it, which keeps it as long as it lives."""
 
     def __init__(self, put: Callable[[bytes], Any]) -> None:
         self._put = put
-        self._packed: dict[Place, tuple[object, Parcel]] = {}
+        self._written: dict[KeyPath, tuple[object, FileBundle]] = {}
 
-    def pack(self, payload: Payload) -> Luggage:
-        """Packs what is not packed already. What is not there is left to the job to find missing."""
+    def write(self, payload: Payload) -> JobFiles:
+        """Stores the inputs of a job that are not stored yet. Missing ones are left to the job to report."""
         reads_weights = payload.get("kind") == "test"
-        places = [*READ, WEIGHTS] if reads_weights else READ
-        parcels = {place: self._parcel(place, path) for place in places if (path := _path(payload, place)) is not None}
-        left = () if reads_weights else tuple(place for place in LEFT if value_at(payload, place) is not None)
-        return Luggage(parcels, left)
+        inputs = [*INPUTS, WEIGHTS] if reads_weights else INPUTS
+        paths = {key_path: _existing_path(payload, key_path) for key_path in inputs}
+        bundles = {key_path: self._bundle(key_path, path) for key_path, path in paths.items() if path is not None}
+        outputs = () if reads_weights else tuple(path for path in OUTPUTS if value_at(payload, path) is not None)
+        return JobFiles(bundles, outputs)
 
-    def _parcel(self, place: Place, path: Path) -> Parcel:
-        """The last parcel of each place is kept, and packed anew if the files are others or have changed."""
+    def _bundle(self, key_path: KeyPath, path: Path) -> FileBundle:
+        """Returns the last bundle of a key path, written anew if other files are named or they have changed."""
         state = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)]
-        if place not in self._packed or self._packed[place][0] != state:
-            self._packed[place] = state, Parcel(tuple(map(self._pack_file, _files(path))), path.is_dir())
-        return self._packed[place][1]
+        if key_path not in self._written or self._written[key_path][0] != state:
+            self._written[key_path] = state, FileBundle(tuple(map(self._write_file, _files(path))), path.is_dir())
+        return self._written[key_path][1]
 
-    def _pack_file(self, path: Path) -> PackedFile:
+    def _write_file(self, path: Path) -> BundledFile:
         digest, chunks, num_bytes = hashlib.sha256(), [], 0
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
                 chunks.append(self._put(chunk))
                 num_bytes += len(chunk)
-        return PackedFile(path.name, num_bytes, digest.hexdigest(), tuple(chunks))
+        return BundledFile(path.name, num_bytes, digest.hexdigest(), tuple(chunks))
 
 
-def _path(payload: Payload, place: Place) -> Path | None:
-    """What a job reads, if it names anything and that is there."""
-    value = value_at(payload, place)
+def _existing_path(payload: Payload, key_path: KeyPath) -> Path | None:
+    """Returns the path that a job names, if it names any and that exists."""
+    value = value_at(payload, key_path)
     return None if value is None or not Path(value).exists() else Path(value)
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder, which has no folders inside."""
+    """Returns the file itself, or the files of a folder, which has no folders inside."""
     return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 
-def value_at(payload: Payload, place: Place) -> Any:
-    """What a payload says at a place; None if it does not go that far."""
+def value_at(payload: Payload, key_path: KeyPath) -> Any:
+    """Returns the value at a key path, or None if the payload does not go that far."""
     value: Any = payload
-    for key in place:
+    for key in key_path:
         value = None if value is None else value.get(key)
     return value
 
 
-def with_values(payload: Payload, values: dict[Place, str]) -> Payload:
-    """A copy of a payload that says something else at some places."""
+def with_values(payload: Payload, values: dict[KeyPath, str]) -> Payload:
+    """Returns a copy of a payload with other values at some key paths."""
     changed = copy.deepcopy(payload)
-    for place, value in values.items():
+    for key_path, value in values.items():
         inner: Any = changed
-        for key in place[:-1]:
+        for key in key_path[:-1]:
             inner = inner[key]
-        inner[place[-1]] = value
+        inner[key_path[-1]] = value
     return changed
 
 
-def contents(file: PackedFile, fetch: Callable[[Any], bytes]) -> Iterator[bytes]:
-    """The chunks of a file, one after the other. Raises `OSError` in the end if they are not what was packed."""
+def read_chunks(file: BundledFile, fetch: Callable[[Any], bytes]) -> Iterator[bytes]:
+    """Yields the chunks of a file. Raises `OSError` after the last if they are not what was stored."""
     digest = hashlib.sha256()
     for reference in file.chunks:
         chunk = fetch(reference)

@@ -1,7 +1,7 @@
-"""What jobs read, on the disk of the machine where they run: each content once, for all its workers and searches.
+"""The input files of jobs on the disk of the machine where they run: each content once, for all workers and searches.
 
-Whoever comes first lays a parcel out and the others wait for it; it is there whole or not at all. Parcels stay for the
-next search. When they grow beyond a limit, those go that were not used for longest and that nobody uses now.
+The first worker extracts a bundle while the others wait; an entry is whole or absent. Entries stay for the next search.
+Beyond a size limit, the least recently used ones are removed, unless somebody is using them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trials.engines.file_transfer import Parcel, contents
+from trials.engines.file_transfer import FileBundle, read_chunks
 
 MAX_BYTES = 32 * 2**30
-"""Of all parcels on a machine, for one user."""
+"""Of all bundles on a machine, for one user."""
 
 
 def default_folder() -> Path:
-    """A folder of this user alone, among the machine's temporary files. Raises `PermissionError` if it is another's."""
+    """Returns this user's own folder among the temporary files. Raises `PermissionError` if it is somebody else's."""
     folder = Path(tempfile.gettempdir()) / f"sret-nas-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
@@ -31,45 +31,46 @@ def default_folder() -> Path:
 
 
 class NodeCache:
-    """A folder with a folder per parcel, named by its digest, and a lock file beside each."""
+    """A folder with a folder per bundle, named by its digest, and a lock file beside each."""
 
-    def __init__(self, folder: Path, most_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     @contextmanager
-    def provided(self, parcel: Parcel, fetch: Callable[[Any], bytes]) -> Iterator[Path]:
-        """The parcel's file or folder, which is there for as long as the context lasts."""
-        entry = self._folder / parcel.digest
-        with _lock(_lock_of(entry), fcntl.LOCK_SH):  # nobody removes what somebody uses
+    def extracted(self, bundle: FileBundle, fetch: Callable[[Any], bytes]) -> Iterator[Path]:
+        """Yields the path of the bundle's file or folder, which is not removed while the context lasts."""
+        entry = self._folder / bundle.digest
+        with _lock(_lock_of(entry), fcntl.LOCK_SH):  # keeps others from removing the entry
             if not entry.exists():
-                with _lock(self._folder / "laying-out.lock", fcntl.LOCK_EX):
+                with _lock(self._folder / "extract.lock", fcntl.LOCK_EX):
                     if not entry.exists():  # another worker may have been quicker
-                        self._make_room(parcel.num_bytes)
-                        _lay_out(entry, parcel, fetch)
+                        self._make_room(bundle.num_bytes)
+                        extract(entry, bundle, fetch)
             os.utime(entry)
-            yield entry if parcel.is_folder else entry / parcel.files[0].name
+            yield entry if bundle.is_folder else entry / bundle.files[0].name
 
     def _make_room(self, num_bytes: int) -> None:
-        """Removes parcels that nobody uses, as many as must go, those first that were not used for longest."""
+        """Removes unused entries, least recently used first, until `num_bytes` more fit."""
         entries = sorted(filter(_is_entry, self._folder.iterdir()), key=lambda entry: entry.stat().st_mtime)
         total = num_bytes + sum(map(_num_bytes, entries))
         for entry in entries:
-            if total <= self._most_bytes:
+            if total <= self._max_bytes:
                 return
             with suppress(BlockingIOError), _lock(_lock_of(entry), fcntl.LOCK_EX | fcntl.LOCK_NB):
                 total -= _num_bytes(entry)
                 shutil.rmtree(entry)
 
 
-def _lay_out(entry: Path, parcel: Parcel, fetch: Callable[[Any], bytes]) -> None:
+def extract(entry: Path, bundle: FileBundle, fetch: Callable[[Any], bytes]) -> None:
+    """Writes the files of a bundle into the folder `entry`, which appears whole or not at all."""
     unfinished = entry.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)  # a worker was killed here
     unfinished.mkdir()
     try:
-        for packed in parcel.files:
-            with (unfinished / packed.name).open("wb") as file:
-                file.writelines(contents(packed, fetch))
+        for bundled in bundle.files:
+            with (unfinished / bundled.name).open("wb") as file:
+                file.writelines(read_chunks(bundled, fetch))
     except BaseException:
         shutil.rmtree(unfinished)
         raise
@@ -78,7 +79,7 @@ def _lay_out(entry: Path, parcel: Parcel, fetch: Callable[[Any], bytes]) -> None
 
 @contextmanager
 def _lock(path: Path, operation: int) -> Iterator[None]:
-    """Holds a lock of the system, which a process that is killed leaves to the next."""
+    """Holds a file lock, which the system releases when the process dies."""
     with path.open("a") as file:
         fcntl.flock(file, operation)
         yield

@@ -17,8 +17,8 @@ from typing import Any
 import ray
 
 
-def main(options: dict[str, Any]) -> None:
-    """Starts Ray with these options, and ends it when the standard input ends."""
+def main(folder: str, options: dict[str, Any]) -> None:
+    """Starts Ray with these options, ends it when the standard input ends, and removes the folder that holds it."""
     # Ctrl-C and the like are the search's, whose end this process sees
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     context = ray.init(
@@ -27,8 +27,8 @@ def main(options: dict[str, Any]) -> None:
     print(json.dumps(context["gcs_address"]), flush=True)  # type: ignore[index]
     sys.stdin.read()
     ray.shutdown()
-    shutil.rmtree(options["_temp_dir"], ignore_errors=True)  # the search, if it was killed, cannot
+    shutil.rmtree(folder, ignore_errors=True)  # the search, if it was killed, cannot
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(sys.argv[1], json.loads(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""The workers of a Ray engine: as many as there is room for on the machines that are there, which join and go."""
+"""The workers of a Ray engine: as many as the machines of the cluster hold, which may join and leave."""
 
 from __future__ import annotations
 
@@ -13,61 +13,62 @@ from ray.exceptions import RayError, RuntimeEnvSetupError
 
 from sret_nas.errors import UserError
 from trials.engines.engine import RunJob
-from trials.engines.file_transfer import Luggage, Payload
-from trials.engines.ray_calls import answer_to
-from trials.engines.ray_worker import Home, Worker
+from trials.engines.file_transfer import JobFiles, Payload
+from trials.engines.ray_calls import call_with_timeout
+from trials.engines.ray_worker import Worker, WorkerInfo
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """How often to look which machines are there."""
 FIRST_WORKER_SECONDS, OTHER_WORKERS_SECONDS = 120.0, 10.0
 """How long to wait for the first worker at the start, and then for those beside it."""
 
 
 @dataclass
-class Task:
-    """A job with what travels with it."""
+class PoolJob:
+    """A job with its input and output files."""
 
     job_id: int
     payload: Payload
-    luggage: Luggage | None
+    files: JobFiles | None
     time_limit: float | None
     false_starts: int = 0
-    """Workers that died before they told that they had come to it."""
+    """Workers that died before they said that they had come to it."""
 
 
 @dataclass(eq=False)
 class PoolWorker:
-    """The driver's view of a worker, with references to what it will tell."""
+    """The driver's view of a worker, with references to its future answers."""
 
     actor: Any
     starting: Any
-    """Its home, once it has started."""
-    place: str | None
-    """The node where it is, or where it stands in for another; None as long as it has no place yet."""
-    home: Home | None = None
-    task: Task | None = None
+    """Its info, once it has started."""
+    node_id: str | None
+    """The node where it is, or where it replaces another; None until it is on one."""
+    info: WorkerInfo | None = None
+    job: PoolJob | None = None
     begun: Any = None
     report: Any = None
-    """The beginning and the end of its task."""
+    """The beginning and the end of its job."""
     deadline: float = math.inf
-    """When its task has taken too long, on the monotonic clock."""
+    """When its job has taken too long, on the monotonic clock."""
 
     @property
     def is_idle(self) -> bool:
-        return self.home is not None and self.task is None
+        return self.info is not None and self.job is None
 
     @property
     def awaited(self) -> Any:
-        """What it will tell next; None if it has nothing to do."""
-        return self.starting if self.home is None else self.report
+        """Its next answer; None if it has nothing to do."""
+        return self.starting if self.info is None else self.report
 
-    def start(self, task: Task) -> None:
-        self.task = task
-        self.begun, self.report = self.actor.begin.remote(), self.actor.run.remote(task.payload, task.luggage)
-        self.deadline = math.inf if task.time_limit is None else time.monotonic() + task.time_limit
+    def start(self, job: PoolJob) -> None:
+        self.job = job
+        self.begun, self.report = self.actor.begin.remote(), self.actor.run.remote(job.payload, job.files)
+        self.deadline = math.inf if job.time_limit is None else time.monotonic() + job.time_limit
 
-    def rest(self) -> None:
-        self.task = self.begun = self.report = None
+    def set_idle(self) -> None:
+        """Forgets the job, which has ended."""
+        self.job = self.begun = self.report = None
         self.deadline = math.inf
 
 
@@ -80,44 +81,44 @@ class Pool:
         self._run_job, self._num_workers, self._needs, self._name = run_job, num_workers, needs, name
         self._actor_class: Any = ray.remote(Worker)
         self._nodes: dict[str, dict[str, float]] = {}
-        self.look()
+        self.poll_nodes()
         if self._room == 0:
             raise UserError(self._describe_want())
         self._fill()
 
-    def tend(self) -> None:
-        """Looks which machines are there, if that was a while ago, and keeps to what it sees."""
-        if time.monotonic() - self._looked < LOOK_SECONDS:
+    def refresh(self) -> None:
+        """Polls the nodes, unless that was just done, drops idle workers of lost ones, and adds workers."""
+        if time.monotonic() - self._polled < POLL_SECONDS:
             return
-        self.look()
+        self.poll_nodes()
         for worker in [*self.workers]:
             if worker.is_idle and not self.is_here(worker):
                 self.drop(worker)
         self._fill()
 
-    def look(self) -> None:
-        """Learns which machines are there."""
-        nodes = answer_to(ray.nodes, self._name)
+    def poll_nodes(self) -> None:
+        """Asks which nodes are alive, and what they have."""
+        nodes = call_with_timeout(ray.nodes, self._name)
         self._nodes = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
-        self._looked = time.monotonic()
+        self._polled = time.monotonic()
 
     def is_here(self, worker: PoolWorker) -> bool:
-        """Whether the machine is there where a worker is or will be."""
-        return worker.place in self._nodes
+        """Returns whether the node is alive where a worker is or will be."""
+        return worker.node_id in self._nodes
 
     def replace(self, worker: PoolWorker, is_reachable: bool = True) -> None:
-        """Ends a worker. Another takes its place, if its machine is there and can be reached."""
+        """Ends a worker, and starts another in its place if its node is alive and can be reached."""
         self.drop(worker)
         if is_reachable and self.is_here(worker):
-            self._start_worker(worker.place)
+            self._start_worker(worker.node_id)
 
     def drop(self, worker: PoolWorker) -> None:
         """Ends a worker."""
         self.workers.remove(worker)
-        answer_to(partial(ray.kill, worker.actor), self._name)
+        call_with_timeout(partial(ray.kill, worker.actor), self._name)
 
-    def vacate(self) -> None:
-        """Ends all workers; the next look at the machines starts others."""
+    def release(self) -> None:
+        """Ends all workers; the next refresh starts others."""
         for worker in [*self.workers]:
             self.drop(worker)
 
@@ -126,9 +127,9 @@ class Pool:
         until = time.monotonic() + FIRST_WORKER_SECONDS
         while (missing := self._expected - self._num_started) > 0 and time.monotonic() < until:
             self._fill()
-            starting = {worker.starting: worker for worker in self.workers if worker.home is None}
-            for news in ray.wait(list(starting), num_returns=min(missing, len(starting)), timeout=LOOK_SECONDS)[0]:
-                self.greet(starting[news])
+            starting = {worker.starting: worker for worker in self.workers if worker.info is None}
+            for started in ray.wait(list(starting), num_returns=min(missing, len(starting)), timeout=POLL_SECONDS)[0]:
+                self.register(starting[started])
             if self._num_started > 0:
                 until = min(until, time.monotonic() + OTHER_WORKERS_SECONDS)
         if self._num_started == 0:
@@ -141,20 +142,20 @@ class Pool:
 
     @property
     def _num_started(self) -> int:
-        return sum(worker.home is not None for worker in self.workers)
+        return sum(worker.info is not None for worker in self.workers)
 
-    def greet(self, worker: PoolWorker) -> None:
-        """Learns where a worker is that has started; one that could not, say because its machine died, is dropped.
+    def register(self, worker: PoolWorker) -> None:
+        """Records the info of a worker that has started, or drops one that could not, say because its machine died.
 
         Raises `UserError` if none can start.
         """
         try:
-            worker.home = ray.get(worker.starting)
-            worker.place = worker.home.node_id
+            worker.info = ray.get(worker.starting)
+            worker.node_id = worker.info.node_id
         except RayError as error:
             self.drop(worker)
             if isinstance(error, RuntimeEnvSetupError) or getattr(error, "actor_init_failed", False):
-                raise UserError(f"workers cannot be started on {self._name}: {one_line(error)}") from None
+                raise UserError(f"workers cannot be started on {self._name}: {reason_of(error)}") from None
 
     @property
     def _room(self) -> int:
@@ -165,18 +166,18 @@ class Pool:
         )
 
     def _fill(self) -> None:
-        """Asks for workers that are missing, also where there is no room yet: by that a cluster grows that can."""
+        """Requests missing workers even without room for them, so that an autoscaling cluster grows."""
         wanted = self._num_workers or max(1, self._room)
-        homeless = [worker for worker in self.workers if not self.is_here(worker) and worker.task is None]
-        for worker in homeless[: max(0, len(self.workers) - wanted)]:
+        lost = [worker for worker in self.workers if not self.is_here(worker) and worker.job is None]
+        for worker in lost[: max(0, len(self.workers) - wanted)]:
             self.drop(worker)
         while len(self.workers) < wanted:
             self._start_worker()
 
-    def _start_worker(self, place: str | None = None) -> None:
+    def _start_worker(self, node_id: str | None = None) -> None:
         options = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "max_restarts": 0}
         actor = self._actor_class.options(**options).remote(self._run_job)
-        self.workers.append(PoolWorker(actor, actor.home.remote(), place))
+        self.workers.append(PoolWorker(actor, actor.info.remote(), node_id))
 
     def _describe_want(self) -> str:
         has = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in self._nodes.values())
@@ -186,8 +187,8 @@ class Pool:
         )
 
 
-def one_line(error: Exception) -> str:
-    """The line of what Ray says where the reason stands, without its guesses."""
+def reason_of(error: Exception) -> str:
+    """Returns the line of an error of Ray's that gives the reason, without its guesses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1] if lines else type(error).__name__
     return reason.partition(" Some common causes include")[0].rpartition("Worker exit detail: ")[2]

@@ -6,7 +6,6 @@ import importlib
 import json
 import logging
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -16,18 +15,24 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
 import ray
-from ray._private.ray_logging import stdout_deduplicator
-from ray._private.services import canonicalize_bootstrap_address_or_die
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from sret_nas.errors import UserError
+from trials.engines.ray_internals import (
+    LOOPBACK_ENVIRONMENT,
+    find_cluster,
+    hide_worker_deaths,
+    loopback_only,
+    reload_authentication,
+    signal_handlers_kept,
+    speaks_http2,
+    stderr_hidden,
+)
 
 ANSWER_SECONDS = 3.0
 """How long a cluster may take to answer; Ray itself would wait for ten minutes."""
@@ -38,12 +43,7 @@ STARTS = 2
 LEAVE_SECONDS = 4.0
 """How long leaving a cluster may take, and a Ray on this machine its end, before it is left or killed."""
 
-_NO_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
-"""A frame of HTTP/2: three bytes of length, the type of settings, no flags, stream 0."""
-
 _PACKAGES = ("sret_nas", "trials")
-_ANYTHING = re.compile(".")
-"""What Ray is not to print of the deaths of workers: the engine reports them."""
 
 
 class Session(Protocol):
@@ -59,7 +59,11 @@ class Session(Protocol):
 
 
 class OwnRay:
-    """A Ray that is started on this machine, and that nobody else is connected to."""
+    """A Ray that is started on this machine for this process alone.
+
+    Nobody else can have it run code: it listens on the loopback interface, wants a token that only this process and
+    its children know, and keeps its sockets in a folder that only this user may enter.
+    """
 
     name = "this machine"
     shares_files = True
@@ -67,10 +71,12 @@ class OwnRay:
     def __init__(self, num_cpus: int | None) -> None:
         """Raises `UserError` if Ray does not start."""
         _require_no_connection()
-        # A token of its own, so that nobody else can have code run; Ray would write one into the home directory
+        # Ray would write a token of its own into the home directory
         self._before = _set_authentication({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+        self._open = ExitStack()
         self._head: _Head | None = None
         try:
+            self._open.enter_context(loopback_only())
             self._head, address = _started_head(num_cpus)
             _connect(address, self.name)
         except BaseException:
@@ -81,6 +87,7 @@ class OwnRay:
         _disconnect()
         if self._head is not None:
             self._head.end()
+        self._open.close()
         _set_authentication(self._before)
 
 
@@ -104,16 +111,18 @@ class _Head:
     """The process that runs `trials.engines.ray_head`, with a folder for what Ray writes."""
 
     def __init__(self, num_cpus: int | None) -> None:
-        # A short name, because sockets lie in it, whose names may not be long
+        # A short name, because sockets lie in it, whose names may not be long. Ray makes its own folder writable for
+        # everybody, so that anybody could replace its sockets: it lies inside one that only this user may enter
         self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         self._errors = open(Path(self._folder) / "errors", "w+b")  # noqa: SIM115 it is open as long as the process runs
-        options = {"num_cpus": num_cpus, "_temp_dir": self._folder}
+        options = {"num_cpus": num_cpus, "_temp_dir": str(Path(self._folder) / "r")}
+        python_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "trials.engines.ray_head", json.dumps(options)],
+            [sys.executable, "-m", "trials.engines.ray_head", self._folder, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env={**os.environ, **LOOPBACK_ENVIRONMENT, "PYTHONPATH": python_path},
             start_new_session=True,
         )
 
@@ -183,7 +192,7 @@ def _find(address: str) -> str:
     if "://" in address:
         raise UserError(f"--ray-address must be auto or HOST:PORT, got {address}: run on a machine of the cluster")
     try:
-        found: str = canonicalize_bootstrap_address_or_die(address)
+        found = find_cluster(address)
     except (ConnectionError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--ray-address {address} leads to no cluster: {reason}") from None
@@ -196,26 +205,11 @@ def _require_answer(address: str, named: str) -> None:
     advice = "start one with `ray start --head`, or give --ray-address the HOST:PORT that it printed"
     try:
         with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS) as connection:
-            answers = _speaks_http2(connection)
+            answers = speaks_http2(connection, ANSWER_SECONDS)
     except (OSError, ValueError) as error:
         raise UserError(f"no Ray answers at {named} ({error}): {advice}") from None
     if not answers:
-        raise UserError(f"what answers at {named} is no Ray: {advice}")
-
-
-def _speaks_http2(connection: socket.socket) -> bool:
-    """Whether the other side answers the first words of HTTP/2, which gRPC speaks, with its settings (RFC 9113, 3.4).
-
-    One that wants encrypted words is taken at its word: whether it is a Ray shows when it is joined.
-    """
-    if os.environ.get("RAY_USE_TLS") == "1":
-        return True
-    connection.settimeout(ANSWER_SECONDS)
-    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _NO_SETTINGS)
-    answer = b""
-    while len(answer) < len(_NO_SETTINGS) and (more := connection.recv(len(_NO_SETTINGS) - len(answer))):
-        answer += more
-    return answer[3:4] == _NO_SETTINGS[3:4]
+        raise UserError(f"{named} answers, but is not a Ray cluster: {advice}")
 
 
 def _connect(address: str, name: str, **options: Any) -> None:
@@ -224,8 +218,8 @@ def _connect(address: str, name: str, **options: Any) -> None:
     Raises `UserError` if it has other versions or does not let this process in.
     """
     try:
-        stdout_deduplicator.skip_re = _ANYTHING
-        with _handlers_kept(), _errors_unseen():
+        hide_worker_deaths(True)
+        with signal_handlers_kept(), stderr_hidden():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (RuntimeError, ConnectionError) as error:
         _disconnect()  # it may have come half way
@@ -253,36 +247,8 @@ def _set_authentication(variables: dict[str, str | None]) -> dict[str, str | Non
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    Config.initialize("")  # Ray has read them when it was imported
-    AuthenticationTokenLoader.instance().reset_cache()
+    reload_authentication()
     return before
-
-
-@contextmanager
-def _errors_unseen() -> Iterator[None]:
-    """Hides what Ray's own code, beneath Python, writes to the standard error while it connects, try by try."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Ray puts a handler of its own in the place of SIGTERM's."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
 
 def _disconnect() -> None:
@@ -290,4 +256,4 @@ def _disconnect() -> None:
     thread = threading.Thread(target=ray.shutdown, daemon=True)
     thread.start()
     thread.join(LEAVE_SECONDS)
-    stdout_deduplicator.skip_re = None  # type: ignore[assignment]  # as it is unless the environment sets it
+    hide_worker_deaths(False)

@@ -14,14 +14,14 @@ import ray
 
 from trials.engines.engine import RunJob
 from trials.engines.failures import failure_of
-from trials.engines.file_transfer import Luggage, Payload, Place, value_at, with_values
+from trials.engines.file_transfer import JobFiles, KeyPath, Payload, value_at, with_values
 from trials.engines.messages import Failure
 from trials.engines.node_cache import NodeCache, default_folder
 
 
 @dataclass(frozen=True)
-class Home:
-    """Where a worker lives."""
+class WorkerInfo:
+    """Which process a worker is, and on which machine."""
 
     process_id: int
     host: str
@@ -30,53 +30,55 @@ class Home:
 
 @dataclass(frozen=True)
 class Report:
-    """The end of a job, as the worker tells it."""
+    """The result or failure of a job, with the content of its output files."""
 
     result: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
-    left: dict[Place, bytes] = field(default_factory=dict)
-    """What the job left where it was to leave files, if that travels."""
+    outputs: dict[KeyPath, bytes] = field(default_factory=dict)
+    """The content of every output file that the job wrote, where files are sent back."""
 
 
 class Worker:
-    """Runs `run_job` on payloads. With luggage, what a payload names is taken from it, and not from this machine."""
+    """Runs `run_job` on payloads. With `files`, what a payload names is read from these, not from this machine."""
 
     def __init__(self, run_job: RunJob) -> None:
         self._run_job = run_job
 
-    def home(self) -> Home:
-        return Home(os.getpid(), socket.gethostname(), ray.get_runtime_context().get_node_id())
+    def info(self) -> WorkerInfo:
+        """Returns who and where this worker is, which also says that it has started."""
+        return WorkerInfo(os.getpid(), socket.gethostname(), ray.get_runtime_context().get_node_id())
 
     def begin(self) -> None:
-        """Tells, by ending well, that the worker has come to the job that follows."""
+        """Says, by returning, that the worker has come to the job that follows."""
 
-    def run(self, payload: Payload, luggage: Luggage | None) -> Report:
+    def run(self, payload: Payload, files: JobFiles | None) -> Report:
         try:
-            if luggage is None:
+            if files is None:
                 return Report(self._run_job(payload))
-            return self._run_with(luggage, payload)
+            return self._run_with(files, payload)
         except Exception as error:
             return Report(failure=failure_of(error).model_dump(mode="json"))
 
-    def _run_with(self, luggage: Luggage, payload: Payload) -> Report:
+    def _run_with(self, files: JobFiles, payload: Payload) -> Report:
         cache, here = NodeCache(default_folder()), {}
         with ExitStack() as stack:
-            for place, parcel in luggage.parcels.items():
-                here[place] = str(stack.enter_context(cache.provided(parcel, ray.get)))
+            for key_path, bundle in files.bundles.items():
+                here[key_path] = str(stack.enter_context(cache.extracted(bundle, ray.get)))
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            left = {place: folder / Path(value_at(payload, place)).name for place in luggage.left}
-            here.update({place: str(path) for place, path in left.items()})
+            outputs = {key_path: folder / Path(value_at(payload, key_path)).name for key_path in files.outputs}
+            here.update({key_path: str(path) for key_path, path in outputs.items()})
             try:
                 result = self._run_job(with_values(payload, here))
             except Exception as error:
-                failure = _as_asked(failure_of(error), payload, here)
+                failure = _with_driver_paths(failure_of(error), payload, here)
                 return Report(failure=failure.model_dump(mode="json"))
-            return Report(result, left={place: path.read_bytes() for place, path in left.items() if path.exists()})
+            written = {key_path: path.read_bytes() for key_path, path in outputs.items() if path.exists()}
+            return Report(result, outputs=written)
 
 
-def _as_asked(failure: Failure, payload: Payload, here: dict[Any, str]) -> Failure:
-    """A failure that names files as the job did, not where they lay on this machine."""
+def _with_driver_paths(failure: Failure, payload: Payload, here: dict[KeyPath, str]) -> Failure:
+    """Returns a failure that names files as the job did, not where they lie on this machine."""
     message = failure.message
-    for place, local in here.items():
-        message = message.replace(local, value_at(payload, place))
+    for key_path, local in here.items():
+        message = message.replace(local, value_at(payload, key_path))
     return failure.model_copy(update={"message": message})

@@ -24,7 +24,7 @@ from trials.console import Console, print_line
 from trials.program_name import resume_command
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import LOCK_FILE, RECORDS_FILE
-from trials.runs.remote_storage import Place, is_bucket, one_line, place_of, split_address
+from trials.runs.remote_storage import Place, is_bucket, one_line, path_inside, place_of, split_address
 
 COPY_SECONDS = 10.0
 """How often to look for what has changed; less often if copying takes more than a tenth of the time."""
@@ -153,8 +153,9 @@ def _fetch(place: Place, names: list[str], run_dir: Path) -> None:
         with tempfile.TemporaryDirectory(dir=run_dir.parent, prefix=f".{run_dir.name}.") as temporary:
             fetched = Path(temporary) / run_dir.name
             for name in names:
-                (fetched / name).parent.mkdir(parents=True, exist_ok=True)
-                (fetched / name).write_bytes(place.read(name))
+                path = path_inside(fetched, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(place.read(name))
             fetched.rename(run_dir)
     except OSError as error:
         raise UserError(f"{place.address} cannot be fetched to {run_dir}: {one_line(error)}") from None

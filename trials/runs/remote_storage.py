@@ -10,13 +10,24 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 
-_BUCKET = re.compile(r"(?P<scheme>s3|gs)://(?P<path>[^/?@\s]+(?:/[^?\s]*)?)(?P<query>\?\S+)?")
+_BUCKET = re.compile(r"(?P<scheme>s3|gs)://(?P<path>[^/?#@\s]+(?:/[^?#\s]*)?)(?P<query>\?\S+)?")
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
+_HOST = re.compile(r"(?:https?://)?[\w.\[\]:-]+/?")
+_WORD = re.compile(r"[\w.-]+")
+_PARAMETERS = {
+    "allow_bucket_creation": _WORD, "allow_bucket_deletion": _WORD, "endpoint_override": _HOST,
+    "force_virtual_addressing": _WORD, "region": _WORD, "retry_limit_seconds": _WORD, "scheme": _WORD,
+}  # fmt: skip
+"""Parameters that an address may have, and what they may say: nothing that could be a secret, which records would keep.
+
+Whatever is not listed is refused, so that a parameter with a secret which PyArrow learns tomorrow is refused as well.
+"""
 _GCS_SECONDS = 60
 """How long Google's client may try again; by default it does for 15 minutes."""
 
@@ -57,23 +68,23 @@ class Folder(Place):
 
     def sizes(self) -> dict[str, int]:
         self._require_parent()
-        files = (path for path in self._path.rglob("*") if path.is_file() and not path.name.startswith("."))
+        files = (path for path in self._path.rglob("*") if _is_own_file(path))
         return {path.relative_to(self._path).as_posix(): path.stat().st_size for path in files}
 
     def size(self, name: str) -> int | None:
         self._require_parent()
-        path = self._path / name
+        path = path_inside(self._path, name)
         return path.stat().st_size if path.is_file() else None
 
     def read(self, name: str) -> bytes:
-        return (self._path / name).read_bytes()
+        return path_inside(self._path, name).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
         self._require_parent()
-        write_atomically(self._path / name, content)
+        write_atomically(path_inside(self._path, name), content)
 
     def delete(self, name: str) -> None:
-        path = self._path / name
+        path = path_inside(self._path, name)
         path.unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else
             path.parent.rmdir()
@@ -126,6 +137,26 @@ class Bucket(Place):
         return f"{self._path.rstrip('/')}/{name}"
 
 
+def _is_own_file(path: Path) -> bool:
+    """Returns whether this is a file that a copy may have written: not hidden, and no link to a file elsewhere."""
+    return path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """Returns the path of a file of a copy in a folder.
+
+    Raises `OSError` if the name, which may come from a bucket that others write, leads out of the folder: if it is
+    absolute, has empty parts, `.` or `..`, or goes through a link.
+    """
+    path = folder / name
+    parts = name.split("/")
+    if "\0" in name or "" in parts or not {".", ".."}.isdisjoint(parts) or PurePosixPath(name).is_absolute():
+        raise OSError(f"it names a file {name!r}, which is not inside the run directory: delete or rename that file")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise OSError(f"{path} is a link that leads out of {folder}: remove the link")
+    return path
+
+
 @contextmanager
 def _errors_of_arrow() -> Iterator[None]:
     """Most of them are `OSError` already."""
@@ -148,23 +179,39 @@ def is_bucket(address: str) -> bool:
 
 
 def normalise_address(storage: str) -> str:
-    """The one spelling of a storage: a bucket without a slash at its end, or an absolute path.
+    """Returns the one spelling of a storage: a bucket without a slash at its end, or an absolute path.
 
-    Raises `UserError` if it is neither, or tells a secret.
+    Raises `UserError`, which repeats nothing that could be a secret, if it is neither or could hold one.
     """
-    if not is_bucket(storage):
-        if not storage:
-            raise UserError("must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got nothing")
+    wanted = "must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
+    if not storage:
+        raise UserError(f"{wanted}, got nothing")
+    if _SCHEME.match(storage) is None:
         return str(Path(storage).expanduser().absolute())
-    if "@" in storage:
-        raise UserError(
-            "must not hold credentials, which records would keep: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "GOOGLE_APPLICATION_CREDENTIALS"
-        )
+    if "@" in unquote(unquote(storage)):
+        raise UserError(f"must not hold credentials, which records would keep: {_CREDENTIALS}")
     found = _BUCKET.fullmatch(storage)
     if found is None:
-        raise UserError(f"must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got {storage!r}")
-    return f"{found['scheme']}://{found['path'].rstrip('/')}{found['query'] or ''}"
+        raise UserError(f"{wanted}, got {re.split('[?#]', storage)[0]!r}")
+    query = found["query"] or ""
+    for parameter in query[1:].split("&") if query else ():
+        _check_parameter(parameter)
+    return f"{found['scheme']}://{found['path'].rstrip('/')}{query}"
+
+
+_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS"
+
+
+def _check_parameter(parameter: str) -> None:
+    name, _, value = parameter.partition("=")
+    if name not in _PARAMETERS:
+        raise UserError(
+            f"may have the parameters {', '.join(_PARAMETERS)}, and has another; secrets must not stand here, where "
+            f"records would keep them: {_CREDENTIALS}"
+        )
+    if _PARAMETERS[name].fullmatch(unquote(value)) is None:
+        rule = "HOST:PORT, http:// or https:// before it" if name == "endpoint_override" else "one word"
+        raise UserError(f"parameter {name} must be {rule}, without credentials: {_CREDENTIALS}")
 
 
 def place_of(storage: str, name: str) -> Place:
@@ -184,7 +231,10 @@ def split_address(address: str) -> tuple[str, str]:
     storage, _, name = base.rpartition("/")
     if storage.endswith("/"):
         raise UserError(f"{base} is a bucket: name the copy of a run in it, such as {base}/2026-01-31-120000")
-    return f"{storage}{mark}{query}", unquote(name)
+    run_name = unquote(name)
+    if run_name in ("", ".", "..") or "/" in run_name or not run_name.isprintable():
+        raise UserError(f"{base} names no copy of a run: its last part must be the name of a folder, got {run_name!r}")
+    return f"{storage}{mark}{query}", run_name
 
 
 def one_line(error: OSError) -> str:

@@ -16,8 +16,8 @@ from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 from trials.console import print_line
 from trials.data import PreparedData
-from trials.distributed.choose_launcher import place_for
-from trials.distributed.launcher import Place, RayPlacement
+from trials.distributed.choose_launcher import launcher_for
+from trials.distributed.launcher import Launcher, RayPlacement
 from trials.engines.engine import Engine
 from trials.engines.messages import SupernetSource
 from trials.machine import num_cores
@@ -131,7 +131,7 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
 
     assert setting.config is not None
     config, setting = setting.config, _as_can_be_had(run, setting)
-    with _place(run, setting, engine) as place:
+    with _launcher(run, setting, engine) as launcher:
         images = config.training.images
         each = "" if setting.processes is None else f" in each of {setting.processes} processes on the cluster"
         print_line(run.console, f"Training the supernet on {images:,} images, {setting.threads} threads{each}")
@@ -141,7 +141,7 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
             threads=setting.threads,
         )  # fmt: skip
         try:
-            path = place.train(job, run.run_dir / SUPERNET_DIR, run.console)
+            path = launcher.train(job, run.run_dir / SUPERNET_DIR, run.console)
         except ConnectionError as error:
             carry_on = f"carry on with: {resume_command('search', run.run_dir)}"
             raise ConnectionError(f"{error}; {carry_on}") from None
@@ -174,15 +174,18 @@ def _describe(setting: SupernetSetting) -> str:
 
 
 @contextmanager
-def _place(run: Run, setting: SupernetSetting, engine: Engine) -> Iterator[Place]:
+def _launcher(run: Run, setting: SupernetSetting, engine: Engine) -> Iterator[Launcher]:
     if setting.processes is None:
-        with place_for(run.options.device, None) as place:
-            yield place
+        with launcher_for(run.options.device, None) as launcher:
+            yield launcher
         return
-    from trials.distributed.ray_group import placed
+    from trials.distributed.ray_group import ray_launcher
     from trials.engines.ray import RayEngine
 
     assert isinstance(engine, RayEngine)
     placement = RayPlacement(processes=setting.processes)
-    with engine.vacated() as session, placed(session, placement, run.options.device, setting.threads) as place:
-        yield place
+    with (
+        engine.released() as session,
+        ray_launcher(session, placement, run.options.device, setting.threads) as launcher,
+    ):
+        yield launcher

@@ -4,45 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from trials.console import Console
 from trials.data import PreparedData
 from trials.distributed.processes import Processes
+from trials.distributed.task import Measurement
 from trials.supernet.spec import TrainingSpec
 from trials.supernet.speed import MEASURED_STEPS, seconds_per_step
-from trials.supernet.training import SupernetTraining, train_supernet
+from trials.supernet.state import CHECKPOINT
+from trials.supernet.training import SUPERNET, SupernetTraining, train_supernet
 from trials.training.devices import compute_with
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a few steps told of a training."""
-
-    parameters: int
-    """Of the supernet."""
-    seconds_per_step: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob(TrainingSpec):
-    """What is trained, and with what; every process of a training has the same."""
+    """The `Task` of training a supernet: what is trained, and how. Every process of a training has the same."""
 
+    checkpoint_name: ClassVar[str] = CHECKPOINT
+    result_name: ClassVar[str] = SUPERNET
     data_dir: Path
     """Of the prepared images, absolute, on the machine from where the training is started."""
     device: str
     threads: int
 
     def images(self, at: Path | None = None) -> PreparedData:
-        """The prepared images, read from `at` if this machine has them there; it is not what records will say."""
+        """Returns the prepared images, read from `at` if given, which is not what records will say."""
         return replace(PreparedData.open(at or self.data_dir), directory=self.data_dir)
 
-    def train(self, directory: Path, data: PreparedData, console: Console) -> Path:
+    def train(self, directory: Path, console: Console, data_dir: Path | None = None) -> Path:
         """Trains in a directory and returns the supernet's file; raises what `train_supernet` does."""
-        return train_supernet(directory, self, data, device=self.device, threads=self.threads, console=console)
+        return train_supernet(
+            directory, self, self.images(data_dir), device=self.device, threads=self.threads, console=console
+        )
 
-    def measure(self, data: PreparedData, processes: Processes) -> Measurement:
-        """A few steps of it, on weights that are thrown away. Writes nothing."""
-        length = self.config.training
+    def measure(self, processes: Processes, data_dir: Path | None = None) -> Measurement:
+        """Takes a few steps, on weights that are thrown away. Writes nothing."""
+        data, length = self.images(data_dir), self.config.training
         images = MEASURED_STEPS * min(length.batch_size, len(data.train))
         config = self.config.model_copy(update={"training": length.model_copy(update={"images": images})})
         compute_with(self.threads)

@@ -20,8 +20,8 @@ from sret_nas.space.search_space import SearchSpace
 from trials.console import print_line
 from trials.data import PreparedData
 from trials.data.dataset_cache import cached_dataset, require_apart
-from trials.distributed.choose_launcher import place_for
-from trials.distributed.launcher import Place, RayPlacement
+from trials.distributed.choose_launcher import launcher_for
+from trials.distributed.launcher import Launcher, RayPlacement
 from trials.program_name import resume_command
 from trials.runs.directory import new_run_dir
 from trials.runs.option_groups import flag
@@ -90,22 +90,22 @@ def start_training(
         raise UserError("--images and --time-budget exclude each other: both say how long the training is")
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
-    with place_for(options.device, placement, options.given_threads) as place:
-        options = _with_threads(options, place)
-        if run_dir is None and place.number > 1:
+    with launcher_for(options.device, placement, options.given_threads) as launcher:
+        options = _with_threads(options, launcher)
+        if run_dir is None and launcher.number > 1:
             raise UserError("several processes must be told where to meet: name the run directory with --out")
         run_dir = new_run_dir() if run_dir is None else run_dir
         if (run_dir / TRAINING).exists():
             raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
-        console = console if place.is_first else Console(quiet=True)
+        console = console if launcher.is_first else Console(quiet=True)
         require_apart(run_dir, options.data_config)
-        data = _prepared(options, run_dir, place, console)
-        planned = _planned(_job(options, config, space, data), options, seconds, run_dir, place, console)
+        data = _prepared(options, run_dir, launcher, console)
+        planned = _planned(_job(options, config, space, data), options, seconds, run_dir, launcher, console)
         recorded = RecordedTraining(options=options, config=planned.config, space=space.to_dict())
-        place.wait()  # until all have looked whether there is a training already
-        if place.is_first:
+        launcher.wait()  # until all have looked whether there is a training already
+        if launcher.is_first:
             write_atomically(run_dir / TRAINING, dump_yaml(recorded.model_dump(mode="json")))
-        return _train(run_dir, planned, place, console)
+        return _train(run_dir, planned, launcher, console)
 
 
 def resume_training(
@@ -123,25 +123,25 @@ def resume_training(
     recorded = validate(RecordedTraining, read_yaml(run_dir / TRAINING), str(run_dir / TRAINING))
     options = recorded.options.with_given(given, "supernet train")
     space = SearchSpace.from_dict(recorded.space, str(run_dir / TRAINING))
-    with place_for(options.device, placement, options.threads) as place:
-        console = console if place.is_first else Console(quiet=True)
-        data = _prepared(options, run_dir, place, console)
+    with launcher_for(options.device, placement, options.threads) as launcher:
+        console = console if launcher.is_first else Console(quiet=True)
+        data = _prepared(options, run_dir, launcher, console)
         print_line(console, f"Carrying on in {run_dir}")
-        return _train(run_dir, _job(options, recorded.config, space, data), place, console)
+        return _train(run_dir, _job(options, recorded.config, space, data), launcher, console)
 
 
-def _with_threads(options: SupernetTrainOptions, place: Place) -> SupernetTrainOptions:
-    """Unless told otherwise, a process has as many threads as the place has cores for it; that is then on record."""
-    return options if options.given_threads is not None else options.model_copy(update={"threads": place.threads})
+def _with_threads(options: SupernetTrainOptions, launcher: Launcher) -> SupernetTrainOptions:
+    """Unless told otherwise, a process has as many threads as the launcher has cores for it; that is then on record."""
+    return options if options.given_threads is not None else options.model_copy(update={"threads": launcher.threads})
 
 
-def _prepared(options: SupernetTrainOptions, run_dir: Path, place: Place, console: Console) -> PreparedData:
+def _prepared(options: SupernetTrainOptions, run_dir: Path, launcher: Launcher, console: Console) -> PreparedData:
     """The images, prepared by the first process while the others wait."""
-    if not place.is_first:
-        place.wait()
+    if not launcher.is_first:
+        launcher.wait()
     _, data = cached_dataset(run_dir, options.data_config, console)
-    if place.is_first:
-        place.wait()
+    if launcher.is_first:
+        launcher.wait()
     return data
 
 
@@ -157,14 +157,14 @@ def _planned(
     options: SupernetTrainOptions,
     seconds: float | None,
     run_dir: Path,
-    place: Place,
+    launcher: Launcher,
     console: Console,
 ) -> TrainingJob:
     """The job with the length of the training, after telling how long that should take."""
     num_images = len(job.images().train)
     length = options.supernet_training(num_images)
     batch_size = min(length.batch_size, num_images)
-    measured = place.measure(replace(job, config=job.config.model_copy(update={"training": length})))
+    measured = launcher.measure(replace(job, config=job.config.model_copy(update={"training": length})))
     if seconds is not None:
         images = steps_within(seconds, measured.seconds_per_step) * batch_size
         length = length.model_copy(update={"images": images})
@@ -180,10 +180,10 @@ def _planned(
     return replace(job, config=job.config.model_copy(update={"training": length}))
 
 
-def _train(run_dir: Path, job: TrainingJob, place: Place, console: Console) -> Path:
-    carry_on = f"carry on with: {resume_command('supernet train', run_dir, place.flags)}"
+def _train(run_dir: Path, job: TrainingJob, launcher: Launcher, console: Console) -> Path:
+    carry_on = f"carry on with: {resume_command('supernet train', run_dir, launcher.flags)}"
     try:
-        path = place.train(job, run_dir, console)
+        path = launcher.train(job, run_dir, console)
     except DivergedError as error:
         raise UserError(str(error)) from None
     except ConnectionError as error:

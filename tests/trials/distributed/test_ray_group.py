@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import safetensors.torch
 import torch
@@ -26,12 +27,12 @@ from sret_nas.errors import UserError
 from sret_nas.files import dump_yaml
 from sret_nas.nn.supernet import Supernet
 from tests import REPOSITORY
-from tests.trials.ray_machines import Machines, two_machines
+from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
 from tests.trials.supernet.tiny_supernet import SPACE, config
 from trials.data import PreparedData
 from trials.distributed import ray_group as on_ray
 from trials.distributed.launcher import RayPlacement
-from trials.distributed.output_stream import News, Outbox
+from trials.distributed.output_stream import OutputStream, Update
 from trials.machine import num_cores
 from trials.runs.options import SearchOptions
 from trials.runs.records import read_history
@@ -147,18 +148,18 @@ def steps_of(directory: Path) -> int:
 
 
 @contextmanager
-def on_first_news(act: Callable[[], None]) -> Iterator[None]:
+def on_first_update(act: Callable[[], None]) -> Iterator[None]:
     """Does something when the first process has begun to write, which is in the middle of its training."""
-    put_down, done = News.put_down, []
+    apply, done = Update.apply, []
 
-    def and_act(self: News, *arguments: Any) -> None:
-        put_down(self, *arguments)
+    def and_act(self: Update, *arguments: Any) -> None:
+        apply(self, *arguments)
         if self.files and not done:
             done.append(True)
             act()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(News, "put_down", and_act)
+        patch.setattr(Update, "apply", and_act)
         yield
     assert done
 
@@ -187,7 +188,7 @@ def test_ctrl_c_leaves_a_checkpoint_which_torchrun_and_ray_carry_on(
     folder: Path, whole: Path, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun, copy = folder / "interrupted", folder / "copy"
-    with on_first_news(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+    with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
         main_raising([*anew(folder, "interrupted"), *on_cluster])
     assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in shown(capsys)
     assert 0 < steps_of(begun) < STEPS
@@ -232,20 +233,20 @@ def test_a_search_trains_its_supernet_on_its_cluster(
 
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The groups of processes that are placed meanwhile."""
-    placed: list[Any] = []
-    meet = on_ray._Group._meet
-    monkeypatch.setattr(on_ray._Group, "_meet", lambda self, *rest: (placed.append(self), meet(self, *rest)))
-    return placed
+    """The groups of processes that are started meanwhile."""
+    started: list[Any] = []
+    join = on_ray.ProcessGroup._join
+    monkeypatch.setattr(on_ray.ProcessGroup, "_join", lambda self, *rest: (started.append(self), join(self, *rest)))
+    return started
 
 
 def test_a_killed_process_costs_no_more_than_the_way_from_the_last_checkpoint(
     folder: Path, whole: Path, on_cluster: list[str], groups: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with on_first_news(lambda: os.kill(groups[0].homes[1].process_id, signal.SIGKILL)):
+    with on_first_update(lambda: os.kill(groups[0].infos[1].process_id, signal.SIGKILL)):
         assert main([*anew(folder, "killed"), *on_cluster]) == 0
     (line,) = [line for line in shown(capsys).splitlines() if "starts again" in line]
-    victim = groups[0].homes[1]
+    victim = groups[0].infos[1]
     assert line.startswith(f"process 1 of 2 (pid {victim.process_id} on {victim.host}) ended: ")
     assert line.endswith("; the training starts again from the beginning (1 of 2 times)")
     assert_same(folder / "killed", whole)
@@ -258,12 +259,12 @@ def test_a_lost_machine_ends_a_training_that_has_no_other_room(
     """And once there is room, it is carried on there. The machine that is lost is the second process's."""
 
     def lose_a_machine() -> None:
-        monkeypatch.setattr(on_ray, "PLACE_SECONDS", 3.0)
-        lost = groups[-1].homes[1].node_id
+        monkeypatch.setattr(on_ray, "START_SECONDS", 3.0)
+        lost = groups[-1].infos[1].node_id
         node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost)
         machines.cluster.remove_node(node, allow_graceful=False)
 
-    with on_first_news(lose_a_machine):
+    with on_first_update(lose_a_machine):
         assert main([*anew(folder, "lost"), *on_cluster]) == 1
     monkeypatch.undo()
     error = shown(capsys).splitlines()[-1]
@@ -288,12 +289,15 @@ def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: P
     )  # fmt: skip
     while not (out / "tensorboard").exists() and driver.poll() is None:
         threading.Event().wait(0.05)
+    listening = listening_addresses(psutil.Process(driver.pid))
     os.killpg(driver.pid, signal.SIGINT)
     told, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, told
     assert told.endswith(
         f"carry on with: python {REPOSITORY}/cli.py supernet train --resume {out} --engine ray --workers 2\n"
     )
+    assert listening["raylet"]
+    assert set().union(*listening.values()) <= LOOPBACK, "torch's and gloo's ports included"
     assert processes_with(mark) == []
     assert 0 < steps_of(out) < STEPS
     subprocess.run([*command, "supernet", "train", "--resume", str(out), *flags], env=environment, check=True)
@@ -407,11 +411,11 @@ def test_a_resumed_search_trains_as_it_was_begun_or_says_that_it_does_not(
     """Begun in two processes of four threads, with four workers."""
     monkeypatch.setattr(on_ray, "machines", lambda: there)
     options = SearchOptions(engine="ray", ray_address=address, workers=4, batch_size=32, device="cpu", threads=1)
-    told = Outbox(data.directory)
+    told = OutputStream(data.directory)
     run: Any = SimpleNamespace(options=options, data_dir=data.directory, console=told.console)
     now = _as_can_be_had(run, SupernetSetting(config=config(), threads=4, processes=2))
     assert (now.processes, now.threads) == expected
-    assert ("results may differ" in told.news(0.0).text) == (expected != (2, 4))
+    assert ("results may differ" in told.poll(0.0).text) == (expected != (2, 4))
 
 
 def test_equal_shares_of_a_batch() -> None:
@@ -419,30 +423,30 @@ def test_equal_shares_of_a_batch() -> None:
     assert [_equal_shares(7, most) for most in (2, 7)] == [1, 1]
 
 
-def test_news_are_what_was_said_and_written_since_the_last_time(tmp_path: Path) -> None:
+def test_an_update_is_what_was_printed_and_written_since_the_last_poll(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     (there / "tensorboard").mkdir(parents=True)
     (there / CHECKPOINT).write_bytes(b"sent out, not to be sent back")
-    outbox = Outbox(there)
+    output = OutputStream(there, replaced=(CHECKPOINT, SUPERNET))
     scalars = there / "tensorboard" / "events.out.tfevents.1.machine"
     scalars.write_bytes(b"one")
-    outbox.console.print("step 1")
-    first = outbox.news(patience=0.0)
+    output.console.print("step 1")
+    first = output.poll(timeout=0.0)
     assert first.text == "step 1\n"
     assert [(file.name, file.content) for file in first.files] == [("tensorboard/" + scalars.name, b"one")]
-    assert outbox.news(patience=0.0) == News()
+    assert output.poll(timeout=0.0) == Update()
     with scalars.open("ab") as file:
         file.write(b" and two")
     (there / "new").write_bytes(b"a checkpoint")
     (there / "new").rename(there / CHECKPOINT)
-    second = outbox.news(patience=0.0)
+    second = output.poll(timeout=0.0)
     assert [(file.name, file.content) for file in second.files] == [
         (CHECKPOINT, b"a checkpoint"),
         ("tensorboard/" + scalars.name, b" and two"),
     ]
-    console = Outbox(tmp_path)
-    for news in (first, second):
-        news.put_down(here, console.console)
-    assert console.news(patience=0.0).text == "step 1\n"
+    console = OutputStream(tmp_path)
+    for update in (first, second):
+        update.apply(here, console.console)
+    assert console.poll(timeout=0.0).text == "step 1\n"
     assert (here / CHECKPOINT).read_bytes() == b"a checkpoint"
     assert (here / "tensorboard" / scalars.name).read_bytes() == b"one and two"

@@ -1,4 +1,4 @@
-"""What travels with a job: packed by the driver, laid out once on the machine where the job runs."""
+"""Files of a job: stored by the driver, extracted once on the machine where the job runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import trials.engines.file_transfer as luggage_module
-from trials.engines.file_transfer import Packer, Parcel, value_at, with_values
+import trials.engines.file_transfer as file_transfer
+from trials.engines.file_transfer import BundleWriter, FileBundle, value_at, with_values
 from trials.engines.node_cache import NodeCache, default_folder
 
 
@@ -34,7 +34,7 @@ class Store:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(luggage_module, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(file_transfer, "CHUNK_BYTES", 4)
     return Store()
 
 
@@ -52,23 +52,23 @@ def data_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def parcel_of(content: bytes, store: Store, folder: Path) -> Parcel:
+def bundle_of(content: bytes, store: Store, folder: Path) -> FileBundle:
     path = folder / f"{content.hex()}.bin"
     path.write_bytes(content)
-    return Packer(store.put).pack(job(folder / "none", supernet={"path": str(path)})).parcels["supernet", "path"]
+    return BundleWriter(store.put).write(job(folder / "none", supernet={"path": str(path)})).bundles["supernet", "path"]
 
 
-def test_what_is_packed_arrives_as_it_was(store: Store, data_dir: Path, tmp_path: Path) -> None:
+def test_what_is_stored_arrives_as_it_was(store: Store, data_dir: Path, tmp_path: Path) -> None:
     supernet = tmp_path / "net.safetensors"
     supernet.write_bytes(b"weights")
-    luggage = Packer(store.put).pack(job(data_dir, supernet={"path": str(supernet), "digest": "d"}))
+    files = BundleWriter(store.put).write(job(data_dir, supernet={"path": str(supernet), "digest": "d"}))
     assert store.chunks == [b"0123", b"4567", b"89", b"weig", b"hts"]
-    assert {place: parcel.num_bytes for place, parcel in luggage.parcels.items()} == {
+    assert {key_path: bundle.num_bytes for key_path, bundle in files.bundles.items()} == {
         ("data_dir",): 10, ("supernet", "path"): 7
     }  # fmt: skip
     cache = NodeCache(tmp_path)
     with ExitStack() as stack:
-        here = {at: stack.enter_context(cache.provided(parcel, store.fetch)) for at, parcel in luggage.parcels.items()}
+        here = {at: stack.enter_context(cache.extracted(bundle, store.fetch)) for at, bundle in files.bundles.items()}
         assert {file.name: file.read_bytes() for file in here["data_dir",].iterdir()} == {
             "data.json": b"", "images.npy": b"0123456789"
         }  # fmt: skip
@@ -76,7 +76,7 @@ def test_what_is_packed_arrives_as_it_was(store: Store, data_dir: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("fields", "read", "left"),
+    ("fields", "read", "written"),
     [
         ({"kind": "trial", "weights_path": "WEIGHTS"}, [("data_dir",)], [("weights_path",)]),
         ({"kind": "trial", "weights_path": None}, [("data_dir",)], []),
@@ -91,48 +91,48 @@ def test_what_is_packed_arrives_as_it_was(store: Store, data_dir: Path, tmp_path
     ],
 )
 def test_each_kind_of_job_takes_what_it_reads_and_brings_what_it_leaves(
-    store: Store, data_dir: Path, fields: dict[str, Any], read: list[Any], left: list[Any]
+    store: Store, data_dir: Path, fields: dict[str, Any], read: list[Any], written: list[Any]
 ) -> None:
     weights = data_dir.parent / "weights"
     weights.write_bytes(b"w")
     fields = {name: str(weights) if value == "WEIGHTS" else value for name, value in fields.items()}
-    luggage = Packer(store.put).pack({**job(data_dir), **fields})
-    assert (sorted(luggage.parcels), list(luggage.left)) == (read, left)
+    files = BundleWriter(store.put).write({**job(data_dir), **fields})
+    assert (sorted(files.bundles), list(files.outputs)) == (read, written)
 
 
-def test_files_are_packed_once_as_long_as_they_are_the_same(store: Store, data_dir: Path) -> None:
-    packer = Packer(store.put)
-    first = packer.pack(job(data_dir))
-    assert packer.pack(job(data_dir, kind="final")).parcels == first.parcels
+def test_files_are_stored_once_as_long_as_they_are_the_same(store: Store, data_dir: Path) -> None:
+    writer = BundleWriter(store.put)
+    first = writer.write(job(data_dir))
+    assert writer.write(job(data_dir, kind="final")).bundles == first.bundles
     assert len(store.chunks) == 3
     (data_dir / "images.npy").write_bytes(b"98765432")
-    second = packer.pack(job(data_dir))
+    second = writer.write(job(data_dir))
     assert store.chunks[3:] == [b"9876", b"5432"]
-    assert second.parcels["data_dir",].digest != first.parcels["data_dir",].digest
+    assert second.bundles["data_dir",].digest != first.bundles["data_dir",].digest
 
 
-def test_a_parcel_is_known_by_its_names_and_contents_alone(store: Store, data_dir: Path) -> None:
-    digest = Packer(store.put).pack(job(data_dir)).parcels["data_dir",].digest
+def test_a_bundle_is_known_by_its_names_and_contents_alone(store: Store, data_dir: Path) -> None:
+    digest = BundleWriter(store.put).write(job(data_dir)).bundles["data_dir",].digest
     again = data_dir.rename(data_dir.parent / "elsewhere")
-    assert Packer(store.put).pack(job(again)).parcels["data_dir",].digest == digest
+    assert BundleWriter(store.put).write(job(again)).bundles["data_dir",].digest == digest
     (again / "images.npy").rename(again / "labels.npy")
-    assert Packer(store.put).pack(job(again)).parcels["data_dir",].digest != digest
+    assert BundleWriter(store.put).write(job(again)).bundles["data_dir",].digest != digest
 
 
-def test_what_does_not_arrive_as_it_was_sent_is_not_laid_out(store: Store, tmp_path: Path) -> None:
-    parcel = parcel_of(b"01234567", store, tmp_path)
+def test_what_does_not_arrive_as_it_was_sent_is_not_extracted(store: Store, tmp_path: Path) -> None:
+    bundle = bundle_of(b"01234567", store, tmp_path)
     store.chunks[1] = b"4568"
     cache = NodeCache(tmp_path)
-    with pytest.raises(OSError, match="did not arrive"), cache.provided(parcel, store.fetch):
+    with pytest.raises(OSError, match="did not arrive"), cache.extracted(bundle, store.fetch):
         pass
     store.chunks[1] = b"4567"
-    with cache.provided(parcel, store.fetch) as path:
+    with cache.extracted(bundle, store.fetch) as path:
         assert path.read_bytes() == b"01234567"
 
 
-def test_it_is_laid_out_once_for_all_who_come_together(store: Store, tmp_path: Path) -> None:
-    parcel, cache, together = (
-        parcel_of(b"01234567", store, tmp_path),
+def test_it_is_extracted_once_for_all_who_come_together(store: Store, tmp_path: Path) -> None:
+    bundle, cache, together = (
+        bundle_of(b"01234567", store, tmp_path),
         NodeCache(tmp_path),
         threading.Barrier(4, timeout=30),
     )
@@ -143,7 +143,7 @@ def test_it_is_laid_out_once_for_all_who_come_together(store: Store, tmp_path: P
 
     def use() -> int:
         together.wait()
-        with cache.provided(parcel, fetch_slowly) as path:
+        with cache.extracted(bundle, fetch_slowly) as path:
             together.wait()  # so all use it at the same time
             return path.stat().st_ino
 
@@ -154,11 +154,11 @@ def test_it_is_laid_out_once_for_all_who_come_together(store: Store, tmp_path: P
 
 
 def test_what_a_killed_worker_left_half_done_is_done_again(store: Store, tmp_path: Path) -> None:
-    parcel = parcel_of(b"01234567", store, tmp_path)
-    unfinished = tmp_path / f"{parcel.digest}.part"
+    bundle = bundle_of(b"01234567", store, tmp_path)
+    unfinished = tmp_path / f"{bundle.digest}.part"
     unfinished.mkdir()
-    (unfinished / parcel.files[0].name).write_bytes(b"01")
-    with NodeCache(tmp_path).provided(parcel, store.fetch) as path:
+    (unfinished / bundle.files[0].name).write_bytes(b"01")
+    with NodeCache(tmp_path).extracted(bundle, store.fetch) as path:
         assert path.read_bytes() == b"01234567"
     assert not unfinished.exists()
 
@@ -167,15 +167,15 @@ def test_beyond_the_limit_those_go_that_were_not_used_for_longest(store: Store, 
     """Of three in the cache one must go for a fourth: not the oldest, which is in use, but the next."""
     folder = tmp_path / "cache"
     folder.mkdir()
-    cache = NodeCache(folder, most_bytes=12)
-    in_use, older, newer, new = (parcel_of(content, store, tmp_path) for content in (b"aaaa", b"bbbb", b"cccc", b"dd"))
-    with cache.provided(in_use, store.fetch):
-        for parcel in (older, newer):
-            with cache.provided(parcel, store.fetch):
+    cache = NodeCache(folder, max_bytes=12)
+    in_use, older, newer, new = (bundle_of(content, store, tmp_path) for content in (b"aaaa", b"bbbb", b"cccc", b"dd"))
+    with cache.extracted(in_use, store.fetch):
+        for bundle in (older, newer):
+            with cache.extracted(bundle, store.fetch):
                 pass
-        for time, parcel in enumerate((in_use, older, newer)):
-            os.utime(folder / parcel.digest, (time, time))
-        with cache.provided(new, store.fetch):
+        for time, bundle in enumerate((in_use, older, newer)):
+            os.utime(folder / bundle.digest, (time, time))
+        with cache.extracted(new, store.fetch):
             kept = {entry.name for entry in folder.iterdir() if entry.is_dir()}
     assert kept == {in_use.digest, newer.digest, new.digest}
 

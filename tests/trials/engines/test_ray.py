@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import textwrap
@@ -18,21 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import ray
-from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
-from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray.exceptions import RayError
 
 from sret_nas.errors import UserError
 from tests import REPOSITORY
 from tests.trials.engines.jobs_for_ray import look_around
-from tests.trials.ray_machines import Machines, two_machines
+from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
+from tests.trials.ray_private import metadata_changed
 from trials.engines import ray_calls, ray_session
 from trials.engines.engine import Engine, Outcome
 from trials.engines.ray import MAX_FALSE_STARTS, RayEngine
-from trials.engines.ray_calls import HeadLostError, answer_to
-from trials.engines.ray_pool import LOOK_SECONDS
+from trials.engines.ray_calls import HeadLostError, call_with_timeout
+from trials.engines.ray_pool import POLL_SECONDS
 
 MARK = "SRET_NAS_TEST"
 """Environment variable by which a test knows the processes that come from it."""
@@ -153,7 +154,7 @@ class TestOnThisMachine:
         engine.submit(0, {"do": "await", "path": str(tmp_path / "release")})
         with monkeypatch.context() as patch:
             patch.setattr(ray, "nodes", released.wait)
-            threading.Timer(LOOK_SECONDS + 0.5, signal.raise_signal, [signal.SIGINT]).start()
+            threading.Timer(POLL_SECONDS + 0.5, signal.raise_signal, [signal.SIGINT]).start()
             with pytest.raises(KeyboardInterrupt):
                 engine.wait()
             patch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
@@ -162,6 +163,31 @@ class TestOnThisMachine:
         released.set()
         (tmp_path / "release").touch()
         assert [outcome.failure for outcome in engine.wait()] == [None]
+
+    def test_it_listens_on_the_loopback_interface_alone(self, engine: Engine) -> None:
+        """The driver, the head, its agents and the workers, whichever of them are installed."""
+        results(run_all(engine, [{"do": "place"}] * 2))
+        found = listening_addresses(psutil.Process())
+        assert {"gcs_server", "raylet"} <= found.keys()
+        assert found["gcs_server"]
+        assert found["raylet"]
+        assert set().union(*found.values()) <= LOOPBACK
+
+    def test_its_sockets_lie_in_a_folder_that_nobody_else_may_enter(self, engine: RayEngine) -> None:
+        """Ray makes its own folders writable for everybody."""
+        sockets = {
+            Path(told.laddr)
+            for process in psutil.Process().children(recursive=True)
+            for told in process.net_connections("unix")
+            if told.status == psutil.CONN_NONE and told.laddr.startswith("/")
+        }
+        assert {path.name for path in sockets} >= {"raylet", "plasma_store"}
+        for path in sockets:
+            folders = [folder for folder in path.parents if folder.name.startswith("ray-")]
+            (private,) = folders
+            assert private.stat().st_uid == os.getuid()
+            assert private.stat().st_mode & 0o777 == 0o700
+            assert private.parent.stat().st_mode & (0o002 | stat.S_ISVTX) != 0o002, "nobody may rename it either"
 
     def test_a_process_has_one_engine(self, engine: Engine) -> None:
         with pytest.raises(UserError, match="connected to a Ray already"):
@@ -344,7 +370,8 @@ class TestOnACluster:
     def test_a_cluster_of_other_versions_is_refused(self, machines: Machines) -> None:
         """The head's metadata are made to say so."""
         versions = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-        with versions_changed(machines.address), pytest.raises(UserError) as refused:
+        told = {"ray_version": "1.2.3", "python_version": "3.4.5"}
+        with metadata_changed(machines.address, **told), pytest.raises(UserError) as refused:
             RayEngine(look_around, address=machines.address)
         for part in ("Ray: 1.2.3", "Python: 3.4.5", f"Ray: {ray.__version__}", f"Python: {versions}"):
             assert part in str(refused.value)
@@ -376,18 +403,6 @@ class TestOnACluster:
         """Its capacity after a job that takes no time: an engine hears of workers that have started while it waits."""
         results(run_all(engine, [{"do": "place"}]))
         return engine.capacity
-
-
-@contextmanager
-def versions_changed(address: str) -> Iterator[None]:
-    """A cluster that says of itself that it runs Ray 1.2.3 on Python 3.4.5."""
-    store = ray._raylet.GcsClient(address=address)
-    key, namespace = CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER
-    before = store.internal_kv_get(key, namespace)
-    told = {**json.loads(before), "ray_version": "1.2.3", "python_version": "3.4.5"}
-    store.internal_kv_put(key, json.dumps(told).encode(), True, namespace)
-    yield
-    store.internal_kv_put(key, before, True, namespace)
 
 
 @pytest.mark.parametrize(
@@ -426,8 +441,11 @@ def server(answer: bytes | None) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (b"HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n", "what answers at 127.0.0.1:.* is no Ray: start one"),
-        (b"", "what answers at 127.0.0.1:.* is no Ray: start one"),
+        (
+            b"HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n",
+            "answers, but is not a Ray cluster: start one",
+        ),
+        (b"", "answers, but is not a Ray cluster: start one"),
         (None, "no Ray answers at 127.0.0.1:.*timed out"),
     ],
 )
@@ -449,21 +467,21 @@ class TestAHeadThatDoesNotAnswer:
         released = threading.Event()
         threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
-            answer_to(released.wait, "the cluster")
+            call_with_timeout(released.wait, "the cluster")
         released.set()
 
     def test_after_a_while_it_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
         released = threading.Event()
         with pytest.raises(HeadLostError, match=r"^the cluster has not answered for 0.1 s, so .*--resume"):
-            answer_to(released.wait, "the cluster")
+            call_with_timeout(released.wait, "the cluster")
         released.set()
         assert issubclass(HeadLostError, OSError), "which the command line tells in a line"
 
     def test_answers_and_errors_come_back(self) -> None:
-        assert answer_to(lambda: 7, "") == 7
+        assert call_with_timeout(lambda: 7, "") == 7
         with pytest.raises(RayError, match="what Ray says"):
-            answer_to(self.fail, "")
+            call_with_timeout(self.fail, "")
 
     @staticmethod
     def fail() -> None:

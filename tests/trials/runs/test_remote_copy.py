@@ -478,3 +478,36 @@ def test_a_storage_that_cannot_be_is_one_line_before_anything_begins(
     assert line.startswith("error: ")
     assert re.search(message, line), line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../stolen", "/tmp/stolen-by-a-bucket", "weights/../../stolen"])
+def test_names_from_a_storage_cannot_leave_the_run_directory(
+    tmp_path: Path, storage: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a bucket says that it holds."""
+
+    class Hostile(Folder):
+        def sizes(self) -> dict[str, int]:
+            return {RECORDS_FILE: 7, name: 1}
+
+        def read(self, name: str) -> bytes:
+            return b"header\n"
+
+    monkeypatch.setattr(trials.runs.remote_copy, "place_of", lambda storage, name: Hostile(Path(storage) / name))
+    with pytest.raises(UserError, match=r"cannot be fetched to .*: it names a file '.*', which is not inside"):
+        fetch_run(str(storage / "r"), tmp_path / "out" / "r", quiet())
+    assert list((tmp_path / "out").iterdir()) == []
+    assert not Path("/tmp/stolen-by-a-bucket").exists()
+
+
+@pytest.mark.parametrize("address", ["s3://b/runs?secret_key=SECRET", "s3://b?endpoint_override=http://user:SECRET@h"])
+def test_secrets_reach_neither_messages_nor_records(
+    tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cli import main
+
+    assert main(["search", "--storage", address, "--trials", "1", "--out", str(tmp_path / "r")]) == 2
+    assert main(["search", "--resume", address, "--out", str(tmp_path / "r3")]) == 2
+    told = capsys.readouterr()
+    assert "SECRET" not in (told.out + told.err).replace("AWS_SECRET_ACCESS_KEY", "")
+    assert files_in(tmp_path) == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sret_nas.errors import UserError
-from trials.runs.remote_storage import Bucket, Folder, Place, normalise_address, place_of, split_address
+from trials.runs.remote_storage import Bucket, Folder, Place, normalise_address, path_inside, place_of, split_address
 
 
 @pytest.fixture(params=["folder", "bucket", "part of a bucket"])
@@ -141,3 +141,70 @@ def test_the_address_of_a_copy_is_a_storage_and_a_name(address: str, storage: st
 def test_a_bucket_alone_is_no_copy() -> None:
     with pytest.raises(UserError, match="s3://bucket is a bucket: name the copy of a run in it"):
         split_address("s3://bucket/")
+
+
+SECRETS = [
+    "s3://bucket/runs?access_key=AKIA&secret_key=SECRET",
+    "s3://bucket/runs?region=eu-west-1&token=SECRET",
+    "s3://bucket?SECRET",
+    "s3://bucket?secret_key%3DSECRET",
+    "s3://bucket/runs?endpoint_override=http://user:SECRET@host:9000",
+    "s3://bucket/runs?endpoint_override=http%3A%2F%2Fuser%3ASECRET%40host",
+    "s3://bucket/runs?endpoint_override=http%253A%252F%252Fuser%253ASECRET%2540host",
+    "s3://bucket/runs?endpoint_override=host/?token=SECRET",
+    "s3://bucket/runs?region=eu&endpoint_override=http://host/SECRET",
+    "s3://key:SECRET@bucket/runs",
+    "s3://key%3ASECRET%40bucket/runs",
+    "s3:///runs?secret_key=SECRET",
+    "s3:/bucket/runs?secret_key=SECRET",
+    "S3://bucket/runs?secret_key=SECRET",
+    "ftp://host/runs?password=SECRET",
+    "gs://bucket/runs#SECRET",
+]
+
+
+@pytest.mark.parametrize("address", SECRETS)
+def test_a_secret_is_refused_and_not_repeated(address: str) -> None:
+    for refuse in (normalise_address, split_address):
+        with pytest.raises(UserError) as refused:
+            refuse(address)
+        assert "SECRET" not in str(refused.value).replace("AWS_SECRET_ACCESS_KEY", "")
+
+
+@pytest.mark.parametrize(
+    "query", ["endpoint_override=http://localhost:9000", "endpoint_override=minio:9000&scheme=http", "region=eu-west-1"]
+)
+def test_what_is_no_secret_is_kept(query: str) -> None:
+    assert normalise_address(f"s3://bucket/runs?{query}") == f"s3://bucket/runs?{query}"
+
+
+NAMES_OUTSIDE = ["/etc/passwd", "../x", "weights/../../x", "..", ".", "", "a//b", "a/./b", "a/", "a\0b"]
+
+
+@pytest.mark.parametrize("name", NAMES_OUTSIDE)
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OSError, match="not inside the run directory"):
+        path_inside(tmp_path, name)
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "private").write_bytes(b"private")
+    (folder / "weights").symlink_to(tmp_path)
+    (folder / "best.yaml").symlink_to(tmp_path / "private")
+    place = Folder(folder)
+    assert place.sizes() == {}
+    for name in ("weights/private", "best.yaml"):
+        with pytest.raises(OSError, match="is a link that leads out of"):
+            place.read(name)
+        with pytest.raises(OSError, match="is a link that leads out of"):
+            place.write(name, b"replaced")
+    assert (tmp_path / "private").read_bytes() == b"private"
+    assert path_inside(folder, "pareto/1..2.yaml") == folder / "pareto" / "1..2.yaml"
+
+
+@pytest.mark.parametrize("name", ["..", "%2E%2E", "a%2F..%2F..%2Fb", "a%0Ab", "."])
+def test_a_copy_is_named_like_a_folder(name: str) -> None:
+    with pytest.raises(UserError, match="must be the name of a folder"):
+        split_address(f"s3://bucket/runs/{name}")

@@ -1,0 +1,147 @@
+"""All that this project uses of Ray beyond its documented interface; no other module names anything private of Ray's.
+
+Ray may rename or drop these names in any release. Importing this module checks the installed version and every name,
+so that another Ray is refused in one line before anything is started.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from sret_nas.errors import UserError
+
+MIN_VERSION, VERSION_BELOW = (2, 60), (3,)
+"""The bounds of the `ray` extra in pyproject.toml."""
+TESTED_VERSIONS = ("2.60.0",)
+"""Versions of Ray with which the tests of this project have passed."""
+
+PRIVATE_NAMES = (
+    "ray._private.ray_constants:ENABLE_RAY_CLUSTER",
+    "ray._private.ray_constants:ENABLE_RAY_CLUSTERS_ENV_VAR",
+    "ray._private.ray_logging:stdout_deduplicator.skip_re",
+    "ray._private.services:canonicalize_bootstrap_address_or_die",
+    "ray._raylet:AuthenticationTokenLoader.instance",
+    "ray._raylet:AuthenticationTokenLoader.reset_cache",
+    "ray._raylet:Config.initialize",
+)
+
+_SETTINGS_FRAME = b"\0\0\0\x04\0\0\0\0\0"
+"""An HTTP/2 frame: three bytes of length, the type of settings, no flags, stream 0."""
+_ANYTHING = re.compile(".")
+
+
+def require_known_ray(version: str = ray.__version__) -> None:
+    """Raises `UserError` for a version of Ray outside the bounds, or one that lacks a private name."""
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
+    missing = [name for name in PRIVATE_NAMES if not _is_there(name)]
+    if missing or not MIN_VERSION <= numbers < VERSION_BELOW:
+        least, below = (".".join(map(str, bound)) for bound in (MIN_VERSION, VERSION_BELOW))
+        reason = f"lacks {missing[0].replace(':', '.')}" if missing else f"is not at least {least} and below {below}"
+        raise UserError(
+            f"Ray {version} {reason}, and --engine ray is known to work with Ray {', '.join(TESTED_VERSIONS)}: "
+            f"pip install 'ray[default,tune]>={least},<{below}'"
+        )
+
+
+def _is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+require_known_ray()
+
+from ray._private import ray_constants  # noqa: E402
+from ray._private.ray_logging import stdout_deduplicator  # noqa: E402
+from ray._private.services import canonicalize_bootstrap_address_or_die  # noqa: E402
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # noqa: E402
+
+LOOPBACK_ENVIRONMENT = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
+"""What the environment of a process says that is to start a Ray which listens on the loopback interface alone.
+
+Ray takes the loopback address for a node's own only where it does not expect other machines, which by default is on
+macOS and Windows. It ignores a loopback address that it is given in any other way.
+"""
+
+
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """Lets this process join a Ray that listens on the loopback interface, and listen there alone itself."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def find_cluster(address: str) -> str:
+    """Returns HOST:PORT for `auto` or HOST:PORT. Raises `ConnectionError`, `ValueError` or `OSError` if it cannot."""
+    found: str = canonicalize_bootstrap_address_or_die(address)
+    return found
+
+
+def reload_authentication() -> None:
+    """Makes Ray, which has read the environment when it was imported, see what it says of tokens now."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def hide_worker_deaths(is_hidden: bool) -> None:
+    """Keeps Ray from printing that workers died, which the engine reports, or lets it print again."""
+    stdout_deduplicator.skip_re = _ANYTHING if is_hidden else None  # type: ignore[assignment]
+
+
+def speaks_http2(connection: socket.socket, timeout: float) -> bool:
+    """Returns whether the other side answers the HTTP/2 preface, as gRPC must, with its settings (RFC 9113, 3.4).
+
+    Ray's own clients wait a minute for a server that does not answer, and then end the process. A server that wants
+    TLS is taken for a Ray: whether it is one shows when it is joined. Raises `OSError` after `timeout` seconds.
+    """
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return True
+    connection.settimeout(timeout)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS_FRAME)
+    answer = b""
+    while len(answer) < len(_SETTINGS_FRAME) and (more := connection.recv(len(_SETTINGS_FRAME) - len(answer))):
+        answer += more
+    return answer[3:4] == _SETTINGS_FRAME[3:4]
+
+
+@contextmanager
+def stderr_hidden() -> Iterator[None]:
+    """Hides what Ray's C++ code, which knows no `sys.stderr`, writes to file descriptor 2 at every try to connect."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def signal_handlers_kept() -> Iterator[None]:
+    """Puts back the signal handlers that `ray.init` replaces."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
