@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from sret_nas.errors import UserError
+from tests import REPOSITORY
 from trials.engines import ray_internals
 from trials.engines.ray_internals import (
     MIN_VERSION,
@@ -24,7 +25,6 @@ from trials.engines.ray_internals import (
     require_known_ray,
 )
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ALLOWED = {"trials/engines/ray_internals.py", "tests/trials/ray_private.py"}
 
 
