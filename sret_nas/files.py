@@ -1,89 +1,22 @@
-"""Files on disk: YAML that is read safely and strictly, and writes that happen whole or not at all."""
+"""Files on disk: writes that happen whole or not at all, and plain data from files as validated models."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from sret_nas.errors import ConfigError, UserError
+from sret_nas.bounded_files import open_regular
+from sret_nas.errors import ConfigError, UserError, describe, printable
 
 Model = TypeVar("Model", bound=BaseModel)
 
-
-class _StrictLoader(yaml.SafeLoader):
-    """`yaml.SafeLoader` that refuses a key written twice, where YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    problem = f"key {key!r} is written twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-class _PlainDumper(yaml.SafeDumper):
-    """Mappings in the order given; lists of numbers and words on one line; lines of text as lines; no anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNode:
-    is_flat = all(not isinstance(item, dict) for item in data)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=is_flat)
-
-
-def _represent_text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in data else None
-    if any(break_ in data for break_ in "\x85\u2028\u2029"):  # line breaks to YAML 1.1, which only quotes preserve
-        style = '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_PlainDumper.add_representer(list, _represent_list)
-_PlainDumper.add_representer(str, _represent_text)
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file as plain Python data.
-
-    Raises `UserError` if the file is missing or unreadable and `ConfigError` if it is not valid YAML.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    return parse_yaml(text, source=str(path))
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """YAML text as plain Python data; `source` names it in error messages. Raises `ConfigError`."""
-    try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader, see above
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(source, where, f"not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(source, "", f"not valid YAML: {error}") from None
-
-
-def dump_yaml(data: Any) -> str:
-    """Plain Python data as YAML text, keys in the order given."""
-    return yaml.dump(data, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)
+MAX_KEY = 80
+"""Characters of a key that a message shows."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -110,20 +43,22 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits. Raises `UserError` if it cannot be read."""
-    try:
-        with path.open("rb") as file:
+    with open_regular(path) as file:
+        try:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def format_key_path(location: tuple[int | str, ...]) -> str:
     """`("stages", 1, "heads")` as `stages[1].heads`."""
     path = ""
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            key = printable(part, MAX_KEY)
+            path += f".{key}" if path else key
     return path
 
 
@@ -135,7 +70,7 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
     """
     if not isinstance(data, dict):
         expected = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
-        raise ConfigError(source, "", f"must be a mapping with the keys {expected}, got {_describe(data)}")
+        raise ConfigError(source, "", f"must be a mapping with the keys {expected}, got {describe(data)}")
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -148,13 +83,11 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
 
 def _independent(problems: list[Any]) -> list[Any]:
     """Without what pydantic adds where another problem, reported for itself, left a value out; unknown keys first."""
-    places = [problem["loc"] for problem in problems]
+    outer = {problem["loc"][:depth] for problem in problems for depth in range(len(problem["loc"]))}
 
     def follows(problem: Any) -> bool:
-        depth = len(problem["loc"])
-        is_outside_another = any(place[:depth] == problem["loc"] and len(place) > depth for place in places)
         return problem["type"] == "default_factory_not_called" or (
-            problem["type"] == "too_short" and is_outside_another
+            problem["type"] == "too_short" and problem["loc"] in outer
         )
 
     # an unknown key is often the misspelling of one that is then missing, so it comes first
@@ -188,14 +121,14 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         known = _known_keys(model, error["loc"][:-1])
         return f"unknown key (known here: {', '.join(known)})" if known else "unknown key"
     if kind in _RULES:
-        return f"must be {_RULES[kind]}, got {_describe(value)}"
+        return f"must be {_RULES[kind]}, got {describe(value)}"
     if kind == "string_too_short":
         return "must not be empty"
     if kind in ("too_short", "too_long"):
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return f"must have {bound} item(s), got {context['actual_length']}"
     rule = error["msg"].removeprefix("Input should be ").removeprefix("Input should ")
-    return f"must be {rule}, got {_describe(value)}"
+    return f"must be {rule}, got {describe(value)}"
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -224,8 +157,3 @@ def _model_inside(annotation: Any) -> Any:
         if found is not None:
             return found
     return None
-
-
-def _describe(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -12,7 +12,7 @@ import pytest
 from cli import main
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import PRESETS
-from sret_nas.files import dump_yaml
+from sret_nas.yaml_files import dump_yaml
 from tests import REPOSITORY
 
 SUPERNET = [["supernet", action] for action in ("train", "evaluate", "extract")]

@@ -11,9 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 __all__ = ["Console", "Progress", "SearchConsole", "count_progress", "escape", "print_line"]
 
+from sret_nas.errors import printable
+
 
 def print_line(console: Console, text: str) -> None:
     """Prints text as it is: brackets in the name of a file are no markup, and long lines are the terminal's to wrap."""
+    text = "\n".join(printable(line, 10 * len(line)) for line in text.split("\n"))
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

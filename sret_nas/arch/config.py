@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
-from sret_nas.errors import ConfigError
-from sret_nas.files import read_yaml, validate
+from sret_nas.errors import ConfigError, describe
+from sret_nas.files import validate
+from sret_nas.yaml_files import read_yaml
 
 Loop = Literal["internal", "external"]
 NLLPlacement = Literal["every", "between", "last", "none"]
@@ -230,8 +231,8 @@ class ArchConfig(BaseModel):
             raise ConfigError(
                 str(path),
                 "arch_id",
-                f"is {data['arch_id']}, but the architecture is {arch.arch_id}: it was edited, so its metrics are "
-                "another network's; keep the architecture alone, in a file of its own",
+                f"is {describe(data['arch_id'])}, but the architecture is {arch.arch_id}: it was edited, so its "
+                "metrics are another network's; keep the architecture alone, in a file of its own",
             )
         return arch
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.files import dump_yaml, write_atomically
+from sret_nas.files import write_atomically
+from sret_nas.yaml_files import dump_yaml
 
 
 def result_yaml(

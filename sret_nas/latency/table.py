@@ -17,6 +17,7 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.errors import UserError, describe
 from sret_nas.latency.profile import LatencyProfile, Part, PartKind
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.choice_costs import choice_costs_of
@@ -137,6 +138,10 @@ def _sum_along(space: SearchSpace, arch: ArchConfig, stages: Sequence[Any], link
     )
 
 
+MAX_LATENCY_US = 1e12
+"""Of a choice, in microseconds: a million seconds. Sums of some stay far below what 64 bits hold."""
+
+
 class LatencyTable:
     """The predicted latency of a space's networks, in whole microseconds: a further cost of its chain.
 
@@ -144,14 +149,21 @@ class LatencyTable:
     """
 
     def __init__(self, space: SearchSpace, profile: LatencyProfile) -> None:
+        """Raises `UserError` for a profile of other parts than the space's, or of numbers that are no times."""
         self.space = space
         self.profile = profile
-        features = LatencyFeatures(space, dict(profile.parts))
+        times = dict(profile.parts)
+        if missing := next((part for part in parts_of(space) if part not in times), None):
+            raise UserError(f"the latency profile of {space.name} lacks the part {describe(tuple(missing))}: delete it")
+        features = LatencyFeatures(space, times)
         coefficients = np.array(profile.coefficients)
 
         def whole(values: FloatArray) -> IntArray:
             # One product and one sum in a fixed order, so that every machine rounds the same numbers.
-            rounded: IntArray = np.rint((values * coefficients).sum(axis=-1)).astype(np.int64)
+            exact = (values * coefficients).sum(axis=-1)
+            if not np.all(np.abs(exact) <= MAX_LATENCY_US):
+                raise UserError(f"the latency profile of {space.name} predicts years: it was edited, delete it")
+            rounded: IntArray = np.rint(exact).astype(np.int64)
             return rounded
 
         self.stages = [whole(stage) for stage in features.stages]

@@ -7,11 +7,12 @@ raster order. A shared block is registered once and applied as often as its stag
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from math import gcd
+from math import gcd, prod
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,14 @@ from torch import Tensor, nn
 from sret_nas.arch.config import ArchConfig, StageConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
-from sret_nas.nn.weights import check_shapes, on_meta_device, read_weights, write_weights
+from sret_nas.nn.weight_shapes import network_shapes
+from sret_nas.nn.weights import WeightsFile, check_layout, layout_of, on_meta_device, write_weights
 
 MIN_IMAGE_SIZE = 8
 """Side in pixels, as `ArchConfig.image_size` has it: below, the stem has nothing left to see."""
+
+MAX_PERMUTED = 2_000_000
+"""Numbers of all permutations of a network that is loaded, unless it has more weights; a million takes a second."""
 
 Application = tuple[int, int, int]
 """Stage, block and recursion, each counted from 0."""
@@ -76,9 +81,35 @@ class Stage(nn.Module):
             for _ in range(config.blocks)
         )
         for block, recursion in self.permuted_applications():
-            order = fixed_permutation(num_tokens, number, block, recursion)
-            buffer = permutation_pair(torch.tensor(order))
+            buffer = torch.empty(2, num_tokens, dtype=torch.int64)
+            if not buffer.is_meta:
+                buffer.copy_(permutation_pair(torch.tensor(fixed_permutation(num_tokens, number, block, recursion))))
             self.register_buffer(f"permutation_{block}_{recursion}", buffer, persistent=False)
+        self.register_load_state_dict_post_hook(_restore_permutations)  # type: ignore[no-untyped-call]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves or converts all tensors. Permutations keep their values even in `to_empty`, where others do not."""
+        before = {name: self.get_buffer(name) for name, _ in self._permutations()}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, application in self._permutations():
+            buffer = self.get_buffer(name)
+            if buffer is not before[name] and not buffer.is_meta:
+                whole = self._fixed(application, buffer.device) if before[name].is_meta else before[name]
+                buffer.copy_(whole)
+        return self
+
+    def _permutations(self) -> list[tuple[str, tuple[int, int]]]:
+        """The buffers of permutations by name, each with the block and recursion that it is for."""
+        return [(f"permutation_{pair[0]}_{pair[1]}", pair) for pair in self.permuted_applications()]
+
+    def _fixed(self, application: tuple[int, int], device: torch.device) -> Tensor:
+        return _fixed_permutation_on(device, self.num_tokens, self.number, *application)
+
+    def restore_permutations(self, device: torch.device) -> None:
+        """Gives permutations that have no values, as those built on the meta device, the fixed ones."""
+        for name, application in self._permutations():
+            if self.get_buffer(name).is_meta and device.type != "meta":
+                self.register_buffer(name, self._fixed(application, device).clone(), persistent=False)
 
     def permutes(self, recursion: int, num_tokens: int) -> bool:
         """Whether slicing in another order than the raster's has any effect and is wanted (from the second loop on)."""
@@ -106,9 +137,16 @@ class Stage(nn.Module):
         if fresh:
             return permutation_pair(torch.randperm(num_tokens, device=tokens.device))
         if num_tokens == self.num_tokens:
-            return self.get_buffer(f"permutation_{block}_{recursion}")
+            kept = self.get_buffer(f"permutation_{block}_{recursion}")
+            is_without_values = kept.is_meta and not tokens.is_meta
+            return self._fixed((block, recursion), tokens.device) if is_without_values else kept
         order = fixed_permutation(num_tokens, self.number, block, recursion)
         return permutation_pair(torch.tensor(order, device=tokens.device))
+
+
+def _restore_permutations(stage: Stage, keys: object) -> None:
+    """Follows `load_state_dict`: with `assign=True` a stage that was built on the meta device has left it."""
+    stage.restore_permutations(next(stage.parameters()).device)
 
 
 class SReT(nn.Module):
@@ -147,7 +185,7 @@ class SReT(nn.Module):
         arch = ArchConfig.from_yaml(path)
         if weights is None:
             return cls(arch)
-        network = cls.load(Path(weights))
+        network = cls.load(weights)
         if network.arch.arch_id != arch.arch_id:
             raise UserError(f"{weights} are the weights of {network.arch.arch_id}, but {path} is {arch.arch_id}")
         return network
@@ -158,20 +196,37 @@ class SReT(nn.Module):
         network = on_meta_device(lambda: cls(arch)).to(dtype).to_empty(device=device)
         for norm in batch_norms(network.stem):
             norm.reset_running_stats()
-        for name, permutation in network.fixed_permutations(device).items():
-            network.get_buffer(name).copy_(permutation)
         return network
 
-    def save(self, path: Path) -> None:
-        """Writes the architecture and the weights."""
-        write_weights(path, self, {"architecture": self.arch.to_dict()})
+    def save(self, path: str | Path) -> None:
+        """Writes the architecture and the weights, so that `load` reads them.
+
+        A head with another number of classes may have been put in the place of the first one. Raises `UserError` for a
+        network that was changed in any other way: of that, a file of this kind cannot tell.
+        """
+        classes = self.head.out_features if isinstance(self.head, nn.Linear) else self.arch.classes
+        arch = ArchConfig.from_dict({**self.arch.to_dict(), "classes": classes}, "the network to be saved")
+        state = self.state_dict()
+        if empty := [name for name, tensor in state.items() if tensor.is_meta]:
+            raise UserError(f"the network to be saved: {empty[0]} is on the meta device and has no values: load some")
+        check_layout(network_shapes(arch), layout_of(state), "the network to be saved")
+        fixed = self.fixed_permutations(torch.device("cpu"))
+        replaced = [name for name, order in fixed.items() if not torch.equal(self.get_buffer(name).cpu(), order)]
+        if replaced:
+            raise UserError(
+                f"the network to be saved: {replaced[0]} was replaced by `set_permutations`, which a file does not "
+                "hold: save `state_dict()` and the permutations yourself"
+            )
+        write_weights(path, state, {"architecture": arch.to_dict()})
 
     @classmethod
-    def load(cls, path: Path) -> SReT:
+    def load(cls, path: str | Path) -> SReT:
         """The network in a file of `save`, on the CPU. Raises `UserError` if the file holds none."""
-        (architecture,), weights = read_weights(path, "architecture")
-        arch = ArchConfig.from_dict(architecture, f"{path}: architecture")
-        check_shapes(on_meta_device(lambda: cls(arch)), weights, path)
+        file = WeightsFile(path, "architecture")
+        arch = ArchConfig.from_dict(file.header["architecture"], f"{path}: architecture")
+        check_layout(network_shapes(arch), file.layout, str(path))
+        _check_permutations(arch, sum(prod(shape) for _, shape in file.layout.values()), str(path))
+        weights = file.read()
         network = cls.empty(arch, torch.device("cpu"), weights["pos_embed"].dtype)
         network.load_state_dict(weights)
         return network
@@ -267,6 +322,19 @@ class SReT(nn.Module):
             )
         if min(images.shape[2:]) < MIN_IMAGE_SIZE:
             raise UserError(f"images must be at least {MIN_IMAGE_SIZE} pixels a side, got {tuple(images.shape)}")
+
+
+def _check_permutations(arch: ArchConfig, num_weights: int, source: str) -> None:
+    """Raises `UserError` for an architecture whose permutations are much more than its weights: nobody trained it."""
+    total = 0
+    for number, (stage, tokens) in enumerate(zip(arch.stages, arch.num_tokens, strict=True)):
+        permuting = sum(1 < groups < tokens for groups in stage.groups[1 : stage.recursions])
+        total += permuting * stage.blocks * tokens
+        if total > max(MAX_PERMUTED, num_weights):
+            raise UserError(
+                f"{source}: stages[{number}] permutes {tokens:,} tokens in {permuting * stage.blocks:,} places, which "
+                f"makes {total:,} numbers for {num_weights:,} weights: at most {MAX_PERMUTED:,} are made"
+            )
 
 
 def batch_norms(stem: Stem) -> list[nn.BatchNorm2d]:

@@ -9,18 +9,29 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.errors import UserError
-from sret_nas.nn.network import SReT
+from sret_nas.errors import MAX_VALUE, UserError, describe, printable
+from sret_nas.nn.checkpoints import read_checkpoint
+from sret_nas.nn.weight_shapes import network_shapes
 
 _WEIGHT_AND_BIAS = ("weight", "bias")
 _BLOCK_LAYERS = {name: name for name in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")}
 _NLL_LAYERS = {"norm1": "norm", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
+
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema", "module", "net", "weights")
+"""Keys under which training scripts save a state dict, the first one that is there counts."""
+MAX_WRAPPERS = 4
+"""Wrappers in wrappers."""
+MAX_NAMED = 5
+"""Names that a message lists."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""What DistributedDataParallel, torch.compile and wrapping modules put before all names."""
 
 
 class _Entry(NamedTuple):
@@ -39,12 +50,15 @@ def from_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tens
     """
     entries = _entries(arch)
     _compare_names({entry.public for entry in entries}, set(state), "the public state dict")
-    shapes = _shapes(arch)
+    shapes = dict(network_shapes(arch))
     pieces: dict[str, dict[int | None, Tensor]] = {}
     for public, ours, position in entries:
         tensor, shape = state[public], shapes[ours] if position is None else (1,)
         if tuple(tensor.shape) != shape:
-            raise UserError(f"{public} must have the shape {shape} for this architecture, got {tuple(tensor.shape)}")
+            got = describe(tuple(tensor.shape))
+            raise UserError(f"{public} must have the shape {shape} for this architecture, got {got}")
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{public} holds numbers that are not finite: its training diverged")
         if not torch.equal(pieces.setdefault(ours, {}).setdefault(position, tensor), tensor):
             raise UserError(f"{public} must equal the earlier uses of its block, which it shares, and does not")
     return {ours: whole[None] if None in whole else torch.cat(list(whole.values())) for ours, whole in pieces.items()}
@@ -64,21 +78,48 @@ def to_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor
 
 
 def load_public(path: str | Path, arch: ArchConfig) -> dict[str, Tensor]:
-    """A public checkpoint file (`torch.save`, weights under `model`) as a state dict of `SReT(arch)`.
+    """A public checkpoint file (`torch.save`) as a state dict of `SReT(arch)`, out of what it comes wrapped in.
 
-    Nothing in the file is run: it is read with `weights_only`. Raises `UserError`.
+    Nothing in the file is run: it is read with `weights_only`. Raises `UserError`, naming the file.
     """
+    # The public code saves its command line with the weights: a plain record of words and numbers.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state = unwrapped(read_checkpoint(path), str(path))
     try:
-        # The public code saves its command line with the weights: a plain record of words and numbers.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except Exception as error:  # bytes that are no checkpoint fail anywhere in the reader, in any way
-        raise UserError(f"{path}: not a checkpoint that can be read safely: {error}") from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
-        raise UserError(f"{path}: a public checkpoint must hold its weights under the key 'model', got none")
-    return from_public(checkpoint["model"], arch)
+        return from_public(state, arch)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
+    """The state dict in a checkpoint: itself, or under one of `WRAPPERS`, without prefixes that all its names share.
+
+    Raises `UserError` naming the key of what is no finite weight.
+    """
+    state = checkpoint
+    for _ in range(MAX_WRAPPERS):
+        inner = (
+            next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), None)
+            if (isinstance(state, dict))
+            else None
+        )
+        if inner is None:
+            break
+        state = inner
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(
+            f"{source}: must hold weights by name, as a state dict or under one of {', '.join(WRAPPERS)}, got none"
+        )
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UserError(f"{source}: {describe(name)} must be a tensor, got {type(value).__name__}")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise UserError(f"{source}: {describe(name)} must be a plain tensor with values")
+        if not (value.is_floating_point() or name.endswith("num_batches_tracked")):
+            raise UserError(f"{source}: {describe(name)} must be of floating-point numbers, got {value.dtype}")
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return dict(state)
 
 
 def _entries(arch: ArchConfig) -> list[_Entry]:
@@ -124,14 +165,14 @@ def _check_expressible(arch: ArchConfig) -> None:
             )
 
 
-def _shapes(arch: ArchConfig) -> dict[str, tuple[int, ...]]:
-    with torch.random.fork_rng(devices=[]):
-        return {name: tuple(tensor.shape) for name, tensor in SReT(arch).state_dict().items()}
+def _listed(names: set[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(printable(name, MAX_VALUE) for name in sorted(names)[:MAX_NAMED]) + more
 
 
 def _compare_names(expected: set[str], given: set[str], what: str) -> None:
     problems = [
-        f"{kind} {', '.join(sorted(names))}"
+        f"{kind} {_listed(names)}"
         for kind, names in (("lacks", expected - given), ("holds the unknown", given - expected))
         if names
     ]

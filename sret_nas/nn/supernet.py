@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,21 @@ from torch.func import functional_call
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arrays import IntArray
+from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
 from sret_nas.nn.network import SReT, batch_norms, initialise
-from sret_nas.nn.weights import check_shapes, on_meta_device, read_weights, write_weights
+from sret_nas.nn.weight_shapes import Shapes, supernet_shapes
+from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 
 CACHE_SIZE = 256
 """Networks without weights that are kept, so that one that comes again need not be built again."""
+
+
+MAX_PAIRS, PAIRS_PER_LOOP = 200_000_000, 1_000
+"""Filters of all poolings that the widths of a file's extent may make, those in common counted each time; the time of
+one pair of widths, in filters."""
 
 
 class StageWeights(nn.Module):
@@ -59,7 +66,7 @@ class PoolWeights(nn.Module):
     def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
         super().__init__()
         self.widths = before[-1], after[-1]
-        self.pairs = np.unique(np.concatenate([self._pairs_of(*widths) for widths in product(before, after)]))
+        self.pairs = connected_pairs(before, after)
         self.weight = nn.Parameter(torch.empty(len(self.pairs), 3, 3))
         self.bias = nn.Parameter(torch.zeros(after[-1]))
         fan_in = 9 * (before[-1] // gcd(*self.widths))
@@ -67,17 +74,47 @@ class PoolWeights(nn.Module):
 
     def rows(self, before: int, after: int) -> IntArray:
         """Rows of the weight that a network with these widths has, in the order of its own filters."""
-        pairs = self._pairs_of(before, after)
+        pairs = _pairs_of(before, after, self.widths)
         rows = np.searchsorted(self.pairs, pairs)
         assert np.array_equal(self.pairs[rows], pairs), (before, after)
         return rows
 
-    def _pairs_of(self, before: int, after: int) -> IntArray:
-        """The pairs, as numbers `output * inputs + input`, that groups connect, in the order of a network's filters."""
-        groups = gcd(before, after)
-        outputs = spread(after, self.widths[1]).reshape(groups, -1, 1)
-        inputs = spread(before, self.widths[0]).reshape(groups, 1, -1)
-        return (outputs * self.widths[0] + inputs).ravel()
+
+def connected_pairs(before: tuple[int, ...], after: tuple[int, ...]) -> IntArray:
+    """The pairs that some network with these widths connects, ascending, as `_pairs_of` numbers them."""
+    is_connected = np.zeros(before[-1] * after[-1], dtype=bool)
+    for widths in product(before, after):
+        is_connected[_pairs_of(*widths, (before[-1], after[-1]))] = True
+    return np.flatnonzero(is_connected)
+
+
+def _pairs_of(before: int, after: int, most: tuple[int, int]) -> IntArray:
+    """The pairs, as numbers `output * inputs + input`, that groups connect, in the order of a network's filters.
+
+    `most` are the widest stages before and after, among whose channels they are numbered.
+    """
+    groups = gcd(before, after)
+    outputs = spread(after, most[1]).reshape(groups, -1, 1)
+    inputs = spread(before, most[0]).reshape(groups, 1, -1)
+    return (outputs * most[0] + inputs).ravel()
+
+
+def pool_shapes(extent: SupernetShape, source: str) -> Shapes:
+    """Yields the names and shapes of all pooling filters in `Supernet(extent).state_dict()`.
+
+    Raises `UserError` for an extent of so many widths that counting the filters would take long.
+    """
+    total = 0
+    for number, (before, after) in enumerate(pairwise(extent.stages)):
+        widths = np.array(before.widths)[:, None], np.array(after.widths)[None, :]
+        total += int((widths[0] * widths[1] // np.gcd(*widths) + PAIRS_PER_LOOP).sum())
+        if total > MAX_PAIRS:
+            raise UserError(
+                f"{source}: {len(before.widths):,} and {len(after.widths):,} widths of stages[{number}] and "
+                f"stages[{number + 1}] are too many: poolings between them have {total:,} filters, and at most "
+                f"{MAX_PAIRS:,} are read"
+            )
+        yield f"pools.{number}.weight", (len(connected_pairs(before.widths, after.widths)), 3, 3)
 
 
 @dataclass(frozen=True)
@@ -268,17 +305,21 @@ class Supernet(nn.Module):
             parameter.copy_(weights[name])
         return network
 
-    def save(self, path: Path, training: dict[str, Any]) -> None:
+    def save(self, path: str | Path, training: dict[str, Any]) -> None:
         """Writes the extent and the weights, and plain data about how they were trained."""
-        write_weights(path, self, {"extent": self.extent.model_dump(mode="json"), "training": training})
+        write_weights(path, self.state_dict(), {"extent": self.extent.model_dump(mode="json"), "training": training})
 
     @classmethod
-    def load(cls, path: Path) -> tuple[Supernet, dict[str, Any]]:
+    def load(cls, path: str | Path) -> tuple[Supernet, dict[str, Any]]:
         """The supernet in a file of `save`, on the CPU, and how it was trained. Raises `UserError`."""
-        (shape, training), weights = read_weights(path, "extent", "training")
-        extent = validate(SupernetShape, shape, f"{path}: extent")
+        file = WeightsFile(path, "extent", "training")
+        extent, training = validate(SupernetShape, file.header["extent"], f"{path}: extent"), file.header["training"]
+        if not isinstance(training, dict):
+            raise UserError(f"{path}: training: must be a mapping, got {describe(training)}")
+        expected = chain(supernet_shapes(extent), pool_shapes(extent, f"{path}: extent"))
+        check_layout(expected, file.layout, str(path))
+        weights = file.read()
         supernet = on_meta_device(lambda: cls(extent))
-        check_shapes(supernet, weights, path)
         supernet.to(weights["pos_embed"].dtype).to_empty(device="cpu").load_state_dict(weights)
         return supernet, training
 

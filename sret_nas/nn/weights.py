@@ -1,12 +1,13 @@
 """Weights as files: safetensors, which hold numbers and words and nothing that could run, written whole or not at all.
 
-A file says in its own header what it holds: a network's file its architecture, a supernet's its extent, as JSON.
+A file says in its own header what it holds: a network's file its architecture, a supernet's its extent, as JSON. The
+names, types and shapes in the header are compared with that before anything is built or read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,49 +16,129 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sret_nas.errors import UserError
+from sret_nas.bounded_files import open_regular
+from sret_nas.errors import UserError, describe, printable
 from sret_nas.files import write_atomically
+from sret_nas.json_files import MAX_BYTES, parse_json
+from sret_nas.nn.weight_shapes import Shape
 
 Module = TypeVar("Module", bound=nn.Module)
 
+Layout = Mapping[str, tuple[str, Shape]]
+"""The type and shape of tensors by name; types as safetensors spells them."""
 
-def write_weights(path: Path, module: nn.Module, about: dict[str, Any]) -> None:
-    """Writes a module's weights, and plain data about them into the header."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_SPELLED = {dtype: name for name, dtype in _FLOATS.items()} | {torch.int64: "I64"}
+_COUNTER = "num_batches_tracked"
+"""The end of the names of BatchNorm's counters, the only weights that are whole numbers."""
+
+_WHAT = {"architecture": "a network's weights", "extent": "a supernet"}
+
+
+def write_weights(path: str | Path, state: Mapping[str, Tensor], about: dict[str, Any]) -> None:
+    """Writes weights by name, and plain data about them into the header."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     metadata = {name: json.dumps(value) for name, value in about.items()}
-    write_atomically(path, safetensors.torch.save(weights, metadata))
+    write_atomically(Path(path), safetensors.torch.save(weights, metadata))
 
 
-def read_weights(path: Path, *contents: str) -> tuple[list[Any], dict[str, Tensor]]:
-    """What a header says under each of `contents`, the first of which tells what the file is, and the tensors.
+class WeightsFile:
+    """A file of weights whose header was read and whose tensors were not yet."""
 
-    Raises `UserError` for a file that cannot be read or does not hold all of `contents`.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if missing := [name for name in contents if name not in header]:
-                what = {"architecture": "a network's weights", "extent": "a supernet"}[contents[0]]
-                raise UserError(f"{path}: does not hold {what}: it has no {missing[0]!r} in its header")
-            about = [json.loads(header[name]) for name in contents]
-            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as weights: {error}") from None
+    def __init__(self, path: str | Path, *contents: str) -> None:
+        """`contents` are what the header must tell, the first of them what the file is.
+
+        Raises `UserError` for a file that cannot be read or does not hold all of them.
+        """
+        self.path = path
+        header = _read_header(path)
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise UserError(f"{path}: cannot be read as weights: its metadata must be words by name")
+        if missing := [name for name in contents if name not in metadata]:
+            what = _WHAT[contents[0]]
+            raise UserError(f"{path}: does not hold {what}: it has no {missing[0]!r} in its header")
+        self.layout: Layout = {name: _entry(name, entry, path) for name, entry in header.items()}
+        self.header: dict[str, Any] = {
+            name: parse_json(metadata[name], f"{path}: cannot be read as weights: {name} in its header")
+            for name in contents
+        }
+
+    def read(self) -> dict[str, Tensor]:
+        """Returns all tensors by name. Raises `UserError` naming one that holds numbers that are not finite."""
+        try:
+            with safetensors.safe_open(self.path, framework="pt") as file:
+                weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in self.layout}
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{self.path}: cannot be read as weights: {error}") from None
+        check_finite(weights, str(self.path))
+        return weights
 
 
-def check_shapes(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Raises `UserError` unless the weights read from `path` are by name and shape those of the module."""
-    own = module.state_dict()
-    for name in [*own, *(weights.keys() - own.keys())]:
-        ours, theirs = (None if name not in state else tuple(state[name].shape) for state in (own, weights))
-        if theirs is None:
-            raise UserError(f"{path}: {name} is missing; it must have the shape {ours}")
-        if ours is None:
-            raise UserError(f"{path}: {name} belongs to nothing that the header tells of")
-        if ours != theirs:
-            raise UserError(f"{path}: {name} must have the shape {ours}, got {theirs}")
+def _read_header(path: str | Path) -> dict[str, Any]:
+    """Returns what the header says of all tensors, and its metadata."""
+    with open_regular(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_BYTES:
+            raise UserError(
+                f"{path}: cannot be read as weights: its header must have at most {MAX_BYTES:,} bytes, got {length:,}"
+            )
+        content = file.read(length)
+    if length == 0 or len(content) < length:
+        raise UserError(f"{path}: cannot be read as weights: it ends inside its header")
+    header = parse_json(content, f"{path}: cannot be read as weights: its header")
+    if not isinstance(header, dict):
+        raise UserError(f"{path}: cannot be read as weights: its header must be a mapping, got {describe(header)}")
+    return header
+
+
+def _entry(name: str, entry: Any, path: str | Path) -> tuple[str, Shape]:
+    """Returns the type and shape that a header tells of a tensor."""
+    dtype, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(dtype, str) or not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
+        raise UserError(f"{path}: cannot be read as weights: {_shown(name)} has no type and shape in its header")
+    return dtype, tuple(shape)
+
+
+def layout_of(state: Mapping[str, Tensor]) -> Layout:
+    """Returns the types and shapes of tensors."""
+    return {
+        name: (_SPELLED.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape)) for name, tensor in state.items()
+    }
+
+
+def check_layout(expected: Iterable[tuple[str, Shape]], layout: Layout, source: str) -> None:
+    """Raises `UserError` unless a file, or whatever `source` names, has just the expected tensors, of sound types."""
+    known = set()
+    floats = layout["pos_embed"][0] if "pos_embed" in layout else None
+    for name, shape in expected:
+        if name not in layout:
+            raise UserError(f"{source}: {name} is missing; it must have the shape {shape}")
+        dtype, found = layout[name]
+        if found != shape:
+            raise UserError(f"{source}: {name} must have the shape {shape}, got {describe(found)}")
+        if name.endswith(_COUNTER):
+            if dtype != "I64":
+                raise UserError(f"{source}: {name} must be of type I64, got {_shown(dtype)}")
+        elif dtype not in _FLOATS:
+            raise UserError(f"{source}: {name} must be of type {', '.join(_FLOATS)}, got {_shown(dtype)}")
+        elif dtype != floats:
+            raise UserError(f"{source}: {name} must be of the type {floats} of pos_embed, got {dtype}")
+        known.add(name)
+    unknown = next((name for name in layout if name not in known), None)
+    if unknown is not None:
+        raise UserError(f"{source}: {_shown(unknown)} belongs to nothing that the header tells of")
+
+
+def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Raises `UserError` naming the first of the weights that holds a number that is not finite."""
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{source}: {_shown(name)} holds numbers that are not finite: its training diverged")
+
+
+def _shown(name: str) -> str:
+    return printable(name, 200)
 
 
 def on_meta_device(build: Callable[[], Module]) -> Module:

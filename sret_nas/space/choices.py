@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from sret_nas.arch.config import Loop, NLLPlacement, Ratio, hidden_width
+from sret_nas.errors import describe
 
 MAX_SPELLINGS = 1_000_000
 """Combinations that one stage may spell; its table is held in memory."""
@@ -24,27 +25,33 @@ Item = TypeVar("Item")
 
 def _must_be_list(value: Any) -> Any:
     if not isinstance(value, list | tuple):
-        raise ValueError(f"must be a list of choices, got {value!r}; a single choice is a list of one: [{value}]")
+        got = describe(value)
+        raise ValueError(f"must be a list of choices, got {got}; a single choice is a list of one: [{got}]")
     return value
 
 
 def _must_be_schedule(value: Any) -> Any:
     if not isinstance(value, list | tuple):
-        raise ValueError(f"must be a schedule, one number per recursion, got {value!r}; [{value}] repeats it")
+        got = describe(value)
+        raise ValueError(f"must be a schedule, one number per recursion, got {got}; [{got}] repeats it")
     return value
 
 
 def _must_be_distinct(values: tuple[Item, ...]) -> tuple[Item, ...]:
-    for position, value in enumerate(values):
-        if value in values[:position]:
-            raise ValueError(f"must list every choice once, got {_spell(value)} twice")
+    if len(set(values)) < len(values):
+        seen: set[Item] = set()
+        for value in values:
+            if value in seen:
+                raise ValueError(f"must list every choice once, got {_spell(value)} twice")
+            seen.add(value)
     return values
 
 
 def _must_be_distinct_schedules(schedules: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
     seen: dict[tuple[int, ...], tuple[int, ...]] = {}
+    longest = max(map(len, schedules))
     for schedule in schedules:
-        spelled_out = schedule_of(schedule, max(map(len, schedules)))
+        spelled_out = schedule_of(schedule, longest)
         if spelled_out in seen:
             raise ValueError(
                 f"must list every schedule once, got {_spell(seen[spelled_out])} and {_spell(schedule)}, "
@@ -55,7 +62,7 @@ def _must_be_distinct_schedules(schedules: tuple[tuple[int, ...], ...]) -> tuple
 
 
 def _spell(value: Any) -> str:
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+    return describe(list(value)) if isinstance(value, tuple) else str(value)
 
 
 Listed = Annotated[
@@ -105,13 +112,21 @@ class StageChoices(BaseModel):
         """Combinations of the listed values, illegal and repeated ones included."""
         return prod(len(getattr(self, name)) for name in STAGE_DIMENSIONS)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_number(cls, data: Any) -> Any:
+        """Before any value is looked at: what is too much is refused at once."""
+        if isinstance(data, dict):
+            listed = [data[name] for name in cls.model_fields if isinstance(data.get(name), list | tuple)]
+            number = prod(max(1, len(values)) for values in listed)
+            if number > MAX_SPELLINGS:
+                raise ValueError(
+                    f"a stage must spell at most {MAX_SPELLINGS:,} combinations, got {number:,}; list fewer values"
+                )
+        return data
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.num_spellings > MAX_SPELLINGS:
-            raise ValueError(
-                f"a stage must spell at most {MAX_SPELLINGS:,} combinations, got {self.num_spellings:,}; "
-                "list fewer values"
-            )
         widths = f"and widths are {_spell(self.width)}"
         for name in ("nll_ratio", "mlp_ratio"):
             self._check_useful(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -21,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, halved
 from sret_nas.errors import UserError
-from sret_nas.files import read_yaml, validate
+from sret_nas.files import validate
 from sret_nas.space.choices import STAGE_DIMENSIONS, Listed, StageChoices, StemChoices, is_legal, schedule_of
 from sret_nas.space.stage_table import StageTable, stage_table_of
+from sret_nas.yaml_files import read_yaml
 
 DepthSchedule = Literal["full", "joint", "sandwich", "random", "growing"]
 """How recursion depths are trained together: a searched part of the recipe, never of the architecture."""
@@ -54,7 +56,7 @@ class SearchSpace(BaseModel):
         """A shipped space by its name, or the space in a YAML file. Raises `UserError` and `ConfigError`."""
         shipped = shipped_spaces()
         path = shipped.get(str(name_or_path), Path(name_or_path))
-        if not path.exists():
+        if not os.path.exists(path):  # unlike `Path.exists`, false for a name that no file can have
             raise UserError(
                 f"{name_or_path}: there is no such file and no such shipped search space; "
                 f"the shipped ones are {', '.join(shipped)}"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.files import dump_yaml, format_key_path, parse_yaml, read_yaml, validate, write_atomically
+from sret_nas.files import format_key_path, validate, write_atomically
+from sret_nas.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 
 class Inner(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sret_nas.errors import ConfigError
+from sret_nas.errors import ConfigError, describe
 
 DIGITS = "digits"
 """The source that needs no files: scikit-learn's handwritten digits."""
@@ -62,4 +62,4 @@ def _is_int(value: object, low: int, high: float = float("inf")) -> bool:
 
 def _require(holds: bool, key: str, rule: str, value: object) -> None:
     if not holds:
-        raise ConfigError("data", key, f"must be {rule}, got {value!r}")
+        raise ConfigError("data", key, f"must be {rule}, got {describe(value)}")

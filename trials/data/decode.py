@@ -3,20 +3,89 @@
 from __future__ import annotations
 
 import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 Pixels = npt.NDArray[np.uint8]
 
 UNREADABLE: tuple[type[Exception], ...] = (
-    *(OSError, EOFError, ValueError, TypeError, IndexError, SyntaxError, struct.error),
+    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, SyntaxError, struct.error, zlib.error),
+    *(ArithmeticError, AssertionError, MemoryError, RuntimeError),
     Image.DecompressionBombError,
 )
 """What Pillow's readers raise for a file that is damaged or not an image."""
 
+FORMATS = {
+    ".bmp": "BMP", ".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".pbm": "PPM", ".pgm": "PPM", ".png": "PNG",
+    ".pnm": "PPM", ".ppm": "PPM", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
+}  # fmt: skip
+"""Endings of image files, whatever their case, and Pillow's readers for them.
+
+A file is read by whichever of these knows it, since data sets have PNGs named JPEG, and by no other reader: of those
+that Pillow has, one starts Ghostscript.
+"""
+
+MAX_DECODED = 300 * 2**20
+"""Bytes of all images that are decoded at one time, over all threads: one RGB image of 8,800 pixels a side."""
+
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+"""Of a pixel in Pillow's memory, by mode; 4 in any other."""
+
+_ROWS = 256
+
 _GREY = ("1", "L", "LA")
+
+
+class DecodingMemory:
+    """Bytes that threads may fill with decoded pixels; one that wants more than are left waits for the others."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, num_bytes: int) -> Iterator[None]:
+        """Inside, so much is taken. Raises `ValueError` for more than there is."""
+        if num_bytes > self._max_bytes:
+            raise ValueError(
+                f"its pixels take {num_bytes / 2**20:,.0f} MB to decode, at most {self._max_bytes / 2**20:,.0f} MB are "
+                "used: make it smaller"
+            )
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + num_bytes <= self._max_bytes)
+            self._used += num_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= num_bytes
+                self._changed.notify_all()
+
+
+_MEMORY = DecodingMemory(MAX_DECODED)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Returns an image file that is not decoded yet. Raises one of `UNREADABLE`."""
+    return Image.open(path, formats=tuple(dict.fromkeys(FORMATS.values())))
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keeps what Pillow warns of from being printed, in all threads: what matters is an error that names the file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL(\..*)?$")
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        yield
 
 
 def to_pixels(image: Image.Image, size: int) -> Pixels:
@@ -26,6 +95,24 @@ def to_pixels(image: Image.Image, size: int) -> Pixels:
     orientation is applied; 16 bits become 8; what is transparent becomes white. Raises one of `UNREADABLE`.
     """
     image.draft(None, (2 * size, 2 * size))  # a JPEG far too large is decoded at 1/2, 1/4 or 1/8, which is much faster
+    with _MEMORY.taken(_decoded_bytes(image)):
+        return _to_pixels(image, size)
+
+
+def _decoded_bytes(image: Image.Image) -> int:
+    """Returns about how many bytes an image's pixels take at the most, with the copies that are made of them."""
+    bytes_per_pixel = _BYTES.get(image.mode, 4)
+    copies = 1
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        copies += 1
+    if _is_transparent(image):
+        bytes_per_pixel, copies = 4, copies + 2
+    if image.mode.startswith("I"):
+        copies += 1
+    return image.width * image.height * bytes_per_pixel * copies
+
+
+def _to_pixels(image: Image.Image, size: int) -> Pixels:
     ImageOps.exif_transpose(image, in_place=True)
     image = _eight_bit(image)
     side = min(image.size)
@@ -41,14 +128,21 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_sixteen_bit(np.asarray(image))
     mode = "L" if image.mode in _GREY else "RGB"
-    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
+    if _is_transparent(image):
         canvas = Image.new("RGBA", image.size, "white")
         canvas.alpha_composite(image.convert("RGBA"))
         image = canvas
     return image if image.mode == mode else image.convert(mode)
 
 
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info
+
+
 def _from_sixteen_bit(values: npt.NDArray[np.integer]) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("its pixels have more than 16 bits; save it with 8 or 16 bits")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    reduced = np.empty(values.shape, dtype=np.uint8)
+    for row in range(0, len(values), _ROWS):  # the quotients of all rows at once would take four times the image
+        reduced[row : row + _ROWS] = np.rint(values[row : row + _ROWS] / 257)
+    return Image.fromarray(reduced)

@@ -18,18 +18,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
-from PIL import Image
 
 from sret_nas.errors import UserError
+from trials.data.decode import FORMATS, open_image
 from trials.data.source import FoundSource, Samples, Source
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+EXTENSIONS = tuple(FORMATS)
 """Extensions of image files, whatever their case."""
 
 _PART_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -89,13 +91,30 @@ def _part_folders(folder: Path) -> dict[str, Path]:
 
 
 def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+    try:
+        folders = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except OSError as error:
+        _refuse(error)
+    for path in folders:
+        if folder.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"{path}: must not link to the folder that it lies in, {path.resolve()}: remove the link")
+    return folders
+
+
+def _refuse_equal(folders: Sequence[Path]) -> None:
+    """Raises `UserError` for classes that are one folder by a link: its images would have both labels."""
+    known: dict[Path, Path] = {}
+    for path in folders:
+        other = known.setdefault(path.resolve(), path)
+        if other != path:
+            raise UserError(f"{path}: must not be the same folder as {other}: remove the link")
 
 
 def _list(folder: Path) -> _Listing:
     classes = _visible_folders(folder)
     if not classes:
         raise UserError(f"{folder}: must have one folder of images per class, got no folder in it")
+    _refuse_equal(classes)
     files: list[_File] = []
     passed_over: list[str] = []
     for path in classes:
@@ -131,10 +150,12 @@ def _file(path: str, folder: Path) -> _File:
         status = os.stat(path)
     except OSError as error:  # a link to nothing
         _refuse(error)
+    if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
+        raise UserError(f"{path}: must be a file, got a pipe, a device or a folder with an image's name; remove it")
     return _File(os.path.relpath(path, folder).replace(os.sep, "/"), status.st_size, status.st_mtime_ns)
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     raise UserError(f"{error.filename}: cannot be read: {error.strerror}; mend or remove it") from None
 
 
@@ -176,5 +197,5 @@ def _samples(listing: _Listing) -> Samples:
         where=str(listing.folder),
         names=names,
         labels=np.array([number[name.split("/", 1)[0]] for name in names], dtype=np.int64),
-        load=lambda index: Image.open(listing.folder / names[index]),
+        load=lambda index: open_image(listing.folder / names[index]),
     )

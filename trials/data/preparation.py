@@ -21,7 +21,7 @@ import numpy as np
 
 from sret_nas.errors import UserError
 from trials.data.config import DataConfig
-from trials.data.decode import UNREADABLE, Pixels, to_pixels
+from trials.data.decode import UNREADABLE, Pixels, to_pixels, without_warnings
 from trials.data.digits import find_digits
 from trials.data.folders import find_folder
 from trials.data.prepared import METADATA, Metadata, PreparedData, array_path
@@ -171,18 +171,20 @@ def _decode_all(
     done, has_colour, problems = 0, False, []
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        for future in as_completed(_submit(pool, selections, arrays)):
-            chunk = future.result()
-            done += chunk.num_images
-            has_colour |= chunk.has_colour
-            problems += chunk.problems
-            if on_progress is not None:
-                on_progress(done, total)
+        with without_warnings():
+            for future in as_completed(_submit(pool, selections, arrays)):
+                chunk = future.result()
+                done += chunk.num_images
+                has_colour |= chunk.has_colour
+                problems += chunk.problems
+                if on_progress is not None:
+                    on_progress(done, total)
     finally:
         pool.shutdown(cancel_futures=True)
     if problems:
-        first = "\n  ".join(sorted(problems)[:5])
-        raise UserError(f"{len(problems):,} of {total:,} images cannot be read; mend or remove them:\n  {first}")
+        raise UserError(
+            f"{len(problems):,} of {total:,} images cannot be read; mend or remove them:", *sorted(problems)[:5]
+        )
     return has_colour
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.result_file import write_result
-from sret_nas.files import dump_yaml, write_atomically
+from sret_nas.files import write_atomically
+from sret_nas.yaml_files import dump_yaml
 from trials.engines.messages import TrialResult
 from trials.report.plot import write_front_plot
 from trials.runs.objectives import best_of, pareto_front

@@ -13,6 +13,7 @@ from rich.text import Text
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.errors import printable
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.quantities import format_quantity
 from sret_nas.space.choices import STAGE_DIMENSIONS
@@ -35,7 +36,7 @@ def show_space(
         check_picture_path(picture)
     feasible = FeasibleSet(space, budget)
     feasible.check()
-    console.print(Text(space.name, style="bold").append(f"  {space.description}".rstrip(), style="not bold"))
+    console.print(Text(printable(space.name), style="bold").append(_described(space), style="not bold"))
     console.print(_dimensions(space))
     console.print("\n".join(_notes(space)), highlight=False, markup=False)
     console.print(f"\n{space.num_networks:,} distinct networks", highlight=False)
@@ -51,6 +52,11 @@ def show_space(
     if picture is not None:
         write_region_picture(picture, feasible)
         print_line(console, f"Picture: {picture}")
+
+
+def _described(space: SearchSpace) -> str:
+    lines = space.description.rstrip().split("\n")
+    return "  " + "\n".join(printable(line) for line in lines) if lines != [""] else ""
 
 
 def _dimensions(space: SearchSpace) -> Table:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, StrictStr
 
 from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import ConfigError, describe
 from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule
 from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
@@ -21,6 +22,12 @@ FinalistRole = Literal["fine-tuned", "from scratch", "rival"]
 """A finalist with inherited weights trained on; the same trained from scratch; a random network of equal cost, too."""
 
 Number = Annotated[StrictInt, Field(ge=0)]
+Moment = Annotated[float, Field(allow_inf_nan=False)]
+"""Seconds since the epoch."""
+Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Seconds."""
+Part = Annotated[float, Field(gt=0, le=1)]
+"""A share of a whole trial."""
 
 
 class _Event(BaseModel):
@@ -42,16 +49,15 @@ class HeaderEvent(_Event):
 
     event: Literal["header"] = "header"
     format: Literal[1]
-    time: float
-    """Seconds since the epoch, as in all events."""
+    time: Moment
     command: JsonValue
-    options: JsonValue
-    space: JsonValue
+    options: dict[str, JsonValue]
+    space: dict[str, JsonValue]
     space_digest: JsonValue
-    proxy: JsonValue
-    data: JsonValue
+    proxy: dict[str, JsonValue]
+    data: dict[str, JsonValue]
     device: JsonValue
-    versions: JsonValue
+    versions: dict[str, JsonValue]
     supernet: dict[str, JsonValue] | None = None
     """How it is trained or had; None where trials train from scratch."""
 
@@ -66,7 +72,7 @@ class ResumedEvent(_Event):
     """The search was carried on from here, with these options and versions."""
 
     event: Literal["resumed"] = "resumed"
-    time: float
+    time: Moment
     options: dict[str, Any]
     versions: dict[str, str] = {}
 
@@ -75,15 +81,15 @@ class InterruptedEvent(_Event):
     """The session was ended here, by Ctrl-C or its like."""
 
     event: Literal["interrupted"] = "interrupted"
-    time: float
+    time: Moment
 
 
 class SupernetEvent(_Event):
     """All trials from here on inherit from this supernet."""
 
     event: Literal["supernet"] = "supernet"
-    time: float
-    seconds: float = 0.0
+    time: Moment
+    seconds: Duration = 0.0
     """How long this search trained it, in all."""
     source: SupernetSource
 
@@ -95,7 +101,7 @@ class AskedEvent(_Event):
 
     event: Literal["asked"] = "asked"
     number: Number
-    time: float
+    time: Moment
     arch_id: str
     flops: int
     params: int
@@ -115,10 +121,10 @@ class FinishedEvent(_Event):
     event: Literal["finished"] = "finished"
     result: TrialResult
     number: Number
-    time: float
-    seconds: float | None = None
+    time: Moment
+    seconds: Duration | None = None
     """How long the attempt took; None in records from before there were attempts."""
-    part: float = 1.0
+    part: Part = 1.0
     """The attempt's share of a whole trial."""
 
 
@@ -130,9 +136,9 @@ class FailedEvent(_Event):
     event: Literal["failed"] = "failed"
     failure: Failure
     number: Number
-    time: float
-    seconds: float = 0.0
-    part: float = 1.0
+    time: Moment
+    seconds: Duration = 0.0
+    part: Part = 1.0
 
 
 class RungEvent(_Event):
@@ -140,9 +146,9 @@ class RungEvent(_Event):
 
     event: Literal["rung"] = "rung"
     number: Number
-    time: float
-    seconds: float
-    part: float
+    time: Moment
+    seconds: Duration
+    part: Part
     result: TrialResult
 
 
@@ -151,7 +157,7 @@ class StoppedEvent(_Event):
 
     event: Literal["stopped"] = "stopped"
     number: Number
-    time: float
+    time: Moment
 
 
 class RetriedEvent(_Event):
@@ -162,8 +168,8 @@ class RetriedEvent(_Event):
     attempt: int
     """Counted from 1."""
     failure: Failure
-    time: float
-    seconds: float = 0.0
+    time: Moment
+    seconds: Duration = 0.0
 
 
 class TestedEvent(_Event):
@@ -171,7 +177,7 @@ class TestedEvent(_Event):
 
     event: Literal["tested"] = "tested"
     number: Number
-    time: float
+    time: Moment
     result: FrontTestResult
 
 
@@ -181,7 +187,7 @@ class FinalEvent(_Event):
     event: Literal["final"] = "final"
     number: Number
     role: FinalistRole
-    time: float
+    time: Moment
     result: RetrainResult
 
 
@@ -190,8 +196,8 @@ class MeasuredEvent(_Event):
 
     event: Literal["measured"] = "measured"
     number: Number
-    time: float
-    latency_us: float
+    time: Moment
+    latency_us: Duration
 
 
 TrialEvent = (
@@ -205,9 +211,42 @@ Event = HeaderEvent | ResumedEvent | InterruptedEvent | SupernetEvent | TrialEve
 _CLASSES: dict[str, type[Event]] = {kind.model_fields["event"].default: kind for kind in get_args(Event)}
 
 
-def parse_event(data: object) -> Event:
-    """Returns the event that a line's content describes. Raises `ValueError` or `ConfigError` if it is not one."""
-    kind = data.get("event") if isinstance(data, dict) else None
+class _RecordedData(BaseModel):
+    summary: StrictStr
+    digest: StrictStr
+    classes: StrictInt
+
+
+class _RecordedLatency(BaseModel):
+    digest: StrictStr
+    profile: dict[str, JsonValue]
+
+
+class _WholeHeader(BaseModel):
+    """What a search is carried on with; a file of records alone is read with less."""
+
+    command: tuple[StrictStr, ...]
+    space_digest: StrictStr
+    data: _RecordedData
+    device: StrictStr
+    versions: dict[str, StrictStr]
+    expected: dict[str, Duration] = {}
+    latency: _RecordedLatency | None = None
+
+
+def check_header(header: dict[str, Any], source: str) -> None:
+    """Raises `ConfigError` unless a header holds all that a search is carried on with."""
+    validate(_WholeHeader, header, source)
+
+
+def parse_event(data: object, source: str = "event") -> Event:
+    """Returns the event that a line's content describes. Raises `ConfigError` naming `source` if it is none of ours."""
+    if not isinstance(data, dict):
+        raise ConfigError(source, "", f"not a record of this tool: must be a mapping, got {describe(data)}")
+    kind = data.get("event")
     if not isinstance(kind, str) or kind not in _CLASSES:
-        raise ValueError(f"unknown event {kind!r}")
-    return validate(_CLASSES[kind], data, kind)
+        raise ConfigError(source, "event", f"not a record of this tool: unknown event {describe(kind)}")
+    try:
+        return validate(_CLASSES[kind], data, source)
+    except ConfigError as error:
+        raise ConfigError(source, error.key_path, f"not a record of this tool: {error.problem}") from None

@@ -25,7 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sret_nas.errors import UserError
+from sret_nas.bounded_files import MissingFileError, read_lines
+from sret_nas.errors import ConfigError, UserError
+from sret_nas.json_files import MAX_BYTES, read_json_lines
 from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 from trials.interruption import defer_interrupts
 from trials.runs.compute_budget import ComputeUsage
@@ -136,7 +138,7 @@ class History:
 def _refuse_occupied(run_dir: Path) -> None:
     """Raises `UserError` for a directory that holds a search (at least the header of one, whole), or anything else."""
     path = run_dir / RECORDS_FILE
-    if path.is_file() and b"\n" in path.read_bytes():
+    if path.exists() and next(read_lines(path, MAX_BYTES), None) is not None:
         raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
     others = sorted(entry.name for entry in run_dir.iterdir() if entry.name not in (RECORDS_FILE, LOCK_FILE))
     if others:
@@ -146,34 +148,25 @@ def _refuse_occupied(run_dir: Path) -> None:
 def read_history(run_dir: Path) -> History:
     """The history in a run directory, whole lines only. Raises `UserError` if it is missing or not a record of ours."""
     path = run_dir / RECORDS_FILE
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{run_dir} is no run directory: {path.name} cannot be read ({error.strerror})") from None
-    lines = content[: content.rfind(b"\n") + 1].splitlines()
-    if not lines:
-        raise UserError(f"{path} is empty: the search ended before it began; start a new one")
     history: History | None = None
-    for number, line in enumerate(lines, start=1):
-        try:
-            content = json.loads(line)
-            event = parse_event(content)
+    try:
+        for number, content in read_json_lines(path):
+            source = f"{path}, line {number}"
+            event = parse_event(content, source)
+            if isinstance(event, HeaderEvent) != (history is None):
+                raise ConfigError(source, "event", "not a record of this tool: the header must come first, and once")
             if history is None:
-                history = _begun_by(event, content)
-            else:
+                history = History(content)
+                history.spending.apply(event)
+                continue
+            try:
                 history.apply(event)
-        except (ValueError, KeyError, TypeError, UserError) as error:
-            raise UserError(f"{path}, line {number}: not a record of this tool ({error})") from None
-    assert history is not None
-    return history
-
-
-def _begun_by(event: Event, content: dict[str, Any]) -> History:
-    """Returns the history that holds a header alone, whose `content` it keeps."""
-    if not isinstance(event, HeaderEvent):
-        raise ValueError(f"expected a header of format {FORMAT}")
-    history = History(content)
-    history.spending.apply(event)
+            except KeyError as error:
+                raise UserError(f"{source}: not a record of this tool: trial {error} was never asked for") from None
+    except MissingFileError:
+        raise UserError(f"{run_dir} is no run directory: there is no {path.name} in it") from None
+    if history is None:
+        raise UserError(f"{path} is empty: the search ended before it began; start a new one")
     return history
 
 
@@ -244,7 +237,7 @@ class Records:
         """Continues an existing file: a torn last line is cut off. Raises `UserError` as `read_history` does."""
         history = read_history(self.run_dir)
         path = self.run_dir / RECORDS_FILE
-        self._size = path.read_bytes().rfind(b"\n") + 1
+        self._size = sum(len(line) + 1 for line in read_lines(path, MAX_BYTES))
         os.truncate(path, self._size)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
         self.spending = history.spending

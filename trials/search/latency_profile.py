@@ -24,7 +24,8 @@ from sret_nas.arrays import FloatArray
 from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
-from sret_nas.files import read_yaml, validate, write_atomically
+from sret_nas.files import validate, write_atomically
+from sret_nas.json_files import read_json
 from sret_nas.latency.profile import LatencyProfile, MeasurementSetup, Part
 from sret_nas.latency.table import LatencyFeatures, parts_of
 from sret_nas.quantities import format_seconds
@@ -33,6 +34,7 @@ from trials.console import Console, print_line
 from trials.engines.engine import Engine
 from trials.engines.messages import LatencyJob, LatencyTimes
 from trials.runs.options import SearchOptions
+from trials.search.measuring import run_measurement
 
 PROFILES = "latency-profiles"
 """Folder beside the run directories: what was measured here, for other searches of the same space."""
@@ -64,23 +66,14 @@ class LatencyTimer:
         )  # fmt: skip
 
     def time_once(self, parts: Sequence[Part], networks: Sequence[ArchConfig]) -> LatencyTimes:
-        """One round. Raises `UserError` for what cannot be had here, `RuntimeError` if timing fails otherwise."""
+        """One round. Raises what `run_measurement` does."""
         options = self._options
         job = LatencyJob(
             device=options.device, threads=options.threads, batch_size=options.latency_batch, parts=tuple(parts),
             networks=tuple(networks),
         )  # fmt: skip
-        self._engine.submit(-1, job.model_dump(mode="json"))
-        (outcome,) = self._engine.wait()
-        if outcome.failure is None:
-            return LatencyTimes.model_validate(outcome.result)
-        if outcome.failure.cause == "refused":
-            raise UserError(outcome.failure.message)
-        if outcome.failure.cause == "out of memory":
-            raise UserError(
-                f"a network does not fit into memory to be timed: {outcome.failure.message}; lower --latency-batch"
-            )
-        raise RuntimeError(f"latency cannot be measured here: {outcome.failure.message}\n{outcome.failure.traceback}")
+        result = run_measurement(self._engine, job, "timing a network", "lower --latency-batch")
+        return LatencyTimes.model_validate(result)
 
 
 def latency_profile(
@@ -90,8 +83,8 @@ def latency_profile(
     timer = LatencyTimer(engine, options)
     setting = timer.setting(space)
     path = folder / f"{_digest(space, setting)}.json"
-    if path.is_file():
-        profile = validate(LatencyProfile, read_yaml(path), str(path))  # JSON is YAML
+    if path.exists():
+        profile = validate(LatencyProfile, read_json(path), str(path))
         if (profile.setting, profile.space_digest) != (setting, space.digest):
             raise UserError(f"{path} is the latency profile of something else: it was edited; delete it")
     else:

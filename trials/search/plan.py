@@ -18,6 +18,7 @@ from trials.data import PreparedData
 from trials.engines.engine import Engine
 from trials.engines.messages import JobContext, SpeedJob, SpeedResult
 from trials.runs.options import FINE_TUNING_SHARE, SearchOptions
+from trials.search.measuring import run_measurement
 from trials.search.supernet import SupernetSetting
 from trials.strategies.sret import SReTDomain
 from trials.training.depth_schedule import mean_depth_counts
@@ -60,7 +61,7 @@ class Plan:
     ) -> None:  # fmt: skip
         """`supernet` is how a supernet is trained or had, None where trials train from scratch.
 
-        Raises `UserError` if what was asked for cannot be had here, `RuntimeError` if training fails otherwise."""
+        Raises what `run_measurement` does."""
         self._engine, self._space, self._options, self._supernet = engine, domain.space, options, supernet
         self._proxy = context.proxy
         rng = np.random.default_rng(0)
@@ -74,18 +75,8 @@ class Plan:
             self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(its_context)))
 
     def _measure(self, job: SpeedJob) -> SpeedResult:
-        self._engine.submit(-1, job.model_dump(mode="json"))
-        (outcome,) = self._engine.wait()
-        failure = outcome.failure
-        if failure is None:
-            return SpeedResult.model_validate(outcome.result)
-        if failure.cause == "refused":
-            raise UserError(failure.message)
-        if failure.cause == "out of memory":
-            raise UserError(
-                f"a proxy run does not fit into memory: {failure.message}; lower --batch-size or --image-size"
-            )
-        raise RuntimeError(f"a proxy network cannot be trained here: {failure.message}\n{failure.traceback}")
+        smaller = "lower --batch-size or --image-size"
+        return SpeedResult.model_validate(run_measurement(self._engine, job, "measuring a proxy's training", smaller))
 
     @property
     def device(self) -> str:

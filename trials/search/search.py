@@ -26,6 +26,7 @@ from trials.interruption import ignore_signals_after_interrupt
 from trials.program_name import resume_command
 from trials.report.outputs import write_outputs
 from trials.runs.directory import versions
+from trials.runs.events import check_header
 from trials.runs.full_disk import full_disk_explained, writing
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal
@@ -145,6 +146,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
     with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):
         history = records.reopen()
         header = history.header
+        check_header(header, f"{run_dir}: header of the records")
         options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
         place = known_place(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))

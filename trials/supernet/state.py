@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
+from sret_nas.nn.checkpoints import read_checkpoint
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 from trials.distributed.processes import Processes
@@ -87,14 +88,21 @@ class TrainingState:
             return
         device = self.supernet.pos_embed.device
         try:
-            content = torch.load(path, map_location=device, weights_only=True)
-        except Exception as error:  # whatever a damaged archive makes of the reader
-            raise UserError(f"{path}: cannot be read as a checkpoint: {error}; delete it to start anew") from error
-        require_same(identity, json.loads(content["identity"]), path)
-        self.supernet.load_state_dict(content["supernet"])
-        self.step.optimizer.load_state_dict(content["optimizer"])
-        counts = content["counts"]
-        self.counts = Counts(**{**counts, "updates": Counter(counts["updates"])})
+            content = read_checkpoint(path, device)
+        except UserError as error:
+            raise UserError(f"{error}; delete it to start anew") from error
+        try:
+            require_same(identity, json.loads(content["identity"]), path)
+            self.supernet.load_state_dict(content["supernet"])
+            self.step.optimizer.load_state_dict(content["optimizer"])
+            counts = content["counts"]
+            self.counts = Counts(**{**counts, "updates": Counter(counts["updates"])})
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+            raise UserError(
+                f"{path}: is no checkpoint of a supernet: {type(error).__name__}: {error}; delete it to start anew"
+            ) from error
 
 
 def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:

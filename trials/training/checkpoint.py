@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
+from sret_nas.nn.checkpoints import read_checkpoint
 from trials.training.train import Training
 
 
@@ -42,16 +44,23 @@ def load_checkpoint(path: Path, training: Training, identity: dict[str, Any], un
     """
     if not path.is_file():
         return False
-    content = torch.load(path, map_location=training.device, weights_only=True)
-    if json.loads(content["identity"]) != identity or len(content["losses"]) > until:
-        return False
-    training.network.load_state_dict(content["network"])
-    training.optimizer.load_state_dict(content["optimizer"])
-    version, numbers, gauss = content["rng"]
-    training.rng.setstate((version, tuple(numbers), gauss))
-    training.losses, training.images = content["losses"], content["images"]
-    training.seconds = content["seconds"]
-    _set_torch_rng(training.device, content["torch_rng"])
+    content = read_checkpoint(path, training.device)
+    try:
+        if json.loads(content["identity"]) != identity or len(content["losses"]) > until:
+            return False
+        training.network.load_state_dict(content["network"])
+        training.optimizer.load_state_dict(content["optimizer"])
+        version, numbers, gauss = content["rng"]
+        training.rng.setstate((version, tuple(numbers), gauss))
+        training.losses, training.images = content["losses"], content["images"]
+        training.seconds = content["seconds"]
+        _set_torch_rng(training.device, content["torch_rng"])
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        raise UserError(
+            f"{path}: is no checkpoint of a trial: {type(error).__name__}: {error}; delete it, and it begins anew"
+        ) from error
     return True
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 from rich.console import Console
 from rich.table import Table
 
@@ -25,11 +27,28 @@ from sret_nas.space.search_space import SearchSpace
 from trials.console import print_line
 from trials.data import DataConfig, PreparedData
 from trials.data.dataset_cache import cached_dataset
+from trials.data.prepared import Metadata
+from trials.supernet.config import SupernetConfig
 from trials.supernet.inherit import SubnetScorer, extract_for_eval
 from trials.supernet.networks import extreme
 from trials.training.devices import compute_with, device_named
 from trials.training.recipe import ProxyConfig, proxy_arch
 from trials.training.train import score
+
+
+class _Record(BaseModel):
+    """What the file of a supernet must say of its training for its networks to be scored."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    space: dict[str, Any]
+    proxy: ProxyConfig
+    budget: dict[Literal["flops_max", "params_max", "flops_min", "params_min"], StrictInt | None]
+    data: dict[str, Any]
+    data_digest: StrictStr
+    prepared: StrictStr
+    config: SupernetConfig
+    seed: StrictInt
 
 
 class TrainedSupernet:
@@ -41,25 +60,30 @@ class TrainedSupernet:
         Raises `UserError` if the file holds no trained supernet, or the images are others.
         """
         supernet, self.training = Supernet.load(path)
-        missing = {"space", "proxy", "budget", "data", "data_digest", "prepared", "config"} - self.training.keys()
-        if missing:
-            raise UserError(f"{path}: does not say how it was trained: {', '.join(sorted(missing))} missing")
+        record = validate(_Record, self.training, f"{path}: training")
         self.path = path
         self.supernet = supernet.to(device_named(device))
-        self.space = SearchSpace.from_dict(self.training["space"], str(path))
-        self.budget = Budget(**self.training["budget"])
-        self.proxy = validate(ProxyConfig, self.training["proxy"], str(path))
-        self.batch_size: int = self.training["config"]["training"]["batch_size"]
+        self.space = SearchSpace.from_dict(record.space, f"{path}: space")
+        self.budget = Budget(**record.budget)
+        self.proxy = record.proxy
+        self.batch_size = record.config.training.batch_size
+        self._record = record
         self.data = self._images(data, console)
 
     def _images(self, changes: dict[str, Any], console: Console) -> PreparedData:
-        prepared = Path(self.training["prepared"])
-        config = replace(DataConfig(**self.training["data"]), **changes)
-        if prepared.is_dir() and not changes:
-            data = PreparedData.open(prepared)
+        record = self._record
+        fields = {field.name for field in dataclasses.fields(DataConfig)}
+        if unknown := record.data.keys() - fields:
+            raise UserError(f"{self.path}: training: data has the unknown key {min(unknown)}")
+        config = replace(DataConfig(**record.data), **changes)
+        if not changes and _holds(Path(record.prepared), record.data_digest):
+            print_line(console, f"Images: {record.prepared}, the prepared images that {self.path} names")
+            data = PreparedData.open(Path(record.prepared))
         else:
+            if not changes and (config.is_folder or config.root is not None):
+                print_line(console, f"Images: {config.root or config.source}, the folder that {self.path} names")
             _, data = cached_dataset(self.path.absolute().parent, config, console)
-        if data.digest != self.training["data_digest"]:
+        if data.digest != record.data_digest:
             raise UserError(
                 f"the images of {config.source} are not those that {self.path} was trained on, so its training part "
                 "may hold what would be scored here; give the same with --data"
@@ -105,6 +129,14 @@ class TrainedSupernet:
         if name in PRESETS:
             return preset(name)
         raise UserError(f"{name!r} is no network: name a YAML file, largest, smallest, or one of {', '.join(PRESETS)}")
+
+
+def _holds(directory: Path, digest: str) -> bool:
+    """Whether a folder says that it holds the prepared images of a digest; nothing else in it is looked at."""
+    try:
+        return Metadata.read(directory).digest == digest
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):  # not there, or of another kind
+        return False
 
 
 def _cost(arch: ArchConfig) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from rich.table import Table
 
 from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
-from sret_nas.files import dump_yaml, read_yaml, validate, write_atomically
+from sret_nas.files import validate, write_atomically
 from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
+from sret_nas.yaml_files import dump_yaml, read_yaml
 from trials.console import print_line
 from trials.data import PreparedData
 from trials.data.dataset_cache import cached_dataset, require_apart

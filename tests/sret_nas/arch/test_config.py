@@ -14,7 +14,7 @@ from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, halved, hi
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import ConfigError
-from sret_nas.files import dump_yaml, parse_yaml
+from sret_nas.yaml_files import dump_yaml, parse_yaml
 from tests.architectures import random_arch
 
 ARCHS = st.integers(0, 2**32).map(lambda seed: random_arch(random.Random(seed)))

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import UserError
-from sret_nas.files import dump_yaml
 from sret_nas.nn.layers import NLL, Block
 from sret_nas.nn.network import (
     SReT,
@@ -24,6 +23,7 @@ from sret_nas.nn.network import (
     resize_position_embedding,
     resized_state,
 )
+from sret_nas.yaml_files import dump_yaml
 from tests.architectures import random_arch
 
 torch.set_num_threads(1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,5 +165,43 @@ class TestCheckpoint:
         with pytest.raises(UserError, match=r"text\.pth: not a checkpoint"):
             load_public(tmp_path / "text.pth", arch)
         torch.save({"weights": {}}, tmp_path / "keys.pth")
-        with pytest.raises(UserError, match=r"keys\.pth: .* under the key 'model'"):
+        with pytest.raises(UserError, match=r"keys\.pth: must hold weights by name, .* got none"):
             load_public(tmp_path / "keys.pth", arch)
+
+    @pytest.mark.parametrize("wrap", [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model_ema": state},
+        lambda state: {"model": {f"module.{name}": value for name, value in state.items()}, "model_ema": {}},
+        lambda state: {"model": {"state_dict": {f"_orig_mod.module.{name}": value for name, value in state.items()}}},
+    ])  # fmt: skip
+    def test_what_weights_come_wrapped_in_is_taken_off(self, arch: ArchConfig, tmp_path: Path, wrap: Any) -> None:
+        state = public_state(arch)
+        torch.save(wrap(state), tmp_path / "w.pth")
+        loaded, expected = load_public(tmp_path / "w.pth", arch), from_public(state, arch)
+        assert loaded.keys() == expected.keys()
+        assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+    @pytest.mark.parametrize(("value", "problem"), [
+        (torch.full((3,), float("nan")), r"head\.bias holds numbers that are not finite"),
+        (torch.zeros(3, dtype=torch.int64), r"'head\.bias' must be of floating-point numbers, got torch\.int64"),
+        ([1, 2, 3], r"'head\.bias' must be a tensor, got list"),
+        (torch.zeros(3).to_sparse(), r"'head\.bias' must be a plain tensor with values"),
+    ])  # fmt: skip
+    def test_what_is_no_weight_is_named_by_its_key(
+        self, arch: ArchConfig, tmp_path: Path, value: Any, problem: str
+    ) -> None:
+        torch.save({"model": public_state(arch) | {"head.bias": value}}, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=rf"w\.pth: {problem}"):
+            load_public(tmp_path / "w.pth", arch)
+
+    def test_a_packed_checkpoint_is_refused(self, arch: ArchConfig, tmp_path: Path) -> None:
+        torch.save({"model": public_state(arch)}, tmp_path / "w.pth")
+        with (
+            zipfile.ZipFile(tmp_path / "w.pth") as plain,
+            zipfile.ZipFile(tmp_path / "p.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+        ):
+            for name in plain.namelist():
+                packed.writestr(name, plain.read(name))
+        with pytest.raises(UserError, match=r"p\.pth: not a checkpoint that can be read safely: .* in it is packed"):
+            load_public(tmp_path / "p.pth", arch)

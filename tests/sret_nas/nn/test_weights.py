@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.files import dump_yaml
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
+from sret_nas.nn.weight_shapes import network_shapes
 from sret_nas.space.supernet_shape import bounding_shape
+from sret_nas.yaml_files import dump_yaml
 from tests.counted_spaces import space_of
 
 torch.set_num_threads(1)
@@ -153,9 +155,10 @@ Load = Callable[[Path], object]
 class TestRefuses:
     @pytest.mark.parametrize("load", [SReT.load, Supernet.load])
     def test_a_missing_file_or_a_folder(self, tmp_path: Path, load: Load) -> None:
-        for path in (tmp_path / "none.safetensors", tmp_path):
-            with pytest.raises(UserError, match=r"^\S+: there is no such file$"):
-                load(path)
+        with pytest.raises(UserError, match=r"^\S+: there is no such file$"):
+            load(tmp_path / "none.safetensors")
+        with pytest.raises(UserError, match=r"^\S+: cannot be read: it is a folder, not a file$"):
+            load(tmp_path)
 
     @pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.999])
     def test_a_torn_file(self, network_file: Path, supernet_file: Path, share: float) -> None:
@@ -238,3 +241,108 @@ class TestRefuses:
         rewritten(network_file, header={"architecture": other.to_dict()})
         with pytest.raises(UserError, match=r"must have the shape \("):
             SReT.load(network_file)
+
+    def test_a_header_that_claims_much_more_than_the_file_has(self, supernet_file: Path, network_file: Path) -> None:
+        extent = bounding_shape(SPACE).model_dump(mode="json")
+        for stage in extent["stages"]:
+            stage |= {"widths": list(range(1, 8193)), "blocks": 128}
+        rewritten(supernet_file, header={"extent": extent})
+        arch = network().arch.to_dict()
+        arch["stages"][0] |= {"width": 8192, "heads": 1, "blocks": 128}
+        rewritten(network_file, header={"architecture": arch})
+        cases: tuple[tuple[Path, Load], ...] = ((network_file, SReT.load), (supernet_file, Supernet.load))
+        for path, load in cases:
+            started = time.process_time()
+            with pytest.raises(UserError, match=r"must have the shape \(1, 8192, \d, \d\), got"):
+                load(path)
+            assert time.process_time() - started < 1
+
+    def test_permutations_of_more_numbers_than_weights(self, tmp_path: Path) -> None:
+        stage = {
+            "width": 1,
+            "heads": 1,
+            "blocks": 4,
+            "recursions": 16,
+            "groups": [2] * 16,
+            "mlp_ratio": 1.0,
+            "nll": "none",
+        }
+        arch = ArchConfig.from_dict({"stages": [stage], "stem": {"width": 1, "strides": [1, 1, 1]}, "image_size": 200})
+        tensors = {name: torch.zeros(shape) for name, shape in network_shapes(arch)}
+        tensors |= {name: tensor.long() for name, tensor in tensors.items() if name.endswith("num_batches_tracked")}
+        safetensors.torch.save_file(tensors, tmp_path / "w", {"architecture": json.dumps(arch.to_dict())})
+        with pytest.raises(UserError, match=r"stages\[0\] permutes 40,000 tokens in 60 places, which makes 2,400,000"):
+            SReT.load(tmp_path / "w")
+
+    @pytest.mark.parametrize(
+        ("tensor", "problem"),
+        [
+            (torch.full((10, 16), float("nan")), "holds numbers that are not finite: its training diverged"),
+            (torch.full((10, 16), float("inf")), "holds numbers that are not finite: its training diverged"),
+            (torch.zeros(10, 16, dtype=torch.int64), "must be of type F64, F32, F16, BF16, got I64"),
+            (torch.zeros(10, 16, dtype=torch.float64), "must be of the type F32 of pos_embed, got F64"),
+        ],
+    )
+    def test_weights_of_no_use(self, network_file: Path, supernet_file: Path, tensor: Tensor, problem: str) -> None:
+        cases: tuple[tuple[Path, Load], ...] = ((network_file, SReT.load), (supernet_file, Supernet.load))
+        for path, load in cases:
+            rewritten(path, **{"head.weight": tensor})
+            with pytest.raises(UserError, match=rf"^{path}: head\.weight {problem}$"):
+                load(path)
+
+
+class TestSave:
+    def test_paths_may_be_text(self, tmp_path: Path) -> None:
+        network().save(f"{tmp_path}/n.safetensors")
+        assert_equal_states(SReT.load(f"{tmp_path}/n.safetensors"), network())
+        supernet().save(f"{tmp_path}/s.safetensors", TRAINING)
+        assert Supernet.load(f"{tmp_path}/s.safetensors")[1] == TRAINING
+
+    def test_a_replaced_head_is_read_again(self, tmp_path: Path) -> None:
+        changed = network().eval()
+        changed.head = nn.Linear(16, 7)
+        changed.save(tmp_path / "n")
+        loaded = SReT.load(tmp_path / "n").eval()
+        images = torch.randn(2, 3, 32, 32)
+        assert loaded.arch.classes == 7
+        assert torch.equal(loaded(images), changed(images))
+
+    @pytest.mark.parametrize("head", [nn.Identity(), nn.Linear(16, 7, bias=False), nn.Sequential(nn.Linear(16, 10))])
+    def test_what_load_could_not_read_is_not_written(self, tmp_path: Path, head: nn.Module) -> None:
+        changed = network()
+        changed.head = head
+        with pytest.raises(UserError, match=r"^the network to be saved: head\.(weight|bias) is missing"):
+            changed.save(tmp_path / "n")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_other_permutations_are_not_lost_silently(self, tmp_path: Path) -> None:
+        changed = network()
+        stage, block, recursion = changed.permuted_applications()[0]
+        changed.set_permutations({(stage, block, recursion): range(changed.arch.num_tokens[stage])})
+        with pytest.raises(UserError, match="was replaced by `set_permutations`"):
+            changed.save(tmp_path / "n")
+
+
+class TestWithoutNumbers:
+    def test_a_network_of_the_meta_device_takes_over_weights(self) -> None:
+        whole, images = network().eval(), torch.randn(2, 3, 32, 32)
+        with torch.device("meta"):
+            taken = SReT(whole.arch)
+        taken.load_state_dict(whole.state_dict(), assign=True)
+        assert torch.equal(taken.eval()(images), whole(images))
+        assert not any(buffer.is_meta for buffer in taken.buffers())
+
+    @pytest.mark.parametrize("begin", ["meta", "cpu"])
+    def test_to_empty_keeps_permutations(self, begin: str) -> None:
+        whole, images = network().eval(), torch.randn(2, 3, 32, 32)
+        with torch.device(begin):
+            emptied = SReT(whole.arch)
+        wrapped = nn.Sequential(emptied).to_empty(device="cpu")
+        wrapped[0].load_state_dict(whole.state_dict())
+        assert torch.equal(wrapped.eval()(images), whole(images))
+
+    def test_weights_given_with_the_call(self) -> None:
+        whole, images = network().eval(), torch.randn(2, 3, 32, 32)
+        with torch.device("meta"):
+            bare = SReT(whole.arch).eval()
+        assert torch.equal(torch.func.functional_call(bare, whole.state_dict(), (images,)), whole(images))

@@ -18,9 +18,9 @@ from sret_nas.arch.config import ArchConfig, StageConfig
 from sret_nas.arch.cost import bulk_cost, cost_of
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.files import dump_yaml, read_yaml
 from sret_nas.space.choices import MAX_SPELLINGS, STAGE_DIMENSIONS, schedule_of
 from sret_nas.space.search_space import SearchSpace, canonical_schedule, shipped_spaces
+from sret_nas.yaml_files import dump_yaml, read_yaml
 
 SMOKE = SearchSpace.load("smoke")
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from cli import main
 from sret_nas.errors import UserError
-from sret_nas.files import dump_yaml
 from sret_nas.nn.supernet import Supernet
+from sret_nas.yaml_files import dump_yaml
 from tests import REPOSITORY
 from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
 from tests.trials.supernet.tiny_supernet import SPACE, config

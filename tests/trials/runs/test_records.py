@@ -105,7 +105,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / RECORDS_FILE
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b'{"event": "asked"\n', *lines[3:]]))
-    with pytest.raises(UserError, match=r"records\.jsonl, line 3: not a record of this tool"):
+    with pytest.raises(UserError, match=r"records\.jsonl, line 3: column 18: not valid JSON"):
         read_history(tmp_path)
 
 

@@ -17,10 +17,10 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.result_file import write_result
 from sret_nas.errors import UserError
-from sret_nas.files import dump_yaml, read_yaml
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import parse_duration
+from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, spec, trained
 from trials.data import PreparedData, batches
 from trials.supernet import monitor, training
@@ -252,3 +252,21 @@ def test_a_training_tells_how_it_goes(data: PreparedData, tmp_path: Path, monkey
         )
     assert len(accuracies) == 3
     assert re.fullmatch(r"step 4: validation accuracy smallest .*%, middle .*%, largest .*%", told[-1])
+
+
+def test_the_folder_that_a_supernet_names_is_told_and_opened_only_if_it_holds_its_images(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = run_dir / training.SUPERNET
+    supernet, record = Supernet.load(file)
+    assert main(["supernet", "evaluate", str(file), "smallest"]) == 0
+    assert f"Images: {record['prepared']}, the prepared images that" in shown(capsys)
+    opened: list[Path] = []
+    monkeypatch.setattr(PreparedData, "open", classmethod(lambda cls, path: opened.append(path)))
+    (tmp_path / "private").mkdir()
+    supernet.save(
+        tmp_path / "f", record | {"prepared": str(tmp_path), "data": record["data"] | {"source": str(tmp_path)}}
+    )
+    assert main(["supernet", "evaluate", str(tmp_path / "f"), "smallest"]) == 2
+    assert f"Images: {tmp_path}, the folder that {tmp_path / 'f'} names" in shown(capsys)
+    assert opened == []

@@ -1,0 +1,99 @@
+"""Names and shapes of all weights, from an architecture or an extent alone: nothing is built.
+
+What a file says that it holds is compared with these before a module is made of it: a header of a few words can claim
+a network that fills all memory. They come one by one, in the order of `state_dict`, so that the first that is missing
+ends the comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import gcd
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.space.supernet_shape import SupernetShape
+
+Shape = tuple[int, ...]
+Shapes = Iterator[tuple[str, Shape]]
+
+
+def network_shapes(arch: ArchConfig) -> Shapes:
+    """Yields the names and shapes in `SReT(arch).state_dict()`."""
+    widths, side = [stage.width for stage in arch.stages], arch.resolutions[0]
+    yield "pos_embed", (1, widths[0], side, side)
+    yield from _stem(arch.channels, arch.stem.width, widths[0], has_statistics=True)
+    for number, stage in enumerate(arch.stages):
+        for block in range(stage.blocks):
+            yield from _block(f"stages.{number}.blocks.{block}", stage.width, stage.mlp_hidden)
+        for block in range(stage.blocks):
+            for nll in range(stage.num_nlls):
+                yield from _nll(f"stages.{number}.nlls.{block}.{nll}", stage.width, stage.nll_hidden)
+    for number, (before, after) in enumerate(pairwise(widths)):
+        yield f"pools.{number}.weight", (after, before // gcd(before, after), 3, 3)
+        yield f"pools.{number}.bias", (after,)
+    yield from _ends(widths, arch.classes)
+
+
+def supernet_shapes(extent: SupernetShape) -> Shapes:
+    """Yields the names and shapes in `Supernet(extent).state_dict()`.
+
+    How many filters a pooling has is left to `pool_shapes`, which takes longer.
+    """
+    widths = [stage.width for stage in extent.stages]
+    yield "pos_embed", (1, widths[0], extent.side, extent.side)
+    yield from _stem(extent.channels, extent.stem_width, widths[0], has_statistics=False)
+    for number, stage in enumerate(extent.stages):
+        for block in range(stage.blocks):
+            yield from _block(f"stages.{number}.blocks.{block}", stage.width, stage.mlp_hidden)
+        for block in range(stage.blocks):
+            for recursion in stage.nll_recursions:
+                yield from _nll(f"stages.{number}.nlls.{block}.{recursion}", stage.width, stage.nll_hidden)
+    for number, after in enumerate(widths[1:]):
+        yield f"pools.{number}.bias", (after,)
+    yield from _ends(widths, extent.classes)
+
+
+def _stem(channels: int, stem_width: int, width: int, has_statistics: bool) -> Shapes:
+    widths = (channels, stem_width, width, width)
+    for number, (inputs, outputs) in enumerate(pairwise(widths)):
+        yield f"stem.convs.{number}.weight", (outputs, inputs, 3, 3)
+        yield f"stem.convs.{number}.bias", (outputs,)
+    for number, outputs in enumerate(widths[1:]):
+        yield from _norm(f"stem.norms.{number}", outputs)
+        if has_statistics:
+            yield f"stem.norms.{number}.running_mean", (outputs,)
+            yield f"stem.norms.{number}.running_var", (outputs,)
+            yield f"stem.norms.{number}.num_batches_tracked", ()
+
+
+def _block(name: str, width: int, mlp_hidden: int) -> Shapes:
+    yield f"{name}.coefficients", (4,)
+    yield from _norm(f"{name}.norm1", width)
+    yield from _linear(f"{name}.attn.qkv", width, 3 * width)
+    yield from _linear(f"{name}.attn.proj", width, width)
+    yield from _norm(f"{name}.norm2", width)
+    yield from _linear(f"{name}.mlp.fc1", width, mlp_hidden)
+    yield from _linear(f"{name}.mlp.fc2", mlp_hidden, width)
+
+
+def _nll(name: str, width: int, hidden: int) -> Shapes:
+    yield f"{name}.coefficients", (2,)
+    yield from _norm(f"{name}.norm", width)
+    yield from _linear(f"{name}.mlp.fc1", width, hidden)
+    yield from _linear(f"{name}.mlp.fc2", hidden, width)
+
+
+def _ends(widths: Sequence[int], classes: int) -> Shapes:
+    yield from _norm("norm", widths[-1])
+    yield from _linear("head", widths[-1], classes)
+
+
+def _norm(name: str, width: int) -> Shapes:
+    yield f"{name}.weight", (width,)
+    yield f"{name}.bias", (width,)
+
+
+def _linear(name: str, inputs: int, outputs: int) -> Shapes:
+    yield f"{name}.weight", (outputs, inputs)
+    yield f"{name}.bias", (outputs,)

@@ -1,0 +1,180 @@
+"""YAML as plain data: read without trust, written so that people can read it.
+
+What is read is looked at before anything is built of it: how deep it is, how much it is once aliases are expanded, and
+that it is numbers, words, lists and mappings with words for keys, each key once. YAML's own tags (`!!int`), merge keys
+and dates are refused, because what they build is not what is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sret_nas.bounded_files import merge_surrogates, read_text
+from sret_nas.errors import ConfigError, describe, printable
+
+MAX_BYTES = 256 * 2**10
+"""Of a file. The largest shipped space has 2 kB; PyYAML reads about 250 kB a second."""
+MAX_NODES = 50_000
+"""Values, lists, mappings and keys, every use of an alias counted as if it were written out."""
+MAX_DEPTH = 32
+MAX_DIGITS = 400
+"""Characters of a number; no float has more digits before its point."""
+
+_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
+_MERGE = "tag:yaml.org,2002:merge"
+_DATE = "tag:yaml.org,2002:timestamp"
+
+
+class _Problem(yaml.MarkedYAMLError):
+    """What is wrong at a place of a file."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Composes nodes inside the bounds above, then builds plain data from them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._num_nodes = 0
+        self._sizes: dict[int, int] = {}
+        """Nodes that each anchored node stands for, itself included, by its identity; those still open have none."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            node = super().compose_node(parent, index)
+            size = self._sizes.get(id(node))
+            if size is None:
+                raise _Problem(f"the alias {event.anchor!r} stands inside what it stands for", event.start_mark)
+            self._count(size, event.start_mark)
+            return node
+        if event.tag is not None:
+            raise _Problem(
+                f"tags are not read here, got {describe(_written(event.tag))}: write the plain value", event.start_mark
+            )
+        if self._depth >= MAX_DEPTH:
+            raise _Problem(f"must be at most {MAX_DEPTH} levels deep", event.start_mark)
+        before = self._num_nodes
+        self._count(1, event.start_mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if event.anchor is not None:
+            self._sizes[id(node)] = self._num_nodes - before
+        return node
+
+    def _count(self, number: int, mark: Any) -> None:
+        self._num_nodes += number
+        if self._num_nodes > MAX_NODES:
+            raise _Problem(f"must hold at most {MAX_NODES:,} values, aliases written out", mark)
+
+    def plain_data(self) -> Any:
+        """Returns the content of the only document, None of an empty one."""
+        node = self.get_single_node()
+        return None if node is None else self._plain(node, {})
+
+    def _plain(self, node: yaml.Node, built: dict[int, Any]) -> Any:
+        """Builds a node, an aliased one once."""
+        if id(node) not in built:
+            if isinstance(node, yaml.MappingNode):
+                built[id(node)] = self._plain_mapping(node, built)
+            elif isinstance(node, yaml.SequenceNode):
+                built[id(node)] = [self._plain(item, built) for item in node.value]
+            elif isinstance(node, yaml.ScalarNode):
+                built[id(node)] = self._plain_scalar(node)
+        return built[id(node)]
+
+    def _plain_mapping(self, node: yaml.MappingNode, built: dict[int, Any]) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                raise _Problem("merge keys (<<) are not read here: write the keys out", key_node.start_mark)
+            key = self._plain(key_node, built) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                got = "a list or a mapping" if key_node.id != "scalar" else describe(key)
+                raise _Problem(f"a key must be a word, got {got}; quotes make it one", key_node.start_mark)
+            if key in mapping:
+                raise _Problem(f"key {describe(key)} is written twice", key_node.start_mark)
+            mapping[key] = self._plain(value_node, built)
+        return mapping
+
+    def _plain_scalar(self, node: yaml.ScalarNode) -> Any:
+        if node.tag not in _PLAIN:
+            what = "a date" if node.tag == _DATE else "a special value"
+            raise _Problem(f"{what} is not read here, got {describe(node.value)}; quotes make it text", node.start_mark)
+        if node.tag.endswith((":int", ":float")) and len(node.value) > MAX_DIGITS:
+            raise _Problem(
+                f"a number must have at most {MAX_DIGITS} characters, got {len(node.value):,}", node.start_mark
+            )
+        try:
+            value = self.construct_object(node)
+            return merge_surrogates(value) if isinstance(value, str) else value
+        except (ValueError, OverflowError, IndexError) as error:  # `0x_`, or half a character
+            raise _Problem(f"{describe(node.value)} cannot be read: {error}", node.start_mark) from None
+
+
+def _written(tag: str) -> str:
+    """Returns a tag as people write it."""
+    prefix = "tag:yaml.org,2002:"
+    return f"!!{tag.removeprefix(prefix)}" if tag.startswith(prefix) else tag
+
+
+def read_yaml(path: Path) -> Any:
+    """Returns the content of a YAML file as plain Python data.
+
+    Raises `UserError` if the file is missing, unreadable or too large, and `ConfigError` if it is not plain YAML.
+    """
+    return parse_yaml(read_text(path, MAX_BYTES), source=str(path))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Returns YAML text as plain Python data; `source` names it in error messages. Raises `ConfigError`."""
+    try:
+        loader = _PlainLoader(text)
+        try:
+            return loader.plain_data()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(source, where, f"not valid YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        position, code = error.position, error.character
+        where = f"line {text.count(chr(10), 0, position) + 1}"
+        shown = printable(chr(code)) if isinstance(code, int) else describe(code)
+        raise ConfigError(source, where, f"not valid YAML: the character {shown} is not allowed in it") from None
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Mappings in the order given; lists of numbers and words on one line; lines of text as lines; no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNode:
+    is_flat = all(not isinstance(item, dict) for item in data)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=is_flat)
+
+
+def _represent_text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in data else None
+    if any(break_ in data for break_ in "\x85\u2028\u2029"):  # line breaks to YAML 1.1, which only quotes preserve
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_PlainDumper.add_representer(list, _represent_list)
+_PlainDumper.add_representer(str, _represent_text)
+
+
+def dump_yaml(data: Any) -> str:
+    """Returns plain Python data as YAML text, keys in the order given."""
+    return yaml.dump(data, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)

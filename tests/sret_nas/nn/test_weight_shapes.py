@@ -1,0 +1,41 @@
+"""Names and shapes without a network: just those of the built one."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+import torch
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.presets import PRESETS
+from sret_nas.nn.network import SReT
+from sret_nas.nn.supernet import Supernet, pool_shapes
+from sret_nas.nn.weight_shapes import network_shapes, supernet_shapes
+from sret_nas.nn.weights import on_meta_device
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.supernet_shape import bounding_shape
+
+
+def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_of_presets(name: str) -> None:
+    arch = PRESETS[name]
+    assert list(network_shapes(arch)) == list(shapes_of(on_meta_device(lambda: SReT(arch))).items())
+
+
+@pytest.mark.parametrize("nll", ["every", "between", "last", "none"])
+def test_of_every_placement_of_nlls(nll: str) -> None:
+    stage = {"width": 6, "heads": 2, "blocks": 2, "recursions": 3, "groups": [1, 2, 3], "nll": nll, "nll_ratio": 0.5}
+    arch = ArchConfig.from_dict({"stages": [stage, stage | {"width": 8}], "image_size": 16, "channels": 1})
+    assert list(network_shapes(arch)) == list(shapes_of(on_meta_device(lambda: SReT(arch))).items())
+
+
+@pytest.mark.parametrize("name", ["smoke", "sret_tiny", "sret_small", "paper_ablations"])
+def test_of_supernets(name: str) -> None:
+    extent = bounding_shape(SearchSpace.load(name))
+    found = dict(chain(supernet_shapes(extent), pool_shapes(extent, "extent")))
+    assert found == shapes_of(on_meta_device(lambda: Supernet(extent)))

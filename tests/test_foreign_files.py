@@ -1,0 +1,36 @@
+"""Files of every kind, changed by chance: they are read, or refused in one printable line. Nothing else happens."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sret_nas.errors import MAX_MESSAGE, UserError
+from tests.foreign_files import READERS, good_files, mutated
+
+FILES = good_files()
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_the_good_file_is_read(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(FILES[kind])
+    READERS[kind](tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", READERS)
+@settings(max_examples=25, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_changed_file_is_read_or_refused_in_one_line(kind: str, seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(mutated(FILES[kind], random.Random(seed)))
+    try:
+        READERS[kind](path)
+    except UserError as error:
+        text = str(error)
+        assert text.isprintable(), f"seed {seed}"
+        assert len(text) <= MAX_MESSAGE, f"seed {seed}"
+        assert str(tmp_path) in text or "latency profile" in text, f"seed {seed}: {text}"

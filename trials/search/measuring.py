@@ -1,0 +1,44 @@
+"""One job by itself, before a search or a timing can go on, with its failures told like a trial's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sret_nas.errors import UserError, printable
+from trials.engines.engine import Engine
+from trials.engines.messages import Failure, LatencyJob, SpeedJob
+from trials.engines.retries import should_retry
+from trials.runs.full_disk import raise_if_full
+
+
+def run_measurement(engine: Engine, job: SpeedJob | LatencyJob, what: str, smaller: str) -> dict[str, Any]:
+    """Returns the result of a job that an engine with nothing else to do runs; where the machine failed it, once more.
+
+    `what` says for people what is measured, `smaller` what takes less memory. Raises `UserError` for what cannot be had
+    here or diverged, `ChildProcessError` if its workers died, `StorageError` for a full disk, and `RuntimeError` with
+    the worker's traceback for a bug.
+    """
+    failures: list[Failure] = []
+    while True:
+        engine.submit(-1, job.model_dump(mode="json"))
+        (outcome,) = engine.wait()
+        if outcome.failure is None:
+            assert outcome.result is not None
+            return outcome.result
+        failures.append(outcome.failure)
+        if not should_retry(failures):
+            _raise(outcome.failure, len(failures), what, smaller)
+
+
+def _raise(failure: Failure, attempts: int, what: str, smaller: str) -> None:
+    raise_if_full(failure)
+    message = printable(failure.message)
+    if failure.cause == "refused":
+        raise UserError(failure.message)
+    if failure.cause == "diverged":
+        raise UserError(f"{what} diverged: {message}; lower --learning-rate")
+    if failure.cause == "out of memory":
+        raise UserError(f"{what} does not fit into memory: {message}; {smaller}")
+    if failure.cause == "worker died":
+        raise ChildProcessError(f"{what} failed {attempts} times, as the worker died: {message}")
+    raise RuntimeError(f"{what} failed: {message}\n{failure.traceback}")
