@@ -26,14 +26,12 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.cost_table import MAX_PAIRS, cost_table_of
+from sret_nas.feasible.cost_table import MAX_PAIRS
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import write_atomically
 from sret_nas.quantities import format_quantity
-from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.stage_table import stage_table_of
 from trials.report.cost_picture import write_region_picture
 
 RESULT = Path(__file__).parent / "results" / "feasible.json"
@@ -80,19 +78,12 @@ def apart(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str,
         return pool.submit(function, *arguments).result()
 
 
-def forget() -> None:
-    for cached in (stage_table_of, choice_costs_of, cost_table_of):
-        cached.cache_clear()
-
-
 def count_from_scratch(space: dict[str, Any], budget: Budget) -> int:
     """Tables and count of a space that nothing is known of yet."""
-    forget()
     return FeasibleSet(SearchSpace.from_dict(space), budget).count
 
 
 def strata_from_scratch(space: dict[str, Any], budget: Budget) -> StratifiedSampler:
-    forget()
     return StratifiedSampler(SearchSpace.from_dict(space), budget)
 
 

@@ -34,7 +34,7 @@ from sret_nas.space.search_space import SearchSpace
 from trials.engines.inline import InlineEngine
 from trials.runs.options import SearchOptions
 from trials.search.latency_profile import LatencyTimer, measure_profile, measured_latencies
-from trials.worker.entry import run_job
+from trials.worker.entry import JobRunner
 
 RESULT = Path(__file__).parent / "results" / "latency.json"
 SPACE = "sret_tiny"
@@ -51,7 +51,7 @@ def main() -> None:
     shared: Path | None = parser.parse_args().shared
     console = Console()
     space, options = SearchSpace.load(SPACE), SearchOptions(device="cpu", threads=1)
-    with InlineEngine(run_job) as engine:
+    with InlineEngine(JobRunner()) as engine:
         timer = LatencyTimer(engine, options)
         profile = measure_profile(timer, space, timer.setting(space), console)
         cases = [

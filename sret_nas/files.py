@@ -41,6 +41,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def short_digest(text: str) -> str:
+    """Returns twelve hexadecimal digits that name a text: of its SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits. Raises `UserError` if it cannot be read."""
     with open_regular(path) as file:

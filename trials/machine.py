@@ -1,4 +1,4 @@
-"""What this machine has: its cores and its processor's name."""
+"""What this machine has."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate, Strategy, StrategyName
-from trials.worker.dispatch import execute
+from trials.worker.entry import JobRunner
 
 Line = dict[str, Any]
 
@@ -82,8 +82,10 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
     data, domain = PreparedData.open(data_dir), SReTDomain(SPACE, BUDGET)
     start, spent = time.process_time(), defaultdict[str, list[float]](list)
 
+    run_job = JobRunner()
+
     def timed(payload: dict[str, Any]) -> dict[str, Any]:
-        result = execute(payload)
+        result = run_job(payload)
         job = parse_job(payload)
         assert isinstance(job, TrialJob)
         spent[job.arch.arch_id].append(round(time.process_time() - start, 2))

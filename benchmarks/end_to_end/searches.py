@@ -77,14 +77,16 @@ def _search(
 
 
 def _from_scratch(seed: int, data: PreparedData) -> Evaluate:
-    from trials.worker.dispatch import execute
+    from trials.worker.entry import JobRunner
+
+    run_job = JobRunner()
 
     def evaluate(arch: ArchConfig) -> float:
         job = ScratchTrialJob(
             arch=arch, proxy=PROXY, data_dir=str(data.directory), data_digest=data.digest, device="cpu", seed=seed,
             depth_schedule="full", threads=1,
         )  # fmt: skip
-        error: float = execute(job.model_dump(mode="json"))["error"]
+        error: float = run_job(job.model_dump(mode="json"))["error"]
         return error
 
     return evaluate

@@ -42,14 +42,14 @@ def trainings(searches: list[Line]) -> dict[tuple[str, int], ArchConfig]:
 
 def train_and_test(arch: ArchConfig, seed: int, data_dir: Path) -> Line:
     """One training, in this process, on one thread."""
-    from trials.worker.dispatch import execute
+    from trials.worker.entry import JobRunner
 
     data = PreparedData.open(data_dir)
     job = RetrainJob(
         arch=arch, proxy=PROXY, data_dir=str(data_dir), data_digest=data.digest, device="cpu", threads=1,
         training=STANDALONE, seed=seed,
     )  # fmt: skip
-    result = execute(job.model_dump(mode="json"))
+    result = JobRunner()(job.model_dump(mode="json"))
     return {
         "arch_id": arch.arch_id, "seed": seed, "flops": result["flops"], "error": result["error"],
         "test_error": result["test_error"], "seconds": round(result["seconds"], 1),

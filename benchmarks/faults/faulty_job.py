@@ -14,6 +14,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from trials.worker.entry import JobRunner
+
 VARIABLE = "FAULT"
 """JSON: `what`, the `network` it happens to, `times`, and a `folder` that counts how often it happened."""
 
@@ -21,17 +23,20 @@ MEMORY = 64 << 20
 """Bytes that a job may still take where memory is limited."""
 
 
-def run_job(payload: dict[str, Any]) -> dict[str, Any]:
-    """The real job; of one network's trial, the first attempts end badly."""
-    from trials.worker.entry import run_job as run_real_job
+class FaultyJobRunner:
+    """Runs the real jobs; of one network's trial, the first attempts end badly."""
 
-    fault = json.loads(os.environ[VARIABLE])
-    if payload["kind"] != fault["kind"] or name_of(payload) != fault["network"] or not _is_due(fault):
-        return run_real_job(payload)
-    if fault["what"] == "nan":
-        return {**run_real_job(payload), "cross_entropy": math.nan}
-    _HARM[fault["what"]]()
-    return run_real_job(payload)
+    def __init__(self) -> None:
+        self._run_real_job = JobRunner()
+
+    def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
+        fault = json.loads(os.environ[VARIABLE])
+        if payload["kind"] != fault["kind"] or name_of(payload) != fault["network"] or not _is_due(fault):
+            return self._run_real_job(payload)
+        if fault["what"] == "nan":
+            return {**self._run_real_job(payload), "cross_entropy": math.nan}
+        _HARM[fault["what"]]()
+        return self._run_real_job(payload)
 
 
 def name_of(payload: dict[str, Any]) -> str | None:

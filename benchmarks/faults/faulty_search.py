@@ -1,4 +1,4 @@
-"""The command line with one change: workers run `faulty_job.run_job`. Takes the arguments of `cli.py`."""
+"""The command line with one change: workers run `faulty_job.FaultyJobRunner`. Takes the arguments of `cli.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 if __name__ == "__main__":
     import cli
     import trials.search.search
-    from benchmarks.faults.faulty_job import run_job
+    from benchmarks.faults.faulty_job import FaultyJobRunner
 
-    trials.search.search.run_job = run_job
+    trials.search.search.JobRunner = FaultyJobRunner
     sys.exit(cli.main(sys.argv[1:]))

@@ -30,13 +30,13 @@ def runs(seeds: int) -> list[tuple[int, int]]:
 
 def _train(number: int, arch: ArchConfig, seed: int, data_dir: Path, data_digest: str) -> Line:
     """Trains one network as a trial of a search would, in this process, on one thread."""
-    from trials.worker.entry import run_job  # torch, which the driver does not need
+    from trials.worker.entry import JobRunner  # torch, which the driver does not need
 
     job = ScratchTrialJob(
         arch=arch, proxy=PROXY, data_dir=str(data_dir), data_digest=data_digest, device="cpu", seed=seed,
         depth_schedule="full", threads=1,
     )  # fmt: skip
-    result = run_job(job.model_dump(mode="json"))
+    result = JobRunner()(job.model_dump(mode="json"))
     cost = cost_of(arch)
     return {
         "number": number, "seed": seed,

@@ -25,7 +25,7 @@ from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, prepare
 from trials.engines.messages import ScratchTrialJob
 from trials.training.recipe import ProxyConfig, TrainingConfig
-from trials.worker.entry import run_job
+from trials.worker.entry import JobRunner
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "recursion_table.jsonl"
 PROXY = ProxyConfig(image_size=40, training=TrainingConfig(images=20_000, batch_size=64, learning_rate=2e-3))
@@ -68,6 +68,7 @@ def main() -> None:
         header = {**describe_machine("torch", "numpy"), "data": data.summary(), "proxy": PROXY.model_dump(mode="json")}
         RESULT.write_text(json.dumps(header) + "\n")
     done = {(line["number"], line["seed"]) for line in table_lines()}
+    run_job = JobRunner()
     for number, seed, arch in runs(given.networks, given.repeats):
         if (number, seed) in done:
             continue

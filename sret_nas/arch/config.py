@@ -8,7 +8,6 @@ Our `blocks` is `recursive_num` of the public code; our `blocks * recursions` is
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
 from sret_nas.errors import ConfigError, describe
-from sret_nas.files import validate
+from sret_nas.files import short_digest, validate
 from sret_nas.yaml_files import read_yaml
 
 Loop = Literal["internal", "external"]
@@ -37,6 +36,22 @@ def hidden_width(width: int, ratio: float) -> int:
 def halved(size: int) -> int:
     """Side length after a 3x3 convolution with stride 2 and padding 1."""
     return (size + 1) // 2
+
+
+def token_sides(image_size: int, strides: Sequence[int], number: int) -> tuple[int, ...]:
+    """Returns the side of the token grid in each of `number` stages, behind a stem with these strides."""
+    side = image_size
+    for stride in strides:
+        side = halved(side) if stride == 2 else side
+    sides = [side]
+    for _ in range(number - 1):
+        sides.append(halved(sides[-1]))
+    return tuple(sides)
+
+
+def paper_stem_width(width: Any) -> Any:
+    """Returns half the first stage's width, and at least 1: the paper's stem. An `int`, or an array of them."""
+    return width // 2 + (width == 1)
 
 
 class StageConfig(BaseModel):
@@ -137,7 +152,7 @@ class StemConfig(BaseModel):
 def paper_stem(fields: dict[str, Any]) -> StemConfig:
     """The stem that an architecture has unless it names one, given its validated `stages`."""
     stages = fields.get("stages") or ()  # none if they are invalid, which is reported for itself
-    return StemConfig(width=max(1, stages[0].width // 2) if stages else 1)
+    return StemConfig(width=paper_stem_width(stages[0].width) if stages else 1)
 
 
 class ArchConfig(BaseModel):
@@ -158,13 +173,7 @@ class ArchConfig(BaseModel):
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Side of the token grid in each stage."""
-        side = self.image_size
-        for stride in self.stem.strides:
-            side = halved(side) if stride == 2 else side
-        sides = [side]
-        for _ in self.stages[1:]:
-            sides.append(halved(sides[-1]))
-        return tuple(sides)
+        return token_sides(self.image_size, self.stem.strides, len(self.stages))
 
     @property
     def num_tokens(self) -> tuple[int, ...]:
@@ -213,7 +222,7 @@ class ArchConfig(BaseModel):
         ]
         network = [self.image_size, self.channels, self.classes, float(self.drop_path)]
         spelled = json.dumps([stages, [self.stem.width, list(self.stem.strides)], network])
-        return hashlib.sha256(spelled.encode()).hexdigest()[:12]
+        return short_digest(spelled)
 
     @classmethod
     def from_dict(cls, data: Any, source: str = "architecture") -> ArchConfig:

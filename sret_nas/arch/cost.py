@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, halved
+from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, halved, token_sides
 from sret_nas.arrays import IntArray
 
 Count = Any
@@ -194,13 +194,7 @@ def bulk_cost(
 
     They share image size, channels, classes and stem strides; `stem_width` of shape (n,) replaces `stem.width`.
     """
-    arch_tokens = []
-    side = image_size
-    for stride in stem.strides:
-        side = halved(side) if stride == 2 else side
-    for _ in stages:
-        arch_tokens.append(side * side)
-        side = halved(side)
+    arch_tokens = [side * side for side in token_sides(image_size, stem.strides, len(stages))]
     width_in = stem.width if stem_width is None else stem_width
     parts = [stem_terms(image_size, channels, width_in, stem.strides, stages[0].width)]
     parts += [columns.terms(tokens) for columns, tokens in zip(stages, arch_tokens, strict=True)]

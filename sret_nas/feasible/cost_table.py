@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 from math import isqrt, prod
 
@@ -314,7 +314,8 @@ def _inside(below: FloatArray, flops_at: IntArray, params_at: IntArray) -> Float
     return np.maximum(inside, 0.0)
 
 
-@lru_cache(maxsize=8)
 def cost_table_of(space: SearchSpace, is_bounded: tuple[bool, bool], max_pairs: int) -> CostTable:
-    """The table of a space; those used last are kept, for budgets that differ in their numbers only."""
-    return CostTable(choice_costs_of(space), is_bounded, max_pairs)
+    """Returns the table of a space, which the space keeps for all budgets that differ in their numbers only."""
+    return space.tables.get(
+        (CostTable, is_bounded, max_pairs), lambda: CostTable(choice_costs_of(space), is_bounded, max_pairs)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
 from itertools import product
 from math import ceil, floor
 
@@ -19,13 +18,17 @@ _Front = tuple[IntArray, IntArray]
 """Costs times their signs, of shape (n, 2), and the choices that cost it, of shape (n, stages); none beats another."""
 
 
-@lru_cache(maxsize=32)
 def undominated_networks(space: SearchSpace, signs: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
     """The choices of all networks that no other one beats in both costs: few of each with sign 1, many with -1.
 
-    Where several networks cost the same, one of them stands for all. What is beaten in a prefix stays beaten whatever
-    follows, so every stage starts from the undominated prefixes of each width.
+    Where several networks cost the same, one of them stands for all. The space keeps them.
     """
+    return space.tables.get((undominated_networks, signs), lambda: _undominated_networks(space, signs))
+
+
+def _undominated_networks(space: SearchSpace, signs: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    """What is beaten in a prefix stays beaten whatever follows, so every stage starts from the undominated prefixes of
+    each width."""
     costs = choice_costs_of(space)
     fronts = _fronts_of_stage(costs, 0, signs)
     for stage in range(1, len(costs.width)):

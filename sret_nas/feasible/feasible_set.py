@@ -66,12 +66,16 @@ class FeasibleSet:
     space do not fit into 64 bits.
     """
 
-    def __init__(self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS) -> None:
+    def __init__(
+        self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS, completions: FloatArray | None = None
+    ) -> None:
+        """`completions` is what `split` has counted of this set already."""
         check_costs_fit(space)
         self.space = space
         self.budget = budget
         self._max_pairs = max_pairs
         self._costs = choice_costs_of(space)
+        self._counted = completions
 
     @cached_property
     def _table(self) -> CostTable:
@@ -89,6 +93,8 @@ class FeasibleSet:
     @cached_property
     def _completions(self) -> FloatArray:
         """Pairs of prefix and middle in the window by width path and last cell; shape (paths, last cells)."""
+        if self._counted is not None:
+            return self._counted
         completions: FloatArray = self._table.completions([self._window])[0]
         return completions
 
@@ -123,6 +129,18 @@ class FeasibleSet:
     def share(self) -> float:
         """The share of the space's networks that lie inside the budget."""
         return self.count / self.space.num_networks
+
+    def split(self, windows: Sequence[Budget]) -> list[FeasibleSet]:
+        """Returns the networks of the space inside each of some windows, which bound the same costs.
+
+        All are counted in a single pass over one table, which is what this is for.
+        """
+        parts = [self._with(window) for window in windows]
+        completions = parts[0]._table.completions([part._window for part in parts])
+        return [
+            FeasibleSet(self.space, window, max_pairs=self._max_pairs, completions=counted)
+            for window, counted in zip(windows, completions, strict=True)
+        ]
 
     def probability(self, arch: ArchConfig) -> float:
         """How probable a network is in one draw: the same for all of the set, 0 for any other."""
@@ -259,13 +277,6 @@ class FeasibleSet:
             f"no network of {self.space.name} (at {self.space.image_size} px) has {budget.describe()}; "
             f"the nearest has {flops} and {params}; {advice}, or use another search space"
         )
-
-
-def count_together(sets: Sequence[FeasibleSet]) -> None:
-    """Counts sets of one space, with bounds on the same costs, in a single pass over their table; for speed only."""
-    completions = sets[0]._table.completions([members._window for members in sets])
-    for members, counted in zip(sets, completions, strict=True):
-        members._completions = counted
 
 
 def _quote(name: str, cost: int, low: int | None, high: int | None) -> tuple[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from sret_nas.arch.config import hidden_width
 from sret_nas.arch.cost import Terms, attended_pairs, head_terms, stage_terms, stem_terms
 from sret_nas.errors import UserError
@@ -14,9 +12,15 @@ MAX_COST = 2**62
 """FLOPs or parameters that no network may exceed: sums and differences of two such numbers are below 2**63."""
 
 
-@lru_cache(maxsize=32)
 def check_costs_fit(space: SearchSpace) -> None:
-    """Raises `UserError` if a network of the space could cost more than `MAX_COST` FLOPs or parameters."""
+    """Raises `UserError` if a network of the space could cost more than `MAX_COST` FLOPs or parameters.
+
+    A space that was found to fit is not looked at again.
+    """
+    space.tables.get(check_costs_fit, lambda: _check_costs_fit(space))
+
+
+def _check_costs_fit(space: SearchSpace) -> None:
     parts = _most_expensive_parts(space)
     for name, most in (
         ("FLOPs", sum(part.flops for part in parts)),

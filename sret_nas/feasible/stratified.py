@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.arrays import IntArray
-from sret_nas.feasible.feasible_set import CostName, FeasibleSet, count_together
+from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
@@ -38,12 +39,12 @@ class StratifiedSampler:
         # The last edge lies one above the highest cost; edges are whole, as costs are, so no network is in two strata.
         edges = np.unique(np.geomspace(low, high + 1, number + 1).round().astype(np.int64))
         edges[0], edges[-1] = low, high + 1
-        windows = (
+        windows = [
             replace(budget, **{f"{by}_min": start, f"{by}_max": end - 1}) for start, end in pairwise(edges.tolist())
+        ]
+        self.strata: tuple[FeasibleSet, ...] = tuple(
+            stratum for stratum in feasible.split(windows) if stratum.count > 0
         )
-        strata = [FeasibleSet(space, window) for window in windows]
-        count_together(strata)
-        self.strata: tuple[FeasibleSet, ...] = tuple(stratum for stratum in strata if stratum.count > 0)
 
     def sample_many(self, rng: np.random.Generator, number: int) -> list[ArchConfig]:
         """Independent draws in random order: as many from each stratum, give or take one; uniform within it."""
@@ -68,3 +69,20 @@ class StratifiedSampler:
         cost = cost_of(arch)
         holders = (stratum for stratum in self.strata if stratum.budget.allows(cost.flops, cost.params))
         return sum(stratum.probability(arch) for stratum in holders) / len(self.strata)
+
+
+class StrataByCost:
+    """The strata of a budget by FLOPs and by parameters, each counted when it is asked for first.
+
+    Counting takes up to two seconds in a narrow window.
+    """
+
+    def __init__(self, space: SearchSpace, budget: Budget) -> None:
+        self._space, self._budget = space, budget
+        self._strata: dict[str, StratifiedSampler] = {}
+
+    def of(self, by: str) -> StratifiedSampler:
+        """Returns the strata of a `CostName`. Raises `BudgetError` if no network lies inside the budget."""
+        if by not in self._strata:
+            self._strata[by] = StratifiedSampler(self._space, self._budget, by=cast(CostName, by))
+        return self._strata[by]

@@ -9,18 +9,19 @@ those that are fast enough (`CostGrid`), whichever of the two finds more in the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain as chained
 from itertools import pairwise, zip_longest
 from math import ceil
+from typing import Literal
 
 import numpy as np
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.feasible_set import CostName, FeasibleSet
-from sret_nas.feasible.stratified import StratifiedSampler
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.feasible.stratified import StrataByCost
 from sret_nas.latency.cost_grid import CostGrid, least_from, least_point, members
 from sret_nas.latency.table import LatencyTable
 from sret_nas.quantities import format_latency, format_quantity
@@ -28,11 +29,14 @@ from sret_nas.space.chain import Point
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
-_PILOT_DRAWS = {True: 64, False: 2048}
+Proposal = Literal["fast", "inside"]
+"""Where draws come from: networks that are fast enough, or networks inside the budget."""
+
+_PILOT_DRAWS: dict[Proposal, int] = {"fast": 64, "inside": 2048}
 """Draws from those that are fast enough and from those inside the budget, as many as take about as long as the others;
 the side with more hits is drawn from."""
 
-MAX_TRIES = {True: 2**13, False: 2**17}
+MAX_TRIES: dict[Proposal, int] = {"fast": 2**13, "inside": 2**17}
 """Draws at once that may all miss before almost nothing counts as nothing; twice as many are made; some seconds."""
 
 _NUM_STRATA = 16
@@ -51,6 +55,7 @@ class LatencySet:
         self.table = table
         self.most = most
         self._feasible = FeasibleSet(space, budget)
+        self._strata = StrataByCost(space, budget)
         self._chain = table.chain
         self._cost = self._chain.cost_names.index("latency")
 
@@ -103,8 +108,8 @@ class LatencySet:
     def sample(self, rng: np.random.Generator) -> ArchConfig:
         """One network of the set, each with the same probability. Raises `BudgetError` where nothing is found."""
         tries = 1
-        while tries <= MAX_TRIES[self._by_latency]:
-            found = self._members_among(rng, tries, self._by_latency)
+        while tries <= MAX_TRIES[self._proposal]:
+            found = self._members_among(rng, tries, self._proposal)
             if found:
                 return self._network(found[0])
             tries *= 2
@@ -115,17 +120,19 @@ class LatencySet:
         )
 
     @cached_property
-    def _by_latency(self) -> bool:
-        """Whether proposals are networks that are fast enough; otherwise they are networks inside the budget."""
-        if self.most is None or self.budget == Budget():
-            return self.most is not None
+    def _proposal(self) -> Proposal:
+        """What is drawn and then looked at: networks that are fast enough, or networks inside the budget."""
+        if self.most is None:
+            return "inside"
+        if self.budget == Budget():
+            return "fast"
         rng = np.random.default_rng(0)
         hits = {side: len(self._members_among(rng, tries, side)) for side, tries in _PILOT_DRAWS.items()}
-        return hits[True] > hits[False]
+        return "fast" if hits["fast"] > hits["inside"] else "inside"
 
-    def _members_among(self, rng: np.random.Generator, tries: int, by_latency: bool) -> list[Point]:
+    def _members_among(self, rng: np.random.Generator, tries: int, proposal: Proposal) -> list[Point]:
         """The networks of the set among so many proposals, in the order in which they were drawn."""
-        if by_latency:
+        if proposal == "fast":
             return self._members_between(rng, tries, 0, self._grid_end)
         points = self._feasible.sample_choices(rng, tries)
         if self.most is not None:
@@ -175,7 +182,7 @@ class LatencySet:
 
     def _from_cost_strata(self, rng: np.random.Generator, number: int, by: str) -> list[ArchConfig]:
         """Of draws spread over FLOPs or parameters, those that are fast enough, up to `number`, spread as well."""
-        strata, costs = _strata(self.space, self.budget, by), choice_costs_of(self.space)
+        strata, costs = self._strata.of(by), choice_costs_of(self.space)
         if self.most is None:
             return strata.sample_many(rng, number)
         drawn = strata.sample_many(rng, max(4 * number, 2 * _NUM_STRATA))
@@ -211,9 +218,3 @@ def _spread(costs: Sequence[int], number: int) -> list[int]:
     rows = [np.flatnonzero(bins == place).tolist() for place in np.unique(bins)]
     turns = chained.from_iterable(zip_longest(*rows))
     return [position for position in turns if position is not None][:number]
-
-
-@lru_cache(maxsize=8)
-def _strata(space: SearchSpace, budget: Budget, by: CostName) -> StratifiedSampler:
-    """Counting the strata takes a while, so those used last are kept."""
-    return StratifiedSampler(space, budget, by=by)

@@ -7,11 +7,12 @@ parts misses a network. `sret_nas.latency.table` makes predictions of both. Late
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from sret_nas.files import short_digest
 
 MIN_FOR_TAU = 5
 """Networks below which a rank correlation is not shown: of four in order, chance alone brings about one in 24."""
@@ -100,4 +101,4 @@ class LatencyProfile(BaseModel):
     def digest(self) -> str:
         """Twelve hexadecimal digits of all numbers that predictions come from."""
         content = self.model_dump(mode="json", include={"setting", "space_digest", "parts", "coefficients"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return short_digest(json.dumps(content, sort_keys=True))

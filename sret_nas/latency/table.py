@@ -9,13 +9,14 @@ their latency. All four add over choices and links, hence so do the predictions,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from math import isqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.config import ArchConfig, paper_stem_width
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.latency.profile import LatencyProfile, Part, PartKind
@@ -58,7 +59,7 @@ def _stem_sizes(space: SearchSpace) -> IntArray:
     """The stem of every choice of stage 1, of shape (choices, 6)."""
     costs = choice_costs_of(space)
     width = costs.width[0]
-    stem = np.repeat(costs.stem_widths, costs.rows[0]) if costs.stem_widths else np.maximum(1, width // 2)
+    stem = np.repeat(costs.stem_widths, costs.rows[0]) if costs.stem_widths else paper_stem_width(width)
     shared = np.tile((space.channels, *space.stem.strides), (len(width), 1))
     return np.column_stack([shared[:, 0], stem, width, shared[:, 1:]])
 
@@ -173,7 +174,7 @@ class LatencyTable:
         """The predicted latency of a network of the space. Raises `UserError` if it is in another one."""
         return int(_sum_along(self.space, arch, self.stages, self.links))
 
-    @property
+    @cached_property
     def chain(self) -> Chain:
         """The space's chain with latency as its last cost."""
         chain = chain_of(self.space)

@@ -34,7 +34,7 @@ Application = tuple[int, int, int]
 """Stage, block and recursion, each counted from 0."""
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # constants of the architecture: sorting by Python's generator takes milliseconds each
 def fixed_permutation(num_tokens: int, stage: int, block: int, recursion: int) -> tuple[int, ...]:
     """The order in which evaluation slices the tokens: a function of its arguments alone, for ever.
 
@@ -50,11 +50,20 @@ def permutation_pair(order: Tensor) -> Tensor:
     return torch.stack((order, order.argsort()))
 
 
-@lru_cache(maxsize=1024)
-@torch.inference_mode(False)
-def _fixed_permutation_on(device: torch.device, num_tokens: int, stage: int, block: int, recursion: int) -> Tensor:
-    """With its inverse. Never an inference tensor, whoever asks first: training would refuse one."""
-    return permutation_pair(torch.tensor(fixed_permutation(num_tokens, stage, block, recursion), device=device))
+class FixedPermutations:
+    """Fixed permutations as tensors, each with its inverse and made once; kept by what builds many networks."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[torch.device, int, int, int, int], Tensor] = {}
+
+    @torch.inference_mode(False)
+    def on(self, device: torch.device, num_tokens: int, stage: int, block: int, recursion: int) -> Tensor:
+        """Returns a (2, N) tensor. Never an inference tensor, whoever asks first: training would refuse one."""
+        key = device, num_tokens, stage, block, recursion
+        if key not in self._made:
+            order = fixed_permutation(num_tokens, stage, block, recursion)
+            self._made[key] = permutation_pair(torch.tensor(order, device=device))
+        return self._made[key]
 
 
 def drop_path_rates(num_applications: int, nominal: float) -> list[float]:
@@ -103,7 +112,11 @@ class Stage(nn.Module):
         return [(f"permutation_{pair[0]}_{pair[1]}", pair) for pair in self.permuted_applications()]
 
     def _fixed(self, application: tuple[int, int], device: torch.device) -> Tensor:
-        return _fixed_permutation_on(device, self.num_tokens, self.number, *application)
+        """Returns the fixed permutation and its inverse (2, N); never an inference tensor, which training would
+        refuse."""
+        with torch.inference_mode(False):
+            order = fixed_permutation(self.num_tokens, self.number, *application)
+            return permutation_pair(torch.tensor(order, device=device))
 
     def restore_permutations(self, device: torch.device) -> None:
         """Gives permutations that have no values, as those built on the meta device, the fixed ones."""
@@ -210,7 +223,7 @@ class SReT(nn.Module):
         if empty := [name for name, tensor in state.items() if tensor.is_meta]:
             raise UserError(f"the network to be saved: {empty[0]} is on the meta device and has no values: load some")
         check_layout(network_shapes(arch), layout_of(state), "the network to be saved")
-        fixed = self.fixed_permutations(torch.device("cpu"))
+        fixed = self.fixed_permutations(torch.device("cpu"), FixedPermutations())
         replaced = [name for name, order in fixed.items() if not torch.equal(self.get_buffer(name).cpu(), order)]
         if replaced:
             raise UserError(
@@ -282,10 +295,10 @@ class SReT(nn.Module):
             for block, recursion in stage.permuted_applications()
         ]
 
-    def fixed_permutations(self, device: torch.device) -> dict[str, Tensor]:
+    def fixed_permutations(self, device: torch.device, made: FixedPermutations) -> dict[str, Tensor]:
         """The fixed permutations of a fresh network of this architecture, by the names of their buffers."""
         return {
-            f"stages.{stage}.permutation_{block}_{recursion}": _fixed_permutation_on(
+            f"stages.{stage}.permutation_{block}_{recursion}": made.on(
                 device, self.arch.num_tokens[stage], stage, block, recursion
             )
             for stage, block, recursion in self.permuted_applications()

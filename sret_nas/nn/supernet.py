@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain, pairwise, product
 from math import gcd
 from pathlib import Path
@@ -30,7 +29,7 @@ from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
-from sret_nas.nn.network import SReT, batch_norms, initialise
+from sret_nas.nn.network import FixedPermutations, SReT, batch_norms, initialise
 from sret_nas.nn.weight_shapes import Shapes, supernet_shapes
 from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
@@ -276,7 +275,13 @@ class Supernet(nn.Module):
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
         initialise(self, self.pos_embed)
+        self._forget_derived()
+
+    def _forget_derived(self) -> None:
+        """What networks share that holds no weight: it is built again when it is needed."""
         self._skeletons: OrderedDict[tuple[ArchConfig, torch.device], _MetaNetwork] = OrderedDict()
+        self._permutations = FixedPermutations()
+        self._cuts: dict[tuple[int, int, torch.device], _IndexSet] = {}
 
     def forward(self, images: Tensor, arch: ArchConfig) -> Tensor:
         """Logits (B, classes) of one network on images (B, channels, H, W); gradients go to the shared weights.
@@ -288,7 +293,7 @@ class Supernet(nn.Module):
         if network.training != self.training:
             network.train(self.training)
         network.fresh_permutations = self.fresh_permutations
-        values = {**skeleton.weights(), **network.fixed_permutations(self.pos_embed.device)}
+        values = {**skeleton.weights(), **network.fixed_permutations(self.pos_embed.device, self._permutations)}
         logits: Tensor = functional_call(network, values, (images,), tie_weights=False)
         return logits
 
@@ -324,8 +329,13 @@ class Supernet(nn.Module):
         return supernet, training
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes along: everything but the skeletons, which it builds again when it needs them."""
-        return {**self.__dict__, "_skeletons": OrderedDict()}
+        """What a copy takes along: everything but what it can build again."""
+        derived = ("_skeletons", "_permutations", "_cuts")
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._forget_derived()
 
     def _skeleton(self, arch: ArchConfig) -> _MetaNetwork:
         """The network without weights; of those used before, the last few are kept."""
@@ -354,8 +364,17 @@ class Supernet(nn.Module):
             filters = _IndexSet.of(module.rows(before, after), len(module.pairs), device)
             return _WeightSlice(module, path[-1], shape, filters, None)
         assert shape[2:] == whole[2:], (name, shape, whole)
-        columns = _cut(shape[1], whole[1], device) if len(shape) > 1 else None
-        return _WeightSlice(module, path[-1], shape, _cut(shape[0], whole[0], device), columns)
+        columns = self._cut(shape[1], whole[1], device) if len(shape) > 1 else None
+        return _WeightSlice(module, path[-1], shape, self._cut(shape[0], whole[0], device), columns)
+
+    def _cut(self, number: int, most: int, device: torch.device) -> _IndexSet | None:
+        """One for all parameters and networks that are cut alike; None for those that are not."""
+        if number == most:
+            return None
+        key = number, most, device
+        if key not in self._cuts:
+            self._cuts[key] = _IndexSet.of(spread(number, most), most, device)
+        return self._cuts[key]
 
 
 def spread(number: int, most: int) -> IntArray:
@@ -365,12 +384,6 @@ def spread(number: int, most: int) -> IntArray:
     """
     assert number <= most, (number, most)
     return np.arange(number) * most // number
-
-
-@lru_cache(maxsize=4096)
-def _cut(number: int, most: int, device: torch.device) -> _IndexSet | None:
-    """One for all parameters and networks that are cut alike; None for those that are not."""
-    return None if number == most else _IndexSet.of(spread(number, most), most, device)
 
 
 def _use_batch_statistics(stem: Stem) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds
 from sret_nas.optimize.incumbents import BestIncumbents, FrontIncumbents, Incumbents, distinct_front
-from sret_nas.optimize.meet_in_the_middle import FAN_OUT, ChainHalves, HalfChain, StageTerms, children_of, halves_of
+from sret_nas.optimize.meet_in_the_middle import FAN_OUT, ChainHalves, HalfChain, StageTerms, children_of
 from sret_nas.space.chain import Chain
 
 _BATCH = 2**17
@@ -32,44 +32,65 @@ _GRID = 33
 _Trend = Callable[[FloatArray], FloatArray]
 
 
-def best(chain: Chain, score: AdditiveScore, bounds: Bounds, k: int) -> IntArray:
-    """The k points with the least scores inside the bounds, in order: (k, stages), or fewer if there are fewer.
+class ProvenOptima:
+    """Finds proven optima of any number of scores over one chain.
 
-    The trend must be monotone in each cost. Raises `ValueError` if it is not, if a term or the trend is not finite, or
-    for k below 1; `UserError` for a chain that is too rich.
+    It owns the boxes of cost that all scores share, up to 1.6 GB of them (`chain_halves.MAX_WAYS`): those that were
+    used last stay with it, and go with it.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    search = _Search.over(chain, score, bounds, _narrowest(bounds))
-    if search is None:
-        return _no_points(chain)
-    known = BestIncumbents(k)
-    search.run(known)
-    points = search.least_members(known.ids, k)
-    return points[np.argsort(score.of(chain, points), kind="stable")[:k]]
 
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._halves: ChainHalves | None = None
 
-def exact_front(chain: Chain, score: AdditiveScore, bounds: Bounds, objectives: Sequence[str]) -> IntArray:
-    """The points inside the bounds that none dominates in the score and the one or two costs named, all to be small.
+    def best(self, score: AdditiveScore, bounds: Bounds, k: int) -> IntArray:
+        """Returns the k points with the least scores inside the bounds, in order: (k, stages), or fewer if there are
+        fewer.
 
-    Of shape (n, stages), sorted by the first cost; of points that are equal in all of them there is one.
+        The trend must be monotone in each cost. Raises `ValueError` if it is not, if a term or the trend is not finite,
+        or for k below 1; `UserError` for a chain that is too rich.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        search = _Search.over(self._halves_for(_narrowest(bounds)), score, bounds)
+        if search is None:
+            return _no_points(self._chain)
+        known = BestIncumbents(k)
+        search.run(known)
+        points = search.least_members(known.ids, k)
+        return points[np.argsort(score.of(self._chain, points), kind="stable")[:k]]
 
-    The trend must be monotone in each cost. Raises `ValueError` if it is not, if a term or the trend is not finite, or
-    for other objectives; `UserError` for a chain that is too rich and for more than `MAX_FRONT` points.
-    """
-    unknown = [name for name in objectives if name not in chain.cost_names]
-    if unknown or len(set(objectives)) != len(objectives) or not 1 <= len(objectives) <= 2:
-        raise ValueError(f"objectives must be one or two of {chain.cost_names}, got {tuple(objectives)}")
-    axes = [chain.cost_names.index(name) for name in objectives]
-    search = _Search.over(chain, score, bounds, axes[0] if len(axes) == 1 else _narrowest(bounds))
-    if search is None:
-        return _no_points(chain)
-    known = FrontIncumbents(axes, search.low, search.high)
-    search.run(known)
-    points = np.array([search.point(*ids) for ids in known.ids.T.tolist()], dtype=np.int64)
-    points = points.reshape(-1, len(chain.stages))
-    rows = np.column_stack([chain.costs(points)[:, axes], score.of(chain, points)])
-    return points[distinct_front(rows)]
+    def front(self, score: AdditiveScore, bounds: Bounds, objectives: Sequence[str]) -> IntArray:
+        """Returns the points inside the bounds that none dominates in the score and the one or two costs named, all to
+        be small.
+
+        Of shape (n, stages), sorted by the first cost; of points that are equal in all of them there is one.
+
+        The trend must be monotone in each cost. Raises `ValueError` if it is not, if a term or the trend is not finite,
+        or for other objectives; `UserError` for a chain that is too rich and for more than `MAX_FRONT` points.
+        """
+        chain = self._chain
+        unknown = [name for name in objectives if name not in chain.cost_names]
+        if unknown or len(set(objectives)) != len(objectives) or not 1 <= len(objectives) <= 2:
+            raise ValueError(f"objectives must be one or two of {chain.cost_names}, got {tuple(objectives)}")
+        axes = [chain.cost_names.index(name) for name in objectives]
+        sort_axis = axes[0] if len(axes) == 1 else _narrowest(bounds)
+        search = _Search.over(self._halves_for(sort_axis), score, bounds)
+        if search is None:
+            return _no_points(chain)
+        known = FrontIncumbents(axes, search.low, search.high)
+        search.run(known)
+        points = np.array([search.point(*ids) for ids in known.ids.T.tolist()], dtype=np.int64)
+        points = points.reshape(-1, len(chain.stages))
+        rows = np.column_stack([chain.costs(points)[:, axes], score.of(chain, points)])
+        return points[distinct_front(rows)]
+
+    def _halves_for(self, sort_axis: int) -> ChainHalves:
+        """The halves with boxes that are small above all in a cost; others are let go first."""
+        if self._halves is None or self._halves.sort_axis != sort_axis:
+            self._halves = None
+            self._halves = ChainHalves(self._chain, sort_axis)
+        return self._halves
 
 
 def _no_points(chain: Chain) -> IntArray:
@@ -122,30 +143,28 @@ class _Side:
 class _Search:
     """Branch and bound over pairs of boxes. `low` and `high`, of shape (costs, 1), are the bounds that matter."""
 
-    def __init__(
-        self, halves: ChainHalves, score: AdditiveScore, low: FloatArray, high: FloatArray, sort_axis: int
-    ) -> None:
+    def __init__(self, halves: ChainHalves, score: AdditiveScore, low: FloatArray, high: FloatArray) -> None:
         self.low, self.high = low, high
         self._chain = halves.chain
         self._terms = StageTerms(halves, score)
         self._trend = score.trend
         self._rises = _directions(score.trend, low[:, 0], high[:, 0], halves.chain.cost_names)
+        sort_axis = halves.sort_axis
         self._sides = [
             (_Side(left, self._terms, sort_axis), _Side(right, self._terms, sort_axis)) for left, right in halves.pairs
         ]
         self._waiting: list[_Pairs] = []
 
     @classmethod
-    def over(cls, chain: Chain, score: AdditiveScore, bounds: Bounds, sort_axis: int) -> _Search | None:
+    def over(cls, halves: ChainHalves, score: AdditiveScore, bounds: Bounds) -> _Search | None:
         """A search, or None where costs show at once that no network lies inside the bounds."""
-        halves = halves_of(chain, sort_axis)
         if not halves.pairs:
             return None
         ends = [(left.least_costs + right.least_costs, left.most_costs + right.most_costs)
                 for left, right in halves.pairs]  # fmt: skip
         low = np.maximum(np.min([least for least, _ in ends], axis=0), [low for low, _ in bounds])[:, None]
         high = np.minimum(np.max([most for _, most in ends], axis=0), [high for _, high in bounds])[:, None]
-        return cls(halves, score, low, high, sort_axis) if (low <= high).all() else None
+        return cls(halves, score, low, high) if (low <= high).all() else None
 
     def run(self, known: Incumbents) -> None:
         """Looks at everything that may be better than what is known."""

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.feasible.cost_cells import starts_of_runs
 from sret_nas.space.chain import Chain
 
 Bounds = Sequence[tuple[float, float]]
@@ -250,7 +251,7 @@ class _Cells:
 
     def __init__(self, bucket: IntArray) -> None:
         self._order = np.argsort(bucket, kind="stable")
-        self._start = _starts(bucket[self._order])
+        self._start = starts_of_runs(bucket[self._order])
         self._length = np.diff(self._start, append=len(bucket))
 
     def best(self, terms: FloatArray) -> IntArray:
@@ -271,7 +272,7 @@ def best_of_each(bucket: IntArray, score: FloatArray) -> IntArray:
     number = int(bucket.max()) - least + 1
     if number > MAX_BUCKETS_PER_ITEM * len(bucket):
         order = np.lexsort((score, bucket))
-        return np.asarray(order[_starts(bucket[order])])
+        return np.asarray(order[starts_of_runs(bucket[order])])
     place = bucket - least
     best = np.full(number, np.inf)
     np.minimum.at(best, place, score)
@@ -279,10 +280,3 @@ def best_of_each(bucket: IntArray, score: FloatArray) -> IntArray:
     first = np.full(number, -1)
     first[place[hits]] = hits  # backwards, so that the first of equals is written last
     return first[first >= 0]
-
-
-def _starts(ordered: IntArray) -> IntArray:
-    """Where equal numbers begin, of numbers in order."""
-    begins = np.ones(len(ordered), dtype=bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
-    return np.flatnonzero(begins)

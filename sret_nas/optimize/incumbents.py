@@ -98,7 +98,8 @@ class FrontIncumbents:
         if len(kept) > MAX_FRONT:
             raise UserError(
                 f"a Pareto front must have at most {MAX_FRONT:,} networks, this one has more: {len(kept):,} of those "
-                "looked at so far do not dominate each other; narrow the bounds, or name one cost less"
+                "looked at so far do not dominate each other; narrow the bounds, name one cost less, or give more "
+                "choices an effect: where cost alone tells networks apart, all of them are on the front"
             )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import TypeVar
@@ -216,7 +216,7 @@ class ChainHalves:
     """
 
     def __init__(self, chain: Chain, sort_axis: int) -> None:
-        self.chain = chain
+        self.chain, self.sort_axis = chain, sort_axis
         self.states: list[list[int]] = [stage.states.tolist() for stage in chain.stages]
         self.cells = [
             {state: CostBoxes(stage, state) for state in states}
@@ -226,7 +226,7 @@ class ChainHalves:
         if num_ways > MAX_WAYS:
             raise UserError(
                 f"a proof of optimality needs at most {MAX_WAYS:,} sums of costs of either half of the stages, this "
-                f"space has {num_ways:,}; list fewer values, or ask for the best at a resolution"
+                f"space has {num_ways:,}; list fewer values"
             )
         self.pairs = [
             (HalfChain(self, left, sort_axis), HalfChain(self, right, sort_axis))
@@ -260,9 +260,3 @@ class ChainHalves:
         return all(
             before is None or (before, state) in self.chain.links[stage - 1] for stage, before, state in path.steps()
         )
-
-
-@lru_cache(maxsize=2)
-def halves_of(chain: Chain, sort_axis: int) -> ChainHalves:
-    """The halves of a chain; those used last are kept, for other scores and bounds."""
-    return ChainHalves(chain, sort_axis)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -105,9 +105,12 @@ class Chain:
         return total
 
 
-@lru_cache(maxsize=8)
 def chain_of(space: SearchSpace) -> Chain:
-    """A search space as a chain; its points are the tuples of `sret_nas.space.choice_costs`."""
+    """Returns a space as a chain, which the space keeps; its points are the tuples of `sret_nas.space.choice_costs`."""
+    return space.tables.get(Chain, lambda: _chain_of(space))
+
+
+def _chain_of(space: SearchSpace) -> Chain:
     costs, stages = choice_costs_of(space), []
     for number, table in enumerate(space.stage_choices):
         levels = table.spelling

@@ -7,12 +7,11 @@ them.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import pairwise, product
 
 import numpy as np
 
-from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.config import ArchConfig, paper_stem_width
 from sret_nas.arch.cost import head_terms, pool_terms, stem_terms
 from sret_nas.space.search_space import SearchSpace
 
@@ -35,7 +34,7 @@ class ChoiceCosts:
         self.flops = [np.tile(tables[0].flops, stems), *(table.flops for table in tables[1:])]
         self.params = [np.tile(tables[0].params, stems), *(table.params for table in tables[1:])]
 
-        stem_width = np.maximum(1, self.width[0] // 2)
+        stem_width = paper_stem_width(self.width[0])
         if self.stem_widths:
             stem_width = np.repeat(np.array(self.stem_widths, dtype=np.int64), self.rows[0])
         stem = stem_terms(space.image_size, space.channels, stem_width, space.stem.strides, self.width[0])
@@ -71,7 +70,6 @@ class ChoiceCosts:
         return space.network((row, *choices[1:]), self.stem_widths[stem] if self.stem_widths else None)
 
 
-@lru_cache(maxsize=8)
 def choice_costs_of(space: SearchSpace) -> ChoiceCosts:
-    """The costs of a space's choices; those of the spaces used last are kept."""
-    return ChoiceCosts(space)
+    """Returns the costs of a space's choices, which the space keeps."""
+    return space.tables.get(ChoiceCosts, lambda: ChoiceCosts(space))

@@ -10,21 +10,21 @@ the widths of the stem), which is how it is counted, costed in bulk and searched
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, halved
+from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, paper_stem_width, token_sides
 from sret_nas.errors import UserError
-from sret_nas.files import validate
+from sret_nas.files import short_digest, validate
 from sret_nas.space.choices import STAGE_DIMENSIONS, Listed, StageChoices, StemChoices, is_legal, schedule_of
-from sret_nas.space.stage_table import StageTable, stage_table_of
+from sret_nas.space.stage_table import StageTable
+from sret_nas.space.tables import SpaceTables
 from sret_nas.yaml_files import read_yaml
 
 DepthSchedule = Literal["full", "joint", "sandwich", "random", "growing"]
@@ -50,6 +50,18 @@ class SearchSpace(BaseModel):
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=8)]
     depth_schedules: Listed[DepthSchedule] = ("full",)
     """How depths may be trained together: part of the recipe that is searched, not of the architecture."""
+    _tables: SpaceTables = PrivateAttr(default_factory=SpaceTables)
+
+    def __copy__(self) -> Self:
+        """A copy without the tables: `model_copy(update=...)` makes another space of it."""
+        copied = super().__copy__()
+        copied._tables = SpaceTables()
+        return copied
+
+    @property
+    def tables(self) -> SpaceTables:
+        """What has been computed of the space so far; it goes with the space."""
+        return self._tables
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> SearchSpace:
@@ -76,24 +88,17 @@ class SearchSpace(BaseModel):
     def digest(self) -> str:
         """Twelve hexadecimal digits of all that decides what is searched; name and description do not."""
         content = self.model_dump(mode="json", exclude={"name", "description"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return short_digest(json.dumps(content, sort_keys=True))
 
     @property
     def num_tokens(self) -> tuple[int, ...]:
         """Tokens (N) in each stage, the same for all networks of the space."""
-        side = self.image_size
-        for stride in self.stem.strides:
-            side = halved(side) if stride == 2 else side
-        tokens = []
-        for _ in self.stages:
-            tokens.append(side * side)
-            side = halved(side)
-        return tuple(tokens)
+        return tuple(side * side for side in token_sides(self.image_size, self.stem.strides, len(self.stages)))
 
     @property
     def stage_choices(self) -> tuple[StageTable, ...]:
-        """The distinct stages of each stage."""
-        return tuple(stage_table_of(stage, tokens) for stage, tokens in zip(self.stages, self.num_tokens, strict=True))
+        """The distinct stages of each stage, found once."""
+        return self.tables.get(StageTable, lambda: tuple(map(StageTable, self.stages, self.num_tokens)))
 
     @property
     def num_networks(self) -> int:
@@ -107,7 +112,7 @@ class SearchSpace(BaseModel):
 
     def assembled(self, stages: tuple[StageConfig, ...], stem_width: int | None) -> ArchConfig:
         """The network of given stages, for the space's input; without `stem_width` the paper's stem."""
-        width = max(1, stages[0].width // 2) if stem_width is None else stem_width
+        width = paper_stem_width(stages[0].width) if stem_width is None else stem_width
         return ArchConfig(
             stages=stages, stem=StemConfig(width=width, strides=self.stem.strides), image_size=self.image_size,
             channels=self.channels, classes=self.classes, drop_path=self.drop_path,
@@ -121,7 +126,7 @@ class SearchSpace(BaseModel):
         dimensions: dict[str, tuple[Value, ...]] = {"stem.width": self.stem.width} if self.stem.width else {}
         for number, stage in enumerate(self.stages, start=1):
             for name in STAGE_DIMENSIONS:
-                dimensions[f"stage{number}.{name}"] = tuple(_label(value) for value in getattr(stage, name))
+                dimensions[f"stage{number}.{name}"] = tuple(label_of(value) for value in getattr(stage, name))
         return dimensions | {"depth_schedule": self.depth_schedules}
 
     def decode(self, values: Mapping[str, Value]) -> ArchConfig | None:
@@ -145,9 +150,9 @@ class SearchSpace(BaseModel):
         owner = self.stem if place == "stem" else self.stages[int(place.removeprefix("stage")) - 1]
         listed: tuple[Any, ...] = getattr(owner, key)
         for value in listed:
-            if name in values and _label(value) == values[name]:
+            if name in values and label_of(value) == values[name]:
                 return value
-        labels = ", ".join(str(_label(value)) for value in listed)
+        labels = ", ".join(str(label_of(value)) for value in listed)
         raise UserError(f"{name} must be one of {labels}, got {values.get(name)!r}")
 
     def encode(self, arch: ArchConfig) -> dict[str, Value]:
@@ -158,7 +163,7 @@ class SearchSpace(BaseModel):
         rows = self.rows_of(arch)
         values: dict[str, Value] = {"stem.width": arch.stem.width} if self.stem.width else {}
         for number, (table, row) in enumerate(zip(self.stage_choices, rows, strict=True), start=1):
-            values |= {f"stage{number}.{name}": _label(value) for name, value in table.values(row).items()}
+            values |= {f"stage{number}.{name}": label_of(value) for name, value in table.values(row).items()}
         return values
 
     def rows_of(self, arch: ArchConfig) -> tuple[int, ...]:
@@ -178,7 +183,7 @@ class SearchSpace(BaseModel):
             arch.image_size, arch.channels, arch.classes, arch.drop_path, arch.stem.strides, len(arch.stages)
         ):  # fmt: skip
             return None
-        if arch.stem.width not in (self.stem.width or (max(1, arch.stages[0].width // 2),)):
+        if arch.stem.width not in (self.stem.width or (paper_stem_width(arch.stages[0].width),)):
             return None
         rows = [table.row_of(stage) for table, stage in zip(self.stage_choices, arch.stages, strict=True)]
         found = tuple(row for row in rows if row is not None)
@@ -199,7 +204,7 @@ def canonical_schedule(arch: ArchConfig, schedule: DepthSchedule) -> DepthSchedu
     return "joint" if arch.max_recursions == 2 and schedule == "sandwich" else schedule
 
 
-def _label(value: Any) -> Value:
+def label_of(value: Any) -> Value:
     """A listed value as a categorical choice."""
     label: Value = "-".join(map(str, value)) if isinstance(value, tuple) else value
     return label

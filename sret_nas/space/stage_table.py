@@ -7,7 +7,7 @@ those that `StageConfig.canonical` makes equal are one row. Both are decided for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -30,7 +30,9 @@ _KEY_COLUMNS = ("width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_
 
 
 class StageTable:
-    """The distinct stages that one `StageChoices` spells, as columns of shape (rows,); a row is one canonical stage.
+    """The distinct stages that one `StageChoices` spells where it sees `num_tokens` tokens (N).
+
+    Columns are of shape (rows,); a row is one canonical stage.
 
     `columns` costs them in bulk; `flops` and `params` are their costs. `spelling` of shape (rows, 9) holds, for each of
     `STAGE_DIMENSIONS`, the position of the value that spells the row, in its first spelling.
@@ -87,15 +89,6 @@ class StageTable:
     def _row_with(self) -> dict[tuple[int, ...], int]:
         """The row of every key."""
         return {tuple(key): row for row, key in enumerate(self.key.tolist())}
-
-
-@lru_cache(maxsize=64)
-def stage_table_of(choices: StageChoices, num_tokens: int) -> StageTable:
-    """The table of one stage that sees `num_tokens` tokens (N).
-
-    Tables are kept here and not in the spaces, which so stay small to pickle and safe to copy.
-    """
-    return StageTable(choices, num_tokens)
 
 
 def _tabulate(function: Callable[..., int], *choices: Sequence[Any]) -> IntArray:

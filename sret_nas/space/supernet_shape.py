@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from sret_nas.arch.config import ArchConfig, StageConfig, halved
+from sret_nas.arch.config import ArchConfig, StageConfig, token_sides
 from sret_nas.errors import UserError
 from sret_nas.space.choices import is_legal
 from sret_nas.space.search_space import SearchSpace
@@ -59,10 +59,7 @@ class SupernetShape(BaseModel):
     @property
     def side(self) -> int:
         """Side of the first stage's token grid."""
-        side = self.image_size
-        for stride in self.strides:
-            side = halved(side) if stride == 2 else side
-        return side
+        return token_sides(self.image_size, self.strides, 1)[0]
 
     def check(self, arch: ArchConfig) -> None:
         """Raises `UserError` if a network's weights are not all in here."""

@@ -17,7 +17,8 @@ def add_command(commands: Any) -> None:
         help="show a search space: its dimensions, number of networks, and range of FLOPs and parameters",
         usage="%(prog)s [options] [NAME|FILE]",
         description="Show a search space: its dimensions, the exact number of networks in it and within the budget, "
-        "where they lie in FLOPs and parameters, the cheapest, the most expensive, and samples.",
+        "where they lie in FLOPs and parameters, the cheapest, the most expensive, and samples; and, for a score that "
+        "adds over choices, the proven Pareto front.",
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
@@ -38,13 +39,25 @@ def add_command(commands: Any) -> None:
         help="also write the picture to this file, with the published networks marked",
     )
     add_budget(parser)
+    group = parser.add_argument_group(
+        "proven front", "the networks that no other inside the budget beats in a score of yours and a cost"
+    )
+    group.add_argument(
+        "--front", type=Path, metavar="SCORE.yaml",
+        help="what each choice adds to a number that is to be small (see docs/search-spaces.md)",
+    )  # fmt: skip
+    group.add_argument("--front-cost", choices=("flops", "params"), help="the cost beside the score; default: flops")
+    group.add_argument("--front-out", type=Path, metavar="FILE.yaml", help="also write the whole front as YAML")
 
 
 def _run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from sret_nas.arch.budget import Budget
+    from sret_nas.errors import UserError
+    from sret_nas.optimize.score_config import ScoreConfig
     from sret_nas.space.search_space import SearchSpace
+    from trials.report.proven_front import ProvenFront, check_front_path
     from trials.report.space import show_space
 
     budget = Budget(
@@ -54,5 +67,18 @@ def _run(given: argparse.Namespace) -> int:
         params_min=given.params_min,
     )
     space = SearchSpace.load(given.space)
-    show_space(space, budget, Console(), samples=given.samples, seed=given.seed, picture=given.picture)
+    front, console = None, Console()
+    if given.front is not None:
+        if given.front_out is not None:
+            check_front_path(given.front_out)
+        score = ScoreConfig.load(given.front)
+        front = ProvenFront(space, budget, score, str(given.front), given.front_cost or "flops")
+    elif given.front_out is not None or given.front_cost is not None:
+        option = "--front-cost" if given.front_out is None else "--front-out"
+        raise UserError(f"{option} goes with --front SCORE.yaml, which says what each choice adds to a score")
+    show_space(space, budget, console, samples=given.samples, seed=given.seed, picture=given.picture)
+    if front is not None:
+        front.show(console)
+        if given.front_out is not None:
+            front.write(given.front_out, console)
     return EXIT_OK

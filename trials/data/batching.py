@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from sret_nas.errors import UserError
 from trials.data.prepared import Split
+from trials.seeds import seed_from
 
 SHIFT = 8
 """Training images are shifted by up to 1/8 of their side each way: 4 pixels of 32, as is usual for CIFAR."""
@@ -55,7 +55,7 @@ def training_batches(
     Raises `UserError` for batches of less than 2 images.
     """
     numbers = range(first, num_training_batches(part, batch_size=batch_size))
-    return _augmented(part, batch_size, numbers, share, _mixed(seed, epoch))
+    return _augmented(part, batch_size, numbers, share, seed_from(f"{seed}/{epoch}"))
 
 
 def _plain(part: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -78,11 +78,6 @@ def _augmented(
         images = torch.from_numpy(part.images[indices])
         images = _shifted(images, part, shifts[chosen], mirrored[chosen])
         yield images, torch.from_numpy(part.labels[indices])
-
-
-def _mixed(seed: int, epoch: int) -> int:
-    """One number from two; neighbouring seeds and epochs have nothing in common."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8], "big")
 
 
 def _shifted(images: Tensor, part: Split, shifts: Tensor, mirrored: Tensor) -> Tensor:

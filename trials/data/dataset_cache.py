@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 
 from sret_nas.errors import UserError
+from sret_nas.files import short_digest
 from trials.console import Console, escape, print_line
 from trials.data import DataConfig, PreparedData, prepare
 
@@ -37,4 +37,4 @@ def require_apart(run_dir: Path, config: DataConfig) -> None:
 
 def config_digest(config: DataConfig) -> str:
     """Twelve hexadecimal digits that name what images are prepared, and how."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
+    return short_digest(json.dumps(asdict(config), sort_keys=True))

@@ -8,7 +8,6 @@ way.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from sret_nas.arrays import FloatArray
 from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
-from sret_nas.files import validate, write_atomically
+from sret_nas.files import short_digest, validate, write_atomically
 from sret_nas.json_files import read_json
 from sret_nas.latency.profile import LatencyProfile, MeasurementSetup, Part
 from sret_nas.latency.table import LatencyFeatures, parts_of
@@ -99,7 +98,7 @@ def latency_profile(
 def _digest(space: SearchSpace, setting: MeasurementSetup) -> str:
     """Names a profile: twelve hexadecimal digits of all that decides what is measured."""
     content = json.dumps([space.digest, setting.model_dump(mode="json")], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    return short_digest(content)
 
 
 def measure_profile(

@@ -43,7 +43,7 @@ from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.training.recipe import ProxyConfig
-from trials.worker.entry import run_job
+from trials.worker.entry import JobRunner
 
 
 @ignore_signals_after_interrupt()
@@ -238,10 +238,10 @@ def _create_engine(options: SearchOptions) -> Engine:
         with ray_needed():
             from trials.engines.ray import RayEngine  # half a second
         return RayEngine(
-            run_job,
+            JobRunner(),
             None if options.uses_whole_cluster else num_workers,
             options.ray_address,
             cpus_per_trial=options.threads,
             gpus_per_trial=options.gpus_per_trial,
         )
-    return InlineEngine(run_job) if options.workers == 0 else LocalEngine(run_job, num_workers)
+    return InlineEngine(JobRunner()) if options.workers == 0 else LocalEngine(JobRunner(), num_workers)

@@ -23,66 +23,31 @@ from scipy.stats import kendalltau
 from threadpoolctl import ThreadpoolController
 
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.optimize.dynamic_program import MAX_CHOICES_LISTED, AdditiveScore, CostBuckets, ParetoDP
+from sret_nas.optimize.dynamic_program import MAX_CHOICES_LISTED, AdditiveScore, Bounds, CostBuckets, ParetoDP
 from sret_nas.pareto import non_dominated
+from sret_nas.space.chain import Chain
 from sret_nas.surrogate.features import EffectTerms, Residual
-from sret_nas.surrogate.model import MAX_FOR_VARIANCES, Surrogate
+from sret_nas.surrogate.model import Surrogate
+from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.domain import C
 from trials.strategies.improvement import improvement
 from trials.strategies.labels import Observations
 from trials.strategies.strategy import Strategy
 
-FRONT_DRAWS = 1
-"""Posterior draws whose fronts are searched, beside the mean's."""
-DRAWS = 32
-"""Posterior draws that improvement is averaged over."""
-TEMPER = 0.4
-"""How far draws lie from the posterior's mean, over how far they should: full draws explored too long
-(benchmarks/NOTES.md)."""
-BATCH = 4
-"""Proposals chosen at once, before the models are fitted anew, at least; so many because that is what usually runs."""
-BATCH_OF_LABELS = 50
-"""Labels that one more proposal is chosen for at once: what a label teaches gets less with their number, and a model's
-cost does not. From 250 labels on that is more than `BATCH`."""
-CANDIDATES_PER_PROPOSAL = 4
-"""Candidates of a front that there should be for each proposal of a batch, where a batch is larger than `BATCH`."""
-VARIATIONS, MAX_VARIATIONS = 8, 4
-"""Variations of each of the best networks that are drawn where too few of those are left, and how often at most."""
-MAX_LABELS = 2000
-"""Labels that models are fitted to: of more, half are the last ones, and half are spread over those before. A fit takes
-memory as their number and time as its square, or cube."""
-MAX_START = 12
-"""Candidates of the design; from there on a model knows better."""
-MAX_FROM_FRONT = 800
-"""Networks of one front that improvement is computed for."""
-WIDTHS: dict[int, tuple[float, ...]] = {1: (0.0015,), 2: (0.05, 0.1)}
-"""Widths of cost buckets, by the number of costs that matter."""
-WIDTH_OF_RICH_STAGES = 0.008
-"""The same of one cost where a stage has more than `MAX_CHOICES_LISTED` choices. Those are put into cells as wide as
-buckets, and pairs of buckets and cells are what planning takes its time for: it grows with the inverse square of the
-width."""
-MIN_BUCKETS = 100
-"""Buckets of one cost that a window with two sides is cut into, at least."""
 MODELS = ("additive", "slopes", "residual", "size")
 """What the guard chooses from; the size prior alone tells networks of equal cost apart by nothing."""
-SURELY_BETTER = 2.0
-"""Standard errors by which slopes must predict what was left out better than effects alone: of noisy labels, more
-effects learn more noise."""
-MORE_LABELS, MORE_OF_MANY = 1.05, 1.25
-"""How many times the labels of the last time there must be for variances to be fitted, and models judged, anew; the
-second from `MAX_FOR_VARIANCES` labels on, of which variances see only so many."""
-LARGEST = 1e100
-"""What larger values are taken for, so that their squares can be summed."""
-MIN_LABELS = 6
-"""Results below which nothing is modelled."""
 
 
 class AdditiveStrategy(Strategy[C]):
     """`objectives` name what is told; `start` candidates are drawn evenly over cost before anything is modelled."""
 
-    def __init__(self, pool: CandidatePool[C], objectives: Sequence[str], seed: int, start: int) -> None:
+    def __init__(
+        self, pool: CandidatePool[C], objectives: Sequence[str], seed: int, start: int,
+        settings: AdditiveSettings | None = None,
+    ) -> None:  # fmt: skip
         self._pool, self._domain = pool, pool.domain
+        self._settings = settings = settings or AdditiveSettings()
         self._rng = np.random.default_rng([seed, 2])  # other numbers than the pool draws with
         names = self._domain.chain.cost_names
         self._learned = [position for position, name in enumerate(objectives) if name not in names]
@@ -91,15 +56,16 @@ class AdditiveStrategy(Strategy[C]):
             position for position, (low, high) in enumerate(self._domain.bounds) if low > 0 or high < float("inf")
         ]
         self._axes = tuple(sorted({*self._paid, *bounded} or {0})[:2])
-        widths = WIDTHS[len(self._axes)]
-        if len(widths) == 1:  # with two costs that matter, buckets that are narrow in both would be too many
+        widths: tuple[float, ...] = settings.bucket_widths_of_two
+        if len(self._axes) == 1:
             is_rich = any(
                 np.unique(stage.state, return_counts=True)[1].max() > MAX_CHOICES_LISTED
                 for stage in self._domain.chain.stages
             )
-            widths = (_width(self._domain.bounds[self._axes[0]], WIDTH_OF_RICH_STAGES if is_rich else widths[0]),)
+            widest = settings.bucket_width_of_rich_stages if is_rich else settings.bucket_width
+            widths = (_width(self._domain.bounds[self._axes[0]], widest, settings.min_buckets),)
         self._search = ParetoDP(self._domain.chain, self._domain.bounds, CostBuckets(self._axes, widths))
-        self._start = max(MIN_LABELS, min(start, MAX_START))
+        self._start = max(settings.min_labels, min(start, settings.max_start))
         self._design: list[C] = []
         self._asked = 0
         self._running: dict[Hashable, tuple[int, ...]] = {}
@@ -125,14 +91,18 @@ class AdditiveStrategy(Strategy[C]):
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         point = self._running.pop(candidate.key)
         if values is not None and np.isfinite(values).all():
-            self._labels.add(candidate.key, point, _tamed(values))
+            self._labels.add(candidate.key, point, self._tamed(values))
 
     def tell_partial(self, candidate: C, rung: int, values: tuple[float, ...]) -> None:
         if np.isfinite(values).all():
-            self._labels.add_partial(candidate.key, self._running[candidate.key], rung, _tamed(values))
+            self._labels.add_partial(candidate.key, self._running[candidate.key], rung, self._tamed(values))
+
+    def _tamed(self, values: Sequence[float]) -> tuple[float, ...]:
+        most = self._settings.max_value
+        return tuple(float(np.clip(value, -most, most)) for value in values)
 
     def _next(self) -> C | None:
-        if self._asked < self._start or len(self._labels) < MIN_LABELS:
+        if self._asked < self._start or len(self._labels) < self._settings.min_labels:
             return self._from_design()
         while self._queue:
             candidate = self._queue.pop(0)
@@ -164,7 +134,7 @@ class AdditiveStrategy(Strategy[C]):
         """The candidates that improve hypervolume most, as expected over the posterior's draws, one after the other."""
         chain, points, values = self._domain.chain, np.array(self._labels.points), self._labels.values()
         costs = chain.costs(points).astype(float)
-        modelled = spread_over(len(points))
+        modelled = spread_over(len(points), self._settings.max_labels)
         models = self._models(points[modelled], costs[modelled], values[modelled])
         drawn = [self._drawn(model) for model in models]
         # Several learned objectives are weighted anew in every round, each by its spread.
@@ -183,20 +153,24 @@ class AdditiveStrategy(Strategy[C]):
         is_final = self._labels.is_final
         counts = is_final if is_final.any() else ~is_final
         known = values[counts][:, self._learned] @ share
-        gained = improvement(costs[counts][:, self._paid], known, asked_costs[:, self._paid], beliefs)
+        gained = improvement(
+            costs[counts][:, self._paid], known, asked_costs[:, self._paid], beliefs,
+            max_steps=self._settings.max_improvement_steps,
+        )  # fmt: skip
         for position in range(len(candidates), len(asked)):
             gained.take(position)
-        return [candidates[position] for position in gained.choose(batch_of(len(points)), len(candidates))]
+        batch = self._settings.batch_of(len(points))
+        return [candidates[position] for position in gained.choose(batch, len(candidates))]
 
     def _drawn(self, model: Surrogate) -> FloatArray:
         """Weights drawn from the posterior, pulled towards its mean."""
-        weights = model.draw_weights(self._rng, DRAWS)
-        return TEMPER * weights + (1 - TEMPER) * model.mean_weights
+        weights, temper = model.draw_weights(self._rng, self._settings.draws), self._settings.temper
+        return temper * weights + (1 - temper) * model.mean_weights
 
     def _models(self, points: IntArray, costs: FloatArray, told: FloatArray) -> list[Surrogate]:
         """One model for each learned objective: the one that the guard prefers."""
         known = len(self._labels)
-        is_due = known >= (MORE_LABELS if known <= MAX_FOR_VARIANCES else MORE_OF_MANY) * self._judged_at
+        is_due = self._settings.is_refit_due(known, self._judged_at)
         if is_due:
             self._judged_at = known
         models = []
@@ -217,7 +191,8 @@ class AdditiveStrategy(Strategy[C]):
         away = {
             name: ((fits[name].loo_predictions - values) / fits[name].scale) ** 2 for name in ("additive", "slopes")
         }
-        del fits["additive" if is_surely_less(away["slopes"], away["additive"]) else "slopes"]
+        has_slopes = is_surely_less(away["slopes"], away["additive"], self._settings.min_standard_errors)
+        del fits["additive" if has_slopes else "slopes"]
         taus = {name: float(kendalltau(fit.loo_predictions, values).statistic) for name, fit in fits.items()}
         self._preferred[objective] = preferred(taus, len(values))
         return fits[self._preferred[objective]]
@@ -251,13 +226,14 @@ class AdditiveStrategy(Strategy[C]):
         """Open candidates that the mean or one of a few draws believes to be best at their cost."""
         if self._domain.members is not None:
             return [candidate for candidate in self._domain.members if self._pool.is_open(candidate)]
+        settings = self._settings
         if "size" in self.used[-1]:
-            return self._pool.draw_stratified(MAX_FROM_FRONT, self._domain.chain.cost_names[self._axes[0]])
+            return self._pool.draw_stratified(settings.max_from_front, self._domain.chain.cost_names[self._axes[0]])
         found: dict[Hashable, C] = {}
-        batch = batch_of(len(self._labels))
+        batch = settings.batch_of(len(self._labels))
         # A batch of the least size makes do with what a front has; larger ones would be used up too early.
-        enough = CANDIDATES_PER_PROPOSAL * batch if batch > BATCH else 0
-        for draw in range(-1, FRONT_DRAWS):
+        enough = settings.candidates_per_proposal * batch if batch > settings.batch else 0
+        for draw in range(-1, settings.front_draws):
             score = _weighted([
                 model.score(part * (model.mean_weights[:, 0] if draw < 0 else weights[:, draw]), self._domain.chain)
                 for model, weights, part in zip(models, drawn, share, strict=True)
@@ -272,10 +248,10 @@ class AdditiveStrategy(Strategy[C]):
         """
         best = self._search.find(score, offset=float(self._rng.random()))
         found = self._open_by_fronts(score, best, enough)
-        for _ in range(MAX_VARIATIONS):
+        for _ in range(self._settings.max_variation_rounds):
             if len(found) >= enough:
                 break
-            found |= self._open_by_fronts(score, self._varied(best), enough - len(found))
+            found |= self._open_by_fronts(score, self._variations(best), enough - len(found))
         return found
 
     def _open_by_fronts(self, score: AdditiveScore, points: IntArray, enough: int) -> dict[Hashable, C]:
@@ -285,8 +261,8 @@ class AdditiveStrategy(Strategy[C]):
         known = {*self._labels.points, *self._running.values()}  # a shorter way than to ask the pool of each
         left = np.arange(len(points))
         while len(left) > 0:
-            front = left[_front(values[left], costs[left])]
-            spread = np.linspace(0, len(front) - 1, min(len(front), MAX_FROM_FRONT)).round().astype(int)
+            front = left[_front(values[left], costs[left], self._settings.max_from_front)]
+            spread = np.linspace(0, len(front) - 1, min(len(front), self._settings.max_from_front)).round().astype(int)
             for point in map(tuple, points[front[spread]].tolist()):
                 if point not in known and self._pool.is_open(candidate := self._domain.candidate(point)):
                     found.setdefault(candidate.key, candidate)
@@ -295,27 +271,27 @@ class AdditiveStrategy(Strategy[C]):
             left = np.setdiff1d(left, front)
         return found
 
-    def _varied(self, points: IntArray) -> IntArray:
-        """Points inside the bounds that differ from these in the choice of one stage, of the same state."""
-        chain, varied = self._domain.chain, np.repeat(points, VARIATIONS, axis=0)
-        changed = self._rng.integers(len(chain.stages), size=len(varied))
-        for number, stage in enumerate(chain.stages):
-            at = np.flatnonzero(changed == number)
-            order, state = np.argsort(stage.state_position, kind="stable"), stage.state_position[varied[at, number]]
-            counts = np.bincount(stage.state_position)
-            first = np.cumsum(counts) - counts
-            varied[at, number] = order[first[state] + self._rng.integers(counts[state])]
-        costs, (low, high) = chain.costs(varied), np.array(self._domain.bounds).T
-        inside: IntArray = varied[((costs >= low) & (costs <= high)).all(axis=1)]
-        return inside
+    def _variations(self, points: IntArray) -> IntArray:
+        return variations(points, self._domain.chain, self._domain.bounds, self._settings.variations, self._rng)
 
 
-def batch_of(num_labels: int) -> int:
-    """Proposals that are chosen at once where so many labels are known."""
-    return max(BATCH, num_labels // BATCH_OF_LABELS)
+def variations(points: IntArray, chain: Chain, bounds: Bounds, number: int, rng: np.random.Generator) -> IntArray:
+    """Returns points inside the bounds that differ from these in the choice of one stage, of the same state: up to
+    `number` of each."""
+    varied = np.repeat(points, number, axis=0)
+    changed = rng.integers(len(chain.stages), size=len(varied))
+    for position, stage in enumerate(chain.stages):
+        at = np.flatnonzero(changed == position)
+        order, state = np.argsort(stage.state_position, kind="stable"), stage.state_position[varied[at, position]]
+        counts = np.bincount(stage.state_position)
+        first = np.cumsum(counts) - counts
+        varied[at, position] = order[first[state] + rng.integers(counts[state])]
+    costs, (low, high) = chain.costs(varied), np.array(bounds).T
+    inside: IntArray = varied[((costs >= low) & (costs <= high)).all(axis=1)]
+    return inside
 
 
-def spread_over(number: int, most: int = MAX_LABELS) -> IntArray:
+def spread_over(number: int, most: int) -> IntArray:
     """Which of so many labels, in the order of telling, models are fitted to: all, or `most` of them."""
     if number <= most:
         return np.arange(number)
@@ -324,16 +300,16 @@ def spread_over(number: int, most: int = MAX_LABELS) -> IntArray:
     return np.concatenate([before, np.arange(number - last, number)])
 
 
-def _width(bounds: tuple[float, float], most: float) -> float:
+def _width(bounds: tuple[float, float], most: float, min_buckets: int) -> float:
     """The width of cost buckets inside bounds: at least so many fit into a narrow window."""
     low, high = bounds
-    return min(most, (high / low) ** (1 / MIN_BUCKETS) - 1) if low > 0 and high < float("inf") and low < high else most
+    return min(most, (high / low) ** (1 / min_buckets) - 1) if low > 0 and high < float("inf") and low < high else most
 
 
-def is_surely_less(ones: FloatArray, others: FloatArray) -> bool:
-    """Whether values of shape (n,) are less than others, pair by pair, by more than chance has it."""
+def is_surely_less(ones: FloatArray, others: FloatArray, standard_errors: float) -> bool:
+    """Whether values of shape (n,) are less than others, pair by pair, by more than so many standard errors."""
     less = others - ones
-    return bool(less.mean() > SURELY_BETTER * less.std() / len(less) ** 0.5)
+    return bool(less.mean() > standard_errors * less.std() / len(less) ** 0.5)
 
 
 def preferred(taus: dict[str, float], number: int) -> str:
@@ -342,10 +318,6 @@ def preferred(taus: dict[str, float], number: int) -> str:
     first = next(iter(taus))
     score = {name: np.nan_to_num(tau, nan=-1.0) - margin * (name != first) for name, tau in taus.items()}
     return max(score, key=lambda name: score[name])  # of equals the first
-
-
-def _tamed(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(np.clip(value, -LARGEST, LARGEST)) for value in values)
 
 
 def _weighted(scores: list[AdditiveScore]) -> AdditiveScore:
@@ -366,9 +338,9 @@ def _total(arrays: Sequence[FloatArray]) -> FloatArray:
     return total
 
 
-def _front(values: FloatArray, costs: IntArray) -> IntArray:
-    """Positions of the points that none beats in value and costs; of values alone, the best few. Best values first."""
+def _front(values: FloatArray, costs: IntArray, most: int) -> IntArray:
+    """Positions of the points that none beats in value and costs; of values alone, the best `most`. Best first."""
     order = np.argsort(values, kind="stable")
     if costs.shape[1] == 0:
-        return order[:MAX_FROM_FRONT]
+        return order[:most]
     return order[non_dominated(np.column_stack([values, costs]))[order]]

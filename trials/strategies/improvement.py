@@ -43,11 +43,13 @@ class Improvement(ABC):
         return chosen
 
 
-def improvement(costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray) -> Improvement:
+def improvement(
+    costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray, max_steps: int = MAX_STEPS
+) -> Improvement:
     """`costs` (known, paid) and `values` (known,) are of labelled points, `new_costs` (n, paid) of candidates, and
     `beliefs` (n, draws) what they may be worth; less is better in all of them."""
     if costs.shape[1] == 1:
-        counts = _that_count(costs, values)
+        counts = _that_count(costs, values, max_steps)
         return InOneCost(costs[counts, 0], values[counts], new_costs[:, 0], beliefs)
     return InSeveralCosts(costs, values, new_costs, beliefs)
 
@@ -97,10 +99,10 @@ class InSeveralCosts(Improvement):
         self._best[affords] = np.minimum(self._best[affords], self._beliefs[position])
 
 
-def _that_count(costs: FloatArray, values: FloatArray) -> npt.NDArray[np.bool_]:
+def _that_count(costs: FloatArray, values: FloatArray, max_steps: int) -> npt.NDArray[np.bool_]:
     """Which of many points: those at steps of the staircase, and its ends, the worst value and the highest cost. What
     a gain is does not depend on the others, and what it takes to compute does."""
-    if len(values) <= MAX_STEPS:
+    if len(values) <= max_steps:
         return np.ones(len(values), dtype=bool)
     counts = non_dominated(np.column_stack([costs, values]))
     counts[[np.argmax(values), np.argmax(costs[:, 0])]] = True

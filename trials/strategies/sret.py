@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.feasible.feasible_set import CostName, FeasibleSet
-from sret_nas.feasible.stratified import StratifiedSampler
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.feasible.stratified import StrataByCost
 from sret_nas.latency.fast_set import LatencySet
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
@@ -39,6 +39,7 @@ class SReTDomain(Domain[Candidate]):
         self._latency_max = latency_max
         self._fast = None if latency is None else LatencySet(space, budget, latency, latency_max)
         self._feasible = self._fast or FeasibleSet(space, budget)
+        self._strata = StrataByCost(space, budget)
         self._feasible.check()
 
     def within(self, budget: Budget) -> SReTDomain:
@@ -84,7 +85,7 @@ class SReTDomain(Domain[Candidate]):
         if self._fast is not None:
             drawn = self._fast.sample_stratified(rng, number, by)
         else:
-            drawn = _strata(self.space, self.budget, by).sample_many(rng, number)
+            drawn = self._strata.of(by).sample_many(rng, number)
         return [self._with_any_schedule(arch, rng) for arch in drawn]
 
     def _with_any_schedule(self, arch: ArchConfig, rng: np.random.Generator) -> Candidate:
@@ -137,9 +138,3 @@ class SReTDomain(Domain[Candidate]):
 def _canonical(arch: ArchConfig, schedule: DepthSchedule) -> Candidate:
     """A network with the one spelling of its schedule: with a single recursion, every schedule is `full`."""
     return Candidate(arch, canonical_schedule(arch, schedule))
-
-
-@lru_cache(maxsize=8)
-def _strata(space: SearchSpace, budget: Budget, by: CostName) -> StratifiedSampler:
-    """Counting the strata takes up to two seconds in a narrow window, so those used last are kept."""
-    return StratifiedSampler(space, budget, by=by)

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from functools import lru_cache
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.errors import UserError
-from sret_nas.files import digest_of_file
-from sret_nas.nn.network import SReT
+from sret_nas.nn.network import SReT, batch_norms
 from sret_nas.nn.supernet import Supernet
 from trials.data import PreparedData, batches
-from trials.engines.messages import SupernetSource
 from trials.training.train import Score, first_images, recalibrate_batch_norm, score_logits, slice_split
 
 KEPT_BYTES = 256 * 2**20
@@ -116,15 +111,6 @@ class FeatureCache:
             self._num_bytes -= _num_bytes(dropped)
 
 
-@lru_cache(maxsize=1)
-def open_supernet(source: SupernetSource, device: torch.device) -> Supernet:
-    """The supernet of a file, kept for the next call. Raises `UserError` if it is not the file that was meant."""
-    if digest_of_file(Path(source.path)) != source.digest:
-        raise UserError(f"{source.path} is not the supernet that the search was begun with: its content has changed")
-    supernet, _ = Supernet.load(Path(source.path))
-    return supernet.to(device)
-
-
 def _beginning(arch: ArchConfig, number: int) -> Hashable:
     """What decides the features after the stem and the first `number` stages."""
     stages = arch.canonical().stages[:number]
@@ -132,8 +118,8 @@ def _beginning(arch: ArchConfig, number: int) -> Hashable:
 
 
 def _statistics(network: SReT) -> dict[str, Tensor]:
-    norms = [norm for norm in network.stem.norms if isinstance(norm, nn.BatchNorm2d)]
-    return {f"{at}.{name}": value for at, norm in enumerate(norms) for name, value in norm.named_buffers()}
+    norms = enumerate(batch_norms(network.stem))
+    return {f"{at}.{name}": value for at, norm in norms for name, value in norm.named_buffers()}
 
 
 def _num_bytes(features: list[Tensor]) -> int:

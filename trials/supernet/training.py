@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from trials.console import Console
 from trials.data import PreparedData, num_training_batches, training_batches
 from trials.distributed.processes import Processes, process_group
 from trials.interruption import StepAborted, defer_interrupts
+from trials.seeds import seed_from
 from trials.supernet.config import SupernetConfig
 from trials.supernet.monitor import Monitor, NullMonitor, WatchedSubnets
 from trials.supernet.networks import StepNetworks
@@ -140,7 +140,8 @@ class SupernetTraining:
         step = state.counts.steps
         networks = self.networks.of_step(step, self.steps)
         rate = training.learning_rate * learning_rate_factor(step, self.steps, training.warmup_share)
-        torch.manual_seed(_mixed(self._seed, step))  # permutations and stochastic depth, the same in all processes
+        # permutations and stochastic depth, the same in all processes
+        torch.manual_seed(seed_from(f"supernet {self._seed}/{step}"))
         loss = state.step(networks, images.to(device), labels.to(device), rate)
         state.counts.add(networks, self._batch_size, loss, time.perf_counter() - started)
         if state.counts.skipped_in_a_row >= MAX_SKIPPED:
@@ -177,8 +178,3 @@ def _check_shares(batch_size: int, config: SupernetConfig, processes: Processes)
             "every process must see at least 2 images at a time, which BatchNorm needs, got a batch of "
             f"{batch_size} for {processes.number} processes with --gradient-accumulation {config.accumulate}"
         )
-
-
-def _mixed(seed: int, step: int) -> int:
-    """One number from two; neighbouring seeds and steps have nothing in common."""
-    return int.from_bytes(hashlib.sha256(f"supernet {seed}/{step}".encode()).digest()[:8], "big")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.nn.network import SReT
+from sret_nas.nn.network import SReT, batch_norms
 from sret_nas.space.search_space import DepthSchedule
 from trials.data import PreparedData, Split, batches, num_training_batches, training_batches
 from trials.training.depth_schedule import depths_of_step
@@ -160,7 +160,7 @@ def recalibrate_batch_norm(network: SReT, part: Split, batch_size: int, max_imag
     (benchmarks/NOTES.md).
     """
     device = network.pos_embed.device
-    norms = [module for module in network.stem.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = batch_norms(network.stem)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

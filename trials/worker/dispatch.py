@@ -6,27 +6,28 @@ from typing import Any
 
 from trials.engines.messages import FrontTestJob, Job, LatencyJob, Result, RetrainJob, SpeedJob, parse_job
 from trials.training.devices import compute_with
+from trials.worker.context import WorkerContext
 from trials.worker.evaluate import evaluate
 from trials.worker.retrain import retrain, run_front_test
 from trials.worker.timing import measure_latency, measure_training_speed
 
 
-def execute(payload: dict[str, Any]) -> dict[str, Any]:
-    """Runs one job given as plain data and returns its result as plain data."""
+def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Runs one job given as plain data and returns its result as plain data; `context` is what the worker keeps."""
     job = parse_job(payload)
     compute_with(job.threads)  # a reused worker would keep the count of its first job
-    return _run(job).model_dump(mode="json")
+    return _run(job, context).model_dump(mode="json")
 
 
-def _run(job: Job) -> Result:
+def _run(job: Job, context: WorkerContext) -> Result:
     match job:
         case FrontTestJob():
-            return run_front_test(job)
+            return run_front_test(job, context)
         case RetrainJob():
-            return retrain(job)
+            return retrain(job, context)
         case LatencyJob():
             return measure_latency(job)
         case SpeedJob():
-            return measure_training_speed(job)
+            return measure_training_speed(job, context)
         case _:
-            return evaluate(job)
+            return evaluate(job, context)

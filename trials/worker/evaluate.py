@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -14,17 +13,17 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
+from sret_nas.nn.supernet import Supernet
 from trials.data import PreparedData
 from trials.engines.messages import (
     InheritedTrialJob,
     ScratchTrialJob,
-    SupernetSource,
     TargetCost,
     TrialJob,
     TrialResult,
     trial_seed,
 )
-from trials.supernet.inherit import SubnetScorer, open_supernet
+from trials.supernet.inherit import SubnetScorer
 from trials.training.checkpoint import load_checkpoint, save_checkpoint
 from trials.training.devices import device_name, device_of, peak_memory_mb
 from trials.training.recipe import DivergedError, TrainingConfig, proxy_arch
@@ -38,13 +37,13 @@ from trials.training.train import (
     score,
     train,
 )
-from trials.worker.job_data import load_dataset, load_dataset_dir
+from trials.worker.context import WorkerContext
 
 SHALLOW_IMAGES = 1000
 """Validation images on which recursion depths below the full one are scored: for information, so a sample will do."""
 
 
-def evaluate(job: TrialJob) -> TrialResult:
+def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
     """Scores the proxy network of one architecture on the validation part, trained here or inherited.
 
     On the CPU, the same job with the same number of threads gives the same result bit for bit: every draw comes from
@@ -57,9 +56,9 @@ def evaluate(job: TrialJob) -> TrialResult:
             f"network {job.arch.arch_id} with {target.flops} FLOPs and {target.params} parameters "
             f"breaks the budget: {job.budget.describe()}"
         )
-    data = load_dataset(job)
+    data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
-    found = _trained(job, arch, data) if isinstance(job, ScratchTrialJob) else _inherited(job, arch, data)
+    found = _trained(job, arch, data) if isinstance(job, ScratchTrialJob) else _inherited(job, arch, data, context)
     if not math.isfinite(found.full.cross_entropy):
         raise DivergedError(f"the validation cross-entropy is {found.full.cross_entropy}")
     return TrialResult(
@@ -128,15 +127,14 @@ def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
         save_checkpoint(Path(job.checkpoint_to), training, identity)
 
 
-def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
+def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, context: WorkerContext) -> _Found:
     """Takes a network's weights from a supernet, trains it on if that is wanted, and scores it."""
-    source, batch_size = job.supernet, job.proxy.training.batch_size
+    source, batch_size, device = job.supernet, job.proxy.training.batch_size, device_of(job.device)
     if job.fine_tuning is None:
-        scorer = _scorer(source, job.data_dir, job.data_digest, device_of(job.device), batch_size, job.score_images)
-        return _scored(job, scorer, arch)
+        return _scored(job, context.scorer(source, data, device, batch_size, job.score_images), arch)
     part = data.val if job.score_images is None else first_images(data.val, job.score_images)
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
-    network, report = trained_on(source, arch, data, job.fine_tuning, job.device, seed)
+    network, report = trained_on(context.supernet(source, device), arch, data, job.fine_tuning, seed)
     return _Found(report, score(network, part, batch_size), len(part))
 
 
@@ -151,11 +149,11 @@ def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _
 
 
 def trained_on(
-    source: SupernetSource, arch: ArchConfig, data: PreparedData, training: TrainingConfig, device: str, seed: int
+    supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int
 ) -> tuple[SReT, TrainingReport]:
     """A subnet with its inherited weights trained on."""
     torch.manual_seed(seed)
-    network = open_supernet(source, device_of(device)).extract(arch)
+    network = supernet.extract(arch)
     report = train(network, data, training, "full", seed)
     recalibrate_batch_norm(network, data.train, training.batch_size)
     return network, report
@@ -165,14 +163,6 @@ def build(arch: ArchConfig, device: str, seed: int) -> SReT:
     """A freshly initialised network on a device; seeds torch's global generators."""
     torch.manual_seed(seed)
     return SReT(arch).to(device_of(device))
-
-
-@lru_cache(maxsize=1)
-def _scorer(
-    source: SupernetSource, data_dir: str, data_digest: str, device: torch.device, batch_size: int, images: int | None
-) -> SubnetScorer:
-    """Kept from job to job, with the features that networks share; the digest tells data from other data."""
-    return SubnetScorer(open_supernet(source, device), load_dataset_dir(data_dir), batch_size, images)
 
 
 def target_cost(arch: ArchConfig) -> TargetCost:

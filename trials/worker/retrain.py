@@ -9,21 +9,21 @@ from pathlib import Path
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
 from trials.engines.messages import FrontTestJob, FrontTestResult, RetrainJob, RetrainResult, trial_seed
-from trials.supernet.inherit import extract_for_eval, open_supernet
+from trials.supernet.inherit import extract_for_eval
 from trials.training.devices import device_of
 from trials.training.recipe import DivergedError, proxy_arch
 from trials.training.train import recalibrate_batch_norm, score, train
+from trials.worker.context import WorkerContext
 from trials.worker.evaluate import build, target_cost, trained_on
-from trials.worker.job_data import load_dataset
 
 
-def retrain(job: RetrainJob) -> RetrainResult:
+def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
     """Trains a final network, on from a supernet's weights or from scratch, and scores it on validation and test.
 
     Raises as `evaluate` does.
     """
     started = time.perf_counter()
-    data, target = load_dataset(job), target_cost(job.arch)
+    data, target = context.data_of(job), target_cost(job.arch)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     seed, batch_size = trial_seed(job.seed, arch.arch_id, "full"), job.training.batch_size
     if job.supernet is None:
@@ -32,12 +32,9 @@ def retrain(job: RetrainJob) -> RetrainResult:
         report = train(network, data, job.training, "full", seed)
         recalibrate_batch_norm(network, data.train, batch_size)
     else:
-        before = score(
-            extract_for_eval(open_supernet(job.supernet, device_of(job.device)), arch, data, batch_size),
-            data.val,
-            batch_size,
-        )
-        network, report = trained_on(job.supernet, arch, data, job.training, job.device, seed)
+        supernet = context.supernet(job.supernet, device_of(job.device))
+        before = score(extract_for_eval(supernet, arch, data, batch_size), data.val, batch_size)
+        network, report = trained_on(supernet, arch, data, job.training, seed)
     val, test = score(network, data.val, batch_size), score(network, data.test, batch_size)
     if not math.isfinite(val.cross_entropy + test.cross_entropy):
         raise DivergedError(f"the cross-entropy is {val.cross_entropy} (validation), {test.cross_entropy} (test)")
@@ -60,9 +57,9 @@ def retrain(job: RetrainJob) -> RetrainResult:
     )
 
 
-def run_front_test(job: FrontTestJob) -> FrontTestResult:
+def run_front_test(job: FrontTestJob, context: WorkerContext) -> FrontTestResult:
     """Scores trained proxy weights on the test part, which no search ever sees."""
-    data = load_dataset(job)
+    data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     network = SReT.load(Path(job.weights_path)).to(device_of(job.device))
     if network.arch != arch:

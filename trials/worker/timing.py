@@ -9,8 +9,8 @@ from trials.machine import processor_name
 from trials.training.devices import device_name, device_of
 from trials.training.recipe import proxy_arch
 from trials.training.train import train
+from trials.worker.context import WorkerContext
 from trials.worker.evaluate import build
-from trials.worker.job_data import load_dataset
 
 TIMINGS_OF_PARTS, TIMINGS_OF_NETWORKS = 8, 4
 """Timings of each part and network in one round; rounds are repeated, and so interleaved with all others."""
@@ -18,9 +18,9 @@ PASSES_AHEAD = 8
 """Passes of a part per timing on a GPU, which works through what is queued: waiting for one alone costs more."""
 
 
-def measure_training_speed(job: SpeedJob) -> SpeedResult:
+def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult:
     """Images per second of full-depth training, from a few real steps after two that warm up."""
-    data = load_dataset(job)
+    data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     network = build(arch, job.device, seed=0)
     train(network, data, job.proxy.training, "full", seed=0, max_steps=2)

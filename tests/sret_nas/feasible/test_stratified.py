@@ -10,7 +10,7 @@ from sret_nas.arch.config import StemConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import preset
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.feasible_set import CostName, FeasibleSet, count_together
+from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
@@ -144,6 +144,6 @@ class TestEnds:
 
 def test_counting_together_is_counting_apart() -> None:
     budgets = [BUDGETS[name] for name in ("below", "narrow")]
-    together = [FeasibleSet(MIDDLING, budget) for budget in budgets]
-    count_together(together)
+    together = FeasibleSet(MIDDLING, Budget()).split(budgets)
+    assert [members.budget for members in together] == budgets
     assert [members.count for members in together] == [FeasibleSet(MIDDLING, budget).count for budget in budgets]

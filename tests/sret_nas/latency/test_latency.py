@@ -227,7 +227,7 @@ def test_draws_are_uniform_over_what_is_inside_the_budget_and_fast_enough(
     assert sorted(arch.arch_id for arch in networks) == sorted(expected)
     rng = np.random.default_rng(2)
     assert_uniform([networks.sample(rng).arch_id for _ in range(8 * len(expected))], expected)
-    assert networks._by_latency is by_latency
+    assert (networks._proposal == "fast") is by_latency
 
 
 def test_without_a_bound_draws_are_the_feasible_set_s() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sret_nas.errors import UserError
 from sret_nas.optimize import incumbents
 from sret_nas.optimize import meet_in_the_middle as chain_halves
-from sret_nas.optimize.branch_and_bound import best, exact_front
+from sret_nas.optimize.branch_and_bound import ProvenOptima
 from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets, ParetoDP
 from sret_nas.pareto import non_dominated
 from sret_nas.space.chain import Chain, ChainStage, chain_of
@@ -82,6 +82,7 @@ class Enumerated:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
+        self.optima = ProvenOptima(chain)
         points = np.indices([len(stage) for stage in chain.stages]).reshape(len(chain.stages), -1).T
         for number, links in enumerate(chain.links):
             before, after = (chain.stages[at].state[points[:, at]] for at in (number, number + 1))
@@ -169,7 +170,7 @@ class TestAgainstEnumeration:
         scores = score.of(chain, everything.points)
         for bounds, k in zip(windows(everything), cycle((1, 40, 3, 2, 40)), strict=False):
             expected = np.sort(scores[everything.inside(bounds)])[:k]
-            points = best(chain, score, bounds, k)
+            points = everything.optima.best(score, bounds, k)
             np.testing.assert_allclose(score.of(chain, points), expected, rtol=1e-12, atol=1e-12)
             assert len(np.unique(points, axis=0)) == len(points)
             assert inside(chain, points, bounds)
@@ -180,7 +181,7 @@ class TestAgainstEnumeration:
         scores = score.of(chain, everything.points)
         axes = [chain.cost_names.index(cost) for cost in objectives]
         for bounds in windows(everything):
-            points = exact_front(chain, score, bounds, objectives)
+            points = everything.optima.front(score, bounds, objectives)
             rows = np.column_stack([chain.costs(points)[:, axes], score.of(chain, points)])
             expected = everything.rows(scores, bounds, objectives)
             np.testing.assert_allclose(rows, expected, rtol=1e-12, atol=1e-12)
@@ -208,10 +209,10 @@ def test_a_space_of_a_million_networks() -> None:
     chain, score = everything.chain, random_score(everything.chain, 5, log_trend(-3.0, -1.0))
     scores = score.of(chain, everything.points)
     for bounds in (FREE, [(6e8, 8e8), (4e6, 5e6)]):
-        points = best(chain, score, bounds, 300)
+        points = everything.optima.best(score, bounds, 300)
         expected = np.sort(scores[everything.inside(bounds)])[:300]
         np.testing.assert_allclose(score.of(chain, points), expected, rtol=1e-12)
-        points = exact_front(chain, score, bounds, ("flops",))
+        points = everything.optima.front(score, bounds, ("flops",))
         rows = np.column_stack([chain.costs(points)[:, 0], score.of(chain, points)])
         np.testing.assert_allclose(rows, everything.rows(scores, bounds, ("flops",)), rtol=1e-12)
 
@@ -224,10 +225,10 @@ def test_buckets_of_one_cost_each_find_the_same(name: str) -> None:
         found = ParetoDP(chain, bounds, CostBuckets((0, 1), (0.0, 0.0))).find(score)
         found = found[np.argsort(score.of(chain, found))]
         np.testing.assert_allclose(
-            score.of(chain, best(chain, score, bounds, 1)), score.of(chain, found)[:1], rtol=1e-12
+            score.of(chain, everything.optima.best(score, bounds, 1)), score.of(chain, found)[:1], rtol=1e-12
         )
         rows = np.column_stack([chain.costs(found), score.of(chain, found)])
-        points = exact_front(chain, score, bounds, ("flops", "params"))
+        points = everything.optima.front(score, bounds, ("flops", "params"))
         front = np.column_stack([chain.costs(points), score.of(chain, points)])
         np.testing.assert_allclose(front, np.unique(rows[non_dominated(rows)], axis=0), rtol=1e-12)
 
@@ -251,10 +252,10 @@ def test_any_small_chain_exactly(
         low, high = np.quantile(everything.costs, [(1 - share) / 2, (1 + share) / 2], axis=0, method="nearest")
         bounds = list(zip(low.tolist(), high.tolist(), strict=True))
     scores = score.of(chain, everything.points)
-    points = best(chain, score, bounds, k)
+    points = everything.optima.best(score, bounds, k)
     assert score.of(chain, points).tolist() == np.sort(scores[everything.inside(bounds)])[:k].tolist()
     assert len(set(map(tuple, points.tolist()))) == len(points)
-    points = exact_front(chain, score, bounds, objectives)
+    points = everything.optima.front(score, bounds, objectives)
     axes = [chain.cost_names.index(name) for name in objectives]
     rows = np.column_stack([chain.costs(points)[:, axes], score.of(chain, points)])
     assert rows.tolist() == everything.rows(scores, bounds, objectives).tolist()
@@ -263,7 +264,7 @@ def test_any_small_chain_exactly(
 def test_more_wanted_than_there_are() -> None:
     everything = enumerated("smoke")
     score = random_score(everything.chain, 0)
-    points = best(everything.chain, score, FREE, 1000)
+    points = everything.optima.best(score, FREE, 1000)
     assert set(map(tuple, points.tolist())) == set(map(tuple, everything.points.tolist()))
 
 
@@ -271,8 +272,8 @@ def test_one_cost_is_enough() -> None:
     stage = ChainStage(np.array([0, 0, 0]), np.array([[5], [3], [4]]), ("choice",), np.arange(3)[:, None])
     chain = Chain(("flops",), (stage,), ())
     score = AdditiveScore((np.array([1.0, 2.0, 7.0]),), (), lambda costs: np.zeros(len(costs)))
-    assert best(chain, score, [(0, inf)], 2).tolist() == [[0], [1]]
-    assert exact_front(chain, score, [(0, inf)], ("flops",)).tolist() == [[1], [0]]
+    assert ProvenOptima(chain).best(score, [(0, inf)], 2).tolist() == [[0], [1]]
+    assert ProvenOptima(chain).front(score, [(0, inf)], ("flops",)).tolist() == [[1], [0]]
 
 
 class TestRefusals:
@@ -282,27 +283,29 @@ class TestRefusals:
     def test_a_trend_that_rises_and_falls(self, cost: int) -> None:
         score = random_score(self.CHAIN, 0, lambda costs: (costs[:, cost] - 1e6) ** 2)
         with pytest.raises(ValueError, match=f"rises and falls in {self.CHAIN.cost_names[cost]}"):
-            best(self.CHAIN, score, FREE, 1)
+            ProvenOptima(self.CHAIN).best(score, FREE, 1)
         # Above its turn it only rises.
         above = [(2e6, inf) if axis == cost else (0, inf) for axis in range(2)]
-        assert len(best(self.CHAIN, score, above, 1)) == 1
+        assert len(ProvenOptima(self.CHAIN).best(score, above, 1)) == 1
 
     def test_what_is_not_finite(self) -> None:
         with pytest.raises(ValueError, match="trend must be finite"):
-            best(self.CHAIN, random_score(self.CHAIN, 0, lambda costs: np.full(len(costs), np.nan)), FREE, 1)
+            ProvenOptima(self.CHAIN).best(
+                random_score(self.CHAIN, 0, lambda costs: np.full(len(costs), np.nan)), FREE, 1
+            )
         score = random_score(self.CHAIN, 0)
         score.pairs[0][1, 3] = inf
         with pytest.raises(ValueError, match="terms of a score must be finite"):
-            exact_front(self.CHAIN, score, FREE, ("flops",))
+            ProvenOptima(self.CHAIN).front(score, FREE, ("flops",))
 
     def test_no_network_wanted(self) -> None:
         with pytest.raises(ValueError, match="k must be at least 1, got 0"):
-            best(self.CHAIN, random_score(self.CHAIN, 0), FREE, 0)
+            ProvenOptima(self.CHAIN).best(random_score(self.CHAIN, 0), FREE, 0)
 
     @pytest.mark.parametrize("objectives", [(), ("latency",), ("flops", "flops")])
     def test_other_objectives(self, objectives: tuple[str, ...]) -> None:
         with pytest.raises(ValueError, match="one or two of"):
-            exact_front(self.CHAIN, random_score(self.CHAIN, 0), FREE, objectives)
+            ProvenOptima(self.CHAIN).front(random_score(self.CHAIN, 0), FREE, objectives)
 
     def test_a_chain_that_is_too_rich(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chain_halves, "MAX_WAYS", 1000)
@@ -310,11 +313,11 @@ class TestRefusals:
         chain = random_chain(8, (20, 20, 20, 31))
         right = 20 * 31 * len(chain.stages[1].states)
         with pytest.raises(UserError, match=rf"at most 1,000 .* this space has {400 + right:,}; list fewer values"):
-            best(chain, random_score(chain, 0), FREE, 1)
+            ProvenOptima(chain).best(random_score(chain, 0), FREE, 1)
 
     def test_a_front_that_is_too_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(incumbents, "MAX_FRONT", 100)
         everything = enumerated("two stages")
         score = random_score(everything.chain, 0, lambda costs: -costs[:, 0])
         with pytest.raises(UserError, match=r"at most 100 networks, this one has more: .* narrow the bounds"):
-            exact_front(everything.chain, score, FREE, ("flops",))
+            everything.optima.front(score, FREE, ("flops",))

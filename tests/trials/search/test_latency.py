@@ -31,7 +31,7 @@ from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import StrategyName
-from trials.worker.entry import run_job
+from trials.worker.entry import JobRunner
 
 OPTIONS: dict[str, Any] = {
     "from_scratch": True,
@@ -254,7 +254,7 @@ def test_an_edited_profile_is_refused(unbounded: Run, tmp_path: Path) -> None:
     options = SearchOptions(**OPTIONS)
     for changes, message in (({"space_digest": "0" * 12}, "it was edited; delete it"), ({"rounds": 0}, "rounds: must")):
         path.write_text(json.dumps({**content, **changes}))
-        with InlineEngine(run_job) as engine, pytest.raises(UserError, match=message):
+        with InlineEngine(JobRunner()) as engine, pytest.raises(UserError, match=message):
             latency_profile(engine, unbounded.space, options, tmp_path / PROFILES, quiet())
 
 
@@ -266,14 +266,14 @@ def test_a_doubtful_profile_is_told(unbounded: Run, tmp_path: Path) -> None:
         content["accuracy"] = {"num_networks": 5, "median_error": error, "tau": 0.8, "flops_tau": 0.7}
         path.write_text(json.dumps(content))
         console = quiet(width=300)
-        with InlineEngine(run_job) as engine:
+        with InlineEngine(JobRunner()) as engine:
             latency_profile(engine, unbounded.space, SearchOptions(**OPTIONS), tmp_path / PROFILES, console)
         assert f"{100 * error:.1f} % median error, tau 0.80 (FLOPs: 0.70) on 5 networks" in text_of(console)
         assert ("was the machine busy?" in text_of(console)) is (error > 0.1)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with InlineEngine(run_job) as engine, pytest.raises(UserError, match="cuda:77 is not there"):
+    with InlineEngine(JobRunner()) as engine, pytest.raises(UserError, match="cuda:77 is not there"):
         LatencyTimer(engine, SearchOptions(**{**OPTIONS, "device": "cuda:77"})).setting(SMALL)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pytest
 
 from sret_nas import Budget, cost_of
 from sret_nas.pareto import hypervolume
@@ -11,17 +12,8 @@ from sret_nas.space.chain import chain_of
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
-from trials.strategies import additive as module
-from trials.strategies.additive import (
-    BATCH,
-    MAX_START,
-    VARIATIONS,
-    AdditiveStrategy,
-    batch_of,
-    is_surely_less,
-    preferred,
-    spread_over,
-)
+from trials.strategies.additive import AdditiveStrategy, is_surely_less, preferred, spread_over, variations
+from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
@@ -30,6 +22,7 @@ from trials.strategies.strategy import Candidate, Strategy
 TINY = SearchSpace.load("sret_tiny")
 BUDGET = Budget(flops_max=1_000_000_000)
 DOMAIN = SReTDomain(TINY, BUDGET)
+SETTINGS = AdditiveSettings()
 WORST = 0.9, 1e9
 """The corner that hypervolume is measured from: error and FLOPs."""
 
@@ -53,8 +46,10 @@ def searched(strategy: Strategy[Candidate], number: int) -> list[tuple[float, fl
     return found
 
 
-def additive(seed: int = 0, objectives: tuple[str, ...] = ("error", "flops")) -> AdditiveStrategy[Candidate]:
-    return AdditiveStrategy(CandidatePool(DOMAIN, seed), objectives, seed, start=8)
+def additive(
+    seed: int = 0, objectives: tuple[str, ...] = ("error", "flops"), settings: AdditiveSettings = SETTINGS
+) -> AdditiveStrategy[Candidate]:
+    return AdditiveStrategy(CandidatePool(DOMAIN, seed), objectives, seed, start=8, settings=settings)
 
 
 def test_it_finds_what_is_planted_long_before_a_search_that_learns_nothing() -> None:
@@ -68,7 +63,7 @@ def test_it_comes_to_use_the_additive_model_where_sums_are_the_truth() -> None:
     strategy = additive()
     searched(strategy, 40)
     assert strategy.used[-1] in (("additive",), ("slopes",))
-    assert len(strategy.used) == 32 // BATCH  # rounds after the design of eight
+    assert len(strategy.used) == 32 // SETTINGS.batch  # rounds after the design of eight
 
 
 def test_it_says_where_a_candidate_comes_from() -> None:
@@ -78,28 +73,26 @@ def test_it_says_where_a_candidate_comes_from() -> None:
         assert candidate is not None
         origins.append(strategy.origin)
         strategy.tell(candidate, planted(candidate))
-    rounds = [name for (name,) in strategy.used for _ in range(BATCH)]
+    rounds = [name for (name,) in strategy.used for _ in range(SETTINGS.batch)]
     assert origins == ["design"] * 8 + rounds[:6]
 
 
 def test_rounds_grow_with_the_labels() -> None:
-    assert [batch_of(number) for number in (12, 200, 249, 250, 10_000)] == [4, 4, 4, 5, 200]
+    assert [SETTINGS.batch_of(number) for number in (12, 200, 249, 250, 10_000)] == [4, 4, 4, 5, 200]
 
 
-def test_rounds_stay_large_where_the_best_networks_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are as large as what is known, and of the best networks only the first twenty are found."""
-    monkeypatch.setattr(module, "BATCH_OF_LABELS", 1)
-    strategy = additive()
-    find = strategy._search.find
-    monkeypatch.setattr(strategy._search, "find", lambda score, offset: find(score, offset)[:20])
+def test_rounds_stay_large_where_the_best_networks_are_used_up() -> None:
+    """Batches are as large as what is known, and a front has a few dozen networks: those behind it fill a round, and
+    variations of the best."""
+    strategy = additive(settings=replace(SETTINGS, labels_per_proposal=1, bucket_width_of_rich_stages=0.1))
     searched(strategy, 250)
     assert len(strategy.used) == 5  # after 8, 16, 32, 64 and 128 labels
 
 
 def test_variations_differ_in_one_stage_and_stay_inside_the_budget() -> None:
     best = np.array([DOMAIN.point(DOMAIN.draw(np.random.default_rng(seed))) for seed in range(30)])
-    varied = additive()._varied(best)
-    assert len(varied) > VARIATIONS * len(best) // 2
+    varied = variations(best, DOMAIN.chain, DOMAIN.bounds, 8, np.random.default_rng(0))
+    assert len(varied) > 8 * len(best) // 2
     assert set((varied[:, None] != best).sum(axis=2).min(axis=1).tolist()) <= {0, 1}
     assert (varied[:, None] != best).any(axis=2).all(axis=1).mean() > 0.9
     assert all(DOMAIN.excess(DOMAIN.candidate(tuple(point))) == 0 for point in varied.tolist())
@@ -108,20 +101,20 @@ def test_variations_differ_in_one_stage_and_stay_inside_the_budget() -> None:
 def test_models_see_a_number_of_labels_that_is_bounded() -> None:
     assert spread_over(7, most=8).tolist() == list(range(7))
     assert spread_over(20, most=8).tolist() == [0, 5, 10, 15, 16, 17, 18, 19]
-    many = spread_over(10_000)
+    many = spread_over(10_000, SETTINGS.max_labels)
     assert len(np.unique(many)) == len(many) == 2000
     assert (np.diff(many) > 0).all()
 
 
-def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow() -> None:
     """To the same candidates; later there are fewer rounds. In a space of few choices a stage."""
     listed = SearchSpace.load("smoke").to_dict()
     stages = [{**stage, "mlp_ratio": [1 + number / 4 for number in range(13)]} for stage in listed["stages"]]
     space = SearchSpace.from_dict({**listed, "stages": stages})
 
-    def asked() -> tuple[list[tuple[str, str]], int]:
-        domain = SReTDomain(space, Budget())
-        strategy = AdditiveStrategy(CandidatePool(domain, 0), ("error", "flops"), 0, start=8)
+    def asked(settings: AdditiveSettings) -> tuple[list[tuple[str, str]], int]:
+        pool = CandidatePool(SReTDomain(space, Budget()), 0)
+        strategy = AdditiveStrategy(pool, ("error", "flops"), 0, start=8, settings=settings)
         keys = []
         for _ in range(276):
             candidate = strategy.ask()
@@ -130,32 +123,41 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow(monkeypatch: pytest.M
             strategy.tell(candidate, planted(candidate))
         return keys, len(strategy.used)
 
-    grown, rounds = asked()
-    monkeypatch.setattr(module, "batch_of", lambda num_labels: BATCH)
-    monkeypatch.setattr(module, "spread_over", np.arange)
-    monkeypatch.setattr(module, "MORE_OF_MANY", module.MORE_LABELS)
-    monkeypatch.setattr("trials.strategies.improvement.MAX_STEPS", 10**9)
-    fixed, more_rounds = asked()
+    grown, rounds = asked(SETTINGS)
+    without_limits = replace(
+        SETTINGS, labels_per_proposal=10**9, max_labels=10**9, max_improvement_steps=10**9,
+        refit_growth_of_many=SETTINGS.refit_growth,
+    )  # fmt: skip
+    fixed, more_rounds = asked(without_limits)
     assert grown[:200] == fixed[:200]
     assert rounds < more_rounds
 
 
 def test_the_design_is_cut_short() -> None:
     strategy = AdditiveStrategy(CandidatePool(DOMAIN, 0), ("error", "flops"), 0, start=100)
-    searched(strategy, MAX_START)
+    searched(strategy, SETTINGS.max_start)
     assert strategy.used == []
     searched(strategy, 1)
     assert len(strategy.used) == 1
 
 
 def test_failed_and_infinite_trials_are_not_learned_from() -> None:
-    strategy = additive()
-    searched(strategy, 8)
-    for values in (None, (float("inf"), 1e9), (float("nan"), 1e9)):
-        candidate = strategy.ask()
-        assert candidate is not None
-        strategy.tell(candidate, values)
-    assert len(strategy._labels) == 8
+    """Whatever they are told as, what is proposed next is the same; a finite value makes a difference."""
+
+    def proposed_after(values: tuple[float, float] | None) -> list[tuple[str, str]]:
+        strategy = additive()
+        searched(strategy, 8)
+        for _ in range(SETTINGS.batch):
+            candidate = strategy.ask()
+            assert candidate is not None
+            strategy.tell(candidate, values)
+        return [candidate.key for candidate in (strategy.ask() for _ in range(SETTINGS.batch)) if candidate is not None]
+
+    after_failures = proposed_after(None)
+    assert len(after_failures) == SETTINGS.batch
+    for values in ((float("inf"), 1e9), (float("nan"), 1e9), (0.5, float("-inf"))):
+        assert proposed_after(values) == after_failures
+    assert proposed_after((0.5, 1e9)) != after_failures
 
 
 def test_costs_alone_are_searched_without_a_model() -> None:
@@ -181,11 +183,11 @@ def test_one_model_is_surely_closer_only_beyond_chance() -> None:
     """Two standard errors: of 100 pairs with a deviation of 1 that is a mean of 0.2."""
     spread = np.tile([1.0, -1.0], 50)
     far = np.full(100, 5.0)
-    assert not is_surely_less(far - 0.19 + spread, far)
-    assert is_surely_less(far - 0.21 + spread, far)
-    assert not is_surely_less(far, far)
-    assert is_surely_less(far - 0.1, far)  # every one of them
-    assert not is_surely_less(far + 0.1, far)
+    assert not is_surely_less(far - 0.19 + spread, far, SETTINGS.min_standard_errors)
+    assert is_surely_less(far - 0.21 + spread, far, SETTINGS.min_standard_errors)
+    assert not is_surely_less(far, far, SETTINGS.min_standard_errors)
+    assert is_surely_less(far - 0.1, far, SETTINGS.min_standard_errors)  # every one of them
+    assert not is_surely_less(far + 0.1, far, SETTINGS.min_standard_errors)
 
 
 def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() -> None:
@@ -201,4 +203,4 @@ def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() ->
             (Surrogate(EffectTerms(chain, has_slopes=has), points, costs, labels, (0,)).loo_predictions - labels) ** 2
             for has in (True, False)
         ]
-        assert is_surely_less(*away) is expected
+        assert is_surely_less(*away, SETTINGS.min_standard_errors) is expected

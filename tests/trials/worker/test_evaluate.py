@@ -13,7 +13,7 @@ from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, UserError, co
 from sret_nas.nn.network import SReT
 from sret_nas.space.search_space import DepthSchedule
 from trials.data import DataConfig, PreparedData, prepare
-from trials.engines.messages import FrontTestJob, ScratchTrialJob, SpeedJob, trial_seed
+from trials.engines.messages import FrontTestJob, ScratchTrialJob, SpeedJob, TrialResult, trial_seed
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import (
     first_images,
@@ -23,7 +23,8 @@ from trials.training.train import (
     score,
     train,
 )
-from trials.worker.dispatch import execute
+from trials.worker.context import WorkerContext
+from trials.worker.entry import JobRunner
 from trials.worker.evaluate import evaluate
 from trials.worker.retrain import run_front_test
 from trials.worker.timing import measure_training_speed
@@ -54,6 +55,11 @@ def proxy_network(data: PreparedData) -> SReT:
     torch.manual_seed(0)
     changes = {"image_size": 32, "channels": data.channels, "classes": data.num_classes}
     return SReT(ARCH.model_copy(update=changes))
+
+
+def evaluated(job: ScratchTrialJob) -> TrialResult:
+    """By a worker that has done nothing before."""
+    return evaluate(job, WorkerContext())
 
 
 def digest_in(data_dir: str) -> str:
@@ -144,7 +150,7 @@ def test_only_matrices_decay(data: PreparedData) -> None:
 
 
 def test_a_trial_repeats_bit_for_bit_and_says_both_costs(data_dir: str) -> None:
-    first, again = evaluate(trial(data_dir, "random")), evaluate(trial(data_dir, "random"))
+    first, again = evaluated(trial(data_dir, "random")), evaluated(trial(data_dir, "random"))
     same = ("error", "cross_entropy", "error_by_depth", "train_loss", "target", "proxy", "proxy_arch")
     assert [getattr(first, name) for name in same] == [getattr(again, name) for name in same]
     target, proxy = cost_of(ARCH), cost_of(first.proxy_arch)
@@ -158,7 +164,7 @@ def test_a_trial_repeats_bit_for_bit_and_says_both_costs(data_dir: str) -> None:
 @pytest.mark.parametrize("schedule", ["full", "random", "growing"])
 def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, schedule: DepthSchedule) -> None:
     whole = trial(data_dir, schedule, weights_path=str(tmp_path / "whole.safetensors"))
-    expected = evaluate(whole)
+    expected = evaluated(whole)
     path, pieces = str(tmp_path / "checkpoint.pt"), []
     for share, before in ((0.2, None), (0.7, path), (1.0, path)):
         torch.manual_seed(99)  # what a worker did in between
@@ -166,7 +172,7 @@ def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, 
             "share": share, "checkpoint_from": before, "checkpoint_to": path if share < 1 else None,
             "weights_path": str(tmp_path / "pieces.safetensors") if share == 1 else None,
         })  # fmt: skip
-        pieces.append(evaluate(job))
+        pieces.append(evaluated(job))
     assert [piece.share for piece in pieces] == [0.2, 0.7, 1.0]
     assert [piece.train_steps for piece in pieces] == [3, 11, 16]
     assert [piece.train_images for piece in pieces] == [96, 352, 512]
@@ -180,12 +186,12 @@ def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, 
 
 def test_a_checkpoint_that_is_no_use_costs_time_alone(data_dir: str, tmp_path: Path) -> None:
     """One that went beyond, as a killed search may leave it; one of another training; none at all."""
-    expected = evaluate(trial(data_dir).model_copy(update={"share": 0.5}))
+    expected = evaluated(trial(data_dir).model_copy(update={"share": 0.5}))
     beyond, other = tmp_path / "beyond.pt", tmp_path / "other.pt"
-    evaluate(trial(data_dir).model_copy(update={"share": 0.8, "checkpoint_to": str(beyond)}))
-    evaluate(trial(data_dir, "joint").model_copy(update={"share": 0.2, "checkpoint_to": str(other)}))
+    evaluated(trial(data_dir).model_copy(update={"share": 0.8, "checkpoint_to": str(beyond)}))
+    evaluated(trial(data_dir, "joint").model_copy(update={"share": 0.2, "checkpoint_to": str(other)}))
     for path in (beyond, other, tmp_path / "none.pt"):
-        found = evaluate(trial(data_dir).model_copy(update={"share": 0.5, "checkpoint_from": str(path)}))
+        found = evaluated(trial(data_dir).model_copy(update={"share": 0.5, "checkpoint_from": str(path)}))
         assert found.cross_entropy == expected.cross_entropy
         assert found.train_seconds > 0
 
@@ -194,8 +200,8 @@ def test_a_checkpoint_at_the_very_place_is_only_scored(data_dir: str, tmp_path: 
     """A search that was killed between a worker's checkpoint and its own record."""
     path = tmp_path / "there.pt"
     job = trial(data_dir).model_copy(update={"share": 0.5, "checkpoint_to": str(path)})
-    expected = evaluate(job)
-    again = evaluate(job.model_copy(update={"checkpoint_from": str(path)}))
+    expected = evaluated(job)
+    again = evaluated(job.model_copy(update={"checkpoint_from": str(path)}))
     assert again.cross_entropy == expected.cross_entropy
     assert again.train_loss == expected.train_loss
     assert again.train_seconds < expected.train_seconds + 0.01
@@ -203,7 +209,7 @@ def test_a_checkpoint_at_the_very_place_is_only_scored(data_dir: str, tmp_path: 
 
 def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights" / "w.safetensors"
-    result = evaluate(trial(data_dir, weights_path=str(weights)))
+    result = evaluated(trial(data_dir, weights_path=str(weights)))
     test = run_front_test(
         FrontTestJob(
             arch=ARCH,
@@ -212,7 +218,8 @@ def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> 
             data_digest=digest_in(data_dir),
             device="cpu",
             weights_path=str(weights),
-        )
+        ),
+        WorkerContext(),
     )
     opened = PreparedData.open(Path(data_dir))
     assert test.num_images == len(opened.test)
@@ -225,16 +232,16 @@ def test_trained_weights_are_saved_and_tested(data_dir: str, tmp_path: Path) -> 
 def test_a_network_outside_the_budget_is_not_trained(data_dir: str) -> None:
     job = trial(data_dir).model_copy(update={"budget": Budget(params_max=1000), "data_dir": "nowhere"})
     with pytest.raises(BudgetError, match=ARCH.arch_id):
-        evaluate(job)
+        evaluated(job)
 
 
 def test_jobs_travel_as_json(data_dir: str) -> None:
     import json
 
     job = trial(data_dir)
-    result = execute(json.loads(json.dumps(job.model_dump(mode="json"))))
+    result = JobRunner()(json.loads(json.dumps(job.model_dump(mode="json"))))
     assert json.loads(json.dumps(result)) == result
-    assert result["error"] == evaluate(job).error
+    assert result["error"] == evaluated(job).error
     assert torch.get_num_threads() == 1
 
 
@@ -246,7 +253,8 @@ def test_speed_is_measured_on_real_steps(data_dir: str) -> None:
             data_dir=data_dir,
             data_digest=digest_in(data_dir),
             device="cpu",
-        )
+        ),
+        WorkerContext(),
     )
     assert speed.images_per_second > 0
     assert (speed.channels, speed.classes) == (1, 10)
@@ -266,7 +274,7 @@ def test_targets_that_the_proxy_cannot_tell_apart_tie(data_dir: str) -> None:
     others = [last.model_copy(update={"groups": (groups, 1, 1)}) for groups in (8, 4)]
     targets = [ARCH.model_copy(update={"stages": (first, other)}) for other in others]
     assert targets[0].arch_id != targets[1].arch_id
-    results = [evaluate(trial(data_dir).model_copy(update={"arch": target})) for target in targets]
+    results = [evaluated(trial(data_dir).model_copy(update={"arch": target})) for target in targets]
     assert results[0].cross_entropy == results[1].cross_entropy
 
 
@@ -340,7 +348,7 @@ def test_a_job_sets_its_threads(data_dir: str) -> None:
         threads=2,
     )
     try:
-        execute(job.model_dump(mode="json"))
+        JobRunner()(job.model_dump(mode="json"))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -348,4 +356,4 @@ def test_a_job_sets_its_threads(data_dir: str) -> None:
 
 def test_other_images_than_the_search_s_are_refused(data_dir: str) -> None:
     with pytest.raises(UserError, match="are not those that the search was begun with"):
-        evaluate(trial(data_dir).model_copy(update={"data_digest": "other"}))
+        evaluated(trial(data_dir).model_copy(update={"data_digest": "other"}))

@@ -1,0 +1,88 @@
+"""Scores from files, against sums over the stages of each network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sret_nas import Budget, ConfigError, cost_of
+from sret_nas.arch.config import ArchConfig
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.optimize.score_config import ScoreConfig, StageEffects
+from sret_nas.space.chain import chain_of
+from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.choices import STAGE_DIMENSIONS
+from tests.latency_profiles import SMALL
+
+FILE = """\
+every_stage:
+  recursions: {2: 1, 3: 2.5}
+  nll: {none: 0.25}
+stages:
+  - {groups: {3-2: 10, 1: 20}, mlp_ratio: {1: 5}}
+  - {width: {16: 40.0}}
+stem_width: {8: 100}
+log_flops: -2.0
+log_params: 3
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "score.yaml"
+    path.write_text(text)
+    return path
+
+
+def expected(arch: ArchConfig) -> float:
+    """What `FILE` says of a network, by hand."""
+    first, second = arch.stages
+    cost = cost_of(arch)
+    total = 5 + 40 * (second.width == 16) + 100 * (arch.stem.width == 8)
+    total += 10 if first.groups[0] == 3 else 20
+    total += 1.0 * (first.recursions == 2) + 2.5 * (second.recursions == 3) + 0.25 * (first.nll == "none")
+    return float(total - 2 * np.log(cost.flops) + 3 * np.log(cost.params))
+
+
+def test_the_score_of_every_network_is_the_sum_that_the_file_says(tmp_path: Path) -> None:
+    score = ScoreConfig.load(write(tmp_path, FILE)).score(SMALL)
+    networks = list(FeasibleSet(SMALL, Budget()))
+    points = np.array([choice_costs_of(SMALL).choices(SMALL, arch) for arch in networks])
+    found = score.of(chain_of(SMALL), points)
+    assert found == pytest.approx([expected(arch) for arch in networks], abs=1e-9)
+    assert len(set(found.round(6).tolist())) > 500
+
+
+def test_every_dimension_can_have_effects() -> None:
+    assert tuple(StageEffects.model_fields) == STAGE_DIMENSIONS
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", r"must name an effect"),
+        ("every_stage: {}", r"must name an effect"),
+        ("every_stage: {depth: {1: 2}}", r"every_stage\.depth: unknown key \(known here: width, heads"),
+        ("log_flops: .inf", r"log_flops: must be a finite number"),
+        ("every_stage: {heads: {2: much}}", r"heads.*must be a number"),
+        ("every_stage: {heads: {3: 1}}", r"every_stage\.heads: 3 is not listed by the space \(1, 2\)"),
+        ("stages: [{}, {width: {12: 1}}]", r"stages\[1\]\.width: 12 is not listed by the space \(16, 8\)"),
+        ("stages: [{width: {8: 1}}]", r"stages: must have one entry per stage of small, 2, or be left out; got 1"),
+        ("stem_width: {5: 1}", r"stem_width: 5 is not listed by the space \(4, 8\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(tmp_path: Path, text: str, problem: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=problem) as error:
+        ScoreConfig.load(path).score(SMALL, str(path))
+    assert str(error.value).startswith(str(path))
+
+
+def test_a_stem_without_choices_takes_no_effects() -> None:
+    from sret_nas.space.search_space import SearchSpace
+
+    data: dict[str, Any] = {**SMALL.to_dict(), "stem": {}}
+    with pytest.raises(ConfigError, match=r"stem_width: 4 is not listed by the space \(none\)"):
+        ScoreConfig(stem_width={4: 1.0}).score(SearchSpace.from_dict(data))

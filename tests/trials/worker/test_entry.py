@@ -1,0 +1,112 @@
+"""What a worker keeps from job to job, and that it goes with the worker."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import UserError
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.files import digest_of_file
+from sret_nas.nn.supernet import Supernet
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.supernet_shape import bounding_shape
+from trials.data import DataConfig, prepare
+from trials.engines.messages import SupernetSource, TrialJob
+from trials.training.recipe import ProxyConfig, TrainingConfig
+from trials.worker.context import WorkerContext
+from trials.worker.entry import JobRunner
+
+SPACE = SearchSpace.load("smoke").model_copy(update={"image_size": 32, "channels": 1, "classes": 10})
+NETWORKS = list(FeasibleSet(SPACE, Budget()))
+PROXY = ProxyConfig(image_size=32, training=TrainingConfig(images=64, batch_size=32))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, and two supernets."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("worker")
+    prepare(DataConfig(image_size=32, max_train=64, max_val=50), folder / "data", None)
+    for name in ("first", "second"):
+        Supernet(bounding_shape(SPACE)).save(folder / f"{name}.safetensors", {})
+    return folder
+
+
+def source(folder: Path, name: str) -> SupernetSource:
+    path = folder / f"{name}.safetensors"
+    return SupernetSource(path=str(path), digest=digest_of_file(path))
+
+
+def trial(folder: Path, arch: ArchConfig, supernet: str = "first") -> TrialJob:
+    from trials.data import PreparedData
+
+    return TrialJob(
+        arch=arch, proxy=PROXY, data_dir=str(folder / "data"), data_digest=PreparedData.open(folder / "data").digest,
+        device="cpu", threads=1, seed=0, depth_schedule="full", supernet=source(folder, supernet),
+    )  # fmt: skip
+
+
+def test_a_worker_opens_images_and_supernet_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Path] = []
+    load = Supernet.load
+    monkeypatch.setattr(Supernet, "load", lambda path: loaded.append(path) or load(path))  # type: ignore[func-returns-value]
+    worker = JobRunner()
+    results = [worker(trial(folder, arch).model_dump(mode="json")) for arch in NETWORKS[:3]]
+    assert loaded == [folder / "first.safetensors"]
+    assert len({result["cross_entropy"] for result in results}) == 3
+    again = JobRunner()(trial(folder, NETWORKS[2]).model_dump(mode="json"))
+    assert again["cross_entropy"] == results[2]["cross_entropy"]
+    assert len(loaded) == 2
+
+
+def test_what_it_keeps_goes_with_it(folder: Path) -> None:
+    context = WorkerContext()
+    kept = weakref.ref(context.supernet(source(folder, "first"), CPU))
+    gc.collect()
+    assert kept() is not None
+    del context
+    gc.collect()
+    assert kept() is None
+
+
+def test_of_two_supernets_only_the_last_is_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the first is let go before the second is read."""
+    context = WorkerContext()
+    first = weakref.ref(context.supernet(source(folder, "first"), CPU))
+    was_there: list[bool] = []
+    load = Supernet.load
+
+    def watched(path: Path) -> object:
+        gc.collect()
+        was_there.append(first() is not None)
+        return load(path)
+
+    monkeypatch.setattr(Supernet, "load", watched)
+    context.supernet(source(folder, "second"), CPU)
+    assert was_there == [False]
+
+
+def test_a_runner_travels_without_what_it_keeps(folder: Path) -> None:
+    worker = JobRunner()
+    before = len(pickle.dumps(worker))
+    worker(trial(folder, NETWORKS[0]).model_dump(mode="json"))
+    assert len(pickle.dumps(worker)) == before
+
+
+def test_a_supernet_that_has_changed_is_refused(folder: Path, tmp_path: Path) -> None:
+    context, meant = WorkerContext(), source(folder, "first")
+    opened = context.supernet(meant, CPU)
+    assert torch.equal(opened.head.weight, Supernet.load(Path(meant.path))[0].head.weight)
+    with pytest.raises(UserError, match="its content has changed"):
+        context.supernet(meant.model_copy(update={"digest": "0" * 64}), CPU)
+    with pytest.raises(UserError, match=r"no\.safetensors: there is no such file"):
+        context.supernet(SupernetSource(path=str(tmp_path / "no.safetensors"), digest="0"), CPU)

@@ -1,0 +1,73 @@
+"""What one worker keeps from job to job, because the next job needs it too: images, a supernet, scored features.
+
+It belongs to the worker (`trials.worker.entry.JobRunner`) and goes with it. Of each kind there is the one that was used
+last: a search has one data set and one supernet, and both are large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+
+from sret_nas.errors import UserError
+from sret_nas.files import digest_of_file
+from sret_nas.nn.supernet import Supernet
+from trials.data import PreparedData
+from trials.engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
+from trials.supernet.inherit import SubnetScorer
+
+Value = TypeVar("Value")
+
+
+class _LastUsed(Generic[Value]):
+    """One value and what it was made for."""
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._value: Value | None = None
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Returns the value of a key; the one before is let go first, so that there are never two in memory."""
+        if self._value is None or self._key != key:
+            self._value = None
+            self._key, self._value = key, make()
+        return self._value
+
+
+class WorkerContext:
+    """The images, the supernet and the scorer that a worker used last."""
+
+    def __init__(self) -> None:
+        self._data = _LastUsed[PreparedData]()
+        self._supernet = _LastUsed[Supernet]()
+        self._scorer = _LastUsed[SubnetScorer]()
+
+    def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
+        """Returns a job's images. Raises `UserError` if they are not those that the search was begun with."""
+        data = self._data.get(job.data_dir, lambda: PreparedData.open(Path(job.data_dir)))
+        if data.digest != job.data_digest:
+            raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")
+        return data
+
+    def supernet(self, source: SupernetSource, device: torch.device) -> Supernet:
+        """Returns the supernet of a file on a device. Raises `UserError` if it is not the file that was meant."""
+        return self._supernet.get((source, device), lambda: _open_supernet(source, device))
+
+    def scorer(
+        self, source: SupernetSource, data: PreparedData, device: torch.device, batch_size: int, images: int | None
+    ) -> SubnetScorer:
+        """Returns the scorer of a supernet's subnets, with the features that it has computed so far."""
+        return self._scorer.get(
+            (source, data.directory, data.digest, device, batch_size, images),
+            lambda: SubnetScorer(self.supernet(source, device), data, batch_size, images),
+        )
+
+
+def _open_supernet(source: SupernetSource, device: torch.device) -> Supernet:
+    if digest_of_file(Path(source.path)) != source.digest:
+        raise UserError(f"{source.path} is not the supernet that the search was begun with: its content has changed")
+    supernet, _ = Supernet.load(Path(source.path))
+    return supernet.to(device)
