@@ -12,6 +12,7 @@ import pytest
 from cli import main
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import PRESETS
+from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml
 from tests import REPOSITORY
 
@@ -178,3 +179,23 @@ def test_the_package_has_every_name_it_lists() -> None:
     assert dir(sret_nas) == sorted(sret_nas.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         sret_nas.no_such_name  # noqa: B018
+
+
+def test_a_picture_is_drawn_over_nothing_unless_told_and_never_over_the_space(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space, picture = tmp_path / "space.png", tmp_path / "picture.png"
+    space.write_text(dump_yaml(SearchSpace.load("smoke").to_dict()))
+    before = space.read_bytes()
+    for flags in ([], ["--force"]):
+        assert main(["space", str(space), "--samples", "0", "--picture", str(space), *flags]) == 2
+        assert "is read by this command, which never writes over it: name another --picture" in capsys.readouterr().err
+    assert space.read_bytes() == before
+    picture.write_text("mine")
+    assert main(["space", str(space), "--samples", "0", "--picture", str(picture)]) == 2
+    assert (
+        "picture.png exists already: name another --picture, or write over it with --force" in capsys.readouterr().err
+    )
+    assert picture.read_text() == "mine"
+    assert main(["space", str(space), "--samples", "0", "--picture", str(picture), "--force"]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -115,6 +115,11 @@ def add_ray_address(group: Any) -> None:
     )  # fmt: skip
 
 
+def add_force(group: Any) -> None:
+    """For commands that write single files; a run directory is never replaced."""
+    group.add_argument("--force", action="store_true", help="write over files that exist, but never over what is read")
+
+
 def add_output(
     parser: argparse.ArgumentParser, *, work: str, directory: str, metavar: str,
     resumed: Callable[[str], object] = path,

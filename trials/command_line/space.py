@@ -8,7 +8,7 @@ from typing import Any
 
 from trials.command_line.argument_types import seed, small_count
 from trials.command_line.exit_codes import EXIT_OK
-from trials.command_line.shared_options import add_budget
+from trials.command_line.shared_options import add_budget, add_force
 
 
 def add_command(commands: Any) -> None:
@@ -38,6 +38,7 @@ def add_command(commands: Any) -> None:
         metavar="FILE.png",
         help="also write the picture to this file, with the published networks marked",
     )
+    add_force(parser)
     add_budget(parser)
     group = parser.add_argument_group(
         "proven front", "the networks that no other inside the budget beats in a score of yours and a cost"
@@ -56,6 +57,7 @@ def _run(given: argparse.Namespace) -> int:
     from sret_nas.arch.budget import Budget
     from sret_nas.errors import UserError
     from sret_nas.optimize.score_config import ScoreConfig
+    from sret_nas.output_files import require_free
     from sret_nas.space.search_space import SearchSpace
     from trials.report.proven_front import ProvenFront, check_front_path
     from trials.report.space import show_space
@@ -68,6 +70,10 @@ def _run(given: argparse.Namespace) -> int:
     )
     space = SearchSpace.load(given.space)
     front, console = None, Console()
+    for option, out in (("--picture", given.picture), ("--front-out", given.front_out)):
+        if out is not None:
+            reads = [Path(given.space), *([given.front] if given.front is not None else [])]
+            require_free([out], reads=reads, force=given.force, option=option)
     if given.front is not None:
         if given.front_out is not None:
             check_front_path(given.front_out)

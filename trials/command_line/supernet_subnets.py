@@ -8,7 +8,7 @@ from typing import Any
 
 from trials.command_line.argument_types import path, seed, threads
 from trials.command_line.exit_codes import EXIT_OK
-from trials.command_line.shared_options import add_device
+from trials.command_line.shared_options import add_device, add_force
 
 
 def add_evaluate_command(actions: Any) -> None:
@@ -46,6 +46,7 @@ def add_extract_command(actions: Any) -> None:
         metavar="NAME.yaml",
         help="YAML file to write; the weights go to NAME.safetensors",
     )
+    add_force(parser)
     _add_scoring(parser)
 
 
@@ -75,7 +76,8 @@ def _extract(given: argparse.Namespace) -> int:
 
     from trials.workflows.subnets import extract_subnet
 
-    extract_subnet(given.supernet, given.network, given.out, **_scoring(given), console=Console())
+    force = vars(given).get("force", False)
+    extract_subnet(given.supernet, given.network, given.out, **_scoring(given), console=Console(), force=force)
     return EXIT_OK
 
 

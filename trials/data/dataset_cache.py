@@ -24,7 +24,12 @@ def cached_dataset(run_dir: Path, config: DataConfig, console: Console) -> tuple
         def show(done: int, total: int) -> None:
             status.update(f"{what}: {done:,} of {total:,}")
 
-        data = prepare(config, directory, show)
+        def tell(problem: str) -> None:
+            print_line(
+                console, f"warning: {problem.removesuffix('; prepare the data again')}; preparing the images anew"
+            )
+
+        data = prepare(config, directory, show, tell)
     print_line(console, f"Data: {data.summary()}")
     return directory, data
 

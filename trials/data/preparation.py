@@ -1,20 +1,20 @@
 """Images decoded once, by many threads, into arrays on disk that every worker maps into its memory.
 
 The arrays are written in a folder of their own and moved into place when all are whole. The metadata is removed before
-the first is moved and written after the last, so a directory with metadata is complete, and one without is done again.
+the first is moved and written after the last is on the disk, so a directory with metadata is complete, and one without
+is done again. So is one whose arrays are not what the metadata says: they are read as a whole whenever they are asked
+for, once a command.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from trials.data.config import DataConfig
 from trials.data.decode import UNREADABLE, Pixels, to_pixels, without_warnings
 from trials.data.digits import find_digits
 from trials.data.folders import find_folder
-from trials.data.prepared import METADATA, Metadata, PreparedData, array_path
+from trials.data.prepared import METADATA, Metadata, PreparedData, array_path, digest_of
 from trials.data.source import PARTS, FoundSource, IntArray, Source
 from trials.data.splitting import Selection, split
 from trials.data.torchvision_sets import find_torchvision_set
@@ -42,18 +42,26 @@ _CHUNK = 64
 """Images that a thread decodes at a time."""
 
 
-def prepare(config: DataConfig, directory: Path, on_progress: Progress | None = None) -> PreparedData:
+def prepare(
+    config: DataConfig,
+    directory: Path,
+    on_progress: Progress | None = None,
+    on_damage: Callable[[str], None] | None = None,
+) -> PreparedData:
     """Decodes the images that `config` asks for into `directory`, unless it already holds just these.
 
-    One process at a time prepares a directory, others wait for it; any number may have it open, and keep what they
-    opened. Raises `UserError` if the source is not there, cannot be split, or has images that cannot be read.
+    What it holds is verified byte by byte; where it is damaged, `on_damage` is told of it before it is done again. One
+    process at a time prepares a directory, others wait for it; any number may have it open, and keep what they opened.
+
+    Raises `UserError` if the source is not there, cannot be split, or has images that cannot be read.
     """
     found = find_source(config)
     if config.is_folder:
         _require_apart(directory, _folder(config.source))
     with _only_one(directory):
-        kept = _kept(directory, config, found.fingerprint)
-        return kept if kept is not None else _prepare_anew(config, found, directory, on_progress)
+        kept = _kept(directory, config, found.fingerprint, on_damage)
+        data = kept if kept is not None else _prepare_anew(config, found, directory, on_progress)
+    return replace(data, notes=found.notes)
 
 
 @contextmanager
@@ -79,9 +87,14 @@ def _prepare_anew(
         require_space(directory, selections, config.image_size)
         _write_arrays(selections, unfinished, config.image_size, on_progress)
         metadata = _metadata(config, found.fingerprint, source, selections, unfinished)
-        (directory / METADATA).unlink(missing_ok=True)
+        for path in unfinished.iterdir():
+            _sync(path)
+        _remove(directory / METADATA)
         for path in sorted(unfinished.iterdir()):
+            if (directory / path.name).is_dir():
+                _remove(directory / path.name)
             os.replace(path, directory / path.name)
+        _sync(directory)
         metadata.write(directory)
     finally:
         shutil.rmtree(unfinished)
@@ -105,21 +118,45 @@ def _require_apart(directory: Path, folder: Path) -> None:
         raise UserError(f"prepared data must not lie inside the image folder, got {directory} inside {folder}")
 
 
-def _kept(directory: Path, config: DataConfig, fingerprint: str) -> PreparedData | None:
+def _kept(
+    directory: Path, config: DataConfig, fingerprint: str, on_damage: Callable[[str], None] | None
+) -> PreparedData | None:
     """What the directory holds, if it is whole and was made from the same files in the same way."""
+    if not os.path.lexists(directory / METADATA):  # never prepared, or not to the end
+        return None
     try:
         data = PreparedData.open(directory)
-    except UserError:  # not there, damaged, or of another version: all are mended by preparing it again
+        if data.config != config or data.metadata.fingerprint != fingerprint:
+            return None
+        data.verify()
+    except UserError as error:  # damaged, or of another version: both are mended by preparing it again
+        if on_damage is not None:
+            on_damage(str(error))
         return None
-    is_same = data.config == config and data.metadata.fingerprint == fingerprint
-    return data if is_same else None
+    return data
 
 
 def _empty_folder(folder: Path) -> Path:
-    if folder.exists():  # left by a process that was killed
-        shutil.rmtree(folder)
+    _remove(folder)  # left by a process that was killed
     folder.mkdir(parents=True)
     return folder
+
+
+def _remove(path: Path) -> None:
+    """Whatever it is, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk, so that a crash of the machine cannot undo it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def require_space(directory: Path, selections: Mapping[str, Selection], size: int) -> None:
@@ -218,6 +255,7 @@ def _metadata(
 ) -> Metadata:
     """Of the arrays in a folder."""
     images = {part: np.load(array_path(folder, part, "images"), mmap_mode="r") for part in PARTS}
+    labels = {part: np.load(array_path(folder, part, "labels")) for part in PARTS}
     mean, std = mean_and_std(images["train"])
     return Metadata(
         config=config,
@@ -226,7 +264,7 @@ def _metadata(
         flip=source.flip if config.flip is None else config.flip,
         mean=mean,
         std=std,
-        digest=_digest(source.class_names, folder, images),
+        digest=digest_of(source.class_names, images, labels),
         shapes={part: pixels.shape for part, pixels in images.items()},
         origins={part: selections[part].origin for part in PARTS},
         passed_over=source.passed_over,
@@ -249,12 +287,3 @@ def mean_and_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     variance = squares / (images.size // channels) - mean**2
     std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
-
-
-def _digest(class_names: tuple[str, ...], folder: Path, images: Mapping[str, Pixels]) -> str:
-    digest = hashlib.sha256(json.dumps([class_names, [list(images[part].shape) for part in PARTS]]).encode())
-    for part in PARTS:
-        digest.update(np.load(array_path(folder, part, "labels")).astype("<i8").tobytes())
-        for start in range(0, len(images[part]), 1024):
-            digest.update(images[part][start : start + 1024].tobytes())
-    return digest.hexdigest()

@@ -52,3 +52,5 @@ class FoundSource:
     fingerprint: str
     """Changes whenever the source's files do; empty for sources whose content is fixed by their name."""
     open: Callable[[], Source]
+    notes: tuple[str, ...] = ()
+    """How it was understood, and what of it is not read, for people: a line each."""

@@ -37,6 +37,11 @@ class Update:
     text: str = ""
     files: tuple[FileUpdate, ...] = ()
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a file came whole: a checkpoint, or the result."""
+        return any(file.is_whole for file in self.files)
+
     def apply(self, directory: Path, console: Console) -> None:
         """Prints and writes the same here; a file that is replaced is there whole or not at all."""
         for line in self.text.splitlines():

@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from sret_nas.errors import UserError
 from trials.console import Console, print_line
 from trials.distributed.launcher import Launcher, RayPlacement
+from trials.distributed.output_stream import Update
 from trials.distributed.ray_member import CONCURRENCY, RankActor, RankResult
 from trials.distributed.task import Measurement, Task
 from trials.engines.file_transfer import BundleWriter, JobFiles
@@ -35,6 +36,7 @@ from trials.engines.ray_pool import reason_of
 from trials.engines.ray_session import Cluster, OwnRay, Session
 from trials.engines.ray_worker import WorkerInfo
 from trials.interruption import defer_interrupts
+from trials.lost_directory import WatchedDirectory, rescue
 from trials.machine import num_cores
 from trials.training.recipe import DivergedError
 
@@ -285,7 +287,7 @@ class RayLauncher:
         with defer_interrupts() as interruptions:
             running = [actor.train.remote(task, files, checkpoint) for actor in group.actors]
             try:
-                failure = _watch(group, running, directory, console, interruptions)
+                failure = _watch(group, running, _TrainingDirectory(directory), console, interruptions)
             except RayError as error:
                 if interruptions:
                     raise KeyboardInterrupt from None
@@ -299,8 +301,30 @@ class RayLauncher:
                 _raise(failure)
 
 
+class _TrainingDirectory:
+    """The directory of a training on this machine. Updates are applied as long as it is there."""
+
+    def __init__(self, directory: Path) -> None:
+        self._watched = WatchedDirectory(directory)
+        self._is_lost = False
+
+    def apply(self, update: Update, console: Console) -> None:
+        """Raises `LostDirectoryError`, once, when a checkpoint comes for a directory that is gone; keeps it."""
+        if self._is_lost:
+            return
+        directory = self._watched.path
+        if update.has_checkpoint and self._watched.is_lost:
+            self._is_lost = True
+            raise rescue(directory, lambda folder: update.apply(folder, console))
+        update.apply(directory, console)
+
+
 def _watch(
-    group: ProcessGroup, running: list[Any], directory: Path, console: Console, interruptions: list[int]
+    group: ProcessGroup,
+    running: list[Any],
+    directory: _TrainingDirectory,
+    console: Console,
+    interruptions: list[int],
 ) -> Failure | None:
     """Applies updates until all processes have ended, or one has failed, and returns that failure.
 
@@ -312,7 +336,7 @@ def _watch(
         while running and not any(result.failure for result in results) and time.monotonic() < deadline:
             ready, _ = ray.wait([update, *running], timeout=POLL_SECONDS)
             if update in ready:
-                ray.get(update).apply(directory, console)
+                directory.apply(ray.get(update), console)
                 update = first.poll.remote(POLL_SECONDS)
             ended = [reference for reference in running if reference in ready]
             running = [reference for reference in running if reference not in ended]
@@ -323,8 +347,8 @@ def _watch(
                     break
     finally:  # so that a checkpoint written before a loss is not lost as well
         with suppress(RayError, GetTimeoutError):
-            ray.get(update, timeout=LAST_UPDATE_SECONDS).apply(directory, console)
-            ray.get(first.poll.remote(0.0), timeout=LAST_UPDATE_SECONDS).apply(directory, console)
+            directory.apply(ray.get(update, timeout=LAST_UPDATE_SECONDS), console)
+            directory.apply(ray.get(first.poll.remote(0.0), timeout=LAST_UPDATE_SECONDS), console)
     return next((result.failure for result in results if result.failure is not None), None)
 
 

@@ -6,6 +6,7 @@ import errno
 import traceback
 
 from sret_nas.errors import UserError
+from trials.data.prepared import ImagesChangedError
 from trials.engines.messages import Failure, FailureCause
 from trials.training.recipe import DivergedError
 
@@ -27,7 +28,9 @@ def failure_of(error: Exception) -> Failure:
     """An exception in a job as a recorded failure. Call it where the exception is handled."""
     cause: FailureCause = "exception"
     message = f"{type(error).__name__}: {error}"
-    if isinstance(error, UserError):
+    if isinstance(error, ImagesChangedError):
+        cause, message = "images changed", str(error)
+    elif isinstance(error, UserError):
         cause, message = "refused", str(error)
     elif isinstance(error, DivergedError):
         cause, message = "diverged", str(error)

@@ -17,7 +17,7 @@ from sret_nas.space.search_space import DepthSchedule
 from trials.training.recipe import ProxyConfig, TrainingConfig
 
 FailureCause = Literal[
-    "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "disk full"
+    "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "disk full", "images changed"
 ]  # fmt: skip
 """`refused`: something the user asked for cannot be had here, e.g. a device that is not there."""
 

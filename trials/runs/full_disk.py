@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sret_nas.errors import UserError
 from trials.engines.failures import is_full
 from trials.engines.messages import Failure
 from trials.program_name import resume_command
@@ -32,6 +33,16 @@ def raise_if_full(failure: Failure | None) -> None:
     """Raises `StorageError` where a worker failed for lack of room."""
     if failure is not None and failure.cause == "disk full":
         raise StorageError(f"a worker cannot write its files: {failure.message}")
+
+
+def raise_if_nothing_can_be_recorded(failure: Failure | None) -> None:
+    """Ends a search for what is no trial's own failure, so that a resumed search runs the trial again.
+
+    Raises `StorageError` where a worker had no room to write, `UserError` where the images changed under it.
+    """
+    raise_if_full(failure)
+    if failure is not None and failure.cause == "images changed":
+        raise UserError(f"{failure.message}; nothing was recorded of what saw them: --resume mends them and carries on")
 
 
 @contextmanager

@@ -10,6 +10,9 @@ on.
 
 What `failed` says is final: the strategy has been told. What `retried` says is not, so a search that ended before the
 next attempt makes it when it is resumed.
+
+Every line ends in a checksum of what comes before it, so that a byte that changes on the disk is noticed. Lines of
+earlier versions have none.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import socket
 import time
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,9 +32,11 @@ from typing import Any, Self
 
 from sret_nas.bounded_files import MissingFileError, read_lines
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.json_files import MAX_BYTES, read_json_lines
+from sret_nas.files import write_atomically
+from sret_nas.json_files import MAX_BYTES, parse_json
 from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 from trials.interruption import defer_interrupts
+from trials.lost_directory import LostDirectoryError, is_same_file, rescue
 from trials.runs.compute_budget import ComputeUsage
 from trials.runs.events import (
     FORMAT,
@@ -56,6 +63,8 @@ from trials.strategies.strategy import Candidate
 
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
+CHECKSUM = "crc32"
+"""Last key of a line: eight hexadecimal digits over the bytes of the line without it."""
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
 
 
@@ -140,18 +149,55 @@ def _refuse_occupied(run_dir: Path) -> None:
     path = run_dir / RECORDS_FILE
     if path.exists() and next(read_lines(path, MAX_BYTES), None) is not None:
         raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
-    others = sorted(entry.name for entry in run_dir.iterdir() if entry.name not in (RECORDS_FILE, LOCK_FILE))
+    others = sorted(entry.name for entry in run_dir.iterdir() if not _is_left_over(entry))
     if others:
         raise UserError(f"{run_dir} is not empty (it holds {others[0]}): name an --out that does not exist yet")
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a file is what a search leaves that ended before its first record was whole, and nobody else's."""
+    if path.name not in (RECORDS_FILE, LOCK_FILE) or not path.is_file():
+        return False
+    content, begins = path.read_bytes()[:100], b"process " if path.name == LOCK_FILE else b'{"event": "header", '
+    return content.startswith(begins[: len(content)])
+
+
+def _with_checksum(event: dict[str, Any]) -> bytes:
+    """An event as a line of the file."""
+    plain = json.dumps(event, allow_nan=False).encode()
+    return plain[:-1] + f', "{CHECKSUM}": "{zlib.crc32(plain):08x}"}}\n'.encode()
+
+
+_CHECKSUM_AT_END = re.compile(rb', "crc32": "([0-9a-f]{8})"}$')
+
+
+def _without_checksum(line: bytes, source: str, must_be_checked: bool) -> tuple[bytes, bool]:
+    """Returns a line without its checksum, and whether it had one; files of earlier versions have none.
+
+    Raises `ConfigError` if the line has changed since it was written.
+    """
+    found = _CHECKSUM_AT_END.search(line)
+    if found is None:
+        if must_be_checked:
+            raise ConfigError(source, "", "not a record of this tool: it has no checksum, unlike the lines before it")
+        return line, False
+    plain = line[: found.start()] + b"}"
+    if zlib.crc32(plain) != int(found[1], 16):
+        problem = "its checksum says that it has changed since it was written"
+        raise ConfigError(source, "", f"not a record of this tool: {problem}")
+    return plain, True
 
 
 def read_history(run_dir: Path) -> History:
     """The history in a run directory, whole lines only. Raises `UserError` if it is missing or not a record of ours."""
     path = run_dir / RECORDS_FILE
     history: History | None = None
+    is_checked = False
     try:
-        for number, content in read_json_lines(path):
+        for number, line in enumerate(read_lines(path, MAX_BYTES), start=1):
             source = f"{path}, line {number}"
+            plain, is_checked = _without_checksum(line, source, must_be_checked=is_checked)
+            content = parse_json(plain, source)
             event = parse_event(content, source)
             if isinstance(event, HeaderEvent) != (history is None):
                 raise ConfigError(source, "event", "not a record of this tool: the header must come first, and once")
@@ -187,6 +233,8 @@ class Records:
         self._size = 0
         """Of the whole lines, in bytes."""
         self._made: list[Path] = []
+        self._supernet: str | None = None
+        """File in the run directory that trials inherit from."""
         try:
             if not must_exist and run_dir.exists():
                 _refuse_occupied(run_dir)
@@ -217,7 +265,7 @@ class Records:
     def start(self, header: dict[str, Any]) -> History:
         """Begins a new file, in the place of one that was torn before its header was whole."""
         path = self.run_dir / RECORDS_FILE
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         content = {"event": "header", "format": FORMAT, "time": self.began, **header}
         try:
             self._append(parse_event(content))
@@ -239,9 +287,14 @@ class Records:
         path = self.run_dir / RECORDS_FILE
         self._size = sum(len(line) + 1 for line in read_lines(path, MAX_BYTES))
         os.truncate(path, self._size)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND)
         self.spending = history.spending
+        self._note(history.supernet)
         return history
+
+    def _note(self, source: SupernetSource | None) -> None:
+        if source is not None and not Path(source.path).is_absolute():
+            self._supernet = source.path
 
     def resumed(self, options: dict[str, Any], versions: dict[str, str]) -> None:
         """Records that the search was resumed with these options and versions."""
@@ -306,6 +359,7 @@ class Records:
 
     def supernet(self, source: SupernetSource, seconds: float) -> None:
         """Records the supernet that all trials from here on inherit from, and how long this search trained it."""
+        self._note(source)
         self._append(SupernetEvent(time=time.time(), seconds=round(seconds, 3), source=source))
 
     def final(self, number: int, role: FinalistRole, result: RetrainResult) -> None:
@@ -317,8 +371,14 @@ class Records:
         self._append(MeasuredEvent(number=number, time=time.time(), latency_us=latency_us))
 
     def _append(self, event: Event) -> None:
-        """Adds an event whole, whatever is pressed meanwhile. Raises `StorageError` if it cannot be written."""
-        line = json.dumps(event.to_json(), allow_nan=False).encode() + b"\n"
+        """Adds an event whole, whatever is pressed meanwhile. Raises `StorageError` if it cannot be written.
+
+        Raises `LostDirectoryError`, with the event rescued, if the file is no longer where it was. A trial that failed
+        then may have failed for that, so it is left to be run again.
+        """
+        if isinstance(event, FailedEvent | RetriedEvent):
+            self.require_in_place()
+        line = _with_checksum(event.to_json())
         with defer_interrupts() as interruptions:
             self._write(line)
             self.spending.apply(event)
@@ -337,6 +397,41 @@ class Records:
             os.ftruncate(self._file, self._size)
             raise StorageError(error.errno, error.strerror, str(self.run_dir / RECORDS_FILE)) from error
         self._size += len(line)
+        self.require_in_place()
+
+    def require_in_place(self) -> None:
+        """Raises `LostDirectoryError` if the run directory was deleted, moved or replaced; all records are rescued.
+
+        Their file is open, so its content lives on without a name.
+        """
+        assert self._file is not None
+        path = self.run_dir / RECORDS_FILE
+        if self.is_lost:
+            raise self.lost()
+        size = os.fstat(self._file).st_size
+        if size != self._size:
+            raise LostDirectoryError(
+                f"{path} was changed by something else while the search ran: it has {size:,} bytes and not "
+                f"the {self._size:,} that were written; put a copy of it back, or start a new search"
+            )
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the run directory was deleted, moved or replaced."""
+        return self._file is not None and not is_same_file(self.run_dir / RECORDS_FILE, self._file)
+
+    def lost(self, rescued: Path | None = None) -> LostDirectoryError:
+        """Rescues all records into a run directory from where the search can be resumed; returns what to raise."""
+        assert self._file is not None
+        content = os.pread(self._file, self._size, 0)
+        error = rescue(self.run_dir, lambda folder: write_atomically(folder / RECORDS_FILE, content), rescued)
+        if error.rescued is None:
+            return error
+        advice = f"carry on with: python cli.py search --resume {error.rescued}"
+        if self._supernet is not None:
+            copy = error.rescued / self._supernet
+            advice = f"the trained supernet was on disk alone; with a copy of it as {copy}, {advice}"
+        return LostDirectoryError(f"{error}; {advice}", error.rescued)
 
     def withdraw(self) -> None:
         """Leaves no trace of a search that never began."""

@@ -39,6 +39,7 @@ COPY_MARK = "copy.json"
 """Says of a folder or bucket that it is a copy, and of what."""
 PROBE = "probe"
 """A file that is written and deleted to see whether that is allowed."""
+PROBE_CONTENT = b"may be deleted"
 MIRRORED = ("weights/", "pareto/", "checkpoints/")
 """Where files are deleted in the copy when they are in the run directory."""
 
@@ -83,14 +84,21 @@ def _opened(storage: str, run_dir: Path) -> tuple[Place, bytes | None]:
         place = place_of(storage, run_dir.resolve().name)
         files = place.sizes()
         stored = place.read(RECORDS_FILE) if RECORDS_FILE in files else None
-        place.write(PROBE, b"may be deleted")
+        others = [] if stored is not None else sorted(name for name in files if not _is_left_over(place, name))
+        if others:
+            raise UserError(f"{place.address} is not empty (it holds {others[0]}): give another --storage")
+        place.write(PROBE, PROBE_CONTENT)
         place.delete(PROBE)
     except OSError as error:
         raise UserError(f"--storage {storage} cannot be used: {one_line(error)}") from None
-    others = sorted(files.keys() - {COPY_MARK, PROBE})
-    if stored is None and others:
-        raise UserError(f"{place.address} is not empty (it holds {others[0]}): give another --storage")
     return place, stored
+
+
+def _is_left_over(place: Place, name: str) -> bool:
+    """Whether a file is what a search leaves that was killed before it copied its records, and nobody else's."""
+    if name == PROBE:
+        return place.read(name) == PROBE_CONTENT
+    return name == COPY_MARK and place.read(name).startswith(b'{"copy_of": ')
 
 
 def _require_beginning(stored: bytes, run_dir: Path, address: str) -> None:

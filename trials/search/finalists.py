@@ -21,7 +21,7 @@ from trials.engines.retries import AttemptResult, JobQueue
 from trials.interruption import raise_if_interrupted
 from trials.report.finals import describe_final
 from trials.runs.events import FinalistRole
-from trials.runs.full_disk import raise_if_full
+from trials.runs.full_disk import raise_if_nothing_can_be_recorded
 from trials.runs.objectives import archived
 from trials.runs.options import FINE_TUNING_SHARE
 from trials.runs.records import Trial
@@ -104,7 +104,7 @@ def _job(run: Run, task: _Task) -> RetrainJob:
 
 
 def _record(run: Run, task: _Task, end: AttemptResult) -> None:
-    raise_if_full(end.failure)
+    raise_if_nothing_can_be_recorded(end.failure)
     if end.failure is not None:
         again = "; once more" if end.will_run_again else ""
         print_line(run.console, f"trial {task.trial.number}, {task.role}: failed, {end.failure.message}{again}")

@@ -7,7 +7,7 @@ from trials.engines.engine import Engine
 from trials.engines.messages import FrontTestJob, FrontTestResult
 from trials.engines.retries import AttemptResult, JobQueue
 from trials.interruption import raise_if_interrupted
-from trials.runs.full_disk import raise_if_full
+from trials.runs.full_disk import raise_if_nothing_can_be_recorded
 from trials.runs.objectives import archived
 from trials.runs.records import Trial
 from trials.search.session import Run
@@ -36,7 +36,7 @@ def _test_job(run: Run, trial: Trial) -> FrontTestJob:
 
 
 def _record(run: Run, end: AttemptResult) -> None:
-    raise_if_full(end.failure)
+    raise_if_nothing_can_be_recorded(end.failure)
     trial = run.history.trials[end.job_id]
     if end.failure is not None:
         again = "; once more" if end.will_run_again else ""

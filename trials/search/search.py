@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.engines.ray_needed import ray_needed
 from trials.interruption import ignore_signals_after_interrupt
+from trials.lost_directory import LostDirectoryError
 from trials.program_name import resume_command
 from trials.report.outputs import write_outputs
 from trials.runs.directory import versions
@@ -66,6 +68,19 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
         with copied(place, run_dir, console), engine, full_disk_explained(run_dir, has_begun=True):
             _run_to_the_end(run, engine)
     return run
+
+
+@contextmanager
+def _lost_directory_explained(records: Records) -> Iterator[None]:
+    """Turns errors that come of a run directory that is gone into a `LostDirectoryError`, with all records rescued."""
+    try:
+        yield
+    except LostDirectoryError:
+        raise
+    except (OSError, UserError) as error:
+        if records.is_lost:
+            raise records.lost() from error
+        raise
 
 
 def _begin(
@@ -198,6 +213,11 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
 
 def _run_to_the_end(run: Run, engine: Engine) -> None:
     """Trials, test part, outputs. What is finished is written out also when the search is interrupted."""
+    with _lost_directory_explained(run.records):
+        _run_all(run, engine)
+
+
+def _run_all(run: Run, engine: Engine) -> None:
     options, domain = run.options, run.domain
     strategy = create_strategy(
         options.strategy, domain, options.objectives, seed=options.seed, population=options.population
@@ -217,8 +237,10 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
             run.records.interrupted()
             write_outputs(run.run_dir, run.history.header, run.options, run.trials)
         finally:  # also for those who press again
-            print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
+            if not run.records.is_lost:
+                print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
+    run.records.require_in_place()
     write_outputs(run.run_dir, run.history.header, run.options, run.trials)
 
 

@@ -20,6 +20,7 @@ from trials.distributed.choose_launcher import launcher_for
 from trials.distributed.launcher import Launcher, RayPlacement
 from trials.engines.engine import Engine
 from trials.engines.messages import SupernetSource
+from trials.lost_directory import LostDirectoryError
 from trials.machine import num_cores
 from trials.program_name import resume_command
 from trials.runs.options import SearchOptions
@@ -142,12 +143,21 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
         )  # fmt: skip
         try:
             path = launcher.train(job, run.run_dir / SUPERNET_DIR, run.console)
+        except LostDirectoryError as error:
+            raise _with_records(run, error) from None
         except ConnectionError as error:
             carry_on = f"carry on with: {resume_command('search', run.run_dir)}"
             raise ConnectionError(f"{error}; {carry_on}") from None
     _, training = Supernet.load(path)
     source = SupernetSource(path=str(path.relative_to(run.run_dir)), digest=digest_of_file(path))
     return source, float(training["seconds"])
+
+
+def _with_records(run: Run, error: LostDirectoryError) -> LostDirectoryError:
+    """The records beside the rescued checkpoint, if the whole run directory is lost and not the supernet's alone."""
+    if error.rescued is None or error.rescued.name != SUPERNET_DIR:
+        return error
+    return run.records.lost(error.rescued.parent)
 
 
 def _as_can_be_had(run: Run, setting: SupernetSetting) -> SupernetSetting:

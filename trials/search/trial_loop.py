@@ -24,7 +24,7 @@ from trials.interruption import raise_if_interrupted
 from trials.program_name import resume_command
 from trials.report.progress import SearchProgress, describe_retry, describe_spending
 from trials.runs.compute_budget import ComputeBudget
-from trials.runs.full_disk import raise_if_full, writing
+from trials.runs.full_disk import raise_if_nothing_can_be_recorded, writing
 from trials.runs.objectives import comparable_values, objective_values
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal
 from trials.runs.pareto_archive import ParetoArchive
@@ -132,7 +132,7 @@ class _TrialLoop:
 
     def _record(self, end: AttemptResult, progress: SearchProgress) -> None:
         """What the end of an attempt means for the search: it is on disk before anything else happens with it."""
-        raise_if_full(end.failure)
+        raise_if_nothing_can_be_recorded(end.failure)
         run, trial = self._run, self._run.history.trials[end.job_id]
         if end.failure is not None and end.will_run_again:
             trial.retried.append(end.failure)

@@ -6,7 +6,6 @@ has to be kept.
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,13 +18,12 @@ from pydantic import JsonValue
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
-from sret_nas.files import write_atomically
-from sret_nas.nn.checkpoints import read_checkpoint
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 from trials.distributed.processes import Processes
 from trials.supernet.config import SupernetConfig
 from trials.supernet.step import SupernetStep
+from trials.training.checkpoint_file import read_checkpoint, write_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -74,9 +72,7 @@ class TrainingState:
             "optimizer": self.step.optimizer.state_dict(),
             "counts": {**vars(self.counts), "updates": dict(self.counts.updates)},
         }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(directory / CHECKPOINT, buffer.getvalue())
+        write_checkpoint(directory / CHECKPOINT, content)
 
     def load(self, directory: Path, identity: dict[str, JsonValue]) -> None:
         """Takes over the checkpoint in a directory, if there is one.
@@ -87,10 +83,7 @@ class TrainingState:
         if not path.is_file():
             return
         device = self.supernet.pos_embed.device
-        try:
-            content = read_checkpoint(path, device)
-        except UserError as error:
-            raise UserError(f"{error}; delete it to start anew") from error
+        content = read_checkpoint(path, device)
         try:
             require_same(identity, json.loads(content["identity"]), path)
             self.supernet.load_state_dict(content["supernet"])

@@ -20,6 +20,7 @@ from trials.console import Console
 from trials.data import PreparedData, num_training_batches, training_batches
 from trials.distributed.processes import Processes, process_group
 from trials.interruption import StepAborted, defer_interrupts
+from trials.lost_directory import WatchedDirectory, rescue
 from trials.seeds import seed_from
 from trials.supernet.config import SupernetConfig
 from trials.supernet.monitor import Monitor, NullMonitor, WatchedSubnets
@@ -58,8 +59,10 @@ def train_supernet(
             require_same(identity, Supernet.load(path)[1], path)
             return path
         compute_with(threads)
-        state = SupernetTraining(directory, spec, data, processes).run(identity, console)
+        training = SupernetTraining(directory, spec, data, processes)
+        state = training.run(identity, console)
         if processes.is_first:
+            training.require_directory(identity)
             state.supernet.save(path, training_record(spec, data, state, identity))
         processes.wait()
     return path
@@ -84,6 +87,7 @@ class SupernetTraining:
 
     def __init__(self, directory: Path, spec: TrainingSpec, data: PreparedData, processes: Processes) -> None:
         self._directory, self._config, self._data, self._seed = directory, spec.config, data, spec.seed
+        self._watched: WatchedDirectory | None = None
         self.processes = processes
         self.steps = spec.config.training.num_steps(len(data.train))
         self._batch_size = min(spec.config.training.batch_size, len(data.train))
@@ -95,7 +99,12 @@ class SupernetTraining:
         self.state = TrainingState(supernet, spec.config, processes)
 
     def run(self, identity: dict[str, JsonValue], console: Console) -> TrainingState:
-        """All steps that are left, with a checkpoint every so often, on Ctrl-C, and at the end."""
+        """All steps that are left, with a checkpoint every so often, on Ctrl-C, and at the end.
+
+        Raises `LostDirectoryError`, after a checkpoint beside it, if the directory is deleted, moved or replaced.
+        """
+        if self.processes.is_first:
+            self._watched = WatchedDirectory(self._directory)
         self.state.load(self._directory, identity)
         with self._monitor(console) as monitor, defer_interrupts() as interruptions:
             try:
@@ -163,8 +172,15 @@ class SupernetTraining:
             )  # fmt: skip
 
     def _save(self, identity: dict[str, JsonValue]) -> None:
+        self._data.require_unchanged()  # a checkpoint from before is worth more than one of other images
         if self.processes.is_first:
+            self.require_directory(identity)
             self.state.save(self._directory, identity)
+
+    def require_directory(self, identity: dict[str, JsonValue]) -> None:
+        """Raises `LostDirectoryError`, after a checkpoint beside it, if the directory is not there any more."""
+        if self._watched is not None and self._watched.is_lost:
+            raise rescue(self._directory, lambda folder: self.state.save(folder, identity))
 
 
 def _check_shares(batch_size: int, config: SupernetConfig, processes: Processes) -> None:

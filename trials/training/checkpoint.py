@@ -5,7 +5,6 @@ On the CPU a training in pieces ends in the same weights, bit for bit, as one in
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import torch
 
 from sret_nas.errors import UserError
-from sret_nas.files import write_atomically
-from sret_nas.nn.checkpoints import read_checkpoint
+from trials.training.checkpoint_file import DamagedError, read_checkpoint, write_checkpoint
 from trials.training.train import Training
 
 
@@ -31,20 +29,22 @@ def save_checkpoint(path: Path, training: Training, identity: dict[str, Any]) ->
         "images": training.images,
         "seconds": training.seconds,
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_checkpoint(path, content)
 
 
 def load_checkpoint(path: Path, training: Training, identity: dict[str, Any], until: int) -> bool:
     """Takes over a checkpoint, torch's global generator included; returns whether it could.
 
-    It cannot where there is none, where it is another training's, or where it has gone beyond the step `until`, as that
-    of a search may have which was killed before its record: the training then begins anew, and comes to the same.
+    It cannot where there is none, where it is damaged or another training's, or where it has gone beyond the step
+    `until`, as that of a search may have which was killed before its record: the training then begins anew, and comes
+    to the same.
     """
     if not path.is_file():
         return False
-    content = read_checkpoint(path, training.device)
+    try:
+        content = read_checkpoint(path, training.device)
+    except DamagedError:  # the training begins anew, and writes it again
+        return False
     try:
         if json.loads(content["identity"]) != identity or len(content["losses"]) > until:
             return False

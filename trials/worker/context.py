@@ -16,10 +16,14 @@ from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file
 from sret_nas.nn.supernet import Supernet
 from trials.data import PreparedData
+from trials.data.prepared import ImagesChangedError
 from trials.engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
 from trials.supernet.inherit import SubnetScorer
 
 Value = TypeVar("Value")
+
+MAX_VERIFIED_BYTES = 2**30
+"""Images that a worker reads as a whole when it opens them, within a second; larger ones only the driver verifies."""
 
 
 class _LastUsed(Generic[Value]):
@@ -28,6 +32,15 @@ class _LastUsed(Generic[Value]):
     def __init__(self) -> None:
         self._key: Hashable = None
         self._value: Value | None = None
+
+    @property
+    def value(self) -> Value | None:
+        """The value that is kept, if there is one."""
+        return self._value
+
+    def forget(self) -> None:
+        """Lets the value go."""
+        self._key = self._value = None
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Returns the value of a key; the one before is let go first, so that there are never two in memory."""
@@ -46,11 +59,25 @@ class WorkerContext:
         self._scorer = _LastUsed[SubnetScorer]()
 
     def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
-        """Returns a job's images. Raises `UserError` if they are not those that the search was begun with."""
-        data = self._data.get(job.data_dir, lambda: PreparedData.open(Path(job.data_dir)))
+        """Returns a job's images.
+
+        Raises `UserError` if they are not those that the search was begun with, `ImagesChangedError` if they are
+        damaged.
+        """
+        data = self._data.get(job.data_dir, lambda: _open_images(Path(job.data_dir)))
         if data.digest != job.data_digest:
             raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")
         return data
+
+    def forget_changed_images(self) -> None:
+        """Has the next job open its images anew where those of the last job have changed since."""
+        data = self._data.value
+        try:
+            if data is not None:
+                data.require_unchanged()
+        except ImagesChangedError:
+            self._data.forget()
+            self._scorer.forget()
 
     def supernet(self, source: SupernetSource, device: torch.device) -> Supernet:
         """Returns the supernet of a file on a device. Raises `UserError` if it is not the file that was meant."""
@@ -64,6 +91,17 @@ class WorkerContext:
             (source, data.directory, data.digest, device, batch_size, images),
             lambda: SubnetScorer(self.supernet(source, device), data, batch_size, images),
         )
+
+
+def _open_images(directory: Path) -> PreparedData:
+    """Returns prepared images. Raises `ImagesChangedError` if they are damaged."""
+    try:
+        data = PreparedData.open(directory)
+        if data.num_bytes <= MAX_VERIFIED_BYTES:
+            data.verify()
+    except UserError as error:
+        raise ImagesChangedError(str(error).removesuffix("; prepare the data again")) from None
+    return data
 
 
 def _open_supernet(source: SupernetSource, device: torch.device) -> Supernet:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from trials.engines.messages import FrontTestJob, Job, LatencyJob, Result, RetrainJob, SpeedJob, parse_job
+from trials.engines.messages import (
+    FrontTestJob,
+    LatencyJob,
+    Result,
+    RetrainJob,
+    SpeedJob,
+    TrialJob,
+    parse_job,
+)
 from trials.training.devices import compute_with
 from trials.worker.context import WorkerContext
 from trials.worker.evaluate import evaluate
@@ -16,17 +24,20 @@ def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
     """Runs one job given as plain data and returns its result as plain data; `context` is what the worker keeps."""
     job = parse_job(payload)
     compute_with(job.threads)  # a reused worker would keep the count of its first job
-    return _run(job, context).model_dump(mode="json")
+    if isinstance(job, LatencyJob):
+        return measure_latency(job).model_dump(mode="json")
+    context.forget_changed_images()
+    result = _run(job, context)
+    context.data_of(job).require_unchanged()  # what was computed from images that changed meanwhile is worth nothing
+    return result.model_dump(mode="json")
 
 
-def _run(job: Job, context: WorkerContext) -> Result:
+def _run(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob, context: WorkerContext) -> Result:
     match job:
         case FrontTestJob():
             return run_front_test(job, context)
         case RetrainJob():
             return retrain(job, context)
-        case LatencyJob():
-            return measure_latency(job)
         case SpeedJob():
             return measure_training_speed(job, context)
         case _:

@@ -22,6 +22,7 @@ from sret_nas.errors import UserError
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import digest_of_file, validate
 from sret_nas.nn.supernet import Supernet
+from sret_nas.output_files import require_free
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import SearchSpace
 from trials.console import print_line
@@ -76,9 +77,9 @@ class TrainedSupernet:
         if unknown := record.data.keys() - fields:
             raise UserError(f"{self.path}: training: data has the unknown key {min(unknown)}")
         config = replace(DataConfig(**record.data), **changes)
-        if not changes and _holds(Path(record.prepared), record.data_digest):
+        data = None if changes else _whole(Path(record.prepared), record.data_digest)
+        if data is not None:
             print_line(console, f"Images: {record.prepared}, the prepared images that {self.path} names")
-            data = PreparedData.open(Path(record.prepared))
         else:
             if not changes and (config.is_folder or config.root is not None):
                 print_line(console, f"Images: {config.root or config.source}, the folder that {self.path} names")
@@ -131,12 +132,16 @@ class TrainedSupernet:
         raise UserError(f"{name!r} is no network: name a YAML file, largest, smallest, or one of {', '.join(PRESETS)}")
 
 
-def _holds(directory: Path, digest: str) -> bool:
-    """Whether a folder says that it holds the prepared images of a digest; nothing else in it is looked at."""
+def _whole(prepared: Path, digest: str) -> PreparedData | None:
+    """The images in a folder, if it says that it holds those of a digest, and they are as they were prepared."""
     try:
-        return Metadata.read(directory).digest == digest
-    except (UserError, KeyError, TypeError, ValueError, AttributeError):  # not there, or of another kind
-        return False
+        if Metadata.read(prepared).digest != digest:
+            return None
+        data = PreparedData.open(prepared)
+        data.verify()
+    except UserError:
+        return None
+    return data
 
 
 def _cost(arch: ArchConfig) -> dict[str, Any]:
@@ -176,21 +181,31 @@ def show_subnets(
 
 
 def extract_subnet(
-    path: Path, name: str, out: Path, data: dict[str, Any], device: str, threads: int, console: Console
+    path: Path,
+    name: str,
+    out: Path,
+    data: dict[str, Any],
+    device: str,
+    threads: int,
+    console: Console,
+    force: bool = False,
 ) -> None:
     """Writes the proxy of one network as YAML, and its weights beside it, ready for use.
 
-    Raises `UserError`; see `TrainedSupernet`.
+    With `force`, over files that exist. Raises `UserError`; see `TrainedSupernet` and `require_free`.
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out must name a .yaml file, beside which the weights will lie, got {out}")
+    weights = out.with_suffix(".safetensors")
+    reads = [path, Path(name), *(Path(folder) for folder in data.values())]
+    require_free((out, weights), reads=reads, force=force)
     compute_with(threads)
     trained = TrainedSupernet(path, data, device, console)
     target = trained.network(name)
     arch = trained.proxy_of(target)
     network = extract_for_eval(trained.supernet, arch, trained.data, trained.batch_size)
     found = score(network, trained.data.val, trained.batch_size)
-    weights = out.with_suffix(".safetensors")
+    require_free((out, weights), reads=reads, force=force)  # again: scoring took its time
     network.save(weights)
     write_result(
         out, arch,

@@ -15,6 +15,7 @@ from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import validate, write_atomically
 from sret_nas.nn.supernet import Supernet
+from sret_nas.output_files import require_empty_folder
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml, read_yaml
@@ -23,6 +24,7 @@ from trials.data import PreparedData
 from trials.data.dataset_cache import cached_dataset, require_apart
 from trials.distributed.choose_launcher import launcher_for
 from trials.distributed.launcher import Launcher, RayPlacement
+from trials.lost_directory import LostDirectoryError
 from trials.program_name import resume_command
 from trials.runs.directory import new_run_dir
 from trials.runs.option_groups import flag
@@ -56,6 +58,10 @@ class RecordedTraining(BaseModel):
         if not isinstance(options, dict):
             return options
         return {name: value for name, value in options.items() if name not in OF_SEARCHES}
+
+    def write(self, run_dir: Path) -> None:
+        """Writes it into a run directory."""
+        write_atomically(run_dir / TRAINING, dump_yaml(self.model_dump(mode="json")))
 
 
 def parse_training(given: Mapping[str, Any]) -> tuple[SupernetTrainOptions, SupernetConfig]:
@@ -98,6 +104,7 @@ def start_training(
         run_dir = new_run_dir() if run_dir is None else run_dir
         if (run_dir / TRAINING).exists():
             raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
+        require_empty_folder(run_dir)
         console = console if launcher.is_first else Console(quiet=True)
         require_apart(run_dir, options.data_config)
         data = _prepared(options, run_dir, launcher, console)
@@ -105,8 +112,8 @@ def start_training(
         recorded = RecordedTraining(options=options, config=planned.config, space=space.to_dict())
         launcher.wait()  # until all have looked whether there is a training already
         if launcher.is_first:
-            write_atomically(run_dir / TRAINING, dump_yaml(recorded.model_dump(mode="json")))
-        return _train(run_dir, planned, launcher, console)
+            recorded.write(run_dir)
+        return _train(run_dir, planned, recorded, launcher, console)
 
 
 def resume_training(
@@ -128,7 +135,7 @@ def resume_training(
         console = console if launcher.is_first else Console(quiet=True)
         data = _prepared(options, run_dir, launcher, console)
         print_line(console, f"Carrying on in {run_dir}")
-        return _train(run_dir, _job(options, recorded.config, space, data), launcher, console)
+        return _train(run_dir, _job(options, recorded.config, space, data), recorded, launcher, console)
 
 
 def _with_threads(options: SupernetTrainOptions, launcher: Launcher) -> SupernetTrainOptions:
@@ -181,12 +188,17 @@ def _planned(
     return replace(job, config=job.config.model_copy(update={"training": length}))
 
 
-def _train(run_dir: Path, job: TrainingJob, launcher: Launcher, console: Console) -> Path:
-    carry_on = f"carry on with: {resume_command('supernet train', run_dir, launcher.flags)}"
+def _train(run_dir: Path, job: TrainingJob, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Path:
+    carry_on = f"carry on with: {_resuming(run_dir, launcher)}"
     try:
         path = launcher.train(job, run_dir, console)
     except DivergedError as error:
         raise UserError(str(error)) from None
+    except LostDirectoryError as error:
+        if error.rescued is None:
+            raise
+        recorded.write(error.rescued)
+        raise LostDirectoryError(f"{error}: carry on with: {_resuming(error.rescued, launcher)}") from None
     except ConnectionError as error:
         raise ConnectionError(f"{error}; {carry_on}") from None
     except KeyboardInterrupt:
@@ -195,6 +207,11 @@ def _train(run_dir: Path, job: TrainingJob, launcher: Launcher, console: Console
     _show_updates(Supernet.load(path)[1], console)
     print_line(console, f"Supernet: {run_dir / SUPERNET}")
     return path
+
+
+def _resuming(run_dir: Path, launcher: Launcher) -> str:
+    """Returns the command that resumes a training in the same way."""
+    return resume_command("supernet train", run_dir, launcher.flags)
 
 
 def _show_updates(training: dict[str, Any], console: Console) -> None:

@@ -172,15 +172,12 @@ def test_a_changed_or_further_file_is_seen(tmp_path: Path, write: Write) -> None
         ),
         (
             lambda path, write: (fill(write, "train/", "abc", 5), fill(write, "val/", "bcde", 5)),
-            "same classes, got a only in .*images/train and d, e only in .*images/val",
-        ),
-        (
-            lambda path, write: (fill(write, "train/", "abc", 5), fill(write, "test/", "ab", 5)),
-            "same classes, got c only in .*images/train$",
+            "the classes of the training part, got d, e only in .*images/val and a only in .*images/train",
         ),
         (
             lambda path, write: (fill(write, "train/", "ab", 5), write("test/unlabelled.png", 0)),
-            "images/test: must have one folder of images per class",
+            r"images/test: must have one folder of images per class, got 1 images and no folder in it \(understood "
+            r".*images/train as the training part, .*images/test as the test part\)",
         ),
         (
             lambda path, write: (fill(write, "test/", "ab", 5), fill(write, "val/", "ab", 5)),
@@ -202,6 +199,230 @@ def test_folders_that_cannot_be_used(
     make(tmp_path / "images", write)
     with pytest.raises(UserError, match=message):
         run(tmp_path)
+
+
+def layout(write: Write, *folders: str, count: int = 5) -> None:
+    """Images in each folder."""
+    for number, folder in enumerate(folders):
+        for image in range(count):
+            write(f"{folder}/{image}.png", number * count + image)
+
+
+PARTS_OF = [
+    (("Train", "Test"), ("train", "test")),
+    (("Training", "Testing"), ("train", "test")),
+    (("TRAIN", "VALIDATION", "TEST"), ("train", "val", "test")),
+    (("Train", "Validation", "Test"), ("train", "val", "test")),
+    (("train_set", "valid_set", "test_set"), ("train", "val", "test")),
+    (("trainset", "valset", "testset"), ("train", "val", "test")),
+    (("training-data", "dev-data", "eval-data"), ("train", "val", "test")),
+    (("images_train", "images_val"), ("train", "test")),
+    (("imagesTrain", "imagesTest"), ("train", "test")),
+    (("train2017", "val2017"), ("train", "test")),
+    (("1. train", "2. test"), ("train", "test")),
+    (("seg_train", "seg_test"), ("train", "test")),
+    (("ILSVRC2012_img_train", "ILSVRC2012_img_val"), ("train", "test")),
+    (("trainval", "test"), ("train", "test")),
+]
+
+
+@pytest.mark.parametrize(("folders", "parts"), PARTS_OF)
+def test_parts_are_known_in_their_usual_spellings(
+    tmp_path: Path, write: Write, folders: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    layout(write, *(f"{folder}/{name}" for folder in folders for name in ("cat", "dog")))
+    data = run(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    for number, part in enumerate(parts[1:], start=1):
+        assert sorted(shades(data)[part]) == list(range(10 * number, 10 * number + 10))
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("valid", "invalid"),
+        ("positive_test", "negative_test"),
+        ("bullet_train", "freight_train", "bus"),
+        ("training_shoes", "test_tube"),
+        ("valley", "contest", "strain"),
+        ("bus", "car", "train"),
+        ("apple", "pear", "plum", "fig", "test", "train"),
+    ],
+)
+def test_classes_that_are_called_almost_or_just_as_parts(
+    tmp_path: Path, write: Write, classes: tuple[str, ...]
+) -> None:
+    layout(write, *classes)
+    data = run(tmp_path)
+    assert data.class_names == tuple(sorted(classes))
+    is_doubtful = {"train", "valid"} & set(classes)
+    assert ("read as a class like the others, not as a part" in data.summary()) == bool(is_doubtful)
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (
+            ("train/cat", "train/dog", "test1"),
+            r"images/test1: must have one folder of images per class, got 5 images and no folder in it "
+            r"\(understood .*/train as the training part, .*/test1 as the test part\)",
+        ),
+        (("train", "test"), r"images/train: must have one folder of images per class, got 5 images and no folder"),
+        (
+            ("train/cat", "train/dog", "unlabelled"),
+            "understood train as the training part, but unlabelled beside it is no part: move that away",
+        ),
+        (("cat", "dog", "test/cat", "test/dog"), "understood test as the test part, but cat, dog beside it is no part"),
+        (
+            ("apple", "train", "test"),
+            "understood test as the test part and train as the training part, but they hold images and no folders",
+        ),
+        (("train/cat", "train/dog", "Train/cat"), "must have one folder for train, got Train and train"),
+        (("train/cat", "train/dog", "test1/cat", "test2/cat"), "one folder for test, got test1 and test2"),
+        (
+            ("cat/train", "cat/test", "dog/train", "dog/test"),
+            r"cat: understood as a class, .* parts test, train",
+        ),
+        (
+            ("train/cat", "train/dog", "val/images"),
+            "classes of the training part, got images only in .*/val and cat, dog only in .*/train",
+        ),
+    ],
+)
+def test_what_looks_like_parts_and_does_not_fit_is_refused(
+    tmp_path: Path, write: Write, folders: tuple[str, ...], message: str
+) -> None:
+    layout(write, *folders)
+    with pytest.raises(UserError, match=message):
+        run(tmp_path)
+    assert not (tmp_path / "prepared" / "data.json").exists()
+
+
+@pytest.mark.parametrize("outer", ["photos", "archive/photos", "photos/photos", "__MACOSX/../photos"])
+def test_a_folder_that_holds_nothing_but_another_is_read_as_that(tmp_path: Path, write: Write, outer: str) -> None:
+    layout(write, f"{outer}/cat", f"{outer}/dog")
+    (tmp_path / "images" / "README.txt").write_text("")
+    (tmp_path / "images" / "licences").mkdir()
+    (tmp_path / "images" / "licences" / "mit.txt").write_text("")
+    data = run(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert f"photos, the only folder in {tmp_path / 'images'}" in data.summary()
+
+
+def test_parts_inside_one_folder_each_holding_its_name_again(tmp_path: Path, write: Write) -> None:
+    layout(write, *(f"data/seg_{part}/seg_{part}/{name}" for part in ("train", "test") for name in ("cat", "dog")))
+    layout(write, "data/seg_pred/seg_pred")
+    data = run(tmp_path)
+    assert sorted(shades(data)["test"]) == list(range(10, 20))
+    assert "passed over beside the parts: seg_pred" in data.summary()
+
+
+def test_folders_of_labels_are_no_second_parts(tmp_path: Path, write: Write) -> None:
+    layout(write, "train/cat", "train/dog", "val/cat", "val/dog")
+    for part in ("train", "val"):
+        (tmp_path / f"images/{part}_labels").mkdir()
+        (tmp_path / f"images/{part}_labels/1.txt").write_text("")
+    assert sorted(shades(run(tmp_path))["test"]) == list(range(10, 20))
+
+
+def test_an_empty_folder_beside_another_is_no_reason_to_read_that_alone(tmp_path: Path, write: Write) -> None:
+    layout(write, "a/red", "a/green")
+    (tmp_path / "images" / "b").mkdir()
+    with pytest.raises(UserError, match="images/b: the folder of a class must have images"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["__MACOSX", "lost+found", "annotations", "Annotations", "@eaDir", "$RECYCLE.BIN", ".git", "thumbnails"],
+)
+def test_what_systems_and_tools_leave_is_passed_over_with_a_line(tmp_path: Path, write: Write, junk: str) -> None:
+    layout(write, "cat", "dog")
+    first = run(tmp_path)
+    layout(write, junk, f"cat/{junk}/deep")
+    again = run(tmp_path)
+    assert (again.class_names, again.digest) == (("cat", "dog"), first.digest)
+    (note,) = again.notes
+    assert note.startswith("passed over 2 folders that hold nothing of a class")
+    assert str(tmp_path / "images" / "cat" / junk) in note
+
+
+def test_a_folder_of_texts_alone_is_no_class(tmp_path: Path, write: Write) -> None:
+    layout(write, "cat", "dog")
+    for name in ("labels/1.xml", "labels/deep/2.txt"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_text("")
+    data = run(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert str(tmp_path / "images" / "labels") in "".join(data.notes)
+
+
+def test_images_without_their_ending_are_counted_and_named(tmp_path: Path, write: Write) -> None:
+    layout(write, "cat", "dog")
+    content = (tmp_path / "images/cat/0.png").read_bytes()
+    for name in ("a", "b.jfif"):
+        (tmp_path / "images/cat" / name).write_bytes(content)
+    (tmp_path / "images/cat/notes").write_text("none")
+    os.mkfifo(tmp_path / "images/cat/pipe")
+    (note,) = run(tmp_path).notes
+    cat = tmp_path / "images/cat"
+    assert note == f"passed over 2 files that are images, but not by their ending: {cat / 'a'}, {cat / 'b.jfif'}"
+    for path in cat.glob("*.png"):
+        path.rename(path.with_suffix(""))
+    with pytest.raises(UserError, match=r"got none; 7 files are images, but not by their ending, e\.g\. .*cat/0;"):
+        run(tmp_path)
+
+
+def test_images_beside_the_classes_are_counted_and_named(tmp_path: Path, write: Write) -> None:
+    layout(write, "cat", "dog")
+    path = write("stray.png", 0)
+    assert run(tmp_path).notes == (f"passed over 1 images that lie beside the folders of the classes: {path}",)
+
+
+def test_a_class_that_val_or_test_lacks_is_a_warning_and_the_numbers_are_train_s(tmp_path: Path, write: Write) -> None:
+    layout(write, "train/a", "train/b", "train/c", "val/c", "test/b", "test/c")
+    (tmp_path / "images/val/a").mkdir()
+    data = run(tmp_path)
+    assert set(data.val.labels.tolist()) == {2}
+    assert set(data.test.labels.tolist()) == {1, 2}
+    assert [note.partition("images/")[2] for note in data.notes] == [
+        f"val has no images of a, b, which {tmp_path}/images/train has",
+        f"test has no images of a, which {tmp_path}/images/train has",
+    ]
+
+
+def test_names_are_compared_in_one_unicode_form(tmp_path: Path, write: Write) -> None:
+    """As a Mac and Linux write them; the split of a copy is the same."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    layout(write, f"train/{composed}", "train/tea", f"test/{decomposed}", "test/tea")
+    data = run(tmp_path)
+    assert data.class_names == (composed, "tea")
+    assert set(data.test.labels.tolist()) == {0, 1}
+    os.rename(tmp_path / "images/train" / composed, tmp_path / "images/train" / decomposed)
+    assert run(tmp_path).digest == data.digest
+    (tmp_path / "images/train" / composed).mkdir()
+    write(f"train/{composed}/1.png", 0)
+    with pytest.raises(UserError, match="two folders are called 'caf\u00e9', in two Unicode forms"):
+        run(tmp_path)
+
+
+def test_the_first_lines_name_the_first_ten_classes_with_counts(tmp_path: Path, write: Write) -> None:
+    layout(write, *(f"c{number:02}" for number in range(12)))
+    write("c03/more.png", 9)
+    line = run(tmp_path).summary().splitlines()[1]
+    names = ", ".join(f"c{number:02} ({6 if number == 3 else 5})" for number in range(10))
+    assert line == f"  classes    {names} and 2 more"
+
+
+def test_folders_inside_classes_are_shown(tmp_path: Path, write: Write) -> None:
+    layout(write, "cat/black", "cat/white", "dog")
+    assert run(tmp_path).notes == (
+        f"folders inside classes in {tmp_path}/images, whose images are the class's: cat/black (5), cat/white (5)",
+    )
+    layout(write, "dog/black", "dog/white")
+    assert run(tmp_path).notes == (
+        f"every class in {tmp_path}/images has inside the folder black, white, whose images are the class's",
+    )
 
 
 def test_unreadable_images_are_counted_and_named(tmp_path: Path, write: Write) -> None:

@@ -20,6 +20,7 @@ import psutil
 import pytest
 import safetensors.torch
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from cli import main
@@ -32,7 +33,8 @@ from tests.trials.supernet.tiny_supernet import SPACE, config
 from trials.data import PreparedData
 from trials.distributed import ray_group as on_ray
 from trials.distributed.launcher import RayPlacement
-from trials.distributed.output_stream import OutputStream, Update
+from trials.distributed.output_stream import FileUpdate, OutputStream, Update
+from trials.lost_directory import LostDirectoryError
 from trials.machine import num_cores
 from trials.runs.options import SearchOptions
 from trials.runs.records import read_history
@@ -450,3 +452,17 @@ def test_an_update_is_what_was_printed_and_written_since_the_last_poll(tmp_path:
     assert console.poll(timeout=0.0).text == "step 1\n"
     assert (here / CHECKPOINT).read_bytes() == b"a checkpoint"
     assert (here / "tensorboard" / scalars.name).read_bytes() == b"one and two"
+
+
+def test_checkpoints_for_a_directory_that_is_gone_are_kept_beside(tmp_path: Path) -> None:
+    directory, console = tmp_path / "run", Console(quiet=True)
+    results = on_ray._TrainingDirectory(directory)
+    results.apply(Update(files=(FileUpdate(CHECKPOINT, b"first", is_whole=True),)), console)
+    shutil.rmtree(directory)
+    results.apply(Update(text="step 1"), console)
+    with pytest.raises(LostDirectoryError, match="run was deleted"):
+        results.apply(Update(files=(FileUpdate(CHECKPOINT, b"second", is_whole=True),)), console)
+    results.apply(Update(files=(FileUpdate(SUPERNET, b"last words", is_whole=True),)), console)
+    assert not directory.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run-rescued"]
+    assert (tmp_path / "run-rescued" / CHECKPOINT).read_bytes() == b"second"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,9 @@ from sret_nas import PRESETS, UserError, cost_of
 from tests.full_disk import largest_file
 from tests.trials.scripted_engine import Clock
 from trials.engines.messages import Failure, FrontTestResult, TargetCost, TrialResult
+from trials.lost_directory import LostDirectoryError
 from trials.runs.full_disk import StorageError
-from trials.runs.records import HEADER_KEYS, RECORDS_FILE, History, Records, read_history
+from trials.runs.records import CHECKSUM, HEADER_KEYS, RECORDS_FILE, History, Records, read_history
 from trials.strategies.strategy import Candidate
 
 CANDIDATES = [
@@ -223,13 +226,14 @@ def test_what_was_spent_is_known_while_writing_and_after(tmp_path: Path) -> None
 
 
 def test_records_from_before_there_were_attempts_are_read(tmp_path: Path) -> None:
-    """They lack the event `retried`, and the seconds of attempts."""
+    """They lack the event `retried`, the seconds of attempts, and checksums."""
     write_run(tmp_path)
     path = tmp_path / RECORDS_FILE
     events = [json.loads(line) for line in path.read_text().splitlines()]
     older = [{**event} for event in events if event["event"] != "retried"]
     for event in older:
         event.pop("seconds", None)
+        del event[CHECKSUM]
     path.write_text("".join(json.dumps(event) + "\n" for event in older))
     history = read_history(tmp_path)
     assert history.trials[0].result == result_of(CANDIDATES[0])
@@ -255,3 +259,115 @@ def test_ctrl_c_while_writing_waits_for_the_line(tmp_path: Path, monkeypatch: py
         monkeypatch.undo()
         assert records.spending.job_seconds == 2.5 + 4.0 + 1.5 + 7.0
     assert read_history(tmp_path).trials[2].failure == FAILURE
+
+
+def test_a_flipped_byte_anywhere_in_a_line_is_noticed(tmp_path: Path) -> None:
+    """In values, in keys and in the checksum itself; of a line in the middle, and with the digits 0 to 9 in mind."""
+    write_run(tmp_path)
+    path = tmp_path / RECORDS_FILE
+    content = path.read_bytes()
+    start = content.index(b'{"event": "finished"')
+    end = content.index(b"\n", start)
+    for position in range(start, end):
+        flipped = bytearray(content)
+        flipped[position] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(UserError, match=r"records\.jsonl, line 5: not a record of this tool"):
+            read_history(tmp_path)
+
+
+def test_lines_without_a_checksum_are_an_earlier_versions(tmp_path: Path) -> None:
+    """They come first, and what is added to them has one; a later line that has lost its own is no such line."""
+    write_run(tmp_path)
+    path = tmp_path / RECORDS_FILE
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    for event in events:
+        del event[CHECKSUM]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        records.ended(2, None, FAILURE, 1.0)
+    assert read_history(tmp_path).trials[2].failure == FAILURE
+    with path.open("a") as file:
+        file.write(json.dumps(events[-1]) + "\n")
+    with pytest.raises(UserError, match="line 10: not a record of this tool \\(it has no checksum"):
+        read_history(tmp_path)
+
+
+def deleted(run_dir: Path) -> None:
+    shutil.rmtree(run_dir)
+
+
+def moved(run_dir: Path) -> None:
+    run_dir.rename(run_dir.with_name("elsewhere"))
+
+
+def replaced(run_dir: Path) -> None:
+    shutil.copytree(run_dir, run_dir.with_name("copy"))
+    shutil.rmtree(run_dir)
+    run_dir.with_name("copy").rename(run_dir)
+
+
+def without_records(run_dir: Path) -> None:
+    (run_dir / RECORDS_FILE).unlink()
+
+
+@pytest.mark.parametrize("lose", [deleted, moved, replaced, without_records])
+def test_records_of_a_lost_run_directory_are_kept_beside(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    """Those from before it was lost, and the one that was about to be written; a search can be resumed from them."""
+    run_dir = tmp_path / "run"
+    write_run(run_dir)
+    with Records(run_dir, must_exist=True) as records:
+        records.reopen()
+        lose(run_dir)
+        with pytest.raises(LostDirectoryError, match=r"deleted, moved or replaced.*--resume .*/run-rescued$"):
+            records.ended(2, result_of(CANDIDATES[2]), None, 1.0)
+    history = read_history(tmp_path / "run-rescued")
+    assert history.trials[0].test == TEST_RESULT
+    assert history.trials[2].result == result_of(CANDIDATES[2])
+    with Records(tmp_path / "run-rescued", must_exist=True) as records:
+        assert records.reopen().trials.keys() == {0, 1, 2}
+
+
+def test_a_trial_that_failed_when_the_directory_was_lost_is_left_to_be_run_again(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "run-rescued").mkdir()  # of an earlier loss: it is not written over
+    with Records(tmp_path / "run", must_exist=True) as records:
+        records.reopen()
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(LostDirectoryError):
+            records.ended(2, None, FAILURE, 1.0)
+    assert not read_history(tmp_path / "run-rescued-2").trials[2].has_ended
+    assert list((tmp_path / "run-rescued").iterdir()) == []
+
+
+def test_records_that_cannot_be_kept_beside_are_said_to_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_run(tmp_path / "run")
+    with Records(tmp_path / "run", must_exist=True) as records:
+        records.reopen()
+        shutil.rmtree(tmp_path / "run")
+        monkeypatch.setattr("trials.runs.records.write_atomically", full)
+        with pytest.raises(LostDirectoryError, match=r"cannot be kept in .*/run-rescued: No space left on device"):
+            records.interrupted()
+
+
+def test_records_that_something_else_wrote_to_are_noticed(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        os.truncate(tmp_path / RECORDS_FILE, 100)
+        with pytest.raises(LostDirectoryError, match=r"records\.jsonl was changed by something else"):
+            records.interrupted()
+
+
+@pytest.mark.parametrize("name", ["lock", RECORDS_FILE])
+def test_a_file_of_somebody_else_is_never_taken_for_ours(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("my own")
+    with pytest.raises(UserError, match=f"is not empty \\(it holds {name}\\)"):
+        Records(tmp_path)
+    assert (tmp_path / name).read_text() == "my own"

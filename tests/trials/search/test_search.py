@@ -24,6 +24,7 @@ from sret_nas import ArchConfig, UserError, cost_of
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
 from tests import REPOSITORY
+from tests.trials.runs.edited_records import edit_records
 from trials.runs.objectives import most_accurate, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
@@ -422,7 +423,7 @@ def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path
     options = {**OPTIONS, "trials": 2, "train_images": 64, "workers": 0}
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     path = run.run_dir / RECORDS_FILE
-    path.write_text(path.read_text().replace('"seed": 5', '"seed": 6'))
+    edit_records(path, '"seed": 5', '"seed": 6')
     with pytest.raises(UserError, match=r"its trial 0 is .* but the strategy now asks for"):
         resume_search(run.run_dir, {}, quiet())
 
@@ -436,7 +437,7 @@ def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
         quiet(),
     )
     digest = json.loads(path.read_text().splitlines()[0])["data"]["digest"]
-    path.write_text(path.read_text().replace(digest, "0" * len(digest)))
+    edit_records(path, digest, "0" * len(digest))
     with pytest.raises(UserError, match="are not those that"):
         resume_search(path.parent, {}, quiet())
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -157,6 +160,99 @@ def test_an_extracted_network_is_a_plain_one_that_does_as_in_the_supernet(
     assert main(["supernet", "extract", str(file), "smallest", "--out", str(tmp_path / "word.yaml")]) == 0
     smallest = extreme(space, Budget(params_max=15_000), "cheapest")
     assert read_yaml(tmp_path / "word.yaml")["provenance"]["target"]["arch_id"] == smallest.arch_id
+
+
+def test_extract_writes_over_nothing_unless_told_and_never_over_what_it_reads(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    shutil.copyfile(run_dir / training.SUPERNET, file)
+    before = file.read_bytes()
+    network, out = tmp_path / "net.yaml", tmp_path / "new.yaml"
+    write_result(network, extreme(SPACE, Budget(), "cheapest"), metrics={}, recipe={}, provenance={})
+    described = network.read_bytes()
+
+    def extract(name: str | Path, to: Path, *flags: str) -> tuple[int, str]:
+        capsys.readouterr()
+        return main(["supernet", "extract", str(file), str(name), "--out", str(to), *flags]), shown(capsys)
+
+    for flags in ([], ["--force"]):
+        for name, to in (
+            ("smallest", tmp_path / "mine.yaml"),
+            (network, network),
+            (network, tmp_path / "." / "net.yaml"),
+        ):
+            code, said = extract(name, to, *flags)
+            assert code == 2
+            assert "is read by this command, which never writes over it: name another --out" in said
+    assert file.read_bytes() == before
+    assert network.read_bytes() == described
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", "net.yaml"]
+    out.with_suffix(".safetensors").write_text("somebody's weights")
+    code, said = extract("smallest", out)
+    assert (code, out.exists()) == (2, False)
+    assert "new.safetensors exists already: name another --out, or write over it with --force" in said
+    assert extract("smallest", out, "--force")[0] == 0
+    assert SReT.from_yaml(out, weights=out.with_suffix(".safetensors"))
+
+
+def test_extract_looks_again_before_it_writes(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may have made the file while the network was scored."""
+    out = tmp_path / "net.yaml"
+
+    def scored(*arguments: object) -> object:
+        out.write_text("mine")
+        return score(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("trials.workflows.subnets.score", scored)
+    assert main(["supernet", "extract", str(run_dir / training.SUPERNET), "smallest", "--out", str(out)]) == 2
+    assert out.read_text() == "mine"
+    assert not out.with_suffix(".safetensors").exists()
+
+
+def test_train_fills_empty_folders_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoint.pt").write_text("mine")
+    assert main(["supernet", "train", "--out", str(tmp_path)]) == 2
+    assert "is not empty (it holds checkpoint.pt): name an --out that does not exist yet" in shown(capsys)
+    assert (tmp_path / "checkpoint.pt").read_text() == "mine"
+
+
+def test_a_training_whose_directory_is_deleted_says_so_and_goes_on_from_what_was_kept(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run_dir, tmp_path / "run")
+    for name in (training.SUPERNET, "checkpoint.pt"):
+        (tmp_path / "run" / name).unlink()
+    train_step, steps = training.SupernetTraining.train_step, itertools.count(1)
+
+    def step(self: training.SupernetTraining, *batch: torch.Tensor) -> float | None:
+        if next(steps) == 2:
+            shutil.rmtree(tmp_path / "run")
+        return train_step(self, *batch)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training.SupernetTraining, "train_step", step)
+    assert main(["supernet", "train", "--resume", str(tmp_path / "run"), "--threads", "1"]) == 1
+    rescued = tmp_path / "run-rescued"
+    assert shown(capsys).endswith(f"carry on with: python cli.py supernet train --resume {rescued}\n")
+    assert main(["supernet", "train", "--resume", str(rescued), "--threads", "1"]) == 0
+    ours, whole = (Supernet.load(folder / training.SUPERNET)[0].state_dict() for folder in (rescued, run_dir))
+    assert all(torch.equal(value, whole[name]) for name, value in ours.items())
+
+
+def test_evaluate_mends_images_that_were_overwritten(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ["supernet", "evaluate", str(run_dir / training.SUPERNET), "largest"]
+    capsys.readouterr()
+    assert main(evaluate) == 0
+    before = [line for line in shown(capsys).splitlines() if "│" in line and "%" in line]
+    prepared = Path(Supernet.load(run_dir / training.SUPERNET)[1]["prepared"])
+    np.lib.format.open_memmap(prepared / "val_images.npy", mode="r+")[:] = 7
+    assert main(evaluate) == 0
+    said = shown(capsys).splitlines()
+    assert [line for line in said if "│" in line and "%" in line] == before
+    assert sum("preparing the images anew" in line for line in said) == 1
 
 
 @pytest.mark.parametrize(

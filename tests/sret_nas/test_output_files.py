@@ -1,0 +1,82 @@
+"""No output is written over what a command reads, nor over anything that exists unless that was asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sret_nas.errors import UserError
+from sret_nas.output_files import require_empty_folder, require_free
+
+
+def test_a_new_file_and_missing_sources_are_fine(tmp_path: Path) -> None:
+    require_free([tmp_path / "new.yaml"], reads=[tmp_path / "not-there"])
+
+
+def test_an_existing_file_takes_force(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("")
+    with pytest.raises(UserError, match=r"old\.yaml exists already: name another --picture, or .* --force"):
+        require_free([tmp_path / "new.yaml", tmp_path / "old.yaml"], reads=[], option="--picture")
+    require_free([tmp_path / "old.yaml"], reads=[], force=True)
+
+
+def test_a_link_to_nothing_exists(tmp_path: Path) -> None:
+    (tmp_path / "link.yaml").symlink_to("nowhere")
+    with pytest.raises(UserError, match="exists already"):
+        require_free([tmp_path / "link.yaml"], reads=[])
+
+
+def other_spelling(source: Path) -> Path:
+    return source.parent / "." / "sub" / ".." / source.name
+
+
+def symbolic_link(source: Path) -> Path:
+    link = source.with_name("link")
+    link.symlink_to(source)
+    return link
+
+
+def hard_link(source: Path) -> Path:
+    link = source.with_name("link")
+    os.link(source, link)
+    return link
+
+
+def linked_folder(source: Path) -> Path:
+    folder = source.parent / "folder"
+    folder.symlink_to(source.parent)
+    return folder / source.name
+
+
+@pytest.mark.parametrize("spell", [lambda path: path, other_spelling, symbolic_link, hard_link, linked_folder])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_read_is_never_written_over(tmp_path: Path, spell: object, force: bool) -> None:
+    assert callable(spell)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "source").write_text("")
+    with pytest.raises(UserError, match="is read by this command"):
+        require_free([spell(tmp_path / "source")], reads=[tmp_path / "source"], force=force)
+
+
+def test_a_file_in_a_folder_that_is_read_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").write_text("")
+    with pytest.raises(UserError, match="is read by this command"):
+        require_free([tmp_path / "images" / "1.png"], reads=[tmp_path / "images"], force=True)
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        require_free([tmp_path], reads=[], force=True)
+
+
+def test_a_folder_for_results_holds_nothing(tmp_path: Path) -> None:
+    require_empty_folder(tmp_path / "new")
+    require_empty_folder(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"is not empty \(it holds file\)"):
+        require_empty_folder(tmp_path)
+    with pytest.raises(UserError, match="must be a folder"):
+        require_empty_folder(tmp_path / "file")
