@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sret_nas import Budget, FeasibleSet, SearchSpace, cost_of
-from sret_nas.files import dump_yaml
+from sret_nas.yaml_files import dump_yaml
 
 STAGE = {
     "heads": [2, 4],

@@ -10,7 +10,7 @@ import cli
 from sret_nas import Budget, cost_of
 from sret_nas.arch.config import ArchConfig
 from sret_nas.feasible.feasible_set import FeasibleSet
-from sret_nas.files import dump_yaml, read_yaml
+from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.latency_profiles import SMALL
 
 EFFECTS = {"recursions": {1: 0.5}, "width": {8: 0.3, 12: 0.1}, "heads": {2: 0.05}}
