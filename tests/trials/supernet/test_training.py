@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_is_refused(data: PreparedData, tmp_path: Path) -> 
     trained(tmp_path, data, config(images=64)).unlink()
     checkpoint = tmp_path / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(UserError, match="not a checkpoint that can be read safely"):
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         trained(tmp_path, data, config(images=64))
 
 

@@ -12,7 +12,7 @@ import pytest
 MEMORY_KEPT_AFTER_A_STEP = """
 import resource
 import torch
-from trials.devices import compute_with
+from trials.training.devices import compute_with
 
 if {keeps}:
     compute_with(1)

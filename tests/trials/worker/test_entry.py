@@ -19,7 +19,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import DataConfig, prepare
-from trials.engines.messages import SupernetSource, TrialJob
+from trials.engines.messages import InheritedTrialJob, SupernetSource
 from trials.training.recipe import ProxyConfig, TrainingConfig
 from trials.worker.context import WorkerContext
 from trials.worker.entry import JobRunner
@@ -46,10 +46,10 @@ def source(folder: Path, name: str) -> SupernetSource:
     return SupernetSource(path=str(path), digest=digest_of_file(path))
 
 
-def trial(folder: Path, arch: ArchConfig, supernet: str = "first") -> TrialJob:
+def trial(folder: Path, arch: ArchConfig, supernet: str = "first") -> InheritedTrialJob:
     from trials.data import PreparedData
 
-    return TrialJob(
+    return InheritedTrialJob(
         arch=arch, proxy=PROXY, data_dir=str(folder / "data"), data_digest=PreparedData.open(folder / "data").digest,
         device="cpu", threads=1, seed=0, depth_schedule="full", supernet=source(folder, supernet),
     )  # fmt: skip
