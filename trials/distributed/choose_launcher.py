@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sret_nas.errors import UserError
-from trials.console import Console
-from trials.distributed.launcher import Launcher, RayPlacement
-from trials.distributed.task import Measurement, Task
-from trials.engines.ray_needed import ray_needed
-from trials.machine import num_cores
+
+from ..console import Console
+from ..engines.ray_needed import ray_needed
+from ..machine import num_cores
+from .launcher import Launcher, RayPlacement
+from .task import Measurement, Task
 
 if TYPE_CHECKING:  # which imports torch
-    from trials.distributed.processes import Processes
+    from .processes import Processes
 
 
 def launcher_for(
@@ -31,7 +32,7 @@ def launcher_for(
     if "WORLD_SIZE" in os.environ:
         raise UserError("--engine ray starts the processes of a training itself: leave torchrun out")
     with ray_needed():
-        from trials.distributed.ray_group import open_ray_launcher  # half a second
+        from .ray_group import open_ray_launcher  # half a second
     return open_ray_launcher(placement, device, threads)
 
 
@@ -57,7 +58,7 @@ class LocalLauncher:
 
 @contextmanager
 def _local_launcher(device: str) -> Iterator[Launcher]:
-    from trials.distributed.processes import process_group
+    from .processes import process_group
 
     with process_group(device) as processes:
         yield LocalLauncher(processes)

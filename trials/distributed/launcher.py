@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from trials.console import Console
-from trials.distributed.task import Measurement, Task
+from ..console import Console
+from .task import Measurement, Task
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sret_nas.files import write_atomically
-from trials.console import Console, print_line
+
+from ..console import Console, print_line
 
 APPENDED = "*.tfevents.*"
 """Files that only grow: TensorBoard's."""

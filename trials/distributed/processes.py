@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from trials.training.devices import device_named
+from ..training.devices import device_named
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,21 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sret_nas.errors import UserError
-from trials.console import Console, print_line
-from trials.distributed.launcher import Launcher, RayPlacement
-from trials.distributed.output_stream import Update
-from trials.distributed.ray_member import CONCURRENCY, RankActor, RankResult
-from trials.distributed.task import Measurement, Task
-from trials.engines.file_transfer import BundleWriter, JobFiles
-from trials.engines.messages import Failure
-from trials.engines.ray_pool import reason_of
-from trials.engines.ray_session import Cluster, OwnRay, Session
-from trials.engines.ray_worker import WorkerInfo
-from trials.interruption import defer_interrupts
-from trials.lost_directory import WatchedDirectory, rescue
-from trials.machine import num_cores
-from trials.training.recipe import DivergedError
+
+from ..console import Console, print_line
+from ..engines.file_transfer import BundleWriter, JobFiles
+from ..engines.messages import Failure
+from ..engines.ray_pool import reason_of
+from ..engines.ray_session import Cluster, OwnRay, Session
+from ..engines.ray_worker import WorkerInfo
+from ..interruption import defer_interrupts
+from ..lost_directory import WatchedDirectory, rescue
+from ..machine import num_cores
+from ..training.recipe import DivergedError
+from .launcher import Launcher, RayPlacement
+from .output_stream import Update
+from .ray_member import CONCURRENCY, RankActor, RankResult
+from .task import Measurement, Task
 
 RETRIES = 2
 """How often a task is started again whose processes were lost."""

@@ -18,16 +18,16 @@ import psutil
 import ray
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from trials.console import Console
-from trials.distributed.output_stream import OutputStream, Update
-from trials.distributed.processes import Processes, process_group
-from trials.distributed.task import Measurement, Task
-from trials.engines.failures import failure_of
-from trials.engines.file_transfer import JobFiles
-from trials.engines.messages import Failure
-from trials.engines.node_cache import NodeCache, default_folder
-from trials.engines.ray_worker import WorkerInfo
-from trials.interruption import interrupt_threads
+from ..console import Console
+from ..engines.failures import failure_of
+from ..engines.file_transfer import JobFiles
+from ..engines.messages import Failure
+from ..engines.node_cache import NodeCache, default_folder
+from ..engines.ray_worker import WorkerInfo
+from ..interruption import interrupt_threads
+from .output_stream import OutputStream, Update
+from .processes import Processes, process_group
+from .task import Measurement, Task
 
 CONCURRENCY = 4
 """Calls that an actor takes at once: to train, to send updates, to say that it is there, and to stop."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from trials.console import Console
+from ..console import Console
 
 if TYPE_CHECKING:  # which imports torch
-    from trials.distributed.processes import Processes
+    from .processes import Processes
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from trials.engines.messages import Failure
+from .messages import Failure
 
 RunJob = Callable[[dict[str, Any]], dict[str, Any]]
 """What a worker does with a job: plain data in, plain data out; an exception is a failure."""

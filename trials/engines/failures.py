@@ -6,9 +6,10 @@ import errno
 import traceback
 
 from sret_nas.errors import UserError
-from trials.data.prepared import ImagesChangedError
-from trials.engines.messages import Failure, FailureCause
-from trials.training.recipe import DivergedError
+
+from ..data.prepared import ImagesChangedError
+from ..training.recipe import DivergedError
+from .messages import Failure, FailureCause
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No room on the disk, in the user's quota, or up to the largest file that is allowed (`ulimit -f`)."""

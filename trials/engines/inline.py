@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trials.engines.engine import Engine, Outcome, RunJob
-from trials.engines.failures import failure_of
+from .engine import Engine, Outcome, RunJob
+from .failures import failure_of
 
 
 class InlineEngine(Engine):

@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from trials.engines.engine import Engine, Outcome, RunJob
-from trials.engines.failures import failure_of, timed_out
-from trials.engines.messages import Failure
+from .engine import Engine, Outcome, RunJob
+from .failures import failure_of, timed_out
+from .messages import Failure
 
 EXIT_SECONDS = 2.0
 """How long the system may take to tell how a worker ended that can no longer be talked to."""

@@ -14,7 +14,8 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
 from sret_nas.space.search_space import DepthSchedule
-from trials.training.recipe import ProxyConfig, TrainingConfig
+
+from ..training.recipe import ProxyConfig, TrainingConfig
 
 FailureCause = Literal[
     "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "disk full", "images changed"

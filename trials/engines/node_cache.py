@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trials.engines.file_transfer import FileBundle, read_chunks
+from .file_transfer import FileBundle, read_chunks
 
 MAX_BYTES = 32 * 2**30
 """Of all bundles on a machine, for one user."""

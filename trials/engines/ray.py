@@ -23,13 +23,14 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
 
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
-from trials.engines.engine import Engine, Outcome, RunJob
-from trials.engines.failures import failure_of, timed_out
-from trials.engines.file_transfer import BundleWriter, value_at
-from trials.engines.messages import Failure
-from trials.engines.ray_pool import POLL_SECONDS, Pool, PoolJob, PoolWorker, reason_of
-from trials.engines.ray_session import Cluster, OwnRay, Session
-from trials.engines.ray_worker import Report, WorkerInfo
+
+from .engine import Engine, Outcome, RunJob
+from .failures import failure_of, timed_out
+from .file_transfer import BundleWriter, value_at
+from .messages import Failure
+from .ray_pool import POLL_SECONDS, Pool, PoolJob, PoolWorker, reason_of
+from .ray_session import Cluster, OwnRay, Session
+from .ray_worker import Report, WorkerInfo
 
 MAX_FALSE_STARTS = 1
 """How often a job is assigned again whose worker died, but not with its machine, before it said that it had come to the

@@ -12,10 +12,11 @@ import ray
 from ray.exceptions import RayError, RuntimeEnvSetupError
 
 from sret_nas.errors import UserError
-from trials.engines.engine import RunJob
-from trials.engines.file_transfer import JobFiles, Payload
-from trials.engines.ray_calls import call_with_timeout
-from trials.engines.ray_worker import Worker, WorkerInfo
+
+from .engine import RunJob
+from .file_transfer import JobFiles, Payload
+from .ray_calls import call_with_timeout
+from .ray_worker import Worker, WorkerInfo
 
 POLL_SECONDS = 1.0
 """How often to look which machines are there."""

@@ -23,7 +23,8 @@ from typing import Any, Protocol
 import ray
 
 from sret_nas.errors import UserError
-from trials.engines.ray_internals import (
+
+from .ray_internals import (
     LOOPBACK_ENVIRONMENT,
     find_cluster,
     hide_worker_deaths,

@@ -12,11 +12,11 @@ from typing import Any
 
 import ray
 
-from trials.engines.engine import RunJob
-from trials.engines.failures import failure_of
-from trials.engines.file_transfer import JobFiles, KeyPath, Payload, value_at, with_values
-from trials.engines.messages import Failure
-from trials.engines.node_cache import NodeCache, default_folder
+from .engine import RunJob
+from .failures import failure_of
+from .file_transfer import JobFiles, KeyPath, Payload, value_at, with_values
+from .messages import Failure
+from .node_cache import NodeCache, default_folder
 
 
 @dataclass(frozen=True)

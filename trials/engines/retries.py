@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trials.engines.engine import Engine, Outcome
-from trials.engines.messages import Failure, Job
+from .engine import Engine, Outcome
+from .messages import Failure, Job
 
 MAX_RETRIES = 2
 """So a job is tried three times at most."""

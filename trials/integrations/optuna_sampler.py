@@ -25,10 +25,11 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.space.search_space import DepthSchedule, SearchSpace
-from trials.integrations.search_setting import SearchSetting
-from trials.integrations.session import Event, Session, restored
-from trials.strategies.optuna import distributions
-from trials.strategies.strategy import Candidate, StrategyName
+
+from ..strategies.optuna import distributions
+from ..strategies.strategy import Candidate, StrategyName
+from .search_setting import SearchSetting
+from .session import Event, Session, restored
 
 
 def architecture(trial: Trial) -> tuple[ArchConfig, DepthSchedule]:

@@ -22,9 +22,10 @@ from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from sret_nas.json_files import read_json
 from sret_nas.space.search_space import SearchSpace
-from trials.integrations.search_setting import SearchSetting
-from trials.integrations.session import Session, restored
-from trials.strategies.strategy import StrategyName
+
+from ..strategies.strategy import StrategyName
+from .search_setting import SearchSetting
+from .session import Session, restored
 
 
 class StrategySearcher(Searcher):

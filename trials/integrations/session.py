@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from sret_nas.errors import UserError
-from trials.integrations.search_setting import SearchSetting
-from trials.strategies.strategy import Candidate
+
+from ..strategies.strategy import Candidate
+from .search_setting import SearchSetting
 
 TrialId = int | str
 

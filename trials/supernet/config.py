@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from sret_nas.space.search_space import DepthSchedule
-from trials.training.recipe import TrainingConfig
+
+from ..training.recipe import TrainingConfig
 
 Draws = Literal["balanced", "stratified", "uniform"]
 """How random networks are drawn: spread over cost with all widths alike, spread evenly over the logarithm of FLOPs, or

@@ -16,8 +16,9 @@ from torch import Tensor
 from sret_nas.arch.config import ArchConfig
 from sret_nas.nn.network import SReT, batch_norms
 from sret_nas.nn.supernet import Supernet
-from trials.data import PreparedData, batches
-from trials.training.train import Score, first_images, recalibrate_batch_norm, score_logits, slice_split
+
+from ..data import PreparedData, batches
+from ..training.train import Score, first_images, recalibrate_batch_norm, score_logits, slice_split
 
 KEPT_BYTES = 256 * 2**20
 """Memory for features that are kept, in one worker."""

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from trials.console import Console
-from trials.data import PreparedData
-from trials.distributed.processes import Processes
-from trials.distributed.task import Measurement
-from trials.supernet.spec import TrainingSpec
-from trials.supernet.speed import MEASURED_STEPS, seconds_per_step
-from trials.supernet.state import CHECKPOINT
-from trials.supernet.training import SUPERNET, SupernetTraining, train_supernet
-from trials.training.devices import compute_with
+from ..console import Console
+from ..data import PreparedData
+from ..distributed.processes import Processes
+from ..distributed.task import Measurement
+from ..training.devices import compute_with
+from .spec import TrainingSpec
+from .speed import MEASURED_STEPS, seconds_per_step
+from .state import CHECKPOINT
+from .training import SUPERNET, SupernetTraining, train_supernet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,13 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import format_seconds
-from trials.console import Console, count_progress, print_line
-from trials.data import PreparedData
-from trials.supernet.inherit import extract_for_eval
-from trials.supernet.networks import StepNetworks
-from trials.supernet.state import TrainingState
-from trials.training.train import Score, first_images, score
+
+from ..console import Console, count_progress, print_line
+from ..data import PreparedData
+from ..training.train import Score, first_images, score
+from .inherit import extract_for_eval
+from .networks import StepNetworks
+from .state import TrainingState
 
 LINE_SECONDS = 10.0
 """Between two lines where there is no terminal."""

@@ -18,8 +18,9 @@ from sret_nas.feasible.balanced import BalancedSampler
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
-from trials.supernet.config import Draws, SupernetConfig
-from trials.training.depth_schedule import depths_of_step
+
+from ..training.depth_schedule import depths_of_step
+from .config import Draws, SupernetConfig
 
 _DRAWN_AT_ONCE = 256
 """Random networks per draw from the space: much faster than one by one, and whole rounds of the strata."""

@@ -10,9 +10,10 @@ from pydantic import JsonValue
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.space.search_space import SearchSpace
-from trials.data import PreparedData
-from trials.supernet.config import SupernetConfig
-from trials.training.recipe import ProxyConfig, proxy_arch
+
+from ..data import PreparedData
+from ..training.recipe import ProxyConfig, proxy_arch
+from .config import SupernetConfig
 
 
 @dataclass(frozen=True, kw_only=True)

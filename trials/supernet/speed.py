@@ -11,7 +11,8 @@ from scipy.optimize import nnls
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from trials.supernet.training import SupernetTraining
+
+from .training import SupernetTraining
 
 MEASURED_STEPS = 13
 """The first warms up and does not count. A multiple of the turns of `alternate` remains."""

@@ -20,10 +20,11 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
-from trials.distributed.processes import Processes
-from trials.supernet.config import SupernetConfig
-from trials.supernet.step import SupernetStep
-from trials.training.checkpoint_file import read_checkpoint, write_checkpoint
+
+from ..distributed.processes import Processes
+from ..training.checkpoint_file import read_checkpoint, write_checkpoint
+from .config import SupernetConfig
+from .step import SupernetStep
 
 CHECKPOINT = "checkpoint.pt"
 

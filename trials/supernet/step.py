@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.nn.supernet import Supernet
-from trials.distributed.processes import Processes
-from trials.supernet.config import SupernetConfig
-from trials.training.losses import hard_cross_entropy, soft_cross_entropy
-from trials.training.train import parameter_groups
+
+from ..distributed.processes import Processes
+from ..training.losses import hard_cross_entropy, soft_cross_entropy
+from ..training.train import parameter_groups
+from .config import SupernetConfig
 
 
 class SupernetStep:

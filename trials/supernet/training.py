@@ -16,20 +16,21 @@ from torch import Tensor
 from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import bounding_shape
-from trials.console import Console
-from trials.data import PreparedData, num_training_batches, training_batches
-from trials.distributed.processes import Processes, process_group
-from trials.interruption import StepAborted, defer_interrupts
-from trials.lost_directory import WatchedDirectory, rescue
-from trials.seeds import seed_from
-from trials.supernet.config import SupernetConfig
-from trials.supernet.monitor import Monitor, NullMonitor, WatchedSubnets
-from trials.supernet.networks import StepNetworks
-from trials.supernet.spec import TrainingSpec
-from trials.supernet.state import TrainingState, require_same
-from trials.training.devices import compute_with
-from trials.training.recipe import DivergedError
-from trials.training.train import learning_rate_factor
+
+from ..console import Console
+from ..data import PreparedData, num_training_batches, training_batches
+from ..distributed.processes import Processes, process_group
+from ..interruption import StepAborted, defer_interrupts
+from ..lost_directory import WatchedDirectory, rescue
+from ..seeds import seed_from
+from ..training.devices import compute_with
+from ..training.recipe import DivergedError
+from ..training.train import learning_rate_factor
+from .config import SupernetConfig
+from .monitor import Monitor, NullMonitor, WatchedSubnets
+from .networks import StepNetworks
+from .spec import TrainingSpec
+from .state import TrainingState, require_same
 
 SUPERNET = "supernet.safetensors"
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from sret_nas.errors import UserError
-from trials.training.checkpoint_file import DamagedError, read_checkpoint, write_checkpoint
-from trials.training.train import Training
+
+from .checkpoint_file import DamagedError, read_checkpoint, write_checkpoint
+from .train import Training
 
 
 def save_checkpoint(path: Path, training: Training, identity: dict[str, Any]) -> None:

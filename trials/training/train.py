@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from sret_nas.nn.network import SReT, batch_norms
 from sret_nas.space.search_space import DepthSchedule
-from trials.data import PreparedData, Split, batches, num_training_batches, training_batches
-from trials.training.depth_schedule import depths_of_step
-from trials.training.recipe import DivergedError, TrainingConfig
+
+from ..data import PreparedData, Split, batches, num_training_batches, training_batches
+from .depth_schedule import depths_of_step
+from .recipe import DivergedError, TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import torch
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file
 from sret_nas.nn.supernet import Supernet
-from trials.data import PreparedData
-from trials.data.prepared import ImagesChangedError
-from trials.engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
-from trials.supernet.inherit import SubnetScorer
+
+from ..data import PreparedData
+from ..data.prepared import ImagesChangedError
+from ..engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
+from ..supernet.inherit import SubnetScorer
 
 Value = TypeVar("Value")
 

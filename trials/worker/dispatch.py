@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trials.engines.messages import (
+from ..engines.messages import (
     FrontTestJob,
     LatencyJob,
     Result,
@@ -13,11 +13,11 @@ from trials.engines.messages import (
     TrialJob,
     parse_job,
 )
-from trials.training.devices import compute_with
-from trials.worker.context import WorkerContext
-from trials.worker.evaluate import evaluate
-from trials.worker.retrain import retrain, run_front_test
-from trials.worker.timing import measure_latency, measure_training_speed
+from ..training.devices import compute_with
+from .context import WorkerContext
+from .evaluate import evaluate
+from .retrain import retrain, run_front_test
+from .timing import measure_latency, measure_training_speed
 
 
 def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trials.worker.context import WorkerContext
+    from .context import WorkerContext
 
 
 class JobRunner:
@@ -20,8 +20,8 @@ class JobRunner:
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Runs one job given as plain data and returns its result as plain data."""
-        from trials.worker.context import WorkerContext
-        from trials.worker.dispatch import execute
+        from .context import WorkerContext
+        from .dispatch import execute
 
         if self._context is None:
             self._context = WorkerContext()

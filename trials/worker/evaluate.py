@@ -14,8 +14,9 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
-from trials.data import PreparedData
-from trials.engines.messages import (
+
+from ..data import PreparedData
+from ..engines.messages import (
     InheritedTrialJob,
     ScratchTrialJob,
     TargetCost,
@@ -23,11 +24,11 @@ from trials.engines.messages import (
     TrialResult,
     trial_seed,
 )
-from trials.supernet.inherit import SubnetScorer
-from trials.training.checkpoint import load_checkpoint, save_checkpoint
-from trials.training.devices import device_name, device_of, peak_memory_mb
-from trials.training.recipe import DivergedError, TrainingConfig, proxy_arch
-from trials.training.train import (
+from ..supernet.inherit import SubnetScorer
+from ..training.checkpoint import load_checkpoint, save_checkpoint
+from ..training.devices import device_name, device_of, peak_memory_mb
+from ..training.recipe import DivergedError, TrainingConfig, proxy_arch
+from ..training.train import (
     Score,
     Training,
     TrainingReport,
@@ -37,7 +38,7 @@ from trials.training.train import (
     score,
     train,
 )
-from trials.worker.context import WorkerContext
+from .context import WorkerContext
 
 SHALLOW_IMAGES = 1000
 """Validation images on which recursion depths below the full one are scored: for information, so a sample will do."""

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
-from trials.engines.messages import FrontTestJob, FrontTestResult, RetrainJob, RetrainResult, trial_seed
-from trials.supernet.inherit import extract_for_eval
-from trials.training.devices import device_of
-from trials.training.recipe import DivergedError, proxy_arch
-from trials.training.train import recalibrate_batch_norm, score, train
-from trials.worker.context import WorkerContext
-from trials.worker.evaluate import build, target_cost, trained_on
+
+from ..engines.messages import FrontTestJob, FrontTestResult, RetrainJob, RetrainResult, trial_seed
+from ..supernet.inherit import extract_for_eval
+from ..training.devices import device_of
+from ..training.recipe import DivergedError, proxy_arch
+from ..training.train import recalibrate_batch_norm, score, train
+from .context import WorkerContext
+from .evaluate import build, target_cost, trained_on
 
 
 def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.nn.part_timing import time_network, time_part
-from trials.engines.messages import LatencyJob, LatencyTimes, SpeedJob, SpeedResult
-from trials.machine import processor_name
-from trials.training.devices import device_name, device_of
-from trials.training.recipe import proxy_arch
-from trials.training.train import train
-from trials.worker.context import WorkerContext
-from trials.worker.evaluate import build
+
+from ..engines.messages import LatencyJob, LatencyTimes, SpeedJob, SpeedResult
+from ..machine import processor_name
+from ..training.devices import device_name, device_of
+from ..training.recipe import proxy_arch
+from ..training.train import train
+from .context import WorkerContext
+from .evaluate import build
 
 TIMINGS_OF_PARTS, TIMINGS_OF_NETWORKS = 8, 4
 """Timings of each part and network in one round; rounds are repeated, and so interleaved with all others."""
