@@ -74,7 +74,7 @@ def open_ray_launcher(placement: RayPlacement, device: str, threads: int | None)
 
 def _session(placement: RayPlacement, threads: int | None) -> Session:
     if placement.address is not None:
-        return Cluster(placement.address, package="trials")
+        return Cluster(placement.address, package=__name__.partition(".")[0])
     return OwnRay(max(num_cores(), (placement.processes or 1) * (threads or 1)))
 
 

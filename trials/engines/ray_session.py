@@ -44,7 +44,8 @@ STARTS = 2
 LEAVE_SECONDS = 4.0
 """How long leaving a cluster may take, and a Ray on this machine its end, before it is left or killed."""
 
-_PACKAGES = ("sret_nas", "trials")
+_PACKAGES = ("sret_nas", __name__.partition(".")[0])
+"""What holds this project's code: in a checkout this package stands beside `sret_nas`, once installed inside it."""
 
 
 class Session(Protocol):
@@ -119,7 +120,7 @@ class _Head:
         options = {"num_cpus": num_cpus, "_temp_dir": str(Path(self._folder) / "r")}
         python_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "trials.engines.ray_head", self._folder, json.dumps(options)],
+            [sys.executable, "-m", f"{__package__}.ray_head", self._folder, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
