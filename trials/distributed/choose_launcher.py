@@ -23,9 +23,12 @@ if TYPE_CHECKING:  # which imports torch
 def launcher_for(
     device: str, placement: RayPlacement | None, threads: int | None = None
 ) -> AbstractContextManager[Launcher]:
-    """Returns a local launcher, unless a placement is given; `threads` are those of each process, if already known.
+    """Returns a context manager that opens a launcher. Entering it raises `UserError` if Ray lacks the resources.
 
-    Entering it raises `UserError` if there is no such Ray, or too little room in it.
+    Args:
+        device: torch's name of the device, or `auto`.
+        placement: what to ask of Ray; None runs tasks in this process, or in those that torchrun started.
+        threads: CPU threads of each process; None leaves the number to the launcher.
     """
     if placement is None:
         return _local_launcher(device)
@@ -43,7 +46,7 @@ class LocalLauncher:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
-        self.is_first, self.number = processes.is_first, processes.number
+        self.is_first, self.num_processes = processes.is_first, processes.world_size
         self.threads = num_cores()
 
     def wait(self) -> None:

@@ -114,7 +114,7 @@ def provide_supernet(run: Run, engine: Engine) -> None:
     """
     setting = recorded_setting(run.history.header, run.run_dir)
     if setting is None:
-        raise UserError(f"{run.run_dir}: the records say nothing of a supernet")
+        raise UserError(f"{run.run_dir}: records.jsonl has no `supernet` entry")
     if run.history.supernet is None:
         source, seconds = (setting.given, 0.0) if setting.given is not None else _trained(run, setting, engine)
         run.records.supernet(source, seconds)

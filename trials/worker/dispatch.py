@@ -1,4 +1,4 @@
-"""What a worker does with a job: the one place where the kinds of jobs meet those that run them."""
+"""Dispatches jobs to the functions that run them, by their type."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .timing import measure_latency, measure_training_speed
 
 
 def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
-    """Runs one job given as plain data and returns its result as plain data; `context` is what the worker keeps."""
+    """Runs a job given as plain data and returns its result as plain data. `context` holds data kept between jobs."""
     job = parse_job(payload)
     compute_with(job.threads)  # a reused worker would keep the count of its first job
     if isinstance(job, LatencyJob):

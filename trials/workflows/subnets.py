@@ -33,7 +33,7 @@ from ..data.prepared import Metadata
 from ..supernet.config import SupernetConfig
 from ..supernet.inherit import SubnetScorer, extract_for_eval
 from ..supernet.networks import extreme
-from ..training.devices import compute_with, device_named
+from ..training.devices import compute_with, device_of
 from ..training.recipe import ProxyConfig, proxy_arch
 from ..training.train import score
 
@@ -64,7 +64,7 @@ class TrainedSupernet:
         supernet, self.training = Supernet.load(path)
         record = validate(_Record, self.training, f"{path}: training")
         self.path = path
-        self.supernet = supernet.to(device_named(device))
+        self.supernet = supernet.to(device_of(device))
         self.space = SearchSpace.from_dict(record.space, f"{path}: space")
         self.budget = Budget(**record.budget)
         self.proxy = record.proxy

@@ -100,7 +100,7 @@ def start_training(
     FeasibleSet(space, options.budget).check()
     with launcher_for(options.device, placement, options.given_threads) as launcher:
         options = _with_threads(options, launcher)
-        if run_dir is None and launcher.number > 1:
+        if run_dir is None and launcher.num_processes > 1:
             raise UserError("several processes must be told where to meet: name the run directory with --out")
         run_dir = new_run_dir() if run_dir is None else run_dir
         if (run_dir / TRAINING).exists():

@@ -1,4 +1,4 @@
-"""What a worker keeps from job to job, and that it goes with the worker."""
+"""Data that a worker keeps between jobs, which end with the worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, and two supernets."""
+    """Returns a folder with images and two supernets."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("worker")
     prepare(DataConfig(image_size=32, max_train=64, max_val=50), folder / "data", None)
@@ -79,7 +79,7 @@ def test_what_it_keeps_goes_with_it(folder: Path) -> None:
 
 
 def test_of_two_supernets_only_the_last_is_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the first is let go before the second is read."""
+    """The first is released before the second is read."""
     context = WorkerContext()
     first = weakref.ref(context.supernet(source(folder, "first"), CPU))
     was_there: list[bool] = []
