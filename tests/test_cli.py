@@ -160,16 +160,18 @@ def test_a_wrong_architecture_file_is_explained(
 
 def test_profile_shows_the_cost_and_that_fvcore_agrees(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_in_process("profile", "SReT-T", "--no-speed") == 0
-    output = capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
     cost = cost_of(PRESETS["sret_t"])
-    assert f"{cost.params:,}" in output
-    assert f"{cost.flops:,}" in output
-    assert "equal" in output
+    (total,) = (line.split() for line in lines if line.split()[:1] == ["total"])
+    assert total == ["total", f"{cost.flops:,}", "100.0", "%", f"{cost.params:,}", "100.0", "%"]
+    assert lines[-1] == "fvcore: equal, to the last unit, on the built network"
 
 
 def test_space_shows_the_number_of_networks(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_in_process("space", "smoke", "--flops-budget", "100M") == 0
-    assert "12" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    first = lines.index("12 distinct networks")
+    assert lines[first + 1] == "4 of them (33.3 %) have FLOPs at most 100M"
 
 
 def test_the_package_has_every_name_it_lists() -> None:

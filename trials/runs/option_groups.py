@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     StrictFloat,
     StrictInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -140,8 +141,9 @@ class DataOptions(OptionGroup):
 
     @field_validator("data", "data_root")
     @classmethod
-    def _make_absolute(cls, path: str | None) -> str | None:
-        return path if path is None or path == DIGITS else absolute_if_there(path)
+    def _make_absolute(cls, path: str | None, info: ValidationInfo) -> str | None:
+        is_name = path is None or (info.field_name == "data" and path == DIGITS)
+        return path if path is None or is_name else absolute_if_there(path)
 
     @model_validator(mode="after")
     def _check_data(self) -> Self:

@@ -55,7 +55,7 @@ class TestFormatQuantity:
         ("value", "digits", "expected"),
         [(0, 4, "0"), (1, 4, "1"), (999, 4, "999"), (1000, 4, "1K"), (1234, 4, "1.234K"), (999_949, 4, "999.9K"),
          (999_951, 4, "1M"), (4_755_979, 4, "4.756M"), (1_121_700_000, 4, "1.122G"), (1_121_700_000, 2, "1.1G"),
-         (999_999_999, 4, "1G"), (12.5, 4, "12.5"), (-1500, 4, "-1.5K")],
+         (999_999_999, 4, "1G"), (12.5, 4, "12.5"), (-1500, 4, "-1.5K"), (999_950, 4, "1M"), (999_500, 3, "1M")],
     )  # fmt: skip
     def test_table(self, value: float, digits: int, expected: str) -> None:
         assert format_quantity(value, digits) == expected
@@ -74,6 +74,13 @@ class TestBudget:
     def test_no_bounds(self) -> None:
         assert Budget().allows(0, 0)
         assert Budget().allows(2**62, 2**62)
+
+    def test_a_bound_is_at_least_one(self) -> None:
+        assert Budget(flops_min=1, params_max=1).allows(1, 1)
+        with pytest.raises(UserError, match=r"^a bound on FLOPs must be at least 1, got 0 and None$"):
+            Budget(flops_min=0)
+        with pytest.raises(UserError, match=r"^a bound on parameters must be at least 1, got None and -1$"):
+            Budget(params_max=-1)
 
     def test_equal_bounds_are_a_window_of_one(self) -> None:
         assert [f for f in range(5) if Budget(flops_min=3, flops_max=3).allows(f, 0)] == [3]
@@ -105,7 +112,10 @@ class TestBudget:
         [(Budget(), "no budget"), (Budget(flops_max=10**9), "FLOPs at most 1G"),
          (Budget(params_min=2_400_000), "parameters at least 2.4M"),
          (Budget(flops_max=10**9, params_min=2_400_000, params_max=2_500_000),
-          "FLOPs at most 1G, parameters 2.4M to 2.5M")],
+          "FLOPs at most 1G, parameters 2.4M to 2.5M"),
+         (Budget(flops_max=1_234_567_894_321, params_min=1_234_567_894, params_max=9_876_543_214),
+          "FLOPs at most 1234.56789G, parameters 1.23456789G to 9.87654321G"),
+         (Budget(flops_min=1_234_567_894), "FLOPs at least 1.23456789G")],
     )  # fmt: skip
     def test_describe(self, budget: Budget, text: str) -> None:
         assert budget.describe() == text

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, halved, hidden_width
 from sret_nas.arch.cost import cost_of
@@ -215,6 +216,27 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         ArchConfig.from_yaml(path)
     assert (caught.value.source, caught.value.key_path) == (str(path), "stages")
+
+
+@pytest.mark.parametrize("recursions", [1, 2])
+def test_the_ratio_of_projections_that_are_not_there_means_nothing(recursions: int) -> None:
+    one, other = (
+        arch(stage(nll="none", nll_ratio=ratio, recursions=recursions, groups=(2,) * recursions))
+        for ratio in (0.5, 2.0)
+    )
+    assert one.canonical().stages[0].nll_ratio == 1.0
+    assert one.arch_id == other.arch_id
+    between, more = (arch(stage(nll="between", nll_ratio=ratio)) for ratio in (0.5, 2.0))
+    assert between.canonical().stages[0].nll_ratio == 0.5
+    assert between.arch_id != more.arch_id
+
+
+@pytest.mark.parametrize(("part", "name"), [("stage", "heads"), ("stem", "width"), ("network", "classes")])
+def test_a_network_cannot_be_changed(part: str, name: str) -> None:
+    network = arch(stage())
+    changed = {"stage": network.stages[0], "stem": network.stem, "network": network}[part]
+    with pytest.raises(ValidationError, match="Instance is frozen"):
+        setattr(changed, name, 1)
 
 
 def test_summary() -> None:

@@ -351,6 +351,20 @@ class TestLargeNumbers:
         with pytest.raises(UserError, match="as costs are summed in 64 bits"):
             check_costs_fit(space.model_copy())  # one that was not looked at yet
 
+    def test_of_a_single_network_with_full_convolutions_it_is_the_cost(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Widths without a common divisor make the most expensive pooling; then the bound is met by the network
+        itself."""
+        space = space_of(
+            *({"width": [width], "heads": [1], "nll": ["every"]} for width in (9, 16, 25)), stem={"width": [4]}
+        )
+        assert space.num_networks == 1
+        network = FeasibleSet(space, Budget()).most_expensive()
+        monkeypatch.setattr("sret_nas.feasible.overflow.MAX_COST", max(network.flops, network.params))
+        check_costs_fit.__wrapped__(space)
+        monkeypatch.setattr("sret_nas.feasible.overflow.MAX_COST", network.flops - 1)
+        with pytest.raises(UserError, match="FLOPs, as costs are summed in 64 bits"):
+            check_costs_fit.__wrapped__(space)
+
 
 class TestRoundedTable:
     """A table of few cells, as a space needs that is too rich to be counted exactly."""

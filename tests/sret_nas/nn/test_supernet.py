@@ -393,7 +393,7 @@ class TestRemembersNothing:
 
     def test_failure_in_between_changes_nothing(self, supernet: Supernet) -> None:
         expected = self.fresh_outcomes()[0]
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=r"^images must have the shape .* got \(2, 1, 40, 40\)$"):
             supernet(torch.zeros(2, 1, 40, 40), self.ARCHS[0])
         assert all_equal(outcome(supernet, self.ARCHS[0]), expected)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sret_nas.arch.cost import cost_of
+from sret_nas.errors import UserError
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
@@ -25,11 +26,16 @@ class TestByHand:
         expected = [[1101, 16], [2201, 18], [3202, 29], [1103, 36], [1101, 16]]
         assert by_hand().costs(points).tolist() == expected
 
+    def test_costs_are_exact_where_floats_are_not(self) -> None:
+        stage = ChainStage(np.array([0]), np.array([[2**60 + 1]]), ("a",), np.array([[0]]))
+        costs = Chain(("flops",), (stage, stage), ({(0, 0): (2**59 + 1,)},)).costs([(0, 0)])
+        assert costs.tolist() == [[2**61 + 2**59 + 3]]
+
     def test_no_points_have_no_costs(self) -> None:
         assert by_hand().costs(np.zeros((0, 2), dtype=np.int64)).shape == (0, 2)
 
     def test_a_missing_link_is_no_network(self) -> None:
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match="goes from stage 0 to the next by a link that is not there"):
             by_hand().costs([(0, 0), (1, 0)])
 
     def test_states_and_levels(self) -> None:
@@ -88,3 +94,17 @@ def test_the_stem_is_part_of_the_first_stage() -> None:
     assert stems == [network.stem.width for network in networks]
     assert set(stems) == {4, 6, 9}
     assert chain.costs(points).tolist() == [[cost_of(arch).flops, cost_of(arch).params] for arch in networks]
+
+
+@pytest.mark.parametrize("stem", [{}, {"width": [4, 6, 9]}], ids=["paper's stem", "three stems"])
+def test_choices_make_a_network_and_are_read_back(stem: dict[str, list[int]]) -> None:
+    data = SearchSpace.load("smoke").to_dict()
+    space = SearchSpace.from_dict({**data, "stem": {**data["stem"], **stem}} if stem else data)
+    costs = choice_costs_of(space)
+    everything = list(product(*(range(len(flops)) for flops in costs.flops)))
+    networks = [costs.network(space, choices) for choices in everything]
+    assert len({arch.arch_id for arch in networks}) == len(everything) == 12 * (3 if stem else 1)
+    assert [costs.choices(space, arch) for arch in networks] == everything
+    stranger = networks[0].model_copy(update={"stages": networks[0].stages[:1]})
+    with pytest.raises(UserError, match="is not in this search space"):
+        costs.choices(space, stranger)

@@ -200,6 +200,15 @@ class TestStageTables:
         longer = member.model_copy(update={"recursions": 5, "groups": (4, 1, 1, 1, 1)})
         assert table.row_of(longer) is None
 
+    def test_the_stem_is_half_as_wide_as_the_first_stage_but_never_without_a_channel(self) -> None:
+        stage = {
+            "width": [1, 2, 3, 4, 5], "heads": [1], "blocks": [1], "recursions": [1], "groups": [[1]],
+            "loop": ["internal"], "nll": ["none"], "nll_ratio": [1.0], "mlp_ratio": [1.0],
+        }  # fmt: skip
+        space = SearchSpace.from_dict({"name": "narrow", "stages": [stage]})
+        stems = {(arch.stages[0].width, arch.stem.width) for arch in (space.network([row]) for row in range(5))}
+        assert stems == {(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)}
+
     def test_a_rich_stage_is_tabled(self) -> None:
         """A stage of 1e5 spellings; its distinct rows follow from one factor per dimension, all of them independent."""
         stage = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,25 @@ def steep() -> Chain:
     return Chain(("cost",), (first, second), ({(state, state): (0,) for state in range(3)},))
 
 
-CHAINS = {"two attributes": two_attributes(), "steep": steep(), "sret_tiny": chain_of(SearchSpace.load("sret_tiny"))}
+def uneven() -> Chain:
+    """Four stages with two choices for every of 2, 3, 2 and 4 states; the first two and the last have attribute c."""
+    stages = []
+    for attribute, number in (("c", 2), ("c", 3), ("b", 2), ("c", 4)):
+        every = np.arange(2 * number)
+        stages.append(ChainStage(every // 2, 1 + every[:, None], (attribute,), every[:, None] % 2))
+    links = tuple(
+        {(one, other): (0,) for one in before.states.tolist() for other in after.states.tolist()}
+        for before, after in pairwise(stages)
+    )
+    return Chain(("cost",), tuple(stages), links)
+
+
+CHAINS = {
+    "two attributes": two_attributes(),
+    "steep": steep(),
+    "uneven": uneven(),
+    "sret_tiny": chain_of(SearchSpace.load("sret_tiny")),
+}
 
 
 def drawn(chain: Chain, number: int) -> IntArray:
@@ -50,6 +70,14 @@ def test_a_row_has_a_one_for_every_effect_that_is_there() -> None:
     assert terms.matrix(np.empty((0, 2), dtype=np.int64)).shape == (0, 18)
 
 
+def test_stages_share_pairs_with_the_stage_before_where_that_has_the_same_states() -> None:
+    """c comes after two states in the second and in the last stage, which alone can be shared."""
+    columns = {kind.name: kind.columns for kind in EffectTerms(CHAINS["uneven"]).kinds}
+    assert list(columns) == ["shared c", "own c", "own b", "across", "shared across"]
+    assert columns["across"].stop - columns["across"].start == 2 * 2 + 3 * 2 + 2 * 2
+    assert columns["shared across"].stop - columns["shared across"].start == 2 * 2
+
+
 def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> None:
     """Three levels have heights of -1.22, 0 and 1.22, four of -1.34, -0.45, 0.45 and 1.34: mean 0 and variance 1."""
     terms = EffectTerms(CHAINS["steep"], has_slopes=True)
@@ -60,6 +88,33 @@ def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> Non
     assert matrix[:, columns["slope a"]][:, 0] == pytest.approx([-three, 0, three])
     assert matrix[:, columns["slope c"]][:, 0] == pytest.approx([3 * four, -3 * four, four])
     assert matrix[:, columns["slopes across"]][:, 0] == pytest.approx([-three * 3 * four, 0, three * four])
+
+
+def test_a_slope_is_one_column_and_two_stages_share_one() -> None:
+    every = np.arange(3)
+    stage = ChainStage(every, 1 + every[:, None], ("a",), every[:, None])
+    chain = Chain(("cost",), (stage, stage), ({(one, other): (0,) for one in range(3) for other in range(3)},))
+    widths = {kind.name: kind.columns.stop - kind.columns.start for kind in EffectTerms(chain, has_slopes=True).kinds}
+    assert widths == {
+        "shared a": 3, "own a": 6, "shared slope a": 1, "slope a": 2, "slopes across": 1, "across": 9
+    }  # fmt: skip
+
+
+def test_products_of_slopes_are_with_the_states_of_the_stage_before() -> None:
+    """Two states have heights of -1 and 1, three levels or states of -1.22, 0 and 1.22; one state has no slope."""
+    stages = []
+    for name, number in (("a", 2), ("b", 3), ("c", 1), ("d", 1)):
+        every = np.arange(3 * number)
+        stages.append(ChainStage(every // 3, 1 + every[:, None], (name,), every[:, None] % 3))
+    links = tuple(
+        {(one, other): (0,) for one in before.states.tolist() for other in after.states.tolist()}
+        for before, after in pairwise(stages)
+    )
+    terms = EffectTerms(Chain(("cost",), tuple(stages), links), has_slopes=True)
+    columns = {kind.name: kind.columns for kind in terms.kinds}
+    (row,) = terms.matrix(np.array([[5, 8, 2, 2]]))  # the last of everything
+    assert row[columns["slopes across"]] == pytest.approx([(3 / 2) ** 0.5, 3 / 2])
+    assert row[columns["slope d"]] == pytest.approx([(3 / 2) ** 0.5])
 
 
 def test_a_slope_that_stages_share_is_the_sum_of_their_own() -> None:

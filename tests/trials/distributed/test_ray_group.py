@@ -226,7 +226,7 @@ def test_a_search_trains_its_supernet_on_its_cluster(
     asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
     out = folder / "search"
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
-    assert "1 threads in each of 2 processes on the cluster" in shown(capsys)
+    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", shown(capsys))
     history = read_history(out)
     assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
     assert sum(trial.result is not None for trial in history.trials.values()) == 4
@@ -389,10 +389,17 @@ def test_what_is_taken_of_a_cluster(
     assert (needs.processes, needs.threads, needs.gpus) == expected
 
 
-@pytest.mark.parametrize("there", [[], [{"GPU": 1.0}], [GPUS]])
-def test_more_than_there_is(there: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("there", "held"),
+    [
+        ([], "0 (there: no machine with a CPU)"),
+        ([{"GPU": 1.0}], "0 (there: no machine with a CPU)"),
+        ([GPUS], "2 (there: 8 CPUs, 2 GPUs)"),
+    ],
+)
+def test_more_than_there_is(there: list[dict[str, float]], held: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "machines", lambda: there)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=rf"^--workers 3, .* more than it holds, which is {re.escape(held)}"):
         on_ray.needs_of("it", RayPlacement(processes=3), "auto", None)
 
 

@@ -27,7 +27,12 @@ from trials.strategies.strategy import Candidate
         (59.4, "59 s"),
         (59.6, "1 min 0 s"),
         (125, "2 min 5 s"),
+        (1.9, "1.9 s"),
+        (60, "1 min 0 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 0 min"),
         (4320, "1 h 12 min"),
+        (-3, "0 s"),
     ],
 )
 def test_durations_are_readable(seconds: float, text: str) -> None:

@@ -153,6 +153,14 @@ def test_parts_of_trials_count_as_such() -> None:
     assert not allowance(spending, gpu_hours=16.9 / 3600).has_room_for(1006, running, part=2 / 9)
 
 
+@pytest.mark.parametrize(
+    ("supernet", "processes"), [({"processes": 4}, 4), ({"processes": None}, 1), ({}, 1), (None, 1)]
+)
+def test_every_process_of_a_supernet_s_training_has_a_gpu(supernet: dict[str, Any] | None, processes: int) -> None:
+    spending = spending_of({**HEADER, "supernet": supernet}, at(1005, "supernet", seconds=5.0))
+    assert allowance(spending, gpus_per_trial=2).gpu_seconds == 5.0 * processes
+
+
 def test_nothing_bounds_by_default() -> None:
     free = allowance(spending_of(HEADER))
     assert free.has_room_for(1e12, [(1e12, 1.0)])

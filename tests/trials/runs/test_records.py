@@ -17,7 +17,7 @@ import pytest
 from sret_nas import PRESETS, UserError, cost_of
 from tests.full_disk import largest_file
 from tests.trials.scripted_engine import Clock
-from trials.engines.messages import Failure, FrontTestResult, TargetCost, TrialResult
+from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TargetCost, TrialResult
 from trials.lost_directory import LostDirectoryError
 from trials.runs.full_disk import StorageError
 from trials.runs.records import CHECKSUM, HEADER_KEYS, RECORDS_FILE, History, Records, read_history
@@ -83,6 +83,91 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert [history.trials[number].has_ended for number in range(3)] == [True, True, False]
 
 
+def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its own keys, which runs that are there have: what is written is a format."""
+    monkeypatch.setattr("trials.runs.records.time", Clock())
+    first, arch = CANDIDATES[0], CANDIDATES[0].arch
+    result, source = result_of(first), SupernetSource(path="supernet.safetensors", digest="abc")
+    final = RetrainResult(
+        arch=arch, flops=5, params=4, inherited_error=0.5, inherited_cross_entropy=2.0, error=0.25, cross_entropy=1.0,
+        test_error=0.3, test_cross_entropy=1.1, num_val_images=10, num_test_images=20, train_images=30, seconds=7.0,
+    )  # fmt: skip
+    with Records(tmp_path) as records:
+        records.start(HEADER)
+        records.supernet(source, 12.34567)
+        records.asked(0, first, 5, 4, latency_us=30, origin="design")
+        records.asked(1, CANDIDATES[1], 6, 5)
+        records.rung(0, result, 1.23456, 0.25)
+        records.ended(0, result, None, 2.34567, 0.75)
+        records.rung(1, result, 1.0, 0.25)
+        records.stopped(1)
+        records.retried(1, 1, DEATH, 4.0)
+        records.ended(1, None, FAILURE, 1.5)
+        records.tested(0, TEST_RESULT)
+        records.final(0, "fine-tuned", final)
+        records.measured(0, 31.5)
+        records.interrupted()
+        records.resumed({"trials": 9}, {"torch": "3"})
+    events = [json.loads(line) for line in (tmp_path / RECORDS_FILE).read_text().splitlines()]
+    assert all(isinstance(event.pop("time"), float) for event in events)
+    assert all(len(event.pop(CHECKSUM)) == 8 for event in events)
+    found, death, failure = (part.model_dump(mode="json") for part in (result, DEATH, FAILURE))
+    assert events == [
+        {"event": "header", "format": 1, **HEADER, "supernet": None},
+        {"event": "supernet", "seconds": 12.346, "source": {"path": "supernet.safetensors", "digest": "abc"}},
+        {"event": "asked", "number": 0, "arch_id": arch.arch_id, "flops": 5, "params": 4, "latency_us": 30,
+         "origin": "design", "depth_schedule": "full", "architecture": arch.to_dict()},
+        {"event": "asked", "number": 1, "arch_id": CANDIDATES[1].arch.arch_id, "flops": 6, "params": 5,
+         "depth_schedule": "joint", "architecture": CANDIDATES[1].arch.to_dict()},
+        {"event": "rung", "number": 0, "seconds": 1.235, "part": 0.25, "result": found},
+        {"event": "finished", "number": 0, "seconds": 2.346, "part": 0.75, "result": found},
+        {"event": "rung", "number": 1, "seconds": 1.0, "part": 0.25, "result": found},
+        {"event": "stopped", "number": 1},
+        {"event": "retried", "number": 1, "attempt": 1, "seconds": 4.0, "failure": death},
+        {"event": "failed", "number": 1, "seconds": 1.5, "failure": failure},
+        {"event": "tested", "number": 0, "result": TEST_RESULT.model_dump(mode="json")},
+        {"event": "final", "number": 0, "role": "fine-tuned", "result": final.model_dump(mode="json")},
+        {"event": "measured", "number": 0, "latency_us": 31.5},
+        {"event": "interrupted"},
+        {"event": "resumed", "options": {"trials": 9}, "versions": {"torch": "3"}},
+    ]  # fmt: skip
+    history = read_history(tmp_path)
+    assert (history.supernet, history.spending.supernet_seconds) == (source, 12.346)
+    trials = history.trials
+    assert (trials[0].partial, trials[0].is_stopped, trials[0].finals) == ([result], False, {"fine-tuned": final})
+    assert (trials[0].measured_us, trials[1].measured_us) == (31.5, None)
+    assert (trials[1].partial, trials[1].is_stopped, trials[1].finals) == ([result], True, {})
+
+
+def test_a_directory_that_holds_anything_else_takes_no_search(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(
+        UserError, match=r"is not empty \(it holds notes\.txt\): name an --out that does not exist yet$"
+    ):
+        Records(tmp_path)
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / RECORDS_FILE).write_bytes(b'{"event": "hea')  # torn before its header was whole
+    with Records(tmp_path) as records:
+        records.start(HEADER)
+    assert {key: read_history(tmp_path).header[key] for key in HEADER} == HEADER
+    with pytest.raises(UserError, match=r"there is no records\.jsonl in it$"):
+        Records(tmp_path / "none", must_exist=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_header_of_another_format_or_without_a_key_is_refused(tmp_path: Path) -> None:
+    header = {"event": "header", "format": 1, "time": 1.0, **HEADER}
+    without = {key: value for key, value in header.items() if key not in ("space", "device")}
+    for wrong, told in (
+        ({**header, "format": 2}, "format: not a record of this tool: must be 1, got 2"),
+        ({**header, "event": "asked"}, "number: not a record of this tool: is missing .*"),
+        (without, r"space: not a record of this tool: is missing \(and 1 more\)"),
+    ):
+        (tmp_path / RECORDS_FILE).write_text(json.dumps(wrong) + "\n")
+        with pytest.raises(UserError, match=rf"line 1: {told}$"):
+            read_history(tmp_path)
+
+
 def test_a_torn_line_is_cut_at_every_byte(tmp_path: Path) -> None:
     """Whatever byte a crash stops at, reopening keeps exactly the whole lines, and the next event is readable."""
     write_run(tmp_path / "whole")
@@ -141,6 +226,13 @@ def test_a_search_that_never_began_leaves_no_trace(tmp_path: Path) -> None:
     with Records(tmp_path / "new" / "run") as records:
         records.withdraw()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_that_never_began_leaves_what_others_put_there(tmp_path: Path) -> None:
+    with Records(tmp_path / "new" / "run") as records:
+        (tmp_path / "new" / "notes.txt").touch()
+        records.withdraw()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new", tmp_path / "new" / "notes.txt"]
 
 
 def test_what_a_resumed_search_changes_counts_from_then_on(tmp_path: Path) -> None:

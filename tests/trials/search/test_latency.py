@@ -200,6 +200,7 @@ def test_a_resumed_search_uses_the_recorded_numbers_whatever_is_measured_since(b
     ]
     assert not (tmp_path / PROFILES).exists()
     front = archived(resumed.trials, resumed.options.objectives)
+    assert front
     assert all(trial.measured_us is not None for trial in front)
     before = len(events(resumed))
     again = resume_search(run_dir, {}, quiet())
@@ -274,7 +275,8 @@ def test_a_doubtful_profile_is_told(unbounded: Run, tmp_path: Path) -> None:
         console = quiet(width=300)
         with InlineEngine(JobRunner()) as engine:
             latency_profile(engine, unbounded.space, SearchOptions(**OPTIONS), tmp_path / PROFILES, console)
-        assert f"{100 * error:.1f} % median error, tau 0.80 (FLOPs: 0.70) on 5 networks" in text_of(console)
+        told = f"Predictions: {100 * error:.1f} % median error, tau 0.80 (FLOPs: 0.70) on 5 networks"
+        assert told in text_of(console)
         assert ("was the machine busy?" in text_of(console)) is (error > 0.1)
 
 

@@ -194,7 +194,9 @@ def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:
         ["test"],
         quiet(),
     )
-    assert outcome_of(run.run_dir) != outcome_of(finished.run_dir)[:2]
+    other, this = ([row[1] for row in outcome_of(path)[:2]] for path in (run.run_dir, finished.run_dir))
+    assert len(other) == len(this) == 2
+    assert other != this
 
 
 def test_these_searches_learn(finished: Run) -> None:
@@ -264,7 +266,9 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) 
 
 def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: Run, tmp_path: Path) -> None:
     run = start_search(SearchOptions.parse({**OPTIONS, "trials": 3}, "search"), tmp_path / "grown", ["test"], quiet())
-    assert outcome_of(run.run_dir)[0][:3] == outcome_of(finished.run_dir)[0][:3]
+    first_three = [[row[:3] for row in outcome_of(path)[:3]] for path in (run.run_dir, finished.run_dir)]
+    assert first_three[0] == first_three[1]
+    assert [row[0] for row in first_three[0]] == [0, 1, 2]
     grown = resume_search(run.run_dir, {"trials": 6, "workers": 1}, quiet())
     assert yaml.safe_load((run.run_dir / "config.yaml").read_text())["options"]["trials"] == 6
     console = quiet()

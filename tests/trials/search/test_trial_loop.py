@@ -316,7 +316,7 @@ def test_a_trial_that_dies_after_the_budget_is_left_to_a_resumed_search(tmp_path
     more = Session(tmp_path, clock=clock, seconds=10.0)
     run = more.run()
     assert more.engine.started[0] == (0, ())
-    assert all(trial.result is not None for trial in run.trials)
+    assert [trial.result is not None for trial in run.trials] == [True] * more.options.trials
 
 
 RUNGS: dict[str, Any] = {"rungs": 3, "eta": 2, "trials": 30, "space": "sret_tiny"}
@@ -454,6 +454,7 @@ def test_the_strategy_learns_from_stopped_trials(tmp_path: Path) -> None:
 
     session.make_strategy = lambda domain: Listening(CandidatePool(domain, 1))
     run = session.run()
+    assert {trial.is_stopped for trial in run.trials} == {True, False}
     for trial in run.trials:
         mine = [(rung, value) for key, rung, value in told if key == trial.candidate.key]
         assert mine == [

@@ -1,0 +1,92 @@
+"""What is mutated and by which tests, as data: room, module, and the test files that should notice."""
+
+from __future__ import annotations
+
+_S = "tests/sret_nas"
+_R = "tests/trials"
+
+_CHAIN = f"{_S}/space/test_chain.py"
+_DP, _MODEL = f"{_S}/optimize/test_dynamic_program.py", f"{_S}/surrogate/test_model.py"
+_SET = f"{_S}/feasible/test_feasible_set.py"
+_FEASIBLE = (_SET, f"{_S}/feasible/test_stratified.py", f"{_S}/feasible/test_balanced.py")
+_FRONT = (f"{_S}/optimize/test_branch_and_bound.py",)
+_SPACE = f"{_S}/space/test_search_space.py"
+_PRESETS = f"{_S}/arch/test_presets.py"
+
+ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "pareto": {
+        "sret_nas/pareto.py": (f"{_S}/test_pareto.py",),
+    },
+    "quantities": {
+        "sret_nas/arch/budget.py": (f"{_S}/arch/test_budget.py",),
+        "sret_nas/quantities.py": (
+            f"{_S}/test_quantities.py",
+            f"{_S}/arch/test_budget.py",
+            f"{_S}/latency/test_latency.py",
+            f"{_R}/report/test_progress.py",
+        ),
+    },
+    "arch": {
+        "sret_nas/arch/config.py": (f"{_S}/arch/test_config.py", f"{_S}/arch/test_result_file.py", _PRESETS),
+        "sret_nas/arch/presets.py": (_PRESETS,),
+        "sret_nas/arch/cost.py": (_PRESETS, _CHAIN, f"{_S}/arch/test_cost.py", _SET),
+        "sret_nas/arch/result_file.py": (f"{_S}/arch/test_result_file.py",),
+    },
+    "space": {
+        "sret_nas/space/choices.py": (_SPACE, _CHAIN, _SET),
+        "sret_nas/space/stage_table.py": (_SPACE, _CHAIN, *_FEASIBLE),
+        "sret_nas/space/search_space.py": (_SPACE, f"{_S}/space/test_supernet_shape.py", _SET),
+        "sret_nas/space/choice_costs.py": (_CHAIN, _SET, f"{_S}/feasible/test_stratified.py"),
+        "sret_nas/space/chain.py": (_CHAIN, _DP, f"{_S}/latency/test_latency.py"),
+        "sret_nas/space/supernet_shape.py": (f"{_S}/space/test_supernet_shape.py",),
+    },
+    "surrogate": {
+        "sret_nas/surrogate/model.py": (_MODEL,),
+        "sret_nas/surrogate/features.py": (f"{_S}/surrogate/test_features.py", _MODEL),
+        "sret_nas/surrogate/ordinal_effects.py": (f"{_S}/surrogate/test_features.py", _MODEL),
+    },
+    "feasible": {
+        "sret_nas/feasible/overflow.py": (_SET,),
+        "sret_nas/feasible/cost_cells.py": (_MODEL, _DP, f"{_R}/strategies/test_improvement.py", *_FEASIBLE),
+        "sret_nas/feasible/summed_area_table.py": _FEASIBLE,
+        "sret_nas/feasible/cost_table.py": _FEASIBLE,
+        "sret_nas/feasible/extremes.py": _FEASIBLE,
+        "sret_nas/feasible/feasible_set.py": _FEASIBLE,
+        "sret_nas/feasible/stratified.py": _FEASIBLE[1:],
+        "sret_nas/feasible/balanced.py": _FEASIBLE[2:],
+        "sret_nas/feasible/cost_density.py": (f"{_R}/report/test_space.py",),
+    },
+    "optimize": {
+        "sret_nas/optimize/dynamic_program.py": (_DP, _MODEL),
+        "sret_nas/optimize/branch_and_bound.py": _FRONT,
+        "sret_nas/optimize/meet_in_the_middle.py": _FRONT,
+        "sret_nas/optimize/incumbents.py": _FRONT,
+    },
+    "runs": {
+        "trials/runs/objectives.py": (
+            f"{_R}/runs/test_pareto_archive.py",
+            f"{_R}/runs/test_objectives.py",
+            f"{_R}/runs/test_optuna_journal.py",
+        ),
+        "trials/runs/pareto_archive.py": (f"{_R}/runs/test_pareto_archive.py",),
+        "trials/runs/compute_budget.py": (f"{_R}/runs/test_compute_budget.py",),
+        "trials/runs/records.py": (
+            f"{_R}/runs/test_records.py",
+            f"{_R}/report/test_progress.py",
+            f"{_R}/runs/test_optuna_journal.py",
+        ),
+        "trials/runs/optuna_journal.py": (f"{_R}/runs/test_optuna_journal.py",),
+        "trials/runs/full_disk.py": (f"{_R}/runs/test_full_disk.py",),
+        "trials/runs/remote_storage.py": (f"{_R}/runs/test_remote_storage.py",),
+        "trials/runs/remote_copy.py": (f"{_R}/runs/test_remote_copy.py",),
+        "trials/runs/options.py": (
+            f"{_R}/runs/test_options.py",
+            f"{_R}/command_line/test_options_of_runs.py",
+            f"{_R}/search/test_plan.py",
+        ),
+    },
+}
+"""Tests that build networks of whole spaces are left out: they take minutes, and the ones here see the same."""
+
+ONLY: dict[str, tuple[str, ...]] = {}
+"""Of these modules only some definitions belong to the room."""

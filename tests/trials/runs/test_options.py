@@ -1,0 +1,224 @@
+"""What a search was asked to do: defaults that follow from other options, rules between them, and what they mean."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sret_nas.arch.budget import Budget
+from sret_nas.errors import ConfigError, UserError
+from sret_nas.files import validate
+from trials.data import DataConfig
+from trials.runs.option_groups import flag
+from trials.runs.options import SearchOptions
+from trials.strategies.early_stopping import SuccessiveHalving
+
+
+def options(**given: Any) -> SearchOptions:
+    """As a command makes them of what was given: a problem is one line."""
+    return validate(SearchOptions, given, "search")
+
+
+@pytest.mark.parametrize(
+    ("given", "trials"), [({}, 200), ({"from_scratch": True}, 16), ({"from_scratch": True, "rungs": 2}, 48)]
+)
+def test_as_many_trials_as_their_kind_is_worth(given: dict[str, Any], trials: int) -> None:
+    assert options(**given).trials == trials
+
+
+@pytest.mark.parametrize(("trials", "population"), [(1, 4), (19, 4), (20, 5), (40, 10), (80, 20), (1000, 20)])
+def test_the_population_is_a_quarter_of_the_trials_within_bounds(trials: int, population: int) -> None:
+    assert options(trials=trials).population == population
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (3, 3), (8, 8), (64, 8)])
+def test_a_worker_for_each_core_up_to_eight(cores: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    assert options().workers == workers
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert options().workers == workers
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert options().workers == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "lookahead"),
+    [({"workers": 1}, 4), ({"workers": 4}, 4), ({"workers": 5}, 5),
+     ({"workers": 1, "engine": "ray", "ray_address": "auto"}, 4),
+     ({"workers": 3, "engine": "ray", "ray_address": "auto"}, 6)],
+)  # fmt: skip
+def test_as_many_ahead_as_may_run_at_once(given: dict[str, Any], lookahead: int) -> None:
+    assert options(**given).lookahead == lookahead
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"objectives": ["error", "error"]}, "--objectives must not repeat, got error,error"),
+        ({"objectives": []}, "objectives: "),
+        *(({"device": name}, f"--device must be auto, cpu, cuda or cuda:NUMBER, got {name!r}")
+          for name in ("gpu", "cuda:", "cuda:777", "mycuda", "cpu0", "CPU")),
+        ({"gpu_hours": 1.0, "device": "cpu"}, "--gpu-hours goes with a GPU, got --device cpu"),
+        ({"data_root": "x"}, "--data-root goes with the name of a torchvision data set"),
+        ({"latency_batch": 2}, "--latency-batch goes with --latency-budget, or with latency among the --objectives"),
+        *(({"from_scratch": True, name: value}, f"--no-supernet cannot be combined with {flag(name)}")
+          for name, value in {"supernet": "x", "supernet_images": 9, "score_images": 1, "fine_tune_images": 3,
+                              "finalists": 5, "rivals": 1}.items()),
+        ({"supernet": "x", "supernet_images": 9},
+         "--supernet names one that is trained, so it cannot be combined with --supernet-images"),
+        ({"eta": 7}, "--eta goes with --rungs, which must then be at least 2"),
+        ({"rungs": 2, "fine_tune_images": 1}, "--rungs cannot be combined with --fine-tune-images"),
+        ({"rivals": 5}, "--controls must not exceed --finalists, got 5 and 4"),
+        ({"epochs": 1.0, "train_images": 9}, "--epochs cannot be combined with --train-images"),
+        ({"ray_address": "auto"}, "--ray-address goes with --engine ray, got --engine local"),
+        ({"gpus_per_trial": 0.5}, "--gpus-per-trial goes with --engine ray, got --engine local"),
+        ({"engine": "ray", "workers": 0}, "--workers must be at least 1 with --engine ray, got 0"),
+        ({"engine": "ray", "gpus_per_trial": 1.5},
+         "--gpus-per-trial must be a share of one GPU or a whole number, got 1.5"),
+        ({"engine": "ray", "gpus_per_trial": 0.5, "device": "cpu"},
+         "--gpus-per-trial goes with a GPU, got 0.5 and --device cpu"),
+        ({"latency_budget": "20"}, "latency_budget: must be a time with its unit"),
+        ({"trials": 0}, "trials: must be greater than or equal to 1, got 0"),
+        ({"no_such": 1}, "no_such: unknown key"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        options(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"device": name} for name in ("auto", "cpu", "cuda", "cuda:0", "cuda:15")),
+        {"gpu_hours": 1.0},
+        {"gpu_hours": 1.0, "device": "cuda"},
+        {"data_root": "x", "data": "CIFAR10"},
+        {"latency_batch": 2, "latency_budget": "20ms"},
+        {"latency_batch": 2, "objectives": ["error", "latency"]},
+        {"from_scratch": True, "finalists": 4, "rivals": 2},
+        {"supernet": "x"},
+        {"supernet_images": 9},
+        {"eta": 7, "rungs": 2},
+        {"fine_tune_images": 1},
+        {"rivals": 4},
+        {"epochs": 1.0},
+        {"train_images": 9},
+        {"engine": "ray", "gpus_per_trial": 1.0},
+        {"engine": "ray", "gpus_per_trial": 0.5, "device": "cuda"},
+        {"engine": "ray", "gpus_per_trial": 3.0},
+        {"engine": "local", "workers": 0},
+        {"engine": "ray", "workers": 1, "ray_address": "auto"},
+    ],
+)
+def test_what_goes_together_is_taken(given: dict[str, Any]) -> None:
+    taken = options(**given).model_dump()
+    assert {name: taken[name] for name in given if name != "objectives"} == {
+        name: value for name, value in given.items() if name != "objectives"
+    }
+
+
+def test_paths_become_absolute_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "net.safetensors").touch()
+    taken = options(data="images", supernet="net.safetensors", data_root="~/images")
+    assert (taken.data, taken.supernet, taken.data_root) == (
+        str(tmp_path / "images"), str(tmp_path / "net.safetensors"), str(tmp_path / "images")
+    )  # fmt: skip
+    assert options(data="CIFAR10").data == "CIFAR10"
+    assert options().data == options(data="digits").data == "digits"  # whatever lies here under that name
+    assert options(data_root="digits", data="CIFAR10").data_root == str(tmp_path / "digits")
+
+
+def test_latency_is_spelled_in_one_way_and_in_microseconds() -> None:
+    assert [options(latency_budget=text).latency_budget for text in ("0.02s", "20ms", "20000us")] == ["20ms"] * 3
+    assert options(latency_budget="1234567us").latency_budget == "1.234567s"
+    assert options(latency_budget="20ms").latency_max == 20_000
+    assert options().latency_max is None
+    assert [options(**given).uses_latency for given in ({}, {"latency_budget": "1s"}, {"objectives": ["latency"]})] == [
+        False, True, True
+    ]  # fmt: skip
+
+
+def test_the_budget_and_its_description() -> None:
+    bounds = {"flops_budget": 4, "params_budget": 3, "flops_min": 2, "params_min": 1}
+    assert options(**bounds).budget == Budget(flops_max=4, params_max=3, flops_min=2, params_min=1)
+    assert options().describe_budget() == "no budget"
+    assert options(flops_budget=10**9).describe_budget() == "FLOPs at most 1G"
+    assert options(latency_budget="20ms").describe_budget() == "latency at most 20ms"
+    both = options(flops_budget=10**9, latency_budget="20ms")
+    assert both.describe_budget() == "FLOPs at most 1G, latency at most 20ms"
+
+
+def test_a_space_is_loaded_for_the_target_and_for_how_it_is_trained() -> None:
+    inherited, scratch = options(space="smoke"), options(space="smoke", from_scratch=True)
+    assert scratch.load_space().depth_schedules == ("full", "joint")
+    assert inherited.load_space().depth_schedules == ("full",)
+    changed = options(space="smoke", target_image_size=64, target_classes=7, from_scratch=True).load_space()
+    assert (changed.image_size, changed.classes, changed.depth_schedules) == (64, 7, ("full", "joint"))
+    assert (scratch.load_space().image_size, scratch.load_space().classes) == (224, 1000)
+
+
+def test_the_data_asked_for() -> None:
+    asked = {"data": "CIFAR10", "data_root": "r", "image_size": 32, "split_seed": 3, "max_train": 30, "max_val": 20,
+             "max_test": 10}  # fmt: skip
+    assert options(**asked).data_config == DataConfig(**{
+        "source": "CIFAR10", **{name.removeprefix("data_"): value for name, value in asked.items() if name != "data"}
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "images"),
+    [({}, 3000), ({"epochs": 0.5}, 500), ({"epochs": 100.0}, 100_000), ({"train_images": 77}, 77),
+     ({"epochs": 1e-6}, 2)],
+)  # fmt: skip
+def test_how_long_a_trial_trains(given: dict[str, Any], images: int) -> None:
+    proxy = options(batch_size=5, learning_rate=0.5, image_size=48, width_scale=0.5, **given).proxy(1000)
+    assert (proxy.training.images, proxy.training.batch_size, proxy.training.learning_rate) == (images, 5, 0.5)
+    assert (proxy.image_size, proxy.width_scale) == (48, 0.5)
+
+
+def test_long_trainings_are_bounded_unless_asked_for() -> None:
+    assert options().proxy(10**6).training.images == 16_000
+    assert [options().supernet_training(number).images for number in (1, 1000, 10**6)] == [20, 20_000, 200_000]
+    asked = options(supernet_images=3_000_000, batch_size=5, learning_rate=0.5).supernet_training(10)
+    assert (asked.images, asked.batch_size, asked.learning_rate) == (3_000_000, 5, 0.5)
+
+
+def test_training_on_is_gentler() -> None:
+    tuned = options(batch_size=5, learning_rate=0.5).fine_tuning(90)
+    assert (tuned.images, tuned.batch_size, tuned.learning_rate) == (90, 5, 0.125)
+    assert options().fine_tuning(1).images == 2
+
+
+def test_rungs_are_as_asked_for() -> None:
+    assert options(rungs=3, eta=2).make_rungs().fractions == SuccessiveHalving(3, 2).fractions
+    assert options().make_rungs().fractions == (1.0,)
+
+
+def test_a_resumed_search_changes_what_it_may_and_nothing_else() -> None:
+    begun = options(trials=10, workers=2, flops_budget=5)
+    new = {"trials": 20, "workers": 3, "engine": "ray", "ray_address": "auto", "gpus_per_trial": 1.0,
+           "trial_timeout": 9.0, "time_budget": 8.0, "gpu_hours": 7.0, "storage": "/copies"}  # fmt: skip
+    changed = begun.resumed_with(new)
+    assert {name: getattr(changed, name) for name in new} == new
+    assert changed.model_dump(exclude=set(new)) == begun.model_dump(exclude=set(new))
+    assert begun.resumed_with({"seed": 0, "flops_budget": 5}) == begun
+    assert begun.resumed_with({}).population == begun.population
+    for given, told in (
+        ({"flops_budget": 6}, "--flops-budget cannot change in a resumed search: it was 5, got 6; "),
+        ({"score_images": 6}, "--val-images-per-trial cannot change in a resumed search: it was not given, got 6; "),
+        ({"objectives": ["error"]}, "--objectives cannot change in a resumed search: it was error,flops, got error; "),
+    ):
+        with pytest.raises(UserError, match=f"^{re.escape(told)}leave it out, or start a new search$"):
+            begun.resumed_with(given)
+    with pytest.raises(ConfigError, match=r"^search: trials: must be greater than or equal to 1, got 0$"):
+        begun.resumed_with({"trials": 0})
