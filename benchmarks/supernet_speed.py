@@ -73,7 +73,7 @@ def main() -> None:
 def _case(name: str, image_size: int) -> dict[str, Any]:
     torch.manual_seed(SEED)
     supernet = _supernet(name, image_size)
-    targets = StratifiedSampler(SearchSpace.load(name), Budget(), number=NUM_NETWORKS)
+    targets = StratifiedSampler(SearchSpace.load(name), Budget(), num_strata=NUM_NETWORKS)
     drawn = targets.sample_many(np.random.default_rng(SEED), NUM_NETWORKS)
     networks = sorted((_proxy(arch, image_size) for arch in drawn), key=lambda arch: cost_of(arch).flops)
     rows = [_row(supernet, arch) for arch in networks]

@@ -1,7 +1,7 @@
-"""Sliced Recursive Transformers: the architecture as data, its cost, its search space, and the network itself.
+"""Sliced Recursive Transformers: architectures as data, their costs, search spaces, and the network itself.
 
 `from sret_nas import SReT; network = SReT.from_yaml("best.yaml")` builds a network from a search's result.
-Names are loaded when they are first used, so importing this package imports neither torch nor anything else.
+Each name is imported on first use, so importing this package imports neither torch nor any other dependency.
 """
 
 from __future__ import annotations

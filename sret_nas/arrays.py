@@ -1,4 +1,4 @@
-"""The types of numpy arrays that the whole package shares."""
+"""Types of numpy arrays that the whole package shares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
-
+"""Costs, positions and choices."""
 
 FloatArray = npt.NDArray[np.float64]
-"""Numbers of choices and networks, which may exceed 2**63."""
+"""Measurements, scores, and counts of networks, which may exceed 2**63."""

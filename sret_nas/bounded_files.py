@@ -1,4 +1,4 @@
-"""Files from outside, read without trust: regular files only, never more of them than a bound, as UTF-8 text."""
+"""Bounded reading of untrusted files: regular files only, up to a size limit, as bytes or UTF-8 text."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _KINDS = (
 
 
 class MissingFileError(UserError):
-    """There is no file of that name."""
+    """No file exists at the given path."""
 
 
 def open_regular(path: str | Path) -> BufferedReader:
-    """Returns a regular file, or what a link to one stands for, open for reading.
+    """Opens a regular file, or a link to one, for reading.
 
-    Raises `MissingFileError` where there is none, and `UserError` for a pipe, a device, a folder, or what may not be
-    read. None of them is waited for: a pipe without a writer would never answer.
+    Raises `MissingFileError` if it does not exist, and `UserError` if it is a pipe, a device or a folder or cannot be
+    read. It never blocks: opening a pipe without a writer would otherwise wait forever.
     """
     try:
         _require_regular(path, os.stat(path))
@@ -37,11 +37,11 @@ def open_regular(path: str | Path) -> BufferedReader:
         raise MissingFileError(f"{path}: there is no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a name that no file can have
+    except ValueError as error:  # e.g. a NUL character in the name
         raise UserError(f"{path}: cannot be read: {error}") from None
     file = os.fdopen(descriptor, "rb")
     try:
-        _require_regular(path, os.fstat(descriptor))  # it may have been replaced since
+        _require_regular(path, os.fstat(descriptor))  # the path may have been replaced in between
     except BaseException:
         file.close()
         raise
@@ -49,6 +49,7 @@ def open_regular(path: str | Path) -> BufferedReader:
 
 
 def _require_regular(path: str | Path, status: os.stat_result) -> None:
+    """Raises `UserError` if a path is anything but a regular file."""
     for is_kind, kind in _KINDS:
         if is_kind(status.st_mode):
             raise UserError(f"{path}: cannot be read: it is {kind}, not a file")
@@ -61,7 +62,10 @@ def require_regular(path: str | Path) -> int:
 
 
 def read_bytes(path: str | Path, max_bytes: int) -> bytes:
-    """Returns a file's content. Raises `UserError` if it is no regular file or larger than `max_bytes`."""
+    """Returns a file's content.
+
+    Raises `UserError` as `open_regular` does, or if the file is larger than `max_bytes`.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= max_bytes:
@@ -76,13 +80,15 @@ def read_bytes(path: str | Path, max_bytes: int) -> bytes:
 
 
 def read_text(path: str | Path, max_bytes: int) -> str:
-    """Returns a file's UTF-8 text, without a byte order mark. Raises `UserError` as `read_bytes` does, or for other
-    bytes than UTF-8's, with their place."""
+    """Returns a file's UTF-8 text, without a byte order mark.
+
+    Raises `UserError` as `read_bytes` does, or if the content is not UTF-8, with the position of the first bad byte.
+    """
     return decode_text(read_bytes(path, max_bytes), str(path))
 
 
 def decode_text(content: bytes, source: str) -> str:
-    """Returns UTF-8 bytes as text. Raises `UserError` naming `source` and the place of the first byte that is none."""
+    """Decodes UTF-8. Raises `UserError` with `source` and the position of the first byte that is not valid UTF-8."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -94,12 +100,13 @@ def decode_text(content: bytes, source: str) -> str:
 
 
 def read_lines(path: str | Path, max_bytes_per_line: int) -> Iterator[bytes]:
-    """Yields a file's whole lines, without their ends: what follows the last line break was never finished.
+    """Yields the complete lines of a file without their line breaks.
 
-    Raises `UserError` as `open_regular` does, or for a line that is too long.
+    Text after the last line break is skipped, because its writing was interrupted. Raises `UserError` as
+    `open_regular` does, or for a line that is too long.
     """
     with open_regular(path) as file:
-        for number in itertools.count(1):
+        for line_number in itertools.count(1):
             try:
                 line = file.readline(max_bytes_per_line + 1)
             except OSError as error:
@@ -107,15 +114,15 @@ def read_lines(path: str | Path, max_bytes_per_line: int) -> Iterator[bytes]:
             if line.endswith(b"\n"):
                 yield line[:-1]
             elif len(line) > max_bytes_per_line:
-                raise UserError(f"{path}, line {number}: must have at most {max_bytes_per_line:,} bytes")
+                raise UserError(f"{path}, line {line_number}: must have at most {max_bytes_per_line:,} bytes")
             else:
                 return
 
 
 def merge_surrogates(text: str) -> str:
-    """Returns text with every pair of surrogates as the one character that it means, as JSON writes it.
+    """Returns text with every surrogate pair merged into its character; JSON escapes characters as such pairs.
 
-    Raises `ValueError` for half a pair, which is no character and cannot be written anywhere.
+    Raises `ValueError` for half a pair, which is no character and cannot be encoded.
     """
     try:
         text.encode()

@@ -1,10 +1,10 @@
-"""The errors that are the user's to mend: the rule, the value that broke it, and what to do.
+"""Errors that the user can fix: each message gives the rule, the offending value, and what to do.
 
-The command line prints them as they are, without a traceback, and exits with code 2. Everything else
-that goes wrong is a bug or the machine's, and exits with code 1.
+The command line prints these messages without a traceback and exits with code 2. Any other exception is a bug or a
+fault of the machine, and exits with code 1.
 
-A message may quote a file that somebody else wrote. So it is always one printable line of bounded length: a key with a
-line break in it cannot forge a second error, and one with an escape sequence does not reach the terminal.
+A message may quote a file that somebody else wrote. It is therefore always one printable line of bounded length: a key
+that contains a line break cannot forge a second error, and escape sequences never reach the terminal.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ from collections.abc import Iterator
 from typing import Any
 
 MAX_MESSAGE = 2_000
-"""Characters of a line of a message; paths and lists of known names fit, and a page of quoted data does not."""
+"""Most characters in one line of a message: room for a path or a list of known names, not for a page of data."""
 
 MAX_VALUE = 80
-"""Characters of a value that a message quotes."""
+"""Most characters of a quoted value."""
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used; the message says which rule it breaks and what would do."""
+    """An input from the user cannot be used. The message names the rule that it breaks and what would be accepted."""
 
     def __init__(self, message: str, *details: str) -> None:
-        """Each of `details` becomes an indented line of its own below the message."""
+        """Stores the message; each of `details` becomes an indented line below it."""
         self.message = printable(message)
         self.details = tuple(printable(detail) for detail in details)
         super().__init__("\n  ".join((self.message, *self.details)))
 
 
 class ConfigError(UserError):
-    """A value in a configuration is missing, unknown, of the wrong type, out of range or contradicts another.
-
-    `source` is the file (or a word for where the data came from), `key_path` the path to the value inside it,
-    e.g. `stages[1].heads`.
-    """
+    """A configured value is missing, unknown, of the wrong type, out of range, or contradicts another value."""
 
     def __init__(self, source: str, key_path: str, problem: str) -> None:
+        """Joins the parts of the message; empty ones are left out.
+
+        Args:
+            source: The file, or a word that says where the data came from.
+            key_path: Path to the value inside `source`, e.g. `stages[1].heads`.
+            problem: The rule and the offending value.
+        """
         self.source = source
         self.key_path = key_path
         self.problem = problem
@@ -44,11 +47,11 @@ class ConfigError(UserError):
 
 
 class BudgetError(UserError):
-    """A budget that no network of the space can meet."""
+    """No network of the space meets the budget."""
 
 
 def printable(text: str, limit: int = MAX_MESSAGE) -> str:
-    """Returns text as one line of at most `limit` characters, with whatever does not print shown as an escape."""
+    """Returns text as one line of at most `limit` characters; unprintable characters become escape sequences."""
     cut = text if len(text) <= limit else f"{text[: limit - 3]}..."
     if cut.isprintable():
         return cut
@@ -57,11 +60,12 @@ def printable(text: str, limit: int = MAX_MESSAGE) -> str:
 
 
 def _escape(character: str) -> str:
+    """Returns a character as a Python escape sequence, e.g. a line break as `\\n`."""
     return character.encode("unicode_escape").decode()
 
 
 def describe(value: Any, limit: int = MAX_VALUE) -> str:
-    """Returns plain data as Python writes it, cut to `limit` characters. What is cut off is never written out."""
+    """Returns the `repr` of plain data, cut to `limit` characters; huge data is never formatted in full."""
     text = ""
     for piece in _pieces(value):
         text += piece
@@ -71,21 +75,21 @@ def describe(value: Any, limit: int = MAX_VALUE) -> str:
 
 
 def _pieces(value: Any) -> Iterator[str]:
-    """Yields the text of `repr(value)` bit by bit, so that its reader can stop early."""
+    """Yields the text of `repr(value)` in pieces, so that the caller can stop early."""
     if isinstance(value, str):
         yield repr(value if len(value) <= MAX_MESSAGE else value[:MAX_MESSAGE])
     elif isinstance(value, dict):
         yield "{"
-        for number, (key, item) in enumerate(value.items()):
-            yield ", " if number else ""
+        for position, (key, item) in enumerate(value.items()):
+            yield ", " if position else ""
             yield from _pieces(key)
             yield ": "
             yield from _pieces(item)
         yield "}"
     elif isinstance(value, list | tuple):
         yield "[" if isinstance(value, list) else "("
-        for number, item in enumerate(value):
-            yield ", " if number else ""
+        for position, item in enumerate(value):
+            yield ", " if position else ""
             yield from _pieces(item)
         yield "]" if isinstance(value, list) else ",)" if len(value) == 1 else ")"
     elif isinstance(value, int) and value.bit_length() > 256:

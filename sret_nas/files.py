@@ -1,4 +1,4 @@
-"""Files on disk: writes that happen whole or not at all, and plain data from files as validated models."""
+"""Atomic writes, file digests, and validation of plain data read from files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sret_nas.errors import ConfigError, UserError, describe, printable
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_KEY = 80
-"""Characters of a key that a message shows."""
+"""Most characters of a key shown in a message."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
+    """Writes a file atomically: a reader, even after a crash, sees either the old content or the new, never a part.
 
-    Raises `OSError`, which names the file, if there is no room for it.
+    Missing parent folders are created. Raises `OSError` that names the file, e.g. when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
@@ -32,22 +32,22 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; a result is for everybody on the machine
+        os.chmod(temporary, 0o644)  # mkstemp creates private files; results are readable by all users
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename = str(path)  # the system names it where opening fails, and not where writing does
+            error.filename = str(path)  # the system names the file when opening fails, not when writing does
         raise
 
 
 def short_digest(text: str) -> str:
-    """Returns twelve hexadecimal digits that name a text: of its SHA-256."""
+    """Returns the first twelve hexadecimal digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits. Raises `UserError` if it cannot be read."""
+    """Returns the SHA-256 of a file's content as 64 hexadecimal digits. Raises `UserError` if it cannot be read."""
     with open_regular(path) as file:
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -56,7 +56,7 @@ def digest_of_file(path: Path) -> str:
 
 
 def format_key_path(location: tuple[int | str, ...]) -> str:
-    """`("stages", 1, "heads")` as `stages[1].heads`."""
+    """Formats `("stages", 1, "heads")` as `stages[1].heads`."""
     path = ""
     for part in location:
         if isinstance(part, int):
@@ -68,10 +68,15 @@ def format_key_path(location: tuple[int | str, ...]) -> str:
 
 
 def validate(model: type[Model], data: Any, source: str) -> Model:
-    """Plain data as a validated pydantic model.
+    """Validates plain data and returns the pydantic model built from it.
 
-    Raises `ConfigError` with the file, the key path, the rule and the value of the first thing that is wrong,
-    and with the number of further problems.
+    Args:
+        model: The class to build.
+        data: Plain data, as YAML or JSON gives it.
+        source: Name of the file or other origin, for the error message.
+
+    Raises:
+        ConfigError: The first problem (key path, rule and value) and the number of further ones.
     """
     if not isinstance(data, dict):
         expected = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
@@ -87,15 +92,16 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
 
 
 def _independent(problems: list[Any]) -> list[Any]:
-    """Without what pydantic adds where another problem, reported for itself, left a value out; unknown keys first."""
+    """Drops errors that only follow from another reported error, and sorts unknown keys first."""
     outer = {problem["loc"][:depth] for problem in problems for depth in range(len(problem["loc"]))}
 
     def follows(problem: Any) -> bool:
+        """Returns whether an error only follows from an invalid value inside or beside it."""
         return problem["type"] == "default_factory_not_called" or (
             problem["type"] == "too_short" and problem["loc"] in outer
         )
 
-    # an unknown key is often the misspelling of one that is then missing, so it comes first
+    # An unknown key is often a misspelling of one that is then reported as missing, so it comes first.
     return sorted(
         (problem for problem in problems if not follows(problem)), key=lambda p: p["type"] != "extra_forbidden"
     )
@@ -112,11 +118,11 @@ _RULES = {
     "model_type": "a mapping of keys to values",
     "finite_number": "a finite number",
 }
-"""What pydantic's error types ask for, in words of the person who writes the YAML."""
+"""Pydantic's error types as rules, in the words of somebody who writes YAML."""
 
 
 def _explain(error: Any, model: type[BaseModel]) -> str:
-    """One pydantic error as rule and value, in our words where pydantic's are a programmer's."""
+    """Describes one pydantic error as rule and value, without a programmer's terms."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
@@ -137,7 +143,7 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the model at a location inside `model` takes; empty if that is not a model."""
+    """Returns the keys of the model found at a location inside `model`, or [] if there is no model."""
     current: Any = model
     for part in location:
         if isinstance(part, int):
@@ -150,15 +156,16 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
 
 
 def _is_model(candidate: Any) -> bool:
+    """Returns whether an object is a pydantic model class."""
     return isinstance(candidate, type) and issubclass(candidate, BaseModel)
 
 
 def _model_inside(annotation: Any) -> Any:
-    """The pydantic model in `Model`, `Model | None` or `tuple[Model, ...]`."""
+    """Returns the model class in an annotation: `Model`, `Model | None` or `tuple[Model, ...]`; None without one."""
     if _is_model(annotation):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _model_inside(argument)
-        if found is not None:
-            return found
+        model = _model_inside(argument)
+        if model is not None:
+            return model
     return None

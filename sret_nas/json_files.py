@@ -1,4 +1,4 @@
-"""JSON as plain data, read without trust: bounded in size, depth and number of values before anything is built."""
+"""JSON as plain data: size, depth and number of values are bounded before any object is built."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from sret_nas.bounded_files import decode_text, merge_surrogates, read_bytes, re
 from sret_nas.errors import ConfigError, describe
 
 MAX_BYTES = 16 * 2**20
-"""Of a file, or of one line. The longest line of a search, its header with a latency profile in it, has about 100 kB;
-the metadata of prepared images list every file that was passed over."""
+"""Most bytes of a file, or of one line. The longest line of a search is its header with a latency profile, about
+100 kB. The metadata of decoded images may be longer, because it lists every file that was skipped."""
 MAX_VALUES = 2_000_000
-"""Values, lists, mappings and keys."""
+"""Most values, lists, mappings and keys."""
 MAX_DEPTH = 64
+"""Most levels of nesting."""
+
+MAX_DIGITS = 400
+"""Most characters of a whole number."""
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-MAX_DIGITS = 400
-"""Characters of a whole number."""
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
@@ -35,32 +37,32 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def read_json_lines(path: Path, max_bytes_per_line: int = MAX_BYTES) -> Iterator[tuple[int, Any]]:
-    """Yields the number, from 1, and the content of every whole line of a file of JSON lines.
+    """Yields line number (from 1) and content of every complete line of a JSON Lines file.
 
-    Raises `UserError` as `read_json` does, with the number of the line.
+    Raises the errors of `read_json`, with the line number.
     """
-    for number, line in enumerate(read_lines(path, max_bytes_per_line), start=1):
-        yield number, parse_json(line, f"{path}, line {number}")
+    for line_number, line in enumerate(read_lines(path, max_bytes_per_line), start=1):
+        yield line_number, parse_json(line, f"{path}, line {line_number}")
 
 
 def parse_json(content: bytes | str, source: str) -> Any:
-    """Returns JSON text as plain Python data; `source` names it in error messages.
+    """Parses JSON text into plain Python data.
 
-    Refused are a key that is written twice, numbers that are not finite, and text that holds half a surrogate pair.
-    Raises `UserError` or `ConfigError`.
+    Raises `UserError` or `ConfigError`, naming `source`, for invalid JSON and for repeated keys, numbers that are not
+    finite, and half a surrogate pair in a string.
     """
     data = content.encode(errors="surrogatepass") if isinstance(content, str) else content
     text = decode_text(data, source)
     _check_bounds(data, source)
     try:
-        found = json.loads(
+        data_read = json.loads(
             text,
             object_pairs_hook=_mapping,
             parse_float=_finite,
             parse_int=_whole,
             parse_constant=_no_constant,
         )
-        return _with_whole_characters(found) if re.search(rb"\\u[dD][89a-fA-F]", data) else found
+        return _with_whole_characters(data_read) if re.search(rb"\\u[dD][89a-fA-F]", data) else data_read
     except json.JSONDecodeError as error:
         where = f"column {error.colno}" if "\n" not in text else f"line {error.lineno}, column {error.colno}"
         raise ConfigError(source, where, f"not valid JSON: {error.msg}") from None
@@ -69,19 +71,25 @@ def parse_json(content: bytes | str, source: str) -> Any:
 
 
 def _check_bounds(data: bytes, source: str) -> None:
-    """Raises `ConfigError` for what is too deep or too much, as told by its brackets, commas and colons."""
+    """Raises `ConfigError` if the text nests too deep or holds too many values.
+
+    Both follow from its brackets, commas and colons outside strings, without parsing.
+    """
     marks = np.frombuffer(_STRING.sub(b"", data), dtype=np.uint8)
     opened = (marks == ord("[")) | (marks == ord("{"))
     closed = (marks == ord("]")) | (marks == ord("}"))
     depth = int(np.cumsum(opened.astype(np.int8) - closed.astype(np.int8), dtype=np.int64).max(initial=0))
     if depth > MAX_DEPTH:
         raise ConfigError(source, "", f"not valid JSON: must be at most {MAX_DEPTH} levels deep, got {depth:,}")
-    number = int(opened.sum() + (marks == ord(",")).sum() + (marks == ord(":")).sum())
-    if number > MAX_VALUES:
-        raise ConfigError(source, "", f"not valid JSON: must hold at most {MAX_VALUES:,} values, got about {number:,}")
+    num_values = int(opened.sum() + (marks == ord(",")).sum() + (marks == ord(":")).sum())
+    if num_values > MAX_VALUES:
+        raise ConfigError(
+            source, "", f"not valid JSON: must hold at most {MAX_VALUES:,} values, got about {num_values:,}"
+        )
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Builds a mapping. Raises `ValueError` for a repeated key."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         seen: set[str] = set()
@@ -93,6 +101,7 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
+    """Parses a float. Raises `ValueError` if it overflows to infinity."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"numbers must be finite, got {describe(text)}")
@@ -100,17 +109,19 @@ def _finite(text: str) -> float:
 
 
 def _whole(text: str) -> int:
+    """Parses an integer. Raises `ValueError` if it is too long."""
     if len(text) > MAX_DIGITS:
         raise ValueError(f"a number must have at most {MAX_DIGITS} characters, got {len(text):,}")
     return int(text)
 
 
 def _no_constant(text: str) -> float:
+    """Raises `ValueError` for `NaN`, `Infinity` and `-Infinity`, which Python's reader accepts."""
     raise ValueError(f"numbers must be finite, got {text}")
 
 
 def _with_whole_characters(data: Any) -> Any:
-    """Returns the data, whose pairs of surrogates the reader has merged. Raises `ValueError` for half a pair."""
+    """Returns the data with all surrogate pairs merged. Raises `ValueError` for half a pair."""
     if isinstance(data, str):
         return merge_surrogates(data)
     if isinstance(data, list):

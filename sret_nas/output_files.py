@@ -1,4 +1,4 @@
-"""The one rule for files that commands write: never over what they read, over what exists only with `--force`."""
+"""Checks of output paths: no command overwrites its inputs, and existing files are replaced only with `--force`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sret_nas.errors import UserError
 
 
 def require_free(outputs: Iterable[Path], *, reads: Iterable[Path], force: bool = False, option: str = "--out") -> None:
-    """Checks that no output of a command would destroy anything; call it first, and again right before writing.
+    """Checks that writing the outputs destroys nothing; call it first, and again right before writing.
 
-    Other spellings of a path, links to a file and hard links count as the file itself.
+    Other spellings of a path, symbolic links and hard links count as the file itself.
 
     Args:
         outputs: Files to be written.
-        reads: Files and folders that the command reads; what is missing among them is ignored.
-        force: Whether existing files may be replaced. What the command reads is kept all the same.
+        reads: Files and folders that the command reads; missing ones are ignored.
+        force: Whether existing files may be replaced. Inputs of the command are protected even so.
         option: The option that names the outputs, for the message.
 
     Raises:
@@ -36,9 +36,9 @@ def require_free(outputs: Iterable[Path], *, reads: Iterable[Path], force: bool 
 
 
 def require_empty_folder(folder: Path, option: str = "--out") -> None:
-    """Checks that a folder can be filled with results: it does not exist yet, or holds nothing.
+    """Checks that a folder does not exist yet or is empty.
 
-    Raises `UserError` otherwise, with the first thing that it holds.
+    Raises `UserError` otherwise, naming the first entry of the folder.
     """
     if not os.path.lexists(folder):
         return
@@ -50,7 +50,7 @@ def require_empty_folder(folder: Path, option: str = "--out") -> None:
 
 
 def _is_part_of(output: Path, source: Path) -> bool:
-    """Whether an output is a file that is read, or lies in a folder that is."""
+    """Returns whether an output is the source itself or lies inside it."""
     if source.is_dir():
         return output.resolve().is_relative_to(source.resolve())
     return output.exists() and output.samefile(source)

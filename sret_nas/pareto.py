@@ -1,6 +1,7 @@
-"""Dominance and hypervolume; every objective is minimised.
+"""Pareto dominance and hypervolume; every objective is minimised.
 
-A point dominates another if it is nowhere worse and somewhere better, so equal points do not dominate each other.
+A point dominates another if it is no worse in every objective and better in at least one. Equal points therefore do
+not dominate each other.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from sret_nas.arrays import FloatArray
 
 
 def non_dominated(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Which rows of `points`, of shape (n, m) with m >= 1, no other row dominates; a mask of shape (n,).
+    """Returns a mask of shape (n,) of the rows of `points` that no other row dominates.
 
-    Equal rows are all kept or all left out. Infinities are ordinary values. Raises `ValueError` for NaN.
+    `points` has the shape (n, m) with m >= 1. Equal rows are all kept or all dropped. Infinities are ordinary values.
+    Raises `ValueError` for NaN.
     """
     table = _checked(points)
     if len(table) == 0:
@@ -26,10 +28,11 @@ def non_dominated(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 
 def hypervolume(points: npt.ArrayLike, reference: npt.ArrayLike) -> float:
-    """The volume that the rows of `points`, of shape (n, 2) or (n, 3), dominate inside the finite `reference` point.
+    """Returns the volume dominated by `points` and bounded by the finite `reference` point.
 
-    Points that are not better than the reference in every objective add nothing; a point at minus infinity adds
-    everything. Raises `ValueError` for NaN, another number of objectives or a reference that is not finite.
+    `points` has the shape (n, 2) or (n, 3). A point that is not better than the reference in every objective adds
+    nothing; a point at minus infinity adds an infinite volume. Raises `ValueError` for NaN, another number of
+    objectives, or a reference that is not finite.
     """
     table, corner = _checked(points), np.asarray(reference, dtype=np.float64)
     if corner.shape not in ((2,), (3,)) or table.shape[1] != len(corner):
@@ -44,6 +47,7 @@ def hypervolume(points: npt.ArrayLike, reference: npt.ArrayLike) -> float:
 
 
 def _checked(points: npt.ArrayLike) -> FloatArray:
+    """Returns points as a float array. Raises `ValueError` for another shape than (n, m) and for NaN."""
     table = np.asarray(points, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] < 1:
         raise ValueError(f"points must have the shape (n, m) with m at least 1, got {table.shape}")
@@ -53,7 +57,7 @@ def _checked(points: npt.ArrayLike) -> FloatArray:
 
 
 def _front_of_two(rows: FloatArray) -> npt.NDArray[np.bool_]:
-    """Of distinct sorted rows with one or two columns: those whose last column is below all earlier ones'."""
+    """Masks the front of distinct sorted rows with one or two columns: the last column must fall below all before."""
     last = rows[:, -1]
     is_front = np.ones(len(rows), dtype=bool)
     if rows.shape[1] == 1:
@@ -64,7 +68,10 @@ def _front_of_two(rows: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def _front_of_many(rows: FloatArray) -> npt.NDArray[np.bool_]:
-    """Of distinct sorted rows: a row can only be dominated by an earlier one, and then by one that is on the front."""
+    """Masks the front of distinct sorted rows.
+
+    Only an earlier row can dominate a row, and if one does, so does a row of the front.
+    """
     front = np.empty_like(rows)
     num_front = 0
     is_front = np.zeros(len(rows), dtype=bool)
@@ -77,13 +84,13 @@ def _front_of_many(rows: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def _area(front: FloatArray, corner: FloatArray) -> float:
-    """The area under a front of distinct rows sorted by their first column: one rectangle per row."""
+    """Sums one rectangle per row of a front, whose distinct rows are sorted by their first column."""
     heights = np.concatenate([corner[1:2], front[:-1, 1]]) - front[:, 1] if len(front) else np.zeros(0)
     return float(((corner[0] - front[:, 0]) * heights).sum())
 
 
 def _volume(front: FloatArray, corner: FloatArray) -> float:
-    """The volume under a front: the third objective cuts it into slabs, each the area of the rows below it."""
+    """Sums slabs between successive values of the third objective; the rows at or below a slab give its area."""
     levels, volume = np.unique(front[:, 2]), 0.0
     for level, above in zip(levels, [*levels[1:], corner[2]], strict=False):
         below = front[front[:, 2] <= level, :2]

@@ -1,4 +1,4 @@
-"""Numbers as people write them: counts such as `1G`, latencies such as `20ms`, durations such as `2h`."""
+"""Parsing and formatting of counts (`1G`), latencies (`20ms`) and durations (`2h`)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from sret_nas.errors import UserError
 
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 
-
 _QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([A-Za-z]*)", re.IGNORECASE | re.ASCII)
 
 
 def parse_quantity(text: str) -> int:
-    """A positive count from `1G`, `4.8M`, `600K`, `1.1e9` or `1100000000`. Raises `UserError` for anything else.
+    """Parses a positive count such as `1G`, `4.8M`, `600K`, `1.1e9` or `1100000000`.
 
-    Decimal prefixes: K is a thousand, M a million, G (or B) a thousand million, T a million million.
+    Suffixes are decimal: K is 1e3, M is 1e6, G or B is 1e9, T is 1e12. Raises `UserError` for anything else.
     """
     match = _QUANTITY.fullmatch(text.strip())
     if match is None or match[2].upper() not in _SUFFIXES:
@@ -30,7 +29,7 @@ def parse_quantity(text: str) -> int:
 
 
 def format_quantity(value: float, digits: int = 4) -> str:
-    """A count with K, M or G and the given number of significant digits: 1121700000 as `1.122G`."""
+    """Formats a count with suffix K, M or G and `digits` significant digits: 1121700000 as `1.122G`."""
     for suffix, factor in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if abs(value) >= factor * (1 - 0.5 * 10**-digits):
             return f"{value / factor:.{digits}g}{suffix}"
@@ -38,19 +37,22 @@ def format_quantity(value: float, digits: int = 4) -> str:
 
 
 def round_quantity(value: int, up: bool) -> str:
-    """A count with four digits and K, M or G that reads back (`parse_quantity`) as at least, or at most, the value."""
+    """Formats a count with four digits, rounded up or down.
+
+    `parse_quantity` of the result is at least the value with `up`, and at most the value without.
+    """
     unit = 10 ** max(0, len(str(value)) - 4)
     return format_quantity((ceil(Fraction(value, unit)) if up else value // unit) * unit, digits=4)
 
 
 _LATENCY_UNITS = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000}
-
+"""Microseconds per unit."""
 
 _LATENCY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zµ]+)", re.IGNORECASE)
 
 
 def parse_latency(text: str) -> int:
-    """Microseconds from `20ms`, `0.5s` or `800us`. Raises `UserError` for anything else."""
+    """Parses a latency such as `20ms`, `0.5s` or `800us` into microseconds. Raises `UserError` for anything else."""
     match = _LATENCY.fullmatch(text.strip())
     if match is None or match[2].lower() not in _LATENCY_UNITS:
         raise UserError(f"must be a time with its unit, such as 20ms, 0.5s or 800us, got {text!r}")
@@ -61,7 +63,7 @@ def parse_latency(text: str) -> int:
 
 
 def format_latency(microseconds: float, digits: int = 4) -> str:
-    """`812us` below a millisecond, `20.5ms` below a second, then `1.5s`; `digits` are significant."""
+    """Formats microseconds with `digits` significant digits, e.g. as `812us`, `20.5ms` or `1.5s`."""
     for unit, factor in (("s", 1e6), ("ms", 1e3)):
         if microseconds >= factor * (1 - 0.5 * 10**-digits):
             return f"{microseconds / factor:.{digits}g}{unit}"
@@ -70,12 +72,12 @@ def format_latency(microseconds: float, digits: int = 4) -> str:
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", re.ASCII)
 
-
 _DURATION_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+"""Seconds per unit."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from `90s`, `5m` or `1.5h`. Raises `UserError` for anything else."""
+    """Parses a duration such as `90s`, `5m` or `1.5h` into seconds. Raises `UserError` for anything else."""
     match = _DURATION.fullmatch(text.strip())
     seconds = 0.0 if match is None else float(match[1]) * _DURATION_UNITS[match[2]]
     if not 1 <= seconds <= 1e8:
@@ -84,7 +86,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_seconds(seconds: float) -> str:
-    """`0.4 s`, `8 s`, `2 min 5 s` or `1 h 12 min`."""
+    """Formats a duration, e.g. as `0.4 s`, `8 s`, `2 min 5 s` or `1 h 12 min`."""
     if 0 < seconds < 2:
         return f"{seconds:.1f} s"
     whole = max(0, round(seconds))

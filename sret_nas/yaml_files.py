@@ -1,8 +1,8 @@
-"""YAML as plain data: read without trust, written so that people can read it.
+"""YAML as plain data: bounded when read from untrusted files, readable when written.
 
-What is read is looked at before anything is built of it: how deep it is, how much it is once aliases are expanded, and
-that it is numbers, words, lists and mappings with words for keys, each key once. YAML's own tags (`!!int`), merge keys
-and dates are refused, because what they build is not what is written.
+The parsed nodes are checked before any Python object is built: depth, size with aliases expanded, and types (numbers,
+strings, lists, and mappings with distinct string keys). Tags (`!!int`), merge keys and dates are refused, because the
+objects that they build differ from the text that is written.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from sret_nas.bounded_files import merge_surrogates, read_text
 from sret_nas.errors import ConfigError, describe, printable
 
 MAX_BYTES = 256 * 2**10
-"""Of a file. The largest shipped space has 2 kB; PyYAML reads about 250 kB a second."""
+"""Most bytes of a file. The largest shipped space has 2 kB; PyYAML reads about 250 kB per second."""
 MAX_NODES = 50_000
-"""Values, lists, mappings and keys, every use of an alias counted as if it were written out."""
+"""Most values, lists, mappings and keys; each use of an alias counts as if it were written out."""
 MAX_DEPTH = 32
+"""Most levels of nesting."""
 MAX_DIGITS = 400
-"""Characters of a number; no float has more digits before its point."""
+"""Most characters of a number; no float has more digits before its point."""
 
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
 _MERGE = "tag:yaml.org,2002:merge"
@@ -29,14 +30,14 @@ _DATE = "tag:yaml.org,2002:timestamp"
 
 
 class _Problem(yaml.MarkedYAMLError):
-    """What is wrong at a place of a file."""
+    """A broken rule, with its position in the file."""
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem=problem, problem_mark=mark)
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Composes nodes inside the bounds above, then builds plain data from them."""
+    """A loader that composes nodes within the bounds above, then builds plain data from them."""
 
     def __init__(self, text: str, number_keys: bool) -> None:
         super().__init__(text)
@@ -44,14 +45,15 @@ class _PlainLoader(yaml.SafeLoader):
         self._depth = 0
         self._num_nodes = 0
         self._sizes: dict[int, int] = {}
-        """Nodes that each anchored node stands for, itself included, by its identity; those still open have none."""
+        """Number of nodes below each finished anchored node, itself included, by `id`. An open node is not in here."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Composes a node as PyYAML does, but refuses tags, endless aliases, and content beyond the bounds."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             node = super().compose_node(parent, index)
             size = self._sizes.get(id(node))
-            if size is None:
+            if size is None:  # the aliased node is still open: expanding it would never end
                 raise _Problem(f"the alias {event.anchor!r} stands inside what it stands for", event.start_mark)
             self._count(size, event.start_mark)
             return node
@@ -70,18 +72,19 @@ class _PlainLoader(yaml.SafeLoader):
             self._sizes[id(node)] = self._num_nodes - before
         return node
 
-    def _count(self, number: int, mark: Any) -> None:
-        self._num_nodes += number
+    def _count(self, num_nodes: int, mark: Any) -> None:
+        """Adds to the number of nodes. Raises `_Problem` beyond `MAX_NODES`."""
+        self._num_nodes += num_nodes
         if self._num_nodes > MAX_NODES:
             raise _Problem(f"must hold at most {MAX_NODES:,} values, aliases written out", mark)
 
     def plain_data(self) -> Any:
-        """Returns the content of the only document, None of an empty one."""
+        """Returns the content of the only document, or None if it is empty."""
         node = self.get_single_node()
         return None if node is None else self._plain(node, {})
 
     def _plain(self, node: yaml.Node, built: dict[int, Any]) -> Any:
-        """Builds a node, an aliased one once."""
+        """Builds the plain data of a node; `built` caches it, so that an aliased node is built once."""
         if id(node) not in built:
             if isinstance(node, yaml.MappingNode):
                 built[id(node)] = self._plain_mapping(node, built)
@@ -92,6 +95,7 @@ class _PlainLoader(yaml.SafeLoader):
         return built[id(node)]
 
     def _plain_mapping(self, node: yaml.MappingNode, built: dict[int, Any]) -> dict[Any, Any]:
+        """Builds a mapping. Raises `_Problem` for merge keys, keys of other types than allowed, and repeated keys."""
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
@@ -106,6 +110,7 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
     def _plain_scalar(self, node: yaml.ScalarNode) -> Any:
+        """Builds a scalar. Raises `_Problem` for dates and other special types, and for malformed values."""
         if node.tag not in _PLAIN:
             what = "a date" if node.tag == _DATE else "a special value"
             raise _Problem(f"{what} is not read here, got {describe(node.value)}; quotes make it text", node.start_mark)
@@ -116,12 +121,12 @@ class _PlainLoader(yaml.SafeLoader):
         try:
             value = self.construct_object(node)
             return merge_surrogates(value) if isinstance(value, str) else value
-        except (ValueError, OverflowError, IndexError) as error:  # `0x_`, or half a character
+        except (ValueError, OverflowError, IndexError) as error:  # `0x_`, or half a surrogate pair
             raise _Problem(f"{describe(node.value)} cannot be read: {error}", node.start_mark) from None
 
 
 def _written(tag: str) -> str:
-    """Returns a tag as people write it."""
+    """Returns a tag as it is written in a file, e.g. `!!int`."""
     prefix = "tag:yaml.org,2002:"
     return f"!!{tag.removeprefix(prefix)}" if tag.startswith(prefix) else tag
 
@@ -135,7 +140,10 @@ def read_yaml(path: Path, *, number_keys: bool = False) -> Any:
 
 
 def parse_yaml(text: str, source: str, *, number_keys: bool = False) -> Any:
-    """Returns YAML text as plain Python data; `source` names it in error messages. Raises `ConfigError`."""
+    """Parses YAML text into plain Python data; with `number_keys`, keys may be numbers as well.
+
+    Raises `ConfigError`, naming `source` and the line, if the text is not plain YAML.
+    """
     try:
         loader = _PlainLoader(text, number_keys)
         try:
@@ -154,20 +162,25 @@ def parse_yaml(text: str, source: str, *, number_keys: bool = False) -> Any:
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Mappings in the order given; lists of numbers and words on one line; lines of text as lines; no anchors."""
+    """A dumper that writes flat lists on one line and multi-line text as blocks, without anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
+        """Returns True: repeated objects are written out instead of anchored."""
         return True
 
 
 def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNode:
+    """Represents a list on one line, unless it holds mappings."""
     is_flat = all(not isinstance(item, dict) for item in data)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=is_flat)
 
 
 def _represent_text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+    """Represents text of several lines as a block."""
     style = "|" if "\n" in data else None
-    if any(break_ in data for break_ in "\x85\u2028\u2029"):  # line breaks to YAML 1.1, which only quotes preserve
+    if any(
+        break_ in data for break_ in "\x85\u2028\u2029"
+    ):  # YAML 1.1 reads them as line breaks; only quotes preserve them
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
@@ -177,5 +190,5 @@ _PlainDumper.add_representer(str, _represent_text)
 
 
 def dump_yaml(data: Any) -> str:
-    """Returns plain Python data as YAML text, keys in the order given."""
+    """Returns plain Python data as YAML text; mappings keep their order."""
     return yaml.dump(data, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)

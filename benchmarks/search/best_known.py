@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.search.controls import Landscape
 from benchmarks.search.gpt import GPTDomain, GPTSpace
 from benchmarks.search.problems import Bounds, Problem
-from sret_nas.arrays import IntArray
-from sret_nas.pareto import FloatArray, non_dominated
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.pareto import non_dominated
 
 SEED = 0
 WEIGHTS = np.geomspace(0.02, 20, 16)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import wilcoxon
 
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray
 
 RESAMPLES, SEED = 2000, 0
 

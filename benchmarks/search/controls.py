@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.search.gpt import GPTDomain, GPTSpace
-from sret_nas.arrays import IntArray
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray, IntArray
 
 Landscape = Callable[[IntArray], FloatArray]
 """From levels, of shape (n, 1 + 2 x layers), to values, of shape (n,), to be made small."""

@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.arrays import IntArray
+from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import BudgetError
-from sret_nas.pareto import FloatArray
 from sret_nas.space.chain import Chain, ChainStage, Point
 from sret_nas.space.search_space import Value
 from trials.strategies.domain import Domain

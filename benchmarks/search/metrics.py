@@ -9,7 +9,8 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.pareto import FloatArray, hypervolume, non_dominated
+from sret_nas.arrays import FloatArray
+from sret_nas.pareto import hypervolume, non_dominated
 
 REFERENCE = (1.0, 1.0)
 NUM_BUDGETS = 10

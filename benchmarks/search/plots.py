@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
 from benchmarks.search.metrics import attainment
 from benchmarks.search.runs import Line
 from benchmarks.search.summary import Known
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray
 
 COLOURS = {
     "random": "#8c8c8c", "nsga2-20": "#1f77b4", "nsga2-50": "#7fb3d9", "tpe": "#9467bd", "stratified": "#bcbd22",

@@ -23,7 +23,7 @@ from benchmarks.search.gpt import GPT, HW_GPT, GPTDomain, perplexity_of
 from benchmarks.search.vit import DATASETS, autoformer_table, pit_table
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray
 from sret_nas.space.search_space import SearchSpace
 from trials.strategies.domain import Domain
 from trials.strategies.sret import SReTDomain

@@ -14,7 +14,8 @@ from benchmarks.search.comparison import against, median_interval
 from benchmarks.search.metrics import REFERENCE, excess_values, front_of, igd_plus, recommended, regret, regret_curve
 from benchmarks.search.problems import Problem
 from benchmarks.search.runs import Line
-from sret_nas.pareto import FloatArray, hypervolume
+from sret_nas.arrays import FloatArray
+from sret_nas.pareto import hypervolume
 
 OURS = "additive"
 """The strategy that all others are compared with."""

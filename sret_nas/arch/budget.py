@@ -1,4 +1,4 @@
-"""Budgets: how much a network may cost, as people write it (`1G`, `4.8M`) and as it is checked."""
+"""Budgets: lower and upper bounds on the FLOPs and the parameters of a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sret_nas.quantities import format_quantity
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Closed bounds on FLOPs (multiply-adds, fvcore's convention) and on parameters; None bounds nothing."""
+    """Closed bounds on FLOPs (multiply-adds, fvcore's convention) and on parameters; None is no bound."""
 
     flops_max: int | None = None
     params_max: int | None = None
@@ -18,6 +18,7 @@ class Budget:
     params_min: int | None = None
 
     def __post_init__(self) -> None:
+        """Raises `UserError` for a bound below 1, or a minimum above its maximum."""
         for name, low, high in self._bounds():
             if any(bound is not None and bound < 1 for bound in (low, high)):
                 raise UserError(f"a bound on {name} must be at least 1, got {low} and {high}")
@@ -28,13 +29,15 @@ class Budget:
                 )
 
     def _bounds(self) -> tuple[tuple[str, int | None, int | None], ...]:
+        """Returns name, minimum and maximum of each cost."""
         return ("FLOPs", self.flops_min, self.flops_max), ("parameters", self.params_min, self.params_max)
 
     def allows(self, flops: int, params: int) -> bool:
+        """Returns whether both costs lie inside the bounds."""
         return self.excess(flops, params) == 0.0
 
     def excess(self, flops: int, params: int) -> float:
-        """By what share the costs break the worst-broken bound: 0 inside the budget, 0.1 for 10 % too much."""
+        """Returns the largest relative violation of a bound: 0 inside the budget, 0.1 for a cost 10 % too high."""
         worst = 0.0
         for cost, (_, low, high) in zip((flops, params), self._bounds(), strict=True):
             if high is not None and cost > high:
@@ -44,7 +47,7 @@ class Budget:
         return worst
 
     def describe(self) -> str:
-        """E.g. `FLOPs at most 1G, parameters 2.4M to 2.5M`; `no budget` if nothing is bounded."""
+        """Returns e.g. `FLOPs at most 1G, parameters 2.4M to 2.5M`, or `no budget` without any bound."""
         texts = []
         for name, low, high in self._bounds():
             if low is not None and high is not None:

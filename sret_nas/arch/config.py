@@ -1,4 +1,4 @@
-"""What a Sliced Recursive Transformer is, as data: no tensor is built here.
+"""The architecture of a Sliced Recursive Transformer as data; no tensor is built here.
 
 An architecture is a stem, a row of stages and a classifier head (Shen, Liu, Xing, "Sliced Recursive Transformer",
 ECCV 2022, arXiv 2111.05297). A stage owns `blocks` distinct transformer blocks and applies each `recursions` times.
@@ -26,31 +26,34 @@ Ratio = Annotated[StrictFloat, Field(gt=0, le=16, allow_inf_nan=False)]
 
 
 def hidden_width(width: int, ratio: float) -> int:
-    """The hidden width of an MLP or NLL: `ratio * width`, rounded down.
+    """Returns the hidden width of an MLP or NLL: `ratio * width`, rounded down.
 
-    The small addend keeps a product that is whole on paper whole in floating point: 0.29 * 100 is 28.999...
+    The small addend corrects products that floating point puts just below a whole number: 0.29 * 100 is 28.999...
     """
     return int(width * ratio + 1e-6)
 
 
 def halved(size: int) -> int:
-    """Side length after a 3x3 convolution with stride 2 and padding 1."""
+    """Returns the side length after a 3x3 convolution with stride 2 and padding 1."""
     return (size + 1) // 2
 
 
-def token_sides(image_size: int, strides: Sequence[int], number: int) -> tuple[int, ...]:
-    """Returns the side of the token grid in each of `number` stages, behind a stem with these strides."""
+def token_sides(image_size: int, strides: Sequence[int], num_stages: int) -> tuple[int, ...]:
+    """Returns the side of the token grid in each of `num_stages` stages.
+
+    The stem's convolutions have the given strides; every pooling between stages halves the side.
+    """
     side = image_size
     for stride in strides:
         side = halved(side) if stride == 2 else side
     sides = [side]
-    for _ in range(number - 1):
+    for _ in range(num_stages - 1):
         sides.append(halved(sides[-1]))
     return tuple(sides)
 
 
 def paper_stem_width(width: Any) -> Any:
-    """Returns half the first stage's width, and at least 1: the paper's stem. An `int`, or an array of them."""
+    """Returns the width of the paper's stem: half the first stage's `width` (an int or an int array), at least 1."""
     return width // 2 + (width == 1)
 
 
@@ -66,13 +69,13 @@ class StageConfig(BaseModel):
     blocks: Annotated[StrictInt, Field(ge=1, le=128)]
     """Distinct blocks, each with weights of its own."""
     recursions: Annotated[StrictInt, Field(ge=1, le=16)]
-    """How often each block is applied (R)."""
+    """Number of times each block is applied (R)."""
     groups: Annotated[tuple[Annotated[StrictInt, Field(ge=1, le=1_000_000)], ...], Field(max_length=16)]
-    """Slices of the attention (G) in recursion 1, 2, ...: one number per recursion; further ones mean nothing."""
+    """Slices of the attention (G) in recursion 1, 2, ...: one number per recursion; further numbers have no effect."""
     loop: Loop = "internal"
     """`internal`: a block is repeated before the next one starts. `external`: the whole row of blocks is repeated."""
     nll: NLLPlacement = "every"
-    """Which applications of a block a non-linear projection layer follows: `every` one, only those `between` two
+    """Block applications followed by a non-linear projection layer (NLL): `every` one, only those `between` two
     recursions of the block, only the `last` recursion, or `none`."""
     nll_ratio: Ratio = 1.0
     """Hidden width of an NLL over the stage's width."""
@@ -81,6 +84,7 @@ class StageConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        """Raises `ValueError` for values that contradict each other."""
         if self.width % self.heads:
             raise ValueError(f"heads must divide width, got heads={self.heads}, width={self.width}")
         if len(self.groups) < self.recursions:
@@ -96,22 +100,27 @@ class StageConfig(BaseModel):
 
     @property
     def mlp_hidden(self) -> int:
+        """Hidden width of a block's MLP."""
         return hidden_width(self.width, self.mlp_ratio)
 
     @property
     def nll_hidden(self) -> int:
+        """Hidden width of an NLL."""
         return hidden_width(self.width, self.nll_ratio)
 
     @property
     def num_nlls(self) -> int:
-        """NLLs that each distinct block owns. The NLL of recursion r is number r, but for `last` it is always number 0,
-        so that a stage run with fewer recursions uses the first of the same NLLs."""
+        """Number of NLLs that each distinct block owns.
+
+        Recursion r is followed by NLL number r, except that `last` always uses number 0. A stage that is run with fewer
+        recursions therefore uses the first of the same NLLs.
+        """
         return {"every": self.recursions, "between": self.recursions - 1, "last": 1, "none": 0}[self.nll]
 
     def nll_after(self, recursion: int, recursions: int | None = None) -> int | None:
-        """Number of the NLL that follows a block's application in `recursion` (from 0); None if none does.
+        """Returns the number of the NLL after a block's application in `recursion` (from 0), or None.
 
-        `recursions` is how many are run, where fewer than the configured number are (mixed-depth training).
+        `recursions` is the number of recursions run, if fewer than configured (mixed-depth training).
         """
         is_last = recursion == (recursions or self.recursions) - 1
         if self.nll == "every" or (self.nll == "between" and not is_last):
@@ -119,14 +128,17 @@ class StageConfig(BaseModel):
         return 0 if self.nll == "last" and is_last else None
 
     def applications(self, recursions: int | None = None) -> list[tuple[int, int]]:
-        """The (block, recursion) pairs of the stage in the order in which they are run."""
+        """Returns the (block, recursion) pairs of the stage, in the order in which they are run.
+
+        `recursions` is the number of recursions run, if fewer than configured.
+        """
         repeats = range(recursions or self.recursions)
         if self.loop == "internal":
             return [(block, recursion) for block in range(self.blocks) for recursion in repeats]
         return [(block, recursion) for recursion in repeats for block in range(self.blocks)]
 
     def canonical(self, num_tokens: int) -> StageConfig:
-        """The same stage without what has no effect on it when it sees `num_tokens` tokens."""
+        """Returns the simplest spelling of the stage: settings that have no effect with `num_tokens` are fixed."""
         groups = tuple(min(groups, num_tokens) for groups in self.groups[: self.recursions])
         changes: dict[str, Any] = {"groups": groups}
         if self.recursions == 1:
@@ -150,8 +162,8 @@ class StemConfig(BaseModel):
 
 
 def paper_stem(fields: dict[str, Any]) -> StemConfig:
-    """The stem that an architecture has unless it names one, given its validated `stages`."""
-    stages = fields.get("stages") or ()  # none if they are invalid, which is reported for itself
+    """Returns the default stem of an architecture, given its validated `stages`."""
+    stages = fields.get("stages") or ()  # absent if invalid, which is a reported error of its own
     return StemConfig(width=paper_stem_width(stages[0].width) if stages else 1)
 
 
@@ -162,7 +174,7 @@ class ArchConfig(BaseModel):
 
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1, max_length=8)]
     stem: Annotated[StemConfig, Field(default_factory=paper_stem)]
-    """Left out, it is the paper's: half the first stage's width, strides of 2."""
+    """By default the paper's: half the first stage's width, strides of 2."""
     image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 224
     """Side of the square input, in pixels."""
     channels: Annotated[StrictInt, Field(ge=1, le=1024)] = 3
@@ -182,29 +194,34 @@ class ArchConfig(BaseModel):
 
     @property
     def max_recursions(self) -> int:
+        """Recursions of the deepest stage."""
         return max(stage.recursions for stage in self.stages)
 
     def with_max_recursions(self, limit: int | Sequence[int]) -> ArchConfig:
-        """The network whose stages stop after at most `limit` recursions (one number, or one per stage)."""
+        """Returns the network cut to at most `limit` recursions per stage.
+
+        `limit` is one number for all stages, or one per stage. Raises `ValueError` for any other number of limits, or
+        for limits below 1.
+        """
         limits = [limit] * len(self.stages) if isinstance(limit, int) else list(limit)
         if len(limits) != len(self.stages) or min(limits) < 1:
             raise ValueError(f"limit must be one positive number, or one per stage, got {limit}")
         stages = tuple(
-            stage.model_copy(update={"recursions": min(stage.recursions, most)})
-            for stage, most in zip(self.stages, limits, strict=True)
+            stage.model_copy(update={"recursions": min(stage.recursions, stage_limit)})
+            for stage, stage_limit in zip(self.stages, limits, strict=True)
         )
         return self.model_copy(update={"stages": stages})
 
     def canonical(self) -> ArchConfig:
-        """The same network without what has no effect: further groups, the loop order of a single recursion, ..."""
+        """Returns the simplest spelling of the network, e.g. without surplus groups; see `StageConfig.canonical`."""
         stages = tuple(stage.canonical(tokens) for stage, tokens in zip(self.stages, self.num_tokens, strict=True))
         return self.model_copy(update={"stages": stages})
 
     @property
     def arch_id(self) -> str:
-        """Twelve hexadecimal digits that name the network: equal for two spellings of one network.
+        """Twelve hexadecimal digits that identify the network, equal for all spellings of it.
 
-        Ratios enter as the hidden widths they amount to, so 3.6 and 3.59375 of width 64 are one network.
+        Ratios enter as hidden widths: with width 64, ratios of 3.6 and 3.59375 give the same network.
         """
         stages = [
             [
@@ -221,17 +238,24 @@ class ArchConfig(BaseModel):
             for stage in self.canonical().stages
         ]
         network = [self.image_size, self.channels, self.classes, float(self.drop_path)]
-        spelled = json.dumps([stages, [self.stem.width, list(self.stem.strides)], network])
-        return short_digest(spelled)
+        content = json.dumps([stages, [self.stem.width, list(self.stem.strides)], network])
+        return short_digest(content)
 
     @classmethod
     def from_dict(cls, data: Any, source: str = "architecture") -> ArchConfig:
-        """An architecture from plain data, as YAML gives it. Raises `ConfigError` naming `source` and the key path."""
+        """Builds an architecture from plain data, as YAML gives it.
+
+        Raises `ConfigError` that names `source` and the key path.
+        """
         return validate(cls, data, source)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> ArchConfig:
-        """An architecture from a file: as `to_dict` gives it, or under the key `architecture` as a search writes it."""
+        """Reads an architecture from a YAML file.
+
+        The file holds the data of `to_dict`, or has it under the key `architecture`, as a search's result does. Raises
+        `UserError` or `ConfigError` if it cannot be read, or if a result's architecture was edited (another `arch_id`).
+        """
         data = read_yaml(Path(path))
         if not isinstance(data, dict) or "architecture" not in data:
             return cls.from_dict(data, str(path))
@@ -246,11 +270,15 @@ class ArchConfig(BaseModel):
         return arch
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data (lists, numbers, words) that `from_dict` turns into an equal architecture."""
+        """Returns plain data (lists, numbers, strings) that `from_dict` turns into an equal architecture."""
         return self.model_dump(mode="json")
 
     def summary(self) -> str:
-        """One line a stage, e.g. `64x2h 2x2 8,2 i/every` (width x heads, blocks x recursions, groups, loop/NLL)."""
+        """Returns one line that lists the stages, separated by `|`.
+
+        A stage is `64/2h 2x2 g8,2 int every*1 m3.6`: width/heads, blocks x recursions, groups, loop, NLL placement *
+        ratio, MLP ratio.
+        """
         return " | ".join(
             f"{s.width}/{s.heads}h {s.blocks}x{s.recursions} g{','.join(map(str, s.groups))} "
             f"{s.loop[:3]} {s.nll}{f'*{s.nll_ratio:g}' if s.num_nlls else ''} m{s.mlp_ratio:g}"

@@ -1,12 +1,12 @@
-"""What an architecture costs, in closed form: parameters, and FLOPs exactly as fvcore counts them.
+"""Costs of architectures in closed form: parameters, and FLOPs exactly as fvcore counts them.
 
 FLOPs are multiply-adds for one image. fvcore 0.1.5 counts convolutions and linear layers without their biases, both
 attention products, 5 per element for a LayerNorm, 2 per element for a BatchNorm in evaluation, 1 per input element for
 average pooling, and nothing for activations, additions and the residual coefficients. `sret_nas.nn.flops` traces the
-built network with fvcore, with a handler for fused attention, and the tests hold the two equal to the last unit.
+built network with fvcore, with a handler for fused attention; tests check that both counts are equal.
 
-Every formula below takes whole numbers or numpy arrays of them (`Count`), so one architecture and a million are
-costed by the same lines. Symbols: N tokens, D width, B blocks, R recursions, K NLLs per block.
+The formulas take integers or numpy arrays of them (`Count`), so the same code costs one architecture or a million.
+Symbols: N tokens, D width, B blocks, R recursions, G slices, K NLLs per block.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Count = Any
 """An `int`, or an int64 array that broadcasts with the other arguments."""
 
 OPERATORS = ("conv", "linear", "matmul", "layer_norm", "batch_norm", "adaptive_avg_pool2d")
-"""The operators that cost FLOPs, under fvcore's names; `matmul` are the two attention products."""
+"""The operators that cost FLOPs, by fvcore's names; `matmul` covers the two attention products."""
 
 
-class Terms(NamedTuple):
+class PartCost(NamedTuple):
     """Cost of one part of a network: parameters, and FLOPs by operator."""
 
     params: Count
@@ -40,30 +40,44 @@ class Terms(NamedTuple):
 
     @property
     def flops(self) -> Count:
+        """FLOPs of all operators."""
         _, *flops = self
         return sum(flops)
 
 
 def attended_pairs(tokens: Count, groups: Count) -> Count:
-    """Query-key pairs of one sliced attention: the sum over slices of the slice's length squared.
+    """Counts the query-key pairs of one sliced attention: the sum of the squared lengths of its slices.
 
-    N tokens are cut into G slices whose lengths differ by at most one: the first N mod G slices are one token
-    longer. Where G divides N that is the paper's N^2 / G; where G exceeds N, every token is alone.
+    N tokens are cut into G slices whose lengths differ by at most one: the first N mod G slices are one token longer.
+    The sum is the paper's N^2 / G if G divides N. If G exceeds N, every token is a slice of its own.
     """
     length, longer = tokens // groups, tokens % groups
     return longer * (length + 1) ** 2 + (groups - longer) * length**2
 
 
-def stage_terms(
+def stage_cost(
     tokens: Count, width: Count, blocks: Count, recursions: Count, pairs: Count,
     mlp_hidden: Count, num_nlls: Count, nll_hidden: Count,
-) -> Terms:  # fmt: skip
-    """Cost of one stage; `pairs` is the sum of `attended_pairs` over one block's recursions."""
+) -> PartCost:  # fmt: skip
+    """Returns the cost of one stage.
+
+    Args:
+        tokens: Tokens that the stage sees (N).
+        width: Channels of a token (D).
+        blocks: Distinct blocks (B).
+        recursions: Applications of each block (R).
+        pairs: Sum of `attended_pairs` over the recursions of one block.
+        mlp_hidden: Hidden width of the MLPs.
+        num_nlls: NLLs per block (K).
+        nll_hidden: Hidden width of the NLLs.
+    """
+    # attention (qkv and projection), MLP, two LayerNorms, and four residual coefficients
     block_params = 4 * width**2 + 4 * width + 2 * width * mlp_hidden + mlp_hidden + width + 4 * width + 4
+    # MLP, LayerNorm, and two residual coefficients
     nll_params = 2 * width * nll_hidden + nll_hidden + width + 2 * width + 2
     block_linear = tokens * recursions * (4 * width**2 + 2 * width * mlp_hidden)
     nll_linear = tokens * num_nlls * 2 * width * nll_hidden
-    return Terms(
+    return PartCost(
         params=blocks * (block_params + num_nlls * nll_params),
         linear=blocks * (block_linear + nll_linear),
         matmul=blocks * 2 * width * pairs,
@@ -71,8 +85,8 @@ def stage_terms(
     )
 
 
-def stem_terms(image_size: int, channels: int, stem_width: Count, strides: tuple[int, ...], width: Count) -> Terms:
-    """Cost of the three stem convolutions, their BatchNorms, and the position embedding (parameters only)."""
+def stem_cost(image_size: int, channels: int, stem_width: Count, strides: tuple[int, ...], width: Count) -> PartCost:
+    """Returns the cost of the stem's convolutions and BatchNorms, and of the position embedding (parameters only)."""
     conv = batch_norm = params = 0
     side, inputs = image_size, channels
     for outputs, stride in zip((stem_width, width, width), strides, strict=True):
@@ -82,19 +96,22 @@ def stem_terms(image_size: int, channels: int, stem_width: Count, strides: tuple
         batch_norm = batch_norm + 2 * outputs * side**2
         params = params + weights + outputs + 2 * outputs
         inputs = outputs
-    return Terms(params=params + width * side**2, conv=conv, batch_norm=batch_norm)
+    return PartCost(params=params + width * side**2, conv=conv, batch_norm=batch_norm)
 
 
-def pool_terms(tokens: int, width_in: Count, width_out: Count) -> Terms:
-    """Cost of a 3x3 stride-2 convolution with gcd(D_in, D_out) groups; `tokens` are those of the later stage."""
+def pool_cost(tokens: int, width_in: Count, width_out: Count) -> PartCost:
+    """Returns the cost of a pooling: a 3x3 stride-2 convolution with gcd(D_in, D_out) groups.
+
+    `tokens` is the number of tokens after it.
+    """
     is_scalar = isinstance(width_in, int) and isinstance(width_out, int)
     weights = 9 * width_out * (width_in // (gcd(width_in, width_out) if is_scalar else np.gcd(width_in, width_out)))
-    return Terms(params=weights + width_out, conv=weights * tokens)
+    return PartCost(params=weights + width_out, conv=weights * tokens)
 
 
-def head_terms(tokens: int, width: Count, classes: int) -> Terms:
-    """Cost of average pooling, LayerNorm and classifier."""
-    return Terms(
+def head_cost(tokens: int, width: Count, classes: int) -> PartCost:
+    """Returns the cost of the average pooling over all tokens, the LayerNorm, and the classifier."""
+    return PartCost(
         params=2 * width + width * classes + classes,
         linear=width * classes,
         layer_norm=5 * width,
@@ -108,56 +125,62 @@ class Cost:
 
     image_size: int
     classes: int
-    parts: dict[str, Terms]
+    parts: dict[str, PartCost]
 
     @property
     def params(self) -> int:
-        return sum(terms.params for terms in self.parts.values())
+        """Parameters of all parts."""
+        return sum(part_cost.params for part_cost in self.parts.values())
 
     @property
     def flops(self) -> int:
-        return sum(terms.flops for terms in self.parts.values())
+        """FLOPs of all parts."""
+        return sum(part_cost.flops for part_cost in self.parts.values())
 
     def flops_by_operator(self) -> dict[str, int]:
-        return {name: sum(getattr(terms, name) for terms in self.parts.values()) for name in OPERATORS}
+        """Sums the FLOPs of each operator over all parts."""
+        return {name: sum(getattr(part_cost, name) for part_cost in self.parts.values()) for name in OPERATORS}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for a YAML file, with the convention spelled out."""
+        """Returns plain data for a YAML file, including the convention of counting."""
         return {
             "flops": self.flops,
             "params": self.params,
             "convention": "multiply-adds for one image, as fvcore counts them",
             "image_size": self.image_size,
             "classes": self.classes,
-            "by_part": {name: {"flops": terms.flops, "params": terms.params} for name, terms in self.parts.items()},
+            "by_part": {
+                name: {"flops": part_cost.flops, "params": part_cost.params} for name, part_cost in self.parts.items()
+            },
             "flops_by_operator": self.flops_by_operator(),
         }
 
 
-def _terms_of_stage(stage: StageConfig, tokens: int) -> Terms:
+def _cost_of_stage(stage: StageConfig, tokens: int) -> PartCost:
+    """Returns the cost of one stage that sees `tokens` tokens."""
     pairs = sum(attended_pairs(tokens, groups) for groups in stage.groups[: stage.recursions])
-    return stage_terms(
+    return stage_cost(
         tokens, stage.width, stage.blocks, stage.recursions, pairs, stage.mlp_hidden, stage.num_nlls, stage.nll_hidden
     )
 
 
 def cost_of(arch: ArchConfig) -> Cost:
-    """The cost of one architecture, without building it."""
+    """Returns the cost of one architecture, without building it."""
     num_tokens, stages = arch.num_tokens, arch.stages
-    parts = {"stem": stem_terms(arch.image_size, arch.channels, arch.stem.width, arch.stem.strides, stages[0].width)}
-    for number, (stage, tokens) in enumerate(zip(stages, num_tokens, strict=True), start=1):
-        parts[f"stage {number}"] = _terms_of_stage(stage, tokens)
-        if number < len(stages):
-            parts[f"pool {number}"] = pool_terms(num_tokens[number], stage.width, stages[number].width)
-    parts["head"] = head_terms(num_tokens[-1], stages[-1].width, arch.classes)
+    parts = {"stem": stem_cost(arch.image_size, arch.channels, arch.stem.width, arch.stem.strides, stages[0].width)}
+    for stage_number, (stage, tokens) in enumerate(zip(stages, num_tokens, strict=True), start=1):
+        parts[f"stage {stage_number}"] = _cost_of_stage(stage, tokens)
+        if stage_number < len(stages):
+            parts[f"pool {stage_number}"] = pool_cost(num_tokens[stage_number], stage.width, stages[stage_number].width)
+    parts["head"] = head_cost(num_tokens[-1], stages[-1].width, arch.classes)
     return Cost(arch.image_size, arch.classes, parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageColumns:
-    """Many stages as columns of int64 arrays of shape (n,), and `groups` of shape (n, most recursions).
+    """Many stages as columns: int64 arrays of shape (n,), and `groups` of shape (n, most recursions).
 
-    Entries of `groups` beyond a row's `recursions` mean nothing and may be any positive number.
+    Entries of `groups` beyond a row's `recursions` have no effect and may be any positive number.
     """
 
     width: IntArray
@@ -168,37 +191,43 @@ class StageColumns:
     num_nlls: IntArray
     nll_hidden: IntArray
 
-    def terms(self, tokens: int) -> Terms:
-        """Cost of every row, for a stage of `tokens` tokens; arrays of shape (n,)."""
+    def cost(self, tokens: int) -> PartCost:
+        """Returns the cost of every row on `tokens` tokens, as arrays of shape (n,)."""
         is_run = np.arange(self.groups.shape[1]) < self.recursions[:, None]
         pairs = np.where(is_run, attended_pairs(tokens, self.groups), 0).sum(axis=1)
-        return stage_terms(
+        return stage_cost(
             tokens, self.width, self.blocks, self.recursions, pairs, self.mlp_hidden, self.num_nlls, self.nll_hidden
         )
 
     @classmethod
     def from_stages(cls, stages: list[StageConfig]) -> StageColumns:
-        """The columns of a list of stages."""
-        most = max((len(stage.groups) for stage in stages), default=1)
+        """Converts a list of stages into columns."""
+        max_recursions = max((len(stage.groups) for stage in stages), default=1)
         columns = {name: np.array([getattr(stage, name) for stage in stages], dtype=np.int64)
                    for name in ("width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_hidden")}  # fmt: skip
-        groups = [stage.groups + (1,) * (most - len(stage.groups)) for stage in stages]
-        return cls(groups=np.array(groups, dtype=np.int64).reshape(len(stages), most), **columns)
+        groups = [stage.groups + (1,) * (max_recursions - len(stage.groups)) for stage in stages]
+        return cls(groups=np.array(groups, dtype=np.int64).reshape(len(stages), max_recursions), **columns)
 
 
 def bulk_cost(
     stages: list[StageColumns], stem: StemConfig, image_size: int, channels: int, classes: int,
     stem_width: IntArray | None = None,
 ) -> tuple[IntArray, IntArray]:  # fmt: skip
-    """FLOPs and parameters, each of shape (n,), of n architectures given as one `StageColumns` of n rows per stage.
+    """Returns the FLOPs and the parameters of n architectures, each of shape (n,).
 
-    They share image size, channels, classes and stem strides; `stem_width` of shape (n,) replaces `stem.width`.
+    Args:
+        stages: One `StageColumns` of n rows per stage.
+        stem: The stem that all architectures share.
+        image_size: Side of the input, in pixels.
+        channels: Channels of the input.
+        classes: Outputs of the classifier.
+        stem_width: Replaces `stem.width`, of shape (n,).
     """
     arch_tokens = [side * side for side in token_sides(image_size, stem.strides, len(stages))]
     width_in = stem.width if stem_width is None else stem_width
-    parts = [stem_terms(image_size, channels, width_in, stem.strides, stages[0].width)]
-    parts += [columns.terms(tokens) for columns, tokens in zip(stages, arch_tokens, strict=True)]
-    for number in range(1, len(stages)):
-        parts.append(pool_terms(arch_tokens[number], stages[number - 1].width, stages[number].width))
-    parts.append(head_terms(arch_tokens[-1], stages[-1].width, classes))
+    parts = [stem_cost(image_size, channels, width_in, stem.strides, stages[0].width)]
+    parts += [columns.cost(tokens) for columns, tokens in zip(stages, arch_tokens, strict=True)]
+    for stage in range(1, len(stages)):
+        parts.append(pool_cost(arch_tokens[stage], stages[stage - 1].width, stages[stage].width))
+    parts.append(head_cost(arch_tokens[-1], stages[-1].width, classes))
     return sum(part.flops for part in parts), sum(part.params for part in parts)

@@ -1,6 +1,6 @@
-"""The published variants (SReT paper, tables 5 and 6, and the public code), as architectures.
+"""The published variants as architectures (SReT paper, tables 5 and 6, and the public code).
 
-`*` of the paper (no slicing) is the suffix `_unsliced` here; `_384` and `_512` are image sizes.
+The suffix `_unsliced` stands for the paper's `*` (no slicing); `_384` and `_512` are image sizes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 from sret_nas.errors import UserError
 
 Groups = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Slices of the attention in both recursions of each of the three stages."""
 
 _UNSLICED: Groups = ((1, 1), (1, 1), (1, 1))
 _SLICED: Groups = ((8, 2), (4, 1), (1, 1))
@@ -18,17 +19,18 @@ _SLICED_16_14_1: Groups = ((16, 1), (14, 1), (1, 1))
 def _variant(
     width: int, heads: int, mlp_ratio: float, nll_ratio: float, groups: Groups, drop_path: float, image_size: int
 ) -> ArchConfig:
+    """Returns a variant of three stages, with the width and the number of heads of the first."""
     stages = tuple(
         StageConfig(
-            width=width * 2**number,
-            heads=heads * 2**number,
+            width=width * 2**stage_index,
+            heads=heads * 2**stage_index,
             blocks=blocks,
             recursions=2,
-            groups=groups[number],
+            groups=groups[stage_index],
             mlp_ratio=mlp_ratio,
             nll_ratio=nll_ratio,
         )
-        for number, blocks in enumerate((2, 5, 3))
+        for stage_index, blocks in enumerate((2, 5, 3))
     )
     return ArchConfig(stages=stages, stem=StemConfig(width=width // 2), image_size=image_size, drop_path=drop_path)
 
@@ -60,7 +62,7 @@ PRESETS: dict[str, ArchConfig] = {
 
 
 def preset(name: str) -> ArchConfig:
-    """A published variant by name, e.g. `sret_t`. Raises `UserError` with the known names."""
+    """Returns a published variant by name, e.g. `sret_t`. Raises `UserError` that lists the known names."""
     try:
         return PRESETS[name.lower().replace("-", "_")]
     except KeyError:

@@ -1,6 +1,6 @@
-"""A search's result as a YAML file: the architecture, what it costs, what was measured of it, and where it comes from.
+"""A search's result as a YAML file: the architecture with its cost, metrics, recipe and provenance.
 
-`ArchConfig.from_yaml` and `SReT.from_yaml` read the architecture back; the rest is for people and for records.
+`ArchConfig.from_yaml` and `SReT.from_yaml` read the architecture back; the other entries are for people.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sret_nas.yaml_files import dump_yaml
 def result_yaml(
     arch: ArchConfig, *, metrics: dict[str, Any], recipe: dict[str, Any], provenance: dict[str, Any]
 ) -> str:
-    """The text of a result file, the architecture in canonical form."""
+    """Returns the text of a result file, with the architecture in canonical form."""
     return dump_yaml(
         {
             "arch_id": arch.arch_id,
@@ -33,5 +33,5 @@ def result_yaml(
 def write_result(
     path: Path, arch: ArchConfig, *, metrics: dict[str, Any], recipe: dict[str, Any], provenance: dict[str, Any]
 ) -> None:
-    """Writes a result file, whole or not at all."""
+    """Writes a result file atomically."""
     write_atomically(path, result_yaml(arch, metrics=metrics, recipe=recipe, provenance=provenance))

@@ -1,9 +1,9 @@
-"""Draws in which every width of every stage is about equally frequent: what a supernet is trained on.
+"""Balanced sampling for training a supernet: every width of every stage is about equally frequent.
 
-Under a budget, wide stages are rare among the feasible networks, and rarer still among draws spread over cost: what
-only they use of shared weights would hardly be trained, and they would look worse than they are (benchmarks/ranking).
-So draws spread over cost are weighted by a product of one factor per width of each stage, found by iterative
-proportional fitting on a sample (Deming and Stephan, 1940), and drawn again by their weights.
+Under a budget, wide stages are rare among the feasible networks, and rarer still among draws stratified by cost. The
+shared weights that only they use would hardly be trained, and they would look worse than they are (benchmarks/ranking).
+Stratified draws are therefore resampled with weights: the product of one factor per stage, which depends on its width.
+The factors are found by iterative proportional fitting on a sample (Deming and Stephan, 1940).
 """
 
 from __future__ import annotations
@@ -18,52 +18,57 @@ from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 FITTED_ON = 8192
-"""Draws that factors are found on."""
+"""Draws that the factors are fitted on."""
 SWEEPS = 100
+"""Iterations of the fit over all stages."""
 MAX_WEIGHT = 4.0
-"""Of a width, over the geometric mean of its stage. Where a budget allows very few wide networks these stay rarer, or
-the same few would be drawn over and over."""
+"""Largest factor of a width, relative to the geometric mean of its stage. If a budget allows very few wide networks,
+they stay rarer; otherwise the same few would be drawn again and again."""
 OVERSAMPLING = 8
-"""Draws spread over cost for each that is kept."""
+"""Stratified draws per kept draw."""
 
 
 class BalancedSampler:
-    """The networks of a space inside a budget, drawn with all widths alike. Raises `BudgetError` if there are none."""
+    """Draws networks inside a budget such that all widths of a stage are about equally frequent."""
 
     def __init__(self, space: SearchSpace, budget: Budget) -> None:
+        """Fits the factors. Raises `BudgetError` if no network lies inside the budget."""
         self.space = space
         self._strata = StratifiedSampler(space, budget)
         widths = choice_costs_of(space).width
-        self._place = [np.unique(width, return_inverse=True)[1] for width in widths]
-        """Per stage, for every choice, which of the stage's widths it has."""
-        self.factors = self._fitted(self._strata.sample_choices(np.random.default_rng(0), FITTED_ON))
+        self._width_index = [np.unique(width, return_inverse=True)[1] for width in widths]
+        """For each stage, the position of each choice's width among the stage's sorted widths."""
+        self.factors = self._fit_factors(self._strata.sample_choices(np.random.default_rng(0), FITTED_ON))
 
-    def _fitted(self, choices: IntArray) -> list[FloatArray]:
-        """Factors, per stage and width, under which each width of the sample has the same share of its stage."""
-        logs = [np.zeros(place.max() + 1) for place in self._place]
+    def _fit_factors(self, choices: IntArray) -> list[FloatArray]:
+        """Returns factors, per stage and width, that give all widths of a stage equal shares of the sample."""
+        logs = [np.zeros(width_index.max() + 1) for width_index in self._width_index]
         limit = np.log(MAX_WEIGHT)
         for _ in range(SWEEPS):
-            for stage, place in enumerate(self._place):
-                at = place[choices[:, stage]]
-                share = np.bincount(at, self._weights(choices, logs), len(logs[stage]))
+            for stage, width_index in enumerate(self._width_index):
+                drawn = width_index[choices[:, stage]]
+                share = np.bincount(drawn, self._weights(choices, logs), len(logs[stage]))
                 present = share > 0
-                logs[stage][present] -= 0.5 * np.log(share[present] * present.sum())  # by half: stages pull at another
+                logs[stage][present] -= 0.5 * np.log(
+                    share[present] * present.sum()
+                )  # half a step: stages affect each other
                 logs[stage] = np.clip(logs[stage] - logs[stage][present].mean(), -limit, limit)
         return [np.exp(log) for log in logs]
 
     def _weights(self, choices: IntArray, logs: list[FloatArray]) -> FloatArray:
-        """Probabilities of draws, of shape (draws,)."""
+        """Returns the resampling probabilities of draws, of shape (draws,)."""
         total = sum(
-            log[place[choices[:, stage]]] for stage, (log, place) in enumerate(zip(logs, self._place, strict=True))
+            log[width_index[choices[:, stage]]]
+            for stage, (log, width_index) in enumerate(zip(logs, self._width_index, strict=True))
         )
         weights = np.exp(total - np.max(total))
         shares: FloatArray = weights / weights.sum()
         return shares
 
-    def sample_many(self, rng: np.random.Generator, number: int) -> list[ArchConfig]:
-        """Draws in random order; with few of them, the same network may come twice."""
-        choices = self._strata.sample_choices(rng, OVERSAMPLING * number)
+    def sample_many(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
+        """Draws networks in random order; a network may occur more than once."""
+        choices = self._strata.sample_choices(rng, OVERSAMPLING * num_draws)
         weights = self._weights(choices, [np.log(factor) for factor in self.factors])
-        kept = choices[rng.choice(len(choices), number, p=weights)]
+        kept = choices[rng.choice(len(choices), num_draws, p=weights)]
         costs = choice_costs_of(self.space)
         return [costs.network(self.space, tuple(row)) for row in kept.tolist()]

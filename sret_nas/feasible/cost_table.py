@@ -1,13 +1,15 @@
-"""How many networks of a space cost what, and which: the numbers that a feasible set is counted and drawn from.
+"""Counts the networks of a space in a window of costs, and draws from them.
 
-Equal costs are merged into cells. The network is cut in three: the stages up to the last but two (the prefix), the
-last but one (the middle) and the last. For each path of widths, a histogram of the cost sums of prefix and middle, over
-the thresholds that the cells of the last stage leave, says how many networks each of them completes: an exact count.
-Drawing goes backwards through the same numbers, without rejection: the widths and the last stage's cell by their
-counts, the prefix's cell by what it leaves for the middle, the middle's cell, then a choice within each cell.
+Equal costs are merged into cells (`sret_nas.feasible.cost_cells`). A network is cut in three: the last stage, the stage
+before it (the middle), and all earlier stages (the prefix). For each pair of widths of prefix and middle (a *width
+path*), the cost sums of their cells are counted in a histogram. The bins end at the costs that the cells of the last
+stage leave of the window, so the histogram gives the exact number of pairs that complete each of those cells.
 
-That is exact while the sums are few enough (`MAX_PAIRS`), as in all shipped spaces. Beyond it, in spaces of four and
-more rich stages, costs are rounded down to a grid, and the window widened by the rounding holds a superset.
+Draws go backwards through the same counts, without rejection: first the width path and the last stage's cell, then the
+prefix's cell, then the middle's cell, and finally one choice or prefix within each cell.
+
+This is exact as long as there are at most `MAX_PAIRS` sums, as in all shipped spaces. Beyond that, in spaces of four or
+more rich stages, costs are rounded down to a grid, and a window widened by the rounding holds a superset.
 """
 
 from __future__ import annotations
@@ -21,53 +23,62 @@ from math import isqrt, prod
 import numpy as np
 
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.feasible.cost_cells import Cells, Layer, PrefixCosts, StageCosts, Window, runs_of
+from sret_nas.feasible.cost_cells import CostCells, Layer, PrefixCosts, StageCosts, Window, runs_of
 from sret_nas.feasible.summed_area_table import SummedAreaTable
 from sret_nas.space.choice_costs import ChoiceCosts, Links, choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 MAX_PAIRS = 40_000_000
-"""Cost sums of prefix and middle that are looked at one by one; about a second of one core."""
+"""Most cost sums of prefix and middle; about a second of one core."""
 
 _CHUNK = 2**20
-"""Cost sums that are looked at in one step, which bounds memory."""
+"""Most cost sums per step, to bound memory."""
 
 _MAX_THRESHOLDS = 2**23
-"""Bins of one histogram; the cells of the last stage are taken in parts where they would leave more."""
+"""Most bins of one histogram; if needed, the cells of the last stage are processed in parts."""
 
-_MAX_RECTANGLES = 2**23
-"""Cumulated numbers that are kept for draws from one width of the middle; beyond it, costs are rounded."""
+_MAX_TABLE_SIZE = 2**23
+"""Most entries of the `SummedAreaTable` of one width of the middle; beyond that, costs are rounded."""
 
 _EXACT = 2**53
-"""Networks of prefix and middle below which their numbers, summed in floating point, are exact."""
+"""Pairs of prefix and middle below which counts are exact although they are summed in floating point."""
 
 _Stage = tuple[IntArray, IntArray, IntArray]
 """Width, FLOPs and parameters of every choice of a stage, each of shape (choices,)."""
 
 
 class CostTable:
-    """The cells of prefix, middle and last stage, and how many pairs of the first two complete the third.
+    """The cells of prefix, middle and last stage of a space.
 
-    `is_bounded` says whether FLOPs and whether parameters are looked at; `max_pairs` bounds the sums of prefix and
-    middle. `rounding_error` is by how much rounding lowers FLOPs and parameters of a network at most. `paths` are the
-    widths of prefix and middle, `last_cells` the width and cell of the last stage, of shape (last cells, 2), and
-    `last_number` how many choices each holds.
+    Attributes:
+        rounding_error: Most by which rounding lowers the FLOPs and the parameters of a network.
+        is_exact: Whether nothing is rounded, neither costs nor counts.
+        paths: Width paths, i.e. widths of prefix and middle.
+        last_cells: Width and cell of the last stage, of shape (last cells, 2).
+        last_count: Number of choices in each of those cells.
     """
 
     def __init__(self, costs: ChoiceCosts, is_bounded: tuple[bool, bool], max_pairs: int) -> None:
-        stages, links, self._given = _at_least_three(*_without_unbounded(costs, is_bounded))
+        """Merges the choices into cells.
+
+        Args:
+            costs: The choices of the space.
+            is_bounded: Whether FLOPs and whether parameters matter; a cost that does not is treated as zero.
+            max_pairs: Most cost sums of prefix and middle.
+        """
+        stages, links, self._stage_positions = _at_least_three(*_without_unbounded(costs, is_bounded))
         layers = [StageCosts(*stage) for stage in stages]
-        limit = min(isqrt(max_pairs) // max(len(layer.cells) for layer in layers), isqrt(_MAX_RECTANGLES) - 1)
+        limit = min(isqrt(max_pairs) // max(len(layer.cells) for layer in layers), isqrt(_MAX_TABLE_SIZE) - 1)
         if (
             len(layers) > 3
             or _num_pairs(layers[0], layers[1]) > max_pairs
-            or _num_rectangles(layers[1]) > _MAX_RECTANGLES
+            or _max_table_size(layers[1]) > _MAX_TABLE_SIZE
         ):
             layers = [StageCosts(*stage, limit) for stage in stages]
         self.prefix: Layer = layers[0]
         self.middle, self.last = layers[-2:]
         for position, stage in enumerate(layers[1:-2], start=1):
-            # The last of the prefixes may have the more cells the fewer the middle has.
+            # The fewer cells the middle has, the more the last prefix may have.
             if position == len(layers) - 3:
                 limit = max(limit, max_pairs // (_num_cells(self.middle) * len(stage.cells)))
             self.prefix = PrefixCosts(self.prefix, stage, links[position - 1], limit)
@@ -81,16 +92,16 @@ class CostTable:
         self.is_exact = self.rounding_error == (0, 0) and pairs < _EXACT
         self.paths = [path for path in product(self.prefix.cells, self.middle.cells) if path in self._before_middle]
         self.last_cells = np.array([(w, cell) for w, cells in self.last.cells.items() for cell in range(len(cells))])
-        self.last_number = np.concatenate([cells.number for cells in self.last.cells.values()])
+        self.last_count = np.concatenate([cells.count for cells in self.last.cells.values()])
 
     def widened(self, window: Window) -> Window:
-        """The window that holds the rounded costs of all networks whose true costs the given one holds."""
+        """Widens a window such that it holds the rounded costs of all networks whose true costs it holds."""
         return replace(window, low=(window.low[0] - self.rounding_error[0], window.low[1] - self.rounding_error[1]))
 
     def completions(self, windows: Sequence[Window]) -> FloatArray:
-        """How many pairs of prefix and middle complete each cell of the last stage, in each of a few windows.
+        """Counts the pairs of prefix and middle that complete each cell of the last stage to a cost inside a window.
 
-        Of shape (windows, paths, last cells). The cost sums are placed once, whatever the number of windows.
+        The result has the shape (windows, paths, last cells). The cost sums are binned once for all windows.
         """
         counts = np.zeros((len(windows), len(self.paths), len(self.last_cells)))
         for middle_width in self.middle.cells:
@@ -108,20 +119,20 @@ class CostTable:
         return counts
 
     def _limits(self, windows: Sequence[Window], middle_width: int) -> list[IntArray]:
-        """What prefix and middle may cost for each last cell, FLOPs and parameters.
+        """Returns the bounds on the costs of prefix and middle for each last cell: one array for FLOPs, one for params.
 
-        Each of shape (windows, 2, last cells): just too little, and the most.
+        Each has the shape (windows, 2, last cells): the highest cost that is too low, and the highest that fits.
         """
         limits = []
         for cost, rest in enumerate(self._rests[middle_width]):
             bounds = np.array([(window.low[cost] - 1, window.high[cost]) for window in windows])
-            # Limits that no sum can reach are one limit, which keeps the histogram small.
-            limits.append(np.clip(bounds[:, :, None] - rest, -1, self._most(cost)))
+            # Clipping merges all limits out of reach of any sum, which keeps the histogram small.
+            limits.append(np.clip(bounds[:, :, None] - rest, -1, self._max_cost(cost)))
         return limits
 
     @cached_property
     def _rests(self) -> dict[int, IntArray]:
-        """What last cells and the pooling before them cost, by the middle's width: two costs x last cells."""
+        """Costs of the last cells and the pooling before them, by the middle's width; of shape (2, last cells)."""
         return {
             middle_width: np.hstack([
                 np.array([cells.flops, cells.params]) + np.array(self._before_last[middle_width, width])[:, None]
@@ -130,15 +141,20 @@ class CostTable:
             for middle_width in self.middle.cells
         }  # fmt: skip
 
-    def _most(self, cost: int) -> int:
+    def _max_cost(self, cost: int) -> int:
+        """Bounds a cost of all pairs of prefix and middle from above."""
         layers = (self.prefix, self.middle)
-        most = [max(int((c.flops, c.params)[cost].max()) for c in layer.cells.values()) for layer in layers]
-        return sum(most) + max(link[cost] for link in self._before_middle.values())
+        max_costs = [max(int((c.flops, c.params)[cost].max()) for c in layer.cells.values()) for layer in layers]
+        return sum(max_costs) + max(link[cost] for link in self._before_middle.values())
 
     def _cumulated(self, path: tuple[int, int], flops_limits: IntArray, params_limits: IntArray) -> FloatArray:
-        """How many pairs on a path cost at most each limit in FLOPs and each in parameters; shape (limits, limits)."""
+        """Counts the pairs on a width path below each pair of limits.
+
+        Returns:
+            Pairs with at most `flops_limits[i]` FLOPs and `params_limits[j]` parameters, at [i, j].
+        """
         first, second, link = self._pair(path)
-        # Few parameter counts differ, so the sums of those that do are placed once.
+        # Only few parameter counts are distinct, so their sums are binned once, not per pair.
         first_params, first_of = np.unique(first.params, return_inverse=True)
         second_params, second_of = np.unique(second.params, return_inverse=True)
         column = np.searchsorted(params_limits, first_params[:, None] + (second_params + link[1]))
@@ -148,29 +164,36 @@ class CostTable:
         for start in range(0, len(first), step):
             rows = slice(start, start + step)
             row = np.searchsorted(flops_limits, first.flops[rows, None] + (second.flops + link[0]))
-            place = row * shape[1] + column[first_of[rows, None], second_of]
-            number = first.number[rows, None] * second.number
-            histogram += np.bincount(place.ravel(), number.ravel(), minlength=histogram.size).reshape(shape)
+            bin_index = row * shape[1] + column[first_of[rows, None], second_of]
+            count = first.count[rows, None] * second.count
+            histogram += np.bincount(bin_index.ravel(), count.ravel(), minlength=histogram.size).reshape(shape)
         return np.cumsum(np.cumsum(histogram[:-1, :-1], axis=0), axis=1)
 
-    def _pair(self, path: tuple[int, int]) -> tuple[Cells, Cells, tuple[int, int]]:
+    def _pair(self, path: tuple[int, int]) -> tuple[CostCells, CostCells, tuple[int, int]]:
+        """Returns the cells of prefix and middle on a width path, and the costs of the pooling between them."""
         return self.prefix.cells[path[0]], self.middle.cells[path[1]], self._before_middle[path]
 
-    def draw(self, place: IntArray, window: Window, rng: np.random.Generator) -> IntArray:
-        """A network for each width path and cell of the last stage, uniformly over theirs in a window.
+    def draw(self, completion: IntArray, window: Window, rng: np.random.Generator) -> IntArray:
+        """Draws networks inside a window uniformly, given their width paths and cells of the last stage.
 
-        `place` is `path * last cells + last cell`, of shape (n,); the answer is of shape (n, stages). Where a count
-        above zero was false, as sums of more than 2**53 networks may be, the row is -1.
+        Args:
+            completion: `path * last cells + last cell` for each draw, of shape (n,).
+            window: Bounds on the rounded costs.
+            rng: Source of random numbers.
+
+        Returns:
+            Choices of shape (n, stages). A row is -1 if no network exists although its count was above zero, which
+            rounding of sums beyond 2**53 can cause.
         """
-        choices = np.full((len(place), self.prefix.num_stages + 2), -1)
-        order = place.argsort(kind="stable")
-        path, last = np.divmod(place[order], len(self.last_cells))
+        choices = np.full((len(completion), self.prefix.num_stages + 2), -1)
+        order = completion.argsort(kind="stable")
+        path, last = np.divmod(completion[order], len(self.last_cells))
         for run in runs_of(path):
             choices[order[run]] = self._draw_on(self.paths[path[run.start]], last[run], window, rng)
-        return choices[:, self._given]
+        return choices[:, self._stage_positions]
 
     def _draw_on(self, path: tuple[int, int], last: IntArray, window: Window, rng: np.random.Generator) -> IntArray:
-        """Networks on one width path, for cells of the last stage in ascending order; -1 where there is none."""
+        """Draws networks on one width path for cells of the last stage in ascending order; -1 for none."""
         choices = np.full((len(last), self.prefix.num_stages + 2), -1)
         first = self._draw_first(path, last, window, rng)
         is_there = first >= 0
@@ -182,16 +205,16 @@ class CostTable:
         return choices
 
     def _draw_first(self, path: tuple[int, int], last: IntArray, window: Window, rng: np.random.Generator) -> IntArray:
-        """A cell of the prefix for each cell of the last stage, by the networks it is in; -1 where none fits."""
-        prefix, rectangles = self.prefix.cells[path[0]], self._rectangles[path[1]]
+        """Draws a cell of the prefix for each cell of the last stage, weighted by its networks; -1 if none fits."""
+        prefix, area_table = self.prefix.cells[path[0]], self._area_tables[path[1]]
         costs = np.array([prefix.flops, prefix.params])[:, None]
         cells, share = np.full(len(last), -1), rng.random(len(last))
         runs = runs_of(last)
-        low, high = self._left(path, last[[run.start for run in runs]], window)
+        low, high = self._room(path, last[[run.start for run in runs]], window)
         step = max(1, _CHUNK // len(prefix))
         for part in range(0, len(runs), step):
-            at = rectangles.corners(low[:, part : part + step] - costs, high[:, part : part + step] - costs)
-            totals = np.cumsum(prefix.number * rectangles.number(at), axis=1)
+            boxes = area_table.box(low[:, part : part + step] - costs, high[:, part : part + step] - costs)
+            totals = np.cumsum(prefix.count * area_table.count(boxes), axis=1)
             for run, total in zip(runs[part : part + step], totals, strict=True):
                 if total[-1] > 0:
                     cells[run] = total.searchsorted(share[run] * total[-1], side="right")
@@ -200,60 +223,61 @@ class CostTable:
     def _draw_second(
         self, path: tuple[int, int], first: IntArray, last: IntArray, window: Window, rng: np.random.Generator
     ) -> IntArray:
-        """A cell of the middle between each cell of the prefix and of the last stage, by the networks it is in."""
-        prefix, rectangles = self.prefix.cells[path[0]], self._rectangles[path[1]]
+        """Draws a cell of the middle for each pair of prefix and last cell, weighted by its networks."""
+        prefix, area_table = self.prefix.cells[path[0]], self._area_tables[path[1]]
         costs = np.array([prefix.flops[first], prefix.params[first]])[..., None]
-        low, high = self._left(path, last, window)
-        return rectangles.draw(rectangles.corners(low - costs, high - costs), rng)[:, 0]
+        low, high = self._room(path, last, window)
+        return area_table.draw(area_table.box(low - costs, high - costs), rng)[:, 0]
 
     def _draw_last(self, last: IntArray, rng: np.random.Generator) -> IntArray:
-        """Choices of the last stage from each of its cells, in ascending order; shape (n, 1)."""
+        """Draws a choice from each cell of the last stage; the cells ascend. Of shape (n, 1)."""
         choices = np.empty((len(last), 1), dtype=np.int64)
         width, cell = self.last_cells[last].T
         for run in runs_of(width):
             choices[run] = self.last.draw(int(width[run.start]), cell[run], rng)
         return choices
 
-    def _left(self, path: tuple[int, int], last: IntArray, window: Window) -> tuple[IntArray, IntArray]:
-        """What cells of the last stage, of shape (n,), leave of a window for the cells of prefix and middle on a path.
+    def _room(self, path: tuple[int, int], last: IntArray, window: Window) -> tuple[IntArray, IntArray]:
+        """Returns the least and the most that prefix and middle may cost together, for each of n last cells.
 
-        The least and the most, each of shape (2, n, 1): FLOPs and parameters.
+        Each has the shape (2, n, 1): FLOPs and parameters, without the poolings.
         """
         rest = (self._rests[path[1]][:, last] + np.array(self._before_middle[path])[:, None])[..., None]
         return np.array(window.low)[:, None, None] - rest, np.array(window.high)[:, None, None] - rest
 
     @cached_property
-    def _rectangles(self) -> dict[int, SummedAreaTable]:
+    def _area_tables(self) -> dict[int, SummedAreaTable]:
+        """The choices of the middle by FLOPs and parameters, for each width."""
         return {width: SummedAreaTable(cells) for width, cells in self.middle.cells.items()}
 
     def members(self, path: int, last: int, window: Window) -> Iterator[tuple[int, ...]]:
-        """All networks on a width path with a cell of the last stage whose rounded costs lie in the window."""
+        """Yields the networks on a width path with a given last cell whose rounded costs lie in the window."""
         widths, (last_width, last_cell) = self.paths[path], self.last_cells[last].tolist()
-        low, high = self._left(widths, np.array([last]), window)
-        left = Window((int(low[0, 0, 0]), int(low[1, 0, 0])), (int(high[0, 0, 0]), int(high[1, 0, 0])))
-        for first, second in self._fitting(widths, left):
+        low, high = self._room(widths, np.array([last]), window)
+        room = Window((int(low[0, 0, 0]), int(low[1, 0, 0])), (int(high[0, 0, 0]), int(high[1, 0, 0])))
+        for first, second in self._fitting(widths, room):
             for parts in product(
                 self.prefix.members(widths[0], first),
                 self.middle.members(widths[1], second),
                 self.last.members(last_width, last_cell),
             ):
                 choices = parts[0] + parts[1] + parts[2]
-                yield tuple(choices[stage] for stage in self._given)
+                yield tuple(choices[stage] for stage in self._stage_positions)
 
-    def _fitting(self, path: tuple[int, int], left: Window) -> list[tuple[int, int]]:
-        """All pairs of a prefix cell and a middle cell that lie in what is left for them."""
+    def _fitting(self, path: tuple[int, int], room: Window) -> list[tuple[int, int]]:
+        """Returns all pairs of a prefix cell and a middle cell whose costs lie in the remaining window."""
         first, second, _ = self._pair(path)
-        # The middle's cells are sorted by FLOPs: those that fit a prefix cell in FLOPs stand in one run.
-        start = np.searchsorted(second.flops, left.low[0] - first.flops, side="left")
-        length = np.maximum(np.searchsorted(second.flops, left.high[0] - first.flops, side="right") - start, 0)
+        # The middle's cells are sorted by FLOPs, so those that fit a prefix cell in FLOPs are contiguous.
+        start = np.searchsorted(second.flops, room.low[0] - first.flops, side="left")
+        length = np.maximum(np.searchsorted(second.flops, room.high[0] - first.flops, side="right") - start, 0)
         rows = np.repeat(np.arange(len(length)), length)
         columns = np.arange(len(rows)) - np.repeat(np.cumsum(length) - length - start, length)
-        fits = left.contains(first.flops[rows] + second.flops[columns], first.params[rows] + second.params[columns])
+        fits = room.contains(first.flops[rows] + second.flops[columns], first.params[rows] + second.params[columns])
         return list(zip(rows[fits].tolist(), columns[fits].tolist(), strict=True))
 
 
 def _without_unbounded(costs: ChoiceCosts, is_bounded: tuple[bool, bool]) -> tuple[list[_Stage], list[Links]]:
-    """Stages and poolings, where a cost that no bound looks at is taken for zero, so that fewer cells differ."""
+    """Returns stages and poolings with unbounded costs set to zero, so that fewer cells are distinct."""
     stages = [
         (width, flops * is_bounded[0], params * is_bounded[1])
         for width, flops, params in zip(costs.width, costs.flops, costs.params, strict=True)
@@ -266,45 +290,52 @@ def _without_unbounded(costs: ChoiceCosts, is_bounded: tuple[bool, bool]) -> tup
 
 
 def _at_least_three(stages: list[_Stage], links: list[Links]) -> tuple[list[_Stage], list[Links], list[int]]:
-    """Stages that cost nothing put between or before the one or two of a small space; and where the given ones are."""
-    given = list(range(len(stages)))
+    """Pads a space of one or two stages to three with stages that cost nothing; also returns the real positions."""
+    positions = list(range(len(stages)))
     if len(stages) == 1:
         widths = np.unique(stages[0][0]).tolist()
-        stages, links, given = [_free(np.zeros(1, dtype=np.int64)), *stages], [{(0, w): (0, 0) for w in widths}], [1]
+        stages, links, positions = (
+            [_free(np.zeros(1, dtype=np.int64)), *stages],
+            [{(0, w): (0, 0) for w in widths}],
+            [1],
+        )
     if len(stages) == 2:
         widths = np.unique(stages[0][0])
         links = [{(w, w): (0, 0) for w in widths.tolist()}, *links]
-        stages, given = [stages[0], _free(widths), stages[1]], [2 * stage for stage in given]
-    return stages, links, given
+        stages, positions = [stages[0], _free(widths), stages[1]], [2 * stage for stage in positions]
+    return stages, links, positions
 
 
 def _free(widths: IntArray) -> _Stage:
-    """A stage of one choice for each width, which costs nothing."""
+    """Returns a stage with one choice per width, which costs nothing."""
     return widths, np.zeros_like(widths), np.zeros_like(widths)
 
 
 def _num_pairs(first: StageCosts, second: StageCosts) -> int:
-    """Cost sums of two stages over all pairs of widths."""
+    """Counts the cost sums of two stages over all pairs of widths."""
     return _num_cells(first) * _num_cells(second)
 
 
 def _num_cells(layer: StageCosts) -> int:
+    """Counts the cells of all widths."""
     return sum(len(cells) for cells in layer.cells.values())
 
 
-def _num_rectangles(stage: StageCosts) -> int:
-    """Numbers that are kept to draw from one width of a stage, at most."""
+def _max_table_size(stage: StageCosts) -> int:
+    """Returns the size of the largest `SummedAreaTable` of a stage's widths."""
     return max(SummedAreaTable.size(cells) for cells in stage.cells.values())
 
 
 def _num_choices(layer: Layer) -> float:
-    return float(sum(cells.number.sum() for cells in layer.cells.values()))
+    """Counts the choices or prefixes of all widths."""
+    return float(sum(cells.count.sum() for cells in layer.cells.values()))
 
 
 def _inside(below: FloatArray, flops_at: IntArray, params_at: IntArray) -> FloatArray:
-    """How many lie between the limits in both costs, from four corners; shape (windows, n).
+    """Counts the pairs between the limits in both costs by inclusion and exclusion; of shape (windows, n).
 
-    The limits are positions in `below`, of shape (windows, 2, n).
+    The limits are positions in `below`, of shape (windows, 2, n). Rounding of counts beyond 2**53 may give a result
+    below zero, which is clipped.
     """
     flops_low, flops_high, params_low, params_high = (at[:, end] for at in (flops_at, params_at) for end in (0, 1))
     inside: FloatArray = (
@@ -315,7 +346,7 @@ def _inside(below: FloatArray, flops_at: IntArray, params_at: IntArray) -> Float
 
 
 def cost_table_of(space: SearchSpace, is_bounded: tuple[bool, bool], max_pairs: int) -> CostTable:
-    """Returns the table of a space, which the space keeps for all budgets that differ in their numbers only."""
+    """Returns the table of a space, computed once for all budgets that bound the same costs."""
     return space.tables.get(
         (CostTable, is_bounded, max_pairs), lambda: CostTable(choice_costs_of(space), is_bounded, max_pairs)
     )

@@ -1,4 +1,4 @@
-"""The ends of a space: the networks that no other beats in FLOPs and parameters, and the one nearest to a budget."""
+"""Extreme networks of a space: the Pareto fronts of FLOPs and parameters, and the network nearest to a budget."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from sret_nas.space.choice_costs import ChoiceCosts, choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 _Front = tuple[IntArray, IntArray]
-"""Costs times their signs, of shape (n, 2), and the choices that cost it, of shape (n, stages); none beats another."""
+"""A Pareto front: costs times their signs, of shape (n, 2), and choices, of shape (n, stages)."""
 
 
 def undominated_networks(space: SearchSpace, signs: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
-    """The choices of all networks that no other one beats in both costs: few of each with sign 1, many with -1.
+    """Returns the Pareto front of the space in both costs, as choices, computed once per space.
 
-    Where several networks cost the same, one of them stands for all. The space keeps them.
+    A cost with sign 1 is minimised, with sign -1 maximised. Of networks with equal costs there is one.
     """
     return space.tables.get((undominated_networks, signs), lambda: _undominated_networks(space, signs))
 
 
 def _undominated_networks(space: SearchSpace, signs: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
-    """What is beaten in a prefix stays beaten whatever follows, so every stage starts from the undominated prefixes of
-    each width."""
+    """Computes the front by dynamic programming over the stages.
+
+    A prefix that is dominated stays dominated whatever follows, so only the front of each width is extended.
+    """
     costs = choice_costs_of(space)
     fronts = _fronts_of_stage(costs, 0, signs)
     for stage in range(1, len(costs.width)):
@@ -45,26 +47,29 @@ def _undominated_networks(space: SearchSpace, signs: tuple[int, int]) -> tuple[t
 
 
 def nearest_extreme(space: SearchSpace, budget: Budget) -> tuple[int, ...]:
-    """The choices of the network with the least excess among those that are extreme in both costs.
+    """Returns the choices of the extreme network with the least excess over a budget.
 
-    Less FLOPs is never worse if FLOPs have no minimum, more never if they have no budget; likewise parameters. So
-    where no cost has both, no network at all has less excess. Where one has, both directions are tried.
+    A cost without a minimum is minimised, one without a maximum is maximised, because that never increases the excess.
+    So unless a cost has both, no network of the space has less excess. If a cost has both, both directions are tried.
     """
     directions = [
         [sign for sign, bound in ((1, high), (-1, low)) if bound is not None] or [1]
         for low, high in ((budget.flops_min, budget.flops_max), (budget.params_min, budget.params_max))
     ]
     costs = choice_costs_of(space)
-    ends = {
+    extremes = {
         choices: costs.cost(choices)
         for flops_sign, params_sign in product(*directions)
         for choices in undominated_networks(space, (flops_sign, params_sign))
     }
-    return min(ends, key=lambda choices: (budget.excess(*ends[choices]), ends[choices]))
+    return min(extremes, key=lambda choices: (budget.excess(*extremes[choices]), extremes[choices]))
 
 
 def tighter_budget(budget: Budget, flops: int, params: int) -> Budget:
-    """The budget of all networks with less excess than one of these costs, which break a bound."""
+    """Returns the budget that exactly the networks with less excess than the given costs meet.
+
+    The costs must break a bound. Fractions keep the comparison exact.
+    """
     above = ((flops, budget.flops_max), (params, budget.params_max))
     below = ((flops, budget.flops_min), (params, budget.params_min))
     excess = max(
@@ -73,9 +78,11 @@ def tighter_budget(budget: Budget, flops: int, params: int) -> Budget:
     )
 
     def highest(bound: int | None) -> int | None:
+        """Returns the highest cost whose excess over the bound is still less."""
         return None if bound is None else ceil(bound * (1 + excess)) - 1
 
     def lowest(bound: int | None) -> int | None:
+        """Returns the lowest cost whose excess below the bound is still less."""
         return None if bound is None else floor(bound / (1 + excess)) + 1
 
     return Budget(
@@ -85,7 +92,7 @@ def tighter_budget(budget: Budget, flops: int, params: int) -> Budget:
 
 
 def _fronts_of_stage(costs: ChoiceCosts, stage: int, signs: tuple[int, int]) -> dict[int, _Front]:
-    """The undominated choices of one stage, by width."""
+    """Returns the front of one stage's choices for each width."""
     fronts = {}
     for width in np.unique(costs.width[stage]).tolist():
         choices = np.flatnonzero(costs.width[stage] == width)
@@ -95,16 +102,18 @@ def _fronts_of_stage(costs: ChoiceCosts, stage: int, signs: tuple[int, int]) -> 
 
 
 def _merged(fronts: list[_Front]) -> _Front:
+    """Returns the front of several fronts together."""
     return _undominated(*(np.concatenate(arrays) for arrays in zip(*fronts, strict=True)))
 
 
 def _undominated(costs: IntArray, choices: IntArray) -> _Front:
+    """Returns the front of choices with their signed costs, one per distinct cost."""
     costs, first = np.unique(costs, axis=0, return_index=True)
     kept = non_dominated(costs)
     return costs[kept], choices[first[kept]]
 
 
 def _sums(before: _Front, stage: _Front, link: IntArray) -> _Front:
-    """Costs and choices of all pairs of a prefix and a stage."""
+    """Returns costs and choices of all pairs of a prefix and a choice of the next stage."""
     first, second = np.divmod(np.arange(len(before[0]) * len(stage[0])), len(stage[0]))
     return before[0][first] + stage[0][second] + link, np.hstack([before[1][first], stage[1][second]])

@@ -1,12 +1,12 @@
-"""The networks of a search space that lie inside a budget: how many, which, and drawn uniformly.
+"""The networks of a search space inside a budget: counted, listed, and drawn uniformly.
 
-Costs are algebra. FLOPs and parameters of a network are sums over its stages, tied only through the widths of
-neighbours (the pooling between them), so nothing has to be tried and rejected: a `CostTable` counts the networks in a
-window of costs, and draws from them, exactly.
+FLOPs and parameters of a network are sums over its stages and the poolings between them, and a pooling depends only on
+the widths of its neighbours. A `CostTable` uses this to count the networks in a window of costs and to draw from them,
+exactly and without rejection.
 
-In a space too rich for that (`MAX_PAIRS`), which no shipped one is, the table is rounded and counts a superset. Draws
-from it are kept if the true cost is inside the budget, so they stay uniform over its networks; the count is the
-superset's times the share that is kept, an estimate, and `count_is_exact` is False.
+Spaces beyond `MAX_PAIRS` are too rich for that; no shipped space is. Their table rounds costs and counts a superset.
+A draw from the superset is kept if its true cost lies inside the budget, so draws stay uniform. The count is then an
+estimate, the superset's count times the share of draws that are kept, and `count_is_exact` is False.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 CostName = Literal["flops", "params"]
-"""A cost that networks are ordered by: multiply-adds for one image, or parameters."""
+"""A cost of networks: FLOPs (multiply-adds for one image) or parameters."""
 
 MAX_TRIES = 2_000
-"""Draws from the superset of a rounded table before a window counts as too narrow to draw from."""
+"""Draws from the superset of a rounded table that may all miss before the window counts as too narrow."""
 
 _MAX_AT_ONCE = 2**20
-"""Draws that are made in one step, which bounds memory."""
+"""Most draws per step, to bound memory."""
 
 _ESTIMATE_DRAWS = 2_000
-"""Draws from the superset of a rounded table that estimate a count."""
+"""Draws from the superset of a rounded table that a count is estimated from."""
 
 _FEW = 1_000
-"""Networks of a set up to which `nearest` looks at all of them; of more, it looks at `_BATCH` draws."""
+"""Largest set of which `nearest` examines every network; of a larger one, it examines `_BATCH` draws."""
 
 _BATCH = 64
-"""Draws that `nearest` looks at before it narrows the window to those that are closer."""
+"""Draws that `nearest` examines before it narrows the window."""
 
 
 class CostedArch(NamedTuple):
@@ -61,24 +61,30 @@ class CostedArch(NamedTuple):
 class FeasibleSet:
     """The networks of a space whose true costs lie inside a budget.
 
-    Building it costs nothing; what it is asked for is computed once. `max_pairs` bounds time and memory (see
-    `sret_nas.feasible.cost_table`); spaces that need no more are answered exactly. Raises `UserError` if costs of the
-    space do not fit into 64 bits.
+    Results are computed on first use, so construction is cheap.
     """
 
     def __init__(
         self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS, completions: FloatArray | None = None
     ) -> None:
-        """`completions` is what `split` has counted of this set already."""
+        """Checks that costs fit into 64 bits. Raises `UserError` otherwise.
+
+        Args:
+            space: The networks.
+            budget: Bounds on their costs.
+            max_pairs: Bounds time and memory (see `sret_nas.feasible.cost_table`); spaces within it are exact.
+            completions: Counts of this set that `split` has made already.
+        """
         check_costs_fit(space)
         self.space = space
         self.budget = budget
         self._max_pairs = max_pairs
         self._costs = choice_costs_of(space)
-        self._counted = completions
+        self._given_completions = completions
 
     @cached_property
     def _table(self) -> CostTable:
+        """The table that counts the costs that the budget bounds."""
         budget = self.budget
         is_bounded = (
             (budget.flops_min or budget.flops_max) is not None,
@@ -88,38 +94,40 @@ class FeasibleSet:
 
     @cached_property
     def _window(self) -> Window:
+        """The budget, widened by the rounding of the table."""
         return self._table.widened(Window.of(self.budget))
 
     @cached_property
     def _completions(self) -> FloatArray:
-        """Pairs of prefix and middle in the window by width path and last cell; shape (paths, last cells)."""
-        if self._counted is not None:
-            return self._counted
+        """Number of pairs of prefix and middle in the window, of shape (width paths, last cells)."""
+        if self._given_completions is not None:
+            return self._given_completions
         completions: FloatArray = self._table.completions([self._window])[0]
         return completions
 
     @cached_property
     def _cumulated_weights(self) -> FloatArray:
-        """Networks in the window, of the last cells of the first path, the second, ...; a superset if rounded."""
-        return np.cumsum(self._completions * self._table.last_number)
+        """Running sum of networks in the window over width paths and their last cells; a superset if rounded."""
+        return np.cumsum(self._completions * self._table.last_count)
 
     @property
     def count_is_exact(self) -> bool:
-        """Whether `count` is exact; otherwise it is an estimate from draws."""
+        """Whether `count` is exact rather than an estimate from draws."""
         return self._table.is_exact or self._is_unbounded
 
     @property
     def _is_unbounded(self) -> bool:
+        """Whether the budget bounds nothing, so that all networks of the space lie inside."""
         return self.budget == Budget()
 
     @cached_property
     def count(self) -> int:
-        """How many distinct networks lie inside the budget."""
+        """Number of distinct networks inside the budget."""
         if self._is_unbounded:
             return self.space.num_networks
         if self._table.is_exact:
-            # Python's integers: in floating point, the products of two exact numbers would be rounded from 2**53 on.
-            pairs, choices = self._completions.sum(axis=0), self._table.last_number
+            # Python's integers, because products of exact floats would be rounded from 2**53 on.
+            pairs, choices = self._completions.sum(axis=0), self._table.last_count
             return sum(int(a) * int(b) for a, b in zip(pairs.tolist(), choices.tolist(), strict=True))
         total = float(self._cumulated_weights[-1])
         kept = len(self._draw(np.random.default_rng(0), _ESTIMATE_DRAWS)) if total else 0
@@ -127,15 +135,15 @@ class FeasibleSet:
 
     @property
     def share(self) -> float:
-        """The share of the space's networks that lie inside the budget."""
+        """Share of the space's networks that lie inside the budget."""
         return self.count / self.space.num_networks
 
     def split(self, windows: Sequence[Budget]) -> list[FeasibleSet]:
-        """Returns the networks of the space inside each of some windows, which bound the same costs.
+        """Returns one set per window, all counted in a single pass over one table.
 
-        All are counted in a single pass over one table, which is what this is for.
+        The windows must bound the same costs as the budget of this set.
         """
-        parts = [self._with(window) for window in windows]
+        parts = [self._with_budget(window) for window in windows]
         completions = parts[0]._table.completions([part._window for part in parts])
         return [
             FeasibleSet(self.space, window, max_pairs=self._max_pairs, completions=counted)
@@ -143,48 +151,48 @@ class FeasibleSet:
         ]
 
     def probability(self, arch: ArchConfig) -> float:
-        """How probable a network is in one draw: the same for all of the set, 0 for any other."""
+        """Returns the probability of a network in one draw: equal for all networks of the set, 0 for any other."""
         cost = cost_of(arch)
         is_inside = self.budget.allows(cost.flops, cost.params) and self.space.contains(arch)
         return 1 / self.count if is_inside else 0.0
 
     def sample(self, rng: np.random.Generator) -> ArchConfig:
-        """One network of the set, each with the same probability. Raises `BudgetError` if it is empty.
+        """Draws one network uniformly. Raises `BudgetError` if the set is empty.
 
-        In a space too rich to be counted exactly, it also raises `BudgetError` if the window is so narrow beside the
-        rounding that `MAX_TRIES` draws all miss it.
+        If counts are estimates, it also raises `BudgetError` when `MAX_TRIES` draws all miss the window, because it is
+        too narrow compared with the rounding.
         """
         return self.sample_many(rng, 1)[0]
 
-    def sample_many(self, rng: np.random.Generator, number: int) -> list[ArchConfig]:
-        """Independent draws of `sample`; the same network may come twice."""
-        return [self._costs.network(self.space, tuple(row)) for row in self.sample_choices(rng, number).tolist()]
+    def sample_many(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
+        """Draws networks independently as `sample` does; a network may occur more than once."""
+        return [self._costs.network(self.space, tuple(row)) for row in self.sample_choices(rng, num_draws).tolist()]
 
-    def sample_choices(self, rng: np.random.Generator, number: int) -> IntArray:
-        """Independent draws of `sample` as choices (see `sret_nas.space.choice_costs`), of shape (number, stages).
+    def sample_choices(self, rng: np.random.Generator, num_draws: int) -> IntArray:
+        """Draws like `sample_many`, but returns choices of shape (num_draws, stages), without building networks.
 
-        A million takes seconds: networks are made of the few that are wanted (`ChoiceCosts.network`).
+        A million draws take seconds; `ChoiceCosts.network` builds a network from its choices.
         """
         self.check()
         drawn = np.empty((0, len(self.space.stages)), dtype=np.int64)
         misses = 0
-        while len(drawn) < number:
+        while len(drawn) < num_draws:
             if misses >= MAX_TRIES:
                 raise BudgetError(
                     f"{misses} draws from {self.space.name} all missed the budget ({self.budget.describe()}): the "
                     "space is too rich for a window this narrow; widen the budget or list fewer values"
                 )
-            tries = min(max(number - len(drawn), misses), _MAX_AT_ONCE)
-            found = self._draw(rng, tries)
-            misses = 0 if len(found) else misses + tries
-            drawn = np.concatenate([drawn, found])
-        return drawn[:number]
+            tries = min(max(num_draws - len(drawn), misses), _MAX_AT_ONCE)
+            new_draws = self._draw(rng, tries)
+            misses = 0 if len(new_draws) else misses + tries
+            drawn = np.concatenate([drawn, new_draws])
+        return drawn[:num_draws]
 
     def _draw(self, rng: np.random.Generator, tries: int) -> IntArray:
-        """Networks drawn uniformly from those whose rounded costs fit, less those whose true costs do not."""
+        """Draws uniformly from the networks whose rounded costs fit, and drops those whose true costs do not."""
         total = self._cumulated_weights
-        place = np.searchsorted(total, rng.random(tries) * total[-1], side="right").clip(max=len(total) - 1)
-        choices = self._table.draw(place, self._window, rng)
+        completion = np.searchsorted(total, rng.random(tries) * total[-1], side="right").clip(max=len(total) - 1)
+        choices = self._table.draw(completion, self._window, rng)
         if self._table.is_exact:
             return choices
         choices = choices[choices[:, 0] >= 0]
@@ -192,25 +200,28 @@ class FeasibleSet:
         return choices[inside]
 
     def __iter__(self) -> Iterator[ArchConfig]:
-        """All networks of the set, each once, in a fixed order. Ask for `count` first: there may be 1e12."""
-        for choices in self._choices():
+        """Yields all networks of the set, each once, in a fixed order. Check `count` first: there may be 1e12."""
+        for choices in self._iterate_choices():
             yield self._costs.network(self.space, choices)
 
-    def _choices(self) -> Iterator[tuple[int, ...]]:
+    def _iterate_choices(self) -> Iterator[tuple[int, ...]]:
+        """Yields the choices of all networks of the set."""
         for path, last in np.argwhere(self._completions > 0).tolist():
             for choices in self._table.members(path, last, self._window):
                 if self.budget.allows(*self._costs.cost(choices)):
                     yield choices
 
     def cheapest(self, by: CostName = "flops") -> CostedArch:
-        """The network of the whole space with the fewest FLOPs or parameters; of several, the fewest of the other."""
-        return self._end(by, sign=1)
+        """Returns the network of the whole space with the least of a cost; ties are broken by the other cost."""
+        return self._extreme(by, sign=1)
 
     def most_expensive(self, by: CostName = "flops") -> CostedArch:
-        """The network of the whole space with the most FLOPs or parameters; of several, the most of the other."""
-        return self._end(by, sign=-1)
+        """Returns the network of the whole space with the most of a cost; ties are broken by the other cost."""
+        return self._extreme(by, sign=-1)
 
-    def _end(self, by: CostName, sign: int) -> CostedArch:
+    def _extreme(self, by: CostName, sign: int) -> CostedArch:
+        """Returns the cheapest network of the whole space (`sign` 1) or the most expensive one (-1)."""
+
         def order(choices: tuple[int, ...]) -> tuple[int, int]:
             flops, params = self._costs.cost(choices)
             return (sign * flops, sign * params) if by == "flops" else (sign * params, sign * flops)
@@ -218,60 +229,63 @@ class FeasibleSet:
         return self._costed(min(undominated_networks(self.space, (sign, sign)), key=order))
 
     def _costed(self, choices: tuple[int, ...]) -> CostedArch:
+        """Builds and costs the network of some choices."""
         return CostedArch(self._costs.network(self.space, choices), *self._costs.cost(choices))
 
     @cached_property
-    def _nearest_end(self) -> CostedArch:
+    def _nearest_extreme(self) -> CostedArch:
+        """The extreme network with the least excess over the budget."""
         return self._costed(nearest_extreme(self.space, self.budget))
 
     @property
     def _has_two_sides(self) -> bool:
+        """Whether a cost has both a minimum and a maximum."""
         budget = self.budget
         return None not in (budget.flops_min, budget.flops_max) or None not in (budget.params_min, budget.params_max)
 
     @property
     def is_empty(self) -> bool:
-        """Whether no network lies inside the budget; known at once unless a cost has both a minimum and a budget.
+        """Whether no network lies inside the budget; fast unless a cost has both a minimum and a maximum.
 
-        Where the count is an estimate and a cost has both, False means only that there is no proof.
+        If a cost has both and counts are estimates, False only means that emptiness is not proven.
         """
-        if self.budget.allows(self._nearest_end.flops, self._nearest_end.params):
+        if self.budget.allows(self._nearest_extreme.flops, self._nearest_extreme.params):
             return False
         return not self._has_two_sides or not self._completions.any()
 
     def nearest(self) -> CostedArch:
-        """The network with the least `Budget.excess`: one inside the budget if there is one.
+        """Returns the network with the least `Budget.excess`, which lies inside the budget if any does.
 
-        Exact, but for spaces that are too rich to be counted exactly and a cost with both a minimum and a budget: there
-        it is the best that draws find.
+        If a cost has both a minimum and a maximum and counts are estimates, it is the best network among draws.
         """
-        best = self._nearest_end
+        best = self._nearest_extreme
         if not self._has_two_sides:
             return best
         while not self.budget.allows(best.flops, best.params):
-            found = self._with(tighter_budget(self.budget, best.flops, best.params))._some()
-            if not found:
+            closer = self._with_budget(tighter_budget(self.budget, best.flops, best.params))._some_members()
+            if not closer:
                 return best
-            best = min(found, key=lambda costed: self.budget.excess(costed.flops, costed.params))
+            best = min(closer, key=lambda costed: self.budget.excess(costed.flops, costed.params))
         return best
 
-    def _with(self, budget: Budget) -> FeasibleSet:
+    def _with_budget(self, budget: Budget) -> FeasibleSet:
+        """Returns the networks of the same space inside another budget."""
         return FeasibleSet(self.space, budget, max_pairs=self._max_pairs)
 
-    def _some(self) -> list[CostedArch]:
-        """All networks of the set if they are few, otherwise some of them."""
+    def _some_members(self) -> list[CostedArch]:
+        """Returns all networks of a small set (`_FEW`), or some of a larger one."""
         if self._cumulated_weights[-1] <= _FEW:
-            return [self._costed(choices) for choices in self._choices()]
+            return [self._costed(choices) for choices in self._iterate_choices()]
         draws = self._draw(np.random.default_rng(0), _BATCH)
         return [self._costed(tuple(choices)) for choices in draws.tolist()]
 
     def check(self) -> None:
-        """Raises `BudgetError` with the nearest network that is possible if no network lies inside the budget."""
+        """Raises `BudgetError`, naming the nearest possible network, if the set is empty."""
         if not self.is_empty:
             return
-        near, budget = self.nearest(), self.budget
-        flops, flops_advice = _quote("FLOPs", near.flops, budget.flops_min, budget.flops_max)
-        params, params_advice = _quote("parameters", near.params, budget.params_min, budget.params_max)
+        nearest, budget = self.nearest(), self.budget
+        flops, flops_advice = _quote("FLOPs", nearest.flops, budget.flops_min, budget.flops_max)
+        params, params_advice = _quote("parameters", nearest.params, budget.params_min, budget.params_max)
         advice = " and ".join(text for text in (flops_advice, params_advice) if text)
         raise BudgetError(
             f"no network of {self.space.name} (at {self.space.image_size} px) has {budget.describe()}; "
@@ -280,7 +294,10 @@ class FeasibleSet:
 
 
 def _quote(name: str, cost: int, low: int | None, high: int | None) -> tuple[str, str]:
-    """The nearest network's cost, rounded to the side on which it is accepted as a bound, and what to ask for."""
+    """Formats a cost of the nearest network, and the advice to change a bound if it breaks one.
+
+    The cost is rounded towards the side on which it would be accepted as a bound.
+    """
     if high is not None and cost > high:
         text = round_quantity(cost, up=True)
         too_much = f"{cost / high:,.4g} times the budget of {format_quantity(high)}"

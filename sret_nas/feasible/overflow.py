@@ -1,26 +1,27 @@
-"""Whether costs fit into 64 bits: found once for a space in Python's own integers, so that no sum overflows unseen."""
+"""Check that the costs of a space fit into 64 bits, made once per space with Python's unbounded integers."""
 
 from __future__ import annotations
 
 from sret_nas.arch.config import hidden_width
-from sret_nas.arch.cost import Terms, attended_pairs, head_terms, stage_terms, stem_terms
+from sret_nas.arch.cost import PartCost, attended_pairs, head_cost, stage_cost, stem_cost
 from sret_nas.errors import UserError
 from sret_nas.space.choices import StageChoices
 from sret_nas.space.search_space import SearchSpace
 
 MAX_COST = 2**62
-"""FLOPs or parameters that no network may exceed: sums and differences of two such numbers are below 2**63."""
+"""Most FLOPs or parameters of a network: sums and differences of two such numbers stay below 2**63."""
 
 
 def check_costs_fit(space: SearchSpace) -> None:
     """Raises `UserError` if a network of the space could cost more than `MAX_COST` FLOPs or parameters.
 
-    A space that was found to fit is not looked at again.
+    A space that passed is not checked again.
     """
     space.tables.get(check_costs_fit, lambda: _check_costs_fit(space))
 
 
 def _check_costs_fit(space: SearchSpace) -> None:
+    """Bounds the costs from above and raises `UserError` if the bound exceeds `MAX_COST`."""
     parts = _most_expensive_parts(space)
     for name, most in (
         ("FLOPs", sum(part.flops for part in parts)),
@@ -33,24 +34,25 @@ def _check_costs_fit(space: SearchSpace) -> None:
             )
 
 
-def _most_expensive_parts(space: SearchSpace) -> list[Terms]:
-    """Parts that cost at least what those of any network of the space do; costs grow with every dimension."""
+def _most_expensive_parts(space: SearchSpace) -> list[PartCost]:
+    """Returns parts that cost at least as much as those of any network, because costs grow with every dimension."""
     tokens, widths = space.num_tokens, [max(stage.width) for stage in space.stages]
     stem_width = max(space.stem.width or (widths[0],))
     stages = [_most_expensive_stage(*stage) for stage in zip(space.stages, tokens, strict=True)]
-    # A pooling between widths without a common divisor is a full convolution, the most expensive that there is.
+    # A pooling between widths without a common divisor is a full convolution, which is the most expensive kind.
     pools = [
-        Terms(params=(9 * before + 1) * after, conv=9 * before * after * later)
+        PartCost(params=(9 * before + 1) * after, conv=9 * before * after * later)
         for later, before, after in zip(tokens[1:], widths, widths[1:], strict=False)
     ]
-    stem = stem_terms(space.image_size, space.channels, stem_width, space.stem.strides, widths[0])
-    return [stem, *stages, *pools, head_terms(tokens[-1], widths[-1], space.classes)]
+    stem = stem_cost(space.image_size, space.channels, stem_width, space.stem.strides, widths[0])
+    return [stem, *stages, *pools, head_cost(tokens[-1], widths[-1], space.classes)]
 
 
-def _most_expensive_stage(stage: StageChoices, tokens: int) -> Terms:
+def _most_expensive_stage(stage: StageChoices, tokens: int) -> PartCost:
+    """Bounds the cost of one stage from above: all dimensions at their most expensive, legal together or not."""
     width, recursions = max(stage.width), max(stage.recursions)
     least_groups = min(min(groups) for groups in stage.groups)
-    return stage_terms(
+    return stage_cost(
         tokens, width, max(stage.blocks), recursions, recursions * attended_pairs(tokens, least_groups),
         hidden_width(width, max(stage.mlp_ratio)), recursions, hidden_width(width, max(stage.nll_ratio)),
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Draws spread evenly over cost: the feasible networks cut into strata of log-cost, with as many draws from each.
+"""Stratified sampling over cost: feasible networks are cut into strata of log cost, each drawn from equally often.
 
-Uniform draws pile up in the middle, where most networks are; a front runs from the cheapest to the most expensive.
-Within its stratum a draw is uniform, so that its probability is known.
+Uniform draws concentrate at medium costs, where most networks are, but a Pareto front runs from the cheapest to the
+most expensive. Draws are uniform within a stratum, so their probabilities are known.
 """
 
 from __future__ import annotations
@@ -22,12 +22,20 @@ from sret_nas.space.search_space import SearchSpace
 
 
 class StratifiedSampler:
-    """The networks of a space inside a budget, in at most `number` strata of equal width in the logarithm of a cost.
+    """Draws networks inside a budget, equally often from each stratum of one cost."""
 
-    Strata without a network are left out. Raises `BudgetError` if no network lies inside the budget.
-    """
+    def __init__(self, space: SearchSpace, budget: Budget, num_strata: int = 16, by: CostName = "flops") -> None:
+        """Cuts the networks inside the budget into strata.
 
-    def __init__(self, space: SearchSpace, budget: Budget, number: int = 16, by: CostName = "flops") -> None:
+        Args:
+            space: The networks to draw from.
+            budget: Bounds on their costs.
+            num_strata: Most strata; all have the same width in log cost, and empty ones are dropped.
+            by: The cost to stratify by.
+
+        Raises:
+            BudgetError: No network lies inside the budget.
+        """
         feasible = FeasibleSet(space, budget)
         feasible.check()
         self.space = space
@@ -36,8 +44,8 @@ class StratifiedSampler:
         most = getattr(feasible.most_expensive(by), by)
         low = max(least, getattr(budget, f"{by}_min") or 0)
         high = min(most, getattr(budget, f"{by}_max") or most)
-        # The last edge lies one above the highest cost; edges are whole, as costs are, so no network is in two strata.
-        edges = np.unique(np.geomspace(low, high + 1, number + 1).round().astype(np.int64))
+        # Costs are integers, and so are the edges: stratum i ends one below edge i + 1, so no network is in two strata.
+        edges = np.unique(np.geomspace(low, high + 1, num_strata + 1).round().astype(np.int64))
         edges[0], edges[-1] = low, high + 1
         windows = [
             replace(budget, **{f"{by}_min": start, f"{by}_max": end - 1}) for start, end in pairwise(edges.tolist())
@@ -46,25 +54,25 @@ class StratifiedSampler:
             stratum for stratum in feasible.split(windows) if stratum.count > 0
         )
 
-    def sample_many(self, rng: np.random.Generator, number: int) -> list[ArchConfig]:
-        """Independent draws in random order: as many from each stratum, give or take one; uniform within it."""
+    def sample_many(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
+        """Draws networks in random order: strata get equally many draws (up to one), uniform within each."""
         costs = choice_costs_of(self.space)
-        return [costs.network(self.space, tuple(row)) for row in self.sample_choices(rng, number).tolist()]
+        return [costs.network(self.space, tuple(row)) for row in self.sample_choices(rng, num_draws).tolist()]
 
-    def sample_choices(self, rng: np.random.Generator, number: int) -> IntArray:
-        """Draws of `sample_many` as choices (see `sret_nas.space.choice_costs`), of shape (number, stages)."""
-        rounds = -(-number // len(self.strata))
-        order = rng.permuted(np.tile(np.arange(len(self.strata)), (rounds, 1)), axis=1).ravel()[:number]
-        choices = np.empty((number, len(self.space.stages)), dtype=np.int64)
+    def sample_choices(self, rng: np.random.Generator, num_draws: int) -> IntArray:
+        """Draws like `sample_many`, but returns choices (see `ChoiceCosts`), of shape (num_draws, stages)."""
+        rounds = -(-num_draws // len(self.strata))
+        order = rng.permuted(np.tile(np.arange(len(self.strata)), (rounds, 1)), axis=1).ravel()[:num_draws]
+        choices = np.empty((num_draws, len(self.space.stages)), dtype=np.int64)
         for position, stratum in enumerate(self.strata):
             chosen = order == position
             choices[chosen] = stratum.sample_choices(rng, int(chosen.sum()))
         return choices
 
     def probability(self, arch: ArchConfig) -> float:
-        """How probable a network is in one draw from a stratum that was itself drawn at random; 0 outside the budget.
+        """Returns the probability of a network in one draw from a randomly chosen stratum; 0 outside the budget.
 
-        Exact where `FeasibleSet.count` is.
+        It is exact if `FeasibleSet.count` is.
         """
         cost = cost_of(arch)
         holders = (stratum for stratum in self.strata if stratum.budget.allows(cost.flops, cost.params))
@@ -72,9 +80,9 @@ class StratifiedSampler:
 
 
 class StrataByCost:
-    """The strata of a budget by FLOPs and by parameters, each counted when it is asked for first.
+    """The strata of one budget by FLOPs and by parameters, computed on first use.
 
-    Counting takes up to two seconds in a narrow window.
+    Counting the networks of narrow strata takes up to two seconds.
     """
 
     def __init__(self, space: SearchSpace, budget: Budget) -> None:
@@ -82,7 +90,7 @@ class StrataByCost:
         self._strata: dict[str, StratifiedSampler] = {}
 
     def of(self, by: str) -> StratifiedSampler:
-        """Returns the strata of a `CostName`. Raises `BudgetError` if no network lies inside the budget."""
+        """Returns the sampler for a `CostName`. Raises `BudgetError` if no network lies inside the budget."""
         if by not in self._strata:
             self._strata[by] = StratifiedSampler(self._space, self._budget, by=cast(CostName, by))
         return self._strata[by]

@@ -1,9 +1,9 @@
-"""The networks of a space inside a budget that are predicted to be fast enough: drawn uniformly, listed, proven absent.
+"""The networks of a space inside a budget and a bound on predicted latency: drawn uniformly, listed, or proven absent.
 
-FLOPs and parameters are whole numbers of which few differ, so networks inside their budget are counted and drawn
-exactly (`FeasibleSet`). Predicted latencies all differ, so a third bound is met by rejection: draws that are uniform
-over one set are uniform over those of them that lie in another. They come from the networks inside the budget, or from
-those that are fast enough (`CostGrid`), whichever of the two finds more in the same time.
+Networks inside a budget of FLOPs and parameters are counted and drawn exactly (`FeasibleSet`), because few of these
+integers are distinct. Predicted latencies are nearly all distinct, so the third bound is met by rejection, which keeps
+draws uniform. The proposals are networks inside the budget, or networks that are fast enough (`CostGrid`), whichever
+yields more hits in the same time.
 """
 
 from __future__ import annotations
@@ -30,30 +30,29 @@ from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 Proposal = Literal["fast", "inside"]
-"""Where draws come from: networks that are fast enough, or networks inside the budget."""
+"""What is drawn before rejection: networks that are fast enough, or networks inside the budget."""
 
 _PILOT_DRAWS: dict[Proposal, int] = {"fast": 64, "inside": 2048}
-"""Draws from those that are fast enough and from those inside the budget, as many as take about as long as the others;
-the side with more hits is drawn from."""
+"""Pilot draws of each proposal, which take about the same time; the proposal with more hits is used."""
 
 MAX_TRIES: dict[Proposal, int] = {"fast": 2**13, "inside": 2**17}
-"""Draws at once that may all miss before almost nothing counts as nothing; twice as many are made; some seconds."""
+"""Most draws of each proposal in one round. Rounds double, so about twice as many draws, some seconds' worth, may all
+miss before the set counts as empty."""
 
 _NUM_STRATA = 16
 _TRIES_PER_STRATUM = 32
+"""Draws from a stratum that may all miss before it counts as empty."""
 
 
 class LatencySet:
-    """The networks of a space inside a budget whose predicted latency is at most `most` microseconds (None: any).
+    """The networks of a space inside a budget and a bound on predicted latency."""
 
-    Latencies are those of `table`, exact as far as the prediction goes.
-    """
-
-    def __init__(self, space: SearchSpace, budget: Budget, table: LatencyTable, most: int | None) -> None:
+    def __init__(self, space: SearchSpace, budget: Budget, table: LatencyTable, max_latency_us: int | None) -> None:
+        """Takes latencies from `table`; `max_latency_us` is the bound in microseconds, None for no bound."""
         self.space = space
         self.budget = budget
         self.table = table
-        self.most = most
+        self.max_latency_us = max_latency_us
         self._feasible = FeasibleSet(space, budget)
         self._strata = StrataByCost(space, budget)
         self._chain = table.chain
@@ -61,44 +60,47 @@ class LatencySet:
 
     @cached_property
     def fastest(self) -> ArchConfig:
-        """The network of the whole space with the least predicted latency."""
+        """Network of the whole space with the least predicted latency."""
         return self._network(least_point(self._chain, self._cost))
 
     @cached_property
     def _ends(self) -> tuple[int, int]:
-        """The least and the most latency in the whole space."""
+        """Least and most predicted latency in the whole space."""
         least, most = (int(least_from(self._chain, self._cost, sign)[0].min()) for sign in (1, -1))
         return least, -most
 
     @cached_property
     def _grid(self) -> CostGrid:
-        most = self._ends[1] if self.most is None else min(self.most, self._ends[1])
-        return CostGrid(self._chain, self._cost, most)
+        """All networks that are fast enough, by latency."""
+        return CostGrid(self._chain, self._cost, self._grid_end)
 
     def _network(self, point: Point) -> ArchConfig:
+        """Builds the network of a point."""
         return choice_costs_of(self.space).network(self.space, point)
 
     def check(self) -> None:
-        """Raises `BudgetError` with what is possible if no network is inside the budget and fast enough.
+        """Raises `BudgetError`, naming what is possible, if no network is inside the budget and fast enough.
 
-        Where FLOPs or parameters are bounded beside latency, and draws find nothing, almost nothing counts as nothing.
+        If FLOPs or parameters are bounded too and no draw hits, a set that is nearly empty counts as empty.
         """
         self._feasible.check()
-        if self.most is None:
+        if self.max_latency_us is None:
             return
-        if self._ends[0] > self.most:
+        if self._ends[0] > self.max_latency_us:
             raise BudgetError(
-                f"{self._nothing} has a predicted latency of at most {format_latency(self.most)} "
+                f"{self._no_network} has a predicted latency of at most {format_latency(self.max_latency_us)} "
                 f"({self.table.profile.setting.describe()}); {self._describe_fastest()}; raise the latency budget "
                 f"to at least {_round_up(self._ends[0])}, or use another search space"
             )
         self.sample(np.random.default_rng(0))
 
     @property
-    def _nothing(self) -> str:
+    def _no_network(self) -> str:
+        """Beginning of an error message: `no network of <space>`."""
         return f"no network of {self.space.name} (at {self.space.image_size} px)"
 
     def _describe_fastest(self) -> str:
+        """Describes the latency and the costs of the fastest network."""
         flops, params = choice_costs_of(self.space).cost(least_point(self._chain, self._cost)[: len(self.space.stages)])
         return (
             f"the fastest, {self.fastest.arch_id}, has {_round_up(self._ends[0])}, {format_quantity(flops)} FLOPs and "
@@ -106,23 +108,23 @@ class LatencySet:
         )
 
     def sample(self, rng: np.random.Generator) -> ArchConfig:
-        """One network of the set, each with the same probability. Raises `BudgetError` where nothing is found."""
+        """Draws one network of the set uniformly. Raises `BudgetError` if no draw hits the set."""
         tries = 1
         while tries <= MAX_TRIES[self._proposal]:
-            found = self._members_among(rng, tries, self._proposal)
-            if found:
-                return self._network(found[0])
+            points = self._members_among(rng, tries, self._proposal)
+            if points:
+                return self._network(points[0])
             tries *= 2
         raise BudgetError(
             f"{tries - 1:,} draws found no network of {self.space.name} (at {self.space.image_size} px) with "
-            f"{self.budget.describe()} and a predicted latency of at most {format_latency(self.most or 0)}; "
+            f"{self.budget.describe()} and a predicted latency of at most {format_latency(self.max_latency_us or 0)}; "
             f"{self._describe_fastest()}; raise a budget"
         )
 
     @cached_property
     def _proposal(self) -> Proposal:
-        """What is drawn and then looked at: networks that are fast enough, or networks inside the budget."""
-        if self.most is None:
+        """The proposal with more hits among pilot draws."""
+        if self.max_latency_us is None:
             return "inside"
         if self.budget == Budget():
             return "fast"
@@ -131,90 +133,94 @@ class LatencySet:
         return "fast" if hits["fast"] > hits["inside"] else "inside"
 
     def _members_among(self, rng: np.random.Generator, tries: int, proposal: Proposal) -> list[Point]:
-        """The networks of the set among so many proposals, in the order in which they were drawn."""
+        """Returns those of `tries` draws of a proposal that lie in the set, in the order drawn."""
         if proposal == "fast":
             return self._members_between(rng, tries, 0, self._grid_end)
         points = self._feasible.sample_choices(rng, tries)
-        if self.most is not None:
-            points = points[self._chain.costs(points)[:, self._cost] <= self.most]
+        if self.max_latency_us is not None:
+            points = points[self._chain.costs(points)[:, self._cost] <= self.max_latency_us]
         return [tuple(point) for point in points.tolist()]
 
     @property
     def _grid_end(self) -> int:
-        return self._ends[1] if self.most is None else min(self.most, self._ends[1])
+        """The highest latency of the set."""
+        return self._ends[1] if self.max_latency_us is None else min(self.max_latency_us, self._ends[1])
 
     def _members_between(self, rng: np.random.Generator, tries: int, low: int, high: int) -> list[Point]:
-        """Of proposals whose latency is from `low` to `high` microseconds, those inside the budget.
+        """Returns those of `tries` draws with a latency from `low` to `high` microseconds that lie inside the budget.
 
-        There must be such a network, whatever its FLOPs and parameters.
+        The grid must hold a network with such a latency.
         """
         drawn = (self._grid.draw(rng, low, high) for _ in range(tries))
         costs = choice_costs_of(self.space)
         return [point for point in drawn if point is not None and self.budget.allows(*costs.cost(point))]
 
-    def sample_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[ArchConfig]:
-        """Networks of the set, spread evenly over the logarithm of a cost, in random order; some may be equal.
+    def sample_stratified(self, rng: np.random.Generator, num_draws: int, by: str) -> list[ArchConfig]:
+        """Draws networks spread evenly over the log of a cost (`by`), in random order; some may be equal.
 
-        A stratum in which a few draws find nothing counts as empty; what is missing in the end is drawn uniformly.
+        A stratum that a few draws all miss counts as empty. If networks are missing in the end, they are drawn
+        uniformly.
         """
-        found = self._one_per_stratum(rng, number) if by == "latency" else self._from_cost_strata(rng, number, by)
-        found += [self.sample(rng) for _ in range(number - len(found))]
-        return [found[position] for position in rng.permutation(len(found)).tolist()]
+        networks = (
+            self._one_per_stratum(rng, num_draws) if by == "latency" else self._from_cost_strata(rng, num_draws, by)
+        )
+        networks += [self.sample(rng) for _ in range(num_draws - len(networks))]
+        return [networks[position] for position in rng.permutation(len(networks)).tolist()]
 
-    def _one_per_stratum(self, rng: np.random.Generator, number: int) -> list[ArchConfig]:
-        """As many from each stratum of latency as another, up to `number`."""
+    def _one_per_stratum(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
+        """Draws equally many networks from each stratum of latency, at most `num_draws` together."""
         edges = np.unique(np.geomspace(self._ends[0], self._grid_end + 1, _NUM_STRATA + 1).round().astype(np.int64))
-        strata = [(low, high - 1) for low, high in pairwise(edges.tolist()) if self._grid.number(low, high - 1) > 0]
+        strata = [(low, high - 1) for low, high in pairwise(edges.tolist()) if self._grid.count(low, high - 1) > 0]
         found: list[Point] = []
-        while strata and len(found) < number:
+        while strata and len(found) < num_draws:
             drawn = [(stratum, self._try_stratum(rng, *stratum)) for stratum in rng.permutation(strata).tolist()]
             strata = [stratum for stratum, points in drawn if points]
             found += [points[0] for _, points in drawn if points]
-        return [self._network(point) for point in found[:number]]
+        return [self._network(point) for point in found[:num_draws]]
 
     def _try_stratum(self, rng: np.random.Generator, low: int, high: int) -> list[Point]:
-        """A network of the set in a stratum: the first proposal that is one, or none."""
+        """Returns the first draw from a stratum of latency that lies in the set, in a list; empty if all tries miss."""
         for _ in range(_TRIES_PER_STRATUM):
             points = self._members_between(rng, 1, low, high)
             if points:
                 return points
         return []
 
-    def _from_cost_strata(self, rng: np.random.Generator, number: int, by: str) -> list[ArchConfig]:
-        """Of draws spread over FLOPs or parameters, those that are fast enough, up to `number`, spread as well."""
+    def _from_cost_strata(self, rng: np.random.Generator, num_draws: int, by: str) -> list[ArchConfig]:
+        """Returns at most `num_draws` networks that are fast enough, spread over FLOPs or parameters."""
         strata, costs = self._strata.of(by), choice_costs_of(self.space)
-        if self.most is None:
-            return strata.sample_many(rng, number)
-        drawn = strata.sample_many(rng, max(4 * number, 2 * _NUM_STRATA))
-        fast = [arch for arch in drawn if self.table.latency(arch) <= self.most]
+        if self.max_latency_us is None:
+            return strata.sample_many(rng, num_draws)
+        drawn = strata.sample_many(rng, max(4 * num_draws, 2 * _NUM_STRATA))
+        fast = [arch for arch in drawn if self.table.latency(arch) <= self.max_latency_us]
         position = ("flops", "params").index(by)
         spent = [costs.cost(costs.choices(self.space, arch))[position] for arch in fast]
-        return [fast[chosen] for chosen in _spread(spent, number)]
+        return [fast[chosen] for chosen in _spread(spent, num_draws)]
 
     def __iter__(self) -> Iterator[ArchConfig]:
-        """All networks of the set, each once, in a fixed order; quick if they are few."""
-        if self.most is None:
+        """Yields all networks of the set, each once, in a fixed order; fast if they are few."""
+        if self.max_latency_us is None:
             yield from self._feasible
             return
         budget, inf = self.budget, float("inf")
         lows = (budget.flops_min or 0, budget.params_min or 0, 0)
-        highs = (budget.flops_max or inf, budget.params_max or inf, self.most)
+        highs = (budget.flops_max or inf, budget.params_max or inf, self.max_latency_us)
         for point in members(self._chain, lows, highs):
             yield self._network(point)
 
 
 def _round_up(microseconds: int) -> str:
-    """A latency with four digits that reads back as at least itself."""
+    """Formats a latency with four digits, rounded up, so that it is accepted as a bound."""
     unit = 10 ** max(0, len(str(microseconds)) - 4)
     return format_latency(ceil(microseconds / unit) * unit)
 
 
-def _spread(costs: Sequence[int], number: int) -> list[int]:
-    """Up to `number` positions, taken in turn from bins of equal width in the logarithm of the cost."""
+def _spread(costs: Sequence[int], limit: int) -> list[int]:
+    """Returns at most `limit` positions, taken in turn from bins of equal width in log cost."""
     if not costs:
         return []
     logs = np.log(costs)
     bins = ((logs - logs.min()) / max(float(np.ptp(logs)), 1e-12) * (_NUM_STRATA - 1)).astype(np.int64)
-    rows = [np.flatnonzero(bins == place).tolist() for place in np.unique(bins)]
+    rows = [np.flatnonzero(bins == stratum).tolist() for stratum in np.unique(bins)]
     turns = chained.from_iterable(zip_longest(*rows))
-    return [position for position in turns if position is not None][:number]
+    return [position for position in turns if position is not None][:limit]

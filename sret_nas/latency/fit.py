@@ -1,4 +1,4 @@
-"""The fit of measured networks: from sums of parts to latency, and how good that is on networks it has not seen."""
+"""Fit of measured latencies to sums over a network's parts, and its quality on held-out networks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from sret_nas.latency.profile import FitQuality
 
 
 def fitted(features: FloatArray, measured: FloatArray) -> FloatArray:
-    """Non-negative coefficients of the features, of shape (features,), by least squares of relative errors.
+    """Fits non-negative coefficients, of shape (features,), by least squares of the relative errors.
 
-    `features` are (networks, features), `measured` (networks,) in microseconds.
+    Args:
+        features: Features of the networks, of shape (networks, features).
+        measured: Latencies in microseconds, of shape (networks,).
     """
     scale = np.maximum(features.max(axis=0), 1e-9)  # the columns differ by orders of magnitude
     coefficients, _ = nnls(features / scale / measured[:, None], np.ones(len(measured)))
-    found: FloatArray = coefficients / scale
-    return found
+    unscaled: FloatArray = coefficients / scale
+    return unscaled
 
 
 def accuracy_of(predicted: FloatArray, measured: FloatArray, flops: Sequence[int]) -> FitQuality:
-    """How well predictions meet what was measured; all of shape (networks,)."""
+    """Returns errors and rank correlations of predicted and measured latencies; all of shape (networks,)."""
     return FitQuality(
         num_networks=len(measured),
         median_error=float(np.median(np.abs(predicted / measured - 1))),
@@ -34,7 +36,7 @@ def accuracy_of(predicted: FloatArray, measured: FloatArray, flops: Sequence[int
 
 
 def _tau(first: Sequence[float] | FloatArray, second: FloatArray) -> float:
-    """Kendall's tau-b; 0 where one of the two does not vary."""
+    """Returns Kendall's tau-b, or 0 if one of the two does not vary."""
     if len(np.unique(first)) < 2 or len(np.unique(second)) < 2:
         return 0.0
     return float(kendalltau(first, second).statistic)

@@ -1,8 +1,8 @@
-"""Latency: how it is written (`20ms`), what is timed to predict it, and what was found, as data.
+"""Latency profile of a space: which parts are timed, how, and what was measured and fitted, as data.
 
-A forward pass is a row of a few kinds of parts (stem, attention, MLP, pooling, head), and a search space has a few
-hundred different ones. Each is timed alone, once, and so are some whole networks, which show by what the sum of its
-parts misses a network. `sret_nas.latency.table` makes predictions of both. Latencies are whole microseconds.
+A forward pass is a sequence of a few kinds of parts (stem, attention, MLP, pooling, head). A search space has a few
+hundred distinct parts, each of which is timed alone. Some whole networks are timed too, and show by how much the sum
+over its parts misses the latency of a network. `sret_nas.latency.table` predicts latencies from both.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from sret_nas.files import short_digest
 
 MIN_FOR_TAU = 5
-"""Networks below which a rank correlation is not shown: of four in order, chance alone brings about one in 24."""
+"""Fewest networks for which a rank correlation is shown; four networks are in order by chance once in 24."""
 
 PartKind = Literal["stem", "attention", "mlp", "pool", "head"]
 
 
 class Part(NamedTuple):
-    """A piece of a forward pass that is timed alone.
+    """A part of a forward pass that is timed alone.
 
-    `side` is that of the square of pixels (stem) or tokens that it sees. `sizes` are, for the stem, the channels of the
-    image, the stem's width, the first stage's width and the strides; for attention (with its LayerNorm and residual)
-    width, heads, groups and whether the tokens are permuted; for an MLP or NLL (likewise) width and hidden width; for
-    pooling the widths before and after; for the head width and classes.
+    `side` is the side of the square of pixels (stem) or tokens (others) that it sees. `sizes` depends on `kind`:
+
+    - stem: channels of the image, the stem's width, the first stage's width, three strides;
+    - attention (with LayerNorm and residual): width, heads, groups, whether tokens are permuted;
+    - mlp, also for NLLs (with LayerNorm and residual): width, hidden width;
+    - pool: widths before and after;
+    - head: width, classes.
     """
 
     kind: PartKind
@@ -35,27 +38,27 @@ class Part(NamedTuple):
 
 
 class MeasurementSetup(BaseModel):
-    """Where and how latency is measured: always of one forward pass in evaluation mode, in float32."""
+    """Device and setup of the measurements: one forward pass in evaluation mode, in float32."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str
     """`cpu` and the processor's name, or the GPU's name."""
     threads: StrictInt
-    """CPU threads of torch."""
+    """CPU threads that torch uses."""
     batch_size: StrictInt
     torch: str
     """torch's version."""
     image_size: StrictInt
 
     def describe(self) -> str:
-        """E.g. `batch 1 of 224 px, cpu (AMD EPYC), 1 thread, torch 2.15.0`."""
+        """Returns e.g. `batch 1 of 224 px, cpu (AMD EPYC), 1 thread, torch 2.15.0`."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return f"batch {self.batch_size} of {self.image_size} px, {self.device}, {threads}, torch {self.torch}"
 
 
 class FitQuality(BaseModel):
-    """How well latencies of whole networks are predicted that the fit has not seen."""
+    """Quality of the predictions for whole networks that were held out from the fit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,19 +66,22 @@ class FitQuality(BaseModel):
     median_error: float
     """Median of the absolute error over the measured latency."""
     tau: float
-    """Kendall's tau-b of predicted and measured latency; NaN never, 0 where all are equal."""
+    """Kendall's tau-b of predicted and measured latency; 0 if one of them does not vary, never NaN."""
     flops_tau: float
-    """That of FLOPs and measured latency, for comparison."""
+    """Kendall's tau-b of FLOPs and measured latency, for comparison."""
 
     def describe(self) -> str:
-        """E.g. `2.1 % median error, tau 0.95 (FLOPs: 0.69) on 12 networks that were held out`; no tau of very few."""
+        """Returns e.g. `2.1 % median error, tau 0.95 (FLOPs: 0.69) on 12 networks that were held out`.
+
+        The taus are omitted for fewer than `MIN_FOR_TAU` networks.
+        """
         rank = f", tau {self.tau:.2f} (FLOPs: {self.flops_tau:.2f})" if self.num_networks >= MIN_FOR_TAU else ""
         networks = "1 network that was" if self.num_networks == 1 else f"{self.num_networks} networks that were"
         return f"{100 * self.median_error:.1f} % median error{rank} on {networks} held out"
 
 
 class LatencyProfile(BaseModel):
-    """What was timed in a space, and what was fitted to it. Equal numbers have an equal `digest`."""
+    """The measurements of a space and the coefficients fitted to them. Equal numbers have an equal `digest`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,21 +90,22 @@ class LatencyProfile(BaseModel):
     parts: tuple[tuple[Part, float], ...]
     """Every part of the space with its time in microseconds."""
     coefficients: tuple[float, float, float, float]
-    """Microseconds per unit of each of `latency_table.FEATURES`."""
+    """Microseconds per unit of each of `sret_nas.latency.table.FEATURES`."""
     accuracy: FitQuality | None
-    """None where a space has too few networks to hold any out."""
+    """None if the space has too few networks to hold any out."""
     rounds: Annotated[StrictInt, Field(ge=1)]
+    """Times that every part and network was timed."""
     seconds: float
-    """What measuring took."""
+    """Duration of all measurements."""
 
     def describe_accuracy(self) -> str:
-        """E.g. `Predictions: 2.1 % median error, ...`."""
+        """Returns e.g. `Predictions: 2.1 % median error, ...`."""
         if self.accuracy is None:
             return "Predictions: the space has too few networks to hold any out."
         return f"Predictions: {self.accuracy.describe()}."
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits of all numbers that predictions come from."""
+        """Twelve hexadecimal digits that identify everything that predictions depend on."""
         content = self.model_dump(mode="json", include={"setting", "space_digest", "parts", "coefficients"})
         return short_digest(json.dumps(content, sort_keys=True))

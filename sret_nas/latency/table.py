@@ -1,9 +1,9 @@
-"""What every choice in a space adds to a network's latency: predictions that add up along the chain of stages.
+"""Predicted latency as an additive cost: one term per choice, one per pooling.
 
-The parts' own times add up to most of a network's latency. The rest is what surrounds them: weights that are fetched
-anew where a part that is timed alone finds them in the cache, calls, and what is done once per pass. So latency is
-modelled as a non-negative combination of four sums (`FEATURES`), fitted on whole networks with errors relative to
-their latency. All four add over choices and links, hence so do the predictions, in whole microseconds.
+The times of the parts add up to most of a network's latency. The rest is overhead: weights are fetched from memory
+(a part that is timed alone finds them in the cache), functions are called, and some work is done once per pass. Latency
+is therefore modelled as a non-negative combination of four sums (`FEATURES`), fitted to whole networks by relative
+error. All four are additive over choices and links, and so are the predictions, in whole microseconds.
 """
 
 from __future__ import annotations
@@ -31,32 +31,38 @@ FEATURES = ("parts", "params", "applications", "networks")
 
 
 class _Use(NamedTuple):
-    """Parts of one kind in a stage: choices `rows` (n,) use those of `sizes` (n, k), each `number` (n,) times."""
+    """Uses of parts of one kind: row `rows[i]` of a stage uses the part of `sizes[i]` `repeats[i]` times.
+
+    `rows` and `repeats` are of shape (n,), `sizes` of shape (n, k).
+    """
 
     kind: PartKind
     rows: IntArray
     sizes: IntArray
-    number: IntArray
+    repeats: IntArray
 
 
 def _uses_in_blocks(table: StageTable) -> Iterator[_Use]:
-    """The attention, MLPs and NLLs of every row of a stage's table."""
-    columns, every = table.columns, np.arange(len(table))
+    """Yields the uses of attention, MLPs and NLLs by the rows of a stage's table."""
+    columns, all_rows = table.columns, np.arange(len(table))
     heads = np.array(table.choices.heads)[table.spelling[:, STAGE_DIMENSIONS.index("heads")]]
     for recursion in range(columns.groups.shape[1]):
         rows = np.flatnonzero(columns.recursions > recursion)
         groups = columns.groups[rows, recursion]
+        # Tokens are permuted before later recursions; without slices, or with one per token, that has no effect.
         permuted = (recursion > 0) & (groups > 1) & (groups < table.num_tokens)
         sizes = np.column_stack([columns.width[rows], heads[rows], groups, permuted])
         yield _Use("attention", rows, sizes, columns.blocks[rows])
-    yield _Use("mlp", every, np.column_stack([columns.width, columns.mlp_hidden]), columns.blocks * columns.recursions)
+    yield _Use(
+        "mlp", all_rows, np.column_stack([columns.width, columns.mlp_hidden]), columns.blocks * columns.recursions
+    )
     rows = np.flatnonzero(columns.num_nlls > 0)
     sizes = np.column_stack([columns.width[rows], columns.nll_hidden[rows]])
     yield _Use("mlp", rows, sizes, (columns.blocks * columns.num_nlls)[rows])
 
 
 def _stem_sizes(space: SearchSpace) -> IntArray:
-    """The stem of every choice of stage 1, of shape (choices, 6)."""
+    """Returns the sizes (see `Part`) of the stem of every choice of stage 1, of shape (choices, 6)."""
     costs = choice_costs_of(space)
     width = costs.width[0]
     stem = np.repeat(costs.stem_widths, costs.rows[0]) if costs.stem_widths else paper_stem_width(width)
@@ -65,11 +71,12 @@ def _stem_sizes(space: SearchSpace) -> IntArray:
 
 
 def parts_of(space: SearchSpace) -> tuple[Part, ...]:
-    """Every different part of the networks of a space, sorted."""
+    """Returns the distinct parts of all networks of a space, sorted."""
     costs, parts = choice_costs_of(space), set[Part]()
     sides = [isqrt(tokens) for tokens in space.num_tokens]
 
     def add(kind: PartKind, side: int, sizes: IntArray) -> None:
+        """Adds the parts of all rows of `sizes`."""
         parts.update(Part(kind, side, tuple(row)) for row in np.unique(sizes, axis=0).tolist())
 
     add("stem", space.image_size, _stem_sizes(space))
@@ -83,10 +90,13 @@ def parts_of(space: SearchSpace) -> tuple[Part, ...]:
 
 
 class LatencyFeatures:
-    """The features of a space's choices: `stages[s]` of shape (choices, features), `links[s]` by pair of widths."""
+    """The features of a space's choices and poolings.
+
+    `stages[s]` is of shape (choices, features); `links[s]` maps two widths to an array of shape (features,).
+    """
 
     def __init__(self, space: SearchSpace, part_times: Mapping[Part, float]) -> None:
-        """`part_times` are the times of `parts_of(space)` in microseconds."""
+        """Sums the features; `part_times` holds the microseconds of each of `parts_of(space)`."""
         self.space = space
         self._times = part_times
         costs, tables = choice_costs_of(space), space.stage_choices
@@ -111,27 +121,28 @@ class LatencyFeatures:
         ]  # fmt: skip
 
     def _of_blocks(self, table: StageTable, side: int) -> FloatArray:
+        """Returns the features of a stage's rows without stem and head, of shape (rows, features)."""
         features = np.zeros((len(table), len(FEATURES)))
         for use in _uses_in_blocks(table):
-            features[use.rows, 0] += use.number * self._of_parts(use.kind, side, use.sizes)
-            features[use.rows, 2] += use.number * (use.kind == "attention")
+            features[use.rows, 0] += use.repeats * self._of_parts(use.kind, side, use.sizes)
+            features[use.rows, 2] += use.repeats * (use.kind == "attention")
         features[:, 2] += table.columns.blocks * table.columns.num_nlls
         return features
 
     def _of_parts(self, kind: PartKind, side: int, sizes: IntArray) -> FloatArray:
-        """The time of the part of each row of `sizes`, of shape (n,)."""
-        distinct, which = np.unique(sizes, axis=0, return_inverse=True)
+        """Returns the time of the part of each row of `sizes`, of shape (n,)."""
+        distinct, row_index = np.unique(sizes, axis=0, return_inverse=True)
         times = np.array([self._times[Part(kind, side, tuple(row))] for row in distinct.tolist()])
-        return times[which.ravel()]
+        return times[row_index.ravel()]
 
     def of_network(self, arch: ArchConfig) -> FloatArray:
-        """The features of a network of the space, of shape (features,)."""
-        found: FloatArray = _sum_along(self.space, arch, self.stages, self.links)
-        return found
+        """Returns the features of a network of the space, of shape (features,)."""
+        features: FloatArray = _sum_along(self.space, arch, self.stages, self.links)
+        return features
 
 
 def _sum_along(space: SearchSpace, arch: ArchConfig, stages: Sequence[Any], links: Sequence[Mapping[Any, Any]]) -> Any:
-    """The sum of what a network's choices add and of what its links add. Raises `UserError` for another space's."""
+    """Sums the entries of a network's choices and links. Raises `UserError` if it is not in the space."""
     point = choice_costs_of(space).choices(space, arch)
     widths = (stage.width for stage in arch.stages)
     return sum(stage[choice] for stage, choice in zip(stages, point, strict=True)) + sum(
@@ -140,17 +151,17 @@ def _sum_along(space: SearchSpace, arch: ArchConfig, stages: Sequence[Any], link
 
 
 MAX_LATENCY_US = 1e12
-"""Of a choice, in microseconds: a million seconds. Sums of some stay far below what 64 bits hold."""
+"""Largest term of a choice: a million seconds. Sums of several terms stay far below 2**63."""
 
 
 class LatencyTable:
-    """The predicted latency of a space's networks, in whole microseconds: a further cost of its chain.
+    """The predicted latency of a space's networks in whole microseconds, as an additive cost.
 
-    `stages[s]` of shape (choices,), `links[s]` by the widths of two neighbours.
+    `stages[s]` is of shape (choices,); `links[s]` maps the widths of two neighbours to the term of their pooling.
     """
 
     def __init__(self, space: SearchSpace, profile: LatencyProfile) -> None:
-        """Raises `UserError` for a profile of other parts than the space's, or of numbers that are no times."""
+        """Computes all terms. Raises `UserError` if the profile lacks a part of the space or predicts absurd times."""
         self.space = space
         self.profile = profile
         times = dict(profile.parts)
@@ -160,7 +171,8 @@ class LatencyTable:
         coefficients = np.array(profile.coefficients)
 
         def whole(values: FloatArray) -> IntArray:
-            # One product and one sum in a fixed order, so that every machine rounds the same numbers.
+            """Returns the predicted microseconds of features of shape (..., features), rounded, of shape (...)."""
+            # Not a matrix product: its order of summation, and so its rounding, depends on the machine.
             exact = (values * coefficients).sum(axis=-1)
             if not np.all(np.abs(exact) <= MAX_LATENCY_US):
                 raise UserError(f"the latency profile of {space.name} predicts years: it was edited, delete it")
@@ -171,12 +183,12 @@ class LatencyTable:
         self.links = [{pair: int(whole(value)) for pair, value in links.items()} for links in features.links]
 
     def latency(self, arch: ArchConfig) -> int:
-        """The predicted latency of a network of the space. Raises `UserError` if it is in another one."""
+        """Returns the predicted latency of a network in microseconds. Raises `UserError` if it is not in the space."""
         return int(_sum_along(self.space, arch, self.stages, self.links))
 
     @cached_property
     def chain(self) -> Chain:
-        """The space's chain with latency as its last cost."""
+        """The chain of the space with latency as its last cost."""
         chain = chain_of(self.space)
         stages = tuple(
             ChainStage(stage.state, np.column_stack([stage.costs, latency]), stage.attributes, stage.levels)

@@ -1,4 +1,4 @@
-"""What a branch and bound over the networks of a chain knows so far, and what is therefore not worth looking at."""
+"""Incumbents of a branch and bound: the best networks found so far, and the pruning limits that follow from them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,37 @@ from sret_nas.errors import UserError
 from sret_nas.pareto import non_dominated
 
 MAX_FRONT = 20_000
-"""Networks of a Pareto front beyond which it is refused."""
+"""Most networks of a Pareto front; a larger one is refused."""
 
 _LEVELS = {1: 2**16, 2: 2**9}
-"""Steps of each cost between which limits do not tell networks apart, for a front of one cost and of two."""
+"""Grid levels per cost that limits are kept for, by the number of costs of the front."""
 
 
 class Incumbents(Protocol):
-    """The networks that nothing known is better than. What they are is a column of `ids`, of shape (3, n)."""
+    """The best networks found so far; a column of `ids`, of shape (3, n), identifies each."""
 
     @property
     def ids(self) -> IntArray:
-        """Of all of them; in order, if there is one."""
+        """Ids of all incumbents, in order of score if they have one."""
 
     def limit(self, costs: FloatArray) -> FloatArray:
-        """What a score must stay below to be worth knowing, at these costs or any higher: (costs, n) to (n,)."""
+        """Returns the limits, of shape (n,), that a score must stay below to matter at costs of shape (costs, n).
+
+        They also hold for all higher costs.
+        """
 
     def add(self, ids: IntArray, costs: FloatArray, scores: FloatArray) -> None:
-        """Takes networks that stay below their limits. One may come again, but not in the same call."""
+        """Adds networks whose scores stay below their limits.
+
+        A network may be added again in a later call, but not twice in one call.
+        """
 
 
 class BestIncumbents:
-    """The k least scores."""
+    """The networks with the k least scores."""
 
     def __init__(self, k: int) -> None:
+        """Starts without any network."""
         self._k = k
         self._scores = np.zeros(0)
         self.ids: IntArray = np.zeros((3, 0), dtype=np.int64)
@@ -52,20 +59,23 @@ class BestIncumbents:
 
 
 class FrontIncumbents:
-    """The Pareto front of the score and the costs numbered `axes`; `low` and `high`, of shape (costs, 1), bound them.
+    """The Pareto front of the score and one or two costs.
 
-    Limits come from a grid over the costs, which is quick and errs to the safe side; dominance itself is exact.
+    Limits come from a grid over the costs, which is fast and prunes too little rather than too much. Dominance itself
+    is exact.
     """
 
     def __init__(self, axes: list[int], low: FloatArray, high: FloatArray) -> None:
+        """Starts without any network; `axes` are positions of costs, `low` and `high` (costs, 1) their bounds."""
         self._axes = axes
         self._levels = [_levels(float(low[axis, 0]), float(high[axis, 0]), _LEVELS[len(axes)]) for axis in axes]
         self._limits = np.full([len(levels) for levels in self._levels], inf)
         self._rows = np.zeros((0, len(axes) + 1))
-        self._enough = MAX_FRONT // 2
+        self._reduce_above = MAX_FRONT // 2
         self._ids: IntArray = np.zeros((3, 0), dtype=np.int64)
 
     def limit(self, costs: FloatArray) -> FloatArray:
+        # At the grid level at or below the costs: this ignores networks beyond it, which errs on the safe side.
         below = [
             np.searchsorted(levels, costs[axis], side="right") - 1
             for axis, levels in zip(self._axes, self._levels, strict=True)
@@ -74,6 +84,7 @@ class FrontIncumbents:
         return limit
 
     def add(self, ids: IntArray, costs: FloatArray, scores: FloatArray) -> None:
+        # A score limits all grid levels at or above its costs.
         above = tuple(
             np.searchsorted(levels, costs[axis]) for axis, levels in zip(self._axes, self._levels, strict=True)
         )
@@ -82,7 +93,7 @@ class FrontIncumbents:
             np.minimum.accumulate(self._limits, axis=axis, out=self._limits)
         self._ids = np.hstack([self._ids, ids])
         self._rows = np.vstack([self._rows, np.column_stack([*costs[self._axes], scores])])
-        if len(self._rows) > self._enough:
+        if len(self._rows) > self._reduce_above:
             self._reduce()
 
     @property
@@ -91,10 +102,10 @@ class FrontIncumbents:
         return self._ids
 
     def _reduce(self) -> None:
-        """Leaves out what is dominated."""
+        """Drops dominated networks. Raises `UserError` for more than `MAX_FRONT` others."""
         kept = distinct_front(self._rows)
         self._rows, self._ids = self._rows[kept], self._ids[:, kept]
-        self._enough = 2 * len(kept) + MAX_FRONT // 2
+        self._reduce_above = 2 * len(kept) + MAX_FRONT // 2
         if len(kept) > MAX_FRONT:
             raise UserError(
                 f"a Pareto front must have at most {MAX_FRONT:,} networks, this one has more: {len(kept):,} of those "
@@ -103,20 +114,23 @@ class FrontIncumbents:
             )
 
 
-def _levels(low: float, high: float, number: int) -> FloatArray:
-    """At most about `number` whole costs from low to high, with both ends.
+def _levels(low: float, high: float, num_levels: int) -> FloatArray:
+    """Returns at most about `num_levels` integers from `low` to `high`, including both.
 
-    Half of them crowd at the low end: a front begins with the cheapest network inside the bounds, whatever its score,
-    and falls steeply from there.
+    Half of them lie close to the low end, because a front falls steeply there: it begins with the cheapest network
+    inside the bounds, whatever its score.
     """
-    even = np.geomspace(max(low, 1.0), max(high, 1.0), number // 2)
-    crowded = low + np.geomspace(1.0, max(high - low, 1.0), number // 2)
+    even = np.geomspace(max(low, 1.0), max(high, 1.0), num_levels // 2)
+    crowded = low + np.geomspace(1.0, max(high - low, 1.0), num_levels // 2)
     inner = np.concatenate([even, crowded]).round().clip(low, high)
     return np.unique(np.concatenate([[low], inner, [high]]))
 
 
 def distinct_front(rows: FloatArray) -> IntArray:
-    """Which rows, of shape (n, m), are on their Pareto front; of equal ones the first. Sorted by the first column."""
+    """Returns the positions of the rows on the Pareto front, sorted by the first column; of equal rows the first.
+
+    `rows` has the shape (n, m).
+    """
     distinct, first = np.unique(rows, axis=0, return_index=True)
     kept: IntArray = first[non_dominated(distinct)]
     return kept

@@ -1,9 +1,9 @@
-"""A chain cut in two, for proofs over all its networks: the ways through either half, in trees of boxes of cost.
+"""A chain cut into two halves, each a tree of bounding boxes over the costs of all paths through it.
 
-Whatever is additive over a chain is a sum of a *way* through the stages before the cut and one through those after it,
-once the state at the cut is given. Choices of equal costs are merged into cells first, so that a shipped space has a
-few million ways. The ways of a half stand in a tree of boxes of cost. The boxes are made once per chain; a score only
-adds the least sum inside each, so that bounds on the sums of a box here and a box there cost one addition.
+Given the state at the cut, any additive quantity of a point is the sum over a *path* through the stages before the cut
+and a path through the stages after it. Choices with equal costs are first merged into cells, so that a shipped space
+has a few million paths. The boxes are built once per chain. A score only adds the least sum of terms inside each box;
+the bound for a pair of boxes is then a single addition.
 """
 
 from __future__ import annotations
@@ -23,27 +23,32 @@ from sret_nas.errors import UserError
 from sret_nas.optimize.dynamic_program import AdditiveScore, best_of_each
 from sret_nas.space.chain import Chain, ChainStage
 
-MAX_WAYS = 40_000_000
-"""Ways through both halves beyond which a chain is refused; about 40 bytes each."""
+MAX_PATHS = 40_000_000
+"""Most paths through both halves together, of about 40 bytes each; a chain with more is refused."""
 
 Number = TypeVar("Number", bound=np.generic)
 
 FAN_OUT = 16
-"""Children of a node of a tree."""
+"""Children per node of a tree."""
 
 _SLABS = 16
-"""Slabs that a tree cuts each cost into before it sorts by the cost that is to be fine."""
+"""Slabs that a tree cuts every other cost into before it sorts by `sort_axis`."""
 
 
 class BoundingBoxTree:
-    """Boxes around rows of costs, of shape (costs, n), and around boxes: children of node i are 16 i to 16 i + 15.
+    """A packed tree of bounding boxes around rows of costs.
 
-    `low[level]` and `high[level]`, of shape (costs, nodes), are the corners. Level 0 are the rows themselves (`row`
-    says which), sorted so that boxes are small above all in the cost `sort_axis`. Levels are filled up with the last
-    node.
+    The children of node i are nodes `FAN_OUT * i` to `FAN_OUT * (i + 1) - 1` of the level below. Each level is padded
+    with copies of its last node to a multiple of `FAN_OUT`.
+
+    Attributes:
+        row: The row at each position of level 0, where every box is one row.
+        low: Lower corners of the boxes, one array of shape (costs, nodes) per level.
+        high: Upper corners, likewise.
     """
 
     def __init__(self, costs: FloatArray, sort_axis: int) -> None:
+        """Builds the tree of costs of shape (costs, rows), with boxes that are smallest in the cost `sort_axis`."""
         least, span = costs.min(axis=1), np.ptp(costs, axis=1) + 1
         slab = np.zeros(costs.shape[1])
         for axis in range(len(costs)):
@@ -60,111 +65,131 @@ class BoundingBoxTree:
 
     @cached_property
     def sizes(self) -> FloatArray:
-        """The mean extents of the boxes of each level, of shape (levels, costs)."""
+        """Mean side lengths of the boxes of each level, of shape (levels, costs)."""
         return np.stack([(high - low).mean(axis=1) for low, high in zip(self.low, self.high, strict=True)])
 
     def minima(self, sums: FloatArray) -> tuple[list[FloatArray], list[IntArray]]:
-        """The least of the rows' sums in each node, by level, and where in level 0 it stands; inf in what is filler."""
+        """Finds the least of some sums, of shape (rows,), in each node.
+
+        Returns:
+            For each level, the least sums, of shape (nodes,), and their positions in level 0. Padding has the sum inf.
+        """
         ordered = sums[self.row]
         ordered[self._num_rows :] = np.inf
-        least, place = [ordered], [np.arange(len(ordered))]
+        least, position = [ordered], [np.arange(len(ordered))]
         for nodes in self.low[1:]:
             child = _families(least[-1]).argmin(axis=1) + np.arange(0, len(least[-1]), FAN_OUT)
             filler = nodes.shape[1] - len(child)
-            place.append(np.append(place[-1][child], np.zeros(filler, dtype=np.int64)))
+            position.append(np.append(position[-1][child], np.zeros(filler, dtype=np.int64)))
             least.append(np.append(least[-1][child], np.full(filler, np.inf)))
-        return least, place
+        return least, position
 
 
 def children_of(nodes: IntArray) -> IntArray:
-    """The children of nodes of a `BoundingBoxTree`, those of one after those of the other."""
+    """Returns the children of some nodes of a `BoundingBoxTree`, node by node."""
     children: IntArray = (nodes[:, None] * FAN_OUT + np.arange(FAN_OUT)).ravel()
     return children
 
 
 def _families(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """Values of shape (..., nodes) by parent: (..., parents, children)."""
+    """Groups values of shape (..., nodes) by parent, to shape (..., parents, children)."""
     return values.reshape(*values.shape[:-1], -1, FAN_OUT)
 
 
 def _filled(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """Values of shape (..., nodes), the last one repeated until whole families are there."""
-    number = values.shape[-1]
-    return values[..., np.minimum(np.arange(-(-number // FAN_OUT) * FAN_OUT), number - 1)]
+    """Pads values of shape (..., nodes) with the last one to a multiple of `FAN_OUT` nodes."""
+    num_nodes = values.shape[-1]
+    return values[..., np.minimum(np.arange(-(-num_nodes // FAN_OUT) * FAN_OUT), num_nodes - 1)]
 
 
-class CostBoxes:
-    """The choices of one stage and state by cost: `costs`, of shape (costs, cells), are distinct."""
+class DistinctCosts:
+    """The choices of one stage and state, merged into cells of equal costs.
+
+    Attributes:
+        choices: The choices, ascending.
+        cell: Cell of each of them.
+        costs: Distinct costs, of shape (costs, cells).
+    """
 
     def __init__(self, stage: ChainStage, state: int) -> None:
+        """Merges the choices of a stage that have a state."""
         self.choices = np.flatnonzero(stage.state == state)
         distinct, cell = np.unique(stage.costs[self.choices], axis=0, return_inverse=True)
         self.cell = cell.ravel()
         self.costs = np.ascontiguousarray(distinct.T, dtype=np.float64)
 
     def best(self, terms: FloatArray) -> IntArray:
-        """The choice with the least of the terms of all choices of the stage, for each cell."""
+        """Returns, for each cell, the choice with the least term; `terms` covers all choices of the stage."""
         best: IntArray = self.choices[best_of_each(self.cell, terms[self.choices])]
         return best
 
 
 @dataclass(frozen=True)
-class _Path:
-    """Neighbouring stages, each in one state. `before` is the state that leads to the first one; None at stage 0."""
+class _StatePath:
+    """One state for each of some consecutive stages.
+
+    Attributes:
+        first: Position of the first stage.
+        states: State of each stage.
+        before: State of the stage before the first one; None if that is stage 0.
+    """
 
     first: int
     states: tuple[int, ...]
     before: int | None
 
     def steps(self) -> Iterator[tuple[int, int | None, int]]:
-        """Stage, state before and state of each stage on the path."""
+        """Yields position, state before and state of each stage on the path."""
         before = (self.before, *self.states)
         yield from ((self.first + step, before[step], state) for step, state in enumerate(self.states))
 
 
-class StageTerms:
-    """The terms of an additive score, stage by stage, once the state before is known."""
+class ScoreTerms:
+    """The terms of an additive score, stage by stage, given the state before."""
 
     def __init__(self, halves: ChainHalves, score: AdditiveScore) -> None:
+        """Takes the terms of a score. Raises `ValueError` if one is not finite."""
         if not all(np.isfinite(terms).all() for terms in (*score.stages, *score.pairs)):
             raise ValueError("all terms of a score must be finite")
         self._halves, self._score = halves, score
         self._best: dict[tuple[int, int | None, int], tuple[IntArray, FloatArray]] = {}
 
-    def of(self, number: int, before: int | None) -> FloatArray:
-        """The terms of all choices of a stage after a state, of shape (choices,)."""
-        terms: FloatArray = self._score.stages[number]
+    def of(self, stage_index: int, before: int | None) -> FloatArray:
+        """Returns the terms of all choices of a stage after a state, of shape (choices,)."""
+        terms: FloatArray = self._score.stages[stage_index]
         if before is not None:
-            terms = terms + self._score.pairs[number - 1][self._halves.states[number - 1].index(before)]
+            terms = terms + self._score.pairs[stage_index - 1][self._halves.states[stage_index - 1].index(before)]
         return terms
 
-    def best(self, number: int, before: int | None, state: int) -> tuple[IntArray, FloatArray]:
-        """The best choice of each cell of a stage and state, and its term; of shape (cells,)."""
-        step = number, before, state
+    def best(self, stage_index: int, before: int | None, state: int) -> tuple[IntArray, FloatArray]:
+        """Returns the best choice of each cell of a stage and state, and its term; of shape (cells,)."""
+        step = stage_index, before, state
         if step not in self._best:
-            terms = self.of(number, before)
-            choices = self._halves.cells[number][state].best(terms)
+            terms = self.of(stage_index, before)
+            choices = self._halves.cells[stage_index][state].best(terms)
             self._best[step] = choices, terms[choices]
         return self._best[step]
 
-    def of_cell(self, number: int, before: int | None, state: int, cell: int) -> tuple[IntArray, FloatArray]:
-        """The choices of a cell of a stage and state, and their terms; of shape (choices of the cell,)."""
-        cells = self._halves.cells[number][state]
+    def of_cell(self, stage_index: int, before: int | None, state: int, cell: int) -> tuple[IntArray, FloatArray]:
+        """Returns the choices of one cell and their terms, each of shape (choices of the cell,)."""
+        cells = self._halves.cells[stage_index][state]
         choices = cells.choices[cells.cell == cell]
-        return choices, self.of(number, before)[choices]
+        return choices, self.of(stage_index, before)[choices]
 
 
 class HalfChain:
-    """All ways through the stages of one half that go with one state at the cut."""
+    """All paths through one half for one state at the cut."""
 
-    def __init__(self, halves: ChainHalves, paths: list[_Path], sort_axis: int) -> None:
+    def __init__(self, halves: ChainHalves, paths: list[_StatePath], sort_axis: int) -> None:
+        """Enumerates the paths along some sequences of states and builds their tree."""
         self._halves, self._paths = halves, paths
         self._shapes = [tuple(halves.cells[stage][state].costs.shape[1] for stage, _, state in path.steps())
                         for path in paths]  # fmt: skip
         self._start = np.cumsum([0, *(prod(shape) for shape in self._shapes)])
         self.tree = BoundingBoxTree(np.concatenate([self._costs(path) for path in paths], axis=1), sort_axis)
 
-    def _costs(self, path: _Path) -> FloatArray:
+    def _costs(self, path: _StatePath) -> FloatArray:
+        """Returns the costs of all paths along a sequence of states, of shape (costs, paths)."""
         total = np.zeros((len(self._halves.chain.cost_names), 1))
         for stage, before, state in path.steps():
             own = self._halves.cells[stage][state].costs
@@ -174,24 +199,24 @@ class HalfChain:
         return total
 
     @property
-    def num_ways(self) -> int:
-        """How many ways there are."""
+    def num_paths(self) -> int:
+        """Number of paths."""
         return int(self._start[-1])
 
     @property
     def least_costs(self) -> FloatArray:
-        """The least of each cost over all ways."""
+        """Least of each cost over all paths, of shape (costs,)."""
         least: FloatArray = self.tree.low[-1].min(axis=1)
         return least
 
     @property
     def most_costs(self) -> FloatArray:
-        """The most of each cost over all ways."""
+        """Most of each cost over all paths, of shape (costs,)."""
         most: FloatArray = self.tree.high[-1].max(axis=1)
         return most
 
-    def minima(self, terms: StageTerms) -> tuple[list[FloatArray], list[IntArray]]:
-        """What `BoundingBoxTree.minima` makes of the sums of a score's terms on each way."""
+    def minima(self, terms: ScoreTerms) -> tuple[list[FloatArray], list[IntArray]]:
+        """Returns `BoundingBoxTree.minima` of the least sum of a score's terms on each path."""
         sums = []
         for path in self._paths:
             total = np.zeros(1)
@@ -200,33 +225,40 @@ class HalfChain:
             sums.append(total)
         return self.tree.minima(np.concatenate(sums))
 
-    def cells_of(self, place: int) -> list[tuple[int, int | None, int, int]]:
-        """Stage, state before, state and cell of each stage on the way at a place in the tree's level 0."""
-        row = int(self.tree.row[place])
-        number = int(np.searchsorted(self._start, row, side="right")) - 1
-        shape = self._shapes[number]
-        cells = np.unravel_index(row - int(self._start[number]), shape) if shape else ()
-        return [(*step, int(cell)) for step, cell in zip(self._paths[number].steps(), cells, strict=True)]
+    def cells_of(self, position: int) -> list[tuple[int, int | None, int, int]]:
+        """Returns stage, state before, state and cell of each stage on the path at a position in level 0."""
+        row = int(self.tree.row[position])
+        path_index = int(np.searchsorted(self._start, row, side="right")) - 1
+        shape = self._shapes[path_index]
+        cells = np.unravel_index(row - int(self._start[path_index]), shape) if shape else ()
+        return [(*step, int(cell)) for step, cell in zip(self._paths[path_index].steps(), cells, strict=True)]
 
 
 class ChainHalves:
-    """A chain cut where the ways through both halves are fewest: `pairs` holds both halves, by the state at the cut.
+    """A chain cut where the paths through both halves are fewest.
 
-    Boxes are small above all in the cost number `sort_axis`. Raises `UserError` for more than `MAX_WAYS` ways.
+    Attributes:
+        states: Sorted states of each stage.
+        cells: Choices of each stage by state, merged by cost.
+        pairs: Both halves, one pair for each state at the cut.
     """
 
     def __init__(self, chain: Chain, sort_axis: int) -> None:
+        """Cuts the chain; boxes are smallest in the cost `sort_axis`.
+
+        Raises `UserError` for more than `MAX_PATHS` paths.
+        """
         self.chain, self.sort_axis = chain, sort_axis
         self.states: list[list[int]] = [stage.states.tolist() for stage in chain.stages]
         self.cells = [
-            {state: CostBoxes(stage, state) for state in states}
+            {state: DistinctCosts(stage, state) for state in states}
             for stage, states in zip(chain.stages, self.states, strict=True)
         ]
-        num_ways, cut = min((number, cut) for cut, number in enumerate(self._num_ways(), start=1))
-        if num_ways > MAX_WAYS:
+        num_paths, cut = min((number, cut) for cut, number in enumerate(self._num_paths(), start=1))
+        if num_paths > MAX_PATHS:
             raise UserError(
-                f"a proof of optimality needs at most {MAX_WAYS:,} sums of costs of either half of the stages, this "
-                f"space has {num_ways:,}; list fewer values"
+                f"a proof of optimality needs at most {MAX_PATHS:,} sums of costs of either half of the stages, this "
+                f"space has {num_paths:,}; list fewer values"
             )
         self.pairs = [
             (HalfChain(self, left, sort_axis), HalfChain(self, right, sort_axis))
@@ -234,29 +266,34 @@ class ChainHalves:
             if left and right
         ]
 
-    def _num_ways(self) -> list[int]:
-        """How many ways there are through both halves together, for a cut after the first stage, the second, ..."""
-        number = [{state: cells.costs.shape[1] for state, cells in stage.items()} for stage in self.cells]
-        until, after = [number[0]], [dict.fromkeys(number[-1], 1)]
+    def _num_paths(self) -> list[int]:
+        """Counts the paths through both halves together, for a cut after the first stage, the second, ..."""
+        num_cells = [{state: cells.costs.shape[1] for state, cells in stage.items()} for stage in self.cells]
+        until, after = [num_cells[0]], [dict.fromkeys(num_cells[-1], 1)]
         for stage, links in enumerate(self.chain.links, start=1):
             until.append({
-                state: own * sum(until[-1][before] for before, at in links if at == state)
-                for state, own in number[stage].items()
+                state: own * sum(until[-1][before] for before, after_state in links if after_state == state)
+                for state, own in num_cells[stage].items()
             })  # fmt: skip
         for stage, links in reversed(list(enumerate(self.chain.links))):
             after.insert(0, {
-                state: sum(number[stage + 1][at] * after[0][at] for before, at in links if before == state)
-                for state in number[stage]
+                state: sum(
+                    num_cells[stage + 1][after_state] * after[0][after_state]
+                    for before, after_state in links
+                    if before == state
+                )
+                for state in num_cells[stage]
             })  # fmt: skip
         return [sum(left.values()) + sum(right.values()) for left, right in zip(until, after, strict=True)]
 
-    def _paths(self, cut: int, state: int) -> tuple[list[_Path], list[_Path]]:
-        """The paths through the first `cut` stages that end in a state, and those through the others that follow it."""
-        left = [_Path(0, (*states, state), None) for states in product(*self.states[: cut - 1])]
-        right = [_Path(cut, states, state) for states in product(*self.states[cut:])]
+    def _paths(self, cut: int, state: int) -> tuple[list[_StatePath], list[_StatePath]]:
+        """Returns the state sequences of the first `cut` stages that end in a state, and those of the other stages."""
+        left = [_StatePath(0, (*states, state), None) for states in product(*self.states[: cut - 1])]
+        right = [_StatePath(cut, states, state) for states in product(*self.states[cut:])]
         return [path for path in left if self._is_linked(path)], [path for path in right if self._is_linked(path)]
 
-    def _is_linked(self, path: _Path) -> bool:
+    def _is_linked(self, path: _StatePath) -> bool:
+        """Returns whether all links along a sequence of states exist."""
         return all(
             before is None or (before, state) in self.chain.links[stage - 1] for stage, before, state in path.steps()
         )

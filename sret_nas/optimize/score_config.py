@@ -1,4 +1,4 @@
-"""An additive score as a YAML file: what each choice of a space adds to a number that is to be small, such as an error.
+"""An additive score as a YAML file: the effect of each choice on a quantity to minimise, such as an error.
 
     every_stage:
       recursions: {1: 0.02}
@@ -8,9 +8,9 @@
       - {width: {64: 0.04, 96: 0.02}}
       - {}
 
-A value that is not named adds nothing. A group schedule is written with dashes, as `8-2` for `[8, 2]`. `log_flops` and
-`log_params` are what a factor of e in a cost adds. Where a network can be spelled in several ways, the spelling whose
-values the space lists first counts.
+Values that are not named add nothing. A group schedule is written with dashes, e.g. `8-2` for `[8, 2]`. `log_flops` and
+`log_params` are slopes: the effect of a factor of e in a cost. If a network can be spelled in several ways, the
+spelling whose values the space lists first counts.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from sret_nas.space.search_space import SearchSpace, Value, label_of
 from sret_nas.yaml_files import read_yaml
 
 Effect = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-"""What a choice adds to the score."""
+"""Amount that a choice adds to the score."""
 
 Effects = dict[Value, Effect]
 """Effects by listed value."""
 
 
 class StageEffects(BaseModel):
-    """Effects of the values that a stage's dimensions take."""
+    """Effects of the values of a stage's dimensions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,31 +55,36 @@ class StageEffects(BaseModel):
 
 
 class ScoreConfig(BaseModel):
-    """A score of the networks of a space, the smaller the better."""
+    """A score of the networks of a space; smaller is better."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     every_stage: StageEffects = StageEffects()
-    """Effects that are the same in all stages; a value need not be listed in each."""
+    """Effects that all stages share; a value needs to be listed in one stage only."""
     stages: tuple[StageEffects, ...] = ()
-    """Effects of a stage's own, beside those: none, or one entry per stage of the space."""
+    """Additional effects of single stages: empty, or one entry per stage of the space."""
     stem_width: Effects = {}
+    """Effects of the stem's listed widths."""
     log_flops: Effect = 0.0
     log_params: Effect = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        """Raises `ValueError` for a score without any effect."""
         if self == type(self).model_construct():
             raise ValueError("must name an effect: without any, all networks are equal")
         return self
 
     @classmethod
     def load(cls, path: Path) -> ScoreConfig:
-        """Reads a file. Raises `UserError` and `ConfigError`."""
+        """Reads a score from a file. Raises `UserError` or `ConfigError` if it is not one."""
         return validate(cls, read_yaml(path, number_keys=True), str(path))
 
     def score(self, space: SearchSpace, source: str = "score") -> AdditiveScore:
-        """Returns the score of a space's chain. Raises `ConfigError` naming `source` for what is not in the space."""
+        """Builds the score over a space's chain.
+
+        Raises `ConfigError`, naming `source`, for stages or values that the space does not have.
+        """
         if self.stages and len(self.stages) != len(space.stages):
             raise ConfigError(
                 source, "stages", f"must have one entry per stage of {space.name}, {len(space.stages)}, or be left "
@@ -88,7 +93,7 @@ class ScoreConfig(BaseModel):
         chain = chain_of(space)
         self._check_listed(space, source)
         return AdditiveScore(
-            stages=tuple(self._terms(space, number, stage) for number, stage in enumerate(chain.stages)),
+            stages=tuple(self._terms(space, stage_index, stage) for stage_index, stage in enumerate(chain.stages)),
             pairs=tuple(
                 np.zeros((len(a.states), len(b))) for a, b in zip(chain.stages, chain.stages[1:], strict=False)
             ),
@@ -96,28 +101,29 @@ class ScoreConfig(BaseModel):
         )
 
     def _check_listed(self, space: SearchSpace, source: str) -> None:
-        """Raises `ConfigError` for a value with an effect that no stage where it could be lists."""
+        """Raises `ConfigError` for an effect of a value that no stage in question lists."""
         numbers = range(len(space.stages))
         for name, effects in _named(self.every_stage):
-            listed = {value for number in numbers for value in _listed(space, number, name)}
+            listed = {value for stage_index in numbers for value in _listed(space, stage_index, name)}
             _refuse_unlisted(effects, listed, ("every_stage", name), source)
-        for number, own in enumerate(self.stages):
+        for stage_index, own in enumerate(self.stages):
             for name, effects in _named(own):
-                _refuse_unlisted(effects, set(_listed(space, number, name)), ("stages", number, name), source)
+                _refuse_unlisted(effects, set(_listed(space, stage_index, name)), ("stages", stage_index, name), source)
         _refuse_unlisted(self.stem_width, set(space.stem.width or ()), ("stem_width",), source)
 
-    def _terms(self, space: SearchSpace, number: int, stage: ChainStage) -> FloatArray:
-        """The terms of all choices of a stage, of shape (choices,)."""
+    def _terms(self, space: SearchSpace, stage_index: int, stage: ChainStage) -> FloatArray:
+        """Returns the terms of all choices of a stage, of shape (choices,)."""
         total = np.zeros(len(stage))
-        for effects_of_stage in (self.every_stage, *self.stages[number : number + 1]):
+        for effects_of_stage in (self.every_stage, *self.stages[stage_index : stage_index + 1]):
             for name, effects in _named(effects_of_stage):
-                values = _listed(space, number, name)
+                values = _listed(space, stage_index, name)
                 total += _by_level(values, effects)[stage.levels[:, STAGE_DIMENSIONS.index(name)]]
-        if number == 0 and self.stem_width:
+        if stage_index == 0 and self.stem_width:
             total += _by_level(space.stem.width or (), self.stem_width)[stage.levels[:, len(STAGE_DIMENSIONS)]]
         return total
 
     def _trend_of(self, chain: Chain) -> Any:
+        """Returns the trend: linear in the log costs."""
         slopes = np.array([{"flops": self.log_flops, "params": self.log_params}[name] for name in chain.cost_names])
 
         def trend(costs: FloatArray) -> FloatArray:
@@ -128,25 +134,27 @@ class ScoreConfig(BaseModel):
 
 
 def _named(effects: StageEffects) -> Iterator[tuple[str, Effects]]:
+    """Yields the dimensions that have any effect."""
     return ((name, getattr(effects, name)) for name in STAGE_DIMENSIONS if getattr(effects, name))
 
 
-def _listed(space: SearchSpace, number: int, name: str) -> tuple[Value, ...]:
-    """The values that a stage lists, as they are written in a file of scores."""
-    return tuple(label_of(value) for value in getattr(space.stages[number], name))
+def _listed(space: SearchSpace, stage_index: int, name: str) -> tuple[Value, ...]:
+    """Returns the values that a stage lists for a dimension, as a score file writes them."""
+    return tuple(label_of(value) for value in getattr(space.stages[stage_index], name))
 
 
 def _by_level(values: tuple[Value, ...], effects: Mapping[Value, float]) -> FloatArray:
-    """The effects of a dimension's values, of shape (values,)."""
+    """Returns the effects of a dimension's values, of shape (values,)."""
     return np.array([effects.get(value, effects.get(_as_written(value), 0.0)) for value in values])
 
 
 def _as_written(value: Value) -> Value:
-    """A schedule of one number, which YAML reads as that number."""
+    """Converts a schedule of a single number, which YAML reads as an integer."""
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 def _refuse_unlisted(effects: Effects, listed: set[Value], location: tuple[str | int, ...], source: str) -> None:
+    """Raises `ConfigError` for an effect of a value that is not listed."""
     known = listed | {_as_written(value) for value in listed}
     for value in effects:
         if value not in known:

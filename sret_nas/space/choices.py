@@ -1,7 +1,7 @@
-"""What may vary in the stem and in one stage: lists of choices, as a search space's YAML writes them, and their rules.
+"""Lists of choices for the stem and for one stage, as a search space's YAML writes them, with their rules.
 
-Every listed value must be of use: none twice, and none that is in no legal stage. A mistyped number is so refused at
-once, where it would silently shrink the space.
+Every listed value must be distinct and part of a legal stage. A mistyped number is therefore refused at once; it would
+otherwise silently shrink the space.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from sret_nas.arch.config import Loop, NLLPlacement, Ratio, hidden_width
 from sret_nas.errors import describe
 
 MAX_SPELLINGS = 1_000_000
-"""Combinations that one stage may spell; its table is held in memory."""
+"""Most combinations of listed values in one stage, because its table is held in memory."""
 
 Item = TypeVar("Item")
 
 
 def _must_be_list(value: Any) -> Any:
+    """Returns the value. Raises `ValueError` if it is no list."""
     if not isinstance(value, list | tuple):
         got = describe(value)
         raise ValueError(f"must be a list of choices, got {got}; a single choice is a list of one: [{got}]")
@@ -31,6 +32,7 @@ def _must_be_list(value: Any) -> Any:
 
 
 def _must_be_schedule(value: Any) -> Any:
+    """Returns the value. Raises `ValueError` if it is no list of group counts."""
     if not isinstance(value, list | tuple):
         got = describe(value)
         raise ValueError(f"must be a schedule, one number per recursion, got {got}; [{got}] repeats it")
@@ -38,37 +40,40 @@ def _must_be_schedule(value: Any) -> Any:
 
 
 def _must_be_distinct(values: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Returns the values. Raises `ValueError` if one is listed twice."""
     if len(set(values)) < len(values):
         seen: set[Item] = set()
         for value in values:
             if value in seen:
-                raise ValueError(f"must list every choice once, got {_spell(value)} twice")
+                raise ValueError(f"must list every choice once, got {_format_value(value)} twice")
             seen.add(value)
     return values
 
 
 def _must_be_distinct_schedules(schedules: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """Returns the schedules. Raises `ValueError` if two are equal once their last numbers are repeated."""
     seen: dict[tuple[int, ...], tuple[int, ...]] = {}
     longest = max(map(len, schedules))
     for schedule in schedules:
-        spelled_out = schedule_of(schedule, longest)
-        if spelled_out in seen:
+        full_schedule = schedule_of(schedule, longest)
+        if full_schedule in seen:
             raise ValueError(
-                f"must list every schedule once, got {_spell(seen[spelled_out])} and {_spell(schedule)}, "
-                "which mean the same because the last number is repeated"
+                f"must list every schedule once, got {_format_value(seen[full_schedule])} and "
+                f"{_format_value(schedule)}, which mean the same because the last number is repeated"
             )
-        seen[spelled_out] = schedule
+        seen[full_schedule] = schedule
     return schedules
 
 
-def _spell(value: Any) -> str:
+def _format_value(value: Any) -> str:
+    """Formats a listed value, or the list of all, as YAML writes it."""
     return describe(list(value)) if isinstance(value, tuple) else str(value)
 
 
 Listed = Annotated[
     tuple[Item, ...], Field(min_length=1), BeforeValidator(_must_be_list), AfterValidator(_must_be_distinct)
 ]
-"""The values that may be chosen: at least one, each once."""
+"""The values to choose from: at least one, all distinct."""
 
 Width = Annotated[StrictInt, Field(ge=1, le=8192)]
 """Channels; the bounds are those of `StageConfig.width` and `StemConfig.width`."""
@@ -78,21 +83,21 @@ Schedule = Annotated[
     Field(min_length=1, max_length=16),
     BeforeValidator(_must_be_schedule),
 ]
-"""Slices of the attention (G) in recursion 1, 2, ...; the last number is repeated as often as needed."""
+"""Slices of the attention (G) in recursion 1, 2, ...; the last number repeats for all further recursions."""
 
 
 class StemChoices(BaseModel):
-    """What may vary in the stem."""
+    """The choices of the stem."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: Listed[Width] | None = None
-    """Output channels of the first convolution; null is the paper's half of the first stage's width."""
+    """Output channels of the first convolution; null means the paper's stem: half the first stage's width."""
     strides: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]] = (2, 2, 2)
 
 
 class StageChoices(BaseModel):
-    """What may vary in one stage; every key is a list of the values that `StageConfig` may take there."""
+    """The choices of one stage: each key lists the values that the same field of `StageConfig` may take."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -101,7 +106,7 @@ class StageChoices(BaseModel):
     blocks: Listed[Annotated[StrictInt, Field(ge=1, le=128)]]
     recursions: Listed[Annotated[StrictInt, Field(ge=1, le=16)]]
     groups: Annotated[Listed[Schedule], AfterValidator(_must_be_distinct_schedules)]
-    """Whole schedules, one number per recursion; one that is too short repeats its last number."""
+    """Complete schedules, one number per recursion; a shorter schedule repeats its last number."""
     loop: Listed[Loop]
     nll: Listed[NLLPlacement]
     nll_ratio: Listed[Ratio]
@@ -109,25 +114,27 @@ class StageChoices(BaseModel):
 
     @property
     def num_spellings(self) -> int:
-        """Combinations of the listed values, illegal and repeated ones included."""
+        """Number of combinations of the listed values, including illegal and equivalent ones."""
         return prod(len(getattr(self, name)) for name in STAGE_DIMENSIONS)
 
     @model_validator(mode="before")
     @classmethod
-    def _check_number(cls, data: Any) -> Any:
-        """Before any value is looked at: what is too much is refused at once."""
+    def _check_num_spellings(cls, data: Any) -> Any:
+        """Raises `ValueError` for too many combinations, before the values themselves are validated."""
         if isinstance(data, dict):
             listed = [data[name] for name in cls.model_fields if isinstance(data.get(name), list | tuple)]
-            number = prod(max(1, len(values)) for values in listed)
-            if number > MAX_SPELLINGS:
+            num_spellings = prod(max(1, len(values)) for values in listed)
+            if num_spellings > MAX_SPELLINGS:
                 raise ValueError(
-                    f"a stage must spell at most {MAX_SPELLINGS:,} combinations, got {number:,}; list fewer values"
+                    f"a stage must spell at most {MAX_SPELLINGS:,} combinations, got {num_spellings:,}; "
+                    "list fewer values"
                 )
         return data
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        widths = f"and widths are {_spell(self.width)}"
+        """Raises `ValidationError` for a listed value that occurs in no legal stage."""
+        widths = f"and widths are {_format_value(self.width)}"
         for name in ("nll_ratio", "mlp_ratio"):
             self._check_useful(
                 name,
@@ -141,16 +148,16 @@ class StageChoices(BaseModel):
         self._check_useful(
             "width",
             lambda width: any(is_legal(width, *other) for other in others),
-            f"heads must divide width and ratio * width be at least 1, and heads are {_spell(self.heads)}, "
-            f"nll_ratio {_spell(self.nll_ratio)}, mlp_ratio {_spell(self.mlp_ratio)}",
+            f"heads must divide width and ratio * width be at least 1, and heads are {_format_value(self.heads)}, "
+            f"nll_ratio {_format_value(self.nll_ratio)}, mlp_ratio {_format_value(self.mlp_ratio)}",
         )
         return self
 
     def _check_useful(self, name: str, is_useful: Callable[[Any], bool], rule: str) -> None:
-        """Raises if a value of one dimension is in no legal stage.
+        """Raises `ValidationError` if a value of one dimension occurs in no legal stage.
 
-        Every width that passes is legal with some heads and ratios, and each of those with any other such ratio, so
-        that to find one width for every value of the other dimensions is enough.
+        Heads and ratios do not constrain each other, and every width is itself checked to be in a legal stage. So a
+        value of theirs that fits one width is in a legal stage.
         """
         for position, value in enumerate(getattr(self, name)):
             if not is_useful(value):
@@ -158,20 +165,20 @@ class StageChoices(BaseModel):
 
 
 def _error_at(location: tuple[str | int, ...], problem: str, value: object) -> ValidationError:
-    """A validation error at a place inside the model that raises it; a `ValueError` would name the model only."""
+    """Returns a validation error at a key inside the model; a plain `ValueError` would only name the model."""
     kind = PydanticCustomError("value_error", "{error}", {"error": problem})
     return ValidationError.from_exception_data("StageChoices", [InitErrorDetails(type=kind, loc=location, input=value)])
 
 
 STAGE_DIMENSIONS = tuple(StageChoices.model_fields)
-"""The keys of a stage, in the order in which `StageTable.spelling` and `SearchSpace.dimensions` have them."""
+"""The keys of a stage, in the order of `StageTable.spelling` and `SearchSpace.dimensions`."""
 
 
 def is_legal(width: int, heads: int, nll_ratio: float, mlp_ratio: float) -> bool:
-    """Whether `StageConfig` accepts these together; its other values cannot contradict each other."""
+    """Returns whether `StageConfig` accepts these values together; its other fields cannot contradict each other."""
     return width % heads == 0 and hidden_width(width, nll_ratio) >= 1 and hidden_width(width, mlp_ratio) >= 1
 
 
 def schedule_of(groups: tuple[int, ...], recursions: int) -> tuple[int, ...]:
-    """The group count of every recursion: the schedule cut to `recursions`, or its last number repeated."""
+    """Returns one group count per recursion: the schedule is cut, or its last number repeated."""
     return (groups + groups[-1:] * recursions)[:recursions]

@@ -1,6 +1,6 @@
-"""How large a supernet must be to hold every network of a space: the most of everything, stage by stage.
+"""Shapes of supernets: the smallest weights that hold every network of a space, stage by stage.
 
-Recursion counts, loop orders, group schedules and heads own no weights, so they do not appear here.
+Recursions, loop orders, group schedules and heads own no weights, so they do not appear here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ Size = Annotated[int, Field(ge=1)]
 
 
 def _must_ascend(values: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the values. Raises `ValueError` unless they ascend strictly."""
     if list(values) != sorted(set(values)):
         raise ValueError(f"must ascend, got {list(values)}")
     return values
 
 
-class StageExtent(BaseModel):
-    """The weights of one stage."""
+class StageShape(BaseModel):
+    """The shape of one stage's weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,21 +36,22 @@ class StageExtent(BaseModel):
     blocks: Size
     mlp_hidden: Size
     nll_recursions: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_must_ascend)]
-    """The recursions, counted from 0, that an NLL follows in some network, run to any depth; ascending."""
+    """Recursions (from 0) that are followed by an NLL in some network at some depth, ascending."""
     nll_hidden: Annotated[int, Field(ge=0)]
-    """0 where no network has an NLL."""
+    """0 if no network has an NLL."""
 
     @property
     def width(self) -> int:
+        """The largest width."""
         return self.widths[-1]
 
 
 class SupernetShape(BaseModel):
-    """A supernet's shape; its weights, `sret_nas.nn.supernet`, are built from nothing else."""
+    """The shape of a supernet's weights; `sret_nas.nn.supernet` builds them from it alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stages: Annotated[tuple[StageExtent, ...], Field(min_length=1)]
+    stages: Annotated[tuple[StageShape, ...], Field(min_length=1)]
     stem_width: Size
     strides: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]]
     image_size: Size
@@ -62,13 +64,13 @@ class SupernetShape(BaseModel):
         return token_sides(self.image_size, self.strides, 1)[0]
 
     def check(self, arch: ArchConfig) -> None:
-        """Raises `UserError` if a network's weights are not all in here."""
-        problem = self._problem(arch)
+        """Raises `UserError` if the supernet does not hold all weights of a network."""
+        problem = self._first_missing_of(arch)
         if problem is not None:
             raise UserError(f"the supernet does not hold the network {arch.arch_id} ({arch.summary()}): {problem}")
 
     def first_missing(self, other: SupernetShape) -> str | None:
-        """What keeps the networks of another extent from being all in here, or None."""
+        """Describes the first thing that this shape lacks to hold all networks of another one; None if nothing."""
         same = ("channels", "classes", "image_size", "strides")
         for name in same:
             if getattr(self, name) != getattr(other, name):
@@ -77,18 +79,19 @@ class SupernetShape(BaseModel):
             return f"there must be {len(self.stages)} stages, got {len(other.stages)}"
         if self.stem_width < other.stem_width:
             return f"the stem's width must be at most {self.stem_width}, got {other.stem_width}"
-        for number, (ours, theirs) in enumerate(zip(self.stages, other.stages, strict=True), start=1):
+        for stage_number, (ours, theirs) in enumerate(zip(self.stages, other.stages, strict=True), start=1):
             for name in ("widths", "nll_recursions"):
-                if missing := set(getattr(theirs, name)) - set(getattr(ours, name)):
-                    return f"{name} of stage {number} must be among {list(getattr(ours, name))}, got {min(missing)}"
+                held, wanted = getattr(ours, name), getattr(theirs, name)
+                if missing := set(wanted) - set(held):
+                    return f"{name} of stage {stage_number} must be among {list(held)}, got {min(missing)}"
             for name in ("blocks", "mlp_hidden", "nll_hidden"):
-                if getattr(theirs, name) > getattr(ours, name):
-                    return (
-                        f"{name} of stage {number} must be at most {getattr(ours, name)}, got {getattr(theirs, name)}"
-                    )
+                held, wanted = getattr(ours, name), getattr(theirs, name)
+                if wanted > held:
+                    return f"{name} of stage {stage_number} must be at most {held}, got {wanted}"
         return None
 
-    def _problem(self, arch: ArchConfig) -> str | None:
+    def _first_missing_of(self, arch: ArchConfig) -> str | None:
+        """Describes the first thing that this shape lacks to hold a network; None if nothing."""
         for what, ours, wanted in (
             ("channels", self.channels, arch.channels),
             ("classes", self.classes, arch.classes),
@@ -100,21 +103,21 @@ class SupernetShape(BaseModel):
                 return f"its {what} must be {ours}, got {wanted}"
         if arch.stem.width > self.stem_width:
             return f"its stem's width must be at most {self.stem_width}, got {arch.stem.width}"
-        for number, (extent, stage) in enumerate(zip(self.stages, arch.stages, strict=True), start=1):
-            if stage.width not in extent.widths:
-                return f"the width of stage {number} must be one of {list(extent.widths)}, got {stage.width}"
-            for name, most in (("blocks", extent.blocks), ("mlp_hidden", extent.mlp_hidden)):
-                if getattr(stage, name) > most:
-                    return f"{name} of stage {number} must be at most {most}, got {getattr(stage, name)}"
-            if stage.num_nlls > 0 and stage.nll_hidden > extent.nll_hidden:
-                return f"nll_hidden of stage {number} must be at most {extent.nll_hidden}, got {stage.nll_hidden}"
-            if missing := set(nll_recursions(stage)) - set(extent.nll_recursions):
-                return f"there is no NLL after recursion {min(missing) + 1} of stage {number}"
+        for stage_number, (shape, stage) in enumerate(zip(self.stages, arch.stages, strict=True), start=1):
+            if stage.width not in shape.widths:
+                return f"the width of stage {stage_number} must be one of {list(shape.widths)}, got {stage.width}"
+            for name, limit in (("blocks", shape.blocks), ("mlp_hidden", shape.mlp_hidden)):
+                if getattr(stage, name) > limit:
+                    return f"{name} of stage {stage_number} must be at most {limit}, got {getattr(stage, name)}"
+            if stage.num_nlls > 0 and stage.nll_hidden > shape.nll_hidden:
+                return f"nll_hidden of stage {stage_number} must be at most {shape.nll_hidden}, got {stage.nll_hidden}"
+            if missing := set(nll_recursions(stage)) - set(shape.nll_recursions):
+                return f"there is no NLL after recursion {min(missing) + 1} of stage {stage_number}"
         return None
 
 
 def nll_recursions(stage: StageConfig) -> list[int]:
-    """For each NLL that a block of the stage owns, the recursion, from 0, that it follows."""
+    """Returns, for each NLL of a block, the recursion (from 0) that it follows."""
     if stage.nll == "last":
         return [stage.recursions - 1]
     return list(range(stage.num_nlls))
@@ -125,20 +128,25 @@ def bounding_shape(
     *,
     adapted: Callable[[ArchConfig], ArchConfig] = lambda arch: arch,
 ) -> SupernetShape:
-    """The extent of a space's networks, or of what `adapted` makes of each, e.g. narrower proxies of them.
+    """Returns the smallest shape that holds all networks of a space.
 
-    `adapted` must treat the stages of a network one by one.
+    Args:
+        space: The networks to hold.
+        adapted: Maps each network to the one that the supernet holds instead, e.g. a narrower proxy. It must treat the
+            stages of a network independently.
     """
-    rows = [_extreme_stages(space, number) for number in range(len(space.stages))]
+    extremes = [_extreme_stages(space, stage_index) for stage_index in range(len(space.stages))]
     stem_width = None if space.stem.width is None else max(space.stem.width)
     networks = [
-        adapted(space.assembled(tuple(stages[min(number, len(stages) - 1)] for stages in rows), stem_width))
-        for number in range(max(map(len, rows)))
+        adapted(space.assembled(tuple(stages[min(row, len(stages) - 1)] for stages in extremes), stem_width))
+        for row in range(max(map(len, extremes)))
     ]
     stem = max(network.stem.width for network in networks)
     first = networks[0]
     return SupernetShape(
-        stages=tuple(_stage_extent([network.stages[at] for network in networks]) for at in range(len(rows))),
+        stages=tuple(
+            _stage_shape([network.stages[stage_index] for network in networks]) for stage_index in range(len(extremes))
+        ),
         stem_width=stem,
         strides=first.stem.strides,
         image_size=first.image_size,
@@ -147,13 +155,14 @@ def bounding_shape(
     )
 
 
-def _extreme_stages(space: SearchSpace, number: int) -> list[StageConfig]:
-    """Stages that, together, have the most of everything that a stage of the space can have."""
-    choices = space.stages[number]
-    most = max(choices.recursions)
+def _extreme_stages(space: SearchSpace, stage_index: int) -> list[StageConfig]:
+    """Returns stages that together need at least the weights of every stage of the space at this position."""
+    choices = space.stages[stage_index]
+    max_recursions = max(choices.recursions)
     return [
         StageConfig(
-            width=width, heads=heads, blocks=max(choices.blocks), recursions=most, groups=(1,) * most,
+            width=width, heads=heads, blocks=max(choices.blocks),
+            recursions=max_recursions, groups=(1,) * max_recursions,
             nll=nll, nll_ratio=max(choices.nll_ratio), mlp_ratio=max(choices.mlp_ratio),
         )
         for width, heads, nll in product(choices.width, choices.heads, choices.nll)
@@ -161,14 +170,15 @@ def _extreme_stages(space: SearchSpace, number: int) -> list[StageConfig]:
     ]  # fmt: skip
 
 
-def _stage_extent(stages: Sequence[StageConfig]) -> StageExtent:
+def _stage_shape(stages: Sequence[StageConfig]) -> StageShape:
+    """Returns the smallest shape that holds some stages at all their depths."""
     followed = {
         recursion
         for stage in stages
         for depth in range(1, stage.recursions + 1)
         for recursion in nll_recursions(stage.model_copy(update={"recursions": depth}))
     }
-    return StageExtent(
+    return StageShape(
         widths=tuple(sorted({stage.width for stage in stages})),
         blocks=max(stage.blocks for stage in stages),
         mlp_hidden=max(stage.mlp_hidden for stage in stages),

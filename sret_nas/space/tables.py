@@ -1,7 +1,6 @@
-"""What has been computed of a search space: kept by the space itself, for as long as the space is.
+"""Cache of the tables computed from a search space, owned by the space.
 
-Tables are large, and slow to compute where a space is rich. They belong to one `SearchSpace`, so they go
-when it goes, and nobody has to say when.
+Tables of rich spaces are large and slow to compute. Each belongs to one `SearchSpace` and is freed together with it.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ Table = TypeVar("Table")
 
 
 class SpaceTables:
-    """The tables of one space, by what computes them.
+    """The tables of one space, by a key that names what they hold.
 
-    They follow from the space, so they are no part of what it is: two of these are always equal, and a copy or a
-    pickle holds nothing, which keeps spaces small to send and safe to change in a copy.
+    Tables follow from the space, so they do not take part in comparisons: all instances are equal. Copies and pickles
+    are empty. Spaces therefore stay small to send, and a changed copy cannot use the tables of the original.
     """
 
     def __init__(self) -> None:
         self._tables: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, compute: Callable[[], Table]) -> Table:
-        """Returns the table of a key, which is computed when it is asked for first."""
+        """Returns the table of a key; the first call computes it."""
         if key not in self._tables:
             self._tables[key] = compute()
         table: Table = self._tables[key]

@@ -1,10 +1,16 @@
-"""What the Bayesian model of an objective is linear in: features of networks, and what is believed of their weights.
+"""Features of the Bayesian linear model of an objective, and the prior of the trend.
 
-Costs enter by a trend, linear and quadratic in their logarithm, with the size prior in the mean of its weights: with a
-handful of labels, "bigger is better" beats any model. Choices enter by effects of levels of attributes: shared by all
-stages that have the attribute, a stage's own, of two attributes within a stage, and of an attribute with the state of
-the stage before; and by slopes over levels (`sret_nas.surrogate.ordinal_effects`). What sums miss can enter by a
-residual: random Fourier features of a Gaussian process over all levels.
+Costs enter by a trend that is linear and quadratic in their logs. The prior mean of its weights is the size prior: with
+a handful of labels, "bigger is better" beats any fitted model. Choices enter by effects of the levels of attributes:
+
+- shared by all stages that have the attribute,
+- of one stage,
+- of two attributes within a stage,
+- of an attribute with the state of the stage before,
+- slopes over levels (`sret_nas.surrogate.ordinal_effects`).
+
+A residual can model what sums miss: random Fourier features of a Gaussian process over all levels (Rahimi and Recht,
+"Random features for large-scale kernel machines", NeurIPS 2007).
 """
 
 from __future__ import annotations
@@ -19,163 +25,184 @@ from sret_nas.space.chain import Chain
 from sret_nas.surrogate.ordinal_effects import OrdinalEffects
 
 RESIDUAL_FEATURES = 384
+"""Number of random Fourier features."""
 
 _SLOPE, _SLOPE_SD, _CURVE_SD, _OFFSET_SD = -0.7, 0.7, 0.3, 1.0
-"""The trend's prior, where the objective and log costs have unit variance."""
+"""Prior of the trend for an objective and log costs of unit variance: slope of the size prior, standard deviations."""
 
 
 @dataclass(frozen=True)
-class _EffectGroup:
-    """Effects with one prior variance: columns of the feature matrix."""
+class EffectGroup:
+    """Columns of the feature matrix whose effects share one prior variance."""
 
     name: str
     columns: slice
 
 
 class EffectTerms:
-    """The features of points: one column per effect, grouped by kind. `matrix` is of shape (n, columns).
-
-    Without `has_pairs`, effects are of single attributes only; with `has_slopes` there are slopes beside them.
-    """
+    """The effects of choices as columns of a feature matrix, in groups of one prior variance each."""
 
     def __init__(self, chain: Chain, *, has_pairs: bool = True, has_slopes: bool = False) -> None:
+        """Lays out the columns.
+
+        Args:
+            chain: The chain of the points.
+            has_pairs: Whether there are effects of two attributes, beside those of single ones.
+            has_slopes: Whether there are slopes over levels, too.
+        """
         self._chain = chain
-        self._places: dict[str, list[tuple[int, int]]] = {}
-        for number, stage in enumerate(chain.stages):
+        self._stages_with: dict[str, list[tuple[int, int]]] = {}
+        for stage_index, stage in enumerate(chain.stages):
             for column, name in enumerate(stage.attributes):
                 if stage.num_levels[column] > 1:
-                    self._places.setdefault(name, []).append((number, column))
-        self._before = [chain.levels_of_states(number) for number in range(len(chain.stages))]
-        self.kinds: list[_EffectGroup] = []
+                    self._stages_with.setdefault(name, []).append((stage_index, column))
+        self._state_levels = [chain.levels_of_states(stage_index) for stage_index in range(len(chain.stages))]
+        self.groups: list[EffectGroup] = []
         self.num_columns = 0
         self._shared: dict[str, int] = {}
         self._own: dict[tuple[int, int], int] = {}
         self._within: dict[tuple[int, int, int], int] = {}
         self._across: dict[tuple[int, int, int], int] = {}
         self._shared_across: dict[tuple[str, int], int] = {}
-        self._lay_out_single()
-        self._slopes = OrdinalEffects(chain, self._places if has_slopes else {}, self._add, has_pairs=has_pairs)
+        self._add_single_effects()
+        self._ordinal = OrdinalEffects(chain, self._stages_with if has_slopes else {}, self._add, has_pairs=has_pairs)
         if has_pairs:
-            self._lay_out_pairs()
+            self._add_pair_effects()
 
     def _add(self, name: str, width: int) -> int:
-        """Reserves columns for a kind, at its end if it is the last one; returns the first."""
+        """Reserves columns for a group and returns the first; extends the last group if it has the same name."""
         start = self.num_columns
         self.num_columns += width
-        if self.kinds and self.kinds[-1].name == name:
-            self.kinds[-1] = _EffectGroup(name, slice(self.kinds[-1].columns.start, self.num_columns))
+        if self.groups and self.groups[-1].name == name:
+            self.groups[-1] = EffectGroup(name, slice(self.groups[-1].columns.start, self.num_columns))
         else:
-            self.kinds.append(_EffectGroup(name, slice(start, self.num_columns)))
+            self.groups.append(EffectGroup(name, slice(start, self.num_columns)))
         return start
 
-    def _lay_out_single(self) -> None:
+    def _add_single_effects(self) -> None:
+        """Reserves the columns of single attributes: shared ones first, then those of each stage."""
         stages = self._chain.stages
-        for name, places in self._places.items():
-            if len(places) > 1:
-                self._shared[name] = self._add(f"shared {name}", max(stages[s].num_levels[c] for s, c in places))
-        for name, places in self._places.items():
-            for s, c in places:
+        for name, stage_attributes in self._stages_with.items():
+            if len(stage_attributes) > 1:
+                self._shared[name] = self._add(
+                    f"shared {name}", max(stages[s].num_levels[c] for s, c in stage_attributes)
+                )
+        for name, stage_attributes in self._stages_with.items():
+            for s, c in stage_attributes:
                 self._own[s, c] = self._add(f"own {name}", stages[s].num_levels[c])
 
-    def _lay_out_pairs(self) -> None:
+    def _add_pair_effects(self) -> None:
+        """Reserves the columns of pairs: within a stage, with the state before, and the latter shared by stages."""
         stages = self._chain.stages
-        every = [place for places in self._places.values() for place in places]
+        all_attributes = [pair for stage_attributes in self._stages_with.values() for pair in stage_attributes]
         for s, stage in enumerate(stages):
-            columns = sorted(c for number, c in every if number == s)
+            columns = sorted(c for stage_index, c in all_attributes if stage_index == s)
             for first, second in combinations(columns, 2):
                 width = stage.num_levels[first] * stage.num_levels[second]
                 self._within[s, first, second] = self._add("within", width)
-        for s, c in sorted(every):
-            if s > 0 and len(self._before[s - 1]) > 1:
-                for part, width in enumerate(self._widths(s - 1)):
-                    self._across[s, c, part] = self._add("across", width * stages[s].num_levels[c])
-        for name, places in self._places.items():
-            befores = [self._before[s - 1] for s, _ in places if s > 0]
+        for s, c in sorted(all_attributes):
+            if s > 0 and len(self._state_levels[s - 1]) > 1:
+                for state_attribute, width in enumerate(self._num_state_levels(s - 1)):
+                    self._across[s, c, state_attribute] = self._add("across", width * stages[s].num_levels[c])
+        for name, stage_attributes in self._stages_with.items():
+            befores = [self._state_levels[s - 1] for s, _ in stage_attributes if s > 0]
             if len(befores) > 1 and len(befores[0]) > 1 and all(np.array_equal(b, befores[0]) for b in befores):
-                for part, width in enumerate(self._widths(places[-1][0] - 1)):
-                    self._shared_across[name, part] = self._add("shared across", width * self._most_levels(name))
+                for state_attribute, width in enumerate(self._num_state_levels(stage_attributes[-1][0] - 1)):
+                    self._shared_across[name, state_attribute] = self._add(
+                        "shared across", width * self._most_levels(name)
+                    )
 
-    def _widths(self, number: int) -> list[int]:
-        """How many levels each attribute of the states of a stage has."""
-        return [int(column.max()) + 1 for column in self._before[number].T]
+    def _num_state_levels(self, stage_index: int) -> list[int]:
+        """Counts the levels of each attribute of a stage's states."""
+        return [int(column.max()) + 1 for column in self._state_levels[stage_index].T]
 
     def _most_levels(self, name: str) -> int:
-        return max(self._chain.stages[s].num_levels[c] for s, c in self._places[name])
+        """Returns the most levels that an attribute has in any stage."""
+        return max(self._chain.stages[s].num_levels[c] for s, c in self._stages_with[name])
 
     def matrix(self, points: IntArray) -> FloatArray:
-        """The features of points, of shape (n, stages)."""
+        """Returns the features, of shape (n, columns), of points of shape (n, stages)."""
         total = np.zeros((len(points), self.num_columns))
         rows = np.arange(len(points))
-        for number in range(len(self._chain.stages)):
-            for start, level in self._columns(number, points[:, number]):
+        for stage_index in range(len(self._chain.stages)):
+            for start, level in self._columns(stage_index, points[:, stage_index]):
                 total[rows, start + level] += 1
-            for column, height in self._slopes.columns(number, points[:, number]):
-                total[:, column] += height
-            if number > 0:
-                stage = self._chain.stages[number - 1]
-                before = stage.state_position[points[:, number - 1]]
-                for start, part, width, level in self._columns_across(number, points[:, number]):
-                    total[rows, start + self._before[number - 1][before, part] * width + level] += 1
-                for column, state_height, height in self._slopes.columns_across(number, points[:, number]):
-                    total[:, column] += state_height[before] * height
+            for column, centred in self._ordinal.columns(stage_index, points[:, stage_index]):
+                total[:, column] += centred
+            if stage_index > 0:
+                stage = self._chain.stages[stage_index - 1]
+                before = stage.state_position[points[:, stage_index - 1]]
+                for start, state_attribute, width, level in self._columns_across(stage_index, points[:, stage_index]):
+                    total[
+                        rows, start + self._state_levels[stage_index - 1][before, state_attribute] * width + level
+                    ] += 1
+                for column, state_centred, centred in self._ordinal.columns_across(stage_index, points[:, stage_index]):
+                    total[:, column] += state_centred[before] * centred
         return total
 
-    def _columns(self, number: int, choices: IntArray) -> list[tuple[int, IntArray]]:
-        """What the choices of a stage set by themselves: first columns, and levels to add to them."""
-        stage = self._chain.stages[number]
-        found = []
+    def _columns(self, stage_index: int, choices: IntArray) -> list[tuple[int, IntArray]]:
+        """Returns the columns that the choices of a stage set alone: first columns, and levels to add to them."""
+        stage = self._chain.stages[stage_index]
+        columns = []
         for (s, c), start in self._own.items():
-            if s == number:
+            if s == stage_index:
                 level = stage.levels[choices, c]
-                found.append((start, level))
+                columns.append((start, level))
                 name = stage.attributes[c]
                 if name in self._shared:
-                    found.append((self._shared[name], level))
+                    columns.append((self._shared[name], level))
         for (s, first, second), start in self._within.items():
-            if s == number:
+            if s == stage_index:
                 level = stage.levels[choices, first] * stage.num_levels[second] + stage.levels[choices, second]
-                found.append((start, level))
-        return found
+                columns.append((start, level))
+        return columns
 
-    def _columns_across(self, number: int, choices: IntArray) -> list[tuple[int, int, int, IntArray]]:
-        """What they set with each attribute of the state before: first column, attribute, columns per level, levels."""
-        stage = self._chain.stages[number]
-        found = []
-        for (s, c, part), start in self._across.items():
-            if s == number:
+    def _columns_across(self, stage_index: int, choices: IntArray) -> list[tuple[int, int, int, IntArray]]:
+        """Returns the columns that choices set together with each attribute of the state before.
+
+        Each is given by the first column, the attribute of the state, the columns per level of it, and the levels of
+        the choices.
+        """
+        stage = self._chain.stages[stage_index]
+        columns = []
+        for (s, c, state_attribute), start in self._across.items():
+            if s == stage_index:
                 level = stage.levels[choices, c]
-                found.append((start, part, stage.num_levels[c], level))
+                columns.append((start, state_attribute, stage.num_levels[c], level))
                 name = stage.attributes[c]
-                if (name, part) in self._shared_across:
-                    found.append((self._shared_across[name, part], part, self._most_levels(name), level))
-        return found
+                if (name, state_attribute) in self._shared_across:
+                    columns.append(
+                        (self._shared_across[name, state_attribute], state_attribute, self._most_levels(name), level)
+                    )
+        return columns
 
     def score(self, weights: FloatArray) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-        """The stage terms and the pair terms (see `AdditiveScore`) that weights of shape (columns,) give."""
+        """Returns the stage terms and the pair terms (see `AdditiveScore`) of weights of shape (columns,)."""
         stages, pairs = [], []
-        for number, stage in enumerate(self._chain.stages):
-            every = np.arange(len(stage))
+        for stage_index, stage in enumerate(self._chain.stages):
+            all_choices = np.arange(len(stage))
             terms = np.zeros(len(stage))
-            for start, level in self._columns(number, every):
+            for start, level in self._columns(stage_index, all_choices):
                 terms += weights[start + level]
-            for column, height in self._slopes.columns(number, every):
-                terms += weights[column] * height
+            for column, centred in self._ordinal.columns(stage_index, all_choices):
+                terms += weights[column] * centred
             stages.append(terms)
-            if number > 0:
-                before = self._before[number - 1]
+            if stage_index > 0:
+                before = self._state_levels[stage_index - 1]
                 table = np.zeros((len(before), len(stage)))
-                for start, part, width, level in self._columns_across(number, every):
-                    table += weights[start + before[:, part, None] * width + level]
-                for column, state_height, height in self._slopes.columns_across(number, every):
-                    table += weights[column] * state_height[:, None] * height
+                for start, state_attribute, width, level in self._columns_across(stage_index, all_choices):
+                    table += weights[start + before[:, state_attribute, None] * width + level]
+                for column, state_centred, centred in self._ordinal.columns_across(stage_index, all_choices):
+                    table += weights[column] * state_centred[:, None] * centred
                 pairs.append(table)
         return tuple(stages), tuple(pairs)
 
 
 class Residual:
-    """Random Fourier features of a Gaussian process over all attributes' levels and the logarithm of the costs."""
+    """Random Fourier features of a Gaussian process over the levels of all attributes and the log costs."""
 
     def __init__(self, chain: Chain, rng: np.random.Generator, length: float = 1.5) -> None:
+        """Draws frequencies of a squared-exponential kernel of length scale `length * sqrt(attributes)`."""
         self._chain = chain
         width = sum(sum(stage.num_levels) for stage in chain.stages) + len(chain.cost_names)
         num_attributes = sum(len(stage.attributes) for stage in chain.stages)
@@ -183,12 +210,12 @@ class Residual:
         self._phase = rng.uniform(0, 2 * np.pi, RESIDUAL_FEATURES)
 
     def matrix(self, points: IntArray, log_costs: FloatArray) -> FloatArray:
-        """Of shape (n, features), for standardised log costs of shape (n, costs)."""
+        """Returns the features, of shape (n, features), given standardised log costs of shape (n, costs)."""
         angles = self._phase + log_costs @ self._frequency[-log_costs.shape[1] :]
         start = 0
-        for number, stage in enumerate(self._chain.stages):
+        for stage_index, stage in enumerate(self._chain.stages):
             for column, levels in enumerate(stage.num_levels):
-                angles += self._frequency[start + stage.levels[points[:, number], column]]
+                angles += self._frequency[start + stage.levels[points[:, stage_index], column]]
                 start += levels
         features: FloatArray = np.sqrt(2 / RESIDUAL_FEATURES) * np.cos(angles)
         return features
@@ -196,45 +223,48 @@ class Residual:
 
 @dataclass(frozen=True)
 class Trend:
-    """How costs enter: those of `axes` by their standardised logarithm and its square, the others linearly.
+    """The trend in the costs.
 
-    A cost that is not an axis adds over the stages, so that a score stays additive.
+    The costs at the positions `axes` enter by their standardised logs and the squares of those. Other costs enter
+    linearly, so their part is additive over the stages.
     """
 
     axes: tuple[int, ...]
     center: FloatArray
     scale: FloatArray
-    """Of each cost: of its logarithm if it is an axis, else of itself."""
+    """Standard deviation of each cost, or of its log for an axis; `center` is the mean."""
 
     @classmethod
     def of(cls, costs: FloatArray, axes: tuple[int, ...]) -> Trend:
-        """Standardised on the costs of the labelled points, of shape (n, costs)."""
+        """Standardises by the costs of the labelled points, of shape (n, costs)."""
         columns = cls._columns(costs, axes)
         spread = columns.std(axis=0)
         return cls(axes, columns.mean(axis=0), np.where(spread > 1e-9, spread, 1.0))
 
     @staticmethod
     def _columns(costs: FloatArray, axes: tuple[int, ...]) -> FloatArray:
+        """Returns the costs, with those of the axes replaced by their logs."""
         logs = np.log(np.maximum(costs, 1.0))
         return np.where(np.isin(np.arange(costs.shape[1]), axes), logs, costs)
 
     def standardised(self, costs: FloatArray) -> FloatArray:
+        """Returns the standardised costs (of axes: logs), of shape (n, costs)."""
         return (self._columns(costs, self.axes) - self.center) / self.scale
 
     def matrix(self, costs: FloatArray) -> FloatArray:
-        """Columns: one, every cost, the squares of the axes."""
+        """Returns the columns of the trend: 1, every cost, and the squares of the axes; of shape (n, columns)."""
         table = self.standardised(costs)
         return np.column_stack([np.ones(len(costs)), table, table[:, list(self.axes)] ** 2])
 
     def per_unit(self, weights: FloatArray) -> FloatArray:
-        """What a unit of each cost adds if weights of shape (columns,) count: of an axis nothing, it is not linear."""
-        number = len(self.center)
-        per_unit: FloatArray = np.where(np.isin(np.arange(number), self.axes), 0.0, weights[1 : 1 + number])
+        """Returns the effect of one unit of each linear cost under weights of shape (columns,); 0 for axes."""
+        num_costs = len(self.center)
+        per_unit: FloatArray = np.where(np.isin(np.arange(num_costs), self.axes), 0.0, weights[1 : 1 + num_costs])
         return per_unit / self.scale
 
     @property
     def mean(self) -> FloatArray:
-        """The prior mean of the columns' weights: the size prior, on the first axis."""
+        """Prior mean of the columns' weights: the size prior, on the first axis."""
         mean = np.zeros(1 + len(self.center) + len(self.axes))
         if self.axes:
             mean[1 + self.axes[0]] = _SLOPE
@@ -242,5 +272,5 @@ class Trend:
 
     @property
     def deviation(self) -> FloatArray:
-        """The prior standard deviation of the columns' weights."""
+        """Prior standard deviation of the columns' weights."""
         return np.array([_OFFSET_SD] + [_SLOPE_SD] * len(self.center) + [_CURVE_SD] * len(self.axes))

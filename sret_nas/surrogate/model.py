@@ -1,11 +1,11 @@
-"""A Bayesian model of an objective that adds over a network's choices.
+"""A Bayesian linear model of an objective that is additive over a network's choices.
 
     y = trend(costs) + effects of the stages' choices + effects of pairs + lack of fit and label noise
 
-The features are those of `sret_nas.surrogate.features`. Each kind of effect has its own prior variance, found by
-marginal likelihood under a weak hyperprior, as is the noise; so a kind that explains nothing fades out (automatic
-relevance determination). A residual can be added where the sums do not suffice; what it is good for is for the strategy
-to judge, by leave-one-out errors.
+The features are those of `sret_nas.surrogate.features`. Each group of effects has its own prior variance. The variances
+and the noise maximise the marginal likelihood under a weak hyperprior, so a group that explains nothing fades out
+(automatic relevance determination). A residual can be added for what sums cannot explain; the strategy decides by
+leave-one-out errors whether to use it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,22 @@ from sret_nas.space.chain import Chain
 from sret_nas.surrogate.features import RESIDUAL_FEATURES, EffectTerms, Residual, Trend
 
 MAX_FOR_VARIANCES = 400
-"""Labels that variances are fitted to; of more, so many spread over all."""
+"""Most labels that variances are fitted to; of more, evenly spaced ones are used."""
 
 _SHARE, _SHARE_SD = 0.05, 2.0
-"""What a kind of effect explains of the variance, a priori: its median, and the spread of its logarithm."""
+"""Hyperprior of the share of the variance that a group explains: median, and standard deviation of its log."""
 _NOISE, _NOISE_SD = 0.02, 1.5
+"""The same for the noise."""
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """How probable labels are, of shape (n,), less their prior mean, by the variances of what they are a sum of.
+    """The posterior density of the variances, given n labels.
 
-    `kernels` are covariances of shape (n, n) at a variance of one, the noise's last; `fixed` that of the trend.
+    Attributes:
+        error: Labels minus their prior mean, of shape (n,).
+        fixed: Covariance of the trend, of shape (n, n).
+        kernels: Covariance of each group at variance one, the noise's last; each of shape (n, n).
     """
 
     error: FloatArray
@@ -43,17 +47,17 @@ class _Evidence:
 
     @property
     def center(self) -> FloatArray:
-        """The hyperprior's mean of the logarithms of the variances."""
+        """Mean of the log variances under the hyperprior."""
         shares: FloatArray = np.array([_SHARE] * (len(self.kernels) - 1) + [_NOISE])
         return np.log(shares)
 
     @property
     def spread(self) -> FloatArray:
-        """Its standard deviations."""
+        """Standard deviations of the log variances under the hyperprior."""
         return np.array([_SHARE_SD] * (len(self.kernels) - 1) + [_NOISE_SD])
 
-    def loss(self, logs: FloatArray) -> tuple[float, FloatArray]:
-        """Less the logarithm of the posterior of these logarithms of variances, up to a constant, and its slope."""
+    def neg_log_posterior(self, logs: FloatArray) -> tuple[float, FloatArray]:
+        """Returns the negative log posterior of the log variances (up to a constant), and its gradient."""
         variances = np.exp(logs)
         covariance = self.fixed + sum(v * k for v, k in zip(variances, self.kernels, strict=True))
         factor = cho_factor(covariance, lower=True, check_finite=False)
@@ -67,11 +71,7 @@ class _Evidence:
 
 
 class Surrogate:
-    """The model of one objective, fitted to labelled points.
-
-    Beside the trend enter the effects, unless not `is_additive` (the plain size prior), and a residual if one is given.
-    `start` are the variances of an earlier fit of the same kinds, to begin from or, if not `refit_variances`, to keep.
-    """
+    """The model of one objective, fitted to labelled points."""
 
     def __init__(
         self,
@@ -86,14 +86,27 @@ class Surrogate:
         start: FloatArray | None = None,
         refit_variances: bool = True,
     ) -> None:
+        """Fits variances and weights.
+
+        Args:
+            terms: The features of points.
+            points: The n labelled points, of shape (n, stages).
+            costs: Their costs, of shape (n, costs).
+            values: Their labels, of shape (n,).
+            axes: Positions of the costs that enter the trend by their logs (see `Trend`).
+            is_additive: Whether the effects of choices enter; without them only the trend remains.
+            residual: A residual to add, if any.
+            start: Variances of an earlier fit with the same groups.
+            refit_variances: Whether variances are fitted, beginning at `start`, instead of taken from `start`.
+        """
         self._terms, self._residual, self._is_additive = terms, residual, is_additive
         self._center = float(values.mean())
         self.scale = float(values.std()) or 1.0
-        """The standard deviation of the labels."""
+        """Standard deviation of the labels, 1 if they are all equal."""
         self._trend = Trend.of(costs, axes)
         self._target = (values - self._center) / self.scale
-        self._groups = self._laid_out()
-        raw = self._raw(points, costs)
+        self._groups = self._column_groups()
+        raw = self._raw_features(points, costs)
         self._feature_mean = raw.mean(axis=0)
         self._feature_mean[self._groups[0]] = 0.0
         self._norm = np.ones(raw.shape[1])
@@ -103,21 +116,22 @@ class Surrogate:
         self._features = (raw - self._feature_mean) / self._norm
         self._mean = np.zeros(raw.shape[1])
         self._mean[self._groups[0]] = self._trend.mean
-        self.variances = self._fitted_variances(start) if refit_variances or start is None else start
+        self.variances = self._fit_variances(start) if refit_variances or start is None else start
         self._solve()
 
-    def _laid_out(self) -> list[slice]:
-        """Columns of the trend, then of each kind of effect, then of the residual."""
+    def _column_groups(self) -> list[slice]:
+        """Returns the columns of the trend, of each group of effects, and of the residual, in this order."""
         width = len(self._trend.mean)
         groups = [slice(0, width)]
         if self._is_additive:
-            groups += [slice(width + kind.columns.start, width + kind.columns.stop) for kind in self._terms.kinds]
+            groups += [slice(width + group.columns.start, width + group.columns.stop) for group in self._terms.groups]
             width += self._terms.num_columns
         if self._residual is not None:
             groups.append(slice(width, width + RESIDUAL_FEATURES))
         return groups
 
-    def _raw(self, points: IntArray, costs: FloatArray) -> FloatArray:
+    def _raw_features(self, points: IntArray, costs: FloatArray) -> FloatArray:
+        """Returns the features before centring and scaling, of shape (n, columns)."""
         parts = [self._trend.matrix(costs)]
         if self._is_additive:
             parts.append(self._terms.matrix(points))
@@ -125,8 +139,8 @@ class Surrogate:
             parts.append(self._residual.matrix(points, self._trend.standardised(costs)))
         return np.concatenate(parts, axis=1)
 
-    def _fitted_variances(self, start: FloatArray | None) -> FloatArray:
-        """The variances of all groups but the trend, and the noise's: the most probable, given the labels."""
+    def _fit_variances(self, start: FloatArray | None) -> FloatArray:
+        """Returns the most probable variances of all groups but the trend, and of the noise, given the labels."""
         chosen = np.linspace(0, len(self._target) - 1, min(len(self._target), MAX_FOR_VARIANCES)).round().astype(int)
         features = self._features[chosen]
         kernels = [features[:, group] @ features[:, group].T for group in self._groups[1:]]
@@ -137,18 +151,21 @@ class Surrogate:
         )
         first = evidence.center if start is None or len(start) != len(evidence.center) else np.log(start)
         bounds = [(np.log(1e-8), np.log(1e3))] * len(kernels) + [(np.log(1e-5), np.log(10.0))]
-        found = minimize(evidence.loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25})
-        variances: FloatArray = np.exp(found.x)
+        optimum = minimize(
+            evidence.neg_log_posterior, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25}
+        )
+        variances: FloatArray = np.exp(optimum.x)
         return variances
 
     def _trend_covariance(self, features: FloatArray) -> FloatArray:
+        """Returns the prior covariance of the trend, of shape (n, n)."""
         scaled = features[:, self._groups[0]] * self._trend.deviation
         covariance: FloatArray = scaled @ scaled.T
         return covariance
 
     @cached_property
     def _prior(self) -> FloatArray:
-        """The prior variance of every weight."""
+        """Prior variance of each weight, of shape (columns,)."""
         prior = np.empty(self._features.shape[1])
         prior[self._groups[0]] = self._trend.deviation**2
         for group, variance in zip(self._groups[1:], self.variances[:-1], strict=True):
@@ -156,6 +173,7 @@ class Surrogate:
         return prior
 
     def _solve(self) -> None:
+        """Computes the posterior mean of the weights by the n x n covariance of the labels."""
         covariance = (self._features * self._prior) @ self._features.T
         covariance[np.diag_indices_from(covariance)] += self.variances[-1]
         self._factor = cho_factor(covariance, lower=True, check_finite=False)
@@ -164,20 +182,24 @@ class Surrogate:
 
     @cached_property
     def loo_predictions(self) -> FloatArray:
-        """What the model predicts of each labelled value from all others, of shape (n,)."""
+        """Leave-one-out predictions of the labels at the fitted variances, of shape (n,).
+
+        They follow in closed form from the inverse covariance (Rasmussen and Williams, "Gaussian Processes for Machine
+        Learning", 2006, equation 5.12).
+        """
         inverse = cho_solve(self._factor, np.eye(len(self._target)), check_finite=False)
         predicted: FloatArray = self._target - self._solved / np.diag(inverse)
         return predicted * self.scale + self._center
 
     @property
     def noise(self) -> float:
-        """The standard deviation of what the model cannot explain, in the objective's units."""
+        """Standard deviation of what the model cannot explain, in the objective's units."""
         return float(self.variances[-1] ** 0.5 * self.scale)
 
-    def draw_weights(self, rng: np.random.Generator, number: int) -> FloatArray:
-        """Weights drawn from the posterior, of shape (columns, number), by Matheron's rule."""
-        prior = rng.normal(size=(len(self._prior), number)) * self._prior[:, None] ** 0.5 + self._mean[:, None]
-        noise = rng.normal(size=(len(self._target), number)) * self.variances[-1] ** 0.5
+    def draw_weights(self, rng: np.random.Generator, num_draws: int) -> FloatArray:
+        """Draws weights from the posterior by Matheron's rule, of shape (columns, num_draws)."""
+        prior = rng.normal(size=(len(self._prior), num_draws)) * self._prior[:, None] ** 0.5 + self._mean[:, None]
+        noise = rng.normal(size=(len(self._target), num_draws)) * self.variances[-1] ** 0.5
         error = self._target[:, None] - self._features @ prior - noise
         solved = cho_solve(self._factor, error, check_finite=False)
         weights: FloatArray = prior + self._prior[:, None] * (self._features.T @ solved)
@@ -185,22 +207,22 @@ class Surrogate:
 
     @property
     def mean_weights(self) -> FloatArray:
-        """The posterior mean of the weights, of shape (columns, 1)."""
+        """Posterior mean of the weights, of shape (columns, 1)."""
         return self._weights[:, None]
 
     def predict(self, points: IntArray, costs: FloatArray, weights: FloatArray) -> FloatArray:
-        """What weights of shape (columns, k) predict of points: shape (n, k), in the objective's units."""
-        features = (self._raw(points, costs) - self._feature_mean) / self._norm
+        """Predicts points with weights of shape (columns, k); of shape (n, k), in the objective's units."""
+        features = (self._raw_features(points, costs) - self._feature_mean) / self._norm
         predicted: FloatArray = features @ weights * self.scale + self._center
         return predicted
 
     def score(self, weights: FloatArray, chain: Chain) -> AdditiveScore:
-        """The additive part of what weights of shape (columns,) predict, without the residual, up to a constant."""
+        """Returns what weights of shape (columns,) predict as a score, without the residual and up to a constant."""
         trend, scaled = self._trend, weights * self.scale / self._norm
         trend_weights = scaled[self._groups[0]]
         stages, pairs = self._effects(scaled[len(trend_weights) :], chain)
         per_unit = trend.per_unit(trend_weights)
-        if per_unit.any():  # then it goes where it adds up: into the stages and their links
+        if per_unit.any():  # linear costs are additive, so they go into the terms of stages and links
             stages = tuple(terms + stage.costs @ per_unit for terms, stage in zip(stages, chain.stages, strict=True))
             pairs = tuple(
                 table + links[:, stage.state_position] @ per_unit
@@ -208,13 +230,14 @@ class Surrogate:
             )
 
         def of_axes(costs: FloatArray) -> FloatArray:
+            """Returns the trend without its linear costs."""
             rest: FloatArray = trend.matrix(costs) @ trend_weights - costs @ per_unit
             return rest
 
         return AdditiveScore(stages, pairs, of_axes)
 
     def _effects(self, weights: FloatArray, chain: Chain) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-        """The stage terms and the pair terms that the weights after the trend's give."""
+        """Returns the stage terms and the pair terms of the weights after the trend's."""
         if self._is_additive:
             return self._terms.score(weights[: self._terms.num_columns])
         neighbours = zip(chain.stages, chain.stages[1:], strict=False)

@@ -20,8 +20,8 @@ from benchmarks.search.plots import draw_problem
 from benchmarks.search.problems import FACTORIES, MEDIAN_PARAMS_S, Bounds, Problem
 from benchmarks.search.runs import append_line, bundle, is_current, key_of, read_lines, search
 from benchmarks.search.summary import Known, markdown, summarised
-from sret_nas.arrays import IntArray
-from sret_nas.pareto import FloatArray, hypervolume, non_dominated
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.pareto import hypervolume, non_dominated
 
 TINY = GPTSpace(embeds=(8, 16), layers=(1, 2), heads=(1, 2, 4))
 DOMAIN = GPTDomain(TINY)

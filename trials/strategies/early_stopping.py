@@ -18,7 +18,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray
 
 from .fronts import front_ranks
 

@@ -15,7 +15,7 @@ from typing import Generic
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray
 from sret_nas.space.search_space import Value
 
 from .candidates import CandidatePool

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.pareto import FloatArray, non_dominated
+from sret_nas.arrays import FloatArray
+from sret_nas.pareto import non_dominated
 
 IndexArray = npt.NDArray[np.intp]
 

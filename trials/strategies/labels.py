@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray
 
 P = TypeVar("P")
 Values = tuple[float, ...]

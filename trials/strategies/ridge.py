@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray
 
 PENALTIES = np.geomspace(1e-2, 1e4, 13)
 """Penalties tried, on standardised features."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
-from sret_nas.arch.cost import OPERATORS, StageColumns, attended_pairs, bulk_cost, cost_of, stem_terms
+from sret_nas.arch.cost import OPERATORS, StageColumns, attended_pairs, bulk_cost, cost_of, stem_cost
 from sret_nas.arch.presets import preset
 from sret_nas.nn.flops import fvcore_cost
 from tests.architectures import random_arch, random_stage
@@ -148,7 +148,7 @@ class TestBulk:
 
     def test_stem_counts_each_convolution_at_its_own_size(self) -> None:
         """By hand: 16 px, 1 -> 2 -> 4 -> 4 channels, strides 2, 1, 2: sides 8, 8, 4; embedding 4 x 4 x 4."""
-        terms = stem_terms(16, 1, 2, (2, 1, 2), 4)
+        terms = stem_cost(16, 1, 2, (2, 1, 2), 4)
         assert terms.conv == 9 * (1 * 2 * 64 + 2 * 4 * 64 + 4 * 4 * 16)
         assert terms.batch_norm == 2 * (2 * 64 + 4 * 64 + 4 * 16)
         assert terms.params == 9 * (1 * 2 + 2 * 4 + 4 * 4) + 3 * (2 + 4 + 4) + 4 * 16

@@ -21,7 +21,7 @@ NUMBER = 2000
 
 
 def budget_of(space: SearchSpace, share: float) -> Budget:
-    """A budget that this share of draws spread over cost meets."""
+    """Returns a budget that a share of stratified draws meets."""
     drawn = StratifiedSampler(space, Budget()).sample_many(np.random.default_rng(0), 1000)
     return Budget(flops_max=int(np.quantile([cost_of(arch).flops for arch in drawn], share)))
 

@@ -46,7 +46,7 @@ SPACES = {
 
 
 def stages_of(choices: StageChoices, num_tokens: int) -> list[StageConfig]:
-    """The distinct stages, by trying every combination."""
+    """Finds the distinct stages by trying every combination."""
     found: dict[StageConfig, StageConfig] = {}
     for combination in product(*(getattr(choices, name) for name in STAGE_DIMENSIONS)):
         values = dict(zip(STAGE_DIMENSIONS, combination, strict=True))
@@ -60,7 +60,7 @@ def stages_of(choices: StageChoices, num_tokens: int) -> list[StageConfig]:
 
 
 def every_network(space: SearchSpace) -> dict[str, CostedArch]:
-    """All networks by id, with their costs, by brute force."""
+    """Returns all networks by id, with their costs, by brute force."""
     tables = [stages_of(choices, tokens) for choices, tokens in zip(space.stages, space.num_tokens, strict=True)]
     networks = {}
     for stages in product(*tables):
@@ -195,7 +195,7 @@ def middling_window(first: float, last: float, params: bool = False) -> Budget:
 
 
 class TestUniformDraws:
-    """All networks of a window come equally often, by Pearson's chi-square, and no other comes."""
+    """Checks by Pearson's chi-square that all networks of a window are drawn equally often, and no others."""
 
     @staticmethod
     def deviation(every: EveryNetwork, feasible: FeasibleSet, number: int) -> float:
@@ -247,7 +247,7 @@ class TestUniformDraws:
         assert abs(self.deviation(every, feasible, 20_000)) < 4
 
     def test_draws_in_a_row_are_independent(self) -> None:
-        """Not sorted by cost or width: what comes first is as any other."""
+        """Draws are not sorted by cost or width: the first ones are distributed as all others."""
         drawn = FeasibleSet(MIDDLING, Budget(flops_max=10**9)).sample_choices(np.random.default_rng(0), 20_000)
         for stage in range(3):
             correlation = np.corrcoef(drawn[:-1, stage], drawn[1:, stage])[0, 1]

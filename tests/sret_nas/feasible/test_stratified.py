@@ -20,7 +20,7 @@ EVERY = EveryNetwork(MIDDLING)
 
 
 def quantile(cost: CostName, share: float) -> int:
-    """A cost that occurs in MIDDLING, which a share of the networks does not exceed."""
+    """Returns the quantile of a cost in MIDDLING."""
     return int(np.sort(getattr(EVERY, cost))[int(share * (len(EVERY.choices) - 1))])
 
 
@@ -37,7 +37,7 @@ BUDGETS = {
 
 
 def by_hand(budget: Budget, by: CostName, number: int) -> list[np.ndarray]:
-    """The networks of each stratum that is not empty, as positions: equal widths in the logarithm of the cost."""
+    """Returns the positions of the networks in each non-empty stratum of equal width in log cost."""
     costs = getattr(EVERY, by)
     inside = np.flatnonzero(EVERY.is_inside(budget))
     low = max(int(costs.min()), getattr(budget, f"{by}_min") or 0)
@@ -56,7 +56,7 @@ class TestAgainstBruteForce:
         assert sum(stratum.count for stratum in strata.strata) == FeasibleSet(MIDDLING, BUDGETS[name]).count
 
     def test_draws_are_uniform_within_strata_and_spread_evenly_over_them(self, name: str, by: CostName) -> None:
-        strata, parts = StratifiedSampler(MIDDLING, BUDGETS[name], number=6, by=by), by_hand(BUDGETS[name], by, 6)
+        strata, parts = StratifiedSampler(MIDDLING, BUDGETS[name], num_strata=6, by=by), by_hand(BUDGETS[name], by, 6)
         number = 10 * max(map(len, parts)) * len(parts)
         times = EVERY.times_drawn(strata.sample_choices(np.random.default_rng(3), number))
         assert [times[part].sum() for part in parts] == [number / len(parts)] * len(parts)
@@ -93,7 +93,7 @@ class TestProbability:
 
 class TestDraws:
     def test_as_many_from_each_give_or_take_one(self) -> None:
-        strata = StratifiedSampler(MIDDLING, Budget(), number=5)
+        strata = StratifiedSampler(MIDDLING, Budget(), num_strata=5)
         drawn = strata.sample_choices(np.random.default_rng(0), 43)
         times = EVERY.times_drawn(drawn)
         numbers = [int(times[EVERY.is_inside(stratum.budget)].sum()) for stratum in strata.strata]
@@ -101,7 +101,7 @@ class TestDraws:
 
     def test_in_random_order(self) -> None:
         """The first strata are not always the same, and the first draws are not always cheap."""
-        strata = StratifiedSampler(MIDDLING, Budget(), number=8)
+        strata = StratifiedSampler(MIDDLING, Budget(), num_strata=8)
         first = [strata.sample_choices(np.random.default_rng(seed), 8)[0] for seed in range(64)]
         position = {tuple(choices): at for at, choices in enumerate(EVERY.choices.tolist())}
         flops = EVERY.flops[[position[tuple(choices.tolist())] for choices in first]]

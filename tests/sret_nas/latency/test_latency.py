@@ -87,7 +87,7 @@ def test_the_space_s_parts_are_those_of_its_networks() -> None:
 
 
 def test_a_prediction_is_the_weighted_sum_over_what_the_network_runs() -> None:
-    """The same by another way: part by part along one pass, and the built network's parameters."""
+    """Computes the features part by part along one pass, and from the built network's parameters."""
     assert len(NETWORKS) == 2 * 64 * 8
     for arch in NETWORKS[::37]:
         parts = parts_in_order(arch)
@@ -142,7 +142,7 @@ def test_accuracy_in_numbers() -> None:
     ],
 )
 def test_a_rank_correlation_of_very_few_networks_is_not_shown(num_networks: int, expected: str) -> None:
-    """Of one it would be 0.00 however good the predictions are."""
+    """The tau of a single network would be 0.00 however good the predictions are."""
     accuracy = FitQuality(num_networks=num_networks, median_error=0.0213, tau=0.0, flops_tau=0.69)
     assert accuracy.describe() == expected
 
@@ -191,14 +191,14 @@ def test_draws_from_the_grid_are_uniform_over_a_window(slowness: int) -> None:
     assert (max(latencies.values()) > 10 * NUM_CELLS) is (slowness > 1)
     low, high = (int(edge) for edge in np.quantile(list(latencies.values()), (0.3, 0.4)))
     inside = {name for name, latency in latencies.items() if low <= latency <= high}
-    assert len(inside) <= grid.number(low, high) < 1.2 * len(inside)
+    assert len(inside) <= grid.count(low, high) < 1.2 * len(inside)
     rng = np.random.default_rng(1)
     draws = [grid.draw(rng, low, high) for _ in range(20 * len(inside))]
     kept = [costs.network(SMALL, point).arch_id for point in draws if point is not None]
     assert len(kept) > 0.8 * len(draws)
     assert set(kept) == inside  # each is expected some 20 times, also those at the window's edges
     assert_uniform(kept, inside)
-    assert grid.number(1, min(latencies.values()) // 2) == 0
+    assert grid.count(1, min(latencies.values()) // 2) == 0
     with pytest.raises(ValueError, match="nothing to draw from"):
         grid.draw(rng, 1, min(latencies.values()) // 2)
 

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sret_nas.errors import UserError
-from sret_nas.optimize import incumbents
-from sret_nas.optimize import meet_in_the_middle as chain_halves
+from sret_nas.optimize import incumbents, meet_in_the_middle
 from sret_nas.optimize.branch_and_bound import ProvenOptima
 from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets, ParetoDP
 from sret_nas.pareto import non_dominated
@@ -28,7 +27,7 @@ OBJECTIVES = [("flops",), ("params",), ("flops", "params"), ("params", "flops")]
 
 
 def random_chain(seed: int, choices: tuple[int, ...], states: int = 2, most: int = 10**6, linked: float = 1.0) -> Chain:
-    """Random costs up to `most`, in random states; a share of the links is there."""
+    """Returns a chain of random costs up to `most` and random states, with a share `linked` of all links."""
     rng = np.random.default_rng(seed)
     stages = tuple(
         ChainStage(
@@ -78,7 +77,7 @@ CHAINS: dict[str, Callable[[], Chain]] = {
 
 
 class Enumerated:
-    """All points of a chain, with their costs."""
+    """All points of a chain with their costs."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -101,7 +100,7 @@ class Enumerated:
     def rows(
         self, scores: npt.NDArray[np.float64], bounds: Bounds, objectives: tuple[str, ...]
     ) -> npt.NDArray[np.float64]:
-        """The Pareto front, as distinct sorted rows of the costs named and the score."""
+        """Returns the Pareto front as distinct sorted rows of the named costs and the score."""
         kept = self.inside(bounds)
         axes = [self.chain.cost_names.index(name) for name in objectives]
         rows = np.column_stack([self.costs[kept][:, axes], scores[kept]])
@@ -130,7 +129,7 @@ def no_trend(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def random_score(chain: Chain, seed: int, trend: Any = no_trend, levels: int | None = None) -> AdditiveScore:
-    """Normal terms, or whole ones from `levels`, so that many scores are equal, and exactly so."""
+    """Returns a score of normal terms, or of integers from `levels`, with which many scores are exactly equal."""
     rng = np.random.default_rng(seed)
 
     def terms(*shape: int) -> npt.NDArray[np.float64]:
@@ -308,8 +307,8 @@ class TestRefusals:
             ProvenOptima(self.CHAIN).front(random_score(self.CHAIN, 0), FREE, objectives)
 
     def test_a_chain_that_is_too_rich(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(chain_halves, "MAX_WAYS", 1000)
-        # The cheapest cut is after stage 2: 20 * 20 ways before it, 20 * 31 after it for each of two states.
+        monkeypatch.setattr(meet_in_the_middle, "MAX_PATHS", 1000)
+        # The cheapest cut is after stage 2: 20 * 20 paths before it, 20 * 31 after it for each of two states.
         chain = random_chain(8, (20, 20, 20, 31))
         right = 20 * 31 * len(chain.stages[1].states)
         with pytest.raises(UserError, match=rf"at most 1,000 .* this space has {400 + right:,}; list fewer values"):

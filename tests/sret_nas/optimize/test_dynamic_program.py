@@ -156,7 +156,7 @@ def test_bounds_that_hold_nothing() -> None:
 
 
 def test_finer_buckets_find_better_networks() -> None:
-    """Of a space of 1.4e12 networks: the least score of each answer, from coarse buckets to fine ones."""
+    """Finer buckets find lower scores in a space of 1.4e12 networks."""
     chain = chain_of(SearchSpace.load("sret_tiny"))
     score = random_score(chain, 3, lambda costs: np.abs(np.log(costs[:, 0] / 1e9)))
     least = []
@@ -167,8 +167,8 @@ def test_finer_buckets_find_better_networks() -> None:
     assert least[1] <= least[0]
 
 
-def test_buckets_grow_until_labels_are_few_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that narrow buckets of two costs do not take all memory; what is found stays inside the bounds."""
+def test_buckets_grow_until_prefixes_are_few_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Narrow buckets of two costs would otherwise exhaust the memory; results stay inside the bounds."""
     chain = chain_of(SearchSpace.load("sret_tiny"))
     rng = np.random.default_rng(0)
     score = AdditiveScore(
@@ -179,7 +179,7 @@ def test_buckets_grow_until_labels_are_few_enough(monkeypatch: pytest.MonkeyPatc
     bounds = ((500e6, 1e9), (0, 3e6))
     narrow = CostBuckets((0, 1), (0.01, 0.01))
     many = ParetoDP(chain, bounds, narrow).find(score)
-    monkeypatch.setattr("sret_nas.optimize.dynamic_program.MAX_LABELS", 50)
+    monkeypatch.setattr("sret_nas.optimize.dynamic_program.MAX_PREFIXES", 50)
     few = ParetoDP(chain, bounds, narrow).find(score)
     assert len(many) > 50 * 4 >= len(few) > 0  # the last stage has four states
     costs = chain.costs(few)

@@ -37,7 +37,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def expected(arch: ArchConfig) -> float:
-    """What `FILE` says of a network, by hand."""
+    """Computes the score of `FILE` by hand."""
     first, second = arch.stages
     cost = cost_of(arch)
     total = 5 + 40 * (second.width == 16) + 100 * (arch.stem.width == 8)

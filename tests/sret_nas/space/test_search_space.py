@@ -26,7 +26,7 @@ SMOKE = SearchSpace.load("smoke")
 
 
 def changed(*path: str | int, value: Any) -> dict[str, Any]:
-    """The content of `smoke` with one value replaced."""
+    """Returns the content of `smoke` with one value replaced."""
     data: Any = copy.deepcopy(SMOKE.to_dict())
     inner = data
     for part in path[:-1]:
@@ -76,7 +76,7 @@ def space_or_none(data: dict[str, Any]) -> SearchSpace | None:
 
 
 def every_spelling(space: SearchSpace) -> list[ArchConfig | None]:
-    """What `decode` makes of every combination of choices."""
+    """Decodes every combination of choices."""
     dimensions = space.dimensions()
     return [space.decode(dict(zip(dimensions, values, strict=True))) for values in product(*dimensions.values())]
 
@@ -126,7 +126,7 @@ class TestLoad:
         assert SMOKE.num_networks <= 16
 
     def test_the_page_on_spaces_has_every_key_and_space(self) -> None:
-        page = (Path(__file__).resolve().parents[2] / "docs" / "search-spaces.md").read_text()
+        page = (Path(__file__).resolve().parents[3] / "docs" / "search-spaces.md").read_text()
         words = set(re.findall(r"`([a-z_]+)`", page))
         assert {*SearchSpace.model_fields, *STAGE_DIMENSIONS, *shipped_spaces()} <= words
 

@@ -17,7 +17,7 @@ from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import UserError
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.supernet_shape import StageExtent, SupernetShape, bounding_shape, nll_recursions
+from sret_nas.space.supernet_shape import StageShape, SupernetShape, bounding_shape, nll_recursions
 from tests.counted_spaces import space_of
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
@@ -25,7 +25,7 @@ Adapted = Callable[[ArchConfig], ArchConfig]
 
 
 def proxies(width_scale: float) -> Adapted:
-    """What trials make of a target: another input, and perhaps fewer channels per head."""
+    """Adapts a network as trials do: another input, and perhaps fewer channels per head."""
     proxy = ProxyConfig(image_size=19, width_scale=width_scale, training=TrainingConfig(images=2))
     return lambda arch: proxy_arch(arch, proxy, channels=1, classes=4)
 
@@ -35,7 +35,7 @@ def unchanged(arch: ArchConfig) -> ArchConfig:
 
 
 def every_stage(space: SearchSpace, number: int, adapted: Adapted) -> list[ArchConfig]:
-    """A network with each distinct stage that may stand in one place, cut to each of its depths."""
+    """Returns one network for each distinct stage at a position, cut to each of its depths."""
     rows = [0] * len(space.stages)
     networks = []
     for row in range(len(space.stage_choices[number])):
@@ -48,13 +48,13 @@ def every_stage(space: SearchSpace, number: int, adapted: Adapted) -> list[ArchC
 
 
 def brute_force_extent(space: SearchSpace, adapted: Adapted) -> SupernetShape:
-    """The extent by looking at every stage that there is."""
+    """Computes the shape by brute force over all stages."""
     places = [every_stage(space, number, adapted) for number in range(len(space.stages))]
     stages = []
     for number, networks in enumerate(places):
         found = [network.stages[number] for network in networks]
         stages.append(
-            StageExtent(
+            StageShape(
                 widths=tuple(sorted({stage.width for stage in found})),
                 blocks=max(stage.blocks for stage in found),
                 mlp_hidden=max(stage.mlp_hidden for stage in found),
@@ -123,11 +123,11 @@ class TestExtentOf:
         extent = bounding_shape(SearchSpace.load("sret_tiny"))
         assert extent == SupernetShape(
             stages=(
-                StageExtent(widths=(32, 48, 64), blocks=3, mlp_hidden=256, nll_recursions=(0, 1, 2), nll_hidden=64),
-                StageExtent(
+                StageShape(widths=(32, 48, 64), blocks=3, mlp_hidden=256, nll_recursions=(0, 1, 2), nll_hidden=64),
+                StageShape(
                     widths=(64, 96, 128, 160), blocks=5, mlp_hidden=640, nll_recursions=(0, 1, 2), nll_hidden=160
                 ),
-                StageExtent(
+                StageShape(
                     widths=(128, 192, 256, 320), blocks=3, mlp_hidden=1280, nll_recursions=(0, 1, 2), nll_hidden=320
                 ),
             ),
@@ -151,7 +151,7 @@ class TestExtentOf:
     @pytest.mark.parametrize("strides", [(2, 2, 2), (1, 2, 1)])
     def test_side_is_that_of_the_first_stage(self, name: str, strides: tuple[int, int, int]) -> None:
         arch = preset(name).model_copy(update={"image_size": 37, "stem": StemConfig(width=8, strides=strides)})
-        extent = EXTENT.model_copy(update={"image_size": 37, "strides": strides})
+        extent = SHAPE.model_copy(update={"image_size": 37, "strides": strides})
         assert extent.side == arch.resolutions[0]
 
 
@@ -172,20 +172,20 @@ class TestNLLRecursions:
         assert len(nll_recursions(stage)) == stage.num_nlls
 
 
-def stage_extent(**changes: Any) -> StageExtent:
-    return StageExtent.model_validate(
+def stage_extent(**changes: Any) -> StageShape:
+    return StageShape.model_validate(
         {"widths": (8, 12), "blocks": 2, "mlp_hidden": 24, "nll_recursions": (0,), "nll_hidden": 12} | changes
     )
 
 
-EXTENT = SupernetShape(
+SHAPE = SupernetShape(
     stages=(stage_extent(), stage_extent(widths=(16,), mlp_hidden=32, nll_hidden=16)),
     stem_width=6, strides=(2, 2, 2), image_size=40, channels=3, classes=10,
 )  # fmt: skip
 
 
 def held_arch(stage: dict[str, Any] | None = None, **changes: Any) -> ArchConfig:
-    """A network of `EXTENT` with changes of its second stage, and others."""
+    """A network of `SHAPE` with changes of its second stage, and others."""
     shape: dict[str, Any] = {"heads": 2, "blocks": 2, "recursions": 2, "groups": (1, 1), "nll": "between"}
     first = StageConfig(width=12, mlp_ratio=2.0, **shape)
     second = StageConfig.model_validate({"width": 16, "mlp_ratio": 2.0} | shape | (stage or {}))
@@ -207,7 +207,7 @@ class TestCheck:
         ],
     )
     def test_holds(self, arch: ArchConfig) -> None:
-        EXTENT.check(arch)
+        SHAPE.check(arch)
 
     @pytest.mark.parametrize(
         ("arch", "problem"),
@@ -229,27 +229,27 @@ class TestCheck:
     def test_refuses_by_rule_and_value(self, arch: ArchConfig, problem: str) -> None:
         beginning = f"the supernet does not hold the network {arch.arch_id} ({arch.summary()}): "
         with pytest.raises(UserError, match=f"^{re.escape(beginning + problem)}$"):
-            EXTENT.check(arch)
+            SHAPE.check(arch)
 
 
 def changed(stage: dict[str, Any] | None = None, **changes: Any) -> SupernetShape:
-    """`EXTENT` with changes of its first stage, and others."""
-    stages = (EXTENT.stages[0].model_copy(update=stage or {}), EXTENT.stages[1])
-    return EXTENT.model_copy(update={"stages": stages, **changes})
+    """`SHAPE` with changes of its first stage, and others."""
+    stages = (SHAPE.stages[0].model_copy(update=stage or {}), SHAPE.stages[1])
+    return SHAPE.model_copy(update={"stages": stages, **changes})
 
 
 class TestLacks:
     @pytest.mark.parametrize(
         "other",
         [
-            EXTENT,
+            SHAPE,
             changed({"widths": (8,), "blocks": 1, "mlp_hidden": 1}),
             changed({"nll_recursions": (), "nll_hidden": 0}),
             changed(stem_width=1),
         ],
     )
     def test_nothing_of_a_smaller_one(self, other: SupernetShape) -> None:
-        assert EXTENT.first_missing(other) is None
+        assert SHAPE.first_missing(other) is None
 
     @pytest.mark.parametrize(
         ("other", "problem"),
@@ -258,7 +258,7 @@ class TestLacks:
             (changed(classes=9), "classes must be 10, got 9"),
             (changed(image_size=32), "image_size must be 40, got 32"),
             (changed(strides=(1, 2, 2)), "strides must be (2, 2, 2), got (1, 2, 2)"),
-            (changed(stages=EXTENT.stages[:1]), "there must be 2 stages, got 1"),
+            (changed(stages=SHAPE.stages[:1]), "there must be 2 stages, got 1"),
             (changed(stem_width=7), "the stem's width must be at most 6, got 7"),
             (changed({"widths": (8, 10, 12)}), "widths of stage 1 must be among [8, 12], got 10"),
             (changed({"nll_recursions": (0, 1)}), "nll_recursions of stage 1 must be among [0], got 1"),
@@ -268,7 +268,7 @@ class TestLacks:
         ],
     )
     def test_names_the_first_thing_that_is_missing(self, other: SupernetShape, problem: str) -> None:
-        assert EXTENT.first_missing(other) == problem
+        assert SHAPE.first_missing(other) == problem
 
     @settings(max_examples=40, deadline=None)
     @given(SPACES, SPACES)
@@ -311,7 +311,7 @@ class TestValidation:
 
     def test_no_stages_are_refused(self) -> None:
         with pytest.raises(ValidationError, match="at least 1 item"):
-            SupernetShape.model_validate(EXTENT.model_dump() | {"stages": ()})
+            SupernetShape.model_validate(SHAPE.model_dump() | {"stages": ()})
 
     def test_comes_back_from_plain_data(self) -> None:
-        assert SupernetShape.model_validate(EXTENT.model_dump(mode="json")) == EXTENT
+        assert SupernetShape.model_validate(SHAPE.model_dump(mode="json")) == SHAPE

@@ -60,7 +60,7 @@ def drawn(chain: Chain, number: int) -> IntArray:
 def test_a_row_has_a_one_for_every_effect_that_is_there() -> None:
     """The point has a = 1 and b = 0, and c = 1."""
     terms = EffectTerms(CHAINS["two attributes"])
-    assert [(kind.name, kind.columns) for kind in terms.kinds] == [
+    assert [(group.name, group.columns) for group in terms.groups] == [
         ("own a", slice(0, 2)), ("own b", slice(2, 4)), ("own c", slice(4, 6)), ("within", slice(6, 10)),
         ("across", slice(10, 18)),
     ]  # fmt: skip
@@ -81,7 +81,7 @@ def test_stages_share_pairs_with_the_stage_before_where_that_has_the_same_states
 def test_slopes_are_heights_of_levels_and_products_with_those_of_states() -> None:
     """Three levels have heights of -1.22, 0 and 1.22, four of -1.34, -0.45, 0.45 and 1.34: mean 0 and variance 1."""
     terms = EffectTerms(CHAINS["steep"], has_slopes=True)
-    columns = {kind.name: kind.columns for kind in terms.kinds}
+    columns = {group.name: group.columns for group in terms.groups}
     assert list(columns) == ["own a", "own c", "slope a", "slope c", "slopes across", "across"]
     three, four = (3 / 2) ** 0.5, 1 / 5**0.5
     matrix = terms.matrix(np.array([[0, 3], [1, 4], [2, 10]]))  # c is at 3, 0 and 2
@@ -120,7 +120,7 @@ def test_products_of_slopes_are_with_the_states_of_the_stage_before() -> None:
 def test_a_slope_that_stages_share_is_the_sum_of_their_own() -> None:
     chain = CHAINS["sret_tiny"]
     terms = EffectTerms(chain, has_slopes=True)
-    columns = {kind.name: kind.columns for kind in terms.kinds}
+    columns = {group.name: group.columns for group in terms.groups}
     matrix = terms.matrix(drawn(chain, 40))
     assert matrix[:, columns["slope mlp_ratio"]].sum(axis=1) == pytest.approx(
         matrix[:, columns["shared slope mlp_ratio"]][:, 0]
@@ -131,7 +131,7 @@ def test_a_slope_that_stages_share_is_the_sum_of_their_own() -> None:
 def test_an_attribute_of_several_stages_has_effects_that_they_share() -> None:
     chain = CHAINS["sret_tiny"]
     terms, points = EffectTerms(chain), drawn(chain, 40)
-    columns = {kind.name: kind.columns for kind in terms.kinds}
+    columns = {group.name: group.columns for group in terms.groups}
     matrix, counted = terms.matrix(points), np.zeros((40, 4))
     for number, stage in enumerate(chain.stages):
         column = stage.attributes.index("mlp_ratio")
@@ -160,8 +160,10 @@ def test_without_pairs_single_attributes_are_left(has_slopes: bool) -> None:
     chain = CHAINS["sret_tiny"]
     single, both = (EffectTerms(chain, has_pairs=pairs, has_slopes=has_slopes) for pairs in (False, True))
     points = drawn(chain, 20)
-    assert {kind.name.split()[0] for kind in single.kinds} == {"shared", "own"} | ({"slope"} if has_slopes else set())
-    assert both.kinds[: len(single.kinds)] == single.kinds
+    assert {group.name.split()[0] for group in single.groups} == {"shared", "own"} | (
+        {"slope"} if has_slopes else set()
+    )
+    assert both.groups[: len(single.groups)] == single.groups
     assert single.matrix(points).tolist() == both.matrix(points)[:, : single.num_columns].tolist()
 
 

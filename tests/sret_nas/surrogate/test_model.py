@@ -26,7 +26,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def drawn(chain: Chain, number: int, seed: int) -> IntArray:
-    """Points of the chain, every choice alike."""
+    """Draws points of the chain uniformly."""
     rng = np.random.default_rng(seed)
     return np.column_stack([rng.integers(len(stage), size=number) for stage in chain.stages])
 
@@ -90,7 +90,7 @@ def test_the_score_of_a_point_is_what_is_predicted(axes: tuple[int, ...], is_add
 
 
 def test_left_out_predictions_are_those_of_a_model_without_the_label() -> None:
-    """Up to how labels are centred and scaled, for which one label more or less counts little."""
+    """They agree up to the centring and scaling of labels, which one label hardly changes."""
     points = drawn(CHAIN, 60, seed=1)
     costs, values = costs_of(CHAIN, points), planted(points) + np.random.default_rng(2).normal(scale=0.02, size=60)
     terms = EffectTerms(CHAIN)
@@ -131,13 +131,13 @@ def test_draws_come_closer_together_with_labels() -> None:
 def test_kinds_that_explain_nothing_fade_out() -> None:
     terms = EffectTerms(CHAIN)
     model = fitted()
-    variance = {kind.name: value for kind, value in zip(terms.kinds, model.variances, strict=False)}
+    variance = {group.name: value for group, value in zip(terms.groups, model.variances, strict=False)}
     planted_kinds = [variance[f"{sort} {name}"] for sort in ("shared", "own") for name in ("recursions", "mlp_ratio")]
     assert max(planted_kinds) > 10 * max(variance["own heads"], variance["own loop"], variance["own nll"])
 
 
 def test_a_residual_learns_what_sums_cannot() -> None:
-    """Whether two stages choose alike: no sum over stages tells."""
+    """Returns whether two stages choose alike, which no sum over stages can express."""
     every = np.arange(4)
     stage = ChainStage(np.zeros(4, dtype=np.int64), 1 + every[:, None], ("a",), every[:, None])
     chain = Chain(("cost",), (stage, stage), ({(0, 0): (0,)},))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sret_nas.pareto import FloatArray
+from sret_nas.arrays import FloatArray
 from trials.strategies.early_stopping import MAX_COMPARED, SuccessiveHalving, epsilon_net, place, scaled, shares_of
 
 POINTS = arrays(
