@@ -63,7 +63,7 @@ def test_help_s_defaults_are_the_options_defaults(capsys: pytest.CaptureFixture[
         assert re.search(rf"{re.escape(flag)}[^-].*?default: {default:g}\b" if isinstance(default, float) else
                          rf"{re.escape(flag)}[^-].*?default: {default}\b", text), flag  # fmt: skip
     assert "--trials N networks to try (default: 200; 16 with --no-supernet, " in text
-    assert (SearchOptions().trials, SearchOptions(from_scratch=True).trials) == (200, 16)
+    assert (SearchOptions().trials, SearchOptions(no_supernet=True).trials) == (200, 16)
 
 
 def test_the_defaults_in_supernet_train_s_help_are_the_options_defaults(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,11 +72,11 @@ def test_the_defaults_in_supernet_train_s_help_are_the_options_defaults(capsys: 
     run_in_process("supernet", "train", "--help")
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     for flag, field in {
-        "--step-rule NAME": "rule",
+        "--step-rule NAME": "step_rule",
         "--random-networks N": "random_networks",
-        "--subnet-sampling NAME": "draws",
+        "--subnet-sampling NAME": "subnet_sampling",
         "--depth-schedule NAME": "depth_schedule",
-        "--gradient-accumulation N": "accumulate",
+        "--gradient-accumulation N": "gradient_accumulation",
         "--precision NAME": "precision",
     }.items():
         default = SupernetConfig.model_fields[field].default
@@ -101,7 +101,10 @@ WRONG = [
     (["profile", "missing.yaml"], "missing.yaml: there is no such file"),
     (["supernet"], "the following arguments are required: ACTION"),
     (["supernet", "train", "--flops-budget", "1M"], "the nearest"),
-    (["supernet", "train", "--step-rule", "both"], "rule: must be 'sandwich', 'alternate' or 'single', got 'both'"),
+    (
+        ["supernet", "train", "--step-rule", "both"],
+        "step_rule: must be 'sandwich', 'alternate' or 'single', got 'both'",
+    ),
     (["supernet", "train", "--gradient-accumulation", "40"], "got 40 parts of a batch of 64"),
     (["supernet", "train", "--device", "gpu"], "--device must be auto, cpu, cuda or cuda:NUMBER, got 'gpu'"),
     (["supernet", "train", "--time-budget", "5"], "must be a time such as 90s, 5m or 1.5h"),

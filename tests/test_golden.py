@@ -150,7 +150,7 @@ def test_losses_of_a_supernet(golden: Golden, tmp_path: Path) -> None:
     """The sandwich, which distils, with depths at random; the search below trains by the default rule."""
     data = random_images(tmp_path, 32)
     recipe = TrainingConfig(images=STEPS * 8, batch_size=8)
-    config = SupernetConfig(training=recipe, rule="sandwich", depth_schedule="random")
+    config = SupernetConfig(training=recipe, step_rule="sandwich", depth_schedule="random")
     proxy = ProxyConfig(image_size=32, training=recipe)
     space = SearchSpace.load("sret_tiny")
     spec = TrainingSpec(space=space, budget=Budget(flops_max=10**9), proxy=proxy, config=config, seed=0)

@@ -1,4 +1,4 @@
-"""What is run: data, recipes, training, the evaluation of one architecture, strategies, engines, records, reports.
+"""The trials of a search: data, training, strategies, engines, records and reports.
 
-Read `evaluate.py` first (one architecture, end to end), then `search.py` (many).
+Read `worker/evaluate.py` first (one architecture, end to end), then `search/search.py` (many).
 """

@@ -1,4 +1,4 @@
-"""How a search speaks: plainly, and without falling silent with its reader."""
+"""Terminal output: plain lines, counting progress bars, and a console that survives a closed pipe."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sret_nas.errors import printable
 
 
 def print_line(console: Console, text: str) -> None:
-    """Prints text as it is: brackets in the name of a file are no markup, and long lines are the terminal's to wrap."""
+    """Prints text literally, without markup or wrapping, and with control characters escaped."""
     text = "\n".join(printable(line, 10 * len(line)) for line in text.split("\n"))
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def count_progress(console: Console, name: str) -> Progress:
-    """A bar that counts, with a field `text` after it; silent where the console is no terminal."""
+    """Returns a progress bar with a counter and a field `text`; it shows nothing if the console is not a terminal."""
     return Progress(
         TextColumn(f"[bold]{name}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
         console=console, disable=not console.is_terminal,
@@ -29,13 +29,13 @@ def count_progress(console: Console, name: str) -> Progress:
 
 
 class SearchConsole(Console):
-    """When the reader of standard output goes away (`| head`), the search ends as after Ctrl-C: results are written.
+    """A console that ends the search as Ctrl-C does, with its results written, if standard output is closed (`| head`).
 
-    rich would end the process on the spot.
+    rich would exit the process at once.
     """
 
     def on_broken_pipe(self) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains once more when it flushes at exit
-        self.file = sys.stderr  # the hint how to carry on can still be read there
+        os.dup2(nowhere, sys.stdout.fileno())  # else Python fails once more when it flushes at exit
+        self.file = sys.stderr  # where the hint how to resume can still be read
         raise KeyboardInterrupt

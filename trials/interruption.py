@@ -41,8 +41,8 @@ def handle_interruptions() -> None:
     """Makes SIGINT, SIGTERM and SIGHUP raise `KeyboardInterrupt` and stay recorded until `raise_if_interrupted`."""
     _pending.clear()
     _received.clear()
-    for number in _SIGNALS:
-        signal.signal(number, _interrupt)
+    for signum in _SIGNALS:
+        signal.signal(signum, _interrupt)
 
 
 def raise_if_interrupted() -> None:
@@ -52,9 +52,9 @@ def raise_if_interrupted() -> None:
         raise KeyboardInterrupt
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _pending.append(number)
-    _count(number)
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    _pending.append(signum)
+    _count(signum)
     raise KeyboardInterrupt
 
 
@@ -80,14 +80,14 @@ def ignore_signals_after_interrupt() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        for number in _SIGNALS:
-            if signal.getsignal(number) is _interrupt:
-                signal.signal(number, _count_only)
+        for signum in _SIGNALS:
+            if signal.getsignal(signum) is _interrupt:
+                signal.signal(signum, _count_only)
         raise
 
 
-def _count_only(number: int, frame: FrameType | None) -> None:
-    _count(number)
+def _count_only(signum: int, frame: FrameType | None) -> None:
+    _count(signum)
 
 
 @contextmanager

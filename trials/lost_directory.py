@@ -1,4 +1,4 @@
-"""A run directory that is deleted, moved or replaced while a command runs: noticed, and what is in memory is kept."""
+"""Detects a run directory that is deleted, moved or replaced while a command runs, and rescues what is in memory."""
 
 from __future__ import annotations
 
@@ -9,38 +9,42 @@ from pathlib import Path
 
 
 class LostDirectoryError(OSError):
-    """The directory that a command writes to is gone: no mistake of its options, so it exits with code 1."""
+    """The directory that a command writes to is gone. It is not an error in the options, so the exit code is 1."""
 
     def __init__(self, message: str, rescued: Path | None = None) -> None:
         super().__init__(message)
         self.rescued = rescued
-        """Where what was in memory is kept; None if it could not be."""
+        """The folder with the rescued files; None if they could not be written."""
 
 
 class WatchedDirectory:
-    """A directory as it was at the beginning, which another of the same name does not replace."""
+    """A directory that is recognised by its identity on the disk, not by its name."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the directory if it is not there."""
+        """Creates the directory if it does not exist."""
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._identity = _identity(path)
 
     @property
     def is_lost(self) -> bool:
+        """Returns whether the path no longer names this directory."""
         return _identity(self.path) != self._identity
 
 
 def is_same_file(path: Path, descriptor: int) -> bool:
-    """Whether an open file is still what its path names."""
+    """Returns whether a path still names an open file."""
     opened = os.fstat(descriptor)
     return _identity(path) == (opened.st_dev, opened.st_ino)
 
 
 def rescue(directory: Path, keep: Callable[[Path], None], rescued: Path | None = None) -> LostDirectoryError:
-    """Rescues what is in memory, and returns the error that says so.
+    """Writes what is in memory to another folder, and returns the error to raise.
 
-    `keep` writes it into the folder that it is given: `rescued`, or a new one beside the lost directory.
+    Args:
+        directory: The lost directory.
+        keep: Writes the files into the folder that it is given.
+        rescued: That folder; by default a new one beside the lost directory.
     """
     rescued = _beside(directory) if rescued is None else rescued
     what = f"{directory} was deleted, moved or replaced while this ran"
@@ -53,19 +57,22 @@ def rescue(directory: Path, keep: Callable[[Path], None], rescued: Path | None =
 
 
 def _beside(directory: Path) -> Path:
-    """A folder that does not exist yet; of a directory inside one that is lost too, the same folder inside its own."""
+    """Returns a folder beside a directory that does not exist yet.
+
+    If the parent is lost too, the folder has the same name inside the rescue folder of the parent.
+    """
     if not directory.parent.exists():
         return _beside(directory.parent) / directory.name
     names = (
-        f"{directory.name}-rescued{number}" for number in itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+        f"{directory.name}-rescued{suffix}" for suffix in itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
     )
     return next(path for name in names if not os.path.lexists(path := directory.with_name(name)))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file or folder from another of its name; None if there is none."""
+    """Returns device and inode of a file or folder; None if it does not exist."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

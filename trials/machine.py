@@ -1,4 +1,4 @@
-"""What this machine has."""
+"""Properties of this machine: its cores and its processor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def num_cores() -> int:
 
 
 def processor_name() -> str:
-    """The CPU's name, as the system tells it."""
+    """Returns the CPU's name as the system reports it."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""How the user started this program, so that messages name a command that works when it is pasted."""
+"""The command line as the user starts it, so that commands in messages can be pasted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,5 @@ def program_name() -> str:
 
 
 def resume_command(command: str, directory: object, *more: str) -> str:
-    """Returns the line that carries on a run: `resume_command("search", "runs/1")` is
-    `sret-nas search --resume runs/1`.
-    """
+    """Returns the command that resumes a run, such as `sret-nas search --resume runs/1`."""
     return " ".join([program_name(), *command.split(), "--resume", shlex.quote(str(directory)), *filter(None, more)])

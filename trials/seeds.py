@@ -1,4 +1,4 @@
-"""Seeds made of several numbers."""
+"""Seeds derived from text, such as several numbers."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import hashlib
 
 
 def seed_from(text: str) -> int:
-    """Returns a seed of 64 bits; those of texts that differ in a digit have nothing in common."""
+    """Returns a 64-bit seed: the first bytes of the text's SHA-256, so that similar texts give unrelated seeds."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -76,7 +76,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
 
     torch.set_num_threads(1)
     options = SearchOptions(
-        from_scratch=True, strategy=entry.strategy, rungs=entry.rungs, trials=10_000, lookahead=1, workers=0, seed=seed,
+        no_supernet=True, strategy=entry.strategy, rungs=entry.rungs, trials=10_000, lookahead=1, workers=0, seed=seed,
         flops_budget=BUDGET.flops_max, device="cpu", image_size=SPACE.image_size,
     )  # fmt: skip
     data, domain = PreparedData.open(data_dir), SReTDomain(SPACE, BUDGET)

@@ -143,7 +143,7 @@ class SimulatedCluster(Engine):
 def searched(engine: SimulatedCluster, domain: SReTDomain, folder: Path, given: argparse.Namespace) -> Run:
     """A whole search on the simulated cluster."""
     options = SearchOptions(
-        space="sret_tiny", flops_budget=10**9, from_scratch=True, trials=given.trials, seed=SEED, workers=given.workers,
+        space="sret_tiny", flops_budget=10**9, no_supernet=True, trials=given.trials, seed=SEED, workers=given.workers,
         strategy=given.strategy, device="cpu",
     )  # fmt: skip
     proxy = ProxyConfig(image_size=32, width_scale=1.0, training=TrainingConfig(images=64))

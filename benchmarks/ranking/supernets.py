@@ -24,14 +24,19 @@ SCORED_IMAGES = 4_000
 """Validation images that inherited weights are scored on."""
 SCORED_AT_ONCE = 250
 
-BASE: dict[str, Any] = {"draws": "stratified", "rule": "single", "random_networks": 1, "depth_schedule": "full"}
+BASE: dict[str, Any] = {
+    "subnet_sampling": "stratified",
+    "step_rule": "single",
+    "random_networks": 1,
+    "depth_schedule": "full",
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "single": {},
-    "alternate": {"rule": "alternate"},
-    "sandwich": {"rule": "sandwich"},
-    "sandwich, no distillation": {"rule": "sandwich", "distil": False},
-    "balanced draws": {"draws": "balanced"},
-    "uniform draws": {"draws": "uniform"},
+    "alternate": {"step_rule": "alternate"},
+    "sandwich": {"step_rule": "sandwich"},
+    "sandwich, no distillation": {"step_rule": "sandwich", "distil": False},
+    "balanced draws": {"subnet_sampling": "balanced"},
+    "uniform draws": {"subnet_sampling": "uniform"},
     **{f"depths {schedule}": {"depth_schedule": schedule} for schedule in ("random", "growing", "sandwich", "joint")},
 }
 """What each differs in from `BASE`, which trains one random network a step, spread over cost, as the first does."""

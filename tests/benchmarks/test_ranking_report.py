@@ -79,8 +79,8 @@ def test_every_network_is_trained_and_some_twice() -> None:
 
 def test_equal_seconds_are_fewer_steps_for_more_networks() -> None:
     times = PassTimes(batch_size=10, weights=(1.0, 0.0, 0.0, 0.0), step=0.5, r2=1.0)
-    single = supernets.config_of({"rule": "single"}, 100)
-    sandwich = supernets.config_of({"rule": "sandwich", "random_networks": 1}, 100)
+    single = supernets.config_of({"step_rule": "single"}, 100)
+    sandwich = supernets.config_of({"step_rule": "sandwich", "random_networks": 1}, 100)
     assert times.images(single, 105) == 10 * 70  # one pass and the rest of the step
     assert times.images(sandwich, 105) == 10 * 30  # three passes
     by_flops = PassTimes(batch_size=10, weights=(0.0, 1.0, 0.0, 0.0), step=0.0, r2=1.0)

@@ -73,7 +73,7 @@ def test_a_teacher_s_pass_counts_in_every_step_and_only_in_runs_that_have_one() 
     assert times.images(CONFIG, 105) == 10 * 70
     assert times.images(CONFIG, 105, teaching=0.6) == 10 * 50
     assert supernets.Run(supernets.TAUGHT, 0, 120).changes == supernets.VARIANTS["balanced draws"]
-    assert supernets.Run("uniform draws", 0, 120).changes == {"draws": "uniform"}
+    assert supernets.Run("uniform draws", 0, 120).changes == {"subnet_sampling": "uniform"}
 
 
 def test_only_runs_without_a_line_are_missing(tmp_path: Path) -> None:

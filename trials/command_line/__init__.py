@@ -1,5 +1,5 @@
-"""What users type: one module per command, which declares its options and calls what runs it.
+"""The command line: one module per command, which declares its options and calls the code that runs it.
 
-`main.py` puts the commands together. `shared_options.py` has the options that several of them share, and
-`argument_types.py` turns words into values. What is heavy is imported where a command runs: `--help` stays light.
+`main.py` combines the commands. `shared_options.py` declares options of several commands, and `argument_types.py`
+parses values. Heavy modules are imported when a command runs, so that `--help` stays fast.
 """

@@ -1,6 +1,6 @@
-"""The values of options, from words to Python. Each raises argparse's error, with the rule and what was given.
+"""Parsers of option values for argparse. Each raises argparse's error with the rule and the offending value.
 
-A run's plain numbers are argparse's `int` and `float`, whose ranges the option groups and `SupernetConfig` check.
+Plain numbers of runs are parsed by `int` and `float`; the option groups and `SupernetConfig` check their ranges.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import TypeVar
 
 from sret_nas.errors import UserError
 
-Value = TypeVar("Value")
+Parsed = TypeVar("Parsed")
 
 
 def quantity(text: str) -> int:
-    """A count such as `1G`."""
+    """Returns a count such as `1G`."""
     from sret_nas.quantities import parse_quantity
 
     return _parsed(parse_quantity, text)
 
 
 def latency(text: str) -> str:
-    """A latency such as `20ms`, as it was written."""
+    """Returns a latency such as `20ms` unchanged, after checking it."""
     from sret_nas.quantities import parse_latency
 
     _parsed(parse_latency, text)
@@ -31,7 +31,7 @@ def latency(text: str) -> str:
 
 
 def duration(text: str) -> float:
-    """Seconds from a time such as `5m`."""
+    """Returns the seconds of a time such as `5m`."""
     from sret_nas.quantities import parse_duration
 
     return _parsed(parse_duration, text)
@@ -44,12 +44,12 @@ def path(text: str) -> Path:
 
 
 def path_or_address(text: str) -> Path | str:
-    """A folder, or what is in a bucket such as `s3://bucket/runs/1`, as it was written."""
+    """Returns a folder, or an address in a bucket such as `s3://bucket/runs/1` unchanged."""
     return text if "://" in text else path(text)
 
 
 def words(text: str) -> list[str]:
-    """`a,b` as `["a", "b"]`."""
+    """Returns the words of a comma-separated list."""
     return [word.strip() for word in text.split(",")]
 
 
@@ -65,7 +65,7 @@ def small_count(text: str) -> int:
     return _whole_number(text, 0, 1000)
 
 
-def _parsed(parse: Callable[[str], Value], text: str) -> Value:
+def _parsed(parse: Callable[[str], Parsed], text: str) -> Parsed:
     try:
         return parse(text)
     except UserError as error:

@@ -1,11 +1,11 @@
-"""How a command tells its caller, e.g. a shell, how it ended."""
+"""Exit codes of all commands."""
 
 from __future__ import annotations
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
-"""Anything that is neither the user's to mend nor an interruption."""
+"""Any failure that is neither a user error nor an interruption."""
 EXIT_USER_ERROR = 2
-"""argparse's own for words that it cannot parse."""
+"""A mistake of the user; also argparse's code for an invalid command line."""
 EXIT_INTERRUPTED = 130
-"""What a shell gives a program that Ctrl-C ended: 128 and the number of SIGINT."""
+"""The convention of shells for Ctrl-C: 128 plus the number of SIGINT."""

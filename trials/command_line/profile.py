@@ -1,4 +1,4 @@
-"""`profile`: shows what an architecture costs, and how fast it is here."""
+"""`profile`: shows the cost of an architecture and its speed on this machine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_command(commands: Any) -> None:
+    """Declares the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "profile",
         help="show the cost of a network, checked against fvcore, and its speed on this machine",

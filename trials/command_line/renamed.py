@@ -1,4 +1,4 @@
-"""Options that got a new name. The old one works for one more version; help does not show it."""
+"""Renamed options. The old name works for one more version, with a warning, and `--help` does not show it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _OldName(argparse.Action):
-    """Sets the option of the new name, and says on standard error what that is."""
+    """Sets the renamed option, and prints a warning with the new name on standard error."""
 
     def __init__(self, option_strings: list[str], dest: str, new_name: str, **settings: Any) -> None:
         super().__init__(option_strings, dest, **settings)
@@ -27,7 +27,7 @@ class _OldName(argparse.Action):
 
 
 def add_renamed(group: Any, new_name: str, old_name: str, *, dest: str, **settings: Any) -> None:
-    """Declares an option under its new name, and again, hidden, under its old one."""
+    """Declares an option under its new name, and hidden under its old one."""
     group.add_argument(new_name, dest=dest, **settings)
     settings["help"] = argparse.SUPPRESS
     group.add_argument(old_name, dest=dest, action=_OldName, new_name=new_name, **settings)

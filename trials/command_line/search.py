@@ -1,4 +1,4 @@
-"""`search`: finds the Pareto-optimal architectures of a space within a budget."""
+"""`search`: finds the Pareto-optimal networks of a space within a budget."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def _add_supernet(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("supernet", "One set of weights, trained once, that every trial inherits from.")
     group.add_argument("--supernet", metavar="FILE", help="use this trained supernet (default: train one first)")
     group.add_argument(
-        "--no-supernet", dest="from_scratch", action="store_true", help="train every trial from scratch instead"
+        "--no-supernet", dest="no_supernet", action="store_true", help="train every trial from scratch instead"
     )
     shared_options.add_supernet_images(group, "--supernet-images", "train the supernet on")
     add_renamed(
-        group, "--val-images-per-trial", "--score-images", dest="score_images", type=int, metavar="N",
+        group, "--val-images-per-trial", "--score-images", dest="val_images_per_trial", type=int, metavar="N",
         help="validation images that score a trial (default: all)",
     )  # fmt: skip
     group.add_argument(
@@ -118,7 +118,7 @@ def _add_supernet(parser: argparse.ArgumentParser) -> None:
         help="networks of the front that are fine-tuned and tested at the end (default: 4)",
     )  # fmt: skip
     add_renamed(
-        group, "--controls", "--rivals", dest="rivals", type=int, metavar="N",
+        group, "--controls", "--rivals", dest="controls", type=int, metavar="N",
         help="finalists that are also trained from scratch, each against a random network of equal FLOPs (default: 2)",
     )  # fmt: skip
 
@@ -215,7 +215,10 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _resumed_dir(given: argparse.Namespace, options: dict[str, Any], console: Console) -> Path:
-    """The run directory to carry on in. A search whose copy was named goes on being copied, unless told otherwise."""
+    """Returns the run directory to resume in.
+
+    If `--resume` names a copy, it is fetched, and its storage becomes the default of `--storage` in `options`.
+    """
     from ..runs.remote_copy import fetch_run, is_copy
 
     out: Path | None = given.out if "out" in given else None

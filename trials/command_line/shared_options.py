@@ -1,6 +1,6 @@
-"""The options that several commands have, each declared once; a command that words one differently gives the words.
+"""Declares the options that several commands share, each once; some functions take the words that differ.
 
-Commands name their options as the fields of the groups in `trials.runs.option_groups`, which also have the defaults.
+Options are named as the fields of the groups in `trials.runs.option_groups`, which define the defaults.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from .argument_types import path, quantity
 from .renamed import add_renamed
 
 USAGE = "%(prog)s [options]"
-"""One line of usage: dozens of options in brackets tell nobody anything."""
+"""One line of usage instead of dozens of options in brackets."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Wraps as argparse does, but never inside a word such as `--out`, and leaves the lines of examples whole."""
+    """Wraps text as argparse does, but never inside a word such as `--out`, and never in examples."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
@@ -67,7 +67,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data-root", metavar="DIR", help="folder that holds the torchvision dataset")
     for part, name in (("train", "training"), ("val", "validation"), ("test", "test")):
         add_renamed(
-            group, f"--max-{part}-images", f"--max-{part}", dest=f"max_{part}", type=int, metavar="N",
+            group, f"--max-{part}-images", f"--max-{part}", dest=f"max_{part}_images", type=int, metavar="N",
             help=f"use at most N {name} images (default: all)",
         )  # fmt: skip
     group.add_argument(
@@ -83,7 +83,12 @@ def add_proxy_size(group: Any) -> None:
 
 
 def add_supernet_images(group: Any, flag: str, purpose: str) -> None:
-    """`flag` is shorter where all is about a supernet; `purpose` is what the images are for, e.g. `train on`."""
+    """Declares the number of a supernet's training images.
+
+    Args:
+        flag: The option's name, which is shorter in the `supernet` commands.
+        purpose: The use of the images in the help, e.g. `train on`.
+    """
     group.add_argument(
         flag, dest="supernet_images", type=int, metavar="N",
         help=f"images to {purpose} (default: 20 epochs, at most 200000)",
@@ -100,7 +105,7 @@ def add_seed(group: Any) -> None:
 
 
 def add_threads(group: Any, text: str) -> None:
-    """`text` says what a thread serves and how many there are by default, which differs."""
+    """Declares the number of threads; `text` is the help, since purpose and default differ between commands."""
     group.add_argument("--threads", type=int, metavar="N", help=text)
 
 
@@ -116,7 +121,7 @@ def add_ray_address(group: Any) -> None:
 
 
 def add_force(group: Any) -> None:
-    """For commands that write single files; a run directory is never replaced."""
+    """Declares `--force`, for commands that write single files; a run directory is never replaced."""
     group.add_argument("--force", action="store_true", help="write over files that exist, but never over what is read")
 
 
@@ -124,9 +129,12 @@ def add_output(
     parser: argparse.ArgumentParser, *, work: str, directory: str, metavar: str,
     resumed: Callable[[str], object] = path,
 ) -> Any:  # fmt: skip
-    """Where results go, and where `work` is carried on; `directory` and `metavar` are what that place is called.
+    """Declares `--out` and `--resume`, and returns their group for further options.
 
-    Returns the group, for a command's own options.
+    Args:
+        work: The thing that is resumed, in the help.
+        directory: The name of the directory in the help, `metavar` that in the usage.
+        resumed: Parses the value of `--resume`.
     """
     group = parser.add_argument_group("output")
     group.add_argument("--out", type=path, metavar="DIR", help=f"{directory} to create (default: runs/DATE-TIME)")

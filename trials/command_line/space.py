@@ -1,4 +1,4 @@
-"""`space`: shows a search space, and what of it lies inside a budget."""
+"""`space`: shows a search space, its networks inside a budget, and the proven front of a score."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .shared_options import add_budget, add_force
 
 
 def add_command(commands: Any) -> None:
+    """Declares the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "space",
         help="show a search space: its dimensions, number of networks, and range of FLOPs and parameters",
@@ -41,13 +42,13 @@ def add_command(commands: Any) -> None:
     add_force(parser)
     add_budget(parser)
     group = parser.add_argument_group(
-        "proven front", "the networks that no other inside the budget beats in a score of yours and a cost"
+        "proven front", "The non-dominated networks of a score of yours and a cost, inside the budget."
     )
     group.add_argument(
         "--front", type=Path, metavar="SCORE.yaml",
-        help="what each choice adds to a number that is to be small (see docs/search-spaces.md)",
+        help="what each choice adds to the score, which is minimised (see docs/search-spaces.md)",
     )  # fmt: skip
-    group.add_argument("--front-cost", choices=("flops", "params"), help="the cost beside the score; default: flops")
+    group.add_argument("--front-cost", choices=("flops", "params"), help="the cost to minimise too (default: flops)")
     group.add_argument("--front-out", type=Path, metavar="FILE.yaml", help="also write the whole front as YAML")
 
 

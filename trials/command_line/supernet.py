@@ -1,4 +1,4 @@
-"""`supernet`: the three things to do with one, each a command of its own."""
+"""`supernet`: the group of the commands `train`, `evaluate` and `extract`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .supernet_subnets import add_evaluate_command, add_extract_command
 
 
 def add_command(commands: Any) -> None:
+    """Declares the command and its actions."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "supernet",
         help="train a supernet, score its networks, or extract one",

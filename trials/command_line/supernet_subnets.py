@@ -1,4 +1,4 @@
-"""`supernet evaluate` and `supernet extract`: what a trained supernet's networks are worth, and one of them alone."""
+"""`supernet evaluate` and `supernet extract`: score networks of a trained supernet, or write one of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .shared_options import add_device, add_force
 
 
 def add_evaluate_command(actions: Any) -> None:
+    """Declares `supernet evaluate`."""
     parser: argparse.ArgumentParser = actions.add_parser(
         "evaluate",
         help="score networks with the weights they inherit",
@@ -29,6 +30,7 @@ def add_evaluate_command(actions: Any) -> None:
 
 
 def add_extract_command(actions: Any) -> None:
+    """Declares `supernet extract`."""
     parser: argparse.ArgumentParser = actions.add_parser(
         "extract",
         help="write one network and the weights it inherits",
@@ -82,7 +84,7 @@ def _extract(given: argparse.Namespace) -> int:
 
 
 def _scoring(given: argparse.Namespace) -> dict[str, Any]:
-    """On what, and where, a supernet's networks are scored."""
+    """Returns the arguments that say on which images and which device networks are scored."""
     options = vars(given)
     return {
         "data": {"source": options["data"]} if "data" in options else {},

@@ -1,4 +1,4 @@
-"""`supernet train`: trains one set of weights for all networks of a space inside a budget."""
+"""`supernet train`: trains one set of weights for all networks of a space within a budget."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     shared_options.add_optimisation(group)
     add_renamed(
-        group, "--gradient-accumulation", "--accumulate", dest="accumulate", type=int, metavar="N",
+        group, "--gradient-accumulation", "--accumulate", dest="gradient_accumulation", type=int, metavar="N",
         help="parts in which a batch is computed, to save memory (default: 1)",
     )  # fmt: skip
     group.add_argument(
@@ -72,7 +72,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("networks of a step")
     add_renamed(
-        group, "--step-rule", "--rule", dest="rule", metavar="NAME",
+        group, "--step-rule", "--rule", dest="step_rule", metavar="NAME",
         help="which networks a step trains: single (one random network), sandwich (the largest, the smallest and "
         "random ones) or alternate (one of these in turn) (default: single)",
     )  # fmt: skip
@@ -80,7 +80,7 @@ def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
         "--random-networks", type=int, metavar="N", help="random networks in a step of the sandwich (default: 2)"
     )
     add_renamed(
-        group, "--subnet-sampling", "--draws", dest="draws", metavar="NAME",
+        group, "--subnet-sampling", "--draws", dest="subnet_sampling", metavar="NAME",
         help="how random networks are drawn: balanced (spread over cost, all widths equally often), stratified (spread "
         "evenly over log-FLOPs) or uniform (default: balanced)",
     )  # fmt: skip
@@ -144,7 +144,7 @@ _OF_RAY = ("ray_address", "workers", "gpus_per_worker")
 
 
 def _placement(given: argparse.Namespace) -> RayPlacement | None:
-    """What the options say of a Ray; None for a training here. Raises `UserError` if they do not go together."""
+    """Returns how Ray places processes; None to train here. Raises `UserError` if the options contradict."""
     from ..distributed.launcher import RayPlacement
 
     address, processes, gpus = (vars(given).get(name) for name in _OF_RAY)

@@ -1,7 +1,7 @@
-"""The data of the proxy runs: found, split, decoded once, and handed out in batches.
+"""The images of the proxy runs: finds, splits and decodes a data set once, then serves batches.
 
-`prepare` in the process that drives a search, `PreparedData.open` in its workers, `batches` in their training loops.
-Importing this package does not import torch; only batches, and sources that are torchvision's, do.
+The driver of a search calls `prepare`, its workers `PreparedData.open`, and their training loops `batches`. Importing
+this package does not import torch; only batches and torchvision's data sets do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batches of prepared images as tensors, the whole batch augmented at once."""
+"""Batches of prepared images as tensors, with augmentation of whole batches."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..seeds import seed_from
 from .prepared import Split
 
 SHIFT = 8
-"""Training images are shifted by up to 1/8 of their side each way: 4 pixels of 32, as is usual for CIFAR."""
+"""Training images are shifted by up to 1/SHIFT of their side each way: 4 pixels of 32, as is usual for CIFAR."""
 
 
 def batches(part: Split, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Returns every image once, for evaluation: ((B, C, H, W) float32, normalised; (B,) int64) on the CPU.
+    """Returns all images once, in order, for evaluation; the last batch may be smaller.
 
-    Images come in the part's own order; the last batch may be smaller. Raises `UserError` if `batch_size` is not
+    A batch is ((B, C, H, W) float32, normalised; (B,) int64) on the CPU. Raises `UserError` if `batch_size` is not
     positive.
     """
     if batch_size < 1:
@@ -29,7 +29,7 @@ def batches(part: Split, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def num_training_batches(part: Split, *, batch_size: int) -> int:
-    """Returns how many batches `training_batches` gives of an epoch. Raises `UserError` as it does."""
+    """Returns the number of batches per epoch of `training_batches`. Raises `UserError` as it does."""
     if batch_size < 2 or len(part) < 2:
         raise UserError(
             "a training batch must have at least 2 images, which BatchNorm needs, "
@@ -41,40 +41,39 @@ def num_training_batches(part: Split, *, batch_size: int) -> int:
 def training_batches(
     part: Split, *, batch_size: int, seed: int = 0, epoch: int = 0, first: int = 0, share: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Returns the images of one epoch of training, as tensors like those of `batches`.
+    """Returns the batches of one training epoch, as tensors like those of `batches`.
 
-    They are shuffled, each shifted at random (its border repeated into the gap) and, if `part.flip`, mirrored at
-    random. All batches are full: what is left over, other images in every epoch, is dropped, unless the part is smaller
-    than one batch and makes up the only one. The same `seed` and `epoch` give the same batches bit for bit, in any
-    process, whatever else draws random numbers.
+    Images are shuffled, shifted at random (the border is repeated into the gap) and, if `part.flip`, mirrored at
+    random. All batches are full: the remainder, other images in every epoch, is dropped, except that a part smaller
+    than one batch is one batch. Equal `seed` and `epoch` give bit-identical batches, in any process.
 
     Args:
-        first: So many batches are left out at the beginning, at no cost.
-        share: (k, n) gives the k-th, from 0, of n parts of every batch, whose sizes differ by at most one: what one of
-            n processes trains on.
+        first: The number of batches to skip at the beginning, at no cost.
+        share: (k, n) returns the k-th (from 0) of n shares of every batch, whose sizes differ by at most one, for one
+            of n processes.
 
     Raises `UserError` for batches of less than 2 images.
     """
-    numbers = range(first, num_training_batches(part, batch_size=batch_size))
-    return _augmented(part, batch_size, numbers, share, seed_from(f"{seed}/{epoch}"))
+    batch_numbers = range(first, num_training_batches(part, batch_size=batch_size))
+    return _augmented(part, batch_size, batch_numbers, share, seed_from(f"{seed}/{epoch}"))
 
 
 def _plain(part: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(part), batch_size):
-        indices = np.arange(start, min(len(part), start + batch_size))  # which copy: images may be a read-only file
+        indices = np.arange(start, min(len(part), start + batch_size))  # they copy, as images may be a read-only file
         yield _normalised(torch.from_numpy(part.images[indices]), part), torch.from_numpy(part.labels[indices])
 
 
 def _augmented(
-    part: Split, batch_size: int, numbers: range, share: tuple[int, int], seed: int
+    part: Split, batch_size: int, batch_numbers: range, share: tuple[int, int], seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     reach = part.images.shape[1] // SHIFT
     order = torch.randperm(len(part), generator=generator)
     shifts = torch.randint(-reach, reach + 1, (len(part), 2), generator=generator)
     mirrored = (torch.rand(len(part), generator=generator) < 0.5) & part.flip
-    for number in numbers:
-        chosen = order[number * batch_size : (number + 1) * batch_size].tensor_split(share[1])[share[0]]
+    for batch in batch_numbers:
+        chosen = order[batch * batch_size : (batch + 1) * batch_size].tensor_split(share[1])[share[0]]
         indices = chosen.numpy()
         images = torch.from_numpy(part.images[indices])
         images = _shifted(images, part, shifts[chosen], mirrored[chosen])
@@ -82,22 +81,22 @@ def _augmented(
 
 
 def _shifted(images: Tensor, part: Split, shifts: Tensor, mirrored: Tensor) -> Tensor:
-    """(B, H, W, C) bytes, shifted by `shifts` (B, 2: down, right), mirrored where told, as normalised (B, C, H, W).
+    """Returns (B, H, W, C) bytes, shifted by `shifts` (B, 2: down, right) and mirrored, as normalised (B, C, H, W).
 
-    Rows are moved as bytes and columns as floats: half as long as moving single pixels, measured on one core.
+    Rows are moved as bytes and columns as floats, which takes half as long as moving single pixels on one core.
     """
-    number, height, width, channels = images.shape
+    batch_size, height, width, channels = images.shape
     rows = (torch.arange(height) - shifts[:, :1]).clamp(0, height - 1)
     columns = (torch.arange(width) - shifts[:, 1:]).clamp(0, width - 1)
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    rows = rows + torch.arange(number)[:, None] * height
-    images = images.view(number * height, width * channels).index_select(0, rows.view(-1))
-    normalised = _normalised(images.view(number, height, width, channels), part)
+    rows = rows + torch.arange(batch_size)[:, None] * height
+    images = images.view(batch_size * height, width * channels).index_select(0, rows.view(-1))
+    normalised = _normalised(images.view(batch_size, height, width, channels), part)
     return normalised.gather(3, columns[:, None, None, :].expand(normalised.shape))
 
 
 def _normalised(images: Tensor, part: Split) -> Tensor:
-    """(B, H, W, C) bytes as (B, C, H, W) float32 with the training part's mean 0 and deviation 1."""
+    """Returns (B, H, W, C) bytes as (B, C, H, W) float32, standardised by the training part's mean and deviation."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (part.mean, part.std))
     pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return pixels.mul_(1 / (255 * std)).sub_(mean / std)

@@ -1,4 +1,7 @@
-"""Which images the proxy runs see, and how they are cut into training, validation and test part."""
+"""The configuration of a data set: its source, its image size, and its split into three parts.
+
+The names of the fields are part of the names of cached data sets, so renaming one would prepare all images again.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,33 @@ from dataclasses import dataclass
 from sret_nas.errors import ConfigError, describe
 
 DIGITS = "digits"
-"""The source that needs no files: scikit-learn's handwritten digits."""
+"""The source without files: scikit-learn's handwritten digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """A data set and its split; part of the recipe, plain values only. Raises `ConfigError` for values out of range.
+    """A data set and its split, as plain values. Raises `ConfigError` for values out of range.
 
-    Given a `root`, `source` is the name of a torchvision set whose files lie there (nothing is downloaded).
-    Without one it is `digits` or the path of an image folder; `./digits` is a folder of that name.
+    With a `root`, `source` is the name of a torchvision data set whose files are there (nothing is downloaded). Without
+    one it is `digits` or the path of an image folder; `./digits` is a folder of that name.
     """
 
     source: str = DIGITS
     root: str | None = None
     image_size: int = 32
-    """Side in pixels to which every image is brought: its largest centred square, resized with antialiasing."""
+    """Side in pixels to which the largest centred square of every image is resized, with antialiasing."""
     val_fraction: float = 0.2
-    """Share of each class that becomes the validation part, where the source has none of its own."""
+    """Fraction of each class for the validation part, if the source does not have this part."""
     test_fraction: float = 0.2
-    """Share of each class that becomes the test part, where the source has none of its own."""
+    """Fraction of each class for the test part, if the source does not have this part."""
     split_seed: int = 0
-    """Decides which image falls into which part; no other seed does, so runs with other seeds are comparable."""
+    """Seed of the split. No other seed affects it, so that runs with different seeds are comparable."""
     max_train: int | None = None
-    """At most so many training images, in the classes' own proportions; a larger limit adds to a smaller one's."""
+    """Maximum number of training images, stratified by class; a smaller limit gives a subset of a larger one's."""
     max_val: int | None = None
     max_test: int | None = None
     flip: bool | None = None
-    """Whether a mirrored image keeps its class. None: as is known of the source, and yes for an image folder."""
+    """Whether a mirrored image keeps its class; None takes the default of the source, which is yes for a folder."""
 
     def __post_init__(self) -> None:
         _require(isinstance(self.source, str) and self.source != "", "source", "a name or a folder", self.source)

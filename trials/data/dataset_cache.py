@@ -1,4 +1,4 @@
-"""The images of a command: prepared once, beside the run directories, for all that use the same ones."""
+"""The cache of prepared images beside the run directories, shared by all runs with equal configurations."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..console import Console, escape, print_line
 from . import DataConfig, PreparedData, prepare
 
 PREPARED_DATA = "prepared-data"
-"""Folder beside the run directories: decoded images, shared by the runs that use the same ones."""
+"""Folder of the cache, beside the run directories."""
 
 
 def cached_dataset(run_dir: Path, config: DataConfig, console: Console) -> tuple[Path, PreparedData]:
-    """The images of a configuration and the folder where they are, after telling what they are."""
+    """Returns the folder of a configuration's images and the images, prepared if necessary, and prints a summary."""
     directory = run_dir.parent / PREPARED_DATA / config_digest(config)
     what = escape(f"Preparing the images of {config.source}")
     with console.status(what) as status:
@@ -36,11 +36,11 @@ def cached_dataset(run_dir: Path, config: DataConfig, console: Console) -> tuple
 
 
 def require_apart(run_dir: Path, config: DataConfig) -> None:
-    """Raises `UserError` for a run directory inside the image folder: it would be a class of it the next time."""
+    """Raises `UserError` if the run directory is inside the image folder, where it would be read as a class."""
     if config.is_folder and run_dir.resolve().is_relative_to(Path(config.source).resolve()):
         raise UserError(f"the run directory {run_dir} must not lie inside the image folder {config.source}: see --out")
 
 
 def config_digest(config: DataConfig) -> str:
-    """Twelve hexadecimal digits that name what images are prepared, and how."""
+    """Returns the name of a configuration's folder in the cache: a short digest of all its fields."""
     return short_digest(json.dumps(asdict(config), sort_keys=True))

@@ -1,4 +1,4 @@
-"""Image files of every common kind to 8-bit pixels of one size."""
+"""Decodes image files of all common formats to 8-bit pixels of one size."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ UNREADABLE: tuple[type[Exception], ...] = (
     *(ArithmeticError, AssertionError, MemoryError, RuntimeError),
     Image.DecompressionBombError,
 )
-"""What Pillow's readers raise for a file that is damaged or not an image."""
+"""The exceptions that Pillow raises for a file that is damaged or not an image."""
 
 FORMATS = {
     ".bmp": "BMP", ".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".pbm": "PPM", ".pgm": "PPM", ".png": "PNG",
     ".pnm": "PPM", ".ppm": "PPM", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
 }  # fmt: skip
-"""Endings of image files, whatever their case, and Pillow's readers for them.
+"""Extensions of image files, in any case, and Pillow's readers for them.
 
-A file is read by whichever of these knows it, since data sets have PNGs named JPEG, and by no other reader: of those
-that Pillow has, one starts Ghostscript.
+A file is read by any of these readers that recognises it, since data sets have PNGs named JPEG. Pillow's other readers
+are not used, because one of them starts Ghostscript.
 """
 
 MAX_DECODED = 300 * 2**20
-"""Bytes of all images that are decoded at one time, over all threads: one RGB image of 8,800 pixels a side."""
+"""Maximum bytes of images being decoded by all threads together: one RGB image of 8,800 pixels a side."""
 
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
-"""Of a pixel in Pillow's memory, by mode; 4 in any other."""
+"""Bytes of a pixel in Pillow's memory, by mode; 4 for all other modes."""
 
 _ROWS = 256
+"""Rows that are converted to 8 bits at a time."""
 
 _GREY = ("1", "L", "LA")
 
 
 class DecodingMemory:
-    """Bytes that threads may fill with decoded pixels; one that wants more than are left waits for the others."""
+    """A budget of bytes that threads share; a thread that needs more than is left waits for the others."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -54,7 +55,7 @@ class DecodingMemory:
 
     @contextmanager
     def taken(self, num_bytes: int) -> Iterator[None]:
-        """Inside, so much is taken. Raises `ValueError` for more than there is."""
+        """Reserves bytes while the block runs. Raises `ValueError` if they exceed the whole budget."""
         if num_bytes > self._max_bytes:
             raise ValueError(
                 f"its pixels take {num_bytes / 2**20:,.0f} MB to decode, at most {self._max_bytes / 2**20:,.0f} MB are "
@@ -75,13 +76,13 @@ _MEMORY = DecodingMemory(MAX_DECODED)
 
 
 def open_image(path: Path) -> Image.Image:
-    """Returns an image file that is not decoded yet. Raises one of `UNREADABLE`."""
+    """Opens an image file without decoding it. Raises one of `UNREADABLE`."""
     return Image.open(path, formats=tuple(dict.fromkeys(FORMATS.values())))
 
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Keeps what Pillow warns of from being printed, in all threads: what matters is an error that names the file."""
+    """Suppresses Pillow's warnings in all threads; a file that really fails raises an error that names it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL(\..*)?$")
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -89,18 +90,18 @@ def without_warnings() -> Iterator[None]:
 
 
 def to_pixels(image: Image.Image, size: int) -> Pixels:
-    """The largest centred square of an upright image, resized (bicubic, antialiased) to `size` x `size` pixels.
+    """Returns the largest centred square of an image, resized (bicubic, antialiased) to `size` x `size` pixels.
 
-    Returns (size, size) for an image that is stored as grey and (size, size, 3), RGB, for every other. EXIF
-    orientation is applied; 16 bits become 8; what is transparent becomes white. Raises one of `UNREADABLE`.
+    The shape is (size, size) for a greyscale image and (size, size, 3), RGB, for all others. EXIF orientation is
+    applied, 16 bits are reduced to 8, and transparency becomes white. Raises one of `UNREADABLE`.
     """
-    image.draft(None, (2 * size, 2 * size))  # a JPEG far too large is decoded at 1/2, 1/4 or 1/8, which is much faster
+    image.draft(None, (2 * size, 2 * size))  # decodes a much larger JPEG at 1/2, 1/4 or 1/8, which is much faster
     with _MEMORY.taken(_decoded_bytes(image)):
         return _to_pixels(image, size)
 
 
 def _decoded_bytes(image: Image.Image) -> int:
-    """Returns about how many bytes an image's pixels take at the most, with the copies that are made of them."""
+    """Returns an estimate of the peak bytes of an image's pixels, including the copies made while decoding."""
     bytes_per_pixel = _BYTES.get(image.mode, 4)
     copies = 1
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
@@ -122,7 +123,7 @@ def _to_pixels(image: Image.Image, size: int) -> Pixels:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """The same image in mode L or RGB."""
+    """Returns the image in mode L or RGB."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, which have no fixed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
@@ -143,6 +144,6 @@ def _from_sixteen_bit(values: npt.NDArray[np.integer]) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("its pixels have more than 16 bits; save it with 8 or 16 bits")
     reduced = np.empty(values.shape, dtype=np.uint8)
-    for row in range(0, len(values), _ROWS):  # the quotients of all rows at once would take four times the image
+    for row in range(0, len(values), _ROWS):  # the float quotients of all rows would take four times the image
         reduced[row : row + _ROWS] = np.rint(values[row : row + _ROWS] / 257)
     return Image.fromarray(reduced)

@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits: real images that come with an installed library and need no download."""
+"""scikit-learn's 1,797 handwritten digits, which are installed with the library and need no download."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from PIL import Image
 
 from .source import FoundSource, Samples, Source
 
-_WHITEST = 16
+_MAX_PIXEL = 16
 """The digits' pixels are whole numbers from 0 to 16 (UCI, optical recognition of handwritten digits)."""
 
 
 def find_digits() -> FoundSource:
+    """Returns the digits as a source."""
     return FoundSource(fingerprint="", open=_open)
 
 
 def _open() -> Source:
-    from sklearn.datasets import load_digits  # takes a second to import, which a folder's user does not have to wait
+    from sklearn.datasets import load_digits  # imported here, because it takes a second
 
     digits = load_digits()
-    pixels = np.rint(digits.images * (255 / _WHITEST)).astype(np.uint8)
+    pixels = np.rint(digits.images * (255 / _MAX_PIXEL)).astype(np.uint8)
     samples = Samples(
         where="digits",
-        names=[str(number) for number in range(len(pixels))],
+        names=[str(index) for index in range(len(pixels))],
         labels=digits.target.astype(np.int64),
         load=lambda index: Image.fromarray(pixels[index]),
     )

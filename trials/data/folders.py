@@ -1,4 +1,4 @@
-"""Image folders: one folder per class, in one of the layouts that people keep them in.
+"""Image folders with one folder per class, in one of these layouts:
 
 | found in DIR | training | validation | test |
 |---|---|---|---|
@@ -8,15 +8,15 @@
 | `train/CLASS/*` and `test/CLASS/*` | the rest of train | split off train | test |
 | `train`, `val` and `test` | train | val | test |
 
-Parts are known by their names in any case and in the usual spellings (`trials.data.part_names`). DIR is read by its
-parts if `train` lies beside another part or alone; other folders beside them are passed over. Folders that are called
-as parts are and hold images themselves, among many others that do so too, are classes. What looks like parts and does
-not fit is refused. A folder that holds nothing but one other is read as that one.
+Parts are recognised by their names in any case and in the usual spellings (`trials.data.part_names`). DIR is read by
+parts if `train` is beside another part or alone; other folders beside the parts are ignored. Folders with names of
+parts that directly hold images, among many other such folders, are classes. Ambiguous layouts are refused. A folder
+whose only content is another folder is read as that one.
 
-Below a class's folder images may be nested; links to files are followed, and so are links that stand for a class or a
-part, but not links to folders further down. Hidden files and folders and what tools leave behind
-(`trials.data.leftovers`) are passed over, and so are files without an image's extension. Names of classes are compared
-in Unicode's composed form. `FoundSource.notes` say all of this that happened.
+Inside a class's folder, images may be nested. Links to files are followed, and links to folders of a class or a part,
+but not links to folders further down. Hidden files and folders, files of tools (`trials.data.leftovers`), and files
+without an image extension are ignored. Class names are compared in Unicode's composed form. `FoundSource.notes` report
+each of these that occurred.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from .part_names import parts_named
 from .source import PARTS, FoundSource, Samples, Source
 
 EXTENSIONS = tuple(FORMATS)
-"""Extensions of image files, whatever their case."""
+"""Extensions of image files, compared in any case."""
 
 MAX_NESTED = 4
-"""Folders that may each hold nothing but the next, down to the classes."""
+"""Maximum depth of folders whose only content is the next folder."""
 
 OTHERS_PER_PART = 2
-"""Folders of images called as parts are classes if at least so many others for each of them lie beside them."""
+"""Folders of images with names of parts are classes if there are at least this number of other folders for each."""
 
 _TITLES = {"train": "the training part", "val": "the validation part", "test": "the test part"}
 
@@ -57,7 +57,7 @@ _TITLES = {"train": "the training part", "val": "the validation part", "test": "
 @dataclass(frozen=True)
 class _File:
     path: str
-    """Relative to the folder that holds the classes, with `/`; begins with the class."""
+    """Path relative to the folder of the classes, with `/`; its first part is the class."""
     size: int
     changed_ns: int
 
@@ -68,18 +68,18 @@ class _Listing:
 
     folder: Path
     class_names: tuple[str, ...]
-    """In Unicode's composed form."""
+    """Names in Unicode's composed form, sorted."""
     files: tuple[_File, ...]
     passed_over: tuple[str, ...]
-    """Files that are none by their extension."""
+    """Files without an image extension."""
     left_over: tuple[str, ...]
-    """Folders that were not looked at."""
+    """Folders that were ignored."""
     beside: tuple[str, ...]
-    """Images that lie beside the folders of the classes."""
+    """Images beside the folders of the classes."""
 
 
 def find_folder(folder: Path) -> FoundSource:
-    """An image folder in one of the layouts above. Raises `UserError` if it is none, and says what would do."""
+    """Returns an image folder in one of the layouts above as a source. Raises `UserError` with advice if it is none."""
     if not folder.exists():
         raise UserError(
             f"{folder}: there is no such folder; give 'digits', a folder with one folder of images per class, "
@@ -101,7 +101,7 @@ def find_folder(folder: Path) -> FoundSource:
 
 
 def _part_folders(folder: Path, notes: list[str]) -> dict[str, Path]:
-    """The folders that hold the classes, by part; `notes` are added to."""
+    """Returns the folders that hold the classes, by part, and appends to `notes`."""
     for _ in range(MAX_NESTED):
         parts = _parts_in(folder, notes)
         if parts is not None:
@@ -115,7 +115,7 @@ def _part_folders(folder: Path, notes: list[str]) -> dict[str, Path]:
 
 
 def _innermost(folder: Path, notes: list[str]) -> Path:
-    """The folder itself, or the one that it holds and nothing else."""
+    """Returns the innermost of folders whose only content is the next; the folder itself if there are none."""
     for _ in range(MAX_NESTED):
         inner = _only_folder(folder)
         if inner is None:
@@ -126,7 +126,7 @@ def _innermost(folder: Path, notes: list[str]) -> Path:
 
 
 def _parts_in(folder: Path, notes: list[str]) -> dict[str, Path] | None:
-    """The parts' folders, or None. Raises `UserError` for what looks like parts, but does not fit."""
+    """Returns the folders by part; None if there are no parts. Raises `UserError` for an ambiguous layout."""
     folders = {path.name: path for path in _visible_folders(folder)}
     named = _without_empty_twins(parts_named(folders), folders)
     if not named:
@@ -156,33 +156,33 @@ def _parts_in(folder: Path, notes: list[str]) -> dict[str, Path] | None:
 
 
 def _without_empty_twins(named: Mapping[str, str], folders: Mapping[str, Path]) -> dict[str, str]:
-    """Without folders that hold no image, such as `train_labels`, where another is called as the same part."""
+    """Returns the names without folders that hold no image, such as `train_labels`, if the part has another folder."""
     with_images = {name for name in named if _has_images(folders[name])}
     filled = {named[name] for name in with_images}
     return {name: part for name, part in named.items() if name in with_images or part not in filled}
 
 
 def _by_part(folder: Path, folders: Mapping[str, Path], named: Mapping[str, str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    folder_of: dict[str, Path] = {}
     for name, part in named.items():
-        if part in found:
-            raise UserError(f"{folder}: must have one folder for {part}, got {found[part].name} and {name}")
-        found[part] = folders[name]
-    if "train" not in found:
-        names = " and ".join(path.name for path in found.values())
+        if part in folder_of:
+            raise UserError(f"{folder}: must have one folder for {part}, got {folder_of[part].name} and {name}")
+        folder_of[part] = folders[name]
+    if "train" not in folder_of:
+        names = " and ".join(path.name for path in folder_of.values())
         raise UserError(f"{folder}: must have a folder 'train' beside {names}, got none")
-    return {part: found[part] for part in PARTS if part in found}
+    return {part: folder_of[part] for part in PARTS if part in folder_of}
 
 
 def _understood(folders: Mapping[str, Path]) -> str:
-    """How a folder was read, for messages; empty where it has no parts."""
+    """Returns words for messages that say how the parts were understood; empty if there is only one."""
     if len(folders) == 1:
         return ""
     return " (understood " + ", ".join(f"{path} as {_TITLES[part]}" for part, path in folders.items()) + ")"
 
 
 def _visible_folders(folder: Path) -> list[Path]:
-    """Those that may hold something of the data set, in the order of their names."""
+    """Returns the folders that may belong to the data set, sorted by name. Raises `UserError` for a circular link."""
     folders = sorted(path for path in _entries(folder) if path.is_dir() and not is_left_over(path.name))
     for path in folders:
         if folder.resolve().is_relative_to(path.resolve()):
@@ -191,7 +191,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def _refuse_equal(folders: Sequence[Path]) -> None:
-    """Raises `UserError` for classes that are one folder by a link: its images would have both labels."""
+    """Raises `UserError` if two classes are the same folder by a link: its images would have both labels."""
     known: dict[Path, Path] = {}
     for path in folders:
         other = known.setdefault(path.resolve(), path)
@@ -207,7 +207,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _only_folder(folder: Path) -> Path | None:
-    """The folder that a folder holds and nothing else, if that holds folders and no images itself."""
+    """Returns the only folder inside a folder, if it holds classes; else None."""
     folders = list(islice((path for path in _visible_folders(folder) if not _is_left_aside(path)), 2))
     if len(folders) != 1 or _images_in(folder) or not _holds_classes(folders[0]):
         return None
@@ -215,17 +215,17 @@ def _only_folder(folder: Path) -> Path | None:
 
 
 def _holds_classes(folder: Path) -> bool:
-    """Whether a folder has folders with images, and no image itself."""
+    """Returns whether a folder holds folders with images, but no image directly."""
     return not _images_in(folder) and any(_has_images(path) for path in _visible_folders(folder))
 
 
 def _images_in(folder: Path) -> list[str]:
-    """Images in a folder itself."""
+    """Returns the images directly in a folder."""
     return sorted(str(path) for path in _entries(folder) if _is_visible_image(path.name) and not path.is_dir())
 
 
 def _has_images(folder: Path) -> bool:
-    """Whether there is an image in a folder, or further down."""
+    """Returns whether there is an image in a folder or below it."""
     for _, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not is_left_over(name)]
         if any(_is_visible_image(name) for name in names):
@@ -238,7 +238,7 @@ def _is_visible_image(name: str) -> bool:
 
 
 def _list(folder: Path, understood: str, is_train: bool) -> _Listing:
-    """Raises `UserError` if it does not hold classes, or one of the training part has no images."""
+    """Lists a folder of classes. Raises `UserError` if there are none, or if one of the training part has no images."""
     beside = _images_in(folder)
     classes = _visible_folders(folder)
     if not classes:
@@ -257,7 +257,7 @@ def _list(folder: Path, understood: str, is_train: bool) -> _Listing:
             if _are_none(others):
                 left_over.append(str(path))
                 continue
-            if not is_train:  # then this part lacks the class, which is told
+            if not is_train:  # this part lacks the class, which a note says
                 continue
             _refuse_without_images(path, others)
         _require_no_parts_inside(path)
@@ -272,7 +272,7 @@ def _list(folder: Path, understood: str, is_train: bool) -> _Listing:
 
 
 def _is_left_aside(folder: Path) -> bool:
-    """Whether a folder holds files, and all are of kinds that people keep beside images."""
+    """Returns whether a folder holds only files of kinds that people keep beside images, and at least one."""
     if _has_images(folder):
         return False
     return _are_none(_walk(folder)[1])
@@ -292,7 +292,7 @@ def _refuse_without_images(path: Path, others: Sequence[str]) -> NoReturn:
 
 
 def _require_no_parts_inside(class_folder: Path) -> None:
-    """Raises `UserError` for `CLASS/train` beside `CLASS/test`, which would all be read as one."""
+    """Raises `UserError` for `CLASS/train` beside `CLASS/test`, which would be read as one part."""
     named = parts_named(path.name for path in _visible_folders(class_folder) if _has_images(path))
     if "train" in named.values() and len(set(named.values())) > 1:
         raise UserError(
@@ -302,7 +302,7 @@ def _require_no_parts_inside(class_folder: Path) -> None:
 
 
 def _walk(class_folder: Path) -> tuple[list[_File], list[str], list[str]]:
-    """The images below a class's folder, the files that are none, and the folders that are not looked at."""
+    """Returns the images below a class's folder, the other files, and the ignored folders."""
     images, others, left_over = [], [], []
     for where, folders, names in os.walk(class_folder, onerror=_refuse):
         left_over += [os.path.join(where, name) for name in folders if is_left_over(name)]
@@ -321,9 +321,9 @@ def _walk(class_folder: Path) -> tuple[list[_File], list[str], list[str]]:
 def _file(path: str, folder: Path) -> _File:
     try:
         status = os.stat(path)
-    except OSError as error:  # a link to nothing
+    except OSError as error:  # a dangling link
         _refuse(error)
-    if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
         raise UserError(f"{path}: must be a file, got a pipe, a device or a folder with an image's name; remove it")
     return _File(os.path.relpath(path, folder).replace(os.sep, "/"), status.st_size, status.st_mtime_ns)
 
@@ -333,7 +333,7 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _differences(listings: Mapping[str, _Listing]) -> list[str]:
-    """Warnings of classes that a part lacks. Raises `UserError` for classes that are not in the training part."""
+    """Returns warnings of classes that a part lacks. Raises `UserError` for classes that the training part lacks."""
     train, notes = listings["train"], []
     for listing in listings.values():
         unknown = sorted(set(listing.class_names) - set(train.class_names))
@@ -350,7 +350,7 @@ def _differences(listings: Mapping[str, _Listing]) -> list[str]:
 
 
 def _nested(listing: _Listing) -> list[str]:
-    """What folders inside the classes hold: read as part of the class, which may not be what was meant."""
+    """Returns notes on folders inside classes, whose images count as the class's, perhaps against the user's intent."""
     inside: dict[str, Counter[str]] = {}
     for file in listing.files:
         class_folder, *further = file.path.split("/")
@@ -361,12 +361,12 @@ def _nested(listing: _Listing) -> list[str]:
     if len(inside) == len(listing.class_names) and len({frozenset(counts) for counts in inside.values()}) == 1:
         names = _listed(sorted(next(iter(inside.values()))))
         return [f"every class in {listing.folder} has inside the folder {names}, whose images are the class's"]
-    counts = [f"{outer}/{name} ({number:,})" for outer in inside for name, number in inside[outer].items()]
+    counts = [f"{outer}/{name} ({count:,})" for outer in inside for name, count in inside[outer].items()]
     return [f"folders inside classes in {listing.folder}, whose images are the class's: {_listed(counts)}"]
 
 
 def _passed_over(listings: Iterable[_Listing]) -> list[str]:
-    """What lies among the classes and their images and is not read, by kind."""
+    """Returns notes on ignored folders and files, one per kind."""
     left_over = [path for listing in listings for path in listing.left_over]
     beside = [path for listing in listings for path in listing.beside]
     unnamed = [path for listing in listings for path in listing.passed_over if is_image(path)]
@@ -387,7 +387,10 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def _fingerprint(listings: dict[str, _Listing]) -> str:
-    """Over the names, sizes and times of change of all files: opening them all would take as long as decoding."""
+    """Returns a digest of names, sizes and times of modification of all files.
+
+    It does not read the contents, which would take as long as decoding.
+    """
     digest = hashlib.sha256()
     for part, listing in sorted(listings.items()):
         for file in listing.files:
@@ -406,12 +409,15 @@ def _source(listings: dict[str, _Listing]) -> Source:
 
 
 def _samples(listing: _Listing, class_names: Sequence[str]) -> Samples:
-    """With the training part's numbers for the classes; names are composed, so that a copy is split alike."""
-    number = {name: label for label, name in enumerate(class_names)}
+    """Returns the samples of a part, labelled by the position in `class_names`.
+
+    Names are in Unicode's composed form, so that a copy on another file system is split in the same way.
+    """
+    label_of = {name: label for label, name in enumerate(class_names)}
     names = [unicodedata.normalize("NFC", file.path) for file in listing.files]
     return Samples(
         where=str(listing.folder),
         names=names,
-        labels=np.array([number[name.split("/", 1)[0]] for name in names], dtype=np.int64),
+        labels=np.array([label_of[name.split("/", 1)[0]] for name in names], dtype=np.int64),
         load=lambda index: open_image(listing.folder / listing.files[index].path),
     )

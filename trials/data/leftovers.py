@@ -1,4 +1,4 @@
-"""What systems and tools leave in image folders, known by its name, and images, known by their content."""
+"""Recognises files and folders that systems and tools leave in image folders, and images by their content."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ NO_IMAGES = frozenset(
         *(".yaml", ".yml"),
     )
 )
-"""Extensions of what people keep beside images: a folder of nothing else is no class whose images are missing."""
+"""Extensions of files that people keep beside images; a folder with only such files is not an empty class."""
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 
 def is_left_over(folder_name: str) -> bool:
-    """Whether a folder of this name holds nothing of a data set, whatever is in it."""
+    """Returns whether a folder of this name is never part of a data set."""
     name = unicodedata.normalize("NFC", folder_name).casefold()
     return name.startswith(".") or name in _NAMES
 
 
 def is_image(path: str) -> bool:
-    """Whether a file begins as images do, whatever it is called."""
+    """Returns whether a file's content begins like an image, whatever its name."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
             return False
         with open(path, "rb") as file:
             head = file.read(16)

@@ -1,4 +1,4 @@
-"""Names of folders that mean a part of a data set, as people spell them: `Train`, `test_set`, `images-val`."""
+"""Recognises names of folders that mean a part of a data set, such as `Train`, `test_set` and `images-val`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WORDS = {
     "val": ("val", "valid", "validation", "validate", "validating", "dev", "development"),
     "test": ("test", "testing", "tst", "eval", "evaluation", "holdout"),
 }
-"""What a part is called."""
+"""Words for each part."""
 
 FILLERS = frozenset(
     (
@@ -20,10 +20,10 @@ FILLERS = frozenset(
         *("image", "images", "img", "imgs", "photo", "photos", "pic", "pics", "picture", "pictures"),
     )
 )
-"""Words beside it that say nothing."""
+"""Further words in such names that have no meaning."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
-"""A run of letters; a capital begins another. Numbers and punctuation separate words and say nothing."""
+"""A run of letters; a capital begins a new word. Digits and punctuation separate words."""
 
 _PART_OF_WORD = {word: part for part, words in WORDS.items() for word in words} | {
     fused: part
@@ -35,12 +35,12 @@ _PART_OF_WORD = {word: part for part, words in WORDS.items() for word in words} 
 
 
 def parts_named(names: Iterable[str]) -> dict[str, str]:
-    """The part of each name that means one, for folders that lie side by side.
+    """Returns the part of each name that means one, for folders that are side by side.
 
-    A name with further words (`seg_train`) means a part if another one with the same words means another part
-    (`seg_test`): a `bullet train` is none.
+    A name with further words (`seg_train`) means a part only if another name has the same words for another part
+    (`seg_test`), so a `bullet train` is not a part.
     """
-    read = {name: found for name in names if (found := _read(name)) is not None}
+    read = {name: reading for name in names if (reading := _read(name)) is not None}
     return {
         name: part
         for name, (part, rest) in read.items()
@@ -49,10 +49,10 @@ def parts_named(names: Iterable[str]) -> dict[str, str]:
 
 
 def _read(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """The part that a name speaks of, and its other words; None if it speaks of none, or of several."""
+    """Returns the part that a name mentions, and its other words; None if it mentions none or several."""
     words = [word.casefold() for word in _WORD.findall(unicodedata.normalize("NFC", name))]
     parts = {_PART_OF_WORD[word] for word in words if word in _PART_OF_WORD}
-    if parts == {"train", "val"}:  # both together, to train on
+    if parts == {"train", "val"}:  # e.g. `trainval`, which is for training
         parts = {"train"}
     if len(parts) != 1:
         return None

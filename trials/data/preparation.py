@@ -1,9 +1,8 @@
-"""Images decoded once, by many threads, into arrays on disk that every worker maps into its memory.
+"""Decodes images once, in many threads, into arrays on disk that all workers map into memory.
 
-The arrays are written in a folder of their own and moved into place when all are whole. The metadata is removed before
-the first is moved and written after the last is on the disk, so a directory with metadata is complete, and one without
-is done again. So is one whose arrays are not what the metadata says: they are read as a whole whenever they are asked
-for, once a command.
+Arrays are written to a temporary folder and moved when all are complete. The metadata is removed before the first move
+and written after the last. So a directory with metadata is complete, and one without is prepared again. So is one whose
+arrays do not match the digest in the metadata, which every command checks once by reading them.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ from .splitting import Selection, split
 from .torchvision_sets import find_torchvision_set
 
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and of all, from the thread that prepares."""
+"""Called with the numbers of decoded images and of all images, from the thread that calls `prepare`."""
 
 _UNFINISHED = ".unfinished"
-"""Folder inside the directory where the arrays are written."""
+"""Temporary folder for the arrays, inside the directory."""
 
 _LOCK = ".lock"
-"""File inside the directory that is locked while it is prepared."""
+"""File in the directory that is locked during preparation."""
 
 _CHUNK = 64
-"""Images that a thread decodes at a time."""
+"""Images per task of a thread."""
 
 
 def prepare(
@@ -49,12 +48,16 @@ def prepare(
     on_progress: Progress | None = None,
     on_damage: Callable[[str], None] | None = None,
 ) -> PreparedData:
-    """Decodes the images that `config` asks for into `directory`, unless it already holds just these.
+    """Decodes the images of `config` into `directory`, unless they are there already, and returns them.
 
-    What it holds is verified byte by byte; where it is damaged, `on_damage` is told of it before it is done again. One
-    process at a time prepares a directory, others wait for it; any number may have it open, and keep what they opened.
+    Existing arrays are verified byte by byte. Only one process at a time prepares a directory, and others wait for it;
+    processes that have opened it keep what they opened.
 
-    Raises `UserError` if the source is not there, cannot be split, or has images that cannot be read.
+    Args:
+        on_progress: Called after every chunk of images.
+        on_damage: Called with a message if existing arrays are damaged and prepared again.
+
+    Raises `UserError` if the source does not exist, cannot be split, or has images that cannot be read.
     """
     found = find_source(config)
     if config.is_folder:
@@ -67,7 +70,7 @@ def prepare(
 
 @contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
-    """Keeps other processes from preparing the same directory; the system frees the lock of one that dies."""
+    """Locks the directory for one process; the system frees the lock if the process dies."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = open(directory / _LOCK, "w")  # noqa: SIM115 - closed below
@@ -103,7 +106,7 @@ def _prepare_anew(
 
 
 def find_source(config: DataConfig) -> FoundSource:
-    """Where the images come from. Raises `UserError` if they are not there."""
+    """Returns the source of the images. Raises `UserError` if it does not exist."""
     if config.root is not None:
         return find_torchvision_set(config.source, _folder(config.root))
     return find_folder(_folder(config.source)) if config.is_folder else find_digits()
@@ -114,7 +117,7 @@ def _folder(text: str) -> Path:
 
 
 def _require_apart(directory: Path, folder: Path) -> None:
-    """Prepared data inside the image folder would be a class of it the next time."""
+    """Raises `UserError` if prepared data is inside the image folder, where it would be read as a class."""
     if directory.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"prepared data must not lie inside the image folder, got {directory} inside {folder}")
 
@@ -122,7 +125,7 @@ def _require_apart(directory: Path, folder: Path) -> None:
 def _kept(
     directory: Path, config: DataConfig, fingerprint: str, on_damage: Callable[[str], None] | None
 ) -> PreparedData | None:
-    """What the directory holds, if it is whole and was made from the same files in the same way."""
+    """Returns the data in the directory if it is undamaged and made from the same files with the same configuration."""
     if not os.path.lexists(directory / METADATA):  # never prepared, or not to the end
         return None
     try:
@@ -130,7 +133,7 @@ def _kept(
         if data.config != config or data.metadata.fingerprint != fingerprint:
             return None
         data.verify()
-    except UserError as error:  # damaged, or of another version: both are mended by preparing it again
+    except UserError as error:  # damaged, or of another version: preparing it again helps in both cases
         if on_damage is not None:
             on_damage(str(error))
         return None
@@ -144,7 +147,7 @@ def _empty_folder(folder: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Whatever it is, if it is there."""
+    """Removes a file, link or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -152,7 +155,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk, so that a crash of the machine cannot undo it."""
+    """Flushes a file or folder to the disk, so that a crash of the machine cannot undo it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -161,32 +164,33 @@ def _sync(path: Path) -> None:
 
 
 def require_space(directory: Path, selections: Mapping[str, Selection], size: int) -> None:
-    """A full disk would end the process by a signal, as the arrays are written through memory maps.
+    """Raises `UserError` if the disk has too little space for the arrays.
 
-    Three bytes a pixel, and one more while grey images are copied.
+    They are written through memory maps, so a full disk would kill the process by a signal.
     """
+    # Three bytes per pixel, and one more while grey images are copied.
     needed = sum(len(selection.indices) for selection in selections.values()) * size * size * 4
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise UserError(
             f"{directory}: the decoded images take up to {needed / 1e6:,.0f} MB, "
             f"got {free / 1e6:,.0f} MB of free disk space; "
-            "choose a smaller image size, fewer images (max_train), or free some space"
+            "choose a smaller --image-size, fewer images (--max-train-images), or free some space"
         )
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """What a thread tells of a chunk that it decoded."""
+    """The result of decoding a chunk."""
 
     num_images: int
     has_colour: bool
     problems: list[str]
-    """Of images that cannot be read."""
+    """One line per unreadable image."""
 
 
 def _write_arrays(selections: Mapping[str, Selection], folder: Path, size: int, on_progress: Progress | None) -> None:
-    """Raises `UserError` for images that cannot be read."""
+    """Writes the arrays of all parts. Raises `UserError` if images cannot be read."""
     arrays: dict[str, Pixels] = {}
     for part, selection in selections.items():
         shape = (len(selection.indices), size, size, 3)
@@ -204,7 +208,7 @@ def _write_arrays(selections: Mapping[str, Selection], folder: Path, size: int, 
 def _decode_all(
     selections: Mapping[str, Selection], arrays: Mapping[str, Pixels], on_progress: Progress | None
 ) -> bool:
-    """Fills the arrays; returns whether any image has colour. Raises `UserError` for images that cannot be read."""
+    """Fills the arrays, and returns whether any image has colour. Raises `UserError` if images cannot be read."""
     total = sum(len(selection.indices) for selection in selections.values())
     done, has_colour, problems = 0, False, []
     pool = ThreadPoolExecutor(os.cpu_count())
@@ -230,13 +234,13 @@ def _submit(
     pool: ThreadPoolExecutor, selections: Mapping[str, Selection], arrays: Mapping[str, Pixels]
 ) -> Iterator[Future[_Decoded]]:
     for part, selection in selections.items():
-        positions = np.argsort(selection.indices)  # neighbours in their folder are read together, for slow disks
+        positions = np.argsort(selection.indices)  # neighbours on a slow disk are read together
         for start in range(0, len(positions), _CHUNK):
             yield pool.submit(_decode_chunk, selection, positions[start : start + _CHUNK], arrays[part])
 
 
 def _decode_chunk(selection: Selection, positions: IntArray, into: Pixels) -> _Decoded:
-    """Decodes the images at some positions of a part into the part's array of shape (n, size, size, 3)."""
+    """Decodes the images at `positions` of a part into the part's array `into`, shape (n, size, size, 3)."""
     has_colour, problems = False, []
     for position in positions:
         index, pixels = int(selection.indices[position]), into[position]
@@ -254,7 +258,7 @@ def _decode_chunk(selection: Selection, positions: IntArray, into: Pixels) -> _D
 def _metadata(
     config: DataConfig, fingerprint: str, source: Source, selections: Mapping[str, Selection], folder: Path
 ) -> Metadata:
-    """Of the arrays in a folder."""
+    """Returns the metadata of the arrays in a folder."""
     images = {part: np.load(array_path(folder, part, "images"), mmap_mode="r") for part in PARTS}
     labels = {part: np.load(array_path(folder, part, "labels")) for part in PARTS}
     mean, std = mean_and_std(images["train"])
@@ -273,9 +277,9 @@ def _metadata(
 
 
 def mean_and_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of each channel of (n, h, w, c) pixels, counted from 0 to 1; the deviation is at least 1/255.
+    """Returns mean and standard deviation, each (c,), of the channels of (n, h, w, c) pixels scaled to [0, 1].
 
-    Summed in whole numbers, which is exact.
+    The deviation is at least 1/255. The sums are exact, in whole numbers.
     """
     channels = images.shape[3]
     total, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)

@@ -1,6 +1,6 @@
-"""Prepared data: the three parts as decoded pixels on disk, memory-mapped, so that all workers share one copy.
+"""Prepared data: the three parts as decoded pixels in memory-mapped files, so that all workers share one copy.
 
-Opening looks at the types and shapes of the arrays, `PreparedData.verify` at every byte.
+Opening checks the types and shapes of the arrays; `PreparedData.verify` checks every byte.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from .config import DataConfig
 from .source import PARTS, IntArray
 
 FORMAT = 1
-"""Of the files below; raised whenever equal configurations would give other files."""
+"""Version of the files' format; it changes whenever equal configurations would give different files."""
 
 METADATA = "data.json"
 
 CHECKSUM = "checksum"
-"""Key of the metadata: over all others. Files of earlier versions have none."""
+"""Key of the metadata with a checksum of all others. Files of earlier versions have none."""
 
 NAMED_CLASSES = 10
-"""Of a data set, in its summary."""
+"""Maximum number of class names in a summary."""
 
 FileState = tuple[int, int, int, int]
-"""Device, inode, bytes and time of change (ns) of a file: what differs when it was written again."""
+"""Device, inode, bytes and time of modification (ns) of a file, which change when it is written again."""
 
 
 class ImagesChangedError(UserError):
-    """Prepared images are no longer what they were when they were opened: what was computed since cannot be trusted."""
+    """Prepared images changed after they were opened, so results computed since then cannot be trusted."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the prepared images changed while they were in use: {problem}")
@@ -50,19 +50,19 @@ class ImagesChangedError(UserError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """The images of one part, and what every part is normalised with.
+    """The images of one part, with the constants of normalisation, which all parts share.
 
-    Every beginning of it has the classes in their own proportions, so `images[:500]` is a stratified subset.
+    Every prefix is stratified by class, such as `images[:500]`.
     """
 
     images: npt.NDArray[np.uint8]
-    """(n, h, w, c), c = 1 (grey) or 3 (RGB), read-only."""
+    """Shape (n, h, w, c), c = 1 (grey) or 3 (RGB), read-only."""
     labels: IntArray
-    """(n,)"""
+    """Class indices, shape (n,)."""
     mean: tuple[float, ...]
-    """(c,) of the training part, pixels counted from 0 to 1."""
+    """Mean of the training part's channels, shape (c,), for pixels scaled to [0, 1]."""
     std: tuple[float, ...]
-    """(c,) of the training part; at least 1/255, so that a blank channel can be divided by it."""
+    """Standard deviation of them, shape (c,); at least 1/255, so that a constant channel can be divided by it."""
     flip: bool
     """Whether a mirrored image keeps its class."""
 
@@ -72,11 +72,11 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What lies beside the arrays: what they were made from, and what cannot be read off them."""
+    """The content of `METADATA`: the origin of the arrays, and their constants and shapes."""
 
     config: DataConfig
     fingerprint: str
-    """Of the source's files when they were decoded; empty for sources whose content is fixed by their name."""
+    """Digest of the source's files when they were decoded; empty if the content is fixed by the source's name."""
     class_names: tuple[str, ...]
     flip: bool
     mean: tuple[float, ...]
@@ -84,18 +84,19 @@ class Metadata:
     digest: str
     shapes: Mapping[str, tuple[int, ...]]
     origins: Mapping[str, str]
-    """For each part, how it came to be, for people."""
+    """The origin of each part, in words."""
     passed_over: tuple[str, ...]
-    """Files that lay among the images and are none, by their extension."""
+    """Files among the images without an image extension."""
 
     def write(self, directory: Path) -> None:
+        """Writes the metadata with a checksum into a directory."""
         fields = json.loads(json.dumps({"format": FORMAT, **asdict(self)}))
         text = json.dumps({**fields, CHECKSUM: _checksum(fields)}, indent=1)
         write_atomically(directory / METADATA, text + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Raises `UserError` if the directory holds no data prepared by this version, or the file is damaged."""
+        """Returns the metadata in a directory. Raises `UserError` if it is missing, damaged or of another version."""
         path = directory / METADATA
         if not os.path.lexists(path):
             raise UserError(f"{directory}: holds no prepared data ({METADATA} is missing); prepare it first")
@@ -110,17 +111,17 @@ class Metadata:
         if checksum is not None and checksum != _checksum(fields):
             raise UserError(f"{path}: has changed since it was written; prepare the data again")
         try:
-            found = TypeAdapter(cls).validate_python(fields)
+            metadata = TypeAdapter(cls).validate_python(fields)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise UserError(f"{path}: {where} is missing or not what it should be; prepare the data again") from None
         except UserError as error:
             raise UserError(f"{path}: {error}; prepare the data again") from None
-        found._require_consistent(path)
-        return found
+        metadata._require_consistent(path)
+        return metadata
 
     def _require_consistent(self, path: Path) -> None:
-        """Raises `UserError` unless parts, channels and numbers go together."""
+        """Raises `UserError` unless parts, shapes, channels and constants are consistent."""
         size = self.config.image_size
         channels = {shape[3] for shape in self.shapes.values() if len(shape) == 4}
         rules = {
@@ -139,25 +140,25 @@ class Metadata:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedData:
-    """A data set that is ready for training. `open` takes milliseconds; sent to a worker, it is opened again there."""
+    """A data set that is ready for training. `open` takes milliseconds, and unpickling in a worker opens it again."""
 
     directory: Path
     metadata: Metadata
     train: Split
     val: Split
-    """What the search sees."""
+    """The part that scores trials."""
     test: Split
-    """What no search ever sees."""
+    """The part that no trial uses; only finished networks are scored on it."""
     files: dict[Path, FileState | None]
-    """The arrays' files as they were when they were last known to be whole; None for one that is gone."""
+    """States of the arrays' files when they were last known to be undamaged; None for a deleted file."""
     notes: tuple[str, ...] = ()
-    """How the source was understood when it was asked for, for people: a line each."""
+    """Lines for people that say how the source was understood."""
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """The data that `prepare` left in a directory.
+        """Returns the data that `prepare` wrote to a directory.
 
-        Raises `UserError` if it is not there, or the arrays are not of the types and shapes that they should be.
+        Raises `UserError` if it is missing, or if the arrays do not have the types and shapes in the metadata.
         """
         metadata = Metadata.read(directory)
         files: dict[Path, FileState | None] = {}
@@ -178,27 +179,27 @@ class PreparedData:
     def verify(self) -> None:
         """Reads all arrays and compares them with their digest. Raises `UserError` if a byte has changed.
 
-        Takes 0.6 s of a core for a gigabyte that is in the machine's memory, or as long as the disk takes to read it.
+        It takes 0.6 s on one core per gigabyte that is cached in memory, or the time that the disk takes.
         """
         parts = {part: getattr(self, part) for part in PARTS}
-        found = digest_of(
+        digest = digest_of(
             self.class_names,
             {name: part.images for name, part in parts.items()},
             {name: part.labels for name, part in parts.items()},
         )
-        if found != self.digest:
+        if digest != self.digest:
             raise UserError(f"{self.directory}: the prepared images have changed since they were prepared; {_AGAIN}")
 
     @property
     def num_bytes(self) -> int:
-        """Of all arrays."""
+        """Returns the bytes of all arrays."""
         return sum(part.images.nbytes + part.labels.nbytes for part in (self.train, self.val, self.test))
 
     def require_unchanged(self) -> None:
-        """Raises `ImagesChangedError` if the arrays that are mapped hold anything else than when they were prepared.
+        """Raises `ImagesChangedError` if the mapped arrays have changed since they were prepared.
 
-        Costs microseconds as long as nobody has touched the files; once they were, everything is read again. Files that
-        were deleted, or replaced by others, live on here.
+        It takes microseconds unless the files were touched; then everything is read again. Files that were deleted or
+        replaced stay mapped, so that is no change.
         """
         now = {path: _state(path) for path in self.files}
         if now == self.files:
@@ -206,7 +207,7 @@ class PreparedData:
         for path, state in now.items():
             before = self.files[path]
             if state is not None and before is not None and state[:2] == before[:2] and state[2] < before[2]:
-                raise ImagesChangedError(f"{path} was cut short")  # and must not be read
+                raise ImagesChangedError(f"{path} was cut short")  # reading beyond its end would kill the process
         try:
             self.verify()
         except UserError as error:
@@ -246,11 +247,11 @@ class PreparedData:
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits over classes, images and labels of all parts: equal for equal content."""
+        """Returns the digest of classes, images and labels of all parts: 64 hexadecimal digits."""
         return self.metadata.digest
 
     def summary(self) -> str:
-        """A few lines for people: what the data is, and how each part came to be."""
+        """Returns a few lines for people about the classes, the parts and their origins."""
         size = self.config.image_size
         kind = "grey" if self.channels == 1 else "colour"
         flips = "mirrored at random in training" if self.flip else "never mirrored"
@@ -265,12 +266,12 @@ class PreparedData:
         ):
             lines.append(f"  {title:<10} {len(part):>9,} images: {self.metadata.origins[name]}")
         if self.metadata.passed_over:
-            number, first = len(self.metadata.passed_over), self.metadata.passed_over[0]
-            lines.append(f"  passed over {number:,} files that are no images by their extension, e.g. {first}")
+            count, first = len(self.metadata.passed_over), self.metadata.passed_over[0]
+            lines.append(f"  passed over {count:,} files that are no images by their extension, e.g. {first}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _classes(self) -> str:
-        """The first names, each with the number of images in all parts together."""
+        """Returns the first class names, each with its number of images in all parts together."""
         labels = np.concatenate([part.labels for part in (self.train, self.val, self.test)])
         counts = np.bincount(labels, minlength=self.num_classes)
         first = [f"{name} ({count:,})" for name, count in zip(self.class_names, counts, strict=True)][:NAMED_CLASSES]
@@ -279,13 +280,14 @@ class PreparedData:
 
 
 def array_path(directory: Path, part: str, what: str) -> Path:
+    """Returns the file of a part's `images` or `labels`."""
     return directory / f"{part}_{what}.npy"
 
 
 def digest_of(
     class_names: tuple[str, ...], images: Mapping[str, npt.NDArray[np.uint8]], labels: Mapping[str, IntArray]
 ) -> str:
-    """SHA-256 over the names of the classes, and over shapes, labels and images of all parts, in hexadecimal."""
+    """Returns the SHA-256 of class names, shapes, labels and images of all parts, in hexadecimal."""
     digest = hashlib.sha256(json.dumps([class_names, [list(images[part].shape) for part in PARTS]]).encode())
     for part in PARTS:
         digest.update(labels[part].astype("<i8").tobytes())
@@ -301,7 +303,7 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArra
     try:
         _require_regular(path)
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # whatever a damaged header makes of the reader
+    except Exception as error:  # a damaged header can make NumPy's reader raise anything
         raise UserError(f"{path}: cannot be read as an array: {error or type(error).__name__}; {_AGAIN}") from None
     if (array.shape, array.dtype) != (shape, dtype):
         raise UserError(f"{path}: must be {dtype} of shape {shape}, got {array.dtype} of shape {array.shape}; {_AGAIN}")
@@ -309,16 +311,16 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArra
 
 
 def _state(path: Path) -> FileState | None:
-    """None if the file is not there."""
+    """Returns the state of a file; None if it does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _require_regular(path: Path) -> None:
-    """Raises `OSError` for a folder, and for a pipe, which would be waited for."""
+    """Raises `OSError` for a folder, and for a pipe, on which reading would block."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
 

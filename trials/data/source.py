@@ -1,4 +1,4 @@
-"""What every source of images offers, wherever its images come from."""
+"""The interface of a source of images: samples, parts and classes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Labelled images that are not decoded yet. Must be safe to load from several threads."""
+    """Labelled images that are not decoded yet."""
 
     where: str
-    """Where they come from, for people: a folder, or the name of a set and of its split."""
+    """Their origin for messages: a folder, or the name of a data set and its split."""
     names: Sequence[str]
-    """One name per image, unique and lasting: the split depends on it, and on nothing else of the image."""
+    """One name per image, unique and permanent, because the split depends on it."""
     labels: IntArray
-    """(n,) class numbers."""
+    """Class indices, shape (n,)."""
     load: Callable[[int], Image.Image]
+    """Opens the image of an index; it must be thread-safe."""
 
     def name(self, index: int) -> str:
         return f"{self.where}/{self.names[index]}"
@@ -32,9 +33,9 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set as it is found: its classes, and the parts it comes in.
+    """A data set before it is split: its classes, and the parts that it has.
 
-    `parts` has the keys `train`; `train` and `test`; or all three of `PARTS`. What is missing is split off `train`.
+    The keys of `parts` are `train`; `train` and `test`; or all of `PARTS`. Missing parts are split off `train`.
     """
 
     class_names: tuple[str, ...]
@@ -42,15 +43,15 @@ class Source:
     flip: bool
     """Whether a mirrored image keeps its class."""
     passed_over: tuple[str, ...] = ()
-    """Files that lie among the images and are none, by their extension."""
+    """Files among the images without an image extension."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundSource:
-    """A source that is known to be there but not read yet."""
+    """A source that exists but was not read yet."""
 
     fingerprint: str
-    """Changes whenever the source's files do; empty for sources whose content is fixed by their name."""
+    """A digest that changes whenever the files do; empty if the content is fixed by the source's name."""
     open: Callable[[], Source]
     notes: tuple[str, ...] = ()
-    """How it was understood, and what of it is not read, for people: a line each."""
+    """Lines for people that say how the source was understood, and what was ignored."""

@@ -1,7 +1,7 @@
-"""Training, validation and test part: disjoint, every class in each, the same on every machine.
+"""Splits a data set into disjoint training, validation and test parts, stratified by class.
 
-Which image goes where is decided by a hash of the split seed and the image's name. The order in which a file system
-lists its files has no say, and neither has the random number generator of some version of some library.
+The split depends only on a hash of the split seed and the images' names. So it is the same on every machine, whatever
+the order of files in a file system and the random number generators of libraries.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from .config import DataConfig
 from .source import PARTS, IntArray, Samples, Source
 
 ByClass = list[IntArray]
-"""For each class, numbers of its images."""
+"""For each class, the indices of its images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The images of one part, in the order in which they are kept."""
+    """The images of one part, in their order on disk."""
 
     samples: Samples
     indices: IntArray
     origin: str
-    """How the part came to be, for people."""
+    """The origin of the part, in words."""
 
 
 def split(source: Source, config: DataConfig) -> dict[str, Selection]:
-    """The three parts of a source. Parts it comes in are taken as they are, missing ones are split off its `train`.
+    """Returns the three parts of a source. Existing parts are kept; missing ones are split off `train`.
 
-    Raises `UserError` if a class has too few images and `ConfigError` if a limit is below the number of classes.
+    Raises `UserError` if a class has too few images, and `ConfigError` if a limit is below the number of classes.
     """
     _require_all_classes(source)
     fractions = {"test": config.test_fraction, "val": config.val_fraction}
@@ -55,7 +55,7 @@ def split(source: Source, config: DataConfig) -> dict[str, Selection]:
 
 
 def shuffled_by_class(samples: Samples, num_classes: int, seed: int) -> ByClass:
-    """For each class its images, in an order that depends on the seed and their names alone."""
+    """Returns the images of each class, in an order that depends only on the seed and their names."""
     ranks = [hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest() for name in samples.names]
     order = np.array(sorted(range(len(ranks)), key=ranks.__getitem__), dtype=np.int64)
     labels = samples.labels[order]
@@ -63,9 +63,9 @@ def shuffled_by_class(samples: Samples, num_classes: int, seed: int) -> ByClass:
 
 
 def carve(by_class: ByClass, fractions: Mapping[str, float], names: tuple[str, ...], where: str) -> dict[str, ByClass]:
-    """Cuts a share of every class, rounded but at least one image, for each part in `fractions`; `train` is the rest.
+    """Returns a fraction of every class (at least one image) for each part in `fractions`, and the rest for `train`.
 
-    Raises `UserError` if nothing would be left of a class.
+    Raises `UserError` if nothing is left of a class.
     """
     parts: dict[str, ByClass] = {part: [] for part in ("train", *fractions)}
     for name, images in zip(names, by_class, strict=True):
@@ -85,19 +85,19 @@ def carve(by_class: ByClass, fractions: Mapping[str, float], names: tuple[str, .
 
 
 def interleave(by_class: ByClass) -> IntArray:
-    """All images in one row of which every beginning has the classes in their own proportions.
+    """Returns all images in an order of which every prefix is stratified by class.
 
-    First one image of every class; from then on Webster's method of apportionment, by which a longer beginning never
-    has fewer images of any class.
+    First comes one image of every class; the rest follows Webster's method of apportionment, by which a longer prefix
+    never has fewer images of any class.
     """
-    label = np.concatenate([np.full(len(images), number) for number, images in enumerate(by_class)])
+    label = np.concatenate([np.full(len(images), class_index) for class_index, images in enumerate(by_class)])
     rank = np.concatenate([np.arange(len(images)) for images in by_class])
     share = (rank + 0.5) / np.array([len(images) for images in by_class])[label]
     return np.concatenate(by_class)[np.lexsort((label, share, rank > 0))]
 
 
 def _require_all_classes(source: Source) -> None:
-    """To train on; parts that are taken as they are may lack some."""
+    """Raises `UserError` unless the training part has images of at least two, and of all, classes."""
     if len(source.class_names) < 2:
         raise UserError(
             f"{source.parts['train'].where}: there must be at least two classes to tell apart, "

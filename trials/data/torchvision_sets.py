@@ -1,8 +1,8 @@
-"""torchvision's classification sets, read from where their files lie; nothing is ever downloaded.
+"""torchvision's classification data sets, read from local files; nothing is downloaded.
 
-Their training split is ours, less what is split off it; their test split is the test part. Sets that come with a
-validation split (Flowers102, DTD, FGVCAircraft) are taken in their three splits as they are. torchvision's sets that
-are image folders on disk (ImageNet, Imagenette, EuroSAT, Country211) are given as folders.
+The validation part is split off their training split; their test split is the test part. Data sets with a validation
+split (Flowers102, DTD, FGVCAircraft) keep their three splits. Data sets that are image folders on disk (ImageNet,
+Imagenette, EuroSAT, Country211) are read as folders (`trials.data.folders`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _THREE_SPLITS = {"train": {"split": "train"}, "val": {"split": "val"}, "test": {
 @dataclass(frozen=True)
 class _Set:
     class_name: str
-    """Of the class in `torchvision.datasets`."""
+    """Name of the class in `torchvision.datasets`."""
     arguments: Mapping[str, Mapping[str, Any]]
-    """For each part, what the class's constructor is given."""
+    """Arguments of the class's constructor, for each part."""
     flip: bool
-    """Whether a mirrored image keeps its class: not for signs that have a right way round."""
+    """Whether a mirrored image keeps its class, which digits and letters do not."""
 
 
 _SETS = (
@@ -52,13 +52,13 @@ _SETS = (
 )
 
 TORCHVISION_SETS: dict[str, _Set] = {entry.class_name.lower(): entry for entry in _SETS}
-"""Known sets by the name they are given under: torchvision's, in small letters."""
+"""Known data sets by torchvision's name in lower case."""
 
 
 def find_torchvision_set(source: str, root: Path) -> FoundSource:
-    """A set by name, e.g. `cifar10`; case, `-` and `_` do not matter.
+    """Returns a data set by name, e.g. `cifar10`; case, `-` and `_` do not matter.
 
-    Raises `UserError` with the known names; opening the result does, if the files are not there.
+    Raises `UserError` for an unknown name or a missing root. Opening the result raises it if files are missing.
     """
     name = source.lower().replace("-", "").replace("_", "")
     if name not in TORCHVISION_SETS:
@@ -84,12 +84,12 @@ def _open(entry: _Set, root: Path) -> Source:
 
 
 def _load(entry: _Set, root: Path, arguments: Mapping[str, Any]) -> Any:
-    import torchvision.datasets  # and with it torch: seconds, which the other sources do not take
+    import torchvision.datasets  # imports torch, which takes seconds that the other sources save
 
     try:
         return getattr(torchvision.datasets, entry.class_name)(root=str(root), download=False, **arguments)
     except (RuntimeError, OSError) as error:
-        reason = str(error).split(". You can use download")[0]  # an advice that cannot be followed here
+        reason = str(error).split(". You can use download")[0]  # advice that does not apply here
         raise UserError(
             f"{entry.class_name}: torchvision looked for its files under {root} and says: {reason}; "
             "this tool downloads nothing: have torchvision download the set there once, or correct the root"
@@ -97,13 +97,13 @@ def _load(entry: _Set, root: Path, arguments: Mapping[str, Any]) -> Any:
 
 
 def _labels(data_set: Any) -> IntArray:
-    """torchvision has three names for the labels of all images."""
+    """Returns the labels of all images, for which torchvision has three names."""
     name = next(name for name in ("targets", "labels", "_labels") if hasattr(data_set, name))
     return np.asarray(getattr(data_set, name), dtype=np.int64)
 
 
 def _class_names(data_set: Any) -> tuple[str, ...]:
-    """The set's own names, or the numbers of the classes where it has none."""
+    """Returns the names of the classes, or their numbers if the data set has no names."""
     names = getattr(data_set, "classes", None)
     return tuple(map(str, range(_labels(data_set).max() + 1) if names is None else names))
 
@@ -115,7 +115,7 @@ def _samples(entry: _Set, part: str, data_set: Any) -> Samples:
 
     return Samples(
         where=f"{entry.class_name} {entry.arguments[part].get('split', part)}",
-        names=[str(number) for number in range(len(data_set))],
+        names=[str(index) for index in range(len(data_set))],
         labels=_labels(data_set),
         load=load,
     )

@@ -1,4 +1,4 @@
-"""The strategies inside other people's scripts: as an Optuna sampler, and as a Ray Tune searcher.
+"""Adapters of the strategies to other frameworks: an Optuna sampler and a Ray Tune searcher.
 
-Each module imports its own framework and is imported by nobody else here, so that neither is needed otherwise.
+No other module imports these, so that the frameworks are needed only by their users.
 """

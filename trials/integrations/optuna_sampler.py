@@ -1,4 +1,4 @@
-"""The strategies for people who write their own objective for Optuna.
+"""The strategies as a sampler, for users who write their own objective for Optuna.
 
     sampler = StrategySampler("additive", "sret_tiny", Budget(flops_max=10**9), objectives=("error", "flops"))
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
@@ -33,19 +33,19 @@ from .session import Event, Session, restored
 
 
 def architecture(trial: Trial) -> tuple[ArchConfig, DepthSchedule]:
-    """The network that a trial is to try, and the mixed-depth schedule to train it with.
+    """Returns the network of a trial, and the mixed-depth schedule to train it with.
 
-    The trial keeps both, as parameters and as user attributes (`ArchConfig.from_dict(user_attrs["architecture"])`).
-    Raises `TrialPruned` once every network inside the budget has been tried, and `UserError` for a trial of a study
-    without a `StrategySampler` or with parameters of its own.
+    The trial stores both, as parameters and as user attributes (`ArchConfig.from_dict(user_attrs["architecture"])`).
+    Raises `TrialPruned` once every network inside the budget has been tried, and `UserError` if the study has no
+    `StrategySampler` or the trial was enqueued with parameters.
     """
     sampler = trial.study.sampler
     if not isinstance(sampler, StrategySampler):
         raise UserError(f"the study's sampler must be a StrategySampler, got {type(sampler).__name__}")
     candidate = sampler.candidate(trial.study, trial.number)
     domain = sampler.setting.domain
-    given = {name: trial.suggest_categorical(name, choices) for name, choices in domain.dimensions.items()}
-    if given != domain.encode(candidate):
+    suggested = {name: trial.suggest_categorical(name, choices) for name, choices in domain.dimensions.items()}
+    if suggested != domain.encode(candidate):
         raise UserError(f"trial {trial.number} was enqueued with parameters, but the strategy must propose all trials")
     trial.set_user_attr("architecture", candidate.arch.to_dict())
     trial.set_user_attr("depth_schedule", candidate.depth_schedule)
@@ -53,7 +53,7 @@ def architecture(trial: Trial) -> tuple[ArchConfig, DepthSchedule]:
 
 
 class StrategySampler(BaseSampler):
-    """Lets one of our strategies propose every trial of a study, from its first on.
+    """Lets a strategy propose every trial of a new study.
 
     `objectives` name the values that the study minimises, in order: `flops` and `params` are known beforehand, any
     other name is learned. `population` is NSGA-II's, and the length of the others' start. Trials that fail or are
@@ -110,15 +110,16 @@ class StrategySampler(BaseSampler):
             self._check_directions(study)
             candidate = self._session_of(study, trial).ask(trial.number)
         if candidate is None:
-            with suppress(RuntimeError):  # asked outside `optimize`, there is no loop to stop: see `candidate`
+            with suppress(RuntimeError):  # outside `optimize` there is no loop to stop, and `candidate` raises
                 study.stop()
 
     def _check_directions(self, study: Study) -> None:
         objectives = self.setting.objectives
         if study.directions != [StudyDirection.MINIMIZE] * len(objectives):
-            found = ", ".join(direction.name.lower() for direction in study.directions)
+            directions = ", ".join(direction.name.lower() for direction in study.directions)
             raise UserError(
-                f"the study must minimise {len(objectives)} values, {', '.join(objectives)}, got the directions {found}"
+                f"the study must minimise {len(objectives)} values, {', '.join(objectives)}, got the directions "
+                f"{directions}"
             )
 
     def _session_of(self, study: Study, trial: FrozenTrial) -> Session:

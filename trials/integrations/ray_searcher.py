@@ -1,4 +1,4 @@
-"""The strategies for people who write their own trainable for Ray Tune (`pip install 'sret-nas[ray]'`).
+"""The strategies as a searcher, for users who write their own trainable for Ray Tune (`pip install 'sret-nas[ray]'`).
 
     searcher = StrategySearcher("additive", "sret_tiny", Budget(flops_max=10**9), objectives=("error", "flops"))
     tuner = tune.Tuner(trainable, tune_config=tune.TuneConfig(search_alg=searcher, num_samples=100))
@@ -29,13 +29,16 @@ from .session import Session, restored
 
 
 class StrategySearcher(Searcher):
-    """Lets one of our strategies propose every trial of a tuner.
+    """Lets a strategy propose every trial of a tuner.
 
     `objectives` are made small: `flops` and `params` are known, any other is a metric that the trainable reports, at
     the end or last. A trial that errs, or reports an objective as NaN, is told as failed. One that does not report an
     objective ends the tuner. `population` is NSGA-II's, and the length of the others' start.
 
-    Its state is what was asked and told, in order, from which `restore` and unpickling replay the strategy.
+    Args:
+        objectives: Names of the values to minimise. `flops` and `params` are computed exactly, the others are metrics
+            that the trainable reports.
+        population: The population of NSGA-II, and the number of initial trials of the other strategies.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class StrategySearcher(Searcher):
         seed: int = 0,
         population: int = 16,
     ) -> None:
-        """Raises `UserError` for anything that cannot be, `BudgetError` for an impossible budget."""
+        """Raises `UserError` for invalid arguments, and `BudgetError` if no network is inside the budget."""
         setting = SearchSetting.of(
             strategy, space, budget, objectives=objectives, seed=seed, population=population
         )  # fmt: skip
@@ -115,7 +118,7 @@ class StrategySearcher(Searcher):
         self._session = restored(self._setting, state["events"])
 
     def save(self, checkpoint_path: str) -> None:
-        """Writes the state as JSON; Tune calls it as the search goes."""
+        """Writes the state as JSON. Tune calls it during the search."""
         write_atomically(Path(checkpoint_path), json.dumps(self.__getstate__()))
 
     def restore(self, checkpoint_path: str) -> None:

@@ -1,4 +1,4 @@
-"""What defines a strategy's sequence, checked and as plain data: the same in every framework."""
+"""The setting that determines a strategy's sequence of proposals, checked, and convertible to plain data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..strategies.strategy import Candidate, Strategy, StrategyName
 
 @dataclass(frozen=True)
 class SearchSetting:
-    """A strategy by its name, the networks that it searches, and what is to be made small."""
+    """A strategy's name, the networks that it searches, and the objectives that it minimises."""
 
     strategy: StrategyName
     space: SearchSpace
@@ -38,7 +38,7 @@ class SearchSetting:
         seed: int,
         population: int,
     ) -> Self:
-        """Raises `UserError` for a strategy, a space or objectives that cannot be."""
+        """Returns the setting. Raises `UserError` for an invalid strategy, space, objective or number."""
         if strategy not in get_args(StrategyName):
             raise UserError(f"strategy must be one of {', '.join(get_args(StrategyName))}, got {strategy!r}")
         if isinstance(objectives, str) or not objectives or len(set(objectives)) < len(objectives):
@@ -50,16 +50,17 @@ class SearchSetting:
 
     @cached_property
     def domain(self) -> SReTDomain:
+        """Returns the candidates. Raises `BudgetError` if there are none."""
         return SReTDomain(self.space, self.budget)
 
     def start(self) -> Strategy[Candidate]:
-        """A fresh strategy, at the beginning of its sequence. Raises `BudgetError` for an impossible budget."""
+        """Returns a new strategy at the start of its sequence. Raises `BudgetError` if there are no candidates."""
         return create_strategy(
             self.strategy, self.domain, self.objectives, seed=self.seed, population=self.population
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: equal for settings whose sequences are equal."""
+        """Returns plain data, equal for settings of equal sequences."""
         return {
             "strategy": self.strategy,
             "space": self.space.to_dict(),
@@ -71,6 +72,6 @@ class SearchSetting:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """A setting from what `to_dict` gave."""
+        """Returns the setting that `to_dict` converted."""
         space, budget = SearchSpace.from_dict(data["space"]), Budget(**data["budget"])
         return cls.of(**{**data, "space": space, "budget": budget})

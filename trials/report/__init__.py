@@ -1,1 +1,1 @@
-"""What people see: progress, tables, pictures, and the files of a run directory."""
+"""Output for people: progress, tables, pictures, and the files of a run directory."""

@@ -1,4 +1,4 @@
-"""The region of FLOPs and parameters that a space reaches, as a picture: on the terminal and as PNG."""
+"""Pictures of the number of networks by FLOPs and parameters: as text on the terminal, and as PNG."""
 
 from __future__ import annotations
 
@@ -29,36 +29,37 @@ from sret_nas.space.chain import chain_of
 from sret_nas.space.search_space import SearchSpace
 
 TEXT_DRAWS, PNG_DRAWS = 98_000, 392_000
-"""Draws that the numbers of the terminal's and of the PNG's cells are estimated from."""
+"""Draws from which the counts of the cells are estimated."""
 
 _TEXT_ROWS = 18
 _PNG_CELLS = (80, 56)
 _COLOURS = ("#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151",
             "#bddf26", "#fde725")  # fmt: skip
-"""Viridis by the power of ten, as in the PNG."""
+"""The colours of viridis by power of ten, as in the PNG."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _MARGIN = 9
-"""Columns before the picture: a number of parameters and the axis."""
+"""Columns left of the picture, for a number of parameters and the axis."""
 
 
 @dataclass(frozen=True)
 class CostRegion:
-    """How many networks lie where: `numbers` of shape (columns, rows), between ends of log-spaced cells.
+    """Estimated counts of networks in log-spaced cells of FLOPs and parameters.
 
-    No cell lies partly inside the budget: its bounds are ends of cells too.
+    `counts` has shape (columns, rows), `flops_ends` (columns + 1,) and `params_ends` (rows + 1,). The bounds of the
+    budget are ends of cells, so that every cell is entirely inside or outside.
     """
 
     space: SearchSpace
     budget: Budget
     flops_ends: IntArray
     params_ends: IntArray
-    numbers: FloatArray
+    counts: FloatArray
     draws: int
 
     @classmethod
     def of(cls, feasible: FeasibleSet, columns: int, rows: int, draws: int) -> CostRegion:
-        """The whole space's region in a grid of about so many cells; the same every time."""
+        """Returns the region of the whole space in about `columns` x `rows` cells; it is deterministic."""
         space, budget = feasible.space, feasible.budget
         bounds = Window.of(budget)
         flops, params = (
@@ -69,33 +70,34 @@ class CostRegion:
                 bounds.low, bounds.high, (columns, rows), strict=True,
             )
         )  # fmt: skip
-        numbers = estimate_counts(chain_of(space), (flops, params), draws, np.random.default_rng(0))
-        return cls(space, budget, flops, params, numbers, draws)
+        counts = estimate_counts(chain_of(space), (flops, params), draws, np.random.default_rng(0))
+        return cls(space, budget, flops, params, counts, draws)
 
     @property
     def flops_lines(self) -> dict[int, str]:
-        """The cells, by position, before which a bound on FLOPs lies, and how it is written."""
+        """Returns the labels of the bounds on FLOPs, by the position of the cell that begins at the bound."""
         return _lines(self.flops_ends, self.budget.flops_min, self.budget.flops_max)
 
     @property
     def params_lines(self) -> dict[int, str]:
+        """Returns the same for the bounds on parameters."""
         return _lines(self.params_ends, self.budget.params_min, self.budget.params_max)
 
     @cached_property
     def is_inside(self) -> npt.NDArray[np.bool_]:
-        """Which cells lie inside the budget, of the shape of `numbers`."""
+        """Returns whether each cell is inside the budget, in the shape of `counts`."""
         flops, params = self.flops_ends[:-1], self.params_ends[:-1]
         return Window.of(self.budget).contains(flops[:, None], params)
 
 
 def _lines(ends: IntArray, low: int | None, high: int | None) -> dict[int, str]:
     bounds = [(low, low), (None if high is None else high + 1, high)]
-    position = {int(end): at for at, end in enumerate(ends)}
-    return {position[end]: format_quantity(bound) for end, bound in bounds if end in position and bound is not None}
+    cell_at = {int(end): cell for cell, end in enumerate(ends)}
+    return {cell_at[end]: format_quantity(bound) for end, bound in bounds if end in cell_at and bound is not None}
 
 
 def _ends(least: int, most: int, bounds: Sequence[int], cells: int) -> IntArray:
-    """Ends of about `cells` cells of equal ratio, which hold their lower end; a bound replaces the ends beside it."""
+    """Returns the ends of about `cells` half-open cells of equal ratio; each bound replaces the nearest ends."""
     ends = np.unique(np.geomspace(least, most + 1, cells + 1).round().astype(np.int64))
     ends[[0, -1]] = least, most + 1
     inside = np.array([bound for bound in bounds if least < bound <= most], dtype=np.int64)
@@ -106,14 +108,14 @@ def _ends(least: int, most: int, bounds: Sequence[int], cells: int) -> IntArray:
 
 
 def region_text(feasible: FeasibleSet, width: int) -> Text:
-    """The region as text of at most `width` columns: the power of ten of every cell's number, and the budget's lines.
+    """Returns the region as text of at most `width` columns: the power of ten of every count, and lines of the budget.
 
-    What lies outside the budget is dim where there are colours.
+    Cells outside the budget are dim on terminals with colours.
     """
     region = CostRegion.of(feasible, max(10, width - _MARGIN - 4), _TEXT_ROWS, TEXT_DRAWS)
-    columns, text = _with_lines(region.flops_lines, len(region.numbers)), Text(no_wrap=True)
+    columns, text = _with_lines(region.flops_lines, len(region.counts)), Text(no_wrap=True)
     text.append(f"{'params':>{_MARGIN - 2}}\n")
-    for row, is_line in reversed(_with_lines(region.params_lines, region.numbers.shape[1])):
+    for row, is_line in reversed(_with_lines(region.params_lines, region.counts.shape[1])):
         if is_line:
             label, cells = region.params_lines[row], Text("".join("┼" if line else "─" for _, line in columns))
         else:
@@ -130,23 +132,20 @@ def region_text(feasible: FeasibleSet, width: int) -> Text:
 
 
 def _with_lines(lines: Iterable[int], cells: int) -> list[tuple[int, bool]]:
-    """The positions of cells in order, False, with a line, True, before some."""
-    return sorted([(cell, False) for cell in range(cells)] + [(cell, True) for cell in lines], key=_line_first)
-
-
-def _line_first(place: tuple[int, bool]) -> tuple[int, bool]:
-    return place[0], not place[1]
+    """Returns (cell, False) for every cell in order, and (cell, True) for a line right before its cell."""
+    entries = [(cell, False) for cell in range(cells)] + [(cell, True) for cell in lines]
+    return sorted(entries, key=lambda entry: (entry[0], not entry[1]))
 
 
 def _cell(region: CostRegion, column: int, row: int) -> tuple[str, str]:
-    number = float(region.numbers[column, row])
-    power = max(0, int(log10(number))) if number else 0
+    count = float(region.counts[column, row])
+    power = max(0, int(log10(count))) if count else 0
     style = _COLOURS[min(power, len(_COLOURS) - 1)] if region.is_inside[column, row] else "dim"
-    return (_DIGITS[power] if number else " ", style)
+    return (_DIGITS[power] if count else " ", style)
 
 
 def _flops_labels(region: CostRegion, columns: list[tuple[int, bool]]) -> str:
-    """What the columns mean: the bounds, the ends, and others where there is room."""
+    """Returns the axis labels: the bounds, the ends, and others if there is room."""
     ends, last = region.flops_ends, len(region.flops_ends) - 1
     written = [(columns.index((cell, True)), label) for cell, label in region.flops_lines.items()]
     written += [(0, format_quantity(int(ends[0]), 3)), (len(columns) - 1, format_quantity(int(ends[last]), 3))]
@@ -161,9 +160,9 @@ def _flops_labels(region: CostRegion, columns: list[tuple[int, bool]]) -> str:
 
 
 def write_region_picture(path: Path, feasible: FeasibleSet) -> None:
-    """The region as PNG: the numbers of networks as a heat map, the budget's lines, published networks as points.
+    """Writes the region as PNG: a heat map of counts, lines of the budget, and published networks as points.
 
-    Raises `UserError` if it cannot be written there.
+    Raises `UserError` if the file cannot be written.
     """
     check_picture_path(path)
     try:
@@ -173,7 +172,7 @@ def write_region_picture(path: Path, feasible: FeasibleSet) -> None:
 
 
 def check_picture_path(path: Path) -> None:
-    """Raises `UserError` if a picture can surely not be written there."""
+    """Raises `UserError` if a picture certainly cannot be written to a path."""
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: a picture must be a PNG file, got the ending {path.suffix!r}; name it FILE.png")
     if path.is_dir():
@@ -189,9 +188,9 @@ def _png(region: CostRegion) -> bytes:
     space, budget = region.space, region.budget
     figure = Figure(figsize=(8, 5.4), layout="constrained", dpi=130)
     axes = figure.subplots()
-    numbers = np.ma.masked_less_equal(region.numbers, 0).T
+    counts = np.ma.masked_less_equal(region.counts, 0).T
     ends = region.flops_ends / 1e9, region.params_ends / 1e6
-    mesh = axes.pcolormesh(*ends, numbers, norm=LogNorm(vmin=1), cmap="viridis")
+    mesh = axes.pcolormesh(*ends, counts, norm=LogNorm(vmin=1), cmap="viridis")
     figure.colorbar(mesh, label=f"networks per cell, estimated from {region.draws:,} draws")
     for draw_line, unit, bounds in (
         (axes.axvline, 1e9, (budget.flops_min, budget.flops_max)),
@@ -215,7 +214,7 @@ def _png(region: CostRegion) -> bytes:
 
 
 def mark_presets(axes: Any, region: CostRegion) -> None:
-    """The published networks for the space's images and classes; hollow where the space does not hold them."""
+    """Marks published networks of the space's input and classes; those that are in the space are filled white."""
     space = region.space
     for (name, arch), marker in zip(PRESETS.items(), itertools.cycle("osD^vP*X<>"), strict=False):
         cost = cost_of(arch)
@@ -224,5 +223,5 @@ def mark_presets(axes: Any, region: CostRegion) -> None:
             and region.params_ends[0] <= cost.params < region.params_ends[-1]
         ):
             face = "white" if space.contains(arch) else "none"
-            at = cost.flops / 1e9, cost.params / 1e6
-            axes.scatter(*at, marker=marker, s=34, facecolors=face, edgecolors="black", zorder=3, label=name)
+            point = cost.flops / 1e9, cost.params / 1e6
+            axes.scatter(*point, marker=marker, s=34, facecolors=face, edgecolors="black", zorder=3, label=name)

@@ -1,4 +1,4 @@
-"""What the final networks are worth: a line for each, and a comparison with random networks of equal cost."""
+"""The results of finalists: a line for each, and a table that compares them with their controls."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..runs.records import Trial
 
 
 def describe_final(number: int, role: FinalistRole, result: RetrainResult) -> str:
-    """One line of at most 80 columns."""
-    what = "control of trial" if role == "rival" else "trial"
-    how = "" if role == "rival" else f" {role}"
+    """Returns a line of at most 80 columns about a finalist or control."""
+    what = "control of trial" if role == "control" else "trial"
+    how = "" if role == "control" else f" {role}"
     return (
         f"{what} {number}{how}: val error {result.error:.2%}, test error {result.test_error:.2%}, "
         f"{format_quantity(result.flops)} FLOPs, {result.seconds:.0f} s"
@@ -27,11 +27,11 @@ def describe_final(number: int, role: FinalistRole, result: RetrainResult) -> st
 
 
 def show_finals(trials: Sequence[Trial], console: Console) -> None:
-    """The finalists that were trained from scratch, each beside its rival; nothing where there are none."""
+    """Prints the finalists that were trained from scratch, each next to its control; nothing if there are none."""
     pairs = [
-        (trial, trial.finals["from scratch"], trial.finals["rival"])
+        (trial, trial.finals["from scratch"], trial.finals["control"])
         for trial in trials
-        if "from scratch" in trial.finals and "rival" in trial.finals
+        if "from scratch" in trial.finals and "control" in trial.finals
     ]
     if not pairs:
         return
@@ -56,12 +56,12 @@ def show_finals(trials: Sequence[Trial], console: Console) -> None:
 
 
 def _compared(gain: float) -> str:
-    """`1.20 better`, in points of a percent."""
+    """Returns e.g. `1.20 points better` for a gain of 0.012."""
     return "equal" if gain == 0 else f"{abs(100 * gain):.2f} points {'better' if gain > 0 else 'worse'}"
 
 
 def _noise(pairs: Sequence[tuple[Trial, RetrainResult, RetrainResult]]) -> float:
-    """Two standard deviations of a difference of two errors, by the binomial distribution of the test images alone."""
+    """Returns two standard deviations of the difference of two test errors, from binomial noise alone."""
     variances = [
         sum(result.test_error * (1 - result.test_error) / result.num_test_images for result in results)
         for _, *results in pairs

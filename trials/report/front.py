@@ -1,4 +1,4 @@
-"""The front as a table on the terminal."""
+"""Prints the front as a table on the terminal."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from ..runs.records import Trial
 from .finals import show_finals
 
 WIDE = 110
-"""Columns from which on the table has room for the architecture beside its figures."""
+"""Minimum columns of a terminal for the table to show architectures."""
 
 
 def show_front(
     trials: list[Trial], options: SearchOptions, run_dir: Path, image_size: int, console: Console,
     latency: LatencyProfile | None = None,
 ) -> None:  # fmt: skip
-    """The Pareto-optimal trials, cheapest first, the most accurate one marked, and where the files are.
+    """Prints the Pareto-optimal trials, cheapest first, with the best one marked, and the paths of the result files.
 
-    `latency` is what latencies were predicted from, where they were; predicted and measured ones then stand together.
+    Args:
+        latency: The profile that latencies were predicted from; None if the search does not use latency.
     """
     finished = [trial for trial in trials if trial.result is not None]
     failed = [trial for trial in trials if trial.failure is not None]
@@ -61,18 +62,18 @@ def show_front(
 
 
 def _caption(options: SearchOptions) -> str:
-    if options.from_scratch:
+    if options.no_supernet:
         return "* most accurate: best.yaml"
-    return "* best.yaml. Validation error with inherited weights, then trained on; test error after that"
+    return "* best.yaml. Validation error with inherited weights, then fine-tuned; test error after that"
 
 
 def _columns(options: SearchOptions, image_size: int) -> list[str]:
-    """Names of the columns, of which 80 characters hold eight."""
+    """Returns the names of the columns, at most eight, which fit into 80 characters."""
     names = ["trial", "network", f"FLOPs\n{image_size} px", "params"]
-    names += ["val\nerror", "test\nerror"] if options.from_scratch else ["inher.\nerror", "tuned\nerror", "test\nerror"]
+    names += ["val\nerror", "test\nerror"] if options.no_supernet else ["inher.\nerror", "tuned\nerror", "test\nerror"]
     if options.uses_latency:
         return [*names, "ms pred.\n/measured"]
-    return [*names, "schedule"] if options.from_scratch else names
+    return [*names, "schedule"] if options.no_supernet else names
 
 
 def _cells(trial: Trial, options: SearchOptions, is_best: bool) -> list[str]:
@@ -85,13 +86,13 @@ def _cells(trial: Trial, options: SearchOptions, is_best: bool) -> list[str]:
         format_quantity(result.target.params),
         f"{result.error:.2%}",
     ]
-    if options.from_scratch:
+    if options.no_supernet:
         cells.append("-" if trial.test is None else f"{trial.test.error:.2%}")
     else:
         cells += ["-", "-"] if final is None else [f"{final.error:.2%}", f"{final.test_error:.2%}"]
     if options.uses_latency:
         return [*cells, _latencies(trial)]
-    return [*cells, trial.candidate.depth_schedule] if options.from_scratch else cells
+    return [*cells, trial.candidate.depth_schedule] if options.no_supernet else cells
 
 
 def _latencies(trial: Trial) -> str:

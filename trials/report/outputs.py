@@ -1,4 +1,4 @@
-"""The files that a search leaves in its run directory, all derived from its records."""
+"""Writes the result files of a run directory, which are all derived from the records."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def write_outputs(run_dir: Path, header: dict[str, Any], options: SearchOptions,
 
 
 def _configuration(header: dict[str, Any]) -> dict[str, Any]:
-    """The header of the records, as people read it; the command as it was typed."""
+    """Returns the header of the records for people to read, with the command as it was typed."""
     kept = {key: value for key, value in header.items() if key not in ("event", "format", "time")}
     return {**kept, "command": shlex.join(header["command"]), "latency": _latency_summary(header)}
 
 
 def _latency_summary(header: dict[str, Any]) -> dict[str, Any] | None:
-    """Of what latencies are, and how well they are predicted; the parts' own times are in the records alone."""
+    """Returns setup and accuracy of the latency profile, without the times of parts; None without latency."""
     if header.get("latency") is None:
         return None
     profile = header["latency"]["profile"]
@@ -95,7 +95,7 @@ def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]
 
 
 def _metrics(trial: Trial) -> dict[str, Any]:
-    """What was measured of the proxy network: after its own training, or with weights of a supernet."""
+    """Returns the scores of the proxy network, after its own training or with weights of a supernet."""
     result = trial.result
     assert result is not None
     metrics: dict[str, Any] = {
@@ -110,14 +110,14 @@ def _metrics(trial: Trial) -> dict[str, Any]:
         metrics["note"] = "of the proxy network with weights inherited from the supernet, not of full training"
     if trial.finals:
         metrics["final"] = {
-            role: final.model_dump(mode="json", exclude={"arch"} if role != "rival" else None)
+            role: final.model_dump(mode="json", exclude={"arch"} if role != "control" else None)
             for role, final in trial.finals.items()
         }
     return metrics
 
 
 def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
-    """The target's latency in milliseconds, predicted and, once it was, measured."""
+    """Returns the target's latency in milliseconds: predicted, and measured if it was."""
     assert trial.result is not None
     assert trial.result.target.latency_us is not None
     return {
@@ -125,7 +125,7 @@ def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
         "measured_ms": None if trial.measured_us is None else trial.measured_us / 1000,
         "setting": header["latency"]["profile"]["setting"],
         "prediction": header["latency"]["profile"]["accuracy"],
-        "note": "of one pass of the target network in evaluation mode: the least of several",
+        "note": "of one pass of the target network in evaluation mode: the minimum of several",
     }
 
 
@@ -164,7 +164,7 @@ def _row(trial: Trial) -> dict[str, Any]:
 
 
 def _result_columns(result: TrialResult) -> dict[str, Any]:
-    """What was found of a trial; of one that was stopped, where it was left off."""
+    """Returns the columns of a result, which for a stopped trial is that of its last rung."""
     return {
         "share": f"{result.share:.4g}",
         "error": result.error,
@@ -179,6 +179,6 @@ def _result_columns(result: TrialResult) -> dict[str, Any]:
 
 
 def _final_columns(trial: Trial) -> dict[str, Any]:
-    """Of a finalist, the errors after its weights were trained on."""
+    """Returns a finalist's errors after fine-tuning; nothing for other trials."""
     final = trial.finals.get("fine-tuned")
     return {} if final is None else {"fine_tuned_error": final.error, "test_error": final.test_error}

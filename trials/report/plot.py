@@ -1,4 +1,4 @@
-"""The front as a picture."""
+"""Draws the front as a PNG picture."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..runs.records import Trial
 def write_front_plot(
     path: Path, trials: Sequence[Trial], front: Sequence[Trial], options: SearchOptions, header: dict[str, Any]
 ) -> None:
-    """Validation error against FLOPs, parameters and, where it counts, predicted latency (PNG).
+    """Plots validation error against FLOPs, parameters and, if the search uses it, predicted latency.
 
-    Every finished trial, the front, the budget lines.
+    The PNG shows all finished and stopped trials, the front, the best trial, and lines of the budget.
     """
     from matplotlib.figure import Figure
 
@@ -48,7 +48,7 @@ def write_front_plot(
 def _panels(
     options: SearchOptions, header: dict[str, Any]
 ) -> list[tuple[str, float, str, tuple[int | None, int | None]]]:
-    """Of each cost its name in a result, the unit it is drawn in, a label, and what it may be."""
+    """Returns for each cost its name in a result, its unit, its label, and its bounds."""
     space, budget = header["space"], options.budget
     target = f"{space['image_size']} px, {space['classes']} classes"
     panels: list[tuple[str, float, str, tuple[int | None, int | None]]] = [
@@ -66,7 +66,7 @@ def _scatter(axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: s
     front_numbers = {trial.number for trial in front}
     stopped = [trial.partial[-1] for trial in trials if trial.is_stopped]
     if stopped:
-        points = [(getattr(found.target, cost) / unit, 100 * found.error) for found in stopped]
+        points = [(getattr(result.target, cost) / unit, 100 * result.error) for result in stopped]
         axes.scatter(*zip(*points, strict=True), label="stopped early", color="0.75", s=14, marker="x", linewidths=0.8)
     for is_front, label, style in (
         (False, "tried", {"color": "0.65", "s": 22}),
@@ -83,5 +83,5 @@ def _scatter(axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: s
 
 def _mark(axes: Any, best: Trial, cost: str, unit: float) -> None:
     assert best.result is not None
-    at = (getattr(best.result.target, cost) / unit, 100 * best.result.error)
-    axes.scatter(*at, label="best.yaml", marker="*", s=190, color="tab:orange", edgecolors="black", zorder=4)
+    point = (getattr(best.result.target, cost) / unit, 100 * best.result.error)
+    axes.scatter(*point, label="best.yaml", marker="*", s=190, color="tab:orange", edgecolors="black", zorder=4)

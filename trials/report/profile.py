@@ -1,4 +1,4 @@
-"""`profile`: what one network costs, part by part, whether fvcore agrees, and how fast it runs on this machine."""
+"""The output of `profile`: a network's cost by part, the check against fvcore, and its speed on this machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 
 class CostMismatchError(Exception):
-    """fvcore counts another cost on the built network than the closed form: one of the two has a bug."""
+    """The cost that fvcore counts on the built network differs from the closed form, so one of them has a bug."""
 
 
 def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool = True, speed: bool = True) -> None:
-    """Prints the cost of a network by part and by operator; `check` builds and traces it, `speed` builds and times it.
+    """Prints the cost of a network by part and by operator.
 
-    Raises `CostMismatchError` after all is printed, if the trace does not equal the closed form to the last unit.
+    Args:
+        check: Whether to build the network and trace it with fvcore.
+        speed: Whether to build the network and time it.
+
+    Raises `CostMismatchError`, after printing everything, if the traced cost differs from the closed form.
     """
     cost = cost_of(arch)
     console.print(
@@ -49,10 +53,10 @@ def _stage_table(arch: ArchConfig) -> Table:
         ("stage", "loop", "NLL", "groups"),
         ("blocks", "recursions", "heads", "MLP"),
     )
-    for number, stage in enumerate(arch.stages, start=1):
+    for stage_number, stage in enumerate(arch.stages, start=1):
         nll = f"{stage.nll}, {stage.nll_hidden}" if stage.num_nlls else "none"
         counts = stage.blocks, stage.recursions, stage.heads, stage.mlp_hidden
-        table.add_row(str(number), stage.loop, nll, ", ".join(map(str, stage.groups)), *map(str, counts))
+        table.add_row(str(stage_number), stage.loop, nll, ", ".join(map(str, stage.groups)), *map(str, counts))
     return table
 
 
@@ -90,12 +94,12 @@ def _share(amount: int, total: int) -> str:
 
 
 def _output_shapes(arch: ArchConfig) -> dict[str, str]:
-    """What leaves each part of the network: `28 x 28 x 64`."""
+    """Returns the output shape of each part of the network, such as `28 x 28 x 64`."""
     shapes = [f"{side} x {side} x {stage.width}" for side, stage in zip(arch.resolutions, arch.stages, strict=True)]
     parts = {"stem": shapes[0], "head": f"{arch.classes} classes"}
-    for number, shape in enumerate(shapes, start=1):
-        parts[f"stage {number}"] = shape
-        parts[f"pool {number - 1}"] = shape
+    for stage_number, shape in enumerate(shapes, start=1):
+        parts[f"stage {stage_number}"] = shape
+        parts[f"pool {stage_number - 1}"] = shape
     return parts
 
 
@@ -111,7 +115,7 @@ def _show_check(arch: ArchConfig, cost: Cost, console: Console) -> list[str]:
 
 
 def cost_differences(cost: Cost, traced: TracedCost) -> list[str]:
-    """Where a trace departs from the closed form, e.g. `conv: closed form 5, fvcore 6`; empty if nowhere."""
+    """Returns the differences of a trace from the closed form, such as `conv: closed form 5, fvcore 6`."""
     closed = {"params": cost.params, **cost.flops_by_operator()}
     counted = {"params": traced.params, **traced.flops_by_operator}
     return [

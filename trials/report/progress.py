@@ -1,4 +1,4 @@
-"""What a running search shows: a live bar on a terminal, plain lines where there is none."""
+"""The progress of a running search: a live bar on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ from ..runs.compute_budget import ComputeBudget
 from ..runs.records import Trial
 
 
-def describe_spending(allowance: ComputeBudget, now: float | None = None) -> str:
-    """E.g. `12 min 5 s of 2 h 0 min spent, 1 h 47 min left`; empty where nothing bounds the search."""
+def describe_usage(compute_budget: ComputeBudget, now: float | None = None) -> str:
+    """Returns e.g. `12 min 5 s of 2 h 0 min spent, 1 h 47 min left`; empty if there is no limit."""
     parts = []
-    if allowance.time_budget is not None:
-        spent = allowance.spending.wall_seconds(time.time() if now is None else now)
-        left = max(0.0, allowance.time_budget - spent)
-        total = format_seconds(allowance.time_budget)
+    if compute_budget.time_budget is not None:
+        spent = compute_budget.usage.wall_seconds(time.time() if now is None else now)
+        left = max(0.0, compute_budget.time_budget - spent)
+        total = format_seconds(compute_budget.time_budget)
         parts.append(f"{format_seconds(spent)} of {total} spent, {format_seconds(left)} left")
-    if allowance.gpu_hours is not None:
-        hours = allowance.gpu_seconds / 3600
-        left = max(0.0, allowance.gpu_hours - hours)
-        parts.append(f"{hours:.3g} of {allowance.gpu_hours:g} GPU-hours spent, {left:.3g} left")
+    if compute_budget.gpu_hours is not None:
+        hours = compute_budget.gpu_seconds / 3600
+        left = max(0.0, compute_budget.gpu_hours - hours)
+        parts.append(f"{hours:.3g} of {compute_budget.gpu_hours:g} GPU-hours spent, {left:.3g} left")
     return "; ".join(parts)
 
 
-class _SpendingColumn(ProgressColumn):
-    """Time passes also while no trial ends."""
+class _UsageColumn(ProgressColumn):
+    """A column that is rendered again and again, because time passes while no trial ends."""
 
-    def __init__(self, allowance: ComputeBudget) -> None:
+    def __init__(self, compute_budget: ComputeBudget) -> None:
         super().__init__()
-        self._allowance = allowance
+        self._compute_budget = compute_budget
 
     def render(self, task: Task) -> Text:
-        return Text(describe_spending(self._allowance))
+        return Text(describe_usage(self._compute_budget))
 
 
 class SearchProgress:
-    """Counts trials and tells the time left, from the mean duration of the trials that ended in this process.
+    """Shows the count of ended trials, the best error, the time left, and the usage of a limited compute budget.
 
-    Where a search may spend only so much, it tells that too.
+    The time left follows from the mean duration of the trials that ended in this process.
     """
 
     def __init__(
-        self, console: Console, num_trials: int, num_known: int, best_error: float | None, allowance: ComputeBudget
+        self, console: Console, num_trials: int, num_known: int, best_error: float | None, compute_budget: ComputeBudget
     ) -> None:
         self._console = console
-        self._allowance = allowance
+        self._compute_budget = compute_budget
         self._num_trials = num_trials
         self._num_done = self._num_known = num_known
         self._started = time.monotonic()
@@ -72,7 +72,7 @@ class SearchProgress:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
-            _SpendingColumn(allowance),
+            _UsageColumn(compute_budget),
             console=console,
             disable=not console.is_terminal,
         )
@@ -81,7 +81,7 @@ class SearchProgress:
         )
 
     def trial_ended(self, trial: Trial, best_error: float | None, is_news: bool) -> None:
-        """Counts one trial, tells the best validation error so far, and, if it is news, gives the trial a line."""
+        """Counts one trial, updates the best validation error and, if `is_news`, prints a line about the trial."""
         self._num_done += 1
         left = f"{format_seconds(self._time_left())} left"
         self._bar.update(self._task, completed=self._num_done, left=f"{left} {_describe_best(best_error)}")
@@ -89,13 +89,13 @@ class SearchProgress:
             self.say(describe_trial(trial) + ("" if self._console.is_terminal else self._counter(left)))
 
     def say(self, text: str) -> None:
-        """A line of its own, above the bar."""
+        """Prints a line above the bar."""
         print_line(self._bar.console, text)
 
     def _counter(self, left: str) -> str:
-        """What the bar would show."""
-        told = describe_spending(self._allowance) if self._allowance.is_bounded else left
-        return f" [{self._num_done}/{self._num_trials}, {told}]"
+        """Returns what the bar would show."""
+        usage = describe_usage(self._compute_budget) if self._compute_budget.is_bounded else left
+        return f" [{self._num_done}/{self._num_trials}, {usage}]"
 
     def _time_left(self) -> float:
         per_trial = (time.monotonic() - self._started) / (self._num_done - self._num_known)
@@ -116,13 +116,13 @@ def _describe_best(error: float | None) -> str:
 
 
 def describe_retry(trial: Trial) -> str:
-    """One line about an attempt that failed for the machine's sake."""
+    """Returns a line about an attempt that failed because of the machine and is repeated."""
     failure, name = trial.retried[-1], f"trial {trial.number} {trial.candidate.arch.arch_id}"
     return f"{name}, attempt {len(trial.retried)}: {failure.cause} ({failure.message}); it runs again"
 
 
 def describe_trial(trial: Trial) -> str:
-    """One line about a trial that ended, of at most 80 columns unless it failed."""
+    """Returns a line about a trial that ended, of at most 80 columns unless it failed."""
     name = f"trial {trial.number} {trial.candidate.arch.arch_id}"
     if trial.is_stopped:
         return f"{name} stopped after {trial.partial[-1].share:.0%}: error {trial.partial[-1].error:.2%}"

@@ -1,4 +1,4 @@
-"""The proven front of a score over all networks of a space inside a budget: on the terminal, and as a file."""
+"""The proven Pareto front of a score and a cost over all networks of a space inside a budget: printed and written."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from sret_nas.yaml_files import dump_yaml
 from ..console import print_line
 
 MAX_SHOWN = 20
-"""Networks of a front that are printed: of more, as many spread over all."""
+"""Maximum number of printed networks; of a larger front they are evenly spaced."""
 
 
 def check_front_path(path: Path) -> None:
-    """Raises `UserError` if a front can surely not be written there."""
+    """Raises `UserError` if a front certainly cannot be written to a path."""
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"--front-out must name a .yaml file, got {path}")
     if not path.parent.is_dir():
@@ -38,13 +38,14 @@ def check_front_path(path: Path) -> None:
 
 
 class ProvenFront:
-    """The networks that no other inside the budget beats in a score and a cost, cheapest first.
-
-    Raises `ConfigError` for a score that does not fit the space, `BudgetError` if no network lies inside the budget,
-    `UserError` for a space that is too rich.
-    """
+    """The non-dominated networks of a score and a cost inside a budget, cheapest first."""
 
     def __init__(self, space: SearchSpace, budget: Budget, score: ScoreConfig, source: str, cost: CostName) -> None:
+        """Computes the front.
+
+        Raises `ConfigError` naming `source` if the score does not fit the space, `BudgetError` if no network is inside
+        the budget, and `UserError` if the space is too rich.
+        """
         self._space, self._cost, self.budget = space, cost, budget
         chain, terms = chain_of(space), score.score(space, source)
         FeasibleSet(space, budget).check()
@@ -66,7 +67,7 @@ class ProvenFront:
         return float(self._scores[position]), flops, params, arch
 
     def show(self, console: Console) -> None:
-        """Prints the front, or networks spread over it."""
+        """Prints the front, or `MAX_SHOWN` networks evenly spaced on it."""
         what = "FLOPs" if self._cost == "flops" else "parameters"
         title = f"Proven front of score and {what}: {len(self):,} networks"
         if len(self) > MAX_SHOWN:

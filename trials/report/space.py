@@ -1,4 +1,4 @@
-"""A search space on the terminal: what may vary, how many networks that makes, and what they cost."""
+"""Prints a search space: its dimensions, its number of networks, and their costs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ COSTS: tuple[CostName, CostName] = ("flops", "params")
 def show_space(
     space: SearchSpace, budget: Budget, console: Console, *, samples: int, seed: int, picture: Path | None = None
 ) -> None:
-    """Prints a space: its dimensions, exact size, share inside the budget, reach in costs, ends, and networks drawn.
+    """Prints a space: dimensions, number of networks, share inside the budget, costs, extremes, and random networks.
 
-    `Budget()` bounds nothing; `picture` is where its reach is drawn as PNG too. Raises `BudgetError` if no network lies
-    inside the budget, and `UserError` if the picture cannot be written.
+    Args:
+        budget: Bounds on the networks; `Budget()` has none.
+        samples: The number of random networks.
+        seed: The seed of their draw.
+        picture: The PNG file for a picture of the costs; None for none.
+
+    Raises `BudgetError` if no network is inside the budget, and `UserError` if the picture cannot be written.
     """
     if picture is not None:
         check_picture_path(picture)
@@ -49,7 +54,7 @@ def show_space(
     if samples:
         drawn = feasible.sample_many(np.random.default_rng(seed), samples)
         title = f"Drawn uniformly, seed {seed}" + (f": {budget.describe()}" if budget != Budget() else "")
-        console.print(_networks(title, space, ((str(number), arch) for number, arch in enumerate(drawn, start=1))))
+        console.print(_networks(title, space, ((str(row), arch) for row, arch in enumerate(drawn, start=1))))
     if picture is not None:
         write_region_picture(picture, feasible)
         print_line(console, f"Picture: {picture}")
@@ -61,11 +66,11 @@ def _described(space: SearchSpace) -> str:
 
 
 def _dimensions(space: SearchSpace) -> Table:
-    """One column per stage, one row per dimension."""
+    """Returns a table with one column per stage and one row per dimension."""
     table = Table()
     table.add_column("")
-    for number, tokens in enumerate(space.num_tokens, start=1):
-        table.add_column(f"stage {number}\n{tokens} tokens", overflow="fold")
+    for stage_number, tokens in enumerate(space.num_tokens, start=1):
+        table.add_column(f"stage {stage_number}\n{tokens} tokens", overflow="fold")
     for name in STAGE_DIMENSIONS:
         table.add_row(name, *(_choices(getattr(stage, name)) for stage in space.stages))
     table.add_row("distinct", *(f"{len(stage_table):,}" for stage_table in space.stage_choices))
@@ -73,7 +78,7 @@ def _dimensions(space: SearchSpace) -> Table:
 
 
 def _notes(space: SearchSpace) -> list[str]:
-    """What belongs to no stage, and what FLOPs mean."""
+    """Returns lines about the stem and the depth schedules, and the definition of FLOPs."""
     stem = _choices(space.stem.width) if space.stem.width else "half the width of stage 1"
     return [
         f"stem width: {stem}; stem strides: {_choices(space.stem.strides)}; drop path: {space.drop_path:g}",
@@ -84,7 +89,7 @@ def _notes(space: SearchSpace) -> list[str]:
 
 
 def _ends(feasible: FeasibleSet) -> list[tuple[str, ArchConfig]]:
-    """The cheapest and most expensive networks of the space; one row where a network is so in both costs."""
+    """Returns the cheapest and most expensive networks with labels; a network that is both costs' has one row."""
     labels: dict[str, list[str]] = {}
     networks: dict[str, ArchConfig] = {}
     for word, end in (("least", feasible.cheapest), ("most", feasible.most_expensive)):
@@ -102,13 +107,13 @@ def _choices(values: tuple[object, ...]) -> str:
 def _feasible_line(feasible: FeasibleSet) -> str:
     count, share = feasible.count, feasible.share
     approximately = "" if feasible.count_is_exact else "about "
-    # A share that is rounded to 0 or 100 % would say something else than the count.
+    # A share that is rounded to 0 or 100 % would contradict the count.
     percent = f"{100 * share:.3g} %" if 1e-5 <= share <= 0.999 or share == 1 else f"a share of {share:.6g}"
     return f"{approximately}{count:,} of them ({percent}) have {feasible.budget.describe()}"
 
 
 def _networks(title: str, space: SearchSpace, networks: Iterable[tuple[str, ArchConfig]]) -> Table:
-    """One row per network; its stages on a line each, so that they fit 80 columns."""
+    """Returns a table with one row per network, and one line per stage, so that it fits into 80 columns."""
     table = Table(title=title, title_justify="left")
     table.add_column("", justify="left")
     table.add_column("network", no_wrap=True)

@@ -1,1 +1,1 @@
-"""The run directory: what a search was asked to do, and what is remembered of it."""
+"""The run directory: the options of a search, and the records of what happened in it."""

@@ -1,4 +1,4 @@
-"""Names new run directories and the versions that a run is recorded with."""
+"""Names of new run directories, and the package versions that a run records."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 
 def new_run_dir() -> Path:
-    """`runs/DATE-TIME`, numbered where two searches start in one second."""
+    """Returns `runs/DATE-TIME`, with a number after it if that exists already."""
     name = time.strftime("%Y-%m-%d-%H%M%S")
-    candidates = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    candidates = (Path("runs") / (name if copy == 1 else f"{name}-{copy}") for copy in itertools.count(1))
     return next(path for path in candidates if not path.exists())
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what a search finds."""
-    found = {"python": sys.version.split()[0]}
+    """Returns the versions of Python and of the packages that affect a search's results."""
+    installed = {"python": sys.version.split()[0]}
     for package in ("sret-nas", "torch", "optuna", "numpy"):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:  # e.g. a checkout on the path, not installed
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed

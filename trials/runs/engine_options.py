@@ -1,4 +1,4 @@
-"""The options of where a command computes, groups like those of `trials.runs.option_groups`."""
+"""The options of where a command computes, in groups like those of `trials.runs.option_groups`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .option_groups import OptionGroup, flag
 Seconds = Annotated[StrictFloat, Field(ge=1, le=1e8, allow_inf_nan=False)]
 
 EngineName = Literal["local", "ray"]
-"""What runs trials: worker processes on this machine, or those of a Ray, here or on a cluster."""
+"""What runs trials: worker processes on this machine, or Ray, here or on a cluster."""
 
 MAX_DEFAULT_WORKERS = 8
 
 
 class ComputeOptions(OptionGroup):
-    """What decides the numbers that torch comes to, beside what it is asked for."""
+    """Settings of torch that affect numerical results: seed, threads and device."""
 
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     threads: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
@@ -33,32 +33,33 @@ class ComputeOptions(OptionGroup):
 
 
 def _default_workers() -> int:
-    """Returns one worker per core that this process may use, within `MAX_DEFAULT_WORKERS`."""
+    """Returns one worker per core that this process may use, at most `MAX_DEFAULT_WORKERS`."""
     return min(num_cores(), MAX_DEFAULT_WORKERS)
 
 
 def _default_lookahead(fields: dict[str, Any]) -> int:
-    """Returns enough for all workers, and no more than need be: what runs ahead is proposed without having learned.
+    """Returns enough to keep all workers busy, and no more: a strategy cannot learn from trials in flight.
 
-    It is the same for up to 4 workers, so that their searches find the same. A cluster may grow to twice its size.
+    It is the same for 1 to 4 workers, so that their searches give the same results. On a cluster it is twice the
+    number of workers, since a cluster may grow.
     """
     workers: int = fields["workers"]
     return max(4, workers if fields["ray_address"] is None else 2 * workers)
 
 
 class EngineOptions(ComputeOptions):
-    """Where trials run, and how many at once."""
+    """Where trials run, and how many run at once."""
 
     engine: EngineName = "local"
     ray_address: str | None = None
-    """A cluster's, `auto` or HOST:PORT; None is a Ray of the command's own, on this machine."""
+    """Address of a Ray cluster, `auto` or HOST:PORT; None starts Ray on this machine."""
     gpus_per_trial: Annotated[StrictFloat, Field(ge=0, le=64, allow_inf_nan=False)] = 0.0
-    """GPUs that Ray keeps for each trial: a share of one, or a whole number."""
+    """GPUs that Ray reserves for each trial: a fraction of one, or a whole number."""
     workers: Annotated[StrictInt, Field(ge=0, default_factory=_default_workers)]
-    """Trials at once; on a cluster, unless given, as many as it holds."""
+    """Trials at once; on a cluster the default is as many as it holds."""
     lookahead: Annotated[StrictInt, Field(ge=1, default_factory=_default_lookahead)]
     trial_timeout: Seconds | None = None
-    """Most seconds that an attempt at a trial may take; None is 20 times the expected, and at least 10 minutes."""
+    """Maximum seconds of one attempt at a trial; None is 20 times the expected, but at least 10 minutes."""
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
@@ -76,21 +77,21 @@ class EngineOptions(ComputeOptions):
 
     @property
     def uses_whole_cluster(self) -> bool:
-        """Whether there are as many workers as a cluster holds, because no number was given."""
+        """Returns whether the number of workers is what the cluster holds, because none was given."""
         return self.ray_address is not None and "workers" not in self.model_fields_set
 
-    def with_workers(self, number: int, source: str) -> Self:
-        """Returns these options as if so many workers had been given: defaults that follow from them are new."""
-        return self.parse({**self.model_dump(exclude_unset=True), "workers": number}, source)
+    def with_workers(self, workers: int, source: str) -> Self:
+        """Returns these options as if `workers` had been given, with the defaults that follow from it."""
+        return self.parse({**self.model_dump(exclude_unset=True), "workers": workers}, source)
 
 
 class ComputeBudgetOptions(ComputeOptions):
-    """Beyond what no trial starts."""
+    """Limits after which no trial starts (`trials.runs.compute_budget`)."""
 
     time_budget: Seconds | None = None
-    """Seconds of wall time, all sessions together (`trials.runs.compute_budget`)."""
+    """Wall time of all sessions together, in seconds."""
     gpu_hours: Annotated[StrictFloat, Field(gt=0, le=1e8, allow_inf_nan=False)] | None = None
-    """Hours of GPU time."""
+    """GPU time in hours."""
 
     @model_validator(mode="after")
     def _check_compute_budget(self) -> Self:

@@ -1,13 +1,13 @@
-"""The events of a search's records, one class for each kind: what a line of the file may say, read in one place.
+"""The events of a search's records: one pydantic model per kind of line in `records.jsonl`.
 
-Records of earlier versions lack some keys; their defaults are here. Keys that are not known are passed over.
+Keys that records of earlier versions lack have defaults, and unknown keys are ignored.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictInt, StrictStr
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, describe
@@ -17,40 +17,46 @@ from sret_nas.space.search_space import DepthSchedule
 from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 
 FORMAT = 1
-"""Of the records, in their header."""
+"""Version of the records' format, written in their header."""
 
-FinalistRole = Literal["fine-tuned", "from scratch", "rival"]
-"""A finalist with inherited weights trained on; the same trained from scratch; a random network of equal cost, too."""
+FinalistRole = Literal["fine-tuned", "from scratch", "control"]
+"""How a network is trained at the end: a finalist fine-tuned from its inherited weights, the same finalist from
+scratch, or its control, a random network of equal FLOPs, from scratch."""
 
-Number = Annotated[StrictInt, Field(ge=0)]
-Moment = Annotated[float, Field(allow_inf_nan=False)]
+TrialNumber = Annotated[StrictInt, Field(ge=0)]
+Timestamp = Annotated[float, Field(allow_inf_nan=False)]
 """Seconds since the epoch."""
 Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """Seconds."""
-Part = Annotated[float, Field(gt=0, le=1)]
-"""A share of a whole trial."""
+TrialFraction = Annotated[float, Field(gt=0, le=1)]
+"""A fraction of a whole trial."""
+
+
+def _current_role(role: object) -> object:
+    """Returns today's name of a role; earlier versions recorded a control as `rival`."""
+    return "control" if role == "rival" else role
 
 
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     LEFT_OUT: ClassVar[dict[str, JsonValue]] = {}
-    """Values that are not written, by key: those of most events."""
+    """Default values, by key, that are not written, which keeps most lines short."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what is written to the file."""
+        """Returns the JSON object that is written to the file."""
         content = self.model_dump(mode="json")
         return {key: value for key, value in content.items() if key not in self.LEFT_OUT or value != self.LEFT_OUT[key]}
 
 
 class HeaderEvent(_Event):
-    """The first line: what the search was asked to do, with which space, proxy, images and versions."""
+    """The first line: the search's options, space, proxy, images and package versions."""
 
     model_config = ConfigDict(extra="allow")
 
     event: Literal["header"] = "header"
     format: Literal[1]
-    time: Moment
+    time: Timestamp
     command: JsonValue
     options: dict[str, JsonValue]
     space: dict[str, JsonValue]
@@ -60,38 +66,38 @@ class HeaderEvent(_Event):
     device: JsonValue
     versions: dict[str, JsonValue]
     supernet: dict[str, JsonValue] | None = None
-    """How it is trained or had; None where trials train from scratch."""
+    """How the supernet is trained, or its file; None if trials train from scratch."""
 
     @property
     def supernet_processes(self) -> int:
-        """How many processes train the supernet."""
+        """Returns the number of processes that train the supernet."""
         processes = None if self.supernet is None else self.supernet.get("processes")
         return processes if isinstance(processes, int) and processes > 0 else 1
 
 
 class ResumedEvent(_Event):
-    """The search was carried on from here, with these options and versions."""
+    """The search was resumed here, with these options and versions."""
 
     event: Literal["resumed"] = "resumed"
-    time: Moment
+    time: Timestamp
     options: dict[str, Any]
     versions: dict[str, str] = {}
 
 
 class InterruptedEvent(_Event):
-    """The session was ended here, by Ctrl-C or its like."""
+    """The session ended here, by Ctrl-C or another signal."""
 
     event: Literal["interrupted"] = "interrupted"
-    time: Moment
+    time: Timestamp
 
 
 class SupernetEvent(_Event):
     """All trials from here on inherit from this supernet."""
 
     event: Literal["supernet"] = "supernet"
-    time: Moment
+    time: Timestamp
     seconds: Duration = 0.0
-    """How long this search trained it, in all."""
+    """How long this search trained it, over all sessions."""
     source: SupernetSource
 
 
@@ -101,75 +107,75 @@ class AskedEvent(_Event):
     LEFT_OUT: ClassVar[dict[str, JsonValue]] = {"latency_us": None, "origin": ""}
 
     event: Literal["asked"] = "asked"
-    number: Number
-    time: Moment
+    number: TrialNumber
+    time: Timestamp
     arch_id: str
     flops: int
     params: int
     latency_us: int | None = None
-    """Predicted, where the search looks at it."""
+    """Predicted latency in microseconds, if the search uses latency."""
     origin: str = ""
-    """Where the strategy had it from."""
+    """The part of the strategy that proposed it."""
     depth_schedule: DepthSchedule
     architecture: ArchConfig
 
 
 class FinishedEvent(_Event):
-    """A trial came to its end."""
+    """A trial finished with a result."""
 
     LEFT_OUT: ClassVar[dict[str, JsonValue]] = {"part": 1.0}
 
     event: Literal["finished"] = "finished"
     result: TrialResult
-    number: Number
-    time: Moment
+    number: TrialNumber
+    time: Timestamp
     seconds: Duration | None = None
-    """How long the attempt took; None in records from before there were attempts."""
-    part: Part = 1.0
-    """The attempt's share of a whole trial."""
+    """How long the attempt took; None in records from before trials were retried."""
+    part: TrialFraction = 1.0
+    """The attempt, as a fraction of a whole trial."""
 
 
 class FailedEvent(_Event):
-    """A trial failed for good."""
+    """A trial failed and is not retried."""
 
     LEFT_OUT: ClassVar[dict[str, JsonValue]] = {"part": 1.0}
 
     event: Literal["failed"] = "failed"
     failure: Failure
-    number: Number
-    time: Moment
+    number: TrialNumber
+    time: Timestamp
     seconds: Duration = 0.0
-    part: Part = 1.0
+    part: TrialFraction = 1.0
 
 
 class RungEvent(_Event):
-    """A trial came to a rung before its end."""
+    """A trial reached a rung before its end."""
 
     event: Literal["rung"] = "rung"
-    number: Number
-    time: Moment
+    number: TrialNumber
+    time: Timestamp
     seconds: Duration
-    part: Part
+    part: TrialFraction
     result: TrialResult
 
 
 class StoppedEvent(_Event):
-    """A trial goes no further than the rung that it has come to."""
+    """A trial was stopped early, at the rung that it reached last."""
 
     event: Literal["stopped"] = "stopped"
-    number: Number
-    time: Moment
+    number: TrialNumber
+    time: Timestamp
 
 
 class RetriedEvent(_Event):
-    """An attempt at a trial failed, and another one is to follow."""
+    """An attempt at a trial failed and is retried."""
 
     event: Literal["retried"] = "retried"
-    number: Number
+    number: TrialNumber
     attempt: int
     """Counted from 1."""
     failure: Failure
-    time: Moment
+    time: Timestamp
     seconds: Duration = 0.0
 
 
@@ -177,27 +183,27 @@ class TestedEvent(_Event):
     """A member of the front was scored on the test part."""
 
     event: Literal["tested"] = "tested"
-    number: Number
-    time: Moment
+    number: TrialNumber
+    time: Timestamp
     result: FrontTestResult
 
 
 class FinalEvent(_Event):
-    """A finalist, or its rival, was trained and scored in the end."""
+    """A finalist, or its control, was trained and scored at the end."""
 
     event: Literal["final"] = "final"
-    number: Number
-    role: FinalistRole
-    time: Moment
+    number: TrialNumber
+    role: Annotated[FinalistRole, BeforeValidator(_current_role)]
+    time: Timestamp
     result: RetrainResult
 
 
 class MeasuredEvent(_Event):
-    """The latency of a trial's target was measured in the end."""
+    """The latency of a trial's target network was measured at the end."""
 
     event: Literal["measured"] = "measured"
-    number: Number
-    time: Moment
+    number: TrialNumber
+    time: Timestamp
     latency_us: Duration
 
 
@@ -205,7 +211,7 @@ TrialEvent = (
     AskedEvent | FinishedEvent | FailedEvent | RungEvent | StoppedEvent | RetriedEvent | TestedEvent | FinalEvent
     | MeasuredEvent
 )  # fmt: skip
-"""What happened to one trial."""
+"""An event of one trial."""
 
 Event = HeaderEvent | ResumedEvent | InterruptedEvent | SupernetEvent | TrialEvent
 
@@ -224,7 +230,7 @@ class _RecordedLatency(BaseModel):
 
 
 class _WholeHeader(BaseModel):
-    """What a search is carried on with; a file of records alone is read with less."""
+    """The header keys that resuming a search needs; reading the records needs fewer."""
 
     command: tuple[StrictStr, ...]
     space_digest: StrictStr
@@ -236,12 +242,12 @@ class _WholeHeader(BaseModel):
 
 
 def check_header(header: dict[str, Any], source: str) -> None:
-    """Raises `ConfigError` unless a header holds all that a search is carried on with."""
+    """Raises `ConfigError` unless a header holds everything that resuming the search needs."""
     validate(_WholeHeader, header, source)
 
 
 def parse_event(data: object, source: str = "event") -> Event:
-    """Returns the event that a line's content describes. Raises `ConfigError` naming `source` if it is none of ours."""
+    """Returns the event in a line's content. Raises `ConfigError` naming `source` if it is not a valid event."""
     if not isinstance(data, dict):
         raise ConfigError(source, "", f"not a record of this tool: must be a mapping, got {describe(data)}")
     kind = data.get("event")

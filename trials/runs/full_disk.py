@@ -1,6 +1,6 @@
-"""A disk that is full: the search ends, and says which file could not be written, what is safe, and how to carry on.
+"""Handling of a full disk: the search ends and says which file failed, what is safe, and how to resume.
 
-Nothing is recorded of a trial that a full disk spoiled, so that a resumed search runs it again.
+A trial that failed because of the full disk is not recorded, so a resumed search runs it again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ..program_name import resume_command
 
 
 class StorageError(OSError):
-    """A file of a search cannot be written: no mistake of the user's, so the command line exits with code 1."""
+    """A file of a search cannot be written. It is not the user's mistake, so the exit code is 1."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Names the file in errors from writing it: the system does so for opening it alone."""
+    """Adds the file's name to an `OSError` from writing it; the system names it only when opening fails."""
     try:
         yield
     except OSError as error:
@@ -31,15 +31,15 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def raise_if_full(failure: Failure | None) -> None:
-    """Raises `StorageError` where a worker failed for lack of room."""
+    """Raises `StorageError` if a worker failed because the disk is full."""
     if failure is not None and failure.cause == "disk full":
         raise StorageError(f"a worker cannot write its files: {failure.message}")
 
 
 def raise_if_nothing_can_be_recorded(failure: Failure | None) -> None:
-    """Ends a search for what is no trial's own failure, so that a resumed search runs the trial again.
+    """Ends the search on failures that are not the trial's own, so that a resumed search runs the trial again.
 
-    Raises `StorageError` where a worker had no room to write, `UserError` where the images changed under it.
+    Raises `StorageError` if the worker's disk is full, and `UserError` if the images changed while it ran.
     """
     raise_if_full(failure)
     if failure is not None and failure.cause == "images changed":
@@ -48,7 +48,7 @@ def raise_if_nothing_can_be_recorded(failure: Failure | None) -> None:
 
 @contextmanager
 def full_disk_explained(run_dir: Path, has_begun: bool) -> Iterator[None]:
-    """Turns errors for lack of room into a `StorageError` with all that a user needs, on one line."""
+    """Turns errors of a full disk into a `StorageError` that says what is safe and how to resume."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a search makes small."""
+"""The objectives that a search minimises, and the Pareto front under them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..engines.messages import TrialResult
 from .records import Trial
 
 Objective = Literal["error", "cross_entropy", "flops", "params", "latency"]
-"""Validation error and cross-entropy of the proxy; FLOPs, parameters and predicted latency of the target."""
+"""Validation error and cross-entropy are the proxy's; FLOPs, parameters and predicted latency are the target's."""
 
 
 def objective_values(result: TrialResult, objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """The objective values of a finished trial, in the order asked for; latency in microseconds."""
+    """Returns the values of `objectives`, in that order, of a finished trial; latency in microseconds."""
     values = {
         "error": result.error,
         "cross_entropy": result.cross_entropy,
@@ -31,13 +31,13 @@ def objective_values(result: TrialResult, objectives: Sequence[Objective]) -> tu
 
 
 def comparable_values(result: TrialResult, objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """Objective values whose differences compare: costs by their logarithm."""
+    """Returns objective values whose differences are comparable: costs on a log scale."""
     values = zip(objectives, objective_values(result, objectives), strict=True)
     return tuple(value if name in ("error", "cross_entropy") else math.log(max(value, 1.0)) for name, value in values)
 
 
 def pareto_front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """The finished trials that no other one beats, cheapest (FLOPs, then error) first. Equals are all kept."""
+    """Returns the non-dominated finished trials, cheapest (FLOPs, then error) first. Equal trials are all kept."""
     finished = [trial for trial in trials if trial.result is not None]
     if not finished:
         return []
@@ -47,21 +47,21 @@ def pareto_front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> li
 
 
 def by_cost(trial: Trial) -> tuple[float, ...]:
-    """Sorts finished trials, cheapest first: by FLOPs, then error."""
+    """Returns a sort key of finished trials, cheapest first: FLOPs, then error."""
     assert trial.result is not None
     return trial.result.target.flops, trial.result.error, trial.number
 
 
 def by_accuracy(trial: Trial) -> tuple[float, ...]:
-    """Sorts finished trials, most accurate first: by validation error, then cross-entropy, then FLOPs."""
+    """Returns a sort key of finished trials, most accurate first: validation error, then cross-entropy, then FLOPs."""
     assert trial.result is not None
     return trial.result.error, trial.result.cross_entropy, trial.result.target.flops, trial.number
 
 
 def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
-    """The finished trial of least validation error; of equals, of least cross-entropy, then FLOPs.
+    """Returns the finished trial of least validation error; ties go to the least cross-entropy, then FLOPs.
 
-    Where error is an objective it is one of the front, so that no trial with as little error costs less.
+    If error is an objective it is taken from the front, so no trial of equal error costs less.
     """
     if "error" in objectives:
         trials = pareto_front(trials, objectives)
@@ -69,7 +69,7 @@ def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> T
 
 
 def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
-    """The network to take: of finalists that of least validation error after training on; else the most accurate."""
+    """Returns the recommended trial: the best finalist after fine-tuning or, without finalists, the most accurate."""
     finals = [trial for trial in trials if "fine-tuned" in trial.finals]
     if not finals:
         return most_accurate(trials, objectives)
@@ -82,7 +82,7 @@ def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
 
 
 def archived(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """What a search delivers: its front and, where error is no objective, the most accurate trial beside it."""
+    """Returns the trials that a search delivers: its front and, if error is no objective, the most accurate trial."""
     front = pareto_front(trials, objectives)
     finished = [trial for trial in trials if trial.result is not None]
     best = [most_accurate(finished, objectives)] if finished else []

@@ -1,7 +1,8 @@
-"""The options that commands share, in groups: each with its defaults, its checks, and what it decides.
+"""The options that several commands share, in groups: each with its defaults and its checks.
 
-A command's options are one class that inherits from the groups it needs and adds its own fields, so that its recorded
-options stay one flat mapping. Fields are named as the options are typed, with `_` for `-`.
+A command's options are one class that inherits from the groups it needs and adds its own fields, so its recorded
+options are one flat mapping. Fields are named as the options are typed, with `_` for `-`. The aliases of some fields
+are the names that they had in earlier versions, whose records stay readable.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,48 +33,37 @@ from ..training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConf
 Count = Annotated[StrictInt, Field(ge=1)]
 
 DEFAULT_EPOCHS, DEFAULT_MAX_IMAGES = 3, 16_000
-"""Length of a proxy run unless told otherwise: so many epochs, but at most so many images."""
+"""Default length of a proxy run: this number of epochs, but at most this number of images."""
 
 SUPERNET_EPOCHS, SUPERNET_MAX_IMAGES = 20, 200_000
-"""Length of a supernet's training unless told otherwise, likewise."""
-
-
-_FLAGS = {
-    "accumulate": "--gradient-accumulation",
-    "draws": "--subnet-sampling",
-    "from_scratch": "--no-supernet",
-    "max_test": "--max-test-images",
-    "max_train": "--max-train-images",
-    "max_val": "--max-val-images",
-    "rivals": "--controls",
-    "rule": "--step-rule",
-    "score_images": "--val-images-per-trial",
-}
-"""Options of the command line that are not named as their fields, whose names stand in the records of older runs."""
+"""Default length of a supernet's training, likewise."""
 
 
 def flag(field: str) -> str:
     """Returns the option that sets a field: `--flops-budget` for `flops_budget`."""
-    return _FLAGS.get(field, "--" + field.replace("_", "-"))
+    return "--" + field.replace("_", "-")
 
 
 def absolute_if_there(path: str) -> str:
-    """Returns the absolute path of a file or folder, so that a run can be resumed from another folder; or the name."""
-    found = Path(path).expanduser()
-    return str(found.absolute()) if found.is_dir() or found.is_file() else path
+    """Returns the absolute path of an existing file or folder, so that a run can be resumed from another folder.
+
+    Anything else, such as the name of a data set, is returned unchanged.
+    """
+    expanded = Path(path).expanduser()
+    return str(expanded.absolute()) if expanded.is_dir() or expanded.is_file() else path
 
 
 class OptionGroup(BaseModel):
-    """Some options of a command. `model_fields_set` are those that were given; the others are as by default."""
+    """Some options of a command. `model_fields_set` holds those that were given; the others have their defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def parse(cls, given: Mapping[str, Any], source: str) -> Self:
-        """Returns the options that were given, and the others by default.
+        """Returns the given options; the others get their defaults.
 
         Args:
-            given: Plain data by the names of the fields.
+            given: Plain data by field name.
             source: The command, or the file that they were recorded in.
 
         Raises `ConfigError` with the first thing that is wrong.
@@ -80,28 +71,28 @@ class OptionGroup(BaseModel):
         return validate(cls, dict(given), source)
 
     def with_given(self, given: Mapping[str, Any], source: str) -> Self:
-        """Returns recorded options with those given now in their place; only the latter are in `model_fields_set`.
+        """Returns these recorded options, replaced by those given now. `model_fields_set` holds only the latter.
 
         Raises `ConfigError` as `parse` does.
         """
         options = self.parse({**self.model_dump(), **given}, source)
-        # validated already; to pydantic's plugin for mypy, what is constructed is an `OptionGroup`
+        # Validated already. The cast is for pydantic's mypy plugin, which infers `OptionGroup`.
         return cast(Self, self.model_construct(_fields_set=set(given), **dict(options)))
 
 
 class TargetOptions(OptionGroup):
-    """The search space, and what its networks are for. Sizes are in pixels."""
+    """The search space, and the input size (pixels) and classes of its target networks."""
 
     space: str = "sret_tiny"
     target_image_size: Annotated[StrictInt, Field(ge=8, le=4096)] | None = None
     target_classes: Count | None = None
 
     def load_space(self) -> SearchSpace:
-        """Returns the search space, for the target asked for. Raises `UserError` and `ConfigError`."""
+        """Returns the search space for the requested target. Raises `UserError` or `ConfigError` if it is invalid."""
         return self._space_with({})
 
     def load_space_at_full_depth(self) -> SearchSpace:
-        """Returns the same without a choice of depth schedules: one training serves all networks."""
+        """Returns the search space with the full depth schedule alone, since one supernet serves all networks."""
         return self._space_with({"depth_schedules": ["full"]})
 
     def _space_with(self, changes: dict[str, Any]) -> SearchSpace:
@@ -112,7 +103,7 @@ class TargetOptions(OptionGroup):
 
 
 class BudgetOptions(OptionGroup):
-    """What a network may cost, in FLOPs and parameters."""
+    """Bounds on a network's FLOPs and parameters."""
 
     flops_budget: Count | None = None
     params_budget: Count | None = None
@@ -134,9 +125,11 @@ class DataOptions(OptionGroup):
 
     data: str = DIGITS
     data_root: str | None = None
-    max_train: Count | None = None
-    max_val: Count | None = None
-    max_test: Count | None = None
+    max_train_images: Annotated[Count | None, Field(validation_alias=AliasChoices("max_train_images", "max_train"))] = (
+        None
+    )
+    max_val_images: Annotated[Count | None, Field(validation_alias=AliasChoices("max_val_images", "max_val"))] = None
+    max_test_images: Annotated[Count | None, Field(validation_alias=AliasChoices("max_test_images", "max_test"))] = None
     split_seed: Annotated[StrictInt, Field(ge=0)] = 0
 
     @field_validator("data", "data_root")
@@ -152,31 +145,31 @@ class DataOptions(OptionGroup):
         return self
 
     def data_config_at(self, image_size: int) -> DataConfig:
-        """Returns what is prepared: these images with sides of `image_size` pixels."""
+        """Returns the configuration of these images, resized to `image_size` pixels a side."""
         return DataConfig(
             source=self.data,
             root=self.data_root,
             image_size=image_size,
             split_seed=self.split_seed,
-            max_train=self.max_train,
-            max_val=self.max_val,
-            max_test=self.max_test,
+            max_train=self.max_train_images,
+            max_val=self.max_val_images,
+            max_test=self.max_test_images,
         )
 
 
 class OptimizationOptions(OptionGroup):
-    """How weights are trained, whatever they are of."""
+    """How weights are trained, whether a network's or a supernet's."""
 
     batch_size: BatchSize = 64
     learning_rate: LearningRate = 2e-3
 
     def training(self, images: int) -> TrainingConfig:
-        """Returns a training on so many images, with repetition."""
+        """Returns a training on `images` images, counting repetitions."""
         return TrainingConfig(images=max(2, images), batch_size=self.batch_size, learning_rate=self.learning_rate)
 
 
 class ProxyOptions(DataOptions, OptimizationOptions):
-    """What images and networks are narrowed to where they stand in for the target's."""
+    """The proxy: smaller images and narrower networks that stand in for the target's."""
 
     image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 40
     width_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
@@ -186,7 +179,7 @@ class ProxyOptions(DataOptions, OptimizationOptions):
         return self.data_config_at(self.image_size)
 
     def proxy(self, num_train_images: int) -> ProxyConfig:
-        """Returns the proxy run, once it is known how many training images an epoch has."""
+        """Returns the proxy run for a data set with `num_train_images` training images."""
         training = self.training(self._num_proxy_images(num_train_images))
         return ProxyConfig(image_size=self.image_size, width_scale=self.width_scale, training=training)
 
@@ -195,7 +188,7 @@ class ProxyOptions(DataOptions, OptimizationOptions):
 
 
 class ProxyRunOptions(ProxyOptions):
-    """How long a network is trained that stands in for its target."""
+    """How long a proxy network is trained."""
 
     train_images: Annotated[StrictInt, Field(ge=2, le=10**9)] | None = None
     epochs: Annotated[StrictFloat, Field(gt=0, le=100_000, allow_inf_nan=False)] | None = None
@@ -203,7 +196,7 @@ class ProxyRunOptions(ProxyOptions):
     @model_validator(mode="after")
     def _check_proxy_run(self) -> Self:
         if self.epochs is not None and self.train_images is not None:
-            raise ValueError("--epochs cannot be combined with --train-images: both say how long a proxy run is")
+            raise ValueError("--epochs cannot be combined with --train-images: both set the length of a proxy run")
         return self
 
     def _num_proxy_images(self, num_train_images: int) -> int:
@@ -220,6 +213,6 @@ class SupernetTrainingOptions(OptimizationOptions):
     supernet_images: Annotated[StrictInt, Field(ge=2, le=10**10)] | None = None
 
     def supernet_training(self, num_train_images: int) -> TrainingConfig:
-        """Returns how a supernet is trained, once it is known how many training images an epoch has."""
+        """Returns the training of a supernet on a data set with `num_train_images` training images."""
         by_default = min(SUPERNET_EPOCHS * num_train_images, SUPERNET_MAX_IMAGES)
         return self.training(by_default if self.supernet_images is None else self.supernet_images)

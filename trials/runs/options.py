@@ -1,11 +1,11 @@
-"""What a search was asked to do: every option of the command line with its default, validated."""
+"""The options of a search: every option of the command line with its default, validated."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StrictInt, field_validator, model_validator
+from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
 
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
@@ -33,29 +33,29 @@ CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
     "storage",
 }  # fmt: skip
-"""Options that a resumed search may set anew: they do not change what a trial finds or which one comes next."""
+"""Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials."""
 
 FINE_TUNING_SHARE = 1 / 3
-"""Images that a finalist is trained on, over those of a proxy run."""
+"""Images that a finalist is fine-tuned on, as a share of those of a proxy run."""
 
 FINE_TUNING_RATE = 0.25
-"""Peak learning rate of training on, over that of training from scratch."""
+"""Peak learning rate of fine-tuning, as a share of that of training from scratch."""
 
-WITH_SUPERNET = ("supernet", "supernet_images", "score_images", "fine_tune_images", "finalists", "rivals")
-"""Options that mean nothing to a search whose trials train from scratch."""
+WITH_SUPERNET = ("supernet", "supernet_images", "val_images_per_trial", "fine_tune_images", "finalists", "controls")
+"""Options that have no effect on a search whose trials train from scratch."""
 
 
 class LatencyOptions(OptionGroup):
-    """What a network's pass may take, as it is predicted."""
+    """The bound on a network's predicted latency."""
 
     latency_budget: str | None = None
-    """Most predicted latency, with its unit: `20ms`."""
+    """The maximum predicted latency with its unit, such as `20ms`."""
     latency_batch: Count = 1
 
     @field_validator("latency_budget")
     @classmethod
-    def _spell_latency(cls, text: str | None) -> str | None:
-        """One spelling for one time, so that 0.02s is 20ms."""
+    def _normalise_latency(cls, text: str | None) -> str | None:
+        """Returns the one spelling of a time: 20ms for 0.02s."""
         if text is None:
             return None
         try:
@@ -65,25 +65,27 @@ class LatencyOptions(OptionGroup):
 
     @property
     def latency_max(self) -> int | None:
-        """The most predicted latency, in microseconds."""
+        """Returns the maximum predicted latency in microseconds."""
         return None if self.latency_budget is None else parse_latency(self.latency_budget)
 
 
 class SupernetOptions(SupernetTrainingOptions):
-    """Where trials have their weights from, and what becomes of the best of them."""
+    """Where trials get their weights, and how the best of them are examined at the end."""
 
-    from_scratch: bool = False
-    """Trials train from scratch; otherwise they inherit weights from a supernet."""
+    no_supernet: Annotated[bool, Field(validation_alias=AliasChoices("no_supernet", "from_scratch"))] = False
+    """Whether trials train from scratch; otherwise they inherit weights from a supernet."""
     supernet: str | None = None
-    """The file of a trained supernet; None is to train one."""
-    score_images: Count | None = None
+    """The file of a trained supernet; None trains one."""
+    val_images_per_trial: Annotated[
+        Count | None, Field(validation_alias=AliasChoices("val_images_per_trial", "score_images"))
+    ] = None
     """Validation images that inherited weights are scored on; None is all."""
     fine_tune_images: Annotated[StrictInt, Field(ge=0, le=10**9)] = 0
-    """Images that every trial trains its inherited weights on, before they are scored."""
+    """Images that every trial fine-tunes its inherited weights on before they are scored."""
     finalists: Annotated[StrictInt, Field(ge=0, le=1000)] = 4
-    """Networks of the front that are trained on and scored again in the end."""
-    rivals: Annotated[StrictInt, Field(ge=0, le=1000)] = 2
-    """Finalists that are trained from scratch as well, each beside a random network of equal cost."""
+    """Networks of the front that are fine-tuned and tested at the end."""
+    controls: Annotated[StrictInt, Field(ge=0, le=1000, validation_alias=AliasChoices("controls", "rivals"))] = 2
+    """Finalists that are also trained from scratch, each against a random network of equal FLOPs."""
 
     @field_validator("supernet")
     @classmethod
@@ -92,30 +94,33 @@ class SupernetOptions(SupernetTrainingOptions):
 
     @model_validator(mode="after")
     def _check_supernet(self) -> Self:
-        for name in WITH_SUPERNET if self.from_scratch else ():
+        for name in WITH_SUPERNET if self.no_supernet else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"--no-supernet cannot be combined with {flag(name)}")
         if self.supernet is not None and self.supernet_images is not None:
-            raise ValueError("--supernet names one that is trained, so it cannot be combined with --supernet-images")
-        if self.rivals > self.finalists:
-            raise ValueError(f"--controls must not exceed --finalists, got {self.rivals} and {self.finalists}")
+            raise ValueError("--supernet names a trained supernet, so it cannot be combined with --supernet-images")
+        if self.controls > self.finalists:
+            raise ValueError(f"--controls must not exceed --finalists, got {self.controls} and {self.finalists}")
         return self
 
     def fine_tuning(self, images: int) -> TrainingConfig:
-        """Returns how inherited weights are trained on: as any others, at a lower rate."""
+        """Returns the fine-tuning of inherited weights: a training like any other, at a lower learning rate."""
         return self.training(images).model_copy(update={"learning_rate": FINE_TUNING_RATE * self.learning_rate})
 
 
 def _default_trials(fields: dict[str, Any]) -> int:
-    """Scoring a subnet takes a fraction of a training, and most trials that are stopped early a fraction of a trial."""
-    if not fields["from_scratch"]:
+    """Returns more trials where they are cheaper: a subnet is only scored, and early stopping ends most trials."""
+    if not fields["no_supernet"]:
         return 200
     return 16 if fields["rungs"] == 1 else 48
 
 
 def _default_population(fields: dict[str, Any]) -> int:
-    """NSGA-II's population, and the start of `tpe` (drawn uniformly), `evolution` and `additive` (spread over cost): a
-    quarter of the trials, 4 to 20, to leave trials to learn in. `random` and `stratified` have none."""
+    """Returns a quarter of the trials, between 4 and 20, which leaves trials to learn in.
+
+    It is NSGA-II's population, and the number of initial trials of `tpe` (drawn uniformly), `evolution` and `additive`
+    (spread over cost). `random` and `stratified` do not use it.
+    """
     trials: int = fields["trials"]
     return max(4, min(20, trials // 4))
 
@@ -134,17 +139,17 @@ class SearchOptions(
     strategy: StrategyName = "additive"
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("error", "flops")
     rungs: Annotated[StrictInt, Field(ge=1, le=8)] = 1
-    """Points at which trials are compared, the last of them their end: at the others most are stopped."""
+    """Points at which trials are compared; the last is their end, and at each other one most trials are stopped."""
     eta: Annotated[StrictInt, Field(ge=2, le=100)] = ETA
-    """How many times as far each rung is as the one before; of so many trials one goes on."""
+    """At each rung the best 1/eta of the trials are kept; rungs are eta times further apart."""
     trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
     population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
     storage: str | None = None
-    """A folder or bucket that keeps a copy of the run directory, under its name (`trials.runs.remote_copy`)."""
+    """A folder or bucket that gets a copy of the run directory, under its name (`trials.runs.remote_copy`)."""
 
     @field_validator("storage")
     @classmethod
-    def _spell_storage(cls, text: str | None) -> str | None:
+    def _normalise_storage(cls, text: str | None) -> str | None:
         try:
             return None if text is None else normalise_address(text)
         except UserError as error:
@@ -160,36 +165,36 @@ class SearchOptions(
             raise ValueError("--eta goes with --rungs, which must then be at least 2")
         if self.rungs > 1 and self.fine_tune_images > 0:
             raise ValueError(
-                "--rungs cannot be combined with --fine-tune-images: trials are compared by whole trainings, or by none"
+                "--rungs cannot be combined with --fine-tune-images: rungs divide a training from scratch or a scoring"
             )
         return self
 
     def make_rungs(self) -> SuccessiveHalving:
-        """The rungs of a search that begins."""
+        """Returns successive halving at its beginning, before any trial."""
         return SuccessiveHalving(self.rungs, self.eta)
 
     @property
     def uses_latency(self) -> bool:
-        """Whether latency is bounded or an objective, so that it must be predicted."""
+        """Returns whether latency is bounded or an objective, so that it must be predicted."""
         return self.latency_budget is not None or "latency" in self.objectives
 
     def describe_budget(self) -> str:
-        """E.g. `FLOPs at most 1G, latency at most 20ms`; `no budget` if nothing is bounded."""
+        """Returns e.g. `FLOPs at most 1G, latency at most 20ms`, or `no budget` if nothing is bounded."""
         if self.latency_budget is None:
             return self.budget.describe()
         latency = f"latency at most {self.latency_budget}"
         return latency if self.budget == Budget() else f"{self.budget.describe()}, {latency}"
 
     def load_space(self) -> SearchSpace:
-        return super().load_space() if self.from_scratch else self.load_space_at_full_depth()
+        return super().load_space() if self.no_supernet else self.load_space_at_full_depth()
 
     def resumed_with(self, given: Mapping[str, Any]) -> Self:
-        """Returns these recorded options with those that a resumed search may set anew.
+        """Returns these recorded options, changed by those given when the search is resumed.
 
         Args:
-            given: The options on the command line, plain data; they alone are in the result's `model_fields_set`.
+            given: The options on the command line, plain data; only they are in the result's `model_fields_set`.
 
-        Raises `UserError` for any other difference, and `ConfigError` for values out of range.
+        Raises `UserError` if an option outside `CHANGEABLE` differs, and `ConfigError` for values out of range.
         """
         options = self.with_given(given, "search")
         for name in given.keys() - CHANGEABLE:
@@ -203,7 +208,7 @@ class SearchOptions(
 
 
 def _format_option(value: object) -> str:
-    """An option's value as it would be given."""
+    """Returns an option's value as it is typed."""
     if value is None:
         return "not given"
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,8 +1,8 @@
-"""The search as an Optuna study on disk, for optuna-dashboard: written beside the search, never read by it.
+"""The search as an Optuna study on disk, for optuna-dashboard. The search writes it and never reads it.
 
-It is a function of the records: it is written anew when a search starts or resumes, then one trial is appended per
-trial that ends. (A journal in the loop would cost 70-100 ms per ask, and one left by a killed writer blocks for 30 s.)
-Optuna keeps all trials of a study in memory, which a search of many has no use for: it is made to forget them.
+It is derived from the records: rewritten when a search starts or resumes, then appended to whenever a trial ends. (An
+Optuna journal inside the search loop would cost 70-100 ms per ask, and the lock of a killed writer blocks for 30 s.)
+Optuna keeps all trials of a study in memory, which a long search cannot afford, so it is made to forget them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .records import Trial
 
 JOURNAL_FILE = "optuna-journal.log"
 MAX_IN_MEMORY = 200
-"""Trials that Optuna may hold before it is made to forget them."""
+"""Trials that Optuna holds in memory before it is made to forget them."""
 
 
 class OptunaJournal:
@@ -49,7 +49,7 @@ class OptunaJournal:
         self._num_in_memory = 0
 
     def add(self, trial: Trial) -> None:
-        """One finished (COMPLETE), stopped (PRUNED) or failed (FAIL) trial; nothing is ever left RUNNING."""
+        """Appends a finished (COMPLETE), stopped (PRUNED) or failed (FAIL) trial; none is ever left RUNNING."""
         attributes: dict[str, object] = {"trial": trial.number, "arch_id": trial.candidate.arch.arch_id}
         if trial.result is not None:
             attributes.update(trial.result.model_dump(mode="json", exclude={"proxy_arch"}))
@@ -72,14 +72,14 @@ class OptunaJournal:
             self._forget()
 
     def _forget(self) -> None:
-        """What is written of a trial does not depend on those before it, so they need not be known."""
+        """Drops the trials in memory, which is safe because a new trial's line does not depend on earlier ones."""
         self._file.forget()
         self._study = optuna.load_study(study_name=self._study.study_name, storage=JournalStorage(self._file))
         self._num_in_memory = 0
 
 
 class _ForgetfulFile(BaseJournalBackend):
-    """Writes everything to a file, and reads only what is new: the study itself, and what was written since."""
+    """Writes everything to a file, but reads back only the study itself and what was added since `forget`."""
 
     def __init__(self, file: JournalFileBackend) -> None:
         self._file = file
@@ -94,11 +94,11 @@ class _ForgetfulFile(BaseJournalBackend):
         self._logs += logs
 
     def keep(self) -> None:
-        """What was written so far is never forgotten."""
+        """Marks everything written so far as never to be forgotten."""
         self._num_kept = len(self._logs)
 
     def forget(self) -> None:
-        """Everything else, for a storage that is to begin with what is left."""
+        """Drops everything that `keep` did not mark; a new storage must then be opened on the rest."""
         del self._logs[self._num_kept :]
 
 

@@ -1,6 +1,7 @@
-"""The best of a search so far, kept up to date trial by trial: what a new end costs does not grow with the search.
+"""The Pareto archive of a running search, updated trial by trial.
 
-It holds what `trials.runs.objectives` would find among all trials, at the cost of a comparison with the front alone.
+It holds the trials that `trials.runs.objectives.archived` would select from all trials, but an update compares a trial
+with the front only, so its cost does not grow with the search.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from .records import Trial
 
 
 class ParetoArchive:
-    """Of the trials that were added, those that are to be kept."""
+    """The front of the trials added so far and, if error is no objective, the most accurate trial."""
 
     def __init__(self, objectives: Sequence[Objective], trials: Iterable[Trial] = ()) -> None:
         self._objectives = objectives
         self._front: dict[int, tuple[tuple[float, ...], Trial]] = {}
         self._most_accurate: Trial | None = None
-        """Where error is no objective, so that it may lie beside the front."""
+        """Set only if error is no objective: then this trial may lie off the front."""
         self.best_error: float | None = None
         for trial in trials:
             self.add(trial)
 
     def add(self, trial: Trial) -> list[Trial]:
-        """Takes in a trial that has ended, and returns those that are kept no longer, itself included if it is beaten.
+        """Adds an ended trial and returns the trials that are no longer kept, which may include the new one.
 
-        A trial without a result is beaten by any.
+        A trial without a result is never kept.
         """
         if trial.result is None:
             return [trial]
@@ -36,26 +37,25 @@ class ParetoArchive:
             before = [trial] if self._most_accurate is None else [trial, self._most_accurate]
             self._most_accurate = min(before, key=by_accuracy)
             dominated += before
-        return [one for one in {one.number: one for one in dominated}.values() if one.number not in self]
+        return [other for other in {other.number: other for other in dominated}.values() if other.number not in self]
 
     def _add_to_front(self, trial: Trial, values: tuple[float, ...]) -> list[Trial]:
-        """Returns those that are not on the front any more, the trial itself if it never was."""
-        if any(_dominates(other, values) for other, _ in self._front.values()):
+        """Returns the trials that leave the front, or the new trial alone if it is dominated."""
+        if any(_dominates(other_values, values) for other_values, _ in self._front.values()):
             return [trial]
-        dominated = [one for other, one in self._front.values() if _dominates(values, other)]
-        for one in dominated:
-            del self._front[one.number]
+        dominated = [other for other_values, other in self._front.values() if _dominates(values, other_values)]
+        for other in dominated:
+            del self._front[other.number]
         self._front[trial.number] = values, trial
         return dominated
 
     def __contains__(self, number: int) -> bool:
-        """Whether the trial of this number is one of the keepers."""
+        """Returns whether the trial of this number is kept."""
         return number in self._front or (self._most_accurate is not None and self._most_accurate.number == number)
 
     @property
     def archived(self) -> list[Trial]:
-        """What `trials.runs.objectives.keepers` finds: the front, cheapest first, and the most accurate trial beside
-        it."""
+        """Returns what `trials.runs.objectives.archived` does: the front, cheapest first, then the most accurate."""
         front = sorted((trial for _, trial in self._front.values()), key=by_cost)
         best = self._most_accurate
         return front if best is None or best.number in self._front else [*front, best]

@@ -1,18 +1,21 @@
-"""The append-only record of a search: the truth from which front, tables and the Optuna journal are derived.
+"""The append-only records of a search, from which the front, tables and the Optuna journal are derived.
 
-One JSON object per line; every line is flushed to disk before the search goes on, so a kill at any moment loses at
-most the running trials, and a full disk at most the event that it has no room for. The first line is the header; then,
-per trial, `asked`, `retried` for every attempt that failed and was to be followed by another, `rung` for every one that
-it came to before its end, and `finished`, `stopped` or `failed`; at the end `tested` per member of the front (or, with
-a supernet, which is on record as `supernet` before the first trial, `final` per finalist and role), `measured` where
-latency counts; `interrupted` after Ctrl-C; and `resumed` wherever the search was carried on, with the options from then
-on.
+`records.jsonl` has one JSON object per line. Every line is flushed to disk before the search goes on. So a kill loses
+at most the running trials, and a full disk at most the event that did not fit. The lines are:
 
-What `failed` says is final: the strategy has been told. What `retried` says is not, so a search that ended before the
-next attempt makes it when it is resumed.
+- the header, always first;
+- `supernet`, once it is trained, before the first trial;
+- per trial: `asked`, `retried` for each failed attempt that is repeated, `rung` for each rung reached before the end,
+  and finally `finished`, `stopped` or `failed`;
+- at the end: `final` per finalist and role or, without a supernet, `tested` per member of the front; and `measured`
+  if the search uses latency;
+- `interrupted` after Ctrl-C, and `resumed` with the options from then on.
 
-Every line ends in a checksum of what comes before it, so that a byte that changes on the disk is noticed. Lines of
-earlier versions have none.
+After `failed` the strategy has been told, so the trial is never run again. After `retried` it has not, so a resumed
+search makes the missing attempt.
+
+Every line ends in a checksum of what comes before it, so that damage on the disk is noticed. Lines of earlier versions
+have none.
 """
 
 from __future__ import annotations
@@ -65,38 +68,38 @@ from .full_disk import StorageError
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
 CHECKSUM = "crc32"
-"""Last key of a line: eight hexadecimal digits over the bytes of the line without it."""
+"""Last key of a line: the CRC-32 of the line without it, in eight hexadecimal digits."""
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
 
 
 @dataclass
 class Trial:
-    """One candidate of a search and what became of it; neither result nor failure while it runs."""
+    """A candidate of a search and its outcome so far; it has neither result nor failure while it runs."""
 
     number: int
     candidate: Candidate
     origin: str = ""
-    """Where the strategy had it from, e.g. its design or one of its models; empty where it does not say."""
+    """The part of the strategy that proposed it, e.g. its design or one of its models; empty if unknown."""
     result: TrialResult | None = None
     failure: Failure | None = None
     retried: list[Failure] = field(default_factory=list)
-    """Why earlier attempts at it failed, the first one first."""
+    """Failures of earlier attempts, oldest first."""
     partial: list[TrialResult] = field(default_factory=list)
-    """What was found at the rungs before its end."""
+    """Results at the rungs before its end."""
     is_stopped: bool = False
-    """Whether it went no further than the last of these."""
+    """Whether it was stopped early, at the last of these rungs."""
     test: FrontTestResult | None = None
     finals: dict[FinalistRole, RetrainResult] = field(default_factory=dict)
-    """With a supernet: what became of the network in the end, and of its rival."""
+    """With a supernet: the results of the network, and of its control, as a finalist."""
     measured_us: float | None = None
-    """Measured latency of the target, in microseconds, if it was measured in the end."""
+    """Latency of the target in microseconds, if it was measured at the end."""
 
     @property
     def has_ended(self) -> bool:
         return self.result is not None or self.failure is not None or self.is_stopped
 
     def apply(self, event: TrialEvent) -> None:
-        """Takes in what happened to the trial after it was asked for."""
+        """Applies an event that follows `asked`."""
         match event:
             case FinishedEvent():
                 self.result = event.result
@@ -118,16 +121,16 @@ class Trial:
 
 @dataclass
 class History:
-    """What a records file holds: the header, and the trials by number."""
+    """The content of a records file: the header, and the trials by number."""
 
     header: dict[str, Any]
     trials: dict[int, Trial] = field(default_factory=dict)
     supernet: SupernetSource | None = None
     """The supernet that trials inherit from, once it is trained."""
-    spending: ComputeUsage = field(default_factory=ComputeUsage)
+    usage: ComputeUsage = field(default_factory=ComputeUsage)
 
     def apply(self, event: Event) -> None:
-        """Takes in one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""
+        """Applies one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""
         match event:
             case HeaderEvent():
                 raise ValueError("a second header")
@@ -142,11 +145,11 @@ class History:
                 self.trials[event.number] = Trial(event.number, candidate, event.origin)
             case _:
                 self.trials[event.number].apply(event)
-        self.spending.apply(event)
+        self.usage.apply(event)
 
 
 def _refuse_occupied(run_dir: Path) -> None:
-    """Raises `UserError` for a directory that holds a search (at least the header of one, whole), or anything else."""
+    """Raises `UserError` if a directory holds a search (at least its whole header), or any other file."""
     path = run_dir / RECORDS_FILE
     if path.exists() and next(read_lines(path, MAX_BYTES), None) is not None:
         raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
@@ -156,7 +159,7 @@ def _refuse_occupied(run_dir: Path) -> None:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether a file is what a search leaves that ended before its first record was whole, and nobody else's."""
+    """Returns whether a file was left by a search that ended before its header was written."""
     if path.name not in (RECORDS_FILE, LOCK_FILE) or not path.is_file():
         return False
     content, begins = path.read_bytes()[:100], b"process " if path.name == LOCK_FILE else b'{"event": "header", '
@@ -164,7 +167,7 @@ def _is_left_over(path: Path) -> bool:
 
 
 def _with_checksum(event: dict[str, Any]) -> bytes:
-    """An event as a line of the file."""
+    """Returns an event as a line of the file."""
     plain = json.dumps(event, allow_nan=False).encode()
     return plain[:-1] + f', "{CHECKSUM}": "{zlib.crc32(plain):08x}"}}\n'.encode()
 
@@ -175,28 +178,31 @@ _CHECKSUM_AT_END = re.compile(rb', "crc32": "([0-9a-f]{8})"}$')
 def _without_checksum(line: bytes, source: str, must_be_checked: bool) -> tuple[bytes, bool]:
     """Returns a line without its checksum, and whether it had one; files of earlier versions have none.
 
-    Raises `ConfigError` if the line has changed since it was written.
+    Raises `ConfigError` if the line has changed since it was written, or lacks a checksum that `must_be_checked` asks.
     """
-    found = _CHECKSUM_AT_END.search(line)
-    if found is None:
+    checksum = _CHECKSUM_AT_END.search(line)
+    if checksum is None:
         if must_be_checked:
             raise ConfigError(source, "", "not a record of this tool: it has no checksum, unlike the lines before it")
         return line, False
-    plain = line[: found.start()] + b"}"
-    if zlib.crc32(plain) != int(found[1], 16):
+    plain = line[: checksum.start()] + b"}"
+    if zlib.crc32(plain) != int(checksum[1], 16):
         problem = "its checksum says that it has changed since it was written"
         raise ConfigError(source, "", f"not a record of this tool: {problem}")
     return plain, True
 
 
 def read_history(run_dir: Path) -> History:
-    """The history in a run directory, whole lines only. Raises `UserError` if it is missing or not a record of ours."""
+    """Returns the history in a run directory, ignoring a torn last line.
+
+    Raises `UserError` if it is missing or not valid.
+    """
     path = run_dir / RECORDS_FILE
     history: History | None = None
     is_checked = False
     try:
-        for number, line in enumerate(read_lines(path, MAX_BYTES), start=1):
-            source = f"{path}, line {number}"
+        for line_number, line in enumerate(read_lines(path, MAX_BYTES), start=1):
+            source = f"{path}, line {line_number}"
             plain, is_checked = _without_checksum(line, source, must_be_checked=is_checked)
             content = parse_json(plain, source)
             event = parse_event(content, source)
@@ -204,7 +210,7 @@ def read_history(run_dir: Path) -> History:
                 raise ConfigError(source, "event", "not a record of this tool: the header must come first, and once")
             if history is None:
                 history = History(content)
-                history.spending.apply(event)
+                history.usage.apply(event)
                 continue
             try:
                 history.apply(event)
@@ -218,24 +224,25 @@ def read_history(run_dir: Path) -> History:
 
 
 class Records:
-    """The records file of a run, open for appending by this process alone."""
+    """The records file of a run, locked and open for appending."""
 
     def __init__(self, run_dir: Path, must_exist: bool = False) -> None:
-        """Takes the run directory's lock, for a new search or, with `must_exist`, for one that is there.
+        """Locks the run directory, for a new search or, with `must_exist`, for an existing one.
 
-        Raises `UserError` if another search holds it, if it cannot be written, or if there is something else in it.
+        Raises `UserError` if another search holds the lock, or if the directory cannot be written or is not empty.
         """
         self.run_dir = run_dir
-        self.spending = ComputeUsage()
-        """Of the whole search, up to date with every event."""
+        self.usage = ComputeUsage()
+        """Usage of the whole search, updated with every event."""
         self.began = time.time()
         """When this session of the search began, in seconds since the epoch: the `time` of its first event."""
         self._file: int | None = None
         self._size = 0
-        """Of the whole lines, in bytes."""
+        """Bytes of the whole lines."""
         self._made: list[Path] = []
+        """Directories that did not exist before, innermost first."""
         self._supernet: str | None = None
-        """File in the run directory that trials inherit from."""
+        """Name of the supernet's file, if it lies in the run directory."""
         try:
             if not must_exist and run_dir.exists():
                 _refuse_occupied(run_dir)
@@ -251,7 +258,10 @@ class Records:
             _refuse_occupied(run_dir)  # again, now that nobody else can begin here
 
     def _take_lock(self) -> None:
-        """The system frees the lock when its holder dies, however it dies: no stale lock is ever waited for."""
+        """Takes the lock, which the system frees whenever its holder dies, so none is ever stale.
+
+        Raises `UserError` if another process holds it.
+        """
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -264,7 +274,7 @@ class Records:
         self._lock.flush()
 
     def start(self, header: dict[str, Any]) -> History:
-        """Begins a new file, in the place of one that was torn before its header was whole."""
+        """Begins a new file; one without a whole header is replaced."""
         path = self.run_dir / RECORDS_FILE
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         content = {"event": "header", "format": FORMAT, "time": self.began, **header}
@@ -273,23 +283,23 @@ class Records:
         except OSError:
             self._forget(path)
             raise
-        return History(content, spending=self.spending)
+        return History(content, usage=self.usage)
 
     def _forget(self, path: Path) -> None:
-        """A file without a header is no search."""
+        """Deletes the file, since one without a header is not a search."""
         assert self._file is not None
         os.close(self._file)
         self._file = None
         path.unlink()
 
     def reopen(self) -> History:
-        """Continues an existing file: a torn last line is cut off. Raises `UserError` as `read_history` does."""
+        """Opens an existing file and cuts off a torn last line. Raises `UserError` as `read_history` does."""
         history = read_history(self.run_dir)
         path = self.run_dir / RECORDS_FILE
         self._size = sum(len(line) + 1 for line in read_lines(path, MAX_BYTES))
         os.truncate(path, self._size)
         self._file = os.open(path, os.O_RDWR | os.O_APPEND)
-        self.spending = history.spending
+        self.usage = history.usage
         self._note(history.supernet)
         return history
 
@@ -302,7 +312,7 @@ class Records:
         self._append(ResumedEvent(time=self.began, options=options, versions=versions))
 
     def interrupted(self) -> None:
-        """Records that the session was ended here, by Ctrl-C or its like."""
+        """Records that the session ended here, by Ctrl-C or another signal."""
         self._append(InterruptedEvent(time=time.time()))
 
     def asked(
@@ -314,7 +324,7 @@ class Records:
         latency_us: int | None = None,
         origin: str = "",
     ) -> None:
-        """Records a candidate with its costs, predicted latency where the search looks at it, and its origin."""
+        """Records a candidate with its costs, its predicted latency (if the search uses it) and its origin."""
         arch = candidate.arch
         self._append(
             AskedEvent(
@@ -333,7 +343,7 @@ class Records:
     def ended(
         self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float, part: float = 1.0
     ) -> None:
-        """Records a trial's result, or its failure, how long the attempt took, and its share of a whole trial."""
+        """Records a trial's result or failure, the attempt's seconds, and its fraction of a whole trial."""
         now, seconds = time.time(), round(seconds, 3)
         if result is not None:
             self._append(FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part))
@@ -342,20 +352,20 @@ class Records:
             self._append(FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=part))
 
     def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> None:
-        """Records what was found at a rung, how long the way there took, and its share of a whole trial."""
+        """Records the result at a rung, the seconds since the rung before, and their fraction of a whole trial."""
         self._append(RungEvent(number=number, time=time.time(), seconds=round(seconds, 3), part=part, result=result))
 
     def stopped(self, number: int) -> None:
-        """Records that a trial goes no further than the rung it has come to."""
+        """Records that a trial was stopped at the rung that it reached last."""
         self._append(StoppedEvent(number=number, time=time.time()))
 
     def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> None:
-        """Records that an attempt, counted from 1, failed, and that another one is to follow."""
+        """Records that an attempt, counted from 1, failed and will be repeated."""
         now, seconds = time.time(), round(seconds, 3)
         self._append(RetriedEvent(number=number, attempt=attempt, failure=failure, time=now, seconds=seconds))
 
     def tested(self, number: int, result: FrontTestResult) -> None:
-        """Records how a member of the front does on the test part."""
+        """Records the score of a member of the front on the test part."""
         self._append(TestedEvent(number=number, time=time.time(), result=result))
 
     def supernet(self, source: SupernetSource, seconds: float) -> None:
@@ -364,7 +374,7 @@ class Records:
         self._append(SupernetEvent(time=time.time(), seconds=round(seconds, 3), source=source))
 
     def final(self, number: int, role: FinalistRole, result: RetrainResult) -> None:
-        """Records what became in the end of a finalist, or of its rival."""
+        """Records the result of a finalist or of its control."""
         self._append(FinalEvent(number=number, role=role, time=time.time(), result=result))
 
     def measured(self, number: int, latency_us: float) -> None:
@@ -372,22 +382,22 @@ class Records:
         self._append(MeasuredEvent(number=number, time=time.time(), latency_us=latency_us))
 
     def _append(self, event: Event) -> None:
-        """Adds an event whole, whatever is pressed meanwhile. Raises `StorageError` if it cannot be written.
+        """Appends an event, whole even if Ctrl-C is pressed meanwhile.
 
-        Raises `LostDirectoryError`, with the event rescued, if the file is no longer where it was. A trial that failed
-        then may have failed for that, so it is left to be run again.
+        Raises `StorageError` if it cannot be written, and `LostDirectoryError`, with the event rescued, if the file is
+        no longer in its place.
         """
         if isinstance(event, FailedEvent | RetriedEvent):
-            self.require_in_place()
+            self.require_in_place()  # the failure may come of the lost directory: a resumed search repeats the trial
         line = _with_checksum(event.to_json())
         with defer_interrupts() as interruptions:
             self._write(line)
-            self.spending.apply(event)
+            self.usage.apply(event)
         if interruptions:
             raise KeyboardInterrupt
 
     def _write(self, line: bytes) -> None:
-        """To disk, or not at all: a torn line is cut off."""
+        """Writes a line to disk, or cuts it off again and raises `StorageError`."""
         assert self._file is not None
         written = 0
         try:
@@ -401,9 +411,9 @@ class Records:
         self.require_in_place()
 
     def require_in_place(self) -> None:
-        """Raises `LostDirectoryError` if the run directory was deleted, moved or replaced; all records are rescued.
+        """Raises `LostDirectoryError` if the run directory was deleted, moved or replaced, after rescuing all records.
 
-        Their file is open, so its content lives on without a name.
+        That is possible because an open file keeps its content after it is deleted.
         """
         assert self._file is not None
         path = self.run_dir / RECORDS_FILE
@@ -418,11 +428,11 @@ class Records:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the run directory was deleted, moved or replaced."""
+        """Returns whether the run directory was deleted, moved or replaced."""
         return self._file is not None and not is_same_file(self.run_dir / RECORDS_FILE, self._file)
 
     def lost(self, rescued: Path | None = None) -> LostDirectoryError:
-        """Rescues all records into a run directory from where the search can be resumed; returns what to raise."""
+        """Rescues all records into another run directory, and returns the error that says how to resume from there."""
         assert self._file is not None
         content = os.pread(self._file, self._size, 0)
         error = rescue(self.run_dir, lambda folder: write_atomically(folder / RECORDS_FILE, content), rescued)
@@ -435,7 +445,7 @@ class Records:
         return LostDirectoryError(f"{error}; {advice}", error.rescued)
 
     def withdraw(self) -> None:
-        """Leaves no trace of a search that never began."""
+        """Removes the lock and the directories that were made, if the search never began."""
         if self._file is None:
             (self.run_dir / LOCK_FILE).unlink(missing_ok=True)
             for folder in self._made:

@@ -1,10 +1,13 @@
-"""The copy of a run directory that `--storage` asks for: kept while the search runs, and fetched where it is resumed.
+"""The remote copy of a run directory (`--storage`): updated while the search runs, and fetched to resume elsewhere.
 
-The search knows nothing of it. A thread looks at the run directory every few seconds and copies what has changed:
-first the files that records may name (the supernet and its checkpoint, weights), then the records' whole lines as they
-were before that, so that what records in the storage name is there as well; last, weights that were beaten are deleted.
-Images are not copied. A storage that fails is told once and tried again, and never ends a search: its results are
-whole on this machine, and whoever reads an exit code wants to know of the search.
+The search does not know of it. A thread looks at the run directory every few seconds and copies what has changed:
+
+1. the files that records may name (the supernet and its checkpoint, weights);
+2. the whole lines that the records had before step 1, so that every file named in the copy exists there;
+3. deletions of weights that left the front.
+
+Images are not copied. A storage failure is reported once and retried; it never fails the search, because the local run
+directory is complete.
 """
 
 from __future__ import annotations
@@ -25,85 +28,85 @@ from ..console import Console, print_line
 from ..program_name import resume_command
 from .optuna_journal import JOURNAL_FILE
 from .records import LOCK_FILE, RECORDS_FILE
-from .remote_storage import Place, is_bucket, one_line, path_inside, place_of, split_address
+from .remote_storage import RunStore, is_bucket, one_line, path_inside, split_address, store_for
 
 COPY_SECONDS = 10.0
-"""How often to look for what has changed; less often if copying takes more than a tenth of the time."""
+"""Seconds between updates; longer if copying would take more than a tenth of the time."""
 LAST_ATTEMPTS = 3
-"""How often the last copy is tried; once after Ctrl-C."""
+"""Attempts at the last update; one after Ctrl-C."""
 LAST_SECONDS = 120.0
-"""How long the end of a search waits for the next file of the last copy."""
+"""Seconds that the end of a search waits for the next file of the last update."""
 LAST_PAUSE = 5.0
-"""Between its attempts."""
+"""Seconds between attempts at the last update."""
 
 COPY_MARK = "copy.json"
-"""Says of a folder or bucket that it is a copy, and of what."""
+"""The file that marks a folder or prefix as a copy, and names the run directory."""
 PROBE = "probe"
-"""A file that is written and deleted to see whether that is allowed."""
+"""A file that is written and deleted to check permissions."""
 PROBE_CONTENT = b"may be deleted"
 MIRRORED = ("weights/", "pareto/", "checkpoints/")
-"""Where files are deleted in the copy when they are in the run directory."""
+"""Folders in which a deleted file is also deleted in the copy."""
 
 Signature = tuple[int, ...]
-"""What a file is known by that has not changed."""
+"""Time of modification (ns), size (bytes) and inode of a file, which change with its content."""
 
 
-def new_place(storage: str | None, run_dir: Path) -> Place | None:
-    """Where a new search is copied to; None without a storage.
+def store_for_new_search(storage: str | None, run_dir: Path) -> RunStore | None:
+    """Returns the store that a new search is copied to; None without a storage.
 
-    Raises `UserError` if that place cannot be written, or holds a search already.
+    Raises `UserError` if the store cannot be written or holds a search already.
     """
     if storage is None:
         return None
-    place, stored = _opened(storage, run_dir)
+    store, stored = _opened(storage, run_dir)
     if stored is not None:
         raise UserError(
-            f"{place.address} holds a search already: carry it on with --resume {place.address}, or give the new one "
+            f"{store.address} holds a search already: carry it on with --resume {store.address}, or give the new one "
             "an --out of another name"
         )
-    return place
+    return store
 
 
-def known_place(storage: str | None, run_dir: Path) -> Place | None:
-    """Where a resumed search is copied to; None without a storage.
+def store_for_resumed_search(storage: str | None, run_dir: Path) -> RunStore | None:
+    """Returns the store that a resumed search is copied to; None without a storage.
 
-    Raises `UserError` if that place cannot be written, or holds records that those in `run_dir` do not begin with.
+    Raises `UserError` if the store cannot be written, or if the records in `run_dir` do not continue those in it.
     """
     if storage is None:
         return None
-    place, stored = _opened(storage, run_dir)
+    store, stored = _opened(storage, run_dir)
     if stored is not None:
-        _require_beginning(stored, run_dir, place.address)
-    return place
+        _require_beginning(stored, run_dir, store.address)
+    return store
 
 
-def _opened(storage: str, run_dir: Path) -> tuple[Place, bytes | None]:
-    """A place that can be written, and the records there."""
+def _opened(storage: str, run_dir: Path) -> tuple[RunStore, bytes | None]:
+    """Returns a writable store, and the content of its records file. Raises `UserError` if it cannot be used."""
     if not is_bucket(storage) and (Path(storage) / run_dir.name).resolve() == run_dir.resolve():
         raise UserError(f"--storage {storage} is where the run directory {run_dir} itself lies: give another folder")
     try:
-        place = place_of(storage, run_dir.resolve().name)
-        files = place.sizes()
-        stored = place.read(RECORDS_FILE) if RECORDS_FILE in files else None
-        others = [] if stored is not None else sorted(name for name in files if not _is_left_over(place, name))
+        store = store_for(storage, run_dir.resolve().name)
+        files = store.sizes()
+        stored = store.read(RECORDS_FILE) if RECORDS_FILE in files else None
+        others = [] if stored is not None else sorted(name for name in files if not _is_left_over(store, name))
         if others:
-            raise UserError(f"{place.address} is not empty (it holds {others[0]}): give another --storage")
-        place.write(PROBE, PROBE_CONTENT)
-        place.delete(PROBE)
+            raise UserError(f"{store.address} is not empty (it holds {others[0]}): give another --storage")
+        store.write(PROBE, PROBE_CONTENT)
+        store.delete(PROBE)
     except OSError as error:
         raise UserError(f"--storage {storage} cannot be used: {one_line(error)}") from None
-    return place, stored
+    return store, stored
 
 
-def _is_left_over(place: Place, name: str) -> bool:
-    """Whether a file is what a search leaves that was killed before it copied its records, and nobody else's."""
+def _is_left_over(store: RunStore, name: str) -> bool:
+    """Returns whether a file was left by a search that was killed before it copied its records."""
     if name == PROBE:
-        return place.read(name) == PROBE_CONTENT
-    return name == COPY_MARK and place.read(name).startswith(b'{"copy_of": ')
+        return store.read(name) == PROBE_CONTENT
+    return name == COPY_MARK and store.read(name).startswith(b'{"copy_of": ')
 
 
 def _require_beginning(stored: bytes, run_dir: Path, address: str) -> None:
-    """Raises `UserError` unless the records in a run directory are those in the storage, or go on from there."""
+    """Raises `UserError` unless the records in a run directory equal or continue the stored ones."""
     local = whole_lines((run_dir / RECORDS_FILE).read_bytes())
     if local.startswith(stored):
         return
@@ -123,20 +126,20 @@ def _require_beginning(stored: bytes, run_dir: Path, address: str) -> None:
 
 
 def whole_lines(content: bytes) -> bytes:
-    """Without a last line that is torn, or still being written."""
+    """Returns the content without an incomplete last line."""
     return content[: content.rfind(b"\n") + 1]
 
 
 def is_copy(address: Path | str) -> bool:
-    """Whether this is where a copy lies, not a run directory."""
+    """Returns whether an address or folder is that of a copy, not a run directory."""
     return isinstance(address, str) or (address / COPY_MARK).is_file()
 
 
 def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, str]:
-    """The run directory of the search whose copy lies at `address`, and its storage.
+    """Fetches the copy at `address` to `out` (default `runs/NAME`); returns the run directory and its storage.
 
-    It is fetched to `out`, by default `runs/NAME`, unless it is there already: whether that may be carried on is
-    `known_place`'s to say. Raises `UserError` if it cannot be.
+    An existing run directory is not fetched again; `store_for_resumed_search` checks whether it matches the copy.
+    Raises `UserError` if the copy cannot be fetched.
     """
     storage, name = split_address(address)
     run_dir = Path("runs") / name if out is None else out
@@ -144,19 +147,19 @@ def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, s
         print_line(console, f"{run_dir} is here already, so it is not fetched from {address}")
         return run_dir, storage
     try:
-        place = place_of(storage, name)
-        files = place.sizes()
+        store = store_for(storage, name)
+        files = store.sizes()
     except OSError as error:
         raise UserError(f"{address} cannot be read: {one_line(error)}") from None
     if RECORDS_FILE not in files:
         raise UserError(f"{address} holds no search: there is no {RECORDS_FILE} in it")
     print_line(console, f"Fetching {address} to {run_dir}: {sum(files.values()) / 1e6:,.1f} MB")
-    _fetch(place, [name for name in files if name != COPY_MARK], run_dir)
+    _fetch(store, [name for name in files if name != COPY_MARK], run_dir)
     return run_dir, storage
 
 
-def _fetch(place: Place, names: list[str], run_dir: Path) -> None:
-    """All files or none."""
+def _fetch(store: RunStore, names: list[str], run_dir: Path) -> None:
+    """Fetches all files, or none and raises `UserError`."""
     try:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=run_dir.parent, prefix=f".{run_dir.name}.") as temporary:
@@ -164,35 +167,35 @@ def _fetch(place: Place, names: list[str], run_dir: Path) -> None:
             for name in names:
                 path = path_inside(fetched, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(place.read(name))
+                path.write_bytes(store.read(name))
             fetched.rename(run_dir)
     except OSError as error:
-        raise UserError(f"{place.address} cannot be fetched to {run_dir}: {one_line(error)}") from None
+        raise UserError(f"{store.address} cannot be fetched to {run_dir}: {one_line(error)}") from None
 
 
-def copied(place: Place | None, run_dir: Path, console: Console) -> AbstractContextManager[object]:
-    """Inside, the run directory is copied; without a place, nothing is."""
-    return nullcontext() if place is None else RunCopy(place, run_dir, console)
+def copied(store: RunStore | None, run_dir: Path, console: Console) -> AbstractContextManager[object]:
+    """Returns a context in which the run directory is copied; without a store it does nothing."""
+    return nullcontext() if store is None else RunCopy(store, run_dir, console)
 
 
 class RunCopy:
-    """Keeps a copy up to date while the context lasts, and makes it whole at its end."""
+    """Keeps the copy up to date in a thread while the context lasts, and completes it at its end."""
 
-    def __init__(self, place: Place, run_dir: Path, console: Console) -> None:
-        self._place, self._run_dir, self._console = place, run_dir, console
+    def __init__(self, store: RunStore, run_dir: Path, console: Console) -> None:
+        self._store, self._run_dir, self._console = store, run_dir, console
         self._copied: dict[str, Signature] = {}
-        """What files were like when they were copied."""
+        """Signatures of files when they were copied."""
         self._there: set[str] | None = None
-        """Names in the copy; None before anything was copied."""
+        """Names of files in the copy; None before anything was copied."""
         self._stored: int | None = None
-        """Bytes of the records in the copy, as this search left them."""
+        """Bytes of the records in the copy, as this search wrote them."""
         self._problem: str | None = None
-        """Why the copy could not be written the last time that it could not."""
+        """The reason of the last failure."""
         self._is_whole = self._is_taken = False
         self._ending = threading.Event()
         self._attempts = LAST_ATTEMPTS
         self._moved = time.monotonic()
-        """When a file was copied last."""
+        """Time of the last copied file, on the monotonic clock."""
         self._thread = threading.Thread(target=self._work, name="run copy", daemon=True)
 
     def __enter__(self) -> Self:
@@ -211,7 +214,7 @@ class RunCopy:
         print_line(self._console, self._last_words())
 
     def _last_words(self) -> str:
-        address = self._place.address
+        address = self._store.address
         if self._is_whole:
             return f"Copy: {address}"
         reason = self._problem or f"nothing could be written for {LAST_SECONDS:g} s"
@@ -222,7 +225,7 @@ class RunCopy:
         try:
             self._keep_up()
             self._finish()
-        except UserError as error:  # another search writes there: nothing of it is to be replaced
+        except UserError as error:  # another search writes there, and must not be overwritten
             self._is_taken = True
             self._tell_once("is left alone from here on", str(error))
 
@@ -251,7 +254,7 @@ class RunCopy:
 
     def _tell_once(self, what: str, reason: str) -> None:
         if self._problem is None or self._is_taken:
-            print_line(self._console, f"warning: the copy at {self._place.address} {what}: {reason}")
+            print_line(self._console, f"warning: the copy at {self._store.address} {what}: {reason}")
         self._problem = reason
 
     def _copy_changes(self, is_last: bool) -> None:
@@ -267,46 +270,49 @@ class RunCopy:
             self._copied[RECORDS_FILE] = signature
         for name in sorted(self._there - names):
             if name.startswith(MIRRORED):
-                self._place.delete(name)
+                self._store.delete(name)
                 self._there.remove(name)
 
     def _require_ours(self) -> None:
-        """Raises `UserError` if others have written the records there, `OSError` if they are gone."""
-        size = self._place.size(RECORDS_FILE)
+        """Raises `UserError` if another search wrote the stored records, and `OSError` if they are gone."""
+        size = self._store.size(RECORDS_FILE)
         if size is None and self._stored is not None:
             raise FileNotFoundError(f"its {RECORDS_FILE} is gone")
         if size is not None and size != self._stored:
-            _require_beginning(self._place.read(RECORDS_FILE), self._run_dir, self._place.address)
+            _require_beginning(self._store.read(RECORDS_FILE), self._run_dir, self._store.address)
             self._stored = size
 
     def _begun(self) -> set[str]:
-        """What is there, once the place is marked as a copy, and as this search's by the first line of its records."""
+        """Marks the store as a copy, writes the first line of the records, and returns the names of its files."""
         mark = {"copy_of": str(self._run_dir.absolute()), "host": socket.gethostname()}
-        self._place.write(COPY_MARK, json.dumps(mark).encode() + b"\n")
+        self._store.write(COPY_MARK, json.dumps(mark).encode() + b"\n")
         if self._stored is None:
             header, end, _ = (self._run_dir / RECORDS_FILE).read_bytes().partition(b"\n")
             self._write_records(header + end)
-        return set(self._place.sizes())
+        return set(self._store.sizes())
 
     def _write_records(self, lines: bytes) -> None:
-        self._place.write(RECORDS_FILE, lines)
+        self._store.write(RECORDS_FILE, lines)
         self._stored, self._moved = len(lines), time.monotonic()
 
     def _names(self, with_journal: bool) -> set[str]:
-        """What is to be copied beside the records. The journal, which is made from them, grows with every trial."""
+        """Returns the files to copy beside the records.
+
+        The journal grows with every trial and can be rebuilt from the records, so it is copied at the end alone.
+        """
         files = (path.relative_to(self._run_dir).as_posix() for path in self._run_dir.rglob("*") if path.is_file())
         others = {RECORDS_FILE, LOCK_FILE, f"{JOURNAL_FILE}.lock"} | (set() if with_journal else {JOURNAL_FILE})
         return {name for name in files if name not in others and not Path(name).name.startswith(".")}
 
     def _copy(self, name: str) -> None:
-        """Unless it is there as it is here, or was deleted meanwhile."""
+        """Copies a file unless it has not changed, or was deleted meanwhile."""
         try:
             signature = self._seen(name)
             content = None if self._copied.get(name) == signature else (self._run_dir / name).read_bytes()
         except FileNotFoundError:
             return
         if content is not None:
-            self._place.write(name, content)
+            self._store.write(name, content)
             self._copied[name], self._moved = signature, time.monotonic()
             assert self._there is not None
             self._there.add(name)

@@ -1,7 +1,7 @@
-"""Where the copy of a run directory is kept: a folder, such as one that machines share, or a bucket of an object store.
+"""Stores for the copy of a run directory: a folder, such as a network share, or a prefix in a bucket (S3 or GCS).
 
-A place holds whole files under names such as `weights/trial-0001.safetensors`; a file is replaced at once or not at
-all. Buckets are PyArrow's to know, which takes credentials and endpoints from where the stores' own tools take them.
+A store holds whole files under names such as `weights/trial-0001.safetensors`; a write replaces a file entirely or not
+at all. Buckets are accessed through PyArrow, which finds credentials and endpoints where the vendors' own tools do.
 """
 
 from __future__ import annotations
@@ -24,43 +24,45 @@ _PARAMETERS = {
     "allow_bucket_creation": _WORD, "allow_bucket_deletion": _WORD, "endpoint_override": _HOST,
     "force_virtual_addressing": _WORD, "region": _WORD, "retry_limit_seconds": _WORD, "scheme": _WORD,
 }  # fmt: skip
-"""Parameters that an address may have, and what they may say: nothing that could be a secret, which records would keep.
+"""Parameters that an address may have, with the form of their values.
 
-Whatever is not listed is refused, so that a parameter with a secret which PyArrow learns tomorrow is refused as well.
+None can hold a secret, because addresses are kept in the records. Unlisted parameters are refused, also those that
+PyArrow may add in the future.
 """
 _GCS_SECONDS = 60
-"""How long Google's client may try again; by default it does for 15 minutes."""
+"""Time limit of retries in Google's client, whose default is 15 minutes."""
 
 
-class Place(ABC):
-    """A folder or bucket, or a part of it, that holds the copy of one run directory. Methods raise `OSError` alone."""
+class RunStore(ABC):
+    """Holds the copy of one run directory. All methods raise `OSError` if the store cannot be used."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        """As users write it."""
+        """The address as users write it."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """The bytes of every file, by its name; nothing where nothing was written yet."""
+        """Returns the bytes of every file by name; empty before anything was written."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:
-        """The bytes of a file; None if it is not there."""
+        """Returns the bytes of a file; None if it does not exist."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str) -> bytes:
+        """Returns the content of a file."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Puts a file there, or in the place of the one that is there."""
+        """Writes a file, replacing an existing one."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Does nothing if the file is not there."""
+        """Deletes a file if it exists."""
 
 
-class Folder(Place):
-    """A folder inside one that is there: a parent that is missing is not mounted, and is never made."""
+class FolderStore(RunStore):
+    """A folder whose parent must exist: a missing parent is probably not mounted, so it is never created."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -94,59 +96,62 @@ class Folder(Place):
             raise FileNotFoundError(f"there is no folder {self._path.parent}: create or mount it")
 
 
-class Bucket(Place):
-    """The objects of a bucket whose keys begin alike."""
+class BucketStore(RunStore):
+    """The objects of a bucket under one prefix."""
 
     def __init__(self, address: str) -> None:
-        """Raises `UserError` if PyArrow is not installed, `OSError` if there is no such bucket, as far as it tells."""
+        """Connects to the bucket.
+
+        Raises `UserError` if PyArrow is not installed, and `OSError` if it reports that the bucket is not accessible.
+        """
         super().__init__(address)
         try:
-            from pyarrow import fs  # a tenth of a second, for those who need it
+            from pyarrow import fs  # takes a tenth of a second, so only here
         except ModuleNotFoundError as error:
             raise UserError(f"{address} needs PyArrow ({error}): pip install -e '.[storage]'") from None
         self._fs = fs
         with _errors_of_arrow():
-            self._store, self._path = fs.FileSystem.from_uri(_with_patience(address))
+            self._filesystem, self._path = fs.FileSystem.from_uri(_with_retry_limit(address))
 
     def sizes(self) -> dict[str, int]:
         selector = self._fs.FileSelector(self._path, recursive=True, allow_not_found=True)
         with _errors_of_arrow():
-            found = self._store.get_file_info(selector)
+            infos = self._filesystem.get_file_info(selector)
         prefix = f"{self._path.rstrip('/')}/"
-        return {info.path.removeprefix(prefix): info.size for info in found if info.is_file}
+        return {info.path.removeprefix(prefix): info.size for info in infos if info.is_file}
 
     def size(self, name: str) -> int | None:
         with _errors_of_arrow():
-            info = self._store.get_file_info(self._key(name))
+            info = self._filesystem.get_file_info(self._key(name))
         return info.size if info.is_file else None
 
     def read(self, name: str) -> bytes:
-        with _errors_of_arrow(), self._store.open_input_stream(self._key(name)) as stream:
+        with _errors_of_arrow(), self._filesystem.open_input_stream(self._key(name)) as stream:
             content: bytes = stream.read()
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        with _errors_of_arrow(), self._store.open_output_stream(self._key(name)) as stream:
+        with _errors_of_arrow(), self._filesystem.open_output_stream(self._key(name)) as stream:
             stream.write(content)
 
     def delete(self, name: str) -> None:
         with _errors_of_arrow(), suppress(FileNotFoundError):
-            self._store.delete_file(self._key(name))
+            self._filesystem.delete_file(self._key(name))
 
     def _key(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}"
 
 
 def _is_own_file(path: Path) -> bool:
-    """Returns whether this is a file that a copy may have written: not hidden, and no link to a file elsewhere."""
+    """Returns whether a copy may have written this file: it is not hidden, and not a link."""
     return path.is_file() and not path.is_symlink() and not path.name.startswith(".")
 
 
 def path_inside(folder: Path, name: str) -> Path:
-    """Returns the path of a file of a copy in a folder.
+    """Returns the path of a copied file inside a folder.
 
-    Raises `OSError` if the name, which may come from a bucket that others write, leads out of the folder: if it is
-    absolute, has empty parts, `.` or `..`, or goes through a link.
+    Raises `OSError` if the name leads out of the folder: if it is absolute, has empty parts, `.` or `..`, or goes
+    through a link. Names may come from a bucket that others can write to.
     """
     path = folder / name
     parts = name.split("/")
@@ -159,7 +164,7 @@ def path_inside(folder: Path, name: str) -> Path:
 
 @contextmanager
 def _errors_of_arrow() -> Iterator[None]:
-    """Most of them are `OSError` already."""
+    """Turns PyArrow's own errors into `OSError`, which most of them are already."""
     from pyarrow import ArrowException
 
     try:
@@ -168,7 +173,8 @@ def _errors_of_arrow() -> Iterator[None]:
         raise OSError(str(error)) from error
 
 
-def _with_patience(address: str) -> str:
+def _with_retry_limit(address: str) -> str:
+    """Returns the address with a limit on retries, which Google's client would otherwise go on with for minutes."""
     if not address.startswith("gs://") or "retry_limit_seconds=" in address:
         return address
     return f"{address}{'&' if '?' in address else '?'}retry_limit_seconds={_GCS_SECONDS}"
@@ -179,9 +185,9 @@ def is_bucket(address: str) -> bool:
 
 
 def normalise_address(storage: str) -> str:
-    """Returns the one spelling of a storage: a bucket without a slash at its end, or an absolute path.
+    """Returns the canonical form of a storage: a bucket address without a trailing slash, or an absolute path.
 
-    Raises `UserError`, which repeats nothing that could be a secret, if it is neither or could hold one.
+    Raises `UserError` if it is neither, or may contain a secret, which the message does not repeat.
     """
     wanted = "must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
     if not storage:
@@ -190,13 +196,13 @@ def normalise_address(storage: str) -> str:
         return str(Path(storage).expanduser().absolute())
     if "@" in unquote(unquote(storage)):
         raise UserError(f"must not hold credentials, which records would keep: {_CREDENTIALS}")
-    found = _BUCKET.fullmatch(storage)
-    if found is None:
+    match = _BUCKET.fullmatch(storage)
+    if match is None:
         raise UserError(f"{wanted}, got {re.split('[?#]', storage)[0]!r}")
-    query = found["query"] or ""
+    query = match["query"] or ""
     for parameter in query[1:].split("&") if query else ():
         _check_parameter(parameter)
-    return f"{found['scheme']}://{found['path'].rstrip('/')}{query}"
+    return f"{match['scheme']}://{match['path'].rstrip('/')}{query}"
 
 
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS"
@@ -206,24 +212,24 @@ def _check_parameter(parameter: str) -> None:
     name, _, value = parameter.partition("=")
     if name not in _PARAMETERS:
         raise UserError(
-            f"may have the parameters {', '.join(_PARAMETERS)}, and has another; secrets must not stand here, where "
-            f"records would keep them: {_CREDENTIALS}"
+            f"may have only the parameters {', '.join(_PARAMETERS)}; it must not hold secrets, which records would "
+            f"keep: {_CREDENTIALS}"
         )
     if _PARAMETERS[name].fullmatch(unquote(value)) is None:
         rule = "HOST:PORT, http:// or https:// before it" if name == "endpoint_override" else "one word"
         raise UserError(f"parameter {name} must be {rule}, without credentials: {_CREDENTIALS}")
 
 
-def place_of(storage: str, name: str) -> Place:
-    """Where the copy of the run directory with this name lies in a storage. Raises `UserError` and `OSError`."""
+def store_for(storage: str, name: str) -> RunStore:
+    """Returns the store for the run directory of this name in a storage. Raises `UserError` and `OSError`."""
     if not is_bucket(storage):
-        return Folder(Path(storage) / name)
+        return FolderStore(Path(storage) / name)
     base, mark, query = storage.partition("?")
-    return Bucket(f"{base}/{quote(name)}{mark}{query}")
+    return BucketStore(f"{base}/{quote(name)}{mark}{query}")
 
 
 def split_address(address: str) -> tuple[str, str]:
-    """Storage and name of the copy at an address, as `place_of` takes them. Raises `UserError` if it names no copy."""
+    """Returns the storage and the run's name in an address, for `store_for`. Raises `UserError` if it has no name."""
     if not is_bucket(address):
         path = Path(normalise_address(address))
         return str(path.parent), path.name
@@ -238,5 +244,5 @@ def split_address(address: str) -> tuple[str, str]:
 
 
 def one_line(error: OSError) -> str:
-    """What went wrong, on one line."""
+    """Returns an error's message on one line."""
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""What `supernet train` was asked to do, beside how it picks and trains the networks of a step (`SupernetConfig`)."""
+"""The options of `supernet train`, except how the networks of a step are picked and trained (`SupernetConfig`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .engine_options import ComputeOptions
 from .option_groups import BudgetOptions, ProxyOptions, SupernetTrainingOptions, TargetOptions
 
 CHANGEABLE = {"device", "threads"}
-"""Options that a resumed training may set anew."""
+"""Options that may change when a training is resumed."""
 
 OF_SEARCHES = frozenset(
     {
@@ -18,7 +18,10 @@ OF_SEARCHES = frozenset(
         "train_images", "epochs",
     }
 )  # fmt: skip
-"""Options that earlier versions recorded with a training, always as they are by default."""
+"""Options of searches that earlier versions recorded with a training, under the names of those versions.
+
+They always had their defaults, so they are dropped when a training is read.
+"""
 
 
 class SupernetTrainOptions(TargetOptions, BudgetOptions, ProxyOptions, SupernetTrainingOptions, ComputeOptions):
@@ -26,7 +29,7 @@ class SupernetTrainOptions(TargetOptions, BudgetOptions, ProxyOptions, SupernetT
 
     @property
     def given_threads(self) -> int | None:
-        """CPU threads of a process, if they were given."""
+        """Returns the CPU threads of a process if they were given, else None."""
         return self.threads if "threads" in self.model_fields_set else None
 
     def load_space(self) -> SearchSpace:

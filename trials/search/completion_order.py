@@ -1,9 +1,9 @@
-"""In which order the ends of jobs are taken in: by lengths that are known beforehand, not by who was quicker.
+"""Deterministic completion order: results are consumed as a simulated machine would finish them, not as they arrive.
 
-What a search does next depends on what it has taken in so far. Taken in as they end, results would make a search depend
-on the number of workers and on their speed; taken in as they were begun, short jobs would wait for long ones. So the
-order is that of a simulated machine on which every job takes its length: the same in every run, and near that in which
-jobs end. Jobs of equal lengths are taken in as they were begun.
+What a search does next depends on the results consumed so far. In the order of arrival, a search would depend on the
+number and the speed of its workers. In the order of submission, short jobs would wait for long ones. So jobs are
+consumed in the order in which a simulated machine would finish them, where each job takes its known length: the same in
+every run, and close to the real order. Jobs of equal lengths finish in the order of submission.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ import heapq
 
 
 class CompletionOrder:
-    """The jobs that were begun and not yet taken in."""
+    """A priority queue of the jobs in flight, by their simulated end."""
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._number = 0
+        """Simulated time: the end of the job popped last."""
+        self._num_pushed = 0
         self._jobs: list[tuple[float, int, int]] = []
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def begin(self, job_id: int, length: float) -> None:
-        heapq.heappush(self._jobs, (self._now + length, self._number, job_id))
-        self._number += 1
+    def push(self, job_id: int, length: float) -> None:
+        """Adds a job that starts now, in simulated time, and takes `length`."""
+        heapq.heappush(self._jobs, (self._now + length, self._num_pushed, job_id))
+        self._num_pushed += 1
 
-    @property
-    def next(self) -> int:
-        """The job that is taken in next. Raises `IndexError` if there is none."""
+    def peek(self) -> int:
+        """Returns the job that finishes next. Raises `IndexError` if there is none."""
         return self._jobs[0][2]
 
-    def take(self) -> None:
-        """Takes the next job in."""
-        self._now, _, _ = heapq.heappop(self._jobs)
+    def pop(self) -> int:
+        """Removes the job that finishes next and returns it. Raises `IndexError` if there is none."""
+        self._now, _, job_id = heapq.heappop(self._jobs)
+        return job_id

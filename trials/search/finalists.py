@@ -1,8 +1,8 @@
-"""The end of a search with a supernet: which of the networks that it found are worth their weights, and was it luck?
+"""The end of a search with a supernet: fine-tunes the finalists, tests them, and compares them with random networks.
 
-A few networks of the front are trained on from their inherited weights and scored on the whole validation part and,
-the only time anything reads it, on the test part. Some of them are trained from scratch as well, each beside a random
-network of equal cost: what the search's own are better by is what searching was worth.
+A few networks of the front are fine-tuned from their inherited weights, then scored on the whole validation part and on
+the test part, which nothing else reads. Some of them are also trained from scratch, each next to its control: a random
+network of equal FLOPs. The difference between the two shows what searching was worth.
 """
 
 from __future__ import annotations
@@ -31,47 +31,55 @@ from .session import Run
 Item = TypeVar("Item")
 
 EQUAL_COST = 0.02
-"""How far a rival's FLOPs may lie from the finalist's, as a share."""
+"""Maximum relative difference between the FLOPs of a control and its finalist."""
 MAX_DRAWS = 100
 """Draws after which a finalist counts as the only network of its cost."""
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Retraining:
+    """A network to train at the end: a finalist or its control."""
+
     trial: Trial
     role: FinalistRole
     arch: ArchConfig
 
 
 def train_finalists(run: Run, engine: Engine) -> None:
-    """Runs what is not on record yet; a network that fails is named, and left out of the comparison."""
-    tasks = [task for task in _tasks(run) if task.role not in task.trial.finals]
-    if tasks:
-        print_line(run.console, f"Finals: training {len(tasks)} networks, to score them on the test part")
+    """Trains and tests the finalists and controls that have no result yet.
+
+    A network that fails is reported and left out of the comparison.
+    """
+    retrainings = [each for each in _retrainings(run) if each.role not in each.trial.finals]
+    if retrainings:
+        print_line(run.console, f"Finals: training {len(retrainings)} networks, to score them on the test part")
     queue = JobQueue(engine)
-    for number, task in enumerate(tasks):
-        queue.add(number, _job(run, task), run.final_time_limit)
+    for job_id, retraining in enumerate(retrainings):
+        queue.add(job_id, _job(run, retraining), run.final_time_limit)
     while not queue.is_empty:
         raise_if_interrupted()
         queue.start()
         for end in queue.wait():
-            _record(run, tasks[end.job_id], end)
+            _record(run, retrainings[end.job_id], end)
 
 
 def finalists(run: Run) -> list[Trial]:
-    """Up to as many networks of the front as were asked for, evenly from its most expensive to its cheapest."""
+    """Returns the finalists: `--finalists` networks, evenly spaced on the front, the most expensive first."""
     most_expensive_first = archived(run.trials, run.options.objectives)[::-1]
     return _evenly(most_expensive_first, run.options.finalists)
 
 
-def _evenly(items: list[Item], number: int) -> list[Item]:
-    """As many as asked for, or all if they are fewer: the first, and others evenly among the rest."""
-    number = min(number, len(items))
-    return [items[at * len(items) // number] for at in range(number)]
+def _evenly(items: list[Item], count: int) -> list[Item]:
+    """Returns `count` evenly spaced items, the first included, or all if there are fewer."""
+    count = min(count, len(items))
+    return [items[position * len(items) // count] for position in range(count)]
 
 
-def rival_of(run: Run, trial: Trial) -> ArchConfig | None:
-    """A network drawn uniformly from those inside the budget that cost what a finalist does; None if there is none."""
+def control_of(run: Run, trial: Trial) -> ArchConfig | None:
+    """Returns a finalist's control, drawn uniformly from the networks of equal FLOPs inside the budget.
+
+    Returns None if no other network was drawn in `MAX_DRAWS`.
+    """
     flops, budget = cost_of(trial.candidate.arch).flops, run.options.budget
     low, high = round((1 - EQUAL_COST) * flops), round((1 + EQUAL_COST) * flops)
     window = replace(budget, flops_min=max(budget.flops_min or 0, low), flops_max=min(budget.flops_max or high, high))
@@ -80,37 +88,39 @@ def rival_of(run: Run, trial: Trial) -> ArchConfig | None:
     return next((arch for arch in drawn if arch.arch_id != trial.candidate.arch.arch_id), None)
 
 
-def _tasks(run: Run) -> list[_Task]:
+def _retrainings(run: Run) -> list[_Retraining]:
     chosen = finalists(run)
-    tasks = [_Task(trial, "fine-tuned", trial.candidate.arch) for trial in chosen]
-    if run.options.rivals == 0:
-        return tasks
-    pairs = [(trial, rival) for trial in chosen if (rival := rival_of(run, trial)) is not None]
-    for trial, rival in _evenly(pairs, run.options.rivals):
-        tasks += [_Task(trial, "from scratch", trial.candidate.arch), _Task(trial, "rival", rival)]
-    return tasks
+    retrainings = [_Retraining(trial, "fine-tuned", trial.candidate.arch) for trial in chosen]
+    if run.options.controls == 0:
+        return retrainings
+    pairs = [(trial, control) for trial in chosen if (control := control_of(run, trial)) is not None]
+    for trial, control in _evenly(pairs, run.options.controls):
+        retrainings.append(_Retraining(trial, "from scratch", trial.candidate.arch))
+        retrainings.append(_Retraining(trial, "control", control))
+    return retrainings
 
 
-def _job(run: Run, task: _Task) -> RetrainJob:
+def _job(run: Run, retraining: _Retraining) -> RetrainJob:
     options, full = run.options, run.proxy.training
-    is_inherited = task.role == "fine-tuned"
+    is_inherited = retraining.role == "fine-tuned"
     return RetrainJob(
-        arch=task.arch,
+        arch=retraining.arch,
         training=options.fine_tuning(round(FINE_TUNING_SHARE * full.images)) if is_inherited else full,
         seed=options.seed,
         supernet=run.supernet if is_inherited else None,
-        weights_path=str(run.weights_path(task.trial)) if is_inherited else None,
+        weights_path=str(run.weights_path(retraining.trial)) if is_inherited else None,
         **dict(run.job_context),
     )
 
 
-def _record(run: Run, task: _Task, end: AttemptResult) -> None:
+def _record(run: Run, retraining: _Retraining, end: AttemptResult) -> None:
     raise_if_nothing_can_be_recorded(end.failure)
     if end.failure is not None:
         again = "; once more" if end.will_run_again else ""
-        print_line(run.console, f"trial {task.trial.number}, {task.role}: failed, {end.failure.message}{again}")
+        number, role = retraining.trial.number, retraining.role
+        print_line(run.console, f"trial {number}, {role}: failed, {end.failure.message}{again}")
         return
     result = RetrainResult.model_validate(end.result)
-    run.records.final(task.trial.number, task.role, result)
-    task.trial.finals[task.role] = result
-    print_line(run.console, describe_final(task.trial.number, task.role, result))
+    run.records.final(retraining.trial.number, retraining.role, result)
+    retraining.trial.finals[retraining.role] = result
+    print_line(run.console, describe_final(retraining.trial.number, retraining.role, result))

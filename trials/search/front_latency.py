@@ -1,4 +1,4 @@
-"""The latency of a search's front, measured in the end: until then it was predicted."""
+"""The end of a search that uses latency: measures the front's latencies, which were predicted until then."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .session import Run
 
 
 def measure_front(run: Run, engine: Engine) -> None:
-    """Times the target networks of the front that have not been timed yet, where the search looks at latency."""
+    """Measures the target networks of the front that have no measurement yet, if the search uses latency."""
     unmeasured = [trial for trial in archived(run.trials, run.options.objectives) if trial.measured_us is None]
     if not run.options.uses_latency or not unmeasured:
         return

@@ -1,4 +1,4 @@
-"""The end of a search whose trials train from scratch: its front's weights are scored on the test part."""
+"""The end of a search whose trials train from scratch: scores the front's weights on the test part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .session import Run
 
 
 def run_front_tests(run: Run, engine: Engine) -> None:
-    """Scores the front's proxy weights on the test part, once: the only time anything reads it."""
+    """Scores the front's proxy weights on the test part, once each. Nothing else reads that part."""
     queue = JobQueue(engine)
     for trial in archived(run.trials, run.options.objectives):
         if trial.test is not None:

@@ -1,9 +1,8 @@
-"""Latency of the target on this machine: profiled once per space and setting, predicted for all, measured in the end.
+"""Latency of the target on this machine: a profile is measured once per space and setup, and predicts all networks.
 
-Workers time (`trials.worker.timing.measure_latency`), one at a time so that no other disturbs it; here the rounds are
-asked for, fitted and kept. What else runs on the machine only ever adds time, so of the timings of one thing, spread
-over the rounds, the least counts: what this machine can do undisturbed. The front's networks are measured in the same
-way.
+A worker times parts and whole networks (`trials.worker.timing.measure_latency`) in rounds, alone on the machine. This
+module requests the rounds, fits the profile and saves it. Other processes can only add time, so the minimum over all
+rounds counts: the machine undisturbed. The front's networks are measured in the same way.
 """
 
 from __future__ import annotations
@@ -37,27 +36,27 @@ from ..runs.options import SearchOptions
 from .measuring import run_measurement
 
 PROFILES = "latency-profiles"
-"""Folder beside the run directories: what was measured here, for other searches of the same space."""
+"""Folder beside the run directories that keeps profiles for other searches of the same space."""
 
 NUM_FITTED, NUM_HELD_OUT = 24, 12
-"""Networks that are timed whole: for the fit, and to say how good it is."""
+"""Whole networks that are timed: to fit the profile, and to measure its error."""
 PROFILE_SECONDS = 45
 MIN_ROUNDS, MAX_ROUNDS = 3, 6
-"""Rounds of all timings: as many as fit into `PROFILE_SECONDS`, within these."""
+"""Bounds on the number of rounds, which otherwise is what fits into `PROFILE_SECONDS`."""
 FINAL_ROUNDS = 4
-DOUBTFUL = 0.1
-"""Median error of predictions above which a user is warned."""
+MAX_MEDIAN_ERROR = 0.1
+"""Median relative error of predictions above which the user is warned."""
 
 
 class LatencyTimer:
-    """Asks an engine's workers for timings, with the device, threads and batch size of a search."""
+    """Has an engine's workers time networks, with the device, threads and batch size of a search."""
 
     def __init__(self, engine: Engine, options: SearchOptions) -> None:
         self._engine = engine
         self._options = options
 
     def setting(self, space: SearchSpace) -> MeasurementSetup:
-        """Where latencies of a space's networks are measured. Raises `UserError` if the device is not there."""
+        """Returns how latencies of a space's networks are measured. Raises `UserError` if the device is missing."""
         device = self.time_once((), ()).device
         options = self._options
         return MeasurementSetup(
@@ -66,7 +65,7 @@ class LatencyTimer:
         )  # fmt: skip
 
     def time_once(self, parts: Sequence[Part], networks: Sequence[ArchConfig]) -> LatencyTimes:
-        """One round. Raises what `run_measurement` does."""
+        """Runs one round of timings. Raises what `run_measurement` does."""
         options = self._options
         job = LatencyJob(
             device=options.device, threads=options.threads, batch_size=options.latency_batch, parts=tuple(parts),
@@ -79,7 +78,10 @@ class LatencyTimer:
 def latency_profile(
     engine: Engine, space: SearchSpace, options: SearchOptions, folder: Path, console: Console
 ) -> LatencyProfile:
-    """The profile of a space in `folder`, measured and left there if it is not there yet."""
+    """Returns the profile of a space, read from `folder`, or measured and saved there.
+
+    Raises `UserError` if the saved profile was edited, and what `run_measurement` does.
+    """
     timer = LatencyTimer(engine, options)
     setting = timer.setting(space)
     path = folder / f"{_digest(space, setting)}.json"
@@ -91,13 +93,13 @@ def latency_profile(
         profile = measure_profile(timer, space, setting, console)
         write_atomically(path, profile.model_dump_json(indent=1) + "\n")
     print_line(console, f"Latency: {profile.setting.describe()}. {profile.describe_accuracy()}")
-    if profile.accuracy is not None and profile.accuracy.median_error > DOUBTFUL:
+    if profile.accuracy is not None and profile.accuracy.median_error > MAX_MEDIAN_ERROR:
         print_line(console, f"warning: that is a large error: was the machine busy? Delete {path} to measure anew")
     return profile
 
 
 def _digest(space: SearchSpace, setting: MeasurementSetup) -> str:
-    """Names a profile: twelve hexadecimal digits of all that decides what is measured."""
+    """Returns the name of a profile: a short digest of everything that affects the measurement."""
     content = json.dumps([space.digest, setting.model_dump(mode="json")], sort_keys=True)
     return short_digest(content)
 
@@ -109,7 +111,7 @@ def measure_profile(
     console: Console,
     num_held_out: int = NUM_HELD_OUT,
 ) -> LatencyProfile:
-    """Times all parts of a space and some of its networks, and fits the latter to the former."""
+    """Returns a new profile: times all parts of a space and some of its networks, and fits these to the parts."""
     started = time.perf_counter()
     parts, (fitted, held_out) = parts_of(space), _networks(space, NUM_FITTED, num_held_out)
     networks = fitted + held_out
@@ -120,12 +122,12 @@ def measure_profile(
     with console.status(what) as status:
         while len(rounds) < num_rounds:
             rounds.append(timer.time_once(parts, networks))
-            each = (time.perf_counter() - started) / len(rounds)
-            num_rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(PROFILE_SECONDS / each)))
-            left = format_seconds(each * (num_rounds - len(rounds)))
+            per_round = (time.perf_counter() - started) / len(rounds)
+            num_rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(PROFILE_SECONDS / per_round)))
+            left = format_seconds(per_round * (num_rounds - len(rounds)))
             status.update(f"{what}: {len(rounds)} of {num_rounds} rounds, {left} left")
-    times = _least([timed.parts for timed in rounds])
-    measured = np.array(_least([timed.networks for timed in rounds]))
+    times = _minima([timed.parts for timed in rounds])
+    measured = np.array(_minima([timed.networks for timed in rounds]))
     return _fitted_profile(
         space, setting, dict(zip(parts, times, strict=True)), networks, measured, len(fitted), len(rounds),
         seconds=time.perf_counter() - started,
@@ -133,9 +135,9 @@ def measure_profile(
 
 
 def _networks(space: SearchSpace, num_fitted: int, num_held_out: int) -> tuple[list[ArchConfig], list[ArchConfig]]:
-    """Different networks: some to fit to, spread over FLOPs, and others to hold out, drawn uniformly.
+    """Returns distinct networks: some to fit, stratified over FLOPs, and others to hold out, drawn uniformly.
 
-    Fewer in a small space, down to none to hold out.
+    A small space gives fewer, down to none to hold out.
     """
     rng = np.random.default_rng(0)
     spread = StratifiedSampler(space, Budget()).sample_many(rng, num_fitted)
@@ -145,8 +147,8 @@ def _networks(space: SearchSpace, num_fitted: int, num_held_out: int) -> tuple[l
     return list(fitted.values()), list(held_out.values())
 
 
-def _least(rounds: Sequence[Sequence[Sequence[float]]]) -> list[float]:
-    """Of each thing's timings over all rounds (rounds, things, timings) the least."""
+def _minima(rounds: Sequence[Sequence[Sequence[float]]]) -> list[float]:
+    """Returns the minimum of each item's timings; `rounds` has shape (rounds, items, timings)."""
     return [min(map(min, timings)) for timings in zip(*rounds, strict=True)]
 
 
@@ -154,7 +156,10 @@ def _fitted_profile(
     space: SearchSpace, setting: MeasurementSetup, times: dict[Part, float], networks: Sequence[ArchConfig],
     measured: FloatArray, num_fitted: int, rounds: int, seconds: float,
 ) -> LatencyProfile:  # fmt: skip
-    """The profile of what was measured; the first `num_fitted` networks are fitted to, the others are held out."""
+    """Returns the profile of measured parts and networks, all in microseconds.
+
+    The first `num_fitted` networks are fitted; the others are held out to measure the error.
+    """
     from sret_nas.latency.fit import accuracy_of, fitted
 
     features = LatencyFeatures(space, times)
@@ -176,6 +181,6 @@ def _fitted_profile(
 
 
 def measured_latencies(timer: LatencyTimer, networks: Sequence[ArchConfig]) -> list[float]:
-    """The measured latency of whole networks in microseconds, as a profile's networks are measured."""
+    """Returns the measured latencies of whole networks in microseconds."""
     rounds = [timer.time_once((), networks) for _ in range(FINAL_ROUNDS)]
-    return _least([timed.networks for timed in rounds])
+    return _minima([timed.networks for timed in rounds])

@@ -1,4 +1,4 @@
-"""One job by itself, before a search or a timing can go on, with its failures told like a trial's."""
+"""Runs a single measurement job that a search has to wait for, and turns its failure into an error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from ..runs.full_disk import raise_if_full
 
 
 def run_measurement(engine: Engine, job: SpeedJob | LatencyJob, what: str, smaller: str) -> dict[str, Any]:
-    """Returns the result of a job that an engine with nothing else to do runs; where the machine failed it, once more.
+    """Returns the result of a job on an idle engine. A job that failed because of the machine is retried.
 
-    `what` says for people what is measured, `smaller` what takes less memory. Raises `UserError` for what cannot be had
-    here or diverged, `ChildProcessError` if its workers died, `StorageError` for a full disk, and `RuntimeError` with
-    the worker's traceback for a bug.
+    Args:
+        what: Names the measurement in messages.
+        smaller: Tells the user in messages how to use less memory.
+
+    Raises `UserError` if the job was refused, diverged or ran out of memory, `ChildProcessError` if its workers died,
+    `StorageError` for a full disk, and `RuntimeError` with the worker's traceback for a bug.
     """
     failures: list[Failure] = []
     while True:

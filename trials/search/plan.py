@@ -1,4 +1,4 @@
-"""What a search will take, said before it starts: from measured training steps and the costs of typical candidates."""
+"""The plan that a search announces: its expected time, from measured training steps and costs of typical candidates."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .measuring import run_measurement
 from .supernet import SupernetSetting
 
 TRAINING_PER_FORWARD = 3
-"""Cost of training on an image over that of a forward pass: backward costs about two."""
+"""Cost of a training step relative to a forward pass: the backward pass costs about two."""
 SAMPLES = 16
-"""Random candidates whose mean cost stands for a trial's."""
+"""Random candidates whose mean cost is taken as the expected cost of a trial."""
 
 
 def require_gpu(options: SearchOptions, device: str) -> None:
-    """Raises `UserError` if GPU time is to be bounded where there is none to spend; `device` is what trials run on."""
+    """Raises `UserError` if `--gpu-hours` is given but `device`, on which trials run, is the CPU."""
     if options.gpu_hours is not None and device == "cpu":
         raise UserError(
             f"--gpu-hours {options.gpu_hours:g} goes with a GPU, and trials run on the CPU here: "
@@ -41,28 +41,36 @@ def require_gpu(options: SearchOptions, device: str) -> None:
 
 
 def require_rungs(options: SearchOptions, proxy: ProxyConfig, data: PreparedData) -> None:
-    """Raises `UserError` if the first rung is nearer than a batch or, with inherited weights, than an image."""
-    number, least, what = proxy.training.images, proxy.training.batch_size, "training"
-    if not options.from_scratch:
-        number, least, what = min(len(data.val), options.score_images or len(data.val)), 1, "validation"
-    first = int(options.make_rungs().fractions[0] * number)
+    """Raises `UserError` if the first rung has less than a batch or, with inherited weights, less than one image."""
+    num_images, least, what = proxy.training.images, proxy.training.batch_size, "training"
+    if not options.no_supernet:
+        num_images, least, what = min(len(data.val), options.val_images_per_trial or len(data.val)), 1, "validation"
+    first = int(options.make_rungs().fractions[0] * num_images)
     if options.rungs > 1 and first < least:
         raise UserError(
-            f"--rungs {options.rungs} leaves {first} of {number:,} {what} images for the first rung, and at least "
+            f"--rungs {options.rungs} leaves {first} of {num_images:,} {what} images for the first rung, and at least "
             f"{least} are needed: lower --rungs" + (" or --batch-size, or raise --train-images" if least > 1 else "")
         )
 
 
 class Plan:
-    """Measures the training speed of one typical candidate in a worker, which also shows that training works here."""
+    """The expected times of a search.
+
+    They follow from the training speed of one typical candidate, measured in a worker, which also checks that training
+    works on this machine.
+    """
 
     def __init__(
         self, engine: Engine, domain: SReTDomain, options: SearchOptions, context: JobContext,
         supernet: SupernetSetting | None,
     ) -> None:  # fmt: skip
-        """`supernet` is how a supernet is trained or had, None where trials train from scratch.
+        """Measures the training speed.
 
-        Raises what `run_measurement` does."""
+        Args:
+            supernet: How the supernet is trained, or its file; None if trials train from scratch.
+
+        Raises what `run_measurement` does.
+        """
         self._engine, self._space, self._options, self._supernet = engine, domain.space, options, supernet
         self._proxy = context.proxy
         rng = np.random.default_rng(0)
@@ -71,7 +79,7 @@ class Plan:
         typical = self._samples[SAMPLES // 2]
         self._speed = self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(context)))
         if supernet is not None and supernet.config is not None and supernet.threads != context.threads:
-            # Twice the threads are not twice the speed
+            # Measured again, since twice the threads do not give twice the speed.
             its_context = context.model_copy(update={"threads": supernet.threads})
             self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(its_context)))
 
@@ -81,17 +89,17 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """What the worker trains on."""
+        """Returns the device on which the worker trains."""
         return self._speed.device
 
     @property
     def trial_seconds(self) -> float:
-        """Expected duration of a trial, averaged over networks and their depth schedules."""
+        """Returns the expected seconds of a trial, averaged over networks and their depth schedules."""
         options, speed = self._options, self._speed
-        images = min(speed.num_val_images, options.score_images or speed.num_val_images)
-        forward = speed.proxy_flops if options.from_scratch else self._flops_per_image(self._samples, "full")
+        images = min(speed.num_val_images, options.val_images_per_trial or speed.num_val_images)
+        forward = speed.proxy_flops if options.no_supernet else self._flops_per_image(self._samples, "full")
         scored = images * forward / TRAINING_PER_FORWARD
-        if not options.from_scratch:
+        if not options.no_supernet:
             trained = options.fine_tune_images * forward
         else:
             trained = self._proxy.training.images * fmean(
@@ -103,13 +111,13 @@ class Plan:
 
     @property
     def _compared(self) -> str:
-        """At which shares trials are compared."""
-        shares = self._options.make_rungs().fractions[:-1]
-        return f", most stopped after {' or '.join(f'{share:.0%}' for share in shares)}" if shares else ""
+        """Returns the words that say at which fractions of a trial most trials are stopped."""
+        fractions = self._options.make_rungs().fractions[:-1]
+        return f", most stopped after {' or '.join(f'{fraction:.0%}' for fraction in fractions)}" if fractions else ""
 
     @property
     def supernet_seconds(self) -> float:
-        """Expected duration of the supernet's training."""
+        """Returns the expected seconds of the supernet's training; 0 if none is trained."""
         if self._supernet is None or self._supernet.config is None:
             return 0.0
         config = self._supernet.config
@@ -122,20 +130,24 @@ class Plan:
 
     @property
     def finals_seconds(self) -> float:
-        """Expected duration of the finals, on one worker."""
+        """Returns the expected seconds of training and testing all finalists and controls on one worker."""
         if self._supernet is None:
             return 0.0
         options = self._options
-        return (FINE_TUNING_SHARE * options.finalists + 2 * options.rivals) * self.final_seconds
+        return (FINE_TUNING_SHARE * options.finalists + 2 * options.controls) * self.final_seconds
 
     @property
     def final_seconds(self) -> float:
-        """Expected duration of training one network from scratch at full depth."""
+        """Returns the expected seconds of training one network from scratch at full depth."""
         images = self._proxy.training.images
         return images * self._flops_per_image(self._samples, "full") * _seconds_per_flop(self._speed)
 
     def require_time(self, spent: float) -> None:
-        """Raises `UserError` if the budgets of time leave none for a trial, `spent` seconds after the search began."""
+        """Raises `UserError` if `--time-budget` or `--gpu-hours` leaves no room for a single trial.
+
+        Args:
+            spent: Wall seconds since the search began.
+        """
         options, least = self._options, self.supernet_seconds + self.trial_seconds
         what = "a trial, which takes" if self.supernet_seconds == 0 else "the supernet and a trial, which take"
         if options.time_budget is not None and spent + least > options.time_budget:
@@ -151,19 +163,17 @@ class Plan:
             )
 
     def _flops_per_image(self, targets: Sequence[ArchConfig], schedule: DepthSchedule) -> float:
-        """Forward FLOPs of the proxy networks per training image, over all depths that the schedule runs; the mean."""
+        """Returns the mean forward FLOPs of the targets' proxies per training image, at the schedule's depths."""
         speed = self._speed
         costs = []
         for target in targets:
             arch = proxy_arch(target, self._proxy, channels=speed.channels, classes=speed.classes)
             counts = mean_depth_counts(schedule, arch.max_recursions)
-            costs.append(
-                sum(number * cost_of(arch.with_max_recursions(depth)).flops for depth, number in counts.items())
-            )
+            costs.append(sum(count * cost_of(arch.with_max_recursions(depth)).flops for depth, count in counts.items()))
         return fmean(costs)
 
     def announce(self, console: Console, num_trials: int, run_dir: Path) -> None:
-        """Prints what is going to happen, how long it should take, and where the results will be."""
+        """Prints the search, its expected time, its limits, and where the results will be."""
         space, options = self._space, self._options
         lines = (
             f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
@@ -176,7 +186,7 @@ class Plan:
             print_line(console, line)
 
     def _bounds(self) -> list[str]:
-        """What may end a search before its trials do."""
+        """Returns the line that names the limits after which no trial starts, if there are any."""
         options = self._options
         bounds = [] if options.time_budget is None else [f"{format_seconds(options.time_budget)} have passed"]
         if options.gpu_hours is not None:
@@ -184,13 +194,13 @@ class Plan:
         return [f"No trial starts that would end after {' or '.join(bounds)}; the finals follow"] if bounds else []
 
     def _describe(self, num_trials: int) -> str:
-        each, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
-        seconds = self._options.make_rungs().expected_work(num_trials) * each / at_once
+        per_trial, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
+        seconds = self._options.make_rungs().expected_work(num_trials) * per_trial / at_once
         images = self._proxy.training.images
         if self._supernet is None:
             return (
                 f"{num_trials} trials of {images:,} training images at {size}{self._compared}; about "
-                f"{format_seconds(each)} each, {at_once} at once: about {format_seconds(seconds)} in all"
+                f"{format_seconds(per_trial)} each, {at_once} at once: about {format_seconds(seconds)} in all"
             )
         config, options = self._supernet.config, self._options
         steps = [f"{num_trials} of its networks scored{self._compared} ({format_seconds(seconds)})"]
@@ -202,12 +212,12 @@ class Plan:
         if options.finalists > 0:
             seconds += self.finals_seconds / at_once
             steps.append(
-                f"{options.finalists} trained on, {options.rivals} from scratch beside {options.rivals} random ones "
-                f"({format_seconds(self.finals_seconds / at_once)})"
+                f"{options.finalists} fine-tuned, {options.controls} trained from scratch against {options.controls} "
+                f"random ones ({format_seconds(self.finals_seconds / at_once)})"
             )
         return f"{', '.join(steps)}: about {format_seconds(self.supernet_seconds + seconds)} in all"
 
 
 def _seconds_per_flop(speed: SpeedResult) -> float:
-    """Seconds of training one image, over its forward FLOPs."""
+    """Returns the seconds of training on one image, per forward FLOP."""
     return 1 / (speed.images_per_second * speed.proxy_flops)

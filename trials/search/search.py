@@ -1,6 +1,6 @@
-"""A search from its options to its run directory: started afresh, or resumed from its records.
+"""Runs a search from its options to its run directory, or resumes one from its records.
 
-`trials.search.trial_loop` is the part in the middle, where a strategy asks and an engine runs.
+The core, where a strategy proposes trials and an engine runs them, is `trials.search.trial_loop`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
 from ..runs.records import Records
-from ..runs.remote_copy import copied, known_place, new_place
+from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
 from ..strategies.create import create_strategy
 from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
@@ -51,14 +51,14 @@ from .trial_loop import run_trials
 
 @ignore_signals_after_interrupt()
 def start_search(options: SearchOptions, run_dir: Path, command: list[str], console: Console) -> Run:
-    """Runs a new search to its end.
+    """Runs a new search to its end and returns it.
 
-    Raises `UserError` before anything is written if it cannot be done, `StorageError` when the disk is full.
+    Raises `UserError`, before anything is written, if the search is impossible, and `StorageError` if the disk is full.
     """
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
     require_apart(run_dir, options.data_config)
-    place = new_place(options.storage, run_dir)
+    store = store_for_new_search(options.storage, run_dir)
     with Records(run_dir) as records:
         try:
             with full_disk_explained(run_dir, has_begun=False):
@@ -66,14 +66,14 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
         except BaseException:
             records.withdraw()
             raise
-        with copied(place, run_dir, console), engine, full_disk_explained(run_dir, has_begun=True):
+        with copied(store, run_dir, console), engine, full_disk_explained(run_dir, has_begun=True):
             _run_to_the_end(run, engine)
     return run
 
 
 @contextmanager
 def _lost_directory_explained(records: Records) -> Iterator[None]:
-    """Turns errors that come of a run directory that is gone into a `LostDirectoryError`, with all records rescued."""
+    """Turns errors into a `LostDirectoryError`, with all records rescued, if the run directory was lost."""
     try:
         yield
     except LostDirectoryError:
@@ -91,7 +91,7 @@ def _begin(
     command: list[str],
     console: Console,
 ) -> tuple[Run, Engine]:
-    """Prepares the images, measures and announces, and only then puts the search on record."""
+    """Prepares the images, measures the plan and announces it, and only then writes the first record."""
     run_dir = records.run_dir
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     proxy = options.proxy(len(data.train))
@@ -104,7 +104,7 @@ def _begin(
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = _domain(space, options, profile)
-        setting = None if options.from_scratch else supernet_setting(options, space, proxy, data)
+        setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
         plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
         plan.require_time(spent=time.time() - records.began)
@@ -132,13 +132,16 @@ def _begin(
 
 
 def recorded(profile: LatencyProfile) -> dict[str, Any]:
-    """A latency profile as the header keeps it, whole: what else is measured later, these are the search's numbers."""
+    """Returns a latency profile for the header.
+
+    The header keeps the whole profile, so that later measurements on this machine do not change the search.
+    """
     return {"digest": profile.digest, "profile": profile.model_dump(mode="json")}
 
 
 def _recorded_profile(header: dict[str, Any], run_dir: Path) -> LatencyProfile | None:
-    """The profile in a header. Raises `UserError` if its numbers are not those that were recorded."""
-    if header.get("latency") is None:  # runs from before latency could be searched have no such key
+    """Returns the profile in a header, or None. Raises `UserError` if it does not match its digest."""
+    if header.get("latency") is None:  # the oldest records have no such key
         return None
     profile = validate(LatencyProfile, header["latency"]["profile"], f"{run_dir}: latency profile")
     if profile.digest != header["latency"]["digest"]:
@@ -147,24 +150,27 @@ def _recorded_profile(header: dict[str, Any], run_dir: Path) -> LatencyProfile |
 
 
 def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile | None) -> SReTDomain:
-    """The candidates of a search. Raises `BudgetError` if there are none."""
+    """Returns the candidates of a search. Raises `BudgetError` if there are none."""
     table = None if profile is None else LatencyTable(space, profile)
     return SReTDomain(space, options.budget, table, options.latency_max)
 
 
 @ignore_signals_after_interrupt()
 def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> Run:
-    """Carries on a recorded search.
+    """Resumes a recorded search, runs it to its end and returns it.
 
     Args:
-        given: Options on the command line, plain data by the names of `SearchOptions`; they must agree with it.
+        given: Options on the command line, plain data by field name of `SearchOptions`. Those that may not change must
+            equal the recorded ones.
+
+    Raises `UserError` if the search cannot be resumed, and `StorageError` if the disk is full.
     """
     with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):
         history = records.reopen()
         header = history.header
         check_header(header, f"{run_dir}: header of the records")
         options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
-        place = known_place(options.storage, run_dir)
+        store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = _domain(space, options, _recorded_profile(header, run_dir))
         data_dir = _same_images(options, header, run_dir, console)
@@ -182,13 +188,13 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
             require_gpu(options, device)
             records.resumed(options.model_dump(mode="json"), versions())
             header["options"] = options.model_dump(mode="json")
-            with copied(place, run_dir, console):
+            with copied(store, run_dir, console):
                 _run_to_the_end(run, engine)
     return run
 
 
 def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, console: Console) -> Path:
-    """Where the images of a search are prepared. Raises `UserError` if they are not those that it was begun with."""
+    """Returns the folder of the prepared images. Raises `UserError` if they differ from those the search began with."""
     try:
         data_dir, data = cached_dataset(run_dir, options.data_config, console)
     except UserError as error:
@@ -203,7 +209,7 @@ def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, 
 
 
 def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> None:
-    """Trials from here on can differ from those that an uninterrupted search would have had."""
+    """Warns if the package versions or the device changed, because the next trials may then differ."""
     then = {**header["versions"], "device": header["device"]}
     now = {**versions(), "device": device}
     for name, before in then.items():
@@ -213,7 +219,7 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
 
 
 def _run_to_the_end(run: Run, engine: Engine) -> None:
-    """Trials, test part, outputs. What is finished is written out also when the search is interrupted."""
+    """Runs the trials, tests the best and writes the outputs, also those of an interrupted search."""
     with _lost_directory_explained(run.records):
         _run_all(run, engine)
 
@@ -225,7 +231,7 @@ def _run_all(run: Run, engine: Engine) -> None:
     )
     try:
         journal = _journal(run)
-        if options.from_scratch:
+        if options.no_supernet:
             run_trials(run, strategy, engine, journal)
             run_front_tests(run, engine)
         else:
@@ -237,7 +243,7 @@ def _run_all(run: Run, engine: Engine) -> None:
         try:
             run.records.interrupted()
             write_outputs(run.run_dir, run.history.header, run.options, run.trials)
-        finally:  # also for those who press again
+        finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
@@ -246,7 +252,7 @@ def _run_all(run: Run, engine: Engine) -> None:
 
 
 def _journal(run: Run) -> OptunaJournal:
-    """The Optuna study of what has ended so far."""
+    """Returns the Optuna journal, rewritten with the trials that have ended so far."""
     with writing(run.run_dir / JOURNAL_FILE):
         journal = OptunaJournal(run.run_dir, run.domain, run.options.objectives)
         for trial in run.trials:

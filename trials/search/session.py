@@ -1,4 +1,4 @@
-"""A search as it runs: what its parts have in common."""
+"""The state of a running search, shared by its parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..training.recipe import ProxyConfig
 
 @dataclass
 class Run:
-    """Everything a running search needs; its history grows with every candidate asked for."""
+    """A running search: its options, candidates, data and records. The history grows with every candidate asked."""
 
     run_dir: Path
     options: SearchOptions
@@ -44,29 +44,32 @@ class Run:
 
     @property
     def supernet(self) -> SupernetSource | None:
-        """The supernet that trials inherit from; one that the search trained lies in its run directory."""
+        """Returns the supernet that trials inherit from, with a path relative to the working directory; None if unset.
+
+        The record of a supernet that the search trained has a path relative to the run directory.
+        """
         known = self.history.supernet
         return None if known is None else known.model_copy(update={"path": str(self.run_dir / known.path)})
 
-    def allowance(self) -> ComputeBudget:
-        """What the search may spend, against what it has."""
+    def compute_budget(self) -> ComputeBudget:
+        """Returns the limits of the search's compute, with its usage."""
         options = self.options
         return ComputeBudget(
-            spending=self.records.spending,
+            usage=self.records.usage,
             expected=self._expected("trial_seconds") or 0.0,
             time_budget=options.time_budget,
             gpu_hours=options.gpu_hours,
-            gpus_per_trial=options.gpus_per_trial or 1.0,  # local workers may share one: it counts for each
+            gpus_per_trial=options.gpus_per_trial or 1.0,  # local workers may share a GPU, which counts for each
         )
 
     @property
     def trial_time_limit(self) -> float | None:
-        """Most seconds that an attempt at a trial may take."""
+        """Returns the maximum seconds of an attempt at a trial; None is no limit."""
         return self.options.trial_timeout or self._default_limit("trial_seconds")
 
     @property
     def final_time_limit(self) -> float | None:
-        """Most seconds that one of the final networks may take."""
+        """Returns the maximum seconds of training or testing a network at the end; None is no limit."""
         return self._default_limit("final_seconds")
 
     def _default_limit(self, name: str) -> float | None:
@@ -74,7 +77,7 @@ class Run:
         return None if expected is None else default_time_limit(expected)
 
     def _expected(self, name: str) -> float | None:
-        """Seconds as planned when the search began; None in records from before they were kept."""
+        """Returns the planned seconds in the header; None in records of versions that did not keep them."""
         seconds: float | None = self.history.header.get("expected", {}).get(name)
         return seconds
 
@@ -82,12 +85,12 @@ class Run:
         return self.run_dir / "weights" / f"trial-{trial.number:04d}.safetensors"
 
     def checkpoint_path(self, trial: Trial) -> Path:
-        """Where the training of a trial is left off at a rung."""
+        """Returns the checkpoint that a training writes at a rung and resumes from."""
         return self.run_dir / "checkpoints" / f"trial-{trial.number:04d}.pt"
 
 
 def job_context_of(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str) -> JobContext:
-    """Returns what all jobs of a search have in common."""
+    """Returns the fields that all jobs of a search share."""
     return JobContext(
         proxy=proxy, data_dir=str(data_dir), data_digest=data_digest, device=options.device, threads=options.threads
     )

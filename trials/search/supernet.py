@@ -1,4 +1,4 @@
-"""The supernet of a search: how it is to be trained, or which file is to be used, and the training itself."""
+"""The supernet of a search: its setting (how to train it, or which file to use), and its training."""
 
 from __future__ import annotations
 
@@ -34,24 +34,27 @@ SUPERNET_DIR = "supernet"
 
 
 class SupernetSetting(BaseModel):
-    """What a search's header says of its supernet."""
+    """The supernet in a search's header: either `config` or `given` is set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     config: SupernetConfig | None = None
-    """How it is trained; None for one that was trained before."""
+    """How it is trained; None for a given file."""
     threads: int = 1
-    """CPU threads of each process of its training, on which the last bits of its weights depend."""
+    """CPU threads of each training process. The last bits of the weights depend on them."""
     processes: int | None = None
-    """Processes that train it on a cluster, on whose number its weights depend; None is the driver's own alone."""
+    """Training processes on a cluster. The weights depend on their number. None trains in the driver's process."""
     given: SupernetSource | None = None
-    """The file that is used as it is."""
+    """The file of a trained supernet, used as it is."""
 
 
 def supernet_setting(
     options: SearchOptions, space: SearchSpace, proxy: ProxyConfig, data: PreparedData
 ) -> SupernetSetting:
-    """Raises `UserError` if the file that was named is no supernet for this space, these proxies and this data."""
+    """Returns the setting that the options ask for.
+
+    Raises `UserError` if `--supernet` is not a supernet for this space, proxy and data.
+    """
     if options.supernet is None:
         processes, threads = _processes(options, len(data.train))
         config = SupernetConfig(training=options.supernet_training(len(data.train)))
@@ -62,10 +65,10 @@ def supernet_setting(
 
 
 def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int]:
-    """How many processes of a cluster train a supernet, None for the driver's own alone, and the threads of each.
+    """Returns the number of processes that train a supernet on a cluster, and the threads of each.
 
-    A cluster that has GPUs, or several machines, is put to use: a process for each GPU, or else for each machine, but
-    no more than the search may have workers, and as many as can have equal shares of a batch.
+    There is one process per GPU, or per machine on a cluster without GPUs (at most `--workers`), reduced until all get
+    equal shares of a batch. The number is None, for the driver's process, if the cluster is one machine without GPUs.
     """
     if options.ray_address is not None:
         from ..distributed.ray_group import machines, needs_of
@@ -81,12 +84,15 @@ def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int
 
 
 def _equal_shares(batch_size: int, most: int) -> int:
-    """The most processes that divide a batch into equal shares of at least the 2 images that BatchNorm needs."""
+    """Returns the maximum number of processes, up to `most`, that get equal shares of a batch.
+
+    A share has at least 2 images, which BatchNorm needs.
+    """
     return max(n for n in range(1, max(1, most) + 1) if n == 1 or (batch_size % n == 0 and batch_size // n >= 2))
 
 
 def recorded_setting(header: dict[str, Any], run_dir: Path) -> SupernetSetting | None:
-    """What the header of a recorded search says."""
+    """Returns the supernet's setting in a recorded header; None if trials train from scratch."""
     if header.get("supernet") is None:
         return None
     return validate(SupernetSetting, header["supernet"], f"{run_dir}: supernet")
@@ -108,9 +114,9 @@ def _check_file(path: Path, space: SearchSpace, proxy: ProxyConfig, data: Prepar
 
 
 def provide_supernet(run: Run, engine: Engine) -> None:
-    """Sees to it that the search has its supernet: trained now, carried on, or as recorded. Then it is on record.
+    """Provides the supernet: trains it, resumes its training, or uses the recorded file. Records it if it is new.
 
-    Raises `UserError` if its file is missing or has changed, `ConnectionError` if its processes were lost.
+    Raises `UserError` if its file is missing or has changed, and `ConnectionError` if training processes were lost.
     """
     setting = recorded_setting(run.history.header, run.run_dir)
     if setting is None:
@@ -127,17 +133,17 @@ def provide_supernet(run: Run, engine: Engine) -> None:
 
 
 def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[SupernetSource, float]:
-    """The supernet, and the seconds that its steps took in all sessions, those that were killed included."""
+    """Trains the supernet; returns it, and the seconds of its steps in all sessions, killed ones included."""
     from sret_nas.nn.supernet import Supernet
 
     from ..supernet.job import TrainingJob
 
     assert setting.config is not None
-    config, setting = setting.config, _as_can_be_had(run, setting)
+    config, setting = setting.config, _feasible_now(run, setting)
     with _launcher(run, setting, engine) as launcher:
         images = config.training.images
-        each = "" if setting.processes is None else f" in each of {setting.processes} processes on the cluster"
-        print_line(run.console, f"Training the supernet on {images:,} images, {setting.threads} threads{each}")
+        where = "" if setting.processes is None else f" in each of {setting.processes} processes on the cluster"
+        print_line(run.console, f"Training the supernet on {images:,} images, {setting.threads} threads{where}")
         job = TrainingJob(
             space=run.space, budget=run.options.budget, proxy=run.proxy, config=config,
             data_dir=run.data_dir.absolute(), seed=run.options.seed, device=run.options.device,
@@ -156,14 +162,14 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
 
 
 def _with_records(run: Run, error: LostDirectoryError) -> LostDirectoryError:
-    """The records beside the rescued checkpoint, if the whole run directory is lost and not the supernet's alone."""
+    """Rescues the records beside the checkpoint if the whole run directory is lost; returns the error to raise."""
     if error.rescued is None or error.rescued.name != SUPERNET_DIR:
         return error
     return run.records.lost(error.rescued.parent)
 
 
-def _as_can_be_had(run: Run, setting: SupernetSetting) -> SupernetSetting:
-    """The setting that the search was begun with, or, with a warning, the nearest that there is room for now."""
+def _feasible_now(run: Run, setting: SupernetSetting) -> SupernetSetting:
+    """Returns the recorded setting or, with a warning, one that fits the cluster as it is now."""
     if setting.processes is None:
         return setting
     options, now = run.options, setting.model_copy(update={"processes": None})

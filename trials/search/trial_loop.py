@@ -1,13 +1,12 @@
-"""The loop of a search: a strategy asks, an engine runs, the records remember.
+"""The loop of a search: a strategy proposes trials, an engine runs them, and the records keep the results.
 
-The strategy is told results in an order that is fixed beforehand (`trials.search.completion_order`; without early
-stopping that in which it asked), and `lookahead` trials may be on their way at once. So the sequence of candidates
-depends on the seed and the results alone: not on how many workers there are, nor on which of them is quicker, nor on
-whether the search was interrupted. Resuming is replaying: the strategy is asked again from the beginning, and what is
-on record is not run again.
+The strategy is told results in a deterministic order (`trials.search.completion_order`; without early stopping, the
+order in which it was asked), with up to `lookahead` trials in flight. So the sequence of candidates depends only on the
+seed and the results, not on the number or speed of workers, nor on interruptions. A search is resumed by replay: the
+strategy is asked again from the beginning, and recorded trials are not run again.
 
-With early stopping a trial is a job for every rung that it comes to (`trials.strategies.early_stopping`). Whether it
-goes on is decided in its turn in that order, from those before it; what goes on does so before a new trial begins.
+With early stopping, a trial is one job per rung that it reaches (`trials.strategies.early_stopping`). Whether it is
+promoted is decided in that same order. A promoted trial continues before a new trial starts.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ..engines.messages import InheritedTrialJob, PartialScore, ScratchTrialJob,
 from ..engines.retries import AttemptResult, JobQueue
 from ..interruption import raise_if_interrupted
 from ..program_name import resume_command
-from ..report.progress import SearchProgress, describe_retry, describe_spending
+from ..report.progress import SearchProgress, describe_retry, describe_usage
 from ..runs.compute_budget import ComputeBudget
 from ..runs.full_disk import raise_if_nothing_can_be_recorded, writing
 from ..runs.objectives import comparable_values, objective_values
@@ -36,22 +35,22 @@ from .session import Run
 
 
 def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:
-    """Asks, runs and tells until all trials have ended, every candidate has been tried, or no more may be spent."""
+    """Runs the search until all trials have ended, every candidate has been tried, or the budget is exhausted."""
     loop = _TrialLoop(run, strategy, engine, journal)
     num_known = sum(trial.has_ended for trial in run.trials)
     num_trials = max(run.options.trials, num_known)
-    with SearchProgress(run.console, num_trials, num_known, loop.front.best_error, loop.allowance) as progress:
+    with SearchProgress(run.console, num_trials, num_known, loop.front.best_error, loop.compute_budget) as progress:
         loop.run(progress)
     loop.tell_why_it_ended()
 
 
 class _TrialLoop:
-    """What is asked, what runs, and what has been told."""
+    """The state of the loop: trials asked, running, and told to the strategy."""
 
     def __init__(self, run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:
         self._run, self._strategy, self._journal = run, strategy, journal
         self._queue, self._order, self._rungs = JobQueue(engine), CompletionOrder(), run.options.make_rungs()
-        self.allowance = run.allowance()
+        self.compute_budget = run.compute_budget()
         self.front = ParetoArchive(run.options.objectives)
         for trial in run.trials:
             if trial.has_ended:
@@ -59,32 +58,32 @@ class _TrialLoop:
         self._num_asked = 0
         self._is_exhausted = False
         self._rung: dict[int, int] = {}
-        """Of the trials that were asked and not yet told, the rung that they are on their way to."""
+        """The next rung of each trial that was asked and not yet told, by number."""
 
     def run(self, progress: SearchProgress) -> None:
-        """To the end of all trials, or until no more may be spent."""
+        """Runs until all trials have ended or the budget is exhausted."""
         while True:
             raise_if_interrupted()
-            # One end taken in, then as many asks as it makes room for: the same interleaving in every run.
+            # Ask as much as there is room for after every consumed result: the same interleaving in every run.
             self._ask_ahead()
             if len(self._order) == 0:
                 return
-            if self._has_come(self._order.next):
+            if self._has_come(self._order.peek()):
                 self._take_in_next(progress)
                 continue
             self._queue.start(self._may_start)
-            if self._queue.is_idle:  # what waits is a resumed search's, with more to spend
+            if self._queue.is_idle:  # the budget is exhausted: waiting jobs are left to a resumed search
                 return
             for end in self._queue.wait():
                 self._record(end, progress)
 
     def _may_start(self, part: float) -> bool:
-        return self.allowance.has_room_for(time.time(), self._queue.running, part)
+        return self.compute_budget.has_room_for(time.time(), self._queue.running, part)
 
     def _ask_ahead(self) -> None:
         options = self._run.options
         while len(self._order) < options.lookahead and self._num_asked < options.trials:
-            if self._is_exhausted or self.allowance.spent is not None:
+            if self._is_exhausted or self.compute_budget.exhausted_by is not None:
                 return
             candidate = self._strategy.ask()
             if candidate is None:
@@ -95,31 +94,30 @@ class _TrialLoop:
             self._begin(trial, rung=0)
 
     def _begin(self, trial: Trial, rung: int) -> None:
-        """Sends a trial on its way to a rung, unless it is on record that it has been there."""
+        """Queues the job that brings a trial to a rung, unless its result there is recorded."""
         part = self._rungs.increment(rung)
         self._rung[trial.number] = rung
-        self._order.begin(trial.number, part)
+        self._order.push(trial.number, part)
         if not self._has_come(trial.number):
             job = _trial_job(self._run, trial, self._rungs.fractions[rung])
             self._queue.add(trial.number, job, self._run.trial_time_limit, trial.retried, part)
 
     def _has_come(self, number: int) -> bool:
-        """Whether it is known what became of a trial on its way to its next rung."""
+        """Returns whether the outcome of a trial at its next rung is recorded."""
         trial = self._run.history.trials[number]
         return len(trial.partial) > self._rung[number] or trial.result is not None or trial.failure is not None
 
     def _take_in_next(self, progress: SearchProgress) -> None:
-        """Tells the strategy of the next end that is due, and sends the trial on if it has earned it."""
-        trial, objectives = self._run.history.trials[self._order.next], self._run.options.objectives
-        self._order.take()
+        """Consumes the next result: tells the strategy, and promotes or stops a trial that is at a rung."""
+        trial, objectives = self._run.history.trials[self._order.pop()], self._run.options.objectives
         rung = self._rung.pop(trial.number)
         if rung == len(trial.partial):
             values = None if trial.result is None else objective_values(trial.result, objectives)
             self._strategy.tell(trial.candidate, values)
             return
-        found = trial.partial[rung]
-        self._strategy.tell_partial(trial.candidate, rung, objective_values(found, objectives))
-        if self._rungs.promote(rung, comparable_values(found, objectives)):
+        result = trial.partial[rung]
+        self._strategy.tell_partial(trial.candidate, rung, objective_values(result, objectives))
+        if self._rungs.promote(rung, comparable_values(result, objectives)):
             self._begin(trial, rung + 1)
             return
         if not trial.is_stopped:
@@ -132,7 +130,7 @@ class _TrialLoop:
         self._has_ended(trial, progress)
 
     def _record(self, end: AttemptResult, progress: SearchProgress) -> None:
-        """What the end of an attempt means for the search: it is on disk before anything else happens with it."""
+        """Records the end of an attempt, on disk before anything depends on it."""
         raise_if_nothing_can_be_recorded(end.failure)
         run, trial = self._run, self._run.history.trials[end.job_id]
         if end.failure is not None and end.will_run_again:
@@ -157,36 +155,37 @@ class _TrialLoop:
         with writing(run.run_dir / JOURNAL_FILE):
             self._journal.add(trial)
         run.checkpoint_path(trial).unlink(missing_ok=True)
-        is_news = run.options.from_scratch or trial.failure is not None or trial.number in self.front
+        is_news = run.options.no_supernet or trial.failure is not None or trial.number in self.front
         progress.trial_ended(trial, self.front.best_error, is_news)
 
     def _keep_if_best(self, trial: Trial) -> None:
-        """Only the front's weights are needed again; a beaten trial never comes back to the front."""
+        """Updates the archive and deletes weights that left it; a dominated trial never returns to the front."""
         for dominated in self.front.add(trial):
-            if self._run.options.from_scratch:
+            if self._run.options.no_supernet:
                 self._run.weights_path(dominated).unlink(missing_ok=True)
 
     def tell_why_it_ended(self) -> None:
-        run, allowance = self._run, self.allowance
-        if allowance.spent is not None:
+        run, compute_budget = self._run, self.compute_budget
+        if compute_budget.exhausted_by is not None:
             print_line(
-                run.console, f"No further trial starts: {describe_spending(allowance)}. {_how_to_go_on(allowance, run)}"
+                run.console,
+                f"No further trial starts: {describe_usage(compute_budget)}. {_how_to_go_on(compute_budget, run)}",
             )
         elif self._is_exhausted:
             print_line(run.console, f"All {self._num_asked} candidates inside the budget have been tried.")
 
 
-def _how_to_go_on(allowance: ComputeBudget, run: Run) -> str:
-    twice = f"--time-budget {2 * (allowance.time_budget or 0):g}s"
-    if allowance.spent == "gpu_hours":
-        twice = f"--gpu-hours {2 * (allowance.gpu_hours or 0):g}"
+def _how_to_go_on(compute_budget: ComputeBudget, run: Run) -> str:
+    twice = f"--time-budget {2 * (compute_budget.time_budget or 0):g}s"
+    if compute_budget.exhausted_by == "gpu_hours":
+        twice = f"--gpu-hours {2 * (compute_budget.gpu_hours or 0):g}"
     return f"For twice as much: {resume_command('search', run.run_dir, twice)}"
 
 
 def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial:
-    """Puts a candidate on record, or finds that it is there already.
+    """Returns the trial of a candidate, after recording it unless it is on record.
 
-    Raises `UserError` if another one is there under its number.
+    Raises `UserError` if the record of that number is of another candidate.
     """
     known = run.history.trials.get(number)
     if known is None:
@@ -202,7 +201,7 @@ def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial
 
 
 def _trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
-    """Returns the job that brings a trial to a share of its length, from where it was left off."""
+    """Returns the job that brings a trial from its last rung to `share` of its length."""
     options, before = run.options, trial.partial[-1] if trial.partial else None
     shared = {
         **dict(run.job_context),
@@ -213,7 +212,7 @@ def _trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
         "latency_us": run.domain.latency_us(trial.candidate),
         "share": share,
     }
-    if options.from_scratch:
+    if options.no_supernet:
         checkpoint = str(run.checkpoint_path(trial))
         return ScratchTrialJob(
             **shared,
@@ -228,7 +227,7 @@ def _trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
     return InheritedTrialJob(
         **shared,
         supernet=run.supernet,
-        score_images=options.score_images,
+        score_images=options.val_images_per_trial,
         known=known,
         fine_tuning=options.fine_tuning(tuned) if tuned > 0 else None,
     )

@@ -1,5 +1,5 @@
-"""What proposes the next candidate, and which trials go on: see `strategy.py`, then `create.py`.
+"""Search strategies, which propose the next candidate, and early stopping. Read `strategy.py`, then `create.py`.
 
-A strategy only ever proposes candidates that lie inside the budget and that it has not proposed before.
-It is a pure function of its seed and of what it was told, in order: that is what makes a search resumable by replay.
+A strategy proposes only candidates inside the budget, each once. Its proposals depend only on its seed and the sequence
+of calls of `ask` and `tell`, so a search can be resumed by replay.
 """

@@ -1,17 +1,20 @@
-"""Additive search: a Bayesian model that adds over a network's choices, and exact fronts of what it believes.
+"""Additive search: a Bayesian model that is additive over a network's choices, and its exact Pareto fronts.
 
-First a design spread evenly over cost. Then, whenever a batch of proposals is used up: fit the models, let the
-posterior mean and a posterior draw each give the networks that are best at every cost
-(`sret_nas.optimize.dynamic_program`), and choose the next batch from them all by expected improvement of hypervolume
-over many draws. Candidates that are running count with what each draw believes of them. Batches grow with the labels;
-where too few of the best networks are still open to fill a large one, those behind them join, and then variations of
-the best.
+It first evaluates a cost-stratified design. Then, in each round:
 
-Of trials that were stopped early, the models learn what these would have come to (`trials.strategies.labels`).
+1. It fits the models to the labels (results).
+2. Posterior mean and a posterior draw each give the best network at every cost (`sret_nas.optimize.dynamic_program`).
+3. From these candidates it chooses a batch by expected hypervolume improvement over many posterior draws. Running
+   trials count as evaluated, at the value of each draw.
 
-A guard compares models by how well they predict what was left out: the additive one, or the same with slopes over
-levels where these are surely closer; the same with a Gaussian-process residual and the plain size prior, by Kendall's
-tau. `used` says which was used, round by round, and `origin` of the last candidate.
+Batches grow with the number of labels. If too few Pareto-optimal networks are open, the candidates are extended by the
+fronts behind, then by variations of the Pareto-optimal networks.
+
+For trials that were stopped early, the models use predicted final values (`trials.strategies.labels`).
+
+A guard selects the model for each learned objective by leave-one-out predictions: first the additive model with or
+without slopes over levels, by squared error; then this one, the same with a Gaussian-process residual, or the plain
+size prior, by Kendall's tau. `used` lists the selected models of every round; `origin` names those of the last one.
 """
 
 from __future__ import annotations
@@ -37,11 +40,16 @@ from .labels import Observations
 from .strategy import Strategy
 
 MODELS = ("additive", "slopes", "residual", "size")
-"""What the guard chooses from; the size prior alone tells networks of equal cost apart by nothing."""
+"""The models that the guard selects from; `size` alone predicts the same for all networks of equal cost."""
 
 
 class AdditiveStrategy(Strategy[C]):
-    """`objectives` name what is told; `start` candidates are drawn evenly over cost before anything is modelled."""
+    """Proposes candidates by an additive Bayesian model.
+
+    Args:
+        objectives: Names of the values that `tell` takes; those that are not costs of the domain are learned.
+        start: Number of candidates in the initial cost-stratified design.
+    """
 
     def __init__(
         self, pool: CandidatePool[C], objectives: Sequence[str], seed: int, start: int,
@@ -79,7 +87,7 @@ class AdditiveStrategy(Strategy[C]):
         self._preferred: dict[int, str] = {}
         self._judged_at = 0
         self.used: list[tuple[str, ...]] = []
-        """For every round, the model used for each learned objective, one of `MODELS`."""
+        """For every round, the selected model of each learned objective, one of `MODELS`."""
 
     def ask(self) -> C | None:
         candidate = self._next()
@@ -127,18 +135,18 @@ class AdditiveStrategy(Strategy[C]):
         return self._pool.draw()
 
     def _planned(self) -> list[C]:
-        """The next batch, computed on one core: the others train, and sums then do not depend on how many there are."""
+        """Returns the next batch, computed on one core: others are training, and sums must not depend on the cores."""
         with self._thread_pools.limit(limits=1):
             return self._most_improving()
 
     def _most_improving(self) -> list[C]:
-        """The candidates that improve hypervolume most, as expected over the posterior's draws, one after the other."""
+        """Returns the candidates of largest expected hypervolume improvement, best first."""
         chain, points, values = self._domain.chain, np.array(self._labels.points), self._labels.values()
         costs = chain.costs(points).astype(float)
         modelled = spread_over(len(points), self._settings.max_labels)
         models = self._models(points[modelled], costs[modelled], values[modelled])
         drawn = [self._drawn(model) for model in models]
-        # Several learned objectives are weighted anew in every round, each by its spread.
+        # Several learned objectives are combined by random weights, drawn in every round, over their scales.
         share = self._rng.dirichlet(np.ones(len(models))) / [model.scale for model in models]
         candidates = self._candidates(models, drawn, share)
         if not candidates:
@@ -150,7 +158,7 @@ class AdditiveStrategy(Strategy[C]):
             part * model.predict(asked, asked_costs, weights)
             for part, model, weights in zip(share, models, drawn, strict=True)
         ])  # fmt: skip
-        # What was stopped early is no part of the front that is to be improved.
+        # Predicted values of stopped trials are not part of the front to improve, unless there are no others.
         is_final = self._labels.is_final
         counts = is_final if is_final.any() else ~is_final
         known = values[counts][:, self._learned] @ share
@@ -164,12 +172,12 @@ class AdditiveStrategy(Strategy[C]):
         return [candidates[position] for position in gained.choose(batch, len(candidates))]
 
     def _drawn(self, model: Surrogate) -> FloatArray:
-        """Weights drawn from the posterior, pulled towards its mean."""
+        """Returns weights drawn from the posterior, shape (features, draws), shrunk towards its mean by `temper`."""
         weights, temper = model.draw_weights(self._rng, self._settings.draws), self._settings.temper
         return temper * weights + (1 - temper) * model.mean_weights
 
     def _models(self, points: IntArray, costs: FloatArray, told: FloatArray) -> list[Surrogate]:
-        """One model for each learned objective: the one that the guard prefers."""
+        """Returns the selected model of each learned objective, after selecting again if that is due."""
         known = len(self._labels)
         is_due = self._settings.is_refit_due(known, self._judged_at)
         if is_due:
@@ -187,12 +195,14 @@ class AdditiveStrategy(Strategy[C]):
         return models
 
     def _judged(self, objective: int, points: IntArray, costs: FloatArray, values: FloatArray) -> Surrogate:
-        """Fits all models to an objective and returns the one that ranks left-out labels best."""
+        """Fits all models to an objective and returns the one that the guard selects."""
         fits = {name: self._fit(name, objective, points, costs, values, refit_variances=True) for name in MODELS}
-        away = {
+        squared_errors = {
             name: ((fits[name].loo_predictions - values) / fits[name].scale) ** 2 for name in ("additive", "slopes")
         }
-        has_slopes = is_surely_less(away["slopes"], away["additive"], self._settings.min_standard_errors)
+        has_slopes = is_surely_less(
+            squared_errors["slopes"], squared_errors["additive"], self._settings.min_standard_errors
+        )
         del fits["additive" if has_slopes else "slopes"]
         taus = {name: float(kendalltau(fit.loo_predictions, values).statistic) for name, fit in fits.items()}
         self._preferred[objective] = preferred(taus, len(values))
@@ -208,7 +218,7 @@ class AdditiveStrategy(Strategy[C]):
         *,
         refit_variances: bool,
     ) -> Surrogate:
-        """A model of a kind, its variances found anew or, if not `refit_variances`, those of the last time."""
+        """Returns a fitted model, with the variances of the last fit unless `refit_variances`."""
         fit = Surrogate(
             self._terms[name == "slopes"],
             points,
@@ -224,105 +234,113 @@ class AdditiveStrategy(Strategy[C]):
         return fit
 
     def _candidates(self, models: list[Surrogate], drawn: list[FloatArray], share: FloatArray) -> list[C]:
-        """Open candidates that the mean or one of a few draws believes to be best at their cost."""
+        """Returns open candidates that are Pareto-optimal under the posterior mean or a posterior draw."""
         if self._domain.members is not None:
             return [candidate for candidate in self._domain.members if self._pool.is_open(candidate)]
         settings = self._settings
         if "size" in self.used[-1]:
             return self._pool.draw_stratified(settings.max_from_front, self._domain.chain.cost_names[self._axes[0]])
-        found: dict[Hashable, C] = {}
+        candidates: dict[Hashable, C] = {}
         batch = settings.batch_of(len(self._labels))
-        # A batch of the least size makes do with what a front has; larger ones would be used up too early.
+        # The smallest batch takes what a front has; a larger one would exhaust the front too early.
         enough = settings.candidates_per_proposal * batch if batch > settings.batch else 0
         for draw in range(-1, settings.front_draws):
             score = _weighted([
                 model.score(part * (model.mean_weights[:, 0] if draw < 0 else weights[:, draw]), self._domain.chain)
                 for model, weights, part in zip(models, drawn, share, strict=True)
             ])  # fmt: skip
-            found |= self._best_open(score, enough)
-        return list(found.values())
+            candidates |= self._best_open(score, enough)
+        return list(candidates.values())
 
     def _best_open(self, score: AdditiveScore, enough: int) -> dict[Hashable, C]:
-        """Open candidates that are best in a score at their cost, by their keys.
+        """Returns open candidates on the Pareto front of a score, by key.
 
-        With fewer than enough on the front, from the fronts behind it, and then from variations of its networks.
+        If they are fewer than `enough`, candidates of the fronts behind are added, then variations of the front.
         """
         best = self._search.find(score, offset=float(self._rng.random()))
-        found = self._open_by_fronts(score, best, enough)
+        candidates = self._open_by_fronts(score, best, enough)
         for _ in range(self._settings.max_variation_rounds):
-            if len(found) >= enough:
+            if len(candidates) >= enough:
                 break
-            found |= self._open_by_fronts(score, self._variations(best), enough - len(found))
-        return found
+            candidates |= self._open_by_fronts(score, self._variations(best), enough - len(candidates))
+        return candidates
 
     def _open_by_fronts(self, score: AdditiveScore, points: IntArray, enough: int) -> dict[Hashable, C]:
-        """The open ones of these points: those of the front, and of the fronts behind it until there are enough."""
-        chain, found = self._domain.chain, dict[Hashable, C]()
+        """Returns the open candidates among points, front by front until there are `enough`, by key."""
+        chain, candidates = self._domain.chain, dict[Hashable, C]()
         values, costs = score.of(chain, points), chain.costs(points)[:, self._paid]
-        known = {*self._labels.points, *self._running.values()}  # a shorter way than to ask the pool of each
+        known = {*self._labels.points, *self._running.values()}  # faster than asking the pool for each
         left = np.arange(len(points))
         while len(left) > 0:
             front = left[_front(values[left], costs[left], self._settings.max_from_front)]
             spread = np.linspace(0, len(front) - 1, min(len(front), self._settings.max_from_front)).round().astype(int)
             for point in map(tuple, points[front[spread]].tolist()):
                 if point not in known and self._pool.is_open(candidate := self._domain.candidate(point)):
-                    found.setdefault(candidate.key, candidate)
-            if len(found) >= enough:
+                    candidates.setdefault(candidate.key, candidate)
+            if len(candidates) >= enough:
                 break
             left = np.setdiff1d(left, front)
-        return found
+        return candidates
 
     def _variations(self, points: IntArray) -> IntArray:
         return variations(points, self._domain.chain, self._domain.bounds, self._settings.variations, self._rng)
 
 
 def variations(points: IntArray, chain: Chain, bounds: Bounds, number: int, rng: np.random.Generator) -> IntArray:
-    """Returns points inside the bounds that differ from these in the choice of one stage, of the same state: up to
-    `number` of each."""
+    """Returns points inside the bounds that differ from the given ones in the choice of one stage.
+
+    There are up to `number` variations of each point. The new choice has the same state, so that the links fit.
+    """
     varied = np.repeat(points, number, axis=0)
     changed = rng.integers(len(chain.stages), size=len(varied))
     for position, stage in enumerate(chain.stages):
-        at = np.flatnonzero(changed == position)
-        order, state = np.argsort(stage.state_position, kind="stable"), stage.state_position[varied[at, position]]
+        rows = np.flatnonzero(changed == position)
+        order, state = np.argsort(stage.state_position, kind="stable"), stage.state_position[varied[rows, position]]
         counts = np.bincount(stage.state_position)
         first = np.cumsum(counts) - counts
-        varied[at, position] = order[first[state] + rng.integers(counts[state])]
+        varied[rows, position] = order[first[state] + rng.integers(counts[state])]
     costs, (low, high) = chain.costs(varied), np.array(bounds).T
     inside: IntArray = varied[((costs >= low) & (costs <= high)).all(axis=1)]
     return inside
 
 
-def spread_over(number: int, most: int) -> IntArray:
-    """Which of so many labels, in the order of telling, models are fitted to: all, or `most` of them."""
-    if number <= most:
-        return np.arange(number)
+def spread_over(num_labels: int, most: int) -> IntArray:
+    """Returns the positions of the labels that models are fitted to: all, or `most` of them.
+
+    Half of these are the latest labels, and half are spread evenly over the earlier ones.
+    """
+    if num_labels <= most:
+        return np.arange(num_labels)
     last = most // 2
-    before = np.linspace(0, number - last - 1, most - last).round().astype(int)
-    return np.concatenate([before, np.arange(number - last, number)])
+    before = np.linspace(0, num_labels - last - 1, most - last).round().astype(int)
+    return np.concatenate([before, np.arange(num_labels - last, num_labels)])
 
 
 def _width(bounds: tuple[float, float], most: float, min_buckets: int) -> float:
-    """The width of cost buckets inside bounds: at least so many fit into a narrow window."""
+    """Returns the relative width of cost buckets: `most`, or less if `min_buckets` would not fit into the bounds."""
     low, high = bounds
     return min(most, (high / low) ** (1 / min_buckets) - 1) if low > 0 and high < float("inf") and low < high else most
 
 
 def is_surely_less(ones: FloatArray, others: FloatArray, standard_errors: float) -> bool:
-    """Whether values of shape (n,) are less than others, pair by pair, by more than so many standard errors."""
+    """Returns whether `ones` (n,) are less than `others` (n,) on average by more than `standard_errors`, paired."""
     less = others - ones
     return bool(less.mean() > standard_errors * less.std() / len(less) ** 0.5)
 
 
-def preferred(taus: dict[str, float], number: int) -> str:
-    """The first model, unless another ranks clearly better: by half the deviation that chance alone gives tau."""
-    margin = 0.5 * (2 * (2 * number + 5) / (9 * number * (number - 1))) ** 0.5
+def preferred(taus: dict[str, float], num_labels: int) -> str:
+    """Returns the model of largest Kendall's tau, which must beat the first model's by a margin.
+
+    The margin is half the standard deviation of tau under independence, sqrt(2 (2n + 5) / (9n (n - 1))).
+    """
+    margin = 0.5 * (2 * (2 * num_labels + 5) / (9 * num_labels * (num_labels - 1))) ** 0.5
     first = next(iter(taus))
     score = {name: np.nan_to_num(tau, nan=-1.0) - margin * (name != first) for name, tau in taus.items()}
-    return max(score, key=lambda name: score[name])  # of equals the first
+    return max(score, key=lambda name: score[name])  # the first of equals
 
 
 def _weighted(scores: list[AdditiveScore]) -> AdditiveScore:
-    """The sum of scores."""
+    """Returns the sum of scores."""
 
     def trend(costs: FloatArray) -> FloatArray:
         return _total([score.trend(costs) for score in scores])
@@ -340,7 +358,7 @@ def _total(arrays: Sequence[FloatArray]) -> FloatArray:
 
 
 def _front(values: FloatArray, costs: IntArray, most: int) -> IntArray:
-    """Positions of the points that none beats in value and costs; of values alone, the best `most`. Best first."""
+    """Returns the positions of the non-dominated points, best value first; without costs, of the `most` best values."""
     order = np.argsort(values, kind="stable")
     if costs.shape[1] == 0:
         return order[:most]

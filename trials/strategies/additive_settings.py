@@ -1,4 +1,4 @@
-"""The tuned constants of the additive strategy, and where each comes from."""
+"""The tuned constants of the additive strategy, and the reason for each."""
 
 from __future__ import annotations
 
@@ -11,67 +11,66 @@ from .improvement import MAX_STEPS
 
 @dataclass(frozen=True)
 class AdditiveSettings:
-    """How the additive strategy designs, models and chooses. The defaults are what every search uses."""
+    """Constants of the additive strategy's design, models and choices. Every search uses the defaults."""
 
     max_start: int = 12
-    """Candidates of the design, at most; from there on a model knows better."""
+    """Maximum size of the initial design; with more labels the model proposes better candidates."""
     min_labels: int = 6
-    """Results below which nothing is modelled."""
+    """Number of labels (results) from which on models are fitted."""
 
     batch: int = 4
-    """Proposals chosen at once, before the models are fitted anew, at least; so many because that usually runs."""
+    """Minimum number of proposals per fit; about as many trials usually run at once."""
     labels_per_proposal: int = 50
-    """Labels for which one more proposal is chosen at once: what a label teaches gets less with their number, and a
-    model's cost does not. From 250 labels on that is more than `batch`."""
+    """Labels per proposal in larger batches: more labels make a fit more expensive, and each label less informative.
+    From 250 labels on this gives more than `batch`."""
     candidates_per_proposal: int = 4
     """Front candidates required per proposal in batches larger than `batch`."""
     variations: int = 8
-    """Variations of each of the best networks that are drawn where too few of those are left."""
+    """Variations drawn of each Pareto-optimal network if too few of these are open."""
     max_variation_rounds: int = 4
-    """How often such variations are drawn for one batch."""
+    """Maximum rounds of such variations per batch."""
 
     front_draws: int = 1
-    """Posterior draws whose fronts are searched, beside the mean's."""
+    """Posterior draws whose fronts give candidates, in addition to that of the posterior mean."""
     draws: int = 32
     """Posterior draws that improvement is averaged over."""
     temper: float = 0.4
-    """How far draws lie from the posterior's mean, over how far they should: full draws explored too long
+    """Factor on the deviation of posterior draws from the mean; with 1 a search explored too long
     (benchmarks/NOTES.md)."""
     max_from_front: int = 800
-    """Networks of one front that improvement is computed for."""
+    """Maximum number of candidates from one front."""
     max_improvement_steps: int = MAX_STEPS
-    """Labelled points that improvement looks at whether or not they are on the front."""
+    """Number of labelled points up to which improvement uses all, on the front or not."""
 
     max_labels: int = 2000
-    """Labels that models are fitted to: of more, half are the last ones, and half are spread over those before. A fit
-    takes memory as their number and time as its square, or cube."""
+    """Maximum number of labels in a fit. Beyond it, half are the latest and half are spread over the earlier ones. The
+    memory of a fit grows linearly with them, and its time with the square or cube."""
     refit_growth: float = 1.05
-    """How many times the labels of the last time there must be for variances to be fitted, and models judged, anew."""
+    """Growth of the number of labels after which variances are fitted and models compared again."""
     refit_growth_of_many: float = 1.25
-    """The same from `MAX_FOR_VARIANCES` labels on, of which variances see only so many."""
+    """The same beyond `MAX_FOR_VARIANCES` labels, of which the variances use only that number."""
     min_standard_errors: float = 2.0
-    """Standard errors by which slopes must predict what was left out better than effects alone: of noisy labels, more
-    effects learn more noise."""
+    """Standard errors by which the model with slopes must predict left-out labels better than the one without: with
+    noisy labels, more effects fit more noise."""
 
     bucket_width: float = 0.0015
-    """The width of cost buckets where one cost matters."""
+    """Relative width of cost buckets for one cost."""
     bucket_widths_of_two: tuple[float, float] = (0.05, 0.1)
-    """The widths of those of two costs; buckets that are narrow in both would be too many."""
+    """The widths for two costs; narrower ones would give too many buckets."""
     bucket_width_of_rich_stages: float = 0.008
-    """The same as `bucket_width` where a stage has more than `MAX_CHOICES_LISTED` choices. Those are put into cells as
-    wide as buckets, and pairs of buckets and cells are what planning takes its time for: it grows with the inverse
-    square of the width."""
+    """The width for one cost if a stage has more than `MAX_CHOICES_LISTED` choices. These are grouped into cells as
+    wide as a bucket. The time grows with the pairs of buckets and cells, so with the inverse square of the width."""
     min_buckets: int = 100
-    """Buckets of one cost that a window with two sides is cut into, at least."""
+    """Minimum number of buckets in a window that is bounded on both sides."""
 
     max_value: float = 1e100
-    """What larger values are taken for, so that their squares can be summed."""
+    """Larger values are replaced by this one, whose square can be summed."""
 
     def batch_of(self, num_labels: int) -> int:
-        """Returns the number of proposals that are chosen at once where so many labels are known."""
+        """Returns the number of proposals per fit with `num_labels` labels."""
         return max(self.batch, num_labels // self.labels_per_proposal)
 
     def is_refit_due(self, num_labels: int, judged_at: int) -> bool:
-        """Whether variances are to be fitted anew, and models judged, after they were last at `judged_at` labels."""
+        """Returns whether to fit variances and compare models again, which was last done at `judged_at` labels."""
         growth = self.refit_growth if num_labels <= MAX_FOR_VARIANCES else self.refit_growth_of_many
         return num_labels >= growth * judged_at

@@ -1,4 +1,4 @@
-"""The candidates of a search that are still to be had: inside the budget, and not asked before."""
+"""The open candidates of a search: those inside the budget that were not asked before."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from .domain import C, Domain
 
 MAX_REDRAWS = 200
-"""Draws that may turn out to be known before other means are taken: for one draw, listing what remains."""
+"""Draws of known candidates after which `draw` lists the remaining ones, and `draw_stratified` gives up."""
 
 
 class CandidatePool(Generic[C]):
-    """Decides which candidates of a domain may be proposed, and draws new ones. Equal seeds draw equal sequences."""
+    """Keeps the set of asked candidates, and draws from the others. Equal seeds give equal sequences."""
 
     def __init__(self, domain: Domain[C], seed: int) -> None:
         self.domain = domain
@@ -22,7 +22,7 @@ class CandidatePool(Generic[C]):
         self._asked: set[Hashable] = set()
 
     def is_open(self, candidate: C) -> bool:
-        """Whether a candidate is inside the budget and was not asked before."""
+        """Returns whether a candidate is inside the budget and was not asked before."""
         return candidate.key not in self._asked and self.domain.excess(candidate) == 0
 
     def claim(self, candidate: C) -> None:
@@ -30,7 +30,7 @@ class CandidatePool(Generic[C]):
         self._asked.add(candidate.key)
 
     def draw(self) -> C | None:
-        """An open candidate, uniform over the feasible networks; None if there is none left."""
+        """Returns a uniform draw from the open candidates; None if there is none left."""
         for _ in range(MAX_REDRAWS):
             candidate = self.domain.draw(self._rng)
             if candidate.key not in self._asked:
@@ -39,20 +39,20 @@ class CandidatePool(Generic[C]):
         return remaining[self._rng.integers(len(remaining))] if remaining else None
 
     def draw_stratified(self, number: int, by: str) -> list[C]:
-        """Up to `number` different open candidates, spread evenly over the logarithm of a cost.
+        """Returns up to `number` distinct open candidates, stratified over the logarithm of the cost named `by`.
 
-        Fewer, even none, where most draws are known; `draw` still finds what is open then.
+        If most draws are known there may be fewer, even none, although `draw` still finds open candidates.
         """
-        found: dict[Hashable, C] = {}
+        drawn: dict[Hashable, C] = {}
         draws_left = number + MAX_REDRAWS
-        while len(found) < number and draws_left > 0:
-            missing = min(number - len(found), draws_left)
+        while len(drawn) < number and draws_left > 0:
+            missing = min(number - len(drawn), draws_left)
             draws_left -= missing
             for candidate in self.domain.draw_stratified(self._rng, missing, by):
                 if candidate.key not in self._asked:
-                    found.setdefault(candidate.key, candidate)
-        return list(found.values())
+                    drawn.setdefault(candidate.key, candidate)
+        return list(drawn.values())
 
     def remaining(self) -> list[C]:
-        """Every open candidate. Only sets that a search can nearly exhaust are ever listed, and those are small."""
+        """Returns all open candidates. It is called only when a search has nearly exhausted a domain, a small one."""
         return [candidate for candidate in self.domain if candidate.key not in self._asked]

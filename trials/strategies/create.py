@@ -1,4 +1,4 @@
-"""A strategy by its name."""
+"""Creates a strategy from its name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from .strategy import Strategy, StrategyName
 def create_strategy(
     name: StrategyName, domain: Domain[C], objectives: Sequence[str], *, seed: int, population: int
 ) -> Strategy[C]:
-    """A fresh strategy; `population` is NSGA-II's, and the length of the others' start.
+    """Returns a new strategy.
 
-    `objectives` name what is told, in order; those that are costs of the domain are known beforehand. Only what is
-    asked for is imported, Optuna above all.
+    Args:
+        objectives: The names of the values that `tell` takes, in order. Those that are costs of the domain are computed
+            exactly, the others are learned.
+        population: The population of NSGA-II, and the number of initial trials of the other strategies.
     """
+    # Modules are imported on demand, because importing Optuna takes long.
     pool = CandidatePool(domain, seed)
     if name in ("nsga2", "nsga2_design", "tpe"):
         from . import optuna

@@ -1,6 +1,6 @@
-"""What a strategy knows of the candidates before it has tried any: dimensions, costs, the budget, and how to draw.
+"""The interface of a search domain: dimensions, exact costs, budget bounds, and how to draw candidates.
 
-Strategies see nothing else, so that the same code searches SReTs and the public benchmarks of other networks.
+Strategies see candidates only through it, so the same code searches SReTs and the public benchmarks of other networks.
 """
 
 from __future__ import annotations
@@ -18,68 +18,68 @@ from sret_nas.space.search_space import Value
 class HasKey(Protocol):
     @property
     def key(self) -> Hashable:
-        """Equal for candidates that are the same trial."""
+        """Returns the identity of a candidate: equal keys mean equal candidates."""
 
 
 C = TypeVar("C", bound=HasKey)
-"""A candidate: for searches of SReTs, `trials.strategies.Candidate`."""
+"""A candidate; in searches of SReTs a `trials.strategies.strategy.Candidate`."""
 
 
 class Domain(ABC, Generic[C]):
-    """The candidates inside a budget. Costs are exact, known beforehand, and named by `chain.cost_names`."""
+    """The candidates inside a budget. Their costs are exact and named by `chain.cost_names`."""
 
     @property
     @abstractmethod
     def dimensions(self) -> Mapping[str, tuple[Value, ...]]:
-        """Flat categorical dimensions, in which several spellings may mean one candidate."""
+        """Returns categorical dimensions by name. Several assignments of values may encode the same candidate."""
 
     @abstractmethod
     def decode(self, values: Mapping[str, Value]) -> C | None:
-        """The candidate that one value per dimension spells; None if they spell none."""
+        """Returns the candidate that one value per dimension encodes; None if they encode none."""
 
     @abstractmethod
     def encode(self, candidate: C) -> dict[str, Value]:
-        """One value per dimension that `decode` turns into an equal candidate."""
+        """Returns one value per dimension, which `decode` turns into an equal candidate."""
 
     @abstractmethod
     def costs(self, candidate: C) -> tuple[float, ...]:
-        """The candidate's costs, in the order of `chain.cost_names`."""
+        """Returns the candidate's costs, in the order of `chain.cost_names`."""
 
     @abstractmethod
     def excess(self, candidate: C) -> float:
-        """By what share a candidate breaks the budget; 0 inside it."""
+        """Returns the relative amount by which a candidate exceeds the budget; 0 inside it."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> C:
-        """A candidate, uniform over the feasible networks."""
+        """Returns a uniform draw from the feasible networks."""
 
     @abstractmethod
     def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[C]:
-        """Candidates spread evenly over the logarithm of a cost, each uniform in its stratum; some may be equal."""
+        """Returns `number` draws, stratified over the logarithm of the cost named `by`; some may be equal."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[C]:
-        """All feasible candidates, each once. There may be 1e12 of them."""
+        """Yields all feasible candidates, each once. There may be 1e12 of them."""
 
     @property
     def members(self) -> Sequence[C] | None:
-        """All feasible candidates where they are a short list (a table of results); None where only draws are."""
+        """Returns all feasible candidates if they are a short list, such as a table of results; else None."""
         return None
 
     @property
     @abstractmethod
     def chain(self) -> Chain:
-        """The candidates as points of a chain of stages whose costs add."""
+        """Returns the chain whose points are the candidates; costs add along it."""
 
     @property
     @abstractmethod
     def bounds(self) -> tuple[tuple[float, float], ...]:
-        """What the budget allows of each cost of the chain, (least, most), possibly infinite."""
+        """Returns the budget's (minimum, maximum) of each cost of the chain; a maximum may be infinite."""
 
     @abstractmethod
     def point(self, candidate: C) -> Point:
-        """The candidate as a point of the chain: of several that mean it, always the same."""
+        """Returns the candidate's point of the chain; if there are several, always the same one."""
 
     @abstractmethod
     def candidate(self, point: Point) -> C:
-        """The candidate that a point of the chain means."""
+        """Returns the candidate at a point of the chain."""

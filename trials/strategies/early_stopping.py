@@ -1,12 +1,12 @@
-"""Which trials go on: asynchronous successive halving with several objectives and no waiting.
+"""Early stopping by asynchronous successive halving (Li et al., 2020) for several objectives.
 
-A trial is compared at rungs, each `eta` times as far as the one before, the last of which is its end. At a rung it is
-ranked among those that came there before it, and goes on if it is among the best of one in `eta`; the first `eta` do
-in any case. Points are ranked by the front they are on (Deb et al., 2002), and inside a front by an epsilon-net
-(Salinas et al., 2021): the least of the first objective, then always the one that is farthest from those before it. So
-a trial that beats all others goes on, and of a crowded front its ends do before its middle.
+Trials are compared at rungs, each `eta` times further than the one before; the last is the end. At a rung, a trial is
+ranked among those that reached it earlier, and is promoted if it is in the best 1/eta; the first `eta` trials always
+are. Points are ranked by their front (Deb et al., 2002), and within a front by an epsilon-net (Salinas et al., 2021):
+first the minimum of the first objective, then repeatedly the point farthest from those before it. So a trial that
+dominates all others is promoted, and on a crowded front the ends come before the middle.
 
-Costs are known beforehand and budgets are met by every trial, so only errors differ from rung to rung.
+Costs are exact, and every trial is inside the budget, so only errors change from rung to rung.
 """
 
 from __future__ import annotations
@@ -23,53 +23,58 @@ from sret_nas.arrays import FloatArray
 from .fronts import front_ranks
 
 MAX_COMPARED = 300
-"""A trial is compared with so many that came to its rung last: a search gets better, and asks more of a trial then."""
+"""A trial is compared with at most the last trials at its rung, because candidates improve during a search."""
 SIMULATIONS, MAX_SIMULATED = 20, 1000
-"""Searches, and trials of each, that tell beforehand how many go on."""
+"""Number of simulated searches, and of trials in each, that estimate how many trials are promoted."""
 ETA = 3
-"""Of so many trials at a rung, one goes on (Li et al., 2020)."""
+"""The best 1/ETA of the trials at a rung are promoted."""
 
 
-def shares_of(num_rungs: int, eta: int = ETA) -> tuple[float, ...]:
-    """How far each rung is, as a share of the whole trial: for three rungs 1/9, 1/3 and 1."""
+def fractions_of(num_rungs: int, eta: int = ETA) -> tuple[float, ...]:
+    """Returns the rungs as fractions of a whole trial: 1/9, 1/3 and 1 for three rungs and eta 3."""
     return tuple(float(eta) ** (rung + 1 - num_rungs) for rung in range(num_rungs))
 
 
 class SuccessiveHalving:
-    """Decides at each rung but the last, from what it was told of that rung before, in the order of telling."""
+    """Promotes or stops trials at every rung but the last, depending on the order in which they reach it."""
 
     def __init__(self, num_rungs: int, eta: int = ETA) -> None:
-        self.fractions = shares_of(num_rungs, eta)
+        self.fractions = fractions_of(num_rungs, eta)
         self._eta = eta
         self._points = [deque[tuple[float, ...]](maxlen=MAX_COMPARED) for _ in self.fractions]
 
     @property
     def last(self) -> int:
+        """Returns the index of the last rung."""
         return len(self.fractions) - 1
 
     def increment(self, rung: int) -> float:
-        """The share of a whole trial that leads from the rung before to this one."""
+        """Returns the fraction of a whole trial between the rung before and this one."""
         return self.fractions[rung] - (self.fractions[rung - 1] if rung > 0 else 0.0)
 
     def promote(self, rung: int, values: tuple[float, ...]) -> bool:
-        """Whether a trial goes on beyond a rung; `values`, all to be made small, are comparable in their distances."""
+        """Returns whether a trial is promoted beyond a rung, and remembers it for later comparisons.
+
+        Args:
+            values: Its objective values, all minimised, on scales where distances are meaningful.
+        """
         points = self._points[rung]
         points.append(values)
         if len(points) <= self._eta:
             return True
-        return place(scaled(np.array(points)), len(points) - 1) < len(points) / self._eta
+        return rank_of(scaled(np.array(points)), len(points) - 1) < len(points) / self._eta
 
-    def expected_work(self, number: int) -> float:
-        """How much so many trials are, in whole trials, if they come in no order of merit: of a few tries, the mean."""
-        rng, simulated = np.random.default_rng(0), min(number, MAX_SIMULATED)
+    def expected_work(self, num_trials: int) -> float:
+        """Returns the expected cost of `num_trials` trials, in whole trials, if their order is random."""
+        rng, simulated = np.random.default_rng(0), min(num_trials, MAX_SIMULATED)
         work = sum(self._work(rng.random(simulated).tolist()) for _ in range(SIMULATIONS)) / SIMULATIONS
-        return work * number / max(1, simulated)
+        return work * num_trials / max(1, simulated)
 
     def _work(self, errors: list[float]) -> float:
-        """Whole trials that these are, where errors are what they will be from the first rung on."""
-        work, there = 0.0, [list[float]() for _ in self.fractions]
+        """Returns the cost, in whole trials, of trials whose errors do not change from rung to rung."""
+        work, errors_at = 0.0, [list[float]() for _ in self.fractions]
         for error in errors:
-            for rung, before in enumerate(there):
+            for rung, before in enumerate(errors_at):
                 work += self.increment(rung)
                 insort(before, error)
                 if len(before) > self._eta and bisect_left(before, error) >= len(before) / self._eta:
@@ -78,26 +83,29 @@ class SuccessiveHalving:
 
 
 def scaled(points: FloatArray) -> FloatArray:
-    """The columns of `points` (n, m) as shares of their range; a column whose range is nothing as zeros."""
+    """Returns `points` (n, m) with each column scaled to [0, 1]; a constant column becomes zeros."""
     low, span = points.min(axis=0), np.ptp(points, axis=0)
-    shares: FloatArray = (points - low) / np.where(span > 0, span, 1.0)
-    return shares
+    unit: FloatArray = (points - low) / np.where(span > 0, span, 1.0)
+    return unit
 
 
-def place(points: FloatArray, number: int) -> int:
-    """How many of the rows of `points` (n, m) go before row `number`; equal rows share the first of their places."""
-    ranks = front_ranks(points)
-    before = int((ranks < ranks[number]).sum())
-    front = points[ranks == ranks[number]]
-    for chosen, row in enumerate(epsilon_net(front)):
-        if (front[row] == points[number]).all():
-            return before + chosen
+def rank_of(points: FloatArray, row: int) -> int:
+    """Returns how many rows of `points` (n, m) are ranked before `row`; equal rows share the best of their ranks."""
+    front_of = front_ranks(points)
+    before = int((front_of < front_of[row]).sum())
+    front = points[front_of == front_of[row]]
+    for position, member in enumerate(epsilon_net(front)):
+        if (front[member] == points[row]).all():
+            return before + position
     raise AssertionError("a row is in its own front")
 
 
 def epsilon_net(points: FloatArray) -> npt.NDArray[np.intp]:
-    """The rows of `points` (n, m) in the order of an epsilon-net: first the least of the first objective, then always
-    the row that is farthest from those before it. Of equals the first."""
+    """Returns the rows of `points` (n, m) in the order of an epsilon-net (Salinas et al., 2021).
+
+    First comes the minimum of the first objective, then repeatedly the row farthest from those before it. Ties go to
+    the first row.
+    """
     order = np.zeros(len(points), dtype=np.intp)
     if len(points) == 0:
         return order

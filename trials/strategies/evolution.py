@@ -1,8 +1,8 @@
-"""Surrogate-assisted evolution, as people do it (NSGANetV2; Lu et al., 2020): the competitor to be measured against.
+"""Surrogate-assisted evolution, the usual method (NSGANetV2; Lu et al., 2020) and the baseline of `additive`.
 
-After a cost-stratified start, a ridge regression learns each objective that is not known beforehand from the evaluated
-candidates; an inner NSGA-II evolves candidates on the predictions; those of the predicted front that lie farthest apart
-are tried, and so on. Of a table of results, all members are predicted and nothing need be evolved.
+After a cost-stratified design, each round fits a ridge regression to each objective that is not a cost, evolves
+candidates by an inner NSGA-II on the predictions, and tries a well-spread batch of the predicted front. For a table of
+results all members are predicted, and nothing is evolved.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ BATCH = 10
 """Candidates proposed from one fit."""
 POPULATION = 100
 GENERATIONS = 4
-"""Of the inner evolution, per fit; it carries on from fit to fit."""
+"""Generations of the inner evolution per fit; the population is kept from fit to fit."""
 NEWCOMERS = 25
-"""Stratified draws that join the population with every fit."""
+"""Stratified draws that join the population at every fit."""
 CHILDREN_TRIED = 4
-"""Children made per place in a generation, in case many of them lie outside the budget."""
+"""Children made per individual of a generation, since many may lie outside the budget."""
 CROSSED = 0.5
-"""Share of the children that have two parents: in a narrow budget, most of those that fit are mutants of one."""
+"""Fraction of the children with two parents; under a narrow budget most feasible children are mutants of one."""
 
 
 class Encoding(Generic[C]):
-    """Candidates as rows of positions in the domain's dimensions, and as features."""
+    """Encodes candidates as rows of positions in the domain's dimensions, and as features."""
 
     def __init__(self, domain: Domain[C]) -> None:
         self._domain = domain
         self._choices = list(domain.dimensions.items())
-        self._position = [{value: number for number, value in enumerate(values)} for _, values in self._choices]
+        self._position = [{value: position for position, value in enumerate(values)} for _, values in self._choices]
         self.sizes = np.array([len(values) for _, values in self._choices], dtype=np.intp)
 
     def row(self, candidate: C) -> IndexArray:
-        """The positions (d,) that spell a candidate."""
+        """Returns the row (d,) of a candidate."""
         values = self._domain.encode(candidate)
         positions = zip(self._choices, self._position, strict=True)
         return np.array([position[values[name]] for (name, _), position in positions], dtype=np.intp)
 
     def candidate(self, row: IndexArray) -> C | None:
-        """The candidate that positions (d,) spell; None if they spell none."""
+        """Returns the candidate of a row (d,); None if it encodes none."""
         chosen = zip(self._choices, row.tolist(), strict=True)
-        spelled: dict[str, Value] = {name: values[position] for (name, values), position in chosen}
-        return self._domain.decode(spelled)
+        value_of: dict[str, Value] = {name: values[position] for (name, values), position in chosen}
+        return self._domain.decode(value_of)
 
     def features(self, rows: IndexArray, costs: FloatArray) -> FloatArray:
-        """One column per value of each dimension, then log costs and their squares: (n, values + 2 * costs)."""
-        one_hot = [rows[:, [number]] == np.arange(size) for number, size in enumerate(self.sizes.tolist())]
+        """Returns features (n, values + 2 * costs): one-hot dimensions, then log costs and their squares."""
+        one_hot = [rows[:, [dimension]] == np.arange(size) for dimension, size in enumerate(self.sizes.tolist())]
         logs = np.log(np.maximum(costs, np.finfo(np.float64).tiny))
         return np.column_stack([*one_hot, logs, logs**2]).astype(np.float64)
 
@@ -85,7 +85,7 @@ class Individuals(Generic[C]):
         )
 
     def joined(self, other: Individuals[C]) -> Individuals[C]:
-        """Both, equal candidates once."""
+        """Returns both together, without duplicates."""
         everyone = self.candidates + other.candidates
         first = {candidate.key: position for position, candidate in reversed(list(enumerate(everyone)))}
         rows, costs = np.vstack([self.rows, other.rows]), np.vstack([self.costs, other.costs])
@@ -93,23 +93,23 @@ class Individuals(Generic[C]):
 
 
 class RidgeSurrogate(Generic[C]):
-    """Predicts objectives: those that are costs exactly, the others by a ridge regression each."""
+    """Predicts objectives: costs exactly, and each other objective by a ridge regression."""
 
     def __init__(
         self, domain: Domain[C], encoding: Encoding[C], objectives: Sequence[str], known: Individuals[C],
         values: FloatArray
     ) -> None:  # fmt: skip
-        """`values` (n, objectives) are what was measured of the `known` individuals."""
+        """Fits the regressions to the `values` (n, objectives) of `known` individuals."""
         self._encoding = encoding
         names = list(domain.chain.cost_names)
         features = encoding.features(known.rows, known.costs)
         self._columns: list[int | Ridge] = [
-            names.index(name) if name in names else Ridge.fit(features, tamed(values[:, number]))
-            for number, name in enumerate(objectives)
+            names.index(name) if name in names else Ridge.fit(features, tamed(values[:, column]))
+            for column, name in enumerate(objectives)
         ]
 
     def predict(self, individuals: Individuals[C]) -> FloatArray:
-        """Predicted objectives (n, objectives)."""
+        """Returns predicted objectives (n, objectives)."""
         features = self._encoding.features(individuals.rows, individuals.costs)
         return np.column_stack([
             column.predict(features) if isinstance(column, Ridge) else individuals.costs[:, column]
@@ -118,7 +118,7 @@ class RidgeSurrogate(Generic[C]):
 
 
 class EvolutionStrategy(Strategy[C]):
-    """The first `start` candidates are a stratified design; then each fit proposes a batch."""
+    """Proposes `start` candidates of a cost-stratified design, then a batch per fit."""
 
     def __init__(self, pool: CandidatePool[C], objectives: Sequence[str], seed: int, start: int) -> None:
         self._pool = pool
@@ -152,25 +152,25 @@ class EvolutionStrategy(Strategy[C]):
         return self._queue.popleft() if self._queue else self._design.draw()
 
     def _batch(self) -> list[C]:
-        """Open candidates of the predicted front, and of the next ones until they are enough; the most spread."""
+        """Returns `BATCH` well-spread open candidates of the predicted front, filled up from the next fronts."""
         known = self._individuals([candidate for candidate, _ in self._known.values()])
         values = np.array([values for _, values in self._known.values()])
         surrogate = RidgeSurrogate(self._domain, self._encoding, self._objectives, known, values)
         members = self._domain.members
-        found = self._evolved(surrogate, known) if members is None else self._individuals(members)
-        predicted = surrogate.predict(found)
-        ranks = front_ranks(predicted, enough=self._num_asked + BATCH)  # what is not open was asked
-        is_open = np.array([self._pool.is_open(candidate) for candidate in found.candidates], dtype=bool)
+        population = self._evolved(surrogate, known) if members is None else self._individuals(members)
+        predicted = surrogate.predict(population)
+        ranks = front_ranks(predicted, enough=self._num_asked + BATCH)  # at most `_num_asked` are not open
+        is_open = np.array([self._pool.is_open(candidate) for candidate in population.candidates], dtype=bool)
         chosen: list[int] = []
         for rank in np.unique(ranks[is_open]).tolist():
             front = np.flatnonzero(is_open & (ranks == rank))
             chosen += front[most_spread(predicted[front], BATCH - len(chosen))].tolist()
             if len(chosen) == BATCH:
                 break
-        return [found.candidates[position] for position in chosen]
+        return [population.candidates[position] for position in chosen]
 
     def _evolved(self, surrogate: RidgeSurrogate[C], known: Individuals[C]) -> Individuals[C]:
-        """The evaluated candidates and the last fit's population, evolved further on the predictions."""
+        """Returns the last population and the evaluated candidates, evolved further on the predictions."""
         fresh = self._domain.draw_stratified(self._rng, NEWCOMERS, self._by)
         population = known.joined(self._individuals(self._population)).joined(self._individuals(fresh))
         for _ in range(GENERATIONS):
@@ -180,7 +180,7 @@ class EvolutionStrategy(Strategy[C]):
         return population
 
     def _children(self, parents: Individuals[C]) -> Individuals[C]:
-        """Up to a population of open candidates from parents that are sorted, the best first."""
+        """Returns up to `POPULATION` open children of parents, which are sorted best first."""
         children: dict[Hashable, C] = {}
         for row in self._bred(parents.rows, CHILDREN_TRIED * POPULATION):
             candidate = self._encoding.candidate(row)
@@ -191,7 +191,7 @@ class EvolutionStrategy(Strategy[C]):
         return self._individuals(list(children.values()))
 
     def _bred(self, rows: IndexArray, number: int) -> IndexArray:
-        """Rows of children (number, d): parents by binary tournament, uniform crossover, one mutation or more."""
+        """Returns the rows of children (number, d): binary tournament, uniform crossover, at least one mutation."""
         sizes, rng = self._encoding.sizes, self._rng
         searched = np.flatnonzero(sizes > 1)
         first, second = rng.integers(len(rows), size=(2, 2, number)).min(axis=1)

@@ -1,4 +1,4 @@
-"""Who goes first among many points: NSGA-II's ranks and crowding distances (Deb et al., 2002). All is made small."""
+"""NSGA-II's non-dominated ranks and crowding distances (Deb et al., 2002). All objectives are minimised."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ IndexArray = npt.NDArray[np.intp]
 
 
 def front_ranks(points: FloatArray, enough: int | None = None) -> IndexArray:
-    """The front of each row of `points` (n, m), as an array (n,): 0 if no row dominates it, 1 if only rows of front 0
-    do, and so on.
+    """Returns the rank (n,) of each row of `points` (n, m).
 
-    Once the fronts hold `enough` rows, the rest are given the next rank together. Raises `ValueError` for NaN.
+    It is 0 if no row dominates it, 1 if only rows of rank 0 do, and so on. Once `enough` rows are ranked, the others
+    all get the next rank. Raises `ValueError` for NaN.
     """
     ranks = np.zeros(len(points), dtype=np.intp)
     left, rank = np.arange(len(points)), 0
@@ -28,9 +28,10 @@ def front_ranks(points: FloatArray, enough: int | None = None) -> IndexArray:
 
 
 def crowding_distances(points: FloatArray) -> FloatArray:
-    """How far apart the neighbours of each row of `points` (n, m) are, summed over objectives: an array (n,).
+    """Returns the crowding distance (n,) of each row of finite `points` (n, m).
 
-    Distances are shares of an objective's range; the ends of a range are infinitely far. Points are finite.
+    It is the distance between a row's neighbours relative to the objective's range, summed over objectives. It is
+    infinite at the ends of a range.
     """
     distances = np.zeros(len(points))
     for column in points.T:
@@ -45,7 +46,7 @@ def crowding_distances(points: FloatArray) -> FloatArray:
 
 
 def most_spread(points: FloatArray, number: int) -> IndexArray:
-    """Positions of `number` rows of `points` (n, m) that leave the widest gaps: the most crowded is dropped in turn."""
+    """Returns the positions of `number` well-spread rows of `points` (n, m), dropping the most crowded one by one."""
     kept = np.arange(len(points))
     while len(kept) > number:
         kept = np.delete(kept, np.argmin(crowding_distances(points[kept])))
@@ -53,7 +54,7 @@ def most_spread(points: FloatArray, number: int) -> IndexArray:
 
 
 def best_of(points: FloatArray, number: int) -> IndexArray:
-    """Positions of `number` rows of `points` (n, m), best first: NSGA-II's choice by rank, then by crowding."""
+    """Returns the positions of the `number` best rows of `points` (n, m): by rank, then by crowding, best first."""
     ranks = front_ranks(points, enough=number)
     crowding = np.zeros(len(points))
     for rank in range(int(ranks.max(initial=-1)) + 1):

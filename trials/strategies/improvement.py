@@ -1,7 +1,8 @@
-"""Hypervolume that candidates are expected to add to what is known: how `additive` chooses among them.
+"""Expected hypervolume improvement, by which `additive` chooses a batch of candidates.
 
-The volume lies between the best value within each cost and a worst value. The gain of a candidate is averaged over
-draws of what it may be worth, and the next is chosen as if the ones before it had been evaluated.
+The hypervolume lies between a worst value and, at each cost, the best value of the points within that cost. A
+candidate's gain is averaged over posterior draws of its value. A batch is chosen greedily: each candidate counts as
+evaluated, at the value of each draw, when the next is chosen.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from sret_nas.arrays import FloatArray
 from sret_nas.pareto import non_dominated
 
 LEVELS = 256
-"""Levels of cost at which improvement is measured, where several costs matter."""
+"""Sampled levels of cost at which improvement is measured if several costs are objectives."""
 MAX_STEPS = 400
-"""Points that are all looked at, whether or not they are on the front."""
+"""Number of labelled points up to which all are used, on the front or not."""
 
 
 class Improvement(ABC):
-    """`gains` are told as sums over draws; `take` counts a candidate as evaluated."""
+    """Computes hypervolume gains of candidates, and chooses among them greedily."""
 
     @abstractmethod
     def gains(self, among: int) -> FloatArray:
-        """Volume that each of the first `among` candidates would add, summed over draws."""
+        """Returns the hypervolume that each of the first `among` candidates adds, summed over draws, shape (among,)."""
 
     @abstractmethod
     def take(self, position: int) -> None:
-        """Counts a candidate as evaluated, with what each draw believes of it."""
+        """Counts a candidate as evaluated, in each draw with the value of that draw."""
 
     def choose(self, number: int, among: int) -> list[int]:
-        """The candidates, of the first `among`, that add most one after the other."""
+        """Returns up to `number` of the first `among` candidates, chosen greedily by gain."""
         chosen: list[int] = []
         for _ in range(min(number, among)):
             gains = self.gains(among)
@@ -46,8 +47,15 @@ class Improvement(ABC):
 def improvement(
     costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray, max_steps: int = MAX_STEPS
 ) -> Improvement:
-    """`costs` (known, paid) and `values` (known,) are of labelled points, `new_costs` (n, paid) of candidates, and
-    `beliefs` (n, draws) what they may be worth; less is better in all of them."""
+    """Returns the improvement for the given number of costs.
+
+    Args:
+        costs: Costs of labelled points, shape (labelled, costs).
+        values: Their values, shape (labelled,); lower is better, as for all arguments.
+        new_costs: Costs of the candidates, shape (n, costs).
+        beliefs: Posterior draws of the candidates' values, shape (n, draws).
+        max_steps: Number of labelled points up to which all are used.
+    """
     if costs.shape[1] == 1:
         counts = _that_count(costs, values, max_steps)
         return InOneCost(costs[counts, 0], values[counts], new_costs[:, 0], beliefs)
@@ -55,33 +63,33 @@ def improvement(
 
 
 class InOneCost(Improvement):
-    """Exact: the best value within a cost is a staircase that falls with cost, with steps at known costs alone."""
+    """Exact improvement for one cost: the best value within a cost is a step function, with steps at known costs."""
 
     def __init__(self, costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray) -> None:
         levels = np.unique(np.concatenate([costs, new_costs]))
-        self._beliefs, self._at = beliefs, np.searchsorted(levels, new_costs)
+        self._beliefs, self._level = beliefs, np.searchsorted(levels, new_costs)
         self._widths = np.diff(levels, append=levels[-1])
         best = np.full(len(levels), _worst(values))
         np.minimum.at(best, np.searchsorted(levels, costs), values)
         self._best = np.minimum.accumulate(best)[:, None].repeat(beliefs.shape[1], axis=1)
 
     def gains(self, among: int) -> FloatArray:
-        """A candidate lowers the staircase from its own cost up to where that is as low anyway."""
-        at, wide = self._at[:among], _sums(self._widths)
+        # A candidate lowers the steps from its own cost up to the first step that is as low already.
+        start, width = self._level[:among], _cumulative(self._widths)
         total = np.zeros(among)
         for best, beliefs in zip(self._best.T, self._beliefs[:among].T, strict=True):
-            area = _sums(best * self._widths)
-            end = np.maximum(at, len(best) - np.searchsorted(best[::-1], beliefs, side="right"))
-            total += area[end] - area[at] - beliefs * (wide[end] - wide[at])
+            area = _cumulative(best * self._widths)
+            end = np.maximum(start, len(best) - np.searchsorted(best[::-1], beliefs, side="right"))
+            total += area[end] - area[start] - beliefs * (width[end] - width[start])
         return total
 
     def take(self, position: int) -> None:
-        stairs = self._best[self._at[position] :]
-        np.minimum(stairs, self._beliefs[position], out=stairs)
+        steps = self._best[self._level[position] :]
+        np.minimum(steps, self._beliefs[position], out=steps)
 
 
 class InSeveralCosts(Improvement):
-    """Measured at a sample of cost levels: at each, what counts is the best value so far within it."""
+    """Approximate improvement for several costs: summed over sampled levels of cost, of the best value within each."""
 
     def __init__(self, costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray) -> None:
         levels = _levels(np.concatenate([costs, new_costs]))
@@ -92,7 +100,7 @@ class InSeveralCosts(Improvement):
 
     def gains(self, among: int) -> FloatArray:
         affords, beliefs = self._affords, self._beliefs
-        return np.array([np.maximum(self._best[affords[at]] - beliefs[at], 0).sum() for at in range(among)])
+        return np.array([np.maximum(self._best[affords[n]] - beliefs[n], 0).sum() for n in range(among)])
 
     def take(self, position: int) -> None:
         affords = self._affords[position]
@@ -100,8 +108,10 @@ class InSeveralCosts(Improvement):
 
 
 def _that_count(costs: FloatArray, values: FloatArray, max_steps: int) -> npt.NDArray[np.bool_]:
-    """Which of many points: those at steps of the staircase, and its ends, the worst value and the highest cost. What
-    a gain is does not depend on the others, and what it takes to compute does."""
+    """Returns a mask of the labelled points that matter for gains; all if there are up to `max_steps`.
+
+    Those are the front, the worst value and the highest cost. The others change no gain, but cost time.
+    """
     if len(values) <= max_steps:
         return np.ones(len(values), dtype=bool)
     counts = non_dominated(np.column_stack([costs, values]))
@@ -110,17 +120,17 @@ def _that_count(costs: FloatArray, values: FloatArray, max_steps: int) -> npt.ND
 
 
 def _worst(values: FloatArray) -> float:
-    """Where nothing is known within a cost: a tenth of the spread above the worst known value."""
+    """Returns the value assumed where nothing is known within a cost: a tenth of the range above the worst value."""
     return float(values.max() + 0.1 * np.ptp(values))
 
 
-def _sums(values: FloatArray) -> FloatArray:
-    """Sums of the first 0, 1, ... values."""
+def _cumulative(values: FloatArray) -> FloatArray:
+    """Returns the sums of the first 0, 1, ..., n values."""
     return np.concatenate([[0.0], np.cumsum(values)])
 
 
 def _levels(costs: FloatArray) -> FloatArray:
-    """Levels of cost, of shape (levels, costs), spread evenly (Halton) over the box of costs."""
+    """Returns levels of cost, shape (levels, costs): a Halton sequence in the bounding box of the costs."""
     low, high = costs.min(axis=0, initial=np.inf), costs.max(axis=0, initial=-np.inf)
     if costs.shape[1] == 0:
         return np.zeros((1, 0))

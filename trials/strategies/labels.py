@@ -1,8 +1,8 @@
-"""What a strategy has been told of its candidates, final values and those of trials that were stopped early.
+"""Observations of a strategy: final objective values, and predicted ones of trials that were stopped early.
 
-A stopped trial's values are no final ones: training on would have made them smaller. What it would have come to is
-predicted from the trials that went on, rung by rung: a line through what they had at a rung and at the next. Which ones
-go on is decided by what they had at the rung, and that leaves the line where it is.
+The values of a stopped trial are not final: more training would have improved them. Its final values are predicted from
+the promoted trials, rung by rung, by a linear regression of the values at the next rung on those at this one. Promotion
+depends on the values at this rung, the regressor, so the selection does not bias the regression.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ P = TypeVar("P")
 Values = tuple[float, ...]
 
 PRIOR_PAIRS = 3.0
-"""Trials that a slope of one is worth, in a line's fit."""
+"""Weight of the prior, a slope of one, in trials."""
 
 
 class Observations(Generic[P]):
-    """Points that have been told of, in the order of the first telling, and their objective values."""
+    """Observed points, in the order of their first observation, and their objective values."""
 
     def __init__(self) -> None:
         self._points: dict[Hashable, P] = {}
@@ -34,12 +34,12 @@ class Observations(Generic[P]):
         return len(self._points)
 
     def add(self, key: Hashable, point: P, values: Values) -> None:
-        """Final values of a candidate."""
+        """Adds the final values of a candidate."""
         self._points.setdefault(key, point)
         self._final[key] = values
 
     def add_partial(self, key: Hashable, point: P, rung: int, values: Values) -> None:
-        """Values of a candidate at a rung, counted from 0, before its end."""
+        """Adds the values of a candidate at a rung (counted from 0) before its end."""
         self._points.setdefault(key, point)
         while len(self._rungs) <= rung:
             self._rungs.append({})
@@ -51,14 +51,15 @@ class Observations(Generic[P]):
 
     @property
     def is_final(self) -> npt.NDArray[np.bool_]:
-        """Of every point, whether its values are final ones."""
+        """Returns whether each point's values are final, shape (n,)."""
         return np.array([key in self._final for key in self._points], dtype=bool)
 
     def values(self) -> FloatArray:
-        """The objective values of every point, of shape (n, objectives): final ones, told or predicted.
+        """Returns the observed or predicted final values of all points, shape (n, objectives).
 
-        Before any trial has come to its end, what it would have at the farthest rung that one has come to."""
-        found = dict(self._final)
+        Before any trial has finished, they are predicted for the farthest rung that a trial has reached.
+        """
+        final = dict(self._final)
         offset: FloatArray | float = 0.0
         slope: FloatArray | float = 1.0
         after = self._final
@@ -66,14 +67,14 @@ class Observations(Generic[P]):
             own_offset, own_slope = _line(told, after)
             offset, slope = offset + slope * own_offset, slope * own_slope
             for key, values in told.items():
-                if key not in found:
-                    found[key] = tuple((offset + slope * np.array(values)).tolist())
+                if key not in final:
+                    final[key] = tuple((offset + slope * np.array(values)).tolist())
             after = told
-        return np.array([found[key] for key in self._points])
+        return np.array([final[key] for key in self._points])
 
 
 def _line(told: dict[Hashable, Values], after: dict[Hashable, Values]) -> tuple[FloatArray, FloatArray]:
-    """Offset and slope of each objective, of shape (objectives,), that lead from values at a rung to later ones."""
+    """Returns offset and slope, each of shape (objectives,), of the regression of later values on those at a rung."""
     every = np.array(list(told.values()))
     both = [key for key in told if key in after]
     if not both:

@@ -1,9 +1,9 @@
 """Optuna's samplers (NSGA-II, multivariate TPE) under hard constraints.
 
-Feasibility is decided inside the sampling step, before a trial exists: a suggestion outside the budget, or one that was
-asked before, is drawn again, then repaired, then replaced by a uniform draw from the feasible set; in a table of
-results, by the nearest member. So no sampler ever sees an infeasible network (told of rejections as failed trials, TPE
-never leaves its start-up phase), and asking ends.
+Feasibility is enforced while sampling, before a trial exists. A suggestion that is infeasible or was asked before is
+drawn again, then repaired, then replaced by a uniform draw from the feasible set (in a table of results, by the nearest
+member). So a sampler never sees an infeasible network, and `ask` always ends. (If rejections were told as failed
+trials, TPE would never leave its start-up phase.)
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from .strategy import Strategy
 from .stratified import StratifiedDesign, cost_to_spread
 
 MAX_REDRAWS = 16
-"""Suggestions drawn from the sampler before its last one is repaired."""
+"""Maximum number of suggestions before the last one is repaired."""
 MAX_REPAIRS = 100
-"""Single-dimension changes tried before a uniform draw replaces the suggestion."""
+"""Maximum number of changes of one dimension before a uniform draw replaces the suggestion."""
 
 
 def distributions(domain: Domain[C]) -> dict[str, BaseDistribution]:
-    """The domain's dimensions as Optuna's; spellings, of which several may mean one candidate."""
+    """Returns the domain's dimensions as Optuna distributions. Several assignments may encode one candidate."""
     return {name: CategoricalDistribution(choices) for name, choices in domain.dimensions.items()}
 
 
 class FeasibleSampler(BaseSampler, Generic[C]):
-    """Wraps a sampler so that every trial it starts spells an open candidate of the pool.
+    """Wraps a sampler so that every trial encodes an open candidate of the pool.
 
-    `drawn` is the candidate of the trial that was sampled last; None if no candidate is left. As long as the sampler
-    has seen too little to suggest anything, `first` draws: uniformly, unless it is given.
+    `drawn` is the candidate of the trial sampled last; None if no candidate is left. `first` draws candidates (by
+    default uniformly) until the sampler has seen enough to suggest any.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class FeasibleSampler(BaseSampler, Generic[C]):
         return self._repaired(values) or self._pool.draw()
 
     def _nearest_member(self, values: dict[str, Value]) -> C | None:
-        """The open member with the fewest other choices, one of them at random; None if there is none.
+        """Returns the open member that differs in the fewest dimensions, ties broken at random; None if there is none.
 
         A table holds so few of the combinations that redraws and repairs would hardly ever find one.
         """
@@ -98,7 +98,7 @@ class FeasibleSampler(BaseSampler, Generic[C]):
         return self._spelled[member.key]
 
     def _completed(self, suggested: Mapping[str, Value]) -> dict[str, Value]:
-        """One value per dimension: NSGA-II leaves out what is to be mutated."""
+        """Returns one value per dimension, random where NSGA-II leaves a dimension out to have it mutated."""
         return {name: suggested[name] if name in suggested else self._any(dim) for name, dim in self._space.items()}
 
     def _any(self, dimension: BaseDistribution) -> Value:
@@ -108,7 +108,7 @@ class FeasibleSampler(BaseSampler, Generic[C]):
         return choice
 
     def _repaired(self, values: dict[str, Value]) -> C | None:
-        """Changes one dimension at a time, never away from the budget, until the candidate is open; else None."""
+        """Returns an open candidate by random changes of one dimension that never increase the excess; else None."""
         names = list(self._searched)
         candidate = self._domain.decode(values)
         excess = float("inf") if candidate is None else self._domain.excess(candidate)
@@ -129,7 +129,7 @@ class FeasibleSampler(BaseSampler, Generic[C]):
         if self.drawn is not None:
             raise RuntimeError(f"{param_name} is no dimension of the search space")
         assert isinstance(param_distribution, CategoricalDistribution)
-        return param_distribution.choices[0]  # nothing is left to ask: `ask` is about to fail this trial
+        return param_distribution.choices[0]  # no candidate is left, and `ask` is about to fail this trial
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         self._inner.before_trial(study, trial)
@@ -139,8 +139,7 @@ class FeasibleSampler(BaseSampler, Generic[C]):
 
 
 class OptunaStrategy(Strategy[C]):
-    """An Optuna sampler behind `ask` and `tell`; its study lives in memory (`trials.runs.optuna_journal` writes one to
-    disk)."""
+    """Wraps an Optuna sampler and a study in memory (`trials.runs.optuna_journal` writes another to disk)."""
 
     def __init__(self, sampler: FeasibleSampler[C], pool: CandidatePool[C], num_objectives: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -153,7 +152,7 @@ class OptunaStrategy(Strategy[C]):
         trial = self._study.ask(self._sampler.infer_relative_search_space(self._study, None))  # type: ignore[arg-type]
         candidate = self._sampler.drawn
         if candidate is None:
-            self._study.tell(trial, state=TrialState.FAIL)  # a trial left running would repel TPE for ever
+            self._study.tell(trial, state=TrialState.FAIL)  # TPE would avoid a trial left running forever
             return None
         self._pool.claim(candidate)
         self._running[candidate.key] = trial
@@ -170,7 +169,7 @@ class OptunaStrategy(Strategy[C]):
 
 
 def constraints(candidate: C, domain: Domain[C]) -> dict[str, float]:
-    """Optuna's constraints of a candidate (met where at most 0): how far below the budget it is, as a share of it."""
+    """Returns Optuna's constraint values by cost: cost / maximum - 1, which is at most 0 if the constraint is met."""
     terms = zip(domain.chain.cost_names, domain.costs(candidate), domain.bounds, strict=True)
     return {name: cost / most - 1 for name, cost, (_, most) in terms if most < float("inf")}
 
@@ -178,9 +177,9 @@ def constraints(candidate: C, domain: Domain[C]) -> dict[str, float]:
 def nsga2(
     pool: CandidatePool[C], objectives: Sequence[str], seed: int, population: int, *, has_design: bool
 ) -> OptunaStrategy[C]:
-    """NSGA-II (Deb et al., 2002) as Optuna implements it.
+    """Returns Optuna's NSGA-II (Deb et al., 2002).
 
-    Its first generation is drawn uniformly, or, if it `has_design`, spread evenly over cost.
+    Its first generation is drawn uniformly or, if it `has_design`, stratified over cost.
     """
     design = StratifiedDesign(pool, cost_to_spread(pool.domain, objectives))
     inner = NSGAIISampler(population_size=population, seed=seed)
@@ -189,7 +188,7 @@ def nsga2(
 
 
 def tpe(pool: CandidatePool[C], num_objectives: int, seed: int, start: int) -> OptunaStrategy[C]:
-    """Multivariate, multi-objective TPE as Optuna implements it, aware of running trials (constant liar).
+    """Returns Optuna's multivariate, multi-objective TPE, aware of running trials (constant liar).
 
     The first `start` trials are drawn uniformly.
     """

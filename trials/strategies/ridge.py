@@ -1,4 +1,4 @@
-"""Ridge regression in closed form, with its penalty chosen by leave-one-out."""
+"""Ridge regression in closed form, with the penalty chosen by leave-one-out cross-validation."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from sret_nas.arrays import FloatArray
 
 PENALTIES = np.geomspace(1e-2, 1e4, 13)
-"""Penalties tried, on standardised features."""
+"""Candidate penalties, for standardised features."""
 
 MAX_DEVIATIONS = 20.0
-"""Median absolute deviations from the median at which targets are cut off, so that one diverged run is not all."""
+"""Targets are clipped at this number of median absolute deviations, so that one diverged run does not dominate."""
 
-LARGEST = 1e150
-"""Stands in for infinity, and can be squared."""
+MAX_TARGET = 1e150
+"""Replaces infinity; its square is finite."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ridge:
-    """A linear model of one target: `predict` maps features (n, f) to (n,)."""
+    """A linear model of one target."""
 
     offset: float
     weights: FloatArray
@@ -29,13 +29,14 @@ class Ridge:
     penalty: float
 
     def predict(self, features: FloatArray) -> FloatArray:
+        """Returns predictions (n,) for features (n, f)."""
         return self.offset + ((features - self.mean) / self.scale) @ self.weights
 
     @classmethod
     def fit(cls, features: FloatArray, targets: FloatArray) -> Ridge:
-        """Fits features (n, f) to targets (n,), n >= 1, with the penalty of least squared leave-one-out error.
+        """Fits targets (n,), n >= 1, to features (n, f), with the penalty of least squared leave-one-out error.
 
-        The constant is not penalised. Features that do not vary have no weight.
+        The constant is not penalised. Constant features get no weight.
         """
         mean, scale = features.mean(axis=0), features.std(axis=0)
         scale = np.where(scale > 1e-12 * (1 + abs(mean)), scale, np.inf)
@@ -51,9 +52,9 @@ class Ridge:
 def _leave_one_out_error(
     left: FloatArray, values: FloatArray, projected: FloatArray, centred: FloatArray, penalty: float
 ) -> float:
-    """The sum of squared errors of each target as predicted from the others.
+    """Returns the sum of squared leave-one-out errors.
 
-    A residual over one less its leverage is the error with the row left out (Allen's PRESS), features standing still.
+    The error of a left-out row is its residual / (1 - leverage) (Allen's PRESS), with the standardisation kept fixed.
     """
     shrinkage = values**2 / (values**2 + penalty)
     leverage = 1 / len(left) + (left**2) @ shrinkage
@@ -62,12 +63,12 @@ def _leave_one_out_error(
 
 
 def tamed(targets: FloatArray) -> FloatArray:
-    """Targets (n,) as a least-squares fit can bear them, in their order, within 0 and 1.
+    """Returns targets (n,) made safe for a least-squares fit: a monotone transform into [0, 1].
 
-    Infinities and far outliers are cut off at `MAX_DEVIATIONS`; where more than half of the targets are equal, which
-    leaves no deviation to measure by, their ranks stand in.
+    Infinities and outliers are clipped at `MAX_DEVIATIONS`. If the median absolute deviation is 0, because more than
+    half of the targets are equal, their ranks are used.
     """
-    bounded = np.clip(targets, -LARGEST, LARGEST)
+    bounded = np.clip(targets, -MAX_TARGET, MAX_TARGET)
     middle = float(np.median(bounded))
     reach = MAX_DEVIATIONS * float(np.median(abs(bounded - middle)))
     if reach > 0:

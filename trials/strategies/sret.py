@@ -1,4 +1,4 @@
-"""The domain of a search of SReTs: the networks of a space inside a budget, each with its depth schedules."""
+"""The search domain of SReTs: the networks of a space inside a budget, each with its depth schedules."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ from .strategy import Candidate
 
 
 class SReTDomain(Domain[Candidate]):
-    """With a latency table, predicted latency (in microseconds) is a cost like FLOPs, and may be bounded as well.
-
-    Raises `BudgetError` if no network of the space meets the budget.
-    """
+    """The networks of a space inside a budget. With a latency table, predicted latency is a cost like FLOPs."""
 
     def __init__(
         self, space: SearchSpace, budget: Budget, latency: LatencyTable | None = None, latency_max: int | None = None
     ) -> None:
+        """Raises `BudgetError` if no network meets the budget and `latency_max` (in microseconds)."""
         if latency is None and latency_max is not None:
             raise ValueError("a latency can only be bounded where it is predicted: latency_max needs a latency table")
         self.space = space
@@ -44,12 +42,12 @@ class SReTDomain(Domain[Candidate]):
         self._feasible.check()
 
     def within(self, budget: Budget) -> SReTDomain:
-        """The candidates that meet another budget, and the same bound on latency. Raises `BudgetError` if none does."""
+        """Returns the domain of another budget, with the same latency bound. Raises `BudgetError` if it is empty."""
         return SReTDomain(self.space, budget, self._latency, self._latency_max)
 
     @property
     def latency_profile(self) -> LatencyProfile | None:
-        """What latencies are predicted from."""
+        """Returns the profile that latencies are predicted from; None without a latency table."""
         return None if self._latency is None else self._latency.profile
 
     @cached_property
@@ -68,7 +66,7 @@ class SReTDomain(Domain[Candidate]):
         return (cost.flops, cost.params) if latency is None else (cost.flops, cost.params, latency)
 
     def latency_us(self, candidate: Candidate) -> int | None:
-        """The candidate's predicted latency in microseconds, where there is a prediction."""
+        """Returns the candidate's predicted latency in microseconds; None without a latency table."""
         return None if self._latency is None else self._latency.latency(candidate.arch)
 
     def excess(self, candidate: Candidate) -> float:
@@ -79,7 +77,7 @@ class SReTDomain(Domain[Candidate]):
         return max(excess, self._latency.latency(candidate.arch) / self._latency_max - 1)
 
     def draw(self, rng: np.random.Generator) -> Candidate:
-        """Uniform over the feasible networks, then over the network's schedules."""
+        """Returns a draw that is uniform over the feasible networks, then over the network's schedules."""
         return self._with_any_schedule(self._feasible.sample(rng), rng)
 
     def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[Candidate]:
@@ -100,14 +98,14 @@ class SReTDomain(Domain[Candidate]):
 
     @cached_property
     def chain(self) -> Chain:
-        """The space's chain, with the depth schedule as a last stage that costs nothing."""
+        """Returns the space's chain, with the depth schedule as a last stage of zero cost."""
         chain = chain_of(self.space) if self._latency is None else self._latency.chain
-        number = len(self.space.depth_schedules)
+        num_schedules = len(self.space.depth_schedules)
         schedules = ChainStage(
-            state=np.zeros(number, dtype=np.int64),
-            costs=np.zeros((number, len(chain.cost_names)), dtype=np.int64),
+            state=np.zeros(num_schedules, dtype=np.int64),
+            costs=np.zeros((num_schedules, len(chain.cost_names)), dtype=np.int64),
             attributes=("depth schedule",),
-            levels=np.arange(number)[:, None],
+            levels=np.arange(num_schedules)[:, None],
         )
         free = (0,) * len(chain.cost_names)
         last = {(int(width), 0): free for width in np.unique(chain.stages[-1].state)}
@@ -127,7 +125,7 @@ class SReTDomain(Domain[Candidate]):
         return *choice_costs_of(self.space).choices(self.space, candidate.arch), self._position(candidate)
 
     def _position(self, candidate: Candidate) -> int:
-        """The first of the space's schedules that trains the network so."""
+        """Returns the position of the candidate's schedule: the first of the space's that is equivalent."""
         names = [canonical_schedule(candidate.arch, schedule) for schedule in self.space.depth_schedules]
         return names.index(candidate.depth_schedule)
 
@@ -137,5 +135,5 @@ class SReTDomain(Domain[Candidate]):
 
 
 def _canonical(arch: ArchConfig, schedule: DepthSchedule) -> Candidate:
-    """A network with the one spelling of its schedule: with a single recursion, every schedule is `full`."""
+    """Returns a candidate with the canonical schedule: without recursion, every schedule is equivalent to `full`."""
     return Candidate(arch, canonical_schedule(arch, schedule))

@@ -1,4 +1,4 @@
-"""The contract of strategies: `ask` for a candidate, `tell` what became of it."""
+"""The interface of strategies: `ask` proposes a candidate, `tell` takes its result."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ StrategyName = Literal["random", "stratified", "nsga2", "nsga2_design", "tpe", "
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a trial tries: an architecture and the mixed-depth schedule to train it with."""
+    """The subject of a trial: an architecture, and the mixed-depth schedule that trains it."""
 
     arch: ArchConfig
     depth_schedule: DepthSchedule
 
     @cached_property
     def key(self) -> tuple[str, str]:
-        """Equal for candidates that are the same network trained in the same way."""
+        """Returns the identity of the candidate: the architecture's id and the schedule."""
         return self.arch.arch_id, self.depth_schedule
 
 
 class Strategy(ABC, Generic[C]):
-    """Proposes candidates and learns from their objective values, all of which are to be made small."""
+    """Proposes candidates, and learns from their objective values, which are all minimised."""
 
     origin: str = ""
-    """Where the candidate that was asked last comes from, for the record; empty where there is nothing to tell."""
+    """The part of the strategy that proposed the last candidate, for the records; empty if there is only one."""
 
     @abstractmethod
     def ask(self) -> C | None:
-        """A feasible candidate that was not asked before; None once every one was."""
+        """Returns a feasible candidate that was not asked before; None once there is none left."""
 
     @abstractmethod
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
-        """The objective values of a candidate that was asked, or None if its trial failed or was stopped early."""
+        """Takes the final objective values of an asked candidate; None if its trial failed or was stopped early."""
 
     def tell_partial(self, candidate: C, rung: int, values: tuple[float, ...]) -> None:
-        """The objective values of a candidate whose trial has come to a rung before its end: it goes on, or it is
-        stopped, and then `tell` follows. They are no final ones; a strategy that cannot tell them apart ignores them.
+        """Takes the objective values of a candidate at a rung before its end. By default they are ignored.
+
+        They are not final. If the trial is stopped at this rung, `tell` follows with None.
         """

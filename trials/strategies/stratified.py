@@ -1,6 +1,7 @@
-"""Candidates spread evenly over cost: the start of the strategies that learn, and a strategy that does not.
+"""Cost-stratified candidates: the initial design of the learning strategies, and a strategy of its own.
 
-Uniform draws pile up in the middle, where most networks are; a front runs from the cheapest to the most expensive.
+Uniform draws concentrate at medium cost, where most networks are, but a front runs from the cheapest network to the
+most expensive.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from .domain import C, Domain
 from .strategy import Strategy
 
 DRAWS = 64
-"""Candidates drawn at once: four rounds of the 16 strata, so that over many each stratum gets its share."""
+"""Candidates drawn at once: four rounds of the 16 strata, so that all strata get equal shares."""
 
 
 def cost_to_spread(domain: Domain[C], objectives: Sequence[str]) -> str:
-    """The cost over which candidates are spread: the first among the objectives, else the domain's first."""
+    """Returns the cost to stratify by: the first cost among the objectives, else the domain's first."""
     names = domain.chain.cost_names
     return next((objective for objective in objectives if objective in names), names[0])
 
 
 class StratifiedDesign(Generic[C]):
-    """Open candidates in rounds of one per stratum of log-cost, shuffled; uniform within a stratum."""
+    """Draws open candidates in shuffled rounds of one per stratum of log-cost, uniformly within a stratum."""
 
     def __init__(self, pool: CandidatePool[C], by: str) -> None:
         self._pool = pool
@@ -32,7 +33,7 @@ class StratifiedDesign(Generic[C]):
         self._drawn: deque[C] = deque()
 
     def draw(self) -> C | None:
-        """The design's next candidate that is open, to be claimed by the caller; None if there is none left."""
+        """Returns the next open candidate, which the caller must claim; None if there is none left."""
         while self._drawn:
             candidate = self._drawn.popleft()
             if self._pool.is_open(candidate):
@@ -42,7 +43,7 @@ class StratifiedDesign(Generic[C]):
 
 
 class StratifiedStrategy(Strategy[C]):
-    """Learns nothing: the honest baseline of those that do, since what it finds is the design's merit alone."""
+    """Proposes the design and ignores results: the baseline of the strategies that start from the same design."""
 
     def __init__(self, pool: CandidatePool[C], objectives: Sequence[str]) -> None:
         self._pool = pool
@@ -55,4 +56,4 @@ class StratifiedStrategy(Strategy[C]):
         return candidate
 
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
-        """Nothing is learned."""
+        """Ignores the result."""

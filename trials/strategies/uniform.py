@@ -1,4 +1,4 @@
-"""Random search: uniform over the networks inside the budget, without repetition. The baseline to beat."""
+"""Random search: draws uniformly from the networks inside the budget, without repetition. The baseline to beat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .strategy import Strategy
 
 
 class RandomStrategy(Strategy[C]):
-    """Learns nothing, which makes it hard to fool."""
+    """Proposes uniform draws and ignores results."""
 
     def __init__(self, pool: CandidatePool[C]) -> None:
         self._pool = pool
@@ -20,4 +20,4 @@ class RandomStrategy(Strategy[C]):
         return candidate
 
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
-        """Nothing is learned."""
+        """Ignores the result."""

@@ -20,7 +20,7 @@ from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 
 from ..training.depth_schedule import depths_of_step
-from .config import Draws, SupernetConfig
+from .config import SubnetSampling, SupernetConfig
 
 _DRAWN_AT_ONCE = 256
 """Random networks per call of the sampler: much faster than one by one, and whole rounds over the strata."""
@@ -28,7 +28,7 @@ _DRAWN_AT_ONCE = 256
 _TRIES = 64
 """Networks per round of `extreme`; the most expensive (or cheapest) one becomes the bound of the next round."""
 
-_SAMPLERS: dict[Draws, Callable[[SearchSpace, Budget], BalancedSampler | StratifiedSampler | FeasibleSet]] = {
+_SAMPLERS: dict[SubnetSampling, Callable[[SearchSpace, Budget], BalancedSampler | StratifiedSampler | FeasibleSet]] = {
     "balanced": BalancedSampler,
     "stratified": StratifiedSampler,
     "uniform": FeasibleSet,
@@ -60,24 +60,24 @@ class StepNetworks:
         seed: int,
     ) -> None:
         self._config, self._adapted, self._seed = config, adapted, seed
-        self._sampler = _SAMPLERS[config.draws](space, budget)
+        self._sampler = _SAMPLERS[config.subnet_sampling](space, budget)
         self.largest = adapted(extreme(space, budget, "most_expensive"))
         self.smallest = adapted(extreme(space, budget, "cheapest"))
         self._chunk = lru_cache(maxsize=2)(self._draw_chunk)
 
     def of_step(self, step: int, steps: int) -> list[ArchConfig]:
         """Returns the networks that step `step` of `steps` trains, the largest first if it is one of them."""
-        if self._config.rule == "sandwich":
+        if self._config.step_rule == "sandwich":
             count = self._config.random_networks
             drawn = [self.random(step * count + index) for index in range(count)]
             at_depths = [
                 network for index, arch in enumerate(drawn) for network in self._at_depths(arch, step, steps, index)
             ]
             return [self.largest, self.smallest, *at_depths]
-        turn = TURNS[step % len(TURNS)] if self._config.rule == "alternate" else "random"
+        turn = TURNS[step % len(TURNS)] if self._config.step_rule == "alternate" else "random"
         if turn != "random":
             return [self.largest if turn == "largest" else self.smallest]
-        index = step // 2 if self._config.rule == "alternate" else step  # every other step is random
+        index = step // 2 if self._config.step_rule == "alternate" else step  # every other step is random
         return self._at_depths(self.random(index), step, steps, 0)
 
     def random(self, index: int) -> ArchConfig:

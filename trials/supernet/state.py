@@ -23,7 +23,7 @@ from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 
 from ..distributed.processes import Processes
 from ..training.checkpoint_file import read_checkpoint, write_checkpoint
-from .config import SupernetConfig
+from .config import SupernetConfig, with_current_names
 from .step import SupernetStep
 
 CHECKPOINT = "checkpoint.pt"
@@ -101,6 +101,9 @@ class TrainingState:
 
 def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
     """Raises `UserError` naming the first setting in which a training on disk differs from the requested one."""
+    config = found.get("config")
+    if isinstance(config, dict):
+        found = {**found, "config": with_current_names(config)}
     difference = _first_difference(asked, found)
     if difference is not None:
         name, now, then = difference

@@ -61,7 +61,11 @@ class SupernetStep:
         """Accumulates the gradients of the mean loss over networks and parts of the batch, and returns that loss."""
         total = torch.zeros((), device=images.device)
         parts = list(
-            zip(images.tensor_split(self._config.accumulate), labels.tensor_split(self._config.accumulate), strict=True)
+            zip(
+                images.tensor_split(self._config.gradient_accumulation),
+                labels.tensor_split(self._config.gradient_accumulation),
+                strict=True,
+            )
         )
         for inputs, targets in parts:
             teacher: Tensor | None = None

@@ -192,8 +192,9 @@ def _check_shares(batch_size: int, config: SupernetConfig, processes: Processes)
         raise UserError(
             f"batch_size must be a multiple of the {processes.world_size} processes, got {batch_size} images a batch"
         )
-    if batch_size // processes.world_size // config.accumulate < 2:
+    if batch_size // processes.world_size // config.gradient_accumulation < 2:
+        parts = config.gradient_accumulation
         raise UserError(
             "every process must see at least 2 images at a time, which BatchNorm needs, got a batch of "
-            f"{batch_size} for {processes.world_size} processes with --gradient-accumulation {config.accumulate}"
+            f"{batch_size} for {processes.world_size} processes with --gradient-accumulation {parts}"
         )

@@ -1,4 +1,4 @@
-"""`supernet evaluate` and `supernet extract`: what a trained supernet's networks are worth, and one of them alone."""
+"""`supernet evaluate` and `supernet extract`: scores networks of a trained supernet, or writes one of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ..training.train import score
 
 
 class _Record(BaseModel):
-    """What the file of a supernet must say of its training for its networks to be scored."""
+    """The part of a supernet file's training record that scoring its networks needs."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -54,12 +54,15 @@ class _Record(BaseModel):
 
 
 class TrainedSupernet:
-    """A supernet's file with the images that it was trained on."""
+    """A supernet from a file, with the images that it was trained on."""
 
     def __init__(self, path: Path, data: dict[str, Any], device: str, console: Console) -> None:
-        """`data` are fields of `DataConfig` that differ from the training's, e.g. `source` where a folder has moved.
+        """Loads the supernet and its images.
 
-        Raises `UserError` if the file holds no trained supernet, or the images are others.
+        Args:
+            data: Fields of `DataConfig` that differ from the recorded ones, e.g. `source` if a folder has moved.
+
+        Raises `UserError` if the file is not a trained supernet, or the images differ from those of its training.
         """
         supernet, self.training = Supernet.load(path)
         record = validate(_Record, self.training, f"{path}: training")
@@ -93,9 +96,9 @@ class TrainedSupernet:
         return data
 
     def proxy_of(self, arch: ArchConfig) -> ArchConfig:
-        """The network that stands in here for a target, or the network itself if it is such a stand-in.
+        """Returns the proxy of a target network, or the network itself if it is a proxy of this supernet.
 
-        Raises `UserError` if the supernet does not hold it.
+        Raises `UserError` if the supernet does not contain it.
         """
         extent = self.supernet.extent
         is_proxy = not self.space.contains(arch) and (arch.image_size, arch.channels, arch.classes) == (
@@ -110,7 +113,7 @@ class TrainedSupernet:
         return proxy_arch(target, self.proxy, channels=extent.channels, classes=extent.classes)
 
     def networks(self, name: str, seed: int) -> list[tuple[str, ArchConfig]]:
-        """The networks that a word on the command line means, each with a name: `random:N`, or what `network` knows."""
+        """Returns the networks of an argument, each with a name: of `random:N`, or of what `network` accepts."""
         if name == "random" or name.startswith("random:"):
             drawn = StratifiedSampler(self.space, self.budget).sample_many(
                 np.random.default_rng(seed), _number_in(name)
@@ -119,7 +122,7 @@ class TrainedSupernet:
         return [(name, self.network(name))]
 
     def network(self, name: str) -> ArchConfig:
-        """The one network that a word means: of the space and inside the budget, a file's, or a preset.
+        """Returns the network of an argument: `largest` or `smallest` inside the budget, a YAML file, or a preset.
 
         Raises `UserError` for anything else.
         """
@@ -134,7 +137,7 @@ class TrainedSupernet:
 
 
 def _whole(prepared: Path, digest: str) -> PreparedData | None:
-    """The images in a folder, if it says that it holds those of a digest, and they are as they were prepared."""
+    """Returns the prepared images in a folder if they have this digest and are undamaged; else None."""
     try:
         if Metadata.read(prepared).digest != digest:
             return None
@@ -160,9 +163,9 @@ def _number_in(name: str) -> int:
 def show_subnets(
     path: Path, names: Sequence[str], data: dict[str, Any], device: str, threads: int, seed: int, console: Console
 ) -> None:
-    """Scores networks with the weights they inherit, on the whole validation part, and prints a table.
+    """Scores networks with inherited weights on the whole validation part, and prints a table.
 
-    Raises `UserError`; see `TrainedSupernet`.
+    Raises `UserError` as `TrainedSupernet` does.
     """
     compute_with(threads)
     trained = TrainedSupernet(path, data, device, console)
@@ -173,10 +176,10 @@ def show_subnets(
         title=f"{len(trained.data.val):,} validation images; FLOPs at each network's own input",
     )  # fmt: skip
     for title, arch, proxy in networks:
-        found, cost = scorer.score(proxy), cost_of(arch)
+        scored, cost = scorer.score(proxy), cost_of(arch)
         table.add_row(
             title, f"{format_quantity(cost.flops)} ({arch.image_size} px)", format_quantity(cost.params),
-            f"{found.error:.2%}", f"{found.cross_entropy:.4f}",
+            f"{scored.error:.2%}", f"{scored.cross_entropy:.4f}",
         )  # fmt: skip
     console.print(table)
 
@@ -191,9 +194,9 @@ def extract_subnet(
     console: Console,
     force: bool = False,
 ) -> None:
-    """Writes the proxy of one network as YAML, and its weights beside it, ready for use.
+    """Writes the proxy of one network as YAML, and its weights beside it.
 
-    With `force`, over files that exist. Raises `UserError`; see `TrainedSupernet` and `require_free`.
+    Existing files are replaced only with `force`. Raises `UserError` as `TrainedSupernet` and `require_free` do.
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out must name a .yaml file, beside which the weights will lie, got {out}")
@@ -205,12 +208,12 @@ def extract_subnet(
     target = trained.network(name)
     arch = trained.proxy_of(target)
     network = extract_for_eval(trained.supernet, arch, trained.data, trained.batch_size)
-    found = score(network, trained.data.val, trained.batch_size)
-    require_free((out, weights), reads=reads, force=force)  # again: scoring took its time
+    scored = score(network, trained.data.val, trained.batch_size)
+    require_free((out, weights), reads=reads, force=force)  # again, since scoring takes long
     network.save(weights)
     write_result(
         out, arch,
-        metrics={"val": {**asdict(found), "images": len(trained.data.val)}},
+        metrics={"val": {**asdict(scored), "images": len(trained.data.val)}},
         recipe={"supernet": trained.training["config"], "proxy": trained.training["proxy"]},
         provenance={
             "weights": weights.name,
@@ -221,5 +224,5 @@ def extract_subnet(
         },
     )  # fmt: skip
     print_line(
-        console, f"{out} and {weights}: validation error {found.error:.2%}, cross-entropy {found.cross_entropy:.4f}"
+        console, f"{out} and {weights}: validation error {scored.error:.2%}, cross-entropy {scored.cross_entropy:.4f}"
     )

@@ -1,4 +1,4 @@
-"""`supernet train`: from options to a run directory with a trained supernet, carried on, in several processes."""
+"""`supernet train`: trains a supernet from its options to a run directory, or resumes it, in one or more processes."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from ..supernet.training import SUPERNET
 from ..training.recipe import DivergedError
 
 TRAINING = "training.yaml"
-"""In the run directory: what was asked for, and for how long it was planned."""
+"""File in the run directory with the options and the planned length of the training."""
 
 _FLAGS = {"supernet_images": "--images", "distil": "--no-distil"}
-"""Options of this command that are typed unlike their fields."""
+"""Options of this command whose names differ from their fields."""
 
 
 class RecordedTraining(BaseModel):
-    """What `TRAINING` holds."""
+    """The content of `TRAINING`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     options: SupernetTrainOptions
     config: SupernetConfig
     space: dict[str, Any]
-    """Whole: the file that it came from may change."""
+    """The whole space, since the file that it was read from may change."""
 
     @field_validator("options", mode="before")
     @classmethod
@@ -61,15 +61,17 @@ class RecordedTraining(BaseModel):
         return {name: value for name, value in options.items() if name not in OF_SEARCHES}
 
     def write(self, run_dir: Path) -> None:
-        """Writes it into a run directory."""
+        """Writes `TRAINING` into a run directory."""
         write_atomically(run_dir / TRAINING, dump_yaml(self.model_dump(mode="json")))
 
 
 def parse_training(given: Mapping[str, Any]) -> tuple[SupernetTrainOptions, SupernetConfig]:
-    """Returns what was asked for: the training's options, and its configuration but for the length of the training.
+    """Returns the options and the configuration of a training from the command line.
+
+    The length of the training in the configuration is a placeholder, because it depends on the number of images.
 
     Args:
-        given: Plain data by the names of the fields of either; a training's length is not known before the images.
+        given: Plain data by field name of either class.
 
     Raises `ConfigError` with the first thing that is wrong.
     """
@@ -88,11 +90,11 @@ def start_training(
     """Trains a supernet and returns its file.
 
     Args:
-        config: How it is trained, but for the length of the training, which `options` decide.
-        seconds: A time budget, in place of a number of images.
-        placement: Where a Ray places the training's processes; None is to train here.
+        config: How it is trained, except for the length, which follows from `options`.
+        seconds: A time budget, instead of a number of images.
+        placement: How Ray places the processes; None trains here.
 
-    Raises `UserError`, before anything is written, if it cannot be done.
+    Raises `UserError`, before anything is written, if the training is impossible.
     """
     if seconds is not None and options.supernet_images is not None:
         raise UserError("--images and --time-budget exclude each other: both say how long the training is")
@@ -120,7 +122,10 @@ def start_training(
 def resume_training(
     run_dir: Path, given: Mapping[str, Any], console: Console, placement: RayPlacement | None = None
 ) -> Path:
-    """Carries a training on, from its last checkpoint. Raises `UserError` if there is none, or options differ."""
+    """Resumes a training from its last checkpoint and returns the supernet's file.
+
+    Raises `UserError` if there is no training, or if options are given that must not change.
+    """
     if not (run_dir / TRAINING).is_file():
         raise UserError(f"{run_dir} holds no training of a supernet: there is no {TRAINING} in it")
     others = sorted(given.keys() - CHANGEABLE)
@@ -140,12 +145,12 @@ def resume_training(
 
 
 def _with_threads(options: SupernetTrainOptions, launcher: Launcher) -> SupernetTrainOptions:
-    """Unless told otherwise, a process has as many threads as the launcher has cores for it; that is then on record."""
+    """Returns the options with the number of threads set, by default to the cores that a process has."""
     return options if options.given_threads is not None else options.model_copy(update={"threads": launcher.threads})
 
 
 def _prepared(options: SupernetTrainOptions, run_dir: Path, launcher: Launcher, console: Console) -> PreparedData:
-    """The images, prepared by the first process while the others wait."""
+    """Returns the images, which the first process prepares while the others wait."""
     if not launcher.is_first:
         launcher.wait()
     _, data = cached_dataset(run_dir, options.data_config, console)
@@ -169,7 +174,7 @@ def _planned(
     launcher: Launcher,
     console: Console,
 ) -> TrainingJob:
-    """The job with the length of the training, after telling how long that should take."""
+    """Returns the job with the length of the training set, and prints the plan with its expected time."""
     num_images = len(job.images().train)
     length = options.supernet_training(num_images)
     batch_size = min(length.batch_size, num_images)
@@ -216,7 +221,7 @@ def _resuming(run_dir: Path, launcher: Launcher) -> str:
 
 
 def _show_updates(training: dict[str, Any], console: Console) -> None:
-    """How often the least and the most trained blocks and NLLs were updated."""
+    """Prints how often the least and the most trained blocks and NLLs were updated."""
     table = Table(
         "", "least updated", "steps", "most updated", "steps", title=f"Updates in {training['steps']:,} steps"
     )

@@ -64,7 +64,7 @@ def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> N
     text = io.StringIO()
     failed = Trial(4, finished_trial(4).candidate, failure=Failure(cause="diverged", message="nan [/] loss"))
     with SearchProgress(
-        Console(file=text, width=80), num_trials=7, num_known=3, best_error=None, allowance=FREE
+        Console(file=text, width=80), num_trials=7, num_known=3, best_error=None, compute_budget=FREE
     ) as progress:
         progress.trial_ended(finished_trial(5), 0.4, is_news=False)
         progress.trial_ended(finished_trial(3), 0.5, is_news=True)
@@ -78,10 +78,10 @@ def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> N
 
 def test_a_terminal_s_bar_tells_what_is_spent_while_no_trial_ends() -> None:
     text = io.StringIO()
-    spending = ComputeUsage()
-    spending.apply(parse_event({"event": "header", "format": 1, "time": 1000.0, **{key: {} for key in HEADER_KEYS}}))
-    bounded = ComputeBudget(spending, expected=1.0, time_budget=7200.0, gpu_hours=None, gpus_per_trial=1.0)
+    usage = ComputeUsage()
+    usage.apply(parse_event({"event": "header", "format": 1, "time": 1000.0, **{key: {} for key in HEADER_KEYS}}))
+    bounded = ComputeBudget(usage, expected=1.0, time_budget=7200.0, gpu_hours=None, gpus_per_trial=1.0)
     console = Console(file=text, width=200, force_terminal=True)
-    with SearchProgress(console, num_trials=7, num_known=3, best_error=None, allowance=bounded):
+    with SearchProgress(console, num_trials=7, num_known=3, best_error=None, compute_budget=bounded):
         pass
     assert "of 2 h 0 min spent, 0 s left" in text.getvalue()  # it began in 1970

@@ -119,13 +119,13 @@ class TestPicture:
         assert 10_001 in region.params_ends.tolist()
         column = np.searchsorted(region.flops_ends, every.flops, side="right") - 1
         row = np.searchsorted(region.params_ends, every.params, side="right") - 1
-        expected = np.zeros(region.numbers.shape)
+        expected = np.zeros(region.counts.shape)
         np.add.at(expected, (column, row), 1)
-        assert (region.numbers[expected == 0] == 0).all()
+        assert (region.counts[expected == 0] == 0).all()
         many = expected >= 100
         assert many.sum() > 40
-        assert np.abs(region.numbers[many] / expected[many] - 1).max() < 0.5
-        assert region.numbers.sum() == pytest.approx(len(every.choices), rel=0.02)
+        assert np.abs(region.counts[many] / expected[many] - 1).max() < 0.5
+        assert region.counts.sum() == pytest.approx(len(every.choices), rel=0.02)
         assert (region.is_inside[column, row] == every.is_inside(self.BUDGET)).all()
 
     @pytest.mark.parametrize("width", [80, 120])
@@ -140,9 +140,9 @@ class TestPicture:
         low, high = (region.flops_ends.tolist().index(bound) for bound in (500_000, 900_001))
         assert bars == [low, high + 1]
         for row, line in enumerate(reversed(cells)):
-            line = line.ljust(len(region.numbers) + 2)
+            line = line.ljust(len(region.counts) + 2)
             digits = "".join(character for at, character in enumerate(line) if at not in bars)
-            expected = [str(max(0, int(np.log10(number)))) if number else " " for number in region.numbers[:, row]]
+            expected = [str(max(0, int(np.log10(number)))) if number else " " for number in region.counts[:, row]]
             assert digits == "".join(expected)
         assert len(region.params_ends) - 1 - rules[0] == region.params_ends.tolist().index(10_001)
         axis = text.splitlines()[[line[8:9] for line in text.splitlines()].index("└") + 1]

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from sret_nas import PRESETS
-from trials.report.progress import describe_spending
+from trials.report.progress import describe_usage
 from trials.runs.compute_budget import ComputeBudget, ComputeUsage
 from trials.runs.events import Event, parse_event
 from trials.runs.records import HEADER_KEYS
 
 
-def spending_of(*events: Event) -> ComputeUsage:
-    spending = ComputeUsage()
+def usage_of(*events: Event) -> ComputeUsage:
+    usage = ComputeUsage()
     for event in events:
-        spending.apply(event)
-    return spending
+        usage.apply(event)
+    return usage
 
 
 ARCH = PRESETS["sret_t"].to_dict()
@@ -42,7 +42,7 @@ REST: dict[str, dict[str, Any]] = {
     "rung": {"result": RESULT},
     "failed": {"failure": FAILURE},
     "retried": {"failure": FAILURE, "attempt": 1},
-    "final": {"role": "rival", "result": FINAL},
+    "final": {"role": "control", "result": FINAL},
 }
 """What else the events say, which does not matter here."""
 
@@ -55,35 +55,35 @@ HEADER = at(1000, "header")
 
 
 def test_a_session_lasts_from_its_first_event_to_its_last_or_until_now() -> None:
-    spending = spending_of(HEADER, at(1010, "asked"), at(1030, "finished", seconds=20))
-    assert spending.wall_seconds() == 30
-    assert spending.wall_seconds(now=1050) == 50
-    assert spending_of(HEADER).wall_seconds() == 0
+    usage = usage_of(HEADER, at(1010, "asked"), at(1030, "finished", seconds=20))
+    assert usage.wall_seconds() == 30
+    assert usage.wall_seconds(now=1050) == 50
+    assert usage_of(HEADER).wall_seconds() == 0
 
 
 def test_the_time_between_sessions_is_not_spent() -> None:
-    spending = spending_of(HEADER, at(1030, "interrupted"), at(9000, "resumed"), at(9005, "asked"))
-    assert spending.wall_seconds() == 35
-    assert spending.wall_seconds(now=9100) == 130
+    usage = usage_of(HEADER, at(1030, "interrupted"), at(9000, "resumed"), at(9005, "asked"))
+    assert usage.wall_seconds() == 35
+    assert usage.wall_seconds(now=9100) == 130
 
 
 def test_a_clock_that_is_set_back_costs_nothing_and_gives_nothing_back() -> None:
-    spending = spending_of(HEADER, at(1030, "asked"), at(500, "asked"))
-    assert spending.wall_seconds() == spending.wall_seconds(now=10) == 30
-    spending.apply(at(400, "resumed"))
-    assert spending.wall_seconds(now=401) == 31
+    usage = usage_of(HEADER, at(1030, "asked"), at(500, "asked"))
+    assert usage.wall_seconds() == usage.wall_seconds(now=10) == 30
+    usage.apply(at(400, "resumed"))
+    assert usage.wall_seconds(now=401) == 31
 
 
 def test_a_supernet_s_training_counts_also_where_it_was_killed() -> None:
     """The first session trained for 1900 s and was killed without a trace; the second for another 100 s."""
     events = [HEADER, at(5000, "resumed"), at(5100, "supernet", seconds=2000)]
-    assert spending_of(*events).wall_seconds() == 2000
-    assert spending_of(HEADER, at(3010, "supernet", seconds=2000)).wall_seconds() == 2010
-    assert spending_of(*events, at(5160, "asked")).wall_seconds() == 2060
+    assert usage_of(*events).wall_seconds() == 2000
+    assert usage_of(HEADER, at(3010, "supernet", seconds=2000)).wall_seconds() == 2010
+    assert usage_of(*events, at(5160, "asked")).wall_seconds() == 2060
 
 
 def test_the_mean_is_of_finished_trials_and_gpu_time_of_everything() -> None:
-    spending = spending_of(
+    usage = usage_of(
         HEADER,
         at(1005, "supernet", seconds=5),
         at(1015, "finished", seconds=10),
@@ -92,38 +92,38 @@ def test_the_mean_is_of_finished_trials_and_gpu_time_of_everything() -> None:
         at(1038, "finished", seconds=20),
         at(1138, "final", result={**FINAL, "seconds": 100.0}),
     )
-    assert spending.mean_trial_seconds == 15
-    assert (spending.supernet_seconds, spending.job_seconds) == (5, 133)
-    assert spending_of(HEADER).mean_trial_seconds is None
+    assert usage.mean_trial_seconds == 15
+    assert (usage.supernet_seconds, usage.job_seconds) == (5, 133)
+    assert usage_of(HEADER).mean_trial_seconds is None
 
 
 def test_older_records_tell_by_the_result_how_long_a_trial_was() -> None:
-    spending = spending_of(
+    usage = usage_of(
         HEADER, at(1005, "supernet"), at(1010, "finished", result={**RESULT, "seconds": 4.0}), at(1011, "failed")
     )
-    assert (spending.job_seconds, spending.mean_trial_seconds) == (4.0, 4.0)
+    assert (usage.job_seconds, usage.mean_trial_seconds) == (4.0, 4.0)
 
 
-def allowance(spending: ComputeUsage, **bounds: Any) -> ComputeBudget:
+def compute_budget(usage: ComputeUsage, **bounds: Any) -> ComputeBudget:
     return ComputeBudget(
-        spending, **{"expected": 10.0, "time_budget": None, "gpu_hours": None, "gpus_per_trial": 1, **bounds}
+        usage, **{"expected": 10.0, "time_budget": None, "gpu_hours": None, "gpus_per_trial": 1, **bounds}
     )
 
 
 @pytest.mark.parametrize(("now", "allowed"), [(1089.9, True), (1090, True), (1090.1, False)])
 def test_a_trial_starts_only_if_it_would_end_in_time(now: float, allowed: bool) -> None:
     """As planned, it takes 10 s."""
-    bounded = allowance(spending_of(HEADER), time_budget=100.0)
+    bounded = compute_budget(usage_of(HEADER), time_budget=100.0)
     assert bounded.has_room_for(now, []) is allowed
-    assert bounded.spent == (None if allowed else "time_budget")
+    assert bounded.exhausted_by == (None if allowed else "time_budget")
 
 
 def test_the_mean_so_far_is_believed_more_than_the_plan_and_no_is_no() -> None:
-    spending = spending_of(HEADER, at(1030, "finished", seconds=30))
-    bounded = allowance(spending, time_budget=100.0)
+    usage = usage_of(HEADER, at(1030, "finished", seconds=30))
+    bounded = compute_budget(usage, time_budget=100.0)
     assert bounded.has_room_for(1070, [])
     assert not bounded.has_room_for(1071, [])
-    spending.apply(at(1071, "finished", seconds=0.1))
+    usage.apply(at(1071, "finished", seconds=0.1))
     assert not bounded.has_room_for(1071, [])
 
 
@@ -133,45 +133,45 @@ def test_the_mean_so_far_is_believed_more_than_the_plan_and_no_is_no() -> None:
 )
 def test_gpu_time_of_running_trials_is_promised(running: list[float], allowed: bool) -> None:
     """Of 36 + 60 = 96 GPU-seconds, 36 are spent by 2 GPUs in 18 s; each trial takes 10 s, on 2 GPUs."""
-    spending = spending_of(HEADER, at(1008, "failed", seconds=8), at(1018, "finished", seconds=10))
-    bounded = allowance(spending, gpu_hours=96 / 3600, gpus_per_trial=2)
+    usage = usage_of(HEADER, at(1008, "failed", seconds=8), at(1018, "finished", seconds=10))
+    bounded = compute_budget(usage, gpu_hours=96 / 3600, gpus_per_trial=2)
     assert bounded.has_room_for(2000, [(seconds, 1.0) for seconds in running]) is allowed
-    assert bounded.spent == (None if allowed else "gpu_hours")
+    assert bounded.exhausted_by == (None if allowed else "gpu_hours")
 
 
 def test_parts_of_trials_count_as_such() -> None:
     """A ninth took 2 s and the two ninths after it 4 s, so that a trial takes 18 s and a part of two ninths 4 s."""
     parts = at(1002, "rung", seconds=2, part=1 / 9), at(1006, "finished", seconds=4, part=2 / 9)
-    spending = spending_of(HEADER, *parts)
-    assert spending.mean_trial_seconds == pytest.approx(18)
-    assert spending.job_seconds == 6
-    bounded = allowance(spending, time_budget=10.0)
-    assert not allowance(spending, time_budget=10.0).has_room_for(1006.1, [], part=2 / 9)
+    usage = usage_of(HEADER, *parts)
+    assert usage.mean_trial_seconds == pytest.approx(18)
+    assert usage.job_seconds == 6
+    bounded = compute_budget(usage, time_budget=10.0)
+    assert not compute_budget(usage, time_budget=10.0).has_room_for(1006.1, [], part=2 / 9)
     assert bounded.has_room_for(1005.9, [], part=2 / 9)
     running = [(1.0, 1 / 9), (5.0, 2 / 9)]  # promised: 2, 5 and 4
-    assert allowance(spending, gpu_hours=17.1 / 3600).has_room_for(1006, running, part=2 / 9)
-    assert not allowance(spending, gpu_hours=16.9 / 3600).has_room_for(1006, running, part=2 / 9)
+    assert compute_budget(usage, gpu_hours=17.1 / 3600).has_room_for(1006, running, part=2 / 9)
+    assert not compute_budget(usage, gpu_hours=16.9 / 3600).has_room_for(1006, running, part=2 / 9)
 
 
 @pytest.mark.parametrize(
     ("supernet", "processes"), [({"processes": 4}, 4), ({"processes": None}, 1), ({}, 1), (None, 1)]
 )
 def test_every_process_of_a_supernet_s_training_has_a_gpu(supernet: dict[str, Any] | None, processes: int) -> None:
-    spending = spending_of({**HEADER, "supernet": supernet}, at(1005, "supernet", seconds=5.0))
-    assert allowance(spending, gpus_per_trial=2).gpu_seconds == 5.0 * processes
+    usage = usage_of(at(1000, "header", supernet=supernet), at(1005, "supernet", seconds=5.0))
+    assert compute_budget(usage, gpus_per_trial=2).gpu_seconds == 5.0 * processes
 
 
 def test_nothing_bounds_by_default() -> None:
-    free = allowance(spending_of(HEADER))
+    free = compute_budget(usage_of(HEADER))
     assert free.has_room_for(1e12, [(1e12, 1.0)])
     assert not free.is_bounded
-    assert describe_spending(free) == ""
+    assert describe_usage(free) == ""
 
 
 def test_what_is_spent_and_left_is_told() -> None:
-    spending = spending_of(HEADER, at(1005, "supernet", seconds=600.0), at(1010, "finished", seconds=1200.0))
-    both = allowance(spending, time_budget=7200.0, gpu_hours=64.0, gpus_per_trial=2)
-    assert describe_spending(both, now=1000 + 725) == (
+    usage = usage_of(HEADER, at(1005, "supernet", seconds=600.0), at(1010, "finished", seconds=1200.0))
+    both = compute_budget(usage, time_budget=7200.0, gpu_hours=64.0, gpus_per_trial=2)
+    assert describe_usage(both, now=1000 + 725) == (
         "22 min 0 s of 2 h 0 min spent, 1 h 38 min left; 0.833 of 64 GPU-hours spent, 63.2 left"
     )
-    assert describe_spending(allowance(spending, time_budget=60.0), now=5000).endswith("of 1 min 0 s spent, 0 s left")
+    assert describe_usage(compute_budget(usage, time_budget=60.0), now=5000).endswith("of 1 min 0 s spent, 0 s left")

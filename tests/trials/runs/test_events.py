@@ -47,7 +47,7 @@ LINES: dict[str, dict[str, Any]] = {
         "event": "tested", "number": 3, "time": 17.5,
         "result": {"error": 0.5, "cross_entropy": 1.0, "num_images": 9},
     },
-    "final": {"event": "final", "number": 3, "role": "rival", "time": 17.5, "result": FINAL},
+    "final": {"event": "final", "number": 3, "role": "control", "time": 17.5, "result": FINAL},
     "measured": {"event": "measured", "number": 3, "time": 17.5, "latency_us": 812.5},
     "supernet": {"event": "supernet", "time": 17.5, "seconds": 60.5, "source": SOURCE},
     "resumed": {"event": "resumed", "time": 17.5, "options": {"trials": 9}, "versions": {"torch": "3"}},
@@ -84,6 +84,12 @@ def test_lines_from_before_there_were_attempts_are_read() -> None:
     supernet = parse_event({key: value for key, value in LINES["supernet"].items() if key != "seconds"})
     assert isinstance(supernet, SupernetEvent)
     assert supernet.seconds == 0
+
+
+def test_a_control_that_was_recorded_as_rival_is_read_and_written_as_control() -> None:
+    event = parse_event({**LINES["final"], "role": "rival"})
+    assert event == parse_event(LINES["final"])
+    assert event.to_json()["role"] == "control"
 
 
 def test_keys_of_a_later_version_are_passed_over() -> None:

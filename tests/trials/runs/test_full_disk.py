@@ -20,8 +20,8 @@ from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 
 OPTIONS: dict[str, Any] = {
-    "space": "smoke", "from_scratch": True, "trials": 2, "seed": 5, "max_train": 64, "max_val": 50, "max_test": 50,
-    "image_size": 32, "train_images": 64, "device": "cpu", "workers": 0, "strategy": "random",
+    "space": "smoke", "no_supernet": True, "trials": 2, "seed": 5, "max_train_images": 64, "max_val_images": 50,
+    "max_test_images": 50, "image_size": 32, "train_images": 64, "device": "cpu", "workers": 0, "strategy": "random",
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def test_a_command_composes_the_groups_that_it_needs() -> None:
 
 def test_a_training_of_a_supernet_has_no_options_of_a_search_alone() -> None:
     assert SupernetTrainOptions.model_fields.keys() < SearchOptions.model_fields.keys()
-    assert not SupernetTrainOptions.model_fields.keys() & {"trials", "epochs", "finalists", "workers", "from_scratch"}
+    assert not SupernetTrainOptions.model_fields.keys() & {"trials", "epochs", "finalists", "workers", "no_supernet"}
 
 
 def test_the_schedule_is_no_choice_where_one_training_serves_all() -> None:
@@ -74,7 +74,7 @@ def test_budgets_bound_what_they_are_named_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "typed"), [("ray_address", "--ray-address"), ("trials", "--trials"), ("from_scratch", "--no-supernet")]
+    ("name", "typed"), [("ray_address", "--ray-address"), ("trials", "--trials"), ("no_supernet", "--no-supernet")]
 )
 def test_messages_name_options_as_they_are_typed(name: str, typed: str) -> None:
     assert flag(name) == typed
@@ -102,12 +102,32 @@ def test_of_a_resumed_search_only_the_options_of_this_session_count_as_given() -
     assert on.model_dump() == {**begun.model_dump(), "trials": 9}
 
 
+def test_options_that_were_recorded_under_their_old_names_are_read() -> None:
+    old = {
+        "from_scratch": False, "score_images": 40, "rivals": 1, "max_train": 300, "max_val": 200, "max_test": 100,
+    }  # fmt: skip
+    new = {
+        "no_supernet": False, "val_images_per_trial": 40, "controls": 1, "max_train_images": 300,
+        "max_val_images": 200, "max_test_images": 100,
+    }  # fmt: skip
+    recorded = SearchOptions().model_dump(mode="json")
+    assert recorded.keys() >= new.keys()
+    before = {name: value for name, value in recorded.items() if name not in new}
+    options = SearchOptions.parse({**before, **old}, "records")
+    assert options == SearchOptions.parse({**before, **new}, "records")
+    assert options.model_dump(mode="json") == {**recorded, **new}
+    resumed = options.resumed_with({"trials": 9, "controls": 1})
+    assert (resumed.controls, resumed.model_fields_set) == (1, {"trials", "controls"})
+    with pytest.raises(UserError, match=r"^--controls cannot change in a resumed search: it was 1, got 2;"):
+        options.resumed_with({"controls": 2})
+
+
 def test_a_resumed_search_changes_only_what_may_change() -> None:
     recorded = SearchOptions(seed=1)
     assert recorded.resumed_with({"seed": 1}) == recorded
     with pytest.raises(UserError, match=r"^--seed cannot change in a resumed search: it was 1, got 2; leave it out"):
         recorded.resumed_with({"seed": 2})
     with pytest.raises(UserError, match=r"^--no-supernet cannot change in a resumed search: it was False, got True"):
-        recorded.resumed_with({"from_scratch": True})
+        recorded.resumed_with({"no_supernet": True})
     with pytest.raises(ConfigError, match=r"^search: trials: must be greater than or equal to 1, got 0$"):
         recorded.resumed_with({"trials": 0})

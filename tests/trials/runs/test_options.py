@@ -67,13 +67,13 @@ def test_as_many_ahead_as_may_run_at_once(given: dict[str, Any], lookahead: int)
         ({"data_root": "x"}, "--data-root goes with the name of a torchvision data set"),
         ({"latency_batch": 2}, "--latency-batch goes with --latency-budget, or with latency among the --objectives"),
         *(({"from_scratch": True, name: value}, f"--no-supernet cannot be combined with {flag(name)}")
-          for name, value in {"supernet": "x", "supernet_images": 9, "score_images": 1, "fine_tune_images": 3,
-                              "finalists": 5, "rivals": 1}.items()),
+          for name, value in {"supernet": "x", "supernet_images": 9, "val_images_per_trial": 1, "fine_tune_images": 3,
+                              "finalists": 5, "controls": 1}.items()),
         ({"supernet": "x", "supernet_images": 9},
          "--supernet names one that is trained, so it cannot be combined with --supernet-images"),
         ({"eta": 7}, "--eta goes with --rungs, which must then be at least 2"),
         ({"rungs": 2, "fine_tune_images": 1}, "--rungs cannot be combined with --fine-tune-images"),
-        ({"rivals": 5}, "--controls must not exceed --finalists, got 5 and 4"),
+        ({"controls": 5}, "--controls must not exceed --finalists, got 5 and 4"),
         ({"epochs": 1.0, "train_images": 9}, "--epochs cannot be combined with --train-images"),
         ({"ray_address": "auto"}, "--ray-address goes with --engine ray, got --engine local"),
         ({"gpus_per_trial": 0.5}, "--gpus-per-trial goes with --engine ray, got --engine local"),
@@ -101,12 +101,12 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], message: st
         {"data_root": "x", "data": "CIFAR10"},
         {"latency_batch": 2, "latency_budget": "20ms"},
         {"latency_batch": 2, "objectives": ["error", "latency"]},
-        {"from_scratch": True, "finalists": 4, "rivals": 2},
+        {"from_scratch": True, "finalists": 4, "controls": 2},
         {"supernet": "x"},
         {"supernet_images": 9},
         {"eta": 7, "rungs": 2},
         {"fine_tune_images": 1},
-        {"rivals": 4},
+        {"controls": 4},
         {"epochs": 1.0},
         {"train_images": 9},
         {"engine": "ray", "gpus_per_trial": 1.0},
@@ -215,7 +215,10 @@ def test_a_resumed_search_changes_what_it_may_and_nothing_else() -> None:
     assert begun.resumed_with({}).population == begun.population
     for given, told in (
         ({"flops_budget": 6}, "--flops-budget cannot change in a resumed search: it was 5, got 6; "),
-        ({"score_images": 6}, "--val-images-per-trial cannot change in a resumed search: it was not given, got 6; "),
+        (
+            {"val_images_per_trial": 6},
+            "--val-images-per-trial cannot change in a resumed search: it was not given, got 6; ",
+        ),
         ({"objectives": ["error"]}, "--objectives cannot change in a resumed search: it was error,flops, got error; "),
     ):
         with pytest.raises(UserError, match=f"^{re.escape(told)}leave it out, or start a new search$"):

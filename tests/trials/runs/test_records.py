@@ -278,7 +278,7 @@ def test_a_disk_that_is_full_at_any_byte_leaves_whole_records(tmp_path: Path, mo
     content = (tmp_path / RECORDS_FILE).read_bytes()
     with Records(tmp_path, must_exist=True) as records:
         records.reopen()
-        spent = records.spending.job_seconds
+        spent = records.usage.job_seconds
         records.ended(2, None, FAILURE, 7.0)
     line = (tmp_path / RECORDS_FILE).read_bytes()[len(content) :]
     (tmp_path / RECORDS_FILE).write_bytes(content)
@@ -289,11 +289,11 @@ def test_a_disk_that_is_full_at_any_byte_leaves_whole_records(tmp_path: Path, mo
                 records.ended(2, None, FAILURE, 7.0)
             assert (tmp_path / RECORDS_FILE).read_bytes() == content
         assert caught.value.filename == str(tmp_path / RECORDS_FILE)
-        assert records.spending.job_seconds == spent
+        assert records.usage.job_seconds == spent
         records.ended(2, None, FAILURE, 7.0)
     history = read_history(tmp_path)
     assert history.trials[2].failure == FAILURE
-    assert history.spending.job_seconds == records.spending.job_seconds == spent + 7
+    assert history.usage.job_seconds == records.usage.job_seconds == spent + 7
 
 
 def test_a_disk_without_room_for_the_header_leaves_no_search(tmp_path: Path) -> None:
@@ -310,8 +310,8 @@ def test_what_was_spent_is_known_while_writing_and_after(tmp_path: Path) -> None
         records.reopen()
         records.interrupted()
         records.resumed({}, {})
-        kept = records.spending
-    read = read_history(tmp_path).spending
+        kept = records.usage
+    read = read_history(tmp_path).usage
     assert kept.job_seconds == read.job_seconds == 2.5 + 4.0 + 1.5
     assert kept.wall_seconds() == read.wall_seconds() > 0
     assert read.mean_trial_seconds == 2.5
@@ -331,7 +331,7 @@ def test_records_from_before_there_were_attempts_are_read(tmp_path: Path) -> Non
     assert history.trials[0].result == result_of(CANDIDATES[0])
     assert history.trials[1].failure == FAILURE
     assert history.trials[1].retried == []
-    assert history.spending.job_seconds == 2.0  # the result's own
+    assert history.usage.job_seconds == 2.0  # the result's own
 
 
 def test_ctrl_c_while_writing_waits_for_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +349,7 @@ def test_ctrl_c_while_writing_waits_for_the_line(tmp_path: Path, monkeypatch: py
         with pytest.raises(KeyboardInterrupt):
             records.ended(2, None, FAILURE, 7.0)
         monkeypatch.undo()
-        assert records.spending.job_seconds == 2.5 + 4.0 + 1.5 + 7.0
+        assert records.usage.job_seconds == 2.5 + 4.0 + 1.5 + 7.0
     assert read_history(tmp_path).trials[2].failure == FAILURE
 
 

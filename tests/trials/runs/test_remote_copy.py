@@ -27,8 +27,17 @@ from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.records import LOCK_FILE, RECORDS_FILE, read_history
-from trials.runs.remote_copy import COPY_MARK, RunCopy, copied, fetch_run, is_copy, known_place, new_place, whole_lines
-from trials.runs.remote_storage import Folder, place_of
+from trials.runs.remote_copy import (
+    COPY_MARK,
+    RunCopy,
+    copied,
+    fetch_run,
+    is_copy,
+    store_for_new_search,
+    store_for_resumed_search,
+    whole_lines,
+)
+from trials.runs.remote_storage import FolderStore, store_for
 from trials.search.search import resume_search, start_search
 
 
@@ -88,7 +97,7 @@ def test_the_copy_follows_the_run_directory(run_dir: Path, storage: Path) -> Non
     (run_dir / JOURNAL_FILE).write_bytes(b"study")
     (run_dir / f"{JOURNAL_FILE}.lock").touch()
     append(run_dir, b"finished 1\ntorn")
-    with copied(place_of(str(storage), "r"), run_dir, console):
+    with copied(store_for(str(storage), "r"), run_dir, console):
         await_that(lambda: (copy / RECORDS_FILE).is_file() and len((copy / RECORDS_FILE).read_bytes()) > 7)
         mark = (copy / COPY_MARK).read_bytes()
         assert json.loads(mark)["copy_of"] == str(run_dir)
@@ -114,7 +123,7 @@ def test_without_a_storage_there_is_no_copy(run_dir: Path) -> None:
     assert text_of(console) == ""
 
 
-class Watched(Folder):
+class Watched(FolderStore):
     """Remembers what was done, and does it slowly, or not at all, if it is to."""
 
     def __init__(self, path: Path) -> None:
@@ -138,7 +147,7 @@ class Watched(Folder):
 
 def test_what_records_name_is_there_before_them(run_dir: Path, storage: Path) -> None:
     """Also what was put on record while files were being copied, and what was deleted then."""
-    place = Watched(storage / "r")
+    store = Watched(storage / "r")
     (run_dir / "weights" / "1").write_bytes(b"1")
     (run_dir / "weights" / "2").write_bytes(b"2")
     append(run_dir, b"finished 1\nfinished 2\n")
@@ -150,10 +159,10 @@ def test_what_records_name_is_there_before_them(run_dir: Path, storage: Path) ->
             append(run_dir, b"finished 3\n")
             (run_dir / "weights" / "1").unlink()
 
-    place.before_write = go_on
-    with copied(place, run_dir, quiet()):
+    store.before_write = go_on
+    with copied(store, run_dir, quiet()):
         pass
-    assert [line for line in place.done if COPY_MARK not in line] == [
+    assert [line for line in store.done if COPY_MARK not in line] == [
         f"write {RECORDS_FILE} 7",
         "write weights/1 1",
         "write weights/2 1",
@@ -165,16 +174,16 @@ def test_what_records_name_is_there_before_them(run_dir: Path, storage: Path) ->
 
 
 def test_a_storage_that_fails_for_a_while_costs_one_line(run_dir: Path, storage: Path) -> None:
-    place, console = Watched(storage / "r"), quiet()
-    with copied(place, run_dir, console):
+    store, console = Watched(storage / "r"), quiet()
+    with copied(store, run_dir, console):
         await_that(lambda: (storage / "r" / RECORDS_FILE).is_file())
-        place.error = OSError("the network\nis gone")
+        store.error = OSError("the network\nis gone")
         append(run_dir, b"asked 1\n")
-        await_that(lambda: sum("failed" in line for line in place.done) >= 3)
-        place.error = None
+        await_that(lambda: sum("failed" in line for line in store.done) >= 3)
+        store.error = None
     warning, last = text_of(console).splitlines()
-    assert warning == f"warning: the copy at {place.address} cannot be written now; trying again: the network is gone"
-    assert last == f"Copy: {place.address}"
+    assert warning == f"warning: the copy at {store.address} cannot be written now; trying again: the network is gone"
+    assert last == f"Copy: {store.address}"
     assert (storage / "r" / RECORDS_FILE).read_bytes() == b"header\nasked 1\n"
 
 
@@ -184,18 +193,18 @@ def test_a_storage_that_fails_to_the_end_is_told_and_harms_nothing(
 ) -> None:
     """It is tried again for those who wait, and not for those who pressed Ctrl-C."""
     monkeypatch.setattr(trials.runs.remote_copy, "COPY_SECONDS", 3600.0)
-    place, console = Watched(storage / "r"), quiet()
-    copy = RunCopy(place, run_dir, console)
+    store, console = Watched(storage / "r"), quiet()
+    copy = RunCopy(store, run_dir, console)
     copy.__enter__()
-    await_that(lambda: len(place.done) == 3)  # the mark, the first line, all lines
+    await_that(lambda: len(store.done) == 3)  # the mark, the first line, all lines
     (run_dir / "best.yaml").write_bytes(b"best")
-    place.error = PermissionError("not allowed")
+    store.error = PermissionError("not allowed")
     copy.__exit__(None if ending is None else type(ending), ending, None)
-    assert place.done[3:] == ["failed best.yaml"] * attempts
+    assert store.done[3:] == ["failed best.yaml"] * attempts
     warning, last = text_of(console).splitlines()
-    assert warning == f"warning: the copy at {place.address} cannot be written now; trying again: not allowed"
+    assert warning == f"warning: the copy at {store.address} cannot be written now; trying again: not allowed"
     assert last == (
-        f"warning: the copy of {run_dir} at {place.address} is not whole: not allowed; to copy it again: "
+        f"warning: the copy of {run_dir} at {store.address} is not whole: not allowed; to copy it again: "
         f"sret-nas search --resume {run_dir}"
     )
     assert files_in(storage / "r").keys() == {COPY_MARK, RECORDS_FILE}
@@ -203,12 +212,12 @@ def test_a_storage_that_fails_to_the_end_is_told_and_harms_nothing(
 
 def test_a_storage_that_hangs_stops_nobody(run_dir: Path, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials.runs.remote_copy, "LAST_SECONDS", 0.2)
-    place, console, released = Watched(storage / "r"), quiet(), threading.Event()
-    place.before_write = lambda name: released.wait()
-    with copied(place, run_dir, console) as copy:
+    store, console, released = Watched(storage / "r"), quiet(), threading.Event()
+    store.before_write = lambda name: released.wait()
+    with copied(store, run_dir, console) as copy:
         pass
     assert text_of(console) == (
-        f"warning: the copy of {run_dir} at {place.address} is not whole: nothing could be written for 0.2 s; to copy "
+        f"warning: the copy of {run_dir} at {store.address} is not whole: nothing could be written for 0.2 s; to copy "
         f"it again: sret-nas search --resume {run_dir}\n"
     )
     released.set()
@@ -218,9 +227,9 @@ def test_a_storage_that_hangs_stops_nobody(run_dir: Path, storage: Path, monkeyp
 
 def test_a_storage_whose_copy_is_gone_is_not_filled_by_halves(run_dir: Path, storage: Path) -> None:
     """As when a share is unmounted, and the folder under it comes to light."""
-    place, console = Watched(storage / "r"), quiet()
-    with copied(place, run_dir, console):
-        await_that(lambda: len(place.done) == 3)
+    store, console = Watched(storage / "r"), quiet()
+    with copied(store, run_dir, console):
+        await_that(lambda: len(store.done) == 3)
         shutil.rmtree(storage / "r")
         append(run_dir, b"asked 1\n")
     assert list(storage.iterdir()) == []
@@ -229,49 +238,49 @@ def test_a_storage_whose_copy_is_gone_is_not_filled_by_halves(run_dir: Path, sto
 
 def test_what_another_search_wrote_is_left_alone(run_dir: Path, storage: Path) -> None:
     """Say this driver's machine was thought lost, and the search was carried on from the copy."""
-    place, console = Watched(storage / "r"), quiet()
-    with copied(place, run_dir, console):
-        await_that(lambda: len(place.done) == 3)
+    store, console = Watched(storage / "r"), quiet()
+    with copied(store, run_dir, console):
+        await_that(lambda: len(store.done) == 3)
         (storage / "r" / RECORDS_FILE).write_bytes(b"header\nresumed elsewhere\n")
         append(run_dir, b"asked 1\n")
         (run_dir / "best.yaml").write_bytes(b"best")
     assert files_in(storage / "r").keys() == {COPY_MARK, RECORDS_FILE}
     assert (storage / "r" / RECORDS_FILE).read_bytes() == b"header\nresumed elsewhere\n"
     warning, last = text_of(console).splitlines()
-    assert warning.startswith(f"warning: the copy at {place.address} is left alone from here on: ")
+    assert warning.startswith(f"warning: the copy at {store.address} is left alone from here on: ")
     assert "went different ways" in last
     assert "to copy it again" not in last
 
 
 def test_a_lost_answer_is_no_other_search(run_dir: Path, storage: Path) -> None:
     """Records were written, and the store's answer never came: what is there is ours."""
-    place, console = Watched(storage / "r"), quiet()
-    with copied(place, run_dir, console):
-        await_that(lambda: len(place.done) == 3)
+    store, console = Watched(storage / "r"), quiet()
+    with copied(store, run_dir, console):
+        await_that(lambda: len(store.done) == 3)
         (storage / "r" / RECORDS_FILE).write_bytes(b"header\nasked 1\n")
         append(run_dir, b"asked 1\nfinished 1\n")
     assert (storage / "r" / RECORDS_FILE).read_bytes() == b"header\nasked 1\nfinished 1\n"
-    assert text_of(console) == f"Copy: {place.address}\n"
+    assert text_of(console) == f"Copy: {store.address}\n"
 
 
 class TestWhereASearchMayBeCopiedTo:
     def test_a_new_one_to_where_nothing_is(self, run_dir: Path, storage: Path) -> None:
-        place = new_place(str(storage), run_dir)
-        assert place is not None
-        assert place.address == str(storage / "r")
+        store = store_for_new_search(str(storage), run_dir)
+        assert store is not None
+        assert store.address == str(storage / "r")
         assert list(storage.iterdir()) == [], "nothing is left of the look whether it can be written"
-        assert new_place(None, run_dir) is None
+        assert store_for_new_search(None, run_dir) is None
 
     def test_not_to_where_another_one_is(self, run_dir: Path, storage: Path) -> None:
         copy = storage / "r"
         copy.mkdir()
         (copy / RECORDS_FILE).write_bytes(b"another header\n")
         with pytest.raises(UserError, match=f"{copy} holds a search already: carry it on with --resume {copy}, or"):
-            new_place(str(storage), run_dir)
+            store_for_new_search(str(storage), run_dir)
         with pytest.raises(UserError, match=f"{copy} holds another search than {run_dir}: give another --storage"):
-            known_place(str(storage), run_dir)
+            store_for_resumed_search(str(storage), run_dir)
         (copy / RECORDS_FILE).rename(copy / "notes.txt")
-        for find in (new_place, known_place):
+        for find in (store_for_new_search, store_for_resumed_search):
             with pytest.raises(UserError, match=rf"{copy} is not empty \(it holds notes.txt\)"):
                 find(str(storage), run_dir)
 
@@ -279,41 +288,41 @@ class TestWhereASearchMayBeCopiedTo:
     def test_a_resumed_one_to_what_it_goes_on_from(self, run_dir: Path, storage: Path, stored: bytes | None) -> None:
         append(run_dir, b"asked 1\ntorn")
         if stored is not None:
-            place_of(str(storage), "r").write(RECORDS_FILE, stored)
-        assert known_place(str(storage), run_dir) is not None
-        assert known_place(None, run_dir) is None
+            store_for(str(storage), "r").write(RECORDS_FILE, stored)
+        assert store_for_resumed_search(str(storage), run_dir) is not None
+        assert store_for_resumed_search(None, run_dir) is None
 
     def test_but_not_to_what_is_ahead(self, run_dir: Path, storage: Path) -> None:
         append(run_dir, b"torn")
-        place_of(str(storage), "r").write(RECORDS_FILE, b"header\nasked 1\nfinished 1\n")
+        store_for(str(storage), "r").write(RECORDS_FILE, b"header\nasked 1\nfinished 1\n")
         ahead = f"{storage / 'r'} is 2 records ahead of {run_dir}.*: carry on from there with --resume {storage / 'r'}"
         with pytest.raises(UserError, match=ahead):
-            known_place(str(storage), run_dir)
+            store_for_resumed_search(str(storage), run_dir)
 
     def test_nor_to_what_went_another_way(self, run_dir: Path, storage: Path) -> None:
         append(run_dir, b"asked 1\nasked 2\n")
-        place_of(str(storage), "r").write(RECORDS_FILE, b"header\nresumed\n")
+        store_for(str(storage), "r").write(RECORDS_FILE, b"header\nresumed\n")
         with pytest.raises(UserError, match="the search was carried on twice: carry on from one"):
-            known_place(str(storage), run_dir)
+            store_for_resumed_search(str(storage), run_dir)
 
     def test_nor_onto_itself(self, run_dir: Path) -> None:
         with pytest.raises(UserError, match=f"--storage {run_dir.parent} is where the run directory {run_dir} itself"):
-            new_place(str(run_dir.parent), run_dir)
+            store_for_new_search(str(run_dir.parent), run_dir)
 
     def test_nor_to_where_nobody_may_write(self, run_dir: Path, storage: Path) -> None:
         (storage / "r").write_bytes(b"a file, in which even root makes no folder")
         with pytest.raises(UserError, match=f"^--storage {storage} cannot be used: .*(exists|Not a directory)"):
-            new_place(str(storage), run_dir)
+            store_for_new_search(str(storage), run_dir)
         with pytest.raises(UserError, match=r"cannot be used: there is no folder .*/gone: create or mount it"):
-            new_place(str(storage / "gone"), run_dir)
+            store_for_new_search(str(storage / "gone"), run_dir)
 
 
 class TestFetching:
     @pytest.fixture
     def copy(self, storage: Path) -> Path:
-        place = place_of(str(storage), "r")
+        store = store_for(str(storage), "r")
         for name in (COPY_MARK, RECORDS_FILE, "weights/1"):
-            place.write(name, name.encode())
+            store.write(name, name.encode())
         return storage / "r"
 
     def test_all_files_come_and_the_mark_does_not(self, copy: Path, tmp_path: Path) -> None:
@@ -358,11 +367,11 @@ def test_only_whole_lines_count() -> None:
 
 
 SMALL: dict[str, Any] = {
-    "space": "smoke", "max_train": 64, "max_val": 50, "max_test": 50, "image_size": 32, "batch_size": 32,
-    "train_images": 64, "device": "cpu", "workers": 0, "seed": 3, "strategy": "random",
+    "space": "smoke", "max_train_images": 64, "max_val_images": 50, "max_test_images": 50, "image_size": 32,
+    "batch_size": 32, "train_images": 64, "device": "cpu", "workers": 0, "seed": 3, "strategy": "random",
 }  # fmt: skip
-FROM_SCRATCH: dict[str, Any] = {**SMALL, "from_scratch": True, "trials": 5}
-WITH_SUPERNET: dict[str, Any] = {**SMALL, "trials": 12, "supernet_images": 64, "finalists": 1, "rivals": 0}
+FROM_SCRATCH: dict[str, Any] = {**SMALL, "no_supernet": True, "trials": 5}
+WITH_SUPERNET: dict[str, Any] = {**SMALL, "trials": 12, "supernet_images": 64, "finalists": 1, "controls": 0}
 
 DRIVER = """
 import sys
@@ -387,7 +396,7 @@ sys.exit(main(sys.argv[1:]))
 def flags(options: dict[str, Any]) -> list[str]:
     """Options as they are typed."""
     given = {**options}
-    return (["--no-supernet"] if given.pop("from_scratch", False) else []) + [
+    return (["--no-supernet"] if given.pop("no_supernet", False) else []) + [
         f"{flag(name)}={value}" for name, value in given.items()
     ]
 
@@ -414,20 +423,20 @@ def test_a_search_whose_machine_is_lost_is_carried_on_from_the_copy(
     """The driver is killed as soon as the copy knows of two trials, and its run directory is deleted."""
     whole = start_search(SearchOptions.parse(options, "search"), tmp_path / "whole", ["test"], quiet())
     storage = str(tmp_path) if kind == "folder" else f"{request.getfixturevalue('bucket')}/some/runs"
-    lost, place = tmp_path / "first machine" / "r", place_of(storage, "r")
+    lost, store = tmp_path / "first machine" / "r", store_for(storage, "r")
     command = [sys.executable, "-c", DRIVER, "search", *flags(options), f"--out={lost}", f"--storage={storage}"]
     driver = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY, start_new_session=True
     )
     try:
-        await_that(lambda: place.size(RECORDS_FILE) is not None and place.read(RECORDS_FILE).count(b'"finished"') >= 2)
+        await_that(lambda: store.size(RECORDS_FILE) is not None and store.read(RECORDS_FILE).count(b'"finished"') >= 2)
     finally:
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
     shutil.rmtree(lost.parent)
 
     here, console = tmp_path / "second machine" / "r", quiet()
-    fetched, _ = fetch_run(place.address, here, console)
+    fetched, _ = fetch_run(store.address, here, console)
     before = len(whole_lines((fetched / RECORDS_FILE).read_bytes()).splitlines())
     resume_search(fetched, {}, console)
     assert outcome_of(here) == outcome_of(whole.run_dir)
@@ -436,8 +445,8 @@ def test_a_search_whose_machine_is_lost_is_carried_on_from_the_copy(
 
     files = files_in(here)
     del files[LOCK_FILE]
-    assert {name: place.read(name) for name in place.sizes() if name != COPY_MARK} == files
-    assert f"Copy: {place.address}\n" in text_of(console)
+    assert {name: store.read(name) for name in store.sizes() if name != COPY_MARK} == files
+    assert f"Copy: {store.address}\n" in text_of(console)
 
 
 def test_images_must_be_where_they_were(tmp_path: Path, storage: Path) -> None:
@@ -486,14 +495,14 @@ def test_names_from_a_storage_cannot_leave_the_run_directory(
 ) -> None:
     """Whatever a bucket says that it holds."""
 
-    class Hostile(Folder):
+    class Hostile(FolderStore):
         def sizes(self) -> dict[str, int]:
             return {RECORDS_FILE: 7, name: 1}
 
         def read(self, name: str) -> bytes:
             return b"header\n"
 
-    monkeypatch.setattr(trials.runs.remote_copy, "place_of", lambda storage, name: Hostile(Path(storage) / name))
+    monkeypatch.setattr(trials.runs.remote_copy, "store_for", lambda storage, name: Hostile(Path(storage) / name))
     with pytest.raises(UserError, match=r"cannot be fetched to .*: it names a file '.*', which is not inside"):
         fetch_run(str(storage / "r"), tmp_path / "out" / "r", quiet())
     assert list((tmp_path / "out").iterdir()) == []

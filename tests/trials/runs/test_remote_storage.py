@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from sret_nas.errors import UserError
-from trials.runs.remote_storage import Bucket, Folder, Place, normalise_address, path_inside, place_of, split_address
+from trials.runs.remote_storage import (
+    BucketStore,
+    FolderStore,
+    RunStore,
+    normalise_address,
+    path_inside,
+    split_address,
+    store_for,
+)
 
 
 @pytest.fixture(params=["folder", "bucket", "part of a bucket"])
@@ -19,77 +27,77 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return address if request.param == "bucket" else f"{address}/some/prefix"
 
 
-class TestAnyPlace:
+class TestAnyStore:
     @pytest.fixture
-    def place(self, storage: str) -> Place:
-        return place_of(storage, "a run")
+    def store(self, storage: str) -> RunStore:
+        return store_for(storage, "a run")
 
-    def test_nothing_is_there_before_anything_is_written(self, place: Place) -> None:
-        assert place.sizes() == {}
-        assert place.size("weights/1") is None
+    def test_nothing_is_there_before_anything_is_written(self, store: RunStore) -> None:
+        assert store.sizes() == {}
+        assert store.size("weights/1") is None
         with pytest.raises(FileNotFoundError):
-            place.read("weights/1")
-        place.delete("weights/1")
+            store.read("weights/1")
+        store.delete("weights/1")
 
-    def test_files_are_written_replaced_and_deleted(self, place: Place) -> None:
-        place.write("records.jsonl", b"one")
-        place.write("weights/a b", b"12")
-        place.write("records.jsonl", b"another")
-        assert place.sizes() == {"records.jsonl": 7, "weights/a b": 2}
-        assert (place.size("records.jsonl"), place.size("weights/a b"), place.size("weights")) == (7, 2, None)
-        assert (place.read("records.jsonl"), place.read("weights/a b")) == (b"another", b"12")
-        place.delete("weights/a b")
-        assert place.sizes() == {"records.jsonl": 7}
+    def test_files_are_written_replaced_and_deleted(self, store: RunStore) -> None:
+        store.write("records.jsonl", b"one")
+        store.write("weights/a b", b"12")
+        store.write("records.jsonl", b"another")
+        assert store.sizes() == {"records.jsonl": 7, "weights/a b": 2}
+        assert (store.size("records.jsonl"), store.size("weights/a b"), store.size("weights")) == (7, 2, None)
+        assert (store.read("records.jsonl"), store.read("weights/a b")) == (b"another", b"12")
+        store.delete("weights/a b")
+        assert store.sizes() == {"records.jsonl": 7}
 
-    def test_a_large_file_comes_back_as_it_was(self, place: Place) -> None:
+    def test_a_large_file_comes_back_as_it_was(self, store: RunStore) -> None:
         content = bytes(range(256)) * (12 << 12)  # more than a part of an upload
-        place.write("supernet/supernet.safetensors", content)
-        assert place.read("supernet/supernet.safetensors") == content
+        store.write("supernet/supernet.safetensors", content)
+        assert store.read("supernet/supernet.safetensors") == content
 
-    def test_copies_lie_side_by_side(self, place: Place, storage: str) -> None:
-        place.write("x", b"1")
-        other = place_of(storage, "a run 2")
+    def test_copies_lie_side_by_side(self, store: RunStore, storage: str) -> None:
+        store.write("x", b"1")
+        other = store_for(storage, "a run 2")
         other.write("x", b"22")
-        assert (place.sizes(), other.sizes()) == ({"x": 1}, {"x": 2})
+        assert (store.sizes(), other.sizes()) == ({"x": 1}, {"x": 2})
 
-    def test_its_address_leads_to_it(self, place: Place) -> None:
-        place.write("x", b"1")
-        assert split_address(place.address)[1] == "a run"
-        assert place_of(*split_address(place.address)).read("x") == b"1"
+    def test_its_address_leads_to_it(self, store: RunStore) -> None:
+        store.write("x", b"1")
+        assert split_address(store.address)[1] == "a run"
+        assert store_for(*split_address(store.address)).read("x") == b"1"
 
 
 def test_a_folder_that_is_not_mounted_is_not_made(tmp_path: Path) -> None:
-    place = Folder(tmp_path / "nfs" / "run")
-    for attempt in (place.sizes, lambda: place.size("x"), lambda: place.write("x", b"1")):
+    store = FolderStore(tmp_path / "nfs" / "run")
+    for attempt in (store.sizes, lambda: store.size("x"), lambda: store.write("x", b"1")):
         with pytest.raises(FileNotFoundError, match=r"there is no folder .*/nfs: create or mount it"):
             attempt()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_last_file_of_a_folder_takes_the_folder_with_it(tmp_path: Path) -> None:
-    place = Folder(tmp_path / "run")
-    place.write("x", b"1")
-    place.write("weights/y", b"1")
-    place.delete("weights/y")
-    assert [path.name for path in place._path.iterdir()] == ["x"]
-    place.delete("x")
+    store = FolderStore(tmp_path / "run")
+    store.write("x", b"1")
+    store.write("weights/y", b"1")
+    store.delete("weights/y")
+    assert [path.name for path in store._path.iterdir()] == ["x"]
+    store.delete("x")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bucket_that_is_not_there_cannot_be_written(bucket: str) -> None:
     with pytest.raises(OSError, match="NO_SUCH_BUCKET"):
-        Bucket(f"{bucket}-2/run").write("x", b"1")
+        BucketStore(f"{bucket}-2/run").write("x", b"1")
 
 
 def test_what_arrow_does_not_understand_is_an_os_error(bucket: str) -> None:
     with pytest.raises(OSError, match="Unexpected query parameter"):
-        Bucket(f"{bucket}/run?nonsense=1")
+        BucketStore(f"{bucket}/run?nonsense=1")
 
 
 def test_a_bucket_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"s3://b/1 needs PyArrow .*: pip install -e '.\[storage\]'"):
-        place_of("s3://b", "1")
+        store_for("s3://b", "1")
 
 
 @pytest.mark.parametrize(
@@ -193,13 +201,13 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "private").write_bytes(b"private")
     (folder / "weights").symlink_to(tmp_path)
     (folder / "best.yaml").symlink_to(tmp_path / "private")
-    place = Folder(folder)
-    assert place.sizes() == {}
+    store = FolderStore(folder)
+    assert store.sizes() == {}
     for name in ("weights/private", "best.yaml"):
         with pytest.raises(OSError, match="is a link that leads out of"):
-            place.read(name)
+            store.read(name)
         with pytest.raises(OSError, match="is a link that leads out of"):
-            place.write(name, b"replaced")
+            store.write(name, b"replaced")
     assert (tmp_path / "private").read_bytes() == b"private"
     assert path_inside(folder, "pareto/1..2.yaml") == folder / "pareto" / "1..2.yaml"
 

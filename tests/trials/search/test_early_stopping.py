@@ -26,8 +26,8 @@ from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 
 OPTIONS: dict[str, Any] = {
-    "from_scratch": True, "space": "smoke", "trials": 10, "rungs": 2, "eta": 3, "seed": 5, "max_train": 128,
-    "max_val": 100, "max_test": 100, "image_size": 32, "train_images": 384, "device": "cpu", "workers": 2,
+    "no_supernet": True, "space": "smoke", "trials": 10, "rungs": 2, "eta": 3, "seed": 5, "max_train_images": 128,
+    "max_val_images": 100, "max_test_images": 100, "image_size": 32, "train_images": 384, "device": "cpu", "workers": 2,
     "strategy": "random", "lookahead": 3, "population": 4,
 }  # fmt: skip
 
@@ -141,8 +141,8 @@ def steps_since_the_last_record(run_dir: Path, steps: int) -> int:
 
 def test_a_search_with_a_supernet_stops_early_as_well(tmp_path: Path) -> None:
     options = {
-        **OPTIONS, "from_scratch": False, "supernet_images": 256, "finalists": 1, "rivals": 0, "trials": 10, "rungs": 3,
-        "train_images": 64, "workers": 0,
+        **OPTIONS, "no_supernet": False, "supernet_images": 256, "finalists": 1, "controls": 0, "trials": 10,
+        "rungs": 3, "train_images": 64, "workers": 0,
     }  # fmt: skip
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     images = {found.val_images for trial in run.trials for found in trial.partial}

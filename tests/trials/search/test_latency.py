@@ -34,14 +34,14 @@ from trials.strategies.strategy import StrategyName
 from trials.worker.entry import JobRunner
 
 OPTIONS: dict[str, Any] = {
-    "from_scratch": True,
+    "no_supernet": True,
     "space": "smoke",
     "target_image_size": 32,
     "objectives": ["error", "latency"],
     "trials": 5,
-    "max_train": 64,
-    "max_val": 50,
-    "max_test": 50,
+    "max_train_images": 64,
+    "max_val_images": 50,
+    "max_test_images": 50,
     "image_size": 16,
     "train_images": 64,
     "device": "cpu",

@@ -28,13 +28,13 @@ from trials.worker.context import WorkerContext
 from trials.worker.entry import JobRunner
 
 OPTIONS: dict[str, Any] = {
-    "from_scratch": True,
+    "no_supernet": True,
     "space": "smoke",
     "params_budget": 300_000,
     "trials": 3,
-    "max_train": 64,
-    "max_val": 40,
-    "max_test": 40,
+    "max_train_images": 64,
+    "max_val_images": 40,
+    "max_test_images": 40,
     "image_size": 32,
     "train_images": 64,
     "device": "cpu",
@@ -42,11 +42,11 @@ OPTIONS: dict[str, Any] = {
     "lookahead": 1,
 }
 WITH_SUPERNET = {
-    **{name: value for name, value in OPTIONS.items() if name != "from_scratch"},
+    **{name: value for name, value in OPTIONS.items() if name != "no_supernet"},
     "batch_size": 32,
     "supernet_images": 160,
     "finalists": 0,
-    "rivals": 0,
+    "controls": 0,
 }
 
 

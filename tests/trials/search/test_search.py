@@ -37,14 +37,14 @@ from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 
 OPTIONS: dict[str, Any] = {
-    "from_scratch": True,  # searches with a supernet: test_search_supernet.py
+    "no_supernet": True,  # searches with a supernet: test_search_supernet.py
     "space": "smoke",
     "flops_budget": 100_000_000,
     "trials": 6,
     "seed": 5,
-    "max_train": 128,
-    "max_val": 100,
-    "max_test": 100,
+    "max_train_images": 128,
+    "max_val_images": 100,
+    "max_test_images": 100,
     "image_size": 32,
     "train_images": 256,
     "device": "cpu",
@@ -54,7 +54,7 @@ OPTIONS: dict[str, Any] = {
     "lookahead": 2,
     "population": 2,
 }
-FLAGS = ["--no-supernet"] + [f"{flag(name)}={value}" for name, value in OPTIONS.items() if name != "from_scratch"]
+FLAGS = ["--no-supernet"] + [f"{flag(name)}={value}" for name, value in OPTIONS.items() if name != "no_supernet"]
 
 
 def quiet() -> Console:

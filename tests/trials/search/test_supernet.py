@@ -40,15 +40,15 @@ OPTIONS: dict[str, Any] = {
     "trials": 9,
     "population": 4,
     "seed": 3,
-    "max_train": 128,
-    "max_val": 100,
-    "max_test": 100,
+    "max_train_images": 128,
+    "max_val_images": 100,
+    "max_test_images": 100,
     "image_size": 32,
     "batch_size": 32,
     "supernet_images": 640,
     "train_images": 96,
     "finalists": 2,
-    "rivals": 1,
+    "controls": 1,
     "device": "cpu",
     "workers": 1,
 }
@@ -125,12 +125,12 @@ def test_finals_are_trained_on_tested_and_compared_with_networks_of_equal_cost(f
         assert (tuned.num_val_images, tuned.num_test_images, tuned.train_images) == (100, 100, 32)
     pairs = [trial for trial in chosen if "from scratch" in trial.finals]
     assert len(pairs) == 1
-    found, rival = pairs[0].finals["from scratch"], pairs[0].finals["rival"]
-    assert (found.inherited_error, rival.inherited_error) == (None, None)
-    assert found.train_images == rival.train_images == 96
-    assert found.arch.arch_id == pairs[0].candidate.arch.arch_id != rival.arch.arch_id
-    assert abs(rival.flops / found.flops - 1) <= EQUAL_COST + 1e-9
-    assert rival.params <= 300_000
+    found, control = pairs[0].finals["from scratch"], pairs[0].finals["control"]
+    assert (found.inherited_error, control.inherited_error) == (None, None)
+    assert found.train_images == control.train_images == 96
+    assert found.arch.arch_id == pairs[0].candidate.arch.arch_id != control.arch.arch_id
+    assert abs(control.flops / found.flops - 1) <= EQUAL_COST + 1e-9
+    assert control.params <= 300_000
 
 
 def test_best_is_the_finalist_of_least_error_after_training_on_with_its_weights(finished: Run) -> None:
@@ -152,7 +152,7 @@ def test_it_says_beforehand_what_it_will_do_and_afterwards_what_it_found(finishe
     text = text_of(console)
     assert "Plan: a supernet trained on 640 images at 32 px (" in text
     assert re.search(r"(?<!\d)9 of its networks scored", text)
-    assert re.search(r"(?<!\d)2 trained on, 1 from scratch beside 1 random ones", text)
+    assert re.search(r"(?<!\d)2 fine-tuned, 1 trained from scratch against 1 random ones", text)
     narrow = quiet(80)
     show_front(finished.trials, finished.options, finished.run_dir, 224, narrow)
     assert max(map(len, text_of(narrow).splitlines()[:8])) <= 80
@@ -162,7 +162,7 @@ def test_it_says_beforehand_what_it_will_do_and_afterwards_what_it_found(finishe
 
 def test_nothing_is_said_of_luck_where_nothing_was_compared(finished: Run) -> None:
     silent = quiet()
-    show_finals([trial for trial in finished.trials if "rival" not in trial.finals], silent)
+    show_finals([trial for trial in finished.trials if "control" not in trial.finals], silent)
     assert text_of(silent) == ""
 
 
@@ -190,7 +190,7 @@ def test_killed_anywhere_it_resumes_to_the_same_end(finished: Run, tmp_path: Pat
 
 def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path: Path) -> None:
     file = finished.run_dir / "supernet" / "supernet.safetensors"
-    options = {**OPTIONS, "supernet": str(file), "finalists": 0, "rivals": 0, "workers": 0}
+    options = {**OPTIONS, "supernet": str(file), "finalists": 0, "controls": 0, "workers": 0}
     del options["supernet_images"]
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "second", ["test"], quiet())
     assert [row[:3] for row in outcome_of(run.run_dir)] == [row[:3] for row in outcome_of(finished.run_dir)]
@@ -201,7 +201,7 @@ def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path:
             {"space": "sret_tiny"},
             "does not hold all networks of sret_tiny at 32 px: the stem's width must be at most 12",
         ),
-        ({"max_train": 64}, "was trained on other images"),
+        ({"max_train_images": 64}, "was trained on other images"),
         ({"supernet": str(tmp_path / "none.safetensors")}, "there is no such file"),
         ({"supernet": str(finished.run_dir / "best.yaml")}, "cannot be read as weights"),
     ):
@@ -218,7 +218,7 @@ def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path:
 def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -> None:
     file = tmp_path / "supernet.safetensors"
     file.write_bytes((finished.run_dir / "supernet" / "supernet.safetensors").read_bytes())
-    options = {**OPTIONS, "supernet": str(file), "finalists": 0, "rivals": 0, "trials": 1, "workers": 0}
+    options = {**OPTIONS, "supernet": str(file), "finalists": 0, "controls": 0, "trials": 1, "workers": 0}
     del options["supernet_images"]
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     content = file.read_bytes()
@@ -228,7 +228,14 @@ def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -
 
 
 def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:
-    options = {**OPTIONS, "trials": 2, "fine_tune_images": 64, "score_images": 50, "finalists": 0, "rivals": 0}
+    options = {
+        **OPTIONS,
+        "trials": 2,
+        "fine_tune_images": 64,
+        "val_images_per_trial": 50,
+        "finalists": 0,
+        "controls": 0,
+    }
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "tuned", ["test"], quiet())
     assert [trial.result and (trial.result.train_images, trial.result.train_steps) for trial in run.trials] == [
         (64, 2),
@@ -241,13 +248,13 @@ def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"from_scratch": True, "supernet_images": 10}, "--no-supernet cannot be combined with --supernet-images"),
-        ({"from_scratch": True, "finalists": 5}, "--no-supernet cannot be combined with --finalists"),
+        ({"no_supernet": True, "supernet_images": 10}, "--no-supernet cannot be combined with --supernet-images"),
+        ({"no_supernet": True, "finalists": 5}, "--no-supernet cannot be combined with --finalists"),
         (
             {"supernet": "x", "supernet_images": 10},
-            "--supernet names one that is trained, so it cannot be combined with --supernet-images",
+            "--supernet names a trained supernet, so it cannot be combined with --supernet-images",
         ),
-        ({"finalists": 1, "rivals": 2}, "--controls must not exceed --finalists, got 2 and 1"),
+        ({"finalists": 1, "controls": 2}, "--controls must not exceed --finalists, got 2 and 1"),
     ],
 )
 def test_options_that_contradict_are_refused(options: dict[str, Any], message: str) -> None:
@@ -256,6 +263,6 @@ def test_options_that_contradict_are_refused(options: dict[str, Any], message: s
 
 
 def test_there_are_more_trials_where_they_are_cheap() -> None:
-    assert (SearchOptions().trials, SearchOptions(from_scratch=True).trials) == (200, 16)
+    assert (SearchOptions().trials, SearchOptions(no_supernet=True).trials) == (200, 16)
     assert SearchOptions().load_space().depth_schedules == ("full",)
-    assert len(SearchOptions(from_scratch=True).load_space().depth_schedules) == 5
+    assert len(SearchOptions(no_supernet=True).load_space().depth_schedules) == 5

@@ -47,7 +47,7 @@ DIED, MEMORY, FULL = (
     Failure(cause=cause, message=f"because {cause}") for cause in ("worker died", "out of memory", "disk full")
 )
 OPTIONS: dict[str, Any] = {
-    "space": "smoke", "from_scratch": True, "trials": 8, "seed": 1, "strategy": "nsga2", "population": 2,
+    "space": "smoke", "no_supernet": True, "trials": 8, "seed": 1, "strategy": "nsga2", "population": 2,
     "lookahead": 4, "workers": 2, "device": "cpu",
 }  # fmt: skip
 HEADER: dict[str, Any] = {
@@ -123,7 +123,7 @@ class Session:
             history = records.start(HEADER) if is_new else records.reopen()
             if not is_new:
                 records.resumed({}, {})
-            if not self.options.from_scratch:
+            if not self.options.no_supernet:
                 history.supernet = SupernetSource(path="supernet.safetensors", digest="0")
             run = Run(
                 self.run_dir, self.options, domain, Path("data"), proxy, records, history,
@@ -273,7 +273,7 @@ def test_no_trial_starts_that_would_end_after_the_time_budget(
     # at 0: 0 and 1; at 10, mean 10: 2; at 20, mean 15: 3; at 30, mean 16.7: 4; at 40, mean 17.5: none
     assert [number for number, _ in session.engine.started] == [0, 1, 2, 3, 4]
     assert clock.now - started == 50
-    assert run.records.spending.wall_seconds() == 50
+    assert run.records.usage.wall_seconds() == 50
     assert [event["number"] for event in events(run_dir, "finished")] == [0, 1, 2, 3, 4]
     # four ahead of the four that were told when the fifth was turned away, and none after that
     assert [event["number"] for event in events(run_dir, "asked")] == list(range(8))
@@ -287,7 +287,7 @@ def test_no_trial_starts_that_would_end_after_the_time_budget(
     idle.run()
     assert idle.engine.started == []
     more = Session(run_dir, clock=clock, seconds=10.0, time_budget=1000.0)
-    assert more.run().records.spending.wall_seconds() == 50 + 30
+    assert more.run().records.usage.wall_seconds() == 50 + 30
     assert [number for number, _ in more.engine.started] == [5, 6, 7]
     assert found(run_dir) == undisturbed
 
@@ -299,7 +299,7 @@ def test_gpu_hours_bound_the_trials_of_all_sessions(tmp_path: Path, clock: Clock
     # spent and promised: 10 each as planned for 0 and 1; at 10 s 10 + 2 x 10; then 30 + 2 x 15, 50 + 2 x 17, and
     # 70 + 2 x 18 is too much
     assert [number for number, _ in session.engine.started] == [0, 1, 2, 3, 4]
-    assert run.allowance().gpu_seconds == 10 + 20 * 4
+    assert run.compute_budget().gpu_seconds == 10 + 20 * 4
     assert "For twice as much: sret-nas search --resume" in session.text.getvalue()
     assert session.text.getvalue().rstrip().endswith("--gpu-hours 0.05")
     assert "0.025 of 0.025 GPU-hours spent, 0 left" in session.text.getvalue()
@@ -426,7 +426,7 @@ def test_a_checkpoint_goes_when_its_trial_has_ended(tmp_path: Path) -> None:
 
 
 def test_with_inherited_weights_a_rung_is_a_share_of_the_images(tmp_path: Path) -> None:
-    session = Session(tmp_path, strategy="random", from_scratch=False, **{**RUNGS, "trials": 6})
+    session = Session(tmp_path, strategy="random", no_supernet=False, **{**RUNGS, "trials": 6})
     run = session.run()
     jobs = [job for job in session.jobs if isinstance(job, InheritedTrialJob)]
     assert len(jobs) == len(session.jobs)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sret_nas.arrays import FloatArray
-from trials.strategies.early_stopping import MAX_COMPARED, SuccessiveHalving, epsilon_net, place, scaled, shares_of
+from trials.strategies.early_stopping import MAX_COMPARED, SuccessiveHalving, epsilon_net, fractions_of, rank_of, scaled
 
 POINTS = arrays(
     np.float64,
@@ -26,11 +26,11 @@ def dominates(one: FloatArray, other: FloatArray) -> bool:
     ("rungs", "eta", "shares"), [(1, 3, [1]), (2, 3, [1 / 3, 1]), (3, 3, [1 / 9, 1 / 3, 1]), (3, 2, [1 / 4, 1 / 2, 1])]
 )
 def test_rungs_are_eta_times_as_far_each(rungs: int, eta: int, shares: list[float]) -> None:
-    assert shares_of(rungs, eta) == pytest.approx(shares, rel=1e-15)
+    assert fractions_of(rungs, eta) == pytest.approx(shares, rel=1e-15)
     ladder = SuccessiveHalving(rungs, eta)
     assert ladder.last == rungs - 1
     assert sum(map(ladder.increment, range(rungs))) == pytest.approx(1.0, rel=1e-12)
-    assert ladder.increment(0) == shares_of(rungs, eta)[0]
+    assert ladder.increment(0) == fractions_of(rungs, eta)[0]
 
 
 @pytest.mark.parametrize(("rungs", "eta", "number"), [(1, 3, 7), (2, 3, 2), (2, 2, 40), (3, 3, 12), (3, 3, 30)])
@@ -73,7 +73,7 @@ def test_who_beats_all_others_goes_on(points: FloatArray) -> None:
 
 @given(POINTS)
 def test_nobody_goes_before_one_that_dominates_him(points: FloatArray) -> None:
-    places = [place(points, number) for number in range(len(points))]
+    places = [rank_of(points, number) for number in range(len(points))]
     for one, first in zip(points, places, strict=True):
         for other, second in zip(points, places, strict=True):
             if dominates(one, other):
@@ -105,7 +105,7 @@ def test_an_epsilon_net_takes_the_ends_before_the_middle() -> None:
     # from (0, 1) the farthest is (1, 0); then the middle, 0.71 from both; then (0.8, 0.2), 0.28 from (1, 0), and last
     # (0.1, 0.9), 0.14 from (0, 1)
     assert epsilon_net(front).tolist() == [1, 3, 0, 4, 2]
-    assert [place(front, number) for number in range(5)] == [2, 0, 4, 1, 3]
+    assert [rank_of(front, number) for number in range(5)] == [2, 0, 4, 1, 3]
 
 
 @given(POINTS)

@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 import pytest
 
+from benchmarks.search.table import TableDomain
 from cli import main
 from sret_nas import Budget, BudgetError, cost_of
 from sret_nas.feasible.feasible_set import FeasibleSet
@@ -27,7 +28,6 @@ from trials.strategies.optuna import FeasibleSampler, OptunaStrategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate, Strategy, StrategyName
 from trials.strategies.stratified import StratifiedDesign
-from trials.strategies.table import TableDomain
 
 TINY = SearchSpace.load("sret_tiny")
 SMOKE = SearchSpace.load("smoke")

@@ -59,7 +59,7 @@ def test_the_ends_of_a_budget_are_those_of_all_its_networks(budget: Budget) -> N
 
 
 def test_a_sandwich_is_the_largest_the_smallest_and_random_ones() -> None:
-    drawn = networks(rule="sandwich", random_networks=3)
+    drawn = networks(step_rule="sandwich", random_networks=3)
     assert flops(drawn.largest) == FLOPS[-1]
     assert flops(drawn.smallest) == FLOPS[0]
     for step in (0, 1, 90):  # the last beyond what is drawn at once
@@ -69,13 +69,13 @@ def test_a_sandwich_is_the_largest_the_smallest_and_random_ones() -> None:
 
 
 def test_alternation_takes_turns_and_single_draws_in_every_step() -> None:
-    turns = networks(rule="alternate")
+    turns = networks(step_rule="alternate")
     archs = [arch for step in range(8) for arch in turns.of_step(step, 8)]
     assert archs == [
         turns.largest, turns.random(0), turns.smallest, turns.random(1),
         turns.largest, turns.random(2), turns.smallest, turns.random(3),
     ]  # fmt: skip
-    single = networks(rule="single")
+    single = networks(step_rule="single")
     assert [single.of_step(step, 8) for step in range(8)] == [[single.random(step)] for step in range(8)]
 
 
@@ -83,7 +83,7 @@ def test_alternation_takes_turns_and_single_draws_in_every_step() -> None:
 def test_seed_and_step_alone_decide(draws: str) -> None:
     """In any order and from any instance. Other seeds draw others. All are inside the budget."""
     budget = Budget(flops_max=FLOPS[len(FLOPS) // 2])
-    options = {"draws": draws, "depth_schedule": "random", "budget": budget}
+    options = {"subnet_sampling": draws, "depth_schedule": "random", "budget": budget}
     steps = (0, 1, 200, 3, 200)
     first = {step: networks(**options).of_step(step, 1000) for step in steps}  # type: ignore[arg-type]
     again = networks(**options)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def test_stratified_draws_are_spread_over_the_strata_and_uniform_ones_are_not() 
     shares = np.array([stratum.count for stratum in strata]) / SPACE.num_networks
     counts = {}
     for draws in ("stratified", "uniform"):
-        drawn = networks(draws=draws)
+        drawn = networks(subnet_sampling=draws)
         places = np.searchsorted(edges, [flops(drawn.random(number)) for number in range(256)], side="right")
         counts[draws] = np.bincount(places, minlength=len(strata))
     assert np.ptp(counts["stratified"]) <= 1
@@ -120,12 +120,12 @@ def test_random_networks_are_cut_to_the_depths_of_the_schedule_and_the_ends_are_
         assert archs[2:] == [arch.with_max_recursions(1) for arch in full.of_step(step, 1000)[2:]]
     assert growing.of_step(999, 1000) == full.of_step(999, 1000)
 
-    joint = networks(depth_schedule="joint", rule="single")
+    joint = networks(depth_schedule="joint", step_rule="single")
     for step in range(8):
         whole = joint.random(step)
         expected = [whole.with_max_recursions(depth) for depth in range(1, whole.max_recursions + 1)]
         assert joint.of_step(step, 8) == expected
-    drawn = networks(depth_schedule="random", rule="single")
+    drawn = networks(depth_schedule="random", step_rule="single")
     depths = {(drawn.random(step).max_recursions, drawn.of_step(step, 100)[0].max_recursions) for step in range(100)}
     assert depths >= set(
         itertools.chain.from_iterable(((most, depth) for depth in range(1, most + 1)) for most in (2, 3))
@@ -136,4 +136,4 @@ def test_a_budget_that_nothing_meets_is_refused() -> None:
     with pytest.raises(BudgetError, match="the nearest"):
         networks(budget=Budget(flops_max=10))
     with pytest.raises(BudgetError, match="the nearest"):
-        networks(budget=Budget(flops_max=10), draws="uniform")
+        networks(budget=Budget(flops_max=10), subnet_sampling="uniform")

@@ -74,7 +74,7 @@ def test_a_sandwich_sums_the_others_soft_losses_and_the_largest_s_own() -> None:
     assert value == pytest.approx(loss.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"distil": False}, {"rule": "single"}], ids=["distil", "rule"])
+@pytest.mark.parametrize("options", [{"distil": False}, {"step_rule": "single"}], ids=["distil", "rule"])
 def test_without_distillation_all_learn_the_true_labels(options: dict[str, Any]) -> None:
     made, (images, labels) = supernet(), batch()
     for arch in ARCHS:
@@ -89,13 +89,13 @@ def test_an_accumulated_batch_is_the_mean_of_its_parts() -> None:
         for arch in ARCHS:
             loss = F.cross_entropy(made(images[chosen], arch), labels[chosen], label_smoothing=0.1)
             (loss * len(labels[chosen]) / 8 / len(ARCHS)).backward()
-    assert_close(gradients_of_step(ARCHS, distil=False, accumulate=3)[0], gradients(made))
+    assert_close(gradients_of_step(ARCHS, distil=False, gradient_accumulation=3)[0], gradients(made))
 
 
 def test_what_no_network_used_keeps_its_weights_bit_for_bit() -> None:
     """Not even weight decay applies. Everything that was used changes."""
     made = supernet()
-    step = SupernetStep(made, config(rule="single"), ALONE)
+    step = SupernetStep(made, config(step_rule="single"), ALONE)
     for arch in (NETWORKS.largest, NETWORKS.smallest):  # so that AdamW has momenta of everything
         step([arch], *batch(), learning_rate=1e-2)
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}

@@ -28,7 +28,7 @@ from trials.supernet import training
 from trials.supernet.config import SupernetConfig
 from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import extreme
-from trials.supernet.state import CHECKPOINT
+from trials.supernet.state import CHECKPOINT, require_same
 from trials.supernet.step import SupernetStep
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import score
@@ -170,7 +170,7 @@ def test_a_finished_training_is_not_run_again(data: PreparedData, tmp_path: Path
 
 OTHER: list[tuple[dict[str, Any], str]] = [
     ({"how": config(images=96)}, "another config.training.images: it was 64, got 96"),
-    ({"how": config(images=64, rule="single")}, "another config.rule: it was sandwich, got single"),
+    ({"how": config(images=64, step_rule="single")}, "another config.step_rule: it was sandwich, got single"),
     ({"seed": 1}, "another seed: it was 0, got 1"),
     ({"budget": Budget(flops_max=10**9)}, "another budget.flops_max: it was None, got 1000000000"),
     ({"how_small": proxy(width_scale=0.5)}, "another proxy.width_scale: it was 1.0, got 0.5"),
@@ -190,6 +190,16 @@ def test_another_training_in_the_same_directory_is_refused(
             trained(tmp_path, data, **arguments)
     same = ProxyConfig(image_size=16, training=TrainingConfig(images=9))  # how trials train is not the supernet's
     trained(tmp_path, data, config(images=64), how_small=same)
+
+
+def test_a_training_recorded_under_old_names_of_its_configuration_is_the_same() -> None:
+    asked = {"config": config(gradient_accumulation=2).model_dump(mode="json"), "seed": 1}
+    names = {"step_rule": "rule", "subnet_sampling": "draws", "gradient_accumulation": "accumulate"}
+    old = {names.get(name, name): value for name, value in asked["config"].items()}
+    assert old.keys() >= {"rule", "draws", "accumulate"}
+    require_same(asked, {**asked, "config": old}, Path("s"))
+    with pytest.raises(UserError, match=r"another config\.step_rule: it was single, got sandwich"):
+        require_same(asked, {**asked, "config": {**old, "rule": "single"}}, Path("s"))
 
 
 def test_a_damaged_checkpoint_is_refused(data: PreparedData, tmp_path: Path) -> None:
@@ -218,14 +228,14 @@ def test_steps_without_a_finite_loss_change_nothing_and_too_many_end_the_trainin
 
     monkeypatch.setattr(Supernet, "forward", broken)
     # no monitor: the passes counted are the steps' own
-    how = config(images=8 * 32, rule="single")
+    how = config(images=8 * 32, step_rule="single")
     record = Supernet.load(trained(tmp_path / "two", data, how))[1]
     assert (record["steps"], record["skipped"], record["skipped_in_a_row"]) == (8, 2, 0)
     assert record["updates"]["stage 1 block 1"] == 6
 
     monkeypatch.setattr(Supernet, "forward", lambda self, images, arch: whole(self, images, arch) * float("inf"))
     with pytest.raises(DivergedError, match=r"not finite in 10 steps in a row, up to step 10 of 20, .*lower the rate"):
-        trained(tmp_path / "all", data, config(images=20 * 32, rule="single"))
+        trained(tmp_path / "all", data, config(images=20 * 32, step_rule="single"))
 
 
 def test_two_processes_train_as_one_that_runs_both_shares(
@@ -248,7 +258,7 @@ def test_two_processes_train_as_one_that_runs_both_shares(
     command = [*torchrun, str(tmp_path / "run.py"), str(tmp_path / "two"), str(data.directory)]
     subprocess.run(command, check=True, env=environment, capture_output=True)
     monkeypatch.setattr(tiny_supernet, "SPACE", SearchSpace.from_dict(plain))
-    one = weights(trained(tmp_path / "one", data, config(images=3 * 32, accumulate=2)))
+    one = weights(trained(tmp_path / "one", data, config(images=3 * 32, gradient_accumulation=2)))
     two = weights(tmp_path / "two" / training.SUPERNET)
     assert one.keys() == two.keys()
     for name, weight in one.items():
@@ -263,7 +273,7 @@ def test_batches_that_processes_cannot_share() -> None:
     with pytest.raises(UserError, match="must be a multiple of the 3 processes, got 32 images a batch"):
         training._check_shares(32, config(), processes)
     with pytest.raises(UserError, match="at least 2 images at a time"):
-        training._check_shares(6, config(accumulate=2), processes)
+        training._check_shares(6, config(gradient_accumulation=2), processes)
 
 
 def test_a_wrong_configuration_is_explained() -> None:
@@ -271,7 +281,7 @@ def test_a_wrong_configuration_is_explained() -> None:
 
     plain = json.loads(config().model_dump_json())
     for change, message in (
-        ({"accumulate": 17}, "got 17 parts of a batch of 32"),
+        ({"gradient_accumulation": 17}, "got 17 parts of a batch of 32"),
         ({"random_networks": 0}, "random_networks: must be greater than or equal to 1, got 0"),
     ):
         with pytest.raises(UserError, match=re.escape(message)):

@@ -48,7 +48,13 @@ def tiny_data(directory: Path) -> PreparedData:
 def config(images: int = 320, learning_rate: float = 2e-3, **options: Any) -> SupernetConfig:
     """Returns settings with the sandwich rule, distillation and full depth, whatever the defaults are."""
     training = TrainingConfig(images=images, batch_size=32, learning_rate=learning_rate)
-    plain = {"rule": "sandwich", "random_networks": 2, "distil": True, "draws": "stratified", "depth_schedule": "full"}
+    plain = {
+        "step_rule": "sandwich",
+        "random_networks": 2,
+        "distil": True,
+        "subnet_sampling": "stratified",
+        "depth_schedule": "full",
+    }
     return SupernetConfig(training=training, **{**plain, **options})
 
 

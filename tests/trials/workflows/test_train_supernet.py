@@ -68,7 +68,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
 def test_train_does_what_its_options_say(run_dir: Path) -> None:
     _, record = Supernet.load(run_dir / training.SUPERNET)
     asked = record["config"]
-    assert (asked["rule"], asked["draws"], asked["depth_schedule"]) == ("alternate", "uniform", "random")
+    assert (asked["step_rule"], asked["subnet_sampling"], asked["depth_schedule"]) == ("alternate", "uniform", "random")
     assert (record["steps"], record["images"], record["seed"]) == (3, 96, 3)
     assert record["budget"] == {"flops_max": None, "params_max": 15_000, "flops_min": None, "params_min": None}
     assert record["proxy"]["width_scale"] == 0.5
@@ -110,6 +110,15 @@ def test_what_earlier_versions_recorded_of_a_training_is_read(
     assert not now["options"].keys() & SEARCHES_OPTIONS.keys()
     then = {**now, "options": {**SEARCHES_OPTIONS, **now["options"]}}
     assert RecordedTraining.model_validate(then) == RecordedTraining.model_validate(now)
+    old_names = {"step_rule": "rule", "subnet_sampling": "draws", "gradient_accumulation": "accumulate"}
+    config = {old_names.get(name, name): value for name, value in now["config"].items()}
+    options = {name.removesuffix("_images") if name.startswith("max_") else name: value
+               for name, value in now["options"].items()}  # fmt: skip
+    assert config.keys() >= {"rule", "draws", "accumulate"}
+    assert options["max_train"] == 80
+    assert RecordedTraining.model_validate({**now, "config": config, "options": options}) == (
+        RecordedTraining.model_validate(now)
+    )
     wrong = tmp_path / "wrong"
     wrong.mkdir()
     (wrong / TRAINING).write_text(dump_yaml({**then, "options": {**then["options"], "max_trian": 5}}))
@@ -311,7 +320,7 @@ def test_a_time_budget_is_planned_from_the_networks_that_are_to_come(
 
     monkeypatch.setattr(training.SupernetTraining, "train_step", train_step)
     alone = training.Processes(0, 1, torch.device("cpu"))
-    how = config(images=13 * 32, rule="single")
+    how = config(images=13 * 32, step_rule="single")
     measured = training.SupernetTraining(tmp_path, spec(how), data, alone)
     flops = [cost_of(measured.networks.of_step(step, 256)[0]).flops for step in range(256)]
     expected = 0.002 + 0.005 * sum(flops) / 256 / 1e6

@@ -1,6 +1,6 @@
-"""The domain of a table of results: of another domain's candidates, only those that are listed.
+"""The domain of a table of results: another domain, restricted to the candidates that the table lists.
 
-So strategies can be compared where every result is known beforehand: what is not in the table is never proposed.
+Strategies are compared on it where every result is known beforehand; they never propose a candidate without a result.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import numpy.typing as npt
 from sret_nas.errors import BudgetError
 from sret_nas.space.chain import Chain, Point
 from sret_nas.space.search_space import Value
-
-from .domain import C, Domain
+from trials.strategies.domain import C, Domain
 
 NUM_STRATA = 16
 """Strata of equal width in the logarithm of a cost, as in `sret_nas.feasible.stratified`; empty ones are left out."""
 
 
 class TableDomain(Domain[C]):
-    """The listed candidates of `base` that lie inside its budget, equal ones once, in the order listed.
+    """The listed candidates of `base` inside its budget, without duplicates, in the order listed.
 
-    Dimensions, costs, budget and chain are `base`'s, which is never drawn from. Raises `BudgetError` if no candidate
-    is left.
+    Dimensions, costs, budget and chain are those of `base`.
     """
 
     def __init__(self, base: Domain[C], candidates: Sequence[C]) -> None:
+        """Raises `BudgetError` if no candidate is inside the budget."""
         self._base = base
         self._by_key: dict[Hashable, C] = {
             candidate.key: candidate for candidate in candidates if base.excess(candidate) == 0
@@ -46,7 +45,7 @@ class TableDomain(Domain[C]):
         return self._base.dimensions
 
     def decode(self, values: Mapping[str, Value]) -> C | None:
-        """The member that the values spell; None if they spell none."""
+        """Returns the member that the values encode; None if they encode none."""
         candidate = self._base.decode(values)
         return None if candidate is None else self._by_key.get(candidate.key)
 
@@ -57,14 +56,14 @@ class TableDomain(Domain[C]):
         return self._base.costs(candidate)
 
     def excess(self, candidate: C) -> float:
-        """As for `base`; infinite for what is not in the table."""
+        """Returns the excess of `base`, but infinity for a candidate that is not in the table."""
         return 0.0 if candidate.key in self._by_key else self._base.excess(candidate) or float("inf")
 
     def draw(self, rng: np.random.Generator) -> C:
         return self._members[rng.integers(len(self._members))]
 
     def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[C]:
-        """Rounds of one draw per stratum, in random order; strata without a member are left out."""
+        """Returns rounds of one draw per stratum, in random order; empty strata are left out."""
         if by not in self._strata:
             self._strata[by] = self._strata_of(by)
         strata = self._strata[by]
@@ -73,12 +72,12 @@ class TableDomain(Domain[C]):
         return [self._members[int(rng.choice(strata[stratum]))] for stratum in order[:number].tolist()]
 
     def _strata_of(self, by: str) -> list[npt.NDArray[np.intp]]:
-        """Positions of the members in each stratum."""
+        """Returns the positions of the members in each stratum that is not empty."""
         column = self.chain.cost_names.index(by)
         costs = np.log([self.costs(member)[column] for member in self._members])
         edges = np.linspace(costs.min(), costs.max(), NUM_STRATA + 1)[1:-1]
         stratum = np.searchsorted(edges, costs, side="right")
-        return [np.flatnonzero(stratum == number) for number in np.unique(stratum)]
+        return [np.flatnonzero(stratum == occupied) for occupied in np.unique(stratum)]
 
     def __iter__(self) -> Iterator[C]:
         return iter(self._members)
@@ -95,5 +94,5 @@ class TableDomain(Domain[C]):
         return self._base.point(candidate)
 
     def candidate(self, point: Point) -> C:
-        """The member that a point means. Raises `KeyError` if it means none."""
+        """Returns the member at a point. Raises `KeyError` if there is none."""
         return self._by_key[self._base.candidate(point).key]
