@@ -11,6 +11,8 @@ import pytest
 from tests import REPOSITORY
 from trials import interruption
 
+pytest.register_assert_rewrite("trials.engines.conformance", "trials.strategies.conformance")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
