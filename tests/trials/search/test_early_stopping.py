@@ -103,7 +103,7 @@ def test_a_killed_search_finds_what_it_would_have(finished: Run, tmp_path: Path,
     cut.mkdir()
     (cut / RECORDS_FILE).write_bytes(b"".join(lines[: events[count - 1] + 1]))
     shutil.copytree(finished.run_dir / "weights", cut / "weights")
-    assert story(resume_search(cut, {}, quiet()).run_dir) == story(finished.run_dir)
+    assert story(resume_search(cut, {"workers": 0}, quiet()).run_dir) == story(finished.run_dir)
 
 
 def test_no_step_is_trained_twice(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from cli import main
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
@@ -179,8 +180,7 @@ def test_killed_anywhere_it_resumes_to_the_same_end(finished: Run, tmp_path: Pat
             break
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    resumed = subprocess.run([*command, f"--resume={run_dir}"], capture_output=True, text=True)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert main(["search", f"--resume={run_dir}", "--workers=0"]) == 0
     assert outcome_of(run_dir) == outcome_of(finished.run_dir)
     kinds = Counter(event["event"] for event in events(run_dir))
     assert (kinds["supernet"], kinds["finished"]) == (1, 9)
@@ -227,7 +227,9 @@ def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -
 
 
 def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:
-    options = {**OPTIONS, "trials": 2, "fine_tune_images": 64, "score_images": 50, "finalists": 0, "rivals": 0}
+    options = {
+        **OPTIONS, "trials": 2, "fine_tune_images": 64, "score_images": 50, "finalists": 0, "rivals": 0, "workers": 0,
+    }  # fmt: skip
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "tuned", ["test"], quiet())
     assert [trial.result and (trial.result.train_images, trial.result.train_steps) for trial in run.trials] == [
         (64, 2),
