@@ -18,6 +18,8 @@ from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.engines.messages import Failure
 
+pytestmark = pytest.mark.xdist_group("engines")  # its fixtures are made once, in one process
+
 SQUARES = [{"do": "square", "value": value} for value in range(4)]
 
 
@@ -28,11 +30,23 @@ class TestInlineEngine(EngineContract):
             yield engine
 
 
+def left_idle(engine: Engine) -> Engine:
+    """The engine, once jobs that a test has left behind have ended."""
+    while engine.wait():
+        pass
+    return engine
+
+
+@pytest.fixture(scope="class")
+def local_engine() -> Iterator[Engine]:
+    with LocalEngine(misbehave, num_workers=2) as engine:
+        yield engine
+
+
 class TestLocalEngine(EngineContract):
     @pytest.fixture
-    def engine(self) -> Iterator[Engine]:
-        with LocalEngine(misbehave, num_workers=2) as engine:
-            yield engine
+    def engine(self, local_engine: Engine) -> Engine:
+        return left_idle(local_engine)
 
     @pytest.mark.parametrize(
         ("what", "message"),
@@ -116,16 +130,16 @@ def ray_engine() -> Iterator[Engine]:
         yield engine
 
 
+@pytest.mark.slow
 class TestRayEngine(EngineContract):
     """What is its own is in test_ray_engine.py."""
 
     @pytest.fixture
-    def engine(self, ray_engine: Engine) -> Iterator[Engine]:
-        yield ray_engine
-        while ray_engine.wait():  # a test may leave jobs behind
-            pass
+    def engine(self, ray_engine: Engine) -> Engine:
+        return left_idle(ray_engine)
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_driver() -> None:
     """The driver kills itself with SIGKILL while its worker is busy for ever; the worker must notice and go."""
     script = textwrap.dedent(

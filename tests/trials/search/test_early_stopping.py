@@ -25,6 +25,9 @@ from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("early stopping")]
+"""In one process, so that its fixtures are made once."""
+
 OPTIONS: dict[str, Any] = {
     "from_scratch": True, "space": "smoke", "trials": 10, "rungs": 2, "eta": 3, "seed": 5, "max_train": 128,
     "max_val": 100, "max_test": 100, "image_size": 32, "train_images": 384, "device": "cpu", "workers": 2,

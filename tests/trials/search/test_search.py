@@ -37,6 +37,9 @@ from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search")]
+"""In one process, so that its fixtures are made once."""
+
 OPTIONS: dict[str, Any] = {
     "from_scratch": True,  # searches with a supernet: test_search_supernet.py
     "space": "smoke",

@@ -95,6 +95,7 @@ def asked_of_the_table(name: StrategyName) -> list[str]:
     return [candidate.arch.arch_id for candidate in run(create(name, table(), seed=3), 14)]
 
 
+@pytest.mark.slow
 def test_every_strategy_asks_alike_in_another_process() -> None:
     names = get_args(StrategyName)
     program = (
@@ -105,6 +106,7 @@ def test_every_strategy_asks_alike_in_another_process() -> None:
     assert finished.stdout.splitlines() == [" ".join([name, *asked_of_the_table(name)]) for name in names]
 
 
+@pytest.mark.slow
 def test_our_own_strategies_do_without_optuna_and_torch() -> None:
     program = (
         "import sys\n"
@@ -312,6 +314,7 @@ def test_evolution_predicts_all_members_of_a_table() -> None:
     assert sorted(additive(candidate)[0] for candidate in asked[60:]) == pytest.approx(left[:BATCH])
 
 
+@pytest.mark.slow
 def test_evolution_breeds_also_in_a_narrow_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """One network in thousands fits, and of children with two parents few; mutants of one parent keep it going."""
     domain = SReTDomain(TINY, BUDGETS["one network in thousands"])
