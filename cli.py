@@ -1,56 +1,13 @@
 #!/usr/bin/env python3
-"""The command line of sret-nas. The commands are in `trials/command_line/`, one module each."""
+"""The command line in a checkout: `python cli.py`. The code is `trials/command_line/main.py`."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
 
-from sret_nas.errors import UserError
-from trials.command_line import profile, search, space, supernet
-from trials.command_line.exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
-from trials.program_name import program_name
+from trials.command_line.main import create_parser, main
 
-DESCRIPTION = """\
-Neural architecture search for Sliced Recursive Transformers (SReT, ECCV 2022).
-
-FLOPs are multiply-adds for one image, as fvcore counts them.
-"""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for the user's error, 1 for any other, 130 for Ctrl-C."""
-    given = create_parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = given.run
-    try:
-        return run(given)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
-        sys.stderr.close()
-        return EXIT_FAILURE
-    except OSError as error:  # the disk is full, a file cannot be read, ...
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILURE
-
-
-def create_parser() -> argparse.ArgumentParser:
-    """Returns the parser of all commands, named as the user started it."""
-    parser = argparse.ArgumentParser(
-        prog=program_name(),
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (search, space, profile, supernet):
-        command.add_command(commands)
-    return parser
-
+__all__ = ["create_parser", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from sret_nas import ArchConfig, Budget, SearchSpace, SReT, cost_of
-from trials.integrations.optuna_sampler import StrategySampler, architecture
+from sret_nas.trials.integrations.optuna_sampler import StrategySampler, architecture
 
 STAGE = {
     "heads": [2],

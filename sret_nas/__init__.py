@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sret_nas.nn.network import SReT
     from sret_nas.space.search_space import SearchSpace
 
+__version__ = "0.1.0"
+
 __all__ = [
     "PRESETS",
     "ArchConfig",

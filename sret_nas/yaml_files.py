@@ -38,8 +38,9 @@ class _Problem(yaml.MarkedYAMLError):
 class _PlainLoader(yaml.SafeLoader):
     """Composes nodes inside the bounds above, then builds plain data from them."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, number_keys: bool) -> None:
         super().__init__(text)
+        self._key_types = (str, int, float) if number_keys else (str,)
         self._depth = 0
         self._num_nodes = 0
         self._sizes: dict[int, int] = {}
@@ -90,13 +91,13 @@ class _PlainLoader(yaml.SafeLoader):
                 built[id(node)] = self._plain_scalar(node)
         return built[id(node)]
 
-    def _plain_mapping(self, node: yaml.MappingNode, built: dict[int, Any]) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
+    def _plain_mapping(self, node: yaml.MappingNode, built: dict[int, Any]) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
                 raise _Problem("merge keys (<<) are not read here: write the keys out", key_node.start_mark)
             key = self._plain(key_node, built) if isinstance(key_node, yaml.ScalarNode) else None
-            if not isinstance(key, str):
+            if not isinstance(key, self._key_types) or isinstance(key, bool):
                 got = "a list or a mapping" if key_node.id != "scalar" else describe(key)
                 raise _Problem(f"a key must be a word, got {got}; quotes make it one", key_node.start_mark)
             if key in mapping:
@@ -125,18 +126,18 @@ def _written(tag: str) -> str:
     return f"!!{tag.removeprefix(prefix)}" if tag.startswith(prefix) else tag
 
 
-def read_yaml(path: Path) -> Any:
-    """Returns the content of a YAML file as plain Python data.
+def read_yaml(path: Path, *, number_keys: bool = False) -> Any:
+    """Returns the content of a YAML file as plain Python data; with `number_keys`, keys may be numbers as well.
 
     Raises `UserError` if the file is missing, unreadable or too large, and `ConfigError` if it is not plain YAML.
     """
-    return parse_yaml(read_text(path, MAX_BYTES), source=str(path))
+    return parse_yaml(read_text(path, MAX_BYTES), source=str(path), number_keys=number_keys)
 
 
-def parse_yaml(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str, *, number_keys: bool = False) -> Any:
     """Returns YAML text as plain Python data; `source` names it in error messages. Raises `ConfigError`."""
     try:
-        loader = _PlainLoader(text)
+        loader = _PlainLoader(text, number_keys)
         try:
             return loader.plain_data()
         finally:

@@ -30,8 +30,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("copy")
     shutil.copy(REPOSITORY / ".importlinter", directory)
     for package in ("sret_nas", "trials"):
-        ignored = shutil.ignore_patterns("__pycache__", "trials")
-        shutil.copytree(REPOSITORY / package, directory / package, ignore=ignored)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / package, directory / package, symlinks=True, ignore=ignored)
     return directory
 
 
@@ -40,6 +40,9 @@ BREAKS = {
     "a neighbour": ("sret_nas/latency/fit.py", "from sret_nas.surrogate import model"),
     "lazily": ("trials/data/folders.py", "def later():\n    from trials.search import plan"),
     "what is run, from what a network is": ("sret_nas/pareto.py", "import trials.machine"),
+    "what is run, by its name once installed": ("sret_nas/pareto.py", "def later():\n    from .trials import machine"),
+    "what starts the command line": ("sret_nas/nn/flops.py", "import sret_nas.__main__"),
+    "upwards, relatively": ("trials/machine.py", "from .search import plan"),
     "the entry": ("trials/machine.py", "import cli"),
     "torch": ("sret_nas/feasible/balanced.py", "import torch"),
     "optuna": ("trials/search/plan.py", "import optuna"),

@@ -13,6 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sret_nas import __version__
 from tests import REPOSITORY
 from tests.trials.ray_private import prepare_config, validate_config
 from trials.command_line import search
@@ -118,7 +119,7 @@ def test_versions_are_the_same_everywhere(cluster: dict[str, Any], job: dict[str
     assert least is not None
     assert tuple(map(int, ray.split(".")))[:2] >= (int(least[1]), int(least[2]))
     assert int(python) >= int(project["requires-python"].removeprefix(">=").replace(".", ""))
-    tag = f"sret-nas:{project['version']}"
+    tag = f"sret-nas:{__version__}"
     pods = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
     images = {container["image"] for pod in pods for container in pod["template"]["spec"]["containers"]}
     assert images == {f"REGISTRY/{tag}"}

@@ -1,12 +1,13 @@
-"""Ctrl-C that cannot be lost.
+"""Signal handling that loses no Ctrl-C and interrupts no training step.
 
-Python raises `KeyboardInterrupt` wherever the main thread happens to be. Inside a finaliser or a callback from C it is
-printed and dropped there, and the search would go on as if nothing had been pressed. So a signal is remembered as well,
-and the loops of a search ask. And in the middle of a training step it would leave weights that no checkpoint may keep:
-there a signal is only remembered, and the step ends first.
+Python raises `KeyboardInterrupt` wherever the main thread happens to be. In a finaliser or a callback from C, Python
+prints the exception and drops it, and the search would go on. So the handler also records the signal, and the loops of
+a search call `raise_if_interrupted`. In the middle of a training step, the exception would leave half-updated weights,
+which no checkpoint may hold. So during a training a signal is only recorded (`defer_interrupts`), and the loop stops
+after the step.
 
-Whoever presses again does not want to wait: the second one gives the step up, and from then on the system itself counts
-the seconds. Python alone may take many to take itself down on a busy machine, or never end in a library that hangs.
+A second signal aborts the step and sets a timer (SIGALRM), at the end of which the system kills the process. Python
+cannot be trusted to exit in time: its shutdown can take long on a busy machine, or hang in a library.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, and the same from a scheduler or a closed terminal."""
+"""Ctrl-C, the end of a scheduler's time, a closed terminal."""
 
 SECONDS_TO_END = 8
-"""After the second signal; then the system ends the process, whatever it does. Workers end with it."""
+"""From the second signal to the end of the process, whatever it is doing. Its workers end with it."""
 
 _pending: list[int] = []
-"""Signals that nothing has noticed yet."""
+"""Signals since the last `raise_if_interrupted`."""
 _received: list[int] = []
-"""All of them."""
-_in_threads: list[list[int]] = []
-"""The lists of threads that remember interruptions; the system sends them none."""
+"""All signals since `handle_interruptions`."""
+_deferred_in_threads: list[list[int]] = []
+"""Lists of deferred signals, one per thread in `defer_interrupts`. Python runs handlers in the main thread only."""
 
 
 class StepAborted(KeyboardInterrupt):
-    """A second signal, in the middle of what must not be interrupted: what it was doing is half done."""
+    """Raised by a second signal inside `defer_interrupts`: the step is half done, and its weights must not be saved."""
 
 
 def handle_interruptions() -> None:
-    """From here on, each of the signals raises `KeyboardInterrupt` and is remembered until it has been noticed."""
+    """Makes SIGINT, SIGTERM and SIGHUP raise `KeyboardInterrupt` and stay recorded until `raise_if_interrupted`."""
     _pending.clear()
     _received.clear()
     for number in _SIGNALS:
@@ -45,7 +46,7 @@ def handle_interruptions() -> None:
 
 
 def raise_if_interrupted() -> None:
-    """Raises the `KeyboardInterrupt` of a signal that nothing has noticed yet."""
+    """Raises `KeyboardInterrupt` if a signal has come since the last call, even if Python dropped its exception."""
     if _pending:
         _pending.clear()
         raise KeyboardInterrupt
@@ -58,11 +59,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _count(number: int) -> bool:
-    """Whether it is the second signal or a later one; the second sets the clock."""
+    """Records a signal and returns whether it is not the first. The second one sets the timer."""
     _received.append(number)
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun passes on what the terminal has sent already: all come twice
+    # A terminal sends Ctrl-C to the whole process group, and torchrun forwards its own: one key press comes twice.
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         return False
     if len(_received) == 2:
+        # The default action ends the process without any Python code, which a hanging C call would keep from running.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS_TO_END)
     return len(_received) > 1
@@ -70,9 +73,9 @@ def _count(number: int) -> bool:
 
 @contextmanager
 def ignore_signals_after_interrupt() -> Iterator[None]:
-    """An interruption that leaves this has ended all that there was: later signals have nothing to interrupt.
+    """Ignores further signals after a `KeyboardInterrupt` has left this block.
 
-    In what Python does to end itself they would only leave a traceback; the second one sets the clock, as ever.
+    During Python's own shutdown they could only print tracebacks. The second signal still sets the timer.
     """
     try:
         yield
@@ -89,36 +92,43 @@ def _count_only(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def defer_interrupts() -> Iterator[list[int]]:
-    """Inside, a signal is put into the list and does nothing else. Threads get theirs from `interrupt_threads` alone.
+    """Yields a list to which signals are appended, instead of raising, while the block runs.
 
-    The second one, counted from `handle_interruptions`, raises `StepAborted`; without that call, none does.
+    The second signal since `handle_interruptions` raises `StepAborted`. Without a call of that function, no signal
+    raises. In a thread other than the main one, signals come from `interrupt_threads` alone, because Python neither
+    runs nor lets them set handlers there.
     """
-    remembered: list[int] = []
+    deferred: list[int] = []
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        remembered.append(number)
-        if before[signal.Signals(number)] is _interrupt and _count(number):
+    def defer(number: int, frame: FrameType | None) -> None:
+        deferred.append(number)
+        # Where another program (a test, a notebook) has its own handlers, the second Ctrl-C is not ours to act on.
+        if handlers[signal.Signals(number)] is _interrupt and _count(number):
             raise StepAborted
 
     if threading.current_thread() is not threading.main_thread():
-        _in_threads.append(remembered)
+        _deferred_in_threads.append(deferred)
         try:
-            yield remembered
+            yield deferred
         finally:
-            _in_threads[:] = [other for other in _in_threads if other is not remembered]
+            # By identity: lists of other threads may be equal, and are, while both are empty.
+            _deferred_in_threads[:] = [other for other in _deferred_in_threads if other is not deferred]
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for each in _SIGNALS:
-        signal.signal(each, remember)
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        signal.signal(number, defer)
     try:
-        yield remembered
+        yield deferred
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def interrupt_threads() -> bool:
-    """Ctrl-C for the threads that remember it, in a process that gets none; whether there was one to hear it."""
-    for remembered in _in_threads:
-        remembered.append(signal.SIGINT)
-    return bool(_in_threads)
+    """Interrupts all threads that are in `defer_interrupts`, as Ctrl-C would, and returns whether there are any.
+
+    For a process that gets no signals itself, such as an actor on another machine.
+    """
+    for deferred in _deferred_in_threads:
+        deferred.append(signal.SIGINT)
+    return bool(_deferred_in_threads)

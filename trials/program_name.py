@@ -8,10 +8,14 @@ from pathlib import PurePath
 
 
 def program_name() -> str:
-    """Returns the words before the command: `sret-nas`, or `python cli.py` with the path that was typed."""
+    """Returns the words before the command: `sret-nas`, `python -m sret_nas`, or `python cli.py` with the path that was
+    typed.
+    """
     started = sys.argv[0] if sys.argv else ""
     if PurePath(started).name == "cli.py":
         return f"python {shlex.quote(started)}"
+    if PurePath(started).parts[-2:] == ("sret_nas", "__main__.py"):
+        return "python -m sret_nas"
     return "sret-nas"
 
 

@@ -1,1 +1,1 @@
-"""The network itself, on torch: its layers, the public checkpoints, and what it costs when it is traced and timed."""
+"""The SReT network and its supernet in PyTorch: layers, weights files, public checkpoints, traced FLOPs, timings."""

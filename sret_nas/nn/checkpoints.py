@@ -1,4 +1,4 @@
-"""Checkpoints of torch, read without trust: tensors and plain data only, no more of them than the file has bytes."""
+"""Reads torch checkpoints from untrusted sources: tensors and plain data only, never code and never a zip bomb."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _GLOBAL = re.compile(r"GLOBAL (\S+)")
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Any:
-    """Returns what `torch.save` wrote, its tensors on a device. Nothing in the file is run (`weights_only`).
+    """Returns the content of a `torch.save` file, with its tensors on `device`. Runs no code in it (`weights_only`).
 
-    Raises `UserError` for a file that is none, is damaged, holds anything but tensors and plain data, or is packed,
-    which torch never does and which would let a small file fill all memory.
+    Raises `UserError` if the file is not a regular file, is damaged, or holds anything but tensors and plain data. A
+    compressed archive is refused too: torch never compresses, and a small compressed file could fill all memory.
     """
     with open_regular(path) as file:
         try:
             if zipfile.is_zipfile(file):
-                _require_unpacked(file, path)
+                _require_uncompressed(file, path)
             file.seek(0)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch tells of checks that it makes of foreign tensors
+                warnings.simplefilter("ignore")  # torch warns about its checks of untrusted tensors
                 return torch.load(file, map_location=device, weights_only=True)
         except (UserError, torch.OutOfMemoryError):
             raise
@@ -37,15 +37,17 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Any
             code = _GLOBAL.search(str(error))
             what = f"it refers to {code[1]}, which could run anything" if code else _first_line(error)
             raise UserError(f"{path}: not a checkpoint that can be read safely: {what}") from None
-        except Exception as error:  # bytes that are no checkpoint fail anywhere in the reader, in any way
+        except Exception as error:  # arbitrary bytes can raise any exception anywhere in torch's reader
             raise UserError(f"{path}: not a checkpoint that can be read safely: {_first_line(error)}") from None
 
 
-def _require_unpacked(file: Any, path: str | Path) -> None:
+def _require_uncompressed(file: Any, path: str | Path) -> None:
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             if entry.compress_type != zipfile.ZIP_STORED:
-                raise UserError(f"{path}: not a checkpoint that can be read safely: {entry.filename} in it is packed")
+                raise UserError(
+                    f"{path}: not a checkpoint that can be read safely: {entry.filename} in it is compressed"
+                )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,6 @@
-"""What a network costs when it is really run: FLOPs of a trace as fvcore counts them, and time on this device.
+"""Counts the FLOPs of a built network with fvcore, on a trace of its forward pass.
 
-Of FLOPs, the closed form of `sret_nas.arch.cost` is the figure that is used; this is the check that it is true. Of
-latency, the times of parts and networks found here are what `sret_nas.latency.table` predicts from.
+Searches use the closed form in `sret_nas.arch.cost`. The trace is the independent check that the closed form is right.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from torch import nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.nn.network import SReT
-from sret_nas.nn.speed import _evaluating
+from sret_nas.nn.speed import evaluation_mode
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.*")  # fvcore scripts a loss as it is imported
     from fvcore.nn import FlopCountAnalysis
 
 FREE_OPERATORS = ("add", "addcmul", "gelu", "index_select", "mul", "unflatten")
-"""Element-wise, indexing and shape operators that count nothing, as in the paper, beyond those that fvcore itself
-ignores: sums, residual coefficients, GELU, permutations."""
+"""Element-wise, indexing and shape operators counted as 0 FLOPs, as in the paper: sums, residual coefficients, GELU,
+permutations. fvcore ignores others by itself."""
 
 
 class UncountedError(Exception):
-    """A trace holds something that no rule counts: its total would be too low, so there is none."""
+    """Signals a trace with operators or modules that no rule counts, so that its total would be too low."""
 
 
 @dataclass(frozen=True)
 class TracedCost:
-    """What fvcore counts for one image: FLOPs (multiply-adds) by operator, and each parameter once."""
+    """FLOPs (multiply-adds) per operator for one image, and the number of parameters, each counted once."""
 
     params: int
     flops_by_operator: dict[str, int]
@@ -45,9 +44,10 @@ class TracedCost:
 
 
 def fvcore_cost(network: SReT | ArchConfig) -> TracedCost:
-    """FLOPs and parameters of a network for one image of `arch.image_size`, from a trace of it in evaluation mode.
+    """Returns the FLOPs and parameters of a network for one image of `arch.image_size`, traced in evaluation mode.
 
-    An architecture is built for it. Neither changes the network, its modes or torch's generators.
+    Builds the network if only its architecture is given. Leaves the network, its modes and torch's generators
+    unchanged.
     """
     if isinstance(network, ArchConfig):
         with torch.random.fork_rng(devices=[]):
@@ -63,9 +63,9 @@ def count_flops(network: nn.Module, image_shape: tuple[int, ...] | None = None) 
         network: an `SReT`, or any module that takes one batch of images.
         image_shape: (channels, height, width); an `SReT` knows its own.
 
-    fvcore alone counts too little: it has no rule for `scaled_dot_product_attention`, so that both matrix products of
-    attention are missing from its total. Here they have one. Raises `UncountedError` if anything else is left out,
-    and `ValueError` if the shape is not known.
+    fvcore alone counts too little: it has no rule for `scaled_dot_product_attention`, so its total lacks both matrix
+    products of attention. This function adds the rule. Raises `UncountedError` if anything else is left out, and
+    `ValueError` if the shape is not known.
     """
     if image_shape is None:
         if not isinstance(network, SReT):
@@ -75,21 +75,22 @@ def count_flops(network: nn.Module, image_shape: tuple[int, ...] | None = None) 
 
 
 def trace_cost(network: nn.Module, image_shape: tuple[int, ...]) -> TracedCost:
-    """As `fvcore_cost`, of any module that takes one batch of inputs, each of the given shape.
+    """Returns the FLOPs and parameters of any module that takes one batch of inputs, each of `image_shape`.
 
-    Raises `UncountedError` naming operators that no rule counts, or modules with parameters never called.
+    Raises `UncountedError` naming the operators that no rule counts, or the modules with parameters that the forward
+    pass never called.
     """
-    like = next(network.parameters())
-    image = torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype)
+    parameter = next(network.parameters())
+    image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
     analysis = FlopCountAnalysis(network, (image,))
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
     analysis.set_op_handle(**{f"aten::{name}": None for name in FREE_OPERATORS})
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    with _evaluating(network), torch.no_grad(), warnings.catch_warnings():
+    with evaluation_mode(network), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.*")  # fvcore has no other way to trace
         by_operator = analysis.by_operator()
     _refuse("operators that no rule counts", analysis.unsupported_ops())
-    # An empty list of layers is never called either; only what holds parameters could be missing from the total.
+    # An empty ModuleList is never called either. Only modules with parameters can be missing from the total.
     uncalled = [name for name in analysis.uncalled_modules() if _has_parameters(network.get_submodule(name))]
     _refuse("modules that the trace never called", uncalled)
     params = sum(parameter.numel() for parameter in network.parameters())
@@ -100,13 +101,13 @@ def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def _refuse(what: str, found: Iterable[str]) -> None:
-    names = sorted(found)
-    if names:
-        raise UncountedError(f"the trace holds {what}: {', '.join(names)}")
+def _refuse(what: str, names: Iterable[str]) -> None:
+    """Raises `UncountedError` if there are any names."""
+    if listed := ", ".join(sorted(names)):
+        raise UncountedError(f"the trace holds {what}: {listed}")
 
 
 def _attention_flops(inputs: list[Any], _: list[Any]) -> Any:
-    """Both products of fused attention, queries (..., L, E), keys (..., S, E), values (..., S, V): L S (E + V) each."""
+    """Returns L S (E + V), the two products of queries (..., L, E), keys (..., S, E) and values (..., S, V)."""
     (*batch, queries, channels), (*_, keys, _), (*_, outputs) = (value.type().sizes() for value in inputs[:3])
     return {"matmul": prod(batch) * queries * keys * (channels + outputs)}

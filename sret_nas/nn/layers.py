@@ -1,7 +1,7 @@
-"""The layers of SReT on tokens of shape (B, N, D): sliced attention, the shared block, and the NLL that is not shared.
+"""The layers of SReT on tokens of shape (B, N, D): sliced attention, the shared block, and the unshared NLL.
 
-A layer owns weights only. How often it is applied, with how many slices and in which order of the tokens, is given
-with each call, because the recursions of one block differ in exactly that.
+A layer owns only weights. The number of slices and the order of the tokens are arguments of each call, because the
+recursions of one block share its weights but differ in these.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORM_EPS = 1e-6
-"""The public code's epsilon of every LayerNorm."""
+"""Epsilon of every LayerNorm, as in the public code."""
 
 
 class MLP(nn.Module):
@@ -28,10 +28,10 @@ class MLP(nn.Module):
 
 
 class SlicedAttention(nn.Module):
-    """Multi-head self-attention within each of G slices of the tokens; one qkv and one output projection for all.
+    """Multi-head self-attention within each of G slices of the tokens, with shared qkv and output projections.
 
-    Slices are cut as `cost.attended_pairs` counts them: the first N mod G are one token longer than the others, and
-    with G > N every token is alone. Where G divides N that is the paper's sliced group self-attention.
+    The first N mod G slices are one token longer than the others; with G > N every token is a slice of its own
+    (`cost.attended_pairs` counts the same slices). Where G divides N, this is the paper's sliced group self-attention.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -41,9 +41,16 @@ class SlicedAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, groups: int = 1, permutation: Tensor | None = None) -> Tensor:
-        """(B, N, D) to (B, N, D). `permutation` (2, N) is an order of the tokens and, below it, its inverse: the
-        tokens are sliced in that order and put back before the output projection."""
-        # Permuting D channels before the qkv projection moves a third of what permuting its 3 D would.
+        """Maps tokens (B, N, D) to (B, N, D).
+
+        Args:
+            tokens: (B, N, D).
+            groups: number of slices, G.
+            permutation: (2, N), an order of the tokens and its inverse. Tokens are sliced in that order, and put back
+                into their own before the output projection.
+        """
+        # The permutation commutes with the projections, which treat each token alone. Permuting before the qkv
+        # projection moves D channels a token; after it, 3 D.
         if permutation is not None:
             tokens = tokens.index_select(1, permutation[0])
         attended = self._attend(self.qkv(tokens), groups)
@@ -53,10 +60,10 @@ class SlicedAttention(nn.Module):
         return projected
 
     def _attend(self, qkv: Tensor, groups: int) -> Tensor:
-        """(B, N, 3 D) to (B, N, D), with one call of fused attention for each of the (at most two) slice lengths."""
+        """Maps qkv (B, N, 3 D) to (B, N, D), with one call of fused attention per slice length (at most two)."""
         num_tokens = int(qkv.shape[1])
-        length, longer = divmod(num_tokens, groups)
-        cut = longer * (length + 1)
+        length, num_longer = divmod(num_tokens, groups)
+        cut = num_longer * (length + 1)  # tokens in the longer slices, which come first
         if cut == 0:
             return self._attend_slices(qkv, length)
         if cut == num_tokens:
@@ -66,7 +73,7 @@ class SlicedAttention(nn.Module):
         )
 
     def _attend_slices(self, qkv: Tensor, length: int) -> Tensor:
-        """(B, N, 3 D) to (B, N, D), in slices of `length` tokens, which divides N; slices join the batch."""
+        """Maps qkv (B, N, 3 D) to (B, N, D) in slices of `length` tokens, a divisor of N. Slices join the batch."""
         batch, num_tokens, channels = qkv.shape
         width = channels // 3
         sliced = qkv.reshape(-1, length, 3, self.heads, width // self.heads)
@@ -76,9 +83,10 @@ class SlicedAttention(nn.Module):
 
 
 def weighted_residual(tokens: Tensor, branch: Tensor, weights: Tensor, drop_path: float) -> Tensor:
-    """`weights[0] * tokens + weights[1] * branch`, (B, N, D), with the branch of each sample dropped at the given rate.
+    """Returns `weights[0] * tokens + weights[1] * branch`, (B, N, D), dropping each sample's branch at a given rate.
 
-    Stochastic depth (Huang et al., 2016): what is kept is scaled by 1 / (1 - rate), so the expectation stays.
+    Stochastic depth (Huang et al., 2016): branches that are kept are scaled by 1 / (1 - rate), so that the expectation
+    does not depend on the rate.
     """
     identity_weight, branch_weight = weights.unbind(0)
     if drop_path > 0:
@@ -90,7 +98,7 @@ def weighted_residual(tokens: Tensor, branch: Tensor, weights: Tensor, drop_path
 class Block(nn.Module):
     """A transformer block with learnable residual connections (LRC): the part that recursions share.
 
-    `z' = a1 z + a2 Attn(LN(z))`, `z'' = a3 z' + a4 MLP(LN(z'))`, the four coefficients of which start at 1.
+    `z' = a1 z + a2 Attn(LN(z))`, `z'' = a3 z' + a4 MLP(LN(z'))`; the four coefficients start at 1.
     """
 
     def __init__(self, width: int, heads: int, mlp_hidden: int) -> None:
@@ -104,14 +112,18 @@ class Block(nn.Module):
     def forward(
         self, tokens: Tensor, groups: int = 1, permutation: Tensor | None = None, drop_path: float = 0.0
     ) -> Tensor:
-        """(B, N, D) to (B, N, D); see `SlicedAttention.forward` and `weighted_residual`."""
-        attended = self.attn(self.norm1(tokens), groups, permutation)
-        tokens = weighted_residual(tokens, attended, self.coefficients[:2], drop_path)
+        """Maps tokens (B, N, D) to (B, N, D); see `SlicedAttention.forward` and `weighted_residual`."""
+        tokens = self.attend(tokens, groups, permutation, drop_path)
         return weighted_residual(tokens, self.mlp(self.norm2(tokens)), self.coefficients[2:], drop_path)
+
+    def attend(self, tokens: Tensor, groups: int, permutation: Tensor | None, drop_path: float) -> Tensor:
+        """Runs the first half of the block: LayerNorm, sliced attention, residual; (B, N, D) to (B, N, D)."""
+        attended = self.attn(self.norm1(tokens), groups, permutation)
+        return weighted_residual(tokens, attended, self.coefficients[:2], drop_path)
 
 
 class NLL(nn.Module):
-    """Non-linear projection layer: `b1 z + b2 MLP(LN(z))`. One for each application that it follows, never shared."""
+    """Non-linear projection layer: `b1 z + b2 MLP(LN(z))`. Each application of a block has its own; none is shared."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -120,7 +132,7 @@ class NLL(nn.Module):
         self.coefficients = nn.Parameter(torch.ones(2))
 
     def forward(self, tokens: Tensor, drop_path: float = 0.0) -> Tensor:
-        """(B, N, D) to (B, N, D); see `weighted_residual`."""
+        """Maps tokens (B, N, D) to (B, N, D); see `weighted_residual`."""
         return weighted_residual(tokens, self.mlp(self.norm(tokens)), self.coefficients, drop_path)
 
 

@@ -1,22 +1,31 @@
-"""Times parts of a network and whole networks, one forward pass at a time."""
+"""Times forward passes of whole networks, and of their parts: the network's own layers on inputs of the right shape.
+
+The parts of a network, run in order, compute what the network does (tests/sret_nas/latency checks this).
+"""
 
 from __future__ import annotations
 
 from math import gcd
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
-from sret_nas.nn.layers import NLL, NORM_EPS, SlicedAttention, Stem, weighted_residual
-from sret_nas.nn.network import SReT, fixed_permutation, permutation_pair
-from sret_nas.nn.speed import _evaluating, _time
+from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
+from sret_nas.nn.network import (
+    SReT,
+    fixed_permutation,
+    mean_of_pixels,
+    permutation_pair,
+    to_feature_map,
+    to_tokens,
+)
+from sret_nas.nn.speed import evaluation_mode, time_passes
 
 
 class StemPart(nn.Module):
-    """The stem, the position embedding, and the change to tokens: images to (B, N, D)."""
+    """The stem, the position embedding, and the change to tokens: images (B, channels, H, W) to tokens (B, N, D)."""
 
     def __init__(self, side: int, channels: int, stem_width: int, width: int, *strides: int) -> None:
         super().__init__()
@@ -26,30 +35,26 @@ class StemPart(nn.Module):
         self.input_shape = (channels, side, side)
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.stem(images) + self.pos_embed
-        return features.flatten(2).transpose(1, 2).contiguous()
+        return to_tokens(self.stem(images) + self.pos_embed)
 
 
 class AttentionPart(nn.Module):
-    """The first half of a block: LayerNorm, sliced attention, residual; (B, N, D) to the same."""
+    """The first half of a block: LayerNorm, sliced attention, residual; (B, N, D) to (B, N, D)."""
 
     def __init__(self, side: int, width: int, heads: int, groups: int, permuted: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.attn = SlicedAttention(width, heads)
-        self.coefficients = nn.Parameter(torch.ones(2))
+        self.block = Block(width, heads, mlp_hidden=1)  # the MLP is not run
         self.groups, self.permuted = groups, bool(permuted)
         self.register_buffer("permutation", permutation_pair(torch.tensor(fixed_permutation(side * side, 0, 0, 1))))
         self.input_shape = (side * side, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         permutation = self.get_buffer("permutation") if self.permuted else None
-        attended = self.attn(self.norm(tokens), self.groups, permutation)
-        return weighted_residual(tokens, attended, self.coefficients, 0.0)
+        return self.block.attend(tokens, self.groups, permutation, 0.0)
 
 
 class MLPPart(NLL):
-    """The second half of a block, or an NLL, which computes the same; (B, N, D) to the same."""
+    """An NLL, or the second half of a block, which computes the same; (B, N, D) to (B, N, D)."""
 
     def __init__(self, side: int, width: int, hidden: int) -> None:
         super().__init__(width, hidden)
@@ -57,7 +62,7 @@ class MLPPart(NLL):
 
 
 class PoolPart(nn.Module):
-    """Tokens to a feature map, the pooling convolution, and back: (B, N, D) to (B, N', D')."""
+    """The pooling convolution, with the changes from and to tokens: (B, N, D) to (B, N', D')."""
 
     def __init__(self, side: int, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -67,12 +72,11 @@ class PoolPart(nn.Module):
         self.input_shape = (side * side, width_in)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        features: Tensor = self.conv(_as_map(tokens, self.side))
-        return features.flatten(2).transpose(1, 2).contiguous()
+        return to_tokens(self.conv(to_feature_map(tokens, self.side, self.side)))
 
 
 class HeadPart(nn.Module):
-    """Average pooling, LayerNorm, classifier: (B, N, D) to logits."""
+    """Average pooling, LayerNorm, classifier: (B, N, D) to logits (B, classes)."""
 
     def __init__(self, side: int, width: int, classes: int) -> None:
         super().__init__()
@@ -82,35 +86,29 @@ class HeadPart(nn.Module):
         self.input_shape = (side * side, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(F.adaptive_avg_pool2d(_as_map(tokens, self.side), 1).flatten(1)))
+        logits: Tensor = self.head(self.norm(mean_of_pixels(to_feature_map(tokens, self.side, self.side))))
         return logits
-
-
-def _as_map(tokens: Tensor, side: int) -> Tensor:
-    """(B, N, D) to (B, D, h, w) without a copy, so channels last, as between the stages of a network."""
-    channels_first = tokens.transpose(1, 2)
-    return channels_first.view(*channels_first.shape[:2], side, side)
 
 
 _PARTS = {"stem": StemPart, "attention": AttentionPart, "mlp": MLPPart, "pool": PoolPart, "head": HeadPart}
 
 
 def time_part(part: Part, batch_size: int, device: torch.device, *, samples: int, passes: int) -> list[float]:
-    """Seconds of one pass of a part alone: `samples` means over `passes` in a row, after an untimed pass."""
+    """Times a part alone. Returns `samples` means over `passes` in a row, in seconds per pass, after an untimed one."""
     with torch.random.fork_rng(devices=[]):
         module = _PARTS[part.kind](part.side, *part.sizes).to(device)
-    return _sampled(module, (batch_size, *module.input_shape), device, samples, passes)
+    return _seconds_per_pass(module, (batch_size, *module.input_shape), device, samples, passes)
 
 
 def time_network(arch: ArchConfig, batch_size: int, device: torch.device, *, samples: int) -> list[float]:
-    """Seconds of each of `samples` passes of a whole network, after an untimed one."""
+    """Times a whole network. Returns the seconds of each of `samples` passes, after an untimed one."""
     with torch.random.fork_rng(devices=[]):
         network = SReT(arch).to(device)
     shape = (batch_size, arch.channels, arch.image_size, arch.image_size)
-    return _sampled(network, shape, device, samples, passes=1)
+    return _seconds_per_pass(network, shape, device, samples, passes=1)
 
 
-def _sampled(
+def _seconds_per_pass(
     module: nn.Module, shape: tuple[int, ...], device: torch.device, samples: int, passes: int
 ) -> list[float]:  # fmt: skip
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
@@ -120,6 +118,6 @@ def _sampled(
             outputs: Tensor = module(inputs)
         return outputs
 
-    with _evaluating(module), torch.inference_mode():
+    with evaluation_mode(module), torch.inference_mode():
         module(inputs)
-        return [seconds / passes for seconds in _time(run, device, samples, warmup=0, max_seconds=float("inf"))]
+        return [seconds / passes for seconds in time_passes(run, device, samples, warmup=0, max_seconds=float("inf"))]

@@ -1,7 +1,7 @@
-"""Weights of the public code (github.com/szq0214/SReT) into this network and back, name by name, nothing guessed.
+"""Converts state dicts of the public code (github.com/szq0214/SReT) to this network's and back, name by name.
 
-The public code lists a stage's modules in the order in which they are run, block and NLL by turns: number 2 a is the
-block of application a, number 2 a + 1 the NLL after it. A shared block stands there once for each of its recursions.
+The public code lists a stage's modules in the order in which they run, blocks and NLLs alternating: module 2 a is the
+block of application a, module 2 a + 1 the NLL after it. A shared block is listed once for each of its recursions.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _NLL_LAYERS = {"norm1": "norm", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
 
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema", "module", "net", "weights")
-"""Keys under which training scripts save a state dict, the first one that is there counts."""
+"""Keys under which training scripts save a state dict. The first that is present is used."""
 MAX_WRAPPERS = 4
-"""Wrappers in wrappers."""
+"""Levels of nested wrappers that are unwrapped."""
 MAX_NAMED = 5
-"""Names that a message lists."""
+"""Names listed in a message."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-"""What DistributedDataParallel, torch.compile and wrapping modules put before all names."""
+"""Prefixes that DistributedDataParallel, torch.compile and wrapping modules put before all names."""
 
 
 class _Entry(NamedTuple):
-    """One tensor of the public state dict and where it lies in ours; `position` in a vector of coefficients."""
+    """The names of one tensor in the two codes. `position` is its index in our vector of residual coefficients."""
 
     public: str
     ours: str
@@ -43,10 +43,10 @@ class _Entry(NamedTuple):
 
 
 def from_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:
-    """A public state dict as one of `SReT(arch)`.
+    """Converts a public state dict to one of `SReT(arch)`.
 
-    Raises `UserError` naming what is missing, unknown, of another shape, or unequal where it should be shared, and if
-    the public code cannot express `arch`.
+    Raises `UserError` naming a weight that is missing, unknown, of another shape, not finite, or different between two
+    uses of a shared block; and if the public code cannot express `arch`.
     """
     entries = _entries(arch)
     _compare_names({entry.public for entry in entries}, set(state), "the public state dict")
@@ -55,8 +55,8 @@ def from_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tens
     for public, ours, position in entries:
         tensor, shape = state[public], shapes[ours] if position is None else (1,)
         if tuple(tensor.shape) != shape:
-            got = describe(tuple(tensor.shape))
-            raise UserError(f"{public} must have the shape {shape} for this architecture, got {got}")
+            actual_shape = describe(tuple(tensor.shape))
+            raise UserError(f"{public} must have the shape {shape} for this architecture, got {actual_shape}")
         if not torch.isfinite(tensor).all():
             raise UserError(f"{public} holds numbers that are not finite: its training diverged")
         if not torch.equal(pieces.setdefault(ours, {}).setdefault(position, tensor), tensor):
@@ -65,7 +65,7 @@ def from_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tens
 
 
 def to_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:
-    """The `state_dict` of `SReT(arch)` under the names of the public code, shared blocks once for each use.
+    """Converts the `state_dict` of `SReT(arch)` to the public code's names, with shared blocks once for each use.
 
     Raises `UserError` as `from_public` does.
     """
@@ -78,11 +78,11 @@ def to_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor
 
 
 def load_public(path: str | Path, arch: ArchConfig) -> dict[str, Tensor]:
-    """A public checkpoint file (`torch.save`) as a state dict of `SReT(arch)`, out of what it comes wrapped in.
+    """Reads a public checkpoint file (`torch.save`) and converts it to a state dict of `SReT(arch)`.
 
-    Nothing in the file is run: it is read with `weights_only`. Raises `UserError`, naming the file.
+    Runs no code in the file: it is read with `weights_only`. Raises `UserError`, naming the file.
     """
-    # The public code saves its command line with the weights: a plain record of words and numbers.
+    # The public code saves its command-line arguments, an argparse.Namespace, beside the weights. It is plain data.
     with torch.serialization.safe_globals([argparse.Namespace]):
         state = unwrapped(read_checkpoint(path), str(path))
     try:
@@ -92,15 +92,16 @@ def load_public(path: str | Path, arch: ArchConfig) -> dict[str, Tensor]:
 
 
 def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: itself, or under one of `WRAPPERS`, without prefixes that all its names share.
+    """Returns the state dict in a checkpoint: itself, or under one of `WRAPPERS`, without prefixes common to all names.
 
-    Raises `UserError` naming the key of what is no finite weight.
+    Raises `UserError` if there is none, or naming the key of a value that is not a plain tensor of floating-point
+    numbers.
     """
     state = checkpoint
     for _ in range(MAX_WRAPPERS):
         inner = (
             next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), None)
-            if (isinstance(state, dict))
+            if isinstance(state, dict)
             else None
         )
         if inner is None:
@@ -123,21 +124,21 @@ def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
 
 
 def _entries(arch: ArchConfig) -> list[_Entry]:
-    """Every tensor of the public state dict of an architecture, a shared one once for each use."""
+    """Returns an entry for every tensor of the public state dict; tensors of shared blocks have one for each use."""
     _check_expressible(arch)
     entries = [_Entry("pos_embed", "pos_embed")]
-    for number in range(3):
-        entries += _layer(f"patch_embed.conv{number + 1}", f"stem.convs.{number}")
-        entries += _layer(f"patch_embed.bn{number + 1}", f"stem.norms.{number}")
+    for index in range(3):
+        entries += _layer(f"patch_embed.conv{index + 1}", f"stem.convs.{index}")
+        entries += _layer(f"patch_embed.bn{index + 1}", f"stem.norms.{index}")
         for statistic in ("running_mean", "running_var", "num_batches_tracked"):
-            entries.append(_Entry(f"patch_embed.bn{number + 1}.{statistic}", f"stem.norms.{number}.{statistic}"))
-    for number, stage in enumerate(arch.stages):
-        public, ours = f"transformers.{number}.blocks", f"stages.{number}"
+            entries.append(_Entry(f"patch_embed.bn{index + 1}.{statistic}", f"stem.norms.{index}.{statistic}"))
+    for index, stage in enumerate(arch.stages):
+        public, ours = f"transformers.{index}.blocks", f"stages.{index}"
         for use, (block, recursion) in enumerate(stage.applications()):
             entries += _module(f"{public}.{2 * use}", f"{ours}.blocks.{block}", _BLOCK_LAYERS, 4)
             entries += _module(f"{public}.{2 * use + 1}", f"{ours}.nlls.{block}.{recursion}", _NLL_LAYERS, 2)
-        if number + 1 < len(arch.stages):
-            entries += _layer(f"pools.{number}.conv", f"pools.{number}")
+        if index + 1 < len(arch.stages):
+            entries += _layer(f"pools.{index}.conv", f"pools.{index}")
     return [*entries, *_layer("norm", "norm"), *_layer("head", "head")]
 
 
@@ -146,22 +147,22 @@ def _layer(public: str, ours: str) -> Iterator[_Entry]:
 
 
 def _module(public: str, ours: str, layers: Mapping[str, str], num_coefficients: int) -> Iterator[_Entry]:
-    """A block or an NLL: its layers and its residual coefficients, identity and branch by turns in both codes."""
+    """Yields the entries of a block or an NLL: its layers, then its coefficients, in the same order in both codes."""
     for theirs, name in layers.items():
         yield from _layer(f"{public}.{theirs}", f"{ours}.{name}")
-    for number in range(num_coefficients):
-        yield _Entry(f"{public}.coefficient{number + 1}.bias", f"{ours}.coefficients", number)
+    for index in range(num_coefficients):
+        yield _Entry(f"{public}.coefficient{index + 1}.bias", f"{ours}.coefficients", index)
 
 
 def _check_expressible(arch: ArchConfig) -> None:
-    """The public code repeats a block before the next one starts, and an NLL follows every application."""
-    for number, stage in enumerate(arch.stages):
+    """Raises `UserError` unless loops are internal and an NLL follows every application."""
+    for index, stage in enumerate(arch.stages):
         internal = stage.model_copy(update={"loop": "internal"})
         follows_all = all(stage.nll_after(recursion) == recursion for recursion in range(stage.recursions))
         if stage.applications() != internal.applications() or not follows_all:
             raise UserError(
                 f"the public code has internal loops with an NLL after every application only, "
-                f"got loop={stage.loop}, nll={stage.nll} in stages[{number}]"
+                f"got loop={stage.loop}, nll={stage.nll} in stages[{index}]"
             )
 
 
@@ -170,10 +171,11 @@ def _listed(names: set[str]) -> str:
     return ", ".join(printable(name, MAX_VALUE) for name in sorted(names)[:MAX_NAMED]) + more
 
 
-def _compare_names(expected: set[str], given: set[str], what: str) -> None:
+def _compare_names(expected: set[str], actual: set[str], what: str) -> None:
+    """Raises `UserError` naming missing and unknown names; `what` names the state dict in the message."""
     problems = [
         f"{kind} {_listed(names)}"
-        for kind, names in (("lacks", expected - given), ("holds the unknown", given - expected))
+        for kind, names in (("lacks", expected - actual), ("holds the unknown", actual - expected))
         if names
     ]
     if problems:

@@ -1,4 +1,4 @@
-"""The speed of a built network: latency of one image, throughput of a batch."""
+"""Measures the speed of a built network: latency of one image, throughput of a batch."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Speed:
 def measure_speed(
     network: SReT, *, batch_size: int = 16, repeats: int = 20, warmup: int = 3, max_seconds: float = 10.0
 ) -> Speed:
-    """Latency of one image and throughput of a batch, on the device where the network lies.
+    """Measures the latency of one image and the throughput of a batch, on the network's device.
 
-    Each is the median of `repeats` passes after `warmup` untimed ones; a slow network is timed less often, as soon
-    as `max_seconds` have passed, but at least three times. The network's modes and torch's generators stay as they are.
+    Each is the median of `repeats` passes after `warmup` untimed ones. Timing stops early after `max_seconds`, but not
+    before three passes. Leaves the network's modes and torch's generators unchanged.
     """
     if batch_size < 1 or repeats < 1:
         raise ValueError(f"batch_size and repeats must be at least 1, got {batch_size=}, {repeats=}")
     arch, device = network.arch, network.pos_embed.device
     noise = torch.randn(batch_size, arch.channels, arch.image_size, arch.image_size, generator=torch.Generator())
     images = noise.to(device, network.pos_embed.dtype)
-    with _evaluating(network), torch.inference_mode():
-        one = _time(lambda: network(images[:1]), device, repeats, warmup, max_seconds)
-        batch = _time(lambda: network(images), device, repeats, warmup, max_seconds)
+    with evaluation_mode(network), torch.inference_mode():
+        one = time_passes(lambda: network(images[:1]), device, repeats, warmup, max_seconds)
+        batch = time_passes(lambda: network(images), device, repeats, warmup, max_seconds)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return Speed(
         latency_ms=1e3 * statistics.median(one),
@@ -57,10 +57,10 @@ def measure_speed(
     )
 
 
-def _time(
+def time_passes(
     run: Callable[[], Tensor], device: torch.device, repeats: int, warmup: int, max_seconds: float
 ) -> list[float]:
-    """Seconds of each timed pass."""
+    """Runs `warmup` untimed passes, then returns the seconds of each timed one."""
     for _ in range(warmup):
         run()
     seconds: list[float] = []
@@ -74,14 +74,14 @@ def _time(
 
 
 def _wait_for(device: torch.device) -> None:
-    """Returns when the device has done all that was asked of it; only the CPU has always done so."""
+    """Waits until the device has finished all queued work. The CPU runs synchronously, so it has none."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; after it every module is in the mode in which it was."""
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Puts a network into evaluation mode, and afterwards every module back into its own mode."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

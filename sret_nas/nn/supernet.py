@@ -1,11 +1,13 @@
-"""The supernet: one set of weights from which every network of a space takes its own, evenly spread slices.
+"""The supernet: one set of shared weights, of which every network of a space uses evenly spread slices.
 
-Weights are entangled (AutoFormer, ICCV 2021): a narrower network uses some rows and columns of a wider one's. Not the
-first ones: channels keep their places from stage to stage, because pooling is a grouped convolution, and within a
-stage, because heads are, so channel i of n is taken to be channel i * N // n of N. Then a channel means the same in
-networks of all widths (benchmarks/ranking: with leading slices the ratio of two stages' widths ranked networks).
-Recursion counts, loop orders, group schedules, heads and permutations own no weights and so cost none. What a network
-computes is written down once, in `network.SReT`: here its parameters are replaced by slices of the shared ones.
+Weights are entangled (AutoFormer, ICCV 2021): a narrower network uses some rows and columns of a wider network's
+weights. Channel i of n is channel i * N // n of N. AutoFormer uses the first n of N channels instead, which does not
+work here. Poolings are grouped convolutions and attention has heads, so a channel's relative position decides which
+others it is connected to. With even spreading, that position is the same in networks of all widths. (With leading
+channels, the ratio of two stages' widths decided the ranking of networks: benchmarks/ranking.)
+
+Recursion counts, loop orders, group schedules, heads and permutations own no weights. The forward pass is defined once,
+in `network.SReT`: here its parameters are replaced by slices of the shared weights.
 """
 
 from __future__ import annotations
@@ -35,16 +37,15 @@ from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 
 CACHE_SIZE = 256
-"""Networks without weights that are kept, so that one that comes again need not be built again."""
-
+"""Networks without weights that a supernet keeps, so that they need not be built again."""
 
 MAX_PAIRS, PAIRS_PER_LOOP = 200_000_000, 1_000
-"""Filters of all poolings that the widths of a file's extent may make, those in common counted each time; the time of
-one pair of widths, in filters."""
+"""Limits on the pooling filters of a supernet in a file: the sum over all pairs of widths, with shared filters counted
+for each pair; and what a pair adds to that sum for the time of its own loop."""
 
 
 class StageWeights(nn.Module):
-    """The blocks of one stage, and for each block an NLL for every recursion that one follows."""
+    """The shared blocks of one stage, and for each block an NLL per recursion after which some network has one."""
 
     def __init__(self, width: int, blocks: int, mlp_hidden: int, nll_recursions: tuple[int, ...], nll_hidden: int):
         super().__init__()
@@ -56,10 +57,10 @@ class StageWeights(nn.Module):
 
 
 class PoolWeights(nn.Module):
-    """The pooling between two stages: a filter for every pair of an output and an input channel that some network has.
+    """The pooling between two stages: one 3x3 filter per (output channel, input channel) that some network connects.
 
-    A network's pooling is a convolution in gcd(before, after) groups, which connect some of the pairs: networks share
-    the filters of the pairs that they have in common.
+    A network's pooling is a convolution in gcd(before, after) groups, so each pair of widths connects other channels.
+    Networks share the filters of the channel pairs that they have in common.
     """
 
     def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
@@ -72,7 +73,7 @@ class PoolWeights(nn.Module):
         nn.init.normal_(self.weight, std=fan_in**-0.5)  # as `initialise` does for groups
 
     def rows(self, before: int, after: int) -> IntArray:
-        """Rows of the weight that a network with these widths has, in the order of its own filters."""
+        """Returns the rows of the weight used by a network with these widths, in the order of the network's filters."""
         pairs = _pairs_of(before, after, self.widths)
         rows = np.searchsorted(self.pairs, pairs)
         assert np.array_equal(self.pairs[rows], pairs), (before, after)
@@ -80,187 +81,221 @@ class PoolWeights(nn.Module):
 
 
 def connected_pairs(before: tuple[int, ...], after: tuple[int, ...]) -> IntArray:
-    """The pairs that some network with these widths connects, ascending, as `_pairs_of` numbers them."""
+    """Returns the channel pairs that some network with these widths connects, ascending, numbered as in `_pairs_of`."""
     is_connected = np.zeros(before[-1] * after[-1], dtype=bool)
     for widths in product(before, after):
         is_connected[_pairs_of(*widths, (before[-1], after[-1]))] = True
     return np.flatnonzero(is_connected)
 
 
-def _pairs_of(before: int, after: int, most: tuple[int, int]) -> IntArray:
-    """The pairs, as numbers `output * inputs + input`, that groups connect, in the order of a network's filters.
+def _pairs_of(before: int, after: int, widest: tuple[int, int]) -> IntArray:
+    """Returns the channel pairs that a network's pooling connects, in the order of the network's filters.
 
-    `most` are the widest stages before and after, among whose channels they are numbered.
+    Args:
+        before: the network's width before the pooling.
+        after: its width after the pooling.
+        widest: the largest widths before and after. A pair is numbered `output * widest[0] + input`, with channels
+            of these widths.
     """
     groups = gcd(before, after)
-    outputs = spread(after, most[1]).reshape(groups, -1, 1)
-    inputs = spread(before, most[0]).reshape(groups, 1, -1)
-    return (outputs * most[0] + inputs).ravel()
+    outputs = spread(after, widest[1]).reshape(groups, -1, 1)
+    inputs = spread(before, widest[0]).reshape(groups, 1, -1)
+    return (outputs * widest[0] + inputs).ravel()
 
 
 def pool_shapes(extent: SupernetShape, source: str) -> Shapes:
     """Yields the names and shapes of all pooling filters in `Supernet(extent).state_dict()`.
 
-    Raises `UserError` for an extent of so many widths that counting the filters would take long.
+    Raises `UserError` for an extent with so many widths that counting the filters would take long.
     """
     total = 0
-    for number, (before, after) in enumerate(pairwise(extent.stages)):
+    for index, (before, after) in enumerate(pairwise(extent.stages)):
         widths = np.array(before.widths)[:, None], np.array(after.widths)[None, :]
         total += int((widths[0] * widths[1] // np.gcd(*widths) + PAIRS_PER_LOOP).sum())
         if total > MAX_PAIRS:
             raise UserError(
-                f"{source}: {len(before.widths):,} and {len(after.widths):,} widths of stages[{number}] and "
-                f"stages[{number + 1}] are too many: poolings between them have {total:,} filters, and at most "
+                f"{source}: {len(before.widths):,} and {len(after.widths):,} widths of stages[{index}] and "
+                f"stages[{index + 1}] are too many: poolings between them have {total:,} filters, and at most "
                 f"{MAX_PAIRS:,} are read"
             )
-        yield f"pools.{number}.weight", (len(connected_pairs(before.widths, after.widths)), 3, 3)
+        yield f"pools.{index}.weight", (len(connected_pairs(before.widths, after.widths)), 3, 3)
 
 
 @dataclass(frozen=True)
 class _IndexSet:
-    """Which entries of one dimension are kept."""
+    """The indices of one dimension of a shared weight that a network uses."""
 
-    entries: Tensor
-    """The kept ones, (n,)."""
-    places: Tensor
-    """For every entry its place among those kept, n if it is not, (N,)."""
+    indices: Tensor
+    """The used indices, (n,)."""
+    positions: Tensor
+    """For every index its position among the used ones, or n if it is not used, (N,)."""
 
     @classmethod
-    def of(cls, entries: IntArray, most: int, device: torch.device) -> _IndexSet:
-        places = np.full(most, len(entries))
-        places[entries] = np.arange(len(entries))
-        return cls(torch.from_numpy(entries).to(device), torch.from_numpy(places).to(device))
+    def of(cls, indices: IntArray, size: int, device: torch.device) -> _IndexSet:
+        """Returns the set of some indices of a dimension with `size` entries."""
+        positions = np.full(size, len(indices))
+        positions[indices] = np.arange(len(indices))
+        return cls(torch.from_numpy(indices).to(device), torch.from_numpy(positions).to(device))
 
 
 @dataclass(frozen=True)
 class _WeightSlice:
-    """Where a parameter of a network lies in the shared weights: its module there, its name in it, its entries."""
+    """Which part of a shared weight is a parameter of a network."""
 
     module: nn.Module
+    """The supernet's module that owns the shared weight."""
     name: str
+    """The weight's name in that module."""
     shape: torch.Size
+    """The shape of the network's parameter."""
     rows: _IndexSet | None
-    """Of dimension 0, if that is cut."""
+    """Used indices of dimension 0; None if all are."""
     columns: _IndexSet | None
-    """Of dimension 1. No other is ever cut."""
+    """Used indices of dimension 1; None if all are. Further dimensions are always used whole."""
 
     @property
     def is_whole(self) -> bool:
         return self.rows is None and self.columns is None
 
-    def gather(self, whole: Tensor) -> Tensor:
+    def gather(self, shared: Tensor) -> Tensor:
+        """Returns the network's parameter, a copy of a part of the shared weight."""
         if self.rows is not None:
-            whole = whole.index_select(0, self.rows.entries)
+            shared = shared.index_select(0, self.rows.indices)
         if self.columns is not None:
-            whole = whole.index_select(1, self.columns.entries)
-        return whole.view(self.shape)
+            shared = shared.index_select(1, self.columns.indices)
+        return shared.view(self.shape)
 
     def scatter(self, gradient: Tensor, shape: torch.Size) -> Tensor:
-        """The gradient of a whole of that shape: zero wherever nothing was picked.
+        """Returns the gradient of the shared weight of that shape, the transpose of `gather`: 0 where it is not used.
 
-        Rows that were not picked are copies of one that is appended: to select rows is faster than to write some.
+        Rows are selected, not written: one row of zeros is appended, and every unused row takes a copy of it.
+        `index_select` is faster than writing rows at indices.
         """
-        kept = shape[0] if self.rows is None else len(self.rows.entries)
-        padded = gradient.new_zeros(kept if self.rows is None else kept + 1, *shape[1:])
+        num_rows = shape[0] if self.rows is None else len(self.rows.indices)
+        padded = gradient.new_zeros(num_rows if self.rows is None else num_rows + 1, *shape[1:])
         if self.columns is None:
-            padded[:kept] = gradient.reshape(kept, *shape[1:])
+            padded[:num_rows] = gradient.reshape(num_rows, *shape[1:])
         else:
-            entries = self.columns.entries.view(-1, *[1] * (len(shape) - 2)).expand_as(gradient)
-            padded[:kept].scatter_(1, entries, gradient)
-        return padded if self.rows is None else padded.index_select(0, self.rows.places)
+            indices = self.columns.indices.view(-1, *[1] * (len(shape) - 2)).expand_as(gradient)
+            padded[:num_rows].scatter_(1, indices, gradient)
+        return padded if self.rows is None else padded.index_select(0, self.rows.positions)
 
 
 class _PackedVectors:
-    """Many cut vectors, all picked at once: biases and norms are most of a network's parameters, and tiny."""
+    """All sliced vectors of a network, gathered with one call.
+
+    Most of a network's parameters are biases and norms, so small that a call for each would be mostly overhead.
+    """
 
     def __init__(self, slices: Sequence[_WeightSlice]) -> None:
-        cuts = [place.rows for place in slices if place.rows is not None]
-        assert len(cuts) == len(slices)
-        self.kept = [len(cut.entries) for cut in cuts]
-        self.lengths = [len(cut.places) for cut in cuts]
-        starts, firsts, total = np.cumsum([0, *self.lengths]), np.cumsum([0, *self.kept]), sum(self.kept)
-        entries = [cut.entries + start for cut, start in zip(cuts, starts, strict=False)]
-        places = [
-            (cut.places + first).masked_fill(cut.places == len(cut.entries), total)
-            for cut, first in zip(cuts, firsts, strict=False)
+        index_sets = [weight_slice.rows for weight_slice in slices if weight_slice.rows is not None]
+        assert len(index_sets) == len(slices)
+        self.used_lengths = [len(index_set.indices) for index_set in index_sets]
+        self.lengths = [len(index_set.positions) for index_set in index_sets]
+        num_used = sum(self.used_lengths)
+        # Where each vector begins in the concatenation of all shared vectors, and of all gathered ones.
+        starts, used_starts = np.cumsum([0, *self.lengths]), np.cumsum([0, *self.used_lengths])
+        indices = [index_set.indices + start for index_set, start in zip(index_sets, starts, strict=False)]
+        positions = [
+            (index_set.positions + start).masked_fill(index_set.positions == len(index_set.indices), num_used)
+            for index_set, start in zip(index_sets, used_starts, strict=False)
         ]
-        self.entries = torch.cat(entries).int()
-        """Of the picked numbers, which of all of them, one vector behind the other."""
-        self.places = torch.cat(places).int()
-        """Of all numbers, their place among those picked; one behind the last for those that are not."""
+        self.indices = torch.cat(indices).int()
+        """Used indices in the concatenated shared vectors."""
+        self.positions = torch.cat(positions).int()
+        """For every index its position in the concatenated gathered vectors; one behind the last if it is not used."""
 
-    def gather(self, wholes: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return torch.split(torch.cat(list(wholes)).index_select(0, self.entries), self.kept)
+    def gather(self, shared: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Returns the network's vectors, copies of parts of the shared ones."""
+        return torch.split(torch.cat(list(shared)).index_select(0, self.indices), self.used_lengths)
 
     def scatter(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """The gradients of the wholes, zero wherever nothing was picked; none where none is given."""
+        """Returns the gradients of the shared vectors: 0 where they are not used, None where no gradient came."""
         some = next((gradient for gradient in gradients if gradient is not None), None)
         if some is None:
             return [None] * len(gradients)
-        given = [some.new_zeros(n) if g is None else g for g, n in zip(gradients, self.kept, strict=True)]
-        wholes = torch.split(torch.cat([*given, some.new_zeros(1)]).index_select(0, self.places), self.lengths)
-        return [None if g is None else whole for g, whole in zip(gradients, wholes, strict=True)]
+        dense = [some.new_zeros(n) if g is None else g for g, n in zip(gradients, self.used_lengths, strict=True)]
+        # As in `_WeightSlice.scatter`: a 0 is appended, which every unused position selects.
+        shared = torch.split(torch.cat([*dense, some.new_zeros(1)]).index_select(0, self.positions), self.lengths)
+        return [None if g is None else whole for g, whole in zip(gradients, shared, strict=True)]
 
 
 class _GatherWeights(torch.autograd.Function):
-    """What a network takes of all parameters, as one node of the graph: small networks would feel one for each.
+    """Gathers all sliced parameters of a network in one node of the autograd graph.
 
-    Vectors come first.
+    A node for each parameter would slow small networks noticeably. Shared vectors come first in
+    the arguments, then the other shared weights.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, vectors: _PackedVectors | None, slices: Sequence[_WeightSlice], *wholes: Tensor
+        ctx: Any, vectors: _PackedVectors | None, slices: Sequence[_WeightSlice], *shared: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.vectors, ctx.slices, ctx.shapes = vectors, slices, [whole.shape for whole in wholes]
+        ctx.vectors, ctx.slices, ctx.shapes = vectors, slices, [weight.shape for weight in shared]
+        # A weight that the pass did not use (an NLL of a skipped recursion) keeps the gradient None instead of zeros:
+        # the optimiser then leaves it alone, without weight decay.
         ctx.set_materialize_grads(False)
-        number = len(wholes) - len(slices)
-        picked = () if vectors is None else vectors.gather(wholes[:number])
-        return *picked, *(place.gather(whole) for place, whole in zip(slices, wholes[number:], strict=True))
+        num_vectors = len(shared) - len(slices)
+        gathered = () if vectors is None else vectors.gather(shared[:num_vectors])
+        return *gathered, *(
+            weight_slice.gather(weight) for weight_slice, weight in zip(slices, shared[num_vectors:], strict=True)
+        )
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        number = len(gradients) - len(ctx.slices)
-        vectors = () if ctx.vectors is None else ctx.vectors.scatter(gradients[:number])
-        places = zip(ctx.slices, gradients[number:], ctx.shapes[number:], strict=True)
-        return None, None, *vectors, *(None if g is None else place.scatter(g, shape) for place, g, shape in places)
+        num_vectors = len(gradients) - len(ctx.slices)
+        vectors = () if ctx.vectors is None else ctx.vectors.scatter(gradients[:num_vectors])
+        others = zip(ctx.slices, gradients[num_vectors:], ctx.shapes[num_vectors:], strict=True)
+        # The first two arguments of `forward` are no tensors and have no gradients.
+        return (
+            None,
+            None,
+            *vectors,
+            *(
+                None if gradient is None else weight_slice.scatter(gradient, shape)
+                for weight_slice, gradient, shape in others
+            ),
+        )
 
 
 class _MetaNetwork:
-    """A network without weights, and where each of its parameters lies in the shared ones."""
+    """A network on the meta device, without weights, and the slices of the shared weights that are its parameters."""
 
     def __init__(self, network: SReT, slices: dict[str, _WeightSlice]) -> None:
         self.network = network
         self.slices = slices
-        cut = {name: place for name, place in slices.items() if not place.is_whole}
-        vectors = {name: place for name, place in cut.items() if len(place.shape) == 1}
-        others = {name: place for name, place in cut.items() if name not in vectors}
-        self._cut_names = [*vectors, *others]
+        # Whole parameters are used as they are, without a copy.
+        sliced = {name: weight_slice for name, weight_slice in slices.items() if not weight_slice.is_whole}
+        vectors = {name: weight_slice for name, weight_slice in sliced.items() if len(weight_slice.shape) == 1}
+        others = {name: weight_slice for name, weight_slice in sliced.items() if name not in vectors}
+        self._sliced_names = [*vectors, *others]
         self._vectors = _PackedVectors(list(vectors.values())) if vectors else None
         self._others = list(others.values())
 
     def weights(self) -> dict[str, Tensor]:
-        """The network's parameters by name; gradients flow from them to the shared ones."""
-        weights: dict[str, Tensor] = {name: getattr(place.module, place.name) for name, place in self.slices.items()}
-        wholes = [weights[name] for name in self._cut_names]
-        picked: tuple[Tensor, ...] = _GatherWeights.apply(self._vectors, self._others, *wholes)
-        return weights | dict(zip(self._cut_names, picked, strict=True))
+        """Returns the network's parameters by name. Gradients flow from them to the shared weights."""
+        weights: dict[str, Tensor] = {
+            name: getattr(weight_slice.module, weight_slice.name) for name, weight_slice in self.slices.items()
+        }
+        shared = [weights[name] for name in self._sliced_names]
+        gathered: tuple[Tensor, ...] = _GatherWeights.apply(self._vectors, self._others, *shared)
+        return weights | dict(zip(self._sliced_names, gathered, strict=True))
 
 
 class Supernet(nn.Module):
     """The shared weights of all networks inside an extent. `supernet(images, arch)` runs one of them.
 
-    Nothing remembers which network ran last. The stem's BatchNorm normalises by the batch's own statistics in training
-    and evaluation alike, because running averages over different networks would fit none of them: for inference,
-    `extract` a network and find its statistics.
+    No state depends on which network ran last. The stem's BatchNorm uses the statistics of the current batch in
+    training and evaluation, because running averages over different networks would fit none of them. For inference,
+    `extract` a network and estimate its statistics (`recalibrate_batch_norm`).
     """
 
     def __init__(self, extent: SupernetShape) -> None:
         super().__init__()
         self.extent = extent
         self.fresh_permutations = True
-        """Whether training draws new permutations at every pass, as `SReT` does."""
+        """Whether training draws new permutations at every pass, as in `SReT`."""
         widths = [stage.width for stage in extent.stages]
         self.stem = Stem(extent.channels, extent.stem_width, widths[0], extent.strides)
         _use_batch_statistics(self.stem)
@@ -275,48 +310,55 @@ class Supernet(nn.Module):
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
         initialise(self, self.pos_embed)
-        self._forget_derived()
+        self._clear_caches()
 
-    def _forget_derived(self) -> None:
-        """What networks share that holds no weight: it is built again when it is needed."""
-        self._skeletons: OrderedDict[tuple[ArchConfig, torch.device], _MetaNetwork] = OrderedDict()
+    def _clear_caches(self) -> None:
+        """Empties everything that is derived from the extent and rebuilt on demand."""
+        self._meta_networks: OrderedDict[tuple[ArchConfig, torch.device], _MetaNetwork] = OrderedDict()
         self._permutations = FixedPermutations()
-        self._cuts: dict[tuple[int, int, torch.device], _IndexSet] = {}
+        self._index_sets: dict[tuple[int, int, torch.device], _IndexSet] = {}
 
     def forward(self, images: Tensor, arch: ArchConfig) -> Tensor:
-        """Logits (B, classes) of one network on images (B, channels, H, W); gradients go to the shared weights.
+        """Returns the logits (B, classes) of one network; gradients flow to the shared weights.
 
-        Raises `UserError` for a network that is not in here, or images that do not fit.
+        Args:
+            images: (B, channels, H, W).
+            arch: the network, which must lie inside the extent.
+
+        Raises `UserError` for a network outside the extent, or for images that do not fit.
         """
-        skeleton = self._skeleton(arch)
-        network = skeleton.network
+        meta_network = self._meta_network(arch)
+        network = meta_network.network
         if network.training != self.training:
             network.train(self.training)
         network.fresh_permutations = self.fresh_permutations
-        values = {**skeleton.weights(), **network.fixed_permutations(self.pos_embed.device, self._permutations)}
+        values = {**meta_network.weights(), **network.fixed_permutations(self.pos_embed.device, self._permutations)}
         logits: Tensor = functional_call(network, values, (images,), tie_weights=False)
         return logits
 
     @torch.no_grad()
     def extract(self, arch: ArchConfig) -> SReT:
-        """A network of its own with copies of the shared weights, on their device and of their type.
+        """Returns a separate network with copies of its shared weights, on their device and with their dtype.
 
-        The statistics of its stem's BatchNorm are those of a fresh network: find them before it is evaluated. Raises
-        `UserError` for a network that is not in here.
+        Its BatchNorm statistics are those of a new network: estimate them before evaluation. Raises `UserError` for a
+        network outside the extent.
         """
-        weights = self._skeleton(arch).weights()
+        weights = self._meta_network(arch).weights()
         network = SReT.empty(arch, self.pos_embed.device, self.pos_embed.dtype)
         for name, parameter in network.named_parameters():
             parameter.copy_(weights[name])
         return network
 
     def save(self, path: str | Path, training: dict[str, Any]) -> None:
-        """Writes the extent and the weights, and plain data about how they were trained."""
+        """Writes the extent, the weights, and plain data about how they were trained."""
         write_weights(path, self.state_dict(), {"extent": self.extent.model_dump(mode="json"), "training": training})
 
     @classmethod
     def load(cls, path: str | Path) -> tuple[Supernet, dict[str, Any]]:
-        """The supernet in a file of `save`, on the CPU, and how it was trained. Raises `UserError`."""
+        """Returns the supernet in a file of `save`, on the CPU, and the data about its training.
+
+        Raises `UserError` if the file does not hold a supernet.
+        """
         file = WeightsFile(path, "extent", "training")
         extent, training = validate(SupernetShape, file.header["extent"], f"{path}: extent"), file.header["training"]
         if not isinstance(training, dict):
@@ -329,65 +371,76 @@ class Supernet(nn.Module):
         return supernet, training
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes along: everything but what it can build again."""
-        derived = ("_skeletons", "_permutations", "_cuts")
-        return {name: value for name, value in self.__dict__.items() if name not in derived}
+        """Returns the state to copy or pickle: everything except caches."""
+        caches = ("_meta_networks", "_permutations", "_index_sets")
+        return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._forget_derived()
+        self._clear_caches()
 
-    def _skeleton(self, arch: ArchConfig) -> _MetaNetwork:
-        """The network without weights; of those used before, the last few are kept."""
+    def _meta_network(self, arch: ArchConfig) -> _MetaNetwork:
+        """Returns a network without weights, from a cache of the `CACHE_SIZE` most recently used."""
         key = arch, self.pos_embed.device
-        if key in self._skeletons:
-            self._skeletons.move_to_end(key)
-            return self._skeletons[key]
+        if key in self._meta_networks:
+            self._meta_networks.move_to_end(key)
+            return self._meta_networks[key]
         self.extent.check(arch)
         network = on_meta_device(lambda: SReT(arch))
         _use_batch_statistics(network.stem)
         slices = {name: self._slice(name, weight.shape, arch) for name, weight in network.named_parameters()}
-        self._skeletons[key] = _MetaNetwork(network, slices)
-        if len(self._skeletons) > CACHE_SIZE:
-            self._skeletons.popitem(last=False)
-        return self._skeletons[key]
+        self._meta_networks[key] = _MetaNetwork(network, slices)
+        if len(self._meta_networks) > CACHE_SIZE:
+            self._meta_networks.popitem(last=False)
+        return self._meta_networks[key]
 
     def _slice(self, name: str, shape: torch.Size, arch: ArchConfig) -> _WeightSlice:
-        """Where the parameter of that name in a network of `arch` lies here."""
+        """Returns the slice of the shared weights that is one parameter of a network.
+
+        Args:
+            name: the parameter's name in `SReT(arch)`.
+            shape: its shape there.
+            arch: the network.
+        """
         path = name.split(".")
-        if "nlls" in path:
+        if "nlls" in path:  # a network numbers its NLLs; the supernet names them by the recursion that they follow
             path[4] = str(nll_recursions(arch.stages[int(path[1])])[int(path[4])])
         module = self.get_submodule(".".join(path[:-1]))
-        whole, device = getattr(module, path[-1]).shape, self.pos_embed.device
+        shared_shape, device = getattr(module, path[-1]).shape, self.pos_embed.device
         if isinstance(module, PoolWeights) and path[-1] == "weight":
             before, after = (stage.width for stage in arch.stages[int(path[1]) : int(path[1]) + 2])
             filters = _IndexSet.of(module.rows(before, after), len(module.pairs), device)
             return _WeightSlice(module, path[-1], shape, filters, None)
-        assert shape[2:] == whole[2:], (name, shape, whole)
-        columns = self._cut(shape[1], whole[1], device) if len(shape) > 1 else None
-        return _WeightSlice(module, path[-1], shape, self._cut(shape[0], whole[0], device), columns)
+        assert shape[2:] == shared_shape[2:], (name, shape, shared_shape)
+        rows = self._index_set(shape[0], shared_shape[0], device)
+        columns = self._index_set(shape[1], shared_shape[1], device) if len(shape) > 1 else None
+        return _WeightSlice(module, path[-1], shape, rows, columns)
 
-    def _cut(self, number: int, most: int, device: torch.device) -> _IndexSet | None:
-        """One for all parameters and networks that are cut alike; None for those that are not."""
-        if number == most:
+    def _index_set(self, count: int, size: int, device: torch.device) -> _IndexSet | None:
+        """Returns `count` evenly spread indices of a dimension with `size` entries; None if that is all of them.
+
+        Parameters and networks share the index sets, which are a few per space.
+        """
+        if count == size:
             return None
-        key = number, most, device
-        if key not in self._cuts:
-            self._cuts[key] = _IndexSet.of(spread(number, most), most, device)
-        return self._cuts[key]
+        key = count, size, device
+        if key not in self._index_sets:
+            self._index_sets[key] = _IndexSet.of(spread(count, size), size, device)
+        return self._index_sets[key]
 
 
-def spread(number: int, most: int) -> IntArray:
-    """`number` of the indices below `most`, (number,), evenly spread.
+def spread(count: int, size: int) -> IntArray:
+    """Returns `count` evenly spread indices below `size`, (count,).
 
-    Parts of equal sizes, as queries, keys and values are, which lie one below the other, are so spread each alike.
+    The rows of a qkv projection are three equal parts, one below the other. Spreading over all of them spreads each
+    part in the same way, so that queries, keys and values need no treatment of their own.
     """
-    assert number <= most, (number, most)
-    return np.arange(number) * most // number
+    assert count <= size, (count, size)
+    return np.arange(count) * size // count
 
 
 def _use_batch_statistics(stem: Stem) -> None:
-    """Makes the BatchNorms of a stem normalise by a batch's own statistics, always."""
+    """Makes the BatchNorms of a stem always normalise by the statistics of the batch."""
     for norm in batch_norms(stem):
         norm.track_running_stats = False
         norm.running_mean = norm.running_var = norm.num_batches_tracked = None

@@ -1,8 +1,8 @@
-"""Names and shapes of all weights, from an architecture or an extent alone: nothing is built.
+"""Names and shapes of all weights of a network or a supernet, without building it.
 
-What a file says that it holds is compared with these before a module is made of it: a header of a few words can claim
-a network that fills all memory. They come one by one, in the order of `state_dict`, so that the first that is missing
-ends the comparison.
+The header of a weights file is compared with these before any module is built, because a few words in a header can
+describe a network that fills all memory. They are yielded in the order of `state_dict`, so that the comparison stops
+at the first weight that is missing from the file.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ def network_shapes(arch: ArchConfig) -> Shapes:
     widths, side = [stage.width for stage in arch.stages], arch.resolutions[0]
     yield "pos_embed", (1, widths[0], side, side)
     yield from _stem(arch.channels, arch.stem.width, widths[0], has_statistics=True)
-    for number, stage in enumerate(arch.stages):
+    for index, stage in enumerate(arch.stages):
         for block in range(stage.blocks):
-            yield from _block(f"stages.{number}.blocks.{block}", stage.width, stage.mlp_hidden)
+            yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden)
         for block in range(stage.blocks):
             for nll in range(stage.num_nlls):
-                yield from _nll(f"stages.{number}.nlls.{block}.{nll}", stage.width, stage.nll_hidden)
-    for number, (before, after) in enumerate(pairwise(widths)):
-        yield f"pools.{number}.weight", (after, before // gcd(before, after), 3, 3)
-        yield f"pools.{number}.bias", (after,)
+                yield from _nll(f"stages.{index}.nlls.{block}.{nll}", stage.width, stage.nll_hidden)
+    for index, (before, after) in enumerate(pairwise(widths)):
+        yield f"pools.{index}.weight", (after, before // gcd(before, after), 3, 3)
+        yield f"pools.{index}.bias", (after,)
     yield from _ends(widths, arch.classes)
 
 
 def supernet_shapes(extent: SupernetShape) -> Shapes:
     """Yields the names and shapes in `Supernet(extent).state_dict()`.
 
-    How many filters a pooling has is left to `pool_shapes`, which takes longer.
+    The filters of the poolings are left out: counting them takes longer (`sret_nas.nn.supernet.pool_shapes`).
     """
     widths = [stage.width for stage in extent.stages]
     yield "pos_embed", (1, widths[0], extent.side, extent.side)
     yield from _stem(extent.channels, extent.stem_width, widths[0], has_statistics=False)
-    for number, stage in enumerate(extent.stages):
+    for index, stage in enumerate(extent.stages):
         for block in range(stage.blocks):
-            yield from _block(f"stages.{number}.blocks.{block}", stage.width, stage.mlp_hidden)
+            yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden)
         for block in range(stage.blocks):
             for recursion in stage.nll_recursions:
-                yield from _nll(f"stages.{number}.nlls.{block}.{recursion}", stage.width, stage.nll_hidden)
-    for number, after in enumerate(widths[1:]):
-        yield f"pools.{number}.bias", (after,)
+                yield from _nll(f"stages.{index}.nlls.{block}.{recursion}", stage.width, stage.nll_hidden)
+    for index, after in enumerate(widths[1:]):
+        yield f"pools.{index}.bias", (after,)
     yield from _ends(widths, extent.classes)
 
 
 def _stem(channels: int, stem_width: int, width: int, has_statistics: bool) -> Shapes:
     widths = (channels, stem_width, width, width)
-    for number, (inputs, outputs) in enumerate(pairwise(widths)):
-        yield f"stem.convs.{number}.weight", (outputs, inputs, 3, 3)
-        yield f"stem.convs.{number}.bias", (outputs,)
-    for number, outputs in enumerate(widths[1:]):
-        yield from _norm(f"stem.norms.{number}", outputs)
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        yield f"stem.convs.{index}.weight", (outputs, inputs, 3, 3)
+        yield f"stem.convs.{index}.bias", (outputs,)
+    for index, outputs in enumerate(widths[1:]):
+        yield from _norm(f"stem.norms.{index}", outputs)
         if has_statistics:
-            yield f"stem.norms.{number}.running_mean", (outputs,)
-            yield f"stem.norms.{number}.running_var", (outputs,)
-            yield f"stem.norms.{number}.num_batches_tracked", ()
+            yield f"stem.norms.{index}.running_mean", (outputs,)
+            yield f"stem.norms.{index}.running_var", (outputs,)
+            yield f"stem.norms.{index}.num_batches_tracked", ()
 
 
 def _block(name: str, width: int, mlp_hidden: int) -> Shapes:

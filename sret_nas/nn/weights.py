@@ -1,7 +1,7 @@
-"""Weights as files: safetensors, which hold numbers and words and nothing that could run, written whole or not at all.
+"""Weights files: safetensors, which hold tensors and text but no code, written whole or not at all.
 
-A file says in its own header what it holds: a network's file its architecture, a supernet's its extent, as JSON. The
-names, types and shapes in the header are compared with that before anything is built or read.
+The header describes the content as JSON: the architecture of a network, or the extent (`SupernetShape`) of a supernet.
+Names, dtypes and shapes in the header are compared with it before anything is built or read.
 """
 
 from __future__ import annotations
@@ -25,30 +25,32 @@ from sret_nas.nn.weight_shapes import Shape
 Module = TypeVar("Module", bound=nn.Module)
 
 Layout = Mapping[str, tuple[str, Shape]]
-"""The type and shape of tensors by name; types as safetensors spells them."""
+"""Dtype and shape of tensors by name, with safetensors' names of dtypes."""
 
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_SPELLED = {dtype: name for name, dtype in _FLOATS.items()} | {torch.int64: "I64"}
+_DTYPE_NAMES = {dtype: name for name, dtype in _FLOATS.items()} | {torch.int64: "I64"}
 _COUNTER = "num_batches_tracked"
-"""The end of the names of BatchNorm's counters, the only weights that are whole numbers."""
+"""How the names of BatchNorm's counters end, the only integer tensors among the weights."""
 
-_WHAT = {"architecture": "a network's weights", "extent": "a supernet"}
+_CONTENTS = {"architecture": "a network's weights", "extent": "a supernet"}
 
 
 def write_weights(path: str | Path, state: Mapping[str, Tensor], about: dict[str, Any]) -> None:
-    """Writes weights by name, and plain data about them into the header."""
+    """Writes weights by name, with plain data about them in the header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     metadata = {name: json.dumps(value) for name, value in about.items()}
     write_atomically(Path(path), safetensors.torch.save(weights, metadata))
 
 
 class WeightsFile:
-    """A file of weights whose header was read and whose tensors were not yet."""
+    """A weights file whose header has been read, but not its tensors."""
 
     def __init__(self, path: str | Path, *contents: str) -> None:
-        """`contents` are what the header must tell, the first of them what the file is.
+        """Reads and checks the header. Raises `UserError` if it cannot be read or lacks one of the `contents`.
 
-        Raises `UserError` for a file that cannot be read or does not hold all of them.
+        Args:
+            path: the file.
+            contents: keys that the header must have. The first says what the file holds: a network or a supernet.
         """
         self.path = path
         header = _read_header(path)
@@ -56,7 +58,7 @@ class WeightsFile:
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise UserError(f"{path}: cannot be read as weights: its metadata must be words by name")
         if missing := [name for name in contents if name not in metadata]:
-            what = _WHAT[contents[0]]
+            what = _CONTENTS[contents[0]]
             raise UserError(f"{path}: does not hold {what}: it has no {missing[0]!r} in its header")
         self.layout: Layout = {name: _entry(name, entry, path) for name, entry in header.items()}
         self.header: dict[str, Any] = {
@@ -76,7 +78,7 @@ class WeightsFile:
 
 
 def _read_header(path: str | Path) -> dict[str, Any]:
-    """Returns what the header says of all tensors, and its metadata."""
+    """Returns the header: one entry per tensor, and the metadata."""
     with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_BYTES:
@@ -93,7 +95,7 @@ def _read_header(path: str | Path) -> dict[str, Any]:
 
 
 def _entry(name: str, entry: Any, path: str | Path) -> tuple[str, Shape]:
-    """Returns the type and shape that a header tells of a tensor."""
+    """Returns the dtype and shape of a tensor from its entry in the header."""
     dtype, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
     if not isinstance(dtype, str) or not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
         raise UserError(f"{path}: cannot be read as weights: {_shown(name)} has no type and shape in its header")
@@ -101,22 +103,25 @@ def _entry(name: str, entry: Any, path: str | Path) -> tuple[str, Shape]:
 
 
 def layout_of(state: Mapping[str, Tensor]) -> Layout:
-    """Returns the types and shapes of tensors."""
+    """Returns the dtypes and shapes of tensors by name."""
     return {
-        name: (_SPELLED.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape)) for name, tensor in state.items()
+        name: (_DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape)) for name, tensor in state.items()
     }
 
 
 def check_layout(expected: Iterable[tuple[str, Shape]], layout: Layout, source: str) -> None:
-    """Raises `UserError` unless a file, or whatever `source` names, has just the expected tensors, of sound types."""
-    known = set()
+    """Raises `UserError` unless a layout has exactly the expected tensors, with valid dtypes.
+
+    All floating-point tensors must have the dtype of `pos_embed`. `source` names the file in messages.
+    """
+    expected_names = set()
     floats = layout["pos_embed"][0] if "pos_embed" in layout else None
     for name, shape in expected:
         if name not in layout:
             raise UserError(f"{source}: {name} is missing; it must have the shape {shape}")
-        dtype, found = layout[name]
-        if found != shape:
-            raise UserError(f"{source}: {name} must have the shape {shape}, got {describe(found)}")
+        dtype, actual_shape = layout[name]
+        if actual_shape != shape:
+            raise UserError(f"{source}: {name} must have the shape {shape}, got {describe(actual_shape)}")
         if name.endswith(_COUNTER):
             if dtype != "I64":
                 raise UserError(f"{source}: {name} must be of type I64, got {_shown(dtype)}")
@@ -124,14 +129,14 @@ def check_layout(expected: Iterable[tuple[str, Shape]], layout: Layout, source: 
             raise UserError(f"{source}: {name} must be of type {', '.join(_FLOATS)}, got {_shown(dtype)}")
         elif dtype != floats:
             raise UserError(f"{source}: {name} must be of the type {floats} of pos_embed, got {dtype}")
-        known.add(name)
-    unknown = next((name for name in layout if name not in known), None)
+        expected_names.add(name)
+    unknown = next((name for name in layout if name not in expected_names), None)
     if unknown is not None:
-        raise UserError(f"{source}: {_shown(unknown)} belongs to nothing that the header tells of")
+        raise UserError(f"{source}: {_shown(unknown)} is not part of what the header describes")
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
-    """Raises `UserError` naming the first of the weights that holds a number that is not finite."""
+    """Raises `UserError` naming the first tensor that holds a number that is not finite."""
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"{source}: {_shown(name)} holds numbers that are not finite: its training diverged")
@@ -142,6 +147,6 @@ def _shown(name: str) -> str:
 
 
 def on_meta_device(build: Callable[[], Module]) -> Module:
-    """What `build` makes, on the meta device: shapes only. No generator's state changes."""
+    """Returns what `build` returns, on the meta device: shapes without values. Draws no random numbers."""
     with torch.device("meta"):
         return build()

@@ -76,7 +76,7 @@ class ScoreConfig(BaseModel):
     @classmethod
     def load(cls, path: Path) -> ScoreConfig:
         """Reads a file. Raises `UserError` and `ConfigError`."""
-        return validate(cls, read_yaml(path), str(path))
+        return validate(cls, read_yaml(path, number_keys=True), str(path))
 
     def score(self, space: SearchSpace, source: str = "score") -> AdditiveScore:
         """Returns the score of a space's chain. Raises `ConfigError` naming `source` for what is not in the space."""

@@ -1,4 +1,4 @@
-"""An interruption ends what runs also where Python drops the exception."""
+"""Interruptions end a run even where Python drops the exception."""
 
 import ctypes
 import os
@@ -64,7 +64,7 @@ def test_nothing_is_raised_without_a_signal() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it is what the test provokes
 def test_one_that_a_callback_from_c_drops_is_noticed_later_and_once() -> None:
-    """What ctypes calls cannot raise: there a Ctrl-C is printed and forgotten, as in a finaliser."""
+    """A ctypes callback cannot raise. Python prints the exception and drops it, as in a finaliser."""
 
     @ctypes.CFUNCTYPE(None)
     def called_from_c() -> None:
@@ -77,7 +77,7 @@ def test_one_that_a_callback_from_c_drops_is_noticed_later_and_once() -> None:
 
 
 def test_where_one_is_remembered_the_second_gives_up_and_sets_the_clock() -> None:
-    """And after that, each of them interrupts as before."""
+    """After that, each signal interrupts as before."""
     with defer_interrupts() as remembered:
         signal.raise_signal(signal.SIGINT)
         assert remembered == [signal.SIGINT]
@@ -117,7 +117,7 @@ def test_signals_that_torchrun_passes_on_are_not_counted_twice(monkeypatch: pyte
 
 
 def test_after_the_second_the_system_ends_a_process_that_does_not() -> None:
-    """It goes on whatever is raised in it, and so does not even listen to SIGTERM."""
+    """The process ignores all exceptions, and thus SIGTERM too."""
     script = (
         "import signal, threading; from trials import interruption;"
         "interruption.SECONDS_TO_END = 1; interruption.handle_interruptions()\n"

@@ -15,6 +15,8 @@ from trials.program_name import program_name, resume_command
         ("cli.py", "python cli.py"),
         ("../my code/cli.py", "python '../my code/cli.py'"),
         ("/usr/bin/sret-nas", "sret-nas"),
+        ("/usr/lib/sret_nas/__main__.py", "python -m sret_nas"),
+        ("/home/me/__main__.py", "sret-nas"),
         ("-c", "sret-nas"),
         ("", "sret-nas"),
     ],

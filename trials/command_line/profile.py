@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sret_nas.errors import UserError
-from trials.command_line.exit_codes import EXIT_OK
+
+from .exit_codes import EXIT_OK
 
 if TYPE_CHECKING:
     from sret_nas.arch.config import ArchConfig
@@ -31,7 +32,7 @@ def add_command(commands: Any) -> None:
 def _run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from trials.report.profile import show_profile
+    from ..report.profile import show_profile
 
     arch = _architecture(given.architecture)
     show_profile(arch, Console(), name=given.architecture, check=not given.no_check, speed=not given.no_speed)

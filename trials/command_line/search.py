@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sret_nas.errors import UserError
-from trials.command_line import shared_options
-from trials.command_line.argument_types import duration, latency, path_or_address, words
-from trials.command_line.exit_codes import EXIT_FAILURE, EXIT_OK
-from trials.command_line.renamed import add_renamed
-from trials.program_name import program_name
+
+from ..program_name import program_name
+from . import shared_options
+from .argument_types import duration, latency, path_or_address, words
+from .exit_codes import EXIT_FAILURE, EXIT_OK
+from .renamed import add_renamed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -194,12 +195,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from trials.console import SearchConsole
-    from trials.interruption import handle_interruptions
-    from trials.report.front import show_front
-    from trials.runs.directory import new_run_dir
-    from trials.runs.options import SearchOptions
-    from trials.search.search import resume_search, start_search
+    from ..console import SearchConsole
+    from ..interruption import handle_interruptions
+    from ..report.front import show_front
+    from ..runs.directory import new_run_dir
+    from ..runs.options import SearchOptions
+    from ..search.search import resume_search, start_search
 
     handle_interruptions()
     console = SearchConsole()
@@ -215,7 +216,7 @@ def _run(given: argparse.Namespace) -> int:
 
 def _resumed_dir(given: argparse.Namespace, options: dict[str, Any], console: Console) -> Path:
     """The run directory to carry on in. A search whose copy was named goes on being copied, unless told otherwise."""
-    from trials.runs.remote_copy import fetch_run, is_copy
+    from ..runs.remote_copy import fetch_run, is_copy
 
     out: Path | None = given.out if "out" in given else None
     if is_copy(given.resume):

@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from trials.command_line.argument_types import path, quantity
-from trials.command_line.renamed import add_renamed
+from .argument_types import path, quantity
+from .renamed import add_renamed
 
 USAGE = "%(prog)s [options]"
 """One line of usage: dozens of options in brackets tell nobody anything."""

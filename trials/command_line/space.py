@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from trials.command_line.argument_types import seed, small_count
-from trials.command_line.exit_codes import EXIT_OK
-from trials.command_line.shared_options import add_budget, add_force
+from .argument_types import seed, small_count
+from .exit_codes import EXIT_OK
+from .shared_options import add_budget, add_force
 
 
 def add_command(commands: Any) -> None:
@@ -59,8 +59,9 @@ def _run(given: argparse.Namespace) -> int:
     from sret_nas.optimize.score_config import ScoreConfig
     from sret_nas.output_files import require_free
     from sret_nas.space.search_space import SearchSpace
-    from trials.report.proven_front import ProvenFront, check_front_path
-    from trials.report.space import show_space
+
+    from ..report.proven_front import ProvenFront, check_front_path
+    from ..report.space import show_space
 
     budget = Budget(
         flops_max=given.flops_budget,

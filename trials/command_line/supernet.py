@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from trials.command_line import supernet_train
-from trials.command_line.supernet_subnets import add_evaluate_command, add_extract_command
+from . import supernet_train
+from .supernet_subnets import add_evaluate_command, add_extract_command
 
 
 def add_command(commands: Any) -> None:

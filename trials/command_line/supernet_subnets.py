@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from trials.command_line.argument_types import path, seed, threads
-from trials.command_line.exit_codes import EXIT_OK
-from trials.command_line.shared_options import add_device, add_force
+from .argument_types import path, seed, threads
+from .exit_codes import EXIT_OK
+from .shared_options import add_device, add_force
 
 
 def add_evaluate_command(actions: Any) -> None:
@@ -65,7 +65,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 def _evaluate(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from trials.workflows.subnets import show_subnets
+    from ..workflows.subnets import show_subnets
 
     show_subnets(given.supernet, given.networks, **_scoring(given), seed=vars(given).get("seed", 0), console=Console())
     return EXIT_OK
@@ -74,7 +74,7 @@ def _evaluate(given: argparse.Namespace) -> int:
 def _extract(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from trials.workflows.subnets import extract_subnet
+    from ..workflows.subnets import extract_subnet
 
     force = vars(given).get("force", False)
     extract_subnet(given.supernet, given.network, given.out, **_scoring(given), console=Console(), force=force)

@@ -6,14 +6,15 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from sret_nas.errors import UserError
-from trials.command_line import shared_options
-from trials.command_line.argument_types import duration
-from trials.command_line.exit_codes import EXIT_OK
-from trials.command_line.renamed import add_renamed
-from trials.program_name import program_name
+
+from ..program_name import program_name
+from . import shared_options
+from .argument_types import duration
+from .exit_codes import EXIT_OK
+from .renamed import add_renamed
 
 if TYPE_CHECKING:
-    from trials.distributed.launcher import RayPlacement
+    from ..distributed.launcher import RayPlacement
 
 EXAMPLES = """\
 examples:
@@ -118,9 +119,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from trials.console import SearchConsole
-    from trials.interruption import handle_interruptions
-    from trials.workflows.train_supernet import parse_training, resume_training, start_training
+    from ..console import SearchConsole
+    from ..interruption import handle_interruptions
+    from ..workflows.train_supernet import parse_training, resume_training, start_training
 
     handle_interruptions()
     console = SearchConsole()
@@ -144,7 +145,7 @@ _OF_RAY = ("ray_address", "workers", "gpus_per_worker")
 
 def _placement(given: argparse.Namespace) -> RayPlacement | None:
     """What the options say of a Ray; None for a training here. Raises `UserError` if they do not go together."""
-    from trials.distributed.launcher import RayPlacement
+    from ..distributed.launcher import RayPlacement
 
     address, processes, gpus = (vars(given).get(name) for name in _OF_RAY)
     if vars(given).get("engine", "local") == "local":

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trials.data.config import DIGITS, DataConfig
-from trials.data.preparation import prepare
-from trials.data.prepared import PreparedData, Split
+from .config import DIGITS, DataConfig
+from .preparation import prepare
+from .prepared import PreparedData, Split
 
 if TYPE_CHECKING:
-    from trials.data.batching import batches, num_training_batches, training_batches
+    from .batching import batches, num_training_batches, training_batches
 
 __all__ = [
     "DIGITS",
@@ -29,7 +29,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("batches", "num_training_batches", "training_batches"):
-        from trials.data import batching
+        from . import batching
 
         return getattr(batching, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

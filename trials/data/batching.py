@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sret_nas.errors import UserError
-from trials.data.prepared import Split
-from trials.seeds import seed_from
+
+from ..seeds import seed_from
+from .prepared import Split
 
 SHIFT = 8
 """Training images are shifted by up to 1/8 of their side each way: 4 pixels of 32, as is usual for CIFAR."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sret_nas.errors import UserError
 from sret_nas.files import short_digest
-from trials.console import Console, escape, print_line
-from trials.data import DataConfig, PreparedData, prepare
+
+from ..console import Console, escape, print_line
+from . import DataConfig, PreparedData, prepare
 
 PREPARED_DATA = "prepared-data"
 """Folder beside the run directories: decoded images, shared by the runs that use the same ones."""

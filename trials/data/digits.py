@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from trials.data.source import FoundSource, Samples, Source
+from .source import FoundSource, Samples, Source
 
 _WHITEST = 16
 """The digits' pixels are whole numbers from 0 to 16 (UCI, optical recognition of handwritten digits)."""

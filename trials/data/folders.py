@@ -36,10 +36,11 @@ from typing import NoReturn
 import numpy as np
 
 from sret_nas.errors import UserError
-from trials.data.decode import FORMATS, open_image
-from trials.data.leftovers import NO_IMAGES, is_image, is_left_over
-from trials.data.part_names import parts_named
-from trials.data.source import PARTS, FoundSource, Samples, Source
+
+from .decode import FORMATS, open_image
+from .leftovers import NO_IMAGES, is_image, is_left_over
+from .part_names import parts_named
+from .source import PARTS, FoundSource, Samples, Source
 
 EXTENSIONS = tuple(FORMATS)
 """Extensions of image files, whatever their case."""

@@ -20,14 +20,15 @@ from pathlib import Path
 import numpy as np
 
 from sret_nas.errors import UserError
-from trials.data.config import DataConfig
-from trials.data.decode import UNREADABLE, Pixels, to_pixels, without_warnings
-from trials.data.digits import find_digits
-from trials.data.folders import find_folder
-from trials.data.prepared import METADATA, Metadata, PreparedData, array_path, digest_of
-from trials.data.source import PARTS, FoundSource, IntArray, Source
-from trials.data.splitting import Selection, split
-from trials.data.torchvision_sets import find_torchvision_set
+
+from .config import DataConfig
+from .decode import UNREADABLE, Pixels, to_pixels, without_warnings
+from .digits import find_digits
+from .folders import find_folder
+from .prepared import METADATA, Metadata, PreparedData, array_path, digest_of
+from .source import PARTS, FoundSource, IntArray, Source
+from .splitting import Selection, split
+from .torchvision_sets import find_torchvision_set
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all, from the thread that prepares."""

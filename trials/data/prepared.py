@@ -22,8 +22,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
-from trials.data.config import DataConfig
-from trials.data.source import PARTS, IntArray
+
+from .config import DataConfig
+from .source import PARTS, IntArray
 
 FORMAT = 1
 """Of the files below; raised whenever equal configurations would give other files."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sret_nas.errors import ConfigError, UserError
-from trials.data.config import DataConfig
-from trials.data.source import PARTS, IntArray, Samples, Source
+
+from .config import DataConfig
+from .source import PARTS, IntArray, Samples, Source
 
 ByClass = list[IntArray]
 """For each class, numbers of its images."""

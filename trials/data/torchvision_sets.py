@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from sret_nas.errors import UserError
-from trials.data.source import FoundSource, IntArray, Samples, Source
+
+from .source import FoundSource, IntArray, Samples, Source
 
 _BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
 _BY_SPLIT = {"train": {"split": "train"}, "test": {"split": "test"}}

@@ -1,1 +1,1 @@
-"""One task in several processes, those of torchrun or of Ray. All it knows of a task is `trials.distributed.task`."""
+"""Runs a task in several processes, started by torchrun or Ray. Knows only the protocol in `distributed.task`."""

@@ -9,29 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sret_nas.errors import UserError
-from trials.console import Console
-from trials.distributed.launcher import Launcher, RayPlacement
-from trials.distributed.task import Measurement, Task
-from trials.engines.ray_needed import ray_needed
-from trials.machine import num_cores
+
+from ..console import Console
+from ..engines.ray_needed import ray_needed
+from ..machine import num_cores
+from .launcher import Launcher, RayPlacement
+from .task import Measurement, Task
 
 if TYPE_CHECKING:  # which imports torch
-    from trials.distributed.processes import Processes
+    from .processes import Processes
 
 
 def launcher_for(
     device: str, placement: RayPlacement | None, threads: int | None = None
 ) -> AbstractContextManager[Launcher]:
-    """Returns a local launcher, unless a placement is given; `threads` are those of each process, if already known.
+    """Returns a context manager that opens a launcher. Entering it raises `UserError` if Ray lacks the resources.
 
-    Entering it raises `UserError` if there is no such Ray, or too little room in it.
+    Args:
+        device: torch's name of the device, or `auto`.
+        placement: what to ask of Ray; None runs tasks in this process, or in those that torchrun started.
+        threads: CPU threads of each process; None leaves the number to the launcher.
     """
     if placement is None:
         return _local_launcher(device)
     if "WORLD_SIZE" in os.environ:
         raise UserError("--engine ray starts the processes of a training itself: leave torchrun out")
     with ray_needed():
-        from trials.distributed.ray_group import open_ray_launcher  # half a second
+        from .ray_group import open_ray_launcher  # half a second
     return open_ray_launcher(placement, device, threads)
 
 
@@ -42,7 +46,7 @@ class LocalLauncher:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
-        self.is_first, self.number = processes.is_first, processes.number
+        self.is_first, self.num_processes = processes.is_first, processes.world_size
         self.threads = num_cores()
 
     def wait(self) -> None:
@@ -57,7 +61,7 @@ class LocalLauncher:
 
 @contextmanager
 def _local_launcher(device: str) -> Iterator[Launcher]:
-    from trials.distributed.processes import process_group
+    from .processes import process_group
 
     with process_group(device) as processes:
         yield LocalLauncher(processes)

@@ -1,6 +1,6 @@
-"""What the first process of a task prints and writes on another machine, sent to the driver as it happens.
+"""Streams the printed lines and written files of a task's first process to the driver while the task runs.
 
-The driver polls for updates and applies them: the lines appear on its console and the files in its directory.
+The driver polls for updates and applies them: lines appear on its console, files in its directory.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sret_nas.files import write_atomically
-from trials.console import Console, print_line
+
+from ..console import Console, print_line
 
 APPENDED = "*.tfevents.*"
-"""Files that only grow: TensorBoard's."""
+"""Files that only grow (TensorBoard's), of which only new bytes are sent."""
 
 WIDTH = 120
-"""Of lines: the process does not know the terminal on which they will appear."""
+"""Columns of a line: the process does not know the terminal on which it will appear."""
 
 
 @dataclass(frozen=True)
 class FileUpdate:
-    """The new content of a file in the task's directory, or what was appended to it."""
+    """The new content of a file in the task's directory, or the bytes appended to it."""
 
     name: str
-    """With the folder inside the directory."""
+    """Path relative to the directory."""
     content: bytes
     is_whole: bool
 
 
 @dataclass(frozen=True)
 class Update:
-    """What was printed and written since the last poll."""
+    """The text printed and the files written since the last poll."""
 
     text: str = ""
     files: tuple[FileUpdate, ...] = ()
@@ -43,7 +44,7 @@ class Update:
         return any(file.is_whole for file in self.files)
 
     def apply(self, directory: Path, console: Console) -> None:
-        """Prints and writes the same here; a file that is replaced is there whole or not at all."""
+        """Prints the text and writes the files here. Replaced files are written whole or not at all."""
         for line in self.text.splitlines():
             print_line(console, line)
         for file in self.files:
@@ -59,7 +60,7 @@ class Update:
 class OutputStream:
     """Collects updates while another thread works in a directory and prints to `console`.
 
-    `replaced` are names of files that are replaced as a whole. Others are sent only if they are `APPENDED`.
+    `replaced` names files that are replaced as a whole. Other files are sent only if they match `APPENDED`.
     """
 
     def __init__(self, directory: Path, replaced: tuple[str, ...] = ()) -> None:
@@ -70,15 +71,18 @@ class OutputStream:
         self.console = Console(file=self, width=WIDTH, force_terminal=False)  # type: ignore[arg-type]
 
     def write(self, text: str) -> int:
-        """Takes what the console prints, as its file."""
+        """Queues text that the console prints. (The console uses this object as its file.)"""
         self._printed.put(text)
         return len(text)
 
     def flush(self) -> None:
-        """Does nothing: the console's file holds nothing back."""
+        """Does nothing: `write` does not buffer."""
 
     def poll(self, timeout: float) -> Update:
-        """Returns what there is, after waiting up to `timeout` seconds for a line. From one thread at a time."""
+        """Returns the new text and files, after waiting up to `timeout` seconds for a line.
+
+        Must not be called by two threads at once.
+        """
         return Update("".join(self._texts(timeout)), (*self._replaced(), *self._appended()))
 
     def _texts(self, timeout: float) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""One process, or several that torchrun started, each with its share of every batch.
+"""The processes of a data-parallel training: one, or several started by torchrun, each with a share of every batch.
 
-DistributedDataParallel is no use here: it hooks one backward pass that reaches every parameter, and a step has several,
-each through other parameters. All processes train the same networks in the same step, so the same parameters have
-gradients in all of them, and one exchange after the last pass averages them.
+DistributedDataParallel does not fit: it expects one backward pass that reaches every parameter, but a step has several,
+each through different parameters. All processes train the same networks in the same step, so the same parameters have
+gradients in all of them. One all-reduce after the last pass averages them.
 """
 
 from __future__ import annotations
@@ -17,58 +17,66 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from trials.training.devices import device_named
+from ..training.devices import device_of
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many this one is, and what it trains on."""
+    """The rank of this process, the number of processes, and the device of this one."""
 
     rank: int
-    number: int
+    world_size: int
     device: torch.device
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that speaks and writes."""
+        """Returns whether this process is the one that prints and writes files."""
         return self.rank == 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors, of equal shapes in all processes, by their means over the processes."""
-        if self.number == 1:
+        """Replaces tensors by their means over all processes. Shapes must be the same in all of them."""
+        if self.world_size == 1:
             return
+        # One exchange of all tensors: for many small ones, latency would dominate.
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(flat)
-        flat /= self.number
+        flat /= self.world_size
         start = 0
         for tensor in tensors:
             tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
             start += tensor.numel()
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
-        if self.number == 1:
+        """Returns whether the flag is set in any process. All processes must call this, and get the same answer."""
+        if self.world_size == 1:
             return flag
         flags = torch.tensor(int(flag), device=self.device)
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
 
     def wait(self) -> None:
-        """Until all processes have come this far."""
-        if self.number > 1:
+        """Waits until all processes have called this."""
+        if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
 def process_group(device: str, store: Store | None = None) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, if it did; `store` is where they meet, by default as torchrun says.
+    """Joins the process group given by `RANK`, `WORLD_SIZE` and `LOCAL_RANK`, and leaves it at the end.
 
-    Raises `UserError` for a device that is not there.
+    Without these variables, which torchrun sets, there is one process and no group. A group that is already joined is
+    used, and left to whoever joined it.
+
+    Args:
+        device: torch's name of a device, or `auto`.
+        store: the key-value store through which the processes find each other; None means torchrun's.
+
+    Raises `UserError` for a device that does not exist.
     """
-    rank, number = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = device_named(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")), alone=number == 1)
-    if number == 1 or dist.is_initialized():
-        yield Processes(rank, number, chosen)
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = device_of(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")), alone=world_size == 1)
+    if world_size == 1 or dist.is_initialized():
+        yield Processes(rank, world_size, chosen)
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -76,8 +84,8 @@ def process_group(device: str, store: Store | None = None) -> Iterator[Processes
     if store is None:
         dist.init_process_group(backend)
     else:
-        dist.init_process_group(backend, store=store, rank=rank, world_size=number)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     try:
-        yield Processes(rank, number, chosen)
+        yield Processes(rank, world_size, chosen)
     finally:
         dist.destroy_process_group()

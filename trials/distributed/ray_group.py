@@ -1,12 +1,12 @@
 """Ray launcher: runs a task in processes that Ray starts on this machine or a cluster, and keeps its results here.
 
-Every process is an actor that does what one of torchrun's does, so that weights and checkpoints are the same. Whatever
-the first one prints and writes is sent to the driver as it happens (`trials.distributed.output_stream`): machines share
-no files, and losing all of them loses no more than the time since the last checkpoint. When a process or its machine is
-lost, all start again from that checkpoint, at most `RETRIES` times.
+Every process is an actor that does the same as a process of torchrun, so that weights and checkpoints are the same. The
+output of the first process is streamed to the driver (`trials.distributed.output_stream`). Machines need no shared
+files, and if all of them are lost, only the work since the last checkpoint is lost. When a process or its machine is
+lost, all processes start again from that checkpoint, at most `RETRIES` times.
 
-Why not Ray Train's `TorchTrainer` (benchmarks/engines/placing.py): its checkpoints need a file system that all machines
-share, on Ctrl-C it ends its workers at once, without one, and it takes twice as long to start.
+Ray Train's `TorchTrainer` is not used (benchmarks/engines/placing.py): its checkpoints need a shared file system, it
+ends its workers on Ctrl-C without a checkpoint, and it takes twice as long to start.
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sret_nas.errors import UserError
-from trials.console import Console, print_line
-from trials.distributed.launcher import Launcher, RayPlacement
-from trials.distributed.output_stream import Update
-from trials.distributed.ray_member import CONCURRENCY, RankActor, RankResult
-from trials.distributed.task import Measurement, Task
-from trials.engines.file_transfer import BundleWriter, JobFiles
-from trials.engines.messages import Failure
-from trials.engines.ray_pool import reason_of
-from trials.engines.ray_session import Cluster, OwnRay, Session
-from trials.engines.ray_worker import WorkerInfo
-from trials.interruption import defer_interrupts
-from trials.lost_directory import WatchedDirectory, rescue
-from trials.machine import num_cores
-from trials.training.recipe import DivergedError
+
+from ..console import Console, print_line
+from ..engines.file_transfer import BundleWriter, JobFiles
+from ..engines.messages import Failure
+from ..engines.ray_pool import reason_of
+from ..engines.ray_session import Cluster, OwnRay, Session
+from ..engines.ray_worker import WorkerInfo
+from ..interruption import defer_interrupts
+from ..lost_directory import WatchedDirectory, rescue
+from ..machine import num_cores
+from ..training.recipe import DivergedError
+from .launcher import Launcher, RayPlacement
+from .output_stream import Update
+from .ray_member import CONCURRENCY, RankActor, RankResult
+from .task import Measurement, Task
 
 RETRIES = 2
-"""How often a task is started again whose processes were lost."""
+"""How often a task is started again after a process was lost."""
 START_SECONDS = 120.0
 """How long the processes may take to start and to join their group."""
 POLL_SECONDS = 1.0
-"""How often to look for Ctrl-C and for processes that have ended, at least."""
+"""Longest interval between two checks for Ctrl-C and for ended processes."""
 STOP_SECONDS = 5.0
-"""After Ctrl-C, for the current step, its checkpoint, and sending that to the driver."""
+"""After Ctrl-C: for the current step, its checkpoint, and sending the checkpoint to the driver."""
 LAST_UPDATE_SECONDS = 2.0
-"""For the last updates of the first process when the task has ended."""
+"""For the last updates of the first process after the task has ended."""
 ANSWER_SECONDS = 5.0
 """How long a live process may take to answer."""
 LEAVE_SECONDS = 1.0
@@ -57,12 +58,12 @@ LEAVE_SECONDS = 1.0
 
 
 class LostError(ConnectionError):
-    """Processes of a task, or their machines, were lost: no mistake of the user's, so the exit code is 1."""
+    """Raised when processes of a task, or their machines, are lost. Not a user's error, so the exit code is 1."""
 
 
 @contextmanager
 def open_ray_launcher(placement: RayPlacement, device: str, threads: int | None) -> Iterator[Launcher]:
-    """Joins or starts a Ray, and yields a launcher there. Raises `UserError` if there is none, or no room in it."""
+    """Joins or starts a Ray, and yields a launcher on it. Raises `UserError` if it cannot, or lacks the resources."""
     session = _session(placement, threads)
     try:
         with ray_launcher(session, placement, device, threads) as launcher:
@@ -73,13 +74,13 @@ def open_ray_launcher(placement: RayPlacement, device: str, threads: int | None)
 
 def _session(placement: RayPlacement, threads: int | None) -> Session:
     if placement.address is not None:
-        return Cluster(placement.address, package="trials")
+        return Cluster(placement.address, package=__name__.partition(".")[0])
     return OwnRay(max(num_cores(), (placement.processes or 1) * (threads or 1)))
 
 
 @contextmanager
 def ray_launcher(session: Session, placement: RayPlacement, device: str, threads: int | None) -> Iterator[Launcher]:
-    """Yields a launcher on the Ray of a session. Raises `UserError` if there is no room in it."""
+    """Yields a launcher on the Ray of a session. Raises `UserError` if it lacks the resources."""
     launcher = RayLauncher(session, needs_of(session.name, placement, device, threads), device, placement.flags)
     try:
         yield launcher
@@ -89,12 +90,12 @@ def ray_launcher(session: Session, placement: RayPlacement, device: str, threads
 
 @dataclass(frozen=True)
 class Needs:
-    """The processes of a task, and what each takes of a cluster."""
+    """The number of a task's processes, and the resources of each."""
 
     processes: int
     threads: int
     gpus: int
-    """For each process."""
+    """GPUs of each process."""
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -108,9 +109,10 @@ def machines() -> list[dict[str, float]]:
 
 
 def needs_of(name: str, placement: RayPlacement, device: str, threads: int | None) -> Needs:
-    """Returns what is asked for, or else a process for each GPU, or for each machine, with an equal share of its cores.
+    """Returns the processes of a task and their resources, with defaults from the cluster.
 
-    Raises `UserError` if the cluster, called `name`, does not hold it.
+    By default there is one process per GPU, or one per machine without GPUs, each with an equal share of the cores.
+    Raises `UserError` if the cluster, called `name`, lacks the resources.
     """
     there = [machine for machine in machines() if machine.get("CPU", 0) >= 1]
     num_gpus = sum(int(machine.get("GPU", 0)) for machine in there)
@@ -139,14 +141,14 @@ def _check_gpus(gpus: int, num_gpus: int, device: str, name: str) -> None:
 
 
 def _threads(usable: list[dict[str, float]], processes: int, gpus: int) -> int:
-    """Returns the cores for each process on the machine where these are fewest."""
-    each = math.ceil(processes / max(1, len(usable)))
-    shares = [machine["CPU"] // (int(machine["GPU"]) if gpus else each) for machine in usable]
+    """Returns the cores per process on the machine with the fewest."""
+    per_machine = math.ceil(processes / max(1, len(usable)))
+    shares = [machine["CPU"] // (int(machine["GPU"]) if gpus else per_machine) for machine in usable]
     return max(1, int(min(shares, default=1)))
 
 
 class ProcessGroup:
-    """The processes of a task: started, and joined in one group."""
+    """The processes of a task, started as actors and joined into one process group."""
 
     def __init__(self, needs: Needs, device: str, name: str) -> None:
         """Raises `UserError` if they do not start and join, `LostError` if one dies meanwhile."""
@@ -171,14 +173,16 @@ class ProcessGroup:
             self.actors.append(actor_class.options(**options, max_restarts=0, max_concurrency=CONCURRENCY).remote())
 
     def _join(self, device: str, name: str) -> None:
-        """Gives out ranks, neighbours on one machine as far as possible, and joins the processes."""
+        """Assigns ranks, consecutive ones to the same machine where possible, and joins the process group."""
         try:
             infos = ray.get([actor.info.remote() for actor in self.actors], timeout=START_SECONDS)
-            order = sorted(range(len(infos)), key=lambda at: (infos[at].host, infos[at].node_id, infos[at].process_id))
-            self.actors, self.infos = [self.actors[at] for at in order], [infos[at] for at in order]
+            order = sorted(range(len(infos)), key=lambda i: (infos[i].host, infos[i].node_id, infos[i].process_id))
+            self.actors, self.infos = [self.actors[i] for i in order], [infos[i] for i in order]
             rendezvous = ray.get(self.actors[0].rendezvous.remote())
-            number = len(self.actors)
-            joining = [actor.join.remote(rank, number, rendezvous, device) for rank, actor in enumerate(self.actors)]
+            world_size = len(self.actors)
+            joining = [
+                actor.join.remote(rank, world_size, rendezvous, device) for rank, actor in enumerate(self.actors)
+            ]
             failures = [failure for failure in ray.get(joining, timeout=START_SECONDS) if failure is not None]
         except GetTimeoutError:
             raise UserError(
@@ -211,10 +215,10 @@ class ProcessGroup:
 
 
 class RayLauncher:
-    """Runs tasks in processes on a Ray, which are started for the first task and kept for the next."""
+    """Runs tasks in processes on a Ray. The processes are started for the first task and reused for the next."""
 
     is_first = True
-    number = 1
+    num_processes = 1
 
     def __init__(self, session: Session, needs: Needs, device: str, flags: str) -> None:
         self.flags, self.threads = flags, needs.threads
@@ -234,7 +238,7 @@ class RayLauncher:
             while running:
                 (ended,), running = ray.wait(running)
                 result: RankResult = ray.get(ended)
-                if result.failure is not None:  # the others may wait for this one for ever
+                if result.failure is not None:  # do not wait for the others, which may wait for this one for ever
                     _raise(result.failure)
                 measured = result.measurement
         except RayError as error:
@@ -260,7 +264,7 @@ class RayLauncher:
         return path
 
     def end(self) -> None:
-        """Ends the processes."""
+        """Ends the processes, if any were started."""
         if self._group is not None:
             self._group.end()
             self._group = None
@@ -271,7 +275,7 @@ class RayLauncher:
         return self._group
 
     def _start_again(self, lost: LostError) -> None:
-        """Raises `LostError` if there is no room any more."""
+        """Starts new processes after a loss. Raises `LostError` if the cluster now lacks the resources."""
         self.end()
         try:
             self._joined_group()
@@ -326,9 +330,9 @@ def _watch(
     console: Console,
     interruptions: list[int],
 ) -> Failure | None:
-    """Applies updates until all processes have ended, or one has failed, and returns that failure.
+    """Applies updates until all processes have ended or one has failed, and returns the failure, if any.
 
-    Raises `RayError` if one is lost.
+    Raises `RayError` if a process is lost.
     """
     first, deadline = group.actors[0], math.inf
     update, results = first.poll.remote(POLL_SECONDS), list[RankResult]()
@@ -343,9 +347,11 @@ def _watch(
             results += ray.get(ended)
             if interruptions and deadline == math.inf:
                 deadline = time.monotonic() + STOP_SECONDS
-                if not ray.get(first.stop.remote(), timeout=STOP_SECONDS):  # it is at no step yet
+                if not ray.get(
+                    first.stop.remote(), timeout=STOP_SECONDS
+                ):  # no process is at a step yet, so there is nothing to save
                     break
-    finally:  # so that a checkpoint written before a loss is not lost as well
+    finally:  # also after a loss: the last checkpoint may not have been sent yet
         with suppress(RayError, GetTimeoutError):
             directory.apply(ray.get(update, timeout=LAST_UPDATE_SECONDS), console)
             directory.apply(ray.get(first.poll.remote(0.0), timeout=LAST_UPDATE_SECONDS), console)
@@ -353,7 +359,7 @@ def _watch(
 
 
 def _raise(failure: Failure) -> None:
-    """Raises a failure of another process as if it had happened here."""
+    """Raises the failure of another process, as the exception that it would be in this one."""
     if failure.cause == "diverged":
         raise DivergedError(failure.message)
     if failure.cause == "exception":

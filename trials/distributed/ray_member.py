@@ -1,7 +1,7 @@
-"""A process of a task that Ray has started: does in an actor what a process of torchrun's would.
+"""One process of a task on Ray: an actor that does the same as a process of torchrun.
 
-It trains in one thread, so that others can meanwhile send updates and answer calls. It shares no files with the driver:
-input files and checkpoint come with the task, and the driver polls what the first process prints and writes.
+The task runs in one thread, so that other threads can send updates and answer calls. The actor shares no files with the
+driver: input files and checkpoint are sent with the task, and the driver polls the output of the first process.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import psutil
 import ray
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from trials.console import Console
-from trials.distributed.output_stream import OutputStream, Update
-from trials.distributed.processes import Processes, process_group
-from trials.distributed.task import Measurement, Task
-from trials.engines.failures import failure_of
-from trials.engines.file_transfer import JobFiles
-from trials.engines.messages import Failure
-from trials.engines.node_cache import NodeCache, default_folder
-from trials.engines.ray_worker import WorkerInfo
-from trials.interruption import interrupt_threads
+from ..console import Console
+from ..engines.failures import failure_of
+from ..engines.file_transfer import JobFiles
+from ..engines.messages import Failure
+from ..engines.node_cache import NodeCache, default_folder
+from ..engines.ray_worker import WorkerInfo
+from ..interruption import interrupt_threads
+from .output_stream import OutputStream, Update
+from .processes import Processes, process_group
+from .task import Measurement, Task
 
 CONCURRENCY = 4
-"""Calls that an actor takes at once: to train, to send updates, to say that it is there, and to stop."""
+"""Concurrent calls of an actor: `train`, `poll`, `info` and `stop`."""
 
 DATA: tuple[str, ...] = ("data_dir",)
-"""Where the files that come with a task are named."""
+"""The key path of a task's input files in its bundle."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RankResult:
 
 
 class RankActor:
-    """One of several processes, which learns its rank when all have started."""
+    """One of several processes. Its rank is assigned in `join`, after all have started."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sret-nas-training-")
@@ -57,43 +57,50 @@ class RankActor:
         self._processes: Processes | None = None
 
     def info(self) -> WorkerInfo:
-        """Returns who and where this process is, which also says that it is still there."""
+        """Returns the identity of this process. The driver also calls this to see whether it is alive."""
         return WorkerInfo(os.getpid(), socket.gethostname(), ray.get_runtime_context().get_node_id())
 
     def rendezvous(self) -> tuple[str, int]:
-        """Returns the address and port where the first process listens for the others from now on."""
+        """Starts to listen for the other processes, and returns the address and port. Called in the first one."""
         host = _own_address()
-        self._listener = socket.create_server((host, 0))  # not on all interfaces, as torch would listen
+        self._listener = socket.create_server((host, 0))  # torch itself would listen on all interfaces
         return host, int(self._listener.getsockname()[1])
 
-    def join(self, rank: int, number: int, rendezvous: tuple[str, int], device: str) -> Failure | None:
-        """Joins the process group, at the same time as the others. Sets the environment variables that torchrun would.
+    def join(self, rank: int, world_size: int, rendezvous: tuple[str, int], device: str) -> Failure | None:
+        """Joins the process group, and returns the failure, if any. All processes must join at the same time.
 
-        Returns the failure, if any.
+        Args:
+            rank: of this process.
+            world_size: number of processes.
+            rendezvous: address and port of the first one.
+            device: torch's name of a device, or `auto`.
+
+        Sets the environment variables that torchrun would set.
         """
-        variables = {"RANK": rank, "WORLD_SIZE": number, "LOCAL_RANK": 0}
+        variables = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": 0}
         os.environ.update({name: str(value) for name, value in variables.items()})
-        # gloo would resolve the host's name, which many systems resolve to an address that only they can reach
+        # By default, gloo uses the address of the host's name. On many systems that is a loopback address (127.0.1.1),
+        # at which no other machine can reach it.
         interface = _interface_of(_own_address())
         if interface is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         try:
             listener = None if self._listener is None else self._listener.detach()
-            store = TCPStore(*rendezvous, number, is_master=rank == 0, master_listen_fd=listener)
+            store = TCPStore(*rendezvous, world_size, is_master=rank == 0, master_listen_fd=listener)
             self._processes = self._group.enter_context(process_group(device, store))
         except Exception as error:
             return failure_of(error)
         return None
 
     def measure(self, task: Task, files: JobFiles | None) -> RankResult:
-        """Takes a few steps of a task, which leave nothing."""
+        """Times a few steps of a task, and discards their result."""
         assert self._processes is not None
         processes = self._processes
         with _local_data(files) as data_dir:
             return _result_of(lambda: task.measure(processes, data_dir))
 
     def train(self, task: Task, files: JobFiles | None, checkpoint: bytes | None) -> RankResult:
-        """Trains from the checkpoint on, or from the beginning."""
+        """Trains from a checkpoint, or from the beginning (None)."""
         assert self._processes is not None
         if checkpoint is not None:
             (self._directory / task.checkpoint_name).write_bytes(checkpoint)
@@ -107,15 +114,18 @@ class RankActor:
         return _result_of(train)
 
     def poll(self, timeout: float) -> Update:
-        """Returns what was printed and written since the last poll, after up to `timeout` seconds without a line."""
+        """Returns the output since the last poll, after waiting up to `timeout` seconds for a line."""
         return self._output.poll(timeout)
 
     def stop(self) -> bool:
-        """Makes all processes end after the current step, with a checkpoint; False if they are at no step yet."""
+        """Makes the task stop after the current step, with a checkpoint. Returns False if no step has begun yet.
+
+        One process is enough: they agree on it after every step (`Processes.any`).
+        """
         return interrupt_threads()
 
     def leave(self) -> None:
-        """Removes what this process has on its machine. The others are not told: they may be gone, and it is killed."""
+        """Removes this process's files. Does not leave the group: that could wait for lost processes."""
         self._folder.cleanup()
 
 
@@ -130,7 +140,7 @@ def _result_of(run: Callable[[], Measurement | None]) -> RankResult:
 
 @contextmanager
 def _local_data(files: JobFiles | None) -> Iterator[Path | None]:
-    """Yields the folder where a task's input files lie on this machine; None if they are where the task says."""
+    """Yields this machine's folder with a task's input files; None if the task's own folder is on this machine."""
     if files is None:
         yield None
         return
@@ -139,14 +149,14 @@ def _local_data(files: JobFiles | None) -> Iterator[Path | None]:
 
 
 def _own_address() -> str:
-    """Returns the address by which the other machines of the cluster know this one."""
+    """Returns this machine's address in the cluster."""
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     return address
 
 
 def _interface_of(address: str) -> str | None:
-    """Returns the name of the network interface with an address; None if this machine has no such interface."""
+    """Returns the name of the network interface with an address, or None."""
     for name, addresses in psutil.net_if_addrs().items():
-        if address in (found.address for found in addresses):
+        if address in (interface_address.address for interface_address in addresses):
             return name
     return None

@@ -37,7 +37,7 @@ from trials.training.recipe import DivergedError
 
 
 def misbehave(payload: dict[str, Any]) -> dict[str, Any]:
-    """Does what the payload says: `square`, or ends badly in one of several ways."""
+    """Does what the payload says: squares a number, or fails in one of several ways."""
     what = payload["do"]
     if what == "square":
         return {"value": payload["value"] ** 2, "process": os.getpid()}

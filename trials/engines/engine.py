@@ -1,4 +1,4 @@
-"""Where jobs run. An engine takes jobs as plain data and hands back outcomes as they come, in any order."""
+"""Engine interface: takes jobs as plain data, runs them, and returns outcomes as they come, in any order."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from trials.engines.messages import Failure
+from .messages import Failure
 
 RunJob = Callable[[dict[str, Any]], dict[str, Any]]
-"""What a worker does with a job: plain data in, plain data out; an exception is a failure."""
+"""The function that a worker runs: plain data in, plain data out. An exception becomes a failure."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of one job: its result, or why there is none."""
+    """The end of one job: its result or its failure."""
 
     job_id: int
     result: dict[str, Any] | None = None
@@ -24,26 +24,29 @@ class Outcome:
 
 
 class Engine(ABC):
-    """The contract: never more than `capacity` jobs at once, every submitted job has exactly one outcome.
+    """Runs at most `capacity` jobs at once, and returns exactly one outcome for every submitted job.
 
-    An engine tries a job once. Whether it is tried again is its caller's to say (`trials.engines.retries`).
+    An engine tries a job once. Retries are its caller's decision (`trials.engines.retries`).
     """
 
     @property
     @abstractmethod
     def capacity(self) -> int:
-        """Jobs that can run now, at least one; it may change while an engine runs, and what runs already runs on."""
+        """Returns the number of jobs that can run at once, at least 1.
+
+        It may change while an engine runs. Jobs that are running continue.
+        """
 
     @abstractmethod
     def submit(self, job_id: int, payload: dict[str, Any], time_limit: float | None = None) -> None:
-        """Starts a job, and ends it with the cause `timed out` if it takes more than `time_limit` seconds.
+        """Starts a job. If it takes more than `time_limit` seconds, ends it with the cause `timed out`.
 
-        Raises `RuntimeError` beyond the capacity.
+        Raises `RuntimeError` if `capacity` jobs are running.
         """
 
     @abstractmethod
     def wait(self) -> list[Outcome]:
-        """Blocks until at least one running job ends. Returns an empty list if none is running."""
+        """Waits until a job ends, and returns the outcomes of all that have. Returns [] if none is running."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Why a job failed, as it is recorded."""
+"""Converts exceptions in jobs to recorded failures with a cause."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import errno
 import traceback
 
 from sret_nas.errors import UserError
-from trials.data.prepared import ImagesChangedError
-from trials.engines.messages import Failure, FailureCause
-from trials.training.recipe import DivergedError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""No room on the disk, in the user's quota, or up to the largest file that is allowed (`ulimit -f`)."""
+from ..data.prepared import ImagesChangedError
+from ..training.recipe import DivergedError
+from .messages import Failure, FailureCause
+
+_DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is full, the user's quota is used up, or a file reached the limit of `ulimit -f`."""
 
 
 def is_full(error: Exception) -> bool:
-    """Whether an error says that there is no room to write."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    """Returns whether an error means that there is no room to write."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL_ERRORS
 
 
 def timed_out(time_limit: float) -> Failure:
-    """That a job was ended because it took longer than it may."""
-    return Failure(cause="timed out", message=f"it took longer than the {time_limit:g} s that it may take")
+    """Returns the failure of a job that was ended at its time limit, in seconds."""
+    return Failure(cause="timed out", message=f"it took longer than its time limit of {time_limit:g} s")
 
 
 def failure_of(error: Exception) -> Failure:
-    """An exception in a job as a recorded failure. Call it where the exception is handled."""
+    """Converts an exception to a failure. Must be called in its `except` block, for the traceback."""
     cause: FailureCause = "exception"
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, ImagesChangedError):
@@ -36,7 +37,7 @@ def failure_of(error: Exception) -> Failure:
         cause, message = "diverged", str(error)
     elif is_full(error):
         cause, message = "disk full", str(error)
-    # torch's OutOfMemoryError is known by its name, since naming it would import torch into the driver
+    # By name: importing torch's OutOfMemoryError would load torch in the driver. The CPU allocator raises RuntimeError.
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in message:
         cause = "out of memory"
     return Failure(cause=cause, message=message, traceback=traceback.format_exc())

@@ -1,9 +1,9 @@
-"""The files that a job reads and writes, sent between the driver and machines that share no files with it.
+"""Transfers a job's input and output files between the driver and machines without a shared file system.
 
-A job names folders and files of the driver's machine. Those it reads are split into chunks, which are put once into
-a store that every machine can fetch from and stay there for the next job that names them. A worker extracts them on its
-own disk and tells the job where. What the job writes comes back with its result. The jobs and their functions know
-nothing of this.
+A job names files and folders on the driver's machine. The driver splits its inputs into chunks and puts them once into
+a store that every machine can fetch from, where they stay for later jobs with the same inputs. A worker extracts them
+to its own disk and replaces the paths in the job. Output files come back with the result. The functions that run jobs
+need not know of any of this.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ KeyPath = tuple[str, ...]
 """Keys that lead to a value inside a payload."""
 
 INPUTS: tuple[KeyPath, ...] = (("data_dir",), ("supernet", "path"), ("checkpoint_from",))
-"""Where any job names what it reads."""
+"""Where a job names its inputs."""
 WEIGHTS: KeyPath = ("weights_path",)
-"""Where a job names its trained weights: a test reads them, any other job writes them."""
+"""Where a job names trained weights: an input of a test job, an output of all others."""
 OUTPUTS: tuple[KeyPath, ...] = (WEIGHTS, ("checkpoint_to",))
-"""Where any job but a test names what it writes."""
+"""Where a job, other than a test, names its outputs."""
 CHUNK_BYTES = 64 * 2**20
 
 
@@ -40,14 +40,14 @@ class BundledFile:
 
 @dataclass(frozen=True)
 class FileBundle:
-    """A file, or a folder of files, whose content is in the store."""
+    """A file, or a folder of files, with its content in the store."""
 
     files: tuple[BundledFile, ...]
     is_folder: bool
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits: equal for equal names and contents."""
+        """Returns 64 hexadecimal digits, equal for equal names and contents."""
         return hashlib.sha256(repr([(file.name, file.sha256) for file in self.files]).encode()).hexdigest()
 
     @property
@@ -57,21 +57,21 @@ class FileBundle:
 
 @dataclass(frozen=True)
 class JobFiles:
-    """The bundles that a job reads, by where its payload names them, and where it names the files that it writes."""
+    """The bundles of a job's inputs, by their key paths in the payload, and the key paths of its outputs."""
 
     bundles: dict[KeyPath, FileBundle]
     outputs: tuple[KeyPath, ...]
 
 
 class BundleWriter:
-    """The driver's side. `put` stores a chunk and returns a reference to it, which keeps it as long as it lives."""
+    """Writes bundles, in the driver. `put` stores a chunk and returns a reference, which keeps the chunk alive."""
 
     def __init__(self, put: Callable[[bytes], Any]) -> None:
         self._put = put
         self._written: dict[KeyPath, tuple[object, FileBundle]] = {}
 
     def write(self, payload: Payload) -> JobFiles:
-        """Stores the inputs of a job that are not stored yet. Missing ones are left to the job to report."""
+        """Stores the inputs of a job that are not stored yet. Leaves out missing files, which the job will report."""
         reads_weights = payload.get("kind") == "test"
         inputs = [*INPUTS, WEIGHTS] if reads_weights else INPUTS
         paths = {key_path: _existing_path(payload, key_path) for key_path in inputs}
@@ -80,7 +80,7 @@ class BundleWriter:
         return JobFiles(bundles, outputs)
 
     def _bundle(self, key_path: KeyPath, path: Path) -> FileBundle:
-        """Returns the last bundle of a key path, written anew if other files are named or they have changed."""
+        """Returns the bundle of a key path. Writes a new one if the path or its files have changed since the last."""
         state = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)]
         if key_path not in self._written or self._written[key_path][0] != state:
             self._written[key_path] = state, FileBundle(tuple(map(self._write_file, _files(path))), path.is_dir())
@@ -97,7 +97,7 @@ class BundleWriter:
 
 
 def _existing_path(payload: Payload, key_path: KeyPath) -> Path | None:
-    """Returns the path that a job names, if it names any and that exists."""
+    """Returns the path at a key path of a job, or None if it names none or the path does not exist."""
     value = value_at(payload, key_path)
     return None if value is None or not Path(value).exists() else Path(value)
 
@@ -108,7 +108,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def value_at(payload: Payload, key_path: KeyPath) -> Any:
-    """Returns the value at a key path, or None if the payload does not go that far."""
+    """Returns the value at a key path, or None if there is none."""
     value: Any = payload
     for key in key_path:
         value = None if value is None else value.get(key)
@@ -127,7 +127,7 @@ def with_values(payload: Payload, values: dict[KeyPath, str]) -> Payload:
 
 
 def read_chunks(file: BundledFile, fetch: Callable[[Any], bytes]) -> Iterator[bytes]:
-    """Yields the chunks of a file. Raises `OSError` after the last if they are not what was stored."""
+    """Yields the chunks of a file. Raises `OSError` after the last one if the content differs from what was stored."""
     digest = hashlib.sha256()
     for reference in file.chunks:
         chunk = fetch(reference)

@@ -1,18 +1,18 @@
-"""The inline engine: runs each job in this very process, for debugging and for jobs that take no time."""
+"""The inline engine: runs each job in this process, for debugging and for very short jobs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from trials.engines.engine import Engine, Outcome, RunJob
-from trials.engines.failures import failure_of
+from .engine import Engine, Outcome, RunJob
+from .failures import failure_of
 
 
 class InlineEngine(Engine):
-    """One job at a time, run while the caller waits.
+    """Runs one job at a time, while the caller waits.
 
-    Nothing stands between a job and the search: one that kills its process kills the search, and one that hangs hangs
-    it, since nobody is left to look at the clock. Time limits are ignored.
+    Jobs are not isolated from the search: one that kills its process kills the search, and one that hangs makes it
+    hang. Time limits are ignored.
     """
 
     @property

@@ -1,8 +1,7 @@
-"""The local engine: worker processes on this machine that are started once and reused, without a server.
+"""The local engine: worker processes on this machine, started once and reused, connected by pipes.
 
-A worker whose job fails unexpectedly or takes too long is replaced, and so is one that dies; it takes only its own job
-with it.
-Workers leave Ctrl-C to the driver and end by themselves when the driver is gone.
+A worker is replaced if it dies, or if its job raises an exception, runs out of memory or exceeds its time limit. Only
+its own job is lost. Workers ignore Ctrl-C, which the driver handles, and end by themselves when the driver is gone.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from trials.engines.engine import Engine, Outcome, RunJob
-from trials.engines.failures import failure_of, timed_out
-from trials.engines.messages import Failure
+from .engine import Engine, Outcome, RunJob
+from .failures import failure_of, timed_out
+from .messages import Failure
 
 EXIT_SECONDS = 2.0
-"""How long the system may take to tell how a worker ended that can no longer be talked to."""
+"""How long to wait for the exit code of a worker whose pipe is closed."""
 PARENT_CHECK_SECONDS = 1.0
 MAX_WAIT = 3600.0
-"""Seconds to wait at a stretch: the system counts milliseconds in 31 bits."""
+"""Longest single wait in seconds: the system call takes milliseconds in 31 bits."""
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with threads (torch, CUDA) may hang
 
@@ -38,18 +37,18 @@ class _Worker:
     connection: Connection
     job_id: int | None = None
     time_limit: float | None = None
-    """Seconds that its job may take."""
+    """Time limit of its job in seconds."""
     started: float = 0.0
     """When its job was started, on the monotonic clock."""
 
     @property
     def seconds_left(self) -> float | None:
-        """Until its job has taken too long; None if it may take for ever."""
+        """Returns the seconds until its job reaches the time limit; None without a limit."""
         return None if self.time_limit is None else max(0.0, self.started + self.time_limit - time.monotonic())
 
 
 class LocalEngine(Engine):
-    """Runs `run_job` (importable by name, so that a fresh process finds it) in `num_workers` processes."""
+    """Runs `run_job` in `num_workers` processes. It must be importable by name, since workers are new processes."""
 
     def __init__(self, run_job: RunJob, num_workers: int) -> None:
         if num_workers < 1:
@@ -64,8 +63,9 @@ class LocalEngine(Engine):
     def _start_worker(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_serve, args=(self._run_job, theirs, os.getpid()), daemon=True)
-        # The mask is inherited: the terminal's Ctrl-C is the driver's to handle, also while a worker still starts. What
-        # Python starts beside the first worker would lift it, so that comes before.
+        # A child inherits the signal mask. With SIGINT blocked, a terminal's Ctrl-C cannot end a worker that is still
+        # starting and has no handler yet. Starting Python's resource tracker, which the first worker would do, unblocks
+        # SIGINT, so it is started before.
         resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -116,7 +116,7 @@ class LocalEngine(Engine):
             return Outcome(job_id, failure=failure)
         if failure is None:
             return Outcome(job_id, result)
-        if failure["cause"] in ("exception", "out of memory"):  # what these leave behind may spoil the next job
+        if failure["cause"] in ("exception", "out of memory"):  # the process may be in a bad state for the next job
             _end(worker.process)
             self._replace(worker)
         return Outcome(job_id, failure=Failure.model_validate(failure))
@@ -137,7 +137,7 @@ class LocalEngine(Engine):
 
 
 def _end(process: SpawnProcess) -> None:
-    """At once: a worker has nothing to put in order, and files it was writing are whole or not there."""
+    """Kills a worker. It has nothing to clean up, and it writes files atomically."""
     process.kill()
     process.join()
 
@@ -151,7 +151,7 @@ def _describe_exit(exit_code: int | None) -> str:
 
 
 def _serve(run_job: RunJob, connection: Connection, parent: int) -> None:
-    """The life of a worker process."""
+    """Runs jobs from a pipe until it is closed. This is the main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     while True:
@@ -168,8 +168,11 @@ def _serve(run_job: RunJob, connection: Connection, parent: int) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Ends this process soon after the driver is gone, even by SIGKILL and even in mid-training."""
-    done = threading.Event()
+    """Ends this process once the driver is gone, even if that was killed, and even in the middle of a job.
+
+    The pipe alone would not do: a worker reads from it only between jobs. An orphan gets another parent process.
+    """
+    never = threading.Event()
     while os.getppid() == parent:
-        done.wait(PARENT_CHECK_SECONDS)
-    os._exit(1)
+        never.wait(PARENT_CHECK_SECONDS)
+    os._exit(1)  # sys.exit would end this thread alone

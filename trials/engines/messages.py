@@ -1,6 +1,6 @@
-"""What the driver of a search asks of a worker, and what it gets back: plain data that travels as JSON.
+"""Messages between the driver of a search and its workers: jobs and results, as plain data in JSON.
 
-Images and weights travel as paths, never by value.
+Images and weights are sent as paths, never by value.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
 from sret_nas.space.search_space import DepthSchedule
-from trials.training.recipe import ProxyConfig, TrainingConfig
+
+from ..training.recipe import ProxyConfig, TrainingConfig
 
 FailureCause = Literal[
     "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "disk full", "images changed"
 ]  # fmt: skip
-"""`refused`: something the user asked for cannot be had here, e.g. a device that is not there."""
+"""`refused`: a user's error, e.g. a device that does not exist."""
 
 
 class _Message(BaseModel):
@@ -27,13 +28,13 @@ class _Message(BaseModel):
 
 
 class JobContext(_Message):
-    """What all jobs of a search that look at images have in common."""
+    """The fields common to all jobs of a search that use images."""
 
     proxy: ProxyConfig
     data_dir: str
     """Folder of prepared images (`trials.data`)."""
     data_digest: str
-    """Of the images that the search was begun with."""
+    """Digest of the images with which the search began."""
     device: str = "auto"
     threads: int = 1
     """CPU threads of torch in the worker."""
@@ -53,7 +54,7 @@ class SupernetSource(_Message):
 
 
 class PartialScore(_Message):
-    """What is known of inherited weights on the first validation images."""
+    """The score of inherited weights on the first validation images."""
 
     images: int
     error: float
@@ -63,38 +64,38 @@ class PartialScore(_Message):
 class _TrialJob(_Job):
     depth_schedule: DepthSchedule
     seed: int
-    """The search's; the trial's own comes from it, the proxy network and the schedule (`trial_seed`)."""
+    """Seed of the search. The trial's own depends on it, the proxy network and the schedule (`trial_seed`)."""
     budget: Budget = Budget()
-    """Checked once more before anything is built."""
+    """Checked again before anything is built."""
     latency_us: int | None = None
-    """The target's predicted latency, where the search looks at it."""
+    """The target's predicted latency in microseconds, if the search uses latency."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Of the whole trial, after which it is left off."""
+    """Share of the whole trial at which it stops."""
 
 
 class ScratchTrialJob(_TrialJob):
-    """Train the proxy network of `arch` from scratch, for a share of its training, and score it."""
+    """A job to train the proxy network of `arch` from scratch, for a share of its training, and score it."""
 
     kind: Literal["scratch trial"] = "scratch trial"
     weights_path: str | None = None
-    """Where to leave the trained proxy weights, if anywhere."""
+    """Where to save the trained proxy weights, if anywhere."""
     checkpoint_from: str | None = None
-    """Where a training that was left off is carried on from; where there is nothing, it begins anew."""
+    """Checkpoint from which to resume; if the file does not exist, training starts anew."""
     checkpoint_to: str | None = None
-    """Where to leave a training that is left off."""
+    """Where to save a checkpoint when the share is reached."""
 
 
 class InheritedTrialJob(_TrialJob):
-    """Score the proxy network of `arch` with a supernet's weights, on a share of the validation images."""
+    """A job to score the proxy network of `arch` with a supernet's weights, on a share of the validation images."""
 
     kind: Literal["inherited trial"] = "inherited trial"
     supernet: SupernetSource
     score_images: int | None = None
     """Validation images of a whole trial; all by default."""
     known: PartialScore | None = None
-    """What an earlier part of the trial found."""
+    """The score of an earlier rung of the trial."""
     fine_tuning: TrainingConfig | None = None
-    """How the weights are trained on before they are scored, if at all: such a trial has no parts."""
+    """How to fine-tune the weights before scoring, if at all. Such a trial has no rungs."""
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
@@ -107,16 +108,16 @@ TrialJob = ScratchTrialJob | InheritedTrialJob
 
 
 class FrontTestJob(_Job):
-    """Score trained proxy weights on the test part."""
+    """A job to score trained proxy weights on the test split."""
 
     kind: Literal["test"] = "test"
     weights_path: str
 
 
 class RetrainJob(_Job):
-    """Train one of a search's final networks, score it on the whole validation part and on the test part.
+    """A job to retrain a finalist of a search, and score it on the whole validation and test splits.
 
-    With a supernet its weights are inherited and trained on, without one it is trained from scratch.
+    With a supernet, its weights are inherited and fine-tuned; without one, it is trained from scratch.
     """
 
     kind: Literal["final"] = "final"
@@ -124,18 +125,18 @@ class RetrainJob(_Job):
     seed: int
     supernet: SupernetSource | None = None
     weights_path: str | None = None
-    """Where to leave the trained proxy weights, if anywhere."""
+    """Where to save the trained proxy weights, if anywhere."""
 
 
 class SpeedJob(_Job):
-    """Measure how long a trial takes: a few real training steps."""
+    """A job to measure the speed of training over a few real steps."""
 
     kind: Literal["speed"] = "speed"
     steps: int = 6
 
 
 class LatencyJob(_Message):
-    """Time parts and whole networks here: a forward pass in evaluation mode, each by itself."""
+    """A job to time forward passes of parts and of whole networks in evaluation mode."""
 
     kind: Literal["latency"] = "latency"
     device: str = "auto"
@@ -147,39 +148,38 @@ class LatencyJob(_Message):
 
 
 class TargetCost(_Message):
-    """FLOPs (fvcore's multiply-adds) and parameters of a network, with the input they hold for."""
+    """FLOPs (multiply-adds, as fvcore counts) and parameters of a network, for an image size and number of classes."""
 
     flops: int
     params: int
     image_size: int
     classes: int
     latency_us: int | None = None
-    """Predicted, in microseconds, where the search looks at it; the header of the records says of which device."""
+    """Predicted latency in microseconds, if the search uses latency. The header of the records names the device."""
 
 
 class TrialResult(_Message):
-    """What a trial found, to its end or to where it was left off."""
+    """The result of a trial, at its end or at a rung."""
 
     share: float = 1.0
-    """Of the trial's whole length: 1 for a finished one."""
+    """Share of the trial's whole length: 1 for a finished trial."""
     error: float
     """Top-1 validation error, 0 to 1."""
     cross_entropy: float
     """Mean validation cross-entropy in nats."""
     error_by_depth: list[float]
-    """Validation error with at most 1, 2, ... recursions; the last is `error`, the others are of fewer images.
+    """Validation error with at most 1, 2, ... recursions. The last is `error`; the others are on fewer images.
 
-    Of inherited weights, which are trained for every depth by themselves, and of a trial that was left off, `error`
-    alone."""
+    Only `error` for inherited weights, where each depth is a subnet of its own, and at a rung before the last."""
     val_images: int = 0
-    """Validation images that `error` is of; 0 in records from before they were kept."""
+    """Validation images behind `error`; 0 in old records, which lack the number."""
     train_loss: float | None
-    """None where nothing was trained."""
+    """None if nothing was trained."""
     train_steps: int
     train_images: int
     train_seconds: float
     seconds: float
-    """The job: building, training, scoring, saving."""
+    """Duration of the job: building, training, scoring, saving."""
     target: TargetCost
     proxy: TargetCost
     proxy_arch: ArchConfig
@@ -189,7 +189,7 @@ class TrialResult(_Message):
 
 
 class RetrainResult(_Message):
-    """Errors (0 to 1) and cross-entropies (nats) of a final network, on the whole validation and test parts."""
+    """Errors (0 to 1) and cross-entropies (nats) of a finalist on the whole validation and test splits."""
 
     arch: ArchConfig
     """The target."""
@@ -197,7 +197,7 @@ class RetrainResult(_Message):
     params: int
     """FLOPs and parameters of the target."""
     inherited_error: float | None
-    """Validation error before training on; None for a network trained from scratch."""
+    """Validation error before fine-tuning; None for a network trained from scratch."""
     inherited_cross_entropy: float | None
     error: float
     cross_entropy: float
@@ -224,7 +224,7 @@ class SpeedResult(_Message):
     num_val_images: int
     device: str
     proxy_flops: int
-    """Of one image, forward."""
+    """FLOPs of one forward pass with one image."""
     classes: int
     channels: int
 
@@ -239,7 +239,7 @@ class LatencyTimes(_Message):
 
 
 class Failure(_Message):
-    """Why a job gave no result."""
+    """The reason why a job has no result."""
 
     cause: FailureCause
     message: str
@@ -253,15 +253,15 @@ _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")]
 
 
 def parse_job(payload: dict[str, Any]) -> Job:
-    """The job that a JSON object describes."""
+    """Returns the job in a JSON object. Raises `pydantic.ValidationError` if it holds none."""
     return _JOB.validate_python(payload)
 
 
 def trial_seed(seed: int, proxy_id: str, depth_schedule: str) -> int:
-    """The seed of a trial, whatever the order in which candidates are asked for.
+    """Returns the seed of a trial, which does not depend on the order of trials.
 
-    It depends on the proxy network, not on the target: two targets that a small input cannot tell apart (say 8 or 16
-    groups for 4 tokens) are trained alike and tie, so that chance does not choose between them.
+    It depends on the proxy network, not on the target. Two targets may have the same proxy (say 8 or 16 groups for 4
+    tokens). They are then trained identically and tie, so that chance does not choose between them.
     """
     digest = hashlib.sha256(f"{seed}/{proxy_id}/{depth_schedule}".encode()).digest()
     return int.from_bytes(digest[:7], "big")

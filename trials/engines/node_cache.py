@@ -1,7 +1,7 @@
-"""The input files of jobs on the disk of the machine where they run: each content once, for all workers and searches.
+"""A cache of jobs' input files on each machine's disk, shared by all workers and searches of a user.
 
-The first worker extracts a bundle while the others wait; an entry is whole or absent. Entries stay for the next search.
-Beyond a size limit, the least recently used ones are removed, unless somebody is using them.
+The first worker extracts a bundle while the others wait. An entry is complete or absent, and stays for later searches.
+Beyond a size limit, the least recently used entries are removed, except those in use.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trials.engines.file_transfer import FileBundle, read_chunks
+from .file_transfer import FileBundle, read_chunks
 
 MAX_BYTES = 32 * 2**30
-"""Of all bundles on a machine, for one user."""
+"""Of all bundles of one user on a machine."""
 
 
 def default_folder() -> Path:
-    """Returns this user's own folder among the temporary files. Raises `PermissionError` if it is somebody else's."""
+    """Returns this user's cache folder in the temporary folder. Raises `PermissionError` if somebody else owns it."""
     folder = Path(tempfile.gettempdir()) / f"sret-nas-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
@@ -41,13 +41,15 @@ class NodeCache:
     def extracted(self, bundle: FileBundle, fetch: Callable[[Any], bytes]) -> Iterator[Path]:
         """Yields the path of the bundle's file or folder, which is not removed while the context lasts."""
         entry = self._folder / bundle.digest
-        with _lock(_lock_of(entry), fcntl.LOCK_SH):  # keeps others from removing the entry
+        # Two locks. The entry's own, shared by its users, keeps it from being removed. The cache's makes room and
+        # extracts in one worker at a time.
+        with _lock(_lock_of(entry), fcntl.LOCK_SH):
             if not entry.exists():
                 with _lock(self._folder / "extract.lock", fcntl.LOCK_EX):
                     if not entry.exists():  # another worker may have been quicker
                         self._make_room(bundle.num_bytes)
                         extract(entry, bundle, fetch)
-            os.utime(entry)
+            os.utime(entry)  # the time of last use
             yield entry if bundle.is_folder else entry / bundle.files[0].name
 
     def _make_room(self, num_bytes: int) -> None:
@@ -57,15 +59,16 @@ class NodeCache:
         for entry in entries:
             if total <= self._max_bytes:
                 return
+            # Without waiting: an entry whose lock is taken is in use.
             with suppress(BlockingIOError), _lock(_lock_of(entry), fcntl.LOCK_EX | fcntl.LOCK_NB):
                 total -= _num_bytes(entry)
                 shutil.rmtree(entry)
 
 
 def extract(entry: Path, bundle: FileBundle, fetch: Callable[[Any], bytes]) -> None:
-    """Writes the files of a bundle into the folder `entry`, which appears whole or not at all."""
+    """Writes the files of a bundle into the folder `entry`, which appears complete or not at all."""
     unfinished = entry.with_suffix(".part")
-    shutil.rmtree(unfinished, ignore_errors=True)  # a worker was killed here
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a worker that was killed
     unfinished.mkdir()
     try:
         for bundled in bundle.files:
@@ -79,7 +82,7 @@ def extract(entry: Path, bundle: FileBundle, fetch: Callable[[Any], bytes]) -> N
 
 @contextmanager
 def _lock(path: Path, operation: int) -> Iterator[None]:
-    """Holds a file lock, which the system releases when the process dies."""
+    """Holds a file lock. The system releases it if the process dies."""
     with path.open("a") as file:
         fcntl.flock(file, operation)
         yield

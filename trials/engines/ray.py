@@ -1,11 +1,11 @@
-"""The Ray engine: workers on this machine or on those of a cluster, started once and reused as the local engine's are.
+"""The Ray engine: workers on this machine or on a cluster, started once and reused.
 
-A worker is an actor, whose process runs one job after the other. Ray's own retries are off: whether a job is tried
-again is the caller's decision (`trials.engines.retries`). Machines may join and go while a search runs, and need
-not share files with the driver (`trials.engines.file_transfer`).
+A worker is an actor, which runs one job after another. Ray's own retries are off, because retries are the caller's
+decision (`trials.engines.retries`). Machines may join and leave while a search runs. They need not share files with the
+driver (`trials.engines.file_transfer`).
 
-Why not `tune.Tuner` with a searcher that hands out jobs: it looks for the next one at its own pace, and a job that
-takes a tenth of a second would wait longer than it runs (benchmarks/engines).
+`tune.Tuner` is not used: it polls its searcher for jobs at fixed intervals, so that a job of a tenth of a second would
+wait longer than it runs (benchmarks/engines).
 """
 
 from __future__ import annotations
@@ -23,31 +23,37 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
 
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
-from trials.engines.engine import Engine, Outcome, RunJob
-from trials.engines.failures import failure_of, timed_out
-from trials.engines.file_transfer import BundleWriter, value_at
-from trials.engines.messages import Failure
-from trials.engines.ray_pool import POLL_SECONDS, Pool, PoolJob, PoolWorker, reason_of
-from trials.engines.ray_session import Cluster, OwnRay, Session
-from trials.engines.ray_worker import Report, WorkerInfo
+
+from .engine import Engine, Outcome, RunJob
+from .failures import failure_of, timed_out
+from .file_transfer import BundleWriter, value_at
+from .messages import Failure
+from .ray_pool import POLL_SECONDS, Pool, PoolJob, PoolWorker, reason_of
+from .ray_session import Cluster, OwnRay, Session
+from .ray_worker import Report, WorkerInfo
 
 MAX_FALSE_STARTS = 1
-"""How often a job is assigned again whose worker died, but not with its machine, before it said that it had come to the
-job. Most likely it died idle; but what a worker says in its last milliseconds is lost, so that a job which kills its
-worker at once looks the same."""
+"""How often a job is assigned again after its worker died, without its machine, before it reported the job's start.
+Most likely the worker died idle. But the last messages of a dying process are lost, so that a job which kills its
+worker at once looks the same, and must not be tried for ever."""
 
 
 class RayEngine(Engine):
-    """Runs `run_job` (importable by name) in up to `num_workers` processes, by default as many as there is room for.
+    """Runs `run_job` in workers on Ray.
 
-    `address` is None for a Ray of this engine's own on this machine, or `auto` or HOST:PORT for a cluster.
+    Args:
+        run_job: the function, importable by name.
+        num_workers: the largest number of workers; None means as many as the resources allow.
+        address: `auto` or HOST:PORT of a cluster; None starts a Ray on this machine.
+        cpus_per_trial: CPUs of each worker.
+        gpus_per_trial: GPUs of each worker, a share of one or a whole number.
     """
 
     def __init__(
         self, run_job: RunJob, num_workers: int | None = None, address: str | None = None,
         cpus_per_trial: float = 1.0, gpus_per_trial: float = 0.0,
     ) -> None:  # fmt: skip
-        """Raises `UserError` if there is no such cluster, or no room for a worker."""
+        """Connects and starts workers. Raises `UserError` if there is no such cluster, or no room for a worker."""
         _check(num_workers, cpus_per_trial, gpus_per_trial)
         self._waiting: deque[PoolJob] = deque()
         self._ended: list[Outcome] = []
@@ -65,7 +71,10 @@ class RayEngine(Engine):
 
     @property
     def capacity(self) -> int:
-        """Workers on nodes that are alive, those that are starting included; at least one, for which a job may wait."""
+        """Returns the number of workers on live nodes, including those that are starting, but at least 1.
+
+        With no worker, a job waits for one to start.
+        """
         self._pool.refresh()
         self._last_capacity = max(1, sum(map(self._pool.is_here, self._pool.workers)))
         return self._last_capacity
@@ -75,8 +84,8 @@ class RayEngine(Engine):
         return [worker for worker in self._pool.workers if worker.job is not None]
 
     def submit(self, job_id: int, payload: dict[str, Any], time_limit: float | None = None) -> None:
-        """Starts a job as soon as a worker is there; its time counts from then on."""
-        # Against what the caller knows: if a machine has gone since it asked, the job waits
+        """Starts a job, or queues it until a worker is free. Its time limit counts from its start."""
+        # The capacity that the caller saw: if a machine was lost since then, the job waits.
         if len(self._waiting) + len(self._busy) + len(self._ended) >= self._last_capacity:
             raise RuntimeError(f"all {self._last_capacity} workers are busy")
         try:
@@ -102,7 +111,7 @@ class RayEngine(Engine):
                 worker.start(self._waiting.popleft())
 
     def _process_next_event(self) -> None:
-        """Waits a little for the next worker that has started or whose job has ended."""
+        """Waits up to `POLL_SECONDS` for a worker to start or a job to end, and handles it."""
         waiting_for = {worker.awaited: worker for worker in self._pool.workers if worker.awaited is not None}
         left = min((worker.deadline for worker in self._busy), default=math.inf) - time.monotonic()
         if not waiting_for:
@@ -120,7 +129,7 @@ class RayEngine(Engine):
         try:
             self._pool.register(worker)
         except UserError as error:
-            if self._waiting:  # so that a search ends where no worker can start any more
+            if self._waiting:  # fail a job, so that a search ends when no worker can start any more
                 self._ended.append(Outcome(self._waiting.popleft().job_id, failure=failure_of(error)))
 
     def _collect(self, worker: PoolWorker) -> None:
@@ -129,7 +138,7 @@ class RayEngine(Engine):
         try:
             report: Report = ray.get(worker.report)
         except RayError as error:
-            # Ray takes a while to declare a machine dead that is gone; until then it is not to be counted on
+            # Ray declares a lost machine dead only after a while. Until then its workers are merely unavailable.
             is_reachable = not isinstance(error, ActorUnavailableError)
             self._pool.poll_nodes()
             is_lost = not is_reachable or not self._pool.is_here(worker)
@@ -146,7 +155,7 @@ class RayEngine(Engine):
             return
         failure = Failure.model_validate(report.failure)
         self._ended.append(Outcome(job.job_id, failure=failure))
-        if failure.cause in ("exception", "out of memory"):  # what these leave behind may spoil the next job
+        if failure.cause in ("exception", "out of memory"):  # the process may be in a bad state for the next job
             self._pool.replace(worker)
 
     def _end_overdue(self) -> None:
@@ -159,13 +168,16 @@ class RayEngine(Engine):
 
     @contextmanager
     def released(self) -> Iterator[Session]:
-        """Yields the connection while the workers are ended and their CPUs and GPUs are free. No job may be running."""
+        """Ends all workers, yields the connection while their CPUs and GPUs are free, and starts workers again.
+
+        No job may be running.
+        """
         self._pool.release()
         yield self._session
         self._pool.await_workers()
 
     def close(self) -> None:
-        """Workers of a cluster end with the connection, a Ray of one's own ends altogether."""
+        """Ends the connection, and with it the workers; a Ray that this engine started ends too."""
         if not self._is_closed:
             self._is_closed = True
             self._session.end()
@@ -195,7 +207,7 @@ def _has_begun(worker: PoolWorker) -> bool:
 
 
 def _death(worker: WorkerInfo | None, error: RayError) -> Failure:
-    """Returns what is known of the death of a worker in the middle of a job."""
+    """Describes the death of a worker in the middle of a job."""
     assert worker is not None
     who = f"the worker process {worker.process_id} on {worker.host}"
     if isinstance(error, OutOfMemoryError):
@@ -208,7 +220,7 @@ def _death(worker: WorkerInfo | None, error: RayError) -> Failure:
 
 
 def _with_files_written(job: PoolJob, report: Report) -> Outcome:
-    """Returns the outcome of a job that ended well, after writing its output files where the driver named them."""
+    """Writes a job's output files to the paths that the driver named, and returns its outcome."""
     try:
         for key_path, content in report.outputs.items():
             write_atomically(Path(value_at(job.payload, key_path)), content)

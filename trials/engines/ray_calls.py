@@ -1,7 +1,7 @@
 """Calls to the head of a cluster with a time limit.
 
 While the head is lost, Ray blocks inside C++, where Python cannot raise `KeyboardInterrupt`, and ends the whole process
-after a minute. Another thread makes the call, so that Ctrl-C gets through and the error is this project's.
+after a minute. So another thread makes the call: the main thread stays open to Ctrl-C, and raises this project's error.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from typing import Generic, TypeVar
 Answer = TypeVar("Answer")
 
 HEAD_SECONDS = 45.0
-"""How long the head may take to answer. One that restarts may take a while; Ray ends the process after 60 s."""
+"""How long the head may take to answer. A restart takes a while, but Ray ends the process after 60 s."""
 _STEP_SECONDS = 0.2
 
 
 class HeadLostError(ConnectionError):
-    """The head of a cluster does not answer any more: no mistake of the user's, so the exit code is 1."""
+    """Raised when the head of a cluster no longer answers. Not a user's error, so the exit code is 1."""
 
 
 def call_with_timeout(call: Callable[[], Answer], name: str) -> Answer:
-    """Returns or raises what the call does. Raises `HeadLostError` if it takes too long; `name` is the cluster's."""
+    """Returns the answer of a call, or raises its error.
+
+    Raises `HeadLostError` after `HEAD_SECONDS`. `name` is the cluster's, for the message.
+    """
     pending, until = PendingCall(call), time.monotonic() + HEAD_SECONDS
-    # In steps, because the system may give a signal to one of Ray's threads, which does not wake this one
+    # In short steps: the system may deliver a signal to one of Ray's threads. Python runs its handler in this thread,
+    # but not before the wait returns.
     while not pending.has_ended.wait(_STEP_SECONDS) and time.monotonic() < until:
         pass
     if not pending.has_ended.is_set():
@@ -39,7 +43,7 @@ def call_with_timeout(call: Callable[[], Answer], name: str) -> Answer:
 
 
 class PendingCall(Generic[Answer]):
-    """A call that a thread of its own has begun, with its answer or error once `has_ended` is set."""
+    """A call running in its own thread. Its answer or error is there once `has_ended` is set."""
 
     def __init__(self, call: Callable[[], Answer]) -> None:
         self.answers: list[Answer] = []

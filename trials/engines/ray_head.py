@@ -1,8 +1,8 @@
-"""A Ray on this machine, for one search: a process of its own that starts it, and ends it when the search is gone.
+"""A program that starts a Ray on this machine for one search, and ends it when the search is gone.
 
-The search does not start Ray itself, since Ray would take the search's process into a process group of its own, where
-a terminal's Ctrl-C might not reach it any more. Run as a program, this one prints the address and waits for the end
-of its standard input.
+The search does not start Ray itself, because Ray would move the search's process into a new process group, where a
+terminal's Ctrl-C might not reach it. This program prints the address and waits until its standard input is closed, as
+it is when the search ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import ray
 
 
 def main(folder: str, options: dict[str, Any]) -> None:
-    """Starts Ray with these options, ends it when the standard input ends, and removes the folder that holds it."""
-    # Ctrl-C and the like are the search's, whose end this process sees
+    """Starts Ray with some options, ends it when standard input is closed, and removes its folder."""
+    # The search handles Ctrl-C and a closed terminal. This process ends after it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     context = ray.init(
         address="local", **options, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
@@ -27,7 +27,7 @@ def main(folder: str, options: dict[str, Any]) -> None:
     print(json.dumps(context["gcs_address"]), flush=True)  # type: ignore[index]
     sys.stdin.read()
     ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)  # the search, if it was killed, cannot
+    shutil.rmtree(folder, ignore_errors=True)  # the search cannot, if it was killed
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""All that this project uses of Ray beyond its documented interface; no other module names anything private of Ray's.
+"""Everything that this project uses of Ray beyond its documented interface. No other module uses private names of Ray.
 
 Ray may rename or drop these names in any release. Importing this module checks the installed version and every name,
-so that another Ray is refused in one line before anything is started.
+so that an unsuitable Ray is refused in one line before anything is started.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ from ray._private.services import canonicalize_bootstrap_address_or_die  # noqa:
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # noqa: E402
 
 LOOPBACK_ENVIRONMENT = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
-"""What the environment of a process says that is to start a Ray which listens on the loopback interface alone.
+"""Environment variables that make a new Ray listen on the loopback interface alone.
 
-Ray takes the loopback address for a node's own only where it does not expect other machines, which by default is on
-macOS and Windows. It ignores a loopback address that it is given in any other way.
+Ray uses the loopback address as a node's own only if it expects no other machines, by default on macOS and Windows. It
+ignores a loopback address that is given in any other way.
 """
 
 
 @contextmanager
 def loopback_only() -> Iterator[None]:
-    """Lets this process join a Ray that listens on the loopback interface, and listen there alone itself."""
+    """Makes this process listen on the loopback interface alone, which it must to join a Ray that does."""
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
@@ -88,27 +88,28 @@ def loopback_only() -> Iterator[None]:
 
 
 def find_cluster(address: str) -> str:
-    """Returns HOST:PORT for `auto` or HOST:PORT. Raises `ConnectionError`, `ValueError` or `OSError` if it cannot."""
-    found: str = canonicalize_bootstrap_address_or_die(address)
-    return found
+    """Resolves `auto` or HOST:PORT to HOST:PORT. Raises `ConnectionError`, `ValueError` or `OSError` if it cannot."""
+    resolved: str = canonicalize_bootstrap_address_or_die(address)
+    return resolved
 
 
 def reload_authentication() -> None:
-    """Makes Ray, which has read the environment when it was imported, see what it says of tokens now."""
+    """Makes Ray read the environment variables about tokens again. It has read them once, when it was imported."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
 
 def hide_worker_deaths(is_hidden: bool) -> None:
-    """Keeps Ray from printing that workers died, which the engine reports, or lets it print again."""
+    """Stops Ray from printing that workers died, which the engine reports itself, or lets it print again."""
     stdout_deduplicator.skip_re = _ANYTHING if is_hidden else None  # type: ignore[assignment]
 
 
 def speaks_http2(connection: socket.socket, timeout: float) -> bool:
-    """Returns whether the other side answers the HTTP/2 preface, as gRPC must, with its settings (RFC 9113, 3.4).
+    """Returns whether a server answers the HTTP/2 preface with its settings, as a gRPC server must (RFC 9113, 3.4).
 
-    Ray's own clients wait a minute for a server that does not answer, and then end the process. A server that wants
-    TLS is taken for a Ray: whether it is one shows when it is joined. Raises `OSError` after `timeout` seconds.
+    This check comes before Ray's own clients, which wait a minute for a server that does not answer, and then end the
+    process. With `RAY_USE_TLS=1` it returns True, since the server then expects TLS first; joining shows what it is.
+    Raises `OSError` after `timeout` seconds.
     """
     if os.environ.get("RAY_USE_TLS") == "1":
         return True
@@ -122,7 +123,7 @@ def speaks_http2(connection: socket.socket, timeout: float) -> bool:
 
 @contextmanager
 def stderr_hidden() -> Iterator[None]:
-    """Hides what Ray's C++ code, which knows no `sys.stderr`, writes to file descriptor 2 at every try to connect."""
+    """Hides Ray's messages about tries to connect. Its C++ code writes to file descriptor 2, not to `sys.stderr`."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -136,7 +137,7 @@ def stderr_hidden() -> Iterator[None]:
 
 @contextmanager
 def signal_handlers_kept() -> Iterator[None]:
-    """Puts back the signal handlers that `ray.init` replaces."""
+    """Restores the signal handlers that `ray.init` replaces."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:

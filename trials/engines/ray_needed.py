@@ -1,4 +1,4 @@
-"""Where Ray is imported, which not every installation has."""
+"""Reports a missing installation of Ray, which is an optional dependency."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sret_nas.errors import UserError
 
 @contextmanager
 def ray_needed() -> Iterator[None]:
-    """Where Ray is imported, which not everybody has. Raises `UserError` if it is not installed."""
+    """Raises `UserError` if a module that the block imports is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The workers of a Ray engine: as many as the machines of the cluster hold, which may join and leave."""
+"""The workers of a Ray engine: as many as a cluster holds, whose machines may join and leave."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import ray
 from ray.exceptions import RayError, RuntimeEnvSetupError
 
 from sret_nas.errors import UserError
-from trials.engines.engine import RunJob
-from trials.engines.file_transfer import JobFiles, Payload
-from trials.engines.ray_calls import call_with_timeout
-from trials.engines.ray_worker import Worker, WorkerInfo
+
+from .engine import RunJob
+from .file_transfer import JobFiles, Payload
+from .ray_calls import call_with_timeout
+from .ray_worker import Worker, WorkerInfo
 
 POLL_SECONDS = 1.0
-"""How often to look which machines are there."""
+"""Interval between two polls of the cluster's nodes."""
 FIRST_WORKER_SECONDS, OTHER_WORKERS_SECONDS = 120.0, 10.0
-"""How long to wait for the first worker at the start, and then for those beside it."""
+"""How long to wait at the start for the first worker, and after that for the others."""
 
 
 @dataclass
@@ -32,25 +33,25 @@ class PoolJob:
     files: JobFiles | None
     time_limit: float | None
     false_starts: int = 0
-    """Workers that died before they said that they had come to it."""
+    """Workers that died before they reported its start."""
 
 
 @dataclass(eq=False)
 class PoolWorker:
-    """The driver's view of a worker, with references to its future answers."""
+    """The driver's view of a worker, with references to its pending answers."""
 
     actor: Any
     starting: Any
-    """Its info, once it has started."""
+    """Reference to its `WorkerInfo`, which is ready once it has started."""
     node_id: str | None
-    """The node where it is, or where it replaces another; None until it is on one."""
+    """The node on which it runs, or ran the worker that it replaces; None until it is placed."""
     info: WorkerInfo | None = None
     job: PoolJob | None = None
     begun: Any = None
     report: Any = None
-    """The beginning and the end of its job."""
+    """References that are ready at the start and at the end of its job."""
     deadline: float = math.inf
-    """When its job has taken too long, on the monotonic clock."""
+    """When its job reaches the time limit, on the monotonic clock."""
 
     @property
     def is_idle(self) -> bool:
@@ -58,7 +59,7 @@ class PoolWorker:
 
     @property
     def awaited(self) -> Any:
-        """Its next answer; None if it has nothing to do."""
+        """Returns the reference to its next answer; None if it is idle."""
         return self.starting if self.info is None else self.report
 
     def start(self, job: PoolJob) -> None:
@@ -67,16 +68,16 @@ class PoolWorker:
         self.deadline = math.inf if job.time_limit is None else time.monotonic() + job.time_limit
 
     def set_idle(self) -> None:
-        """Forgets the job, which has ended."""
+        """Clears the job after its end."""
         self.job = self.begun = self.report = None
         self.deadline = math.inf
 
 
 class Pool:
-    """Keeps `num_workers` workers, or as many as there is room for. Each has `needs` of CPUs and GPUs for itself."""
+    """Keeps up to `num_workers` workers, or as many as there is room for. Each has the CPUs and GPUs in `needs`."""
 
     def __init__(self, run_job: RunJob, num_workers: int | None, needs: dict[str, float], name: str) -> None:
-        """`name` is the cluster's, for people. Raises `UserError` if there is no machine for a single worker."""
+        """Requests workers. Raises `UserError` if no machine has room for one. `name` is the cluster's in messages."""
         self.workers: list[PoolWorker] = []
         self._run_job, self._num_workers, self._needs, self._name = run_job, num_workers, needs, name
         self._actor_class: Any = ray.remote(Worker)
@@ -87,7 +88,7 @@ class Pool:
         self._fill()
 
     def refresh(self) -> None:
-        """Polls the nodes, unless that was just done, drops idle workers of lost ones, and adds workers."""
+        """Polls the nodes if that is due, drops idle workers on lost nodes, and requests missing workers."""
         if time.monotonic() - self._polled < POLL_SECONDS:
             return
         self.poll_nodes()
@@ -97,28 +98,28 @@ class Pool:
         self._fill()
 
     def poll_nodes(self) -> None:
-        """Asks which nodes are alive, and what they have."""
+        """Asks the head which nodes are alive, and for their resources."""
         nodes = call_with_timeout(ray.nodes, self._name)
         self._nodes = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
         self._polled = time.monotonic()
 
     def is_here(self, worker: PoolWorker) -> bool:
-        """Returns whether the node is alive where a worker is or will be."""
+        """Returns whether a worker's node is alive."""
         return worker.node_id in self._nodes
 
     def replace(self, worker: PoolWorker, is_reachable: bool = True) -> None:
-        """Ends a worker, and starts another in its place if its node is alive and can be reached."""
+        """Ends a worker, and starts another if its node is alive and reachable."""
         self.drop(worker)
         if is_reachable and self.is_here(worker):
             self._start_worker(worker.node_id)
 
     def drop(self, worker: PoolWorker) -> None:
-        """Ends a worker."""
+        """Ends a worker and removes it from the pool."""
         self.workers.remove(worker)
         call_with_timeout(partial(ray.kill, worker.actor), self._name)
 
     def release(self) -> None:
-        """Ends all workers; the next refresh starts others."""
+        """Ends all workers. The next refresh starts new ones."""
         for worker in [*self.workers]:
             self.drop(worker)
 
@@ -145,9 +146,9 @@ class Pool:
         return sum(worker.info is not None for worker in self.workers)
 
     def register(self, worker: PoolWorker) -> None:
-        """Records the info of a worker that has started, or drops one that could not, say because its machine died.
+        """Records the info of a worker that has started, or drops one that could not start.
 
-        Raises `UserError` if none can start.
+        Raises `UserError` if no worker can start there at all, for example because its environment cannot be set up.
         """
         try:
             worker.info = ray.get(worker.starting)
@@ -159,7 +160,7 @@ class Pool:
 
     @property
     def _room(self) -> int:
-        """Workers that the machines can hold if nobody else uses them."""
+        """Returns the number of workers that the machines can hold if nobody else uses them."""
         needs = [(name, amount) for name, amount in self._needs.items() if amount > 0]
         return sum(
             min(math.floor(node.get(name, 0) / amount) for name, amount in needs) for node in self._nodes.values()
@@ -182,13 +183,13 @@ class Pool:
     def _describe_want(self) -> str:
         has = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in self._nodes.values())
         return (
-            f"a trial is to have {self._needs['CPU']:g} CPUs and {self._needs['GPU']:g} GPUs, which no machine of "
+            f"a trial needs {self._needs['CPU']:g} CPUs and {self._needs['GPU']:g} GPUs, which no machine of "
             f"{self._name} has (there: {has or 'none'}): lower --threads or --gpus-per-trial, or add machines"
         )
 
 
 def reason_of(error: Exception) -> str:
-    """Returns the line of an error of Ray's that gives the reason, without its guesses."""
+    """Returns the reason in an error of Ray: its last line, without the list of common causes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1] if lines else type(error).__name__
     return reason.partition(" Some common causes include")[0].rpartition("Worker exit detail: ")[2]

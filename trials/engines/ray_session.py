@@ -1,4 +1,4 @@
-"""The connection of a search to Ray: to one that is started on this machine for it alone, or to a cluster."""
+"""The connection of a search to Ray: to a private Ray on this machine, or to a cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from typing import Any, Protocol
 import ray
 
 from sret_nas.errors import UserError
-from trials.engines.ray_internals import (
+
+from .ray_internals import (
     LOOPBACK_ENVIRONMENT,
     find_cluster,
     hide_worker_deaths,
@@ -39,39 +40,40 @@ ANSWER_SECONDS = 3.0
 START_SECONDS = 120.0
 """How long a Ray on this machine may take to start."""
 STARTS = 2
-"""How often it is tried."""
+"""How often starting it is tried."""
 LEAVE_SECONDS = 4.0
-"""How long leaving a cluster may take, and a Ray on this machine its end, before it is left or killed."""
+"""How long to wait for the end of a connection, and of a Ray on this machine before it is killed."""
 
-_PACKAGES = ("sret_nas", "trials")
+_PACKAGES = ("sret_nas", __name__.partition(".")[0])
+"""What holds this project's code: in a checkout this package stands beside `sret_nas`, once installed inside it."""
 
 
 class Session(Protocol):
     """A connection to Ray, one per process."""
 
     name: str
-    """What it is connected to, for people."""
+    """Name of the cluster in messages."""
     shares_files: bool
-    """Whether workers see the files of this machine."""
+    """Whether workers can read this machine's files."""
 
     def end(self) -> None:
-        """Ends the connection, and what was started for it."""
+        """Ends the connection, and everything that was started for it."""
 
 
 class OwnRay:
-    """A Ray that is started on this machine for this process alone.
+    """A Ray on this machine, started for this process alone.
 
-    Nobody else can have it run code: it listens on the loopback interface, wants a token that only this process and
-    its children know, and keeps its sockets in a folder that only this user may enter.
+    Nobody else can run code on it: it listens on the loopback interface only, requires a token that only this process
+    and its children know, and keeps its sockets in a folder that only this user may enter.
     """
 
     name = "this machine"
     shares_files = True
 
     def __init__(self, num_cpus: int | None) -> None:
-        """Raises `UserError` if Ray does not start."""
+        """Starts Ray and connects to it. Raises `UserError` if it does not start."""
         _require_no_connection()
-        # Ray would write a token of its own into the home directory
+        # Without a token, Ray would write one into the home directory.
         self._before = _set_authentication({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
         self._open = ExitStack()
         self._head: _Head | None = None
@@ -92,14 +94,14 @@ class OwnRay:
 
 
 def _started_head(num_cpus: int | None) -> tuple[_Head, str]:
-    """A Ray that has started, and its address. On a busy machine Ray may give up; then it is tried again."""
-    for number in range(1, STARTS + 1):
+    """Starts a Ray and returns it with its address. Tries again, since on a busy machine Ray may give up."""
+    for attempt in range(1, STARTS + 1):
         head = _Head(num_cpus)
         try:
             return head, head.address()
         except UserError:
             head.end()
-            if number == STARTS:
+            if attempt == STARTS:
                 raise
         except BaseException:
             head.end()
@@ -108,17 +110,18 @@ def _started_head(num_cpus: int | None) -> tuple[_Head, str]:
 
 
 class _Head:
-    """The process that runs `trials.engines.ray_head`, with a folder for what Ray writes."""
+    """The process that runs `trials.engines.ray_head`, with a folder for Ray's files."""
 
     def __init__(self, num_cpus: int | None) -> None:
-        # A short name, because sockets lie in it, whose names may not be long. Ray makes its own folder writable for
-        # everybody, so that anybody could replace its sockets: it lies inside one that only this user may enter
+        # A short path, because it holds sockets, whose paths are limited to about 100 characters. Ray makes its own
+        # folder writable for everybody, so that anybody could replace its sockets. So that folder lies inside this one,
+        # which only this user may enter.
         self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         self._errors = open(Path(self._folder) / "errors", "w+b")  # noqa: SIM115 it is open as long as the process runs
         options = {"num_cpus": num_cpus, "_temp_dir": str(Path(self._folder) / "r")}
         python_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "trials.engines.ray_head", self._folder, json.dumps(options)],
+            [sys.executable, "-m", f"{__package__}.ray_head", self._folder, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -127,28 +130,28 @@ class _Head:
         )
 
     def address(self) -> str:
-        """What the process prints once Ray has started. Raises `UserError` if it does not start."""
+        """Returns the address that the process prints once Ray has started. Raises `UserError` if it does not start."""
         assert self._process.stdout is not None
         timer = threading.Timer(START_SECONDS, self._process.kill)
         timer.start()
-        line = self._process.stdout.readline()
+        line = self._process.stdout.readline()  # empty if the process has ended
         timer.cancel()
         if line:
             address: str = json.loads(line)
             return address
         self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        raise UserError(f"Ray cannot be started on this machine: {said[-1] if said else 'it took too long'}")
+        errors = self._errors.read().decode(errors="replace").strip().splitlines()
+        raise UserError(f"Ray cannot be started on this machine: {errors[-1] if errors else 'it took too long'}")
 
     def end(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()  # which it takes for its end
+        self._process.stdin.close()  # the signal for its end
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(LEAVE_SECONDS)
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # whatever is left of it and of what it started
+            os.killpg(self._process.pid, signal.SIGKILL)  # whatever is left of it and its children
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()
@@ -156,27 +159,32 @@ class _Head:
 
 
 class Cluster:
-    """A Ray that is there, at `auto` or HOST:PORT. It is left as it is; workers get this project's code sent."""
+    """A running Ray at `auto` or HOST:PORT. It goes on running afterwards. Workers get this project's code sent."""
 
     shares_files = False
 
     def __init__(self, address: str, package: str) -> None:
-        """`package` is the one, beside this project's, that holds what workers run. Raises `UserError`."""
+        """Connects to a cluster. Raises `UserError` if it does not answer, or refuses this process.
+
+        Args:
+            address: `auto` or HOST:PORT.
+            package: the package with the code of workers, sent beside this project's own.
+        """
         _require_no_connection()
-        found = _find(address)
-        named = address if address == found else f"{address} (to Ray {found})"
-        _require_answer(found, named)
+        resolved = _resolve(address)
+        named = address if address == resolved else f"{address} (to Ray {resolved})"
+        _require_answer(resolved, named)
         self.name = f"the cluster at {named}"
         code = [_path_of(importlib.import_module(name)) for name in dict.fromkeys([*_PACKAGES, package])]
-        # `auto` is passed on as it is: with it, Ray takes the token that lies in the home directory
-        _connect(address if address == "auto" else found, self.name, runtime_env={"py_modules": code})
+        # Ray gets `auto`, not the resolved address: only with `auto` does it use the token in the home directory.
+        _connect(address if address == "auto" else resolved, self.name, runtime_env={"py_modules": code})
 
     def end(self) -> None:
         _disconnect()
 
 
 def _path_of(module: ModuleType) -> str:
-    """A package's folder or a module's file. Ray takes modules themselves as well, but not in a submitted job."""
+    """Returns a package's folder or a module's file. (Ray accepts modules as well, but not in a submitted job.)"""
     assert module.__file__ is not None
     file = Path(module.__file__)
     return str(file.parent if file.name == "__init__.py" else file)
@@ -187,20 +195,19 @@ def _require_no_connection() -> None:
         raise UserError("this process is connected to a Ray already: call ray.shutdown() first, or use another process")
 
 
-def _find(address: str) -> str:
-    """HOST:PORT of an address that a user gave. Raises `UserError` if it is none."""
+def _resolve(address: str) -> str:
+    """Returns the HOST:PORT of a user's address. Raises `UserError` if it is not valid, or leads to no cluster."""
     if "://" in address:
         raise UserError(f"--ray-address must be auto or HOST:PORT, got {address}: run on a machine of the cluster")
     try:
-        found = find_cluster(address)
+        return find_cluster(address)
     except (ConnectionError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--ray-address {address} leads to no cluster: {reason}") from None
-    return found
 
 
 def _require_answer(address: str, named: str) -> None:
-    """Raises `UserError` if nothing at HOST:PORT answers as a Ray does; `named` is how the user knows the address."""
+    """Raises `UserError` unless HOST:PORT answers as a Ray does. `named` is the address in messages."""
     host, _, port = address.rpartition(":")
     advice = "start one with `ray start --head`, or give --ray-address the HOST:PORT that it printed"
     try:
@@ -213,25 +220,25 @@ def _require_answer(address: str, named: str) -> None:
 
 
 def _connect(address: str, name: str, **options: Any) -> None:
-    """Connects this process; `name` is what people know the cluster by.
+    """Connects this process to Ray; `name` is the cluster's in messages.
 
-    Raises `UserError` if it has other versions or does not let this process in.
+    Raises `UserError` if the cluster has other versions or refuses this process.
     """
     try:
         hide_worker_deaths(True)
         with signal_handlers_kept(), stderr_hidden():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (RuntimeError, ConnectionError) as error:
-        _disconnect()  # it may have come half way
+        _disconnect()  # it may be half connected
         raise UserError(_refusal(name, error)) from None
 
 
 def _refusal(name: str, error: BaseException) -> str:
-    """Why a cluster does not take this process, in a line; Ray tells it over several, and in causes of causes."""
-    told = "".join(traceback.format_exception(error))
-    if "Version mismatch" in told:
+    """Returns one line on why a cluster refuses this process, from an error of Ray with several lines and causes."""
+    details = "".join(traceback.format_exception(error))
+    if "Version mismatch" in details:
         return f"{name} must have the versions of this environment: {' '.join(str(error).split())}"
-    if "InvalidAuthToken" in told or "AuthenticationError" in told:
+    if "InvalidAuthToken" in details or "AuthenticationError" in details:
         return (
             f"{name} asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
             "RAY_AUTH_TOKEN_PATH to what its head node has in ~/.ray/auth_token"
@@ -240,7 +247,7 @@ def _refusal(name: str, error: BaseException) -> str:
 
 
 def _set_authentication(variables: dict[str, str | None]) -> dict[str, str | None]:
-    """Sets environment variables, or unsets those that are None, and returns what they were."""
+    """Sets environment variables, or unsets those that are None, and returns their old values."""
     before = {name: os.environ.get(name) for name in variables}
     for name, value in variables.items():
         if value is None:
@@ -252,7 +259,7 @@ def _set_authentication(variables: dict[str, str | None]) -> dict[str, str | Non
 
 
 def _disconnect() -> None:
-    """Waits no longer than it may: what a cluster that is gone would answer is waited for in vain."""
+    """Disconnects, but stops waiting after `LEAVE_SECONDS`, since a cluster that is gone never answers."""
     thread = threading.Thread(target=ray.shutdown, daemon=True)
     thread.start()
     thread.join(LEAVE_SECONDS)

@@ -1,4 +1,4 @@
-"""A worker of the Ray engine: a process on some machine of the cluster that runs one job after the other."""
+"""A worker of the Ray engine: an actor on some machine of the cluster that runs one job after another."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 import ray
 
-from trials.engines.engine import RunJob
-from trials.engines.failures import failure_of
-from trials.engines.file_transfer import JobFiles, KeyPath, Payload, value_at, with_values
-from trials.engines.messages import Failure
-from trials.engines.node_cache import NodeCache, default_folder
+from .engine import RunJob
+from .failures import failure_of
+from .file_transfer import JobFiles, KeyPath, Payload, value_at, with_values
+from .messages import Failure
+from .node_cache import NodeCache, default_folder
 
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """Which process a worker is, and on which machine."""
+    """The process of a worker, and its machine."""
 
     process_id: int
     host: str
@@ -35,23 +35,24 @@ class Report:
     result: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
     outputs: dict[KeyPath, bytes] = field(default_factory=dict)
-    """The content of every output file that the job wrote, where files are sent back."""
+    """The content of every output file that the job wrote, by its key path, if files are sent back."""
 
 
 class Worker:
-    """Runs `run_job` on payloads. With `files`, what a payload names is read from these, not from this machine."""
+    """Runs `run_job` on payloads."""
 
     def __init__(self, run_job: RunJob) -> None:
         self._run_job = run_job
 
     def info(self) -> WorkerInfo:
-        """Returns who and where this worker is, which also says that it has started."""
+        """Returns the identity of this worker. The answer also tells the driver that it has started."""
         return WorkerInfo(os.getpid(), socket.gethostname(), ray.get_runtime_context().get_node_id())
 
     def begin(self) -> None:
-        """Says, by returning, that the worker has come to the job that follows."""
+        """Does nothing. Its return tells the driver that the next call, a job, starts now."""
 
     def run(self, payload: Payload, files: JobFiles | None) -> Report:
+        """Runs a job. With `files`, inputs come from these bundles and outputs are returned with the report."""
         try:
             if files is None:
                 return Report(self._run_job(payload))
@@ -77,7 +78,7 @@ class Worker:
 
 
 def _with_driver_paths(failure: Failure, payload: Payload, here: dict[KeyPath, str]) -> Failure:
-    """Returns a failure that names files as the job did, not where they lie on this machine."""
+    """Returns a failure with the driver's paths in its message instead of this machine's."""
     message = failure.message
     for key_path, local in here.items():
         message = message.replace(local, value_at(payload, key_path))

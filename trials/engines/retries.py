@@ -1,8 +1,8 @@
-"""Jobs that are tried again where the machine failed them, and how long they may take.
+"""Retries of jobs that failed because of the machine, and time limits.
 
-A job whose worker died or ran out of memory may do well the next time; one that diverged, was refused, raised an
-exception or took too long would do so again. What ran out of memory is tried again with nothing beside it, and so is
-whatever has but one attempt left: a worker that the system killed was often killed for its memory.
+A job whose worker died or ran out of memory may succeed the next time. One that diverged, was refused, raised an
+exception or took too long would fail again. After running out of memory, a job is retried with no other job beside it.
+So is the last attempt of any job, because a worker that the system killed was often killed for its memory.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trials.engines.engine import Engine, Outcome
-from trials.engines.messages import Failure, Job
+from .engine import Engine, Outcome
+from .messages import Failure, Job
 
 MAX_RETRIES = 2
-"""So a job is tried three times at most."""
+"""Retries of a job, in addition to its first attempt."""
 RETRYABLE_CAUSES = frozenset({"worker died", "out of memory"})
-"""Causes that are no fault of the job's own."""
+"""Causes that are no fault of the job."""
 
 LIMIT_OVER_EXPECTED = 20
-"""The most expensive network, trained at several depths a step, can take several times the mean; so can a busy
-machine."""
+"""The default time limit over the expected duration. The most expensive network, trained at several depths a step, can
+take several times the mean; so can any network on a busy machine."""
 MIN_LIMIT = 600.0
-"""Seconds; a worker's start, its imports and the reading of images are in no expectation."""
+"""Smallest default time limit in seconds. Expected durations do not include a worker's start and reading images."""
 
 
 def should_retry(failures: Sequence[Failure]) -> bool:
-    """Whether a job whose attempts all failed, the last one last, is to be tried once more."""
+    """Returns whether to try a job again, given the failures of all its attempts in order."""
     return failures[-1].cause in RETRYABLE_CAUSES and len(failures) <= MAX_RETRIES
 
 
 def needs_exclusive(failures: Sequence[Failure]) -> bool:
-    """Whether the next attempt, after these, wants the machine for itself."""
+    """Returns whether the next attempt, after these failures, must run with no other job beside it."""
     return len(failures) == MAX_RETRIES or any(failure.cause == "out of memory" for failure in failures)
 
 
 def default_time_limit(expected_seconds: float) -> float:
-    """Seconds that a job may take which is expected to take so many.
+    """Returns the default time limit of a job, in seconds.
 
-    There is a limit by default, because a job that hangs would hold up a search that nobody watches for ever; it is
-    wide, because whom it ends depends on the machine's speed, and what a search finds should not.
+    There is a default, because a job that hangs would stop an unattended search for ever. It is generous, because
+    whether a job reaches it depends on the machine's speed, which the result of a search should not depend on.
     """
     return max(MIN_LIMIT, LIMIT_OVER_EXPECTED * expected_seconds)
 
@@ -54,26 +54,26 @@ class _Attempt:
     job: Job
     time_limit: float | None
     failures: list[Failure]
-    """Of the attempts before."""
+    """Failures of the earlier attempts."""
     part: float = 1.0
-    """How much of a whole trial the job is."""
+    """Share of a whole trial that the job runs."""
     started: float = 0.0
 
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """The end of an attempt."""
+    """The result or failure of one attempt."""
 
     job_id: int
     result: dict[str, Any] | None
     failure: Failure | None
     seconds: float
-    """From its start to its end, as the driver saw it."""
+    """From start to end, as seen by the driver."""
     will_run_again: bool
 
 
 class JobQueue:
-    """Runs jobs on an engine in the order in which they were added; what is tried again comes first."""
+    """Runs jobs on an engine in the order in which they were added, retries first."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -83,7 +83,7 @@ class JobQueue:
     def add(
         self, job_id: int, job: Job, time_limit: float | None, failures: Sequence[Failure] = (), part: float = 1.0
     ) -> None:
-        """Puts a job in the queue; `failures` are those of attempts in an earlier session."""
+        """Adds a job to the queue; `failures` are those of attempts in an earlier session."""
         self._waiting.append(_Attempt(job_id, job, time_limit, list(failures), part))
 
     @property
@@ -92,17 +92,17 @@ class JobQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs."""
+        """Returns whether no job is running."""
         return not self._running
 
     @property
     def running(self) -> list[tuple[float, float]]:
-        """Of each running attempt how many seconds it has taken so far, and how much of a whole trial it is."""
+        """Returns the seconds so far of each running attempt, and its share of a whole trial."""
         now = time.monotonic()
         return [(now - attempt.started, attempt.part) for attempt in self._running.values()]
 
     def start(self, may_start: Callable[[float], bool] = lambda part: True) -> None:
-        """Starts jobs as long as the engine has room and each of them, so much of a whole trial, may."""
+        """Starts jobs while the engine has room and `may_start`, given a job's share of a whole trial, allows it."""
         while self._waiting and self._has_room(self._waiting[0]) and may_start(self._waiting[0].part):
             attempt = self._waiting.popleft()
             attempt.started = time.monotonic()
@@ -115,9 +115,9 @@ class JobQueue:
         return len(self._running) < (1 if needs_exclusive(attempt.failures) else self._engine.capacity)
 
     def wait(self) -> list[AttemptResult]:
-        """Blocks until at least one attempt ends. Returns an empty list if none is running.
+        """Waits until at least one attempt ends, and returns all that have. Returns an empty list if none is running.
 
-        Those that a full disk ended come last, so that what else ended can be recorded before they end the search.
+        Those that failed because of a full disk come last, so that the others are recorded before the search ends.
         """
         ended = [self._ended(_with_finite_numbers(outcome)) for outcome in self._engine.wait()]
         return sorted(ended, key=lambda end: end.failure is not None and end.failure.cause == "disk full")
@@ -135,15 +135,15 @@ class JobQueue:
 
 
 def _with_finite_numbers(outcome: Outcome) -> Outcome:
-    """A result with a number that is not finite can neither be ranked nor recorded: the job diverged."""
-    wrong = next((place for place in _infinite_numbers(outcome.result)), None)
-    if wrong is None:
+    """Turns a result with a number that is not finite, which can neither be ranked nor recorded, into a failure."""
+    infinite = next(_infinite_numbers(outcome.result), None)
+    if infinite is None:
         return outcome
-    return Outcome(outcome.job_id, failure=Failure(cause="diverged", message=f"the result has {wrong}"))
+    return Outcome(outcome.job_id, failure=Failure(cause="diverged", message=f"the result has {infinite}"))
 
 
 def _infinite_numbers(data: Any, name: str = "") -> Iterator[str]:
-    """Where plain data holds numbers that are not finite, with these numbers."""
+    """Yields a description (name and value) of every number in plain data that is not finite."""
     if isinstance(data, dict):
         for key, value in data.items():
             yield from _infinite_numbers(value, str(key))

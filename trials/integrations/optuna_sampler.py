@@ -10,8 +10,9 @@ are ever proposed, each once; when all were, `optimize` ends.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -24,9 +25,11 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.space.search_space import DepthSchedule, SearchSpace
-from trials.integrations.search_setting import SearchSetting
-from trials.strategies.optuna import distributions
-from trials.strategies.strategy import Candidate, StrategyName
+
+from ..strategies.optuna import distributions
+from ..strategies.strategy import Candidate, StrategyName
+from .search_setting import SearchSetting
+from .session import Event, Session, restored
 
 
 def architecture(trial: Trial) -> tuple[ArchConfig, DepthSchedule]:
@@ -39,7 +42,7 @@ def architecture(trial: Trial) -> tuple[ArchConfig, DepthSchedule]:
     sampler = trial.study.sampler
     if not isinstance(sampler, StrategySampler):
         raise UserError(f"the study's sampler must be a StrategySampler, got {type(sampler).__name__}")
-    candidate = sampler.candidate(trial.number)
+    candidate = sampler.candidate(trial.study, trial.number)
     domain = sampler.setting.domain
     given = {name: trial.suggest_categorical(name, choices) for name, choices in domain.dimensions.items()}
     if given != domain.encode(candidate):
@@ -55,6 +58,9 @@ class StrategySampler(BaseSampler):
     `objectives` name the values that the study minimises, in order: `flops` and `params` are known beforehand, any
     other name is learned. `population` is NSGA-II's, and the length of the others' start. Trials that fail or are
     pruned are told as failed. With `n_jobs` above 1, what is proposed depends on which trial ends first.
+
+    A sampler serves one study. In a new process, a sampler with the same options resumes a study: its trials are
+    replayed from the storage. One process at a time may propose. A pickled sampler resumes as well.
     """
 
     def __init__(
@@ -68,42 +74,82 @@ class StrategySampler(BaseSampler):
         population: int = 16,
     ) -> None:
         """Raises `UserError` for anything that cannot be, `BudgetError` for an impossible budget."""
-        self.setting = SearchSetting.of(
-            strategy, space, budget, objectives=objectives, seed=seed, population=population
-        )  # fmt: skip
-        self._strategy = self.setting.start()
-        self._space = distributions(self.setting.domain)
-        self._running: dict[int, Candidate] = {}
-        self._num_asked = 0
-        self._lock = threading.Lock()  # threads of `n_jobs` ask and tell one strategy
+        setting = SearchSetting.of(strategy, space, budget, objectives=objectives, seed=seed, population=population)
+        setting.start()  # what cannot be is told here, not at the first trial
+        self._begin(setting)
 
-    def candidate(self, number: int) -> Candidate:
-        """What a running trial is to try. Raises `TrialPruned` where nothing was left for it."""
-        if number not in self._running:
-            raise optuna.TrialPruned(f"all {self._num_asked} candidates inside the budget have been tried")
-        return self._running[number]
+    def _begin(self, setting: SearchSetting) -> None:
+        self.setting = setting
+        self._space = distributions(setting.domain)
+        self._session: Session | None = None
+        self._study_name: str | None = None
+        self._lock = threading.RLock()  # threads of `n_jobs` ask and tell one strategy
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            events = None if self._session is None else list(self._session.events)
+        return {"setting": self.setting.to_dict(), "study_name": self._study_name, "events": events}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._begin(SearchSetting.from_dict(state["setting"]))
+        self._study_name = state["study_name"]
+        self._session = None if state["events"] is None else restored(self.setting, state["events"])
+
+    def candidate(self, study: Study, number: int) -> Candidate:
+        """Returns what a running trial is to try. Raises `TrialPruned` where nothing was left for it."""
+        session = self._session
+        if session is None or study.study_name != self._study_name:
+            raise UserError(f"study {study.study_name} has asked this sampler for no trial")
+        if number not in session.running:
+            raise optuna.TrialPruned(f"all {session.num_proposed} candidates inside the budget have been tried")
+        return session.running[number]
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Asks the strategy here, since Optuna asks for parameters only once an objective suggests them."""
-        self._check(study)
-        with self._lock:
-            candidate = self._strategy.ask()
-            if candidate is not None:
-                self._running[trial.number] = candidate
-                self._num_asked += 1
+        with _failing(study, trial), self._lock:
+            self._check_directions(study)
+            candidate = self._session_of(study, trial).ask(trial.number)
         if candidate is None:
             with suppress(RuntimeError):  # asked outside `optimize`, there is no loop to stop: see `candidate`
                 study.stop()
 
-    def _check(self, study: Study) -> None:
+    def _check_directions(self, study: Study) -> None:
         objectives = self.setting.objectives
         if study.directions != [StudyDirection.MINIMIZE] * len(objectives):
             found = ", ".join(direction.name.lower() for direction in study.directions)
             raise UserError(
                 f"the study must minimise {len(objectives)} values, {', '.join(objectives)}, got the directions {found}"
             )
-        if self._num_asked == 0 and study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise UserError("the study has finished trials that this sampler did not propose: start a new study")
+
+    def _session_of(self, study: Study, trial: FrozenTrial) -> Session:
+        """Returns the study's sequence; that of a study begun by another process is replayed."""
+        session = self._session
+        if session is None:
+            earlier = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
+            session, self._study_name = self._replayed(earlier), study.study_name
+            self._session = session
+        elif self._study_name != study.study_name:
+            raise UserError(
+                f"this sampler proposes the trials of study {self._study_name}: give study {study.study_name} a "
+                "sampler of its own, with another seed if it is to try other networks"
+            )
+        elif trial.number > len(session.asked):  # or it is another thread's, which has not come here yet
+            ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+            foreign = [other.number for other in ended if other.number not in session.asked]
+            if foreign:
+                raise UserError(
+                    f"trial {foreign[0]} of the study was proposed by another process: only one at a time may propose "
+                    "trials of a study; give each process a study of its own"
+                )
+        return session
+
+    def _replayed(self, trials: Sequence[FrozenTrial]) -> Session:
+        try:
+            return restored(self.setting, _events_of(trials))
+        except UserError as error:
+            raise UserError(
+                f"the study has trials that this sampler did not propose: start a new study ({error})"
+            ) from None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._space
@@ -111,17 +157,60 @@ class StrategySampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:  # fmt: skip
-        return dict(self.setting.domain.encode(self.candidate(trial.number)))
+        return dict(self.setting.domain.encode(self.candidate(study, trial.number)))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        self.candidate(trial.number)
+        self.candidate(study, trial.number)
         raise UserError(f"{param_name} is no dimension of {self.setting.space.name}: decide it outside the trial")
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Tells the strategy. Raises `UserError` for costs that are not the network's."""
         with self._lock:
-            candidate = self._running.pop(trial.number, None)
-            if candidate is not None:
-                finished = values if state == TrialState.COMPLETE else None  # a pruned trial has its last report
-                self._strategy.tell(candidate, None if finished is None else tuple(finished))
+            session = self._session
+            if session is None or self._study_name != study.study_name or trial.number not in session.running:
+                return
+            candidate = session.running[trial.number]
+            finished = values if state == TrialState.COMPLETE else None  # a pruned trial has its last report
+            try:
+                if finished is not None:
+                    session.require_known_costs(candidate, dict(zip(self.setting.objectives, finished, strict=True)))
+            except UserError:
+                finished = None
+                raise
+            finally:
+                session.tell(trial.number, finished)
+
+
+@contextmanager
+def _failing(study: Study, trial: FrozenTrial) -> Iterator[None]:
+    """Ends a trial as failed where it is refused; it would be running for ever."""
+    try:
+        yield
+    except UserError:
+        study.tell(trial.number, state=TrialState.FAIL)
+        raise
+
+
+def _events_of(trials: Sequence[FrozenTrial]) -> list[Event]:
+    """Returns what was asked and told of a study's trials, in the order in which it happened.
+
+    Raises `UserError` for a finished trial that did not ask for its network.
+    """
+    timed: list[tuple[datetime, Event]] = []
+    for trial in trials:
+        if trial.state == TrialState.WAITING or trial.datetime_start is None:
+            continue
+        architecture = trial.user_attrs.get("architecture")
+        if architecture is None and trial.state == TrialState.COMPLETE:
+            raise UserError(f"trial {trial.number} was finished without `architecture(trial)`")
+        key = None
+        if architecture is not None:
+            arch_id = ArchConfig.from_dict(architecture, "the study").arch_id
+            key = [arch_id, str(trial.user_attrs.get("depth_schedule"))]
+        timed.append((trial.datetime_start, {"asked": trial.number, "key": key}))
+        if trial.state.is_finished() and trial.datetime_complete is not None:
+            values = trial.values if trial.state == TrialState.COMPLETE else None
+            timed.append((trial.datetime_complete, {"told": trial.number, "values": values}))
+    return [event for _, event in sorted(timed, key=lambda item: item[0])]

@@ -10,7 +10,6 @@ Only networks inside the budget are ever proposed, each once; when all were, the
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,19 +20,20 @@ from ray.tune.search import Searcher
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
+from sret_nas.json_files import read_json
 from sret_nas.space.search_space import SearchSpace
-from trials.integrations.search_setting import SearchSetting
-from trials.strategies.strategy import Candidate, StrategyName
 
-logger = logging.getLogger(__name__)
+from ..strategies.strategy import StrategyName
+from .search_setting import SearchSetting
+from .session import Session, restored
 
 
 class StrategySearcher(Searcher):
     """Lets one of our strategies propose every trial of a tuner.
 
     `objectives` are made small: `flops` and `params` are known, any other is a metric that the trainable reports, at
-    the end or last. A trial that errs, or reports an objective as NaN or not at all, is told as failed. `population` is
-    NSGA-II's, and the length of the others' start.
+    the end or last. A trial that errs, or reports an objective as NaN, is told as failed. One that does not report an
+    objective ends the tuner. `population` is NSGA-II's, and the length of the others' start.
 
     Its state is what was asked and told, in order, from which `restore` and unpickling replay the strategy.
     """
@@ -56,70 +56,80 @@ class StrategySearcher(Searcher):
         self._begin(setting)
 
     def _begin(self, setting: SearchSetting) -> None:
-        self._setting = setting
-        self._strategy = setting.start()
-        self._running: dict[str, Candidate] = {}
-        self._events: list[dict[str, Any]] = []
+        self._setting, self._session = setting, Session(setting)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Checks what a tuner is told to do. Raises `UserError` for anything else than minimising our objectives."""
+        objectives = self._setting.objectives
+        for name in _listed(metric):
+            if name not in objectives:
+                raise UserError(
+                    f"the tuner's metric must be one of the objectives {', '.join(objectives)}, got {name!r}"
+                )
+        if "max" in _listed(mode):
+            raise UserError(
+                "the searcher minimises its objectives, got mode 'max': report what is to be small, such as an error "
+                "of 1 - accuracy, and set mode to 'min' or leave metric and mode out"
+            )
+        return bool(super().set_search_properties(metric, mode, config, **spec))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        candidate = self._strategy.ask()
+        candidate = self._session.ask(trial_id)
         if candidate is None:
             return self.FINISHED  # type: ignore[return-value]  # Tune's word for it, beside its own annotation
-        self._running[trial_id] = candidate
-        self._events.append({"asked": trial_id, "key": list(candidate.key)})
         return {"architecture": candidate.arch.to_dict(), "depth_schedule": candidate.depth_schedule}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if trial_id in self._running:  # Tune also reports trials begun after the state it restored was saved
-            self._tell(trial_id, None if error else self._values(trial_id, result or {}))
+        """Tells the strategy. Raises `UserError` if an objective was not reported, or a cost is not the network's."""
+        if (
+            trial_id not in self._session.running
+        ):  # Tune also reports trials begun after the state it restored was saved
+            return
+        values: list[float] | None = None
+        try:
+            values = None if error else self._values(trial_id, result or {})
+        finally:
+            self._session.tell(trial_id, values)
 
     def _values(self, trial_id: str, result: dict[str, Any]) -> list[float] | None:
-        domain = self._setting.domain
-        known = zip(domain.chain.cost_names, domain.costs(self._running[trial_id]), strict=True)
-        values = {**result, **dict(known)}
-        missing = [name for name in self._setting.objectives if name not in values]
+        """Returns the objective values; None if one is NaN."""
+        setting, candidate = self._setting, self._session.running[trial_id]
+        names = setting.domain.chain.cost_names
+        self._session.require_known_costs(candidate, {name: float(result[name]) for name in names if name in result})
+        values = {**result, **dict(zip(names, setting.domain.costs(candidate), strict=True))}
+        missing = [name for name in setting.objectives if name not in values]
         if missing:
-            logger.warning("trial %s reported no %s and counts as failed", trial_id, ", ".join(missing))
-            return None
-        found = [float(values[name]) for name in self._setting.objectives]
+            raise UserError(
+                f"trial {trial_id} ended without having reported {', '.join(missing)}: the trainable must report "
+                f"{', '.join(name for name in setting.objectives if name not in names)}"
+            )
+        found = [float(values[name]) for name in setting.objectives]
         return None if any(map(math.isnan, found)) else found
 
-    def _tell(self, trial_id: str, values: list[float] | None) -> None:
-        self._strategy.tell(self._running.pop(trial_id), None if values is None else tuple(values))
-        self._events.append({"told": trial_id, "values": values})
-
     def __getstate__(self) -> dict[str, Any]:
-        return {"setting": self._setting.to_dict(), "events": self._events}
+        return {"setting": self._setting.to_dict(), "events": self._session.events}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        setting = SearchSetting.from_dict(state["setting"])
         super().__init__()
-        self._replay(setting, state["events"])
-
-    def _replay(self, setting: SearchSetting, events: list[dict[str, Any]]) -> None:
-        """Asks and tells again. Raises `UserError` if another candidate comes, as with other versions it may."""
-        self._begin(setting)
-        for event in events:
-            if "told" in event:
-                self._tell(event["told"], event["values"])
-                continue
-            self.suggest(event["asked"])
-            key = self._events[-1]["key"]
-            if key != event["key"]:
-                raise UserError(
-                    f"the search cannot be restored: it had asked for {event['key']}, the strategy now asks for {key}; "
-                    "use the versions of sret-nas, numpy and optuna that it was begun with, or start anew"
-                )
+        self._setting = SearchSetting.from_dict(state["setting"])
+        self._session = restored(self._setting, state["events"])
 
     def save(self, checkpoint_path: str) -> None:
         """Writes the state as JSON; Tune calls it as the search goes."""
         write_atomically(Path(checkpoint_path), json.dumps(self.__getstate__()))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Carries on from a saved state. Raises `UserError` if it is another search's."""
-        state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
+        """Resumes from a saved state. Raises `UserError` if it is another search's."""
+        state = read_json(Path(checkpoint_path))
         here = self._setting.to_dict()
         for name, then in state["setting"].items():
             if here[name] != then:
                 raise UserError(f"{name} cannot change in a restored search: it was {then}, got {here[name]}")
-        self._replay(self._setting, state["events"])
+        self._session = restored(self._setting, state["events"])
+
+
+def _listed(value: str | Sequence[str] | None) -> list[str]:
+    """Returns what a tuner gives as one word, as several, or not at all."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)

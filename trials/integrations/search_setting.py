@@ -10,9 +10,10 @@ from typing import Any, Self, get_args
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
 from sret_nas.space.search_space import SearchSpace
-from trials.strategies.create import create_strategy
-from trials.strategies.sret import SReTDomain
-from trials.strategies.strategy import Candidate, Strategy, StrategyName
+
+from ..strategies.create import create_strategy
+from ..strategies.sret import SReTDomain
+from ..strategies.strategy import Candidate, Strategy, StrategyName
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from sret_nas.quantities import format_quantity
-from trials.console import print_line
-from trials.engines.messages import RetrainResult
-from trials.runs.events import FinalistRole
-from trials.runs.records import Trial
+
+from ..console import print_line
+from ..engines.messages import RetrainResult
+from ..runs.events import FinalistRole
+from ..runs.records import Trial
 
 
 def describe_final(number: int, role: FinalistRole, result: RetrainResult) -> str:

@@ -9,11 +9,12 @@ from rich.table import Table
 
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.quantities import format_quantity
-from trials.console import print_line
-from trials.report.finals import show_finals
-from trials.runs.objectives import archived, best_of, pareto_front
-from trials.runs.options import SearchOptions
-from trials.runs.records import Trial
+
+from ..console import print_line
+from ..runs.objectives import archived, best_of, pareto_front
+from ..runs.options import SearchOptions
+from ..runs.records import Trial
+from .finals import show_finals
 
 WIDE = 110
 """Columns from which on the table has room for the architecture beside its figures."""

@@ -13,11 +13,12 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.result_file import write_result
 from sret_nas.files import write_atomically
 from sret_nas.yaml_files import dump_yaml
-from trials.engines.messages import TrialResult
-from trials.report.plot import write_front_plot
-from trials.runs.objectives import best_of, pareto_front
-from trials.runs.options import SearchOptions
-from trials.runs.records import Trial
+
+from ..engines.messages import TrialResult
+from ..runs.objectives import best_of, pareto_front
+from ..runs.options import SearchOptions
+from ..runs.records import Trial
+from .plot import write_front_plot
 
 COLUMNS = (
     "trial", "arch_id", "state", "share", "error", "cross_entropy", "test_error", "fine_tuned_error", "flops", "params",

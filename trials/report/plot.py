@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.files import write_atomically
-from trials.runs.objectives import best_of
-from trials.runs.options import SearchOptions
-from trials.runs.records import Trial
+
+from ..runs.objectives import best_of
+from ..runs.options import SearchOptions
+from ..runs.records import Trial
 
 
 def write_front_plot(

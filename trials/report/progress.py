@@ -20,9 +20,10 @@ from rich.progress import (
 from rich.text import Text
 
 from sret_nas.quantities import format_latency, format_quantity, format_seconds
-from trials.console import print_line
-from trials.runs.compute_budget import ComputeBudget
-from trials.runs.records import Trial
+
+from ..console import print_line
+from ..runs.compute_budget import ComputeBudget
+from ..runs.records import Trial
 
 
 def describe_spending(allowance: ComputeBudget, now: float | None = None) -> str:

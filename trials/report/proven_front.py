@@ -22,7 +22,8 @@ from sret_nas.space.chain import chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml
-from trials.console import print_line
+
+from ..console import print_line
 
 MAX_SHOWN = 20
 """Networks of a front that are printed: of more, as many spread over all."""

@@ -18,8 +18,9 @@ from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.quantities import format_quantity
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
-from trials.console import print_line
-from trials.report.cost_picture import check_picture_path, region_text, write_region_picture
+
+from ..console import print_line
+from .cost_picture import check_picture_path, region_text, write_region_picture
 
 COSTS: tuple[CostName, CostName] = ("flops", "params")
 

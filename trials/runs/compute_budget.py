@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trials.runs.events import (
+from .events import (
     Event,
     FailedEvent,
     FinalEvent,

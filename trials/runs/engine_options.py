@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
-from trials.machine import num_cores
-from trials.runs.option_groups import OptionGroup, flag
+from ..machine import num_cores
+from .option_groups import OptionGroup, flag
 
 Seconds = Annotated[StrictFloat, Field(ge=1, le=1e8, allow_inf_nan=False)]
 

@@ -13,7 +13,8 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, describe
 from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule
-from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
+
+from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 
 FORMAT = 1
 """Of the records, in their header."""

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sret_nas.errors import UserError
-from trials.engines.failures import is_full
-from trials.engines.messages import Failure
-from trials.program_name import resume_command
+
+from ..engines.failures import is_full
+from ..engines.messages import Failure
+from ..program_name import resume_command
 
 
 class StorageError(OSError):

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from sret_nas.pareto import non_dominated
-from trials.engines.messages import TrialResult
-from trials.runs.records import Trial
+
+from ..engines.messages import TrialResult
+from .records import Trial
 
 Objective = Literal["error", "cross_entropy", "flops", "params", "latency"]
 """Validation error and cross-entropy of the proxy; FLOPs, parameters and predicted latency of the target."""

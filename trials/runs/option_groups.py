@@ -23,8 +23,9 @@ from pydantic import (
 from sret_nas.arch.budget import Budget
 from sret_nas.files import validate
 from sret_nas.space.search_space import SearchSpace
-from trials.data import DIGITS, DataConfig
-from trials.training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
+
+from ..data import DIGITS, DataConfig
+from ..training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
 
 Count = Annotated[StrictInt, Field(ge=1)]
 

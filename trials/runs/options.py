@@ -11,9 +11,13 @@ from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
 from sret_nas.quantities import format_latency, parse_latency
 from sret_nas.space.search_space import SearchSpace
-from trials.runs.engine_options import ComputeBudgetOptions, EngineOptions
-from trials.runs.objectives import Objective
-from trials.runs.option_groups import (
+
+from ..strategies.early_stopping import ETA, SuccessiveHalving
+from ..strategies.strategy import StrategyName
+from ..training.recipe import TrainingConfig
+from .engine_options import ComputeBudgetOptions, EngineOptions
+from .objectives import Objective
+from .option_groups import (
     BudgetOptions,
     Count,
     OptionGroup,
@@ -23,10 +27,7 @@ from trials.runs.option_groups import (
     absolute_if_there,
     flag,
 )
-from trials.runs.remote_storage import normalise_address
-from trials.strategies.early_stopping import ETA, SuccessiveHalving
-from trials.strategies.strategy import StrategyName
-from trials.training.recipe import TrainingConfig
+from .remote_storage import normalise_address
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",

@@ -17,10 +17,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from trials.runs.objectives import Objective, objective_values
-from trials.runs.records import Trial
-from trials.strategies.optuna import constraints, distributions
-from trials.strategies.sret import SReTDomain
+from ..strategies.optuna import constraints, distributions
+from ..strategies.sret import SReTDomain
+from .objectives import Objective, objective_values
+from .records import Trial
 
 JOURNAL_FILE = "optuna-journal.log"
 MAX_IN_MEMORY = 200

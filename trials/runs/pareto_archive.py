@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trials.runs.objectives import Objective, by_accuracy, by_cost, objective_values
-from trials.runs.records import Trial
+from .objectives import Objective, by_accuracy, by_cost, objective_values
+from .records import Trial
 
 
 class ParetoArchive:

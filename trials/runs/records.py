@@ -34,11 +34,13 @@ from sret_nas.bounded_files import MissingFileError, read_lines
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import write_atomically
 from sret_nas.json_files import MAX_BYTES, parse_json
-from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
-from trials.interruption import defer_interrupts
-from trials.lost_directory import LostDirectoryError, is_same_file, rescue
-from trials.runs.compute_budget import ComputeUsage
-from trials.runs.events import (
+
+from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
+from ..interruption import defer_interrupts
+from ..lost_directory import LostDirectoryError, is_same_file, rescue
+from ..strategies.strategy import Candidate
+from .compute_budget import ComputeUsage
+from .events import (
     FORMAT,
     AskedEvent,
     Event,
@@ -58,8 +60,7 @@ from trials.runs.events import (
     TrialEvent,
     parse_event,
 )
-from trials.runs.full_disk import StorageError
-from trials.strategies.strategy import Candidate
+from .full_disk import StorageError
 
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"

@@ -20,11 +20,12 @@ from types import TracebackType
 from typing import Self
 
 from sret_nas.errors import UserError
-from trials.console import Console, print_line
-from trials.program_name import resume_command
-from trials.runs.optuna_journal import JOURNAL_FILE
-from trials.runs.records import LOCK_FILE, RECORDS_FILE
-from trials.runs.remote_storage import Place, is_bucket, one_line, path_inside, place_of, split_address
+
+from ..console import Console, print_line
+from ..program_name import resume_command
+from .optuna_journal import JOURNAL_FILE
+from .records import LOCK_FILE, RECORDS_FILE
+from .remote_storage import Place, is_bucket, one_line, path_inside, place_of, split_address
 
 COPY_SECONDS = 10.0
 """How often to look for what has changed; less often if copying takes more than a tenth of the time."""

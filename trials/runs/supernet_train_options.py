@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sret_nas.space.search_space import SearchSpace
-from trials.runs.engine_options import ComputeOptions
-from trials.runs.option_groups import BudgetOptions, ProxyOptions, SupernetTrainingOptions, TargetOptions
+
+from .engine_options import ComputeOptions
+from .option_groups import BudgetOptions, ProxyOptions, SupernetTrainingOptions, TargetOptions
 
 CHANGEABLE = {"device", "threads"}
 """Options that a resumed training may set anew."""

@@ -14,18 +14,19 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from trials.console import print_line
-from trials.engines.engine import Engine
-from trials.engines.messages import RetrainJob, RetrainResult
-from trials.engines.retries import AttemptResult, JobQueue
-from trials.interruption import raise_if_interrupted
-from trials.report.finals import describe_final
-from trials.runs.events import FinalistRole
-from trials.runs.full_disk import raise_if_nothing_can_be_recorded
-from trials.runs.objectives import archived
-from trials.runs.options import FINE_TUNING_SHARE
-from trials.runs.records import Trial
-from trials.search.session import Run
+
+from ..console import print_line
+from ..engines.engine import Engine
+from ..engines.messages import RetrainJob, RetrainResult
+from ..engines.retries import AttemptResult, JobQueue
+from ..interruption import raise_if_interrupted
+from ..report.finals import describe_final
+from ..runs.events import FinalistRole
+from ..runs.full_disk import raise_if_nothing_can_be_recorded
+from ..runs.objectives import archived
+from ..runs.options import FINE_TUNING_SHARE
+from ..runs.records import Trial
+from .session import Run
 
 Item = TypeVar("Item")
 

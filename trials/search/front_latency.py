@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from trials.console import print_line
-from trials.engines.engine import Engine
-from trials.runs.objectives import archived
-from trials.search.latency_profile import LatencyTimer, measured_latencies
-from trials.search.session import Run
+from ..console import print_line
+from ..engines.engine import Engine
+from ..runs.objectives import archived
+from .latency_profile import LatencyTimer, measured_latencies
+from .session import Run
 
 
 def measure_front(run: Run, engine: Engine) -> None:

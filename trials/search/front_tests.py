@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from trials.console import print_line
-from trials.engines.engine import Engine
-from trials.engines.messages import FrontTestJob, FrontTestResult
-from trials.engines.retries import AttemptResult, JobQueue
-from trials.interruption import raise_if_interrupted
-from trials.runs.full_disk import raise_if_nothing_can_be_recorded
-from trials.runs.objectives import archived
-from trials.runs.records import Trial
-from trials.search.session import Run
+from ..console import print_line
+from ..engines.engine import Engine
+from ..engines.messages import FrontTestJob, FrontTestResult
+from ..engines.retries import AttemptResult, JobQueue
+from ..interruption import raise_if_interrupted
+from ..runs.full_disk import raise_if_nothing_can_be_recorded
+from ..runs.objectives import archived
+from ..runs.records import Trial
+from .session import Run
 
 
 def run_front_tests(run: Run, engine: Engine) -> None:

@@ -29,11 +29,12 @@ from sret_nas.latency.profile import LatencyProfile, MeasurementSetup, Part
 from sret_nas.latency.table import LatencyFeatures, parts_of
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import SearchSpace
-from trials.console import Console, print_line
-from trials.engines.engine import Engine
-from trials.engines.messages import LatencyJob, LatencyTimes
-from trials.runs.options import SearchOptions
-from trials.search.measuring import run_measurement
+
+from ..console import Console, print_line
+from ..engines.engine import Engine
+from ..engines.messages import LatencyJob, LatencyTimes
+from ..runs.options import SearchOptions
+from .measuring import run_measurement
 
 PROFILES = "latency-profiles"
 """Folder beside the run directories: what was measured here, for other searches of the same space."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sret_nas.errors import UserError, printable
-from trials.engines.engine import Engine
-from trials.engines.messages import Failure, LatencyJob, SpeedJob
-from trials.engines.retries import should_retry
-from trials.runs.full_disk import raise_if_full
+
+from ..engines.engine import Engine
+from ..engines.messages import Failure, LatencyJob, SpeedJob
+from ..engines.retries import should_retry
+from ..runs.full_disk import raise_if_full
 
 
 def run_measurement(engine: Engine, job: SpeedJob | LatencyJob, what: str, smaller: str) -> dict[str, Any]:

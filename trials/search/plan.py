@@ -13,16 +13,17 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import DepthSchedule
-from trials.console import Console, print_line
-from trials.data import PreparedData
-from trials.engines.engine import Engine
-from trials.engines.messages import JobContext, SpeedJob, SpeedResult
-from trials.runs.options import FINE_TUNING_SHARE, SearchOptions
-from trials.search.measuring import run_measurement
-from trials.search.supernet import SupernetSetting
-from trials.strategies.sret import SReTDomain
-from trials.training.depth_schedule import mean_depth_counts
-from trials.training.recipe import ProxyConfig, proxy_arch
+
+from ..console import Console, print_line
+from ..data import PreparedData
+from ..engines.engine import Engine
+from ..engines.messages import JobContext, SpeedJob, SpeedResult
+from ..runs.options import FINE_TUNING_SHARE, SearchOptions
+from ..strategies.sret import SReTDomain
+from ..training.depth_schedule import mean_depth_counts
+from ..training.recipe import ProxyConfig, proxy_arch
+from .measuring import run_measurement
+from .supernet import SupernetSetting
 
 TRAINING_PER_FORWARD = 3
 """Cost of training on an image over that of a forward pass: backward costs about two."""

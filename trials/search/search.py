@@ -17,35 +17,36 @@ from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
 from sret_nas.space.search_space import SearchSpace
-from trials.console import Console, print_line
-from trials.data.dataset_cache import cached_dataset, require_apart
-from trials.engines.engine import Engine
-from trials.engines.inline import InlineEngine
-from trials.engines.local import LocalEngine
-from trials.engines.ray_needed import ray_needed
-from trials.interruption import ignore_signals_after_interrupt
-from trials.lost_directory import LostDirectoryError
-from trials.program_name import resume_command
-from trials.report.outputs import write_outputs
-from trials.runs.directory import versions
-from trials.runs.events import check_header
-from trials.runs.full_disk import full_disk_explained, writing
-from trials.runs.options import SearchOptions
-from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal
-from trials.runs.records import Records
-from trials.runs.remote_copy import copied, known_place, new_place
-from trials.search.finalists import train_finalists
-from trials.search.front_latency import measure_front
-from trials.search.front_tests import run_front_tests
-from trials.search.latency_profile import PROFILES, latency_profile
-from trials.search.plan import Plan, require_gpu, require_rungs
-from trials.search.session import Run, job_context_of
-from trials.search.supernet import provide_supernet, recorded_setting, supernet_setting
-from trials.search.trial_loop import run_trials
-from trials.strategies.create import create_strategy
-from trials.strategies.sret import SReTDomain
-from trials.training.recipe import ProxyConfig
-from trials.worker.entry import JobRunner
+
+from ..console import Console, print_line
+from ..data.dataset_cache import cached_dataset, require_apart
+from ..engines.engine import Engine
+from ..engines.inline import InlineEngine
+from ..engines.local import LocalEngine
+from ..engines.ray_needed import ray_needed
+from ..interruption import ignore_signals_after_interrupt
+from ..lost_directory import LostDirectoryError
+from ..program_name import resume_command
+from ..report.outputs import write_outputs
+from ..runs.directory import versions
+from ..runs.events import check_header
+from ..runs.full_disk import full_disk_explained, writing
+from ..runs.options import SearchOptions
+from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
+from ..runs.records import Records
+from ..runs.remote_copy import copied, known_place, new_place
+from ..strategies.create import create_strategy
+from ..strategies.sret import SReTDomain
+from ..training.recipe import ProxyConfig
+from ..worker.entry import JobRunner
+from .finalists import train_finalists
+from .front_latency import measure_front
+from .front_tests import run_front_tests
+from .latency_profile import PROFILES, latency_profile
+from .plan import Plan, require_gpu, require_rungs
+from .session import Run, job_context_of
+from .supernet import provide_supernet, recorded_setting, supernet_setting
+from .trial_loop import run_trials
 
 
 @ignore_signals_after_interrupt()
@@ -258,7 +259,7 @@ def _create_engine(options: SearchOptions) -> Engine:
     num_workers = min(options.workers, options.lookahead)
     if options.engine == "ray":
         with ray_needed():
-            from trials.engines.ray import RayEngine  # half a second
+            from ..engines.ray import RayEngine  # half a second
         return RayEngine(
             JobRunner(),
             None if options.uses_whole_cluster else num_workers,

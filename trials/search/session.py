@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sret_nas.space.search_space import SearchSpace
-from trials.console import Console
-from trials.engines.messages import JobContext, SupernetSource
-from trials.engines.retries import default_time_limit
-from trials.runs.compute_budget import ComputeBudget
-from trials.runs.options import SearchOptions
-from trials.runs.records import History, Records, Trial
-from trials.strategies.sret import SReTDomain
-from trials.training.recipe import ProxyConfig
+
+from ..console import Console
+from ..engines.messages import JobContext, SupernetSource
+from ..engines.retries import default_time_limit
+from ..runs.compute_budget import ComputeBudget
+from ..runs.options import SearchOptions
+from ..runs.records import History, Records, Trial
+from ..strategies.sret import SReTDomain
+from ..training.recipe import ProxyConfig
 
 
 @dataclass

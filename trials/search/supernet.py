@@ -14,19 +14,20 @@ from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file, validate
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from trials.console import print_line
-from trials.data import PreparedData
-from trials.distributed.choose_launcher import launcher_for
-from trials.distributed.launcher import Launcher, RayPlacement
-from trials.engines.engine import Engine
-from trials.engines.messages import SupernetSource
-from trials.lost_directory import LostDirectoryError
-from trials.machine import num_cores
-from trials.program_name import resume_command
-from trials.runs.options import SearchOptions
-from trials.search.session import Run
-from trials.supernet.config import SupernetConfig
-from trials.training.recipe import ProxyConfig, proxy_arch
+
+from ..console import print_line
+from ..data import PreparedData
+from ..distributed.choose_launcher import launcher_for
+from ..distributed.launcher import Launcher, RayPlacement
+from ..engines.engine import Engine
+from ..engines.messages import SupernetSource
+from ..lost_directory import LostDirectoryError
+from ..machine import num_cores
+from ..program_name import resume_command
+from ..runs.options import SearchOptions
+from ..supernet.config import SupernetConfig
+from ..training.recipe import ProxyConfig, proxy_arch
+from .session import Run
 
 SUPERNET_DIR = "supernet"
 """Folder in the run directory: the supernet, its checkpoint, its TensorBoard scalars."""
@@ -67,7 +68,7 @@ def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int
     no more than the search may have workers, and as many as can have equal shares of a batch.
     """
     if options.ray_address is not None:
-        from trials.distributed.ray_group import machines, needs_of
+        from ..distributed.ray_group import machines, needs_of
 
         there = machines()
         num_gpus = 0 if options.device == "cpu" else sum(int(machine.get("GPU", 0)) for machine in there)
@@ -113,7 +114,7 @@ def provide_supernet(run: Run, engine: Engine) -> None:
     """
     setting = recorded_setting(run.history.header, run.run_dir)
     if setting is None:
-        raise UserError(f"{run.run_dir}: the records say nothing of a supernet")
+        raise UserError(f"{run.run_dir}: records.jsonl has no `supernet` entry")
     if run.history.supernet is None:
         source, seconds = (setting.given, 0.0) if setting.given is not None else _trained(run, setting, engine)
         run.records.supernet(source, seconds)
@@ -128,7 +129,8 @@ def provide_supernet(run: Run, engine: Engine) -> None:
 def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[SupernetSource, float]:
     """The supernet, and the seconds that its steps took in all sessions, those that were killed included."""
     from sret_nas.nn.supernet import Supernet
-    from trials.supernet.job import TrainingJob
+
+    from ..supernet.job import TrainingJob
 
     assert setting.config is not None
     config, setting = setting.config, _as_can_be_had(run, setting)
@@ -166,7 +168,7 @@ def _as_can_be_had(run: Run, setting: SupernetSetting) -> SupernetSetting:
         return setting
     options, now = run.options, setting.model_copy(update={"processes": None})
     if options.ray_address is not None:
-        from trials.distributed.ray_group import needs_of
+        from ..distributed.ray_group import needs_of
 
         with suppress(UserError):
             needs_of("the cluster", RayPlacement(processes=setting.processes), options.device, setting.threads)
@@ -189,8 +191,8 @@ def _launcher(run: Run, setting: SupernetSetting, engine: Engine) -> Iterator[La
         with launcher_for(run.options.device, None) as launcher:
             yield launcher
         return
-    from trials.distributed.ray_group import ray_launcher
-    from trials.engines.ray import RayEngine
+    from ..distributed.ray_group import ray_launcher
+    from ..engines.ray import RayEngine
 
     assert isinstance(engine, RayEngine)
     placement = RayPlacement(processes=setting.processes)

@@ -16,22 +16,23 @@ import time
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
-from trials.console import print_line
-from trials.engines.engine import Engine
-from trials.engines.messages import InheritedTrialJob, PartialScore, ScratchTrialJob, TrialJob, TrialResult
-from trials.engines.retries import AttemptResult, JobQueue
-from trials.interruption import raise_if_interrupted
-from trials.program_name import resume_command
-from trials.report.progress import SearchProgress, describe_retry, describe_spending
-from trials.runs.compute_budget import ComputeBudget
-from trials.runs.full_disk import raise_if_nothing_can_be_recorded, writing
-from trials.runs.objectives import comparable_values, objective_values
-from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal
-from trials.runs.pareto_archive import ParetoArchive
-from trials.runs.records import Trial
-from trials.search.completion_order import CompletionOrder
-from trials.search.session import Run
-from trials.strategies.strategy import Candidate, Strategy
+
+from ..console import print_line
+from ..engines.engine import Engine
+from ..engines.messages import InheritedTrialJob, PartialScore, ScratchTrialJob, TrialJob, TrialResult
+from ..engines.retries import AttemptResult, JobQueue
+from ..interruption import raise_if_interrupted
+from ..program_name import resume_command
+from ..report.progress import SearchProgress, describe_retry, describe_spending
+from ..runs.compute_budget import ComputeBudget
+from ..runs.full_disk import raise_if_nothing_can_be_recorded, writing
+from ..runs.objectives import comparable_values, objective_values
+from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
+from ..runs.pareto_archive import ParetoArchive
+from ..runs.records import Trial
+from ..strategies.strategy import Candidate, Strategy
+from .completion_order import CompletionOrder
+from .session import Run
 
 
 def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:

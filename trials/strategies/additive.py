@@ -28,12 +28,13 @@ from sret_nas.pareto import non_dominated
 from sret_nas.space.chain import Chain
 from sret_nas.surrogate.features import EffectTerms, Residual
 from sret_nas.surrogate.model import Surrogate
-from trials.strategies.additive_settings import AdditiveSettings
-from trials.strategies.candidates import CandidatePool
-from trials.strategies.domain import C
-from trials.strategies.improvement import improvement
-from trials.strategies.labels import Observations
-from trials.strategies.strategy import Strategy
+
+from .additive_settings import AdditiveSettings
+from .candidates import CandidatePool
+from .domain import C
+from .improvement import improvement
+from .labels import Observations
+from .strategy import Strategy
 
 MODELS = ("additive", "slopes", "residual", "size")
 """What the guard chooses from; the size prior alone tells networks of equal cost apart by nothing."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sret_nas.surrogate.model import MAX_FOR_VARIANCES
-from trials.strategies.improvement import MAX_STEPS
+
+from .improvement import MAX_STEPS
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Generic
 
 import numpy as np
 
-from trials.strategies.domain import C, Domain
+from .domain import C, Domain
 
 MAX_REDRAWS = 200
 """Draws that may turn out to be known before other means are taken: for one draw, listing what remains."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trials.strategies.candidates import CandidatePool
-from trials.strategies.domain import C, Domain
-from trials.strategies.strategy import Strategy, StrategyName
+from .candidates import CandidatePool
+from .domain import C, Domain
+from .strategy import Strategy, StrategyName
 
 
 def create_strategy(
@@ -19,23 +19,23 @@ def create_strategy(
     """
     pool = CandidatePool(domain, seed)
     if name in ("nsga2", "nsga2_design", "tpe"):
-        from trials.strategies import optuna
+        from . import optuna
 
         if name == "tpe":
             return optuna.tpe(pool, len(objectives), seed, population)
         return optuna.nsga2(pool, objectives, seed, population, has_design=name == "nsga2_design")
     if name == "evolution":
-        from trials.strategies.evolution import EvolutionStrategy
+        from .evolution import EvolutionStrategy
 
         return EvolutionStrategy(pool, objectives, seed, population)
     if name == "additive":
-        from trials.strategies.additive import AdditiveStrategy
+        from .additive import AdditiveStrategy
 
         return AdditiveStrategy(pool, objectives, seed, population)
     if name == "stratified":
-        from trials.strategies.stratified import StratifiedStrategy
+        from .stratified import StratifiedStrategy
 
         return StratifiedStrategy(pool, objectives)
-    from trials.strategies.uniform import RandomStrategy
+    from .uniform import RandomStrategy
 
     return RandomStrategy(pool)

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sret_nas.pareto import FloatArray
-from trials.strategies.fronts import front_ranks
+
+from .fronts import front_ranks
 
 MAX_COMPARED = 300
 """A trial is compared with so many that came to its rung last: a search gets better, and asks more of a trial then."""

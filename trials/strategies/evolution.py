@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from sret_nas.pareto import FloatArray
 from sret_nas.space.search_space import Value
-from trials.strategies.candidates import CandidatePool
-from trials.strategies.domain import C, Domain
-from trials.strategies.fronts import best_of, front_ranks, most_spread
-from trials.strategies.ridge import Ridge, tamed
-from trials.strategies.strategy import Strategy
-from trials.strategies.stratified import StratifiedDesign, cost_to_spread
+
+from .candidates import CandidatePool
+from .domain import C, Domain
+from .fronts import best_of, front_ranks, most_spread
+from .ridge import Ridge, tamed
+from .strategy import Strategy
+from .stratified import StratifiedDesign, cost_to_spread
 
 IndexArray = npt.NDArray[np.intp]
 

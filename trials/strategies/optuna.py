@@ -20,10 +20,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from sret_nas.space.search_space import Value
-from trials.strategies.candidates import CandidatePool
-from trials.strategies.domain import C, Domain
-from trials.strategies.strategy import Strategy
-from trials.strategies.stratified import StratifiedDesign, cost_to_spread
+
+from .candidates import CandidatePool
+from .domain import C, Domain
+from .strategy import Strategy
+from .stratified import StratifiedDesign, cost_to_spread
 
 MAX_REDRAWS = 16
 """Suggestions drawn from the sampler before its last one is repaired."""

@@ -18,8 +18,9 @@ from sret_nas.latency.table import LatencyTable
 from sret_nas.space.chain import Chain, ChainStage, Point, chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import DepthSchedule, SearchSpace, Value, canonical_schedule
-from trials.strategies.domain import Domain
-from trials.strategies.strategy import Candidate
+
+from .domain import Domain
+from .strategy import Candidate
 
 
 class SReTDomain(Domain[Candidate]):

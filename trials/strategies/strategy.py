@@ -9,7 +9,8 @@ from typing import Generic, Literal
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.space.search_space import DepthSchedule
-from trials.strategies.domain import C
+
+from .domain import C
 
 StrategyName = Literal["random", "stratified", "nsga2", "nsga2_design", "tpe", "evolution", "additive"]
 

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic
 
-from trials.strategies.candidates import CandidatePool
-from trials.strategies.domain import C, Domain
-from trials.strategies.strategy import Strategy
+from .candidates import CandidatePool
+from .domain import C, Domain
+from .strategy import Strategy
 
 DRAWS = 64
 """Candidates drawn at once: four rounds of the 16 strata, so that over many each stratum gets its share."""

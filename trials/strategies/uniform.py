@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trials.strategies.candidates import CandidatePool
-from trials.strategies.domain import C
-from trials.strategies.strategy import Strategy
+from .candidates import CandidatePool
+from .domain import C
+from .strategy import Strategy
 
 
 class RandomStrategy(Strategy[C]):

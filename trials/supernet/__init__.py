@@ -1,1 +1,1 @@
-"""The training of supernets: one set of weights for all networks of a space, from which trials inherit."""
+"""Training of supernets, whose shared weights trials inherit, and scoring of their subnets."""

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a bar or plain lines, scalars for TensorBoard, and how three subnets do."""
+"""Shows the progress of a training: a progress bar or lines, scalars for TensorBoard, and scores of three subnets."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.nn.supernet import Supernet
 from sret_nas.quantities import format_seconds
-from trials.console import Console, count_progress, print_line
-from trials.data import PreparedData
-from trials.supernet.inherit import extract_for_eval
-from trials.supernet.networks import StepNetworks
-from trials.supernet.state import TrainingState
-from trials.training.train import Score, first_images, score
+
+from ..console import Console, count_progress, print_line
+from ..data import PreparedData
+from ..training.train import Score, first_images, score
+from .inherit import extract_for_eval
+from .networks import StepNetworks
+from .state import TrainingState
 
 LINE_SECONDS = 10.0
-"""Between two lines where there is no terminal."""
+"""Between two progress lines where there is no terminal, and between two considerations of scoring."""
 
 MAX_SHARE = 0.05
-"""Of the time of training, for scoring subnets meanwhile."""
+"""Largest share of the training time for scoring subnets."""
 
 SCORED_IMAGES = 1000
-"""Validation images for that."""
+"""Validation images on which they are scored."""
 
 POINTS = 500
-"""Of a curve in TensorBoard, at most."""
+"""Approximate number of points of a curve in TensorBoard."""
 
-_MIDDLE_OF = 15
-"""Random networks, of which the middle one in FLOPs is watched."""
+_NUM_DRAWN = 15
+"""Random networks of which the one with the median FLOPs is scored."""
 
 
 class WatchedSubnets:
-    """Three subnets of a training that are scored now and then: in FLOPs the smallest, a middle one, the largest."""
+    """Three subnets that are scored during a training: the smallest, a middle one and the largest in FLOPs."""
 
     def __init__(self, networks: StepNetworks, data: PreparedData, batch_size: int) -> None:
-        drawn = sorted((networks.random(number) for number in range(_MIDDLE_OF)), key=_flops)
-        self._archs = {"smallest": networks.smallest, "middle": drawn[_MIDDLE_OF // 2], "largest": networks.largest}
+        drawn = sorted((networks.random(index) for index in range(_NUM_DRAWN)), key=_flops)
+        self._archs = {"smallest": networks.smallest, "middle": drawn[_NUM_DRAWN // 2], "largest": networks.largest}
         self._data, self._batch_size = data, batch_size
         self._images = first_images(data.val, SCORED_IMAGES)
 
     @property
     def num_images(self) -> int:
-        """Validation images that each of them is scored on."""
+        """Returns the number of validation images on which each subnet is scored."""
         return len(self._images)
 
     def scores(self, supernet: Supernet) -> dict[str, Score]:
-        """Returns how each does with the weights that it inherits now, by its name."""
+        """Returns the score of each subnet with its current weights, by name."""
         return {name: self._score_of(arch, supernet) for name, arch in self._archs.items()}
 
     def _score_of(self, arch: ArchConfig, supernet: Supernet) -> Score:
@@ -61,7 +62,7 @@ class WatchedSubnets:
 
 
 class NullMonitor:
-    """Shows nothing: for all processes of a training but the first."""
+    """A monitor that does nothing, for all processes of a training except the first."""
 
     def __enter__(self) -> Self:
         return self
@@ -79,13 +80,13 @@ class NullMonitor:
 
 
 class Monitor:
-    """Watches a training and never changes what it comes to."""
+    """Shows the progress of a training, and never changes its result."""
 
     def __init__(
         self, directory: Path, state: TrainingState, watched: WatchedSubnets, steps: int, console: Console
     ) -> None:
         self._state, self._watched, self._steps, self._console = state, watched, steps, console
-        self._begun = self._told = time.monotonic()
+        self._begun = self._last_line = time.monotonic()
         self._steps_before, self._seconds_before = state.counts.steps, state.counts.seconds
         self._losses: list[float] = []
         self._scorings: list[float] = []
@@ -104,7 +105,7 @@ class Monitor:
         self._writer.close()
 
     def step_done(self, loss: float | None) -> None:
-        """Takes note of one step; a loss of None is that of a skipped one."""
+        """Records one step; `loss` is None if the step was skipped."""
         if loss is not None:
             self._losses = [*self._losses[-99:], loss]
         done = self._state.counts.steps
@@ -112,14 +113,14 @@ class Monitor:
             self._write_scalars(done)
         self._bar.update(self._task, completed=done, text=self._describe())
         now = time.monotonic()
-        if now - self._told > LINE_SECONDS:
+        if now - self._last_line > LINE_SECONDS:
             if not self._console.is_terminal:
                 print_line(self._console, f"step {done:,} of {self._steps:,}: {self._describe()}")
-            self._told = now
+            self._last_line = now
             self._score_if_time(now)
 
     def finished(self) -> None:
-        """Shows how the three subnets do in the end."""
+        """Shows the final scores of the three subnets."""
         self._score()
 
     def _describe(self) -> str:
@@ -128,7 +129,7 @@ class Monitor:
         return f"{loss}{self._images_per_second():,.0f} images/s, {format_seconds(self._seconds_left())} left{skipped}"
 
     def _images_per_second(self) -> float:
-        """In this process's steps, of images read."""
+        """Returns the images read per second since this process started or resumed the training."""
         counts = self._state.counts
         images = counts.images * (counts.steps - self._steps_before) / counts.steps
         return images / (counts.seconds - self._seconds_before)
@@ -150,9 +151,10 @@ class Monitor:
             self._writer.add_scalar(name, value, done)
 
     def _score_if_time(self, now: float) -> None:
-        """Scores now if, at the end of it, no more than its share of the time has gone there.
+        """Scores the subnets if the total time of scoring stays within `MAX_SHARE` of the time so far.
 
-        An image in three networks takes no longer than to train on it, before the first time shows what it takes.
+        Expects the next scoring to take as long as the longest so far. Expects the first to take as long as training on
+        its images, which takes no less than a forward pass in three networks.
         """
         first = self._watched.num_images / self._images_per_second()
         if sum(self._scorings) + max(self._scorings, default=first) <= MAX_SHARE * (now - self._begun):
@@ -161,9 +163,9 @@ class Monitor:
     def _score(self) -> None:
         started = time.monotonic()
         scores = self._watched.scores(self._state.supernet)
-        for name, found in scores.items():
-            self._writer.add_scalar(f"accuracy/{name}", 1 - found.error, self._state.counts.steps)
-        text = ", ".join(f"{name} {1 - found.error:.1%}" for name, found in scores.items())
+        for name, subnet_score in scores.items():
+            self._writer.add_scalar(f"accuracy/{name}", 1 - subnet_score.error, self._state.counts.steps)
+        text = ", ".join(f"{name} {1 - subnet_score.error:.1%}" for name, subnet_score in scores.items())
         print_line(self._bar.console, f"step {self._state.counts.steps:,}: validation accuracy {text}")
         self._scorings.append(time.monotonic() - started)
 

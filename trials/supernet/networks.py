@@ -1,4 +1,4 @@
-"""Which networks a step trains: a function of seed and step alone, so that a resumed training draws the same."""
+"""Chooses the networks of every step, from the seed and the step alone: a resumed training draws the same ones."""
 
 from __future__ import annotations
 
@@ -18,29 +18,37 @@ from sret_nas.feasible.balanced import BalancedSampler
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
-from trials.supernet.config import Draws, SupernetConfig
-from trials.training.depth_schedule import depths_of_step
+
+from ..training.depth_schedule import depths_of_step
+from .config import Draws, SupernetConfig
 
 _DRAWN_AT_ONCE = 256
-"""Random networks per draw from the space: much faster than one by one, and whole rounds of the strata."""
+"""Random networks per call of the sampler: much faster than one by one, and whole rounds over the strata."""
 
 _TRIES = 64
-"""Draws of which the most expensive narrows the window in which the most expensive of all is looked for."""
+"""Networks per round of `extreme`; the most expensive (or cheapest) one becomes the bound of the next round."""
 
-_MEMBERS: dict[Draws, Callable[[SearchSpace, Budget], BalancedSampler | StratifiedSampler | FeasibleSet]] = {
+_SAMPLERS: dict[Draws, Callable[[SearchSpace, Budget], BalancedSampler | StratifiedSampler | FeasibleSet]] = {
     "balanced": BalancedSampler,
     "stratified": StratifiedSampler,
     "uniform": FeasibleSet,
 }
 
 TURNS = ("largest", "random", "smallest", "random")
-"""What the steps of `alternate` train."""
+"""The networks that successive steps of `alternate` train."""
 
 
 class StepNetworks:
-    """The networks of every step, as the proxies that `adapted` makes of networks of the space inside the budget.
+    """The networks of every step of a training.
 
-    Raises `BudgetError` if there are none.
+    Args:
+        space: the search space.
+        budget: the limits that a network must keep before it is adapted.
+        config: which networks a step trains, and how random ones are drawn.
+        adapted: returns the proxy of a network, which is what is trained.
+        seed: the training's seed.
+
+    Raises `BudgetError` if no network of the space is inside the budget.
     """
 
     def __init__(
@@ -52,44 +60,46 @@ class StepNetworks:
         seed: int,
     ) -> None:
         self._config, self._adapted, self._seed = config, adapted, seed
-        self._members = _MEMBERS[config.draws](space, budget)
+        self._sampler = _SAMPLERS[config.draws](space, budget)
         self.largest = adapted(extreme(space, budget, "most_expensive"))
         self.smallest = adapted(extreme(space, budget, "cheapest"))
         self._chunk = lru_cache(maxsize=2)(self._draw_chunk)
 
     def of_step(self, step: int, steps: int) -> list[ArchConfig]:
-        """What step `step` of `steps` trains, the largest first where it is among them."""
+        """Returns the networks that step `step` of `steps` trains, the largest first if it is one of them."""
         if self._config.rule == "sandwich":
-            each = self._config.random_networks
-            drawn = [self.random(step * each + number) for number in range(each)]
-            cut = [network for number, arch in enumerate(drawn) for network in self._cut(arch, step, steps, number)]
-            return [self.largest, self.smallest, *cut]
+            count = self._config.random_networks
+            drawn = [self.random(step * count + index) for index in range(count)]
+            at_depths = [
+                network for index, arch in enumerate(drawn) for network in self._at_depths(arch, step, steps, index)
+            ]
+            return [self.largest, self.smallest, *at_depths]
         turn = TURNS[step % len(TURNS)] if self._config.rule == "alternate" else "random"
         if turn != "random":
             return [self.largest if turn == "largest" else self.smallest]
-        number = step // 2 if self._config.rule == "alternate" else step
-        return self._cut(self.random(number), step, steps, 0)
+        index = step // 2 if self._config.rule == "alternate" else step  # every other step is random
+        return self._at_depths(self.random(index), step, steps, 0)
 
-    def random(self, number: int) -> ArchConfig:
-        """The random network of that number, at its full depth."""
-        return self._chunk(number // _DRAWN_AT_ONCE)[number % _DRAWN_AT_ONCE]
+    def random(self, index: int) -> ArchConfig:
+        """Returns the random network with that index in the training, at its full depth."""
+        return self._chunk(index // _DRAWN_AT_ONCE)[index % _DRAWN_AT_ONCE]
 
     def _draw_chunk(self, chunk: int) -> list[ArchConfig]:
         rng = np.random.default_rng([self._seed, chunk])
-        return [self._adapted(arch) for arch in self._members.sample_many(rng, _DRAWN_AT_ONCE)]
+        return [self._adapted(arch) for arch in self._sampler.sample_many(rng, _DRAWN_AT_ONCE)]
 
-    def _cut(self, arch: ArchConfig, step: int, steps: int, number: int) -> list[ArchConfig]:
-        """A network at the recursion depths to which the step runs it."""
-        rng = random.Random(f"depths {self._seed} {step} {number}")
+    def _at_depths(self, arch: ArchConfig, step: int, steps: int, index: int) -> list[ArchConfig]:
+        """Returns a network at the recursion depths of a step; `index` is its place among the step's random ones."""
+        rng = random.Random(f"depths {self._seed} {step} {index}")
         depths = depths_of_step(self._config.depth_schedule, arch.max_recursions, step / steps, rng)
         return [arch.with_max_recursions(depth) for depth in depths]
 
 
 def extreme(space: SearchSpace, budget: Budget, end: Literal["cheapest", "most_expensive"]) -> ArchConfig:
-    """The network with the fewest or most FLOPs inside a budget. Raises `BudgetError` if there is none.
+    """Returns the network with the fewest or most FLOPs inside a budget. Raises `BudgetError` if there is none.
 
-    Where the budget cuts the end of the space off, draws lead to it: each round draws from what lies beyond the best
-    so far, until nothing does. (In spaces too rich to be counted exactly, until draws find nothing.)
+    If the budget excludes the extreme network of the space, the search is by random draws: each round draws networks
+    beyond the best so far, until there are none. (In spaces too large to be counted exactly, until draws find none.)
     """
     feasible = FeasibleSet(space, budget)
     feasible.check()
@@ -101,15 +111,15 @@ def extreme(space: SearchSpace, budget: Budget, end: Literal["cheapest", "most_e
     best, flops = feasible.nearest().arch, feasible.nearest().flops
     while True:
         try:
-            found = FeasibleSet(space, _beyond(budget, flops, sign)).sample_many(rng, _TRIES)
+            drawn = FeasibleSet(space, _beyond(budget, flops, sign)).sample_many(rng, _TRIES)
         except BudgetError:
             return best
-        best = max(found, key=lambda arch: sign * cost_of(arch).flops)
+        best = max(drawn, key=lambda arch: sign * cost_of(arch).flops)
         flops = cost_of(best).flops
 
 
 def _beyond(budget: Budget, flops: int, sign: int) -> Budget:
-    """The part of a budget with more FLOPs (sign 1) or fewer (-1). Raises `BudgetError` if nothing is left."""
+    """Returns the part of a budget with more FLOPs (sign 1) or fewer (-1). Raises `BudgetError` if it is empty."""
     edge = budget.flops_max if sign == 1 else budget.flops_min
     if edge == flops:
         raise BudgetError(f"nothing lies beyond {flops} FLOPs")

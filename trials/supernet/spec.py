@@ -1,4 +1,4 @@
-"""What is trained of a supernet, wherever and by whom: what makes two trainings one."""
+"""The specification of a supernet's training, without where it runs, and its identity."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pydantic import JsonValue
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.space.search_space import SearchSpace
-from trials.data import PreparedData
-from trials.supernet.config import SupernetConfig
-from trials.training.recipe import ProxyConfig, proxy_arch
+
+from ..data import PreparedData
+from ..training.recipe import ProxyConfig, proxy_arch
+from .config import SupernetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """A supernet of the proxies of a space's networks inside a budget, how it is trained, and from which seed."""
+    """Space, budget, proxy, settings and seed of a supernet's training."""
 
     space: SearchSpace
     budget: Budget
@@ -26,9 +27,9 @@ class TrainingSpec:
     seed: int
 
     def identity(self, data: PreparedData) -> dict[str, JsonValue]:
-        """Returns what two trainings on some images must have in common to be one.
+        """Returns the data that identify a training on some images: two with the same identity give the same supernet.
 
-        How trials would train their proxies is no part of it.
+        The proxy's own training is left out, because only trials use it.
         """
         return {
             "config": self.config.model_dump(mode="json"),
@@ -40,7 +41,7 @@ class TrainingSpec:
         }
 
     def proxy_maker(self, data: PreparedData) -> Callable[[ArchConfig], ArchConfig]:
-        """Returns what makes a target's proxy for some images."""
+        """Returns the function that maps a target to its proxy, with the channels and classes of the data."""
 
         def adapted(target: ArchConfig) -> ArchConfig:
             return proxy_arch(target, self.proxy, channels=data.channels, classes=data.num_classes)

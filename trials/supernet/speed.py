@@ -1,4 +1,4 @@
-"""What a training will take, from a few steps on weights that are thrown away."""
+"""Estimates the duration of a training from a few steps on weights that are discarded."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from scipy.optimize import nnls
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from trials.supernet.training import SupernetTraining
+
+from .training import SupernetTraining
 
 MEASURED_STEPS = 13
-"""The first warms up and does not count. A multiple of the turns of `alternate` remains."""
+"""Steps that are timed. The first is for warm-up and does not count; the rest is a multiple of `TURNS`."""
 
 EXPECTED_FROM = 256
-"""Steps, spread over a training, whose mean is what a step is expected to take."""
+"""Steps, spread evenly over a training, over whose networks the expected duration is averaged."""
 
 TRAINING_SHARE = 0.9
-"""Of a time budget, for steps; the rest is for scoring subnets meanwhile, checkpoints and the end."""
+"""Share of a time budget for steps. The rest is for scoring subnets, checkpoints and the end of the training."""
 
 
 def seconds_per_step(training: SupernetTraining, clock: Callable[[], float] = time.perf_counter) -> float:
-    """The expected duration of a step, by `MEASURED_STEPS` steps of a training made for them, which is then used up.
+    """Returns the expected duration of a step, the same in all processes.
 
-    Few steps see few networks, so time is taken as so much per pass and so much per FLOP, fitted to the steps that were
-    measured, and then expected of the networks that many steps would draw. All processes get the same answer.
+    Runs all steps of `training`, which must be a short one made for this purpose. A few steps see only a few networks,
+    so a linear model (seconds per pass, seconds per FLOP; non-negative least squares) is fitted to them, and averaged
+    over the networks of `EXPECTED_FROM` steps.
     """
     stream = training.batches(0)
     seconds = []
@@ -36,19 +38,19 @@ def seconds_per_step(training: SupernetTraining, clock: Callable[[], float] = ti
         training.train_step(*next(stream))
         seconds.append(clock() - started)
     work = np.array([_work(training.networks.of_step(step, training.steps)) for step in range(training.steps)])
-    per_work, _ = nnls(work[1:], np.array(seconds[1:]))
-    every = [_work(training.networks.of_step(step, EXPECTED_FROM)) for step in range(EXPECTED_FROM)]
-    expected = torch.tensor(float(np.mean(np.array(every) @ per_work)))
+    coefficients, _ = nnls(work[1:], np.array(seconds[1:]))
+    expected_work = [_work(training.networks.of_step(step, EXPECTED_FROM)) for step in range(EXPECTED_FROM)]
+    expected = torch.tensor(float(np.mean(np.array(expected_work) @ coefficients)))
     training.processes.average([expected])
     return float(expected)
 
 
 def steps_within(seconds: float, per_step: float) -> int:
-    """How many steps fit into a time budget, at least one."""
+    """Returns the number of steps that fit into a time budget, at least one."""
     return max(1, int(TRAINING_SHARE * seconds / per_step))
 
 
 def _work(networks: Iterable[ArchConfig]) -> tuple[int, float]:
-    """Passes and their GFLOPs an image."""
+    """Returns the number of passes of a step and their total GFLOPs per image."""
     flops = [cost_of(arch).flops for arch in networks]
     return len(flops), sum(flops) / 1e9

@@ -1,7 +1,7 @@
-"""Where a training stands, as a file: all that is needed to carry on as if it had never stopped.
+"""The state of a supernet's training, and its checkpoint: weights, optimiser and counts.
 
-Batches, networks, depths and permutations of a step come from the seed and the step's number, so no generator's state
-has to be kept.
+Batches, networks, depths and permutations of a step depend only on the seed and the step, so that no generator's state
+has to be saved.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
-from trials.distributed.processes import Processes
-from trials.supernet.config import SupernetConfig
-from trials.supernet.step import SupernetStep
-from trials.training.checkpoint_file import read_checkpoint, write_checkpoint
+
+from ..distributed.processes import Processes
+from ..training.checkpoint_file import read_checkpoint, write_checkpoint
+from .config import SupernetConfig
+from .step import SupernetStep
 
 CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass
 class Counts:
-    """What has been done so far."""
+    """Counts over the training so far."""
 
     steps: int = 0
     images: int = 0
-    """Read from the data; a step's networks share its batch."""
+    """Images read; the networks of a step share its batch."""
     seconds: float = 0.0
-    """Spent in steps, over all runs of the training that were kept."""
+    """Time of all steps that the weights contain; steps lost with a killed process do not count."""
     skipped: int = 0
     """Steps that changed nothing because the loss or a gradient was not finite."""
     skipped_in_a_row: int = 0
@@ -44,7 +45,7 @@ class Counts:
     """Steps that updated each shared block and NLL."""
 
     def add(self, networks: Sequence[ArchConfig], images: int, loss: float | None, seconds: float) -> None:
-        """Counts one step; a loss of None is that of a skipped one."""
+        """Counts one step; `loss` is None if the step was skipped."""
         self.steps += 1
         self.images += images
         self.seconds += seconds
@@ -75,7 +76,7 @@ class TrainingState:
         write_checkpoint(directory / CHECKPOINT, content)
 
     def load(self, directory: Path, identity: dict[str, JsonValue]) -> None:
-        """Takes over the checkpoint in a directory, if there is one.
+        """Loads the checkpoint in a directory, if there is one.
 
         Raises `UserError` if it is another training's, or cannot be read.
         """
@@ -94,12 +95,12 @@ class TrainingState:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
             raise UserError(
-                f"{path}: is no checkpoint of a supernet: {type(error).__name__}: {error}; delete it to start anew"
+                f"{path}: not a checkpoint of a supernet: {type(error).__name__}: {error}; delete it to start anew"
             ) from error
 
 
 def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
-    """Raises `UserError` naming the first thing in which a training on disk differs from the one asked for."""
+    """Raises `UserError` naming the first setting in which a training on disk differs from the requested one."""
     difference = _first_difference(asked, found)
     if difference is not None:
         name, now, then = difference
@@ -122,7 +123,7 @@ def _first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str
 
 
 def block_name(stage: int, block: int) -> str:
-    """`stage 1 block 2`, both counted from 1 in words and from 0 here."""
+    """Returns e.g. `stage 1 block 2`; arguments count from 0, names from 1."""
     return f"stage {stage + 1} block {block + 1}"
 
 
@@ -131,21 +132,21 @@ def nll_name(stage: int, block: int, recursion: int) -> str:
 
 
 def no_updates(extent: SupernetShape) -> Counter[str]:
-    """A count of 0 for everything that a supernet has."""
+    """Returns a count of 0 for every shared block and NLL of a supernet."""
     counts: Counter[str] = Counter()
-    for number, stage in enumerate(extent.stages):
+    for index, stage in enumerate(extent.stages):
         for block in range(stage.blocks):
-            counts[block_name(number, block)] = 0
-            counts.update({nll_name(number, block, recursion): 0 for recursion in stage.nll_recursions})
+            counts[block_name(index, block)] = 0
+            counts.update({nll_name(index, block, recursion): 0 for recursion in stage.nll_recursions})
     return counts
 
 
 def updated(networks: Iterable[ArchConfig]) -> set[str]:
-    """What a step that trains these networks updates."""
+    """Returns the names of the shared blocks and NLLs that a step with these networks updates."""
     names = set()
     for arch in networks:
-        for number, stage in enumerate(arch.stages):
+        for index, stage in enumerate(arch.stages):
             for block in range(stage.blocks):
-                names.add(block_name(number, block))
-                names.update(nll_name(number, block, recursion) for recursion in nll_recursions(stage))
+                names.add(block_name(index, block))
+                names.update(nll_name(index, block, recursion) for recursion in nll_recursions(stage))
     return names

@@ -1,4 +1,4 @@
-"""One step: the gradients of several networks of the supernet on one batch, and the update of what they used."""
+"""One training step of a supernet: gradients of one or more networks on a batch, and one update."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.nn.supernet import Supernet
-from trials.distributed.processes import Processes
-from trials.supernet.config import SupernetConfig
-from trials.training.losses import hard_cross_entropy, soft_cross_entropy
-from trials.training.train import parameter_groups
+
+from ..distributed.processes import Processes
+from ..training.losses import hard_cross_entropy, soft_cross_entropy
+from ..training.train import parameter_groups
+from .config import SupernetConfig
 
 
 class SupernetStep:
-    """Updates a supernet in place. What no network of a step uses is not updated, nor decayed."""
+    """Updates a supernet in place. Weights that no network of a step uses are neither updated nor decayed."""
 
     def __init__(self, supernet: Supernet, config: SupernetConfig, processes: Processes) -> None:
         self._supernet, self._config, self._processes = supernet, config, processes
@@ -32,25 +33,32 @@ class SupernetStep:
     def __call__(
         self, networks: Sequence[ArchConfig], images: Tensor, labels: Tensor, learning_rate: float
     ) -> float | None:
-        """Trains networks, the largest first if they learn from it, on a batch (B, channels, H, W) with labels (B,).
+        """Trains networks on one batch and returns their mean loss.
 
-        Returns the mean loss, or None if it or a gradient was not finite and nothing was changed.
+        Returns None, and leaves the weights unchanged, if the loss or a gradient is not finite.
+
+        Args:
+            networks: the networks; with distillation, the first is the teacher of the others.
+            images: (B, channels, H, W), this process's share of the batch.
+            labels: (B,).
+            learning_rate: of this step.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)  # the optimiser skips weights whose gradient is None
         loss = self._gradients(networks, images, labels)
         used = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         self._processes.average([*used, loss])
         norm = nn.utils.clip_grad_norm_(self._parameters, self._config.training.clip_norm)
-        value, length = torch.stack((loss, norm)).tolist()
-        if not math.isfinite(value) or not math.isfinite(length):
+        # Both numbers at once, because each transfer from a GPU waits for all its work.
+        loss_value, norm_value = torch.stack((loss, norm)).tolist()
+        if not math.isfinite(loss_value) or not math.isfinite(norm_value):
             return None
         self.optimizer.step()
-        return float(value)
+        return float(loss_value)
 
     def _gradients(self, networks: Sequence[ArchConfig], images: Tensor, labels: Tensor) -> Tensor:
-        """Adds up the gradients of the mean loss over networks and parts of the batch, and returns that loss."""
+        """Accumulates the gradients of the mean loss over networks and parts of the batch, and returns that loss."""
         total = torch.zeros((), device=images.device)
         parts = list(
             zip(images.tensor_split(self._config.accumulate), labels.tensor_split(self._config.accumulate), strict=True)
@@ -69,7 +77,7 @@ class SupernetStep:
     def _logits(self, images: Tensor, network: ArchConfig) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
             logits: Tensor = self._supernet(images, network)
-        return logits.float()
+        return logits.float()  # softmax and loss in fp32, whose range and precision they need
 
     def _loss(self, logits: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         if teacher is None:

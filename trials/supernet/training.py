@@ -1,4 +1,4 @@
-"""Training of a supernet, from its first step or its last checkpoint to its file."""
+"""Trains a supernet, from the first step or the last checkpoint to its file."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from torch import Tensor
 from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import bounding_shape
-from trials.console import Console
-from trials.data import PreparedData, num_training_batches, training_batches
-from trials.distributed.processes import Processes, process_group
-from trials.interruption import StepAborted, defer_interrupts
-from trials.lost_directory import WatchedDirectory, rescue
-from trials.seeds import seed_from
-from trials.supernet.config import SupernetConfig
-from trials.supernet.monitor import Monitor, NullMonitor, WatchedSubnets
-from trials.supernet.networks import StepNetworks
-from trials.supernet.spec import TrainingSpec
-from trials.supernet.state import TrainingState, require_same
-from trials.training.devices import compute_with
-from trials.training.recipe import DivergedError
-from trials.training.train import learning_rate_factor
+
+from ..console import Console
+from ..data import PreparedData, num_training_batches, training_batches
+from ..distributed.processes import Processes, process_group
+from ..interruption import StepAborted, defer_interrupts
+from ..lost_directory import WatchedDirectory, rescue
+from ..seeds import seed_from
+from ..training.devices import compute_with
+from ..training.recipe import DivergedError
+from ..training.train import learning_rate_factor
+from .config import SupernetConfig
+from .monitor import Monitor, NullMonitor, WatchedSubnets
+from .networks import StepNetworks
+from .spec import TrainingSpec
+from .state import TrainingState, require_same
 
 SUPERNET = "supernet.safetensors"
 
 CHECKPOINT_SECONDS = 60.0
-"""Between two checkpoints; so much work is lost at most."""
+"""Between two checkpoints, the most work that a killed process loses."""
 
 MAX_SKIPPED = 10
-"""Steps in a row that may have a loss or gradient that is not finite."""
+"""Steps in a row without a finite loss or gradient after which a training fails."""
 
 
 def train_supernet(
@@ -45,12 +46,13 @@ def train_supernet(
 ) -> Path:
     """Trains a supernet and returns its file.
 
-    Carries on from the checkpoint in `directory`, or returns at once if the file is there. On the CPU, and with as many
-    threads and processes, a training that was killed and carried on ends in the same weights, bit for bit, as one that
-    was not. Started by torchrun, every process takes its share of each batch. Seeds torch's global generator.
+    Continues from the checkpoint in `directory`, or returns at once if the file exists. On the CPU, with the same
+    number of threads and processes, a training that was killed and continued ends in the same weights, bit for bit, as
+    an uninterrupted one. Under torchrun, every process takes its share of each batch. Seeds torch's global generator.
 
     Raises `UserError` if `directory` holds another training, `BudgetError` if no network is inside the budget,
-    `DivergedError` if losses stay infinite, and `KeyboardInterrupt`, after a checkpoint, if interrupted.
+    `DivergedError` if losses are not finite for `MAX_SKIPPED` steps in a row, and `KeyboardInterrupt`, after a
+    checkpoint, if interrupted.
     """
     path = directory / SUPERNET
     identity = spec.identity(data)
@@ -71,7 +73,7 @@ def train_supernet(
 def training_record(
     spec: TrainingSpec, data: PreparedData, state: TrainingState, identity: dict[str, JsonValue]
 ) -> dict[str, Any]:
-    """Returns what a supernet's file says about how it was trained."""
+    """Returns the data about the training that a supernet's file holds."""
     return {
         **identity,
         "proxy": spec.proxy.model_dump(mode="json"),
@@ -83,7 +85,7 @@ def training_record(
 
 
 class SupernetTraining:
-    """The loop: networks, batch, step, and what is told and kept now and then."""
+    """The training loop: networks, batch and step, with progress and checkpoints."""
 
     def __init__(self, directory: Path, spec: TrainingSpec, data: PreparedData, processes: Processes) -> None:
         self._directory, self._config, self._data, self._seed = directory, spec.config, data, spec.seed
@@ -99,7 +101,7 @@ class SupernetTraining:
         self.state = TrainingState(supernet, spec.config, processes)
 
     def run(self, identity: dict[str, JsonValue], console: Console) -> TrainingState:
-        """All steps that are left, with a checkpoint every so often, on Ctrl-C, and at the end.
+        """Runs the remaining steps. Writes a checkpoint every `CHECKPOINT_SECONDS`, on Ctrl-C, and at the end.
 
         Raises `LostDirectoryError`, after a checkpoint beside it, if the directory is deleted, moved or replaced.
         """
@@ -113,9 +115,9 @@ class SupernetTraining:
                 monitor.finished()
                 if interruptions:
                     raise KeyboardInterrupt
-            except StepAborted:
+            except StepAborted:  # the step is half done, and no checkpoint may hold its weights
                 raise
-            except KeyboardInterrupt:  # between two steps, so that what is kept is whole
+            except KeyboardInterrupt:  # raised between two steps, so the weights are consistent
                 self._save(identity)
                 raise
         return self.state
@@ -133,6 +135,7 @@ class SupernetTraining:
         saved = time.monotonic()
         while self.state.counts.steps < self.steps:
             monitor.step_done(self.train_step(*next(stream)))
+            # All processes must stop after the same step, or those that go on would wait for the others for ever.
             if self.processes.any(bool(interruptions)):
                 raise KeyboardInterrupt
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -140,9 +143,9 @@ class SupernetTraining:
                 saved = time.monotonic()
 
     def train_step(self, images: Tensor, labels: Tensor) -> float | None:
-        """The next step, on this process's share of its batch; the loss, or None if it was skipped.
+        """Takes the next step, on this process's share of its batch. Returns the loss, or None if it was skipped.
 
-        Raises `DivergedError` if too many in a row were skipped.
+        Raises `DivergedError` if `MAX_SKIPPED` steps in a row were skipped.
         """
         started = time.perf_counter()
         state, training, device = self.state, self._config.training, self.processes.device
@@ -161,14 +164,14 @@ class SupernetTraining:
         return loss
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's shares of the batches from step `first` on, epoch after epoch."""
+        """Yields this process's shares of the batches from step `first` on, without end."""
         part = self._data.train
-        each = num_training_batches(part, batch_size=self._batch_size)
-        share = (self.processes.rank, self.processes.number)
-        for epoch in itertools.count(first // each):
+        steps_per_epoch = num_training_batches(part, batch_size=self._batch_size)
+        share = (self.processes.rank, self.processes.world_size)
+        for epoch in itertools.count(first // steps_per_epoch):
             yield from training_batches(
                 part, batch_size=self._batch_size, seed=self._seed, epoch=epoch, share=share,
-                first=first % each if epoch == first // each else 0,
+                first=first % steps_per_epoch if epoch == first // steps_per_epoch else 0,
             )  # fmt: skip
 
     def _save(self, identity: dict[str, JsonValue]) -> None:
@@ -184,13 +187,13 @@ class SupernetTraining:
 
 
 def _check_shares(batch_size: int, config: SupernetConfig, processes: Processes) -> None:
-    """Raises `UserError` if processes cannot have equal shares of a batch, of at least 2 images at a time."""
-    if batch_size % processes.number:
+    """Raises `UserError` unless a batch splits into equal shares of at least 2 images per pass."""
+    if batch_size % processes.world_size:
         raise UserError(
-            f"batch_size must be a multiple of the {processes.number} processes, got {batch_size} images a batch"
+            f"batch_size must be a multiple of the {processes.world_size} processes, got {batch_size} images a batch"
         )
-    if batch_size // processes.number // config.accumulate < 2:
+    if batch_size // processes.world_size // config.accumulate < 2:
         raise UserError(
             "every process must see at least 2 images at a time, which BatchNorm needs, got a batch of "
-            f"{batch_size} for {processes.number} processes with --gradient-accumulation {config.accumulate}"
+            f"{batch_size} for {processes.world_size} processes with --gradient-accumulation {config.accumulate}"
         )

@@ -1,1 +1,1 @@
-"""How one network is trained: recipe, steps, losses, depth schedules, checkpoints, devices."""
+"""Training of one network: recipe, steps, losses, depth schedules, checkpoints, devices."""

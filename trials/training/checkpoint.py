@@ -1,6 +1,6 @@
-"""Where the training of a trial stands, as a file: enough to carry it on as if it had never been left off.
+"""Checkpoints of a trial's training: saved after a part of it, and loaded to continue.
 
-On the CPU a training in pieces ends in the same weights, bit for bit, as one in one go.
+On the CPU, a training that was stopped and continued ends in the same weights, bit for bit, as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from sret_nas.errors import UserError
-from trials.training.checkpoint_file import DamagedError, read_checkpoint, write_checkpoint
-from trials.training.train import Training
+
+from .checkpoint_file import DamagedError, read_checkpoint, write_checkpoint
+from .train import Training
 
 
 def save_checkpoint(path: Path, training: Training, identity: dict[str, Any]) -> None:
-    """Writes a checkpoint, whole or not at all. `identity` is plain data that tells the training from others."""
+    """Writes a checkpoint, whole or not at all. `identity` is plain data that identifies the training."""
     version, numbers, gauss = training.rng.getstate()
     content = {
         "identity": json.dumps(identity),
@@ -33,11 +34,13 @@ def save_checkpoint(path: Path, training: Training, identity: dict[str, Any]) ->
 
 
 def load_checkpoint(path: Path, training: Training, identity: dict[str, Any], until: int) -> bool:
-    """Takes over a checkpoint, torch's global generator included; returns whether it could.
+    """Loads a checkpoint into a training, and sets torch's global generators. Returns whether it was used.
 
-    It cannot where there is none, where it is damaged or another training's, or where it has gone beyond the step
-    `until`, as that of a search may have which was killed before its record: the training then begins anew, and comes
-    to the same.
+    It is not used if the file is missing or damaged, belongs to another training, or lies beyond the step `until`. (A
+    search that was killed before it recorded a rung leaves such a file.) The training then starts anew, with the same
+    result.
+
+    Raises `UserError` for a file that is not a checkpoint of a trial.
     """
     if not path.is_file():
         return False
@@ -59,7 +62,7 @@ def load_checkpoint(path: Path, training: Training, identity: dict[str, Any], un
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise UserError(
-            f"{path}: is no checkpoint of a trial: {type(error).__name__}: {error}; delete it, and it begins anew"
+            f"{path}: not a checkpoint of a trial: {type(error).__name__}: {error}; delete it to start the trial anew"
         ) from error
     return True
 

@@ -44,11 +44,13 @@ def read_checkpoint(path: Path, device: torch.device) -> Any:
     try:
         _require_unchanged(path)
         return nn_checkpoints.read_checkpoint(path, device)
-    except (ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise DamagedError(f"{path}: cannot be read as a checkpoint: {reason}; delete it to start anew") from error
+    except torch.OutOfMemoryError:
+        raise
     except UserError as error:
         raise DamagedError(f"{error}; delete it to start anew") from error
+    except Exception as error:  # whatever a damaged archive makes of the reader
+        reason = str(error).partition("\n")[0]
+        raise DamagedError(f"{path}: cannot be read as a checkpoint: {reason}; delete it to start anew") from error
 
 
 def _comment(archive: bytes) -> bytes:
@@ -56,7 +58,7 @@ def _comment(archive: bytes) -> bytes:
 
 
 def _require_unchanged(path: Path) -> None:
-    """Raises `ValueError` or `BadZipFile`."""
+    """Raises `ValueError`, or whatever `zipfile` makes of a damaged archive."""
     with open_regular(path) as file, zipfile.ZipFile(file) as members:
         if not members.comment:
             damaged = members.testzip()

@@ -1,4 +1,4 @@
-"""What a subnet learns from the largest network's soft labels."""
+"""Losses: cross-entropy with true labels, and with the soft labels of a teacher."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean cross-entropy (nats) of logits (B, classes) under the probabilities of a teacher's logits (B, classes)."""
+    """Returns the mean cross-entropy (nats) of logits (B, classes) with a teacher's logits (B, classes) as labels."""
     return -(teacher.softmax(dim=1) * student.log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def hard_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Mean cross-entropy (nats) of logits (B, classes) under smoothed true labels (B,)."""
+    """Returns the mean cross-entropy (nats) of logits (B, classes) with smoothed true labels (B,)."""
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""How a network is trained: everything that is no part of the architecture and never changes its id."""
+"""Settings of training: everything that is not part of the architecture and does not change its id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: Annotated[StrictInt, Field(ge=2)]
-    """Training images seen in all, with repetition: what a run costs, whatever the size of the data set."""
+    """Training images seen in total, with repetition: the cost of a run, whatever the size of the data set."""
     batch_size: BatchSize = 64
     learning_rate: LearningRate = 2e-3
     weight_decay: Annotated[StrictFloat, Field(ge=0, le=10, allow_inf_nan=False)] = 0.05
@@ -27,15 +27,15 @@ class TrainingConfig(BaseModel):
     warmup_share: Share = 0.1
     """Share of all steps over which the learning rate rises from 0."""
     clip_norm: Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Largest norm of the whole gradient."""
+    """Largest norm of the gradient of all parameters together."""
 
     def num_steps(self, num_train_images: int) -> int:
-        """Optimiser steps, given the size of the training part, which a batch cannot exceed."""
+        """Returns the number of optimiser steps. A batch is at most the whole training split."""
         return max(1, self.images // min(self.batch_size, num_train_images))
 
 
 class ProxyConfig(BaseModel):
-    """The short run that stands in for full training: a smaller input, perhaps a narrower network, few epochs."""
+    """The short training that replaces full training in a search: smaller input, fewer epochs, optionally narrower."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,9 +47,10 @@ class ProxyConfig(BaseModel):
 
 
 def proxy_arch(target: ArchConfig, proxy: ProxyConfig, *, channels: int, classes: int) -> ArchConfig:
-    """The network that a trial trains for a target: its shape for the proxy's input size, width, channels and classes.
+    """Returns the network that a trial trains in place of a target.
 
-    Stochastic depth is left out: it pays over hundreds of epochs and harms a handful.
+    It has the target's shape, with the proxy's input size and width and the data's channels and classes. Stochastic
+    depth is off: it helps over hundreds of epochs and harms training for a few.
     """
     stages = tuple(_narrowed(stage, proxy.width_scale) for stage in target.stages)
     return ArchConfig(
@@ -68,4 +69,4 @@ def _narrowed(stage: StageConfig, scale: float) -> StageConfig:
 
 
 class DivergedError(RuntimeError):
-    """A loss left the finite numbers: the network's own failure, not the machine's."""
+    """Raised when a loss is not finite. The network or its settings are the cause, not the machine."""

@@ -1,4 +1,4 @@
-"""Training and scoring of one network on prepared images."""
+"""Trains and scores one network on prepared images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from sret_nas.nn.network import SReT, batch_norms
 from sret_nas.space.search_space import DepthSchedule
-from trials.data import PreparedData, Split, batches, num_training_batches, training_batches
-from trials.training.depth_schedule import depths_of_step
-from trials.training.recipe import DivergedError, TrainingConfig
+
+from ..data import PreparedData, Split, batches, num_training_batches, training_batches
+from .depth_schedule import depths_of_step
+from .recipe import DivergedError, TrainingConfig
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training run did; `loss` is the mean over its last tenth."""
+    """Counts and duration of a training; `loss` is the mean over the last tenth of its steps."""
 
     loss: float
     steps: int
@@ -32,23 +33,26 @@ class TrainingReport:
 
 @dataclass(frozen=True)
 class Score:
-    """Top-1 error (a share, 0 to 1) and mean cross-entropy (nats) over a part of the data."""
+    """Top-1 error (0 to 1) and mean cross-entropy (nats) over a split of the data."""
 
     error: float
     cross_entropy: float
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices and filters only: not for biases, norms, residual coefficients, position embedding."""
+    """Returns parameter groups for the optimiser, with weight decay for matrices and filters only.
+
+    Biases, norms, residual coefficients and the position embedding are not decayed, as in DeiT.
+    """
     decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        (free if parameter.ndim < 2 or name == "pos_embed" else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+        (undecayed if parameter.ndim < 2 or name == "pos_embed" else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
 
 
 def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
-    """Share of the peak learning rate in a step: linear warm-up, then half a cosine down to 0."""
+    """Returns a step's share of the peak learning rate: linear warm-up, then half a cosine down to 0."""
     warmup = round(warmup_share * steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -56,9 +60,9 @@ def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
 
 
 class Training:
-    """The training of one network, in place, on the device that it is on. It can be left off and carried on elsewhere.
+    """Trains one network in place, on its device. Can be stopped at any step and continued from a checkpoint.
 
-    Seeds nothing: it draws from torch's global generator (permutations, drop path), so seed that for a repeatable run.
+    Draws permutations and drop path from torch's global generator without seeding it: seed it for a repeatable run.
     """
 
     def __init__(
@@ -71,9 +75,9 @@ class Training:
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.rng = random.Random(seed)
         self.steps = config.num_steps(len(data.train))
-        """Of the whole training, which the learning rate follows."""
+        """Steps of the whole training; the learning rate schedule depends on it."""
         self.losses: list[float] = []
-        """Of every step done so far."""
+        """Loss of every step so far."""
         self.images = 0
         self.seconds = 0.0
 
@@ -82,7 +86,7 @@ class Training:
         return self.network.pos_embed.device
 
     def run(self, until: int | None = None) -> None:
-        """Trains up to a step, or to the end. Raises `DivergedError` as soon as a loss is not finite."""
+        """Trains up to step `until`, or to the end. Raises `DivergedError` as soon as a loss is not finite."""
         until = self.steps if until is None else min(until, self.steps)
         device = self.device
         self.network.train()
@@ -99,12 +103,12 @@ class Training:
         self.seconds += time.perf_counter() - started
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the steps that are left."""
+        """Yields the batches of the remaining steps."""
         size = self.config.batch_size
         epoch, first = divmod(len(self.losses), num_training_batches(self._data.train, batch_size=size))
-        for number in itertools.count(epoch):
-            yield from training_batches(self._data.train, batch_size=size, seed=self._seed, epoch=number, first=first)
-            first = 0
+        for current in itertools.count(epoch):
+            yield from training_batches(self._data.train, batch_size=size, seed=self._seed, epoch=current, first=first)
+            first = 0  # only the first of the remaining epochs begins in its middle
 
     @property
     def report(self) -> TrainingReport:
@@ -120,7 +124,7 @@ def train(
     seed: int,
     max_steps: int | None = None,
 ) -> TrainingReport:
-    """Trains a network in one go (see `Training`). `max_steps` stops early (to measure speed).
+    """Trains a network without interruption (see `Training`). `max_steps` stops early, to measure speed.
 
     Raises `DivergedError` as soon as a loss is not finite.
     """
@@ -137,12 +141,13 @@ def _train_step(
     depths: tuple[int, ...],
     config: TrainingConfig,
 ) -> float:
-    """One optimiser step on the mean loss of the given recursion depths; returns that loss."""
+    """Takes one optimiser step on the mean loss over recursion depths, and returns that loss."""
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for depth in depths:
         logits = network(inputs, max_recursions=depth)
         loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing) / len(depths)
+        # Backward for each depth by itself: the activations of one depth at a time are in memory.
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.item()
     if not math.isfinite(total):
@@ -154,10 +159,10 @@ def _train_step(
 
 @torch.no_grad()
 def recalibrate_batch_norm(network: SReT, part: Split, batch_size: int, max_images: int = 1024) -> None:
-    """Replaces the stem's BatchNorm statistics by those of the trained weights on the first images of a part.
+    """Replaces the stem's BatchNorm statistics by those of the current weights on the first images of a split.
 
-    Running averages lag behind the weights, and after a proxy run's few steps far enough to reorder candidates
-    (benchmarks/NOTES.md).
+    Running averages lag behind the weights. After a proxy's few steps they lag far enough to change the ranking of
+    candidates (benchmarks/NOTES.md).
     """
     device = network.pos_embed.device
     norms = batch_norms(network.stem)
@@ -165,7 +170,7 @@ def recalibrate_batch_norm(network: SReT, part: Split, batch_size: int, max_imag
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
-    network.stem.train()
+    network.stem.train()  # the stem alone: the rest of the network does not affect its statistics
     for inputs, _ in batches(first_images(part, max_images), batch_size=batch_size):
         if len(inputs) > 1:
             network.stem(inputs.to(device))
@@ -174,18 +179,19 @@ def recalibrate_batch_norm(network: SReT, part: Split, batch_size: int, max_imag
         norm.momentum = momentum
 
 
-def first_images(part: Split, number: int) -> Split:
-    """A class-stratified subset: every beginning of a part has the classes in their own proportions."""
-    return slice_split(part, 0, number)
+def first_images(part: Split, count: int) -> Split:
+    """Returns the first images of a split. Splits are ordered so that these are stratified by class."""
+    return slice_split(part, 0, count)
 
 
 def slice_split(part: Split, start: int, stop: int) -> Split:
+    """Returns the images and labels from `start` to before `stop`."""
     return replace(part, images=part.images[start:stop], labels=part.labels[start:stop])
 
 
 @torch.no_grad()
 def score(network: SReT, part: Split, batch_size: int, max_recursions: int | None = None) -> Score:
-    """Error and cross-entropy (which may not be finite) on every image of a part, in evaluation mode."""
+    """Scores a network on every image of a split, in evaluation mode. The cross-entropy may not be finite."""
     device = network.pos_embed.device
     network.eval()
     images = (inputs.to(device) for inputs, _ in batches(part, batch_size=batch_size))
@@ -193,7 +199,7 @@ def score(network: SReT, part: Split, batch_size: int, max_recursions: int | Non
 
 
 def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
-    """Error and cross-entropy, given the logits (B, classes) of a part's images, batch by batch in its order."""
+    """Returns the score of logits: batches (B, classes) for all images of a split, in its order."""
     wrong, entropy, start = 0, 0.0, 0
     for batch in logits:
         labels = torch.tensor(part.labels[start : start + len(batch)]).to(batch.device)
@@ -204,7 +210,7 @@ def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
 
 
 def merge_scores(first: Score, num_first: int, second: Score, num_second: int) -> Score:
-    """The score over two sets of images, of so many each."""
-    number = num_first + num_second
+    """Returns the score over two disjoint sets of images, from the scores and sizes of each."""
+    total = num_first + num_second
     wrong = round(first.error * num_first) + round(second.error * num_second)
-    return Score(wrong / number, (first.cross_entropy * num_first + second.cross_entropy * num_second) / number)
+    return Score(wrong / total, (first.cross_entropy * num_first + second.cross_entropy * num_second) / total)

@@ -1,1 +1,1 @@
-"""What a worker does with a job. Read `evaluate.py` first: one architecture, end to end."""
+"""Runs jobs in a worker. Read `evaluate.py` first: the evaluation of one architecture, end to end."""

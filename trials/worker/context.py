@@ -1,7 +1,7 @@
-"""What one worker keeps from job to job, because the next job needs it too: images, a supernet, scored features.
+"""Data that a worker keeps between jobs: images, a supernet, and the features of scored subnets.
 
-It belongs to the worker (`trials.worker.entry.JobRunner`) and goes with it. Of each kind there is the one that was used
-last: a search has one data set and one supernet, and both are large.
+The context belongs to a worker (`trials.worker.entry.JobRunner`) and ends with it. It holds only the last object of
+each kind, because a search has one data set and one supernet, and both are large.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import torch
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file
 from sret_nas.nn.supernet import Supernet
-from trials.data import PreparedData
-from trials.data.prepared import ImagesChangedError
-from trials.engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
-from trials.supernet.inherit import SubnetScorer
+
+from ..data import PreparedData
+from ..data.prepared import ImagesChangedError
+from ..engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
+from ..supernet.inherit import SubnetScorer
 
 Value = TypeVar("Value")
 
@@ -27,7 +28,7 @@ MAX_VERIFIED_BYTES = 2**30
 
 
 class _LastUsed(Generic[Value]):
-    """One value and what it was made for."""
+    """A cache of one value."""
 
     def __init__(self) -> None:
         self._key: Hashable = None
@@ -43,7 +44,7 @@ class _LastUsed(Generic[Value]):
         self._key = self._value = None
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """Returns the value of a key; the one before is let go first, so that there are never two in memory."""
+        """Returns the value of a key. Releases the last value before making another: memory never holds two."""
         if self._value is None or self._key != key:
             self._value = None
             self._key, self._value = key, make()
@@ -51,7 +52,7 @@ class _LastUsed(Generic[Value]):
 
 
 class WorkerContext:
-    """The images, the supernet and the scorer that a worker used last."""
+    """The images, the supernet and the scorer that a worker has used last."""
 
     def __init__(self) -> None:
         self._data = _LastUsed[PreparedData]()
@@ -61,8 +62,7 @@ class WorkerContext:
     def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
         """Returns a job's images.
 
-        Raises `UserError` if they are not those that the search was begun with, `ImagesChangedError` if they are
-        damaged.
+        Raises `UserError` if the search began with others, `ImagesChangedError` if they are damaged.
         """
         data = self._data.get(job.data_dir, lambda: _open_images(Path(job.data_dir)))
         if data.digest != job.data_digest:
@@ -80,13 +80,13 @@ class WorkerContext:
             self._scorer.forget()
 
     def supernet(self, source: SupernetSource, device: torch.device) -> Supernet:
-        """Returns the supernet of a file on a device. Raises `UserError` if it is not the file that was meant."""
+        """Returns the supernet in a file, on a device. Raises `UserError` if the file has changed meanwhile."""
         return self._supernet.get((source, device), lambda: _open_supernet(source, device))
 
     def scorer(
         self, source: SupernetSource, data: PreparedData, device: torch.device, batch_size: int, images: int | None
     ) -> SubnetScorer:
-        """Returns the scorer of a supernet's subnets, with the features that it has computed so far."""
+        """Returns a scorer of the supernet's subnets, with its cache of features."""
         return self._scorer.get(
             (source, data.directory, data.digest, device, batch_size, images),
             lambda: SubnetScorer(self.supernet(source, device), data, batch_size, images),

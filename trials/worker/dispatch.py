@@ -1,10 +1,10 @@
-"""What a worker does with a job: the one place where the kinds of jobs meet those that run them."""
+"""Dispatches jobs to the functions that run them, by their type."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from trials.engines.messages import (
+from ..engines.messages import (
     FrontTestJob,
     LatencyJob,
     Result,
@@ -13,15 +13,15 @@ from trials.engines.messages import (
     TrialJob,
     parse_job,
 )
-from trials.training.devices import compute_with
-from trials.worker.context import WorkerContext
-from trials.worker.evaluate import evaluate
-from trials.worker.retrain import retrain, run_front_test
-from trials.worker.timing import measure_latency, measure_training_speed
+from ..training.devices import compute_with
+from .context import WorkerContext
+from .evaluate import evaluate
+from .retrain import retrain, run_front_test
+from .timing import measure_latency, measure_training_speed
 
 
 def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
-    """Runs one job given as plain data and returns its result as plain data; `context` is what the worker keeps."""
+    """Runs a job given as plain data and returns its result as plain data. `context` holds data kept between jobs."""
     job = parse_job(payload)
     compute_with(job.threads)  # a reused worker would keep the count of its first job
     if isinstance(job, LatencyJob):

@@ -1,27 +1,27 @@
-"""The entry to a worker, importable without torch so that the driver of a search stays light."""
+"""The entry point of a worker. It imports no torch, so that the driver of a search starts fast."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trials.worker.context import WorkerContext
+    from .context import WorkerContext
 
 
 class JobRunner:
-    """Runs jobs (see `trials.engines.messages`) in the process where it is called; the first call imports torch.
+    """Runs jobs (see `trials.engines.messages`) in the current process. The first call imports torch.
 
-    Engines send one to each of their workers, which calls it with one job after the other. It owns what a job leaves
-    for the next one (`trials.worker.context`), which never travels: a copy that is sent anywhere begins with nothing.
+    Engines send a copy to each worker, which calls it with one job after another. It owns the data kept between jobs
+    (`trials.worker.context`). They are never pickled: a copy starts without any.
     """
 
     def __init__(self) -> None:
         self._context: WorkerContext | None = None
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Runs one job given as plain data and returns its result as plain data."""
-        from trials.worker.context import WorkerContext
-        from trials.worker.dispatch import execute
+        """Runs a job given as plain data and returns its result as plain data."""
+        from .context import WorkerContext
+        from .dispatch import execute
 
         if self._context is None:
             self._context = WorkerContext()

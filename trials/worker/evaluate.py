@@ -1,4 +1,4 @@
-"""The evaluation of ONE architecture, end to end: cost check, weights (inherited or trained), score, metrics."""
+"""Evaluates ONE architecture, end to end: cost check, weights (inherited or trained), score, metrics."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
-from trials.data import PreparedData
-from trials.engines.messages import (
+
+from ..data import PreparedData
+from ..engines.messages import (
     InheritedTrialJob,
     ScratchTrialJob,
     TargetCost,
@@ -23,11 +24,11 @@ from trials.engines.messages import (
     TrialResult,
     trial_seed,
 )
-from trials.supernet.inherit import SubnetScorer
-from trials.training.checkpoint import load_checkpoint, save_checkpoint
-from trials.training.devices import device_name, device_of, peak_memory_mb
-from trials.training.recipe import DivergedError, TrainingConfig, proxy_arch
-from trials.training.train import (
+from ..supernet.inherit import SubnetScorer
+from ..training.checkpoint import load_checkpoint, save_checkpoint
+from ..training.devices import device_name, device_of, peak_memory_mb
+from ..training.recipe import DivergedError, TrainingConfig, proxy_arch
+from ..training.train import (
     Score,
     Training,
     TrainingReport,
@@ -37,17 +38,18 @@ from trials.training.train import (
     score,
     train,
 )
-from trials.worker.context import WorkerContext
+from .context import WorkerContext
 
 SHALLOW_IMAGES = 1000
-"""Validation images on which recursion depths below the full one are scored: for information, so a sample will do."""
+"""Validation images for scores below the full recursion depth. They are only reported, so a sample is enough."""
 
 
 def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
-    """Scores the proxy network of one architecture on the validation part, trained here or inherited.
+    """Scores the proxy network of one architecture on the validation split, with trained or inherited weights.
 
-    On the CPU, the same job with the same number of threads gives the same result bit for bit: every draw comes from
-    the job's seed. Raises `BudgetError` before training, `DivergedError` in it, torch's errors if memory runs out.
+    On the CPU, the same job with the same number of threads gives the same result bit for bit, since all random numbers
+    depend on the job's seed alone. Raises `BudgetError` before training if the architecture breaks the budget,
+    `DivergedError` if a loss is not finite, and torch's errors if memory runs out.
     """
     started = time.perf_counter()
     target = target_cost(job.arch)
@@ -58,19 +60,19 @@ def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
         )
     data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
-    found = _trained(job, arch, data) if isinstance(job, ScratchTrialJob) else _inherited(job, arch, data, context)
-    if not math.isfinite(found.full.cross_entropy):
-        raise DivergedError(f"the validation cross-entropy is {found.full.cross_entropy}")
+    evaluation = _trained(job, arch, data) if isinstance(job, ScratchTrialJob) else _inherited(job, arch, data, context)
+    if not math.isfinite(evaluation.full.cross_entropy):
+        raise DivergedError(f"the validation cross-entropy is {evaluation.full.cross_entropy}")
     return TrialResult(
         share=job.share,
-        error=found.full.error,
-        cross_entropy=found.full.cross_entropy,
-        error_by_depth=[*(shallow.error for shallow in found.shallow), found.full.error],
-        val_images=found.num_images,
-        train_loss=found.training.loss if found.training.steps > 0 else None,
-        train_steps=found.training.steps,
-        train_images=found.training.images,
-        train_seconds=found.training.seconds,
+        error=evaluation.full.error,
+        cross_entropy=evaluation.full.cross_entropy,
+        error_by_depth=[*(shallow.error for shallow in evaluation.shallow), evaluation.full.error],
+        val_images=evaluation.num_images,
+        train_loss=evaluation.training.loss if evaluation.training.steps > 0 else None,
+        train_steps=evaluation.training.steps,
+        train_images=evaluation.training.images,
+        train_seconds=evaluation.training.seconds,
         seconds=time.perf_counter() - started,
         target=target.model_copy(update={"latency_us": job.latency_us}),
         proxy=target_cost(arch),
@@ -81,40 +83,40 @@ def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What was found of a network: its training, its score, and those of fewer recursions."""
+class _Evaluation:
+    """A network's training, its score at full depth, and its scores at smaller recursion depths."""
 
     training: TrainingReport
     full: Score
     num_images: int
-    """Validation images that the full score is of."""
+    """Validation images of the full score."""
     shallow: tuple[Score, ...] = ()
 
 
 NO_TRAINING = TrainingReport(loss=math.nan, steps=0, images=0, seconds=0.0)
 
 
-def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData) -> _Found:
-    """Trains a network from scratch, or on from where it was left off, and scores it."""
+def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData) -> _Evaluation:
+    """Trains a network, from scratch or from a checkpoint, and scores it."""
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     network = build(arch, job.device, seed)
     training = Training(network, data, job.proxy.training, job.depth_schedule, seed)
     _train(job, training, seed)
     batch_size = job.proxy.training.batch_size
     recalibrate_batch_norm(network, data.train, batch_size)
-    if job.share < 1:  # looking at more images than it was trained on would cost more than a third of that
+    if job.share < 1:  # scoring more images than the rung trained on would take more than a third of its time
         part = first_images(data.val, min(len(data.val), training.images))
-        return _Found(training.report, score(network, part, batch_size), len(part))
+        return _Evaluation(training.report, score(network, part, batch_size), len(part))
     full = score(network, data.val, batch_size)
     if job.weights_path is not None and math.isfinite(full.cross_entropy):
         network.save(Path(job.weights_path))
     some = first_images(data.val, SHALLOW_IMAGES)
     shallow = (score(network, some, batch_size, depth) for depth in range(1, arch.max_recursions))
-    return _Found(training.report, full, len(data.val), tuple(shallow))
+    return _Evaluation(training.report, full, len(data.val), tuple(shallow))
 
 
 def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
-    """Trains up to the job's share, from a checkpoint if there is one to carry on from, and leaves one if asked to."""
+    """Trains up to the job's share. Starts from a checkpoint, and writes one, if the job names them."""
     until = max(1, round(job.share * training.steps))
     identity = {
         "network": training.network.arch.arch_id, "schedule": job.depth_schedule, "seed": seed,
@@ -127,31 +129,31 @@ def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
         save_checkpoint(Path(job.checkpoint_to), training, identity)
 
 
-def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, context: WorkerContext) -> _Found:
-    """Takes a network's weights from a supernet, trains it on if that is wanted, and scores it."""
+def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, context: WorkerContext) -> _Evaluation:
+    """Extracts a network from a supernet, fine-tunes it if the job asks for that, and scores it."""
     source, batch_size, device = job.supernet, job.proxy.training.batch_size, device_of(job.device)
     if job.fine_tuning is None:
         return _scored(job, context.scorer(source, data, device, batch_size, job.score_images), arch)
     part = data.val if job.score_images is None else first_images(data.val, job.score_images)
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     network, report = trained_on(context.supernet(source, device), arch, data, job.fine_tuning, seed)
-    return _Found(report, score(network, part, batch_size), len(part))
+    return _Evaluation(report, score(network, part, batch_size), len(part))
 
 
-def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Found:
-    """Scores inherited weights on the job's share of the images; those of an earlier part are not run again."""
+def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Evaluation:
+    """Scores inherited weights on the job's share of the images. Reuses the score of an earlier rung."""
     until = max(1, round(job.share * scorer.num_images))
     if job.known is None:
-        return _Found(NO_TRAINING, scorer.score(arch, 0, until), until)
+        return _Evaluation(NO_TRAINING, scorer.score(arch, 0, until), until)
     known = Score(job.known.error, job.known.cross_entropy)
     rest = scorer.score(arch, job.known.images, until)
-    return _Found(NO_TRAINING, merge_scores(known, job.known.images, rest, until - job.known.images), until)
+    return _Evaluation(NO_TRAINING, merge_scores(known, job.known.images, rest, until - job.known.images), until)
 
 
 def trained_on(
     supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int
 ) -> tuple[SReT, TrainingReport]:
-    """A subnet with its inherited weights trained on."""
+    """Fine-tunes a subnet from its inherited weights. Seeds torch's global generators."""
     torch.manual_seed(seed)
     network = supernet.extract(arch)
     report = train(network, data, training, "full", seed)
@@ -160,12 +162,12 @@ def trained_on(
 
 
 def build(arch: ArchConfig, device: str, seed: int) -> SReT:
-    """A freshly initialised network on a device; seeds torch's global generators."""
+    """Returns a newly initialised network on a device. Seeds torch's global generators."""
     torch.manual_seed(seed)
     return SReT(arch).to(device_of(device))
 
 
 def target_cost(arch: ArchConfig) -> TargetCost:
-    """A network's cost with the input that it holds for."""
+    """Returns a network's cost, with the image size and classes for which it holds."""
     cost = cost_of(arch)
     return TargetCost(flops=cost.flops, params=cost.params, image_size=cost.image_size, classes=cost.classes)

@@ -1,4 +1,4 @@
-"""The end of ONE network: trained on or from scratch, and scored on the test part, which no search ever sees."""
+"""Retrains finalists and tests networks on the test split, which no search ever sees."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
-from trials.engines.messages import FrontTestJob, FrontTestResult, RetrainJob, RetrainResult, trial_seed
-from trials.supernet.inherit import extract_for_eval
-from trials.training.devices import device_of
-from trials.training.recipe import DivergedError, proxy_arch
-from trials.training.train import recalibrate_batch_norm, score, train
-from trials.worker.context import WorkerContext
-from trials.worker.evaluate import build, target_cost, trained_on
+
+from ..engines.messages import FrontTestJob, FrontTestResult, RetrainJob, RetrainResult, trial_seed
+from ..supernet.inherit import extract_for_eval
+from ..training.devices import device_of
+from ..training.recipe import DivergedError, proxy_arch
+from ..training.train import recalibrate_batch_norm, score, train
+from .context import WorkerContext
+from .evaluate import build, target_cost, trained_on
 
 
 def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
-    """Trains a final network, on from a supernet's weights or from scratch, and scores it on validation and test.
+    """Trains a finalist, from a supernet's weights or from scratch, and scores it on validation and test splits.
 
     Raises as `evaluate` does.
     """
@@ -58,7 +59,7 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
 
 
 def run_front_test(job: FrontTestJob, context: WorkerContext) -> FrontTestResult:
-    """Scores trained proxy weights on the test part, which no search ever sees."""
+    """Scores a trial's trained proxy weights on the test split. Raises `UserError` if they are another network's."""
     data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     network = SReT.load(Path(job.weights_path)).to(device_of(job.device))

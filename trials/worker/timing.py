@@ -1,25 +1,26 @@
-"""How fast it is here: training, and single passes of parts and networks."""
+"""Measures speed on this machine: of training, and of forward passes of parts and networks."""
 
 from __future__ import annotations
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.nn.part_timing import time_network, time_part
-from trials.engines.messages import LatencyJob, LatencyTimes, SpeedJob, SpeedResult
-from trials.machine import processor_name
-from trials.training.devices import device_name, device_of
-from trials.training.recipe import proxy_arch
-from trials.training.train import train
-from trials.worker.context import WorkerContext
-from trials.worker.evaluate import build
+
+from ..engines.messages import LatencyJob, LatencyTimes, SpeedJob, SpeedResult
+from ..machine import processor_name
+from ..training.devices import device_name, device_of
+from ..training.recipe import proxy_arch
+from ..training.train import train
+from .context import WorkerContext
+from .evaluate import build
 
 TIMINGS_OF_PARTS, TIMINGS_OF_NETWORKS = 8, 4
-"""Timings of each part and network in one round; rounds are repeated, and so interleaved with all others."""
+"""Timings of each part and network in one round. Rounds are repeated, so that timings of all parts interleave."""
 PASSES_AHEAD = 8
-"""Passes of a part per timing on a GPU, which works through what is queued: waiting for one alone costs more."""
+"""Passes of a part per timing on a GPU. They are queued, because waiting for one pass takes longer than the pass."""
 
 
 def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult:
-    """Images per second of full-depth training, from a few real steps after two that warm up."""
+    """Measures images per second of full-depth training over a few real steps, after two steps of warm-up."""
     data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     network = build(arch, job.device, seed=0)
@@ -36,12 +37,12 @@ def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult
 
 
 def measure_latency(job: LatencyJob) -> LatencyTimes:
-    """Times every part and every network of a job once through, each built for it and then let go."""
+    """Times every part and every network of a job, one round. Each is built for its timings and then released."""
     device = device_of(job.device)
     passes = 1 if device.type == "cpu" else PASSES_AHEAD
 
     def microseconds(seconds: list[float]) -> list[float]:
-        return [1e6 * value for value in seconds]
+        return [1e6 * duration for duration in seconds]
 
     return LatencyTimes(
         parts=[

@@ -25,16 +25,17 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.output_files import require_free
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import SearchSpace
-from trials.console import print_line
-from trials.data import DataConfig, PreparedData
-from trials.data.dataset_cache import cached_dataset
-from trials.data.prepared import Metadata
-from trials.supernet.config import SupernetConfig
-from trials.supernet.inherit import SubnetScorer, extract_for_eval
-from trials.supernet.networks import extreme
-from trials.training.devices import compute_with, device_named
-from trials.training.recipe import ProxyConfig, proxy_arch
-from trials.training.train import score
+
+from ..console import print_line
+from ..data import DataConfig, PreparedData
+from ..data.dataset_cache import cached_dataset
+from ..data.prepared import Metadata
+from ..supernet.config import SupernetConfig
+from ..supernet.inherit import SubnetScorer, extract_for_eval
+from ..supernet.networks import extreme
+from ..training.devices import compute_with, device_of
+from ..training.recipe import ProxyConfig, proxy_arch
+from ..training.train import score
 
 
 class _Record(BaseModel):
@@ -63,7 +64,7 @@ class TrainedSupernet:
         supernet, self.training = Supernet.load(path)
         record = validate(_Record, self.training, f"{path}: training")
         self.path = path
-        self.supernet = supernet.to(device_named(device))
+        self.supernet = supernet.to(device_of(device))
         self.space = SearchSpace.from_dict(record.space, f"{path}: space")
         self.budget = Budget(**record.budget)
         self.proxy = record.proxy

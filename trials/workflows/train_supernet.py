@@ -19,21 +19,22 @@ from sret_nas.output_files import require_empty_folder
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml, read_yaml
-from trials.console import print_line
-from trials.data import PreparedData
-from trials.data.dataset_cache import cached_dataset, require_apart
-from trials.distributed.choose_launcher import launcher_for
-from trials.distributed.launcher import Launcher, RayPlacement
-from trials.lost_directory import LostDirectoryError
-from trials.program_name import resume_command
-from trials.runs.directory import new_run_dir
-from trials.runs.option_groups import flag
-from trials.runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
-from trials.supernet.config import SupernetConfig
-from trials.supernet.job import TrainingJob
-from trials.supernet.speed import steps_within
-from trials.supernet.training import SUPERNET
-from trials.training.recipe import DivergedError
+
+from ..console import print_line
+from ..data import PreparedData
+from ..data.dataset_cache import cached_dataset, require_apart
+from ..distributed.choose_launcher import launcher_for
+from ..distributed.launcher import Launcher, RayPlacement
+from ..lost_directory import LostDirectoryError
+from ..program_name import resume_command
+from ..runs.directory import new_run_dir
+from ..runs.option_groups import flag
+from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
+from ..supernet.config import SupernetConfig
+from ..supernet.job import TrainingJob
+from ..supernet.speed import steps_within
+from ..supernet.training import SUPERNET
+from ..training.recipe import DivergedError
 
 TRAINING = "training.yaml"
 """In the run directory: what was asked for, and for how long it was planned."""
@@ -99,7 +100,7 @@ def start_training(
     FeasibleSet(space, options.budget).check()
     with launcher_for(options.device, placement, options.given_threads) as launcher:
         options = _with_threads(options, launcher)
-        if run_dir is None and launcher.number > 1:
+        if run_dir is None and launcher.num_processes > 1:
             raise UserError("several processes must be told where to meet: name the run directory with --out")
         run_dir = new_run_dir() if run_dir is None else run_dir
         if (run_dir / TRAINING).exists():

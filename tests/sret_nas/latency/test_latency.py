@@ -310,8 +310,7 @@ def assembled(network: SReT) -> list[torch.nn.Module]:
             block = queue[0]
             assert isinstance(block, Block)
             attention = AttentionPart(part.side, *part.sizes)
-            attention.norm, attention.attn = block.norm1, block.attn
-            attention.coefficients = torch.nn.Parameter(block.coefficients[:2].detach())
+            attention.block = block
             modules.append(attention)
         elif part.kind == "mlp":
             owner, mlp = queue.pop(0), MLPPart(part.side, *part.sizes)

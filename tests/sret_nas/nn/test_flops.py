@@ -1,4 +1,4 @@
-"""Tracing and timing: what is counted, what is refused, and that the network is left as it was."""
+"""Traced FLOPs and timing: counted operators, refused traces, and networks that stay unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def modes_of(network: nn.Module) -> list[bool]:
 
 
 class CrossAttention(nn.Module):
-    """5 queries of the inputs against 7 keys, 4 channels each, values of 6; two heads."""
+    """Attention of 5 queries to 7 keys with 4 channels each and values with 6, in two heads."""
 
     def __init__(self) -> None:
         super().__init__()

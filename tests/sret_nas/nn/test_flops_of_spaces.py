@@ -29,7 +29,7 @@ IMAGE_SIZES = (24, 33, 40, 47, 56, 64, 71, 80)
 
 @cache
 def random_networks(name: str) -> list[ArchConfig]:
-    """`NETWORKS` different ones: uniform draws, each at a size of its own."""
+    """Returns `NETWORKS` different networks, drawn uniformly, each with an image size of its own."""
     space, rng = SearchSpace.load(name), np.random.default_rng(0)
     found: dict[str, ArchConfig] = {}
     sizes = (*IMAGE_SIZES, *range(90, 160, 4)) if space.num_networks < NETWORKS else IMAGE_SIZES

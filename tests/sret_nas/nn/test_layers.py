@@ -1,4 +1,4 @@
-"""The layers against their formulas, written out the slow way."""
+"""The layers against slow implementations of their formulas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 
 
 def attention_token_by_token(layer: SlicedAttention, tokens: Tensor, slices: list[list[int]]) -> Tensor:
-    """Softmax attention within each slice of token numbers, one image, one head and one query at a time."""
+    """Computes softmax attention within each slice of token indices: one image, one head and one query at a time."""
     heads, width = layer.heads, tokens.shape[2]
     size = width // heads
     output = torch.zeros_like(tokens)
@@ -29,7 +29,7 @@ def attention_token_by_token(layer: SlicedAttention, tokens: Tensor, slices: lis
 
 
 def cut(order: list[int], groups: int) -> list[list[int]]:
-    """The documented rule: the first N mod G slices are one longer; slices without tokens do not exist."""
+    """Slices tokens by the documented rule: the first N mod G slices are one longer, and empty slices do not exist."""
     return [part.tolist() for part in torch.tensor(order).tensor_split(groups) if len(part)]
 
 

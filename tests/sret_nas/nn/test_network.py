@@ -1,4 +1,4 @@
-"""The network: what it registers, what it computes at every depth and size, and that each run of it repeats."""
+"""The network: its parameters, its output at every depth and image size, and its determinism."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 
 
 def small_arch(**changes: Any) -> ArchConfig:
-    """Two stages of which the first permutes in its second and third recursion."""
+    """Returns an architecture of two stages, the first of which permutes in its second and third recursion."""
     stage = {"loop": changes.pop("loop", "internal"), "nll": changes.pop("nll", "every")}
     stages = (
         StageConfig(width=8, heads=2, blocks=2, recursions=3, groups=(4, 3, 2), mlp_ratio=2.0, **stage),
@@ -41,7 +41,7 @@ def small_arch(**changes: Any) -> ArchConfig:
 
 
 def randomised(arch: ArchConfig, seed: int = 0) -> SReT:
-    """A network in evaluation mode with nothing left at a value, such as 1 or 0, that could hide its absence."""
+    """Returns a network in evaluation mode with all weights random: a weight of 0 or 1 could be left out unnoticed."""
     torch.manual_seed(seed)
     network = SReT(arch).eval()
     for name, tensor in network.state_dict().items():
@@ -198,7 +198,7 @@ class TestFewerRecursions:
 
 class TestPermutations:
     def test_fixed_permutation_never_changes(self) -> None:
-        """Networks trained by an older version would evaluate otherwise if these numbers moved."""
+        """If these numbers changed, networks trained with an older version would give other results."""
         assert fixed_permutation(8, 0, 0, 1) == (6, 5, 1, 4, 3, 2, 7, 0)
         assert fixed_permutation(8, 1, 2, 3) == (5, 2, 1, 4, 7, 6, 3, 0)
 
@@ -246,7 +246,7 @@ class TestPermutations:
         assert SReT(four_tokens).permuted_applications() == [(0, 0, 3)]
 
     def test_set_permutations_replaces_those_of_evaluation(self) -> None:
-        """A reversed order has the same slices as raster order where G divides N, and the fixed one has others."""
+        """Where G divides N, the reversed order gives the same slices as raster order; the fixed one does not."""
         stage = StageConfig(width=8, heads=2, blocks=2, recursions=2, groups=(1, 4))
         network = randomised(ArchConfig(stages=(stage,), image_size=32))
         images, where = images_for(network.arch), network.permuted_applications()

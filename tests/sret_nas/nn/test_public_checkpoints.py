@@ -1,4 +1,4 @@
-"""The public code's weights in this network, against logits that the public code computed."""
+"""Converted weights of the public code, against logits computed by the public code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REFERENCES = ("unsliced", "sliced", "sliced_permuted")
 
 
 def reference_arch(shared_dir: Path, name: str) -> ArchConfig:
-    """The architecture of a reference network, from the public code's own arguments (two loops everywhere)."""
+    """Returns the architecture of a reference network from the public code's arguments (two loops everywhere)."""
     given = json.loads((shared_dir / "parity" / "sret_reference_small.json").read_text())[name]
     unsliced = [1] * len(given["heads"])
     stages = tuple(
@@ -51,7 +51,7 @@ def reference_arch(shared_dir: Path, name: str) -> ArchConfig:
 
 
 def reference_arrays(shared_dir: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors of the reference file under a prefix, by the rest of their names."""
+    """Returns the tensors of the reference file with a prefix, by the rest of their names."""
     with np.load(shared_dir / "parity" / "sret_reference_small.npz") as arrays:
         return {
             name.removeprefix(prefix): torch.from_numpy(arrays[name])
@@ -203,5 +203,7 @@ class TestCheckpoint:
         ):
             for name in plain.namelist():
                 packed.writestr(name, plain.read(name))
-        with pytest.raises(UserError, match=r"p\.pth: not a checkpoint that can be read safely: .* in it is packed"):
+        with pytest.raises(
+            UserError, match=r"p\.pth: not a checkpoint that can be read safely: .* in it is compressed"
+        ):
             load_public(tmp_path / "p.pth", arch)

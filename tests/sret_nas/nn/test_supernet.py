@@ -1,4 +1,4 @@
-"""The supernet: a network inside it is the one outside it, nothing is held in vain, and nothing remembered."""
+"""The supernet: subnets equal their extracted networks, every weight is used, and passes leave no state."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def resized(arch: ArchConfig, image_size: int) -> ArchConfig:
 
 @cache
 def randomised(space: SearchSpace, image_size: int) -> Supernet:
-    """A supernet with nothing left at a value, such as 1 or 0, that could hide its absence. Tests leave it as it is."""
+    """Returns a supernet with all weights random: a weight of 0 or 1 could be left out unnoticed."""
     torch.manual_seed(0)
     supernet = Supernet(bounding_shape(space, adapted=lambda arch: resized(arch, image_size)))
     with torch.no_grad():
@@ -72,7 +72,7 @@ def randomised(space: SearchSpace, image_size: int) -> Supernet:
 
 
 def drawn(space: SearchSpace, image_size: int, seed: int, number: int) -> list[ArchConfig]:
-    """Random networks of a space, the last of them cut to a mixture of depths."""
+    """Returns random networks of a space, the last with fewer recursions, different between stages."""
     rng = random.Random(seed)
     networks = []
     for _ in range(number):
@@ -89,14 +89,14 @@ def images_for(arch: ArchConfig, batch: int = 4, size: int | None = None) -> Ten
 
 
 def gradients(supernet: Supernet) -> dict[str, Tensor]:
-    """The gradient of every parameter that has one, which is then forgotten."""
+    """Returns the gradient of every parameter that has one, and clears it."""
     found = {name: parameter.grad for name, parameter in supernet.named_parameters() if parameter.grad is not None}
     supernet.zero_grad(set_to_none=True)
     return found
 
 
 def shared_name(name: str, arch: ArchConfig) -> str:
-    """Where a parameter of a network lies in the supernet: NLLs are named there by the recursion that they follow."""
+    """Returns the supernet's name of a network's parameter. It names NLLs by the recursion that they follow."""
     parts = name.split(".")
     if "nlls" in parts:
         stage = arch.stages[int(parts[1])]
@@ -106,7 +106,7 @@ def shared_name(name: str, arch: ArchConfig) -> str:
 
 
 def kept_entries(supernet: Supernet, name: str, arch: ArchConfig, shape: torch.Size, whole: torch.Size) -> list[Tensor]:
-    """Of each dimension of a shared parameter, the entries that a network has, by the rule `i * whole // number`."""
+    """Returns a network's indices in each dimension of a shared parameter, by the rule `i * whole // number`."""
     if name.startswith("pools") and name.endswith("weight"):
         return [torch.tensor(pooling_rows(supernet, int(name.split(".")[1]), arch))]
     kept = [
@@ -119,7 +119,7 @@ def kept_entries(supernet: Supernet, name: str, arch: ArchConfig, shape: torch.S
 
 
 def pooling_rows(supernet: Supernet, number: int, arch: ArchConfig) -> list[int]:
-    """The shared filter of every output and input channel that the groups of a network's pooling connect."""
+    """Returns the shared filters of all channel pairs that the groups of a network's pooling connect."""
     before, after = widths_of(arch)[number : number + 2]
     inputs, outputs = (stage.width for stage in supernet.extent.stages[number : number + 2])
     fan_in, fan_out = before // gcd(before, after), after // gcd(before, after)
@@ -137,7 +137,7 @@ def assert_same(ours: Tensor, theirs: Tensor, what: str) -> None:
 
 
 def assert_is_the_extracted(supernet: Supernet, arch: ArchConfig, images: Tensor) -> None:
-    """Logits and gradients of a network inside a supernet, in its mode, against the extracted one's."""
+    """Compares the logits and gradients of a subnet with those of the extracted network, in the supernet's mode."""
     network = supernet.extract(arch).train(supernet.training)
     network.fresh_permutations = supernet.fresh_permutations
     network.stem.norms.train()  # a batch's own statistics, as the supernet has them in every mode
@@ -292,7 +292,7 @@ def covering(space: SearchSpace, adapted: Callable[[ArchConfig], ArchConfig]) ->
 
 
 def built(space: SearchSpace, path: Shapes, pick: Callable[..., Any], placement: int = 0) -> ArchConfig:
-    """The network of given (width, heads), with the most or the least of everything else."""
+    """Returns the network with given (width, heads) and the most or the least of everything else."""
     stages = []
     for choices, (width, heads) in zip(space.stages, path, strict=True):
         sizes = {name: pick(getattr(choices, name)) for name in ("blocks", "recursions", "nll_ratio", "mlp_ratio")}
@@ -306,7 +306,7 @@ def widths_of(arch: ArchConfig) -> list[int]:
 
 
 def has_gradient_by_nature(name: str) -> bool:
-    """Not so biases of the stem's convolutions, which BatchNorm subtracts, nor of keys, which softmax ignores."""
+    """Returns whether a gradient is not 0 in theory. BatchNorm cancels the stem's biases, and softmax those of keys."""
     return not (name.startswith("stem.convs") and name.endswith("bias")) and not name.endswith("qkv.bias")
 
 
@@ -340,7 +340,7 @@ def supernet() -> Supernet:
 
 
 def outcome(supernet: Supernet, arch: ArchConfig) -> list[Tensor]:
-    """Logits of one pass under a fixed seed, and the gradients of all shared weights that it reaches."""
+    """Returns the logits of one pass with a fixed seed, and the gradients of all shared weights that it reaches."""
     torch.manual_seed(3)
     logits = supernet(images_for(arch), arch)
     logits.square().sum().backward()
@@ -366,14 +366,14 @@ class TestRemembersNothing:
         assert not all_equal(expected[0], expected[1])
         for at in (0, 1, 0, 2, 1, 4, 4, 3, 0):
             assert all_equal(outcome(supernet, self.ARCHS[at]), expected[at])
-            assert len(supernet._skeletons) <= kept
+            assert len(supernet._meta_networks) <= kept
 
     def test_what_was_used_last_is_kept(self, supernet: Supernet, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(supernet_module, "CACHE_SIZE", 2)
         first, second, third, *_ = self.ARCHS
         for arch in (first, second, first, third):
             supernet(images_for(arch), arch)
-        assert [arch for arch, _ in supernet._skeletons] == [first, third]
+        assert [arch for arch, _ in supernet._meta_networks] == [first, third]
 
     def test_evaluation_in_between_changes_nothing(self, supernet: Supernet) -> None:
         expected = self.fresh_outcomes()[0]
@@ -404,7 +404,7 @@ class TestRemembersNothing:
         assert after.keys() == before.keys() == dict(supernet.named_parameters()).keys()
         assert all(torch.equal(after[name], before[name]) for name in before)
 
-    def test_neither_skeletons_nor_extracting_draw_random_numbers(self, supernet: Supernet) -> None:
+    def test_neither_meta_networks_nor_extracting_draw_random_numbers(self, supernet: Supernet) -> None:
         before = torch.get_rng_state()
         for arch in self.ARCHS:
             supernet.eval()(images_for(arch), arch)
@@ -438,11 +438,11 @@ class TestCopies:
         assert all_equal(outcome(other, self.ARCH), expected)
         assert gradients(supernet) == {}
 
-    def test_skeletons_do_not_travel(self, supernet: Supernet) -> None:
+    def test_meta_networks_do_not_travel(self, supernet: Supernet) -> None:
         before = len(pickle.dumps(supernet))
         supernet(images_for(self.ARCH), self.ARCH)
         assert len(pickle.dumps(supernet)) == before
-        assert len(supernet._skeletons) == 1
+        assert len(supernet._meta_networks) == 1
 
     def test_double_precision(self, supernet: Supernet) -> None:
         single = outcome(supernet, self.ARCH.model_copy(update={"drop_path": 0.0}))
@@ -475,7 +475,7 @@ class TestRefuses:
         for use in (supernet.extract, lambda arch: supernet(images_for(self.ARCH), arch)):
             with pytest.raises(UserError, match=f"hold the network {outside.arch_id} .*: {re.escape(problem)}$"):
                 use(outside)
-        assert len(supernet._skeletons) == 0
+        assert len(supernet._meta_networks) == 0
 
     @pytest.mark.parametrize(
         ("shape", "problem"),

@@ -1,4 +1,4 @@
-"""Names and shapes without a network: just those of the built one."""
+"""Names and shapes of weights, against those of built networks."""
 
 from __future__ import annotations
 

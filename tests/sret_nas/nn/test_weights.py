@@ -1,4 +1,4 @@
-"""Weights as files: what is written comes back to the last bit, and anything else is refused in one line."""
+"""Weights files: they are read back bit for bit, and anything else is refused in one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRAINING: dict[str, Any] = {"seed": 3, "config": {"draws": "stratified", "rate":
 
 
 def network() -> SReT:
-    """A network that has been trained a little: its BatchNorm statistics are no fresh network's."""
+    """Returns a network after a little training, so that its BatchNorm statistics differ from a new network's."""
     torch.manual_seed(0)
     network = SReT(SPACE.network([0, 0])).train()
     network(torch.randn(4, 3, 32, 32))
@@ -56,7 +56,7 @@ def header_of(path: Path) -> dict[str, str]:
 
 
 def rewritten(path: Path, *, header: dict[str, Any] | None = None, **tensors: Tensor | None) -> None:
-    """The file with parts of its header replaced, and tensors replaced, added or, with None, left out."""
+    """Rewrites a file with parts of its header replaced, and tensors replaced, added or (None) removed."""
     content: dict[str, Tensor | None] = {**safetensors.torch.load_file(path), **tensors}
     kept = {name: tensor for name, tensor in content.items() if tensor is not None}
     changes = {name: json.dumps(value) for name, value in (header or {}).items()}
@@ -217,7 +217,7 @@ class TestRefuses:
         [
             ({"head.weight": torch.zeros(10, 9)}, r"head\.weight must have the shape \(10, 16\), got \(10, 9\)"),
             ({"head.weight": None}, r"head\.weight is missing; it must have the shape \(10, 16\)"),
-            ({"tail.weight": torch.zeros(1)}, r"tail\.weight belongs to nothing that the header tells of"),
+            ({"tail.weight": torch.zeros(1)}, r"tail\.weight is not part of what the header describes"),
         ],
     )
     def test_other_tensors_than_the_header_tells_of(

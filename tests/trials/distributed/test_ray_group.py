@@ -1,4 +1,4 @@
-"""A training in processes that Ray places: the same as torchrun's to the last bit, whatever happens to it."""
+"""Trainings in processes on Ray end in the same weights as with torchrun, bit for bit, whatever happens to them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture(scope="module", autouse=True)
 def handlers() -> Iterator[None]:
-    """The command line's handlers of Ctrl-C are its own."""
+    """Runs the command line with its own signal handlers."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
@@ -79,7 +79,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all trainings of this file are, beside the space and the images that they have in common."""
+    """Returns the folder of all trainings of this file, with the space and images that they share."""
     folder = tmp_path_factory.mktemp("trainings")
     (folder / "space.yaml").write_text(dump_yaml(SPACE.to_dict()))
     return folder
@@ -110,7 +110,7 @@ def torchrun(*arguments: str, script: Path = REPOSITORY / "cli.py", code: int = 
 
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
-    """What torchrun makes of it with two processes; read-only for the tests that share it."""
+    """Returns the result of torchrun with two processes. Tests share it and must not change it."""
     torchrun(*anew(folder, "torchrun"))
     return folder / "torchrun"
 
@@ -120,7 +120,7 @@ def weights(directory: Path) -> dict[str, Tensor]:
 
 
 def assert_same(directory: Path, whole: Path) -> None:
-    """Weights, optimiser and all that is on record are equal, to the last bit; how long it took may differ."""
+    """Asserts that weights, optimiser and records are equal bit for bit, except durations."""
     expected = weights(whole)
     for name, value in weights(directory).items():
         assert torch.equal(value, expected[name]), name
@@ -137,7 +137,7 @@ def assert_same(directory: Path, whole: Path) -> None:
 
 
 def mark(directory: Path) -> None:
-    """Makes the checkpoint tell of many more seconds: one begun anew ends in the same weights, without them."""
+    """Adds many seconds to the checkpoint. A training that starts anew has the same weights, but not these seconds."""
     content = torch.load(directory / CHECKPOINT, weights_only=True)
     content["counts"]["seconds"] += MARK_SECONDS
     torch.save(content, directory / CHECKPOINT)
@@ -154,7 +154,7 @@ def steps_of(directory: Path) -> int:
 
 @contextmanager
 def on_first_update(act: Callable[[], None]) -> Iterator[None]:
-    """Does something when the first process has begun to write, which is in the middle of its training."""
+    """Calls a function when the first process begins to write, which is in the middle of its training."""
     apply, done = Update.apply, []
 
     def and_act(self: Update, *arguments: Any) -> None:
@@ -177,7 +177,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_cluster_trains_as_torchrun_does(
     folder: Path, whole: Path, machines: Machines, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On two machines; its files and lines come to the driver, and nothing of it stays on the machines."""
+    """On two machines. Files and lines reach the driver, and nothing stays on the machines."""
     assert main([*anew(folder, "ray"), *on_cluster]) == 0
     assert_same(folder / "ray", whole)
     assert steps_of(folder / "ray") == STEPS
@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_a_checkpoint_which_torchrun_and_ray_carry_on(
 
 
 def main_raising(arguments: list[str]) -> None:
-    """As the command line, whose exit code for Ctrl-C is no failure of an assertion."""
+    """Runs the command line, and raises `KeyboardInterrupt` for its exit code."""
     if main(arguments) == 130:
         raise KeyboardInterrupt
 
@@ -224,7 +224,7 @@ def test_ray_carries_on_what_torchrun_began(folder: Path, whole: Path, on_cluste
 def test_a_search_trains_its_supernet_on_its_cluster(
     folder: Path, whole: Path, machines: Machines, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In as many processes as there are machines, which is on record; and its trials find room afterwards."""
+    """With one process per machine, which is recorded. Its trials find room afterwards."""
     flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
     asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
     out = folder / "search"
@@ -238,7 +238,7 @@ def test_a_search_trains_its_supernet_on_its_cluster(
 
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The groups of processes that are started meanwhile."""
+    """Collects the process groups that are started during a test."""
     started: list[Any] = []
     join = on_ray.ProcessGroup._join
     monkeypatch.setattr(on_ray.ProcessGroup, "_join", lambda self, *rest: (started.append(self), join(self, *rest)))
@@ -261,7 +261,7 @@ def test_a_lost_machine_ends_a_training_that_has_no_other_room(
     folder: Path, machines: Machines, on_cluster: list[str], groups: list[Any], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """And once there is room, it is carried on there. The machine that is lost is the second process's."""
+    """It can be resumed once there is room. The lost machine is that of the second process."""
 
     def lose_a_machine() -> None:
         monkeypatch.setattr(on_ray, "START_SECONDS", 3.0)
@@ -281,7 +281,7 @@ def test_a_lost_machine_ends_a_training_that_has_no_other_room(
 
 
 def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: Path) -> None:
-    """A Ray of its own, as a terminal would interrupt it; carried on there to the same weights."""
+    """On a private Ray, interrupted as by a terminal, and resumed to the same weights."""
     mark, out = uuid.uuid4().hex, folder / "here"
     environment = {**os.environ, "SRET_NAS_TEST": mark, "PYTHONPATH": str(REPOSITORY)}
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
@@ -310,7 +310,7 @@ def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: P
 
 
 def processes_with(mark: str) -> list[str]:
-    """Command lines of all processes that have a mark in their environment."""
+    """Returns the command lines of all processes with a mark in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -413,7 +413,7 @@ def test_a_resumed_search_trains_as_it_was_begun_or_says_that_it_does_not(
     there: list[dict[str, float]], address: str | None, expected: tuple[int | None, int],
     data: PreparedData, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Begun in two processes of four threads, with four workers."""
+    """It began in two processes of four threads, with four workers."""
     monkeypatch.setattr(on_ray, "machines", lambda: there)
     options = SearchOptions(engine="ray", ray_address=address, workers=4, batch_size=32, device="cpu", threads=1)
     told = OutputStream(data.directory)

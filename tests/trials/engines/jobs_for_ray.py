@@ -1,6 +1,6 @@
 """Jobs that tests of the Ray engine run in its workers: importable by name, without torch.
 
-This one file travels to the machines of a cluster.
+This file alone is sent to the machines of a cluster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sret_nas.errors import UserError
 
 
 def look_around(payload: dict[str, Any]) -> dict[str, Any]:
-    """Does what the payload says; if it says nothing, reads the files that it names, and leaves weights."""
+    """Does what the payload says. By default reads the files that it names, and writes weights."""
     what = payload.get("do")
     if what is None:
         return _read(payload)
@@ -67,6 +67,6 @@ def _read(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mapped(folder: Path) -> list[str]:
-    """Devices and inodes of the folder's files in this process's memory."""
+    """Returns the devices and inodes of a folder's files that are mapped into this process's memory."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     return sorted({" ".join(line.split()[3:5]) for line in lines if str(folder) in line})

@@ -1,4 +1,4 @@
-"""One conformance test for every engine, and what only worker processes can show."""
+"""Conformance tests for every engine, and tests of worker processes."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class TestLocalEngine(EngineContract):
         assert [outcomes[job].result["value"] for job in (0, 2)] == [1, 4]  # type: ignore[index]
 
     def test_a_job_that_hangs_is_ended_and_takes_nothing_with_it(self, engine: Engine) -> None:
-        """Beside it one job ends in time, and one may take for ever; its worker's place is taken by another."""
+        """Beside it, one job ends in time and one has no limit. Its worker is replaced."""
         before = {outcome.result["process"] for outcome in run_all(engine, SQUARES).values() if outcome.result}
         engine.submit(7, {"do": "hang"}, time_limit=0.5)
         engine.submit(8, {"do": "square", "value": 4}, time_limit=None)
         outcomes = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
         assert outcomes[7] == Outcome(
-            7, failure=Failure(cause="timed out", message="it took longer than the 0.5 s that it may take")
+            7, failure=Failure(cause="timed out", message="it took longer than its time limit of 0.5 s")
         )
         assert outcomes[8].result is not None
         assert outcomes[8].result["value"] == 16
@@ -82,7 +82,7 @@ class TestLocalEngine(EngineContract):
         assert [after[job].result["value"] for job in range(4)] == [0, 1, 4, 9]  # type: ignore[index]
 
     def test_closing_ends_jobs_that_run(self) -> None:
-        """Also where the worker does not listen to SIGTERM."""
+        """Even if the worker ignores SIGTERM."""
         engine = LocalEngine(misbehave, num_workers=1)
         process = run_all(engine, [{"do": "square", "value": 1}])[0].result["process"]  # type: ignore[index]
         engine.submit(1, {"do": "hang deaf"})
@@ -97,7 +97,7 @@ class TestLocalEngine(EngineContract):
         assert os.getpid() not in processes
 
     def test_ctrl_c_is_not_the_workers_to_handle(self) -> None:
-        """Not the first one's either, for which Python starts its resource tracker."""
+        """Including the first worker, for which Python starts its resource tracker."""
         script = textwrap.dedent(
             """
             import os, signal, sys
@@ -132,7 +132,7 @@ def ray_engine() -> Iterator[Engine]:
 
 @pytest.mark.slow
 class TestRayEngine(EngineContract):
-    """What is its own is in test_ray_engine.py."""
+    """Tests of its own are in test_ray.py."""
 
     @pytest.fixture
     def engine(self, ray_engine: Engine) -> Engine:
@@ -141,7 +141,7 @@ class TestRayEngine(EngineContract):
 
 @pytest.mark.slow
 def test_no_worker_outlives_a_killed_driver() -> None:
-    """The driver kills itself with SIGKILL while its worker is busy for ever; the worker must notice and go."""
+    """The driver kills itself with SIGKILL while its worker runs an endless job. The worker must notice and end."""
     script = textwrap.dedent(
         """
         import os, signal, sys

@@ -17,7 +17,7 @@ from trials.engines.node_cache import NodeCache, default_folder
 
 
 class Store:
-    """Chunks by number, as they are put; counts how often one is fetched."""
+    """A store of numbered chunks, which counts how often each is fetched."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
@@ -44,7 +44,7 @@ def job(folder: Path, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Two files, one of them empty and one of two chunks and a half."""
+    """Returns a folder with an empty file and one of two and a half chunks."""
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "data.json").write_bytes(b"")
@@ -164,7 +164,7 @@ def test_what_a_killed_worker_left_half_done_is_done_again(store: Store, tmp_pat
 
 
 def test_beyond_the_limit_those_go_that_were_not_used_for_longest(store: Store, tmp_path: Path) -> None:
-    """Of three in the cache one must go for a fourth: not the oldest, which is in use, but the next."""
+    """One of three entries must make room for a fourth: not the oldest, which is in use, but the next."""
     folder = tmp_path / "cache"
     folder.mkdir()
     cache = NodeCache(folder, max_bytes=12)

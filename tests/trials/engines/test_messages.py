@@ -1,4 +1,4 @@
-"""Jobs as they travel: each kind comes back as itself, and what makes no sense cannot be said."""
+"""Jobs as messages: each kind is parsed as itself, and senseless combinations are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Ray engine: what its workers, its connection and a cluster's machines can do to a job."""
+"""The Ray engine: failures of workers, of the connection and of a cluster's machines."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def run_all(engine: Engine, payloads: list[dict[str, Any]]) -> dict[int, Outcome
 
 
 def results(outcomes: dict[int, Outcome]) -> list[dict[str, Any]]:
-    """All results, by the job's number. Fails for a job without one."""
+    """Returns all results by the job's number. Fails if a job has none."""
     assert [outcome.failure for outcome in outcomes.values()] == [None] * len(outcomes)
     return [outcomes[job].result or {} for job in sorted(outcomes)]
 
 
 def await_that(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Waits until a condition holds that another process brings about."""
+    """Waits until another process makes a condition true."""
     until, pause = time.monotonic() + seconds, threading.Event()
     while not condition():
         assert time.monotonic() < until, f"still not so after {seconds} s"
@@ -77,7 +77,7 @@ def is_gone(process: int) -> bool:
 
 
 def processes_with(mark: str) -> list[str]:
-    """Command lines of all processes that have a mark in their environment."""
+    """Returns the command lines of all processes with a mark in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -95,7 +95,7 @@ def started() -> Iterator[RayEngine]:
 
 
 class TestOnThisMachine:
-    """A Ray of the engine's own."""
+    """The engine on a private Ray."""
 
     @pytest.fixture
     def engine(self, started: RayEngine) -> Iterator[RayEngine]:
@@ -136,7 +136,7 @@ class TestOnThisMachine:
         outcomes = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
         failure = outcomes[7].failure
         assert failure is not None
-        assert (failure.cause, failure.message) == ("timed out", "it took longer than the 0.5 s that it may take")
+        assert (failure.cause, failure.message) == ("timed out", "it took longer than its time limit of 0.5 s")
         assert outcomes[8].result is not None
         for process in before - {outcomes[8].result["process"]}:
             await_that(lambda process=process: is_gone(process))  # type: ignore[misc]
@@ -152,7 +152,7 @@ class TestOnThisMachine:
     def test_a_head_that_is_lost_keeps_nobody_from_ctrl_c(
         self, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whether it answers late or never; the real thing, `ray.nodes`, comes back after a minute or not at all."""
+        """Whether it answers late or never. The real `ray.nodes` returns after a minute or never."""
         released = threading.Event()
         engine.submit(0, {"do": "await", "path": str(tmp_path / "release")})
         with monkeypatch.context() as patch:
@@ -168,7 +168,7 @@ class TestOnThisMachine:
         assert [outcome.failure for outcome in engine.wait()] == [None]
 
     def test_it_listens_on_the_loopback_interface_alone(self, engine: Engine) -> None:
-        """The driver, the head, its agents and the workers, whichever of them are installed."""
+        """True of the driver, the head, its agents and the workers."""
         results(run_all(engine, [{"do": "place"}] * 2))
         found = listening_addresses(psutil.Process())
         assert {"gcs_server", "raylet"} <= found.keys()
@@ -177,7 +177,7 @@ class TestOnThisMachine:
         assert set().union(*found.values()) <= LOOPBACK
 
     def test_its_sockets_lie_in_a_folder_that_nobody_else_may_enter(self, engine: RayEngine) -> None:
-        """Ray makes its own folders writable for everybody."""
+        """Ray makes its own folders writable by everybody."""
         sockets = {
             Path(told.laddr)
             for process in psutil.Process().children(recursive=True)
@@ -227,7 +227,7 @@ engine.submit(2, {"do": "hang deaf"})
 
 
 def start_driver(end: str, mark: str, **options: Any) -> subprocess.Popen[str]:
-    """A process that uses an engine and comes to an end of some kind; `ready` on its output is before that."""
+    """Starts a process that uses an engine and ends in some way, after printing `ready`."""
     script = DRIVER.replace("    END", textwrap.indent(end, "    "))
     # no home: Ray must not want to write there
     environment = {**os.environ, MARK: mark, "HOME": "/dev/null", "PYTHONPATH": str(REPOSITORY)}
@@ -242,7 +242,7 @@ def start_driver(end: str, mark: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def test_a_search_sees_nothing_of_ray() -> None:
-    """No word of it, no file of it, no handler and no process; in a folder from where the tests cannot be imported."""
+    """No output, file, signal handler or process of Ray; run in a folder from which the tests cannot be imported."""
     mark = uuid.uuid4().hex
     driver = start_driver(
         "print(engine.submit(1, {'do': 'place'}), engine.wait()[0].result['code'])\nengine.close()", mark
@@ -261,7 +261,7 @@ def test_nothing_outlives_a_killed_driver() -> None:
 
 
 def test_ctrl_c_twice_ends_everything() -> None:
-    """As a terminal sends it, to the whole process group: while the driver waits, and while it closes the engine."""
+    """Sent to the whole process group, as by a terminal: while the driver waits, and while it closes the engine."""
     mark = uuid.uuid4().hex
     driver = start_driver(
         HANG + "with engine:\n    print('waiting', flush=True)\n    engine.wait()", mark, process_group=0
@@ -286,7 +286,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder of prepared images, as far as these jobs look into it, and a supernet beside it."""
+    """Returns a folder with the files that these jobs read, and a supernet beside it."""
     folder = tmp_path / "data"
     folder.mkdir()
     np.save(folder / "train_images.npy", np.arange(1 << 20, dtype=np.uint8))
@@ -361,7 +361,7 @@ class TestOnACluster:
     def test_inside_a_submitted_job_it_joins_the_job_s_cluster(
         self, machines: Machines, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The environment that `ray job submit` makes for its command; what it is to have, workers have as well."""
+        """In the environment that `ray job submit` sets for its command. Workers get the same runtime environment."""
         monkeypatch.setenv("RAY_ADDRESS", machines.address)
         given = {"runtime_env": {"env_vars": {MARK: "from the job"}}, "metadata": {"job_submission_id": "first"}}
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(given))
@@ -371,7 +371,7 @@ class TestOnACluster:
         assert "py_modules" in found["code"]
 
     def test_a_cluster_of_other_versions_is_refused(self, machines: Machines) -> None:
-        """The head's metadata are made to say so."""
+        """The head's metadata are changed to claim so."""
         versions = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
         told = {"ray_version": "1.2.3", "python_version": "3.4.5"}
         with metadata_changed(machines.address, **told), pytest.raises(UserError) as refused:
@@ -381,7 +381,7 @@ class TestOnACluster:
         assert "\n" not in str(refused.value)
 
     def test_machines_go_and_come(self, engine: RayEngine, machines: Machines, tmp_path: Path) -> None:
-        """One that joins is put to use. One that is lost takes its own job with it, and the others carry on."""
+        """A machine that joins is used. A machine that is lost takes only its own job with it."""
         release = tmp_path / "release"
         waiting = {"do": "await", "path": str(release)}
         added = machines.add()
@@ -403,7 +403,7 @@ class TestOnACluster:
 
     @staticmethod
     def capacity_with_news(engine: RayEngine) -> int:
-        """Its capacity after a job that takes no time: an engine hears of workers that have started while it waits."""
+        """Returns its capacity after a short job: an engine notices newly started workers while it waits."""
         results(run_all(engine, [{"do": "place"}]))
         return engine.capacity
 
@@ -425,7 +425,7 @@ def test_a_wrong_address_is_refused(address: str, message: str) -> None:
 
 @contextmanager
 def server(answer: bytes | None) -> Iterator[int]:
-    """The port of something that listens and is no Ray: it answers so to the first bytes it gets, or never."""
+    """Yields the port of a server that is not Ray, and answers the first bytes in some way or not at all."""
     with socket.create_server(("", 0)) as listening:
 
         def serve() -> None:
@@ -464,7 +464,7 @@ def test_what_answers_and_is_no_ray_is_refused(
 
 
 class TestAHeadThatDoesNotAnswer:
-    """What asks it is made to wait, as Ray does when the head is lost."""
+    """Calls to it are made to wait, as Ray waits when the head is lost."""
 
     def test_ctrl_c_gets_through(self) -> None:
         released = threading.Event()

@@ -1,4 +1,4 @@
-"""Ray's private names: all in one module, all there, and refused in one line where they are not."""
+"""Ray's private names: used in one module only, present, and reported in one line if missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALLOWED = {"trials/engines/ray_internals.py", "tests/trials/ray_private.py"}
 
 
 def private_names_in(source: str) -> list[str]:
-    """Returns what a module names of Ray that begins with an underscore: imports, attributes, and texts of patches."""
+    """Returns the private names of Ray in a module: imports, attributes, and targets of patches."""
     found: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -73,7 +73,7 @@ def test_every_private_name_is_there(name: str) -> None:
 
 
 def test_the_table_has_every_private_name_that_the_module_uses() -> None:
-    """Each begins a name of the table, which may go on to an attribute."""
+    """Each is a name of the table, or the beginning of one with an attribute."""
     assert ray_internals.__file__ is not None
     used = private_names_in(Path(ray_internals.__file__).read_text())
     table = [name.replace(":", ".") for name in PRIVATE_NAMES]

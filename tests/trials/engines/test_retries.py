@@ -1,4 +1,4 @@
-"""Which jobs are tried again, how often, and beside what."""
+"""Retries: which jobs are tried again, how often, and whether alone."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_the_default_limit_is_twenty_times_the_expected_and_at_least_ten_minutes
 
 
 def job(number: int) -> LatencyJob:
-    """The payload says which job it is."""
+    """Returns a job whose payload holds its number."""
     return LatencyJob(batch_size=number)
 
 
 def engine_of(fails: dict[int, list[Failure]], capacity: int) -> ScriptedEngine:
-    """Job `number` fails as the list says, attempt by attempt, and then succeeds."""
+    """Returns an engine on which each job fails with the listed causes, attempt by attempt, and then succeeds."""
 
     def play(payload: dict[str, Any], attempt: int) -> dict[str, Any] | Failure:
         failures = fails.get(payload["batch_size"], [])
@@ -125,7 +125,7 @@ def test_a_result_that_is_not_finite_is_a_failure(number: float) -> None:
 
 
 def test_what_a_full_disk_ended_is_told_last() -> None:
-    """So that what ended beside it can be recorded before the search ends."""
+    """So that other results are recorded before the search ends."""
 
     class AllAtOnce(ScriptedEngine):
         def wait(self) -> list[Outcome]:

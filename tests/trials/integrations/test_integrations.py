@@ -96,9 +96,7 @@ def test_asking_and_telling_is_the_same_search() -> None:
 
 def test_what_is_no_number_and_what_was_pruned_is_told_as_a_failure() -> None:
     """Optuna takes the last report of a pruned trial for its value; it is not one of a whole training."""
-    told: list[object] = []
     sampler = StrategySampler("random", SMOKE, BUDGET, objectives=("error",))
-    sampler._strategy.tell = lambda candidate, values: told.append(values)  # type: ignore[method-assign]
 
     def report(trial: optuna.Trial) -> float:
         architecture(trial)
@@ -109,15 +107,20 @@ def test_what_is_no_number_and_what_was_pruned_is_told_as_a_failure() -> None:
 
     study = create_study(sampler)
     study.optimize(report, n_trials=3)
-    assert told == [(0.5,), None, None]
+    events = sampler.__getstate__()["events"]
+    assert [event["values"] for event in events if "told" in event] == [[0.5], None, None]
     assert study.trials[2].value == 0.25
+
+
+def values_of(arch: ArchConfig) -> tuple[float, float]:
+    return error_of(arch), float(cost_of(arch).flops)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_optimize_ends_when_every_candidate_was_tried(n_jobs: int) -> None:
     study = create_study(StrategySampler("random", SMOKE, BUDGET))
     study.optimize(
-        lambda trial: (error_of(architecture(trial)[0]), 0.0), n_trials=500, n_jobs=n_jobs, catch=(ArithmeticError,)
+        lambda trial: values_of(architecture(trial)[0]), n_trials=500, n_jobs=n_jobs, catch=(ArithmeticError,)
     )
     domain = SReTDomain(SMOKE, BUDGET)
     everything = {candidate.key for candidate in domain}
@@ -142,7 +145,7 @@ def test_asking_on_says_that_all_was_tried() -> None:
     study = create_study(sampler)
     for _ in range(2):  # one network, trained in two ways
         trial = study.ask()
-        study.tell(trial, (error_of(architecture(trial)[0]), 1.0))
+        study.tell(trial, values_of(architecture(trial)[0]))
     with pytest.raises(optuna.TrialPruned, match="all 2 candidates inside the budget have been tried"):
         architecture(study.ask())
 
@@ -159,8 +162,70 @@ def test_a_study_that_has_begun_is_refused() -> None:
     study = optuna.create_study()
     study.optimize(lambda trial: 0.5, n_trials=1)
     study.sampler = StrategySampler("random", SMOKE, BUDGET, objectives=("error",))
-    with pytest.raises(UserError, match="finished trials that this sampler did not propose"):
+    with pytest.raises(UserError, match="trials that this sampler did not propose"):
         study.ask()
+
+
+def test_a_refused_trial_is_not_left_running() -> None:
+    study = optuna.create_study(direction="maximize", sampler=StrategySampler("random", SMOKE, BUDGET))
+    with pytest.raises(UserError):
+        study.ask()
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
+
+
+@pytest.mark.parametrize(
+    "report", [lambda error, flops: (error, 2 * flops), lambda error, flops: (flops, error)], ids=["doubled", "swapped"]
+)
+def test_costs_that_are_not_the_network_s_are_refused(report: Any) -> None:
+    study = create_study(StrategySampler("random", SMOKE, BUDGET))
+    with pytest.raises(UserError, match=r"^flops of network \w+ is [\d,]+, got .*in the order error, flops"):
+        study.optimize(lambda trial: report(*values_of(architecture(trial)[0])), n_trials=2)
+    assert len(study.trials) == 1
+
+
+def test_a_study_goes_on_in_another_process_as_if_it_had_not_been_left(tmp_path: Path) -> None:
+    whole = create_study(StrategySampler("additive", SMOKE, BUDGET, population=4))
+    whole.optimize(lambda trial: values_of(architecture(trial)[0]), n_trials=9)
+    storage = f"sqlite:///{tmp_path}/study.db"
+    for length in (5, 4):
+        sampler = StrategySampler("additive", SMOKE, BUDGET, population=4)
+        study = optuna.create_study(
+            directions=["minimize"] * 2, sampler=sampler, storage=storage, study_name="s", load_if_exists=True
+        )
+        study.optimize(lambda trial: values_of(architecture(trial)[0]), n_trials=length)
+    assert keys_or_none(study) == keys_or_none(whole)
+
+
+def test_a_pickled_sampler_goes_on() -> None:
+    whole = create_study(StrategySampler("additive", SMOKE, BUDGET, population=4))
+    whole.optimize(lambda trial: values_of(architecture(trial)[0]), n_trials=9)
+    study = create_study(StrategySampler("additive", SMOKE, BUDGET, population=4))
+    study.optimize(lambda trial: values_of(architecture(trial)[0]), n_trials=5)
+    study = pickle.loads(pickle.dumps(study))  # noqa: S301
+    study.optimize(lambda trial: values_of(architecture(trial)[0]), n_trials=4)
+    assert keys_or_none(study) == keys_or_none(whole)
+
+
+def test_a_second_study_and_a_second_process_are_refused(tmp_path: Path) -> None:
+    sampler = StrategySampler("random", SMOKE, BUDGET)
+    create_study(sampler).ask()
+    with pytest.raises(UserError, match=r"give study .* a sampler of its own"):
+        create_study(sampler).ask()
+    storage = f"sqlite:///{tmp_path}/study.db"
+    first, second = (
+        optuna.create_study(
+            directions=["minimize"] * 2, sampler=StrategySampler("random", SMOKE, BUDGET), storage=storage,
+            study_name="s", load_if_exists=True,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    tried = [architecture(first.ask())[0].arch_id]
+    trial = second.ask()
+    tried.append(architecture(trial)[0].arch_id)
+    assert len(set(tried)) == 2
+    second.tell(trial, values_of(architecture(trial)[0]))
+    with pytest.raises(UserError, match="trial 1 of the study was proposed by another process"):
+        first.ask()
 
 
 def test_trials_of_one_s_own_are_refused() -> None:
@@ -236,8 +301,7 @@ def searcher() -> Searcher:
 def drive(searcher: Any, numbers: range, pending: int = 2) -> list[tuple[str, str]]:
     """Some trials of a search, results two behind; every fifth fails in another way."""
     failures: list[dict[str, Any]] = [
-        {"result": {"error": float("nan")}}, {"result": {"loss": 1.0}}, {"result": None, "error": True},
-        {"result": {"error": 0.1}, "error": True},
+        {"result": {"error": float("nan")}}, {"result": None, "error": True}, {"result": {"error": 0.1}, "error": True},
     ]  # fmt: skip
     keys = []
     for number in numbers:
@@ -245,15 +309,15 @@ def drive(searcher: Any, numbers: range, pending: int = 2) -> list[tuple[str, st
         arch = ArchConfig.from_dict(suggested["architecture"])
         keys.append((arch.arch_id, suggested["depth_schedule"]))
         told = number - pending
-        if told >= 0 and f"t{told}" in searcher._running:
-            error = error_of(searcher._running[f"t{told}"].arch)
-            result = {"result": {"error": error, "flops": -1.0}} if told % 5 < 4 else failures[told // 5 % 4]
+        if told >= 0 and f"t{told}" in searcher._session.running:
+            error = error_of(searcher._session.running[f"t{told}"].arch)
+            result = {"result": {"error": error}} if told % 5 < 4 else failures[told // 5 % 3]
             searcher.on_trial_complete(f"t{told}", **result)
     return keys
 
 
 def test_a_searcher_asks_what_the_strategy_asks_and_tells_exact_costs(searcher: Searcher) -> None:
-    """What the trainable reports as FLOPs does not matter: they are known."""
+    """Costs need not be reported: they are known."""
     found = searcher()
     domain = SReTDomain(SMOKE, BUDGET)
     strategy = create_strategy("evolution", domain, ("error", "flops"), seed=0, population=4)
@@ -267,7 +331,7 @@ def test_a_searcher_asks_what_the_strategy_asks_and_tells_exact_costs(searcher: 
             values = (error_of(told.arch), float(cost_of(told.arch).flops))
             strategy.tell(told, None if (number - 2) % 5 == 4 else values)
     assert drive(found, range(8)) == [candidate.key for candidate in asked]
-    told = [event["values"] for event in found._events if "told" in event]
+    told = [event["values"] for event in found._session.events if "told" in event]
     assert told[4] is None
     assert told[0] == [error_of(asked[0].arch), cost_of(asked[0].arch).flops]
 
@@ -275,14 +339,44 @@ def test_a_searcher_asks_what_the_strategy_asks_and_tells_exact_costs(searcher: 
 def test_every_kind_of_failure_is_told_as_one(searcher: Searcher) -> None:
     found = searcher("random", objectives=("error",))
     for number, result in enumerate([
-        {"result": {"error": float("nan")}}, {"result": {"loss": 1.0}}, {"result": {}}, {"result": None},
-        {"result": {"error": 0.1}, "error": True}, {"result": {"error": 0.25}}, {"result": {"error": float("inf")}},
+        {"result": {"error": float("nan")}}, {"result": {"error": 0.1}, "error": True},
+        {"result": {"error": 0.25}}, {"result": {"error": float("inf")}},
     ]):  # fmt: skip
         found.suggest(f"t{number}")
         found.on_trial_complete(f"t{number}", **result)
-    assert [event["values"] for event in found._events if "told" in event] == [None] * 5 + [[0.25], [float("inf")]]
+    values = [event["values"] for event in found._session.events if "told" in event]
+    assert values == [None] * 2 + [
+        [0.25],
+        [float("inf")],
+    ]
     found.on_trial_complete("a stranger", result={"error": 0.1})
-    assert len(found._events) == 14
+    assert len(found._session.events) == 8
+
+
+@pytest.mark.parametrize("result", [{"loss": 1.0}, {}, None])
+def test_an_objective_that_is_not_reported_ends_the_search(searcher: Searcher, result: dict[str, float] | None) -> None:
+    found = searcher("random", objectives=("error",))
+    found.suggest("t0")
+    with pytest.raises(UserError, match=r"^trial t0 ended without having reported error: "):
+        found.on_trial_complete("t0", result=result)
+
+
+def test_a_searcher_refuses_costs_that_are_not_the_network_s(searcher: Searcher) -> None:
+    found = searcher("random")
+    arch = ArchConfig.from_dict(found.suggest("t0")["architecture"])
+    with pytest.raises(UserError, match=r"^flops of network"):
+        found.on_trial_complete("t0", result={"error": 0.5, "flops": 2.0 * cost_of(arch).flops})
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "message"),
+    [("error", "max", "minimises its objectives, got mode 'max'"), ("accuracy", "min", "got 'accuracy'"),
+     (["error", "flops"], ["min", "max"], "minimises its objectives")],
+)  # fmt: skip
+def test_a_tuner_that_does_not_minimise_is_refused(searcher: Searcher, metric: Any, mode: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        searcher("random").set_search_properties(metric, mode, {})
+    searcher("random").set_search_properties("error", "min", {})  # is taken
 
 
 def test_a_searcher_ends_when_every_candidate_was_tried(searcher: Searcher) -> None:

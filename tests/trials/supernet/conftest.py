@@ -1,4 +1,4 @@
-"""The tiny supernet's module and data, for all tests of this folder."""
+"""Fixtures with the tiny supernet's module and data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores with kept features equal scores without, bit for bit."""
+"""Scores with cached features equal scores without, bit for bit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def supernet() -> Supernet:
 
 @pytest.fixture(scope="module")
 def networks() -> list[ArchConfig]:
-    """All twelve, in an order in which the first stages come again and again."""
+    """Returns all twelve networks, in an order that repeats first stages."""
     members = list(FeasibleSet(SPACE, Budget()))
     return [members[at] for at in np.random.default_rng(0).permutation(len(members))]
 
@@ -96,17 +96,17 @@ def test_images_in_parts_score_as_all_of_them(
 def test_a_scorer_without_memory_scores_alike(
     data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
 ) -> None:
-    with_memory, without = (SubnetScorer(supernet, data, 16, kept_bytes=number) for number in (2**28, 0))
+    with_memory, without = (SubnetScorer(supernet, data, 16, cache_bytes=number) for number in (2**28, 0))
     assert [with_memory.score(arch) for arch in networks[:4]] == [without.score(arch) for arch in networks[:4]]
 
 
 def test_features_that_do_not_fit_push_out_those_used_longest_ago() -> None:
-    kept = FeatureCache(most_bytes=3 * 40)
+    cache = FeatureCache(max_bytes=3 * 40)
     for name in "abc":
-        kept.keep(name, [torch.zeros(10)])
-    assert kept.find("a") is not None
-    kept.keep("d", [torch.zeros(5), torch.zeros(5)])
-    assert [name for name in "abcd" if kept.find(name) is not None] == ["a", "c", "d"]
-    kept.keep("too large", [torch.zeros(31)])
-    assert kept.find("too large") is None
-    assert len(kept) == 3
+        cache.put(name, [torch.zeros(10)])
+    assert cache.get("a") is not None
+    cache.put("d", [torch.zeros(5), torch.zeros(5)])
+    assert [name for name in "abcd" if cache.get(name) is not None] == ["a", "c", "d"]
+    cache.put("too large", [torch.zeros(31)])
+    assert cache.get("too large") is None
+    assert len(cache) == 3

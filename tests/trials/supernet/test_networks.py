@@ -1,4 +1,4 @@
-"""Which networks a step trains: the ends of the budget, and draws that depend on seed and step alone."""
+"""The networks of a step: extremes of the budget, and draws that depend on the seed and the step alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def flops(arch: ArchConfig) -> int:
 
 @st.composite
 def budgets(draw: st.DrawFn) -> Budget:
-    """Bounds between costs of the space, some of which cut its ends off, at and beside what networks cost."""
+    """Draws budgets with bounds at and beside networks' costs, some of which exclude the extremes of the space."""
 
     def bounds(costs: list[int]) -> tuple[int | None, int | None]:
         shift = st.integers(-1, 1)
@@ -81,7 +81,7 @@ def test_alternation_takes_turns_and_single_draws_in_every_step() -> None:
 
 @pytest.mark.parametrize("draws", ["stratified", "uniform"])
 def test_seed_and_step_alone_decide(draws: str) -> None:
-    """Asked for in any order, by any instance; other seeds draw others; all inside the budget."""
+    """In any order and from any instance. Other seeds draw others. All are inside the budget."""
     budget = Budget(flops_max=FLOPS[len(FLOPS) // 2])
     options = {"draws": draws, "depth_schedule": "random", "budget": budget}
     steps = (0, 1, 200, 3, 200)
@@ -95,7 +95,7 @@ def test_seed_and_step_alone_decide(draws: str) -> None:
 
 
 def test_stratified_draws_are_spread_over_the_strata_and_uniform_ones_are_not() -> None:
-    """Of 256 draws, every stratum has as many as any other, give or take one; uniform ones follow their sizes."""
+    """Of 256 draws, strata have equal numbers, give or take one. Uniform draws follow the sizes of the strata."""
     strata = StratifiedSampler(SPACE, Budget()).strata
     edges = [stratum.budget.flops_min for stratum in strata[1:]]
     shares = np.array([stratum.count for stratum in strata]) / SPACE.num_networks
@@ -111,7 +111,7 @@ def test_stratified_draws_are_spread_over_the_strata_and_uniform_ones_are_not() 
 
 
 def test_random_networks_are_cut_to_the_depths_of_the_schedule_and_the_ends_are_not() -> None:
-    """The first step of `growing` runs one recursion and the last runs all; `joint` runs every depth, each a subnet."""
+    """The first step of `growing` runs one recursion and the last runs all. `joint` runs every depth as a subnet."""
     growing, full = networks(depth_schedule="growing"), networks()
     for step in range(4):
         archs = growing.of_step(step, 1000)

@@ -1,4 +1,4 @@
-"""One step against the same written out with plain autograd."""
+"""One step against the same step in plain autograd."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARCHS = NETWORKS.of_step(0, 10)
 
 
 def supernet() -> Supernet:
-    """In training, with fixed permutations, and no weight at its initial value."""
+    """Returns a supernet in training mode with fixed permutations, and no weight at its initial value."""
     torch.manual_seed(0)
     made = Supernet(bounding_shape(SPACE)).train()
     made.fresh_permutations = False
@@ -46,7 +46,7 @@ def gradients(made: Supernet) -> dict[str, torch.Tensor]:
 
 
 def gradients_of_step(archs: Sequence[ArchConfig], **options: Any) -> tuple[dict[str, torch.Tensor], float]:
-    """Unclipped, and the loss."""
+    """Returns the unclipped gradients, and the loss."""
     how = config(**options)
     how = how.model_copy(update={"training": how.training.model_copy(update={"clip_norm": 1e9})})
     made = supernet()
@@ -83,7 +83,7 @@ def test_without_distillation_all_learn_the_true_labels(options: dict[str, Any])
 
 
 def test_an_accumulated_batch_is_the_mean_of_its_parts() -> None:
-    """Parts of 3, 3 and 2 images, weighted by their size; each has its own statistics in BatchNorm."""
+    """Parts of 3, 3 and 2 images are weighted by size. Each has its own BatchNorm statistics."""
     made, (images, labels) = supernet(), batch()
     for chosen in (slice(0, 3), slice(3, 6), slice(6, 8)):
         for arch in ARCHS:
@@ -93,7 +93,7 @@ def test_an_accumulated_batch_is_the_mean_of_its_parts() -> None:
 
 
 def test_what_no_network_used_keeps_its_weights_bit_for_bit() -> None:
-    """Not even weight decay; and everything that was used moves."""
+    """Not even weight decay applies. Everything that was used changes."""
     made = supernet()
     step = SupernetStep(made, config(rule="single"), ALONE)
     for arch in (NETWORKS.largest, NETWORKS.smallest):  # so that AdamW has momenta of everything

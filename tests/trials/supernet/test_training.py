@@ -1,4 +1,4 @@
-"""Training of a supernet: it learns, it repeats, and nothing that happens to its process changes the result."""
+"""Training of a supernet: it learns, is deterministic, and interruptions do not change its result."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def assert_same_weights(path: Path, other: Path) -> None:
 
 
 def start(directory: Path, data: PreparedData, how: SupernetConfig) -> subprocess.Popen[str]:
-    """The same training in a process of its own, which prints the number of steps after each."""
+    """Starts the same training in another process, which prints the number of steps after each."""
     command = [sys.executable, str(HERE / "tiny_supernet.py"), str(directory), str(data.directory)]
     return subprocess.Popen(
         [*command, how.model_dump_json()], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY,
@@ -71,7 +71,7 @@ HOW = config(images=8 * 32, random_networks=1, depth_schedule="random")
 def test_a_training_killed_and_carried_on_ends_in_the_same_weights_bit_for_bit(
     data: PreparedData, tmp_path: Path
 ) -> None:
-    """At two moments, the second beyond the end of the first epoch (4 batches)."""
+    """It is killed twice, the second time after the end of the first epoch (4 batches)."""
     whole = trained(tmp_path / "whole", data, HOW)
     for step in (2, 6):
         process = start(tmp_path / "killed", data, HOW)
@@ -108,7 +108,7 @@ def test_ctrl_c_is_kept_until_the_step_is_done_and_then_leaves_a_checkpoint(
 def test_a_second_ctrl_c_gives_the_step_up_and_leaves_the_checkpoint_before_it(
     data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of the third step: weights are changed and nothing is counted, which no checkpoint may keep."""
+    """In the middle of the third step, when weights are changed but not counted, which no checkpoint may hold."""
     whole = trained(tmp_path / "whole", data, HOW)
     times = itertools.count(1)
     step = SupernetStep.__call__
@@ -136,7 +136,7 @@ def test_a_second_ctrl_c_gives_the_step_up_and_leaves_the_checkpoint_before_it(
 
 
 def test_it_learns_and_says_what_it_did(data: PreparedData, tmp_path: Path) -> None:
-    """Ten classes: who guesses has a cross-entropy of log 10 = 2.30."""
+    """With ten classes, guessing has a cross-entropy of log 10 = 2.30."""
     how = config(images=40 * 32, learning_rate=8e-3, random_networks=1, depth_schedule="random")
     supernet, record = Supernet.load(trained(tmp_path, data, how))
     for end in ("cheapest", "most_expensive"):
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_refused(data: PreparedData, tmp_path: Path) -> 
     trained(tmp_path, data, config(images=64)).unlink()
     checkpoint = tmp_path / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(UserError, match="not a checkpoint that can be read safely"):
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         trained(tmp_path, data, config(images=64))
 
 
@@ -211,7 +211,7 @@ def test_a_budget_that_nothing_meets_is_refused_before_anything_is_written(data:
 def test_steps_without_a_finite_loss_change_nothing_and_too_many_end_the_training(
     data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The 3rd and 4th step see images that are not finite: skipped; then all do."""
+    """The 3rd and 4th steps see images that are not finite, and are skipped. Later all steps do."""
     whole = Supernet.forward
     seen = itertools.count()
 

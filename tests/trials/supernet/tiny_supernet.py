@@ -1,4 +1,4 @@
-"""A supernet whose steps take milliseconds, for tests; run as a script, it is trained in a process of its own."""
+"""A supernet for tests, whose steps take milliseconds. As a script, this module trains it in its own process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tiny_data(directory: Path) -> PreparedData:
 
 
 def config(images: int = 320, learning_rate: float = 2e-3, **options: Any) -> SupernetConfig:
-    """A distilling sandwich at full depth unless told otherwise, whatever the defaults are."""
+    """Returns settings with the sandwich rule, distillation and full depth, whatever the defaults are."""
     training = TrainingConfig(images=images, batch_size=32, learning_rate=learning_rate)
     plain = {"rule": "sandwich", "random_networks": 2, "distil": True, "draws": "stratified", "depth_schedule": "full"}
     return SupernetConfig(training=training, **{**plain, **options})
@@ -73,7 +73,7 @@ def trained(
 
 
 def main(directory: str, data_dir: str, how: str) -> None:
-    """Trains with a checkpoint after every step, and says when one is done, before it is kept."""
+    """Trains with a checkpoint after every step, and prints the number of steps before each checkpoint."""
     training.CHECKPOINT_SECONDS = 0.0
     train_step = training.SupernetTraining.train_step
 

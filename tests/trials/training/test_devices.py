@@ -1,4 +1,4 @@
-"""What a process that computes keeps; devices themselves are tested with what uses them."""
+"""Memory that a computing process keeps. Devices are tested with the code that uses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 MEMORY_KEPT_AFTER_A_STEP = """
 import resource
 import torch
-from trials.devices import compute_with
+from trials.training.devices import compute_with
 
 if {keeps}:
     compute_with(1)
@@ -34,9 +34,9 @@ print(resident_bytes() - before)
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep what was freed"
 )
 def test_what_a_step_freed_stays_with_the_process() -> None:
-    """What is resident and not page faults: those depend on the size of the system's pages.
+    """Measures resident memory, not page faults, which depend on the system's page size.
 
-    Left to itself glibc keeps or gives back as its heap happens to lie. Told to map large blocks it gives back always.
+    By default, glibc returns memory depending on its heap's layout. Told to map large blocks, it always returns it.
     """
     gives_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
     kept = {}

@@ -1,4 +1,4 @@
-"""What a worker keeps from job to job, and that it goes with the worker."""
+"""Data that a worker keeps between jobs, which end with the worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import DataConfig, prepare
-from trials.engines.messages import SupernetSource, TrialJob
+from trials.engines.messages import InheritedTrialJob, SupernetSource
 from trials.training.recipe import ProxyConfig, TrainingConfig
 from trials.worker.context import WorkerContext
 from trials.worker.entry import JobRunner
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, and two supernets."""
+    """Returns a folder with images and two supernets."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("worker")
     prepare(DataConfig(image_size=32, max_train=64, max_val=50), folder / "data", None)
@@ -46,10 +46,10 @@ def source(folder: Path, name: str) -> SupernetSource:
     return SupernetSource(path=str(path), digest=digest_of_file(path))
 
 
-def trial(folder: Path, arch: ArchConfig, supernet: str = "first") -> TrialJob:
+def trial(folder: Path, arch: ArchConfig, supernet: str = "first") -> InheritedTrialJob:
     from trials.data import PreparedData
 
-    return TrialJob(
+    return InheritedTrialJob(
         arch=arch, proxy=PROXY, data_dir=str(folder / "data"), data_digest=PreparedData.open(folder / "data").digest,
         device="cpu", threads=1, seed=0, depth_schedule="full", supernet=source(folder, supernet),
     )  # fmt: skip
@@ -79,7 +79,7 @@ def test_what_it_keeps_goes_with_it(folder: Path) -> None:
 
 
 def test_of_two_supernets_only_the_last_is_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the first is let go before the second is read."""
+    """The first is released before the second is read."""
     context = WorkerContext()
     first = weakref.ref(context.supernet(source(folder, "first"), CPU))
     was_there: list[bool] = []

@@ -1,4 +1,4 @@
-"""Training really learns, every schedule really trains its depths, and a job repeats bit for bit."""
+"""Evaluation of an architecture: training learns, schedules train their depths, and jobs repeat bit for bit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def proxy_network(data: PreparedData) -> SReT:
 
 
 def evaluated(job: ScratchTrialJob) -> TrialResult:
-    """By a worker that has done nothing before."""
+    """Evaluates a job in a new worker."""
     return evaluate(job, WorkerContext())
 
 
@@ -92,7 +92,7 @@ def test_training_lowers_error_and_cross_entropy(data: PreparedData) -> None:
 
 
 def test_score_is_the_share_of_wrong_answers_and_the_mean_entropy(data: PreparedData) -> None:
-    """Against one pass over all images at once."""
+    """Compares with one pass over all images at once."""
     network = proxy_network(data).eval()
     from trials.data import batches
 
@@ -187,7 +187,7 @@ def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, 
 
 
 def test_a_checkpoint_that_is_no_use_costs_time_alone(data_dir: str, tmp_path: Path) -> None:
-    """One that went beyond, as a killed search may leave it; one of another training; none at all."""
+    """A checkpoint beyond the rung, as a killed search may leave; one of another training; and none."""
     expected = evaluated(trial(data_dir).model_copy(update={"share": 0.5}))
     beyond, other = tmp_path / "beyond.pt", tmp_path / "other.pt"
     evaluated(trial(data_dir).model_copy(update={"share": 0.8, "checkpoint_to": str(beyond)}))
@@ -199,7 +199,7 @@ def test_a_checkpoint_that_is_no_use_costs_time_alone(data_dir: str, tmp_path: P
 
 
 def test_a_checkpoint_at_the_very_place_is_only_scored(data_dir: str, tmp_path: Path) -> None:
-    """A search that was killed between a worker's checkpoint and its own record."""
+    """As after a search that was killed between a worker's checkpoint and its own record."""
     path = tmp_path / "there.pt"
     job = trial(data_dir).model_copy(update={"share": 0.5, "checkpoint_to": str(path)})
     expected = evaluated(job)
@@ -271,7 +271,7 @@ def test_a_trial_s_seed_is_its_proxy_s() -> None:
 
 
 def test_targets_that_the_proxy_cannot_tell_apart_tie(data_dir: str) -> None:
-    """At 32 px the second stage has 4 tokens, so 8 groups and 4 are one network there."""
+    """At 32 px the second stage has 4 tokens, so 8 groups and 4 groups give the same network."""
     first, last = ARCH.stages
     others = [last.model_copy(update={"groups": (groups, 1, 1)}) for groups in (8, 4)]
     targets = [ARCH.model_copy(update={"stages": (first, other)}) for other in others]
@@ -297,7 +297,7 @@ def test_recalibration_replaces_the_stem_s_statistics_by_those_of_the_images(dat
 
 
 def test_scoring_leaves_the_network_as_it_was(data: PreparedData) -> None:
-    """Also one that was left in training mode is scored in evaluation mode, with its statistics unchanged."""
+    """A network in training mode is scored in evaluation mode, with its statistics unchanged."""
     network = proxy_network(data)
     expected = score(network.eval(), data.val, 50)
     network.train()
@@ -307,7 +307,7 @@ def test_scoring_leaves_the_network_as_it_was(data: PreparedData) -> None:
 
 
 def test_training_is_the_loop_it_says_it_is(data: PreparedData) -> None:
-    """Three steps against a plain loop: joint depths, label smoothing, clipping, decay, warm-up and cosine."""
+    """Compares three steps with a plain loop: joint depths, label smoothing, clipping, decay, warm-up, cosine."""
     from trials.data import training_batches
 
     config = TrainingConfig(images=96, batch_size=32, learning_rate=0.01, weight_decay=0.3, clip_norm=0.5)

@@ -236,7 +236,7 @@ def test_a_training_whose_directory_is_deleted_says_so_and_goes_on_from_what_was
     monkeypatch.setattr(training.SupernetTraining, "train_step", step)
     assert main(["supernet", "train", "--resume", str(tmp_path / "run"), "--threads", "1"]) == 1
     rescued = tmp_path / "run-rescued"
-    assert shown(capsys).endswith(f"carry on with: python cli.py supernet train --resume {rescued}\n")
+    assert shown(capsys).endswith(f"carry on with: sret-nas supernet train --resume {rescued}\n")
     assert main(["supernet", "train", "--resume", str(rescued), "--threads", "1"]) == 0
     ours, whole = (Supernet.load(folder / training.SUPERNET)[0].state_dict() for folder in (rescued, run_dir))
     assert all(torch.equal(value, whole[name]) for name, value in ours.items())

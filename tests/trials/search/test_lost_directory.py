@@ -16,13 +16,16 @@ from rich.console import Console
 
 from sret_nas.errors import UserError
 from trials.data.prepared import ImagesChangedError
-from trials.engines.messages import TrialJob
+from trials.engines.messages import ScratchTrialJob
 from trials.lost_directory import LostDirectoryError, WatchedDirectory, rescue
+from trials.runs.options import SearchOptions
 from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 from trials.supernet import training
 from trials.supernet.state import CHECKPOINT
-from trials.worker import dispatch as run_job
+from trials.worker import dispatch
+from trials.worker.context import WorkerContext
+from trials.worker.entry import JobRunner
 
 OPTIONS: dict[str, Any] = {
     "from_scratch": True,
@@ -75,9 +78,13 @@ def outcome_of(run_dir: Path) -> list[Any]:
     return [(n, trial.candidate.key, trial.result and trial.result.error) for n, trial in sorted(trials.items())]
 
 
+def parsed(options: dict[str, Any]) -> SearchOptions:
+    return SearchOptions.parse(options, "search")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return start_search(OPTIONS, tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet()).run_dir
+    return start_search(parsed(OPTIONS), tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet()).run_dir
 
 
 def test_a_search_whose_directory_is_deleted_says_so_and_goes_on_from_what_was_kept(
@@ -86,7 +93,7 @@ def test_a_search_whose_directory_is_deleted_says_so_and_goes_on_from_what_was_k
     run_dir = tmp_path / "run"
     console = hearing("trial 0 ", lambda: shutil.rmtree(run_dir))
     with pytest.raises(LostDirectoryError, match=r"run was deleted, .* --resume .*/run-rescued$"):
-        start_search(OPTIONS, run_dir, ["test"], console)
+        start_search(parsed(OPTIONS), run_dir, ["test"], console)
     assert not (run_dir / RECORDS_FILE).exists()
     assert outcome_of(tmp_path / "run-rescued")[0] == outcome_of(whole)[0]
     resume_search(tmp_path / "run-rescued", {}, quiet())
@@ -99,7 +106,7 @@ def test_a_directory_deleted_after_the_last_record_is_not_made_again(
     run_dir = tmp_path / "run"
     monkeypatch.setattr("trials.search.search.measure_front", lambda run, engine: shutil.rmtree(run.run_dir))
     with pytest.raises(LostDirectoryError):
-        start_search({**OPTIONS, "trials": 1}, run_dir, ["test"], quiet())
+        start_search(parsed({**OPTIONS, "trials": 1}), run_dir, ["test"], quiet())
     assert not run_dir.exists()
     assert read_history(tmp_path / "run-rescued").trials[0].test is not None
 
@@ -113,16 +120,16 @@ def test_an_error_that_comes_of_the_deleted_directory_is_told_as_that(
 
     monkeypatch.setattr("trials.search.search.measure_front", fails)
     with pytest.raises(LostDirectoryError, match="run was deleted"):
-        start_search({**OPTIONS, "trials": 1}, tmp_path / "run", ["test"], quiet())
+        start_search(parsed({**OPTIONS, "trials": 1}), tmp_path / "run", ["test"], quiet())
 
 
 def test_a_search_whose_directory_is_deleted_while_its_supernet_trains_keeps_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = start_search(WITH_SUPERNET, tmp_path / "whole", ["test"], quiet()).run_dir
+    whole = start_search(parsed(WITH_SUPERNET), tmp_path / "whole", ["test"], quiet()).run_dir
     at_step(monkeypatch, 3, lambda: shutil.rmtree(tmp_path / "run"))
     with pytest.raises(LostDirectoryError, match=r"run was deleted, .* --resume .*/run-rescued$"):
-        start_search(WITH_SUPERNET, tmp_path / "run", ["test"], quiet())
+        start_search(parsed(WITH_SUPERNET), tmp_path / "run", ["test"], quiet())
     rescued = tmp_path / "run-rescued"
     assert sorted(path.name for path in rescued.iterdir()) == [RECORDS_FILE, "supernet"]
     assert torch.load(rescued / "supernet" / CHECKPOINT, weights_only=True)["counts"]["steps"] == 3
@@ -132,7 +139,9 @@ def test_a_search_whose_directory_is_deleted_while_its_supernet_trains_keeps_bot
 
 def test_a_trained_supernet_that_is_deleted_with_its_run_is_asked_for(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    shutil.copytree(start_search({**WITH_SUPERNET, "trials": 1}, run_dir, ["test"], quiet()).run_dir, tmp_path / "copy")
+    shutil.copytree(
+        start_search(parsed({**WITH_SUPERNET, "trials": 1}), run_dir, ["test"], quiet()).run_dir, tmp_path / "copy"
+    )
     console = hearing("Resuming", lambda: shutil.rmtree(run_dir))
     with pytest.raises(LostDirectoryError, match=r"with a copy of it as .*/run-rescued/supernet/supernet\.safetensors"):
         resume_search(run_dir, {"trials": 2}, console)
@@ -158,7 +167,7 @@ def test_images_that_are_overwritten_end_a_search_that_can_be_carried_on(whole: 
     run_dir = tmp_path / "run"
     console = hearing("trial 0 ", lambda: overwrite(tmp_path / "prepared-data"))
     with pytest.raises(UserError, match=r"the prepared images changed while they were in use: .*nothing was recorded"):
-        start_search(OPTIONS, run_dir, ["test"], console)
+        start_search(parsed(OPTIONS), run_dir, ["test"], console)
     assert [trial.has_ended for trial in read_history(run_dir).trials.values()] == [True, False]
     console = quiet()
     resume_search(run_dir, {}, console)
@@ -175,24 +184,25 @@ def test_what_was_computed_while_images_changed_is_worth_nothing(
     shutil.copytree(whole.parent / "prepared-data", tmp_path / "prepared-data")
     run = resume_search(whole, {}, quiet())
     (directory,) = (tmp_path / "prepared-data").iterdir()
-    fields = {**run.job_fields, "data_dir": str(directory)}
+    fields = {**dict(run.job_context), "data_dir": str(directory)}
     trial = run.trials[0]
-    job = TrialJob(
+    job = ScratchTrialJob(
         arch=trial.candidate.arch, depth_schedule=trial.candidate.depth_schedule, budget=run.options.budget,
         seed=run.options.seed, **fields,
     )  # fmt: skip
     payload = job.model_dump(mode="json")
-    evaluate = run_job.evaluate
+    evaluate = dispatch.evaluate
 
-    def overwritten(job: TrialJob) -> Any:
-        result = evaluate(job)
+    def overwritten(job: ScratchTrialJob, context: WorkerContext) -> Any:
+        result = evaluate(job, context)
         overwrite(tmp_path / "prepared-data")
         return result
 
-    run_job.run_job(payload)
-    monkeypatch.setattr(run_job, "evaluate", overwritten)
+    worker = JobRunner()
+    worker(payload)
+    monkeypatch.setattr(dispatch, "evaluate", overwritten)
     with pytest.raises(ImagesChangedError, match="changed while they were in use"):
-        run_job.run_job(payload)
+        worker(payload)
 
 
 def overwrite(prepared: Path) -> None:
@@ -205,7 +215,7 @@ def test_a_supernet_s_training_keeps_no_checkpoint_of_changed_images(
 ) -> None:
     at_step(monkeypatch, 3, lambda: overwrite(tmp_path / "prepared-data"))
     with pytest.raises(ImagesChangedError):
-        start_search(WITH_SUPERNET, tmp_path / "run", ["test"], quiet())
+        start_search(parsed(WITH_SUPERNET), tmp_path / "run", ["test"], quiet())
     checkpoint = torch.load(tmp_path / "run" / "supernet" / CHECKPOINT, weights_only=True)
     assert checkpoint["counts"]["steps"] == 2
 

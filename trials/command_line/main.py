@@ -1,0 +1,54 @@
+"""The entry: puts the commands together and turns errors into exit codes. The commands are the modules beside this."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from sret_nas import __version__
+from sret_nas.errors import UserError
+
+from ..program_name import program_name
+from . import profile, search, space, supernet
+from .exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
+
+DESCRIPTION = """\
+Neural architecture search for Sliced Recursive Transformers (SReT, ECCV 2022).
+
+FLOPs are multiply-adds for one image, as fvcore counts them.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 2 for the user's error, 1 for any other, 130 for Ctrl-C."""
+    given = create_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        return run(given)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        sys.stderr.close()
+        return EXIT_FAILURE
+    except OSError as error:  # the disk is full, a file cannot be read, ...
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+
+
+def create_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands, named as the user started it."""
+    parser = argparse.ArgumentParser(
+        prog=program_name(),
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sret-nas {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (search, space, profile, supernet):
+        command.add_command(commands)
+    return parser

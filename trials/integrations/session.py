@@ -1,0 +1,90 @@
+"""A strategy's sequence in one study or tuner: what was asked and told, in order, from which it can be replayed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+from sret_nas.errors import UserError
+
+from ..strategies.strategy import Candidate
+from .search_setting import SearchSetting
+
+TrialId = int | str
+
+
+class Event(TypedDict, total=False):
+    """One step of a sequence, as plain data: a trial that was asked for, or what it was told."""
+
+    asked: TrialId
+    key: list[str] | None
+    """Of the candidate that was asked for; None where it is not known any more."""
+    told: TrialId
+    values: list[float] | None
+
+
+class Session:
+    """One strategy with the trials that it has running."""
+
+    def __init__(self, setting: SearchSetting) -> None:
+        self.setting = setting
+        self.running: dict[TrialId, Candidate] = {}
+        self.events: list[Event] = []
+        self.asked: set[TrialId] = set()
+        self._strategy = setting.start()
+
+    def ask(self, trial_id: TrialId) -> Candidate | None:
+        """Returns the candidate of a new trial, or None once every network inside the budget was proposed."""
+        candidate = self._strategy.ask()
+        self.asked.add(trial_id)
+        if candidate is not None:
+            self.running[trial_id] = candidate
+            self.events.append({"asked": trial_id, "key": list(candidate.key)})
+        return candidate
+
+    @property
+    def num_proposed(self) -> int:
+        """How many candidates were proposed."""
+        return sum("asked" in event for event in self.events)
+
+    def tell(self, trial_id: TrialId, values: Iterable[float] | None) -> None:
+        """Takes in the values of a running trial, or None if it failed."""
+        found = None if values is None else list(values)
+        self._strategy.tell(self.running.pop(trial_id), None if found is None else tuple(found))
+        self.events.append({"told": trial_id, "values": found})
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Asks and tells again. Raises `UserError` if another candidate comes, as with other versions it may."""
+        for event in events:
+            if "told" in event:
+                self.tell(event["told"], event["values"])
+                continue
+            candidate = self.ask(event["asked"])
+            key = None if candidate is None else list(candidate.key)
+            if event["key"] not in (None, key):
+                raise UserError(
+                    f"the search cannot be restored: it had asked for {event['key']}, the strategy now asks for {key}; "
+                    "use the options and versions of sret-nas, numpy and optuna that it was begun with, or start anew"
+                )
+
+    def require_known_costs(self, candidate: Candidate, reported: Mapping[str, float]) -> None:
+        """Raises `UserError` if a cost that is known beforehand was reported as something else.
+
+        It is a sign of values in another order than `objectives`, or of costs of another network or counting rule.
+        """
+        domain = self.setting.domain
+        for name, cost in zip(domain.chain.cost_names, domain.costs(candidate), strict=True):
+            value = reported.get(name)
+            if value is not None and not math.isclose(value, cost, rel_tol=1e-6):
+                raise UserError(
+                    f"{name} of network {candidate.arch.arch_id} is {cost:,}, got {value:,.12g}: report the values in "
+                    f"the order {', '.join(self.setting.objectives)}, and costs of the target (`sret_nas.cost_of`)"
+                )
+
+
+def restored(setting: SearchSetting, events: Iterable[Any]) -> Session:
+    """Returns a session that has asked and told what the events say. Raises `UserError` as `Session.replay` does."""
+    session = Session(setting)
+    session.replay(events)
+    return session
