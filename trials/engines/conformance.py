@@ -7,8 +7,8 @@ the engine in the fixture `engine`, with `misbehave` as what its workers do with
 
     import pytest
 
-    from trials.engines.conformance import EngineContract, misbehave
-    from trials.engines.engine import Engine
+    from sret_nas.trials.engines.conformance import EngineContract, misbehave
+    from sret_nas.trials.engines.engine import Engine
 
     from my_package import MyEngine
 
@@ -21,7 +21,7 @@ the engine in the fixture `engine`, with `misbehave` as what its workers do with
 
 An engine that is slow to start can be shared by the tests of a class; then the fixture waits for the jobs that a test
 has left behind. Workers must be able to import this module, and so pytest. Nothing but tests imports it. For failures
-that show their values, have `pytest.register_assert_rewrite("trials.engines.conformance")` in your `conftest.py`.
+that show their values, have `pytest.register_assert_rewrite("sret_nas.trials.engines.conformance")` in your `conftest.py`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from typing import Any
 
 import pytest
 
-from trials.engines.engine import Engine, Outcome
-from trials.training.recipe import DivergedError
+from ..training.recipe import DivergedError
+from .engine import Engine, Outcome
 
 
 def misbehave(payload: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ how the strategy is created:
 
     from collections.abc import Sequence
 
-    from trials.strategies.candidates import CandidatePool
-    from trials.strategies.conformance import StrategyContract
-    from trials.strategies.domain import Domain
-    from trials.strategies.strategy import Candidate, Strategy
+    from sret_nas.trials.strategies.candidates import CandidatePool
+    from sret_nas.trials.strategies.conformance import StrategyContract
+    from sret_nas.trials.strategies.domain import Domain
+    from sret_nas.trials.strategies.strategy import Candidate, Strategy
 
     from my_package import MyStrategy
 
@@ -21,7 +21,7 @@ how the strategy is created:
 
 A strategy that draws a start of its own should have a short one here, of about four candidates, because the tests ask
 for a few dozen. Needs pytest, and nothing but tests imports it. For failures that show their values, have
-`pytest.register_assert_rewrite("trials.strategies.conformance")` in your `conftest.py`.
+`pytest.register_assert_rewrite("sret_nas.trials.strategies.conformance")` in your `conftest.py`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.space.search_space import SearchSpace
-from trials.strategies.domain import Domain
-from trials.strategies.sret import SReTDomain
-from trials.strategies.strategy import Candidate, Strategy
-from trials.strategies.table import TableDomain
+
+from .domain import Domain
+from .sret import SReTDomain
+from .strategy import Candidate, Strategy
+from .table import TableDomain
 
 TINY = SearchSpace.load("sret_tiny")
 SMOKE = SearchSpace.load("smoke")
