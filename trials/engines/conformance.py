@@ -21,7 +21,7 @@ the engine in the fixture `engine`, with `misbehave` as what its workers do with
 
 An engine that is slow to start can be shared by the tests of a class; then the fixture waits for the jobs that a test
 has left behind. Workers must be able to import this module, and so pytest. Nothing but tests imports it. For failures
-that show their values, have `pytest.register_assert_rewrite("sret_nas.trials.engines.conformance")` in your `conftest.py`.
+that show their values, put `pytest.register_assert_rewrite("sret_nas.trials.engines.conformance")` in `conftest.py`.
 """
 
 from __future__ import annotations
