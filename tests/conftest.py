@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 
 from tests import REPOSITORY
 from trials import interruption
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: `pytest -n auto` has a process for each core
+pytest.register_assert_rewrite("trials.engines.conformance", "trials.strategies.conformance")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,6 +167,21 @@ def test_the_check_with_fvcore_holds() -> None:
     (block,) = [block for block in blocks(REPOSITORY / "docs/results.md", "python") if "count_flops" in block]
     assert "assert count_flops(network) == cost_of(network.arch).flops" in block
     exec(block, {})
+
+
+@pytest.mark.slow
+def test_the_conformance_tests_that_the_architecture_shows_pass(tmp_path: Path) -> None:
+    """As in a project of somebody else's, who has nothing of `tests/`."""
+    shown = [block for block in blocks(REPOSITORY / "docs/architecture.md", "python") if "Contract" in block]
+    assert len(shown) == 2
+    for number, block in enumerate(shown):
+        (tmp_path / f"test_{number}.py").write_text(block)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^\d\d passed", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.skipif(

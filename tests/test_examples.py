@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
+import pytest
+
 from sret_nas import ArchConfig, SearchSpace, SReT, StageConfig
 from sret_nas.arch.result_file import write_result
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from benchmarks.search.controls import Landscape, PlantedPairs, shuffled
 from benchmarks.search.gpt import GPT, HW_GPT, GPTDomain, perplexity_of
-from benchmarks.search.table import TableDomain
 from benchmarks.search.vit import DATASETS, autoformer_table, pit_table
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
@@ -29,6 +28,7 @@ from sret_nas.space.search_space import SearchSpace
 from trials.strategies.domain import Domain
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate
+from trials.strategies.table import TableDomain
 
 SRET_TABLE = Path(__file__).resolve().parent.parent / "results" / "recursion_table.jsonl"
 MEDIAN_PARAMS_S = 58_513_152

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks.search.gpt import GPT, GPTDomain, GPTSpace
-from benchmarks.search.table import TableDomain
 from sret_nas.space.chain import Chain, ChainStage, Point
 from sret_nas.space.search_space import Value
 from trials.strategies.domain import Domain
+from trials.strategies.table import TableDomain
 
 CLASSES, IMAGE_SIZE, PATCH_SIZE = 100, 224, 16
 PIT_STRIDE = 8

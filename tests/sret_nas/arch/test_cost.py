@@ -63,6 +63,7 @@ class TestPublished:
 
 
 class TestClosedForm:
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(60))
     def test_is_the_trace_of_any_architecture(self, seed: int) -> None:
         assert_equals_trace(random_arch(random.Random(seed)))

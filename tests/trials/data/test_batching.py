@@ -110,6 +110,7 @@ def digest(part: Split, seed: int, epoch: int) -> str:
     return made.hexdigest()
 
 
+@pytest.mark.slow
 def test_seed_and_epoch_alone_decide(tmp_path: Path) -> None:
     """Bit for bit: again, with another state of the global generator, and in another process."""
     part = prepare(DataConfig(image_size=16, flip=True), tmp_path).train

@@ -42,6 +42,9 @@ from trials.search.supernet import SupernetSetting, _as_can_be_had, _equal_share
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray group")]
+"""In one process, so that its fixtures are made once."""
+
 STEPS = 120
 MARK_SECONDS = 1e6
 FLAGS = [

@@ -7,27 +7,16 @@ import signal
 import threading
 from typing import Any
 
-from trials.training.recipe import DivergedError
+from trials.engines import conformance
 
 
 def misbehave(payload: dict[str, Any]) -> dict[str, Any]:
-    """Does what the payload says: squares a number, or fails in one of several ways."""
+    """Does what the conformance test asks for, and what takes a worker process to show."""
     what = payload["do"]
-    if what == "square":
-        return {"value": payload["value"] ** 2, "process": os.getpid()}
     if what == "signals":
         blocked = "blocked" if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set()) else "open"
         ignored = "ignored" if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else "heard"
         return {"sigint": f"{blocked} and {ignored}"}
-    if what == "raise":
-        raise ValueError("no such luck")
-    if what == "diverge":
-        raise DivergedError("the loss is nan")
-    if what == "run out of memory":
-        return {"value": len(bytearray(1 << 62))}  # a real MemoryError: no machine has 4 EiB
-    if what == "fill the disk":
-        with open("/dev/full", "wb", buffering=0) as file:
-            file.write(b"x")
     if what == "hang deaf":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Event().wait()
@@ -35,5 +24,6 @@ def misbehave(payload: dict[str, Any]) -> dict[str, Any]:
         threading.Event().wait()
     if what == "exit":
         os._exit(3)
-    os.kill(os.getpid(), signal.SIGKILL)
-    return {}
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return conformance.misbehave(payload)

@@ -8,80 +8,19 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.trials.engines.jobs_for_engines import misbehave
+from trials.engines.conformance import EngineContract, run_all
 from trials.engines.engine import Engine, Outcome
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.engines.messages import Failure
 
+pytestmark = pytest.mark.xdist_group("engines")  # its fixtures are made once, in one process
+
 SQUARES = [{"do": "square", "value": value} for value in range(4)]
-
-
-def run_all(engine: Engine, payloads: list[dict[str, Any]]) -> dict[int, Outcome]:
-    """Runs jobs numbered from 0 at the engine's capacity."""
-    outcomes: dict[int, Outcome] = {}
-    submitted = 0
-    while len(outcomes) < len(payloads):
-        while submitted < len(payloads) and submitted - len(outcomes) < engine.capacity:
-            engine.submit(submitted, payloads[submitted])
-            submitted += 1
-        for outcome in engine.wait():
-            assert outcome.job_id not in outcomes
-            outcomes[outcome.job_id] = outcome
-    return outcomes
-
-
-class EngineContract:
-    @pytest.fixture
-    def engine(self) -> Iterator[Engine]:
-        raise NotImplementedError("each engine's test class makes its own")
-
-    def test_every_job_has_its_own_result(self, engine: Engine) -> None:
-        outcomes = run_all(engine, [{"do": "square", "value": value} for value in range(7)])
-        assert {job: outcome.result["value"] for job, outcome in outcomes.items() if outcome.result} == {
-            value: value**2 for value in range(7)
-        }
-        assert all(outcome.failure is None for outcome in outcomes.values())
-
-    @pytest.mark.parametrize(
-        ("what", "cause", "message"),
-        [
-            ("raise", "exception", "ValueError: no such luck"),
-            ("diverge", "diverged", "the loss is nan"),
-            ("run out of memory", "out of memory", "MemoryError: "),
-            ("fill the disk", "disk full", "[Errno 28] No space left on device"),
-        ],
-    )
-    def test_a_job_that_raises_is_a_failure_and_the_next_one_runs(
-        self, engine: Engine, what: str, cause: str, message: str
-    ) -> None:
-        outcomes = run_all(engine, [{"do": what}, {"do": "square", "value": 3}])
-        failure = outcomes[0].failure
-        assert failure is not None
-        assert (failure.cause, failure.message) == (cause, message)
-        assert "misbehave" in failure.traceback
-        assert outcomes[0].result is None
-        assert outcomes[1].result is not None
-        assert outcomes[1].result["value"] == 9
-
-    def test_a_time_limit_changes_nothing_for_a_job_that_keeps_to_it(self, engine: Engine) -> None:
-        engine.submit(0, {"do": "square", "value": 3}, time_limit=600.0)
-        (outcome,) = engine.wait()
-        assert outcome.result is not None
-        assert outcome.result["value"] == 9
-
-    def test_waiting_for_nothing_returns_at_once(self, engine: Engine) -> None:
-        assert engine.wait() == []
-
-    def test_more_jobs_than_capacity_are_refused(self, engine: Engine) -> None:
-        for job in range(engine.capacity):
-            engine.submit(job, {"do": "square", "value": 1})
-        with pytest.raises(RuntimeError):
-            engine.submit(99, {"do": "square", "value": 1})
 
 
 class TestInlineEngine(EngineContract):
@@ -91,11 +30,23 @@ class TestInlineEngine(EngineContract):
             yield engine
 
 
+def left_idle(engine: Engine) -> Engine:
+    """The engine, once jobs that a test has left behind have ended."""
+    while engine.wait():
+        pass
+    return engine
+
+
+@pytest.fixture(scope="class")
+def local_engine() -> Iterator[Engine]:
+    with LocalEngine(misbehave, num_workers=2) as engine:
+        yield engine
+
+
 class TestLocalEngine(EngineContract):
     @pytest.fixture
-    def engine(self) -> Iterator[Engine]:
-        with LocalEngine(misbehave, num_workers=2) as engine:
-            yield engine
+    def engine(self, local_engine: Engine) -> Engine:
+        return left_idle(local_engine)
 
     @pytest.mark.parametrize(
         ("what", "message"),
@@ -179,16 +130,16 @@ def ray_engine() -> Iterator[Engine]:
         yield engine
 
 
+@pytest.mark.slow
 class TestRayEngine(EngineContract):
     """Tests of its own are in test_ray.py."""
 
     @pytest.fixture
-    def engine(self, ray_engine: Engine) -> Iterator[Engine]:
-        yield ray_engine
-        while ray_engine.wait():  # a test may leave jobs behind
-            pass
+    def engine(self, ray_engine: Engine) -> Engine:
+        return left_idle(ray_engine)
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_driver() -> None:
     """The driver kills itself with SIGKILL while its worker runs an endless job. The worker must notice and end."""
     script = textwrap.dedent(

@@ -456,6 +456,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_a_tuner_runs_on_this_machine_and_restores(tmp_path: Path) -> None:
     """Six real trials, one of which fails and is run again by `Tuner.restore`."""
     import trials.integrations.ray_searcher as ray_searcher

@@ -24,7 +24,7 @@ def options(**given: Any) -> SearchOptions:
 
 
 @pytest.mark.parametrize(
-    ("given", "trials"), [({}, 200), ({"from_scratch": True}, 16), ({"from_scratch": True, "rungs": 2}, 48)]
+    ("given", "trials"), [({}, 200), ({"no_supernet": True}, 16), ({"no_supernet": True, "rungs": 2}, 48)]
 )
 def test_as_many_trials_as_their_kind_is_worth(given: dict[str, Any], trials: int) -> None:
     assert options(**given).trials == trials
@@ -66,7 +66,7 @@ def test_as_many_ahead_as_may_run_at_once(given: dict[str, Any], lookahead: int)
         ({"gpu_hours": 1.0, "device": "cpu"}, "--gpu-hours goes with a GPU, got --device cpu"),
         ({"data_root": "x"}, "--data-root goes with the name of a torchvision data set"),
         ({"latency_batch": 2}, "--latency-batch goes with --latency-budget, or with latency among the --objectives"),
-        *(({"from_scratch": True, name: value}, f"--no-supernet cannot be combined with {flag(name)}")
+        *(({"no_supernet": True, name: value}, f"--no-supernet cannot be combined with {flag(name)}")
           for name, value in {"supernet": "x", "supernet_images": 9, "val_images_per_trial": 1, "fine_tune_images": 3,
                               "finalists": 5, "controls": 1}.items()),
         ({"supernet": "x", "supernet_images": 9},
@@ -101,7 +101,7 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], message: st
         {"data_root": "x", "data": "CIFAR10"},
         {"latency_batch": 2, "latency_budget": "20ms"},
         {"latency_batch": 2, "objectives": ["error", "latency"]},
-        {"from_scratch": True, "finalists": 4, "controls": 2},
+        {"no_supernet": True, "finalists": 4, "controls": 2},
         {"supernet": "x"},
         {"supernet_images": 9},
         {"eta": 7, "rungs": 2},
@@ -159,10 +159,10 @@ def test_the_budget_and_its_description() -> None:
 
 
 def test_a_space_is_loaded_for_the_target_and_for_how_it_is_trained() -> None:
-    inherited, scratch = options(space="smoke"), options(space="smoke", from_scratch=True)
+    inherited, scratch = options(space="smoke"), options(space="smoke", no_supernet=True)
     assert scratch.load_space().depth_schedules == ("full", "joint")
     assert inherited.load_space().depth_schedules == ("full",)
-    changed = options(space="smoke", target_image_size=64, target_classes=7, from_scratch=True).load_space()
+    changed = options(space="smoke", target_image_size=64, target_classes=7, no_supernet=True).load_space()
     assert (changed.image_size, changed.classes, changed.depth_schedules) == (64, 7, ("full", "joint"))
     assert (scratch.load_space().image_size, scratch.load_space().classes) == (224, 1000)
 

@@ -25,6 +25,9 @@ from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("early stopping")]
+"""In one process, so that its fixtures are made once."""
+
 OPTIONS: dict[str, Any] = {
     "no_supernet": True, "space": "smoke", "trials": 10, "rungs": 2, "eta": 3, "seed": 5, "max_train_images": 128,
     "max_val_images": 100, "max_test_images": 100, "image_size": 32, "train_images": 384, "device": "cpu", "workers": 2,
@@ -103,7 +106,7 @@ def test_a_killed_search_finds_what_it_would_have(finished: Run, tmp_path: Path,
     cut.mkdir()
     (cut / RECORDS_FILE).write_bytes(b"".join(lines[: events[count - 1] + 1]))
     shutil.copytree(finished.run_dir / "weights", cut / "weights")
-    assert story(resume_search(cut, {}, quiet()).run_dir) == story(finished.run_dir)
+    assert story(resume_search(cut, {"workers": 0}, quiet()).run_dir) == story(finished.run_dir)
 
 
 def test_no_step_is_trained_twice(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

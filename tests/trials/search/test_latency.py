@@ -33,6 +33,8 @@ from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import StrategyName
 from trials.worker.entry import JobRunner
 
+pytestmark = pytest.mark.xdist_group("latency")  # its fixtures are made once, in one process
+
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,
     "space": "smoke",

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from cli import main
 from sret_nas import ArchConfig, UserError, cost_of
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
@@ -35,6 +36,9 @@ from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search")]
+"""In one process, so that its fixtures are made once."""
 
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,  # searches with a supernet: test_search_supernet.py
@@ -189,7 +193,7 @@ def test_a_resumed_additive_search_proposes_what_it_would_have(tmp_path: Path) -
 
 def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:
     run = start_search(
-        SearchOptions.parse({**OPTIONS, "seed": 6, "workers": 1, "trials": 2}, "search"),
+        SearchOptions.parse({**OPTIONS, "seed": 6, "workers": 0, "trials": 2}, "search"),
         tmp_path / "other",
         ["test"],
         quiet(),
@@ -217,6 +221,11 @@ def test_these_searches_learn(finished: Run) -> None:
     assert keys[False] != keys[True]
 
 
+def resumed_here(run_dir: Path, *arguments: str) -> int:
+    """The exit code of a resumed search whose trials run in this process, which need not import torch once more."""
+    return main(["search", f"--resume={run_dir}", *arguments, "--workers=0"])
+
+
 def search_process(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -242,9 +251,7 @@ def test_a_killed_search_resumes_to_the_same_front(finished: Run, tmp_path: Path
     before = [event["number"] for event in events(run_dir) if event["event"] == "finished"]
     assert kill_after <= len(before) < 6
 
-    resumed = search_process(f"--resume={run_dir}", *FLAGS)
-    output, _ = resumed.communicate()
-    assert resumed.returncode == 0, output
+    assert resumed_here(run_dir, *FLAGS) == 0
     finishes = Counter(event["number"] for event in events(run_dir) if event["event"] == "finished")
     assert finishes == Counter(range(6))  # none lost, none repeated
     assert outcome_of(run_dir) == outcome_of(finished.run_dir)
@@ -265,7 +272,9 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) 
 
 
 def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: Run, tmp_path: Path) -> None:
-    run = start_search(SearchOptions.parse({**OPTIONS, "trials": 3}, "search"), tmp_path / "grown", ["test"], quiet())
+    run = start_search(
+        SearchOptions.parse({**OPTIONS, "trials": 3, "workers": 0}, "search"), tmp_path / "grown", ["test"], quiet()
+    )
     first_three = [[row[:3] for row in outcome_of(path)[:3]] for path in (run.run_dir, finished.run_dir)]
     assert first_three[0] == first_three[1]
     assert [row[0] for row in first_three[0]] == [0, 1, 2]
@@ -283,7 +292,7 @@ def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: R
 
 def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
     """Of the smoke space's twelve networks, one costs less than 57 MFLOPs; it has two recursions, so two schedules."""
-    options = {**OPTIONS, "flops_budget": 57_000_000, "trials": 50, "workers": 1, "train_images": 64}
+    options = {**OPTIONS, "flops_budget": 57_000_000, "trials": 50, "workers": 0, "train_images": 64}
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "small", ["test"], quiet())
     keys = [trial.candidate.key for trial in run.trials]
     assert len(keys) == len(set(keys)) < 50
@@ -448,7 +457,7 @@ def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals) -> None:
-    process = search_process(*FLAGS, "--trials=30", f"--out={tmp_path / 'run'}")
+    process = search_process(*FLAGS, "--trials=30", "--workers=1", f"--out={tmp_path / 'run'}")
     wait_for_trials(process, 1)
     process.send_signal(ending)
     output, _ = process.communicate()
@@ -458,7 +467,7 @@ def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals
 
 
 def test_a_reader_that_goes_away_costs_no_results(tmp_path: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, f"--out={tmp_path / 'run'}"]
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, "--workers=1", f"--out={tmp_path / 'run'}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_trials(process, 1)
     assert process.stdout is not None
@@ -471,13 +480,11 @@ def test_a_reader_that_goes_away_costs_no_results(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "best.yaml").is_file()
 
 
-def test_the_same_command_with_resume_carries_on(finished: Run) -> None:
+def test_the_same_command_with_resume_carries_on(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option of the command, its --out included, agrees with the record."""
     again = [f"--out={finished.run_dir}", f"--resume={finished.run_dir}"]
-    process = search_process(*FLAGS, "--objectives=error,flops", *again)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    assert "6 of 6 trials have ended" in output
+    assert main(["search", *FLAGS, "--objectives=error,flops", *again]) == 0
+    assert "6 of 6 trials have ended" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers of a search through /proc")

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from cli import main
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
@@ -33,6 +34,9 @@ from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 from trials.supernet.inherit import extract_for_eval
 from trials.training.train import score
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search with a supernet")]
+"""In one process, so that its fixtures are made once."""
 
 OPTIONS: dict[str, Any] = {
     "space": "smoke",
@@ -180,8 +184,7 @@ def test_killed_anywhere_it_resumes_to_the_same_end(finished: Run, tmp_path: Pat
             break
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    resumed = subprocess.run([*command, f"--resume={run_dir}"], capture_output=True, text=True)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert main(["search", f"--resume={run_dir}", "--workers=0"]) == 0
     assert outcome_of(run_dir) == outcome_of(finished.run_dir)
     kinds = Counter(event["event"] for event in events(run_dir))
     assert (kinds["supernet"], kinds["finished"]) == (1, 9)
@@ -229,13 +232,9 @@ def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -
 
 def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:
     options = {
-        **OPTIONS,
-        "trials": 2,
-        "fine_tune_images": 64,
-        "val_images_per_trial": 50,
-        "finalists": 0,
-        "controls": 0,
-    }
+        **OPTIONS, "trials": 2, "fine_tune_images": 64, "val_images_per_trial": 50, "finalists": 0, "controls": 0,
+        "workers": 0,
+    }  # fmt: skip
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "tuned", ["test"], quiet())
     assert [trial.result and (trial.result.train_images, trial.result.train_steps) for trial in run.trials] == [
         (64, 2),

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import random
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import get_args
 
 import numpy as np
 import optuna
 import pytest
 
-from benchmarks.search.table import TableDomain
 from cli import main
-from sret_nas import Budget, BudgetError, cost_of
+from sret_nas import Budget, cost_of
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.pareto import hypervolume
-from sret_nas.space.search_space import SearchSpace
+from trials.strategies import conformance
 from trials.strategies.candidates import CandidatePool
+from trials.strategies.conformance import (
+    BUDGETS,
+    HALF,
+    MIDDLE,
+    SMOKE,
+    TENTH,
+    TINY,
+    StrategyContract,
+    Values,
+    pretended,
+    run,
+)
 from trials.strategies.create import create_strategy
 from trials.strategies.domain import Domain
 from trials.strategies.evolution import BATCH, GENERATIONS, EvolutionStrategy, Individuals
@@ -28,48 +38,9 @@ from trials.strategies.optuna import FeasibleSampler, OptunaStrategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate, Strategy, StrategyName
 from trials.strategies.stratified import StratifiedDesign
+from trials.strategies.table import TableDomain
 
-TINY = SearchSpace.load("sret_tiny")
-SMOKE = SearchSpace.load("smoke")
-MIDDLE = SearchSpace.from_dict({
-    "name": "middle",
-    "stages": [
-        {"width": [16, 32], "heads": [1, 2], "blocks": [1, 2], "recursions": [1, 2], "groups": [[4, 1], [2, 2]],
-         "nll": ["every", "none"], "mlp_ratio": [1.0, 2.0], "loop": ["internal"], "nll_ratio": [1.0]},
-        {"width": [32, 64], "heads": [2], "blocks": [1, 2], "recursions": [1, 2, 3], "groups": [[2, 1, 1]],
-         "nll": ["every"], "mlp_ratio": [1.0, 3.0], "loop": ["internal", "external"], "nll_ratio": [0.5]},
-    ],
-    "depth_schedules": ["full", "joint"],
-})  # fmt: skip
-"""Few enough networks to be drawn and costed in no time, too many to try them all."""
-
-TENTH = Budget(flops_max=600_000_000)
-HALF = Budget(flops_max=85_000_000)
-"""Of the middle space."""
-BUDGETS = {
-    "a tenth of the space": TENTH,
-    "one network in thousands": Budget(
-        flops_max=612_000_000, flops_min=588_000_000, params_max=2_525_000, params_min=2_475_000
-    ),
-    "next to the cheapest": Budget(flops_max=110_000_000),
-}
-OBJECTIVES = {
-    "three": ("error", "flops", "params"),
-    "one, unknown": ("error",),
-    "cross-entropy against parameters": ("cross_entropy", "params"),
-    "two unknown": ("error", "cross_entropy"),
-    "one, known": ("flops",),
-}
-
-Values = tuple[float, ...]
-
-
-@lru_cache
-def table() -> TableDomain[Candidate]:
-    """Sixty networks as a table of results."""
-    base = SReTDomain(TINY, TENTH)
-    rng = np.random.default_rng(5)
-    return TableDomain(base, [base.draw(rng) for _ in range(60)])
+table = cache(conformance.table)
 
 
 def create(
@@ -82,147 +53,40 @@ def create(
     return create_strategy(name, domain, objectives, seed=seed, population=population)
 
 
-def pretended(candidate: Candidate, objectives: Sequence[str] = ("error", "flops")) -> Values:
-    """Objective values that reward cost with accuracy, so that a strategy has something to learn."""
-    cost = cost_of(candidate.arch)
-    error = 1 / cost.params + random.Random(candidate.arch.arch_id).random() * 1e-8
-    values = {"error": error, "cross_entropy": 1e3 * error, "flops": cost.flops, "params": cost.params}
-    return tuple(float(values[objective]) for objective in objectives)
-
-
-def run(
-    strategy: Strategy[Candidate],
-    number: int,
-    pending: int = 3,
-    failing: int = 7,
-    values: Callable[[Candidate], Values] = pretended,
-) -> list[Candidate]:
-    """Asks `number` times with some trials pending; every `failing`-th trial fails."""
-    asked: list[Candidate] = []
-    for _ in range(number):
-        candidate = strategy.ask()
-        if candidate is None:
-            break
-        asked.append(candidate)
-        told = len(asked) - 1 - pending
-        if told >= 0:
-            strategy.tell(asked[told], None if told % failing == failing - 1 else values(asked[told]))
-    return asked
-
-
-def assert_new_and_inside(asked: Sequence[Candidate], number: int, domain: SReTDomain) -> None:
-    assert len({candidate.key for candidate in asked}) == number
-    for candidate in asked:
-        cost = cost_of(candidate.arch)
-        assert domain.budget.allows(cost.flops, cost.params)
-        assert domain.space.contains(candidate.arch)
-        assert candidate.depth_schedule in domain.space.effective_schedules(candidate.arch)
-
-
-class StrategyContract:
+class NamedStrategy(StrategyContract):
     name: StrategyName
 
-    @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
-    def test_it_proposes_only_new_members_inside_the_budget(self, budget: Budget) -> None:
-        domain = SReTDomain(TINY, budget)
-        assert_new_and_inside(run(create(self.name, domain), 16), 16, domain)
-
-    @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES.keys())
-    def test_it_takes_any_number_of_objectives(self, objectives: tuple[str, ...]) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
-        asked = run(
-            create(self.name, domain, objectives), 20, values=lambda candidate: pretended(candidate, objectives)
-        )
-        assert_new_and_inside(asked, 20, domain)
-
-    @pytest.mark.parametrize(
-        "values",
-        [(0.5,), (0.0,), (1e300, -1e300), (float("inf"), 0.5, 1.0, 2.0), (float("-inf"), float("inf"), 0.5)],
-        ids=["all tied", "all naught", "huge", "one in four infinite", "both infinities"],
-    )
-    def test_it_bears_any_value(self, values: Values) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
-
-        def extreme(candidate: Candidate) -> Values:
-            return values[int(candidate.arch.arch_id, 16) % len(values)], float(cost_of(candidate.arch).flops)
-
-        assert_new_and_inside(run(create(self.name, domain), 20, values=extreme), 20, domain)
-
-    def test_it_runs_sixteen_ahead_and_hears_of_them_in_any_order(self) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
-        strategy = create(self.name, domain)
-        asked: list[Candidate] = []
-        for _ in range(3):
-            batch = [candidate for _ in range(16) if (candidate := strategy.ask()) is not None]
-            for candidate in reversed(batch):
-                strategy.tell(candidate, pretended(candidate))
-            asked += batch
-        assert_new_and_inside(asked, 48, domain)
-
-    def test_it_goes_on_when_every_trial_fails(self) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
-        assert_new_and_inside(run(create(self.name, domain), 24, failing=1), 24, domain)
-
-    def test_it_ends_when_every_candidate_was_asked(self) -> None:
-        """The smoke space trains its networks of one recursion one way, the others two ways."""
-        budget = Budget(flops_max=70_000_000)
-        strategy = create(self.name, SReTDomain(SMOKE, budget))
-        asked = run(strategy, 1000)
-        everything = {
-            (arch.arch_id, schedule)
-            for arch in FeasibleSet(SMOKE, budget)
-            for schedule in SMOKE.effective_schedules(arch)
-        }
-        assert len(asked) == len(everything)
-        assert {candidate.key for candidate in asked} == everything
-        assert strategy.ask() is None
-
-    def test_of_a_table_it_asks_all_members_and_nothing_else(self) -> None:
-        strategy = create(self.name, table())
-        asked = run(strategy, 1000)
-        assert len(asked) == len(table().members)
-        assert {candidate.key for candidate in asked} == {member.key for member in table().members}
-        assert strategy.ask() is None
-
-    def test_equal_seeds_ask_alike_and_others_do_not(self) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
-        first, again, other = (
-            [candidate.key for candidate in run(create(self.name, domain, seed=seed), 25)] for seed in (1, 1, 2)
-        )
-        assert first == again
-        assert first[:4] != other[:4]
-        assert first[4:] != other[4:]
-
-    def test_an_impossible_budget_is_refused_at_once(self) -> None:
-        with pytest.raises(BudgetError):
-            create(self.name, SReTDomain(TINY, Budget(flops_max=1_000_000)))
+    def create(
+        self, domain: Domain[Candidate], objectives: Sequence[str] = ("error", "flops"), seed: int = 0
+    ) -> Strategy[Candidate]:
+        return create(self.name, domain, objectives, seed)
 
 
-class TestRandom(StrategyContract):
+class TestRandom(NamedStrategy):
     name: StrategyName = "random"
 
 
-class TestStratified(StrategyContract):
+class TestStratified(NamedStrategy):
     name: StrategyName = "stratified"
 
 
-class TestNSGA2(StrategyContract):
+class TestNSGA2(NamedStrategy):
     name: StrategyName = "nsga2"
 
 
-class TestNSGA2Design(StrategyContract):
+class TestNSGA2Design(NamedStrategy):
     name: StrategyName = "nsga2_design"
 
 
-class TestTPE(StrategyContract):
+class TestTPE(NamedStrategy):
     name: StrategyName = "tpe"
 
 
-class TestEvolution(StrategyContract):
+class TestEvolution(NamedStrategy):
     name: StrategyName = "evolution"
 
 
-class TestAdditive(StrategyContract):
+class TestAdditive(NamedStrategy):
     name: StrategyName = "additive"
 
 
@@ -231,6 +95,7 @@ def asked_of_the_table(name: StrategyName) -> list[str]:
     return [candidate.arch.arch_id for candidate in run(create(name, table(), seed=3), 14)]
 
 
+@pytest.mark.slow
 def test_every_strategy_asks_alike_in_another_process() -> None:
     names = get_args(StrategyName)
     program = (
@@ -241,6 +106,7 @@ def test_every_strategy_asks_alike_in_another_process() -> None:
     assert finished.stdout.splitlines() == [" ".join([name, *asked_of_the_table(name)]) for name in names]
 
 
+@pytest.mark.slow
 def test_our_own_strategies_do_without_optuna_and_torch() -> None:
     program = (
         "import sys\n"
@@ -448,6 +314,7 @@ def test_evolution_predicts_all_members_of_a_table() -> None:
     assert sorted(additive(candidate)[0] for candidate in asked[60:]) == pytest.approx(left[:BATCH])
 
 
+@pytest.mark.slow
 def test_evolution_breeds_also_in_a_narrow_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """One network in thousands fits, and of children with two parents few; mutants of one parent keep it going."""
     domain = SReTDomain(TINY, BUDGETS["one network in thousands"])

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.search.table import TableDomain
 from sret_nas import Budget, BudgetError, cost_of
 from sret_nas.space.search_space import SearchSpace
 from trials.strategies.fronts import best_of, crowding_distances, front_ranks, most_spread
 from trials.strategies.ridge import PENALTIES, Ridge, tamed
 from trials.strategies.sret import SReTDomain
+from trials.strategies.table import TableDomain
 
 numbers = st.sampled_from([-1.0, 0.0, 1.0, 2.0, 3.0, float("inf")])
 

@@ -42,6 +42,7 @@ def networks() -> list[ArchConfig]:
     return [members[at] for at in np.random.default_rng(0).permutation(len(members))]
 
 
+@pytest.mark.slow
 def test_kept_features_change_no_bit_of_any_score(
     data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
 ) -> None:

@@ -33,6 +33,8 @@ from trials.supernet.step import SupernetStep
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import score
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

@@ -29,6 +29,8 @@ from trials.worker.evaluate import evaluate
 from trials.worker.retrain import run_front_test
 from trials.worker.timing import measure_training_speed
 
+pytestmark = pytest.mark.slow
+
 ARCH = ArchConfig(
     stages=(
         StageConfig(width=16, heads=2, blocks=1, recursions=2, groups=(4, 2), mlp_ratio=2.0),

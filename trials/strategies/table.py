@@ -13,7 +13,8 @@ import numpy.typing as npt
 from sret_nas.errors import BudgetError
 from sret_nas.space.chain import Chain, Point
 from sret_nas.space.search_space import Value
-from trials.strategies.domain import C, Domain
+
+from .domain import C, Domain
 
 NUM_STRATA = 16
 """Strata of equal width in the logarithm of a cost, as in `sret_nas.feasible.stratified`; empty ones are left out."""
