@@ -42,6 +42,7 @@ BREAKS = {
     "what is run, from what a network is": ("sret_nas/pareto.py", "import trials.machine"),
     "what is run, by its name once installed": ("sret_nas/pareto.py", "def later():\n    from .trials import machine"),
     "what starts the command line": ("sret_nas/nn/flops.py", "import sret_nas.__main__"),
+    "a name that an installation lacks": ("trials/machine.py", "from trials import seeds"),
     "upwards, relatively": ("trials/machine.py", "from .search import plan"),
     "the entry": ("trials/machine.py", "import cli"),
     "torch": ("sret_nas/feasible/balanced.py", "import torch"),

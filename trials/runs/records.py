@@ -41,6 +41,7 @@ from sret_nas.json_files import MAX_BYTES, parse_json
 from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 from ..interruption import defer_interrupts
 from ..lost_directory import LostDirectoryError, is_same_file, rescue
+from ..program_name import resume_command
 from ..strategies.strategy import Candidate
 from .compute_budget import ComputeUsage
 from .events import (
@@ -438,7 +439,7 @@ class Records:
         error = rescue(self.run_dir, lambda folder: write_atomically(folder / RECORDS_FILE, content), rescued)
         if error.rescued is None:
             return error
-        advice = f"carry on with: python cli.py search --resume {error.rescued}"
+        advice = f"carry on with: {resume_command('search', error.rescued)}"
         if self._supernet is not None:
             copy = error.rescued / self._supernet
             advice = f"the trained supernet was on disk alone; with a copy of it as {copy}, {advice}"
