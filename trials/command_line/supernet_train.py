@@ -96,7 +96,8 @@ def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "machine", "For several processes use --engine ray, or torchrun --nproc-per-node N -m sret_nas supernet train ..."
+        "machine",
+        "For several processes use --engine ray, or torchrun --nproc-per-node N -m sret_nas supernet train ...",
     )
     group.add_argument(
         "--engine", choices=("local", "ray"),

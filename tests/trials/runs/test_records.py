@@ -412,7 +412,9 @@ def test_records_of_a_lost_run_directory_are_kept_beside(tmp_path: Path, lose: C
     with Records(run_dir, must_exist=True) as records:
         records.reopen()
         lose(run_dir)
-        with pytest.raises(LostDirectoryError, match=r"deleted, moved or replaced.*: sret-nas search --resume .*/run-rescued$"):
+        with pytest.raises(
+            LostDirectoryError, match=r"deleted, moved or replaced.*: sret-nas search --resume .*/run-rescued$"
+        ):
             records.ended(2, result_of(CANDIDATES[2]), None, 1.0)
     history = read_history(tmp_path / "run-rescued")
     assert history.trials[0].test == TEST_RESULT
