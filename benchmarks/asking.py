@@ -1,6 +1,6 @@
 """How long strategies take to propose: seconds per ask on sret_tiny at 1 GFLOPs, by the labels they have been told.
 
-    python benchmarks/asking.py
+    python -m benchmarks.asking
 
 Labels are a planted function of cost and MLP ratio, told to a fresh strategy; nothing is trained. Every figure is
 over 24 asks, or two rounds of the additive strategy's if those are more (it proposes four at a time, and more the

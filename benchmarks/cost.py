@@ -1,6 +1,6 @@
 """How fast a cost is known: the closed form of one architecture and of many at once, against an fvcore trace.
 
-Run `python benchmarks/cost.py` from the repository's root; it prints a table and writes `benchmarks/results/cost.json`.
+Run `python -m benchmarks.cost` from the repository's root; it prints a table and writes `benchmarks/results/cost.json`.
 One thread; medians of repeated timings.
 """
 

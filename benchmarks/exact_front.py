@@ -1,6 +1,6 @@
 """What exact optima of additive scores take, and how near the bucketed answer comes to them.
 
-    python benchmarks/exact_front.py
+    python -m benchmarks.exact_front
 
 Random scores: an effect for every level of every attribute of a stage, also after each width of the stage before, and a
 trend that lets bigger networks be better. Prints two tables and writes results/exact_front.json. One process for each

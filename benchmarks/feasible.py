@@ -1,6 +1,6 @@
 """How fast the feasible set is counted and drawn from, how rarely plain draws would hit it, and how both grow.
 
-    OMP_NUM_THREADS=1 python benchmarks/feasible.py
+    OMP_NUM_THREADS=1 python -m benchmarks.feasible
 
 Prints tables and writes results/feasible.json and results/feasible.png, the picture of sret_tiny. Seconds are those of
 one core that the process was given (CPU time), medians where a call is repeated. Every measured space has a process of

@@ -1,6 +1,6 @@
 """What the README's first command takes: seconds, and memory of all its processes together.
 
-    python benchmarks/first_command.py
+    python -m benchmarks.first_command
 
 Runs `cli.py search --flops-budget 1G` in a temporary folder, reads the proportional set size (memory shared between
 processes counted once) of the process tree from /proc twice a second. Writes results/first_command.json, the terminal's

@@ -1,6 +1,6 @@
 """How well latency is predicted: profiles of `sret_tiny` against whole networks that no fit has seen.
 
-Run `python benchmarks/latency.py` from the repository's root; it prints a table and writes
+Run `python -m benchmarks.latency` from the repository's root; it prints a table and writes
 `benchmarks/results/latency.json`. One CPU thread, batch 1, 224 px. Each timing is the least of several that are spread
 over the rounds, because what else runs on the machine only ever adds time; the result says how busy it was, and with
 what priority this ran (`nice -n -15` needs root). With `--shared DIR`, the folder of public tables beside the checkout,

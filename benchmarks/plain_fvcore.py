@@ -1,6 +1,6 @@
 """What fvcore's own total misses: it has no rule for fused attention, `scaled_dot_product_attention`.
 
-Run `python benchmarks/plain_fvcore.py` from the repository's root; it prints a table and writes
+Run `python -m benchmarks.plain_fvcore` from the repository's root; it prints a table and writes
 `benchmarks/results/plain_fvcore.json`. Every published network is counted in three ways.
 """
 

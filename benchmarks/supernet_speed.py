@@ -1,6 +1,6 @@
 """A network inside the supernet against the same network outside it: time and memory of a training pass.
 
-Run `python benchmarks/supernet_speed.py` from the repository's root; it prints a table and writes
+Run `python -m benchmarks.supernet_speed` from the repository's root; it prints a table and writes
 `benchmarks/results/supernet_speed.json`. Forward and backward of a batch of 64, one CPU thread, at the proxies' image
 sizes; networks drawn evenly over the logarithm of FLOPs. Both are run in turn, and the ratio is the median over these
 pairs, of the CPU time that the thread itself used, because the machine is shared; the result says how busy it was.

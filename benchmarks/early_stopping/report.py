@@ -65,7 +65,7 @@ def markdown(result: Line) -> str:
         [
             "# Does early stopping pay?",
             "",
-            f"`python benchmarks/early_stopping/run.py`, {result['date']}, {result['cores']} cores, {versions}.",
+            f"`python -m benchmarks.early_stopping.run`, {result['date']}, {result['cores']} cores, {versions}.",
             "",
             "Searches from scratch on CIFAR-10 at 24 px, in the space of `benchmarks/ranking`, FLOPs at most "
             f"{format_quantity(BUDGET.flops_max or 0)}; a whole trial trains on",

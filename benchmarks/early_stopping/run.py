@@ -1,6 +1,6 @@
 """Does early stopping pay? Searches from scratch with and without it, at equal seconds. One command for all of it.
 
-    python benchmarks/early_stopping/run.py --data path/to/cifar10 [--workers 2]
+    python -m benchmarks.early_stopping.run --data path/to/cifar10 [--workers 2]
 
 Each search is a JSON line in results/, appended when it ends; what is there is not run again. Then
 results/early_stopping.json, .md and .png are written; `--report` writes those alone.

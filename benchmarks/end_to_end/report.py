@@ -88,7 +88,7 @@ def markdown(result: Line) -> str:
         [
             "# Which search finds better networks in the same time?",
             "",
-            f"`python benchmarks/end_to_end/run.py`, {result['date']}, {result['cores']} cores, {versions}.",
+            f"`python -m benchmarks.end_to_end.run`, {result['date']}, {result['cores']} cores, {versions}.",
             "",
             "CIFAR-10 at 24 px, the space of `benchmarks/ranking`, FLOPs at most "
             f"{format_quantity(BUDGET.flops_max or 0)}; {result['seeds']} seeds. Time is processor time of one",

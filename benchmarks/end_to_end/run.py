@@ -1,6 +1,6 @@
 """Which search finds better networks in the same time, the supernet's training included? One command for all of it.
 
-    python benchmarks/end_to_end/run.py --data path/to/cifar10 [--workers 2]
+    python -m benchmarks.end_to_end.run --data path/to/cifar10 [--workers 2]
 
 Runs every search, then trains what each recommends from scratch and tests it. Each search and each training is a JSON
 line in results/, appended when it ends; what is there is not run again. Then results/end_to_end.json, .md and .png are

@@ -1,6 +1,6 @@
 """What the driver of a search does per trial on a simulated cluster: a thousand workers, some lost.
 
-    python benchmarks/engines/cluster.py [--trials 100000] [--workers 1000] [--strategy random] [--folder /dev/shm]
+    python -m benchmarks.engines.cluster [--trials 100000] [--workers 1000] [--strategy random] [--folder /dev/shm]
 
 The trial loop, the queue of attempts, the strategy, the records and the Optuna journal are a search's own; the engine
 has workers and a clock that are made up. Trials take random times, nodes of ten workers vanish and come back, and with

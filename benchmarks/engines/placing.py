@@ -1,6 +1,6 @@
 """What it takes to get two processes of a training to meet on a Ray: `TorchTrainer`, and the actors that we use.
 
-    python benchmarks/engines/placing.py [--repeats 3]
+    python -m benchmarks.engines.placing [--repeats 3]
 
 Each measurement is a process of its own, with a Ray of its own on this machine. `start_seconds` is from a Ray that runs
 to both processes having averaged a first tensor; `end_seconds` from there until they are gone. Then Ctrl-C is sent to a

@@ -1,6 +1,6 @@
 """What engines cost: seconds per job that is not computing, and what a second worker brings.
 
-    python benchmarks/engines/run.py [--jobs 100] [--work-jobs 4] [--work-seconds 30] [--quick] [--anew]
+    python -m benchmarks.engines.run [--jobs 100] [--work-jobs 4] [--work-seconds 30] [--quick] [--anew]
 
 Empty jobs on two workers, then jobs of a fixed amount of computing on one worker and on two, with each of: this very
 process, the local engine, the Ray engine, Ray Tune whose searcher hands out jobs one by one (what the Ray engine might
@@ -81,7 +81,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         "# What engines cost",
         "",
-        f"`python benchmarks/engines/run.py`, {machine['date']}, {machine['cores']} cores ({machine['cpu']}),",
+        f"`python -m benchmarks.engines.run`, {machine['date']}, {machine['cores']} cores ({machine['cpu']}),",
         f"{versions}. Load when it began: {result['load']}.",
         "",
         "- **Overhead**: what a worker spends on a job beyond computing, waiting for the next one included.",

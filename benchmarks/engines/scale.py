@@ -1,6 +1,6 @@
 """What a search's bookkeeping costs as it grows: asking, telling and recording, at up to 10,000 finished trials.
 
-    python benchmarks/engines/scale.py [--trials 10000] [--only additive random nsga2]
+    python -m benchmarks.engines.scale [--trials 10000] [--only additive random nsga2]
 
 A search of sret_tiny at 1 GFLOPs with four trials in flight, in which nothing is trained: labels are a planted sum over
 a network's choices and noise. Everything else is a search's own: the strategy, the records (every event synced to disk)
@@ -170,7 +170,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         "# What the bookkeeping of a search costs",
         "",
-        f"`python benchmarks/engines/scale.py`, {machine['date']}, {machine['cores']} cores ({machine['cpu']}), one "
+        f"`python -m benchmarks.engines.scale`, {machine['date']}, {machine['cores']} cores ({machine['cpu']}), one "
         f"used. Load when it ended: {result['load']}.",
         "",
         "Milliseconds per trial, mean / 95th percentile of the last tenth of the trials: of the processor, and in "

@@ -1,6 +1,6 @@
 """Changes files of every kind by chance, reads each, and writes down what became of them.
 
-    python benchmarks/faults/fuzz_files.py [--cases 20000] [--seed 0] [--out DIR]
+    python -m benchmarks.faults.fuzz_files [--cases 20000] [--seed 0] [--out DIR]
 
 A case is a good small file with one to three changes (`tests/foreign_files.py`), made from the seed, the kind and the
 case's number alone. It goes as promised if the file is read or refused in one printable line, in under 2 s and 500 MB.

@@ -1,6 +1,6 @@
 """Disturbs small real searches in every way that we know of, and writes down what became of them.
 
-    python benchmarks/faults/run.py [--engine local ray] [--kills 20] [--ray-kills 10] [--only NAME ...] [--anew]
+    python -m benchmarks.faults.run [--engine local ray] [--kills 20] [--ray-kills 10] [--only NAME ...] [--anew]
 
 Every fault's outcome is added to results/faults.json and results/faults.md as it is known, and what is there is not
 done again, unless `--anew`. Ends with code 1 if anything did not go as promised. The disk that is full is a small tmpfs
@@ -179,7 +179,7 @@ def markdown(result: dict[str, Any]) -> str:
     promised = sum(row["as_promised"] for row in rows)
     lines = [
         "# What faults do", "",
-        f"`python benchmarks/faults/run.py`, {machine['date']}, {machine['cores']} cores ({machine['cpu']}), Ray "
+        f"`python -m benchmarks.faults.run`, {machine['date']}, {machine['cores']} cores ({machine['cpu']}), Ray "
         f"{machine['versions']['ray']}. {promised} of {len(rows)} as promised.", "",
         "| undisturbed | search | seconds | trials | what was found, as a digest |", "|---|---|---|---|---|",
         *(

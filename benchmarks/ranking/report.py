@@ -185,7 +185,7 @@ def markdown(result: Mapping[str, Any], seconds: int) -> str:
     lines = [
         "# Does inherited accuracy rank networks as training each by itself does?",
         "",
-        f"`python benchmarks/ranking/run.py`, {result['date']}, {result['cores']} cores, {versions}.",
+        f"`python -m benchmarks.ranking.run`, {result['date']}, {result['cores']} cores, {versions}.",
         "",
         *NOTES,
     ]

@@ -1,6 +1,6 @@
 """Does inherited accuracy rank networks as training each by itself does? One command for all of it.
 
-    python benchmarks/ranking/run.py --data path/to/cifar10 [--workers 2]
+    python -m benchmarks.ranking.run --data path/to/cifar10 [--workers 2]
 
 Trains the networks of the table one by one, then supernets in several ways for equal time, and scores the networks with
 what they inherit. Each result is a JSON line in results/, appended when it is there; what is there is not run again.

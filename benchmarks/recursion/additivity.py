@@ -1,6 +1,6 @@
 """How additive recursive networks are: models of `train_table.py`'s table, judged on what they have not seen.
 
-    python benchmarks/recursion/additivity.py
+    python -m benchmarks.recursion.additivity
 
 For several numbers of labels, networks are split at random into labelled and unseen ones. Models: FLOPs alone and
 parameters alone (which rank, and predict by a line through the labels), the trend in the costs, single effects, and

@@ -1,6 +1,6 @@
 """Trains cost-stratified architectures of sret_tiny from scratch on CIFAR-10: a table to test strategies and models on.
 
-    python benchmarks/recursion/train_table.py --data path/to/cifar10 [--networks 60] [--repeats 13]
+    python -m benchmarks.recursion.train_table --data path/to/cifar10 [--networks 60] [--repeats 13]
 
 Every network is trained with one short recipe (the depth schedule `full`), the first `--repeats` of them with a second
 seed too, which measures the noise of a label. Writes one JSON line per training to

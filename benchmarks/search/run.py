@@ -1,6 +1,6 @@
 """Compares search strategies on public benchmarks, controls and this project's own table: one command for all of it.
 
-    python benchmarks/search/run.py --shared path/to/public/benchmarks [--seeds 20] [--workers 2]
+    python -m benchmarks.search.run --shared path/to/public/benchmarks [--seeds 20] [--workers 2]
 
 Searches are appended, one JSON line each, to `--runs` as they end, and those already there are not run again. Then
 results/search.json, search.md, one picture per problem and the searches themselves, compressed, are written.
