@@ -27,7 +27,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import write_atomically
-from sret_nas.latency.fit import accuracy_of
+from sret_nas.latency.fit import quality_of
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
 from sret_nas.space.search_space import SearchSpace
@@ -88,7 +88,7 @@ def _case(
     predicted = np.array([table.latency(arch) for arch in networks], dtype=np.float64)
     measured = np.array(measured_latencies(timer, networks))
     again = np.array(measured_latencies(timer, networks))
-    accuracy = accuracy_of(predicted, measured, [cost_of(arch).flops for arch in networks])
+    accuracy = quality_of(predicted, measured, [cost_of(arch).flops for arch in networks])
     errors = np.abs(predicted / measured - 1)
     return {
         "networks": name,
@@ -107,17 +107,17 @@ def _public_case(path: Path) -> dict[str, Any]:
 
     Per layer constant, width times hidden width, width, heads; fitted to `NUM_PROFILED` networks as ours is.
     """
-    from sret_nas.latency.fit import fitted
+    from sret_nas.latency.fit import fit_coefficients
 
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     order = np.random.default_rng(SEED).permutation(len(rows))
     features = np.array([_layer_sums(row) for row in rows])[order]
     latency = np.array([row["latency_mean_encoder"] + row["latency_mean_decoder"] for row in rows])[order]
-    coefficients = fitted(features[:NUM_PROFILED], latency[:NUM_PROFILED])
+    coefficients = fit_coefficients(features[:NUM_PROFILED], latency[:NUM_PROFILED])
     held_out = slice(NUM_PROFILED, None)
     size = features[held_out, 2] + features[held_out, 3] + features[held_out, 7] + features[held_out, 8]
-    accuracy = accuracy_of(features[held_out] @ coefficients, latency[held_out], size.tolist())
+    accuracy = quality_of(features[held_out] @ coefficients, latency[held_out], size.tolist())
     scores = {key: value for key, value in accuracy.model_dump(mode="json").items() if key != "flops_tau"}
     return {"table": path.name, "fitted_to": NUM_PROFILED, **scores, "weights_tau": accuracy.flops_tau}
 

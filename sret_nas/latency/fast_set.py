@@ -171,12 +171,12 @@ class LatencySet:
         """Draws equally many networks from each stratum of latency, at most `num_draws` together."""
         edges = np.unique(np.geomspace(self._ends[0], self._grid_end + 1, _NUM_STRATA + 1).round().astype(np.int64))
         strata = [(low, high - 1) for low, high in pairwise(edges.tolist()) if self._grid.count(low, high - 1) > 0]
-        found: list[Point] = []
-        while strata and len(found) < num_draws:
+        points: list[Point] = []
+        while strata and len(points) < num_draws:
             drawn = [(stratum, self._try_stratum(rng, *stratum)) for stratum in rng.permutation(strata).tolist()]
-            strata = [stratum for stratum, points in drawn if points]
-            found += [points[0] for _, points in drawn if points]
-        return [self._network(point) for point in found[:num_draws]]
+            strata = [stratum for stratum, hits in drawn if hits]
+            points += [hits[0] for _, hits in drawn if hits]
+        return [self._network(point) for point in points[:num_draws]]
 
     def _try_stratum(self, rng: np.random.Generator, low: int, high: int) -> list[Point]:
         """Returns the first draw from a stratum of latency that lies in the set, in a list; empty if all tries miss."""

@@ -12,7 +12,7 @@ from sret_nas.arrays import FloatArray
 from sret_nas.latency.profile import FitQuality
 
 
-def fitted(features: FloatArray, measured: FloatArray) -> FloatArray:
+def fit_coefficients(features: FloatArray, measured: FloatArray) -> FloatArray:
     """Fits non-negative coefficients, of shape (features,), by least squares of the relative errors.
 
     Args:
@@ -25,7 +25,7 @@ def fitted(features: FloatArray, measured: FloatArray) -> FloatArray:
     return unscaled
 
 
-def accuracy_of(predicted: FloatArray, measured: FloatArray, flops: Sequence[int]) -> FitQuality:
+def quality_of(predicted: FloatArray, measured: FloatArray, flops: Sequence[int]) -> FitQuality:
     """Returns errors and rank correlations of predicted and measured latencies; all of shape (networks,)."""
     return FitQuality(
         num_networks=len(measured),

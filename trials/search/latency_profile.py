@@ -160,15 +160,15 @@ def _fitted_profile(
 
     The first `num_fitted` networks are fitted; the others are held out to measure the error.
     """
-    from sret_nas.latency.fit import accuracy_of, fitted
+    from sret_nas.latency.fit import fit_coefficients, quality_of
 
     features = LatencyFeatures(space, times)
     table = np.array([features.of_network(arch) for arch in networks])
-    coefficients = fitted(table[:num_fitted], measured[:num_fitted])
+    coefficients = fit_coefficients(table[:num_fitted], measured[:num_fitted])
     accuracy = None
     if len(networks) > num_fitted:
         flops = [cost_of(arch).flops for arch in networks[num_fitted:]]
-        accuracy = accuracy_of(table[num_fitted:] @ coefficients, measured[num_fitted:], flops)
+        accuracy = quality_of(table[num_fitted:] @ coefficients, measured[num_fitted:], flops)
     return LatencyProfile(
         setting=setting,
         space_digest=space.digest,

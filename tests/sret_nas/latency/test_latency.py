@@ -17,7 +17,7 @@ from sret_nas import ArchConfig, Budget, BudgetError, SearchSpace, UserError, co
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.latency.cost_grid import NUM_CELLS, CostGrid, least_point, members
 from sret_nas.latency.fast_set import LatencySet
-from sret_nas.latency.fit import accuracy_of, fitted
+from sret_nas.latency.fit import fit_coefficients, quality_of
 from sret_nas.latency.profile import FitQuality, LatencyProfile, Part
 from sret_nas.latency.table import LatencyFeatures, LatencyTable, parts_of
 from sret_nas.nn.layers import Block
@@ -116,20 +116,20 @@ def test_another_space_s_network_has_no_prediction() -> None:
 def test_the_fit_finds_the_coefficients_and_none_below_zero() -> None:
     rng = np.random.default_rng(0)
     features = rng.uniform(1, 10, (30, 4)) * (1e4, 1e6, 10, 0) + (0, 0, 0, 1)
-    assert fitted(features, features @ [1.5, 0.002, 30, 500]) == pytest.approx([1.5, 0.002, 30, 500])
-    found = fitted(features, features @ [1.5, 0.002, -50, 500])
+    assert fit_coefficients(features, features @ [1.5, 0.002, 30, 500]) == pytest.approx([1.5, 0.002, 30, 500])
+    found = fit_coefficients(features, features @ [1.5, 0.002, -50, 500])
     assert found.min() == found[2] == 0
     assert found[0] == pytest.approx(1.5, rel=0.5)
 
 
 def test_accuracy_in_numbers() -> None:
     measured = np.array([1.0, 2.0, 4.0, 8.0])
-    accuracy = accuracy_of(np.array([1.1, 2.0, 3.0, 8.0]), measured, [1, 3, 2, 4])
+    accuracy = quality_of(np.array([1.1, 2.0, 3.0, 8.0]), measured, [1, 3, 2, 4])
     assert accuracy.num_networks == 4
     assert accuracy.median_error == pytest.approx((0.0 + 0.1) / 2)
     assert accuracy.tau == 1.0
     assert accuracy.flops_tau == pytest.approx((5 - 1) / 6)  # one of six pairs is the wrong way round
-    assert accuracy_of(np.ones(4), measured, [2, 2, 2, 2]).tau == 0.0  # nothing told apart
+    assert quality_of(np.ones(4), measured, [2, 2, 2, 2]).tau == 0.0  # nothing told apart
     assert kendalltau([1, 3, 2, 4], measured).statistic == pytest.approx(accuracy.flops_tau)
 
 
