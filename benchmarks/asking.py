@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -27,10 +28,12 @@ from benchmarks.machine import describe_machine
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import SearchSpace
-from trials.strategies import additive
+from trials.strategies.additive import AdditiveStrategy
+from trials.strategies.additive_settings import AdditiveSettings
+from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
-from trials.strategies.strategy import Candidate
+from trials.strategies.strategy import Candidate, Strategy
 
 RESULT = Path(__file__).parent / "results" / "asking.json"
 DOMAIN = SReTDomain(SearchSpace.load("sret_tiny"), Budget(flops_max=10**9))
@@ -45,6 +48,8 @@ MIN_ASKS = 24
 LAST = 8
 """Labels that the additive strategy asked for by its model, before anything is timed."""
 
+SETTINGS = AdditiveSettings()
+
 
 def planted(candidate: Candidate) -> tuple[float, float]:
     flops = cost_of(candidate.arch).flops
@@ -52,12 +57,20 @@ def planted(candidate: Candidate) -> tuple[float, float]:
     return 0.5 - 0.05 * float(np.log(flops / 1e9)) + 0.01 * ratios, float(flops)
 
 
+def create(name: Any, num_labels: int) -> Strategy[Candidate]:
+    """The additive strategy with a design of all but the last labels, so that few rounds are planned before the clock
+    runs."""
+    if name != "additive":
+        return create_strategy(name, DOMAIN, ("error", "flops"), seed=0, population=20)
+    start = num_labels - LAST
+    settings = replace(SETTINGS, max_start=start)
+    return AdditiveStrategy(CandidatePool(DOMAIN, seed=0), ("error", "flops"), seed=0, start=start, settings=settings)
+
+
 def seconds_per_ask(name: Any, num_labels: int) -> dict[str, float]:
-    additive.MAX_START = num_labels - LAST
-    population = num_labels - LAST if name == "additive" else 20
-    strategy = create_strategy(name, DOMAIN, ("error", "flops"), seed=0, population=population)
+    strategy = create(name, num_labels)
     taken: list[float] = []
-    for number in range(num_labels + max(MIN_ASKS, 2 * additive.batch_of(num_labels))):
+    for number in range(num_labels + max(MIN_ASKS, 2 * SETTINGS.batch_of(num_labels))):
         started = time.process_time()
         candidate = strategy.ask()
         if number >= num_labels:
