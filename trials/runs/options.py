@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictInt, field_validator, model_validator
@@ -31,9 +32,10 @@ from .remote_storage import normalise_address
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
-    "storage",
+    "storage", "data", "data_root",
 }  # fmt: skip
-"""Options that a resumed search may set anew: they do not change what a trial finds or which one comes next."""
+"""Options that a resumed search may set anew: they do not change what a trial finds or which one comes next. Images
+may lie elsewhere, but must have the same content, which `trials.search.search` sees to."""
 
 FINE_TUNING_SHARE = 1 / 3
 """Images that a finalist is trained on, over those of a proxy run."""
@@ -164,6 +166,12 @@ class SearchOptions(
             )
         return self
 
+    @property
+    def max_jobs(self) -> int:
+        """Most jobs that a search can have at once: its trials, or in the end its finals."""
+        finals = 0 if self.from_scratch else self.finalists + 2 * self.rivals
+        return max(self.trials, finals)
+
     def make_rungs(self) -> SuccessiveHalving:
         """The rungs of a search that begins."""
         return SuccessiveHalving(self.rungs, self.eta)
@@ -191,6 +199,8 @@ class SearchOptions(
 
         Raises `UserError` for any other difference, and `ConfigError` for values out of range.
         """
+        if "data" in given and "data_root" not in given and Path(given["data"]).expanduser().is_dir():
+            given = {**given, "data_root": None}  # images that were a torchvision dataset's lie in a folder now
         options = self.with_given(given, "search")
         for name in given.keys() - CHANGEABLE:
             was, now = getattr(self, name), getattr(options, name)

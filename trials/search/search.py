@@ -96,7 +96,7 @@ def _begin(
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
-    engine = _create_engine(options)
+    engine = _create_engine(options, console)
     try:
         if options.uses_whole_cluster:
             options = options.with_workers(engine.capacity, "search")
@@ -172,7 +172,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
         print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
-        with _create_engine(options) as engine:
+        with _create_engine(options, console) as engine:
             device = header["device"]
             if num_ended < options.trials:
                 plan = Plan(engine, domain, options, run.job_context, recorded_setting(header, run_dir))
@@ -192,12 +192,12 @@ def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, 
     try:
         data_dir, data = cached_dataset(run_dir, options.data_config, console)
     except UserError as error:
-        where = "a resumed search needs its images where they were when it was begun, also on another machine"
+        where = "a resumed search needs its images: where they were when it was begun, or as --data says"
         raise UserError(f"{error} ({where})") from None
     if data.digest != header["data"]["digest"]:
         raise UserError(
-            f"the images of {options.data} are not those that {run_dir} was begun with: put those back, or start a new "
-            "search"
+            f"the images of {options.data} are not those that {run_dir} was begun with: put those back, say with "
+            "--data where they are, or start a new search"
         )
     return data_dir
 
@@ -255,8 +255,10 @@ def _journal(run: Run) -> OptunaJournal:
     return journal
 
 
-def _create_engine(options: SearchOptions) -> Engine:
-    num_workers = min(options.workers, options.lookahead)
+def _create_engine(options: SearchOptions, console: Console) -> Engine:
+    num_workers, unused = options.usable_workers(options.max_jobs), options.describe_unused(options.max_jobs)
+    if unused is not None and not options.uses_whole_cluster:
+        print_line(console, unused)
     if options.engine == "ray":
         with ray_needed():
             from ..engines.ray import RayEngine  # half a second
@@ -264,7 +266,7 @@ def _create_engine(options: SearchOptions) -> Engine:
             JobRunner(),
             None if options.uses_whole_cluster else num_workers,
             options.ray_address,
-            cpus_per_trial=options.threads,
+            cpus_per_trial=options.usable_threads,
             gpus_per_trial=options.gpus_per_trial,
         )
     return InlineEngine(JobRunner()) if options.workers == 0 else LocalEngine(JobRunner(), num_workers)

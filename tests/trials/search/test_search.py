@@ -15,9 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from sret_nas import ArchConfig, UserError, cost_of
@@ -440,6 +442,30 @@ def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
     edit_records(path, digest, "0" * len(digest))
     with pytest.raises(UserError, match="are not those that"):
         resume_search(path.parent, {}, quiet())
+
+
+def test_the_same_images_may_lie_elsewhere_when_a_search_is_resumed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "here" / name / f"{number}.png")
+    images = {"data": str(tmp_path / "here"), "trials": 1, "train_images": 64, "workers": 0}
+    run_dir = tmp_path / "runs" / "run"
+    start_search(SearchOptions.parse({**OPTIONS, **images}, "search"), run_dir, ["test"], quiet())
+    (tmp_path / "here").rename(tmp_path / "there")
+    shutil.rmtree(tmp_path / "runs" / "prepared-data")
+    before = (run_dir / RECORDS_FILE).read_bytes()
+    with pytest.raises(UserError, match=r"here.*\(a resumed search needs its images: .* or as --data says\)"):
+        resume_search(run_dir, {}, quiet())
+    with pytest.raises(UserError, match=r"^the images of digits are not those that .* was begun with"):
+        resume_search(run_dir, {"data": "digits"}, quiet())
+    assert (run_dir / RECORDS_FILE).read_bytes() == before
+    resumed = resume_search(run_dir, {"data": str(tmp_path / "there")}, quiet())
+    assert resumed.options.data == str(tmp_path / "there")
+    recorded = [event["options"]["data"] for event in events(run_dir) if event["event"] == "resumed"]
+    assert recorded == [str(tmp_path / "there")]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
