@@ -32,7 +32,7 @@ from ..runs.directory import versions
 from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
-from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
+from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
 from ..runs.records import Records
 from ..runs.remote_copy import copied, known_place, new_place
 from ..strategies.create import create_strategy
@@ -46,7 +46,7 @@ from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_gpu, require_rungs
 from .session import Run, job_context_of
 from .supernet import provide_supernet, recorded_setting, supernet_setting
-from .trial_loop import run_trials
+from .trial_loop import front_of, run_trials
 
 
 @ignore_signals_after_interrupt()
@@ -219,18 +219,13 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
 
 
 def _run_all(run: Run, engine: Engine) -> None:
-    options, domain = run.options, run.domain
-    strategy = create_strategy(
-        options.strategy, domain, options.objectives, seed=options.seed, population=options.population
-    )
     try:
-        journal = _journal(run)
-        if options.from_scratch:
-            run_trials(run, strategy, engine, journal)
+        if not run.options.from_scratch:
+            provide_supernet(run, engine)
+        _run_trials(run, engine)
+        if run.options.from_scratch:
             run_front_tests(run, engine)
         else:
-            provide_supernet(run, engine)
-            run_trials(run, strategy, engine, journal)
             train_finalists(run, engine)
         measure_front(run, engine)
     except KeyboardInterrupt:
@@ -243,6 +238,20 @@ def _run_all(run: Run, engine: Engine) -> None:
         raise
     run.records.require_in_place()
     write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+
+
+def _run_trials(run: Run, engine: Engine) -> None:
+    """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning."""
+    if run.has_all_trials:
+        front_of(run)
+        if not has_journal(run.run_dir, sum(trial.has_ended for trial in run.trials)):
+            _journal(run)
+        return
+    options = run.options
+    strategy = create_strategy(
+        options.strategy, run.domain, options.objectives, seed=options.seed, population=options.population
+    )
+    run_trials(run, strategy, engine, _journal(run))
 
 
 def _journal(run: Run) -> OptunaJournal:

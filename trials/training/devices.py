@@ -10,6 +10,7 @@ import sys
 import torch
 
 from sret_nas.errors import UserError
+
 from ..machine import num_cores
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

@@ -427,7 +427,32 @@ def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path
     path = run.run_dir / RECORDS_FILE
     edit_records(path, '"seed": 5', '"seed": 6')
     with pytest.raises(UserError, match=r"its trial 0 is .* but the strategy now asks for"):
-        resume_search(run.run_dir, {}, quiet())
+        resume_search(run.run_dir, {"trials": 3}, quiet())
+
+
+def test_a_finished_search_asks_its_strategy_nothing_when_it_is_resumed(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It only sees to its outputs, the journal among them."""
+    run_dir = tmp_path / "whole"  # by which the journal names its study
+    shutil.copytree(finished.run_dir, run_dir)
+    names = (JOURNAL_FILE, "trials.csv", "best.yaml")
+    before = {name: (run_dir / name).read_bytes() for name in names}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the strategy was asked")
+
+    monkeypatch.setattr("trials.search.search.create_strategy", refuse)
+    for name in ("trials.csv", "best.yaml"):
+        (run_dir / name).unlink()
+    resume_search(run_dir, {"workers": 0, "data": "digits"}, quiet())
+    assert {name: (run_dir / name).read_bytes() for name in names} == before
+    lines = before[JOURNAL_FILE].splitlines(keepends=True)
+    (run_dir / JOURNAL_FILE).write_bytes(b"".join(lines[:-1]))  # a kill between the record and the journal
+    resume_search(run_dir, {"workers": 0}, quiet())
+    assert (run_dir / JOURNAL_FILE).read_bytes().count(b"\n") == len(lines)
+    with pytest.raises(AssertionError, match="was asked"):
+        resume_search(run_dir, {"workers": 0, "trials": 7}, quiet())
 
 
 def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
