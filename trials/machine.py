@@ -12,6 +12,19 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cores_per_process() -> int:
+    """Returns the number of cores of each of the processes that torchrun started on this machine, or of this one alone.
+
+    `OMP_NUM_THREADS` goes before that, as everywhere. But where there are several processes, a 1 does not: torchrun
+    sets it by itself if nobody has, and then all other cores would be idle.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isascii() and asked.isdigit() and int(asked) >= 1 and (processes == 1 or int(asked) > 1):
+        return min(int(asked), num_cores())
+    return max(1, num_cores() // processes)
+
+
 def processor_name() -> str:
     """Returns the CPU's name as the system reports it."""
     information = Path("/proc/cpuinfo")

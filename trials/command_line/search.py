@@ -163,8 +163,8 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "limits",
-        "A resumed search may change these, as well as --trials, --storage and what runs its trials: --engine, "
-        "--ray-address, --workers and --gpus-per-trial.",
+        "A resumed search may change these, as well as --trials, --storage, what runs its trials (--engine, "
+        "--ray-address, --workers and --gpus-per-trial) and where the same images lie (--data, --data-root).",
     )
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",

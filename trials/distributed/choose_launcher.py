@@ -12,7 +12,7 @@ from sret_nas.errors import UserError
 
 from ..console import Console
 from ..engines.ray_needed import ray_needed
-from ..machine import num_cores
+from ..machine import cores_per_process
 from .launcher import Launcher, RayPlacement
 from .task import Measurement, Task
 
@@ -47,7 +47,7 @@ class LocalLauncher:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self.is_first, self.num_processes = processes.is_first, processes.world_size
-        self.threads = num_cores()
+        self.threads = cores_per_process()
 
     def wait(self) -> None:
         self._processes.wait()

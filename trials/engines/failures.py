@@ -25,6 +25,12 @@ def timed_out(time_limit: float) -> Failure:
     return Failure(cause="timed out", message=f"it took longer than its time limit of {time_limit:g} s")
 
 
+def suspended(time_limit: float) -> Failure:
+    """That a job was ended because its worker was suspended beyond its time limit."""
+    message = f"its worker was suspended beyond the {time_limit:g} s that it may take"
+    return Failure(cause="suspended", message=message)
+
+
 def failure_of(error: Exception) -> Failure:
     """Converts an exception to a failure. Must be called in its `except` block, for the traceback."""
     cause: FailureCause = "exception"

@@ -9,22 +9,32 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
-import threading
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from sret_nas.errors import UserError
+
 from .engine import Engine, Outcome, RunJob
-from .failures import failure_of, timed_out
+from .failures import suspended, timed_out
+from .local_worker import serve
 from .messages import Failure
 
 EXIT_SECONDS = 2.0
 """How long to wait for the exit code of a worker whose pipe is closed."""
-PARENT_CHECK_SECONDS = 1.0
+SUSPENSION_CHECK_SECONDS = 1.0
+"""Between two looks at whether a worker with a time limit is suspended."""
+MAX_OVERSLEEP = 10.0
+"""Seconds that a wait may take longer than asked for; beyond them the driver itself was suspended, workers with it."""
 MAX_WAIT = 3600.0
 """Longest single wait in seconds: the system call takes milliseconds in 31 bits."""
 
@@ -40,6 +50,8 @@ class _Worker:
     """Time limit of its job in seconds."""
     started: float = 0.0
     """When its job was started, on the monotonic clock."""
+    was_suspended: bool = False
+    """Whether it was seen suspended (SIGSTOP, a laptop's lid) during its job."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -62,14 +74,16 @@ class LocalEngine(Engine):
 
     def _start_worker(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_serve, args=(self._run_job, theirs, os.getpid()), daemon=True)
+        arguments = pickle.dumps(self._run_job), theirs, os.getpid()
+        process = _CONTEXT.Process(target=serve, args=arguments, daemon=True)
         # A child inherits the signal mask. With SIGINT blocked, a terminal's Ctrl-C cannot end a worker that is still
         # starting and has no handler yet. Starting Python's resource tracker, which the first worker would do, unblocks
         # SIGINT, so it is started before.
         resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            with _main_module_hidden(self._run_job):
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
@@ -83,15 +97,20 @@ class LocalEngine(Engine):
         if not worker.process.is_alive():  # it died idle, e.g. killed from outside
             worker = self._replace(worker)
         worker.job_id, worker.time_limit, worker.started = job_id, time_limit, time.monotonic()
+        worker.was_suspended = False
         with contextlib.suppress(BrokenPipeError):  # it died this very moment: `wait` sees that and reports it
             worker.connection.send(payload)
 
     def wait(self) -> list[Outcome]:
         while busy := {worker.connection: worker for worker in self._workers if worker.job_id is not None}:
             left = [seconds for worker in busy.values() if (seconds := worker.seconds_left) is not None]
-            ready = wait(list(busy), timeout=min([*left, MAX_WAIT]))
+            timeout, before = min([*left, SUSPENSION_CHECK_SECONDS if left else MAX_WAIT]), time.monotonic()
+            ready = wait(list(busy), timeout=timeout)
             if ready:
                 return [self._collect(busy[connection]) for connection in ready]  # type: ignore[index]
+            overslept = time.monotonic() - before > timeout + MAX_OVERSLEEP
+            for worker in busy.values():
+                worker.was_suspended |= overslept or _is_suspended(worker.process)
             overdue = [worker for worker in busy.values() if worker.seconds_left == 0]
             if overdue:
                 return [self._end_overdue(worker) for worker in overdue]
@@ -102,7 +121,8 @@ class LocalEngine(Engine):
         assert worker.time_limit is not None
         _end(worker.process)
         self._replace(worker)
-        return Outcome(worker.job_id, failure=timed_out(worker.time_limit))
+        failure = suspended(worker.time_limit) if worker.was_suspended else timed_out(worker.time_limit)
+        return Outcome(worker.job_id, failure=failure)
 
     def _collect(self, worker: _Worker) -> Outcome:
         assert worker.job_id is not None
@@ -142,37 +162,39 @@ def _end(process: SpawnProcess) -> None:
     process.join()
 
 
+def _is_suspended(process: SpawnProcess) -> bool:
+    """Whether a process is stopped by a signal or a debugger; False where the system does not tell."""
+    try:
+        status = Path(f"/proc/{process.pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] in ("T", "t")
+
+
+@contextlib.contextmanager
+def _main_module_hidden(run_job: RunJob) -> Iterator[None]:
+    """Spares workers that are started here the driver's main module, unless what they run is defined there.
+
+    They would import it: in vain where it has no file (standard input, a notebook), and where it is a script without
+    `if __name__ == "__main__"`, it would start the search again in each of them. Raises `UserError` if they need one
+    that cannot be imported.
+    """
+    main = sys.modules["__main__"]
+    if run_job.__module__ == "__main__":
+        if main.__spec__ is None and not Path(getattr(main, "__file__", "")).is_file():
+            raise UserError("worker processes cannot import what is defined in a notebook or on standard input")
+        yield
+        return
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _describe_exit(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         hint = " (often: the system ran out of memory)" if name == "SIGKILL" else ""
         return f"the worker process was ended by {name}{hint}"
     return f"the worker process ended with exit code {exit_code}"
-
-
-def _serve(run_job: RunJob, connection: Connection, parent: int) -> None:
-    """Runs jobs from a pipe until it is closed. This is the main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    while True:
-        try:
-            payload = connection.recv()
-        except EOFError:
-            return
-        result, failure = None, None
-        try:
-            result = run_job(payload)
-        except Exception as error:
-            failure = failure_of(error).model_dump(mode="json")
-        connection.send((result, failure))
-
-
-def _end_with_parent(parent: int) -> None:
-    """Ends this process once the driver is gone, even if that was killed, and even in the middle of a job.
-
-    The pipe alone would not do: a worker reads from it only between jobs. An orphan gets another parent process.
-    """
-    never = threading.Event()
-    while os.getppid() == parent:
-        never.wait(PARENT_CHECK_SECONDS)
-    os._exit(1)  # sys.exit would end this thread alone

@@ -18,7 +18,8 @@ from sret_nas.space.search_space import DepthSchedule
 from ..training.recipe import ProxyConfig, TrainingConfig
 
 FailureCause = Literal[
-    "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "disk full", "images changed"
+    "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "suspended",
+    "disk full", "images changed",
 ]  # fmt: skip
 """`refused`: a user's error, e.g. a device that does not exist."""
 

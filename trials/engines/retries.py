@@ -19,7 +19,7 @@ from .messages import Failure, Job
 
 MAX_RETRIES = 2
 """Retries of a job, in addition to its first attempt."""
-RETRYABLE_CAUSES = frozenset({"worker died", "out of memory"})
+RETRYABLE_CAUSES = frozenset({"worker died", "out of memory", "suspended"})
 """Causes that are no fault of the job."""
 
 LIMIT_OVER_EXPECTED = 20

@@ -25,6 +25,9 @@ from ..console import print_line
 from ..runs.compute_budget import ComputeBudget
 from ..runs.records import Trial
 
+REPLAY_LINE_SECONDS = 10.0
+"""Between two lines on how far a replay is, where there is no bar."""
+
 
 def describe_usage(compute_budget: ComputeBudget, now: float | None = None) -> str:
     """Returns e.g. `12 min 5 s of 2 h 0 min spent, 1 h 47 min left`; empty if there is no limit."""
@@ -65,7 +68,7 @@ class SearchProgress:
         self._compute_budget = compute_budget
         self._num_trials = num_trials
         self._num_done = self._num_known = num_known
-        self._started = time.monotonic()
+        self._started = self._last_replay_line = time.monotonic()
         self._bar = Progress(
             TextColumn("[bold]trials"),
             BarColumn(),
@@ -87,6 +90,15 @@ class SearchProgress:
         self._bar.update(self._task, completed=self._num_done, left=f"{left} {_describe_best(best_error)}")
         if is_news:
             self.say(describe_trial(trial) + ("" if self._console.is_terminal else self._counter(left)))
+
+    def replayed(self, done: int, total: int) -> None:
+        """Tells how far a resumed search is with asking again for what it knows: in the bar, or now and then a line."""
+        self._started = now = time.monotonic()
+        text = f"replaying what is on record: {done:,} of {total:,} trials"
+        self._bar.update(self._task, left=text)
+        if not self._console.is_terminal and now - self._last_replay_line >= REPLAY_LINE_SECONDS:
+            self._last_replay_line = now
+            self.say(text)
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""

@@ -80,6 +80,32 @@ class EngineOptions(ComputeOptions):
         """Returns whether the number of workers is what the cluster holds, because none was given."""
         return self.ray_address is not None and "workers" not in self.model_fields_set
 
+    @property
+    def usable_threads(self) -> int:
+        """Returns the threads of a worker: on this machine at most its cores."""
+        return self.threads if self.ray_address is not None else min(self.threads, num_cores())
+
+    def usable_workers(self, num_jobs: int) -> int:
+        """Returns how many workers can be busy with at most `num_jobs` jobs, here with cores for their threads.
+
+        A search finds the same with fewer workers: their number counts through `lookahead` alone.
+        """
+        workers = min(self.workers, self.lookahead, num_jobs)
+        if self.ray_address is not None or workers == 0:
+            return workers
+        return min(workers, max(1, num_cores() // self.usable_threads))
+
+    def describe_unused(self, num_jobs: int) -> str | None:
+        """Returns a line on workers and threads that were requested but are not used; None if there are none."""
+        workers, threads = self.usable_workers(num_jobs), self.usable_threads
+        if threads == self.threads and (workers == self.workers or self.workers == _default_workers()):
+            return None
+        cores = "" if self.ray_address is not None else f"{num_cores()} cores, "
+        return (
+            f"note: {self.workers} workers with {self.threads} threads each are more than can be used ({cores}at most "
+            f"{min(self.lookahead, num_jobs)} trials at once): workers {workers}, threads {threads}"
+        )
+
     def with_workers(self, workers: int, source: str) -> Self:
         """Returns these options as if `workers` had been given, with the defaults that follow from it."""
         return self.parse({**self.model_dump(exclude_unset=True), "workers": workers}, source)

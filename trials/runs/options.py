@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
@@ -31,9 +32,10 @@ from .remote_storage import normalise_address
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
-    "storage",
+    "storage", "data", "data_root",
 }  # fmt: skip
-"""Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials."""
+"""Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials.
+Images may lie elsewhere, but must have the same content, which `trials.search.search` checks."""
 
 FINE_TUNING_SHARE = 1 / 3
 """Images that a finalist is fine-tuned on, as a share of those of a proxy run."""
@@ -169,6 +171,12 @@ class SearchOptions(
             )
         return self
 
+    @property
+    def max_jobs(self) -> int:
+        """Most jobs that a search can have at once: its trials, or in the end its finals."""
+        finals = 0 if self.no_supernet else self.finalists + 2 * self.controls
+        return max(self.trials, finals)
+
     def make_rungs(self) -> SuccessiveHalving:
         """Returns successive halving at its beginning, before any trial."""
         return SuccessiveHalving(self.rungs, self.eta)
@@ -196,6 +204,8 @@ class SearchOptions(
 
         Raises `UserError` if an option outside `CHANGEABLE` differs, and `ConfigError` for values out of range.
         """
+        if "data" in given and "data_root" not in given and Path(given["data"]).expanduser().is_dir():
+            given = {**given, "data_root": None}  # images that were a torchvision dataset's lie in a folder now
         options = self.with_given(given, "search")
         for name in given.keys() - CHANGEABLE:
             was, now = getattr(self, name), getattr(options, name)

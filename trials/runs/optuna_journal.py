@@ -23,8 +23,19 @@ from .objectives import Objective, objective_values
 from .records import Trial
 
 JOURNAL_FILE = "optuna-journal.log"
+_TRIAL_LINE = b'"datetime_complete"'
+"""In a line of the journal that holds a trial, and in no other."""
 MAX_IN_MEMORY = 200
 """Trials that Optuna holds in memory before it is made to forget them."""
+
+
+def has_journal(run_dir: Path, num_trials: int) -> bool:
+    """Whether a journal of so many ended trials is there."""
+    path = run_dir / JOURNAL_FILE
+    if not path.is_file():
+        return False
+    with path.open("rb") as lines:
+        return sum(_TRIAL_LINE in line for line in lines) == num_trials
 
 
 class OptunaJournal:

@@ -60,7 +60,7 @@ class LatencyTimer:
         device = self.time_once((), ()).device
         options = self._options
         return MeasurementSetup(
-            device=device, threads=options.threads, batch_size=options.latency_batch, torch=version("torch"),
+            device=device, threads=options.usable_threads, batch_size=options.latency_batch, torch=version("torch"),
             image_size=space.image_size,
         )  # fmt: skip
 
@@ -68,7 +68,7 @@ class LatencyTimer:
         """Runs one round of timings. Raises what `run_measurement` does."""
         options = self._options
         job = LatencyJob(
-            device=options.device, threads=options.threads, batch_size=options.latency_batch, parts=tuple(parts),
+            device=options.device, threads=options.usable_threads, batch_size=options.latency_batch, parts=tuple(parts),
             networks=tuple(networks),
         )  # fmt: skip
         result = run_measurement(self._engine, job, "timing a network", "lower --latency-batch")

@@ -32,7 +32,7 @@ from ..runs.directory import versions
 from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
-from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
+from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
 from ..runs.records import Records
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
 from ..strategies.create import create_strategy
@@ -46,7 +46,7 @@ from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_gpu, require_rungs
 from .session import Run, job_context_of
 from .supernet import provide_supernet, recorded_setting, supernet_setting
-from .trial_loop import run_trials
+from .trial_loop import front_of, run_trials
 
 
 @ignore_signals_after_interrupt()
@@ -96,7 +96,7 @@ def _begin(
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
-    engine = _create_engine(options)
+    engine = _create_engine(options, console)
     try:
         if options.uses_whole_cluster:
             options = options.with_workers(engine.capacity, "search")
@@ -178,7 +178,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
         print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
-        with _create_engine(options) as engine:
+        with _create_engine(options, console) as engine:
             device = header["device"]
             if num_ended < options.trials:
                 plan = Plan(engine, domain, options, run.job_context, recorded_setting(header, run_dir))
@@ -198,12 +198,12 @@ def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, 
     try:
         data_dir, data = cached_dataset(run_dir, options.data_config, console)
     except UserError as error:
-        where = "a resumed search needs its images where they were when it was begun, also on another machine"
+        where = "a resumed search needs its images: where they were when it was begun, or as --data says"
         raise UserError(f"{error} ({where})") from None
     if data.digest != header["data"]["digest"]:
         raise UserError(
-            f"the images of {options.data} are not those that {run_dir} was begun with: put those back, or start a new "
-            "search"
+            f"the images of {options.data} are not those that {run_dir} was begun with: put those back, say with "
+            "--data where they are, or start a new search"
         )
     return data_dir
 
@@ -225,18 +225,13 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
 
 
 def _run_all(run: Run, engine: Engine) -> None:
-    options, domain = run.options, run.domain
-    strategy = create_strategy(
-        options.strategy, domain, options.objectives, seed=options.seed, population=options.population
-    )
     try:
-        journal = _journal(run)
-        if options.no_supernet:
-            run_trials(run, strategy, engine, journal)
+        if not run.options.no_supernet:
+            provide_supernet(run, engine)
+        _run_trials(run, engine)
+        if run.options.no_supernet:
             run_front_tests(run, engine)
         else:
-            provide_supernet(run, engine)
-            run_trials(run, strategy, engine, journal)
             train_finalists(run, engine)
         measure_front(run, engine)
     except KeyboardInterrupt:
@@ -251,6 +246,20 @@ def _run_all(run: Run, engine: Engine) -> None:
     write_outputs(run.run_dir, run.history.header, run.options, run.trials)
 
 
+def _run_trials(run: Run, engine: Engine) -> None:
+    """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning."""
+    if run.has_all_trials:
+        front_of(run)
+        if not has_journal(run.run_dir, sum(trial.has_ended for trial in run.trials)):
+            _journal(run)
+        return
+    options = run.options
+    strategy = create_strategy(
+        options.strategy, run.domain, options.objectives, seed=options.seed, population=options.population
+    )
+    run_trials(run, strategy, engine, _journal(run))
+
+
 def _journal(run: Run) -> OptunaJournal:
     """Returns the Optuna journal, rewritten with the trials that have ended so far."""
     with writing(run.run_dir / JOURNAL_FILE):
@@ -261,8 +270,10 @@ def _journal(run: Run) -> OptunaJournal:
     return journal
 
 
-def _create_engine(options: SearchOptions) -> Engine:
-    num_workers = min(options.workers, options.lookahead)
+def _create_engine(options: SearchOptions, console: Console) -> Engine:
+    num_workers, unused = options.usable_workers(options.max_jobs), options.describe_unused(options.max_jobs)
+    if unused is not None and not options.uses_whole_cluster:
+        print_line(console, unused)
     if options.engine == "ray":
         with ray_needed():
             from ..engines.ray import RayEngine  # half a second
@@ -270,7 +281,7 @@ def _create_engine(options: SearchOptions) -> Engine:
             JobRunner(),
             None if options.uses_whole_cluster else num_workers,
             options.ray_address,
-            cpus_per_trial=options.threads,
+            cpus_per_trial=options.usable_threads,
             gpus_per_trial=options.gpus_per_trial,
         )
     return InlineEngine(JobRunner()) if options.workers == 0 else LocalEngine(JobRunner(), num_workers)

@@ -39,6 +39,12 @@ class Run:
         return [self.history.trials[number] for number in sorted(self.history.trials)]
 
     @property
+    def has_all_trials(self) -> bool:
+        """Whether every trial that was asked for has ended, so that there is nothing left to propose."""
+        known = self.history.trials
+        return all(number in known and known[number].has_ended for number in range(self.options.trials))
+
+    @property
     def job_context(self) -> JobContext:
         return job_context_of(self.options, self.proxy, self.data_dir, self.history.header["data"]["digest"])
 

@@ -51,10 +51,9 @@ class _TrialLoop:
         self._run, self._strategy, self._journal = run, strategy, journal
         self._queue, self._order, self._rungs = JobQueue(engine), CompletionOrder(), run.options.make_rungs()
         self.compute_budget = run.compute_budget()
-        self.front = ParetoArchive(run.options.objectives)
-        for trial in run.trials:
-            if trial.has_ended:
-                self._keep_if_best(trial)
+        self.front = front_of(run)
+        self._num_known = sum(trial.has_ended for trial in run.trials)
+        self._num_replayed = 0
         self._num_asked = 0
         self._is_exhausted = False
         self._rung: dict[int, int] = {}
@@ -70,6 +69,9 @@ class _TrialLoop:
                 return
             if self._has_come(self._order.peek()):
                 self._take_in_next(progress)
+                if self._num_replayed < self._num_known:
+                    self._num_replayed += 1
+                    progress.replayed(self._num_replayed, self._num_known)
                 continue
             self._queue.start(self._may_start)
             if self._queue.is_idle:  # the budget is exhausted: waiting jobs are left to a resumed search
@@ -160,9 +162,7 @@ class _TrialLoop:
 
     def _keep_if_best(self, trial: Trial) -> None:
         """Updates the archive and deletes weights that left it; a dominated trial never returns to the front."""
-        for dominated in self.front.add(trial):
-            if self._run.options.no_supernet:
-                self._run.weights_path(dominated).unlink(missing_ok=True)
+        _add(trial, self.front, self._run)
 
     def tell_why_it_ended(self) -> None:
         run, compute_budget = self._run, self.compute_budget
@@ -173,6 +173,21 @@ class _TrialLoop:
             )
         elif self._is_exhausted:
             print_line(run.console, f"All {self._num_asked} candidates inside the budget have been tried.")
+
+
+def front_of(run: Run) -> ParetoArchive:
+    """Returns the front of the trials that have ended, and removes weights of the others that a kill left."""
+    front = ParetoArchive(run.options.objectives)
+    for trial in run.trials:
+        if trial.has_ended:
+            _add(trial, front, run)
+    return front
+
+
+def _add(trial: Trial, front: ParetoArchive, run: Run) -> None:
+    for dominated in front.add(trial):
+        if run.options.no_supernet:
+            run.weights_path(dominated).unlink(missing_ok=True)
 
 
 def _how_to_go_on(compute_budget: ComputeBudget, run: Run) -> str:

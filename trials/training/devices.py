@@ -11,6 +11,8 @@ import torch
 
 from sret_nas.errors import UserError
 
+from ..machine import num_cores
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
 
@@ -21,7 +23,7 @@ def compute_with(threads: int) -> None:
     By default, glibc returns the memory that a step frees to the system, and the next step gets it again page by page.
     Steps of a supernet's training on one thread then take 4 to 20 % longer (benchmarks/NOTES.md). The peak is the same.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, num_cores()))  # far more than cores never come to an end
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

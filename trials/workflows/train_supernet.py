@@ -26,6 +26,7 @@ from ..data.dataset_cache import cached_dataset, require_apart
 from ..distributed.choose_launcher import launcher_for
 from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
+from ..machine import num_cores
 from ..program_name import resume_command
 from ..runs.directory import new_run_dir
 from ..runs.option_groups import flag
@@ -102,6 +103,7 @@ def start_training(
     FeasibleSet(space, options.budget).check()
     with launcher_for(options.device, placement, options.given_threads) as launcher:
         options = _with_threads(options, launcher)
+        _describe_threads(options, placement, launcher, console)
         if run_dir is None and launcher.num_processes > 1:
             raise UserError("several processes must be told where to meet: name the run directory with --out")
         run_dir = new_run_dir() if run_dir is None else run_dir
@@ -141,12 +143,21 @@ def resume_training(
         console = console if launcher.is_first else Console(quiet=True)
         data = _prepared(options, run_dir, launcher, console)
         print_line(console, f"Carrying on in {run_dir}")
+        _describe_threads(options, placement, launcher, console)
         return _train(run_dir, _job(options, recorded.config, space, data), recorded, launcher, console)
 
 
 def _with_threads(options: SupernetTrainOptions, launcher: Launcher) -> SupernetTrainOptions:
     """Returns the options with the number of threads set, by default to the cores that a process has."""
     return options if options.given_threads is not None else options.model_copy(update={"threads": launcher.threads})
+
+
+def _describe_threads(
+    options: SupernetTrainOptions, placement: RayPlacement | None, launcher: Launcher, console: Console
+) -> None:
+    """Prints that this machine has fewer cores than there are to be threads, if so."""
+    if placement is None and launcher.is_first and options.threads > num_cores():
+        print_line(console, f"note: --threads {options.threads} is more than can be used: {num_cores()} cores")
 
 
 def _prepared(options: SupernetTrainOptions, run_dir: Path, launcher: Launcher, console: Console) -> PreparedData:

@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests import REPOSITORY
 from tests.trials.engines.jobs_for_engines import misbehave
 from trials.engines.conformance import EngineContract, run_all
 from trials.engines.engine import Engine, Outcome
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.engines.messages import Failure
+from trials.engines.retries import should_retry
 
 pytestmark = pytest.mark.xdist_group("engines")  # its fixtures are made once, in one process
 
@@ -80,6 +84,22 @@ class TestLocalEngine(EngineContract):
                 os.kill(process, 0)
         after = run_all(engine, SQUARES)
         assert [after[job].result["value"] for job in range(4)] == [0, 1, 4, 9]  # type: ignore[index]
+
+    def test_a_job_whose_worker_is_suspended_beyond_its_limit_did_not_time_out(self) -> None:
+        """It may be tried again, by a worker that takes the place of the suspended one."""
+        with LocalEngine(misbehave, num_workers=1) as engine:
+            process = run_all(engine, SQUARES[:1])[0].result["process"]  # type: ignore[index]
+            engine.submit(1, {"do": "hang"}, time_limit=1.5)
+            os.kill(process, signal.SIGSTOP)
+            (outcome,) = engine.wait()
+            assert outcome.failure is not None
+            assert outcome.failure.cause == "suspended"
+            assert outcome.failure.message == "its worker was suspended beyond the 1.5 s that it may take"
+            assert should_retry([outcome.failure])
+            engine.submit(2, {"do": "hang"}, time_limit=0.5)
+            (outcome,) = engine.wait()
+            assert outcome.failure is not None
+            assert outcome.failure.cause == "timed out"
 
     def test_closing_ends_jobs_that_run(self) -> None:
         """Even if the worker ignores SIGTERM."""
@@ -158,3 +178,70 @@ def test_no_worker_outlives_a_killed_driver() -> None:
     # The worker has the pipes of the driver, so reading them to their end takes until the worker is gone as well.
     driver = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert driver.returncode == -signal.SIGKILL
+
+
+def test_a_worker_that_still_imports_goes_with_its_driver(tmp_path: Path) -> None:
+    """Also one whose import holds the interpreter's lock, so that no thread of it can look after the driver."""
+    (tmp_path / "slow_import.py").write_text(
+        "import ctypes, os\n"
+        "def run_job(payload): return payload\n"
+        "if 'WORKERS' in os.environ:\n"
+        "    os.write(1, b'importing ')\n"
+        "    ctypes.PyDLL(None).sleep(300)\n"
+    )
+    script = textwrap.dedent(
+        """
+        import os, signal, sys, time
+        from slow_import import run_job
+        from trials.engines.local import LocalEngine
+        os.environ["WORKERS"] = "1"
+        reading, writing = os.pipe()
+        out = os.dup(1)
+        os.dup2(writing, 1)
+        engine = LocalEngine(run_job, num_workers=1)
+        os.read(reading, 1)
+        os.write(out, str(time.monotonic()).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    path = f"{REPOSITORY}{os.pathsep}{tmp_path}"
+    command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": path}
+    driver = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert driver.returncode == -signal.SIGKILL
+    assert time.monotonic() - float(driver.stdout) < 2.0
+
+
+@pytest.mark.parametrize("guard", ["", "if __name__ == '__main__':\n"])
+def test_the_driver_s_main_module_is_no_business_of_workers(tmp_path: Path, guard: str) -> None:
+    """From standard input there is none that they could import, and a script may do without a guard."""
+    script = (
+        "from tests.trials.engines.jobs_for_engines import misbehave\n"
+        "from trials.engines.local import LocalEngine\n"
+        f"{guard or 'if True:'}\n"
+        "    with LocalEngine(misbehave, num_workers=1) as engine:\n"
+        "        engine.submit(0, {'do': 'square', 'value': 3})\n"
+        "        print(engine.wait()[0].result['value'])\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    for arguments, text in (["-"], script), ([str(tmp_path / "script.py")], None):
+        driver = subprocess.run(
+            [sys.executable, *arguments], input=text, env=environment, capture_output=True, text=True, check=False
+        )
+        assert (driver.stdout, driver.stderr) == ("9\n", "")
+
+
+def test_jobs_defined_on_standard_input_are_refused_in_one_line() -> None:
+    script = (
+        "from trials.engines.local import LocalEngine\n"
+        "def run_job(payload): return payload\n"
+        "try:\n"
+        "    LocalEngine(run_job, num_workers=1)\n"
+        "except Exception as error:\n"
+        "    print(error)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    driver = subprocess.run(
+        [sys.executable, "-"], input=script, env=environment, capture_output=True, text=True, check=True
+    )
+    assert driver.stdout == "worker processes cannot import what is defined in a notebook or on standard input\n"

@@ -18,7 +18,7 @@ FULL = Failure(cause="disk full", message="no room")
 
 def test_only_the_machine_s_failures_are_tried_again() -> None:
     again = {cause for cause in get_args(FailureCause) if should_retry([Failure(cause=cause, message="")])}
-    assert again == {"worker died", "out of memory"}
+    assert again == {"worker died", "out of memory", "suspended"}
 
 
 def test_a_job_is_tried_three_times_at_most() -> None:

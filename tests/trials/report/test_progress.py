@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sret_nas.quantities import format_seconds
 from tests.architectures import random_arch
+from tests.trials.scripted_engine import Clock
 from trials.engines.messages import Failure, TargetCost, TrialResult
 from trials.report.progress import SearchProgress, describe_trial
 from trials.runs.compute_budget import ComputeBudget, ComputeUsage
@@ -58,6 +59,19 @@ def test_a_trial_s_line_fits_80_columns() -> None:
     assert line.startswith("trial 9 ")
     assert line.endswith(" error 100.00%, 1.234G FLOPs, 12.34M params, sandwich, 999 s")
     assert len(line) <= 80
+
+
+def test_a_replay_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, text = Clock(), io.StringIO()
+    monkeypatch.setattr("trials.report.progress.time", clock)
+    with SearchProgress(Console(file=text, width=80), 3000, 2000, None, FREE) as progress:
+        for done in range(1, 26):
+            clock.now += 1.0
+            progress.replayed(done, 2000)
+    assert text.getvalue().splitlines() == [
+        "replaying what is on record: 10 of 2,000 trials",
+        "replaying what is on record: 20 of 2,000 trials",
+    ]
 
 
 def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> None:

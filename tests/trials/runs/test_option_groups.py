@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,39 @@ def test_a_cluster_is_used_whole_unless_workers_were_given() -> None:
     assert EngineOptions.parse({**cluster, "lookahead": 7}, "search").with_workers(30, "search").lookahead == 7
 
 
+@pytest.mark.parametrize(
+    ("given", "num_jobs", "workers", "threads", "is_told"),
+    [
+        ({}, 200, 8, 1, False),
+        ({}, 3, 3, 1, False),
+        ({"workers": 0}, 8, 0, 1, False),
+        ({"workers": 5}, 8, 4, 1, True),  # by the lookahead
+        ({"workers": 64}, 8, 8, 1, True),
+        ({"workers": 64}, 200, 8, 1, True),
+        ({"workers": 2, "threads": 4}, 200, 2, 4, False),
+        ({"workers": 4, "threads": 4}, 200, 2, 4, True),
+        ({"workers": 4, "threads": 1024}, 200, 1, 8, True),
+        ({"workers": 64, "engine": "ray"}, 200, 8, 1, True),
+        ({"workers": 64, "engine": "ray", "ray_address": "auto"}, 200, 64, 1, False),
+        ({"workers": 64, "engine": "ray", "ray_address": "auto", "threads": 16}, 9, 9, 16, True),
+    ],
+)
+def test_no_more_is_used_than_there_are_jobs_and_cores(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], num_jobs: int, workers: int, threads: int, is_told: bool
+) -> None:
+    """What was asked for stays on record, and the lookahead, on which a search depends, as it was."""
+    monkeypatch.setattr("trials.runs.engine_options.num_cores", lambda: 8)
+    lookahead = {"lookahead": 4} if given.get("workers") == 5 else {}
+    options = EngineOptions.parse({**given, **lookahead}, "search")
+    assert (options.usable_workers(num_jobs), options.usable_threads) == (workers, threads)
+    line = options.describe_unused(num_jobs)
+    assert (line is not None) is is_told
+    if line is not None:
+        assert line.startswith(f"note: {options.workers} workers with {options.threads} threads each are more than")
+        assert line.endswith(f"trials at once): workers {workers}, threads {threads}")
+    assert options.workers == given.get("workers", 8)
+
+
 def test_of_a_resumed_search_only_the_options_of_this_session_count_as_given() -> None:
     begun = SearchOptions.parse({"engine": "ray", "ray_address": "auto", "workers": 3}, "search")
     recorded = SearchOptions.parse(begun.model_dump(mode="json"), "records")
@@ -120,6 +154,14 @@ def test_options_that_were_recorded_under_their_old_names_are_read() -> None:
     assert (resumed.controls, resumed.model_fields_set) == (1, {"trials", "controls"})
     with pytest.raises(UserError, match=r"^--controls cannot change in a resumed search: it was 1, got 2;"):
         options.resumed_with({"controls": 2})
+
+
+def test_a_torchvision_dataset_may_lie_in_a_folder_when_a_search_is_resumed(tmp_path: Path) -> None:
+    recorded = SearchOptions(data="CIFAR10", data_root=str(tmp_path))
+    moved = recorded.resumed_with({"data_root": "/elsewhere"})
+    assert (moved.data, moved.data_root) == ("CIFAR10", "/elsewhere")
+    folder = recorded.resumed_with({"data": str(tmp_path)})
+    assert (folder.data, folder.data_root) == (str(tmp_path), None)
 
 
 def test_a_resumed_search_changes_only_what_may_change() -> None:

@@ -70,7 +70,7 @@ def test_as_many_ahead_as_may_run_at_once(given: dict[str, Any], lookahead: int)
           for name, value in {"supernet": "x", "supernet_images": 9, "val_images_per_trial": 1, "fine_tune_images": 3,
                               "finalists": 5, "controls": 1}.items()),
         ({"supernet": "x", "supernet_images": 9},
-         "--supernet names one that is trained, so it cannot be combined with --supernet-images"),
+         "--supernet names a trained supernet, so it cannot be combined with --supernet-images"),
         ({"eta": 7}, "--eta goes with --rungs, which must then be at least 2"),
         ({"rungs": 2, "fine_tune_images": 1}, "--rungs cannot be combined with --fine-tune-images"),
         ({"controls": 5}, "--controls must not exceed --finalists, got 5 and 4"),

@@ -15,9 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from cli import main
@@ -438,7 +440,32 @@ def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path
     path = run.run_dir / RECORDS_FILE
     edit_records(path, '"seed": 5', '"seed": 6')
     with pytest.raises(UserError, match=r"its trial 0 is .* but the strategy now asks for"):
-        resume_search(run.run_dir, {}, quiet())
+        resume_search(run.run_dir, {"trials": 3}, quiet())
+
+
+def test_a_finished_search_asks_its_strategy_nothing_when_it_is_resumed(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It only sees to its outputs, the journal among them."""
+    run_dir = tmp_path / "whole"  # by which the journal names its study
+    shutil.copytree(finished.run_dir, run_dir)
+    names = (JOURNAL_FILE, "trials.csv", "best.yaml")
+    before = {name: (run_dir / name).read_bytes() for name in names}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the strategy was asked")
+
+    monkeypatch.setattr("trials.search.search.create_strategy", refuse)
+    for name in ("trials.csv", "best.yaml"):
+        (run_dir / name).unlink()
+    resume_search(run_dir, {"workers": 0, "data": "digits"}, quiet())
+    assert {name: (run_dir / name).read_bytes() for name in names} == before
+    lines = before[JOURNAL_FILE].splitlines(keepends=True)
+    (run_dir / JOURNAL_FILE).write_bytes(b"".join(lines[:-1]))  # a kill between the record and the journal
+    resume_search(run_dir, {"workers": 0}, quiet())
+    assert (run_dir / JOURNAL_FILE).read_bytes().count(b"\n") == len(lines)
+    with pytest.raises(AssertionError, match="was asked"):
+        resume_search(run_dir, {"workers": 0, "trials": 7}, quiet())
 
 
 def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
@@ -453,6 +480,30 @@ def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
     edit_records(path, digest, "0" * len(digest))
     with pytest.raises(UserError, match="are not those that"):
         resume_search(path.parent, {}, quiet())
+
+
+def test_the_same_images_may_lie_elsewhere_when_a_search_is_resumed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "here" / name / f"{number}.png")
+    images = {"data": str(tmp_path / "here"), "trials": 1, "train_images": 64, "workers": 0}
+    run_dir = tmp_path / "runs" / "run"
+    start_search(SearchOptions.parse({**OPTIONS, **images}, "search"), run_dir, ["test"], quiet())
+    (tmp_path / "here").rename(tmp_path / "there")
+    shutil.rmtree(tmp_path / "runs" / "prepared-data")
+    before = (run_dir / RECORDS_FILE).read_bytes()
+    with pytest.raises(UserError, match=r"here.*\(a resumed search needs its images: .* or as --data says\)"):
+        resume_search(run_dir, {}, quiet())
+    with pytest.raises(UserError, match=r"^the images of digits are not those that .* was begun with"):
+        resume_search(run_dir, {"data": "digits"}, quiet())
+    assert (run_dir / RECORDS_FILE).read_bytes() == before
+    resumed = resume_search(run_dir, {"data": str(tmp_path / "there")}, quiet())
+    assert resumed.options.data == str(tmp_path / "there")
+    recorded = [event["options"]["data"] for event in events(run_dir) if event["event"] == "resumed"]
+    assert recorded == [str(tmp_path / "there")]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])

@@ -45,3 +45,12 @@ def test_what_a_step_freed_stays_with_the_process() -> None:
         kept[keeps] = int(subprocess.run(command, env=gives_back, stdout=subprocess.PIPE, check=True).stdout) / 2**20
     assert kept[True] > 95
     assert kept[False] < 20
+
+
+def test_there_are_no_more_threads_than_cores() -> None:
+    """A thousand threads on two cores wait for each other for ever."""
+    code = (
+        "import torch; from trials.machine import num_cores; from trials.training.devices import compute_with; "
+        "compute_with(1024); print(torch.get_num_threads() == num_cores())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"

@@ -1,0 +1,36 @@
+"""How a machine's cores are shared out."""
+
+from __future__ import annotations
+
+import pytest
+
+from trials import machine
+from trials.machine import cores_per_process
+
+
+@pytest.mark.parametrize(
+    ("processes", "threads", "expected"),
+    [
+        (None, None, 8),
+        (None, "3", 3),
+        (None, "1", 1),
+        (None, "100", 8),
+        (None, "", 8),
+        (None, "0", 8),
+        (None, "4,2", 8),
+        ("2", None, 4),
+        ("2", "1", 4),  # which torchrun sets where nobody has
+        ("2", "3", 3),
+        ("3", None, 2),
+        ("16", None, 1),
+    ],
+)
+def test_the_cores_are_divided_among_the_processes_of_a_machine(
+    monkeypatch: pytest.MonkeyPatch, processes: str | None, threads: str | None, expected: int
+) -> None:
+    monkeypatch.setattr(machine, "num_cores", lambda: 8)
+    for name, value in (("LOCAL_WORLD_SIZE", processes), ("OMP_NUM_THREADS", threads)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert cores_per_process() == expected
