@@ -206,7 +206,8 @@ def test_a_worker_that_still_imports_goes_with_its_driver(tmp_path: Path) -> Non
     )
     path = f"{REPOSITORY}{os.pathsep}{tmp_path}"
     command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": path}
-    driver = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    # The worker has the driver's standard error, so reading it to its end takes until the worker is gone as well.
+    driver = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert driver.returncode == -signal.SIGKILL
     assert time.monotonic() - float(driver.stdout) < 2.0
 
