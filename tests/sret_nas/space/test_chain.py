@@ -35,7 +35,7 @@ class TestByHand:
         assert by_hand().costs(np.zeros((0, 2), dtype=np.int64)).shape == (0, 2)
 
     def test_a_missing_link_is_no_network(self) -> None:
-        with pytest.raises(KeyError, match="goes from stage 0 to the next by a link that is not there"):
+        with pytest.raises(KeyError, match="goes from stage 0 to the next by a link that does not exist"):
             by_hand().costs([(0, 0), (1, 0)])
 
     def test_states_and_levels(self) -> None:

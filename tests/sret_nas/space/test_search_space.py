@@ -357,7 +357,7 @@ class TestDigest:
 
 WRONG = [
     (("stages", 0, "width"), 64, "stages[0].width: must be a list of choices, got 64; a single choice is a list of one: [64]"),
-    (("stages", 0, "nll"), "every", "stages[0].nll: must be a list of choices, got 'every'; a single choice is a list of one: [every]"),
+    (("stages", 0, "nll"), "every", "stages[0].nll: must be a list of choices, got 'every'; a single choice is a list of one: ['every']"),
     (("stages", 0, "heads"), [2, 5], "stages[0].heads[1]: 5 is in no legal network: heads must divide width, and widths are [24]"),
     (("stages", 0, "width"), [24, 25], "stages[0].width[1]: 25 is in no legal network: heads must divide width and ratio * width be at least 1, and heads are [2], nll_ratio [1.0], mlp_ratio [2.0]"),
     (("stages", 0, "mlp_ratio"), [2.0, 0.01], "stages[0].mlp_ratio[1]: 0.01 is in no legal network: mlp_ratio * width must be at least 1, and widths are [24]"),

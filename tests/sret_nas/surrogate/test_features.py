@@ -72,7 +72,7 @@ def test_a_row_has_a_one_for_every_effect_that_is_there() -> None:
 
 def test_stages_share_pairs_with_the_stage_before_where_that_has_the_same_states() -> None:
     """c comes after two states in the second and in the last stage, which alone can be shared."""
-    columns = {kind.name: kind.columns for kind in EffectTerms(CHAINS["uneven"]).kinds}
+    columns = {kind.name: kind.columns for kind in EffectTerms(CHAINS["uneven"]).groups}
     assert list(columns) == ["shared c", "own c", "own b", "across", "shared across"]
     assert columns["across"].stop - columns["across"].start == 2 * 2 + 3 * 2 + 2 * 2
     assert columns["shared across"].stop - columns["shared across"].start == 2 * 2
@@ -94,7 +94,7 @@ def test_a_slope_is_one_column_and_two_stages_share_one() -> None:
     every = np.arange(3)
     stage = ChainStage(every, 1 + every[:, None], ("a",), every[:, None])
     chain = Chain(("cost",), (stage, stage), ({(one, other): (0,) for one in range(3) for other in range(3)},))
-    widths = {kind.name: kind.columns.stop - kind.columns.start for kind in EffectTerms(chain, has_slopes=True).kinds}
+    widths = {kind.name: kind.columns.stop - kind.columns.start for kind in EffectTerms(chain, has_slopes=True).groups}
     assert widths == {
         "shared a": 3, "own a": 6, "shared slope a": 1, "slope a": 2, "slopes across": 1, "across": 9
     }  # fmt: skip
@@ -111,7 +111,7 @@ def test_products_of_slopes_are_with_the_states_of_the_stage_before() -> None:
         for before, after in pairwise(stages)
     )
     terms = EffectTerms(Chain(("cost",), tuple(stages), links), has_slopes=True)
-    columns = {kind.name: kind.columns for kind in terms.kinds}
+    columns = {kind.name: kind.columns for kind in terms.groups}
     (row,) = terms.matrix(np.array([[5, 8, 2, 2]]))  # the last of everything
     assert row[columns["slopes across"]] == pytest.approx([(3 / 2) ** 0.5, 3 / 2])
     assert row[columns["slope d"]] == pytest.approx([(3 / 2) ** 0.5])

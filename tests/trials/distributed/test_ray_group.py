@@ -38,7 +38,7 @@ from trials.lost_directory import LostDirectoryError
 from trials.machine import num_cores
 from trials.runs.options import SearchOptions
 from trials.runs.records import read_history
-from trials.search.supernet import SupernetSetting, _as_can_be_had, _equal_shares
+from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
@@ -425,7 +425,7 @@ def test_a_resumed_search_trains_as_it_was_begun_or_says_that_it_does_not(
     options = SearchOptions(engine="ray", ray_address=address, workers=4, batch_size=32, device="cpu", threads=1)
     told = OutputStream(data.directory)
     run: Any = SimpleNamespace(options=options, data_dir=data.directory, console=told.console)
-    now = _as_can_be_had(run, SupernetSetting(config=config(), threads=4, processes=2))
+    now = _feasible_now(run, SupernetSetting(config=config(), threads=4, processes=2))
     assert (now.processes, now.threads) == expected
     assert ("results may differ" in told.poll(0.0).text) == (expected != (2, 4))
 

@@ -132,7 +132,7 @@ def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: py
         {"event": "resumed", "options": {"trials": 9}, "versions": {"torch": "3"}},
     ]  # fmt: skip
     history = read_history(tmp_path)
-    assert (history.supernet, history.spending.supernet_seconds) == (source, 12.346)
+    assert (history.supernet, history.usage.supernet_seconds) == (source, 12.346)
     trials = history.trials
     assert (trials[0].partial, trials[0].is_stopped, trials[0].finals) == ([result], False, {"fine-tuned": final})
     assert (trials[0].measured_us, trials[1].measured_us) == (31.5, None)
