@@ -451,7 +451,7 @@ def test_a_search_whose_machine_is_lost_is_carried_on_from_the_copy(
     assert f"Copy: {store.address}\n" in text_of(console)
 
 
-def test_images_must_be_where_they_were(tmp_path: Path, storage: Path) -> None:
+def test_images_must_be_where_they_were_or_be_named(tmp_path: Path, storage: Path) -> None:
     from PIL import Image
 
     images = tmp_path / "images"
@@ -464,9 +464,11 @@ def test_images_must_be_where_they_were(tmp_path: Path, storage: Path) -> None:
     images.rename(tmp_path / "elsewhere")
     here, _ = fetch_run(str(storage / "r"), tmp_path / "second" / "r", quiet())
     before = files_in(storage)
-    with pytest.raises(UserError, match=r"images: .* \(a resumed search needs its images where they were"):
+    with pytest.raises(UserError, match=r"images: .* \(a resumed search needs its images: where they were"):
         resume_search(here, {}, quiet())
     assert files_in(storage) == before
+    run = resume_search(here, {"data": str(tmp_path / "elsewhere")}, quiet())
+    assert run.options.data == str(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(
