@@ -20,7 +20,7 @@ from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.space.search_space import SearchSpace, shipped_spaces
 
-NETWORKS = 100
+NETWORKS = 200
 """Of each space. A term that is wrong for one network in twenty escapes a hundred draws once in 170 times."""
 CHUNKS = 4
 """Parts of each space's networks, so that several processes can share the test."""

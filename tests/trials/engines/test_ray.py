@@ -30,6 +30,7 @@ from tests.trials.engines.jobs_for_ray import look_around
 from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
 from tests.trials.ray_private import metadata_changed
 from trials.engines import ray_calls, ray_session
+from trials.engines.conformance import run_all
 from trials.engines.engine import Engine, Outcome
 from trials.engines.ray import MAX_FALSE_STARTS, RayEngine
 from trials.engines.ray_calls import HeadLostError, call_with_timeout
@@ -40,18 +41,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 MARK = "SRET_NAS_TEST"
 """Environment variable by which a test knows the processes that come from it."""
-
-
-def run_all(engine: Engine, payloads: list[dict[str, Any]]) -> dict[int, Outcome]:
-    """Runs jobs numbered from 0 at the engine's capacity."""
-    outcomes: dict[int, Outcome] = {}
-    submitted = 0
-    while len(outcomes) < len(payloads):
-        while submitted < len(payloads) and submitted - len(outcomes) < engine.capacity:
-            engine.submit(submitted, payloads[submitted])
-            submitted += 1
-        outcomes |= {outcome.job_id: outcome for outcome in engine.wait()}
-    return outcomes
 
 
 def results(outcomes: dict[int, Outcome]) -> list[dict[str, Any]]:
