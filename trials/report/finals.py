@@ -15,6 +15,12 @@ from ..engines.messages import RetrainResult
 from ..runs.events import FinalistRole
 from ..runs.records import Trial
 
+WIDE = 75
+"""Columns of a terminal below which the table leaves out the FLOPs, which are nearly equal, and the random network's
+error, which follows from the difference."""
+LEFT_OUT = (1, 2, 4)
+"""Positions of these columns."""
+
 
 def describe_final(number: int, role: FinalistRole, result: RetrainResult) -> str:
     """Returns a line of at most 80 columns about a finalist or control."""
@@ -36,10 +42,12 @@ def show_finals(trials: Sequence[Trial], console: Console) -> None:
     if not pairs:
         return
     table = Table(title="Was it luck? Both trained from scratch, alike", title_justify="left")
-    for name in ("trial", "FLOPs\nfound", "FLOPs\nrandom", "test error\nfound", "test error\nrandom", "found is"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("trial", "FLOPs\nfound", "FLOPs\nrandom", "test error\nfound", "test error\nrandom", "found is")
+    shown = [position for position in range(len(columns)) if console.width >= WIDE or position not in LEFT_OUT]
+    for position in shown:
+        table.add_column(columns[position], justify="right", no_wrap=True)
     for trial, found, random in pairs:
-        table.add_row(
+        cells = (
             str(trial.number),
             format_quantity(found.flops),
             format_quantity(random.flops),
@@ -47,6 +55,7 @@ def show_finals(trials: Sequence[Trial], console: Console) -> None:
             f"{random.test_error:.2%}",
             _compared(random.test_error - found.test_error),
         )
+        table.add_row(*(cells[position] for position in shown))
     console.print(table)
     images = pairs[0][1].num_test_images
     points = 100 * _noise(pairs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
-from ..runs.records import Records
+from ..runs.records import Records, Trial
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
 from ..strategies.create import create_strategy
 from ..strategies.sret import SReTDomain
@@ -44,6 +45,7 @@ from .front_latency import measure_front
 from .front_tests import run_front_tests
 from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_gpu, require_rungs
+from .recommend import recommend
 from .session import Run, job_context_of
 from .supernet import provide_supernet, recorded_setting, supernet_setting
 from .trial_loop import front_of, run_trials
@@ -228,7 +230,8 @@ def _run_all(run: Run, engine: Engine) -> None:
     try:
         if not run.options.no_supernet:
             provide_supernet(run, engine)
-        _run_trials(run, engine)
+        journal = _run_trials(run, engine)
+        recommend(run, engine, partial(_add_to_journal, run, journal))
         if run.options.no_supernet:
             run_front_tests(run, engine)
         else:
@@ -237,27 +240,41 @@ def _run_all(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
-            write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+            write_outputs(run.run_dir, run.history, run.options)
         finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
-    write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+    write_outputs(run.run_dir, run.history, run.options)
 
 
-def _run_trials(run: Run, engine: Engine) -> None:
-    """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning."""
+def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
+    """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning.
+
+    Returns the journal; None if there is one on disk that nothing was added to.
+    """
     if run.has_all_trials:
         front_of(run)
         if not has_journal(run.run_dir, sum(trial.has_ended for trial in run.trials)):
-            _journal(run)
-        return
+            return _journal(run)
+        return None
     options = run.options
     strategy = create_strategy(
         options.strategy, run.domain, options.objectives, seed=options.seed, population=options.population
     )
-    run_trials(run, strategy, engine, _journal(run))
+    journal = _journal(run)
+    run_trials(run, strategy, engine, journal)
+    return journal
+
+
+def _add_to_journal(run: Run, journal: OptunaJournal | None, trial: Trial) -> None:
+    """Adds a trial that has ended to the journal; without one, writes it anew."""
+    if journal is None:
+        _journal(run)
+        return
+    with writing(run.run_dir / JOURNAL_FILE):
+        journal.add(trial)
 
 
 def _journal(run: Run) -> OptunaJournal:

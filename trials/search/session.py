@@ -36,7 +36,7 @@ class Run:
 
     @property
     def trials(self) -> list[Trial]:
-        return [self.history.trials[number] for number in sorted(self.history.trials)]
+        return self.history.in_order
 
     @property
     def has_all_trials(self) -> bool:
