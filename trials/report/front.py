@@ -71,7 +71,7 @@ def show_front(
         print_line(console, f"Trials that failed: {len(failed)}; trials.csv says why.")
     print_line(
         console,
-        f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, picture: {run_dir / 'front.png'}",
+        f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, report: {run_dir / 'report.html'}",
     )
 
 

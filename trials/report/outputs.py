@@ -44,7 +44,7 @@ def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> No
     _write_folder(run_dir / "pareto", {_file_name(trial): trial for trial in front}, run_dir, header)
     networks = () if history.recommended is None else history.recommended.networks
     evaluated = {
-        _recommended_name(network, trial): trial
+        recommended_name(network, trial): trial
         for network in networks
         if (trial := history.trials[network.number]).result is not None
     }
@@ -64,7 +64,7 @@ def _write_folder(folder: Path, trials: dict[str, Trial], run_dir: Path, header:
             stale.unlink()
 
 
-def _recommended_name(network: Recommendation, trial: Trial) -> str:
+def recommended_name(network: Recommendation, trial: Trial) -> str:
     """Returns e.g. `750M-FLOPs-f93dae918da8.yaml`, by the most that the network may cost."""
     return f"{network.label.replace(' ', '-')}-{trial.candidate.arch.arch_id}.yaml"
 

@@ -138,3 +138,4 @@ def _record(run: Run, retraining: _Retraining, end: AttemptResult) -> None:
     run.records.final(retraining.trial.number, retraining.role, result)
     retraining.trial.finals[retraining.role] = result
     print_line(run.console, describe_final(retraining.trial.number, retraining.role, result))
+    run.refresh_report()

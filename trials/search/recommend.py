@@ -20,14 +20,10 @@ from ..report.progress import describe_retry
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.recommendation import ORIGIN, SHARES, CostName, Recommendation, Recommendations, SizeEffect
 from ..runs.records import Trial
-from ..strategies.additive_settings import AdditiveSettings
 from ..strategies.strategy import Candidate
-from ..strategies.structure import StructureModel
+from ..strategies.structure import MIN_RESULTS, StructureModel
 from .session import Run
 from .trial_loop import trial_job
-
-MIN_TRIALS = 2 * AdditiveSettings().min_labels
-"""Finished trials from which on structure can be judged: a model that proposes may err, one that recommends may not."""
 
 
 def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> None:
@@ -36,7 +32,7 @@ def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> N
     `has_ended` is called with every trial that ends here.
     """
     finished = [trial for trial in run.trials if trial.result is not None and trial.origin != ORIGIN]
-    if run.options.best_by == "proxy" or len(finished) < MIN_TRIALS:
+    if run.options.best_by == "proxy" or len(finished) < MIN_RESULTS:
         return
     known = run.history.recommended
     if known is None or known.num_trials != len(finished):
@@ -142,3 +138,4 @@ def _record(run: Run, end: AttemptResult, has_ended: Callable[[Trial], None]) ->
     if trial.failure is not None:
         print_line(run.console, f"trial {trial.number}, recommended: failed, {trial.failure.message}")
     has_ended(trial)
+    run.refresh_report()

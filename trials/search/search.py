@@ -28,6 +28,7 @@ from ..engines.ray_needed import ray_needed
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command
+from ..report.html import write_report
 from ..report.outputs import write_outputs
 from ..runs.directory import versions
 from ..runs.events import check_header
@@ -240,13 +241,19 @@ def _run_all(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
-            write_outputs(run.run_dir, run.history, run.options)
+            _write_results(run)
         finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
+    _write_results(run)
+
+
+def _write_results(run: Run) -> None:
+    """Writes all files that follow from the records, the report last."""
     write_outputs(run.run_dir, run.history, run.options)
+    write_report(run.report_input(is_running=False))
 
 
 def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:

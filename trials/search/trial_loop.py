@@ -165,6 +165,7 @@ class _TrialLoop:
         run.checkpoint_path(trial).unlink(missing_ok=True)
         is_news = run.options.no_supernet or trial.failure is not None or trial.number in self.front
         progress.trial_ended(trial, self.front.best_error, is_news)
+        run.refresh_report()
 
     def _keep_if_best(self, trial: Trial) -> None:
         """Updates the archive and deletes weights that left it; a dominated trial never returns to the front."""

@@ -25,6 +25,9 @@ from .strategy import Candidate
 WINDOWS = (0.97, 0.9, 0.0)
 """Least cost of a network over the most that is allowed. The first window that holds any network is used."""
 
+MIN_RESULTS = 2 * AdditiveSettings().min_labels
+"""Results from which on structure can be judged: a model that proposes may err, one that recommends may not."""
+
 DRAWS = 400
 """Posterior draws behind standard deviations; these are then known to 4 %."""
 
@@ -60,7 +63,7 @@ class StructureModel:
 
         Args:
             domain: The candidates of the search.
-            candidates: Those with a result; at least `AdditiveSettings.min_labels`.
+            candidates: Those with a result; at least `MIN_RESULTS`.
             values: Their results, which are minimised.
             axis: Position of the cost that networks are recommended by, in the order of the chain's costs.
         """
