@@ -16,7 +16,6 @@ from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
-from sret_nas.latency.table import LatencyTable
 from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console, print_line
@@ -35,10 +34,10 @@ from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
+from ..runs.recorded_search import domain_of, recorded_profile
 from ..runs.records import Records, Trial
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
 from ..strategies.create import create_strategy
-from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
 from .finalists import train_finalists
@@ -106,7 +105,7 @@ def _begin(
         profile = None
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
-        domain = _domain(space, options, profile)
+        domain = domain_of(space, options, profile)
         setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
         plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
@@ -142,22 +141,6 @@ def recorded(profile: LatencyProfile) -> dict[str, Any]:
     return {"digest": profile.digest, "profile": profile.model_dump(mode="json")}
 
 
-def _recorded_profile(header: dict[str, Any], run_dir: Path) -> LatencyProfile | None:
-    """Returns the profile in a header, or None. Raises `UserError` if it does not match its digest."""
-    if header.get("latency") is None:  # the oldest records have no such key
-        return None
-    profile = validate(LatencyProfile, header["latency"]["profile"], f"{run_dir}: latency profile")
-    if profile.digest != header["latency"]["digest"]:
-        raise UserError(f"{run_dir} cannot be resumed: the latency profile in its records has changed")
-    return profile
-
-
-def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile | None) -> SReTDomain:
-    """Returns the candidates of a search. Raises `BudgetError` if there are none."""
-    table = None if profile is None else LatencyTable(space, profile)
-    return SReTDomain(space, options.budget, table, options.latency_max)
-
-
 @ignore_signals_after_interrupt()
 def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> Run:
     """Resumes a recorded search, runs it to its end and returns it.
@@ -175,7 +158,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
-        domain = _domain(space, options, _recorded_profile(header, run_dir))
+        domain = domain_of(space, options, recorded_profile(header, run_dir))
         data_dir = _same_images(options, header, run_dir, console)
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)

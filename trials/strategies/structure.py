@@ -7,6 +7,7 @@ apart (docs/results.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,12 @@ class StructureModel:
         squared = [((fit.loo_predictions - told) / fit.scale) ** 2 for fit in fits]
         self.surrogate = fits[is_surely_less(squared[1], squared[0], self._settings.min_standard_errors)]
         """The fitted model."""
+
+    def within(self, domain: SReTDomain) -> StructureModel:
+        """Returns this model with the candidates of another budget in the same space."""
+        narrowed = copy(self)
+        narrowed._domain = domain
+        return narrowed
 
     def best_within(self, limit: float) -> Candidate | None:
         """Returns the best candidate that costs at most `limit`, and little less; None if there is none."""

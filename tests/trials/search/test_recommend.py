@@ -20,6 +20,7 @@ from trials.runs.options import SearchOptions
 from trials.runs.recommendation import ORIGIN
 from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.finalists import finalists
+from trials.search.rerun import rerun_trial
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 
@@ -142,3 +143,14 @@ def test_by_the_proxy_nothing_is_recommended(options: dict[str, Any], tmp_path: 
     assert len(run.trials) == 13
     assert not (run.run_dir / "recommended").exists()
     assert read_yaml(run.run_dir / "best.yaml")["provenance"]["chosen_because"].startswith("it has the least")
+
+
+def test_a_trial_runs_again_to_the_same_result(finished: Run, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(finished.run_dir, runs / "whole")
+    before = (runs / "whole" / RECORDS_FILE).read_bytes()
+    console = quiet()
+    rerun_trial(runs / "whole", 3, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "Equal to the last bit." in console.file.getvalue()
+    assert (runs / "whole" / RECORDS_FILE).read_bytes() == before
