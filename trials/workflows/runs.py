@@ -23,9 +23,9 @@ from ..data.dataset_cache import PREPARED_DATA, config_digest
 from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
-from ..runs.recorded_search import RecordedSearch, domain_of, is_running, recorded_profile
+from ..runs.pick import pick_network
+from ..runs.recorded_search import RecordedSearch, is_running
 from ..runs.records import RECORDS_FILE
-from ..strategies.structure import MIN_RESULTS, StructureModel
 
 
 def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
@@ -103,41 +103,26 @@ def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, f
     search = RecordedSearch.open(run_dir)
     if out is not None:
         require_free([out], reads=[run_dir], force=force)
-    finished = [trial for trial in search.history.in_order if trial.result is not None]
-    if len(finished) < MIN_RESULTS:
-        raise UserError(
-            f"{run_dir}: {len(finished)} trials have finished, and structure is judged from {MIN_RESULTS} on"
-        )
-    profile = recorded_profile(search.history.header, run_dir)
-    unbounded = search.options.model_copy(update={"flops_budget": None, "params_budget": None, "flops_min": None,
-                                                  "params_min": None})  # fmt: skip
-    whole = domain_of(search.domain.space, unbounded, profile)
-    errors = [trial.result.error for trial in finished if trial.result is not None]
-    name = "flops" if budget.flops_max is not None else "params"
-    axis = whole.chain.cost_names.index(name)
-    model = StructureModel(whole, [trial.candidate for trial in finished], errors, axis)
-    limit = budget.flops_max if budget.flops_max is not None else budget.params_max
-    assert limit is not None
-    candidate = model.within(whole.within(budget)).best_within(limit)
-    if candidate is None:
-        raise UserError(f"{search.domain.space.name}: no network has {budget.describe()}; `space` shows the cheapest")
-    belief, cost = model.belief([candidate]), cost_of(candidate.arch)
-    known = next((trial for trial in finished if trial.candidate.key == candidate.key), None)
-    tried = "not tried yet" if known is None else f"tried as trial {known.number}"
-    predicted, deviation = float(belief.mean[0]), float(belief.deviation[0])
+    picked = pick_network(search, budget)
+    arch, cost = picked.candidate.arch, cost_of(picked.candidate.arch)
+    tried = "not tried yet" if picked.trial is None else f"tried as trial {picked.trial.number}"
     print_line(
         console,
-        f"{candidate.arch.arch_id}: {format_quantity(cost.flops)} FLOPs, {format_quantity(cost.params)} params, "
-        f"predicted validation error {predicted:.2%} ± {100 * deviation:.2f} ({tried})",
+        f"{arch.arch_id}: {format_quantity(cost.flops)} FLOPs, {format_quantity(cost.params)} params, predicted "
+        f"validation error {picked.predicted_error:.2%} ± {100 * picked.deviation:.2f} ({tried})",
     )
-    print_line(console, candidate.arch.summary())
+    print_line(console, arch.summary())
     if out is None:
         return
     require_free([out], reads=[run_dir], force=force)
-    metrics = {"predicted_validation_error": predicted, "standard_deviation": deviation,
-               "note": "of the proxy, by the model of the search's trials"}  # fmt: skip
-    provenance = {"run": str(run_dir), "trials": len(finished), "trial": None if known is None else known.number}
-    write_result(out, candidate.arch, metrics=metrics, recipe={}, provenance=provenance)
+    metrics = {
+        "predicted_validation_error": picked.predicted_error,
+        "standard_deviation": picked.deviation,
+        "note": "of the proxy, by the model of the search's trials",
+    }
+    number = None if picked.trial is None else picked.trial.number
+    provenance = {"run": str(run_dir), "trials": picked.num_trials, "trial": number}
+    write_result(out, arch, metrics=metrics, recipe={}, provenance=provenance)
     print_line(console, f"Written to {out}")
 
 

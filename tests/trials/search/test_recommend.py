@@ -13,12 +13,14 @@ from rich.console import Console
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.errors import UserError
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.counted_spaces import FOUR_STAGES
 from trials.report.front import show_front
 from trials.runs.options import SearchOptions
 from trials.runs.recommendation import ORIGIN
 from trials.runs.records import RECORDS_FILE, read_history
+from trials.search.api import search
 from trials.search.finalists import finalists
 from trials.search.rerun import rerun_trial
 from trials.search.search import resume_search, start_search
@@ -154,3 +156,16 @@ def test_a_trial_runs_again_to_the_same_result(finished: Run, tmp_path: Path) ->
     assert isinstance(console.file, io.StringIO)
     assert "Equal to the last bit." in console.file.getvalue()
     assert (runs / "whole" / RECORDS_FILE).read_bytes() == before
+
+
+def test_a_search_is_one_call_in_python(options: dict[str, Any], finished: Run, tmp_path: Path) -> None:
+    given = {**options, "flops_budget": f"{FLOPS / 1000:g}K"}
+    result = search(out=tmp_path / "called", quiet=True, **given)
+    assert outcome_of(tmp_path / "called") == outcome_of(finished.run_dir)
+    assert result.best == result.recommended[0]
+    assert [network.flops for network in result.front] == sorted(network.flops for network in result.front)
+    cheaper = result.pick(flops=f"{0.7 * FLOPS / 1000:g}K")
+    assert cheaper.flops <= 0.7 * FLOPS
+    with pytest.raises(UserError, match="unknown key"):
+        search(out=tmp_path / "wrong", quiet=True, flop_budget="1G")
+    assert not (tmp_path / "wrong").exists()
