@@ -93,7 +93,7 @@ class SReT(ImageModel):
         return source.adapted_to(arch, f"{weights}", f"{path}")
 
     def adapted_to(self, arch: ArchConfig, source: str, target: str) -> SReT:
-        """Returns a network of an architecture with these weights.
+        """Returns a network of an architecture with these weights; this network itself if it fits as it is.
 
         Where the number of classes differs the head is new; where the image size differs the position embedding is
         resized.
@@ -112,6 +112,8 @@ class SReT(ImageModel):
                 f"{source} holds the weights of {self.arch.arch_id}, another network than {target} describes "
                 f"({arch.arch_id}): give the weights that its `provenance` names, or train it"
             )
+        if self.arch == arch:
+            return self
         network = type(self)(arch)
         state = resized_state(self.state_dict(), arch)
         if self.arch.classes != arch.classes:
