@@ -27,8 +27,9 @@ MAX_NAME = 24
 
 def depths_picture(evaluation: Evaluation) -> bytes:
     """Returns top-1 accuracy against FLOPs and, if it was measured, latency, with a point for each depth."""
+    unit, letter = (1e9, "G") if evaluation.deepest.flops >= 1e9 else (1e6, "M")
     panels: list[tuple[str, list[float]]] = [
-        ("GFLOPs (multiply-adds of one image)", [point.flops / 1e9 for point in evaluation.points])
+        (f"{letter}FLOPs (multiply-adds of one image)", [point.flops / unit for point in evaluation.points])
     ]
     latencies = [point.latency_ms for point in evaluation.points if point.latency_ms is not None]
     if len(latencies) == len(evaluation.points):
@@ -46,7 +47,10 @@ def depths_picture(evaluation: Evaluation) -> bytes:
         axes.grid(alpha=0.25)
         axes.margins(x=0.12)
     axes_of_panels[0].set_ylabel(f"top-1 accuracy, % ({evaluation.part}, {evaluation.deepest.scores.images:,} images)")
-    figure.suptitle("One file of weights at every recursion depth (recursions of each stage)")
+    margin = 100 * evaluation.deepest.scores.error_margin
+    figure.suptitle(
+        f"One file of weights, by recursions of each stage; 95 % interval of each point: ± {margin:.1f} points"
+    )
     return _png(figure)
 
 

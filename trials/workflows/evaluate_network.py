@@ -47,8 +47,10 @@ MAX_ALL_DEPTHS = 1024
 
 LINE_SECONDS = 10.0
 """Between two lines on how far the evaluation is, where there is no bar."""
-LATENCY_SECONDS = 3.0
-"""For which the latency of a depth is measured at most."""
+LATENCY_TURNS, MIN_LATENCY_TURNS = 25, 3
+"""Timed passes of each depth, at most and at least."""
+LATENCY_SECONDS = 2.0
+"""For which the latency of a depth is measured at most, unless the fewest passes take longer."""
 MAX_NAMED = 5
 """Classes listed in a message."""
 
@@ -241,10 +243,11 @@ def _announce(
     origin = "; ".join(f"{part}: {images.origins[part]}" for part in parts)
     many = f"{len(depths)} recursion depths" if len(depths) > 1 else "one recursion depth"
     print_line(console, f"Evaluating {trained.path} at {many} on {total:,} images ({origin})")
+    size = preprocessing.image_size
     print_line(
         console,
-        f"Images: {preprocessing.image_size} of {preprocessing.image_size / preprocessing.crop_fraction:.0f} px, "
-        f"{preprocessing.interpolation}",
+        f"Images: the centred {size} x {size} px, after resizing the shorter side to "
+        f"{int(size / preprocessing.crop_fraction)} px ({preprocessing.interpolation})",
     )
     if missing := trained.network.arch.classes - len(images.class_names):
         print_line(console, f"note: the images have none of {missing:,} of the network's classes")
@@ -294,15 +297,21 @@ def _count(
 
 @torch.inference_mode()
 def _latencies(network: SReT, depths: Sequence[Depth], image_size: int) -> dict[Depth, float]:
-    """Returns the median milliseconds of one image at each depth."""
+    """Returns the median milliseconds of one image at each depth.
+
+    Depths take turns, so that other work on the machine slows all of them down alike.
+    """
     weights = network.pos_embed
     noise = torch.randn(1, network.arch.channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
     image = noise.to(weights.device, weights.dtype)
-    device = weights.device
-    return {
-        depth: 1e3 * statistics.median(time_passes(partial(network, image, depth), device, 20, 3, LATENCY_SECONDS))
-        for depth in depths
-    }
+    seconds: dict[Depth, list[float]] = {depth: [] for depth in depths}
+    started = time.monotonic()
+    for turn in range(LATENCY_TURNS):
+        if turn >= MIN_LATENCY_TURNS and time.monotonic() - started > LATENCY_SECONDS * len(depths):
+            break
+        for depth, times in seconds.items():
+            times += time_passes(partial(network, image, depth), weights.device, 1, 0 if turn else 2, LATENCY_SECONDS)
+    return {depth: 1e3 * statistics.median(times) for depth, times in seconds.items()}
 
 
 def _details(request: EvaluationRequest, images: WholeImages, preprocessing: Preprocessing) -> dict[str, Any]:
