@@ -92,14 +92,23 @@ class TestNewFolder:
         assert (tmp_path / "a" / "out").stat().st_mode & 0o777 == 0o755
 
     def test_nothing_is_left_of_a_block_that_fails(self, tmp_path: Path) -> None:
-        with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as folder:
-            (folder / "one").write_text("1")
-            raise KeyboardInterrupt
+        def interrupted() -> None:
+            with new_folder(tmp_path / "out") as folder:
+                (folder / "one").write_text("1")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         assert not list(tmp_path.iterdir())
 
     def test_a_folder_that_was_filled_in_between_is_kept(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        with pytest.raises(UserError, match="is not empty"), new_folder(out):
-            out.mkdir()
-            (out / "mine").write_text("1")
+
+        def overtaken() -> None:
+            with new_folder(out):
+                out.mkdir()
+                (out / "mine").write_text("1")
+
+        with pytest.raises(UserError, match="is not empty"):
+            overtaken()
         assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
