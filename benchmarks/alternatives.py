@@ -1,9 +1,9 @@
 """What a user would pick instead: networks of timm of about SReT-T's cost, counted as ours are.
 
 Run `python -m benchmarks.alternatives --results results-imagenet.csv` from the repository's root, with the file of that
-name from timm's repository (`results/`). It holds the top-1 accuracies of timm's published weights on ImageNet-1K. Nothing
-is downloaded or trained: networks are built with fresh weights and counted. The script prints a table and writes
-`benchmarks/results/alternatives.json`.
+name from timm's repository (`results/`). It holds the top-1 accuracies of timm's published weights on ImageNet-1K.
+Nothing is downloaded or trained: networks are built with fresh weights and counted. The script prints a table and
+writes `benchmarks/results/alternatives.json`.
 """
 
 from __future__ import annotations
