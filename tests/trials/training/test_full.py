@@ -105,7 +105,13 @@ def test_two_processes_train_as_one_that_computes_both_parts(images: WholeImages
 
 def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
     metrics = run(tmp_path, spec({"ema_decay": 0.5}, "random"), images)
-    assert {path.name for path in tmp_path.iterdir()} == {"best", "last", "checkpoint.pt", "metrics.jsonl", "tensorboard"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "best",
+        "last",
+        "checkpoint.pt",
+        "metrics.jsonl",
+        "tensorboard",
+    }
     best, info = read_model(tmp_path / "best")
     assert info.metrics == metrics
     assert metrics["test"]["images"] == 20
