@@ -50,7 +50,7 @@ def identify_views(
     """Returns everything that decides which images a training sees, as plain data: equal data, equal views."""
     return {
         "seed": seed,
-        "images (digest)": images.digest,
+        "images (digest)": images.digest[:16],
         "image size": preprocessing.image_size,
         "mean": [round(value, 6) for value in preprocessing.mean],
         "std": [round(value, 6) for value in preprocessing.std],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,9 @@ def _require_known(name: str) -> None:
 
 def _created(name: str, create: Callable[[], nn.Module]) -> nn.Module:
     """Returns a model of timm. Raises `UserError` with the first line of whatever went wrong."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # it tells of every retry
     try:
         return create()
     except (UserError, torch.OutOfMemoryError):
@@ -174,6 +178,8 @@ def _created(name: str, create: Callable[[], nn.Module]) -> nn.Module:
             f"the teacher {name} cannot be loaded: {reason[:200]}; without a network, give its weights by "
             f"--teacher-checkpoint FILE, or a folder by {LOCAL_DIR}DIR"
         ) from None
+    finally:
+        hub.setLevel(level)
 
 
 def _of_timm(model: nn.Module, name: str, digest: str | None) -> Teacher:

@@ -77,10 +77,11 @@ def make_soft_labels(
     recipe = Recipe.load(recipe_name, changes)
     preprocessing = _preprocessing(options, recipe, image_size, found)
     teacher.adapt_to(preprocessing).to(device)
+    packages = {name: version(name) for name in ("timm", "pillow")}  # by which images are augmented
     header = SoftLabelHeader(
         teacher=options.teacher, teacher_digest=teacher.digest, temperature=options.temperature,
         classes=teacher.classes, top=min(options.top, teacher.classes), images=len(found.train), epochs=options.epochs,
-        views=identify_views(found, recipe, preprocessing, options.seed), versions=versions() | {name: version(name) for name in ("timm", "pillow")},
+        views=identify_views(found, recipe, preprocessing, options.seed), versions=versions() | packages,
     )  # fmt: skip
     transform = training_transform(recipe, preprocessing, found.flip)
     images = AugmentedImages(found.train, transform, preprocessing.channels, options.seed)
