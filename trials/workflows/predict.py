@@ -1,0 +1,207 @@
+"""`predict`: classes and probabilities of images, by a trained network or what was exported of one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from sret_nas.errors import UserError, printable
+from sret_nas.nn.exported_model import is_exported, open_exported
+from sret_nas.nn.model_directory import Preprocessing
+
+from ..console import escape, print_line
+from ..data import DataConfig
+from ..data.decode import UNREADABLE, Pixels
+from ..data.some_images import Geometry, decode_file, find_images, reason_of
+from ..training.devices import compute_with, device_of
+from .image_tensors import standardise
+from .trained_network import load_trained, recursion_limit
+
+BATCH = 32
+"""Images that are decoded and classified together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """Which images are classified, and by what."""
+
+    model: Path
+    images: tuple[Path, ...]
+    top: int = 5
+    json: bool = False
+    device: str = "auto"
+    recursions: tuple[int, ...] | None = None
+    """Largest number of recursions, one for all stages or one for each; None keeps all."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    data: str | None = None
+    data_root: str | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What maps standardised images to logits, and what must be known to use it."""
+
+    run: Callable[[Tensor], Tensor]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """The most probable classes of one image; or why it could not be read."""
+
+    image: Path
+    classes: tuple[tuple[int, float], ...] = ()
+    """Index and probability, the most probable first."""
+    problem: str | None = None
+
+
+def predict(request: PredictRequest, console: Console) -> bool:
+    """Prints the most probable classes of every image, and names those that cannot be read.
+
+    Returns whether any could be read. Raises `UserError` if the model cannot be read or used, or there are no images.
+    """
+    compute_with(request.threads)
+    images = find_images(request.images)
+    model = _exported(request) if is_exported(request.model) else _trained(request, console)
+    predictions = _predictions(model, images, request.top)
+    if request.json:
+        return _print_json(predictions, model.class_names)
+    return _print_table(predictions, model.class_names, console)
+
+
+def _trained(request: PredictRequest, console: Console) -> _Model:
+    trained = load_trained(request.model)
+    for note in trained.notes if not request.json else ():
+        print_line(console, note)
+    if request.mean is not None and request.std is not None:
+        trained = trained.with_mean_and_std(request.mean, request.std)
+    if trained.preprocessing is None and request.data is not None:
+        size = trained.network.arch.image_size
+        config = DataConfig(source=request.data, root=request.data_root, image_size=size)
+        trained = trained.with_images_of(config, Console(stderr=True) if request.json else console)
+    if trained.preprocessing is None:
+        raise UserError(
+            f"{request.model}: it is not known how its images are standardised: name those of its training with "
+            "--data, or give --mean and --std"
+        )
+    device = device_of(request.device)
+    network = trained.network.eval().to(device)
+    limit = None if request.recursions is None else recursion_limit(request.recursions)
+    try:
+        network.arch.with_max_recursions(1 if limit is None else limit)
+    except ValueError as error:
+        raise UserError(f"--recursions: {error}") from None
+
+    def run(images: Tensor) -> Tensor:
+        logits: Tensor = network(images.to(device, network.pos_embed.dtype), max_recursions=limit)
+        return logits.float().cpu()
+
+    return _Model(run, trained.preprocessing, trained.class_names)
+
+
+def _exported(request: PredictRequest) -> _Model:
+    if request.recursions is not None:
+        raise UserError(f"{request.model}: its recursions were fixed by `export --recursions`")
+    if request.device not in ("auto", "cpu"):
+        raise UserError(f"{request.model}: exported models run on the CPU here, got --device {request.device}")
+    exported = open_exported(request.model, request.threads)
+    info = exported.info
+    preprocessing = None if info is None else info.preprocessing
+    if request.mean is not None and request.std is not None:
+        shape, channels = exported.input_shape, len(request.mean)
+        size = None if len(shape) != 4 or shape[1] != channels or shape[2] != shape[3] else shape[2]
+        if size is None:
+            raise UserError(
+                f"{request.model}: must take images of the shape (batch, {channels}, side, side) for --mean and --std "
+                f"of {channels} value(s), got {tuple('any' if one is None else one for one in shape)}"
+            )
+        known = preprocessing or Preprocessing(image_size=size, mean=request.mean, std=request.std)
+        preprocessing = known.model_copy(update={"mean": request.mean, "std": request.std})
+    if preprocessing is None:
+        what = "was not written by this program" if info is None else "was exported without"
+        raise UserError(
+            f"{request.model}: its metadata does not say how images are standardised (it {what}): give --mean and --std"
+        )
+    return _Model(exported.run, preprocessing, None if info is None else info.class_names)
+
+
+def _predictions(model: _Model, images: Sequence[Path], top: int) -> Iterator[_Prediction]:
+    """Yields a prediction for every image, in order."""
+    preprocessing = model.preprocessing
+    if preprocessing.channels not in (1, 3):
+        raise UserError(f"images have 1 or 3 channels, but the network takes {preprocessing.channels}")
+    geometry = Geometry(
+        size=preprocessing.image_size, channels=preprocessing.channels, crop_fraction=preprocessing.crop_fraction,
+        interpolation=preprocessing.interpolation,
+    )  # fmt: skip
+    for start in range(0, len(images), BATCH):
+        chosen = images[start : start + BATCH]
+        decoded = [_decode(path, geometry) for path in chosen]
+        pixels = [torch.from_numpy(one.copy()) for one in decoded if not isinstance(one, str)]
+        rows: Iterator[tuple[tuple[int, float], ...]] = iter(())
+        if pixels:
+            with torch.inference_mode():
+                batch = standardise(torch.stack(pixels), preprocessing.mean, preprocessing.std)
+                probabilities, classes = model.run(batch).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+            pairs = zip(classes[:, :top].tolist(), probabilities[:, :top].tolist(), strict=True)
+            rows = (tuple(zip(*pair, strict=True)) for pair in pairs)
+        for path, one in zip(chosen, decoded, strict=True):
+            yield _Prediction(path, problem=one) if isinstance(one, str) else _Prediction(path, next(rows))
+
+
+def _decode(path: Path, geometry: Geometry) -> Pixels | str:
+    """Returns an image's pixels, or why it cannot be read."""
+    try:
+        return decode_file(path, geometry)
+    except UNREADABLE as error:
+        return printable(reason_of(error, path))
+
+
+def _print_json(predictions: Iterator[_Prediction], class_names: tuple[str, ...] | None) -> bool:
+    """Prints an object a line, and returns whether any image could be read."""
+    any_read = False
+    for one in predictions:
+        any_read |= one.problem is None
+        if one.problem is not None:
+            print(json.dumps({"image": str(one.image), "error": one.problem}))
+            continue
+        classes = [
+            {"class": _name(index, class_names), "index": index, "probability": round(probability, 6)}
+            for index, probability in one.classes
+        ]
+        print(json.dumps({"image": str(one.image), "predictions": classes}))
+    return any_read
+
+
+def _print_table(predictions: Iterator[_Prediction], class_names: tuple[str, ...] | None, console: Console) -> bool:
+    """Prints a table, one line per image and class, and returns whether any image could be read."""
+    table = Table("image", "class", "probability", show_edge=False)
+    table.columns[0].overflow = table.columns[1].overflow = "fold"
+    table.columns[2].justify = "right"
+    for one in predictions:
+        if one.problem is not None:
+            print(f"warning: {printable(str(one.image))}: cannot be read: {one.problem}", file=sys.stderr)
+            continue
+        for position, (index, probability) in enumerate(one.classes):
+            is_last = position == len(one.classes) - 1
+            image = "" if position else escape(printable(str(one.image)))
+            name = escape(printable(_name(index, class_names)))
+            table.add_row(image, name, f"{probability:.2%}", end_section=is_last)
+    if table.row_count:
+        console.print(table)
+    return table.row_count > 0
+
+
+def _name(index: int, class_names: tuple[str, ...] | None) -> str:
+    return str(index) if class_names is None else class_names[index]
