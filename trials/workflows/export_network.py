@@ -180,7 +180,7 @@ def _trained(request: ExportRequest, console: Console) -> TrainedNetwork:
 def _images(request: ExportRequest, trained: TrainedNetwork, network: SReT, console: Console) -> _Images:
     arch, preprocessing = network.arch, trained.preprocessing
     if request.data is None:
-        origin = f"{NUM_CHECKED} generated images (noise with the spectrum of photographs; real ones with --data)"
+        origin = f"{NUM_CHECKED} generated images: noise with the spectrum of photographs; --data names real ones"
         return _Images(natural_noise(NUM_CHECKED, arch.channels, arch.image_size), None, None, origin)
     assert preprocessing is not None  # with --data it is always known
     if arch.channels not in (1, 3):
@@ -243,6 +243,7 @@ class _Exporter:
         request, threads = self._request, self._request.threads
         arch = self._network.arch
         print_line(self._console, f"Exporting {arch.arch_id}: {arch.summary()}")
+        print_line(self._console, f"Compared on {images.origin}")
         rows = [_Row("PyTorch", self._logits, None)]
         with self._console.status("Tracing"):
             program = trace(self._network)
@@ -332,8 +333,8 @@ class _Exporter:
         print_line(self._console, f"{list(moves.values())[-1]}: {what}, fp32, {size / 1e6:.2f} MB")
         print_line(
             self._console,
-            f"  logits differ by at most {difference:.1e} of {largest:.3g}, at batches of "
-            f"{' and '.join(map(str, CHECKED_BATCHES))}, on {images.origin}",
+            f"  logits of up to {largest:.3g} differ by at most {difference:.1g}, at batches of "
+            f"{' and '.join(map(str, CHECKED_BATCHES))}",
         )
         return _Row(model.name.partition(",")[0], model.run, size)
 
