@@ -63,7 +63,7 @@ def read_exported_program(path: Path) -> tuple[torch.export.ExportedProgram, dic
     except UserError as error:
         raise UserError(f"{path}: not a model of torch.export that can be read safely: {error}") from None
     except Exception as error:  # arbitrary bytes can raise any exception anywhere in torch's reader
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = f"it is damaged ({type(error).__name__})"
         raise UserError(f"{path}: not a model of torch.export that can be read safely: {reason}") from None
     finally:
         logger.setLevel(before)
@@ -84,10 +84,18 @@ def _check(file: Any) -> dict[str, str]:
             for payload in parse_json(archive.read(contents[config]), config)["config"].values():
                 if payload["use_pickle"] is not False or not _NAME.fullmatch(payload["path_name"]):
                     raise UserError(f"{config} refers to a pickle, which could run anything")
-        torch.load(io.BytesIO(archive.read(contents["data/sample_inputs/model.pt"])), weights_only=True)
+        _check_sample_inputs(archive.read(contents["data/sample_inputs/model.pt"]))
         _check_model(parse_json(archive.read(contents["models/model.json"]), "model.json"))
         extra = {name.removeprefix("extra/"): real for name, real in contents.items() if name.startswith("extra/")}
         return {name: archive.read(real).decode() for name, real in extra.items()}
+
+
+def _check_sample_inputs(content: bytes) -> None:
+    """Raises `UserError` for sample inputs that hold more than tensors: torch would then unpickle them all the same."""
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception:  # arbitrary bytes can raise any exception anywhere in torch's reader
+        raise UserError("its sample inputs are not tensors alone") from None
 
 
 def _check_model(model: dict[str, Any]) -> None:

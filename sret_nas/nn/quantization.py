@@ -53,7 +53,7 @@ def quantize_onnx(fp32: Path, int8: Path, info: ExportedInfo, batches: Iterable[
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"MatMulConstBOnly": True},
+            nodes_to_exclude=_without_weights(onnx.load(prepared).graph),
         )
     finally:
         logging.disable(disabled)
@@ -62,6 +62,13 @@ def quantize_onnx(fp32: Path, int8: Path, info: ExportedInfo, batches: Iterable[
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, info.model_copy(update={"precision": "int8"}).to_entries())
     int8.write_bytes(model.SerializeToString())
+
+
+def _without_weights(graph: Any) -> list[str]:
+    """Returns the names of the products of two activations: those of attention."""
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and weights.isdisjoint(node.input)]
 
 
 class _Calibration:

@@ -118,8 +118,16 @@ def test_limits_that_do_not_fit_are_refused(exported: Exported, limit: int | tup
         cut_recursions(exported.network, limit)
 
 
-def _check_random_arch(seed: int, folder: Path) -> None:
-    arch = random_arch(random.Random(seed), max_width=16)
+def _random_arch(seed: int, max_applications: int) -> ArchConfig:
+    """A random architecture that runs its blocks at most so many times: an export takes 0.3 s for each."""
+    rng = random.Random(seed)
+    while True:
+        arch = random_arch(rng, max_width=16)
+        if sum(stage.blocks * stage.recursions for stage in arch.stages) <= max_applications:
+            return arch
+
+
+def _check_export(arch: ArchConfig, seed: int, folder: Path) -> None:
     network = trained_network(arch, seed)
     info = ExportedInfo(architecture=arch)
     program = trace(network)
@@ -132,12 +140,12 @@ def _check_random_arch(seed: int, folder: Path) -> None:
             assert largest_difference(model.run, network, images) < 1e-4, (seed, name, number)
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", [1, 6])
 def test_any_architecture_exports(seed: int, tmp_path: Path) -> None:
-    _check_random_arch(seed, tmp_path)
+    _check_export(_random_arch(seed, 4), seed, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 14))
+@pytest.mark.parametrize("seed", range(10, 22))
 def test_many_architectures_export(seed: int, tmp_path: Path) -> None:
-    _check_random_arch(seed, tmp_path)
+    _check_export(_random_arch(seed, 16), seed, tmp_path)

@@ -82,7 +82,7 @@ HARMFUL = {
     "a pickle among the constants": (with_pickled_constant, "does not belong"),
     "sample inputs that run code": (
         lambda entries: entries.update({"data/sample_inputs/model.pt": pickled(Malicious())}),
-        "model.pt",
+        "sample inputs",
     ),
     "native code": (lambda entries: entries.update({"data/aotinductor/model/a.so": b"code"}), "does not belong"),
     "an operator of Python": (in_model("torch.ops.aten.linear.default", "torch.load"), "target in its program"),
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_refused_in_one_line(
     with pytest.raises(UserError, match=str(path)) as caught:
         open_exported(path, threads=1)
     assert str(caught.value).isprintable()
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr().out == ""
 
 
 def test_metadata_that_contradict_each_other_are_refused(exported: Exported, tmp_path: Path) -> None:
@@ -149,11 +149,7 @@ def test_metadata_are_read_as_they_were_written(exported: Exported) -> None:
 
 
 def test_exported_models_are_known_by_their_endings_and_files(exported: Exported, tmp_path: Path) -> None:
-    assert [is_exported(Path(name)) for name in ("a.onnx", "a.PT2", "a.xml", "a.safetensors")] == [
-        True,
-        True,
-        True,
-        False,
-    ]
+    assert all(is_exported(Path(name)) for name in ("a.onnx", "a.PT2", "a.xml"))
+    assert not is_exported(Path("a.safetensors"))
     assert is_exported(exported.xml.parent)
     assert not is_exported(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from sret_nas.nn.exported_model import open_exported
 from sret_nas.nn.quantization import quantize_onnx
@@ -34,9 +35,9 @@ def test_weights_have_8_bits_and_a_scale_per_channel(exported: Exported, tmp_pat
     weights = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
     eight_bits = [node for node in weights if constants[node.input[0]].data_type == onnx.TensorProto.INT8]
     assert all(max(constants[node.input[1]].dims, default=1) > 1 for node in eight_bits)
-    attention = [node for node in products if not any(name in {n.output[0] for n in eight_bits} for name in node.input)]
-    # Two products of each of the seven applications of a block, twice in stage 1 whose slices have two lengths
+    names = {node.output[0] for node in eight_bits}
+    layers = [module for module in exported.network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    assert len(names & {name for node in products for name in node.input}) == len(layers)
+    attention = [node for node in products if names.isdisjoint(node.input)]
     assert {node.op_type for node in attention} == {"MatMul"}
-    assert len(products) - len(attention) == len(
-        {name for node in products for name in node.input} & {n.output[0] for n in eight_bits}
-    )
+    assert not any("DequantizeLinear" in name for node in attention for name in node.input)
