@@ -11,8 +11,7 @@ from .shared_options import USAGE, HelpFormatter, add_force, add_images_of_train
 
 DESCRIPTION = """\
 Write a trained network in the formats that programs in production run. Each file is compared with the network before \
-it is kept, and says how images are prepared and what the classes are called. A table shows latencies side by side.
-"""
+it is kept, and says how images are prepared and what the classes are called. A table shows latencies side by side."""
 
 EXAMPLES = """\
 examples:

@@ -11,8 +11,7 @@ from .shared_options import USAGE, HelpFormatter, add_device, add_images_of_trai
 
 DESCRIPTION = """\
 Print the most probable classes of images, by a trained network or by a file that `export` wrote. Images are resized, \
-cropped and standardised as the network was trained.
-"""
+cropped and standardised as the network was trained."""
 
 EXAMPLES = """\
 examples:

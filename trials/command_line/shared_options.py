@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from .argument_types import channel_deviations, channel_values, path, quantity, recursions
+from .argument_types import channel_deviations, channel_values, path, quantity, recursions, seed
 from .renamed import add_renamed
 
 USAGE = "%(prog)s [options]"
@@ -138,6 +138,9 @@ def add_images_of_training(group: Any, purpose: str) -> None:
         help=f"images of the training, {purpose}: digits, a folder, or a torchvision dataset by name with --data-root",
     )  # fmt: skip
     group.add_argument("--data-root", metavar="DIR", help="folder that holds the torchvision dataset")
+    group.add_argument(
+        "--split-seed", type=seed, metavar="N", help="seed of the split into training, validation and test (default: 0)"
+    )
     group.add_argument(
         "--mean", type=channel_values, metavar="X[,X...]", help="mean of each channel, for pixels scaled to [0, 1]"
     )

@@ -78,6 +78,7 @@ class ExportRequest:
     """Largest number of recursions, one for all stages or one for each; None keeps all."""
     data: str | None = None
     data_root: str | None = None
+    split_seed: int = 0
     images: int = NUM_SCORED
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -172,7 +173,8 @@ def _trained(request: ExportRequest, console: Console) -> TrainedNetwork:
     if request.mean is not None and request.std is not None:
         trained = trained.with_mean_and_std(request.mean, request.std)
     if trained.preprocessing is None and request.data is not None:
-        config = DataConfig(source=request.data, root=request.data_root, image_size=trained.network.arch.image_size)
+        size = trained.network.arch.image_size
+        config = DataConfig(source=request.data, root=request.data_root, image_size=size, split_seed=request.split_seed)
         trained = trained.with_images_of(config, console)
     return trained
 
@@ -192,7 +194,7 @@ def _images(request: ExportRequest, trained: TrainedNetwork, network: SReT, cons
     counts = {"test": max(NUM_CHECKED, request.images) if request.int8 else NUM_CHECKED}
     if request.int8:
         counts["train"] = NUM_CALIBRATION
-    config = DataConfig(source=request.data, root=request.data_root)
+    config = DataConfig(source=request.data, root=request.data_root, split_seed=request.split_seed)
     with console.status(f"Decoding {sum(counts.values()):,} images"):
         parts = decode_some(config, geometry, counts)
     test = parts["test"]

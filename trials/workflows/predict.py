@@ -44,6 +44,7 @@ class PredictRequest:
     std: tuple[float, ...] | None = None
     data: str | None = None
     data_root: str | None = None
+    split_seed: int = 0
     threads: int = 1
 
 
@@ -88,7 +89,7 @@ def _trained(request: PredictRequest, console: Console) -> _Model:
         trained = trained.with_mean_and_std(request.mean, request.std)
     if trained.preprocessing is None and request.data is not None:
         size = trained.network.arch.image_size
-        config = DataConfig(source=request.data, root=request.data_root, image_size=size)
+        config = DataConfig(source=request.data, root=request.data_root, image_size=size, split_seed=request.split_seed)
         trained = trained.with_images_of(config, Console(stderr=True) if request.json else console)
     if trained.preprocessing is None:
         raise UserError(

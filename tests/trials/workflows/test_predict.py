@@ -1,0 +1,169 @@
+"""`predict`: what it prints is what the network computes on images prepared as others prepare them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm.data
+import torch
+from PIL import Image
+
+from cli import main
+from sret_nas.nn.export import trace, write_torch_export
+from sret_nas.nn.exported_info import ExportedInfo
+from sret_nas.nn.model_directory import read_info
+from sret_nas.nn.network import SReT
+from tests.trials.workflows.shipped_model import ARCH, NAMES, write_digits_model
+from trials.data.some_images import RESAMPLING, Geometry, decode_file
+from trials.workflows.image_tensors import standardise
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SReT]:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    return folder, write_digits_model(folder)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with two images, one of them nested and in colour, a hidden one, and a note."""
+    folder = tmp_path / "images"
+    (folder / "more").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    Image.fromarray(generator.integers(0, 256, (40, 40), np.uint8)).save(folder / "grey.png")
+    Image.fromarray(generator.integers(0, 256, (30, 50, 3), np.uint8)).save(folder / "more" / "colour.png")
+    Image.fromarray(generator.integers(0, 256, (8, 8), np.uint8)).save(folder / ".hidden.png")
+    (folder / "note.txt").write_text("no image")
+    return folder
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("interpolation", RESAMPLING)
+def test_images_are_prepared_as_timm_does(interpolation: str, images: Path) -> None:
+    transform = timm.data.create_transform(
+        (3, 16, 16), interpolation=interpolation, crop_pct=0.8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
+    )
+    geometry = Geometry(size=16, channels=3, crop_fraction=0.8, interpolation=interpolation)
+    for path in (images / "grey.png", images / "more" / "colour.png"):
+        expected = transform(Image.open(path).convert("RGB"))
+        pixels = torch.from_numpy(decode_file(path, geometry).copy())[None]
+        ours = standardise(pixels, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))[0]
+        if path.name == "grey.png":  # of an oblong image timm rounds the corner of the crop to a pixel
+            torch.testing.assert_close(ours, expected)
+        assert ours.shape == expected.shape
+
+
+def test_probabilities_are_the_network_s(
+    model: tuple[Path, SReT], images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, network = model
+    assert main(["predict", str(directory), str(images), "--json", "--top", "10", "--recursions", "1"]) == 0
+    rows = printed(capsys)
+    assert [row["image"] for row in rows] == [str(images / "grey.png"), str(images / "more" / "colour.png")]
+    geometry = Geometry(size=16, channels=1, crop_fraction=0.8)
+    for row in rows:
+        pixels = torch.from_numpy(decode_file(Path(str(row["image"])), geometry).copy())[None]
+        with torch.inference_mode():
+            expected = network(standardise(pixels, (0.3,), (0.35,)), max_recursions=1).softmax(1)[0]
+        predictions = row["predictions"]
+        assert isinstance(predictions, list)
+        assert [one["class"] for one in predictions] == [NAMES[one["index"]] for one in predictions]
+        assert [one["index"] for one in predictions] == expected.argsort(descending=True).tolist()
+        assert [one["probability"] for one in predictions] == pytest.approx(
+            expected.sort(descending=True)[0].tolist(), abs=1e-6
+        )
+
+
+def test_an_exported_model_predicts_as_the_network(
+    model: tuple[Path, SReT], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, network = model
+    known = read_info(directory)
+    info = ExportedInfo(architecture=ARCH, preprocessing=known.preprocessing, class_names=known.class_names)
+    write_torch_export(trace(network), tmp_path / "m.pt2", info)
+    outputs = []
+    for source in (directory, tmp_path / "m.pt2"):
+        assert main(["predict", str(source), str(images), "--json"]) == 0
+        outputs.append(printed(capsys))
+    assert outputs[0] == outputs[1]
+    for flags, message in (
+        (["--recursions", "1"], "its recursions were fixed by `export --recursions`"),
+        (["--device", "cuda"], "exported models run on the CPU here, got --device cuda"),
+    ):
+        assert main(["predict", str(tmp_path / "m.pt2"), str(images), *flags]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_unreadable_images_are_named_and_the_others_predicted(
+    model: tuple[Path, SReT], images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = str(model[0])
+    (images / "broken.png").write_bytes((images / "grey.png").read_bytes()[:200])
+    assert main(["predict", directory, str(images), "--top", "2"]) == 0
+    captured = capsys.readouterr()
+    assert f"warning: {images / 'broken.png'}: cannot be read: " in captured.err
+    assert "grey.png" in captured.out
+    for missing in (images / "broken.png", images / "note.txt", images / "missing.png"):
+        assert main(["predict", directory, str(missing)]) == 2
+        assert f"warning: {missing}: cannot be read: " in capsys.readouterr().err
+        assert main(["predict", directory, str(missing), "--json"]) == 2
+        assert "error" in printed(capsys)[0]
+
+
+def test_classes_without_names_are_numbers(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_digits_model(tmp_path / "model", None)
+    assert main(["predict", str(tmp_path / "model"), str(images / "grey.png"), "--json", "--top", "1"]) == 0
+    ((prediction,),) = [row["predictions"] for row in printed(capsys)]
+    assert prediction["class"] == str(prediction["index"])
+
+
+def test_weights_alone_need_mean_and_deviation(
+    model: tuple[Path, SReT], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes((model[0] / "model.safetensors").read_bytes())
+    arguments = ["predict", str(weights), str(images / "grey.png")]
+    assert main(arguments) == 2
+    assert "it is not known how its images are standardised" in capsys.readouterr().err
+    assert main([*arguments, "--mean", "0.3", "--std", "0.35"]) == 0
+    capsys.readouterr()
+    assert main([*arguments, "--data", "digits", "--json"]) == 0
+    assert list(printed(capsys)[0]) == ["image", "predictions"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing", "image.png"], "nothing: there is no such file"),
+        (["empty", "image.png"], "empty: must be a model directory"),
+        (["MODEL", "empty"], "empty: must hold images"),
+        (["MODEL", "empty", "--recursions", "1,1"], "empty: must hold images"),
+        (["MODEL", "image.png", "--top", "0"], "must be a whole number from 1"),
+        (["MODEL", "image.png", "--recursions", "1,2"], "--recursions: limit must be one positive number"),
+        (["MODEL", "image.png", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:NUMBER, got 'gpu'"),
+        (["damaged.onnx", "image.png"], "damaged.onnx: cannot be read as an ONNX model"),
+        (["damaged.pt2", "image.png"], "damaged.pt2: not a model of torch.export that can be read safely"),
+    ],
+)
+def test_wrong_input_is_explained(
+    model: tuple[Path, SReT], arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    for name in ("damaged.onnx", "damaged.pt2"):
+        Path(name).write_text("damaged")
+    try:
+        code = main(["predict", *(str(model[0]) if word == "MODEL" else word for word in arguments)])
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    assert code == 2
+    assert message in capsys.readouterr().err
