@@ -94,7 +94,8 @@ def open_torch_export(path: Path, threads: int) -> ExportedModel:
 def open_openvino(path: Path, threads: int) -> ExportedModel:
     """Returns the OpenVINO model in an XML file, run on the CPU in float32. Raises `UserError`.
 
-    By itself OpenVINO computes in bfloat16 on CPUs that have it, with three correct digits.
+    By itself OpenVINO computes in bfloat16 on CPUs that have it, with three correct digits, and ties its threads to
+    cores, where they wait for whatever else runs there.
     """
     require_regular(path)
     require("openvino")
@@ -105,7 +106,10 @@ def open_openvino(path: Path, threads: int) -> ExportedModel:
         model = core.read_model(path)
         compiled = core.compile_model(
             model, "CPU",
-            {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"},
+            {
+                "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
+                "ENABLE_CPU_PINNING": False,
+            },
         )  # fmt: skip
         input_shape = model.input(0).partial_shape
         shape = tuple(size.get_length() if size.is_static else None for size in input_shape)

@@ -157,7 +157,7 @@ def export_network(request: ExportRequest, console: Console) -> None:
     if info.preprocessing is None:
         print_line(
             console,
-            "Warning: it is not known how images are standardised, nor the names of classes, so the metadata does not "
+            "warning: it is not known how images are standardised, nor the names of classes, so the metadata does not "
             "say it: give the training's images with --data, or --mean and --std",
         )
     with ExitStack() as folders:
@@ -320,7 +320,7 @@ class _Exporter:
             f"test images of {self._request.data}",
         )
         if agreement < MIN_AGREEMENT:
-            print_line(self._console, f"Warning: 8 bits change the class of {1 - agreement:.1%} of the images")
+            print_line(self._console, f"warning: 8 bits change the class of {1 - agreement:.1%} of the images")
         return [
             _Row("ONNX", model.run, size, top1[0]),
             _Row("ONNX, int8", quantised.run, path.stat().st_size, top1[1]),
