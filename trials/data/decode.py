@@ -90,15 +90,15 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-def to_pixels(image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> Pixels:
-    """Returns the largest centred square of an image, resized (antialiased) to `size` x `size` pixels.
+def to_pixels(image: Image.Image, size: int) -> Pixels:
+    """Returns the largest centred square of an image, resized (bicubic, antialiased) to `size` x `size` pixels.
 
     The shape is (size, size) for a greyscale image and (size, size, 3), RGB, for all others. EXIF orientation is
     applied, 16 bits are reduced to 8, and transparency becomes white. Raises one of `UNREADABLE`.
     """
     image.draft(None, (2 * size, 2 * size))  # decodes a much larger JPEG at 1/2, 1/4 or 1/8, which is much faster
     with _MEMORY.taken(_decoded_bytes(image)):
-        return _to_pixels(image, size, resampling)
+        return _to_pixels(image, size)
 
 
 def to_whole_image(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
@@ -131,12 +131,12 @@ def _decoded_bytes(image: Image.Image) -> int:
     return image.width * image.height * bytes_per_pixel * copies
 
 
-def _to_pixels(image: Image.Image, size: int, resampling: Image.Resampling) -> Pixels:
+def _to_pixels(image: Image.Image, size: int) -> Pixels:
     ImageOps.exif_transpose(image, in_place=True)
     image = _eight_bit(image)
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
-    square = image.resize((size, size), resampling, box=(left, top, left + side, top + side))
+    square = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
     return np.asarray(square)
 
 

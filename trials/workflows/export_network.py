@@ -32,17 +32,19 @@ from sret_nas.nn.export import (
 )
 from sret_nas.nn.exported_info import ExportedInfo
 from sret_nas.nn.exported_model import OPENVINO_FILE, ExportedModel, open_onnx, open_openvino, open_torch_export
+from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
 from sret_nas.nn.quantization import quantize_onnx
 from sret_nas.output_files import require_free
 
 from ..console import print_line
 from ..data import DataConfig
-from ..data.some_images import Geometry, SomeImages, decode_some
+from ..data.image_files import image_batches, mode_for
+from ..data.whole_images import WholeImages, WholePart
 from ..machine import processor_name
 from ..training.devices import compute_with
-from .image_tensors import natural_noise, standardise
-from .trained_network import TrainedNetwork, load_trained, recursion_limit, require_same_classes
+from .generated_images import natural_noise
+from .trained_network import TrainedNetwork, load_trained, match_classes, recursion_limit
 
 TOLERANCE = 1e-4
 """Largest difference of logits, over the largest logit or 1, between the network and what was exported in float32."""
@@ -142,7 +144,10 @@ def export_network(request: ExportRequest, console: Console) -> None:
     Raises `UserError` for wrong input, or if what was exported differs from the network; nothing is written then.
     """
     request.check()
-    trained = _trained(request, console)
+    whole = None
+    if request.data is not None:
+        whole = WholeImages.find(DataConfig(source=request.data, root=request.data_root, split_seed=request.split_seed))
+    trained = _trained(request, whole, console)
     reads = [*trained.reads, *([Path(request.data)] if request.data is not None else [])]
     for option, paths in request.outputs.items():
         require_free(paths, reads=reads, force=request.force, option=option)
@@ -162,56 +167,56 @@ def export_network(request: ExportRequest, console: Console) -> None:
         )
     with ExitStack() as folders:
         exporter = _Exporter(request, network.float().eval(), info, reads, folders, console)
-        exporter.export(_images(request, trained, network, console))
+        exporter.export(_images(request, whole, trained, network, console))
 
 
-def _trained(request: ExportRequest, console: Console) -> TrainedNetwork:
+def _trained(request: ExportRequest, whole: WholeImages | None, console: Console) -> TrainedNetwork:
     """Returns the network, with constants of its images from wherever they are known."""
     trained = load_trained(request.source)
     for note in trained.notes:
         print_line(console, note)
     if request.mean is not None and request.std is not None:
         trained = trained.with_mean_and_std(request.mean, request.std)
-    if trained.preprocessing is None and request.data is not None:
-        size = trained.network.arch.image_size
-        config = DataConfig(source=request.data, root=request.data_root, image_size=size, split_seed=request.split_seed)
-        trained = trained.with_images_of(config, console)
+    if trained.preprocessing is None and whole is not None:
+        trained = trained.with_images_of(whole)
     return trained
 
 
-def _images(request: ExportRequest, trained: TrainedNetwork, network: SReT, console: Console) -> _Images:
+def _images(
+    request: ExportRequest, whole: WholeImages | None, trained: TrainedNetwork, network: SReT, console: Console
+) -> _Images:
     arch, preprocessing = network.arch, trained.preprocessing
-    if request.data is None:
+    if whole is None:
         origin = f"{NUM_CHECKED} generated images: noise with the spectrum of photographs; --data names real ones"
         return _Images(natural_noise(NUM_CHECKED, arch.channels, arch.image_size), None, None, origin)
     assert preprocessing is not None  # with --data it is always known
-    if arch.channels not in (1, 3):
-        raise UserError(f"--data: images have 1 or 3 channels, but {trained.path} takes {arch.channels}")
-    geometry = Geometry(
-        size=arch.image_size, channels=arch.channels, crop_fraction=preprocessing.crop_fraction,
-        interpolation=preprocessing.interpolation,
-    )  # fmt: skip
-    counts = {"test": max(NUM_CHECKED, request.images) if request.int8 else NUM_CHECKED}
-    if request.int8:
-        counts["train"] = NUM_CALIBRATION
-    config = DataConfig(source=request.data, root=request.data_root, split_seed=request.split_seed)
-    with console.status(f"Decoding {sum(counts.values()):,} images"):
-        parts = decode_some(config, geometry, counts)
-    test = parts["test"]
-    require_same_classes(trained, test.class_names, request.data)
-    if test.is_grey != (arch.channels == 1):
-        kind = "grey, but" if test.is_grey else "in colour, but"
-        raise UserError(f"{request.data}: its images are {kind} {trained.path} takes {arch.channels} channel(s)")
-
-    def standardised(some: SomeImages) -> Tensor:
-        return standardise(torch.from_numpy(some.images), preprocessing.mean, preprocessing.std)
-
+    source, test = whole.config.source, whole.test
+    mode_for(preprocessing)
+    label_of, _ = match_classes(trained, whole.class_names, source)
+    number = min(len(test), max(NUM_CHECKED, request.images) if request.int8 else NUM_CHECKED)
+    is_grey = not any(test.is_in_colour(index) for index in range(number))
+    if is_grey != (arch.channels == 1):
+        kind = "grey" if is_grey else "in colour"
+        raise UserError(f"{source}: its images are {kind}, but {trained.path} takes {arch.channels} channel(s)")
+    with console.status("Decoding images"):
+        images, labels = _decode(test, number, preprocessing, request.threads)
+        calibration = None
+        if request.int8:
+            calibration, _ = _decode(whole.train, NUM_CALIBRATION, preprocessing, request.threads)
     return _Images(
-        images=standardised(test),
-        labels=torch.from_numpy(test.labels),
-        calibration=standardised(parts["train"]) if request.int8 else None,
-        origin=f"{min(len(test.images), NUM_CHECKED)} test images of {request.data}",
+        images=images,
+        labels=torch.from_numpy(label_of[labels.numpy()]),
+        calibration=calibration,
+        origin=f"{min(number, NUM_CHECKED)} test images of {source}",
     )
+
+
+def _decode(part: WholePart, number: int, preprocessing: Preprocessing, threads: int) -> tuple[Tensor, Tensor]:
+    """Returns the first images of a part, standardised, and their labels."""
+    positions = range(min(number, len(part)))
+    batches = list(image_batches(part, positions, preprocessing, batch_size=LARGE_BATCH, threads=threads))
+    images = torch.cat([torch.from_numpy(images) for images, _ in batches])
+    return images, torch.cat([torch.from_numpy(labels) for _, labels in batches])
 
 
 @dataclass(frozen=True)

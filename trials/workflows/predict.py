@@ -19,10 +19,9 @@ from sret_nas.nn.model_directory import Preprocessing
 
 from ..console import escape, print_line
 from ..data import DataConfig
-from ..data.decode import UNREADABLE, Pixels
-from ..data.some_images import Geometry, decode_file, find_images, reason_of
+from ..data.image_files import Pixels, find_images, mode_for, read_image_file
+from ..data.whole_images import UnreadableImageError, WholeImages
 from ..training.devices import compute_with, device_of
-from .image_tensors import standardise
 from .trained_network import load_trained, recursion_limit
 
 BATCH = 32
@@ -88,9 +87,8 @@ def _trained(request: PredictRequest, console: Console) -> _Model:
     if request.mean is not None and request.std is not None:
         trained = trained.with_mean_and_std(request.mean, request.std)
     if trained.preprocessing is None and request.data is not None:
-        size = trained.network.arch.image_size
-        config = DataConfig(source=request.data, root=request.data_root, image_size=size, split_seed=request.split_seed)
-        trained = trained.with_images_of(config, Console(stderr=True) if request.json else console)
+        config = DataConfig(source=request.data, root=request.data_root, split_seed=request.split_seed)
+        trained = trained.with_images_of(WholeImages.find(config))
     if trained.preprocessing is None:
         raise UserError(
             f"{request.model}: it is not known how its images are standardised: name those of its training with "
@@ -139,34 +137,28 @@ def _exported(request: PredictRequest) -> _Model:
 
 def _predictions(model: _Model, images: Sequence[Path], top: int) -> Iterator[_Prediction]:
     """Yields a prediction for every image, in order."""
-    preprocessing = model.preprocessing
-    if preprocessing.channels not in (1, 3):
-        raise UserError(f"images have 1 or 3 channels, but the network takes {preprocessing.channels}")
-    geometry = Geometry(
-        size=preprocessing.image_size, channels=preprocessing.channels, crop_fraction=preprocessing.crop_fraction,
-        interpolation=preprocessing.interpolation,
-    )  # fmt: skip
+    mode_for(model.preprocessing)
     for start in range(0, len(images), BATCH):
         chosen = images[start : start + BATCH]
-        decoded = [_decode(path, geometry) for path in chosen]
-        pixels = [torch.from_numpy(one.copy()) for one in decoded if not isinstance(one, str)]
+        decoded = [_decode(path, model.preprocessing) for path in chosen]
+        pixels = [torch.from_numpy(one) for one in decoded if not isinstance(one, str)]
         rows: Iterator[tuple[tuple[int, float], ...]] = iter(())
         if pixels:
             with torch.inference_mode():
-                batch = standardise(torch.stack(pixels), preprocessing.mean, preprocessing.std)
-                probabilities, classes = model.run(batch).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+                logits = model.run(torch.stack(pixels))
+                probabilities, classes = logits.softmax(dim=1).sort(dim=1, descending=True, stable=True)
             pairs = zip(classes[:, :top].tolist(), probabilities[:, :top].tolist(), strict=True)
             rows = (tuple(zip(*pair, strict=True)) for pair in pairs)
         for path, one in zip(chosen, decoded, strict=True):
             yield _Prediction(path, problem=one) if isinstance(one, str) else _Prediction(path, next(rows))
 
 
-def _decode(path: Path, geometry: Geometry) -> Pixels | str:
-    """Returns an image's pixels, or why it cannot be read."""
+def _decode(path: Path, preprocessing: Preprocessing) -> Pixels | str:
+    """Returns an image as the network takes it, or a line that names it and says why it cannot be read."""
     try:
-        return decode_file(path, geometry)
-    except UNREADABLE as error:
-        return printable(reason_of(error, path))
+        return read_image_file(path, preprocessing)
+    except UnreadableImageError as error:
+        return str(error)
 
 
 def _print_json(predictions: Iterator[_Prediction], class_names: tuple[str, ...] | None) -> bool:
@@ -192,7 +184,7 @@ def _print_table(predictions: Iterator[_Prediction], class_names: tuple[str, ...
     table.columns[2].justify = "right"
     for one in predictions:
         if one.problem is not None:
-            print(f"warning: {printable(str(one.image))}: cannot be read: {one.problem}", file=sys.stderr)
+            print(f"warning: {one.problem}", file=sys.stderr)
             continue
         for position, (index, probability) in enumerate(one.classes):
             is_last = position == len(one.classes) - 1

@@ -12,6 +12,8 @@ from sret_nas.nn.network import SReT
 
 NAMES = tuple(map(str, range(10)))
 
+PREPROCESSING = Preprocessing(image_size=16, mean=(0.3,), std=(0.35,), crop_fraction=0.8)
+
 ARCH = ArchConfig.from_dict(
     {
         "stages": [{"width": 16, "heads": 2, "blocks": 1, "recursions": 2, "groups": [4, 1]}],
@@ -30,6 +32,5 @@ def write_digits_model(directory: Path, class_names: tuple[str, ...] | None = NA
         for parameter in network.parameters():
             if parameter.dim() > 1:
                 parameter.add_(0.3 * torch.randn_like(parameter))
-    preprocessing = Preprocessing(image_size=16, mean=(0.3,), std=(0.35,), crop_fraction=0.8)
-    write_model(directory, network, ModelInfo(preprocessing=preprocessing, class_names=class_names))
+    write_model(directory, network, ModelInfo(preprocessing=PREPROCESSING, class_names=class_names))
     return network

@@ -21,11 +21,11 @@ from sret_nas.nn.exported_model import open_exported
 from sret_nas.nn.network import SReT
 from sret_nas.yaml_files import dump_yaml
 from tests.full_disk import largest_file
-from tests.trials.workflows.shipped_model import write_digits_model
+from tests.trials.workflows.shipped_model import PREPROCESSING, write_digits_model
 from trials.data import DataConfig
-from trials.data.some_images import Geometry, decode_some
+from trials.data.image_files import image_batches
+from trials.data.whole_images import WholeImages
 from trials.workflows import export_network
-from trials.workflows.image_tensors import standardise
 
 pytestmark = pytest.mark.xdist_group("shipped")
 
@@ -70,9 +70,9 @@ def shipped(model: tuple[Path, SReT], tmp_path_factory: pytest.TempPathFactory) 
 
 def digits(number: int) -> tuple[Tensor, Tensor]:
     """The first test images as the model takes them, and their labels."""
-    geometry = Geometry(size=16, channels=1, crop_fraction=0.8)
-    test = decode_some(DataConfig(source="digits"), geometry, {"test": number})["test"]
-    return standardise(torch.from_numpy(test.images), (0.3,), (0.35,)), torch.from_numpy(test.labels)
+    part = WholeImages.find(DataConfig(source="digits")).test
+    ((images, labels),) = image_batches(part, range(number), PREPROCESSING, batch_size=number, threads=1)
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def test_one_command_writes_all_formats_and_nothing_else(shipped: Shipped) -> None:
@@ -176,7 +176,7 @@ def test_images_of_other_classes_are_refused(tmp_path: Path, capsys: pytest.Capt
     write_digits_model(tmp_path / "model", tuple("abcdefghij"))
     arguments = ["export", str(tmp_path / "model"), "--torch-export", str(tmp_path / "m.pt2"), "--data", "digits"]
     assert main(arguments) == 2
-    assert f"digits: its class 0 is '0', but that of {tmp_path / 'model'} is 'a'" in capsys.readouterr().err
+    assert "digits: its classes '0', '1', '2', '3', '4' and 5 more are none of the 10 of" in capsys.readouterr().err
     assert not (tmp_path / "m.pt2").exists()
 
 
