@@ -388,7 +388,7 @@ class _Exporter:
             column.justify = "right"
         for row, one, large in zip(rows, *times, strict=True):
             size = "" if row.num_bytes is None else f"{row.num_bytes / 1e6:.2f} MB"
-            table.add_row(row.name, f"{1e3 * one:.2f} ms", f"{1e3 * large:.2f} ms", size)
+            table.add_row(row.name, _milliseconds(one), _milliseconds(large), size)
         self._console.print(table)
 
 
@@ -407,6 +407,11 @@ def _folder_beside(path: Path, option: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _milliseconds(seconds: float) -> str:
+    """Returns a time with three digits."""
+    return f"{float(f'{1e3 * seconds:.3g}'):g} ms"
 
 
 def _best(model: ExportedModel, images: Tensor) -> Tensor:
