@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from rich.table import Table
 from torch import Tensor
 
 from sret_nas.errors import UserError, printable
-from sret_nas.nn.exported_model import is_exported, open_exported
+from sret_nas.files import validate
+from sret_nas.nn.exported_model import ExportedModel, is_exported, open_exported
 from sret_nas.nn.model_directory import Preprocessing
 
 from ..console import escape, print_line
@@ -125,14 +127,27 @@ def _exported(request: PredictRequest) -> _Model:
                 f"{request.model}: must take images of the shape (batch, {channels}, side, side) for --mean and --std "
                 f"of {channels} value(s), got {tuple('any' if one is None else one for one in shape)}"
             )
-        known = preprocessing or Preprocessing(image_size=size, mean=request.mean, std=request.std)
-        preprocessing = known.model_copy(update={"mean": request.mean, "std": request.std})
+        constants = {"image_size": size, "mean": request.mean, "std": request.std}
+        known = {} if preprocessing is None else preprocessing.model_dump()
+        preprocessing = validate(Preprocessing, known | constants, str(request.model))
     if preprocessing is None:
         what = "was not written by this program" if info is None else "was exported without"
         raise UserError(
             f"{request.model}: its metadata does not say how images are standardised (it {what}): give --mean and --std"
         )
-    return _Model(exported.run, preprocessing, None if info is None else info.class_names)
+    return _Model(partial(_run_exported, exported), preprocessing, None if info is None else info.class_names)
+
+
+def _run_exported(model: ExportedModel, images: Tensor) -> Tensor:
+    """Returns logits (B, classes), of a model that takes one image at a time too. Raises `UserError` for others."""
+    one_by_one = model.input_shape[:1] == (1,)
+    try:
+        logits = torch.cat([model.run(image[None]) for image in images]) if one_by_one else model.run(images)
+    except Exception as error:  # a file of another program can fail in many ways, and onnxruntime's have no base
+        raise UserError(f"{model.name}: cannot run {len(images)} images: {error}") from None
+    if logits.dim() != 2 or len(logits) != len(images):
+        raise UserError(f"{model.name}: must give logits of the shape (batch, classes), got {tuple(logits.shape)}")
+    return logits
 
 
 def _predictions(model: _Model, images: Sequence[Path], top: int) -> Iterator[_Prediction]:

@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from PIL import Image
 
 from cli import main
 from sret_nas.nn.export import trace, write_torch_export
 from sret_nas.nn.exported_info import ExportedInfo
-from sret_nas.nn.model_directory import read_info
+from sret_nas.nn.model_directory import Preprocessing, read_info
 from sret_nas.nn.network import SReT
 from tests.trials.workflows.shipped_model import ARCH, NAMES, PREPROCESSING, write_digits_model
 from trials.data.image_files import read_image_file
@@ -149,3 +151,38 @@ def test_wrong_input_is_explained(
         code = int(exit_.code or 0)
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def stranger(path: Path, batch: int | None, output: str) -> Path:
+    """An ONNX file of another program, which gives the mean of each channel, or of whole images."""
+    over = [2, 3] if output == "channels" else [1, 2, 3]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [len(over)], over)
+    mean = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 20, 20])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([mean], "g", [image], [result], [axes])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+def test_onnx_files_of_other_programs(
+    batch: int | None, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(stranger(tmp_path / "m.onnx", batch, "channels"))
+    assert main(["predict", model, str(images)]) == 2
+    assert "it was not written by this program): give --mean and --std" in capsys.readouterr().err
+    constants = ["--mean", "0,0,0", "--std", "1,1,1"]
+    assert main(["predict", model, str(images), *constants, "--json"]) == 0
+    for row in printed(capsys):
+        preprocessing = Preprocessing(image_size=20, mean=(0.0,) * 3, std=(1.0,) * 3)
+        means = torch.from_numpy(read_image_file(Path(str(row["image"])), preprocessing)).mean((1, 2)).softmax(0)
+        predictions = row["predictions"]
+        assert isinstance(predictions, list)
+        expected = means.sort(descending=True)[0].tolist()
+        assert [one["probability"] for one in predictions] == pytest.approx(expected, abs=1e-5)
+    assert main(["predict", model, str(images), "--mean", "0", "--std", "1"]) == 2
+    assert "must take images of the shape (batch, 1, side, side)" in capsys.readouterr().err
+    model = str(stranger(tmp_path / "m.onnx", batch, "images"))
+    assert main(["predict", model, str(images), *constants]) == 2
+    assert "must give logits of the shape (batch, classes), got (2,)" in capsys.readouterr().err
