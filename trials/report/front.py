@@ -13,7 +13,7 @@ from sret_nas.quantities import format_quantity
 from ..console import print_line
 from ..runs.objectives import archived, best_of, pareto_front
 from ..runs.options import SearchOptions
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from .finals import show_finals
 
 WIDE = 110
@@ -29,7 +29,7 @@ def show_front(
     Args:
         latency: The profile that latencies were predicted from; None if the search does not use latency.
     """
-    finished = [trial for trial in trials if trial.result is not None]
+    finished = [trial for trial in trials if trial.is_finished]
     failed = [trial for trial in trials if trial.failure is not None]
     if not finished:
         console.print(
@@ -48,7 +48,7 @@ def show_front(
         table.add_column("stages", overflow="fold")
     for trial in archived(trials, options.objectives):
         cells = _cells(trial, options, is_best=trial is best)
-        table.add_row(*cells, *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []))
+        table.add_row(*cells, *([trial.arch.summary().replace(" | ", "\n")] if is_wide else []))
     console.print(table)
     show_finals(trials, console)
     if latency is not None:
@@ -81,7 +81,7 @@ def _cells(trial: Trial, options: SearchOptions, is_best: bool) -> list[str]:
     assert result is not None
     cells = [
         f"{trial.number}{'*' if is_best else ''}",
-        trial.candidate.arch.arch_id,
+        trial.arch_id,
         format_quantity(result.target.flops),
         format_quantity(result.target.params),
         f"{result.error:.2%}",
@@ -96,6 +96,7 @@ def _cells(trial: Trial, options: SearchOptions, is_best: bool) -> list[str]:
 
 
 def _latencies(trial: Trial) -> str:
-    assert trial.result is not None
-    predicted, measured = trial.result.target.latency_us, trial.measured_us
+    result = trial.result
+    assert result is not None
+    predicted, measured = result.target.latency_us, trial.measured_us
     return "/".join("-" if value is None else f"{value / 1000:.4g}" for value in (predicted, measured))

@@ -11,7 +11,7 @@ from sret_nas.files import write_atomically
 
 from ..runs.objectives import best_of
 from ..runs.options import SearchOptions
-from ..runs.records import Trial
+from ..runs.trial import Trial
 
 
 def write_front_plot(
@@ -39,7 +39,7 @@ def write_front_plot(
     handles, labels = left.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     left.legend(unique.values(), unique.keys(), framealpha=0.9)
-    figure.suptitle(f"{space['name']}: {sum(t.result is not None for t in trials)} trials, {options.describe_budget()}")
+    figure.suptitle(f"{space['name']}: {sum(t.is_finished for t in trials)} trials, {options.describe_budget()}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())
@@ -73,15 +73,16 @@ def _scatter(axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: s
         (True, "Pareto-optimal", {"color": "tab:blue", "s": 46, "zorder": 3}),
     ):
         points = [
-            (getattr(trial.result.target, cost) / unit, 100 * trial.result.error)
+            (getattr(result.target, cost) / unit, 100 * result.error)
             for trial in trials
-            if trial.result is not None and (trial.number in front_numbers) == is_front
+            if (trial.number in front_numbers) == is_front and (result := trial.result) is not None
         ]
         if points:
             axes.scatter(*zip(*points, strict=True), label=label, **style)
 
 
 def _mark(axes: Any, best: Trial, cost: str, unit: float) -> None:
-    assert best.result is not None
-    point = (getattr(best.result.target, cost) / unit, 100 * best.result.error)
+    result = best.result
+    assert result is not None
+    point = (getattr(result.target, cost) / unit, 100 * result.error)
     axes.scatter(*point, label="best.yaml", marker="*", s=190, color="tab:orange", edgecolors="black", zorder=4)

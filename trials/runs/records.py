@@ -61,63 +61,16 @@ from .events import (
     StoppedEvent,
     SupernetEvent,
     TestedEvent,
-    TrialEvent,
     parse_event,
 )
 from .full_disk import StorageError
+from .trial import Trial
 
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
 CHECKSUM = "crc32"
 """Last key of a line: the CRC-32 of the line without it, in eight hexadecimal digits."""
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
-
-
-@dataclass
-class Trial:
-    """A candidate of a search and its outcome so far; it has neither result nor failure while it runs."""
-
-    number: int
-    candidate: Candidate
-    origin: str = ""
-    """The part of the strategy that proposed it, e.g. its design or one of its models; empty if unknown."""
-    result: TrialResult | None = None
-    failure: Failure | None = None
-    retried: list[Failure] = field(default_factory=list)
-    """Failures of earlier attempts, oldest first."""
-    partial: list[TrialResult] = field(default_factory=list)
-    """Results at the rungs before its end."""
-    is_stopped: bool = False
-    """Whether it was stopped early, at the last of these rungs."""
-    test: FrontTestResult | None = None
-    finals: dict[FinalistRole, RetrainResult] = field(default_factory=dict)
-    """With a supernet: the results of the network, and of its control, as a finalist."""
-    measured_us: float | None = None
-    """Latency of the target in microseconds, if it was measured at the end."""
-
-    @property
-    def has_ended(self) -> bool:
-        return self.result is not None or self.failure is not None or self.is_stopped
-
-    def apply(self, event: TrialEvent) -> None:
-        """Applies an event that follows `asked`."""
-        match event:
-            case FinishedEvent():
-                self.result = event.result
-            case RungEvent():
-                self.partial.append(event.result)
-            case StoppedEvent():
-                self.is_stopped = True
-            case FailedEvent():
-                self.failure = event.failure
-            case RetriedEvent():
-                self.retried.append(event.failure)
-            case TestedEvent():
-                self.test = event.result
-            case FinalEvent():
-                self.finals[event.role] = event.result
-            case MeasuredEvent():
-                self.measured_us = event.latency_us
 
 
 @dataclass

@@ -12,7 +12,8 @@ from ..engines.messages import JobContext, SupernetSource
 from ..engines.retries import default_time_limit
 from ..runs.compute_budget import ComputeBudget
 from ..runs.options import SearchOptions
-from ..runs.records import History, Records, Trial
+from ..runs.records import History, Records
+from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
 
