@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from sret_nas.nn.speed import Speed
 
 
+MAX_BUILT_PARAMS = 250_000_000
+"""Most parameters of a network that is built, 1 GB in float32."""
+MAX_BUILT_FLOPS = 10**12
+"""Most FLOPs of a network that is run, some 20 s a pass on one core."""
+MAX_BUILT_APPLICATIONS = 1000
+"""Most blocks that are applied in one pass of a network that is built, which fvcore traces one by one."""
+
+
 class CostMismatchError(Exception):
     """The cost that fvcore counts on the built network differs from the closed form, so one of them has a bug."""
 
@@ -29,6 +37,7 @@ def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool =
         check: Whether to build the network and trace it with fvcore.
         speed: Whether to build the network and time it.
 
+    A network beyond the bounds of this module is not built, and a line says so.
     Raises `CostMismatchError`, after printing everything, if the traced cost differs from the closed form.
     """
     cost = cost_of(arch)
@@ -40,11 +49,28 @@ def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool =
     console.print(_stage_table(arch.canonical()))
     console.print(_part_table(arch, cost))
     console.print(_operator_table(cost))
+    too_large = too_large_to_build(arch, cost)
+    if too_large is not None and (check or speed):
+        console.print(f"fvcore and speed: not looked at, because {too_large}", highlight=False)
+        return
     differences = _show_check(arch, cost, console) if check else []
     if speed:
         _show_speed(arch, console)
     if differences:
         raise CostMismatchError(f"the closed form and fvcore differ for {name}: {'; '.join(differences)}")
+
+
+def too_large_to_build(arch: ArchConfig, cost: Cost) -> str | None:
+    """Returns why a network is not built; None if it may be."""
+    applications = sum(stage.blocks * stage.recursions for stage in arch.stages)
+    for name, amount, most in (
+        ("parameters", cost.params, MAX_BUILT_PARAMS),
+        ("FLOPs", cost.flops, MAX_BUILT_FLOPS),
+        ("block applications", applications, MAX_BUILT_APPLICATIONS),
+    ):
+        if amount > most:
+            return f"networks of more than {format_quantity(most)} {name} are not built"
+    return None
 
 
 def _stage_table(arch: ArchConfig) -> Table:

@@ -40,7 +40,7 @@ from sret_nas.json_files import MAX_BYTES, parse_json
 
 from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 from ..interruption import defer_interrupts
-from ..lost_directory import LostDirectoryError, is_same_file, rescue
+from ..lost_directory import LostDirectoryError, is_same_file, lost_message, rescue
 from ..program_name import resume_command
 from ..strategies.strategy import Candidate
 from .compute_budget import ComputeUsage
@@ -230,6 +230,8 @@ class Records:
     def start(self, header: dict[str, Any]) -> History:
         """Begins a new file; one without a whole header is replaced."""
         path = self.run_dir / RECORDS_FILE
+        if self.is_lost:
+            raise self.lost()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         content = {"event": "header", "format": FORMAT, "time": self.began, **header}
         try:
@@ -383,11 +385,19 @@ class Records:
     @property
     def is_lost(self) -> bool:
         """Returns whether the run directory was deleted, moved or replaced."""
-        return self._file is not None and not is_same_file(self.run_dir / RECORDS_FILE, self._file)
+        if self._file is None:
+            return not is_same_file(self.run_dir / LOCK_FILE, self._lock.fileno())
+        return not is_same_file(self.run_dir / RECORDS_FILE, self._file)
 
     def lost(self, rescued: Path | None = None) -> LostDirectoryError:
-        """Rescues all records into another run directory, and returns the error that says how to resume from there."""
-        assert self._file is not None
+        """Rescues all records into another run directory, and returns the error that says how to resume from there.
+
+        Before the first record there is nothing to rescue.
+        """
+        if self._file is None:
+            return LostDirectoryError(
+                f"{lost_message(self.run_dir)}; the search had not begun, so nothing is lost: start it again"
+            )
         content = os.pread(self._file, self._size, 0)
         error = rescue(self.run_dir, lambda folder: write_atomically(folder / RECORDS_FILE, content), rescued)
         if error.rescued is None:
@@ -400,7 +410,7 @@ class Records:
 
     def withdraw(self) -> None:
         """Removes the lock and the directories that were made, if the search never began."""
-        if self._file is None:
+        if self._file is None and not self.is_lost:
             (self.run_dir / LOCK_FILE).unlink(missing_ok=True)
             for folder in self._made:
                 with contextlib.suppress(OSError):  # it holds something else, so it stays

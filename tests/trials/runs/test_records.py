@@ -423,6 +423,18 @@ def test_records_of_a_lost_run_directory_are_kept_beside(tmp_path: Path, lose: C
         assert records.reopen().trials.keys() == {0, 1, 2}
 
 
+@pytest.mark.parametrize("lose", [deleted, moved, replaced])
+def test_a_run_directory_that_is_lost_before_the_first_record(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    run_dir = tmp_path / "run"
+    with Records(run_dir) as records:
+        lose(run_dir)
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(LostDirectoryError, match=r"run was deleted, moved or replaced.*start it again$"):
+            records.start(HEADER)
+        records.withdraw()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_trial_that_failed_when_the_directory_was_lost_is_left_to_be_run_again(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     (tmp_path / "run-rescued").mkdir()  # of an earlier loss: it is not written over
