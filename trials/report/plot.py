@@ -12,6 +12,7 @@ from sret_nas.files import write_atomically
 from ..runs.objectives import best_of
 from ..runs.options import SearchOptions
 from ..runs.trial import Trial
+from .quiet_matplotlib import quiet_matplotlib
 
 
 def write_front_plot(
@@ -21,7 +22,8 @@ def write_front_plot(
 
     The PNG shows all finished and stopped trials, the front, the best trial, and lines of the budget.
     """
-    from matplotlib.figure import Figure
+    with quiet_matplotlib():
+        from matplotlib.figure import Figure
 
     space, data = header["space"], header["data"]
     panels = _panels(options, header)

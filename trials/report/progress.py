@@ -33,7 +33,7 @@ def describe_usage(compute_budget: ComputeBudget, now: float | None = None) -> s
     """Returns e.g. `12 min 5 s of 2 h 0 min spent, 1 h 47 min left`; empty if there is no limit."""
     parts = []
     if compute_budget.time_budget is not None:
-        spent = compute_budget.usage.wall_seconds(time.time() if now is None else now)
+        spent = compute_budget.usage.wall_seconds(compute_budget.clock() if now is None else now)
         left = max(0.0, compute_budget.time_budget - spent)
         total = format_seconds(compute_budget.time_budget)
         parts.append(f"{format_seconds(spent)} of {total} spent, {format_seconds(left)} left")

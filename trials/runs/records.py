@@ -190,6 +190,7 @@ class Records:
         """Usage of the whole search, updated with every event."""
         self.began = time.time()
         """When this session of the search began, in seconds since the epoch: the `time` of its first event."""
+        self._monotonic_began = time.monotonic()
         self._file: int | None = None
         self._size = 0
         """Bytes of the whole lines."""
@@ -226,6 +227,10 @@ class Records:
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
+
+    def now(self) -> float:
+        """Returns seconds since the epoch by a clock that was set when the session began, and is never set again."""
+        return self.began + time.monotonic() - self._monotonic_began
 
     def start(self, header: dict[str, Any]) -> History:
         """Begins a new file; one without a whole header is replaced."""
@@ -269,7 +274,7 @@ class Records:
 
     def interrupted(self) -> None:
         """Records that the session ended here, by Ctrl-C or another signal."""
-        self._append(InterruptedEvent(time=time.time()))
+        self._append(InterruptedEvent(time=self.now()))
 
     def asked(
         self,
@@ -285,7 +290,7 @@ class Records:
         self._append(
             AskedEvent(
                 number=number,
-                time=time.time(),
+                time=self.now(),
                 arch_id=arch.arch_id,
                 flops=flops,
                 params=params,
@@ -300,7 +305,7 @@ class Records:
         self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float, part: float = 1.0
     ) -> None:
         """Records a trial's result or failure, the attempt's seconds, and its fraction of a whole trial."""
-        now, seconds = time.time(), round(seconds, 3)
+        now, seconds = self.now(), round(seconds, 3)
         if result is not None:
             self._append(FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part))
         else:
@@ -309,33 +314,33 @@ class Records:
 
     def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> None:
         """Records the result at a rung, the seconds since the rung before, and their fraction of a whole trial."""
-        self._append(RungEvent(number=number, time=time.time(), seconds=round(seconds, 3), part=part, result=result))
+        self._append(RungEvent(number=number, time=self.now(), seconds=round(seconds, 3), part=part, result=result))
 
     def stopped(self, number: int) -> None:
         """Records that a trial was stopped at the rung that it reached last."""
-        self._append(StoppedEvent(number=number, time=time.time()))
+        self._append(StoppedEvent(number=number, time=self.now()))
 
     def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> None:
         """Records that an attempt, counted from 1, failed and will be repeated."""
-        now, seconds = time.time(), round(seconds, 3)
+        now, seconds = self.now(), round(seconds, 3)
         self._append(RetriedEvent(number=number, attempt=attempt, failure=failure, time=now, seconds=seconds))
 
     def tested(self, number: int, result: FrontTestResult) -> None:
         """Records the score of a member of the front on the test part."""
-        self._append(TestedEvent(number=number, time=time.time(), result=result))
+        self._append(TestedEvent(number=number, time=self.now(), result=result))
 
     def supernet(self, source: SupernetSource, seconds: float) -> None:
         """Records the supernet that all trials from here on inherit from, and how long this search trained it."""
         self._note(source)
-        self._append(SupernetEvent(time=time.time(), seconds=round(seconds, 3), source=source))
+        self._append(SupernetEvent(time=self.now(), seconds=round(seconds, 3), source=source))
 
     def final(self, number: int, role: FinalistRole, result: RetrainResult) -> None:
         """Records the result of a finalist or of its control."""
-        self._append(FinalEvent(number=number, role=role, time=time.time(), result=result))
+        self._append(FinalEvent(number=number, role=role, time=self.now(), result=result))
 
     def measured(self, number: int, latency_us: float) -> None:
         """Records the measured latency of a trial's target."""
-        self._append(MeasuredEvent(number=number, time=time.time(), latency_us=latency_us))
+        self._append(MeasuredEvent(number=number, time=self.now(), latency_us=latency_us))
 
     def _append(self, event: Event) -> None:
         """Appends an event, whole even if Ctrl-C is pressed meanwhile.
@@ -361,7 +366,8 @@ class Records:
                 written += os.write(self._file, line[written:])
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, self._size)
+            with contextlib.suppress(OSError):  # a read-only disk; a torn line is ignored when the file is read
+                os.ftruncate(self._file, self._size)
             raise StorageError(error.errno, error.strerror, str(self.run_dir / RECORDS_FILE)) from error
         self._size += len(line)
         self.require_in_place()

@@ -5,7 +5,6 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +106,7 @@ def _begin(
         setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
         plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
-        plan.require_time(spent=time.time() - records.began)
+        plan.require_time(spent=records.now() - records.began)
         plan.announce(console, options.trials, run_dir)
         header = {
             "command": command,

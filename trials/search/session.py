@@ -66,6 +66,7 @@ class Run:
             expected=self._expected("trial_seconds") or 0.0,
             time_budget=options.time_budget,
             gpu_hours=options.gpu_hours,
+            clock=self.records.now,
             gpus_per_trial=options.gpus_per_trial or 1.0,  # local workers may share a GPU, which counts for each
         )
 

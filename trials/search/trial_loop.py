@@ -11,8 +11,6 @@ promoted is decided in that same order. A promoted trial continues before a new 
 
 from __future__ import annotations
 
-import time
-
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 
@@ -80,7 +78,7 @@ class _TrialLoop:
                 self._record(end, progress)
 
     def _may_start(self, part: float) -> bool:
-        return self.compute_budget.has_room_for(time.time(), self._queue.running, part)
+        return self.compute_budget.has_room_for(self.compute_budget.clock(), self._queue.running, part)
 
     def _ask_ahead(self) -> None:
         options = self._run.options
