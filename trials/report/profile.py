@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.config import ArchConfig, token_sides
 from sret_nas.arch.cost import Cost, cost_of
 from sret_nas.quantities import format_quantity
 
@@ -22,7 +22,9 @@ MAX_BUILT_PARAMS = 250_000_000
 """Most parameters of a network that is built, 1 GB in float32."""
 MAX_BUILT_FLOPS = 10**12
 """Most FLOPs of a network that is run, some 20 s a pass on one core."""
-MAX_BUILT_APPLICATIONS = 1000
+MAX_BUILT_ACTIVATIONS = 10_000_000
+"""Most numbers in the input or in one layer's output for one image, 40 MB in float32; a batch has 16 images."""
+MAX_BUILT_APPLICATIONS = 200
 """Most blocks that are applied in one pass of a network that is built, which fvcore traces one by one."""
 
 
@@ -66,11 +68,22 @@ def too_large_to_build(arch: ArchConfig, cost: Cost) -> str | None:
     for name, amount, most in (
         ("parameters", cost.params, MAX_BUILT_PARAMS),
         ("FLOPs", cost.flops, MAX_BUILT_FLOPS),
+        ("activations in a layer", _largest_activation(arch), MAX_BUILT_ACTIVATIONS),
         ("block applications", applications, MAX_BUILT_APPLICATIONS),
     ):
         if amount > most:
             return f"networks of more than {format_quantity(most)} {name} are not built"
     return None
+
+
+def _largest_activation(arch: ArchConfig) -> int:
+    """Returns the numbers in the input or in the largest output of a layer, for one image."""
+    layers = (
+        tokens * max(3 * stage.width, stage.mlp_hidden, stage.nll_hidden)
+        for stage, tokens in zip(arch.stages, arch.num_tokens, strict=True)
+    )
+    (first_side,) = token_sides(arch.image_size, arch.stem.strides[:1], 1)
+    return max(arch.channels * arch.image_size**2, arch.stem.width * first_side**2, *layers)
 
 
 def _stage_table(arch: ArchConfig) -> Table:

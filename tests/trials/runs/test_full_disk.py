@@ -52,9 +52,7 @@ def test_a_disk_that_became_read_only_is_told_as_that(tmp_path: Path) -> None:
     error = OSError(errno.EROFS, os.strerror(errno.EROFS), "run/records.jsonl")
     assert failure_of(error).cause == "disk full"
     with (
-        pytest.raises(
-            StorageError, match=r"written: Read-only file system; .*: make it writable, then carry"
-        ),
+        pytest.raises(StorageError, match=r"written: Read-only file system; .*: make it writable, then carry"),
         full_disk_explained(Path("run"), has_begun=True),
     ):
         raise error
