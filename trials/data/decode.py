@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +116,23 @@ def _coefficient_bytes(image: Image.Image) -> int:
     samples: list[int] = [across * down for _, across, down, _ in getattr(image, "layer", ())]
     per_pixel = sum(samples) / max(samples, default=1)
     return round(2 * per_pixel * image.width * image.height)
+
+
+def to_whole_image(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
+    """Returns a whole image with 8 bits per channel, grey (`L`) or in colour, as `to_pixels` reads it.
+
+    Raises one of `UNREADABLE`.
+    """
+    with _MEMORY.taken(_decoded_bytes(image)):
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        image = _eight_bit(image)
+        return image if image.mode == mode else image.convert(mode)
+
+
+def has_colour(image: Image.Image) -> bool:
+    """Returns whether `to_pixels` reads an image in colour, which its header says."""
+    return image.mode not in _GREY and not image.mode.startswith("I") and image.mode != "F"
 
 
 def _decoded_bytes(image: Image.Image) -> int:
