@@ -344,7 +344,30 @@ def readme_figures() -> str:
     return table(["measured", "", "more"], rows)
 
 
+def alternatives_table() -> str:
+    """Returns published networks of about SReT-T's cost, cheapest first."""
+
+    def top1(row: dict[str, Any]) -> str:
+        distilled = row.get("top1_distilled")
+        return f"{row['top1']:.1f}" if distilled is None else f"**{row['top1']:.1f} / {distilled:.1f}**"
+
+    return table(
+        ["network", "px", "GFLOPs", "M parameters", "top-1 %"],
+        (
+            (row["model"] if "." in row["model"] else f"**{row['model']}**", f"{row['image_size']}",
+             f"{row['flops'] / 1e9:.2f}", f"{row['params'] / 1e6:.2f}", top1(row))
+            for row in load("alternatives")["models"]
+        ),
+    )  # fmt: skip
+
+
+def alternatives_script() -> str:
+    return script("alternatives.py")
+
+
 FIGURES: dict[str, Callable[[], str]] = {
+    "alternatives-script": alternatives_script,
+    "alternatives-table": alternatives_table,
     "control-table": control_table,
     "cost-table": cost_table,
     "early-stopping-table": early_stopping_table,

@@ -54,6 +54,38 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
+def numbers(text: str) -> list[float]:
+    """Returns the numbers of a comma-separated list."""
+    return [_parsed(_number, part) for part in text.split(",")]
+
+
+def number_or_none(text: str) -> float | int | None:
+    """Returns a number, or None for `none`, which turns an optional value off."""
+    if text.lower() == "none":
+        return None
+    number = _parsed(_number, text)
+    return int(number) if text.strip().isdigit() else number
+
+
+def word_or_none(text: str) -> str | None:
+    """Returns a word, or None for `none`, which turns an optional value off."""
+    return None if text.lower() == "none" else text
+
+
+def true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+def _number(text: str) -> float:
+    """Parses a number. Raises `UserError` for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"must be a number, got {text!r}") from None
+
+
 def threads(text: str) -> int:
     return _whole_number(text, 1, 1024)
 

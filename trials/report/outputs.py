@@ -53,7 +53,7 @@ def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> No
         _write_folder(run_dir / "recommended", evaluated, run_dir, header)
     best, reason = choose_best(trials, options.objectives, options.best_by, history.recommended)
     _write_trial(run_dir / "best.yaml", best, run_dir, header, chosen_because=reason)
-    write_front_plot(run_dir / "front.png", trials, front, best, options, header)
+    write_front_plot(run_dir / "front.png", trials, front, best, options, header, history.recommended)
 
 
 def _write_folder(folder: Path, trials: dict[str, Trial], run_dir: Path, header: dict[str, Any]) -> None:
