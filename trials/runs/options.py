@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
 
 from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.quantities import format_latency, parse_latency
 from sret_nas.space.search_space import SearchSpace
@@ -145,6 +146,8 @@ class SearchOptions(
     """Points at which trials are compared; the last is their end, and at each other one most trials are stopped."""
     eta: Annotated[StrictInt, Field(ge=2, le=100)] = ETA
     """At each rung the best 1/eta of the trials are kept; rungs are eta times further apart."""
+    enqueue: tuple[ArchConfig, ...] = ()
+    """Known networks, which are the first trials."""
     best_by: BestBy = "expected"
     """How `best.yaml` is chosen. With `proxy`, no network is recommended, and finalists come from the front alone."""
     trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
@@ -162,6 +165,8 @@ class SearchOptions(
 
     @model_validator(mode="after")
     def _check_search(self) -> Self:
+        if len(self.enqueue) > self.trials:
+            raise ValueError(f"--enqueue names {len(self.enqueue)} networks for {self.trials} trials: raise --trials")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"--objectives must not repeat, got {','.join(self.objectives)}")
         if self.latency_batch != 1 and not self.uses_latency:

@@ -40,6 +40,7 @@ from ..runs.trial import Trial
 from ..strategies.create import create_strategy
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
+from .enqueue import enqueued_candidates
 from .finalists import train_finalists
 from .front_latency import measure_front
 from .front_tests import run_front_tests
@@ -106,6 +107,7 @@ def _begin(
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = domain_of(space, options, profile)
+        enqueued_candidates(domain, options)  # what cannot be tried is told before anything is trained
         setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
         plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)

@@ -30,6 +30,7 @@ from ..runs.recommendation import ORIGIN
 from ..runs.trial import Trial
 from ..strategies.strategy import Candidate, Strategy
 from .completion_order import CompletionOrder
+from .enqueue import enqueued_candidates
 from .session import Run
 
 
@@ -51,6 +52,7 @@ class _TrialLoop:
         self._queue, self._order, self._rungs = JobQueue(engine), CompletionOrder(), run.options.make_rungs()
         self.compute_budget = run.compute_budget()
         self.front = front_of(run)
+        self._enqueued = enqueued_candidates(run.domain, run.options)
         self._num_known = sum(trial.has_ended for trial in run.trials)
         self._num_replayed = 0
         self._num_asked = 0
@@ -91,11 +93,16 @@ class _TrialLoop:
                 self._strategy.exclude(known.candidate)
                 self._num_asked += 1
                 continue
-            candidate = self._strategy.ask()
-            if candidate is None:
-                self._is_exhausted = True
-                return
-            trial = _register(self._run, self._num_asked, candidate, self._strategy.origin)
+            if self._num_asked < len(self._enqueued):
+                candidate, origin = self._enqueued[self._num_asked], "enqueued"
+                self._strategy.adopt(candidate)
+            else:
+                proposed = self._strategy.ask()
+                if proposed is None:
+                    self._is_exhausted = True
+                    return
+                candidate, origin = proposed, self._strategy.origin
+            trial = _register(self._run, self._num_asked, candidate, origin)
             self._num_asked += 1
             self._begin(trial, rung=0)
 

@@ -53,6 +53,10 @@ class Strategy(ABC, Generic[C]):
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         """Takes the final objective values of an asked candidate; None if its trial failed or was stopped early."""
 
+    def adopt(self, candidate: C) -> None:
+        """Takes an open candidate that somebody else proposes as if it had been asked for here: `tell` follows."""
+        self._pool.claim(candidate)
+
     def exclude(self, candidate: C) -> None:
         """Never proposes a candidate, because the search tried it for a reason of its own."""
         self._pool.claim(candidate)
