@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
@@ -28,6 +27,7 @@ from .option_groups import (
     TargetOptions,
     absolute_if_there,
     flag,
+    with_data_root,
 )
 from .recommendation import BestBy
 from .remote_storage import normalise_address
@@ -212,9 +212,7 @@ class SearchOptions(
 
         Raises `UserError` if an option outside `CHANGEABLE` differs, and `ConfigError` for values out of range.
         """
-        if "data" in given and "data_root" not in given and Path(given["data"]).expanduser().is_dir():
-            given = {**given, "data_root": None}  # images that were a torchvision dataset's lie in a folder now
-        options = self.with_given(given, "search")
+        options = self.with_given(with_data_root(given), "search")
         for name in given.keys() - CHANGEABLE:
             was, now = getattr(self, name), getattr(options, name)
             if was != now:
