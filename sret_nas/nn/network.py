@@ -236,14 +236,29 @@ class SReT(nn.Module):
             norm.reset_running_stats()
         return network
 
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> SReT:
+        """Returns the network in a model directory, such as `train` writes, or in a training's run, on the CPU.
+
+        Raises `UserError` if a file of the directory is missing, damaged, or does not fit the others.
+        """
+        from sret_nas.nn.model_directory import find_model_directory, read_model
+
+        return read_model(find_model_directory(Path(directory)))[0]
+
+    @property
+    def current_arch(self) -> ArchConfig:
+        """The architecture with as many classes as the head has now: users replace it for classes of their own."""
+        classes = self.head.out_features if isinstance(self.head, nn.Linear) else self.arch.classes
+        return ArchConfig.from_dict({**self.arch.to_dict(), "classes": classes}, "the network to be saved")
+
     def save(self, path: str | Path) -> None:
         """Writes the architecture and the weights to a file for `load`.
 
         The head may have been replaced by one with another number of classes. Raises `UserError` for a network that was
         changed in any other way, because the file could not describe it.
         """
-        classes = self.head.out_features if isinstance(self.head, nn.Linear) else self.arch.classes
-        arch = ArchConfig.from_dict({**self.arch.to_dict(), "classes": classes}, "the network to be saved")
+        arch = self.current_arch
         state = self.state_dict()
         if empty := [name for name, tensor in state.items() if tensor.is_meta]:
             raise UserError(f"the network to be saved: {empty[0]} is on the meta device and has no values: load some")
