@@ -521,7 +521,7 @@ def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals
 
 
 def test_a_reader_that_goes_away_costs_no_results(tmp_path: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, "--workers=0", f"--out={tmp_path / 'run'}"]
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, "--workers=1", f"--out={tmp_path / 'run'}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_trials(process, 1)
     assert process.stdout is not None
