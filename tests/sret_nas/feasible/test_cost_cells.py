@@ -23,9 +23,10 @@ from sret_nas.feasible.overflow import MAX_COST
 from tests.counted_spaces import chi_square_deviation
 
 RNG = np.random.default_rng(0)
-WIDTH: IntArray = RNG.integers(2, size=60) * 8 + 8
-FLOPS: IntArray = RNG.integers(100, 106, size=60)
-PARAMS: IntArray = RNG.integers(10, 13, size=60)
+ITEMS = 80
+WIDTH: IntArray = RNG.integers(2, size=ITEMS) * 8 + 8
+FLOPS: IntArray = RNG.integers(100, 106, size=ITEMS)
+PARAMS: IntArray = RNG.integers(10, 13, size=ITEMS)
 LINKS = {(before, after): (before + 2 * after, before // 4) for before in (8, 16) for after in (8, 16)}
 
 
@@ -45,7 +46,7 @@ class TestCostCells:
     @pytest.mark.parametrize("step", [(1, 1), (2, 1), (1, 2), (4, 3)])
     @pytest.mark.parametrize("spread", [1, 2**15], ids=["close", "far apart"])
     def test_items_of_equal_rounded_cost_are_merged(self, step: tuple[int, int], spread: int) -> None:
-        flops, params, weight = FLOPS * spread, PARAMS * spread, np.arange(60, dtype=np.float64)
+        flops, params, weight = FLOPS * spread, PARAMS * spread, np.arange(ITEMS, dtype=np.float64)
         for count in (None, weight):
             cells = CostCells.of(flops, params, count, step)
             expected: dict[tuple[int, int], list[int]] = {}
@@ -56,7 +57,7 @@ class TestCostCells:
             for cell, (_, items) in enumerate(sorted(expected.items())):
                 assert sorted(cells.members(cell).tolist()) == items
                 assert cells.count[cell] == (len(items) if count is None else weight[items].sum())
-            assert cells.start[-1] == len(cells.merged) == 60
+            assert cells.start[-1] == len(cells.merged) == ITEMS
             assert cells.merged.dtype == np.int32
 
 
@@ -101,7 +102,7 @@ class TestStageCosts:
     def test_at_most_so_many_cells_hold_every_choice(self, limit: int | None, is_rounded: bool) -> None:
         layer = StageCosts(WIDTH, FLOPS * 5000, PARAMS * 5000, limit)
         assert list(layer.cells) == [8, 16]
-        assert max(map(len, layer.cells.values())) <= (limit or 60)
+        assert max(map(len, layer.cells.values())) <= (limit or ITEMS)
         assert (layer.rounding_error != (0, 0)) == is_rounded
         assert_cells_are_near(layer, stage_costs(5000))
 
