@@ -96,7 +96,7 @@ class Checkout:
         shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
         path.write_text(mutant.source, encoding="utf-8")
         try:
-            return self._forked(tests, each, int(20 + 4 * seconds), None)[0]
+            return self._forked(tests, each, int(5 + 3 * seconds), None)[0]
         finally:
             path.write_text(original, encoding="utf-8")
 

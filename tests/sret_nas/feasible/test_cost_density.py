@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sret_nas.feasible.cost_density import _ExponentialProposal, estimate_counts
+from sret_nas.feasible.cost_density import _ExponentialProposal, _log_sum, estimate_counts
 from sret_nas.space.chain import Chain, ChainStage
 
 RNG = np.random.default_rng(0)
@@ -52,6 +52,11 @@ def test_points_are_drawn_with_probabilities_that_fall_exponentially_with_their_
     times = np.bincount([place[tuple(row)] for row in drawn.tolist()], minlength=len(costs))
     deviation = (times - 40_000 * probability) / np.sqrt(np.maximum(40_000 * probability, 1))
     assert np.abs(deviation).max() < 5
+
+
+def test_logarithms_are_summed_column_by_column_however_far_apart() -> None:
+    found = _log_sum(np.array([[0.0, -2000.0, 900.0], [0.0, -2000.0, 900.0]]))
+    assert found.tolist() == pytest.approx([np.log(2), np.log(2) - 2000, np.log(2) + 900])
 
 
 def test_one_stage_alone() -> None:
