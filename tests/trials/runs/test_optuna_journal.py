@@ -37,7 +37,8 @@ def trials_that_ended(number: int) -> list[Trial]:
                 device="cpu", peak_memory_mb=1.0,
             )  # fmt: skip
             if position == 4:
-                trial.partial = [result.model_copy(update={"error": 0.9}), result]
+                trial.add_partial(result.model_copy(update={"error": 0.9}))
+                trial.add_partial(result)
                 trial.is_stopped = True
             else:
                 trial.result = result
