@@ -26,9 +26,7 @@ INPUT, OUTPUT = "images", "logits"
 
 DEFAULT_OPSET = 20
 MIN_OPSET = 18
-"""Torch's exporter writes no lower one."""
-ATTENTION_OPSET = 23
-"""From this opset on, attention is one operator."""
+"""Torch's exporter writes no lower one. From 23 on, attention is one operator."""
 MAX_OPSET = 25
 """The highest opset that torch's exporter, onnxscript and onnxruntime know together."""
 
