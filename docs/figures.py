@@ -344,6 +344,34 @@ def readme_figures() -> str:
     return table(["measured", "", "more"], rows)
 
 
+# Initialisation
+
+
+def initialisation_table() -> str:
+    """Returns PyTorch's defaults against the old initialisation: paired differences with 95 % intervals."""
+    result = load("initialisation")
+    rows = [
+        [
+            f"{setting['data']}, {setting['network']}, {setting['images']:,} images",
+            *_differences(setting["schemes"]["torch"]["differences"]),
+        ]
+        for setting in result["settings"]
+    ]
+    rows.append(["all pairs together", *_differences(result["together"]["torch"])])
+    return table(["what was trained", "pairs", "training loss", "validation cross-entropy", "test error, points"], rows)
+
+
+def _differences(found: dict[str, Any]) -> list[str]:
+    """Returns the number of pairs, and for each metric the mean difference, its interval, and the pairs won."""
+    cells = [str(found["train_loss"]["pairs"])]
+    for metric, factor, digits in (("train_loss", 1, 3), ("val_cross_entropy", 1, 3), ("test_error", 100, 2)):
+        difference = found[metric]
+        half = difference["half_interval"]
+        interval = "" if half is None else f" ± {factor * half:.{digits}f}"
+        cells.append(f"{factor * difference['mean']:+.{digits}f}{interval} ({difference['better']} better)")
+    return cells
+
+
 def alternatives_table() -> str:
     """Returns published networks of about SReT-T's cost, cheapest first."""
 
@@ -365,6 +393,18 @@ def alternatives_script() -> str:
     return script("alternatives.py")
 
 
+def size_table() -> str:
+    """Returns the slopes of error over FLOPs after short and longer trainings."""
+    return table(
+        ["training images", "input", "trainings", "points per doubling of FLOPs", "95 % interval"],
+        (
+            (f"{row['images']:,}", f"{row['image_size']} px", f"{row['trainings']}",
+             f"{row['points_per_doubling']:+.2f}", "{:+.2f} to {:+.2f}".format(*row["interval"]))
+            for row in load("size_slope")["tables"]
+        ),
+    )  # fmt: skip
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "alternatives-script": alternatives_script,
     "alternatives-table": alternatives_table,
@@ -376,6 +416,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "first-command-memory": first_command_memory,
     "first-command-seconds": first_command_seconds,
     "first-output": first_output,
+    "initialisation-table": initialisation_table,
     "latency-table": latency_table,
     "plain-fvcore-range": plain_fvcore_range,
     "plain-fvcore-table": plain_fvcore_table,
@@ -388,6 +429,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "recursion-table": recursion_table,
     "regret-by-evaluations": regret_by_evaluations,
     "sampling-table": sampling_table,
+    "size-table": size_table,
     "speed-table": speed_table,
     "strategies-table": strategies_table,
 }

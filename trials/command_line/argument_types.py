@@ -38,6 +38,13 @@ def duration(text: str) -> float:
     return _parsed(parse_duration, text)
 
 
+def network(text: str) -> dict[str, object]:
+    """Returns the architecture in a YAML file as plain data."""
+    from sret_nas.arch.config import ArchConfig
+
+    return _parsed(lambda name: ArchConfig.from_yaml(name).to_dict(), text)
+
+
 def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must name a folder, got nothing")

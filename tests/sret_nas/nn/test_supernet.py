@@ -32,10 +32,14 @@ from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
 
+pytestmark = pytest.mark.xdist_group("supernets")  # in one process, so that they are built once
+
 Shapes = tuple[tuple[int, int], ...]
 """Width and heads of each stage."""
 
 SHIPPED = ("smoke", "paper_ablations", "sret_tiny", "sret_small")
+DAILY_OR_SLOW = ("smoke", *(pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED[1:]))
+"""Small supernets daily, where large ones take seconds. The small spaces of this file have all that these have."""
 SMALL = space_of(
     {"width": [8, 12, 16], "heads": [2], "blocks": [1, 2], "recursions": [1, 2, 3], "groups": [[4, 2]],
      "loop": ["internal", "external"], "nll": ["every", "last"], "nll_ratio": [0.5, 1.0], "mlp_ratio": [1.0, 2.0]},
@@ -163,7 +167,8 @@ def assert_is_the_extracted(supernet: Supernet, arch: ArchConfig, images: Tensor
 
 
 class TestIsTheExtractedNetwork:
-    @pytest.mark.parametrize(("name", "image_size"), list(product(SHIPPED, [40, 37])))
+    @pytest.mark.parametrize("image_size", [40, 37])
+    @pytest.mark.parametrize("name", DAILY_OR_SLOW)
     def test_in_every_mode(self, name: str, image_size: int) -> None:
         space = SearchSpace.load(name)
         supernet = randomised(space, image_size)
@@ -242,6 +247,27 @@ class TestSpread:
             spread(9, 8)
 
 
+class TestInitialWeights:
+    def test_are_those_of_the_largest_network(self) -> None:
+        """Uniform within 1 / sqrt(fan_in) of the widest layers, poolings included, and positions of 0.02."""
+        supernet = Supernet(bounding_shape(SearchSpace.load("sret_tiny"), adapted=lambda arch: resized(arch, 40)))
+        fan_ins = {
+            "stages.0.blocks.0.attn.qkv": 64,
+            "stages.2.blocks.2.mlp.fc2": 4 * 320,
+            "stem.convs.2": 9 * 64,
+            "pools.0": 9 * 64 // 32,  # from 64 channels to 160: 32 groups
+            "pools.1": 9,  # from 160 to 320: 160 groups
+            "head": 320,
+        }
+        for name, fan_in in fan_ins.items():
+            layer = supernet.get_submodule(name)
+            weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+            assert weight.std().item() == pytest.approx((3 * fan_in) ** -0.5, rel=0.06), name
+            assert weight.abs().max().item() <= fan_in**-0.5, name
+            assert 0.5 * fan_in**-0.5 < bias.abs().max().item() <= fan_in**-0.5, name
+        assert supernet.pos_embed.std().item() == pytest.approx(0.02, rel=0.05)
+
+
 class TestCost:
     @pytest.mark.parametrize("name", SHIPPED)
     def test_of_an_extracted_network_is_the_closed_form(self, name: str) -> None:
@@ -312,10 +338,9 @@ def has_gradient_by_nature(name: str) -> bool:
 
 class TestHoldsNothingInVain:
     @pytest.mark.parametrize("width_scale", [1.0, 0.5])
-    @pytest.mark.parametrize(
-        "space", [*map(SearchSpace.load, SHIPPED), *ODD_SPACES.values()], ids=[*SHIPPED, *ODD_SPACES]
-    )
-    def test_every_weight_is_some_networks(self, space: SearchSpace, width_scale: float) -> None:
+    @pytest.mark.parametrize("name", [*DAILY_OR_SLOW, *ODD_SPACES])
+    def test_every_weight_is_some_networks(self, name: str, width_scale: float) -> None:
+        space = ODD_SPACES.get(name) or SearchSpace.load(name)
         proxy = ProxyConfig(image_size=48, width_scale=width_scale, training=TrainingConfig(images=2))
 
         def adapted(arch: ArchConfig) -> ArchConfig:
