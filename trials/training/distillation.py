@@ -10,6 +10,7 @@ of FKD. With mixup and CutMix a teacher sees the mixed images; stored labels are
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,16 +107,22 @@ class SoftLabelledImages(Dataset[LabelledItem]):
         self._augmented, self._labels = augmented, labels
 
     def __getitem__(self, view: View) -> LabelledItem:
-        item = self._augmented[view]
-        if isinstance(item, str):
-            return item
-        image, _ = item
-        epochs, indices = np.array([view.epoch]), np.array([view.image])
+        return self.__getitems__([view])[0]
+
+    def __getitems__(self, views: Sequence[View]) -> list[LabelledItem]:
+        """Returns several items at once, as torch's loader asks for them: NumPy costs the same for one and for many."""
+        images = []
+        for view in views:
+            item = self._augmented[view]
+            if isinstance(item, str):
+                return [item]
+            images.append(item[0])
+        epochs, indices = np.array([view.epoch for view in views]), np.array([view.image for view in views])
         try:
-            self._labels.require_images(epochs, indices, image[None].numpy())
-            return image, self._labels.targets(epochs, indices)[0]
+            self._labels.require_images(epochs, indices, torch.stack(images).numpy())
+            return list(zip(images, self._labels.targets(epochs, indices), strict=True))
         except UserError as error:
-            return str(error)
+            return [str(error)]
 
 
 class FKDImages(Dataset[LabelledItem]):
