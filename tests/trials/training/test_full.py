@@ -144,6 +144,18 @@ def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
     assert best.arch == ARCH
 
 
+def test_precision_and_memory_format(images: WholeImages, tmp_path: Path) -> None:
+    """Of the passes alone: weights stay fp32. bf16 rounds them visibly, another order of memory does not."""
+    short = {"epochs": 1, "warmup_epochs": 0.0}
+    trained = {}
+    for name, changes in (("plain", {}), ("bf16", {"precision": "bf16"}), ("last", {"channels_last": True})):
+        run(tmp_path / name, spec({**short, **changes}), images)
+        trained[name] = weights(tmp_path / name)["head.weight"]
+    assert {weight.dtype for weight in trained.values()} == {torch.float32}
+    torch.testing.assert_close(trained["last"], trained["plain"], rtol=0, atol=2e-5)
+    assert 1e-6 < (trained["bf16"] - trained["plain"]).abs().max() < 1e-2
+
+
 def test_statistics_of_the_stem_are_those_of_the_kept_weights(images: WholeImages, tmp_path: Path) -> None:
     """On all training images at once: for the first BatchNorm, mean and variance of the first convolution's output."""
     run(tmp_path, spec({"recalibration_images": 48, "batch_size": 48, "epochs": 1, "warmup_epochs": 0.0}), images)
