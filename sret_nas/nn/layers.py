@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sret_nas.nn.compute import attention, project
+
 NORM_EPS = 1e-6
 """Epsilon of every LayerNorm, as in the public code."""
 
@@ -23,7 +25,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        projected: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        projected: Tensor = project(self.fc2, F.gelu(project(self.fc1, tokens)))
         return projected
 
 
@@ -53,10 +55,10 @@ class SlicedAttention(nn.Module):
         # projection moves D channels a token; after it, 3 D.
         if permutation is not None:
             tokens = tokens.index_select(1, permutation[0])
-        attended = self._attend(self.qkv(tokens), groups)
+        attended = self._attend(project(self.qkv, tokens), groups)
         if permutation is not None:
             attended = attended.index_select(1, permutation[1])
-        projected: Tensor = self.proj(attended)
+        projected: Tensor = project(self.proj, attended)
         return projected
 
     def _attend(self, qkv: Tensor, groups: int) -> Tensor:
@@ -78,7 +80,7 @@ class SlicedAttention(nn.Module):
         width = channels // 3
         sliced = qkv.reshape(-1, length, 3, self.heads, width // self.heads)
         queries, keys, values = sliced.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = F.scaled_dot_product_attention(queries, keys, values)
+        attended = attention(queries, keys, values)
         return attended.transpose(1, 2).reshape(batch, num_tokens, width)
 
 
@@ -88,7 +90,7 @@ def weighted_residual(tokens: Tensor, branch: Tensor, weights: Tensor, drop_path
     Stochastic depth (Huang et al., 2016): branches that are kept are scaled by 1 / (1 - rate), so that the expectation
     does not depend on the rate.
     """
-    identity_weight, branch_weight = weights.unbind(0)
+    identity_weight, branch_weight = weights.split(1)
     if drop_path > 0:
         kept = tokens.new_empty((tokens.shape[0], 1, 1)).bernoulli_(1 - drop_path)
         branch_weight = branch_weight * (kept / (1 - drop_path))
