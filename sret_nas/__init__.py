@@ -1,6 +1,7 @@
 """Sliced Recursive Transformers: architectures as data, their costs, search spaces, and the network itself.
 
-`from sret_nas import SReT; network = SReT.from_yaml("best.yaml")` builds a network from a search's result.
+`from sret_nas import SReT; network = SReT.from_yaml("best.yaml")` builds a network from a search's result, and
+`from sret_nas import search; result = search(flops_budget="1G")` runs a whole search.
 Each name is imported on first use, so importing this package imports neither torch nor any other dependency.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sret_nas.nn.flops import count_flops
     from sret_nas.nn.network import SReT
     from sret_nas.space.search_space import SearchSpace
+    from sret_nas.trials.search.api import SearchResult, search
 
 __version__ = "0.1.0"
 
@@ -30,6 +32,7 @@ __all__ = [
     "ConfigError",
     "FeasibleSet",
     "SReT",
+    "SearchResult",
     "SearchSpace",
     "StageConfig",
     "StemConfig",
@@ -37,6 +40,7 @@ __all__ = [
     "cost_of",
     "count_flops",
     "preset",
+    "search",
 ]
 
 _MODULES = {
@@ -49,6 +53,7 @@ _MODULES = {
     "nn.network": ("SReT",),
     "arch.presets": ("PRESETS", "preset"),
     "space.search_space": ("SearchSpace",),
+    "trials.search.api": ("SearchResult", "search"),
 }
 
 

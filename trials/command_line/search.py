@@ -91,6 +91,11 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
         help="what to minimise, of error, cross_entropy, flops, params, latency (default: error,flops)",
     )  # fmt: skip
     group.add_argument(
+        "--best-by", metavar="RULE", choices=("expected", "proxy"),
+        help="how best.yaml is chosen: expected (the best structure at the budget, which the search also recommends at "
+        "3/4, 1/2 and 1/4 of it) or proxy (the least validation error, whatever the size) (default: expected)",
+    )  # fmt: skip
+    group.add_argument(
         "--population", type=int, metavar="N",
         help="population of NSGA-II; for the other strategies, trials before they learn (default: a quarter of "
         "--trials, between 4 and 20)",
@@ -115,7 +120,8 @@ def _add_supernet(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--finalists", type=int, metavar="N",
-        help="networks of the front that are fine-tuned and tested at the end (default: 4)",
+        help="networks that are fine-tuned and tested at the end: what is recommended, then others of the front "
+        "(default: 4)",
     )  # fmt: skip
     add_renamed(
         group, "--controls", "--rivals", dest="controls", type=int, metavar="N",
@@ -210,7 +216,10 @@ def _run(given: argparse.Namespace) -> int:
     else:
         run_dir = given.out if "out" in given else new_run_dir()
         run = start_search(SearchOptions.parse(options, "search"), run_dir, sys.argv, console)
-    show_front(run.trials, run.options, run.run_dir, run.space.image_size, console, run.domain.latency_profile)
+    show_front(
+        run.trials, run.options, run.run_dir, run.space.image_size, console, run.domain.latency_profile,
+        run.history.recommended,
+    )  # fmt: skip
     return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE
 
 

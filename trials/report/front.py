@@ -11,22 +11,29 @@ from sret_nas.latency.profile import LatencyProfile
 from sret_nas.quantities import format_quantity
 
 from ..console import print_line
-from ..runs.objectives import archived, best_of, pareto_front
+from ..runs.best import choose_best
+from ..runs.objectives import archived, pareto_front
 from ..runs.options import SearchOptions
+from ..runs.recommendation import Recommendations
 from ..runs.records import Trial
 from .finals import show_finals
+from .recommended import show_recommended
 
-WIDE = 110
-"""Minimum columns of a terminal for the table to show architectures."""
+WIDE, NARROW = 110, 72
+"""Columns of a terminal from which the table shows architectures, and below which it leaves out ids and parameters."""
+
+LEFT_OUT = ("network", "params", "schedule")
+"""Columns that a narrow terminal has no room for."""
 
 
 def show_front(
     trials: list[Trial], options: SearchOptions, run_dir: Path, image_size: int, console: Console,
-    latency: LatencyProfile | None = None,
+    latency: LatencyProfile | None = None, recommended: Recommendations | None = None,
 ) -> None:  # fmt: skip
     """Prints the Pareto-optimal trials, cheapest first, with the best one marked, and the paths of the result files.
 
     Args:
+        recommended: What the search recommends, if anything.
         latency: The profile that latencies were predicted from; None if the search does not use latency.
     """
     finished = [trial for trial in trials if trial.result is not None]
@@ -36,20 +43,27 @@ def show_front(
             f"No trial has finished ({len(failed)} failed). Records: {run_dir}", highlight=False, markup=False
         )
         return
-    front, best = pareto_front(trials, options.objectives), best_of(trials, options.objectives)
+    front = pareto_front(trials, options.objectives)
+    best, reason = choose_best(trials, options.objectives, options.best_by, recommended)
     stopped = sum(trial.is_stopped for trial in trials)
     title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {len(finished)} trials"
     title += f"; {stopped} more stopped early" if stopped else ""
     table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(options))
-    for name in _columns(options, image_size):
+    names = _columns(options, image_size)
+    shown = [position for position, name in enumerate(names) if console.width >= NARROW or name not in LEFT_OUT]
+    for name in (names[position] for position in shown):
         table.add_column(name, justify="left" if name in ("network", "schedule") else "right", no_wrap=True)
     is_wide = console.width >= WIDE
     if is_wide:
         table.add_column("stages", overflow="fold")
     for trial in archived(trials, options.objectives):
         cells = _cells(trial, options, is_best=trial is best)
-        table.add_row(*cells, *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []))
+        table.add_row(
+            *(cells[position] for position in shown),
+            *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []),
+        )
     console.print(table)
+    show_recommended(trials, recommended, best, reason, console)
     show_finals(trials, console)
     if latency is not None:
         print_line(console, f"Latency in ms, {latency.setting.describe()}. {latency.describe_accuracy()}")
@@ -57,7 +71,7 @@ def show_front(
         print_line(console, f"Trials that failed: {len(failed)}; trials.csv says why.")
     print_line(
         console,
-        f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, picture: {run_dir / 'front.png'}",
+        f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, report: {run_dir / 'report.html'}",
     )
 
 

@@ -15,9 +15,11 @@ from sret_nas.files import write_atomically
 from sret_nas.yaml_files import dump_yaml
 
 from ..engines.messages import TrialResult
-from ..runs.objectives import best_of, pareto_front
+from ..runs.best import choose_best
+from ..runs.objectives import pareto_front
 from ..runs.options import SearchOptions
-from ..runs.records import Trial
+from ..runs.recommendation import Recommendation
+from ..runs.records import History, Trial
 from .plot import write_front_plot
 
 COLUMNS = (
@@ -27,21 +29,44 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_outputs(run_dir: Path, header: dict[str, Any], options: SearchOptions, trials: Sequence[Trial]) -> None:
-    """Writes `config.yaml`, `trials.csv` and, once a trial has finished, `pareto/`, `best.yaml` and `front.png`."""
+def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> None:
+    """Writes the result files.
+
+    They are `config.yaml`, `trials.csv` and, once a trial has finished, `pareto/`, `recommended/`, `best.yaml` and
+    `front.png`.
+    """
+    header, trials = history.header, history.in_order
     write_atomically(run_dir / "config.yaml", dump_yaml(_configuration(header)))
     write_atomically(run_dir / "trials.csv", _table(trials))
     front = pareto_front(trials, options.objectives)
     if not front:
         return
-    names = {_file_name(trial) for trial in front}
-    for trial in front:
-        _write_trial(run_dir / "pareto" / _file_name(trial), trial, run_dir, header)
-    for stale in (run_dir / "pareto").glob("trial-*.yaml"):
-        if stale.name not in names:
+    _write_folder(run_dir / "pareto", {_file_name(trial): trial for trial in front}, run_dir, header)
+    networks = () if history.recommended is None else history.recommended.networks
+    evaluated = {
+        recommended_name(network, trial): trial
+        for network in networks
+        if (trial := history.trials[network.number]).result is not None
+    }
+    if evaluated:
+        _write_folder(run_dir / "recommended", evaluated, run_dir, header)
+    best, reason = choose_best(trials, options.objectives, options.best_by, history.recommended)
+    _write_trial(run_dir / "best.yaml", best, run_dir, header, chosen_because=reason)
+    write_front_plot(run_dir / "front.png", trials, front, best, options, header)
+
+
+def _write_folder(folder: Path, trials: dict[str, Trial], run_dir: Path, header: dict[str, Any]) -> None:
+    """Writes a file for each trial, by name, and deletes those of trials that are no longer among them."""
+    for name, trial in trials.items():
+        _write_trial(folder / name, trial, run_dir, header)
+    for stale in folder.glob("*.yaml"):
+        if stale.name not in trials:
             stale.unlink()
-    _write_trial(run_dir / "best.yaml", best_of(trials, options.objectives), run_dir, header)
-    write_front_plot(run_dir / "front.png", trials, front, options, header)
+
+
+def recommended_name(network: Recommendation, trial: Trial) -> str:
+    """Returns e.g. `750M-FLOPs-f93dae918da8.yaml`, by the most that the network may cost."""
+    return f"{network.label.replace(' ', '-')}-{trial.candidate.arch.arch_id}.yaml"
 
 
 def _configuration(header: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +88,9 @@ def _file_name(trial: Trial) -> str:
     return f"trial-{trial.number:04d}-{trial.candidate.arch.arch_id}.yaml"
 
 
-def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]) -> None:
+def _write_trial(
+    path: Path, trial: Trial, run_dir: Path, header: dict[str, Any], chosen_because: str | None = None
+) -> None:
     result = trial.result
     assert result is not None
     metrics = _metrics(trial)
@@ -91,6 +118,8 @@ def _write_trial(path: Path, trial: Trial, run_dir: Path, header: dict[str, Any]
         "seed": header["options"]["seed"],
         "versions": header["versions"],
     }
+    if chosen_because is not None:
+        provenance["chosen_because"] = chosen_because
     write_result(path, trial.candidate.arch, metrics=metrics, recipe=recipe, provenance=provenance)
 
 

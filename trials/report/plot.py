@@ -9,14 +9,14 @@ from typing import Any
 
 from sret_nas.files import write_atomically
 
-from ..runs.objectives import best_of
 from ..runs.options import SearchOptions
 from ..runs.records import Trial
 
 
 def write_front_plot(
-    path: Path, trials: Sequence[Trial], front: Sequence[Trial], options: SearchOptions, header: dict[str, Any]
-) -> None:
+    path: Path, trials: Sequence[Trial], front: Sequence[Trial], best: Trial, options: SearchOptions,
+    header: dict[str, Any],
+) -> None:  # fmt: skip
     """Plots validation error against FLOPs, parameters and, if the search uses it, predicted latency.
 
     The PNG shows all finished and stopped trials, the front, the best trial, and lines of the budget.
@@ -29,7 +29,7 @@ def write_front_plot(
     left, *others = figure.subplots(1, len(panels), sharey=True)
     for axes, (cost, unit, label, bounds) in zip((left, *others), panels, strict=True):
         _scatter(axes, trials, front, cost, unit)
-        _mark(axes, best_of(trials, options.objectives), cost, unit)
+        _mark(axes, best, cost, unit)
         for bound in bounds:
             if bound is not None:
                 axes.axvline(bound / unit, color="tab:red", linestyle="--", linewidth=1.2, label="budget")

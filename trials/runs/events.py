@@ -15,6 +15,7 @@ from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule
 
 from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
+from .recommendation import Recommendations
 
 FORMAT = 1
 """Version of the records' format, written in their header."""
@@ -207,13 +208,21 @@ class MeasuredEvent(_Event):
     latency_us: Duration
 
 
+class RecommendedEvent(_Event):
+    """The search chose the networks that it recommends. A later choice replaces an earlier one."""
+
+    event: Literal["recommended"] = "recommended"
+    time: Timestamp
+    recommended: Recommendations
+
+
 TrialEvent = (
     AskedEvent | FinishedEvent | FailedEvent | RungEvent | StoppedEvent | RetriedEvent | TestedEvent | FinalEvent
     | MeasuredEvent
 )  # fmt: skip
 """An event of one trial."""
 
-Event = HeaderEvent | ResumedEvent | InterruptedEvent | SupernetEvent | TrialEvent
+Event = HeaderEvent | ResumedEvent | InterruptedEvent | SupernetEvent | RecommendedEvent | TrialEvent
 
 _CLASSES: dict[str, type[Event]] = {kind.model_fields["event"].default: kind for kind in get_args(Event)}
 

@@ -28,6 +28,7 @@ from .option_groups import (
     absolute_if_there,
     flag,
 )
+from .recommendation import BestBy
 from .remote_storage import normalise_address
 
 CHANGEABLE = {
@@ -144,6 +145,8 @@ class SearchOptions(
     """Points at which trials are compared; the last is their end, and at each other one most trials are stopped."""
     eta: Annotated[StrictInt, Field(ge=2, le=100)] = ETA
     """At each rung the best 1/eta of the trials are kept; rungs are eta times further apart."""
+    best_by: BestBy = "expected"
+    """How `best.yaml` is chosen. With `proxy`, no network is recommended, and finalists come from the front alone."""
     trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
     population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
     storage: str | None = None

@@ -7,6 +7,7 @@ at most the running trials, and a full disk at most the event that did not fit. 
 - `supernet`, once it is trained, before the first trial;
 - per trial: `asked`, `retried` for each failed attempt that is repeated, `rung` for each rung reached before the end,
   and finally `finished`, `stopped` or `failed`;
+- `recommended`, once all trials have ended, with the networks that the search recommends;
 - at the end: `final` per finalist and role or, without a supernet, `tested` per member of the front; and `measured`
   if the search uses latency;
 - `interrupted` after Ctrl-C, and `resumed` with the options from then on.
@@ -55,6 +56,7 @@ from .events import (
     HeaderEvent,
     InterruptedEvent,
     MeasuredEvent,
+    RecommendedEvent,
     ResumedEvent,
     RetriedEvent,
     RungEvent,
@@ -65,6 +67,7 @@ from .events import (
     parse_event,
 )
 from .full_disk import StorageError
+from .recommendation import Recommendations
 
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
@@ -128,7 +131,14 @@ class History:
     trials: dict[int, Trial] = field(default_factory=dict)
     supernet: SupernetSource | None = None
     """The supernet that trials inherit from, once it is trained."""
+    recommended: Recommendations | None = None
+    """The networks that the search recommends, once it has chosen them."""
     usage: ComputeUsage = field(default_factory=ComputeUsage)
+
+    @property
+    def in_order(self) -> list[Trial]:
+        """Returns the trials by number."""
+        return [self.trials[number] for number in sorted(self.trials)]
 
     def apply(self, event: Event) -> None:
         """Applies one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""
@@ -141,6 +151,8 @@ class History:
                 self.header["options"] = event.options
             case SupernetEvent():
                 self.supernet = event.source
+            case RecommendedEvent():
+                self.recommended = event.recommended
             case AskedEvent():
                 candidate = Candidate(event.architecture, event.depth_schedule)
                 self.trials[event.number] = Trial(event.number, candidate, event.origin)
@@ -373,6 +385,10 @@ class Records:
         """Records the supernet that all trials from here on inherit from, and how long this search trained it."""
         self._note(source)
         self._append(SupernetEvent(time=time.time(), seconds=round(seconds, 3), source=source))
+
+    def recommended(self, recommended: Recommendations) -> None:
+        """Records what the search recommends."""
+        self._append(RecommendedEvent(time=time.time(), recommended=recommended))
 
     def final(self, number: int, role: FinalistRole, result: RetrainResult) -> None:
         """Records the result of a finalist or of its control."""

@@ -64,9 +64,23 @@ def train_finalists(run: Run, engine: Engine) -> None:
 
 
 def finalists(run: Run) -> list[Trial]:
-    """Returns the finalists: `--finalists` networks, evenly spaced on the front, the most expensive first."""
+    """Returns the finalists, the most expensive first: what is recommended, then evenly spaced networks of the front.
+
+    There are `--finalists` of them, or fewer if there are no more networks.
+    """
+    recommended = recommended_trials(run)
+    chosen = _evenly(recommended, run.options.finalists)
     most_expensive_first = archived(run.trials, run.options.objectives)[::-1]
-    return _evenly(most_expensive_first, run.options.finalists)
+    others = [trial for trial in most_expensive_first if trial not in recommended]
+    return chosen + _evenly(others, run.options.finalists - len(chosen))
+
+
+def recommended_trials(run: Run) -> list[Trial]:
+    """Returns the evaluated trials of the recommended networks, the most expensive first."""
+    known = run.history.recommended
+    networks = () if known is None else known.networks
+    trials = [run.history.trials[network.number] for network in networks]
+    return [trial for trial in trials if trial.result is not None]
 
 
 def _evenly(items: list[Item], count: int) -> list[Item]:
@@ -124,3 +138,4 @@ def _record(run: Run, retraining: _Retraining, end: AttemptResult) -> None:
     run.records.final(retraining.trial.number, retraining.role, result)
     retraining.trial.finals[retraining.role] = result
     print_line(run.console, describe_final(retraining.trial.number, retraining.role, result))
+    run.refresh_report()

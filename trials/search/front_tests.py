@@ -10,13 +10,17 @@ from ..interruption import raise_if_interrupted
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.objectives import archived
 from ..runs.records import Trial
+from .finalists import recommended_trials
 from .session import Run
 
 
 def run_front_tests(run: Run, engine: Engine) -> None:
     """Scores the front's proxy weights on the test part, once each. Nothing else reads that part."""
     queue = JobQueue(engine)
-    for trial in archived(run.trials, run.options.objectives):
+    front = archived(run.trials, run.options.objectives)
+    # A recommended network that was dominated when its trial ended has no weights any more.
+    others = [trial for trial in recommended_trials(run) if trial not in front and run.weights_path(trial).is_file()]
+    for trial in front + others:
         if trial.test is not None:
             continue
         if run.weights_path(trial).is_file():

@@ -19,6 +19,7 @@ from ..data import PreparedData
 from ..engines.engine import Engine
 from ..engines.messages import JobContext, SpeedJob, SpeedResult
 from ..runs.options import FINE_TUNING_SHARE, SearchOptions
+from ..runs.recommendation import SHARES
 from ..strategies.sret import SReTDomain
 from ..training.depth_schedule import mean_depth_counts
 from ..training.recipe import ProxyConfig, proxy_arch
@@ -197,13 +198,17 @@ class Plan:
         per_trial, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
         seconds = self._options.make_rungs().expected_work(num_trials) * per_trial / at_once
         images = self._proxy.training.images
+        more, extra = "", 0
+        if self._options.best_by == "expected":
+            more, extra = f" and up to {len(SHARES)} recommended ones", len(SHARES)
+        seconds += extra * per_trial / at_once
         if self._supernet is None:
             return (
-                f"{num_trials} trials of {images:,} training images at {size}{self._compared}; about "
+                f"{num_trials} trials{more} of {images:,} training images at {size}{self._compared}; about "
                 f"{format_seconds(per_trial)} each, {at_once} at once: about {format_seconds(seconds)} in all"
             )
         config, options = self._supernet.config, self._options
-        steps = [f"{num_trials} of its networks scored{self._compared} ({format_seconds(seconds)})"]
+        steps = [f"{num_trials} of its networks{more} scored{self._compared} ({format_seconds(seconds)})"]
         if config is None:
             steps.insert(0, f"the supernet {options.supernet}")
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
-from sret_nas.latency.table import LatencyTable
 from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console, print_line
@@ -27,16 +27,17 @@ from ..engines.ray_needed import ray_needed
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command
+from ..report.html import write_report
 from ..report.outputs import write_outputs
 from ..runs.directory import versions
 from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
-from ..runs.records import Records
+from ..runs.recorded_search import domain_of, recorded_profile
+from ..runs.records import Records, Trial
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
 from ..strategies.create import create_strategy
-from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
 from .finalists import train_finalists
@@ -44,6 +45,7 @@ from .front_latency import measure_front
 from .front_tests import run_front_tests
 from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_gpu, require_rungs
+from .recommend import recommend
 from .session import Run, job_context_of
 from .supernet import provide_supernet, recorded_setting, supernet_setting
 from .trial_loop import front_of, run_trials
@@ -103,7 +105,7 @@ def _begin(
         profile = None
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
-        domain = _domain(space, options, profile)
+        domain = domain_of(space, options, profile)
         setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
         plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
@@ -139,22 +141,6 @@ def recorded(profile: LatencyProfile) -> dict[str, Any]:
     return {"digest": profile.digest, "profile": profile.model_dump(mode="json")}
 
 
-def _recorded_profile(header: dict[str, Any], run_dir: Path) -> LatencyProfile | None:
-    """Returns the profile in a header, or None. Raises `UserError` if it does not match its digest."""
-    if header.get("latency") is None:  # the oldest records have no such key
-        return None
-    profile = validate(LatencyProfile, header["latency"]["profile"], f"{run_dir}: latency profile")
-    if profile.digest != header["latency"]["digest"]:
-        raise UserError(f"{run_dir} cannot be resumed: the latency profile in its records has changed")
-    return profile
-
-
-def _domain(space: SearchSpace, options: SearchOptions, profile: LatencyProfile | None) -> SReTDomain:
-    """Returns the candidates of a search. Raises `BudgetError` if there are none."""
-    table = None if profile is None else LatencyTable(space, profile)
-    return SReTDomain(space, options.budget, table, options.latency_max)
-
-
 @ignore_signals_after_interrupt()
 def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> Run:
     """Resumes a recorded search, runs it to its end and returns it.
@@ -172,7 +158,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
-        domain = _domain(space, options, _recorded_profile(header, run_dir))
+        domain = domain_of(space, options, recorded_profile(header, run_dir))
         data_dir = _same_images(options, header, run_dir, console)
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
@@ -228,7 +214,8 @@ def _run_all(run: Run, engine: Engine) -> None:
     try:
         if not run.options.no_supernet:
             provide_supernet(run, engine)
-        _run_trials(run, engine)
+        journal = _run_trials(run, engine)
+        recommend(run, engine, partial(_add_to_journal, run, journal))
         if run.options.no_supernet:
             run_front_tests(run, engine)
         else:
@@ -237,27 +224,47 @@ def _run_all(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
-            write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+            _write_results(run)
         finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
-    write_outputs(run.run_dir, run.history.header, run.options, run.trials)
+    _write_results(run)
 
 
-def _run_trials(run: Run, engine: Engine) -> None:
-    """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning."""
+def _write_results(run: Run) -> None:
+    """Writes all files that follow from the records, the report last."""
+    write_outputs(run.run_dir, run.history, run.options)
+    write_report(run.report_input(is_running=False))
+
+
+def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
+    """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning.
+
+    Returns the journal; None if there is one on disk that nothing was added to.
+    """
     if run.has_all_trials:
         front_of(run)
         if not has_journal(run.run_dir, sum(trial.has_ended for trial in run.trials)):
-            _journal(run)
-        return
+            return _journal(run)
+        return None
     options = run.options
     strategy = create_strategy(
         options.strategy, run.domain, options.objectives, seed=options.seed, population=options.population
     )
-    run_trials(run, strategy, engine, _journal(run))
+    journal = _journal(run)
+    run_trials(run, strategy, engine, journal)
+    return journal
+
+
+def _add_to_journal(run: Run, journal: OptunaJournal | None, trial: Trial) -> None:
+    """Adds a trial that has ended to the journal; without one, writes it anew."""
+    if journal is None:
+        _journal(run)
+        return
+    with writing(run.run_dir / JOURNAL_FILE):
+        journal.add(trial)
 
 
 def _journal(run: Run) -> OptunaJournal:

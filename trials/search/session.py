@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console
+from ..data import PreparedData
 from ..engines.messages import JobContext, SupernetSource
 from ..engines.retries import default_time_limit
+from ..report.html import LiveReport, ReportInput
 from ..runs.compute_budget import ComputeBudget
 from ..runs.options import SearchOptions
 from ..runs.records import History, Records, Trial
@@ -29,6 +31,7 @@ class Run:
     records: Records
     history: History
     console: Console
+    live_report: LiveReport = field(default_factory=LiveReport)
 
     @property
     def space(self) -> SearchSpace:
@@ -36,7 +39,7 @@ class Run:
 
     @property
     def trials(self) -> list[Trial]:
-        return [self.history.trials[number] for number in sorted(self.history.trials)]
+        return self.history.in_order
 
     @property
     def has_all_trials(self) -> bool:
@@ -86,6 +89,16 @@ class Run:
         """Returns the planned seconds in the header; None in records of versions that did not keep them."""
         seconds: float | None = self.history.header.get("expected", {}).get(name)
         return seconds
+
+    def report_input(self, *, is_running: bool) -> ReportInput:
+        """Returns what a report is made of now. Raises `LostDirectoryError` if the run directory is gone."""
+        self.records.require_in_place()
+        data = PreparedData.open(self.data_dir)
+        return ReportInput(self.run_dir, self.history, self.options, self.domain, data, is_running)
+
+    def refresh_report(self) -> None:
+        """Writes the report of the running search, if it is time to."""
+        self.live_report.refresh(lambda: self.report_input(is_running=True))
 
     def weights_path(self, trial: Trial) -> Path:
         return self.run_dir / "weights" / f"trial-{trial.number:04d}.safetensors"

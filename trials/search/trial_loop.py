@@ -28,6 +28,7 @@ from ..runs.full_disk import raise_if_nothing_can_be_recorded, writing
 from ..runs.objectives import comparable_values, objective_values
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
 from ..runs.pareto_archive import ParetoArchive
+from ..runs.recommendation import ORIGIN
 from ..runs.records import Trial
 from ..strategies.strategy import Candidate, Strategy
 from .completion_order import CompletionOrder
@@ -87,6 +88,11 @@ class _TrialLoop:
         while len(self._order) < options.lookahead and self._num_asked < options.trials:
             if self._is_exhausted or self.compute_budget.exhausted_by is not None:
                 return
+            known = self._run.history.trials.get(self._num_asked)
+            if known is not None and known.origin == ORIGIN:  # an earlier session's, which the strategy did not propose
+                self._strategy.exclude(known.candidate)
+                self._num_asked += 1
+                continue
             candidate = self._strategy.ask()
             if candidate is None:
                 self._is_exhausted = True
@@ -101,7 +107,7 @@ class _TrialLoop:
         self._rung[trial.number] = rung
         self._order.push(trial.number, part)
         if not self._has_come(trial.number):
-            job = _trial_job(self._run, trial, self._rungs.fractions[rung])
+            job = trial_job(self._run, trial, self._rungs.fractions[rung])
             self._queue.add(trial.number, job, self._run.trial_time_limit, trial.retried, part)
 
     def _has_come(self, number: int) -> bool:
@@ -159,6 +165,7 @@ class _TrialLoop:
         run.checkpoint_path(trial).unlink(missing_ok=True)
         is_news = run.options.no_supernet or trial.failure is not None or trial.number in self.front
         progress.trial_ended(trial, self.front.best_error, is_news)
+        run.refresh_report()
 
     def _keep_if_best(self, trial: Trial) -> None:
         """Updates the archive and deletes weights that left it; a dominated trial never returns to the front."""
@@ -186,7 +193,7 @@ def front_of(run: Run) -> ParetoArchive:
 
 def _add(trial: Trial, front: ParetoArchive, run: Run) -> None:
     for dominated in front.add(trial):
-        if run.options.no_supernet:
+        if run.options.no_supernet and dominated.origin != ORIGIN:
             run.weights_path(dominated).unlink(missing_ok=True)
 
 
@@ -215,7 +222,7 @@ def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial
     return known
 
 
-def _trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
+def trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
     """Returns the job that brings a trial from its last rung to `share` of its length."""
     options, before = run.options, trial.partial[-1] if trial.partial else None
     shared = {

@@ -10,6 +10,7 @@ from typing import Generic, Literal
 from sret_nas.arch.config import ArchConfig
 from sret_nas.space.search_space import DepthSchedule
 
+from .candidates import CandidatePool
 from .domain import C
 
 StrategyName = Literal["random", "stratified", "nsga2", "nsga2_design", "tpe", "evolution", "additive"]
@@ -31,6 +32,9 @@ class Candidate:
 class Strategy(ABC, Generic[C]):
     """Proposes candidates, and learns from their objective values, which are all minimised."""
 
+    _pool: CandidatePool[C]
+    """The open candidates, which every strategy proposes from."""
+
     origin: str = ""
     """The part of the strategy that proposed the last candidate, for the records; empty if there is only one."""
 
@@ -41,6 +45,10 @@ class Strategy(ABC, Generic[C]):
     @abstractmethod
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         """Takes the final objective values of an asked candidate; None if its trial failed or was stopped early."""
+
+    def exclude(self, candidate: C) -> None:
+        """Never proposes a candidate, because the search tried it for a reason of its own."""
+        self._pool.claim(candidate)
 
     def tell_partial(self, candidate: C, rung: int, values: tuple[float, ...]) -> None:
         """Takes the objective values of a candidate at a rung before its end. By default they are ignored.

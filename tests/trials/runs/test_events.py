@@ -37,6 +37,15 @@ FINAL: dict[str, Any] = {
     "num_test_images": 1, "train_images": 1, "seconds": 0.0,
 }  # fmt: skip
 LINES: dict[str, dict[str, Any]] = {
+    "recommended": {
+        "event": "recommended", "time": 1.0,
+        "recommended": {
+            "num_trials": 12,
+            "networks": [{"cost": "flops", "share": 0.5, "limit": 500_000_000, "number": 3, "predicted_error": 0.25,
+                          "deviation": 0.01}],
+            "size": None,
+        },
+    },
     "asked": ASKED,
     "finished": {"event": "finished", "result": RESULT, "number": 3, "time": 17.5, "seconds": 7.5},
     "failed": {"event": "failed", "failure": FAILURE, "number": 3, "time": 17.5, "seconds": 7.5},

@@ -1,0 +1,171 @@
+"""What a search recommends at its end: evaluated first, the same after any kill, and made anew after more trials."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.errors import UserError
+from sret_nas.yaml_files import dump_yaml, read_yaml
+from tests.counted_spaces import FOUR_STAGES
+from trials.report.front import show_front
+from trials.runs.options import SearchOptions
+from trials.runs.recommendation import ORIGIN
+from trials.runs.records import RECORDS_FILE, read_history
+from trials.search.api import search
+from trials.search.finalists import finalists
+from trials.search.rerun import rerun_trial
+from trials.search.search import resume_search, start_search
+from trials.search.session import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("recommendations")]
+"""In one process, so that its search runs once."""
+
+FLOPS = 800_000
+
+
+def quiet(width: int = 100) -> Console:
+    return Console(file=io.StringIO(), width=width)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    space = tmp_path_factory.mktemp("space") / "four.yaml"
+    space.write_text(dump_yaml(FOUR_STAGES.to_dict()))
+    return {
+        "space": str(space), "flops_budget": FLOPS, "trials": 13, "population": 4, "seed": 1, "max_train_images": 64,
+        "max_val_images": 50, "max_test_images": 50, "image_size": 16, "batch_size": 32, "supernet_images": 320,
+        "train_images": 64, "finalists": 3, "controls": 1, "device": "cpu", "workers": 0, "threads": 1,
+    }  # fmt: skip
+
+
+def start(options: dict[str, Any], run_dir: Path) -> Run:
+    return start_search(SearchOptions.parse(options, "search"), run_dir, ["test"], quiet())
+
+
+@pytest.fixture(scope="module")
+def finished(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole search; read-only for the tests that share it."""
+    return start(options, tmp_path_factory.mktemp("runs") / "whole")
+
+
+def outcome_of(run_dir: Path) -> list[Any]:
+    """All that was tried, found and recommended, to the last bit."""
+    history = read_history(run_dir)
+    assert history.recommended is not None
+    return [
+        *(
+            (trial.number, trial.candidate.key, trial.origin, trial.result and trial.result.error, sorted(trial.finals))
+            for trial in history.in_order
+        ),
+        history.recommended.model_dump(),
+    ]
+
+
+def test_each_share_of_the_budget_has_its_network_evaluated(finished: Run) -> None:
+    recommended = finished.history.recommended
+    assert recommended is not None
+    assert [network.limit for network in recommended.networks][:2] == [FLOPS, int(0.75 * FLOPS)]
+    for network in recommended.networks:
+        trial = finished.history.trials[network.number]
+        assert trial.result is not None
+        assert 0.9 * network.limit <= cost_of(trial.candidate.arch).flops <= network.limit
+    added = [trial for trial in finished.trials if trial.origin == ORIGIN]
+    assert added
+    assert [trial.number for trial in added] == list(range(13, 13 + len(added)))
+
+
+def test_they_are_the_first_finalists_and_the_largest_is_the_best(finished: Run) -> None:
+    assert finished.history.recommended is not None
+    numbers = [network.number for network in finished.history.recommended.networks]
+    assert [trial.number for trial in finalists(finished)] == numbers[:3] or len(numbers) > 3
+    best = read_yaml(finished.run_dir / "best.yaml")
+    assert best["provenance"]["trial"] == numbers[0]
+    assert "its structure the best" in best["provenance"]["chosen_because"]
+    files = sorted((finished.run_dir / "recommended").iterdir())
+    assert len(files) == len(numbers)
+    assert {ArchConfig.from_yaml(path).arch_id for path in files} == {
+        finished.history.trials[number].candidate.arch.arch_id for number in numbers
+    }
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_the_table_fits(width: int, finished: Run) -> None:
+    console = quiet(width)
+    show_front(finished.trials, finished.options, finished.run_dir, 64, console, None, finished.history.recommended)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert any(line.startswith("Recommended: ") for line in lines)
+    tables = [line for line in lines if line[:1] in "┃│┏┡├└"]
+    assert max(map(len, tables)) <= width
+    assert not any("…" in line for line in tables)
+
+
+def _cut_after(run_dir: Path, event: str, which: int) -> None:
+    """Keeps the records up to an event of a kind, as a kill right after it would."""
+    lines = (run_dir / RECORDS_FILE).read_text().splitlines(keepends=True)
+    positions = [position for position, line in enumerate(lines) if json.loads(line)["event"] == event]
+    (run_dir / RECORDS_FILE).write_text("".join(lines[: positions[which] + 1]))
+
+
+@pytest.mark.parametrize(("event", "which"), [("asked", -1), ("recommended", -1), ("finished", -1), ("final", 0)])
+def test_a_kill_at_the_end_changes_nothing(event: str, which: int, finished: Run, tmp_path: Path) -> None:
+    run_dir = tmp_path / "killed"
+    shutil.copytree(finished.run_dir, run_dir)
+    _cut_after(run_dir, event, which)
+    resume_search(run_dir, {}, quiet())
+    assert outcome_of(run_dir) == outcome_of(finished.run_dir)
+
+
+def test_with_more_trials_it_recommends_anew_and_tries_nothing_twice(finished: Run, tmp_path: Path) -> None:
+    run_dir = tmp_path / "longer"
+    shutil.copytree(finished.run_dir, run_dir)
+    longer = resume_search(run_dir, {"trials": 20}, quiet())
+    assert longer.history.recommended is not None
+    assert longer.history.recommended.num_trials == sum(trial.origin != ORIGIN for trial in longer.trials) > 13
+    keys = [trial.candidate.key for trial in longer.trials]
+    assert len(set(keys)) == len(keys)
+    assert all(longer.history.trials[number].has_ended for number in range(20))
+    again = outcome_of(run_dir)
+    resume_search(run_dir, {}, quiet())
+    assert outcome_of(run_dir) == again
+
+
+def test_by_the_proxy_nothing_is_recommended(options: dict[str, Any], tmp_path: Path) -> None:
+    run = start({**options, "best_by": "proxy", "finalists": 1, "controls": 0}, tmp_path / "proxy")
+    assert run.history.recommended is None
+    assert len(run.trials) == 13
+    assert not (run.run_dir / "recommended").exists()
+    assert read_yaml(run.run_dir / "best.yaml")["provenance"]["chosen_because"].startswith("it has the least")
+
+
+def test_a_trial_runs_again_to_the_same_result(finished: Run, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(finished.run_dir, runs / "whole")
+    before = (runs / "whole" / RECORDS_FILE).read_bytes()
+    console = quiet()
+    rerun_trial(runs / "whole", 3, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "Equal to the last bit." in console.file.getvalue()
+    assert (runs / "whole" / RECORDS_FILE).read_bytes() == before
+
+
+def test_a_search_is_one_call_in_python(options: dict[str, Any], finished: Run, tmp_path: Path) -> None:
+    given = {**options, "flops_budget": f"{FLOPS / 1000:g}K"}
+    result = search(out=tmp_path / "called", quiet=True, **given)
+    assert outcome_of(tmp_path / "called") == outcome_of(finished.run_dir)
+    assert result.best == result.recommended[0]
+    assert [network.flops for network in result.front] == sorted(network.flops for network in result.front)
+    cheaper = result.pick(flops=f"{0.7 * FLOPS / 1000:g}K")
+    assert cheaper.flops <= 0.7 * FLOPS
+    with pytest.raises(UserError, match="unknown key"):
+        search(out=tmp_path / "wrong", quiet=True, flop_budget="1G")
+    assert not (tmp_path / "wrong").exists()

@@ -1,0 +1,93 @@
+"""The best structure at a cost: found exactly where effects add, inside the window and the budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.cost import cost_of
+from tests.counted_spaces import FOUR_STAGES
+from trials.strategies.sret import SReTDomain
+from trials.strategies.strategy import Candidate
+from trials.strategies.structure import WINDOWS, StructureModel
+
+FLOPS = 0
+
+
+def planted(candidate: Candidate) -> float:
+    """An error in which effects of choices add up: recursion and NLLs help, the first stage's width does not."""
+    first, second, third, _ = candidate.arch.stages
+    return (
+        0.5 - 0.05 * first.recursions - 0.1 * (second.nll == "every") - 0.03 * third.recursions + 0.02 * first.mlp_ratio
+    )
+
+
+@pytest.fixture(scope="module")
+def domain() -> SReTDomain:
+    return SReTDomain(FOUR_STAGES, Budget())
+
+
+@pytest.fixture(scope="module")
+def everyone(domain: SReTDomain) -> list[Candidate]:
+    return list(domain)
+
+
+@pytest.fixture(scope="module")
+def model(domain: SReTDomain, everyone: list[Candidate]) -> StructureModel:
+    drawn = np.random.default_rng(0).choice(len(everyone), 60, replace=False)
+    told = [everyone[position] for position in drawn]
+    return StructureModel(domain, told, [planted(candidate) for candidate in told], FLOPS)
+
+
+def flops(candidate: Candidate) -> int:
+    return cost_of(candidate.arch).flops
+
+
+@pytest.mark.parametrize("share", [1.0, 0.8, 0.6])
+def test_it_is_the_best_of_all_networks_in_the_window(
+    share: float, model: StructureModel, everyone: list[Candidate]
+) -> None:
+    limit = share * max(map(flops, everyone))
+    found = model.best_within(limit)
+    assert found is not None
+    inside = [candidate for candidate in everyone if WINDOWS[0] * limit <= flops(candidate) <= limit]
+    assert WINDOWS[0] * limit <= flops(found) <= limit
+    assert planted(found) == pytest.approx(min(map(planted, inside)), abs=1e-9)
+
+
+def test_an_empty_window_is_widened_and_nothing_is_found_below_the_cheapest(
+    model: StructureModel, everyone: list[Candidate]
+) -> None:
+    costs = sorted(set(map(flops, everyone)))
+    gap = max(range(1, len(costs)), key=lambda position: costs[position] / costs[position - 1])
+    just_below = costs[gap] - 1
+    found = model.best_within(just_below)
+    assert found is not None
+    assert flops(found) <= just_below
+    assert model.best_within(costs[0] - 1) is None
+
+
+def test_the_budget_s_other_bounds_hold(everyone: list[Candidate]) -> None:
+    params = sorted(cost_of(candidate.arch).params for candidate in everyone)
+    budget = Budget(params_max=params[len(params) // 2], flops_min=min(map(flops, everyone)) + 1)
+    domain = SReTDomain(FOUR_STAGES, budget)
+    inside = list(domain)
+    model = StructureModel(domain, inside[::5], [planted(candidate) for candidate in inside[::5]], FLOPS)
+    found = model.best_within(max(map(flops, everyone)))
+    assert found is not None
+    assert domain.excess(found) == 0
+    assert model.best_within(min(map(flops, everyone))) is None
+
+
+def test_beliefs_are_right_and_less_sure_of_what_was_never_tried(domain: SReTDomain, everyone: list[Candidate]) -> None:
+    told = [candidate for candidate in everyone if candidate.arch.stages[2].recursions == 1][:80]
+    model = StructureModel(domain, told, [planted(candidate) for candidate in told], FLOPS)
+    untried = next(candidate for candidate in everyone if candidate.arch.stages[2].recursions == 2)
+    belief = model.belief([told[0], untried])
+    assert belief.mean[0] == pytest.approx(planted(told[0]), abs=0.01)
+    assert belief.deviation[1] > 2 * belief.deviation[0]
+    difference, deviation = belief.difference(0, 1)
+    assert difference == pytest.approx(belief.mean[0] - belief.mean[1])
+    assert deviation > 0
+    assert model.belief([told[0], untried]).deviation.tolist() == belief.deviation.tolist()

@@ -1,0 +1,161 @@
+"""The `runs` commands on searches on disk: what they print, what they write, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.yaml_files import read_yaml
+from tests.trials.planted_search import NUM_TRIALS, planted, write_search
+from trials.data.dataset_cache import PREPARED_DATA
+from trials.runs.records import Records
+from trials.strategies.strategy import Candidate
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two searches; read-only for the tests that share it."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_search(folder / "one")
+    write_search(folder / "two", seed=1, num_failed=0)
+    return folder
+
+
+@pytest.mark.parametrize("width", ["50", "80", "120"])
+def test_a_list_names_every_search_and_fits(
+    width: str, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv("COLUMNS", width)
+    assert main(["runs", "list", folder.name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(width)
+    assert sum("finished" in line for line in lines) == 2
+
+
+def test_a_list_as_json_is_plain_data_and_a_damaged_search_is_named(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(folder, copied)
+    (copied / "bad").mkdir()
+    (copied / "bad" / "records.jsonl").write_text("{}\n")
+    assert main(["runs", "list", str(copied), "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)
+    assert {Path(run["run"]).name: run["finished"] for run in runs} == {"one": NUM_TRIALS - 5, "two": NUM_TRIALS}
+    assert main(["runs", "list", str(copied)]) == 0
+    assert "left out:" in capsys.readouterr().out
+
+
+def test_a_search_in_progress_is_running(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    shutil.copytree(folder / "one", tmp_path / "one")
+    with Records(tmp_path / "one", must_exist=True):
+        assert main(["runs", "show", str(tmp_path / "one"), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["state"] == "running"
+    assert main(["runs", "show", str(tmp_path / "one"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "finished"
+
+
+def test_showing_a_search_shows_its_front_and_what_it_recommends(folder: Path, capsys: Capture) -> None:
+    assert main(["runs", "show", str(folder / "one")]) == 0
+    text = capsys.readouterr().out
+    assert "Pareto-optimal in error, flops" in text
+    assert "Recommended: the best structure at each cost" in text
+    assert "best.yaml is trial 0" in text
+
+
+def test_a_comparison_gives_least_errors_hypervolumes_and_the_options_that_differ(
+    folder: Path, capsys: Capture
+) -> None:
+    assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["options"] == {"seed": [0, 1]}
+    assert all(0 < volume <= 1 for volume in found["hypervolumes"])
+    for errors in found["errors"]:
+        known = [error for error in errors if error is not None]
+        assert known == sorted(known)  # the less a network may cost, the more it errs
+    assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--cost", "params"]) == 0
+    assert "Options that differ" in capsys.readouterr().out
+
+
+def test_a_pick_is_the_best_structure_that_the_model_knows_at_the_cost(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "net.yaml"
+    assert main(["runs", "pick", str(folder / "two"), "--flops", "700K", "--out", str(out)]) == 0
+    assert "predicted validation error" in capsys.readouterr().out
+    arch = ArchConfig.from_yaml(out)
+    assert 0.9 * 700_000 <= cost_of(arch).flops <= 700_000
+    assert arch.stages[0].recursions == 2  # what the planted errors gain from
+    assert read_yaml(out)["metrics"]["predicted_validation_error"] == pytest.approx(
+        planted(Candidate(arch, "full")), abs=0.01
+    )
+
+
+def test_a_pick_obeys_both_bounds(folder: Path, tmp_path: Path) -> None:
+    loose, tight = tmp_path / "loose.yaml", tmp_path / "tight.yaml"
+    assert main(["runs", "pick", str(folder / "two"), "--flops", "800K", "--out", str(loose)]) == 0
+    params = cost_of(ArchConfig.from_yaml(loose)).params - 1
+    arguments = ["--flops", "800K", "--params", str(params), "--out", str(tight)]
+    assert main(["runs", "pick", str(folder / "two"), *arguments]) == 0
+    assert cost_of(ArchConfig.from_yaml(tight)).params <= params
+
+
+def test_a_report_is_written_anew(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    shutil.copytree(folder / "one", tmp_path / "one")
+    assert main(["runs", "report", str(tmp_path / "one")]) == 0
+    assert (tmp_path / "one" / "report.html").stat().st_size > 1_000_000
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_cleaning_deletes_caches_alone_and_asks_first(
+    folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(folder, runs)
+    (runs / PREPARED_DATA / "abc").mkdir(parents=True)
+    (runs / PREPARED_DATA / "abc" / "train_images.npy").write_bytes(b"x" * 3_000_000)
+    assert main(["runs", "clean", str(runs)]) == 2  # no terminal to ask on
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda *_: "n")
+    assert main(["runs", "clean", str(runs)]) == 0
+    assert "Nothing was deleted." in capsys.readouterr().out
+    with Records(runs / "one", must_exist=True):  # a running search needs the images
+        assert main(["runs", "clean", str(runs), "--yes"]) == 0
+        assert (runs / PREPARED_DATA / "abc").is_dir()
+    assert main(["runs", "clean", str(runs), "--yes"]) == 0
+    assert "Deleted 3.0 MB." in capsys.readouterr().out
+    assert not (runs / PREPARED_DATA / "abc").exists()
+    assert (runs / "one" / "records.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "NOWHERE"], "there is no such folder of runs"),
+        (["show", "NOWHERE"], "is no run directory"),
+        (["compare", "one", "NOWHERE"], "is no run directory"),
+        (["pick", "one"], "give --flops, --params or both"),
+        (["pick", "one", "--flops", "1K"], "no network of test (at 64 px) has FLOPs at most 1K"),
+        (["pick", "one", "--flops", "1M", "--out", "one/records.jsonl"], "is read by this command"),
+        (["report", "NOWHERE"], "is no run directory"),
+        (["rerun", "one", "--trial", "39"], "must be the number of a finished trial, of which there are 35"),
+        (["clean", "NOWHERE", "--yes"], "there is no such folder of runs"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    arguments: list[str], message: str, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["runs", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

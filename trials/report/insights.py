@@ -1,0 +1,110 @@
+"""What a search learned: effects of choices, how well its model predicts, and how its front grew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from sret_nas.arrays import FloatArray
+from sret_nas.pareto import hypervolume
+from sret_nas.space.choices import STAGE_DIMENSIONS
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.surrogate.choice_effects import ChoiceEffect, choice_effects
+
+from ..runs.options import SearchOptions
+from ..runs.records import Trial
+from ..runs.timeline import Timeline
+from ..strategies.sret import SReTDomain
+from ..strategies.structure import MIN_RESULTS, StructureModel
+
+
+@dataclass(frozen=True)
+class Insights:
+    """What the model of all finished trials says.
+
+    Attributes:
+        effects: The effect of every step between choices, in error from 0 to 1.
+        numbers: Numbers of the trials, of shape (n,).
+        observed: Their errors, of shape (n,).
+        left_out: Predictions of them from all other trials, of shape (n,).
+        tau: Kendall's tau between the two.
+    """
+
+    space: SearchSpace
+    effects: list[ChoiceEffect]
+    numbers: list[int]
+    observed: FloatArray
+    left_out: FloatArray
+    tau: float
+
+
+def insights_of(domain: SReTDomain, trials: Sequence[Trial]) -> Insights | None:
+    """Returns what the model says, or None if too few trials have finished to judge structure."""
+    finished = [trial for trial in trials if trial.result is not None]
+    if len(finished) < MIN_RESULTS:
+        return None
+    observed = np.array([trial.result.error for trial in finished if trial.result is not None])
+    candidates = [trial.candidate for trial in finished]
+    model = StructureModel(domain, candidates, observed.tolist(), axis=0)
+    points = np.array([domain.point(candidate) for candidate in candidates])
+    effects = choice_effects(domain.chain, model.surrogate, points, np.random.default_rng(0))
+    left_out = model.surrogate.loo_predictions
+    tau = float(np.nan_to_num(kendalltau(left_out, observed).statistic))
+    numbers = [trial.number for trial in finished]
+    return Insights(domain.space, effects, numbers, observed, left_out, tau)
+
+
+def label_of(effect: ChoiceEffect, space: SearchSpace) -> str:
+    """Returns e.g. `stage 2: recursions 1 to 2`."""
+    before, after = (_value(effect, level, space) for level in (effect.before, effect.after))
+    if effect.attribute not in STAGE_DIMENSIONS:
+        return f"{effect.attribute}: {before} to {after}"
+    return f"stage {effect.stage + 1}: {effect.attribute.replace('_', ' ')} {before} to {after}"
+
+
+def _value(effect: ChoiceEffect, level: int, space: SearchSpace) -> str:
+    """Returns a level as it is written in the space."""
+    if effect.attribute == "depth schedule":
+        return str(space.depth_schedules[level])
+    if effect.attribute == "stem width":
+        return str((space.stem.width or ())[level])
+    value = getattr(space.stages[effect.stage], effect.attribute)[level]
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def quality_over_trials(
+    trials: Sequence[Trial], timeline: Timeline, options: SearchOptions
+) -> tuple[str, list[tuple[int, float, float]]]:
+    """Returns a quality of the search after each trial, with its name.
+
+    It is the hypervolume of error and log cost, as a share of the box between the best and the worst of all trials; or
+    the least error, if the objectives are not error and one cost.
+    """
+    finished = sorted(
+        (trial for trial in trials if trial.result is not None),
+        key=lambda trial: (timeline.ended.get(trial.number, math.inf), trial.number),
+    )
+    seconds = [timeline.ended.get(trial.number, timeline.wall_seconds) for trial in finished]
+    errors = [trial.result.error for trial in finished if trial.result is not None]
+    costs = [name for name in options.objectives if name in ("flops", "params")]
+    if "error" not in options.objectives or len(options.objectives) != 2 or not costs or len(finished) < 2:
+        best = np.minimum.accumulate(errors) if errors else np.empty(0)
+        return "least validation error, %", [
+            (count + 1, second, 100 * float(error))
+            for count, (second, error) in enumerate(zip(seconds, best, strict=True))
+        ]
+    logs = [math.log(getattr(trial.result.target, costs[0])) for trial in finished if trial.result is not None]
+    points = np.column_stack([errors, logs])
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    reference = np.full(2, 1.0 + 1e-9)
+    steps, front = [], np.empty((0, 2))
+    for count, (second, point) in enumerate(zip(seconds, scaled, strict=True)):
+        if not (front <= point).all(axis=1).any():
+            front = np.vstack([front[~(point <= front).all(axis=1)], point])
+        steps.append((count + 1, second, hypervolume(front, reference)))
+    return "hypervolume, share of the box of all trials", steps

@@ -1,0 +1,74 @@
+"""Prints the recommended networks as a table, and why one of them is `best.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from sret_nas.quantities import format_quantity
+
+from ..console import print_line
+from ..runs.recommendation import Recommendation, Recommendations
+from ..runs.records import Trial
+
+WIDE, MEDIUM = 92, 66
+"""Columns of a terminal from which the table has all columns, and all but costs; below, it has only the predictions."""
+
+
+def show_recommended(
+    trials: Sequence[Trial], recommended: Recommendations | None, best: Trial, reason: str, console: Console
+) -> None:
+    """Prints what is recommended, the most expensive first, and the reason for `best.yaml`.
+
+    The model's prediction stands beside what was observed. The observed error of the best of many trials is too good;
+    the prediction is not, because it does not depend on one score.
+    """
+    if recommended is not None and recommended.networks:
+        console.print(_table(trials, recommended.networks, console.width))
+    print_line(console, f"best.yaml is trial {best.number}: {reason}.")
+
+
+def _table(trials: Sequence[Trial], networks: Sequence[Recommendation], width: int) -> Table:
+    table = Table(
+        title="Recommended: the best structure at each cost", title_justify="left", caption_justify="left",
+        caption="predicted: by the model of all trials, ± a standard deviation",
+    )  # fmt: skip
+    has_finals = any("fine-tuned" in trial.finals for trial in trials)
+    by_number = {trial.number: trial for trial in trials}
+    for name in _columns(networks[0], width, has_finals=has_finals):
+        table.add_column(name, justify="right", no_wrap=True)
+    for network in networks:
+        cells = _cells(network, by_number[network.number])
+        table.add_row(*(cells[column] for column in _columns(networks[0], width, has_finals=has_finals).values()))
+    return table
+
+
+def _columns(network: Recommendation, width: int, *, has_finals: bool) -> dict[str, str]:
+    """Returns the titles of the columns that fit, each with its key in `_cells`."""
+    unit = "ms" if network.cost == "latency" else "FLOPs" if network.cost == "flops" else "params"
+    columns = {f"at most\n{unit}": "limit", "trial": "trial", "predicted\nval error": "predicted"}
+    if width >= MEDIUM:
+        columns["observed\nval error"] = "observed"
+    if width >= WIDE:
+        columns |= {"FLOPs": "flops", "params": "params"}
+    if has_finals and width >= MEDIUM:
+        columns["tuned\nval error"] = "tuned"
+    return columns | {"test\nerror": "test"}
+
+
+def _cells(network: Recommendation, trial: Trial) -> dict[str, str]:
+    result, final = trial.result, trial.finals.get("fine-tuned")
+    test = final.test_error if final is not None else None if trial.test is None else trial.test.error
+    limit = f"{network.limit / 1000:.4g}" if network.cost == "latency" else format_quantity(network.limit)
+    return {
+        "limit": limit,
+        "trial": str(trial.number),
+        "predicted": f"{network.predicted_error:.2%} ± {100 * network.deviation:.2f}",
+        "observed": "-" if result is None else f"{result.error:.2%}",
+        "flops": "-" if result is None else format_quantity(result.target.flops),
+        "params": "-" if result is None else format_quantity(result.target.params),
+        "tuned": "-" if final is None else f"{final.error:.2%}",
+        "test": "-" if test is None else f"{test:.2%}",
+    }

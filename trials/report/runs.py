@@ -1,0 +1,191 @@
+"""Tables of runs: a list, and a comparison of several."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from sret_nas.arrays import FloatArray
+from sret_nas.pareto import hypervolume
+from sret_nas.quantities import format_quantity, format_seconds
+
+from ..runs.best import choose_best
+from ..runs.objectives import pareto_front
+from ..runs.recorded_search import RecordedSearch
+from ..runs.records import Trial
+
+WIDE, MEDIUM = 90, 60
+"""Columns of a terminal from which tables have all columns, and all but the less important."""
+
+SHARES = (1.0, 0.75, 0.5, 0.25)
+"""Shares of the largest common cost at which the least errors are compared."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line of a list of runs, as plain data."""
+
+    run: str
+    state: str
+    budget: str
+    finished: int
+    trials: int
+    best: str | None
+    """Id of the network in `best.yaml`; None before a trial has finished."""
+    best_error: float | None
+    """Validation error of its proxy, 0 to 1."""
+    best_flops: int | None
+    best_params: int | None
+    began: float
+    """Seconds since the epoch."""
+    megabytes: float
+
+    @classmethod
+    def of(cls, search: RecordedSearch) -> RunSummary:
+        trials, options = search.history.in_order, search.options
+        finished = [trial for trial in trials if trial.result is not None]
+        best = (
+            choose_best(trials, options.objectives, options.best_by, search.history.recommended) if finished else None
+        )
+        result = None if best is None else best.trial.result
+        return cls(
+            run=str(search.run_dir),
+            state=search.state,
+            budget=options.describe_budget(),
+            finished=len(finished),
+            trials=options.trials,
+            best=None if best is None else best.trial.candidate.arch.arch_id,
+            best_error=None if result is None else result.error,
+            best_flops=None if result is None else result.target.flops,
+            best_params=None if result is None else result.target.params,
+            began=float(search.history.header["time"]),
+            megabytes=round(size_of(search.run_dir) / 1e6, 1),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def size_of(folder: Path) -> int:
+    """Returns the bytes of all files in a folder; files that vanish meanwhile count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_size if path.is_file() and not path.is_symlink() else 0
+        except OSError:
+            continue
+    return total
+
+
+def runs_table(runs: Sequence[RunSummary], width: int) -> Table:
+    """Returns the list of runs, the latest first."""
+    table = Table()
+    titles = ["run", "state", "best\nerror"]
+    if width >= MEDIUM:
+        titles += ["FLOPs", "age"]
+    if width >= WIDE:
+        titles[2:2] = ["budget", "trials"]
+        titles.append("MB")
+    for title in titles:
+        table.add_column(title, justify="left" if title in ("run", "state", "budget") else "right", overflow="fold")
+    for run in runs:
+        cells = {
+            "run": run.run,
+            "state": run.state,
+            "budget": run.budget,
+            "trials": str(run.finished),
+            "best\nerror": "-" if run.best_error is None else f"{run.best_error:.2%}",
+            "FLOPs": "-" if run.best_flops is None else format_quantity(run.best_flops, 3),
+            "age": format_seconds(max(0.0, time.time() - run.began)),
+            "MB": f"{run.megabytes:,.1f}",
+        }
+        table.add_row(*(cells[title] for title in titles))
+    return table
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Fronts of several searches against each other, as plain data.
+
+    Attributes:
+        runs: The run directories.
+        cost: The cost that fronts are compared by.
+        limits: Costs at which least errors are compared, the largest first.
+        errors: Least validation error of each run at most at each limit; None if it has no network there.
+        hypervolumes: Of each run's front in error and log cost, as a share of the box that holds all trials.
+        options: Options that differ, each with its value in every run.
+    """
+
+    runs: tuple[str, ...]
+    cost: str
+    limits: tuple[int, ...]
+    errors: tuple[tuple[float | None, ...], ...]
+    hypervolumes: tuple[float, ...]
+    options: dict[str, tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, searches: Sequence[RecordedSearch], cost: str) -> Comparison:
+        """Compares searches that have a finished trial each."""
+        fronts = [_front(search, cost) for search in searches]
+        points = np.concatenate([_points(search.history.in_order, cost) for search in searches])
+        low, high = points.min(axis=0), points.max(axis=0)
+        spread = np.where(high > low, high - low, 1.0)
+        volumes = tuple(
+            float(hypervolume((front - low) / spread, np.full(2, 1.0 + 1e-9)) / (1.0 + 1e-9) ** 2) for front in fronts
+        )
+        most = min(float(front[:, 1].max()) for front in fronts)
+        limits = tuple(round(share * float(np.exp(most))) for share in SHARES)
+        errors = tuple(tuple(_least(front, limit) for limit in limits) for front in fronts)
+        recorded = [search.options.model_dump(mode="json") for search in searches]
+        differing = {
+            name: tuple(options.get(name) for options in recorded)
+            for name in recorded[0]
+            if any(options.get(name) != recorded[0][name] for options in recorded)
+        }
+        runs = tuple(str(search.run_dir) for search in searches)
+        return cls(runs, cost, limits, errors, volumes, differing)
+
+    def tables(self) -> list[Table]:
+        """Returns a table of errors, one row per run, and one of the options that differ, if any."""
+        errors = Table(title=f"Least validation error at most at so many {_unit(self.cost)}", title_justify="left")
+        errors.add_column("run", overflow="fold")
+        errors.add_column("hyper-\nvolume", justify="right")
+        for limit in self.limits:
+            errors.add_column(format_quantity(limit, 3), justify="right")
+        for run, volume, row in zip(self.runs, self.hypervolumes, self.errors, strict=True):
+            errors.add_row(run, f"{volume:.3f}", *("-" if error is None else f"{error:.2%}" for error in row))
+        if not self.options:
+            return [errors]
+        options = Table(title="Options that differ", title_justify="left")
+        for title in ("option", *self.runs):
+            options.add_column(title, overflow="fold")
+        for name, values in self.options.items():
+            options.add_row(name.replace("_", "-"), *("-" if value is None else str(value) for value in values))
+        return [errors, options]
+
+
+def _unit(cost: str) -> str:
+    return "FLOPs" if cost == "flops" else "parameters"
+
+
+def _points(trials: Sequence[Trial], cost: str) -> FloatArray:
+    """Returns error and log cost of the trials that finished, of shape (n, 2)."""
+    results = [trial.result for trial in trials if trial.result is not None]
+    return np.array([(result.error, math.log(getattr(result.target, cost))) for result in results])
+
+
+def _front(search: RecordedSearch, cost: str) -> FloatArray:
+    """Returns the front of a search in error and log cost, of shape (n, 2)."""
+    return _points(pareto_front(search.history.in_order, ("error", "params" if cost == "params" else "flops")), cost)
+
+
+def _least(front: FloatArray, limit: int) -> float | None:
+    inside = front[front[:, 1] <= np.log(limit) + 1e-12, 0]
+    return float(inside.min()) if len(inside) else None

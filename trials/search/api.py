@@ -1,0 +1,150 @@
+"""A whole search as one call: `from sret_nas import search`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
+from sret_nas.errors import UserError
+from sret_nas.quantities import parse_quantity
+
+from ..console import Console
+from ..runs.best import choose_best
+from ..runs.directory import new_run_dir
+from ..runs.objectives import pareto_front
+from ..runs.options import SearchOptions
+from ..runs.pick import pick_network
+from ..runs.recorded_search import RecordedSearch
+from ..runs.records import Trial
+from .search import resume_search, start_search
+
+_QUANTITIES = ("flops_budget", "params_budget", "flops_min", "params_min")
+
+
+@dataclass(frozen=True)
+class FoundNetwork:
+    """A network that a search tried or picked. Errors are the proxy's, from 0 to 1; costs are the network's own."""
+
+    arch: ArchConfig
+    flops: int
+    params: int
+    error: float | None
+    """Validation error in its trial; None if no trial tried it."""
+    predicted_error: float | None = None
+    """What the model expects of it; None for a network that was not recommended or picked."""
+    test_error: float | None = None
+    """Error on the test part, if it was tested at the end."""
+
+    @classmethod
+    def of(cls, trial: Trial, predicted_error: float | None = None) -> FoundNetwork:
+        """Returns the network of a trial."""
+        final, result = trial.finals.get("fine-tuned"), trial.result
+        test = final.test_error if final is not None else None if trial.test is None else trial.test.error
+        cost = cost_of(trial.candidate.arch)
+        error = None if result is None else result.error
+        return cls(trial.candidate.arch, cost.flops, cost.params, error, predicted_error, test)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The results of a search, read from its run directory."""
+
+    run_dir: Path
+    front: tuple[FoundNetwork, ...]
+    """The Pareto-optimal networks, cheapest first."""
+    recommended: tuple[FoundNetwork, ...]
+    """The best structures at the budget and at shares of it, most expensive first."""
+    best: FoundNetwork
+    """The network of `best.yaml`."""
+    reason: str
+    """Why it is the best."""
+
+    @classmethod
+    def open(cls, run_dir: str | Path) -> SearchResult:
+        """Returns the results in a run directory. Raises `UserError` if it holds no search with a finished trial."""
+        search = RecordedSearch.open(Path(run_dir))
+        trials, known = search.history.in_order, search.history.recommended
+        if not any(trial.result is not None for trial in trials):
+            raise UserError(f"{run_dir}: no trial has finished, so there are no results")
+        objectives = search.options.objectives
+        best, reason = choose_best(trials, objectives, search.options.best_by, known)
+        networks = () if known is None else known.networks
+        predicted = {network.number: network.predicted_error for network in networks}
+        return cls(
+            run_dir=search.run_dir,
+            front=tuple(FoundNetwork.of(trial) for trial in pareto_front(trials, objectives)),
+            recommended=tuple(
+                FoundNetwork.of(search.history.trials[number], error) for number, error in predicted.items()
+            ),
+            best=FoundNetwork.of(best, predicted.get(best.number)),
+            reason=reason,
+        )
+
+    def pick(self, *, flops: int | str | None = None, params: int | str | None = None) -> FoundNetwork:
+        """Returns the best structure at a cost, by the model of all trials; it trains nothing.
+
+        Args:
+            flops: Maximum FLOPs, such as `600_000_000` or `"600M"`.
+            params: Maximum number of parameters.
+
+        Raises `UserError` if neither is given, or no network is that cheap.
+        """
+        budget = Budget(flops_max=_number(flops), params_max=_number(params))
+        picked = pick_network(RecordedSearch.open(self.run_dir), budget)
+        if picked.trial is not None:
+            return FoundNetwork.of(picked.trial, picked.predicted_error)
+        cost = cost_of(picked.candidate.arch)
+        return FoundNetwork(picked.candidate.arch, cost.flops, cost.params, None, picked.predicted_error)
+
+
+def search(
+    *, out: str | Path | None = None, resume: str | Path | None = None, quiet: bool = False, **options: Any
+) -> SearchResult:
+    """Runs a search to its end, as `sret-nas search` does, and returns its results.
+
+    Args:
+        out: The run directory to create; None names one by date and time in `runs/`.
+        resume: The run directory of a search to carry on instead.
+        quiet: Whether nothing is printed.
+        options: The options of the command line, with `_` for `-`: `search(flops_budget="1G", trials=100)`.
+
+    Raises `UserError` for options and data that cannot be used, as the command does.
+    """
+    console = Console(file=io.StringIO()) if quiet else Console()
+    given = {name: _number(value) if name in _QUANTITIES else _plain(value) for name, value in options.items()}
+    if resume is not None:
+        run = resume_search(Path(resume), given, console)
+    else:
+        run_dir = new_run_dir() if out is None else Path(out)
+        run = start_search(SearchOptions.parse(given, "search"), run_dir, _command(given), console)
+    return SearchResult.open(run.run_dir)
+
+
+def _number(value: int | str | None) -> int | None:
+    """Returns a quantity such as `1G` as a number."""
+    return parse_quantity(value) if isinstance(value, str) else value
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as the command line gives it: paths as text, lists as tuples."""
+    if isinstance(value, Path):
+        return str(value)
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _command(given: dict[str, Any]) -> list[str]:
+    """Returns the command that runs the same search, for the records."""
+    words = ["sret-nas", "search"]
+    for name, value in given.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return words

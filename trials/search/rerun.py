@@ -1,0 +1,63 @@
+"""Runs one trial of a recorded search again, to see that its result is what the record says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sret_nas.errors import UserError
+from sret_nas.files import validate
+
+from ..console import Console, print_line
+from ..data.dataset_cache import cached_dataset
+from ..engines.inline import InlineEngine
+from ..engines.messages import InheritedTrialJob, ScratchTrialJob, TrialResult
+from ..engines.retries import JobQueue
+from ..runs.recorded_search import RecordedSearch
+from ..runs.records import Records
+from ..training.recipe import ProxyConfig
+from ..worker.entry import JobRunner
+from .session import Run
+from .trial_loop import trial_job
+
+
+def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
+    """Runs a finished trial again, whole and without writing anything, and prints both results.
+
+    Raises `UserError` if the search has no such trial, or if its images are not there.
+    """
+    search = RecordedSearch.open(run_dir)
+    trial = search.history.trials.get(number)
+    if trial is None or trial.result is None:
+        finished = sum(other.result is not None for other in search.history.in_order)
+        raise UserError(f"{run_dir}: --trial must be the number of a finished trial, of which there are {finished}")
+    data_dir, data = cached_dataset(run_dir, search.options.data_config, console)
+    if data.digest != search.history.header["data"]["digest"]:
+        raise UserError(f"{run_dir}: the images are not those that the search used, so no result can be compared")
+    proxy = validate(ProxyConfig, search.history.header["proxy"], str(run_dir))
+    with Records(run_dir, must_exist=True) as records:
+        run = Run(run_dir, search.options, search.domain, data_dir, proxy, records, search.history, console)
+        whole = type(trial)(trial.number, trial.candidate, trial.origin)
+        job = trial_job(run, whole, share=1.0)
+        if isinstance(job, ScratchTrialJob):
+            job = job.model_copy(update={"weights_path": None})  # the recorded trial's weights stay as they are
+        assert isinstance(job, ScratchTrialJob | InheritedTrialJob)
+        with InlineEngine(JobRunner()) as engine:
+            queue = JobQueue(engine)
+            queue.add(number, job, None)
+            queue.start()
+            (end,) = queue.wait()
+    if end.failure is not None:
+        raise UserError(f"{run_dir}: trial {number} failed when it ran again: {end.failure.message}")
+    again = TrialResult.model_validate(end.result)
+    for what, result in (("recorded", trial.result), ("again", again)):
+        print_line(
+            console,
+            f"{what}: error {result.error:.4%}, cross-entropy {result.cross_entropy:.6f}, {result.seconds:.1f} s",
+        )
+    is_equal = (again.error, again.cross_entropy) == (trial.result.error, trial.result.cross_entropy)
+    print_line(console, "Equal to the last bit." if is_equal else f"Different; the record is of {_setup(search)}.")
+
+
+def _setup(search: RecordedSearch) -> str:
+    versions = search.history.header["versions"]
+    return f"torch {versions.get('torch', 'of an unknown version')} on {search.history.header['device']}"

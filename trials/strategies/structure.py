@@ -1,0 +1,126 @@
+"""The best structure at a cost: the additive model, fitted to all results, and its exact optimum in a window of cost.
+
+In a window of a few per cent every network has the same size, so what decides is structure, which short proxies do tell
+apart (docs/results.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.optimize.dynamic_program import Bounds, CostBuckets, ParetoDP
+from sret_nas.surrogate.features import EffectTerms
+from sret_nas.surrogate.model import Surrogate
+
+from .additive import is_surely_less
+from .additive_settings import AdditiveSettings
+from .sret import SReTDomain
+from .strategy import Candidate
+
+WINDOWS = (0.97, 0.9, 0.0)
+"""Least cost of a network over the most that is allowed. The first window that holds any network is used."""
+
+MIN_RESULTS = 2 * AdditiveSettings().min_labels
+"""Results from which on structure can be judged: a model that proposes may err, one that recommends may not."""
+
+DRAWS = 400
+"""Posterior draws behind standard deviations; these are then known to 4 %."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What the model predicts of some candidates.
+
+    Attributes:
+        mean: Posterior means, of shape (n,).
+        draws: Posterior draws, of shape (n, draws), which keep what the candidates have in common.
+    """
+
+    mean: FloatArray
+    draws: FloatArray
+
+    @property
+    def deviation(self) -> FloatArray:
+        """Posterior standard deviations, of shape (n,)."""
+        deviation: FloatArray = self.draws.std(axis=1)
+        return deviation
+
+    def difference(self, one: int, other: int) -> tuple[float, float]:
+        """Returns mean and standard deviation of a candidate's value less another's, given their positions."""
+        return float(self.mean[one] - self.mean[other]), float((self.draws[one] - self.draws[other]).std())
+
+
+class StructureModel:
+    """The additive model of an objective, fitted to all results of a search."""
+
+    def __init__(self, domain: SReTDomain, candidates: Sequence[Candidate], values: Sequence[float], axis: int) -> None:
+        """Fits the model with slopes over levels if they predict left-out results better, else the one without.
+
+        Args:
+            domain: The candidates of the search.
+            candidates: Those with a result; at least `MIN_RESULTS`.
+            values: Their results, which are minimised.
+            axis: Position of the cost that networks are recommended by, in the order of the chain's costs.
+        """
+        self._domain, self._axis, self._settings = domain, axis, AdditiveSettings()
+        points = np.array([domain.point(candidate) for candidate in candidates])
+        costs, told = domain.chain.costs(points).astype(float), np.array(values, dtype=float)
+        bounded = {position for position, (_, high) in enumerate(domain.bounds) if high < float("inf")}
+        axes = tuple(sorted({axis, *bounded}))[:2]
+        with threadpool_limits(limits=1):  # sums must not depend on the number of cores
+            fits = [
+                Surrogate(EffectTerms(domain.chain, has_slopes=has_slopes), points, costs, told, axes)
+                for has_slopes in (False, True)
+            ]
+        squared = [((fit.loo_predictions - told) / fit.scale) ** 2 for fit in fits]
+        self.surrogate = fits[is_surely_less(squared[1], squared[0], self._settings.min_standard_errors)]
+        """The fitted model."""
+
+    def within(self, domain: SReTDomain) -> StructureModel:
+        """Returns this model with the candidates of another budget in the same space."""
+        narrowed = copy(self)
+        narrowed._domain = domain
+        return narrowed
+
+    def best_within(self, limit: float) -> Candidate | None:
+        """Returns the best candidate that costs at most `limit`, and little less; None if there is none."""
+        for share in WINDOWS:
+            points = self._front(self._bounds(share * limit, limit))
+            if len(points) > 0:
+                predicted = self._predict(points, self.surrogate.mean_weights)[:, 0]
+                return self._domain.candidate(tuple(points[int(predicted.argmin())].tolist()))
+        return None
+
+    def _bounds(self, low: float, high: float) -> Bounds:
+        bounds = list(self._domain.bounds)
+        bounds[self._axis] = max(low, bounds[self._axis][0]), min(high, bounds[self._axis][1])
+        return bounds
+
+    def _front(self, bounds: Bounds) -> IntArray:
+        """Returns the points that are best in one of the buckets of cost inside the bounds, of shape (n, stages)."""
+        if bounds[self._axis][0] > bounds[self._axis][1]:
+            return np.empty((0, len(self._domain.chain.stages)), dtype=np.int64)
+        buckets = CostBuckets((self._axis,), (self._settings.bucket_width_of_rich_stages,))
+        others = [axis for axis, (_, high) in enumerate(bounds) if axis != self._axis and high < float("inf")]
+        if others:
+            buckets = CostBuckets((self._axis, others[0]), self._settings.bucket_widths_of_two)
+        score = self.surrogate.score(self.surrogate.mean_weights[:, 0], self._domain.chain)
+        with threadpool_limits(limits=1):
+            return ParetoDP(self._domain.chain, bounds, buckets).find(score)
+
+    def _predict(self, points: IntArray, weights: FloatArray) -> FloatArray:
+        return self.surrogate.predict(points, self._domain.chain.costs(points).astype(float), weights)
+
+    def belief(self, candidates: Sequence[Candidate]) -> Belief:
+        """Returns what the model predicts of candidates; the draws are always the same."""
+        points = np.array([self._domain.point(candidate) for candidate in candidates])
+        with threadpool_limits(limits=1):
+            drawn = self.surrogate.draw_weights(np.random.default_rng(0), DRAWS)
+            mean = self._predict(points, self.surrogate.mean_weights)[:, 0]
+            return Belief(mean, self._predict(points, drawn))

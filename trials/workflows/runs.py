@@ -1,0 +1,192 @@
+"""Works with the run directories of searches: lists, shows, compares and reports them, picks from them, cleans up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.cost import cost_of
+from sret_nas.arch.result_file import write_result
+from sret_nas.errors import UserError
+from sret_nas.output_files import require_free
+from sret_nas.quantities import format_quantity
+
+from ..console import print_line
+from ..data import PreparedData
+from ..data.dataset_cache import PREPARED_DATA, config_digest
+from ..report.front import show_front
+from ..report.html import ReportInput, write_report
+from ..report.runs import Comparison, RunSummary, runs_table, size_of
+from ..runs.pick import pick_network
+from ..runs.recorded_search import RecordedSearch, is_running
+from ..runs.records import RECORDS_FILE
+
+
+def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
+    """Prints the searches in a folder, the latest first. A damaged one is named and left out.
+
+    Raises `UserError` if the folder holds none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder of runs; a search writes into runs/ unless --out says else")
+    summaries, problems = [], []
+    for path in sorted(folder.iterdir()):
+        if not (path / RECORDS_FILE).is_file():
+            continue
+        try:
+            summaries.append(RunSummary.of(RecordedSearch.open(path)))
+        except UserError as error:
+            problems.append(f"warning: left out: {error}")
+    if not summaries and not problems:
+        raise UserError(f"{folder}: holds no runs of searches; name the folder that holds them")
+    summaries.sort(key=lambda run: -run.began)
+    if as_json:
+        console.print_json(json.dumps([run.to_dict() for run in summaries]))
+        return
+    console.print(runs_table(summaries, console.width))
+    for problem in problems:
+        print_line(console, problem)
+
+
+def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
+    """Prints the front of a search and what it recommends."""
+    search = RecordedSearch.open(run_dir)
+    if as_json:
+        summary = RunSummary.of(search).to_dict()
+        known = search.history.recommended
+        summary["recommended"] = None if known is None else known.model_dump(mode="json")
+        console.print_json(json.dumps(summary))
+        return
+    print_line(console, f"{run_dir}: {search.state}; {search.options.describe_budget()}; {search.options.strategy}")
+    show_front(
+        search.history.in_order, search.options, run_dir, search.domain.space.image_size, console,
+        search.domain.latency_profile, search.history.recommended,
+    )  # fmt: skip
+
+
+def compare_runs(run_dirs: Sequence[Path], cost: str, console: Console, *, as_json: bool) -> None:
+    """Prints how the fronts of several searches compare, and the options in which they differ.
+
+    Raises `UserError` if one has no finished trial.
+    """
+    searches = [RecordedSearch.open(run_dir) for run_dir in run_dirs]
+    for search in searches:
+        if not any(trial.result is not None for trial in search.history.in_order):
+            raise UserError(f"{search.run_dir}: no trial has finished, so there is nothing to compare")
+    comparison = Comparison.of(searches, cost)
+    if as_json:
+        console.print_json(json.dumps(vars(comparison)))
+        return
+    for table in comparison.tables():
+        console.print(table)
+    tasks = {(search.history.header["data"]["digest"], search.options.image_size) for search in searches}
+    if len(tasks) > 1:
+        print_line(console, "warning: these searches scored other images, or at another size: errors do not compare")
+
+
+def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, force: bool = False) -> None:
+    """Finds the best structure inside a tighter budget by the model of all trials, and writes it as YAML.
+
+    Args:
+        run_dir: The search.
+        budget: At least one upper bound.
+        out: The YAML file; None only prints the network.
+
+    Raises `UserError` if no network meets the budget, or too few trials have finished.
+    """
+    search = RecordedSearch.open(run_dir)
+    if out is not None:
+        require_free([out], reads=[run_dir], force=force)
+    picked = pick_network(search, budget)
+    arch, cost = picked.candidate.arch, cost_of(picked.candidate.arch)
+    tried = "not tried yet" if picked.trial is None else f"tried as trial {picked.trial.number}"
+    print_line(
+        console,
+        f"{arch.arch_id}: {format_quantity(cost.flops)} FLOPs, {format_quantity(cost.params)} params, predicted "
+        f"validation error {picked.predicted_error:.2%} ± {100 * picked.deviation:.2f} ({tried})",
+    )
+    print_line(console, arch.summary())
+    if out is None:
+        return
+    require_free([out], reads=[run_dir], force=force)
+    metrics = {
+        "predicted_validation_error": picked.predicted_error,
+        "standard_deviation": picked.deviation,
+        "note": "of the proxy, by the model of the search's trials",
+    }
+    number = None if picked.trial is None else picked.trial.number
+    provenance = {"run": str(run_dir), "trials": picked.num_trials, "trial": number}
+    write_result(out, arch, metrics=metrics, recipe={}, provenance=provenance)
+    print_line(console, f"Written to {out}")
+
+
+def report_run(run_dir: Path, console: Console) -> Path:
+    """Writes the report of a search anew and returns its path."""
+    search = RecordedSearch.open(run_dir)
+    written = write_report(
+        ReportInput(
+            run_dir, search.history, search.options, search.domain, _images(search), is_running=search.is_running
+        )
+    )
+    print_line(console, f"Report: {written}")
+    return written
+
+
+def _images(search: RecordedSearch) -> PreparedData | None:
+    """Returns the prepared images beside the run, or None if they are not there any more."""
+    directory = search.run_dir.parent / PREPARED_DATA / config_digest(search.options.data_config)
+    try:
+        return PreparedData.open(directory)
+    except UserError:
+        return None
+
+
+def caches_in(folder: Path) -> list[tuple[Path, int, str]]:
+    """Returns what can be deleted without losing a result, each with its bytes and what it costs to make anew.
+
+    Prepared images of a folder with a running search are left out.
+    """
+    found = []
+    searches = [path for path in sorted(folder.iterdir()) if (path / RECORDS_FILE).is_file()]
+    images = folder / PREPARED_DATA
+    if images.is_dir() and not any(is_running(path) for path in searches):
+        for path in sorted(images.iterdir()):
+            if path.is_dir():
+                found.append((path, size_of(path), "images are decoded again by the next search that needs them"))
+    for path in searches:
+        checkpoints = path / "checkpoints"
+        if checkpoints.is_dir() and not is_running(path) and any(checkpoints.iterdir()):
+            found.append((checkpoints, size_of(checkpoints), "trials that stopped halfway begin again"))
+    return found
+
+
+def clean(folder: Path, console: Console, *, is_sure: bool) -> None:
+    """Shows the caches of a folder of runs and, after a question or if `is_sure`, deletes them. Results stay.
+
+    Raises `UserError` if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder of runs")
+    caches = caches_in(folder)
+    if not caches:
+        print_line(console, f"{folder} holds no caches.")
+        return
+    table = Table(caption="Results, records and supernets are kept.", caption_justify="left")
+    for title in ("cache", "MB", "afterwards"):
+        table.add_column(title, justify="right" if title == "MB" else "left", overflow="fold")
+    for path, num_bytes, afterwards in caches:
+        table.add_row(str(path), f"{num_bytes / 1e6:,.1f}", afterwards)
+    console.print(table)
+    total = sum(num_bytes for _, num_bytes, _ in caches) / 1e6
+    if not is_sure and console.input(f"Delete these {total:,.1f} MB? [y/N] ").strip().lower() not in ("y", "yes"):
+        print_line(console, "Nothing was deleted.")
+        return
+    for path, _, _ in caches:
+        shutil.rmtree(path)
+    print_line(console, f"Deleted {total:,.1f} MB.")
