@@ -90,7 +90,7 @@ def weighted_residual(tokens: Tensor, branch: Tensor, weights: Tensor, drop_path
     Stochastic depth (Huang et al., 2016): branches that are kept are scaled by 1 / (1 - rate), so that the expectation
     does not depend on the rate.
     """
-    identity_weight, branch_weight = weights.split(1)
+    identity_weight, branch_weight = torch.split(weights, 1)
     if drop_path > 0:
         kept = tokens.new_empty((tokens.shape[0], 1, 1)).bernoulli_(1 - drop_path)
         branch_weight = branch_weight * (kept / (1 - drop_path))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from ..machine import num_cores
+from ..training.recipe import RequestedPrecision
 from .option_groups import OptionGroup, flag
 
 Seconds = Annotated[StrictFloat, Field(ge=1, le=1e8, allow_inf_nan=False)]
@@ -19,11 +20,13 @@ MAX_DEFAULT_WORKERS = 8
 
 
 class ComputeOptions(OptionGroup):
-    """Settings of torch that affect numerical results: seed, threads and device."""
+    """Settings of torch that affect numerical results: seed, threads, device and precision."""
 
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     threads: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
     device: str = "auto"
+    precision: RequestedPrecision = "auto"
+    """Precision of training and scoring; `auto` is chosen where they run, and the choice is recorded."""
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
