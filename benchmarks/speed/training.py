@@ -3,8 +3,8 @@
     python -m benchmarks.speed.training path/to/public/SReT.py
 
 The file is that of github.com/szq0214/SReT; nothing of it is part of this project. Steps of all ways take turns, after
-an untimed one of each, and are timed by the thread's own CPU seconds, because machines are shared. Medians of the rounds
-and their ratios go to results/speed_training.json, with how busy the machine was.
+an untimed one of each, and are timed by the thread's own CPU seconds, because machines are shared. Medians of all
+rounds and their ratios go to results/speed_training.json, with how busy the machine was.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def _public_code(path: Path) -> dict[str, Callable[..., nn.Module]]:
     einops.rearrange = rearrange  # type: ignore[attr-defined]
     sys.modules.setdefault("einops", einops)
     spec = importlib.util.spec_from_file_location("public_sret", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return vars(module)

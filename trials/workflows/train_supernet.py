@@ -198,8 +198,8 @@ def _planned(
         f"Supernet: {format_quantity(measured.parameters)} parameters for the networks of {job.space.name}, "
         f"{job.budget.describe()}; seed {job.seed}",
         f"Plan: {steps:,} steps, {length.images:,} training images at {job.proxy.image_size} px, "
-        f"{measured.precision}; about {format_seconds(steps * measured.seconds_per_step)}, and a little for checkpoints "
-        "and scores",
+        f"{measured.precision}; about {format_seconds(steps * measured.seconds_per_step)}, and a little for "
+        "checkpoints and scores",
         f"Results: {run_dir}",
     ):
         print_line(console, line)
