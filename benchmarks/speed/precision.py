@@ -17,7 +17,6 @@ import os
 import time
 from pathlib import Path
 from statistics import fmean, median, stdev
-from typing import Any
 
 import numpy as np
 
@@ -38,6 +37,7 @@ PAIRS, RESULT = RESULTS / "speed_precision.jsonl", RESULTS / "speed_precision.js
 NUM_NETWORKS, SEEDS = 12, (0, 1)
 BUDGET = Budget(flops_max=1_000_000_000)
 PROXY = ProxyConfig(image_size=40, training=TrainingConfig(images=6_400))
+WARM_UP = PROXY.model_copy(update={"training": TrainingConfig(images=128)})
 VAL_IMAGES = 4_000
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
@@ -50,7 +50,7 @@ def networks() -> list[ArchConfig]:
 
 
 def prepared(source: str, directory: Path) -> PreparedData:
-    config = DataConfig(source=source, image_size=PROXY.image_size, max_val=VAL_IMAGES)
+    config = DataConfig(source=source, image_size=PROXY.image_size, max_val=VAL_IMAGES, max_test=100)
     return prepare(config, directory.absolute())
 
 
@@ -76,19 +76,24 @@ def _train_pair(number: int, arch: ArchConfig, seed: int, data_dir: Path, data_d
     from trials.worker.entry import JobRunner  # torch, which the driver does not need
 
     runner = JobRunner()
-    line: dict[str, Any] = {"number": number, "seed": seed, "arch_id": arch.arch_id, "flops": cost_of(arch).flops}
-    # Every other pair begins with bf16, so that neither always has the warmer caches.
-    for precision in PRECISIONS if (number + seed) % 2 == 0 else PRECISIONS[::-1]:
+
+    def run(proxy: ProxyConfig, precision: Precision) -> Line:
         job = ScratchTrialJob(
-            arch=arch, proxy=PROXY, data_dir=str(data_dir), data_digest=data_digest, device="cpu", seed=seed,
+            arch=arch, proxy=proxy, data_dir=str(data_dir), data_digest=data_digest, device="cpu", seed=seed,
             depth_schedule="full", threads=1, precision=precision,
         )  # fmt: skip
         began = time.process_time()
         result = runner(job.model_dump(mode="json"))
-        line[precision] = {
-            "error": result["error"], "cross_entropy": result["cross_entropy"], "train_loss": result["train_loss"],
-            "cpu_seconds": round(time.process_time() - began, 2),
-        }  # fmt: skip
+        kept = {name: result[name] for name in ("error", "cross_entropy", "train_loss")}
+        return {**kept, "cpu_seconds": round(time.process_time() - began, 2)}
+
+    line: Line = {"number": number, "seed": seed, "arch_id": arch.arch_id, "flops": cost_of(arch).flops}
+    # Every other pair begins with bf16, so that neither is always the first.
+    order = PRECISIONS if (number + seed) % 2 == 0 else PRECISIONS[::-1]
+    for precision in order:
+        run(WARM_UP, precision)  # imports, images and kernels, which are a worker's, not a trial's
+    for precision in order:
+        line[precision] = run(PROXY, precision)
     return {**line, "load_average": round(os.getloadavg()[0], 1)}
 
 

@@ -105,6 +105,7 @@ def _public_code(path: Path) -> dict[str, Callable[..., nn.Module]]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # which timm looks up
     spec.loader.exec_module(module)
     return vars(module)
 
