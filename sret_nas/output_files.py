@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sret_nas.errors import UserError
@@ -54,3 +57,22 @@ def _is_part_of(output: Path, source: Path) -> bool:
     if source.is_dir():
         return output.resolve().is_relative_to(source.resolve())
     return output.exists() and output.samefile(source)
+
+
+@contextmanager
+def new_folder(folder: Path, option: str = "--out") -> Iterator[Path]:
+    """Yields a temporary folder that becomes `folder` when the block ends: whole, or not at all.
+
+    Raises `UserError` if the folder holds something, before and after the block. Missing parents are created.
+    """
+    require_empty_folder(folder, option)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    whole = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield whole
+        whole.chmod(0o755)  # mkdtemp creates private folders; results are readable by all users
+        require_empty_folder(folder, option)
+        whole.rename(folder)
+    except BaseException:
+        shutil.rmtree(whole, ignore_errors=True)
+        raise

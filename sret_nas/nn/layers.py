@@ -7,6 +7,7 @@ recursions of one block share its weights but differ in these.
 from __future__ import annotations
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,33 +56,35 @@ class SlicedAttention(nn.Module):
         # projection moves D channels a token; after it, 3 D.
         if permutation is not None:
             tokens = tokens.index_select(1, permutation[0])
-        attended = self._attend(project(self.qkv, tokens), groups)
+        attended = attend_in_slices(project(self.qkv, tokens), groups, self.heads)
         if permutation is not None:
             attended = attended.index_select(1, permutation[1])
         projected: Tensor = project(self.proj, attended)
         return projected
 
-    def _attend(self, qkv: Tensor, groups: int) -> Tensor:
-        """Maps qkv (B, N, 3 D) to (B, N, D), with one call of fused attention per slice length (at most two)."""
-        num_tokens = int(qkv.shape[1])
-        length, num_longer = divmod(num_tokens, groups)
-        cut = num_longer * (length + 1)  # tokens in the longer slices, which come first
-        if cut == 0:
-            return self._attend_slices(qkv, length)
-        if cut == num_tokens:
-            return self._attend_slices(qkv, length + 1)
-        return torch.cat(
-            (self._attend_slices(qkv[:, :cut], length + 1), self._attend_slices(qkv[:, cut:], length)), dim=1
-        )
 
-    def _attend_slices(self, qkv: Tensor, length: int) -> Tensor:
-        """Maps qkv (B, N, 3 D) to (B, N, D) in slices of `length` tokens, a divisor of N. Slices join the batch."""
-        batch, num_tokens, channels = qkv.shape
-        width = channels // 3
-        sliced = qkv.reshape(-1, length, 3, self.heads, width // self.heads)
-        queries, keys, values = sliced.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = attention(queries, keys, values)
-        return attended.transpose(1, 2).reshape(batch, num_tokens, width)
+@torch.fx.wrap  # a traced graph keeps it as one call, because its slices depend on the number of tokens
+def attend_in_slices(qkv: Tensor, groups: int, heads: int) -> Tensor:
+    """Maps qkv (B, N, 3 D) to (B, N, D), with one call of attention per slice length (at most two)."""
+    num_tokens = int(qkv.shape[1])
+    length, num_longer = divmod(num_tokens, groups)
+    cut = num_longer * (length + 1)  # tokens in the longer slices, which come first
+    if cut == 0:
+        return _attend_slices(qkv, length, heads)
+    if cut == num_tokens:
+        return _attend_slices(qkv, length + 1, heads)
+    longer, shorter = _attend_slices(qkv[:, :cut], length + 1, heads), _attend_slices(qkv[:, cut:], length, heads)
+    return torch.cat((longer, shorter), dim=1)
+
+
+def _attend_slices(qkv: Tensor, length: int, heads: int) -> Tensor:
+    """Maps qkv (B, N, 3 D) to (B, N, D) in slices of `length` tokens, a divisor of N. Slices join the batch."""
+    batch, num_tokens, channels = qkv.shape
+    width = channels // 3
+    sliced = qkv.reshape(-1, length, 3, heads, width // heads)
+    queries, keys, values = sliced.permute(2, 0, 3, 1, 4).unbind(0)
+    attended = attention(queries, keys, values)
+    return attended.transpose(1, 2).reshape(batch, num_tokens, width)
 
 
 def weighted_residual(tokens: Tensor, branch: Tensor, weights: Tensor, drop_path: float) -> Tensor:
@@ -95,6 +98,11 @@ def weighted_residual(tokens: Tensor, branch: Tensor, weights: Tensor, drop_path
         kept = tokens.new_empty((tokens.shape[0], 1, 1)).bernoulli_(1 - drop_path)
         branch_weight = branch_weight * (kept / (1 - drop_path))
     return torch.addcmul(identity_weight * tokens, branch_weight, branch)
+
+
+def mean_of_pixels(features: Tensor) -> Tensor:
+    """Averages features (B, D, h, w) over the pixels: (B, D)."""
+    return F.adaptive_avg_pool2d(features, 1).flatten(1)
 
 
 class Block(nn.Module):

@@ -6,21 +6,22 @@ raster order. A shared block is registered once and applied as often as its stag
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import gcd, prod
 from pathlib import Path
-from typing import Self
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
-from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
+from sret_nas.nn.image_model import ImageModel
+from sret_nas.nn.layers import NORM_EPS, Stem
+from sret_nas.nn.permutations import FixedPermutations, permutation_pair
+from sret_nas.nn.stage import Stage, drop_path_rates
 from sret_nas.nn.weight_shapes import network_shapes
 from sret_nas.nn.weights import WeightsFile, check_layout, layout_of, on_meta_device, write_weights
 
@@ -34,156 +35,7 @@ Application = tuple[int, int, int]
 """Stage, block and recursion, each counted from 0."""
 
 
-@lru_cache(maxsize=256)  # sorting by Python's generator takes milliseconds per permutation
-def fixed_permutation(num_tokens: int, stage: int, block: int, recursion: int) -> tuple[int, ...]:
-    """Returns the order in which evaluation slices the tokens, a function of its arguments alone.
-
-    The order is part of a trained network, so it must never change. It does not depend on the number of recursions,
-    on torch, or on any generator's state. It uses only what Python guarantees to stay the same between versions:
-    seeding by text, and `random()` (not `shuffle`).
-    """
-    rng = random.Random(f"{num_tokens} {stage} {block} {recursion}")
-    return tuple(sorted(range(num_tokens), key=lambda _: rng.random()))
-
-
-def permutation_pair(order: Tensor) -> Tensor:
-    """Stacks a permutation (N,) and its inverse into (2, N)."""
-    return torch.stack((order, order.argsort()))
-
-
-class FixedPermutations:
-    """A cache of fixed permutations, as tensors with their inverses, for owners that build many networks."""
-
-    def __init__(self) -> None:
-        self._tensors: dict[tuple[torch.device, int, int, int, int], Tensor] = {}
-
-    @torch.inference_mode(False)
-    def on(self, device: torch.device, num_tokens: int, stage: int, block: int, recursion: int) -> Tensor:
-        """Returns a permutation and its inverse (2, N).
-
-        Inference mode is off here, because autograd refuses inference tensors: one that was first asked for in
-        evaluation could not be used in training.
-        """
-        key = device, num_tokens, stage, block, recursion
-        if key not in self._tensors:
-            order = fixed_permutation(num_tokens, stage, block, recursion)
-            self._tensors[key] = permutation_pair(torch.tensor(order, device=device))
-        return self._tensors[key]
-
-
-def drop_path_rates(num_applications: int, nominal: float) -> list[float]:
-    """Returns the drop rate of each block application: 0 for the first, `nominal` for the last, linear between.
-
-    A single application gets the nominal rate. (The public code counts distinct blocks instead, so that its rates
-    never reach the nominal one.)
-    """
-    if num_applications == 1:
-        return [nominal]
-    return [nominal * index / (num_applications - 1) for index in range(num_applications)]
-
-
-class Stage(nn.Module):
-    """The blocks of one stage, the NLLs of each block, and the fixed permutations for evaluation."""
-
-    def __init__(self, config: StageConfig, index: int, num_tokens: int) -> None:
-        super().__init__()
-        self.config = config
-        self.index = index
-        self.num_tokens = num_tokens
-        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_hidden) for _ in range(config.blocks))
-        self.nlls = nn.ModuleList(
-            nn.ModuleList(NLL(config.width, config.nll_hidden) for _ in range(config.num_nlls))
-            for _ in range(config.blocks)
-        )
-        for block, recursion in self.permuted_applications():
-            buffer = torch.empty(2, num_tokens, dtype=torch.int64)
-            if not buffer.is_meta:
-                buffer.copy_(permutation_pair(torch.tensor(fixed_permutation(num_tokens, index, block, recursion))))
-            self.register_buffer(f"permutation_{block}_{recursion}", buffer, persistent=False)
-        self.register_load_state_dict_post_hook(_restore_permutations)  # type: ignore[no-untyped-call]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves or converts all tensors, as `nn.Module` does, but keeps the values of permutations.
-
-        `to_empty` leaves new tensors uninitialised. That is right for weights, which a state dict then fills, but
-        permutations are in no state dict.
-        """
-        before = {name: self.get_buffer(name) for name, _ in self._permutations()}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, application in self._permutations():
-            buffer = self.get_buffer(name)
-            if buffer is not before[name] and not buffer.is_meta:
-                buffer.copy_(self._fixed(application, buffer.device) if before[name].is_meta else before[name])
-        return self
-
-    def _permutations(self) -> list[tuple[str, tuple[int, int]]]:
-        """Returns the names of the permutation buffers, each with its (block, recursion)."""
-        return [(f"permutation_{pair[0]}_{pair[1]}", pair) for pair in self.permuted_applications()]
-
-    def _fixed(self, application: tuple[int, int], device: torch.device) -> Tensor:
-        """Returns the fixed permutation and its inverse (2, N), never as an inference tensor."""
-        with torch.inference_mode(False):
-            order = fixed_permutation(self.num_tokens, self.index, *application)
-            return permutation_pair(torch.tensor(order, device=device))
-
-    def restore_permutations(self, device: torch.device) -> None:
-        """Replaces permutations on the meta device, which have no values, by the fixed ones on `device`."""
-        for name, application in self._permutations():
-            if self.get_buffer(name).is_meta and device.type != "meta":
-                self.register_buffer(name, self._fixed(application, device).clone(), persistent=False)
-
-    def permutes(self, recursion: int, num_tokens: int) -> bool:
-        """Returns whether a recursion permutes its tokens.
-
-        The first recursion never does. With one slice, or one token per slice, the order makes no difference.
-        """
-        return recursion > 0 and 1 < self.config.groups[recursion] < num_tokens
-
-    def permuted_applications(self) -> list[tuple[int, int]]:
-        """Returns the (block, recursion) pairs that permute, in the order in which they run."""
-        return [pair for pair in self.config.applications() if self.permutes(pair[1], self.num_tokens)]
-
-    def forward(self, tokens: Tensor, recursions: int, drop_path: Sequence[float], fresh: bool) -> Tensor:
-        """Runs the stage on tokens (B, N, D).
-
-        Args:
-            tokens: (B, N, D).
-            recursions: how often each block is applied.
-            drop_path: the drop rate of each application, in the order in which they run.
-            fresh: whether to draw new permutations instead of using the fixed ones.
-        """
-        applications = self.config.applications(recursions)
-        for (block, recursion), rate in zip(applications, drop_path, strict=True):
-            permutation = self._permutation(tokens, block, recursion, fresh)
-            tokens = self.blocks[block](tokens, self.config.groups[recursion], permutation, rate)
-            nll = self.config.nll_after(recursion, recursions)
-            if nll is not None:
-                tokens = self.nlls[block][nll](tokens, rate)  # type: ignore[index]
-        return tokens
-
-    def _permutation(self, tokens: Tensor, block: int, recursion: int, fresh: bool) -> Tensor | None:
-        num_tokens = int(tokens.shape[1])
-        if not self.permutes(recursion, num_tokens):
-            return None
-        if fresh:
-            return permutation_pair(torch.randperm(num_tokens, device=tokens.device))
-        if num_tokens == self.num_tokens:
-            buffer = self.get_buffer(f"permutation_{block}_{recursion}")
-            has_no_values = buffer.is_meta and not tokens.is_meta
-            return self._fixed((block, recursion), tokens.device) if has_no_values else buffer
-        order = fixed_permutation(num_tokens, self.index, block, recursion)
-        return permutation_pair(torch.tensor(order, device=tokens.device))
-
-
-def _restore_permutations(stage: Stage, keys: object) -> None:
-    """Gives a stage its permutations after `load_state_dict`.
-
-    With `assign=True`, loading moves the weights of a stage off the meta device without a call of `_apply`.
-    """
-    stage.restore_permutations(next(stage.parameters()).device)
-
-
-class SReT(nn.Module):
+class SReT(ImageModel):
     """A network that maps images (B, channels, H, W) to logits (B, classes).
 
     Evaluation is deterministic. Training draws new permutations at every pass, from torch's generator of the input's
@@ -191,8 +43,7 @@ class SReT(nn.Module):
     """
 
     def __init__(self, arch: ArchConfig) -> None:
-        super().__init__()
-        self.arch = arch
+        super().__init__(arch)
         self.fresh_permutations = True
         widths = [stage.width for stage in arch.stages]
         side = arch.resolutions[0]
@@ -211,21 +62,63 @@ class SReT(nn.Module):
         initialise(self, self.pos_embed)
 
     @classmethod
-    def from_yaml(cls, path: str | Path, weights: str | Path | None = None) -> SReT:
+    def from_yaml(
+        cls,
+        path: str | Path,
+        weights: str | Path | None = None,
+        *,
+        classes: int | None = None,
+        image_size: int | None = None,
+        drop_path: float | None = None,
+    ) -> SReT:
         """Builds the network of an architecture in a YAML file, such as a search's result.
 
         Args:
-            path: the YAML file.
-            weights: a file of `save` with the network's weights; None initialises them.
+            path: The YAML file.
+            weights: A file of `save`, or a model directory, with the network's weights; None initialises them.
+            classes: Number of classes, if not the file's. All weights are kept but the head's, which is new.
+            image_size: Side of the images in pixels, if not the file's. The position embedding is resized.
+            drop_path: Rate of stochastic depth, if not the file's.
 
         Raises `UserError` if a file cannot be read, or if the weights belong to another architecture.
         """
-        arch = ArchConfig.from_yaml(path)
+        changes = {"classes": classes, "image_size": image_size, "drop_path": drop_path}
+        described = ArchConfig.from_yaml(path).to_dict()
+        arch = ArchConfig.from_dict(
+            {**described, **{name: value for name, value in changes.items() if value is not None}}, str(path)
+        )
         if weights is None:
             return cls(arch)
-        network = cls.load(weights)
-        if network.arch.arch_id != arch.arch_id:
-            raise UserError(f"{weights} are the weights of {network.arch.arch_id}, but {path} is {arch.arch_id}")
+        source = cls.from_pretrained(weights) if Path(weights).is_dir() else cls.load(weights)
+        return source.adapted_to(arch, f"{weights}", f"{path}")
+
+    def adapted_to(self, arch: ArchConfig, source: str, target: str) -> SReT:
+        """Returns a network of an architecture with these weights; this network itself if it fits as it is.
+
+        Where the number of classes differs the head is new; where the image size differs the position embedding is
+        resized.
+
+        Args:
+            arch: The architecture.
+            source: Where these weights come from, for the message.
+            target: Where the architecture comes from.
+
+        Raises `UserError` if the architectures differ in more than classes, image size and drop path.
+        """
+        free = {"classes": arch.classes, "image_size": arch.image_size, "drop_path": arch.drop_path}
+        mine = ArchConfig.from_dict({**self.arch.to_dict(), **free}, source)
+        if mine.canonical() != arch.canonical():
+            raise UserError(
+                f"{source} holds the weights of {self.arch.arch_id}, another network than {target} describes "
+                f"({arch.arch_id}): give the weights that its `provenance` names, or train it"
+            )
+        if self.arch == arch:
+            return self
+        network = type(self)(arch)
+        state = resized_state(self.state_dict(), arch)
+        if self.arch.classes != arch.classes:
+            state |= {name: value for name, value in network.state_dict().items() if name.startswith("head.")}
+        network.load_state_dict(state)
         return network
 
     @classmethod
@@ -294,17 +187,19 @@ class SReT(nn.Module):
 
         Raises `UserError` for images with too few pixels or another number of channels.
         """
-        arch = self.arch if max_recursions is None else self.arch.with_max_recursions(max_recursions)
-        recursions = [stage.recursions for stage in arch.stages]
-        rates = iter(self._drop_path_rates(recursions))
+        # What torch.fx traces is the whole depth: it passes a placeholder for the number of recursions.
+        if max_recursions is None or isinstance(max_recursions, torch.fx.Proxy):
+            arch = self.arch
+        else:
+            arch = self.arch.with_max_recursions(max_recursions)
         features = self.embed(images)
-        for index, stage in enumerate(arch.stages):
-            features = self.run_stage(index, features, stage.recursions, [next(rates) for _ in stage.applications()])
+        for index, (stage, rates) in enumerate(zip(arch.stages, self._drop_path_of(arch), strict=True)):
+            features = self.run_stage(index, features, stage.recursions, rates)
         return self.classify(features)
 
     def embed(self, images: Tensor) -> Tensor:
         """Maps images (B, channels, H, W) to the stem's features plus the position embedding, (B, D, h, w)."""
-        self._check_images(images)
+        check_images(images, self.arch.channels)
         features: Tensor = self.stem(images)
         return features + resize_position_embedding(self.pos_embed, features.shape[2], features.shape[3])
 
@@ -326,12 +221,11 @@ class SReT(nn.Module):
         tokens = to_tokens(features)
         rates = [0.0] * (stage.config.blocks * recursions) if drop_path is None else drop_path
         tokens = stage(tokens, recursions, rates, self.training and self.fresh_permutations)
-        return to_feature_map(tokens, *features.shape[2:])
+        return to_feature_map(tokens, features.shape[2], features.shape[3])
 
     def classify(self, features: Tensor) -> Tensor:
         """Maps the last stage's features (B, D, h, w) to logits (B, classes)."""
-        logits: Tensor = self.head(self.norm(mean_of_pixels(features)))
-        return logits
+        return self.forward_head(features)
 
     def permuted_applications(self) -> list[Application]:
         """Returns the applications that permute their tokens, in the order in which they run."""
@@ -371,17 +265,32 @@ class SReT(nn.Module):
     def _stages(self) -> list[Stage]:
         return [stage for stage in self.stages if isinstance(stage, Stage)]
 
-    def _drop_path_rates(self, recursions: Sequence[int]) -> list[float]:
-        total = sum(stage.blocks * count for stage, count in zip(self.arch.stages, recursions, strict=True))
-        return drop_path_rates(total, self.arch.drop_path if self.training else 0.0)
+    def stage_drop_path(self) -> list[list[float]]:
+        return self._drop_path_of(self.arch)
 
-    def _check_images(self, images: Tensor) -> None:
-        if images.dim() != 4 or images.shape[1] != self.arch.channels:
-            raise UserError(
-                f"images must have the shape (batch, {self.arch.channels}, height, width), got {tuple(images.shape)}"
-            )
-        if min(images.shape[2:]) < MIN_IMAGE_SIZE:
-            raise UserError(f"images must be at least {MIN_IMAGE_SIZE} pixels a side, got {tuple(images.shape)}")
+    def _drop_path_of(self, arch: ArchConfig) -> list[list[float]]:
+        """Returns the drop rates of each stage's applications in a network that recurs at most as often as this one."""
+        counts = [stage.blocks * stage.recursions for stage in arch.stages]
+        rates = iter(drop_path_rates(sum(counts), self.arch.drop_path if self.training else 0.0))
+        return [[next(rates) for _ in range(count)] for count in counts]
+
+    def resize(self, image_size: int) -> None:
+        """Adapts position embedding and permutations to another image size. The architecture's id changes with it."""
+        arch = ArchConfig.from_dict({**self.arch.to_dict(), "image_size": image_size}, "the resized network")
+        with torch.no_grad():
+            self.pos_embed = nn.Parameter(resized_state({"pos_embed": self.pos_embed.detach()}, arch)["pos_embed"])
+        for stage, num_tokens in zip(self._stages(), arch.num_tokens, strict=True):
+            stage.resize(num_tokens)
+        self.arch = arch
+
+
+@torch.fx.wrap
+def check_images(images: Tensor, channels: int) -> None:
+    """Raises `UserError` for images that are not (B, channels, H, W), or too small."""
+    if images.dim() != 4 or images.shape[1] != channels:
+        raise UserError(f"images must have the shape (batch, {channels}, height, width), got {tuple(images.shape)}")
+    if min(images.shape[2:]) < MIN_IMAGE_SIZE:
+        raise UserError(f"images must be at least {MIN_IMAGE_SIZE} pixels a side, got {tuple(images.shape)}")
 
 
 def to_tokens(features: Tensor) -> Tensor:
@@ -396,11 +305,6 @@ def to_tokens(features: Tensor) -> Tensor:
 def to_feature_map(tokens: Tensor, height: int, width: int) -> Tensor:
     """Views tokens (B, h w, D) as features (B, D, h, w), channels-last."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
-
-
-def mean_of_pixels(features: Tensor) -> Tensor:
-    """Averages features (B, D, h, w) over the pixels: (B, D)."""
-    return F.adaptive_avg_pool2d(features, 1).flatten(1)
 
 
 def _check_permutations(arch: ArchConfig, num_weights: int, source: str) -> None:
@@ -443,6 +347,7 @@ def initialise(network: nn.Module, pos_embed: Tensor) -> None:
             nn.init.zeros_(module.bias)
 
 
+@torch.fx.wrap
 def resize_position_embedding(embedding: Tensor, height: int, width: int) -> Tensor:
     """Resizes an embedding (1, D, h, w) to (1, D, height, width), bicubically; returns it as it is if it fits."""
     if tuple(embedding.shape[2:]) == (height, width):

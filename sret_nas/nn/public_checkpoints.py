@@ -7,6 +7,8 @@ block of application a, module 2 a + 1 the NLL after it. A shared block is liste
 from __future__ import annotations
 
 import argparse
+import io
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +18,10 @@ from torch import Tensor
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import MAX_VALUE, UserError, describe, printable
+from sret_nas.files import write_atomically
 from sret_nas.nn.checkpoints import read_checkpoint
-from sret_nas.nn.weight_shapes import network_shapes
+from sret_nas.nn.network import SReT
+from sret_nas.nn.weight_shapes import Shape, network_shapes
 
 _WEIGHT_AND_BIAS = ("weight", "bias")
 _BLOCK_LAYERS = {name: name for name in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")}
@@ -30,8 +34,32 @@ MAX_WRAPPERS = 4
 """Levels of nested wrappers that are unwrapped."""
 MAX_NAMED = 5
 """Names listed in a message."""
+MAX_ARGS = 200
+"""Arguments of a training that are read."""
+ARCHITECTURE = "sret_nas_architecture"
+"""The key of a public checkpoint under which `write_public` keeps the architecture."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes that DistributedDataParallel, torch.compile and wrapping modules put before all names."""
+
+
+class PublicCheckpoint(NamedTuple):
+    """What a file of the public code holds."""
+
+    state: dict[str, Tensor]
+    """The weights under the public names."""
+    args: dict[str, Any]
+    """The arguments of the training that are plain values; empty if the file does not say them."""
+    architecture: dict[str, Any] | None
+    """The architecture, if the file was written by `write_public`."""
+    source: str
+    """The file, for messages."""
+
+    def convert(self, arch: ArchConfig) -> dict[str, Tensor]:
+        """Returns the weights as a state dict of `SReT(arch)`. Raises `UserError` as `from_public` does."""
+        try:
+            return from_public(self.state, arch)
+        except UserError as error:
+            raise UserError(f"{self.source}: {error}") from None
 
 
 class _Entry(NamedTuple):
@@ -77,18 +105,82 @@ def to_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor
     }
 
 
-def load_public(path: str | Path, arch: ArchConfig) -> dict[str, Tensor]:
-    """Reads a public checkpoint file (`torch.save`) and converts it to a state dict of `SReT(arch)`.
+def read_public(path: str | Path) -> PublicCheckpoint:
+    """Reads a public checkpoint file (`torch.save`).
 
     Runs no code in the file: it is read with `weights_only`. Raises `UserError`, naming the file.
     """
     # The public code saves its command-line arguments, an argparse.Namespace, beside the weights. It is plain data.
     with torch.serialization.safe_globals([argparse.Namespace]):
-        state = unwrapped(read_checkpoint(path), str(path))
-    try:
-        return from_public(state, arch)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        checkpoint = read_checkpoint(path)
+    state = unwrapped(checkpoint, str(path))
+    beside = checkpoint if isinstance(checkpoint, dict) else {}
+    architecture = beside.get(ARCHITECTURE)
+    return PublicCheckpoint(
+        state=state,
+        args=_plain_values(beside.get("args")),
+        architecture=architecture if isinstance(architecture, dict) else None,
+        source=str(path),
+    )
+
+
+def write_public(path: Path, network: SReT) -> None:
+    """Writes a network as the public code saves it: `torch.load(path)["model"]` is its state dict.
+
+    The architecture lies beside the weights as plain data, so that converting back finds the groups as well. Raises
+    `UserError` if the public code cannot express the architecture.
+    """
+    arch = network.current_arch
+    state = {name: tensor.detach().cpu().clone() for name, tensor in to_public(network.state_dict(), arch).items()}
+    buffer = io.BytesIO()
+    torch.save({"model": state, ARCHITECTURE: arch.to_dict()}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def differences(state: Mapping[str, Tensor], arch: ArchConfig, limit: int | None = MAX_NAMED) -> list[str]:
+    """Returns what makes a public state dict another network than `arch`, naming at most `limit` weights of a kind.
+
+    Raises `UserError` if the public code cannot express `arch`.
+    """
+    expected = public_shapes(arch)
+    missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
+    wrong = [
+        f"{name} must have the shape {shape}, got {describe(tuple(state[name].shape))}"
+        for name, shape in expected.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    if limit is None:
+        return [*missing, *unknown, *wrong]
+    kinds = (("lacks", missing), ("holds the unknown", unknown))
+    found = [f"it {kind} {_listed(set(names))}" for kind, names in kinds if names]
+    more = [f"{len(wrong) - limit} more have other shapes"] if len(wrong) > limit else []
+    return [*found, *wrong[:limit], *more]
+
+
+def public_shapes(arch: ArchConfig) -> dict[str, Shape]:
+    """Returns the shapes of all weights under their public names. Raises `UserError` as `to_public` does."""
+    shapes = dict(network_shapes(arch))
+    return {entry.public: shapes[entry.ours] if entry.position is None else (1,) for entry in _entries(arch)}
+
+
+def _plain_values(args: object) -> dict[str, Any]:
+    """Returns the arguments that are numbers, short words, true, false or null, of a Namespace or a mapping."""
+    fields = vars(args) if isinstance(args, argparse.Namespace) else args
+    if not isinstance(fields, dict):
+        return {}
+    return {
+        name: value
+        for name, value in list(fields.items())[:MAX_ARGS]
+        if isinstance(name, str) and name.isidentifier() and _is_plain(value)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        return len(value) <= MAX_VALUE and value.isprintable()
+    return value is None or isinstance(value, bool | int)
 
 
 def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:

@@ -31,7 +31,8 @@ from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
-from sret_nas.nn.network import FixedPermutations, SReT, batch_norms, initialise
+from sret_nas.nn.network import SReT, batch_norms, initialise
+from sret_nas.nn.permutations import FixedPermutations
 from sret_nas.nn.weight_shapes import Shapes, supernet_shapes
 from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sret_nas.errors import UserError
-from sret_nas.output_files import require_empty_folder, require_free
+from sret_nas.output_files import new_folder, require_empty_folder, require_free
 
 
 def test_a_new_file_and_missing_sources_are_fine(tmp_path: Path) -> None:
@@ -80,3 +80,35 @@ def test_a_folder_for_results_holds_nothing(tmp_path: Path) -> None:
         require_empty_folder(tmp_path)
     with pytest.raises(UserError, match="must be a folder"):
         require_empty_folder(tmp_path / "file")
+
+
+class TestNewFolder:
+    def test_it_is_there_whole_when_the_block_ends(self, tmp_path: Path) -> None:
+        with new_folder(tmp_path / "a" / "out") as folder:
+            (folder / "one").write_text("1")
+            assert not (tmp_path / "a" / "out").exists()
+        assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
+        assert (tmp_path / "a" / "out" / "one").read_text() == "1"
+        assert (tmp_path / "a" / "out").stat().st_mode & 0o777 == 0o755
+
+    def test_nothing_is_left_of_a_block_that_fails(self, tmp_path: Path) -> None:
+        def interrupted() -> None:
+            with new_folder(tmp_path / "out") as folder:
+                (folder / "one").write_text("1")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_that_was_filled_in_between_is_kept(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+
+        def overtaken() -> None:
+            with new_folder(out):
+                out.mkdir()
+                (out / "mine").write_text("1")
+
+        with pytest.raises(UserError, match="is not empty"):
+            overtaken()
+        assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]

@@ -6,6 +6,7 @@ Plain numbers of runs are parsed by `int` and `float`; the option groups and `Su
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -63,6 +64,34 @@ def seed(text: str) -> int:
 
 def small_count(text: str) -> int:
     return _whole_number(text, 0, 1000)
+
+
+def positive_count(text: str) -> int:
+    return _whole_number(text, 1, 10**9)
+
+
+def recursions(text: str) -> tuple[int, ...]:
+    """Returns the numbers of a list such as `2,1,1`."""
+    return tuple(_whole_number(word, 1, 16) for word in words(text))
+
+
+def channel_values(text: str) -> tuple[float, ...]:
+    """Returns the numbers of a list such as `0.5,0.4,0.3`, one per channel."""
+    try:
+        values = tuple(float(word) for word in words(text))
+    except ValueError:
+        values = ()
+    if not values or not all(math.isfinite(value) for value in values):
+        raise argparse.ArgumentTypeError(f"must be numbers separated by commas, one per channel, got {text!r}")
+    return values
+
+
+def channel_deviations(text: str) -> tuple[float, ...]:
+    """Returns the positive numbers of a list such as `0.2,0.2,0.2`, one per channel."""
+    values = channel_values(text)
+    if min(values) <= 0:
+        raise argparse.ArgumentTypeError(f"must be positive, got {text!r}")
+    return values
 
 
 def _parsed(parse: Callable[[str], Parsed], text: str) -> Parsed:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,23 @@ def to_pixels(image: Image.Image, size: int) -> Pixels:
     image.draft(None, (2 * size, 2 * size))  # decodes a much larger JPEG at 1/2, 1/4 or 1/8, which is much faster
     with _MEMORY.taken(_decoded_bytes(image)):
         return _to_pixels(image, size)
+
+
+def to_whole_image(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
+    """Returns a whole image with 8 bits per channel, grey (`L`) or in colour, as `to_pixels` reads it.
+
+    Raises one of `UNREADABLE`.
+    """
+    with _MEMORY.taken(_decoded_bytes(image)):
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        image = _eight_bit(image)
+        return image if image.mode == mode else image.convert(mode)
+
+
+def has_colour(image: Image.Image) -> bool:
+    """Returns whether `to_pixels` reads an image in colour, which its header says."""
+    return image.mode not in _GREY and not image.mode.startswith("I") and image.mode != "F"
 
 
 def _decoded_bytes(image: Image.Image) -> int:

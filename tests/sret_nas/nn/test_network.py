@@ -16,13 +16,9 @@ from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import NLL, Block
-from sret_nas.nn.network import (
-    SReT,
-    drop_path_rates,
-    fixed_permutation,
-    resize_position_embedding,
-    resized_state,
-)
+from sret_nas.nn.network import SReT, resize_position_embedding, resized_state
+from sret_nas.nn.permutations import fixed_permutation
+from sret_nas.nn.stage import drop_path_rates
 from sret_nas.yaml_files import dump_yaml
 from tests.architectures import random_arch
 

@@ -17,7 +17,7 @@ from sret_nas.arch.config import ArchConfig, StageConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
-from sret_nas.nn.public_checkpoints import from_public, load_public, to_public
+from sret_nas.nn.public_checkpoints import from_public, read_public, to_public
 
 torch.set_num_threads(1)
 
@@ -64,6 +64,10 @@ def public_state(arch: ArchConfig) -> dict[str, Tensor]:
     torch.manual_seed(0)
     state = SReT(arch).state_dict()
     return to_public({name: torch.randn(tensor.shape) for name, tensor in state.items()}, arch)
+
+
+def load_public(path: Path, arch: ArchConfig) -> dict[str, Tensor]:
+    return read_public(path).convert(arch)
 
 
 @pytest.fixture

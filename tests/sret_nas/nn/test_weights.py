@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.nn.network import SReT
+from sret_nas.nn.model_directory import ModelInfo, Preprocessing, write_model
+from sret_nas.nn.network import SReT, resized_state
 from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weight_shapes import network_shapes
 from sret_nas.space.supernet_shape import bounding_shape
@@ -144,9 +145,31 @@ class TestFromYAML:
         with pytest.raises(UserError) as caught:
             SReT.from_yaml(tmp_path / "best.yaml", weights=str(network_file))
         assert str(caught.value) == (
-            f"{network_file} are the weights of {network().arch.arch_id}, "
-            f"but {tmp_path / 'best.yaml'} is {other.arch_id}"
+            f"{network_file} holds the weights of {network().arch.arch_id}, another network than "
+            f"{tmp_path / 'best.yaml'} describes ({other.arch_id}): give the weights that its `provenance` names, or "
+            "train it"
         )
+
+    def test_for_other_classes_and_images_all_weights_are_kept_but_the_head_s(
+        self, tmp_path: Path, network_file: Path
+    ) -> None:
+        (tmp_path / "best.yaml").write_text(dump_yaml({"architecture": network().arch.to_dict()}))
+        changes: dict[str, Any] = {"classes": 3, "image_size": 64, "drop_path": 0.25}
+        torch.manual_seed(5)
+        loaded = SReT.from_yaml(tmp_path / "best.yaml", weights=network_file, **changes)
+        assert (loaded.arch.classes, loaded.arch.image_size, loaded.arch.drop_path) == (3, 64, 0.25)
+        expected = resized_state(network().state_dict(), loaded.arch)
+        assert loaded.pos_embed.shape[2] == 2 * network().pos_embed.shape[2]
+        for name, tensor in loaded.state_dict().items():
+            if not name.startswith("head."):
+                assert torch.equal(tensor, expected[name]), name
+        assert loaded(torch.randn(2, 3, 64, 64)).shape == (2, 3)
+
+    def test_with_the_weights_in_a_model_directory(self, tmp_path: Path) -> None:
+        info = ModelInfo(preprocessing=Preprocessing(image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3))
+        write_model(tmp_path / "model", network(), info)
+        loaded = SReT.from_yaml(tmp_path / "model" / "architecture.yaml", weights=tmp_path / "model")
+        assert_equal_states(loaded, network())
 
 
 Load = Callable[[Path], object]

@@ -1,0 +1,75 @@
+"""Scores of a classifier, against torch and against values computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from trials.training.classification_scores import NUM_BINS, ScoreCounts, class_scores, count_confusion
+
+
+def random_batch(images: int = 200, classes: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return generator.normal(scale=2, size=(images, classes)).astype(np.float32), generator.integers(0, classes, images)
+
+
+class TestScoreCounts:
+    def test_accuracies_and_cross_entropy_are_those_of_torch(self) -> None:
+        logits, labels = random_batch()
+        counts = ScoreCounts()
+        predicted = counts.add(logits, labels)
+        scores = counts.scores()
+        tensor, true = torch.from_numpy(logits), torch.from_numpy(labels)
+        in_top = (tensor.topk(5).indices == true[:, None]).any(dim=1).double().mean().item()
+        assert scores.accuracy == (tensor.argmax(dim=1) == true).double().mean().item()
+        assert scores.top5_accuracy == in_top
+        assert scores.cross_entropy == pytest.approx(torch.nn.functional.cross_entropy(tensor.double(), true).item())
+        assert predicted.tolist() == tensor.argmax(dim=1).tolist()
+
+    def test_batches_add_up(self) -> None:
+        logits, labels = random_batch()
+        whole, parts = ScoreCounts(), ScoreCounts()
+        whole.add(logits, labels)
+        for start in range(0, len(labels), 33):
+            parts.add(logits[start : start + 33], labels[start : start + 33])
+        assert parts.scores().accuracy == whole.scores().accuracy
+        assert parts.scores().cross_entropy == pytest.approx(whole.scores().cross_entropy)
+        assert parts.scores().calibration_error == pytest.approx(whole.scores().calibration_error)
+
+    def test_calibration_error_by_hand(self) -> None:
+        """Two bins: three images of confidence 0.9, two of them right; one of confidence 0.6, wrong."""
+        confident, doubtful = np.log([0.9, 0.1]), np.log([0.6, 0.4])
+        counts = ScoreCounts()
+        counts.add(np.stack([confident, confident, confident, doubtful]), np.array([0, 0, 1, 1]))
+        scores = counts.scores()
+        assert scores.calibration_error == pytest.approx((3 * (0.9 - 2 / 3) + 1 * (0.6 - 0)) / 4)
+        filled = {one.images: one for one in scores.bins if one.images}
+        assert filled[3].low < 0.9 <= filled[3].high
+        assert (filled[3].confidence, filled[3].accuracy) == (pytest.approx(0.9), pytest.approx(2 / 3))
+        assert len(scores.bins) == NUM_BINS
+        assert scores.top5_accuracy is None, "with two classes it means nothing"
+
+    def test_certainty_is_in_the_last_bin(self) -> None:
+        counts = ScoreCounts()
+        counts.add(np.array([[1000.0, -1000.0]]), np.array([0]))
+        assert counts.scores().bins[-1].images == 1
+        assert counts.scores().cross_entropy == 0
+
+    def test_the_margin_is_that_of_a_proportion(self) -> None:
+        counts = ScoreCounts()
+        counts.add(np.array([[1.0, 0.0]] * 100), np.array([0] * 90 + [1] * 10))
+        assert counts.scores().error_margin == pytest.approx(1.96 * 0.03)
+
+
+class TestClasses:
+    def test_confusion_counts_every_pair(self) -> None:
+        confusion = count_confusion(3, np.array([0, 0, 0, 1, 2]), np.array([0, 1, 1, 1, 0]))
+        assert confusion.tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]]
+
+    def test_scores_of_classes_by_hand(self) -> None:
+        first, second, third, fourth = class_scores(np.array([[1, 2, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0] * 4]))
+        assert (first.recall, first.precision, first.taken_for, first.taken_for_images) == (1 / 3, 1 / 2, 1, 2)
+        assert (second.recall, second.precision, second.taken_for) == (1, 1 / 3, None)
+        assert (third.recall, third.precision, third.taken_for) == (0, None, 0)
+        assert (fourth.recall, fourth.images) == (None, 0)

@@ -1,0 +1,168 @@
+"""Scores of a classifier, counted over batches: accuracy, cross-entropy, calibration, confusion. NumPy alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sret_nas.arrays import IntArray
+
+TOP = 5
+"""Classes among which the true one counts as found, in the second accuracy."""
+
+NUM_BINS = 15
+"""Bins of equal width over the confidence, from 0 to 1 (Guo et al., On Calibration of Modern Neural Networks, 2017)."""
+
+MAX_CONFUSION_CLASSES = 5_000
+"""Classes up to which every pair is counted: 200 MB."""
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The images whose most probable class has a probability in a range."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float | None
+    """Mean probability of the most probable class; None without images."""
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class ClassificationScores:
+    """Scores over some images."""
+
+    images: int
+    accuracy: float
+    """Fraction of images whose most probable class is theirs (top-1)."""
+    top5_accuracy: float | None
+    """Fraction of images whose class is among the five most probable ones; None for five classes or fewer."""
+    cross_entropy: float
+    """Mean, in nats."""
+    calibration_error: float
+    """Expected calibration error: mean distance of confidence and accuracy in the bins, weighted by images."""
+    bins: tuple[CalibrationBin, ...]
+
+    @property
+    def error_margin(self) -> float:
+        """Half the width of the 95 % interval of the accuracy, by the normal approximation."""
+        return 1.96 * math.sqrt(self.accuracy * (1 - self.accuracy) / self.images)
+
+
+class ScoreCounts:
+    """Sums over images from which scores follow."""
+
+    def __init__(self) -> None:
+        self._images = 0
+        self._found = self._found_in_top = 0
+        self._cross_entropy = 0.0
+        self._bin_images = np.zeros(NUM_BINS, np.int64)
+        self._bin_found = np.zeros(NUM_BINS, np.int64)
+        self._bin_confidence = np.zeros(NUM_BINS)
+        self._classes = 0
+
+    def add(self, logits: npt.NDArray[np.floating], labels: IntArray) -> IntArray:
+        """Counts a batch and returns the most probable classes (B,).
+
+        Args:
+            logits: (B, classes).
+            labels: the true classes (B,).
+        """
+        scores = logits.astype(np.float64)
+        scores -= scores.max(axis=1, keepdims=True)
+        log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        predicted: IntArray = log_probabilities.argmax(axis=1)
+        found = predicted == labels
+        of_label = log_probabilities[np.arange(len(labels)), labels]
+        confidence = np.exp(log_probabilities.max(axis=1))
+        bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+        self._classes = logits.shape[1]
+        self._images += len(labels)
+        self._found += int(found.sum())
+        self._found_in_top += int(((log_probabilities > of_label[:, None]).sum(axis=1) < TOP).sum())
+        self._cross_entropy -= float(of_label.sum())
+        self._bin_images += np.bincount(bins, minlength=NUM_BINS)
+        self._bin_found += np.bincount(bins[found], minlength=NUM_BINS)
+        self._bin_confidence += np.bincount(bins, weights=confidence, minlength=NUM_BINS)
+        return predicted
+
+    def scores(self) -> ClassificationScores:
+        """Returns the scores of all images so far, of which there is at least one."""
+        bins = tuple(self._bin(index) for index in range(NUM_BINS))
+        distances = np.abs(self._bin_confidence - self._bin_found)
+        return ClassificationScores(
+            images=self._images,
+            accuracy=self._found / self._images,
+            top5_accuracy=self._found_in_top / self._images if self._classes > TOP else None,
+            cross_entropy=self._cross_entropy / self._images,
+            calibration_error=float(distances.sum()) / self._images,
+            bins=bins,
+        )
+
+    def _bin(self, index: int) -> CalibrationBin:
+        images = int(self._bin_images[index])
+        return CalibrationBin(
+            low=index / NUM_BINS,
+            high=(index + 1) / NUM_BINS,
+            images=images,
+            confidence=float(self._bin_confidence[index]) / images if images else None,
+            accuracy=int(self._bin_found[index]) / images if images else None,
+        )
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well a class is recognised."""
+
+    label: int
+    images: int
+    """Images of the class."""
+    predicted: int
+    """Images that were taken for the class."""
+    found: int
+    """Images of the class that were recognised."""
+    taken_for: int | None
+    """The other class that its images are most often taken for; None if they never are."""
+    taken_for_images: int
+
+    @property
+    def recall(self) -> float | None:
+        """Fraction of the class's images that were recognised; None if there are none."""
+        return self.found / self.images if self.images else None
+
+    @property
+    def precision(self) -> float | None:
+        """Fraction of the images taken for the class that are of it; None if there are none."""
+        return self.found / self.predicted if self.predicted else None
+
+
+def count_confusion(classes: int, labels: IntArray, predicted: IntArray) -> IntArray:
+    """Returns the images of each true class (row) by the class that they were taken for: (classes, classes)."""
+    counts: IntArray = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes)
+
+
+def class_scores(confusion: IntArray) -> list[ClassScore]:
+    """Returns the scores of all classes from the images of each true class (row) by predicted class."""
+    found = confusion.diagonal()
+    images, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    others = confusion - np.diag(found)
+    worst = others.argmax(axis=1)
+    scores = []
+    for label, other in enumerate(worst):
+        count = int(others[label, other])
+        scores.append(
+            ClassScore(
+                label=label,
+                images=int(images[label]),
+                predicted=int(predicted[label]),
+                found=int(found[label]),
+                taken_for=int(other) if count else None,
+                taken_for_images=count,
+            )
+        )
+    return scores
