@@ -23,7 +23,7 @@ from torch import Tensor, nn
 MIN_CONVOLUTION_BATCH = 16
 """Images from which on torch leaves pointwise convolutions to oneDNN, whatever the number of threads."""
 
-MIN_CONVOLUTION_TOKENS = 2048
+MIN_CONVOLUTION_TOKENS = 3072
 """Tokens of a batch from which on a pointwise convolution is faster than `linear`."""
 
 
