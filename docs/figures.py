@@ -142,13 +142,13 @@ def precision_text() -> str:
     found = load("speed_precision")
     error, speed, orders = found["bf16_less_fp32_error"], found["speedup"], found["tau_of_seeds"]
     own = " and ".join(f"{tau:.2f}" for tau in found["tau_of_precisions"].values())
+    times = [1 / speed[name] for name in ("median", "most", "least")]
     return (
-        f"Over {found['pairs']} pairs of trials of equal network and seed, bf16 took "
-        f"{1 / speed['median']:.2f} of the CPU time of fp32 (median; {1 / speed['most']:.2f} to {1 / speed['least']:.2f}). "
-        f"Its errors were {100 * error['mean']:+.2f} points higher on the mean (standard error "
-        f"{100 * error['standard_error']:.2f}). Kendall's tau between the errors of both precisions was {own}, "
-        "seed by seed. Between two seeds it was "
-        f"{orders['fp32 seed 0, fp32 seed 1']:.2f} in fp32 and {orders['bf16 seed 0, bf16 seed 1']:.2f} in bf16."
+        f"Over {found['pairs']} pairs of trials of equal network and seed, bf16 took {times[0]:.2f} of the CPU time of "
+        f"fp32 (median; {times[1]:.2f} to {times[2]:.2f}). Its errors were {100 * error['mean']:+.2f} points higher on "
+        f"the mean (standard error {100 * error['standard_error']:.2f}). Kendall's tau between the errors of both "
+        f"precisions was {own}, seed by seed. Between two seeds it was {orders['fp32 seed 0, fp32 seed 1']:.2f} in fp32 "
+        f"and {orders['bf16 seed 0, bf16 seed 1']:.2f} in bf16."
     )
 
 

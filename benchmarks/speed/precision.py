@@ -36,7 +36,7 @@ from trials.training.recipe import Precision, ProxyConfig, TrainingConfig
 PAIRS, RESULT = RESULTS / "speed_precision.jsonl", RESULTS / "speed_precision.json"
 NUM_NETWORKS, SEEDS = 12, (0, 1)
 BUDGET = Budget(flops_max=1_000_000_000)
-PROXY = ProxyConfig(image_size=40, training=TrainingConfig(images=6_400))
+PROXY = ProxyConfig(image_size=40, training=TrainingConfig(images=3_200))
 WARM_UP = PROXY.model_copy(update={"training": TrainingConfig(images=128)})
 VAL_IMAGES = 4_000
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

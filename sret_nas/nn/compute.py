@@ -1,9 +1,11 @@
 """How layers multiply on a CPU: in another way than torch's usual one where that gives the same result sooner.
 
-Two rules, each a function of the processor, the precision and the shape, never of a timing. So a network gives the same
+The rules are functions of the processor, the precision and the shape, never of a timing. So a network gives the same
 result in every process of a machine (`benchmarks/speed` measures what the rules gain):
 
 - Attention in bf16 multiplies queries, keys and values by plain products. torch's fused kernel is slower in bf16.
+- Under autocast to bf16, convolutions in groups stay in fp32, in which they are faster, and the stem's, which are in
+  bf16, have the channels last.
 - Linear layers in fp32 are pointwise convolutions, for many tokens, on processors of AMD with AVX-512. torch leaves
   convolutions to oneDNN, which uses AVX-512, and `linear` to MKL, which uses AVX2 on processors of AMD.
 
@@ -14,6 +16,7 @@ The rules hold for real tensors alone. What traces a network (`torch.compile`, `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 
 import torch
@@ -56,9 +59,28 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Returns softmax attention over tokens: (B, H, N, d) each, to (B, H, N, d)."""
     if not (_is_computed_here(queries) and queries.dtype == torch.bfloat16):
         return F.scaled_dot_product_attention(queries, keys, values)
+    if queries.shape[-2] == keys.shape[-2] == 1:
+        return values  # a token that sees itself alone
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     attended: Tensor = scores.softmax(dim=-1) @ values
     return attended
+
+
+def convolve_groups(layer: nn.Module, features: Tensor) -> Tensor:
+    """Returns `layer(features)` of a convolution in groups: (B, D, H, W) to (B, D', H', W')."""
+    with torch.autocast("cpu", enabled=False) if _is_autocast_here(features) else nullcontext():
+        convolved: Tensor = layer(features)
+    return convolved
+
+
+def with_channels_last(images: Tensor) -> Tensor:
+    """Returns images (B, channels, H, W) in the layout that the stem convolves fastest."""
+    return images.to(memory_format=torch.channels_last) if _is_autocast_here(images) else images
+
+
+def _is_autocast_here(tensor: Tensor) -> bool:
+    """Returns whether layers cast a tensor in fp32 to bf16."""
+    return _is_computed_here(tensor) and tensor.dtype == torch.float32 and torch.is_autocast_enabled("cpu")
 
 
 def _is_computed_here(tensor: Tensor) -> bool:

@@ -11,7 +11,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.nn.compute import attention, project
+from sret_nas.nn.compute import attention, project, with_channels_last
 
 NORM_EPS = 1e-6
 """Epsilon of every LayerNorm, as in the public code."""
@@ -159,7 +159,7 @@ class Stem(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for outputs in widths[1:])
 
     def forward(self, images: Tensor) -> Tensor:
-        features = images
+        features = with_channels_last(images)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             features = F.relu(norm(conv(features)), inplace=True)
         return features

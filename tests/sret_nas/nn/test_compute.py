@@ -66,6 +66,13 @@ class TestAttention:
             error = (tensor.grad.float() - other.grad).norm() / max(1e-3, float(other.grad.norm()))
             assert error < 4 * BF16
 
+    def test_a_token_that_sees_itself_alone_keeps_its_value(self) -> None:
+        queries, keys, values = (torch.randn(2, 2, 1, 8, dtype=torch.bfloat16) for _ in range(3))
+        assert torch.equal(attention(queries, keys, values), values)
+        assert (
+            attention(queries, torch.cat((keys, keys), dim=2), torch.cat((values, 0 * values), dim=2)).ne(values).all()
+        )
+
     def test_it_is_by_plain_products_in_bf16_and_fused_in_fp32(self) -> None:
         queries = torch.randn(2, 2, 4, 8, requires_grad=True)
         fused = operators_of(attention(queries, queries, queries))
@@ -113,6 +120,25 @@ class TestProject:
         monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "Intel Xeon", "avx512_f": True})
         compute._is_amd_with_avx512.cache_clear()
         assert "ConvolutionBackward0" not in operators_of(project(nn.Linear(8, 8), torch.randn(16, 192, 8)))
+
+
+class TestAutocast:
+    def test_convolutions_in_groups_stay_in_fp32_and_the_stem_s_are_in_bf16(self) -> None:
+        stages = (ARCH.stages[0], StageConfig(width=32, heads=2, blocks=1, recursions=1, groups=(1,)))
+        network, seen = SReT(ARCH.model_copy(update={"stages": stages})), {}
+        for name, layer in (("stem", network.stem.convs[0]), ("pool", network.pools[0])):
+            layer.register_forward_hook(
+                lambda _, inputs, output, name=name: seen.update(
+                    {name: (output.dtype, inputs[0].is_contiguous(memory_format=torch.channels_last))}
+                )
+            )
+        exact = network(images := torch.randn(2, 3, 32, 32))
+        assert seen["stem"] == (torch.float32, False)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network(images)
+        assert seen["stem"] == (torch.bfloat16, True)
+        assert seen["pool"][0] == torch.float32
+        assert float((rough - exact).norm() / exact.norm()) < 0.03
 
 
 @pytest.mark.usefixtures("amd")
