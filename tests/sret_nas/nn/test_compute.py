@@ -61,17 +61,16 @@ class TestAttention:
         torch.autograd.backward(found, gradient)
         torch.autograd.backward(expected, gradient.float())
         for tensor, other in zip(rough, exact, strict=True):
-            assert tensor.grad is not None
             assert other.grad is not None
-            error = (tensor.grad.float() - other.grad).norm() / max(1e-3, float(other.grad.norm()))
+            given = torch.zeros(shape) if tensor.grad is None else tensor.grad.float()  # None: of a token alone
+            error = (given - other.grad).norm() / max(1e-3, float(other.grad.norm()))
             assert error < 4 * BF16
 
     def test_a_token_that_sees_itself_alone_keeps_its_value(self) -> None:
         queries, keys, values = (torch.randn(2, 2, 1, 8, dtype=torch.bfloat16) for _ in range(3))
         assert torch.equal(attention(queries, keys, values), values)
-        assert (
-            attention(queries, torch.cat((keys, keys), dim=2), torch.cat((values, 0 * values), dim=2)).ne(values).all()
-        )
+        halved = attention(queries, keys.expand(2, 2, 2, 8), torch.cat((values, 0 * values), dim=2))
+        assert torch.equal(halved, values / 2)
 
     def test_it_is_by_plain_products_in_bf16_and_fused_in_fp32(self) -> None:
         queries = torch.randn(2, 2, 4, 8, requires_grad=True)
