@@ -153,7 +153,6 @@ def train(
     return training.report
 
 
-@torch.no_grad()
 def recalibrate_batch_norm(
     network: SReT, part: Split, batch_size: int, max_images: int = 1024, precision: Precision = "fp32"
 ) -> None:
@@ -162,6 +161,13 @@ def recalibrate_batch_norm(
     Running averages lag behind the weights. After a proxy's few steps they lag far enough to change the ranking of
     candidates (benchmarks/NOTES.md).
     """
+    part = first_images(part, max_images)
+    recalibrate_stem(network, (inputs for inputs, _ in batches(part, batch_size=batch_size)), precision)
+
+
+@torch.no_grad()
+def recalibrate_stem(network: SReT, image_batches: Iterable[Tensor], precision: Precision = "fp32") -> None:
+    """Replaces the stem's BatchNorm statistics by plain averages over batches (B, channels, H, W)."""
     device = network.pos_embed.device
     norms = batch_norms(network.stem)
     momenta = [norm.momentum for norm in norms]
@@ -169,7 +175,7 @@ def recalibrate_batch_norm(
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
     network.stem.train()  # the stem alone: the rest of the network does not affect its statistics
-    for inputs, _ in batches(first_images(part, max_images), batch_size=batch_size):
+    for inputs in image_batches:
         if len(inputs) > 1:
             with passes_in(precision, device):
                 network.stem(inputs.to(device))
