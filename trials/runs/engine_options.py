@@ -20,19 +20,24 @@ MAX_DEFAULT_WORKERS = 8
 
 
 class ComputeOptions(OptionGroup):
-    """Settings of torch that affect numerical results: seed, threads, device and precision."""
+    """Settings of torch that affect numerical results: seed, threads and device."""
 
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     threads: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
     device: str = "auto"
-    precision: RequestedPrecision = "auto"
-    """Precision of training and scoring; `auto` is chosen where they run, and the choice is recorded."""
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", self.device):
             raise ValueError(f"--device must be auto, cpu, cuda or cuda:NUMBER, got {self.device!r}")
         return self
+
+
+class PrecisionOptions(OptionGroup):
+    """The precision of training and scoring."""
+
+    precision: RequestedPrecision = "auto"
+    """`auto` is chosen where they run, and the choice is recorded."""
 
 
 def _default_workers() -> int:
