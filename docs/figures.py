@@ -137,21 +137,6 @@ def training_steps_table() -> str:
     return table(header, [(way["way"], *row) for way, *row in zip(cases[0]["ways"], *ways, strict=True)])
 
 
-def precision_text() -> str:
-    """Returns what bf16 changed in trials."""
-    found = load("speed_precision")
-    error, speed, orders = found["bf16_less_fp32_error"], found["speedup"], found["tau_of_seeds"]
-    own = " and ".join(f"{tau:.2f}" for tau in found["tau_of_precisions"].values())
-    times = [1 / speed[name] for name in ("median", "most", "least")]
-    return (
-        f"Over {found['pairs']} pairs of trials of equal network and seed, bf16 took {times[0]:.2f} of the CPU time of "
-        f"fp32 (median; {times[1]:.2f} to {times[2]:.2f}). Its errors were {100 * error['mean']:+.2f} points higher on "
-        f"the mean (standard error {100 * error['standard_error']:.2f}). Kendall's tau between the errors of both "
-        f"precisions was {own}, seed by seed. Between two seeds it was {orders['fp32 seed 0, fp32 seed 1']:.2f} in "
-        f"fp32 and {orders['bf16 seed 0, bf16 seed 1']:.2f} in bf16."
-    )
-
-
 # Running
 
 
@@ -445,7 +430,6 @@ FIGURES: dict[str, Callable[[], str]] = {
     "sampling-table": sampling_table,
     "speed-table": speed_table,
     "training-steps-table": training_steps_table,
-    "precision-text": precision_text,
     "strategies-table": strategies_table,
 }
 """The parts by the names that markers use."""
