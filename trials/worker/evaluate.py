@@ -136,9 +136,9 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
     """Extracts a network from a supernet, fine-tunes it if the job asks for that, and scores it."""
     source, batch_size, device = job.supernet, job.proxy.training.batch_size, device_of(job.device)
     if job.fine_tuning is None:
-        scorer = context.scorer(source, data, device, batch_size, job.score_images, job.precision)
+        scorer = context.scorer(source, data, device, batch_size, job.val_images_per_trial, job.precision)
         return _scored(job, scorer, arch)
-    part = data.val if job.score_images is None else first_images(data.val, job.score_images)
+    part = data.val if job.val_images_per_trial is None else first_images(data.val, job.val_images_per_trial)
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     supernet = context.supernet(source, device)
     network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision)
