@@ -68,7 +68,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     compute_with(1)
-    public = _public_code(Path(sys.argv[1]))
+    public = public_code(Path(sys.argv[1]))
     cases = []
     for ours, theirs, batch in CASES:
         cases.append(
@@ -89,7 +89,7 @@ def main() -> None:
     write_atomically(RESULT, json.dumps(result, indent=1) + "\n")
 
 
-def _public_code(path: Path) -> dict[str, Callable[..., nn.Module]]:
+def public_code(path: Path) -> dict[str, Callable[..., nn.Module]]:
     """The networks of the public file, by name. It imports one function of einops, which need not be installed."""
 
     def rearrange(tensor: Tensor, pattern: str, h: int = 0, w: int = 0) -> Tensor:
