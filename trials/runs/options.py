@@ -16,7 +16,7 @@ from sret_nas.space.search_space import SearchSpace
 from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
-from .engine_options import ComputeBudgetOptions, EngineOptions
+from .engine_options import ComputeBudgetOptions, EngineOptions, PrecisionOptions
 from .objectives import Objective
 from .option_groups import (
     BudgetOptions,
@@ -136,6 +136,7 @@ class SearchOptions(
     ProxyRunOptions,
     SupernetOptions,
     EngineOptions,
+    PrecisionOptions,
     ComputeBudgetOptions,
 ):
     """The options of `search`."""
