@@ -53,8 +53,14 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         "--target-image-size", type=int, metavar="PX", help="side of the input (default: the space's, usually 224)"
     )
     group.add_argument(
-        "--target-classes", type=int, metavar="N", help="number of classes (default: the space's, usually 1000)"
-    )
+        "--target-classes", type=int, metavar="N",
+        help="number of classes (default: as the space's file says, else as many as the images have)",
+    )  # fmt: skip
+    group.add_argument(
+        "--target-channels", type=int, metavar="N",
+        help="channels of the input, 1 for grey and 3 for colour (default: as the space's file says, else as the "
+        "images have)",
+    )  # fmt: skip
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Names of new run directories, and the package versions that a run records."""
+"""Names of new run directories and of files in them, and the package versions that a run records."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+
+WEIGHTS = "weights"
+"""Folder in the run directory with the trained weights of proxies, each with the YAML file of its network."""
+
+
+def weights_file(trial: int) -> str:
+    """Returns the path, in the run directory, of the weights that a trial's proxy was trained to."""
+    return f"{WEIGHTS}/trial-{trial:04d}.safetensors"
 
 
 def new_run_dir() -> Path:

@@ -81,14 +81,22 @@ class OptionGroup(BaseModel):
 
 
 class TargetOptions(OptionGroup):
-    """The search space, and the input size (pixels) and classes of its target networks."""
+    """The search space, and the input (pixels, channels) and classes of its target networks.
+
+    `trials.runs.target` says what classes and channels are if neither these options nor the space's file state them.
+    """
 
     space: str = "sret_tiny"
     target_image_size: Annotated[StrictInt, Field(ge=8, le=4096)] | None = None
-    target_classes: Count | None = None
+    target_classes: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
+    target_channels: Annotated[StrictInt, Field(ge=1, le=1024)] | None = None
 
     def load_space(self) -> SearchSpace:
-        """Returns the search space for the requested target. Raises `UserError` or `ConfigError` if it is invalid."""
+        """Returns the search space for the requested target.
+
+        Its `model_fields_set` has `classes` and `channels` only if an option or the space's file states them. Raises
+        `UserError` or `ConfigError` if it is invalid.
+        """
         return self._space_with({})
 
     def load_space_at_full_depth(self) -> SearchSpace:
@@ -97,9 +105,14 @@ class TargetOptions(OptionGroup):
 
     def _space_with(self, changes: dict[str, Any]) -> SearchSpace:
         space = SearchSpace.load(self.space)
-        target = {"image_size": self.target_image_size, "classes": self.target_classes}
+        target = {
+            "image_size": self.target_image_size,
+            "classes": self.target_classes,
+            "channels": self.target_channels,
+        }
         changes = changes | {name: value for name, value in target.items() if value is not None}
-        return SearchSpace.from_dict({**space.to_dict(), **changes}, self.space) if changes else space
+        stated = space.model_dump(mode="json", exclude_unset=True)
+        return SearchSpace.from_dict({**stated, **changes}, self.space) if changes else space
 
 
 class BudgetOptions(OptionGroup):

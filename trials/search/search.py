@@ -37,6 +37,7 @@ from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
 from ..runs.recorded_search import domain_of, recorded_profile
 from ..runs.records import Records, Trial
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
+from ..runs.target import require_possible, target_for
 from ..strategies.create import create_strategy
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
@@ -58,7 +59,7 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
     Raises `UserError`, before anything is written, if the search is impossible, and `StorageError` if the disk is full.
     """
     space = options.load_space()
-    FeasibleSet(space, options.budget).check()
+    require_possible(space, options.budget)
     require_apart(run_dir, options.data_config)
     store = store_for_new_search(options.storage, run_dir)
     with Records(run_dir) as records:
@@ -96,6 +97,10 @@ def _begin(
     """Prepares the images, measures the plan and announces it, and only then writes the first record."""
     run_dir = records.run_dir
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
+    space, line = target_for(space, data)
+    if line is not None:
+        print_line(console, line)
+    FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
     engine = _create_engine(options, console)

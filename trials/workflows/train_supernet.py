@@ -31,6 +31,7 @@ from ..program_name import resume_command
 from ..runs.directory import new_run_dir
 from ..runs.option_groups import flag
 from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
+from ..runs.target import require_possible, target_for
 from ..supernet.config import SupernetConfig
 from ..supernet.job import TrainingJob
 from ..supernet.speed import steps_within
@@ -100,7 +101,7 @@ def start_training(
     if seconds is not None and options.supernet_images is not None:
         raise UserError("--images and --time-budget exclude each other: both say how long the training is")
     space = options.load_space()
-    FeasibleSet(space, options.budget).check()
+    require_possible(space, options.budget)
     with launcher_for(options.device, placement, options.given_threads) as launcher:
         options = _with_threads(options, launcher)
         _describe_threads(options, placement, launcher, console)
@@ -113,6 +114,10 @@ def start_training(
         console = console if launcher.is_first else Console(quiet=True)
         require_apart(run_dir, options.data_config)
         data = _prepared(options, run_dir, launcher, console)
+        space, line = target_for(space, data)
+        if line is not None:
+            print_line(console, line)
+        FeasibleSet(space, options.budget).check()
         planned = _planned(_job(options, config, space, data), options, seconds, run_dir, launcher, console)
         recorded = RecordedTraining(options=options, config=planned.config, space=space.to_dict())
         launcher.wait()  # until all have looked whether there is a training already

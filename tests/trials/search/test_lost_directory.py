@@ -30,6 +30,8 @@ from trials.worker.entry import JobRunner
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,
     "space": "smoke",
+    "target_classes": 1000,
+    "target_channels": 3,
     "params_budget": 300_000,
     "trials": 3,
     "max_train_images": 64,

@@ -26,6 +26,7 @@ from cli import main
 from sret_nas import ArchConfig, UserError, cost_of
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
+from sret_nas.yaml_files import read_yaml
 from tests import REPOSITORY
 from tests.trials.runs.edited_records import edit_records
 from trials.runs.objectives import most_accurate, pareto_front
@@ -45,6 +46,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search")]
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,  # searches with a supernet: test_search_supernet.py
     "space": "smoke",
+    "target_classes": 1000,
+    "target_channels": 3,
     "flops_budget": 100_000_000,
     "trials": 6,
     "seed": 5,
@@ -138,7 +141,18 @@ def test_only_the_front_is_tested_and_keeps_its_weights(finished: Run) -> None:
     front = {trial.number for trial in pareto_front(finished.trials, finished.options.objectives)}
     assert {trial.number for trial in finished.trials if trial.test is not None} == front
     weights = {path.name for path in (finished.run_dir / "weights").iterdir()}
-    assert weights == {f"trial-{number:04d}.safetensors" for number in front}
+    assert weights == {f"trial-{number:04d}.{kind}" for number in front for kind in ("safetensors", "yaml")}
+
+
+def test_beside_weights_lies_the_file_that_loads_them(finished: Run) -> None:
+    for weights in (finished.run_dir / "weights").glob("*.safetensors"):
+        own = SReT.load(weights)
+        loaded = SReT.from_yaml(weights.with_suffix(".yaml"), weights=weights)
+        assert loaded.arch == own.arch
+        assert read_yaml(weights.with_suffix(".yaml"))["provenance"]["weights"] == weights.name
+        grey = finished.run_dir / "best.yaml"  # its target has three channels, as was asked for
+        with pytest.raises(UserError, match=r"differs in channels \(1 and 3\).*trial-\d+\.yaml describes the network of"):
+            SReT.from_yaml(grey, weights=weights)
     kinds = [event["event"] for event in events(finished.run_dir)]
     assert kinds.index("tested") > max(index for index, kind in enumerate(kinds) if kind == "finished")
 

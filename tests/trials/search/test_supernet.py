@@ -40,6 +40,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search with a supernet"
 
 OPTIONS: dict[str, Any] = {
     "space": "smoke",
+    "target_classes": 1000,
+    "target_channels": 3,
     "params_budget": 300_000,
     "trials": 9,
     "population": 4,
