@@ -112,7 +112,8 @@ class SReT(ImageModel):
             fitting = f"{own} describes the network of these weights" if own.is_file() else "SReT.load builds theirs"
             raise UserError(
                 f"{source} holds the weights of {self.arch.arch_id}, and {target} describes {arch.arch_id}, which "
-                f"differs in {_difference(mine.canonical(), arch.canonical())}; only classes and image size may: {fitting}"
+                f"differs in {_difference(mine.canonical(), arch.canonical())}; only classes and image size may: "
+                f"{fitting}"
             )
         if self.arch == arch:
             return self

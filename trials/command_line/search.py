@@ -105,7 +105,12 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
 
 def _add_supernet(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("supernet", "One set of weights, trained once, that every trial inherits from.")
-    group.add_argument("--supernet", metavar="FILE", help="use this trained supernet (default: train one first)")
+    group.add_argument(
+        "--supernet",
+        metavar="FILE|DIR",
+        help="use this trained supernet, or that of this run; it brings its space, images and image size "
+        "(default: train one first)",
+    )
     group.add_argument(
         "--no-supernet", dest="no_supernet", action="store_true", help="train every trial from scratch instead"
     )

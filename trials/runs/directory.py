@@ -8,9 +8,32 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sret_nas.errors import UserError
 
 WEIGHTS = "weights"
 """Folder in the run directory with the trained weights of proxies, each with the YAML file of its network."""
+
+
+SUPERNET = "supernet.safetensors"
+"""A trained supernet's file, in the directory of its training."""
+
+SUPERNET_DIR = "supernet"
+"""Folder in a search's run directory: the supernet, its checkpoint, its TensorBoard scalars."""
+
+
+def supernet_file(path: Path) -> Path:
+    """Returns the supernet's file that a path means: itself, or the one in a training's or a search's directory.
+
+    Raises `UserError` for a directory without one.
+    """
+    if not path.is_dir():
+        return path
+    for folder in (path, path / SUPERNET_DIR):
+        if (folder / SUPERNET).is_file():
+            return folder / SUPERNET
+    raise UserError(
+        f"{path}: there is no trained supernet in this directory, neither {SUPERNET} nor {SUPERNET_DIR}/{SUPERNET}"
+    )
 
 
 def weights_file(trial: int) -> str:

@@ -91,20 +91,20 @@ class TargetOptions(OptionGroup):
     target_classes: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
     target_channels: Annotated[StrictInt, Field(ge=1, le=1024)] | None = None
 
-    def load_space(self) -> SearchSpace:
-        """Returns the search space for the requested target.
+    def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
+        """Returns the search space for the requested target, made from `base` if that is given.
 
         Its `model_fields_set` has `classes` and `channels` only if an option or the space's file states them. Raises
         `UserError` or `ConfigError` if it is invalid.
         """
-        return self._space_with({})
+        return self._space_with({}, base)
 
-    def load_space_at_full_depth(self) -> SearchSpace:
+    def load_space_at_full_depth(self, base: SearchSpace | None = None) -> SearchSpace:
         """Returns the search space with the full depth schedule alone, since one supernet serves all networks."""
-        return self._space_with({"depth_schedules": ["full"]})
+        return self._space_with({"depth_schedules": ["full"]}, base)
 
-    def _space_with(self, changes: dict[str, Any]) -> SearchSpace:
-        space = SearchSpace.load(self.space)
+    def _space_with(self, changes: dict[str, Any], base: SearchSpace | None) -> SearchSpace:
+        space = SearchSpace.load(self.space) if base is None else base
         target = {
             "image_size": self.target_image_size,
             "classes": self.target_classes,

@@ -16,6 +16,7 @@ from sret_nas.space.search_space import SearchSpace
 from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
+from .directory import supernet_file
 from .engine_options import ComputeBudgetOptions, EngineOptions
 from .objectives import Objective
 from .option_groups import (
@@ -78,7 +79,7 @@ class SupernetOptions(SupernetTrainingOptions):
     no_supernet: Annotated[bool, Field(validation_alias=AliasChoices("no_supernet", "from_scratch"))] = False
     """Whether trials train from scratch; otherwise they inherit weights from a supernet."""
     supernet: str | None = None
-    """The file of a trained supernet; None trains one."""
+    """The file of a trained supernet, or the directory that holds it; None trains one."""
     val_images_per_trial: Annotated[
         Count | None, Field(validation_alias=AliasChoices("val_images_per_trial", "score_images"))
     ] = None
@@ -93,7 +94,10 @@ class SupernetOptions(SupernetTrainingOptions):
     @field_validator("supernet")
     @classmethod
     def _make_supernet_absolute(cls, path: str | None) -> str | None:
-        return None if path is None else absolute_if_there(path)
+        try:
+            return None if path is None else absolute_if_there(str(supernet_file(Path(path).expanduser())))
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _check_supernet(self) -> Self:
@@ -196,8 +200,8 @@ class SearchOptions(
         latency = f"latency at most {self.latency_budget}"
         return latency if self.budget == Budget() else f"{self.budget.describe()}, {latency}"
 
-    def load_space(self) -> SearchSpace:
-        return super().load_space() if self.no_supernet else self.load_space_at_full_depth()
+    def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
+        return super().load_space(base) if self.no_supernet else self.load_space_at_full_depth(base)
 
     def resumed_with(self, given: Mapping[str, Any]) -> Self:
         """Returns these recorded options, changed by those given when the search is resumed.

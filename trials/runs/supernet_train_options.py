@@ -32,5 +32,5 @@ class SupernetTrainOptions(TargetOptions, BudgetOptions, ProxyOptions, SupernetT
         """Returns the CPU threads of a process if they were given, else None."""
         return self.threads if "threads" in self.model_fields_set else None
 
-    def load_space(self) -> SearchSpace:
-        return self.load_space_at_full_depth()
+    def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
+        return self.load_space_at_full_depth(base)

@@ -44,6 +44,7 @@ from ..worker.entry import JobRunner
 from .finalists import train_finalists
 from .front_latency import measure_front
 from .front_tests import run_front_tests
+from .given_supernet import GivenSupernet
 from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_gpu, require_rungs
 from .recommend import recommend
@@ -58,7 +59,7 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
 
     Raises `UserError`, before anything is written, if the search is impossible, and `StorageError` if the disk is full.
     """
-    space = options.load_space()
+    options, space = _options_and_space(options, console)
     require_possible(space, options.budget)
     require_apart(run_dir, options.data_config)
     store = store_for_new_search(options.storage, run_dir)
@@ -72,6 +73,17 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
         with copied(store, run_dir, console), engine, full_disk_explained(run_dir, has_begun=True):
             _run_to_the_end(run, engine)
     return run
+
+
+def _options_and_space(options: SearchOptions, console: Console) -> tuple[SearchOptions, SearchSpace]:
+    """Returns the options, completed by a given supernet's, and the space. Raises `UserError` if they contradict."""
+    if options.supernet is None:
+        return options, options.load_space()
+    supernet = GivenSupernet.read(Path(options.supernet))
+    options = supernet.completed(options)
+    space = supernet.space(options)
+    print_line(console, supernet.describe(space, options))
+    return options, space
 
 
 @contextmanager
@@ -111,7 +123,7 @@ def _begin(
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = domain_of(space, options, profile)
-        setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
+        setting = None if options.no_supernet else supernet_setting(options, data)
         plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
         plan.require_time(spent=time.time() - records.began)

@@ -12,8 +12,8 @@ from ..data import PreparedData
 from ..engines.messages import JobContext, SupernetSource
 from ..engines.retries import default_time_limit
 from ..report.html import LiveReport, ReportInput
-from ..runs.directory import weights_file
 from ..runs.compute_budget import ComputeBudget
+from ..runs.directory import weights_file
 from ..runs.options import SearchOptions
 from ..runs.records import History, Records, Trial
 from ..strategies.sret import SReTDomain

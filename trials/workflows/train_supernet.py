@@ -28,14 +28,13 @@ from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import new_run_dir
+from ..runs.directory import SUPERNET, new_run_dir
 from ..runs.option_groups import flag
 from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
 from ..runs.target import require_possible, target_for
 from ..supernet.config import SupernetConfig
 from ..supernet.job import TrainingJob
 from ..supernet.speed import steps_within
-from ..supernet.training import SUPERNET
 from ..training.recipe import DivergedError
 
 TRAINING = "training.yaml"

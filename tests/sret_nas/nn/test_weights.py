@@ -146,7 +146,8 @@ class TestFromYAML:
             SReT.from_yaml(tmp_path / "best.yaml", weights=str(network_file))
         assert str(caught.value) == (
             f"{network_file} holds the weights of {network().arch.arch_id}, and {tmp_path / 'best.yaml'} describes "
-            f"{other.arch_id}, which differs in stage 1 width (8 and 12); only classes and image size may: SReT.load builds theirs"
+            f"{other.arch_id}, which differs in stage 1 width (8 and 12); only classes and image size may: "
+            "SReT.load builds theirs"
         )
 
     def test_for_other_classes_and_images_all_weights_are_kept_but_the_head_s(

@@ -44,7 +44,8 @@ def test_a_space_s_own_file_goes_before_the_images(digits: PreparedData, tmp_pat
     path.write_text(shipped_spaces()["smoke"].read_text() + "classes: 5\n")
     space, line = target_for(TargetOptions(space=str(path), target_image_size=64).load_space(), digits)
     assert (space.classes, space.channels, space.image_size) == (5, 1, 64)
-    assert line is not None and line.startswith("Target: 1 channel,")
+    assert line is not None
+    assert line.startswith("Target: 1 channel,")
 
 
 def test_shipped_spaces_leave_the_target_to_the_images() -> None:

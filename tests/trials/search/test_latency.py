@@ -39,6 +39,8 @@ OPTIONS: dict[str, Any] = {
     "no_supernet": True,
     "space": "smoke",
     "target_image_size": 32,
+    "target_classes": 1000,
+    "target_channels": 3,
     "objectives": ["error", "latency"],
     "trials": 5,
     "max_train_images": 64,

@@ -151,7 +151,9 @@ def test_beside_weights_lies_the_file_that_loads_them(finished: Run) -> None:
         assert loaded.arch == own.arch
         assert read_yaml(weights.with_suffix(".yaml"))["provenance"]["weights"] == weights.name
         grey = finished.run_dir / "best.yaml"  # its target has three channels, as was asked for
-        with pytest.raises(UserError, match=r"differs in channels \(1 and 3\).*trial-\d+\.yaml describes the network of"):
+        with pytest.raises(
+            UserError, match=r"differs in channels \(1 and 3\).*trial-\d+\.yaml describes the network of"
+        ):
             SReT.from_yaml(grey, weights=weights)
     kinds = [event["event"] for event in events(finished.run_dir)]
     assert kinds.index("tested") > max(index for index, kind in enumerate(kinds) if kind == "finished")
