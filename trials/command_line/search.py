@@ -179,7 +179,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",
-        help="start no trial that would end later than this, such as 2h; includes training the supernet, but not the "
+        help="start no trial that would end later than this, such as 1h30m; includes training the supernet, but not the "
         "finalists",
     )  # fmt: skip
     group.add_argument(

@@ -56,7 +56,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     shared_options.add_supernet_images(group, "--images", "train on")
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",
-        help="train on as many images as fit into this time, such as 90s, 5m or 1.5h",
+        help="train on as many images as fit into this time, such as 90s, 5m or 1h30m",
     )  # fmt: skip
     shared_options.add_optimisation(group)
     add_renamed(

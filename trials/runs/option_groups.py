@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import (
     AliasChoices,
@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from sret_nas.arch.budget import Budget
+from sret_nas.errors import ConfigError
 from sret_nas.files import validate
 from sret_nas.space.search_space import SearchSpace
 
@@ -58,6 +59,9 @@ class OptionGroup(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    typed_as: ClassVar[Mapping[str, str]] = {}
+    """Options of the command whose names differ from their fields."""
+
     @classmethod
     def parse(cls, given: Mapping[str, Any], source: str) -> Self:
         """Returns the given options; the others get their defaults.
@@ -66,9 +70,15 @@ class OptionGroup(BaseModel):
             given: Plain data by field name.
             source: The command, or the file that they were recorded in.
 
-        Raises `ConfigError` with the first thing that is wrong.
+        Raises `ConfigError` with the first thing that is wrong, which names an option as it is typed.
         """
-        return validate(cls, dict(given), source)
+        try:
+            return validate(cls, dict(given), source)
+        except ConfigError as error:
+            if error.key_path not in cls.model_fields:
+                raise
+            typed = cls.typed_as.get(error.key_path, flag(error.key_path))
+            raise ConfigError(source, typed, error.problem) from None
 
     def with_given(self, given: Mapping[str, Any], source: str) -> Self:
         """Returns these recorded options, replaced by those given now. `model_fields_set` holds only the latter.

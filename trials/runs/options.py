@@ -39,6 +39,9 @@ CHANGEABLE = {
 """Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials.
 Images may lie elsewhere, but must have the same content, which `trials.search.search` checks."""
 
+MAX_TRIALS = 10_000_000
+"""More trials than any search can hold; a larger number is a slip."""
+
 FINE_TUNING_SHARE = 1 / 3
 """Images that a finalist is fine-tuned on, as a share of those of a proxy run."""
 
@@ -151,8 +154,8 @@ class SearchOptions(
     """At each rung the best 1/eta of the trials are kept; rungs are eta times further apart."""
     best_by: BestBy = "expected"
     """How `best.yaml` is chosen. With `proxy`, no network is recommended, and finalists come from the front alone."""
-    trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
-    population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
+    trials: Annotated[StrictInt, Field(ge=1, le=MAX_TRIALS, default_factory=_default_trials)]
+    population: Annotated[StrictInt, Field(ge=2, le=MAX_TRIALS, default_factory=_default_population)]
     storage: str | None = None
     """A folder or bucket that gets a copy of the run directory, under its name (`trials.runs.remote_copy`)."""
 
@@ -168,6 +171,11 @@ class SearchOptions(
     def _check_search(self) -> Self:
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"--objectives must not repeat, got {','.join(self.objectives)}")
+        if not set(self.objectives) & {"error", "cross_entropy"}:
+            raise ValueError(
+                f"--objectives must name error or cross_entropy, got {','.join(self.objectives)}: without them the "
+                "cheapest networks are the best ones, and no training can tell"
+            )
         if self.latency_batch != 1 and not self.uses_latency:
             raise ValueError("--latency-batch goes with --latency-budget, or with latency among the --objectives")
         if self.eta != ETA and self.rungs == 1:

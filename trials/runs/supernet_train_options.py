@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from sret_nas.space.search_space import SearchSpace
 
 from .engine_options import ComputeOptions
@@ -26,6 +29,8 @@ They always had their defaults, so they are dropped when a training is read.
 
 class SupernetTrainOptions(TargetOptions, BudgetOptions, ProxyOptions, SupernetTrainingOptions, ComputeOptions):
     """The options of `supernet train`."""
+
+    typed_as: ClassVar[Mapping[str, str]] = {"supernet_images": "--images"}
 
     @property
     def given_threads(self) -> int | None:

@@ -127,6 +127,7 @@ def _begin(
         plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
         plan.require_time(spent=time.time() - records.began)
+        plan.require_timeout()
         plan.announce(console, options.trials, run_dir)
         header = {
             "command": command,

@@ -375,7 +375,11 @@ def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
             {"time_budget": 1.0},
             "a time budget of 1.0 s is too short for a trial, which takes about ",
         ),
-        ({"trial_timeout": float("inf")}, "trial_timeout: must be"),
+        ({"trial_timeout": float("inf")}, "--trial-timeout: must be"),
+        (
+            {"trial_timeout": 1.0, "train_images": 10**6},
+            "--trial-timeout 1.0 s would end every typical trial, which takes about .*: raise it, or leave it out",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_recorded(

@@ -304,7 +304,7 @@ def test_other_images_are_refused(run_dir: Path, tmp_path: Path, capsys: pytest.
 def test_durations() -> None:
     assert [parse_duration(text) for text in ("90s", "5m", "5 min", "1.5h")] == [90, 300, 300, 5400]
     for wrong in ("5", "m", "-5m", "0s", "1e3s", "5 days", "9" * 30 + "h", ""):
-        with pytest.raises(UserError, match=r"must be a time such as 90s, 5m or 1\.5h"):
+        with pytest.raises(UserError, match=r"must be a time such as 90s, 5m, 1\.5h or 1h30m"):
             parse_duration(wrong)
 
 
