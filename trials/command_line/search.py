@@ -179,8 +179,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",
-        help="start no trial that would end later than this, such as 1h30m; includes training the supernet, but not the "
-        "finalists",
+        help="start no trial that would end later than this, such as 1h30m; includes training the supernet, but "
+        "not the finalists",
     )  # fmt: skip
     group.add_argument(
         "--gpu-hours", type=float, metavar="X", help="start no trial that would exceed this many hours of GPU time"

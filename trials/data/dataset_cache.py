@@ -9,7 +9,7 @@ from pathlib import Path
 from sret_nas.errors import UserError
 from sret_nas.files import short_digest
 
-from ..console import Console, escape, print_line
+from ..console import Console, Working, print_line
 from . import DataConfig, PreparedData, prepare
 
 PREPARED_DATA = "prepared-data"
@@ -19,11 +19,11 @@ PREPARED_DATA = "prepared-data"
 def cached_dataset(run_dir: Path, config: DataConfig, console: Console) -> tuple[Path, PreparedData]:
     """Returns the folder of a configuration's images and the images, prepared if necessary, and prints a summary."""
     directory = run_dir.parent / PREPARED_DATA / config_digest(config)
-    what = escape(f"Preparing the images of {config.source}")
-    with console.status(what) as status:
+    what = f"Preparing the images of {config.source}"
+    with Working(console, what) as working:
 
         def show(done: int, total: int) -> None:
-            status.update(f"{what}: {done:,} of {total:,}")
+            working.update(f"{what}: {done:,} of {total:,}")
 
         def tell(problem: str) -> None:
             print_line(

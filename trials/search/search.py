@@ -18,8 +18,9 @@ from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.space.search_space import SearchSpace
 
-from ..console import Console, print_line
+from ..console import Console, Working, print_line
 from ..data.dataset_cache import cached_dataset, require_apart
+from ..data.sufficiency import data_warnings
 from ..engines.engine import Engine
 from ..engines.inline import InlineEngine
 from ..engines.local import LocalEngine
@@ -51,6 +52,8 @@ from .recommend import recommend
 from .session import Run, job_context_of
 from .supernet import provide_supernet, recorded_setting, supernet_setting
 from .trial_loop import front_of, run_trials
+
+_MEASURING = "Measuring how fast a typical network trains on this machine"
 
 
 @ignore_signals_after_interrupt()
@@ -110,8 +113,8 @@ def _begin(
     run_dir = records.run_dir
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     space, line = target_for(space, data)
-    if line is not None:
-        print_line(console, line)
+    for told in (*data_warnings(data), *([] if line is None else [line])):
+        print_line(console, told)
     FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
@@ -124,7 +127,8 @@ def _begin(
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = domain_of(space, options, profile)
         setting = None if options.no_supernet else supernet_setting(options, data)
-        plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
+        with Working(console, _MEASURING):
+            plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
         plan.require_time(spent=time.time() - records.began)
         plan.require_timeout()
@@ -185,7 +189,8 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         with _create_engine(options, console) as engine:
             device = header["device"]
             if num_ended < options.trials:
-                plan = Plan(engine, domain, options, run.job_context, recorded_setting(header, run_dir))
+                with Working(console, _MEASURING):
+                    plan = Plan(engine, domain, options, run.job_context, recorded_setting(header, run_dir))
                 plan.announce(console, options.trials - num_ended, run_dir)
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device

@@ -20,9 +20,10 @@ from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml, read_yaml
 
-from ..console import print_line
+from ..console import Working, print_line
 from ..data import PreparedData
 from ..data.dataset_cache import cached_dataset, require_apart
+from ..data.sufficiency import data_warnings
 from ..distributed.choose_launcher import launcher_for
 from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
@@ -114,8 +115,8 @@ def start_training(
         require_apart(run_dir, options.data_config)
         data = _prepared(options, run_dir, launcher, console)
         space, line = target_for(space, data)
-        if line is not None:
-            print_line(console, line)
+        for told in (*data_warnings(data), *([] if line is None else [line])):
+            print_line(console, told)
         FeasibleSet(space, options.budget).check()
         planned = _planned(_job(options, config, space, data), options, seconds, run_dir, launcher, console)
         recorded = RecordedTraining(options=options, config=planned.config, space=space.to_dict())
@@ -193,7 +194,8 @@ def _planned(
     num_images = len(job.images().train)
     length = options.supernet_training(num_images)
     batch_size = min(length.batch_size, num_images)
-    measured = launcher.measure(replace(job, config=job.config.model_copy(update={"training": length})))
+    with Working(console, "Measuring how fast the supernet trains on this machine"):
+        measured = launcher.measure(replace(job, config=job.config.model_copy(update={"training": length})))
     if seconds is not None:
         images = steps_within(seconds, measured.seconds_per_step) * batch_size
         length = length.model_copy(update={"images": images})
