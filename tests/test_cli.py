@@ -121,6 +121,7 @@ WRONG = [
     (["supernet", "evaluate", "missing.safetensors", "largest"], "missing.safetensors: there is no such file"),
     (["supernet", "extract", "missing.safetensors", "sret_t", "--out", "x.txt"], "--out must name a .yaml file"),
     (["supernet", "extract", "missing.safetensors", "sret_t"], "the following arguments are required: --out"),
+    (["profile", str(REPOSITORY / "search_spaces" / "smoke.yaml")], "smoke.yaml: is a search space, which `space` and"),
     (["fly"], "invalid choice: 'fly'"),
     ([], "the following arguments are required: COMMAND"),
 ]

@@ -47,7 +47,7 @@ def add_command(commands: Any) -> None:
     shared_options.add_target(parser)
     _add_strategy(parser)
     _add_supernet(parser)
-    shared_options.add_data(parser)
+    shared_options.add_skip_broken(shared_options.add_data(parser))
     _add_proxy_run(parser)
     _add_engine(parser)
     _add_limits(parser)

@@ -63,7 +63,8 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser) -> Any:
+    """Declares which images are used, and returns the group for further options."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data", metavar="DIR|NAME",
@@ -78,6 +79,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
     group.add_argument(
         "--split-seed", type=int, metavar="N", help="seed of the split into training, validation and test (default: 0)"
+    )
+    return group
+
+
+def add_skip_broken(group: Any) -> None:
+    """Declares `--skip-broken`, for commands that decode all images before they use any."""
+    group.add_argument(
+        "--skip-broken", action="store_true", help="leave out images that cannot be read (default: they are an error)"
     )
 
 

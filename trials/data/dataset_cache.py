@@ -42,5 +42,11 @@ def require_apart(run_dir: Path, config: DataConfig) -> None:
 
 
 def config_digest(config: DataConfig) -> str:
-    """Returns the name of a configuration's folder in the cache: a short digest of all its fields."""
-    return short_digest(json.dumps(asdict(config), sort_keys=True))
+    """Returns the name of a configuration's folder in the cache: a short digest of all its fields.
+
+    `skip_broken` counts only where it is set, so that folders of earlier versions are found.
+    """
+    fields = asdict(config)
+    if not config.skip_broken:
+        del fields["skip_broken"]
+    return short_digest(json.dumps(fields, sort_keys=True))

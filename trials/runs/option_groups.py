@@ -8,6 +8,7 @@ are the names that they had in earlier versions, whose records stay readable.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, cast
 
@@ -196,10 +197,12 @@ class ProxyOptions(DataOptions, OptimizationOptions):
 
     image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 40
     width_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
+    skip_broken: bool = False
+    """Whether images that cannot be read are left out; otherwise they are an error."""
 
     @property
     def data_config(self) -> DataConfig:
-        return self.data_config_at(self.image_size)
+        return replace(self.data_config_at(self.image_size), skip_broken=self.skip_broken)
 
     def proxy(self, num_train_images: int) -> ProxyConfig:
         """Returns the proxy run for a data set with `num_train_images` training images."""

@@ -26,6 +26,7 @@ _OF_DATA = {
     "max_train_images": "max_train",
     "max_val_images": "max_val",
     "max_test_images": "max_test",
+    "skip_broken": "skip_broken",
 }
 """Options that say which images are used, with their names in `DataConfig`."""
 
