@@ -344,7 +344,58 @@ def readme_figures() -> str:
     return table(["measured", "", "more"], rows)
 
 
+# Initialisation
+
+
+def initialisation_table() -> str:
+    """Returns PyTorch's defaults against the old initialisation: paired differences with 95 % intervals."""
+    result = load("initialisation")
+    rows = [
+        [
+            f"{setting['data']}, {setting['network']}, {setting['images']:,} images",
+            *_differences(setting["schemes"]["torch"]["differences"]),
+        ]
+        for setting in result["settings"]
+    ]
+    rows.append(["all pairs together", *_differences(result["together"]["torch"])])
+    return table(["what was trained", "pairs", "training loss", "validation cross-entropy", "test error, points"], rows)
+
+
+def _differences(found: dict[str, Any]) -> list[str]:
+    """Returns the number of pairs, and for each metric the mean difference, its interval, and the pairs won."""
+    cells = [str(found["train_loss"]["pairs"])]
+    for metric, factor, digits in (("train_loss", 1, 3), ("val_cross_entropy", 1, 3), ("test_error", 100, 2)):
+        difference = found[metric]
+        half = difference["half_interval"]
+        interval = "" if half is None else f" ± {factor * half:.{digits}f}"
+        cells.append(f"{factor * difference['mean']:+.{digits}f}{interval} ({difference['better']} better)")
+    return cells
+
+
+def alternatives_table() -> str:
+    """Returns published networks of about SReT-T's cost, cheapest first."""
+
+    def top1(row: dict[str, Any]) -> str:
+        distilled = row.get("top1_distilled")
+        return f"{row['top1']:.1f}" if distilled is None else f"**{row['top1']:.1f} / {distilled:.1f}**"
+
+    return table(
+        ["network", "px", "GFLOPs", "M parameters", "top-1 %"],
+        (
+            (row["model"] if "." in row["model"] else f"**{row['model']}**", f"{row['image_size']}",
+             f"{row['flops'] / 1e9:.2f}", f"{row['params'] / 1e6:.2f}", top1(row))
+            for row in load("alternatives")["models"]
+        ),
+    )  # fmt: skip
+
+
+def alternatives_script() -> str:
+    return script("alternatives.py")
+
+
 FIGURES: dict[str, Callable[[], str]] = {
+    "alternatives-script": alternatives_script,
+    "alternatives-table": alternatives_table,
     "control-table": control_table,
     "cost-table": cost_table,
     "early-stopping-table": early_stopping_table,
@@ -353,6 +404,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "first-command-memory": first_command_memory,
     "first-command-seconds": first_command_seconds,
     "first-output": first_output,
+    "initialisation-table": initialisation_table,
     "latency-table": latency_table,
     "plain-fvcore-range": plain_fvcore_range,
     "plain-fvcore-table": plain_fvcore_table,

@@ -79,12 +79,13 @@ def test_there_is_one_name_at_the_top(wheel: Path) -> None:
     assert {file.partition("/")[0] for file in files} == {"sret_nas", f"sret_nas-{__version__}.dist-info"}
     assert len(files) == len(set(files))
     committed = subprocess.run(
-        ["git", "ls-files", "sret_nas", "trials", "search_spaces"],
+        ["git", "ls-files", "sret_nas", "trials", "recipes", "search_spaces"],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     inside = {file if file.startswith("sret_nas/") else f"sret_nas/{file}" for file in committed} - {"sret_nas/trials"}
     assert inside <= set(files)
-    assert {"sret_nas/py.typed", "sret_nas/trials/py.typed", "sret_nas/search_spaces/sret_tiny.yaml"} <= inside
+    data = {"sret_nas/recipes/imagenet.yaml", "sret_nas/search_spaces/sret_tiny.yaml"}
+    assert {"sret_nas/py.typed", "sret_nas/trials/py.typed", *data} <= inside
 
 
 def test_the_program_and_the_module_are_the_same(programs: Path, folder: Path) -> None:

@@ -83,7 +83,7 @@ def trace_cost(network: nn.Module, image_shape: tuple[int, ...]) -> TracedCost:
     parameter = next(network.parameters())
     image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
     analysis = FlopCountAnalysis(network, (image,))
-    analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
+    analysis.set_op_handle("aten::scaled_dot_product_attention", attention_flops)
     analysis.set_op_handle(**{f"aten::{name}": None for name in FREE_OPERATORS})
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     with evaluation_mode(network), torch.no_grad(), warnings.catch_warnings():
@@ -107,7 +107,7 @@ def _refuse(what: str, names: Iterable[str]) -> None:
         raise UncountedError(f"the trace holds {what}: {listed}")
 
 
-def _attention_flops(inputs: list[Any], _: list[Any]) -> Any:
+def attention_flops(inputs: list[Any], _: list[Any]) -> Any:
     """Returns L S (E + V), the two products of queries (..., L, E), keys (..., S, E) and values (..., S, V)."""
     (*batch, queries, channels), (*_, keys, _), (*_, outputs) = (value.type().sizes() for value in inputs[:3])
     return {"matmul": prod(batch) * queries * keys * (channels + outputs)}

@@ -152,7 +152,7 @@ class ImageModel(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the head by a new one for `num_classes`, or by none for 0.
+        """Replaces the head by one for `num_classes` that starts as a new network's, or by none for 0.
 
         Raises `UserError` for a pooling that is neither `avg` nor empty.
         """
@@ -164,10 +164,7 @@ class ImageModel(nn.Module):
         if num_classes == 0:
             self.head = nn.Identity()
             return
-        head = nn.Linear(self.num_features, num_classes, device=self.pos_embed.device, dtype=self.pos_embed.dtype)
-        nn.init.trunc_normal_(head.weight, std=0.02)
-        nn.init.zeros_(head.bias)
-        self.head = head
+        self.head = nn.Linear(self.num_features, num_classes, device=self.pos_embed.device, dtype=self.pos_embed.dtype)
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
         """Adapts the network to another image size: position embedding resized, permutations made anew.

@@ -31,7 +31,7 @@ from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
-from sret_nas.nn.network import SReT, batch_norms, initialise
+from sret_nas.nn.network import SReT, batch_norms, initialise_position_embedding
 from sret_nas.nn.permutations import FixedPermutations
 from sret_nas.nn.weight_shapes import Shapes, supernet_shapes
 from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
@@ -69,9 +69,11 @@ class PoolWeights(nn.Module):
         self.widths = before[-1], after[-1]
         self.pairs = connected_pairs(before, after)
         self.weight = nn.Parameter(torch.empty(len(self.pairs), 3, 3))
-        self.bias = nn.Parameter(torch.zeros(after[-1]))
-        fan_in = 9 * (before[-1] // gcd(*self.widths))
-        nn.init.normal_(self.weight, std=fan_in**-0.5)  # as `initialise` does for groups
+        self.bias = nn.Parameter(torch.empty(after[-1]))
+        # PyTorch's default for the convolution between the largest widths; other widths share its filters
+        bound = (9 * (before[-1] // gcd(*self.widths))) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
 
     def rows(self, before: int, after: int) -> IntArray:
         """Returns the rows of the weight used by a network with these widths, in the order of the network's filters."""
@@ -310,7 +312,7 @@ class Supernet(nn.Module):
         )
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
-        initialise(self, self.pos_embed)
+        initialise_position_embedding(self.pos_embed)
         self._clear_caches()
 
     def _clear_caches(self) -> None:

@@ -38,6 +38,13 @@ def duration(text: str) -> float:
     return _parsed(parse_duration, text)
 
 
+def network(text: str) -> dict[str, object]:
+    """Returns the architecture in a YAML file as plain data."""
+    from sret_nas.arch.config import ArchConfig
+
+    return _parsed(lambda name: ArchConfig.from_yaml(name).to_dict(), text)
+
+
 def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must name a folder, got nothing")
@@ -52,6 +59,38 @@ def path_or_address(text: str) -> Path | str:
 def words(text: str) -> list[str]:
     """Returns the words of a comma-separated list."""
     return [word.strip() for word in text.split(",")]
+
+
+def numbers(text: str) -> list[float]:
+    """Returns the numbers of a comma-separated list."""
+    return [_parsed(_number, part) for part in text.split(",")]
+
+
+def number_or_none(text: str) -> float | int | None:
+    """Returns a number, or None for `none`, which turns an optional value off."""
+    if text.lower() == "none":
+        return None
+    number = _parsed(_number, text)
+    return int(number) if text.strip().isdigit() else number
+
+
+def word_or_none(text: str) -> str | None:
+    """Returns a word, or None for `none`, which turns an optional value off."""
+    return None if text.lower() == "none" else text
+
+
+def true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+def _number(text: str) -> float:
+    """Parses a number. Raises `UserError` for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"must be a number, got {text!r}") from None
 
 
 def threads(text: str) -> int:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from sret_nas.errors import UserError
+from typing import Any
 
 from .exit_codes import EXIT_OK
-
-if TYPE_CHECKING:
-    from sret_nas.arch.config import ArchConfig
 
 
 def add_command(commands: Any) -> None:
@@ -34,19 +28,8 @@ def _run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..report.profile import show_profile
+    from ..workflows.named_network import named_architecture
 
-    arch = _architecture(given.architecture)
+    arch = named_architecture(given.architecture)
     show_profile(arch, Console(), name=given.architecture, check=not given.no_check, speed=not given.no_speed)
     return EXIT_OK
-
-
-def _architecture(name_or_file: str) -> ArchConfig:
-    from sret_nas.arch.config import ArchConfig
-    from sret_nas.arch.presets import preset
-
-    path = Path(name_or_file)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give a file, such as {path / 'best.yaml'}")
-    if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        return ArchConfig.from_yaml(path)
-    return preset(name_or_file)

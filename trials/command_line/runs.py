@@ -35,7 +35,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def _add_list(actions: Any) -> None:
     text = "list the searches in a folder, the latest first"
-    parser = actions.add_parser("list", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = actions.add_parser("list", usage=f"{USAGE} [DIR]", help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
     _add_json(parser)
     parser.set_defaults(run=_list)
@@ -43,7 +43,7 @@ def _add_list(actions: Any) -> None:
 
 def _add_show(actions: Any) -> None:
     text = "show the front of a search and what it recommends"
-    parser = actions.add_parser("show", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = actions.add_parser("show", usage=f"{USAGE} RUN", help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("directory", type=Path, metavar="RUN", help="run directory")
     _add_json(parser)
     parser.set_defaults(run=_show)
@@ -51,7 +51,9 @@ def _add_show(actions: Any) -> None:
 
 def _add_compare(actions: Any) -> None:
     text = "compare the fronts of several searches, and their options"
-    parser = actions.add_parser("compare", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = actions.add_parser(
+        "compare", usage=f"{USAGE} RUN RUN...", help=text, description=f"{text[0].upper()}{text[1:]}."
+    )
     parser.add_argument("directories", nargs="+", type=Path, metavar="RUN", help="run directories")
     parser.add_argument(
         "--cost", choices=("flops", "params"), default="flops", help="cost of the fronts (default: flops)"
@@ -62,7 +64,7 @@ def _add_compare(actions: Any) -> None:
 
 def _add_pick(actions: Any) -> None:
     parser = actions.add_parser(
-        "pick", usage=USAGE.replace("[options]", "[options] RUN"),
+        "pick", usage=f"{USAGE} RUN",
         help="find the best structure at a cost, by the model of a search's trials",
         description="Find the network of the space whose structure is the best at a cost, by the model that is fitted "
         "to all trials of a search, and write it as YAML. It takes seconds and trains nothing.",
@@ -77,7 +79,7 @@ def _add_pick(actions: Any) -> None:
 
 def _add_report(actions: Any) -> None:
     text = "write report.html of a search anew"
-    parser = actions.add_parser("report", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = actions.add_parser("report", usage=f"{USAGE} RUN", help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("directory", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     parser.set_defaults(run=_report)
@@ -85,7 +87,7 @@ def _add_report(actions: Any) -> None:
 
 def _add_rerun(actions: Any) -> None:
     parser = actions.add_parser(
-        "rerun", usage=USAGE.replace("[options]", "[options] RUN --trial N"),
+        "rerun", usage=f"{USAGE} RUN --trial N",
         help="run one trial of a search again and compare its result",
         description="Run one trial of a search again, as it was run, and compare its result with the recorded one.",
     )  # fmt: skip
@@ -96,7 +98,7 @@ def _add_rerun(actions: Any) -> None:
 
 def _add_clean(actions: Any) -> None:
     text = "show caches that no result depends on, and delete them after a question"
-    parser = actions.add_parser("clean", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = actions.add_parser("clean", usage=f"{USAGE} [DIR]", help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
     parser.add_argument("--yes", action="store_true", help="delete without a question")
     parser.set_defaults(run=_clean)

@@ -11,7 +11,7 @@ from sret_nas.errors import UserError
 
 from ..program_name import program_name
 from . import shared_options
-from .argument_types import duration, latency, path_or_address, words
+from .argument_types import duration, latency, network, path_or_address, words
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 from .renamed import add_renamed
 
@@ -89,6 +89,10 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--objectives", type=words, metavar="A,B,...",
         help="what to minimise, of error, cross_entropy, flops, params, latency (default: error,flops)",
+    )  # fmt: skip
+    group.add_argument(
+        "--enqueue", type=network, nargs="+", metavar="FILE.yaml",
+        help="try these networks first; the strategy learns from them",
     )  # fmt: skip
     group.add_argument(
         "--best-by", metavar="RULE", choices=("expected", "proxy"),

@@ -9,8 +9,9 @@ are ever proposed, each once; when all were, `optimize` ends.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -31,22 +32,22 @@ from ..strategies.strategy import Candidate, StrategyName
 from .search_setting import SearchSetting
 from .session import Event, Session, restored
 
+_logger = logging.getLogger(__name__)
+
 
 def architecture(trial: Trial) -> tuple[ArchConfig, DepthSchedule]:
     """Returns the network of a trial, and the mixed-depth schedule to train it with.
 
     The trial stores both, as parameters and as user attributes (`ArchConfig.from_dict(user_attrs["architecture"])`).
     Raises `TrialPruned` once every network inside the budget has been tried, and `UserError` if the study has no
-    `StrategySampler` or the trial was enqueued with parameters.
+    `StrategySampler`.
     """
     sampler = trial.study.sampler
     if not isinstance(sampler, StrategySampler):
         raise UserError(f"the study's sampler must be a StrategySampler, got {type(sampler).__name__}")
     candidate = sampler.candidate(trial.study, trial.number)
-    domain = sampler.setting.domain
-    suggested = {name: trial.suggest_categorical(name, choices) for name, choices in domain.dimensions.items()}
-    if suggested != domain.encode(candidate):
-        raise UserError(f"trial {trial.number} was enqueued with parameters, but the strategy must propose all trials")
+    for name, choices in sampler.setting.domain.dimensions.items():
+        trial.suggest_categorical(name, choices)
     trial.set_user_attr("architecture", candidate.arch.to_dict())
     trial.set_user_attr("depth_schedule", candidate.depth_schedule)
     return candidate.arch, candidate.depth_schedule
@@ -58,6 +59,10 @@ class StrategySampler(BaseSampler):
     `objectives` name the values that the study minimises, in order: `flops` and `params` are known beforehand, any
     other name is learned. `population` is NSGA-II's, and the length of the others' start. Trials that fail or are
     pruned are told as failed. With `n_jobs` above 1, what is proposed depends on which trial ends first.
+
+    Trials that others propose are learned from: a network that was enqueued with all its dimensions (`enqueue_trial`),
+    and finished trials that were added (`add_trial`). Parameters of your own, such as a learning rate, are suggested by
+    `independent_sampler`.
 
     A sampler serves one study. In a new process, a sampler with the same options resumes a study: its trials are
     replayed from the storage. One process at a time may propose. A pickled sampler resumes as well.
@@ -72,10 +77,23 @@ class StrategySampler(BaseSampler):
         objectives: Sequence[str] = ("error", "flops"),
         seed: int = 0,
         population: int = 16,
+        independent_sampler: BaseSampler | None = None,
     ) -> None:
-        """Raises `UserError` for anything that cannot be, `BudgetError` for an impossible budget."""
+        """Prepares the strategy.
+
+        Args:
+            strategy: Name of the strategy.
+            space: Name, file or content of the search space.
+            budget: The bounds that every proposed network meets.
+            objectives: Names of the study's values, in order.
+            seed: Seed of everything random.
+            population: Of NSGA-II; the length of the others' start.
+            independent_sampler: Suggests parameters that are no dimensions of the space; None draws them at random.
+
+        Raises `UserError` for anything that cannot be, `BudgetError` for an impossible budget."""
         setting = SearchSetting.of(strategy, space, budget, objectives=objectives, seed=seed, population=population)
         setting.start()  # what cannot be is told here, not at the first trial
+        self._independent = independent_sampler or optuna.samplers.RandomSampler(seed=seed)
         self._begin(setting)
 
     def _begin(self, setting: SearchSetting) -> None:
@@ -88,11 +106,14 @@ class StrategySampler(BaseSampler):
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
             events = None if self._session is None else list(self._session.events)
-        return {"setting": self.setting.to_dict(), "study_name": self._study_name, "events": events}
+        return {
+            "setting": self.setting.to_dict(), "study_name": self._study_name, "events": events,
+            "independent": self._independent,
+        }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._begin(SearchSetting.from_dict(state["setting"]))
-        self._study_name = state["study_name"]
+        self._study_name, self._independent = state["study_name"], state["independent"]
         self._session = None if state["events"] is None else restored(self.setting, state["events"])
 
     def candidate(self, study: Study, number: int) -> Candidate:
@@ -108,10 +129,38 @@ class StrategySampler(BaseSampler):
         """Asks the strategy here, since Optuna asks for parameters only once an objective suggests them."""
         with _failing(study, trial), self._lock:
             self._check_directions(study)
-            candidate = self._session_of(study, trial).ask(trial.number)
+            session = self._session_of(study, trial)
+            known = self._enqueued(trial)
+            if known is not None:
+                session.adopt(trial.number, known)
+                return
+            candidate = session.ask(trial.number)
         if candidate is None:
             with suppress(RuntimeError):  # outside `optimize` there is no loop to stop, and `candidate` raises
                 study.stop()
+
+    def _enqueued(self, trial: FrozenTrial) -> Candidate | None:
+        """Returns the network that a trial was enqueued with; None if it was not enqueued with one.
+
+        Raises `UserError` for dimensions that are no network, or not all of them.
+        """
+        fixed = trial.system_attrs.get("fixed_params", {})
+        dimensions = self.setting.domain.dimensions
+        given = {name: value for name, value in fixed.items() if name in dimensions}
+        return self._network_of(given, f"trial {trial.number} was enqueued") if given else None
+
+    def _network_of(self, given: Mapping[str, Any], what: str) -> Candidate:
+        domain = self.setting.domain
+        missing = [name for name in domain.dimensions if name not in given]
+        if missing:
+            raise UserError(f"{what} with some dimensions of {domain.space.name}, but without {missing[0]}: give all")
+        for name, choices in domain.dimensions.items():
+            if given[name] not in choices:
+                raise UserError(f"{what} with {name} = {given[name]!r}, which is no choice of {domain.space.name}")
+        candidate = domain.decode(given)
+        if candidate is None:
+            raise UserError(f"{what} with dimensions that are no network of {domain.space.name} together")
+        return candidate
 
     def _check_directions(self, study: Study) -> None:
         objectives = self.setting.objectives
@@ -136,6 +185,9 @@ class StrategySampler(BaseSampler):
             )
         elif trial.number > len(session.asked):  # or it is another thread's, which has not come here yet
             ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+            for other in ended:
+                if other.number not in session.asked and "architecture" not in other.user_attrs:
+                    self._learn_from(session, other)
             foreign = [other.number for other in ended if other.number not in session.asked]
             if foreign:
                 raise UserError(
@@ -144,13 +196,63 @@ class StrategySampler(BaseSampler):
                 )
         return session
 
+    def _learn_from(self, session: Session, trial: FrozenTrial) -> None:
+        """Takes in a finished trial that somebody added; one without a network of the space teaches nothing."""
+        for event in self._events_of_added(trial):
+            session.replay([event])
+        session.asked.add(trial.number)
+
+    def _events_of_added(self, trial: FrozenTrial) -> list[Event]:
+        if trial.state != TrialState.COMPLETE:
+            return []
+        try:
+            candidate = self._network_of(trial.params, f"trial {trial.number} was added")
+        except UserError:
+            _logger.warning("Trial %d has no network of %s, so nothing is learned from it.", trial.number,
+                            self.setting.space.name)  # fmt: skip
+            return []
+        if self.setting.domain.excess(candidate) > 0:
+            _logger.warning("Trial %d is outside the budget, so nothing is learned from it.", trial.number)
+            return []
+        adopted: Event = {
+            "adopted": trial.number, "architecture": candidate.arch.to_dict(),
+            "depth_schedule": candidate.depth_schedule,
+        }  # fmt: skip
+        return [adopted, {"told": trial.number, "values": trial.values}]
+
     def _replayed(self, trials: Sequence[FrozenTrial]) -> Session:
         try:
-            return restored(self.setting, _events_of(trials))
+            return restored(self.setting, self._events_of(trials))
         except UserError as error:
             raise UserError(
                 f"the study has trials that this sampler did not propose: start a new study ({error})"
             ) from None
+
+    def _events_of(self, trials: Sequence[FrozenTrial]) -> list[Event]:
+        """Returns what was asked, adopted and told in a study's trials, in the order in which it happened."""
+        timed: list[tuple[datetime, Event]] = []
+        for trial in trials:
+            if trial.state == TrialState.WAITING or trial.datetime_start is None:
+                continue
+            architecture = trial.user_attrs.get("architecture")
+            if architecture is None and trial.state == TrialState.COMPLETE:
+                end = trial.datetime_complete or trial.datetime_start
+                timed += [(end, event) for event in self._events_of_added(trial)]
+                continue
+            key, was_enqueued = None, bool(trial.system_attrs.get("fixed_params"))
+            if architecture is not None:
+                arch = ArchConfig.from_dict(architecture, "the study")
+                schedule = str(trial.user_attrs.get("depth_schedule"))
+                key = [arch.arch_id, schedule]
+                if was_enqueued:
+                    adopted: Event = {"adopted": trial.number, "architecture": architecture, "depth_schedule": schedule}
+                    timed.append((trial.datetime_start, adopted))
+            if not was_enqueued:
+                timed.append((trial.datetime_start, {"asked": trial.number, "key": key}))
+            if trial.state.is_finished() and trial.datetime_complete is not None and (key or not was_enqueued):
+                values = trial.values if trial.state == TrialState.COMPLETE else None
+                timed.append((trial.datetime_complete, {"told": trial.number, "values": values}))
+        return [event for _, event in sorted(timed, key=lambda item: item[0])]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._space
@@ -164,7 +266,7 @@ class StrategySampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         self.candidate(study, trial.number)
-        raise UserError(f"{param_name} is no dimension of {self.setting.space.name}: decide it outside the trial")
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Tells the strategy. Raises `UserError` for costs that are not the network's."""
@@ -192,26 +294,3 @@ def _failing(study: Study, trial: FrozenTrial) -> Iterator[None]:
     except UserError:
         study.tell(trial.number, state=TrialState.FAIL)
         raise
-
-
-def _events_of(trials: Sequence[FrozenTrial]) -> list[Event]:
-    """Returns what was asked and told of a study's trials, in the order in which it happened.
-
-    Raises `UserError` for a finished trial that did not ask for its network.
-    """
-    timed: list[tuple[datetime, Event]] = []
-    for trial in trials:
-        if trial.state == TrialState.WAITING or trial.datetime_start is None:
-            continue
-        architecture = trial.user_attrs.get("architecture")
-        if architecture is None and trial.state == TrialState.COMPLETE:
-            raise UserError(f"trial {trial.number} was finished without `architecture(trial)`")
-        key = None
-        if architecture is not None:
-            arch_id = ArchConfig.from_dict(architecture, "the study").arch_id
-            key = [arch_id, str(trial.user_attrs.get("depth_schedule"))]
-        timed.append((trial.datetime_start, {"asked": trial.number, "key": key}))
-        if trial.state.is_finished() and trial.datetime_complete is not None:
-            values = trial.values if trial.state == TrialState.COMPLETE else None
-            timed.append((trial.datetime_complete, {"told": trial.number, "values": values}))
-    return [event for _, event in sorted(timed, key=lambda item: item[0])]

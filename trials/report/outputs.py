@@ -20,7 +20,8 @@ from ..runs.directory import WEIGHTS, weights_file
 from ..runs.objectives import pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendation
-from ..runs.records import History, Trial
+from ..runs.records import History
+from ..runs.trial import Trial
 from .plot import write_front_plot
 
 COLUMNS = (
@@ -54,7 +55,7 @@ def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> No
         _write_folder(run_dir / "recommended", evaluated, run_dir, header)
     best, reason = choose_best(trials, options.objectives, options.best_by, history.recommended)
     _write_trial(run_dir / "best.yaml", best, run_dir, header, chosen_because=reason)
-    write_front_plot(run_dir / "front.png", trials, front, best, options, header)
+    write_front_plot(run_dir / "front.png", trials, front, best, options, header, history.recommended)
 
 
 def _write_folder(folder: Path, trials: dict[str, Trial], run_dir: Path, header: dict[str, Any]) -> None:
@@ -73,7 +74,7 @@ def _write_proxies(trials: Sequence[Trial], run_dir: Path, header: dict[str, Any
         if trial.result is not None and weights.is_file():
             provenance = {**_provenance(trial, run_dir, header), "weights": weights.name}
             del provenance["proxy_weights"]
-            target = {"arch_id": trial.candidate.arch.arch_id, **trial.result.target.model_dump(mode="json")}
+            target = {"arch_id": trial.arch_id, **trial.result.target.model_dump(mode="json")}
             write_result(
                 weights.with_suffix(".yaml"), trial.result.proxy_arch, metrics=_metrics(trial),
                 recipe={"proxy": header["proxy"], "data": header["data"]},
@@ -86,7 +87,7 @@ def _write_proxies(trials: Sequence[Trial], run_dir: Path, header: dict[str, Any
 
 def recommended_name(network: Recommendation, trial: Trial) -> str:
     """Returns e.g. `750M-FLOPs-f93dae918da8.yaml`, by the most that the network may cost."""
-    return f"{network.label.replace(' ', '-')}-{trial.candidate.arch.arch_id}.yaml"
+    return f"{network.label.replace(' ', '-')}-{trial.arch_id}.yaml"
 
 
 def _configuration(header: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _latency_summary(header: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _file_name(trial: Trial) -> str:
-    return f"trial-{trial.number:04d}-{trial.candidate.arch.arch_id}.yaml"
+    return f"trial-{trial.number:04d}-{trial.arch_id}.yaml"
 
 
 def _write_trial(
@@ -117,7 +118,7 @@ def _write_trial(
     if result.target.latency_us is not None:
         metrics["target_latency"] = _latency(trial, header)
     recipe = {
-        "depth_schedule": trial.candidate.depth_schedule,
+        "depth_schedule": trial.depth_schedule,
         "proxy": header["proxy"],
         "proxy_cost": result.proxy.model_dump(mode="json"),
         "proxy_architecture": result.proxy_arch.to_dict(),
@@ -130,7 +131,7 @@ def _write_trial(
     provenance = _provenance(trial, run_dir, header)
     if chosen_because is not None:
         provenance["chosen_because"] = chosen_because
-    write_result(path, trial.candidate.arch, metrics=metrics, recipe=recipe, provenance=provenance)
+    write_result(path, trial.arch, metrics=metrics, recipe=recipe, provenance=provenance)
 
 
 def _provenance(trial: Trial, run_dir: Path, header: dict[str, Any]) -> dict[str, Any]:
@@ -172,10 +173,11 @@ def _metrics(trial: Trial) -> dict[str, Any]:
 
 def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
     """Returns the target's latency in milliseconds: predicted, and measured if it was."""
-    assert trial.result is not None
-    assert trial.result.target.latency_us is not None
+    result = trial.result
+    assert result is not None
+    assert result.target.latency_us is not None
     return {
-        "predicted_ms": trial.result.target.latency_us / 1000,
+        "predicted_ms": result.target.latency_us / 1000,
         "measured_ms": None if trial.measured_us is None else trial.measured_us / 1000,
         "setting": header["latency"]["profile"]["setting"],
         "prediction": header["latency"]["profile"]["accuracy"],
@@ -193,11 +195,11 @@ def _table(trials: Sequence[Trial]) -> str:
 
 
 def _row(trial: Trial) -> dict[str, Any]:
-    arch: ArchConfig = trial.candidate.arch
+    arch: ArchConfig = trial.arch
     row: dict[str, Any] = {
         "trial": trial.number,
-        "arch_id": arch.arch_id,
-        "depth_schedule": trial.candidate.depth_schedule,
+        "arch_id": trial.arch_id,
+        "depth_schedule": trial.depth_schedule,
         "architecture": arch.summary(),
         "origin": trial.origin,
         "state": "running",
@@ -206,10 +208,11 @@ def _row(trial: Trial) -> dict[str, Any]:
         row |= {"state": "failed", "failure": f"{trial.failure.cause}: {trial.failure.message}"}
     if trial.is_stopped:
         row |= {"state": "stopped", **_result_columns(trial.partial[-1])}
-    if trial.result is not None:
+    result = trial.result
+    if result is not None:
         row |= {
             "state": "finished",
-            **_result_columns(trial.result),
+            **_result_columns(result),
             "test_error": "" if trial.test is None else trial.test.error,
             **_final_columns(trial),
             "measured_latency_us": "" if trial.measured_us is None else trial.measured_us,

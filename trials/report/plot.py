@@ -8,80 +8,144 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.files import write_atomically
+from sret_nas.quantities import format_quantity
 
 from ..runs.options import SearchOptions
-from ..runs.records import Trial
+from ..runs.recommendation import CostName, Recommendations
+from ..runs.trial import Trial
+from .quiet_matplotlib import quiet_matplotlib
+
+GREY, BLUE, ORANGE, GREEN, RED = "0.65", "tab:blue", "tab:orange", "tab:green", "tab:red"
+
+Bounds = tuple[float | None, float | None]
 
 
 def write_front_plot(
     path: Path, trials: Sequence[Trial], front: Sequence[Trial], best: Trial, options: SearchOptions,
-    header: dict[str, Any],
+    header: dict[str, Any], recommended: Recommendations | None,
 ) -> None:  # fmt: skip
-    """Plots validation error against FLOPs, parameters and, if the search uses it, predicted latency.
+    """Plots errors against FLOPs, parameters and, if the search uses it, predicted latency, on log axes.
 
-    The PNG shows all finished and stopped trials, the front, the best trial, and lines of the budget.
+    The PNG shows all finished and stopped trials, the front as a step line, what is recommended, the errors after
+    fine-tuning and on the test part, and lines of the budget.
     """
-    from matplotlib.figure import Figure
+    with quiet_matplotlib():
+        from matplotlib.figure import Figure
 
     space, data = header["space"], header["data"]
     panels = _panels(options, header)
-    figure = Figure(figsize=(5.5 * len(panels), 4.6), layout="constrained", dpi=130)
-    left, *others = figure.subplots(1, len(panels), sharey=True)
-    for axes, (cost, unit, label, bounds) in zip((left, *others), panels, strict=True):
-        _scatter(axes, trials, front, cost, unit)
-        _mark(axes, best, cost, unit)
+    figure = Figure(figsize=(4.9 * len(panels), 5.2), layout="constrained", dpi=130)
+    left, *others = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (cost, label, bounds) in zip((left, *others), panels, strict=True):
+        _scatter(axes, trials, front, cost, options)
+        _mark(axes, trials, best, cost, recommended)
         for bound in bounds:
             if bound is not None:
-                axes.axvline(bound / unit, color="tab:red", linestyle="--", linewidth=1.2, label="budget")
+                axes.axvline(bound, color=RED, linestyle="--", linewidth=1.2, label="budget")
+        _scale(axes, cost)
         axes.set_xlabel(label)
         axes.grid(alpha=0.25)
-    left.set_ylabel(f"validation error of the proxy, %\n({data['classes']} classes, {options.image_size} px)")
+    left.set_ylabel(f"error of the proxy, % ({data['classes']} classes, {options.image_size} px)")
     handles, labels = left.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    left.legend(unique.values(), unique.keys(), framealpha=0.9)
-    figure.suptitle(f"{space['name']}: {sum(t.result is not None for t in trials)} trials, {options.describe_budget()}")
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, frameon=False)
+    finished = sum(trial.is_finished for trial in trials)
+    figure.suptitle(f"{space['name']}: {finished} trials, {options.describe_budget()}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())
 
 
-def _panels(
-    options: SearchOptions, header: dict[str, Any]
-) -> list[tuple[str, float, str, tuple[int | None, int | None]]]:
-    """Returns for each cost its name in a result, its unit, its label, and its bounds."""
+def _panels(options: SearchOptions, header: dict[str, Any]) -> list[tuple[CostName, str, Bounds]]:
+    """Returns the name of each cost, its label, and its bounds; latency in milliseconds."""
     space, budget = header["space"], options.budget
     target = f"{space['image_size']} px, {space['classes']} classes"
-    panels: list[tuple[str, float, str, tuple[int | None, int | None]]] = [
-        ("flops", 1e9, f"GFLOPs (multiply-adds, {target})", (budget.flops_min, budget.flops_max)),
-        ("params", 1e6, f"million parameters ({space['classes']} classes)", (budget.params_min, budget.params_max)),
+    panels: list[tuple[CostName, str, Bounds]] = [
+        ("flops", f"FLOPs (multiply-adds, {target})", (budget.flops_min, budget.flops_max)),
+        ("params", f"parameters ({space['classes']} classes)", (budget.params_min, budget.params_max)),
     ]
     if options.uses_latency:
         setting = header["latency"]["profile"]["setting"]
         label = f"predicted latency, ms (batch {setting['batch_size']}, {setting['device']}, {setting['threads']} thr.)"
-        panels.append(("latency_us", 1e3, label, (None, options.latency_max)))
+        most = options.latency_max
+        panels.append(("latency", label, (None, None if most is None else most / 1000)))
     return panels
 
 
-def _scatter(axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: str, unit: float) -> None:
-    front_numbers = {trial.number for trial in front}
+def _cost(trial: Trial, cost: CostName) -> float:
+    assert trial.result is not None
+    target = trial.result.target
+    if cost == "latency":
+        return (target.latency_us or 0) / 1000
+    return float(target.flops if cost == "flops" else target.params)
+
+
+def _scatter(
+    axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: CostName, options: SearchOptions
+) -> None:
     stopped = [trial.partial[-1] for trial in trials if trial.is_stopped]
     if stopped:
-        points = [(getattr(result.target, cost) / unit, 100 * result.error) for result in stopped]
-        axes.scatter(*zip(*points, strict=True), label="stopped early", color="0.75", s=14, marker="x", linewidths=0.8)
-    for is_front, label, style in (
-        (False, "tried", {"color": "0.65", "s": 22}),
-        (True, "Pareto-optimal", {"color": "tab:blue", "s": 46, "zorder": 3}),
-    ):
-        points = [
-            (getattr(trial.result.target, cost) / unit, 100 * trial.result.error)
-            for trial in trials
-            if trial.result is not None and (trial.number in front_numbers) == is_front
-        ]
+        costs = [getattr(result.target, "latency_us" if cost == "latency" else cost) or 0 for result in stopped]
+        unit = 1000 if cost == "latency" else 1
+        axes.scatter(
+            [value / unit for value in costs], [100 * result.error for result in stopped],
+            label="stopped early", color="0.75", s=14, marker="x", linewidths=0.8,
+        )  # fmt: skip
+    on_front = {trial.number for trial in front}
+    tried = [trial for trial in trials if trial.is_finished and trial.number not in on_front]
+    _points(axes, tried, cost, "tried", color=GREY, s=18)
+    if "error" in options.objectives and cost in options.objectives:
+        ordered = sorted(front, key=lambda trial: _cost(trial, cost))
+        xs, ys = [_cost(trial, cost) for trial in ordered], [_error(trial) for trial in ordered]
+        axes.step(xs, ys, where="post", color=BLUE, linewidth=1.2, zorder=2)
+    _points(axes, front, cost, "Pareto-optimal", color=BLUE, s=36, zorder=3)
+
+
+def _mark(axes: Any, trials: Sequence[Trial], best: Trial, cost: CostName, recommended: Recommendations | None) -> None:
+    """Marks what is recommended, the errors after fine-tuning and on the test part, and the best, with its number."""
+    numbers = set() if recommended is None else {network.number for network in recommended.networks}
+    chosen = [trial for trial in trials if trial.number in numbers and trial.is_finished]
+    _points(axes, chosen, cost, "recommended", marker="D", s=46, facecolors="none", edgecolors=ORANGE, linewidths=1.6,
+            zorder=4)  # fmt: skip
+    for trial in chosen:
+        axes.annotate(f"{trial.number}", (_cost(trial, cost), _error(trial)), xytext=(6, 6),
+                      textcoords="offset points", fontsize=8)  # fmt: skip
+    finals = [(trial, trial.finals["fine-tuned"]) for trial in trials if "fine-tuned" in trial.finals]
+    tested = [(_cost(trial, cost), 100 * final.test_error) for trial, final in finals]
+    tested += [
+        (_cost(trial, cost), 100 * trial.test.error)
+        for trial in trials
+        if trial.test is not None and trial.result is not None
+    ]
+    tuned = [(_cost(trial, cost), 100 * final.error) for trial, final in finals]
+    for label, marker, points in (("fine-tuned, validation", "o", tuned), ("test", "s", tested)):
         if points:
-            axes.scatter(*zip(*points, strict=True), label=label, **style)
+            axes.scatter(*zip(*points, strict=True), label=label, marker=marker, s=30, facecolors="none",
+                         edgecolors=GREEN, zorder=4)  # fmt: skip
+    _points(axes, [best], cost, "best.yaml", marker="*", s=190, color=ORANGE, edgecolors="black", zorder=5)
 
 
-def _mark(axes: Any, best: Trial, cost: str, unit: float) -> None:
-    assert best.result is not None
-    point = (getattr(best.result.target, cost) / unit, 100 * best.result.error)
-    axes.scatter(*point, label="best.yaml", marker="*", s=190, color="tab:orange", edgecolors="black", zorder=4)
+def _points(axes: Any, trials: Sequence[Trial], cost: CostName, label: str, **style: Any) -> None:
+    if trials:
+        axes.scatter(
+            [_cost(trial, cost) for trial in trials], [_error(trial) for trial in trials], label=label, **style
+        )
+
+
+def _error(trial: Trial) -> float:
+    assert trial.result is not None
+    return 100 * trial.result.error
+
+
+def _scale(axes: Any, cost: CostName) -> None:
+    """Sets a log axis whose ticks have units."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps = (1.0,) if high / low > 50 else (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:g}" if cost == "latency" else format_quantity(round(value)))
+    )
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
 
 from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.quantities import format_latency, parse_latency
 from sret_nas.space.search_space import SearchSpace
@@ -28,6 +29,7 @@ from .option_groups import (
     TargetOptions,
     absolute_if_there,
     flag,
+    with_data_root,
 )
 from .recommendation import BestBy
 from .remote_storage import normalise_address
@@ -152,6 +154,8 @@ class SearchOptions(
     """Points at which trials are compared; the last is their end, and at each other one most trials are stopped."""
     eta: Annotated[StrictInt, Field(ge=2, le=100)] = ETA
     """At each rung the best 1/eta of the trials are kept; rungs are eta times further apart."""
+    enqueue: tuple[ArchConfig, ...] = ()
+    """Known networks, which are the first trials."""
     best_by: BestBy = "expected"
     """How `best.yaml` is chosen. With `proxy`, no network is recommended, and finalists come from the front alone."""
     trials: Annotated[StrictInt, Field(ge=1, le=MAX_TRIALS, default_factory=_default_trials)]
@@ -169,6 +173,8 @@ class SearchOptions(
 
     @model_validator(mode="after")
     def _check_search(self) -> Self:
+        if len(self.enqueue) > self.trials:
+            raise ValueError(f"--enqueue names {len(self.enqueue)} networks for {self.trials} trials: raise --trials")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"--objectives must not repeat, got {','.join(self.objectives)}")
         if not set(self.objectives) & {"error", "cross_entropy"}:
@@ -219,9 +225,7 @@ class SearchOptions(
 
         Raises `UserError` if an option outside `CHANGEABLE` differs, and `ConfigError` for values out of range.
         """
-        if "data" in given and "data_root" not in given and Path(given["data"]).expanduser().is_dir():
-            given = {**given, "data_root": None}  # images that were a torchvision dataset's lie in a folder now
-        options = self.with_given(given, "search")
+        options = self.with_given(with_data_root(given), "search")
         for name in given.keys() - CHANGEABLE:
             was, now = getattr(self, name), getattr(options, name)
             if was != now:

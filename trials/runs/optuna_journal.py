@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from ..strategies.optuna import constraints, distributions
 from ..strategies.sret import SReTDomain
 from .objectives import Objective, objective_values
-from .records import Trial
+from .trial import Trial
 
 JOURNAL_FILE = "optuna-journal.log"
 _TRIAL_LINE = b'"datetime_complete"'
@@ -61,21 +61,22 @@ class OptunaJournal:
 
     def add(self, trial: Trial) -> None:
         """Appends a finished (COMPLETE), stopped (PRUNED) or failed (FAIL) trial; none is ever left RUNNING."""
-        attributes: dict[str, object] = {"trial": trial.number, "arch_id": trial.candidate.arch.arch_id}
-        if trial.result is not None:
-            attributes.update(trial.result.model_dump(mode="json", exclude={"proxy_arch"}))
+        attributes: dict[str, object] = {"trial": trial.number, "arch_id": trial.arch_id}
+        candidate, result = trial.candidate, trial.result
+        if result is not None:
+            attributes.update(result.model_dump(mode="json", exclude={"proxy_arch"}))
         elif trial.failure is not None:
             attributes.update(cause=trial.failure.cause, message=trial.failure.message)
         elif trial.is_stopped:
             attributes.update(trial.partial[-1].model_dump(mode="json", exclude={"proxy_arch"}))
         frozen = optuna.trial.create_trial(
             state=_state(trial),
-            values=None if trial.result is None else list(objective_values(trial.result, self._objectives)),
-            params=dict(self._domain.encode(trial.candidate)),
+            values=None if result is None else list(objective_values(result, self._objectives)),
+            params=dict(self._domain.encode(candidate)),
             distributions=self._distributions,
             user_attrs=attributes,
         )
-        for name, slack in constraints(trial.candidate, self._domain).items():
+        for name, slack in constraints(candidate, self._domain).items():
             frozen.set_constraint(name, slack)
         self._study.add_trial(frozen)
         self._num_in_memory += 1
@@ -114,6 +115,6 @@ class _ForgetfulFile(BaseJournalBackend):
 
 
 def _state(trial: Trial) -> TrialState:
-    if trial.result is not None:
+    if trial.is_finished:
         return TrialState.COMPLETE
     return TrialState.PRUNED if trial.is_stopped else TrialState.FAIL

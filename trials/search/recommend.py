@@ -19,7 +19,7 @@ from ..interruption import raise_if_interrupted
 from ..report.progress import describe_retry
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.recommendation import ORIGIN, SHARES, CostName, Recommendation, Recommendations, SizeEffect
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from ..strategies.strategy import Candidate
 from ..strategies.structure import MIN_RESULTS, StructureModel
 from .session import Run

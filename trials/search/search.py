@@ -5,7 +5,6 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,7 @@ from sret_nas.latency.profile import LatencyProfile
 from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console, Working, print_line
-from ..data.dataset_cache import cached_dataset, require_apart
+from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
 from ..data.sufficiency import data_warnings
 from ..engines.engine import Engine
 from ..engines.inline import InlineEngine
@@ -36,12 +35,14 @@ from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
 from ..runs.recorded_search import domain_of, recorded_profile
-from ..runs.records import Records, Trial
+from ..runs.records import Records
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
 from ..runs.target import require_possible, target_for
+from ..runs.trial import Trial
 from ..strategies.create import create_strategy
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
+from .enqueue import enqueued_candidates
 from .finalists import train_finalists
 from .front_latency import measure_front
 from .front_tests import run_front_tests
@@ -68,7 +69,7 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
     store = store_for_new_search(options.storage, run_dir)
     with Records(run_dir) as records:
         try:
-            with full_disk_explained(run_dir, has_begun=False):
+            with full_disk_explained(run_dir, has_begun=False), _lost_directory_explained(records):
                 run, engine = _begin(options, space, records, command, console)
         except BaseException:
             records.withdraw()
@@ -126,11 +127,12 @@ def _begin(
         if options.uses_latency:
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = domain_of(space, options, profile)
+        enqueued_candidates(domain, options)  # what cannot be tried is told before anything is trained
         setting = None if options.no_supernet else supernet_setting(options, data)
         with Working(console, _MEASURING):
             plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
-        plan.require_time(spent=time.time() - records.began)
+        plan.require_time(spent=records.now() - records.began)
         plan.require_timeout()
         plan.announce(console, options.trials, run_dir)
         header = {
@@ -181,7 +183,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = domain_of(space, options, recorded_profile(header, run_dir))
-        data_dir = _same_images(options, header, run_dir, console)
+        data_dir, _ = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
@@ -200,21 +202,6 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
             with copied(store, run_dir, console):
                 _run_to_the_end(run, engine)
     return run
-
-
-def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, console: Console) -> Path:
-    """Returns the folder of the prepared images. Raises `UserError` if they differ from those the search began with."""
-    try:
-        data_dir, data = cached_dataset(run_dir, options.data_config, console)
-    except UserError as error:
-        where = "a resumed search needs its images: where they were when it was begun, or as --data says"
-        raise UserError(f"{error} ({where})") from None
-    if data.digest != header["data"]["digest"]:
-        raise UserError(
-            f"the images of {options.data} are not those that {run_dir} was begun with: put those back, say with "
-            "--data where they are, or start a new search"
-        )
-    return data_dir
 
 
 def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> None:

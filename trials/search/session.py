@@ -15,7 +15,8 @@ from ..report.html import LiveReport, ReportInput
 from ..runs.compute_budget import ComputeBudget
 from ..runs.directory import weights_file
 from ..runs.options import SearchOptions
-from ..runs.records import History, Records, Trial
+from ..runs.records import History, Records
+from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
 
@@ -69,6 +70,7 @@ class Run:
             expected=self._expected("trial_seconds") or 0.0,
             time_budget=options.time_budget,
             gpu_hours=options.gpu_hours,
+            clock=self.records.now,
             gpus_per_trial=options.gpus_per_trial or 1.0,  # local workers may share a GPU, which counts for each
         )
 

@@ -92,10 +92,13 @@ class AdditiveStrategy(Strategy[C]):
     def ask(self) -> C | None:
         candidate = self._next()
         if candidate is not None:
-            self._pool.claim(candidate)
-            self._running[candidate.key] = self._domain.point(candidate)
-            self._asked += 1
+            self.adopt(candidate)
         return candidate
+
+    def adopt(self, candidate: C) -> None:
+        self._pool.claim(candidate)
+        self._running[candidate.key] = self._domain.point(candidate)
+        self._asked += 1
 
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         point = self._running.pop(candidate.key)

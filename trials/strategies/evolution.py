@@ -138,9 +138,12 @@ class EvolutionStrategy(Strategy[C]):
     def ask(self) -> C | None:
         candidate = self._design.draw() if self._num_asked < self._start or not self._known else self._proposed()
         if candidate is not None:
-            self._pool.claim(candidate)
-            self._num_asked += 1
+            self.adopt(candidate)
         return candidate
+
+    def adopt(self, candidate: C) -> None:
+        self._pool.claim(candidate)
+        self._num_asked += 1
 
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         if values is not None:

@@ -158,6 +158,12 @@ class OptunaStrategy(Strategy[C]):
         self._running[candidate.key] = trial
         return candidate
 
+    def adopt(self, candidate: C) -> None:
+        self._study.enqueue_trial(dict(self._pool.domain.encode(candidate)))
+        trial = self._study.ask(self._sampler.infer_relative_search_space(self._study, None))  # type: ignore[arg-type]
+        self._pool.claim(candidate)
+        self._running[candidate.key] = trial
+
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         trial = self._running.pop(candidate.key)
         if values is None:

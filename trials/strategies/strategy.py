@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, Literal
+from typing import Generic, Literal, Self
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.space.search_space import DepthSchedule
@@ -28,6 +28,13 @@ class Candidate:
         """Returns the identity of the candidate: the architecture's id and the schedule."""
         return self.arch.arch_id, self.depth_schedule
 
+    @classmethod
+    def with_key(cls, arch: ArchConfig, depth_schedule: DepthSchedule, key: tuple[str, str]) -> Self:
+        """Returns a candidate whose `key` is known, which saves computing it."""
+        candidate = cls(arch, depth_schedule)
+        candidate.__dict__["key"] = key
+        return candidate
+
 
 class Strategy(ABC, Generic[C]):
     """Proposes candidates, and learns from their objective values, which are all minimised."""
@@ -45,6 +52,10 @@ class Strategy(ABC, Generic[C]):
     @abstractmethod
     def tell(self, candidate: C, values: tuple[float, ...] | None) -> None:
         """Takes the final objective values of an asked candidate; None if its trial failed or was stopped early."""
+
+    def adopt(self, candidate: C) -> None:
+        """Takes an open candidate that somebody else proposes as if it had been asked for here: `tell` follows."""
+        self._pool.claim(candidate)
 
     def exclude(self, candidate: C) -> None:
         """Never proposes a candidate, because the search tried it for a reason of its own."""

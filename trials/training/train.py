@@ -157,13 +157,18 @@ def _train_step(
     return total
 
 
-@torch.no_grad()
 def recalibrate_batch_norm(network: SReT, part: Split, batch_size: int, max_images: int = 1024) -> None:
     """Replaces the stem's BatchNorm statistics by those of the current weights on the first images of a split.
 
     Running averages lag behind the weights. After a proxy's few steps they lag far enough to change the ranking of
     candidates (benchmarks/NOTES.md).
     """
+    recalibrate_stem(network, (inputs for inputs, _ in batches(first_images(part, max_images), batch_size=batch_size)))
+
+
+@torch.no_grad()
+def recalibrate_stem(network: SReT, image_batches: Iterable[Tensor]) -> None:
+    """Replaces the stem's BatchNorm statistics by plain averages over batches (B, channels, H, W)."""
     device = network.pos_embed.device
     norms = batch_norms(network.stem)
     momenta = [norm.momentum for norm in norms]
@@ -171,7 +176,7 @@ def recalibrate_batch_norm(network: SReT, part: Split, batch_size: int, max_imag
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
     network.stem.train()  # the stem alone: the rest of the network does not affect its statistics
-    for inputs, _ in batches(first_images(part, max_images), batch_size=batch_size):
+    for inputs in image_batches:
         if len(inputs) > 1:
             network.stem(inputs.to(device))
     network.stem.eval()

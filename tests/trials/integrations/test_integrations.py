@@ -158,12 +158,12 @@ def test_other_directions_are_refused(directions: list[str]) -> None:
         study.ask()
 
 
-def test_a_study_that_has_begun_is_refused() -> None:
-    study = optuna.create_study()
-    study.optimize(lambda trial: 0.5, n_trials=1)
-    study.sampler = StrategySampler("random", SMOKE, BUDGET, objectives=("error",))
-    with pytest.raises(UserError, match="trials that this sampler did not propose"):
-        study.ask()
+def test_trials_without_a_network_teach_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    study = optuna.create_study(directions=["minimize"] * 2)
+    study.optimize(lambda trial: (0.5, 1.0), n_trials=1)
+    study.sampler = StrategySampler("random", SMOKE, BUDGET)
+    assert architecture(study.ask())[0].arch_id == by_hand("random", 1)[0][0]
+    assert "Trial 0 has no network of smoke, so nothing is learned from it." in caplog.text
 
 
 def test_a_refused_trial_is_not_left_running() -> None:
@@ -228,19 +228,132 @@ def test_a_second_study_and_a_second_process_are_refused(tmp_path: Path) -> None
         first.ask()
 
 
-def test_trials_of_one_s_own_are_refused() -> None:
+def test_another_sampler_s_trials_have_no_network() -> None:
     with pytest.raises(UserError, match="must be a StrategySampler, got TPESampler"):
         architecture(optuna.create_study().ask())
+
+
+def succeed(trial: optuna.Trial) -> tuple[float, float]:
+    arch, _ = architecture(trial)
+    return values_of(arch)
+
+
+def key_of(trial: optuna.trial.FrozenTrial) -> tuple[str, str]:
+    arch = ArchConfig.from_dict(trial.user_attrs["architecture"], "test")
+    return arch.arch_id, trial.user_attrs["depth_schedule"]
+
+
+@pytest.mark.parametrize("strategy", ["random", "additive", "evolution", "nsga2", "tpe"])
+def test_an_enqueued_network_is_tried_and_never_proposed_again(strategy: StrategyName) -> None:
+    domain = SReTDomain(SMOKE, BUDGET)
+    everyone = list(domain)
+    study = create_study(StrategySampler(strategy, SMOKE, BUDGET, seed=3))
+    study.enqueue_trial(dict(domain.encode(everyone[7])))
+    study.optimize(succeed, n_trials=len(everyone) + 5)
+    tried = [key_of(trial) for trial in study.trials if trial.state.name == "COMPLETE"]
+    assert tried[0] == everyone[7].key
+    assert sorted(tried) == sorted(candidate.key for candidate in everyone)
+
+
+def test_a_network_that_is_enqueued_twice_is_tried_twice_and_told_once() -> None:
+    domain = SReTDomain(SMOKE, BUDGET)
+    known = dict(domain.encode(next(iter(domain))))
+    study = create_study(StrategySampler("additive", SMOKE, BUDGET))
+    study.enqueue_trial(known)
+    study.enqueue_trial(known)
+    study.optimize(succeed, n_trials=5)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5
+    assert study.trials[0].params == study.trials[1].params
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda known: known.pop("stage3.width"),
+            "was enqueued with some dimensions of smoke, but without stage3.width",
+        ),
+        (lambda known: known.update({"stage3.width": 65}), r"with stage3.width = 65, which is no choice of smoke"),
+    ],
+)
+def test_what_is_no_network_is_not_enqueued(change: Callable[[dict[str, Any]], object], message: str) -> None:
+    domain = SReTDomain(SMOKE, BUDGET)
+    known = dict(domain.encode(next(iter(domain))))
+    change(known)
     study = create_study(StrategySampler("random", SMOKE, BUDGET))
-    proposed = study.ask()
-    other = {**proposed.relative_params, "stage3.width": 160 - proposed.relative_params["stage3.width"]}  # 64 or 96
-    study.enqueue_trial(other)
-    study.enqueue_trial({**other, "stage3.width": proposed.relative_params["stage3.width"]})
-    with pytest.raises(UserError, match="was enqueued with parameters"):
-        [architecture(study.ask()) for _ in range(2)]
-    trial = create_study(StrategySampler("random", SMOKE, BUDGET)).ask()
-    with pytest.raises(UserError, match="lr is no dimension of smoke"):
-        trial.suggest_float("lr", 0, 1)
+    study.enqueue_trial(known)
+    with pytest.raises(UserError, match=message):
+        study.ask()
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
+
+
+def test_an_enqueued_network_outside_the_budget_is_refused() -> None:
+    dearest = max(SReTDomain(SMOKE, BUDGET), key=lambda candidate: cost_of(candidate.arch).flops)
+    budget = Budget(flops_max=cost_of(dearest.arch).flops - 1)
+    study = create_study(StrategySampler("random", SMOKE, budget))
+    study.enqueue_trial(dict(SReTDomain(SMOKE, BUDGET).encode(dearest)))
+    with pytest.raises(UserError, match=f"network {dearest.arch.arch_id} is outside the budget: FLOPs at most"):
+        study.ask()
+
+
+def test_trials_that_were_added_are_learned_from_before_and_during_a_study() -> None:
+    """A sampler that learned of all networks but one proposes that one; in a study resumed elsewhere, too."""
+    domain, storage = SReTDomain(SMOKE, BUDGET), optuna.storages.InMemoryStorage()
+    everyone = list(domain)
+
+    def add(study: optuna.Study, number: int) -> None:
+        candidate = everyone[number]
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=dict(domain.encode(candidate)), distributions=optuna_sampler.distributions(domain),
+                values=values_of(candidate.arch),
+            )
+        )  # fmt: skip
+
+    study = optuna.create_study(
+        directions=["minimize"] * 2, sampler=StrategySampler("additive", SMOKE, BUDGET), storage=storage, study_name="s"
+    )
+    for number in range(5):
+        add(study, number)
+    study.optimize(succeed, n_trials=1)
+    tried = key_of(study.trials[-1])
+    left = [number for number in range(5, len(everyone)) if everyone[number].key != tried]
+    for number in left[:-1]:
+        add(study, number)
+    study.optimize(succeed, n_trials=1)
+    assert key_of(study.trials[-1]) == everyone[left[-1]].key
+    elsewhere = optuna.load_study(study_name="s", sampler=StrategySampler("additive", SMOKE, BUDGET), storage=storage)
+    with pytest.raises(optuna.TrialPruned, match="have been tried"):
+        architecture(elsewhere.ask())
+
+
+def test_a_study_with_an_enqueued_network_resumes_in_another_process() -> None:
+    domain, storage = SReTDomain(SMOKE, BUDGET), optuna.storages.InMemoryStorage()
+    whole = create_study(StrategySampler("additive", SMOKE, BUDGET))
+    known = dict(domain.encode(list(domain)[4]))
+    whole.enqueue_trial(known)
+    whole.optimize(succeed, n_trials=8)
+    first = optuna.create_study(
+        directions=["minimize"] * 2, sampler=StrategySampler("additive", SMOKE, BUDGET), storage=storage, study_name="s"
+    )
+    first.enqueue_trial(known)
+    first.optimize(succeed, n_trials=3)
+    second = optuna.load_study(study_name="s", sampler=StrategySampler("additive", SMOKE, BUDGET), storage=storage)
+    second.optimize(succeed, n_trials=5)
+    assert [trial.params for trial in second.trials] == [trial.params for trial in whole.trials]
+
+
+def test_parameters_of_one_s_own_are_suggested_by_the_independent_sampler() -> None:
+    def own(sampler: StrategySampler) -> list[float]:
+        study = create_study(sampler)
+        return [study.ask().suggest_float("lr", 1e-4, 1e-2, log=True) for _ in range(4)]
+
+    drawn = own(StrategySampler("random", SMOKE, BUDGET, seed=2))
+    assert len(set(drawn)) == 4
+    assert all(1e-4 <= value <= 1e-2 for value in drawn)
+    assert own(StrategySampler("random", SMOKE, BUDGET, seed=2)) == drawn
+    given = optuna.samplers.RandomSampler(seed=9)
+    assert own(StrategySampler("random", SMOKE, BUDGET, seed=2, independent_sampler=given)) != drawn
 
 
 @pytest.mark.parametrize(

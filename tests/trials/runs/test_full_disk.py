@@ -16,7 +16,7 @@ from tests.full_disk import largest_file
 from trials.engines.failures import failure_of, is_full
 from trials.runs.full_disk import StorageError, full_disk_explained, raise_if_full, writing
 from trials.runs.options import SearchOptions
-from trials.runs.records import RECORDS_FILE, read_history
+from trials.runs.records import HEADER_KEYS, RECORDS_FILE, Records, read_history
 from trials.search.search import resume_search, start_search
 
 OPTIONS: dict[str, Any] = {
@@ -45,6 +45,24 @@ def test_a_device_that_is_full_is_full() -> None:
     assert (failure.cause, failure.message) == ("disk full", "[Errno 28] No space left on device: '/dev/full'")
     with pytest.raises(StorageError, match=r"a worker cannot write its files: .*No space left"):
         raise_if_full(failure)
+
+
+def test_a_disk_that_became_read_only_is_told_as_that(tmp_path: Path) -> None:
+    """Linux does that to a disk with errors. What is written cannot even be cut off again."""
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), "run/records.jsonl")
+    assert failure_of(error).cause == "disk full"
+    with (
+        pytest.raises(StorageError, match=r"written: Read-only file system; .*: make it writable, then carry"),
+        full_disk_explained(Path("run"), has_begun=True),
+    ):
+        raise error
+    with Records(tmp_path / "run") as records:
+        records.start({key: {} for key in HEADER_KEYS})
+        read_only = os.open(tmp_path / "run" / RECORDS_FILE, os.O_RDONLY)
+        os.dup2(read_only, records._file)
+        os.close(read_only)
+        with pytest.raises(StorageError):
+            records.interrupted()
 
 
 def test_other_errors_of_the_system_are_no_full_disk() -> None:

@@ -13,7 +13,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import SearchSpace
 from trials.engines.messages import Failure, TargetCost, TrialResult
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal
-from trials.runs.records import Trial
+from trials.runs.trial import Trial
 from trials.strategies.sret import SReTDomain
 
 DOMAIN = SReTDomain(SearchSpace.load("sret_tiny"), Budget())

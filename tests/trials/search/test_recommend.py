@@ -158,6 +158,38 @@ def test_a_trial_runs_again_to_the_same_result(finished: Run, tmp_path: Path) ->
     assert (runs / "whole" / RECORDS_FILE).read_bytes() == before
 
 
+def test_known_networks_are_tried_first_and_only_once(options: dict[str, Any], finished: Run, tmp_path: Path) -> None:
+    known = [finished.trials[number].candidate.arch for number in (9, 4)]
+    run = start({**options, "best_by": "proxy", "enqueue": [arch.to_dict() for arch in known]}, tmp_path / "enqueued")
+    assert [trial.candidate.arch for trial in run.trials[:2]] == known
+    assert [trial.origin for trial in run.trials[:3]] == ["enqueued", "enqueued", "design"]
+    assert len({trial.candidate.key for trial in run.trials}) == 13
+    before = outcome_without_recommendations(run.run_dir)
+    _cut_after(run.run_dir, "finished", 5)
+    resume_search(run.run_dir, {}, quiet())
+    assert outcome_without_recommendations(run.run_dir) == before
+
+
+def outcome_without_recommendations(run_dir: Path) -> list[Any]:
+    return [(t.number, t.candidate.key, t.origin, t.result and t.result.error) for t in read_history(run_dir).in_order]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": 11}, "is not one of test for 64 px, 3 channel"),
+        ({}, "names network .* twice"),
+    ],
+)
+def test_a_network_that_cannot_be_tried_is_refused_before_anything_is_written(
+    change: dict[str, Any], message: str, options: dict[str, Any], finished: Run, tmp_path: Path
+) -> None:
+    arch = {**finished.trials[0].candidate.arch.to_dict(), **change}
+    with pytest.raises(UserError, match=message):
+        start({**options, "enqueue": [arch, arch]}, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
 def test_a_search_is_one_call_in_python(options: dict[str, Any], finished: Run, tmp_path: Path) -> None:
     given = {**options, "flops_budget": f"{FLOPS / 1000:g}K"}
     result = search(out=tmp_path / "called", quiet=True, **given)

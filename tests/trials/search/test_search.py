@@ -33,7 +33,8 @@ from trials.runs.objectives import most_accurate, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
-from trials.runs.records import RECORDS_FILE, Trial, read_history
+from trials.runs.records import RECORDS_FILE, read_history
+from trials.runs.trial import Trial
 from trials.search.plan import require_gpu
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run

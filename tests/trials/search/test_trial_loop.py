@@ -62,7 +62,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in (
         "trials.engines.retries",
-        "trials.search.trial_loop",
         "trials.runs.records",
         "trials.report.progress",
     ):

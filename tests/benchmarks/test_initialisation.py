@@ -1,0 +1,102 @@
+"""The comparison of initialisations: what its schemes draw, and what its report says of pairs of equal seed."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import pytest
+import torch
+from scipy.stats import ttest_1samp
+from torch import nn
+
+from benchmarks.initialisation.plan import PIECES, SUPERNETS
+from benchmarks.initialisation.report import METRICS, figures, markdown, paired
+from benchmarks.initialisation.schemes import OLD, SCHEMES, output_layers
+from benchmarks.recorded import Line
+from sret_nas.arch.presets import preset
+from sret_nas.nn.network import SReT
+from sret_nas.nn.supernet import PoolWeights, Supernet
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.supernet_shape import bounding_shape
+
+
+@pytest.fixture(scope="module")
+def network() -> SReT:
+    return SReT(preset("sret_t"))
+
+
+def test_the_old_default(network: SReT) -> None:
+    SCHEMES[OLD].apply(network, seed=0)
+    assert network.head.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not network.head.bias.any()
+    assert network.stem.convs[2].weight.std().item() == pytest.approx(sqrt(2 / (9 * 64)), rel=0.05)
+    assert network.pools[1].weight.std().item() == pytest.approx(1 / 3, rel=0.05)
+
+
+def test_torch_is_how_networks_start(network: SReT) -> None:
+    """So that what was measured is what is used: the same draws, except for their order."""
+    SCHEMES["torch"].apply(network, seed=0)
+    for name, weight in SReT(preset("sret_t")).named_parameters():
+        drawn = network.get_parameter(name)
+        assert drawn.std().item() == pytest.approx(weight.std().item(), rel=0.35, abs=1e-9), name
+        assert drawn.abs().max().item() == pytest.approx(weight.abs().max().item(), rel=0.35), name
+
+
+def test_fan_in_and_scaled_outputs(network: SReT) -> None:
+    SCHEMES["linear fan-in x 1, outputs scaled, conv He"].apply(network, seed=0)
+    outputs = {id(layer) for layer in output_layers(network)}
+    assert len(outputs) == 10 * 2 + 20  # 10 blocks with two branches each, and 20 NLLs
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear) and layer.weight.numel() > 10_000:
+            expected = layer.in_features**-0.5 * (40**-0.5 if id(layer) in outputs else 1)
+            # cut at two standard deviations, which leaves 0.88 of one
+            assert layer.weight.std().item() == pytest.approx(0.88 * expected, rel=0.03)
+
+
+def test_a_supernets_poolings_follow_the_rule_for_convolutions() -> None:
+    supernet = Supernet(bounding_shape(SearchSpace.load("sret_tiny")))
+    (_, pool) = (module for module in supernet.modules() if isinstance(module, PoolWeights))
+    SCHEMES["torch"].apply(supernet, seed=0)
+    assert pool.weight.abs().max().item() <= 1 / 3  # one channel a group between the largest widths
+    SCHEMES[OLD].apply(supernet, seed=0)
+    assert pool.weight.std().item() == pytest.approx(1 / 3, rel=0.05)
+    assert not pool.bias.any()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_seed_gives_the_same_weights(network: SReT, scheme: str) -> None:
+    SCHEMES[scheme].apply(network, seed=3)
+    first = {name: weight.clone() for name, weight in network.named_parameters()}
+    SCHEMES[scheme].apply(network, seed=3)
+    assert all(torch.equal(weight, first[name]) for name, weight in network.named_parameters())
+
+
+def test_no_training_is_planned_twice() -> None:
+    assert len(set(PIECES)) == len(PIECES)
+    assert len(set(SUPERNETS)) == len(SUPERNETS)
+    assert {piece.scheme for piece in PIECES} == set(SCHEMES)
+
+
+def test_the_interval_is_that_of_a_t_test() -> None:
+    found = paired([-1.0, -2.5, 0.5, -1.5])
+    low, high = ttest_1samp([-1.0, -2.5, 0.5, -1.5], 0).confidence_interval(0.95)
+    assert found["mean"] == pytest.approx((low + high) / 2)
+    assert found["half_interval"] == pytest.approx((high - low) / 2)
+    assert (found["pairs"], found["better"]) == (4, 3)
+    assert paired([0.3]) == {"pairs": 1, "mean": 0.3, "half_interval": None, "better": 0}
+
+
+def line(scheme: str, seed: int, value: float) -> Line:
+    values = dict.fromkeys(METRICS, value)
+    return {"data": "D", "network": "N", "images": 10, "scheme": scheme, "seed": seed, "cpu_seconds": 1.0, **values}
+
+
+def test_only_equal_seeds_are_pairs() -> None:
+    lines = [line(OLD, 0, 0.5), line(OLD, 1, 0.6), line("torch", 1, 0.55), line("torch", 2, 0.1)]
+    result = figures(lines, [])
+    (setting,) = result["settings"]
+    assert setting["schemes"]["torch"]["differences"]["val_error"]["pairs"] == 1
+    assert setting["schemes"]["torch"]["differences"]["val_error"]["mean"] == pytest.approx(-0.05)
+    page = markdown({**result, "date": "d", "cpu": "c", "versions": {"torch": "t"}})
+    assert "| linear 0.02, conv He | 2 | 0.550 | 55.00 |" in page
+    assert "| torch | 2 | -0.050 | -5.00 |" in page

@@ -1,0 +1,214 @@
+"""Whole trainings: killed and continued, in two processes, with all depths, and what ends them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sret_nas.errors import UserError
+from sret_nas.nn.model_directory import read_model
+from tests import REPOSITORY
+from tests.full_disk import largest_file
+from tests.trials.training import tiny_training
+from tests.trials.training.tiny_training import ARCH, BUSY, recipe, run, spec, weights
+from trials.data.whole_images import WholeImages
+from trials.training import full, full_state
+from trials.training.recipe import DivergedError
+
+SCRIPT = [sys.executable, "-m", "tests.trials.training.tiny_training"]
+
+
+@pytest.fixture(scope="module")
+def images() -> WholeImages:
+    return WholeImages.find(tiny_training.DATA)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+def assert_equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_ends_in_the_same_weights(images: WholeImages, tmp_path: Path) -> None:
+    """In the middle of its second epoch, with a process that reads images; it continues without one."""
+    how: dict[str, Any] = {"changes": BUSY, "schedule": "joint"}
+    whole = run(tmp_path / "whole", spec(**how), images)
+    command = [*SCRIPT, str(tmp_path / "killed"), json.dumps({**how, "workers": 1})]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment())
+    assert process.stdout is not None
+    assert any(int(line) >= 5 for line in process.stdout)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    continued = run(tmp_path / "killed", spec(**how), images)
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert continued == whole
+    epochs = [
+        [{**json.loads(line), "seconds": None} for line in (tmp_path / name / full.METRICS).read_text().splitlines()]
+        for name in ("whole", "killed")
+    ]
+    assert epochs[0] == epochs[1]
+    assert [epoch["epoch"] for epoch in epochs[0]] == [1, 2]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_that_computes_both_parts(images: WholeImages, tmp_path: Path) -> None:
+    """With every schedule. The same views, mixing, permutations and drop path belong to a part wherever it runs."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys; from pathlib import Path; import torch\n"
+        "from tests.trials.training.tiny_training import *\n"
+        "torch.set_num_threads(1)\n"
+        "images = WholeImages.find(DATA)\n"
+        "import os, torch.distributed as dist; dist.init_process_group('gloo')\n"
+        "for schedule in ('joint', 'sandwich', 'random', 'growing'):\n"
+        "    run(Path(sys.argv[1]) / schedule, spec(BUSY, schedule), images)\n"
+        "dist.destroy_process_group()\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run([*torchrun, str(script), str(tmp_path / "two")], check=True, env=environment(), cwd=REPOSITORY)
+    for schedule in ("joint", "sandwich", "random", "growing"):
+        run(tmp_path / "one" / schedule, spec({**BUSY, "gradient_accumulation": 2}, schedule), images)
+        one, two = weights(tmp_path / "one" / schedule), weights(tmp_path / "two" / schedule)
+        assert one.keys() == two.keys()
+        for name, value in one.items():
+            # Running statistics are of one part, and nothing uses them. BatchNorm takes biases away, so their gradients
+            # are rounding alone, which Adam makes into steps.
+            if "stem.norms" in name or ("stem.convs" in name and name.endswith("bias")):
+                continue
+            # Adam divides by the gradient's size, so rounding in small ones grows; a step is up to the rate, 2e-3.
+            torch.testing.assert_close(value, two[name], rtol=0, atol=2e-5, msg=f"{schedule} {name}")
+
+
+def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
+    metrics = run(tmp_path, spec({"ema_decay": 0.5}, "random"), images)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "best",
+        "last",
+        "checkpoint.pt",
+        "metrics.jsonl",
+        "tensorboard",
+    }
+    best, info = read_model(tmp_path / "best")
+    assert info.metrics == metrics
+    assert metrics["test"]["images"] == 20
+    assert metrics["validation"]["images"] == 20
+    assert info.class_names == images.class_names
+    assert info.recipe is not None
+    assert info.recipe["depth_schedule"] == "random"
+    epochs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert metrics["validation"]["error"] == min(epoch["validation"]["error"] for epoch in epochs)
+    last, _ = read_model(tmp_path / "last")
+    state, stored = last.state_dict(), weights(tmp_path)
+    assert torch.equal(state["head.weight"], stored["averaged head.weight"])
+    assert not torch.equal(state["head.weight"], stored["head.weight"])
+    assert best.arch == ARCH
+
+
+def test_statistics_of_the_stem_are_those_of_the_kept_weights(images: WholeImages, tmp_path: Path) -> None:
+    """On all training images at once: for the first BatchNorm, mean and variance of the first convolution's output."""
+    run(tmp_path, spec({"recalibration_images": 48, "batch_size": 48, "epochs": 1, "warmup_epochs": 0.0}), images)
+    network, info = read_model(tmp_path / "last")
+    transform = full.evaluation_transform(info.preprocessing)
+    batch = torch.stack([transform(images.train.load(index, "L")) for index in range(48)])
+    with torch.no_grad():
+        features = network.stem.convs[0](batch)
+    torch.testing.assert_close(network.stem.norms[0].running_mean, features.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(network.stem.norms[0].running_var, features.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_without_finite_numbers_is_skipped(
+    images: WholeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = full_state.DepthTask.forward
+    calls = 0
+
+    def broken(self: Any, *arguments: Any) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        result = whole(self, *arguments)
+        return {**result, "loss": result["loss"] * (float("nan") if calls in (2, 3) else 1.0)}
+
+    monkeypatch.setattr(full_state.DepthTask, "forward", broken)
+    run(tmp_path / "two", spec({"ema_decay": 0.5}), images)
+    epochs = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch["skipped_steps"] for epoch in epochs] == [2, 2]
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "two").values())
+
+    monkeypatch.setattr(full_state.DepthTask, "forward", lambda *args: {"loss": whole(*args)["loss"] * float("inf")})
+    with pytest.raises(DivergedError, match=r"not finite in 10 steps in a row, up to step 10 of 12, .*lower"):
+        run(tmp_path / "all", spec({"epochs": 4}), images)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(images: WholeImages, tmp_path: Path) -> None:
+    how = spec({})
+    whole = run(tmp_path / "whole", how, images)
+    size = (tmp_path / "whole" / "checkpoint.pt").stat().st_size
+    with largest_file(size - 1), pytest.raises(OSError, match=r"checkpoint\.pt"):
+        run(tmp_path / "full", how, images)
+    content = torch.load(tmp_path / "full" / "checkpoint.pt", weights_only=True)
+    assert json.loads(content["counts"])["steps"] == 3  # it is a little shorter than the one after the second epoch
+    assert run(tmp_path / "full", how, images) == whole
+
+
+def test_ctrl_c_leaves_a_checkpoint(images: WholeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_step = full.FullTraining.train_step
+
+    def interrupted(self: full.FullTraining, stream: Iterator[tuple[Tensor, Tensor]]) -> float | None:
+        if self.state.counts.steps == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_step(self, stream)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(full.FullTraining, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, spec({}), images)
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert json.loads(content["counts"])["steps"] == 4
+
+
+def test_another_training_in_the_directory_is_refused(images: WholeImages, tmp_path: Path) -> None:
+    run(tmp_path, spec({"epochs": 1, "warmup_epochs": 0.0}), images)
+    with pytest.raises(UserError, match=r"of a training with another learning_rate: it was 0.002, got 0.001; ask for"):
+        run(tmp_path, spec({"epochs": 1, "warmup_epochs": 0.0, "learning_rate": 0.001}), images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "size"),
+    [({}, 1, 16), ({"mixup": 0.2}, 1, 16), ({"batch_size": 100}, 1, 48), ({"batch_size": 64, "mixup": 0.2}, 5, 40)],
+)
+def test_batches_are_full_and_equally_shared(changes: dict[str, Any], processes: int, size: int) -> None:
+    plan = full.plan_of(recipe(**changes), 48, 0, processes)
+    assert (plan.batch_size, plan.steps_per_epoch) == (size, 48 // size)
+    parts = [plan.part(0, part) for part in range(processes)]
+    assert {len(part) for part in parts} == {size // processes}
+    assert sorted(view for part in parts for view in part) == sorted(plan.views(0))
+
+
+@pytest.mark.parametrize(("changes", "processes"), [({}, 3), ({"mixup": 0.2}, 16), ({"gradient_accumulation": 8}, 2)])
+def test_batches_that_cannot_be_shared(changes: dict[str, Any], processes: int) -> None:
+    with pytest.raises(UserError, match=r"--batch-size must give every one of .* got a batch of 16"):
+        full.plan_of(recipe(**changes), 48, 0, processes)

@@ -1,0 +1,48 @@
+"""The options of `train`, except the recipe's values (`trials.training.full_recipe`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StrictInt, ValidationInfo, field_validator, model_validator
+
+from .engine_options import ComputeOptions
+from .option_groups import DataOptions, absolute_if_there
+
+CHANGEABLE = {"data", "data_root", "data_workers", "device", "threads"}
+"""Options that may change when a training is resumed. The images must be the same, but may have moved."""
+
+
+class TrainOptions(DataOptions, ComputeOptions):
+    """The options of `train`."""
+
+    architecture: str
+    """A YAML file, a preset, or the directory of a trained network."""
+    recipe: str | None = None
+    """Name of a shipped recipe, or a YAML file; None chooses by the image size."""
+    image_size: Annotated[StrictInt, Field(ge=8, le=4096)] | None = None
+    """Side of the input in pixels; None means the architecture's."""
+    classes: Annotated[StrictInt, Field(ge=2, le=1_000_000)] | None = None
+    """Classes of the network; None means those of the data."""
+    channels: Literal[1, 3] | None = None
+    """Channels of the input; None means those of the data."""
+    supernet: str | None = None
+    checkpoint: str | None = None
+    data_workers: Annotated[StrictInt, Field(ge=0, le=256)] | None = None
+    """Processes that read images; None chooses by the number of cores."""
+
+    @field_validator("architecture", "supernet", "checkpoint", "recipe")
+    @classmethod
+    def _absolute(cls, path: str | None, info: ValidationInfo) -> str | None:
+        return None if path is None else absolute_if_there(path)
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        if self.supernet is not None and self.checkpoint is not None:
+            raise ValueError("--supernet and --checkpoint exclude each other: both say where the first weights are")
+        return self
+
+    @property
+    def given_threads(self) -> int | None:
+        """Returns the CPU threads of a process if they were given, else None."""
+        return self.threads if "threads" in self.model_fields_set else None

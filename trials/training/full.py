@@ -1,0 +1,387 @@
+"""Trains one network whole: from its initial weights or a checkpoint to model directories of the best and last weights.
+
+The parts are timm's: augmentation, mixing, optimisers, schedules, moving average, loss. The mixed-depth schedule, drop
+path over applications and the stem's statistics are this project's.
+
+DistributedDataParallel does not fit several processes: a step makes a pass for each recursion depth, and shallow passes
+leave weights of deeper recursions without a gradient. So each process averages its gradients with those of the others
+once per step, as in a supernet's training. All run the same depths, so the same weights have gradients everywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import UserError
+from sret_nas.files import write_atomically
+from sret_nas.nn.model_directory import ModelInfo, Preprocessing, is_model_directory, read_model, write_model
+from sret_nas.nn.network import SReT
+from sret_nas.space.search_space import DepthSchedule
+
+from ..console import Console
+from ..data.whole_images import WholeImages
+from ..interruption import StepAborted, defer_interrupts
+from ..lost_directory import WatchedDirectory, rescue
+from ..seeds import seed_from
+from .augmentation import Mixing, evaluation_transform, training_transform
+from .depth_schedule import depths_of_step
+from .full_progress import FullProgress
+from .full_recipe import Recipe
+from .full_state import CHECKPOINT, FullState
+from .image_batches import AugmentedImages, BatchPlan, EvaluatedImages, evaluation_batches, training_parts
+from .image_scores import ImageScore, count_errors, score_of
+from .initial_weights import InitialWeights, load_initial
+from .recipe import DivergedError
+from .train import recalibrate_stem
+
+BEST, LAST, METRICS = "best", "last", "metrics.jsonl"
+
+CHECKPOINT_SECONDS = 60.0
+"""Between two checkpoints, the most work that a killed process loses."""
+
+MAX_SKIPPED = 10
+"""Steps in a row without a finite loss or gradient after which a training fails."""
+
+MAX_EVALUATED = 256
+"""Images of a batch in evaluation."""
+
+
+class Group(Protocol):
+    """The processes of a data-parallel training, as `trials.distributed.processes` has them."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world_size(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def is_first(self) -> bool: ...
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors by their means over all processes."""
+
+    def any(self, flag: bool) -> bool:
+        """Returns whether the flag is set in any process."""
+
+    def wait(self) -> None:
+        """Waits until all processes have called this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullSpec:
+    """A whole training as plain data, the same in all its processes."""
+
+    arch: ArchConfig
+    """The network, with the classes and channels of the data, its image size and drop path."""
+    recipe: Recipe
+    schedule: DepthSchedule
+    preprocessing: Preprocessing
+    seed: int
+    start: dict[str, JsonValue]
+    """What the first weights come from: identifies the training."""
+    provenance: dict[str, JsonValue]
+    """Where the network comes from, for the model directory."""
+    workers: int
+    """Processes that read images, for each process that trains."""
+
+    def identity(self, images: WholeImages) -> dict[str, JsonValue]:
+        """Returns the data that identify a training: with the same identity, the weights are the same."""
+        return {
+            "architecture": self.arch.to_dict(),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "depth schedule": self.schedule,
+            "preprocessing": self.preprocessing.model_dump(mode="json"),
+            "seed": self.seed,
+            "start": self.start,
+            "classes": list(images.class_names),
+            "images (digest)": images.digest,
+        }
+
+
+class FullTraining:
+    """The loop of a whole training, with validation, checkpoints and model directories."""
+
+    def __init__(
+        self, directory: Path, spec: FullSpec, images: WholeImages, group: Group, initial: InitialWeights | None
+    ) -> None:
+        """Builds the network and everything that trains it. Seeds torch's global generator.
+
+        Raises `UserError` if the processes cannot share the batches.
+        """
+        self._directory, self._spec, self._images, self._group = directory, spec, images, group
+        recipe, train = spec.recipe, images.train
+        self.plan = plan_of(recipe, len(train), spec.seed, group.world_size)
+        self.steps = recipe.epochs * self.plan.steps_per_epoch
+        self._mixing = Mixing(recipe, spec.arch.classes, spec.seed)
+        transform = training_transform(recipe, spec.preprocessing, images.flip)
+        self._train = AugmentedImages(train, transform, spec.arch.channels, spec.seed)
+        self.evaluation_transform = evaluation_transform(spec.preprocessing)
+        torch.manual_seed(seed_from(f"weights {spec.seed}"))
+        network = SReT(spec.arch)
+        self.changes = [] if initial is None else load_initial(network, initial)
+        self._format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        network = network.to(group.device, memory_format=self._format)  # type: ignore[call-overload]
+        self.state = FullState(network, recipe, self.plan.batch_size, self.plan.steps_per_epoch)
+        self._parameters = list(network.parameters())
+        on_gpu = group.device.type == "cuda"
+        self._uses_bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and on_gpu)
+        self._watched: WatchedDirectory | None = None
+        self._identity: dict[str, JsonValue] = {}
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Runs the remaining steps, then tests the best network once. Returns the metrics.
+
+        Writes a checkpoint every `CHECKPOINT_SECONDS`, after every validation, and on Ctrl-C.
+
+        Raises:
+            UserError: The directory's checkpoint is of another training, or an image cannot be read.
+            DivergedError: Losses were not finite for `MAX_SKIPPED` steps in a row.
+            LostDirectoryError: The directory was deleted, moved or replaced.
+            KeyboardInterrupt: Interrupted, after a checkpoint.
+        """
+        self._identity = self._spec.identity(self._images)
+        if self._group.is_first:
+            self._watched = WatchedDirectory(self._directory)
+        self.state.load(self._directory / CHECKPOINT, self._identity)
+        shown = self._directory if self._group.is_first else None
+        progress = FullProgress(shown, self.state.counts, self.steps, self.plan.steps_per_epoch, console)
+        with progress, defer_interrupts() as interruptions:
+            try:
+                self._run_steps(progress, interruptions)
+            except StepAborted:  # the step is half done, and no checkpoint may hold its weights
+                raise
+            except KeyboardInterrupt:  # raised between two steps, so the weights are consistent
+                self._save()
+                raise
+            return self._finish(progress)
+
+    def _run_steps(self, progress: FullProgress, interruptions: list[int]) -> None:
+        with closing(self.parts(range(self.state.counts.steps, self.steps))) as stream:
+            self._run_steps_on(stream, progress, interruptions)
+
+    def _run_steps_on(
+        self, stream: Iterator[tuple[Tensor, Tensor]], progress: FullProgress, interruptions: list[int]
+    ) -> None:
+        counts = self.state.counts
+        saved = time.monotonic()
+        while True:
+            if self._validation_is_due():
+                self._validate(progress)
+                self._save()
+                saved = time.monotonic()
+            # All processes must stop after the same step, or those that go on would wait for the others for ever.
+            if self._group.any(bool(interruptions)):
+                raise KeyboardInterrupt
+            if counts.steps == self.steps:
+                return
+            loss = self.train_step(stream)
+            progress.step_done(loss, self.state.learning_rate)
+            if self._group.any(time.monotonic() - saved > CHECKPOINT_SECONDS):
+                self._save()
+                saved = time.monotonic()
+
+    def parts(self, steps: range) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Returns the parts of the steps' batches that this process computes, one after the other."""
+        accumulation, rank = self._spec.recipe.gradient_accumulation, self._group.rank
+        parts = range(rank * accumulation, (rank + 1) * accumulation)
+        pin = self._group.device.type == "cuda"
+        return training_parts(self._train, self.plan, parts, steps, workers=self._spec.workers, pin=pin)
+
+    def train_step(self, stream: Iterator[tuple[Tensor, Tensor]]) -> float | None:
+        """Takes the next step. Returns the loss, or None if it was skipped.
+
+        Raises `DivergedError` if `MAX_SKIPPED` steps in a row were skipped.
+        """
+        started = time.perf_counter()
+        state, recipe = self.state, self._spec.recipe
+        counts = state.counts
+        step = counts.steps
+        depths = self._depths(step)
+        state.scheduler.step_update(step)
+        state.network.train()
+        state.optimizer.zero_grad(set_to_none=True)  # the optimiser skips weights whose gradient is None
+        total = torch.zeros((), device=self._group.device)
+        for position in range(recipe.gradient_accumulation):
+            total += self._gradients(*next(stream), step, position, depths)
+        used = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        self._group.average([*used, total])
+        norm = nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm or math.inf)
+        # Both numbers at once, because each transfer from a GPU waits for all its work.
+        loss, norm_value = torch.stack((total, norm)).tolist()
+        is_finite = math.isfinite(loss) and math.isfinite(norm_value)
+        counts.steps += 1
+        counts.images += self.plan.batch_size
+        if is_finite:
+            state.optimizer.step()
+            state.task.update_ema(step=step + 1)
+            counts.loss_sum += loss
+            counts.loss_steps += 1
+        counts.skipped += not is_finite
+        counts.skipped_in_a_row = 0 if is_finite else counts.skipped_in_a_row + 1
+        counts.seconds += time.perf_counter() - started
+        if counts.skipped_in_a_row >= MAX_SKIPPED:
+            raise DivergedError(
+                f"the loss or a gradient was not finite in {MAX_SKIPPED} steps in a row, up to step {step + 1} of "
+                f"{self.steps}, at a learning rate of {state.learning_rate:.3g}: lower --learning-rate"
+            )
+        return loss if is_finite else None
+
+    def _depths(self, step: int) -> tuple[int, ...]:
+        rng = random.Random(f"depths {self._spec.seed} {step}")
+        return depths_of_step(self._spec.schedule, self._spec.arch.max_recursions, step / self.steps, rng)
+
+    def _gradients(self, images: Tensor, labels: Tensor, step: int, position: int, depths: tuple[int, ...]) -> Tensor:
+        """Adds the gradients of a part of the batch, and returns its share of the loss."""
+        accumulation, device = self._spec.recipe.gradient_accumulation, self._group.device
+        part = self._group.rank * accumulation + position
+        images, targets = self._mixing(images, labels, step, part)
+        images = images.to(device, non_blocking=True).to(memory_format=self._format)
+        targets = targets.to(device, non_blocking=True)
+        torch.manual_seed(seed_from(f"pass {self._spec.seed}/{step}/{part}"))  # permutations and drop path
+        share = torch.zeros((), device=device)
+        for depth in depths:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._uses_bf16):
+                loss = self.state.task(images, targets, depth)["loss"] / (len(depths) * accumulation)
+            # Backward for each depth by itself: the activations of one depth at a time are in memory.
+            loss.backward()
+            share += loss.detach()
+        return share
+
+    def _validation_is_due(self) -> bool:
+        epoch, rest = divmod(self.state.counts.steps, self.plan.steps_per_epoch)
+        recipe = self._spec.recipe
+        is_counted = epoch % recipe.validate_every == 0 or epoch == recipe.epochs
+        return rest == 0 and epoch > self.state.counts.validated_epochs and is_counted
+
+    def _validate(self, progress: FullProgress) -> None:
+        """Scores the network on the validation part, writes model directories and metrics, and tells."""
+        counts = self.state.counts
+        epoch = counts.steps // self.plan.steps_per_epoch
+        network = self.for_evaluation()
+        score = self.score(network, "val")
+        loss = counts.loss_sum / counts.loss_steps if counts.loss_steps else None
+        is_best = counts.best_error is None or score.error < counts.best_error
+        if is_best:
+            counts.best_error, counts.best_epoch = score.error, epoch
+        counts.validated_epochs, counts.loss_sum, counts.loss_steps = epoch, 0.0, 0
+        counts.epochs.append(
+            {
+                "epoch": epoch, "step": counts.steps, "train_loss": loss,
+                "validation": score.to_dict(), "learning_rate": self.state.learning_rate,
+                "skipped_steps": counts.skipped, "images": counts.images, "seconds": round(counts.seconds, 3),
+            }
+        )  # fmt: skip
+        if self._group.is_first:
+            self._require_directory()
+            metrics = {"validation": {**score.to_dict(), "epoch": epoch}}
+            for name in (LAST, *([BEST] if is_best else [])):
+                self._write_model(name, network, metrics)
+            self._write_metrics()
+        shown = {"validation/error": score.error, "validation/cross_entropy": score.cross_entropy}
+        text = f"val error {score.error:.2%}, cross-entropy {score.cross_entropy:.3f}" + (" (best)" if is_best else "")
+        progress.validated(epoch, shown, text if loss is None else f"train loss {loss:.3f}, {text}")
+
+    def _finish(self, progress: FullProgress) -> dict[str, Any]:
+        """Tests the best network on the test part, adds the result to its directory, and returns all metrics."""
+        counts = self.state.counts
+        self._group.wait()  # the first process has written the directory
+        network, info = read_model(self._directory / BEST)
+        score = self.score(network.to(self._group.device), "test")
+        metrics = {**info.metrics, "test": score.to_dict()}
+        if self._group.is_first:
+            self._require_directory()
+            write_model(self._directory / BEST, network.cpu(), replace(info, metrics=metrics), replace=True)
+        progress.say(
+            f"best: epoch {counts.best_epoch}, val error {metrics['validation']['error']:.2%}, test error "
+            f"{score.error:.2%} on {score.images:,} images"
+        )
+        return metrics
+
+    def for_evaluation(self) -> SReT:
+        """Returns a copy of the network that is kept, ready for evaluation, with new BatchNorm statistics."""
+        network = copy.deepcopy(self.state.evaluated).eval()
+        count = min(self._spec.recipe.recalibration_images, len(self._images.train))
+        if count > 1:
+            part = EvaluatedImages(self._images.train, self.evaluation_transform, self._spec.arch.channels)
+            batches = evaluation_batches(part, range(count), self._evaluation_batch, workers=self._spec.workers)
+            with closing(batches):
+                recalibrate_stem(network, (images for images, _ in batches))
+        return network
+
+    def score(self, network: SReT, part: str) -> ImageScore:
+        """Scores a network on all images of a part, shared by the processes."""
+        images = EvaluatedImages(self._images.parts[part], self.evaluation_transform, self._spec.arch.channels)
+        positions = range(self._group.rank, len(images), self._group.world_size)
+        batches = evaluation_batches(images, positions, self._evaluation_batch, workers=self._spec.workers)
+        with closing(batches):
+            sums = count_errors(network, batches)
+        self._group.average([sums])
+        return score_of(sums * self._group.world_size)
+
+    @property
+    def _evaluation_batch(self) -> int:
+        return min(MAX_EVALUATED, self.plan.batch_size)
+
+    def _write_model(self, name: str, network: SReT, metrics: dict[str, Any]) -> None:
+        spec = self._spec
+        info = ModelInfo(
+            preprocessing=spec.preprocessing,
+            class_names=self._images.class_names if len(self._images.class_names) == spec.arch.classes else None,
+            metrics=metrics,
+            recipe={**spec.recipe.model_dump(mode="json"), "depth_schedule": spec.schedule},
+            provenance={**spec.provenance, "seed": spec.seed, "data_digest": self._images.digest},
+        )
+        path = self._directory / name
+        write_model(path, copy.deepcopy(network).cpu(), info, replace=is_model_directory(path))
+
+    def _write_metrics(self) -> None:
+        lines = [json.dumps(epoch) + "\n" for epoch in self.state.counts.epochs]
+        write_atomically(self._directory / METRICS, "".join(lines))
+
+    def _save(self) -> None:
+        if self._group.is_first:
+            self._require_directory()
+            self.state.save(self._directory / CHECKPOINT, self._identity)
+
+    def _require_directory(self) -> None:
+        """Raises `LostDirectoryError`, after a checkpoint beside it, if the directory is not there any more."""
+        if self._watched is not None and self._watched.is_lost:
+            raise rescue(self._directory, lambda folder: self.state.save(folder / CHECKPOINT, self._identity))
+
+
+def plan_of(recipe: Recipe, num_images: int, seed: int, world_size: int) -> BatchPlan:
+    """Returns the batches of a training. Raises `UserError` unless they split into parts of at least 2 images.
+
+    A batch is at most the whole training part, rounded down so that all parts are equal.
+    """
+    parts = world_size * recipe.gradient_accumulation
+    unit = parts * (2 if recipe.mixes else 1)  # timm mixes pairs
+    size = min(recipe.batch_size, num_images // unit * unit)
+    if size // parts < 2 or size % unit:
+        what = f"{world_size} process(es) with {recipe.gradient_accumulation} part(s) each"
+        rule = "an even number, because images are mixed in pairs" if recipe.mixes else "a whole number of at least 2"
+        raise UserError(
+            f"--batch-size must give every one of {what} {rule}, got a batch of {recipe.batch_size} and "
+            f"{num_images:,} training images"
+        )
+    return BatchPlan(
+        num_images=num_images, batch_size=size, repeats=recipe.repeated_augmentation, seed=seed, num_parts=parts
+    )

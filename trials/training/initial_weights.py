@@ -1,0 +1,148 @@
+"""The weights from which a whole training starts: new ones, a supernet's, or those of a trained network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from timm.models import adapt_input_conv
+from torch import Tensor
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import UserError
+from sret_nas.files import validate
+from sret_nas.nn.model_directory import find_model_directory, read_model
+from sret_nas.nn.network import SReT, resized_state
+from sret_nas.nn.supernet import Supernet
+
+from .recipe import ProxyConfig, proxy_arch
+
+
+class _SupernetRecord(BaseModel):
+    """The part of a supernet file's training record that finding a network in it needs."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    proxy: ProxyConfig
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """The weights of a network, and what had to be changed to fit another."""
+
+    network: SReT
+    origin: str
+    """Where they come from, for people."""
+
+
+def weights_of_supernet(path: Path, target: ArchConfig) -> InitialWeights:
+    """Returns the weights that a supernet holds for a network.
+
+    The supernet holds the target's proxy: the same shape at the supernet's image size.
+
+    Raises `UserError` if the file is no supernet, lacks the network, or was trained with narrower networks.
+    """
+    supernet, training = Supernet.load(path)
+    proxy = validate(_SupernetRecord, training, f"{path}: training").proxy
+    if proxy.width_scale != 1:
+        raise UserError(
+            f"{path}: holds networks of {proxy.width_scale:g} times the width of their targets (--width-scale), so "
+            "none of its weights fit the target itself"
+        )
+    extent = supernet.extent
+    arch = proxy_arch(target, proxy, channels=extent.channels, classes=extent.classes)
+    try:
+        extent.check(arch)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return InitialWeights(supernet.extract(arch), f"the supernet {path}")
+
+
+def weights_of_checkpoint(path: Path, target: ArchConfig) -> InitialWeights:
+    """Returns the weights of a trained network that differs from the target at most in its input and classes.
+
+    `path` is a weights file of `SReT.save`, a model directory, or the run of a training.
+
+    Raises `UserError` if the file holds no network or another one, or if the target's attention would lose its exact
+    slices: with as many tokens in each.
+    """
+    network = read_model(find_model_directory(path))[0] if path.is_dir() else SReT.load(path)
+    _require_same_blocks(network.arch, target, path)
+    _require_exact_slices(network.arch, target, path)
+    return InitialWeights(network, f"the checkpoint {path}")
+
+
+def fitted_state(network: SReT, target: ArchConfig) -> tuple[dict[str, Tensor], list[str]]:
+    """Returns the weights of a network for one with another image size, or other channels or classes, as a state dict.
+
+    The position embedding is resized, the first convolution adapted as timm does, and a head for other classes left
+    out. Also returns what was done, in words.
+    """
+    before, changes = network.arch, []
+    state = resized_state(network.state_dict(), target)
+    if before.resolutions[0] != target.resolutions[0]:
+        sides = f"{before.resolutions[0]} to {target.resolutions[0]}"
+        changes.append(f"position embedding resized from {sides} tokens a side")
+    if before.channels != target.channels:
+        first = "stem.convs.0.weight"
+        state[first] = adapt_input_conv(target.channels, state[first], before.channels)
+        changes.append(f"first convolution adapted from {before.channels} to {target.channels} channels")
+    if before.classes != target.classes:
+        state = {name: value for name, value in state.items() if not name.startswith("head.")}
+        changes.append(f"new head for {target.classes} classes (had {before.classes})")
+    return state, changes
+
+
+def load_initial(network: SReT, initial: InitialWeights) -> list[str]:
+    """Loads weights into a network in place, and returns what was changed to make them fit, in words."""
+    state, changes = fitted_state(initial.network, network.arch)
+    missing = network.load_state_dict(state, strict=False).missing_keys
+    assert all(name.startswith("head.") for name in missing), missing
+    return changes
+
+
+def _require_same_blocks(found: ArchConfig, target: ArchConfig, path: Path) -> None:
+    """Raises `UserError` naming the first difference between two networks that decides about weights or their use.
+
+    Group schedules own no weights, so they may differ.
+    """
+    ours, theirs = _described(target), _described(found)
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise UserError(
+                f"{path}: holds another network: its {name} is {theirs.get(name)}, but the architecture's is "
+                f"{ours.get(name)}; only image size, channels, classes and groups may differ"
+            )
+
+
+def _described(arch: ArchConfig) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "number of stages": len(arch.stages),
+        "stem.width": arch.stem.width,
+        "stem.strides": list(arch.stem.strides),
+    }
+    for index, stage in enumerate(arch.canonical().stages):
+        values = {
+            "width": stage.width, "heads": stage.heads, "blocks": stage.blocks, "recursions": stage.recursions,
+            "loop": stage.loop, "nll": stage.nll, "nll hidden width": stage.nll_hidden if stage.num_nlls else 0,
+            "mlp hidden width": stage.mlp_hidden,
+        }  # fmt: skip
+        described |= {f"stages[{index}].{name}": value for name, value in values.items()}
+    return described
+
+
+def _require_exact_slices(found: ArchConfig, target: ArchConfig, path: Path) -> None:
+    """Raises `UserError` if slices of equal length in the checkpoint become unequal in the target."""
+    for index, (before, after) in enumerate(zip(found.stages, target.stages, strict=True)):
+        tokens_before, tokens = found.num_tokens[index], target.num_tokens[index]
+        was_exact = all(tokens_before % groups == 0 for groups in before.groups[: before.recursions])
+        unequal = [groups for groups in after.groups[: after.recursions] if tokens % groups]
+        if was_exact and unequal:
+            side = target.resolutions[index]
+            raise UserError(
+                f"{path}: its attention has slices of equal length, but at {target.image_size} px stage {index + 1} "
+                f"has {side} x {side} tokens, which {unequal[0]} slices do not divide: choose another --image-size, or "
+                "other groups in the architecture"
+            )
