@@ -91,7 +91,8 @@ def _read_header(path: str | Path) -> dict[str, Any]:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_BYTES:
             raise UserError(
-                f"{path}: cannot be read as weights: its header must have at most {MAX_BYTES:,} bytes, got {length:,}"
+                f"{path}: cannot be read as weights: it is no safetensors file, or its header has more than "
+                f"{MAX_BYTES:,} bytes"
             )
         content = file.read(length)
     if length == 0 or len(content) < length:

@@ -207,6 +207,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-storage", dest="storage", action="store_const", const=None, help="stop copying, when a search is resumed"
     )
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the plan with its expected times, and begin nothing"
+    )
+    group.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -215,11 +219,18 @@ def _run(given: argparse.Namespace) -> int:
     from ..report.front import show_front
     from ..runs.directory import new_run_dir
     from ..runs.options import SearchOptions
-    from ..search.search import resume_search, start_search
+    from ..search.search import plan_search, resume_search, start_search
 
     handle_interruptions()
-    console = SearchConsole()
-    options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
+    console = SearchConsole(quiet="quiet" in given)
+    words = ("run", "out", "resume", "dry_run", "quiet")
+    options = {name: value for name, value in vars(given).items() if name not in words}
+    if "dry_run" in given:
+        if "resume" in given:
+            raise UserError("--dry-run plans a new search, so it cannot be combined with --resume")
+        run_dir = given.out if "out" in given else new_run_dir()
+        plan_search(SearchOptions.parse(options, "search"), run_dir, console)
+        return EXIT_OK
     if "resume" in given:
         run = resume_search(_resumed_dir(given, options, console), options, console)
     else:

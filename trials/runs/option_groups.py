@@ -76,9 +76,10 @@ class OptionGroup(BaseModel):
         try:
             return validate(cls, dict(given), source)
         except ConfigError as error:
-            if error.key_path not in cls.model_fields:
+            name = error.key_path.partition("[")[0]
+            if name not in cls.model_fields:
                 raise
-            typed = cls.typed_as.get(error.key_path, flag(error.key_path))
+            typed = cls.typed_as.get(name, flag(name))
             raise ConfigError(source, typed, error.problem) from None
 
     def with_given(self, given: Mapping[str, Any], source: str) -> Self:

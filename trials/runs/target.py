@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sret_nas.arch.budget import Budget
+from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.space.search_space import SearchSpace
 
@@ -24,7 +25,11 @@ def require_possible(space: SearchSpace, budget: Budget) -> None:
         FeasibleSet(space, budget).check()
         return
     cheapest = _with(space, {name: _FEWEST[name] for name in unstated})
-    FeasibleSet(cheapest, Budget(flops_max=budget.flops_max, params_max=budget.params_max)).check()
+    try:
+        FeasibleSet(cheapest, Budget(flops_max=budget.flops_max, params_max=budget.params_max)).check()
+    except BudgetError as error:
+        words = _describe({name: getattr(cheapest, name) for name in unstated})
+        raise BudgetError(f"{error} (for {words}, the fewest that images can have)") from None
 
 
 def target_for(space: SearchSpace, data: PreparedData) -> tuple[SearchSpace, str | None]:
@@ -37,10 +42,14 @@ def target_for(space: SearchSpace, data: PreparedData) -> tuple[SearchSpace, str
     taken = {name: found[name] for name in unstated}
     if not taken:
         return space, None
-    words = " and ".join(f"{number:,} {_NAMES[name][number > 1]}" for name, number in taken.items())
     flags = " and ".join(f"--target-{name}" for name in taken)
     sets = "set others" if len(taken) > 1 else "sets another number"
-    return _with(space, taken), f"Target: {words}, as the images have; {flags} {sets}"
+    return _with(space, taken), f"Target: {_describe(taken)}, as the images have; {flags} {sets}"
+
+
+def _describe(target: dict[str, int]) -> str:
+    """Returns e.g. `10 classes and 1 channel`."""
+    return " and ".join(f"{number:,} {_NAMES[name][number > 1]}" for name, number in target.items())
 
 
 def _unstated(space: SearchSpace) -> list[str]:

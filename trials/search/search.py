@@ -5,8 +5,10 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sret_nas.latency.profile import LatencyProfile
 from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console, Working, print_line
+from ..data import PreparedData
 from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
 from ..data.sufficiency import data_warnings
 from ..engines.engine import Engine
@@ -40,6 +43,7 @@ from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_s
 from ..runs.target import require_possible, target_for
 from ..runs.trial import Trial
 from ..strategies.create import create_strategy
+from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
 from .enqueue import enqueued_candidates
@@ -51,7 +55,7 @@ from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_gpu, require_rungs
 from .recommend import recommend
 from .session import Run, job_context_of
-from .supernet import provide_supernet, recorded_setting, supernet_setting
+from .supernet import SupernetSetting, provide_supernet, recorded_setting, supernet_setting
 from .trial_loop import front_of, run_trials
 
 _MEASURING = "Measuring how fast a typical network trains on this machine"
@@ -79,6 +83,20 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
     return run
 
 
+@ignore_signals_after_interrupt()
+def plan_search(options: SearchOptions, run_dir: Path, console: Console) -> None:
+    """Prints the plan of a search that would run in `run_dir`, and begins nothing. Raises as `start_search` does.
+
+    Decoded images and latency profiles are kept beside `run_dir`, where the search will find them.
+    """
+    began = time.monotonic()
+    options, space = _options_and_space(options, console)
+    require_possible(space, options.budget)
+    require_apart(run_dir, options.data_config)
+    _prepared(options, space, run_dir, lambda: time.monotonic() - began, console).engine.close()
+    print_line(console, "Dry run: that is the plan, and nothing was begun")
+
+
 def _options_and_space(options: SearchOptions, console: Console) -> tuple[SearchOptions, SearchSpace]:
     """Returns the options, completed by a given supernet's, and the space. Raises `UserError` if they contradict."""
     if options.supernet is None:
@@ -103,15 +121,29 @@ def _lost_directory_explained(records: Records) -> Iterator[None]:
         raise
 
 
-def _begin(
-    options: SearchOptions,
-    space: SearchSpace,
-    records: Records,
-    command: list[str],
-    console: Console,
-) -> tuple[Run, Engine]:
-    """Prepares the images, measures the plan and announces it, and only then writes the first record."""
-    run_dir = records.run_dir
+@dataclass(frozen=True)
+class _Prepared:
+    """A search that has been planned, but has not begun; its engine runs."""
+
+    options: SearchOptions
+    domain: SReTDomain
+    data_dir: Path
+    data: PreparedData
+    proxy: ProxyConfig
+    setting: SupernetSetting | None
+    profile: LatencyProfile | None
+    plan: Plan
+    engine: Engine
+
+
+def _prepared(
+    options: SearchOptions, space: SearchSpace, run_dir: Path, spent: Callable[[], float], console: Console
+) -> _Prepared:
+    """Prepares the images, measures the plan and announces it.
+
+    Args:
+        spent: Returns the seconds since the search was asked for.
+    """
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     space, line = target_for(space, data)
     for told in (*data_warnings(data), *([] if line is None else [line])):
@@ -132,29 +164,54 @@ def _begin(
         with Working(console, _MEASURING):
             plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
-        plan.require_time(spent=records.now() - records.began)
+        plan.require_time(spent=spent())
         plan.require_timeout()
         plan.announce(console, options.trials, run_dir)
-        header = {
-            "command": command,
-            "options": options.model_dump(mode="json"),
-            "space": space.to_dict(),
-            "space_digest": space.digest,
-            "proxy": proxy.model_dump(mode="json"),
-            "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
-            "device": plan.device,
-            "expected": {
-                "trial_seconds": round(plan.trial_seconds, 3),
-                "final_seconds": round(plan.final_seconds, 3),
-            },
-            "versions": versions(),
-            "latency": None if profile is None else recorded(profile),
-            "supernet": None if setting is None else setting.model_dump(mode="json"),
-        }
-        return Run(run_dir, options, domain, data_dir, proxy, records, records.start(header), console), engine
+        return _Prepared(options, domain, data_dir, data, proxy, setting, profile, plan, engine)
     except BaseException:
         engine.close()
         raise
+
+
+def _begin(
+    options: SearchOptions,
+    space: SearchSpace,
+    records: Records,
+    command: list[str],
+    console: Console,
+) -> tuple[Run, Engine]:
+    """Prepares and plans a search, and only then writes the first record."""
+    search = _prepared(options, space, records.run_dir, lambda: records.now() - records.began, console)
+    try:
+        history = records.start(_header(search, command))
+    except BaseException:
+        search.engine.close()
+        raise
+    run = Run(
+        records.run_dir, search.options, search.domain, search.data_dir, search.proxy, records, history, console
+    )  # fmt: skip
+    return run, search.engine
+
+
+def _header(search: _Prepared, command: list[str]) -> dict[str, Any]:
+    """Returns the first record: all that decides the search."""
+    space, data, plan = search.domain.space, search.data, search.plan
+    return {
+        "command": command,
+        "options": search.options.model_dump(mode="json"),
+        "space": space.to_dict(),
+        "space_digest": space.digest,
+        "proxy": search.proxy.model_dump(mode="json"),
+        "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
+        "device": plan.device,
+        "expected": {
+            "trial_seconds": round(plan.trial_seconds, 3),
+            "final_seconds": round(plan.final_seconds, 3),
+        },
+        "versions": versions(),
+        "latency": None if search.profile is None else recorded(search.profile),
+        "supernet": None if search.setting is None else search.setting.model_dump(mode="json"),
+    }
 
 
 def recorded(profile: LatencyProfile) -> dict[str, Any]:

@@ -422,6 +422,16 @@ def test_a_run_directory_inside_the_images_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_prints_the_plan_and_begins_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", *FLAGS, "--objectives=error,flops", "--workers=0", "--dry-run", f"--out={tmp_path / 'run'}"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^Plan: 6 trials of 256 training images at 32 px; about .* in all$", told, re.MULTILINE)
+    assert told.splitlines()[-1] == "Dry run: that is the plan, and nothing was begun"
+    assert not (tmp_path / "run").exists()
+    assert main(["search", "--dry-run", "--resume=x"]) == 2
+    assert "--dry-run plans a new search" in capsys.readouterr().err
+
+
 def test_a_torn_header_is_no_search(tmp_path: Path) -> None:
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / RECORDS_FILE).write_text('{"event": "hea')
