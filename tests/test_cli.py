@@ -110,7 +110,7 @@ WRONG = [
     (["supernet", "train", "--flops-budget", "1M"], "the nearest"),
     (
         ["supernet", "train", "--step-rule", "both"],
-        "step_rule: must be 'sandwich', 'alternate' or 'single', got 'both'",
+        "--step-rule: must be 'sandwich', 'alternate' or 'single', got 'both'",
     ),
     (["supernet", "train", "--gradient-accumulation", "40"], "got 40 parts of a batch of 64"),
     (["supernet", "train", "--device", "gpu"], "--device must be auto, cpu, cuda or cuda:NUMBER, got 'gpu'"),

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, cast
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
 
 from pydantic import (
     AliasChoices,
@@ -32,6 +33,8 @@ from sret_nas.space.search_space import SearchSpace
 from ..data import DIGITS, DataConfig
 from ..training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
 
+Model = TypeVar("Model", bound=BaseModel)
+
 Count = Annotated[StrictInt, Field(ge=1)]
 
 DEFAULT_EPOCHS, DEFAULT_MAX_IMAGES = 3, 16_000
@@ -44,6 +47,25 @@ SUPERNET_EPOCHS, SUPERNET_MAX_IMAGES = 20, 200_000
 def flag(field: str) -> str:
     """Returns the option that sets a field: `--flops-budget` for `flops_budget`."""
     return "--" + field.replace("_", "-")
+
+
+def validate_as_typed(
+    model: type[Model], given: dict[str, Any], source: str, typed_as: Mapping[str, str] = MappingProxyType({})
+) -> Model:
+    """Returns the pydantic model built from options, as `validate` does.
+
+    Args:
+        typed_as: Options whose names differ from their fields.
+
+    Raises `ConfigError`, which names an option as it is typed.
+    """
+    try:
+        return validate(model, given, source)
+    except ConfigError as error:
+        name = error.key_path.partition("[")[0]
+        if name not in model.model_fields:
+            raise
+        raise ConfigError(source, typed_as.get(name, flag(name)), error.problem) from None
 
 
 def absolute_if_there(path: str) -> str:
@@ -73,14 +95,7 @@ class OptionGroup(BaseModel):
 
         Raises `ConfigError` with the first thing that is wrong, which names an option as it is typed.
         """
-        try:
-            return validate(cls, dict(given), source)
-        except ConfigError as error:
-            name = error.key_path.partition("[")[0]
-            if name not in cls.model_fields:
-                raise
-            typed = cls.typed_as.get(name, flag(name))
-            raise ConfigError(source, typed, error.problem) from None
+        return validate_as_typed(cls, dict(given), source, cls.typed_as)
 
     def with_given(self, given: Mapping[str, Any], source: str) -> Self:
         """Returns these recorded options, replaced by those given now. `model_fields_set` holds only the latter.

@@ -30,7 +30,7 @@ from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
 from ..runs.directory import SUPERNET, new_run_dir
-from ..runs.option_groups import flag, with_data_root
+from ..runs.option_groups import flag, validate_as_typed, with_data_root
 from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
 from ..runs.target import require_possible, target_for
 from ..supernet.config import SupernetConfig
@@ -84,7 +84,7 @@ def parse_training(given: Mapping[str, Any]) -> tuple[SupernetTrainOptions, Supe
     own = {name: value for name, value in given.items() if name not in shared}
     options = SupernetTrainOptions.parse(shared, source)
     training = options.supernet_training(num_train_images=1).model_dump()
-    return options, validate(SupernetConfig, {"training": training, **own}, source)
+    return options, validate_as_typed(SupernetConfig, {"training": training, **own}, source, _FLAGS)
 
 
 def start_training(
