@@ -11,7 +11,7 @@ from sret_nas import __version__
 from sret_nas.errors import UserError, printable
 
 from ..program_name import program_name
-from . import convert, evaluate, profile, runs, search, space, supernet, train
+from . import convert, evaluate, export, predict, profile, runs, search, space, supernet, train
 from .exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
 
 DESCRIPTION = """\
@@ -71,6 +71,6 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sret-nas {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (search, runs, evaluate, convert, space, profile, supernet, train):
+    for command in (search, runs, space, profile, supernet, train, evaluate, export, predict, convert):
         command.add_command(commands)
     return parser

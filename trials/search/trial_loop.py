@@ -256,7 +256,7 @@ def trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
     return InheritedTrialJob(
         **shared,
         supernet=run.supernet,
-        score_images=options.val_images_per_trial,
+        val_images_per_trial=options.val_images_per_trial,
         known=known,
         fine_tuning=options.fine_tuning(tuned) if tuned > 0 else None,
     )
