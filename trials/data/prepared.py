@@ -272,7 +272,8 @@ class PreparedData:
             lines.append(f"  passed over {count:,} files that are no images by their extension, e.g. {first}")
         if self.metadata.left_out:
             count, first = len(self.metadata.left_out), self.metadata.left_out[0]
-            lines.append(f"  left out {count:,} images that cannot be read, e.g. {first}")
+            images = "image" if count == 1 else "images"
+            lines.append(f"  left out {count:,} {images} that cannot be read, e.g. {first}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _classes(self) -> str:
