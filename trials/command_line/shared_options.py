@@ -128,6 +128,14 @@ def add_device(group: Any) -> None:
     group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 
+def add_precision(group: Any) -> None:
+    group.add_argument(
+        "--precision", metavar="NAME",
+        help="of training and scoring: auto (bf16 where the GPU or CPU has instructions for it, else fp32), fp32 or "
+        "bf16 (default: auto)",
+    )  # fmt: skip
+
+
 def add_ray_address(group: Any) -> None:
     group.add_argument(
         "--ray-address", metavar="ADDRESS",

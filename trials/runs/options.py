@@ -18,7 +18,7 @@ from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
 from .directory import supernet_file
-from .engine_options import ComputeBudgetOptions, EngineOptions
+from .engine_options import ComputeBudgetOptions, EngineOptions, PrecisionOptions
 from .objectives import Objective
 from .option_groups import (
     BudgetOptions,
@@ -144,6 +144,7 @@ class SearchOptions(
     ProxyRunOptions,
     SupernetOptions,
     EngineOptions,
+    PrecisionOptions,
     ComputeBudgetOptions,
 ):
     """The options of `search`."""

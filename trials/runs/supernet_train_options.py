@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from sret_nas.space.search_space import SearchSpace
 
-from .engine_options import ComputeOptions
+from .engine_options import ComputeOptions, PrecisionOptions
 from .option_groups import BudgetOptions, ProxyOptions, SupernetTrainingOptions, TargetOptions
 
 CHANGEABLE = {"device", "threads", "data", "data_root"}
@@ -27,7 +27,9 @@ They always had their defaults, so they are dropped when a training is read.
 """
 
 
-class SupernetTrainOptions(TargetOptions, BudgetOptions, ProxyOptions, SupernetTrainingOptions, ComputeOptions):
+class SupernetTrainOptions(
+    TargetOptions, BudgetOptions, ProxyOptions, SupernetTrainingOptions, ComputeOptions, PrecisionOptions
+):
     """The options of `supernet train`."""
 
     typed_as: ClassVar[Mapping[str, str]] = {"supernet_images": "--images"}

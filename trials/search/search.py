@@ -161,8 +161,9 @@ def _prepared(
         domain = domain_of(space, options, profile)
         enqueued_candidates(domain, options)  # what cannot be tried is told before anything is trained
         setting = None if options.no_supernet else supernet_setting(options, data)
+        context = job_context_of(options, proxy, data_dir, data.digest, "fp32")
         with Working(console, _MEASURING):
-            plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
+            plan = Plan(engine, domain, options, context, setting, options.precision)
         require_gpu(options, plan.device)
         plan.require_time(spent=spent())
         plan.require_timeout()
@@ -195,7 +196,7 @@ def _begin(
 
 def _header(search: _Prepared, command: list[str]) -> dict[str, Any]:
     """Returns the first record: all that decides the search."""
-    space, data, plan = search.domain.space, search.data, search.plan
+    space, data, plan, setting = search.domain.space, search.data, search.plan, search.setting
     return {
         "command": command,
         "options": search.options.model_dump(mode="json"),
@@ -204,13 +205,14 @@ def _header(search: _Prepared, command: list[str]) -> dict[str, Any]:
         "proxy": search.proxy.model_dump(mode="json"),
         "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
         "device": plan.device,
+        "precision": plan.precision,
         "expected": {
             "trial_seconds": round(plan.trial_seconds, 3),
             "final_seconds": round(plan.final_seconds, 3),
         },
         "versions": versions(),
         "latency": None if search.profile is None else recorded(search.profile),
-        "supernet": None if search.setting is None else search.setting.model_dump(mode="json"),
+        "supernet": None if setting is None else setting.in_precision(plan.precision).model_dump(mode="json"),
     }
 
 

@@ -24,6 +24,7 @@ from ..program_name import resume_command
 from ..runs.directory import SUPERNET_DIR
 from ..runs.options import SearchOptions
 from ..supernet.config import SupernetConfig
+from ..training.recipe import Precision
 from .session import Run
 
 
@@ -40,6 +41,12 @@ class SupernetSetting(BaseModel):
     """Training processes on a cluster. The weights depend on their number. None trains in the driver's process."""
     given: SupernetSource | None = None
     """The file of a trained supernet, used as it is."""
+
+    def in_precision(self, precision: Precision) -> SupernetSetting:
+        """Returns this setting with a supernet that is trained in a precision."""
+        if self.config is None:
+            return self
+        return self.model_copy(update={"config": self.config.model_copy(update={"precision": precision})})
 
 
 def supernet_setting(options: SearchOptions, data: PreparedData) -> SupernetSetting:

@@ -61,7 +61,7 @@ def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None
         "skip_broken",
         "image_size", "width_scale", "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device",
         "out", "resume", "time_budget",  # which each spends in its own way
-        "engine", "ray_address", "workers",
+        "engine", "ray_address", "workers", "precision",
     }  # fmt: skip
 
 
