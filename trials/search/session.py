@@ -13,6 +13,7 @@ from ..engines.messages import JobContext, SupernetSource
 from ..engines.retries import default_time_limit
 from ..report.html import LiveReport, ReportInput
 from ..runs.compute_budget import ComputeBudget
+from ..runs.directory import weights_file
 from ..runs.options import SearchOptions
 from ..runs.records import History, Records
 from ..runs.trial import Trial
@@ -105,7 +106,7 @@ class Run:
         self.live_report.refresh(lambda: self.report_input(is_running=True))
 
     def weights_path(self, trial: Trial) -> Path:
-        return self.run_dir / "weights" / f"trial-{trial.number:04d}.safetensors"
+        return self.run_dir / weights_file(trial.number)
 
     def checkpoint_path(self, trial: Trial) -> Path:
         """Returns the checkpoint that a training writes at a rung and resumes from."""
