@@ -97,6 +97,10 @@ class Trial:
     """With a supernet: the results of the network, and of its control, as a finalist."""
     measured_us: float | None = None
     """Latency of the target in microseconds, if it was measured at the end."""
+    began: float | None = None
+    """When its first attempt started, in seconds since the epoch; None before anything of it is known."""
+    ended: float | None = None
+    """When it finished, failed or was stopped, in seconds since the epoch."""
 
     @property
     def has_ended(self) -> bool:
@@ -104,6 +108,10 @@ class Trial:
 
     def apply(self, event: TrialEvent) -> None:
         """Applies an event that follows `asked`."""
+        if self.began is None and isinstance(event, FinishedEvent | FailedEvent | RetriedEvent | RungEvent):
+            self.began = event.time - (event.seconds or 0.0)
+        if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent):
+            self.ended = event.time
         match event:
             case FinishedEvent():
                 self.result = event.result
@@ -355,27 +363,39 @@ class Records:
 
     def ended(
         self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float, part: float = 1.0
-    ) -> None:
-        """Records a trial's result or failure, the attempt's seconds, and its fraction of a whole trial."""
+    ) -> TrialEvent:
+        """Records a trial's result or failure, the attempt's seconds, and its fraction of a whole trial.
+
+        Like `rung`, `stopped` and `retried`, it returns the event, which `Trial.apply` takes.
+        """
         now, seconds = time.time(), round(seconds, 3)
+        event: FinishedEvent | FailedEvent
         if result is not None:
-            self._append(FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part))
+            event = FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part)
         else:
             assert failure is not None
-            self._append(FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=part))
+            event = FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=part)
+        self._append(event)
+        return event
 
-    def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> None:
+    def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> TrialEvent:
         """Records the result at a rung, the seconds since the rung before, and their fraction of a whole trial."""
-        self._append(RungEvent(number=number, time=time.time(), seconds=round(seconds, 3), part=part, result=result))
+        event = RungEvent(number=number, time=time.time(), seconds=round(seconds, 3), part=part, result=result)
+        self._append(event)
+        return event
 
-    def stopped(self, number: int) -> None:
+    def stopped(self, number: int) -> TrialEvent:
         """Records that a trial was stopped at the rung that it reached last."""
-        self._append(StoppedEvent(number=number, time=time.time()))
+        event = StoppedEvent(number=number, time=time.time())
+        self._append(event)
+        return event
 
-    def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> None:
+    def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> TrialEvent:
         """Records that an attempt, counted from 1, failed and will be repeated."""
         now, seconds = time.time(), round(seconds, 3)
-        self._append(RetriedEvent(number=number, attempt=attempt, failure=failure, time=now, seconds=seconds))
+        event = RetriedEvent(number=number, attempt=attempt, failure=failure, time=now, seconds=seconds)
+        self._append(event)
+        return event
 
     def tested(self, number: int, result: FrontTestResult) -> None:
         """Records the score of a member of the front on the test part."""

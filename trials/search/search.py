@@ -5,6 +5,7 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -237,6 +238,8 @@ def _run_all(run: Run, engine: Engine) -> None:
 
 def _write_results(run: Run) -> None:
     """Writes all files that follow from the records, the report last."""
+    if not has_journal(run.run_dir, run.trials):
+        _journal(run).flush()
     write_outputs(run.run_dir, run.history, run.options)
     write_report(run.report_input(is_running=False))
 
@@ -244,12 +247,10 @@ def _write_results(run: Run) -> None:
 def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
     """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning.
 
-    Returns the journal; None if there is one on disk that nothing was added to.
+    Returns the journal; None if there is nothing to add to it yet.
     """
     if run.has_all_trials:
         front_of(run)
-        if not has_journal(run.run_dir, sum(trial.has_ended for trial in run.trials)):
-            return _journal(run)
         return None
     options = run.options
     strategy = create_strategy(
@@ -261,18 +262,25 @@ def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
 
 
 def _add_to_journal(run: Run, journal: OptunaJournal | None, trial: Trial) -> None:
-    """Adds a trial that has ended to the journal; without one, writes it anew."""
-    if journal is None:
-        _journal(run)
-        return
-    with writing(run.run_dir / JOURNAL_FILE):
-        journal.add(trial)
+    """Adds a trial that has ended to the journal; without one, `_write_results` writes it anew."""
+    if journal is not None:
+        with writing(run.run_dir / JOURNAL_FILE):
+            journal.add(trial)
 
 
 def _journal(run: Run) -> OptunaJournal:
     """Returns the Optuna journal, rewritten with the trials that have ended so far."""
+    options, header = run.options, run.history.header
+    about = {
+        "command": shlex.join(header["command"]),
+        "budget": options.describe_budget(),
+        "space": run.space.name,
+        "data": header["data"].get("summary"),
+        "strategy": options.strategy,
+        "seed": options.seed,
+    }
     with writing(run.run_dir / JOURNAL_FILE):
-        journal = OptunaJournal(run.run_dir, run.domain, run.options.objectives)
+        journal = OptunaJournal(run.run_dir, run.domain, options.objectives, about)
         for trial in run.trials:
             if trial.has_ended:
                 journal.add(trial)

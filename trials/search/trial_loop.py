@@ -140,8 +140,7 @@ class _TrialLoop:
         self._strategy.tell(trial.candidate, None)
 
     def _stop(self, trial: Trial, progress: SearchProgress) -> None:
-        self._run.records.stopped(trial.number)
-        trial.is_stopped = True
+        trial.apply(self._run.records.stopped(trial.number))
         self._has_ended(trial, progress)
 
     def _record(self, end: AttemptResult, progress: SearchProgress) -> None:
@@ -149,19 +148,16 @@ class _TrialLoop:
         raise_if_nothing_can_be_recorded(end.failure)
         run, trial = self._run, self._run.history.trials[end.job_id]
         if end.failure is not None and end.will_run_again:
-            trial.retried.append(end.failure)
-            run.records.retried(trial.number, len(trial.retried), end.failure, end.seconds)
+            trial.apply(run.records.retried(trial.number, len(trial.retried) + 1, end.failure, end.seconds))
             progress.say(describe_retry(trial))
             return
         rung = self._rung[trial.number]
         part = self._rungs.increment(rung)
         result = None if end.result is None else TrialResult.model_validate(end.result)
         if result is not None and rung < self._rungs.last:
-            run.records.rung(trial.number, result, end.seconds, part)
-            trial.partial.append(result)
+            trial.apply(run.records.rung(trial.number, result, end.seconds, part))
             return
-        run.records.ended(trial.number, result, end.failure, end.seconds, part)
-        trial.result, trial.failure = result, end.failure
+        trial.apply(run.records.ended(trial.number, result, end.failure, end.seconds, part))
         self._has_ended(trial, progress)
 
     def _has_ended(self, trial: Trial, progress: SearchProgress) -> None:
