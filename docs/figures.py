@@ -393,6 +393,18 @@ def alternatives_script() -> str:
     return script("alternatives.py")
 
 
+def size_table() -> str:
+    """Returns the slopes of error over FLOPs after short and longer trainings."""
+    return table(
+        ["training images", "input", "trainings", "points per doubling of FLOPs", "95 % interval"],
+        (
+            (f"{row['images']:,}", f"{row['image_size']} px", f"{row['trainings']}",
+             f"{row['points_per_doubling']:+.2f}", "{:+.2f} to {:+.2f}".format(*row["interval"]))
+            for row in load("size_slope")["tables"]
+        ),
+    )  # fmt: skip
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "alternatives-script": alternatives_script,
     "alternatives-table": alternatives_table,
@@ -417,6 +429,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "recursion-table": recursion_table,
     "regret-by-evaluations": regret_by_evaluations,
     "sampling-table": sampling_table,
+    "size-table": size_table,
     "speed-table": speed_table,
     "strategies-table": strategies_table,
 }

@@ -135,6 +135,8 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         return f"must be {_RULES[kind]}, got {describe(value)}"
     if kind == "string_too_short":
         return "must not be empty"
+    if kind == "string_too_long":
+        return f"must have at most {context['max_length']} characters, got {describe(value)}"
     if kind in ("too_short", "too_long"):
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return f"must have {bound} item(s), got {context['actual_length']}"

@@ -1,12 +1,13 @@
 """YAML as plain data: bounded when read from untrusted files, readable when written.
 
 The parsed nodes are checked before any Python object is built: depth, size with aliases expanded, and types (numbers,
-strings, lists, and mappings with distinct string keys). Tags (`!!int`), merge keys and dates are refused, because the
-objects that they build differ from the text that is written.
+strings, lists, and mappings with distinct string keys). Tags (`!!int`), merge keys, dates, and numbers to the base
+of 8 or 60 (`010`, `1:30`) are refused, because the objects that they build differ from the text that is written.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ MAX_DIGITS = 400
 """Most characters of a number; no float has more digits before its point."""
 
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
+"""A whole number that begins with 0, which YAML 1.1 reads to the base of 8: 010 is 8."""
 _MERGE = "tag:yaml.org,2002:merge"
 _DATE = "tag:yaml.org,2002:timestamp"
 
@@ -117,6 +120,12 @@ class _PlainLoader(yaml.SafeLoader):
         if node.tag.endswith((":int", ":float")) and len(node.value) > MAX_DIGITS:
             raise _Problem(
                 f"a number must have at most {MAX_DIGITS} characters, got {len(node.value):,}", node.start_mark
+            )
+        if node.tag.endswith((":int", ":float")) and (":" in node.value or _OCTAL.fullmatch(node.value)):
+            raise _Problem(
+                f"{describe(node.value)} is not read here, since YAML takes it for another number: write it in "
+                "decimal, or with quotes to make it text",
+                node.start_mark,
             )
         try:
             value = self.construct_object(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,12 @@ FOUR_STAGES = space_of(
     {"width": [16, 24], "mlp_ratio": [1.0, 2.0]},
     image_size=64, stem={"width": [4, 6]},
 )  # fmt: skip
+
+
+@cache
+def shipped(name: str) -> SearchSpace:
+    """Returns a shipped space, the same one for all tests of a process, so that its tables are computed once."""
+    return SearchSpace.load(name)
 
 
 class EveryNetwork:

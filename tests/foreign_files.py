@@ -5,10 +5,12 @@ Used by the fuzz test of the suite and by the long one, `benchmarks/faults/fuzz_
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import random
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,19 @@ from sret_nas.json_files import read_json
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
 from sret_nas.nn.checkpoints import read_checkpoint
+from sret_nas.nn.model_directory import CONFIG, ModelInfo, Preprocessing, read_model, write_model
 from sret_nas.nn.network import SReT
 from sret_nas.nn.public_checkpoints import load_public, to_public
 from sret_nas.nn.supernet import Supernet
+from sret_nas.optimize.score_config import ScoreConfig
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.latency_profiles import pretended_profile
+from trials.data.config import DataConfig
 from trials.data.decode import UNREADABLE, open_image, to_pixels, without_warnings
+from trials.data.preparation import prepare
+from trials.data.prepared import METADATA, PreparedData, array_path
 from trials.runs.events import check_header
 from trials.runs.records import RECORDS_FILE, read_history
 from trials.runs.supernet_train_options import SupernetTrainOptions
@@ -40,6 +47,12 @@ from trials.workflows.train_supernet import RecordedTraining
 
 Reader = Callable[[Path], object]
 
+PREPARED = {
+    "metadata": METADATA,
+    "images": array_path(Path(), "train", "images").name,
+    "labels": array_path(Path(), "test", "labels").name,
+}
+"""Files of a prepared data set, by what they are."""
 IMAGES = ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM")
 SMOKE = SearchSpace.load("smoke")
 TINY = ArchConfig.from_dict(
@@ -84,7 +97,11 @@ def good_files() -> dict[str, bytes]:
         "latency profile": pretended_profile(SMOKE).model_dump_json().encode(),
         **weights,
         "public checkpoint": _torch_saved({"model": {f"module.{name}": value for name, value in public.items()}}),
+        "old public checkpoint": _torch_saved({"state_dict": public}, _use_new_zipfile_serialization=False),
         "checkpoint": _torch_saved({"identity": "{}", "network": network.state_dict(), "losses": [1.0]}),
+        "score": b"every_stage:\n  recursions: {1: 0.02}\nlog_flops: -0.1\n",
+        "model config": _model_directory()[CONFIG],
+        **{f"prepared {name}": _prepared_files()[file] for name, file in PREPARED.items()},
         **{f"{name} image": _image(name) for name in IMAGES},
     }
 
@@ -98,22 +115,66 @@ READERS: dict[str, Reader] = {
     "network": SReT.load,
     "supernet": Supernet.load,
     "public checkpoint": lambda path: load_public(path, TINY),
+    "old public checkpoint": lambda path: load_public(path, TINY),
     "checkpoint": read_checkpoint,
+    "score": lambda path: ScoreConfig.load(path).score(SMOKE, str(path)),
+    "model config": lambda path: read_model(_beside(path, CONFIG, _model_directory())),
+    **{f"prepared {name}": lambda path, file=file: _read_prepared(path, file) for name, file in PREPARED.items()},
     **{f"{name} image": lambda path: _read_image(path) for name in IMAGES},
 }
 
 
-def _saved(save: Callable[[Path], None]) -> bytes:
-    import tempfile
+@functools.cache
+def _prepared_files() -> dict[str, bytes]:
+    """The files of a small prepared data set, by name: two classes of five grey images."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(10):
+            path = Path(folder, "images", "ab"[number % 2], f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((9, 8), 50).save(path)
+        prepared = Path(folder, "prepared")
+        prepare(DataConfig(source=str(Path(folder, "images")), image_size=8), prepared)
+        return _files_in(prepared)
 
+
+@functools.cache
+def _model_directory() -> dict[str, bytes]:
+    """The files of a small model directory, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        preprocessing = Preprocessing(image_size=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+        info = ModelInfo(preprocessing=preprocessing, class_names=("a", "b", "c"), metrics={"test": {"error": 0.1}})
+        write_model(Path(folder, "model"), SReT(TINY), info)
+        return _files_in(Path(folder, "model"))
+
+
+def _files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def _beside(path: Path, name: str, files: dict[str, bytes]) -> Path:
+    """Puts a file, under its right name, into a folder of the good others; returns the folder."""
+    for other, content in files.items():
+        if other != name:
+            path.with_name(other).write_bytes(content)
+    path.rename(path.with_name(name))
+    return path.parent
+
+
+def _read_prepared(path: Path, name: str) -> None:
+    data = PreparedData.open(_beside(path, name, _prepared_files()))
+    data.verify()
+    assert data.summary()
+
+
+def _saved(save: Callable[[Path], None]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder) / "w")
         return (Path(folder) / "w").read_bytes()
 
 
-def _torch_saved(content: Any) -> bytes:
+def _torch_saved(content: Any, **how: bool) -> bytes:
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(content, buffer, **how)
     return buffer.getvalue()
 
 

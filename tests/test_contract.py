@@ -53,6 +53,8 @@ BREAKS = {
     "Pillow": ("trials/search/plan.py", "import PIL.Image"),
     "torchvision": ("trials/training/train.py", "import torchvision"),
     "timm": ("trials/worker/timing.py", "def later():\n    import timm"),
+    "a tracker": ("trials/search/plan.py", "def later():\n    import mlflow"),
+    "tensorboardX": ("trials/search/plan.py", "import tensorboardX"),
     "pytest": ("trials/search/plan.py", "import pytest"),
     "a conformance test": ("trials/search/plan.py", "from trials.strategies import conformance"),
     "a room that has no place": ("trials/attic/__init__.py", ""),

@@ -49,6 +49,8 @@ from trials.training.recipe import ProxyConfig, TrainingConfig
 from trials.training.train import Training
 from trials.worker.evaluate import build
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
 PACKAGES = ("numpy", "pillow", "scikit-learn", "scipy", "torch")

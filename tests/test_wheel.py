@@ -15,7 +15,8 @@ import pytest
 from sret_nas import __version__
 from tests import REPOSITORY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+"""In one process, so that the wheel is built once."""
 
 SEARCH = (
     "search", "--no-supernet", "--space", "smoke", "--flops-budget", "57M", "--trials", "1",

@@ -38,6 +38,11 @@ def is_same_file(path: Path, descriptor: int) -> bool:
     return _identity(path) == (opened.st_dev, opened.st_ino)
 
 
+def lost_message(directory: Path) -> str:
+    """Returns what users are told of a lost directory."""
+    return f"{directory} was deleted, moved or replaced while this ran"
+
+
 def rescue(directory: Path, keep: Callable[[Path], None], rescued: Path | None = None) -> LostDirectoryError:
     """Writes what is in memory to another folder, and returns the error to raise.
 
@@ -47,7 +52,7 @@ def rescue(directory: Path, keep: Callable[[Path], None], rescued: Path | None =
         rescued: That folder; by default a new one beside the lost directory.
     """
     rescued = _beside(directory) if rescued is None else rescued
-    what = f"{directory} was deleted, moved or replaced while this ran"
+    what = lost_message(directory)
     try:
         rescued.mkdir(parents=True, exist_ok=True)
         keep(rescued)

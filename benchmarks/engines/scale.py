@@ -38,7 +38,8 @@ from trials.engines.messages import TargetCost, TrialResult
 from trials.runs.objectives import Objective, objective_values
 from trials.runs.optuna_journal import OptunaJournal
 from trials.runs.pareto_archive import ParetoArchive
-from trials.runs.records import HEADER_KEYS, Records, Trial
+from trials.runs.records import HEADER_KEYS, Records
+from trials.runs.trial import Trial
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate, Strategy

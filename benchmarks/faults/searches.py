@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from trials.runs.objectives import best_of, pareto_front
-from trials.runs.records import History, Trial, read_history
+from trials.runs.records import History, read_history
+from trials.runs.trial import Trial
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAIN, FAULTY = ("cli.py",), ("-m", "benchmarks.faults.faulty_search")

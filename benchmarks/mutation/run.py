@@ -7,7 +7,8 @@ it is known. `--survivors` runs again only what survived before, where new tests
 nothing. What survives and is harmless is explained in explained.yaml.
 
 Each mutant has a process of its own, forked from this one, which has imported the libraries but nothing of ours. It
-works in a copy of the checkout, the quickest tests first, until one fails. A mutant that takes too long is noticed too.
+works in a copy of the checkout, the quickest tests first, until one fails. A mutant that takes too long is noticed too:
+by its seconds of CPU, as others may use the machine as well, or by ten times as many on the clock if it only waits.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ LIBRARIES = ("hypothesis", "matplotlib.pyplot", "moocore", "numpy", "optuna", "p
              "rich.progress", "rich.table", "scipy.linalg", "scipy.optimize", "sklearn", "torch", "yaml")  # fmt: skip
 MAX_MEMORY = 6 * 2**30
 """Bytes that a mutant may ask for: some ask for all there are."""
+MAX_CLOCK_PER_CPU = 10
+"""Seconds on the clock that tests may take for each second of CPU that they may use."""
 
 Line = dict[str, Any]
 
@@ -77,13 +80,12 @@ class Checkout:
                 shutil.copy(source, path / name)
 
     def try_tests(self, tests: tuple[str, ...]) -> tuple[float, dict[str, float]]:
-        """The seconds that all tests take, and each. Ends the command if one fails of itself."""
+        """The seconds of CPU that all tests take, and each on the clock. Ends the command if one fails of itself."""
         timings = self.path / "timings.json"
-        started = time.monotonic()
-        status = self._forked(tests, {}, 600.0, timings)
+        status, seconds = self._forked(tests, {}, 600, timings)
         if status != "survived":
             sys.exit(f"these tests fail without a mutant: {' '.join(tests)}\n{self._output.read_text()[-3000:]}")
-        return time.monotonic() - started, json.loads(timings.read_text())
+        return seconds, json.loads(timings.read_text())
 
     def try_mutant(
         self, file: str, mutant: Mutant, tests: tuple[str, ...], seconds: float, each: dict[str, float]
@@ -94,23 +96,29 @@ class Checkout:
         shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
         path.write_text(mutant.source, encoding="utf-8")
         try:
-            return self._forked(tests, each, 20 + 4 * seconds, None)
+            return self._forked(tests, each, int(5 + 3 * seconds), None)[0]
         finally:
             path.write_text(original, encoding="utf-8")
 
-    def _forked(self, tests: tuple[str, ...], each: dict[str, float], limit: float, timings: Path | None) -> str:
+    def _forked(
+        self, tests: tuple[str, ...], each: dict[str, float], limit: int, timings: Path | None
+    ) -> tuple[str, float]:
+        """How the tests end within `limit` seconds of CPU, and how many they used."""
         child = os.fork()
         if child == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
             self._run_pytest(tests, each, timings)
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline:
-            ended, status = os.waitpid(child, os.WNOHANG)
+        deadline, is_late = time.monotonic() + MAX_CLOCK_PER_CPU * limit, False
+        while True:
+            ended, status, used = os.wait4(child, os.WNOHANG)
             if ended:
-                return "survived" if status == 0 else "killed"
+                is_late |= os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+                outcome = "timed out" if is_late else "killed" if status else "survived"
+                return outcome, used.ru_utime + used.ru_stime
+            if not is_late and time.monotonic() > deadline:
+                is_late = True
+                os.killpg(child, signal.SIGKILL)
             time.sleep(0.01)
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return "timed out"
 
     def _run_pytest(self, tests: tuple[str, ...], each: dict[str, float], timings: Path | None) -> None:
         """Never returns: the process ends with pytest's exit code."""

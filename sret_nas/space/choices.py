@@ -17,8 +17,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 from sret_nas.arch.config import Loop, NLLPlacement, Ratio, hidden_width
 from sret_nas.errors import describe
 
-MAX_SPELLINGS = 1_000_000
-"""Most combinations of listed values in one stage, because its table is held in memory."""
+MAX_SPELLINGS = 250_000
+"""Most combinations of listed values in all stages of a space, because their tables are held in memory."""
 
 Item = TypeVar("Item")
 

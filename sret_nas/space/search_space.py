@@ -17,12 +17,20 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, model_validator
 
 from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, paper_stem_width, token_sides
 from sret_nas.errors import UserError
 from sret_nas.files import short_digest, validate
-from sret_nas.space.choices import STAGE_DIMENSIONS, Listed, StageChoices, StemChoices, is_legal, schedule_of
+from sret_nas.space.choices import (
+    MAX_SPELLINGS,
+    STAGE_DIMENSIONS,
+    Listed,
+    StageChoices,
+    StemChoices,
+    is_legal,
+    schedule_of,
+)
 from sret_nas.space.stage_table import StageTable
 from sret_nas.space.tables import SpaceTables
 from sret_nas.yaml_files import read_yaml
@@ -51,6 +59,17 @@ class SearchSpace(BaseModel):
     depth_schedules: Listed[DepthSchedule] = ("full",)
     """The schedules to choose from; see `DepthSchedule`."""
     _tables: SpaceTables = PrivateAttr(default_factory=SpaceTables)
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        """Raises `ValueError` for stages that spell too many combinations together."""
+        num_spellings = sum(stage.num_spellings for stage in self.stages)
+        if num_spellings > MAX_SPELLINGS:
+            raise ValueError(
+                f"the stages must spell at most {MAX_SPELLINGS:,} combinations together, got {num_spellings:,}; list "
+                "fewer values"
+            )
+        return self
 
     def __copy__(self) -> Self:
         """Returns a copy without tables, because `model_copy(update=...)` turns the copy into another space."""

@@ -30,6 +30,7 @@ def linear(classes: int, channels: int = 3) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * SPACE.image_size**2, classes))
 
 
+@pytest.mark.slow
 def test_a_step_learns_the_teacher_s_probabilities_and_nothing_of_the_labels() -> None:
     arch, images = networks()[0], torch.randn(16, 3, 24, 24, generator=torch.Generator().manual_seed(1))
     probabilities = teacher.logits_of(linear(10), images).softmax(1)
@@ -49,6 +50,7 @@ def test_a_step_learns_the_teacher_s_probabilities_and_nothing_of_the_labels() -
     assert not torch.equal(ends[0], start.head.weight)
 
 
+@pytest.mark.slow
 def test_a_taught_supernet_is_another_and_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prepare(DataConfig(image_size=24, max_train=80, max_val=60, max_test=10), tmp_path / "data", None)
     monkeypatch.setattr(teacher, "build", lambda classes: linear(classes, data.channels))

@@ -16,6 +16,14 @@ from sret_nas.yaml_files import MAX_NODES, parse_yaml
         ('a: !!int ""', "line 1, column 4: not valid YAML: tags are not read here, got '!!int'"),
         ("a: 1\nb: !!timestamp x", "line 2, column 4: not valid YAML: tags are not read here, got '!!timestamp'"),
         ("a: !mine x", "line 1, column 4: not valid YAML: tags are not read here, got '!mine'"),
+        *(
+            (
+                f"a: {written}",
+                f"line 1, column 4: not valid YAML: '{written}' is not read here, since YAML takes it for another "
+                "number: write it in decimal, or with quotes to make it text",
+            )
+            for written in ("1:30", "-1:30.5", "0224", "-010")
+        ),
         ("a: 2020-01-31", "line 1, column 4: not valid YAML: a date is not read here, got '2020-01-31'"),
         ("a: =", "line 1, column 4: not valid YAML: a special value is not read here"),
         ("a: {b: 1}\nc:\n  <<: {d: 1}", "line 3, column 3: not valid YAML: merge keys"),

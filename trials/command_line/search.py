@@ -195,6 +195,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         parser, work="search", directory="run directory", metavar="RUN", resumed=path_or_address
     )
     group.add_argument(
+        "--log", type=words, metavar="NAME,...",
+        help="experiment trackers that follow the search, of mlflow, wandb (default: none, only TensorBoard's scalars)",
+    )  # fmt: skip
+    group.add_argument(
         "--storage", metavar="DIR|URI",
         help="keep a copy of the run directory in this folder or bucket (s3://BUCKET/PREFIX, gs://BUCKET/PREFIX); "
         "--resume fetches such a copy to --out (default: runs/NAME)",

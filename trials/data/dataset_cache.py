@@ -35,6 +35,30 @@ def cached_dataset(run_dir: Path, config: DataConfig, console: Console) -> tuple
     return directory, data
 
 
+def same_dataset(
+    run_dir: Path, config: DataConfig, digest: str | None, console: Console, work: str
+) -> tuple[Path, PreparedData]:
+    """Returns what `cached_dataset` does, for a run that is resumed.
+
+    Args:
+        digest: Digest of the images that the run was begun with; None if it is not known.
+        work: What is resumed, for messages: a search or a training.
+
+    Raises `UserError` if the images are missing, or differ from those that the run was begun with.
+    """
+    try:
+        data_dir, data = cached_dataset(run_dir, config, console)
+    except UserError as error:
+        where = f"a resumed {work} needs its images: where they were when it was begun, or as --data says"
+        raise UserError(f"{error} ({where})") from None
+    if digest is not None and data.digest != digest:
+        raise UserError(
+            f"the images of {config.source} are not those that {run_dir} was begun with: put those back, say with "
+            f"--data where they are, or start a new {work}"
+        )
+    return data_dir, data
+
+
 def require_apart(run_dir: Path, config: DataConfig) -> None:
     """Raises `UserError` if the run directory is inside the image folder, where it would be read as a class."""
     if config.is_folder and run_dir.resolve().is_relative_to(Path(config.source).resolve()):

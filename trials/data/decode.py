@@ -83,11 +83,18 @@ def open_image(path: Path) -> Image.Image:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Suppresses Pillow's warnings in all threads; a file that really fails raises an error that names it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL(\..*)?$")
-        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-        yield
+    """Suppresses Pillow's warnings in all threads; a file that really fails raises an error that names it.
+
+    Pillow's own bound on pixels is off meanwhile: it would refuse large JPEGs, which are decoded at 1/8. `MAX_DECODED`
+    bounds what is decoded.
+    """
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL(\..*)?$")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def to_pixels(image: Image.Image, size: int) -> Pixels:
@@ -96,9 +103,19 @@ def to_pixels(image: Image.Image, size: int) -> Pixels:
     The shape is (size, size) for a greyscale image and (size, size, 3), RGB, for all others. EXIF orientation is
     applied, 16 bits are reduced to 8, and transparency becomes white. Raises one of `UNREADABLE`.
     """
+    coefficients = _coefficient_bytes(image)
     image.draft(None, (2 * size, 2 * size))  # decodes a much larger JPEG at 1/2, 1/4 or 1/8, which is much faster
-    with _MEMORY.taken(_decoded_bytes(image)):
+    with _MEMORY.taken(_decoded_bytes(image) + coefficients):
         return _to_pixels(image, size)
+
+
+def _coefficient_bytes(image: Image.Image) -> int:
+    """Returns the bytes of all coefficients of a progressive JPEG, which are in memory however small it is decoded."""
+    if not image.info.get("progressive"):
+        return 0
+    samples: list[int] = [across * down for _, across, down, _ in getattr(image, "layer", ())]
+    per_pixel = sum(samples) / max(samples, default=1)
+    return round(2 * per_pixel * image.width * image.height)
 
 
 def to_whole_image(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:

@@ -22,7 +22,10 @@ from ..training.devices import device_of
 
 @dataclass(frozen=True)
 class Processes:
-    """The rank of this process, the number of processes, and the device of this one."""
+    """The rank of this process, the number of processes, and the device of this one.
+
+    Methods that all processes must call raise `ConnectionError` if another process has ended.
+    """
 
     rank: int
     world_size: int
@@ -39,7 +42,8 @@ class Processes:
             return
         # One exchange of all tensors: for many small ones, latency would dominate.
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
+        with _peers_alive():
+            dist.all_reduce(flat)
         flat /= self.world_size
         start = 0
         for tensor in tensors:
@@ -51,13 +55,24 @@ class Processes:
         if self.world_size == 1:
             return flag
         flags = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        with _peers_alive():
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
 
     def wait(self) -> None:
         """Waits until all processes have called this."""
         if self.world_size > 1:
-            dist.barrier()
+            with _peers_alive():
+                dist.barrier()
+
+
+@contextmanager
+def _peers_alive() -> Iterator[None]:
+    """Turns the error of a collective operation into a `ConnectionError`, since another process of it has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError("another process of this training has ended: its message says why") from error
 
 
 @contextmanager

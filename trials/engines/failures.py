@@ -11,12 +11,13 @@ from ..data.prepared import ImagesChangedError
 from ..training.recipe import DivergedError
 from .messages import Failure, FailureCause
 
-_DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The disk is full, the user's quota is used up, or a file reached the limit of `ulimit -f`."""
+_DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""The disk is full, the user's quota is used up, a file reached the limit of `ulimit -f`, or the disk became
+read-only, as Linux does to one with errors."""
 
 
 def is_full(error: Exception) -> bool:
-    """Returns whether an error means that there is no room to write."""
+    """Returns whether an error means that nothing can be written any more, whatever is written."""
     return isinstance(error, OSError) and error.errno in _DISK_FULL_ERRORS
 
 

@@ -28,13 +28,12 @@ from .engine import Engine, Outcome, RunJob
 from .failures import suspended, timed_out
 from .local_worker import serve
 from .messages import Failure
+from .suspension import MAX_OVERSLEEP, is_suspended
 
 EXIT_SECONDS = 2.0
 """How long to wait for the exit code of a worker whose pipe is closed."""
 SUSPENSION_CHECK_SECONDS = 1.0
 """Between two looks at whether a worker with a time limit is suspended."""
-MAX_OVERSLEEP = 10.0
-"""Seconds that a wait may take longer than asked for; beyond them the driver itself was suspended, workers with it."""
 MAX_WAIT = 3600.0
 """Longest single wait in seconds: the system call takes milliseconds in 31 bits."""
 
@@ -110,7 +109,7 @@ class LocalEngine(Engine):
                 return [self._collect(busy[connection]) for connection in ready]  # type: ignore[index]
             overslept = time.monotonic() - before > timeout + MAX_OVERSLEEP
             for worker in busy.values():
-                worker.was_suspended |= overslept or _is_suspended(worker.process)
+                worker.was_suspended |= overslept or is_suspended(worker.process.pid)
             overdue = [worker for worker in busy.values() if worker.seconds_left == 0]
             if overdue:
                 return [self._end_overdue(worker) for worker in overdue]
@@ -160,15 +159,6 @@ def _end(process: SpawnProcess) -> None:
     """Kills a worker. It has nothing to clean up, and it writes files atomically."""
     process.kill()
     process.join()
-
-
-def _is_suspended(process: SpawnProcess) -> bool:
-    """Whether a process is stopped by a signal or a debugger; False where the system does not tell."""
-    try:
-        status = Path(f"/proc/{process.pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] in ("T", "t")
 
 
 @contextlib.contextmanager

@@ -91,8 +91,8 @@ class InheritedTrialJob(_TrialJob):
 
     kind: Literal["inherited trial"] = "inherited trial"
     supernet: SupernetSource
-    score_images: int | None = None
-    """Validation images of a whole trial; all by default."""
+    val_images_per_trial: int | None = None
+    """Validation images that score a whole trial; all by default."""
     known: PartialScore | None = None
     """The score of an earlier rung of the trial."""
     fine_tuning: TrainingConfig | None = None

@@ -25,12 +25,13 @@ from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 
 from .engine import Engine, Outcome, RunJob
-from .failures import failure_of, timed_out
+from .failures import failure_of, suspended, timed_out
 from .file_transfer import BundleWriter, value_at
 from .messages import Failure
 from .ray_pool import POLL_SECONDS, Pool, PoolJob, PoolWorker, reason_of
 from .ray_session import Cluster, OwnRay, Session
 from .ray_worker import Report, WorkerInfo
+from .suspension import MAX_OVERSLEEP
 
 MAX_FALSE_STARTS = 1
 """How often a job is assigned again after its worker died, without its machine, before it reported the job's start.
@@ -117,7 +118,11 @@ class RayEngine(Engine):
         if not waiting_for:
             time.sleep(POLL_SECONDS)
             return
-        ready, _ = ray.wait(list(waiting_for), num_returns=1, timeout=max(0.0, min(POLL_SECONDS, left)))
+        timeout, before = max(0.0, min(POLL_SECONDS, left)), time.monotonic()
+        ready, _ = ray.wait(list(waiting_for), num_returns=1, timeout=timeout)
+        if time.monotonic() - before > timeout + MAX_OVERSLEEP:
+            for worker in self._busy:
+                worker.was_suspended = True
         for reference in ready:
             worker = waiting_for[reference]
             if worker.info is None:
@@ -163,7 +168,9 @@ class RayEngine(Engine):
             if worker.deadline <= time.monotonic():
                 assert worker.job is not None
                 assert worker.job.time_limit is not None
-                self._ended.append(Outcome(worker.job.job_id, failure=timed_out(worker.job.time_limit)))
+                was_suspended = worker.was_suspended or self._pool.is_suspended(worker)
+                failure = (suspended if was_suspended else timed_out)(worker.job.time_limit)
+                self._ended.append(Outcome(worker.job.job_id, failure=failure))
                 self._pool.replace(worker)
 
     @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RuntimeEnvSetupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sret_nas.errors import UserError
 
@@ -17,9 +18,12 @@ from .engine import RunJob
 from .file_transfer import JobFiles, Payload
 from .ray_calls import call_with_timeout
 from .ray_worker import Worker, WorkerInfo
+from .suspension import is_suspended
 
 POLL_SECONDS = 1.0
 """Interval between two polls of the cluster's nodes."""
+SUSPENSION_ANSWER_SECONDS = 30.0
+"""How long a machine may take to say whether a worker is suspended; it starts a process for that."""
 FIRST_WORKER_SECONDS, OTHER_WORKERS_SECONDS = 120.0, 10.0
 """How long to wait at the start for the first worker, and after that for the others."""
 
@@ -52,6 +56,8 @@ class PoolWorker:
     """References that are ready at the start and at the end of its job."""
     deadline: float = math.inf
     """When its job reaches the time limit, on the monotonic clock."""
+    was_suspended: bool = False
+    """Whether the driver was suspended during its job, and most likely its worker as well."""
 
     @property
     def is_idle(self) -> bool:
@@ -63,7 +69,7 @@ class PoolWorker:
         return self.starting if self.info is None else self.report
 
     def start(self, job: PoolJob) -> None:
-        self.job = job
+        self.job, self.was_suspended = job, False
         self.begun, self.report = self.actor.begin.remote(), self.actor.run.remote(job.payload, job.files)
         self.deadline = math.inf if job.time_limit is None else time.monotonic() + job.time_limit
 
@@ -117,6 +123,16 @@ class Pool:
         """Ends a worker and removes it from the pool."""
         self.workers.remove(worker)
         call_with_timeout(partial(ray.kill, worker.actor), self._name)
+
+    def is_suspended(self, worker: PoolWorker) -> bool:
+        """Returns whether a worker's process is stopped, asked on its machine; False if there is no answer in time."""
+        assert worker.info is not None
+        here = NodeAffinitySchedulingStrategy(worker.info.node_id, soft=False)
+        answer = ray.remote(is_suspended).options(num_cpus=0, scheduling_strategy=here).remote(worker.info.process_id)
+        try:
+            return bool(ray.get(answer, timeout=SUSPENSION_ANSWER_SECONDS))
+        except RayError:
+            return False
 
     def release(self) -> None:
         """Ends all workers. The next refresh starts new ones."""

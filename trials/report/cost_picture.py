@@ -28,6 +28,8 @@ from sret_nas.quantities import format_quantity
 from sret_nas.space.chain import chain_of
 from sret_nas.space.search_space import SearchSpace
 
+from .quiet_matplotlib import quiet_matplotlib
+
 TEXT_DRAWS, PNG_DRAWS = 98_000, 392_000
 """Draws from which the counts of the cells are estimated."""
 
@@ -182,8 +184,9 @@ def check_picture_path(path: Path) -> None:
 
 
 def _png(region: CostRegion) -> bytes:
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
+    with quiet_matplotlib():
+        from matplotlib.colors import LogNorm
+        from matplotlib.figure import Figure
 
     space, budget = region.space, region.budget
     figure = Figure(figsize=(8, 5.4), layout="constrained", dpi=130)

@@ -13,7 +13,7 @@ from sret_nas.quantities import format_latency, format_quantity
 
 from ..runs.options import SearchOptions
 from ..runs.recommendation import CostName, Recommendations
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from .insights import Insights, label_of
 
 GREY, BLUE, ORANGE, GREEN, RED, PURPLE = "#8a8f98", "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#a855f7"

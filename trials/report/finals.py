@@ -13,7 +13,7 @@ from sret_nas.quantities import format_quantity
 from ..console import print_line
 from ..engines.messages import RetrainResult
 from ..runs.events import FinalistRole
-from ..runs.records import Trial
+from ..runs.trial import Trial
 
 WIDE = 75
 """Columns of a terminal below which the table leaves out the FLOPs, which are nearly equal, and the random network's

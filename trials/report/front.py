@@ -15,7 +15,7 @@ from ..runs.best import choose_best
 from ..runs.objectives import archived, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendations
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from .finals import show_finals
 from .recommended import show_recommended
 
@@ -36,7 +36,7 @@ def show_front(
         recommended: What the search recommends, if anything.
         latency: The profile that latencies were predicted from; None if the search does not use latency.
     """
-    finished = [trial for trial in trials if trial.result is not None]
+    finished = [trial for trial in trials if trial.is_finished]
     failed = [trial for trial in trials if trial.failure is not None]
     if not finished:
         console.print(
@@ -60,7 +60,7 @@ def show_front(
         cells = _cells(trial, options, is_best=trial is best)
         table.add_row(
             *(cells[position] for position in shown),
-            *([trial.candidate.arch.summary().replace(" | ", "\n")] if is_wide else []),
+            *([trial.arch.summary().replace(" | ", "\n")] if is_wide else []),
         )
     console.print(table)
     show_recommended(trials, recommended, best, reason, console)
@@ -95,7 +95,7 @@ def _cells(trial: Trial, options: SearchOptions, is_best: bool) -> list[str]:
     assert result is not None
     cells = [
         f"{trial.number}{'*' if is_best else ''}",
-        trial.candidate.arch.arch_id,
+        trial.arch_id,
         format_quantity(result.target.flops),
         format_quantity(result.target.params),
         f"{result.error:.2%}",
@@ -110,6 +110,7 @@ def _cells(trial: Trial, options: SearchOptions, is_best: bool) -> list[str]:
 
 
 def _latencies(trial: Trial) -> str:
-    assert trial.result is not None
-    predicted, measured = trial.result.target.latency_us, trial.measured_us
+    result = trial.result
+    assert result is not None
+    predicted, measured = result.target.latency_us, trial.measured_us
     return "/".join("-" if value is None else f"{value / 1000:.4g}" for value in (predicted, measured))

@@ -24,8 +24,9 @@ from ..data.samples import samples_of
 from ..runs.best import Choice, choose_best
 from ..runs.objectives import archived, pareto_front
 from ..runs.options import SearchOptions
-from ..runs.records import History, Trial
+from ..runs.records import History
 from ..runs.timeline import Timeline, read_timeline
+from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from .finals import compared, noise_of, pairs_of
 from .insights import Insights, insights_of, label_of, quality_over_trials

@@ -16,8 +16,8 @@ from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.choice_effects import ChoiceEffect, choice_effects
 
 from ..runs.options import SearchOptions
-from ..runs.records import Trial
 from ..runs.timeline import Timeline
+from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..strategies.structure import MIN_RESULTS, StructureModel
 

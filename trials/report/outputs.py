@@ -19,7 +19,8 @@ from ..runs.best import choose_best
 from ..runs.objectives import pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendation
-from ..runs.records import History, Trial
+from ..runs.records import History
+from ..runs.trial import Trial
 from .plot import write_front_plot
 
 COLUMNS = (
@@ -85,7 +86,7 @@ def _latency_summary(header: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _file_name(trial: Trial) -> str:
-    return f"trial-{trial.number:04d}-{trial.candidate.arch.arch_id}.yaml"
+    return f"trial-{trial.number:04d}-{trial.arch_id}.yaml"
 
 
 def _write_trial(
@@ -97,7 +98,7 @@ def _write_trial(
     if result.target.latency_us is not None:
         metrics["target_latency"] = _latency(trial, header)
     recipe = {
-        "depth_schedule": trial.candidate.depth_schedule,
+        "depth_schedule": trial.depth_schedule,
         "proxy": header["proxy"],
         "proxy_cost": result.proxy.model_dump(mode="json"),
         "proxy_architecture": result.proxy_arch.to_dict(),
@@ -120,7 +121,7 @@ def _write_trial(
     }
     if chosen_because is not None:
         provenance["chosen_because"] = chosen_because
-    write_result(path, trial.candidate.arch, metrics=metrics, recipe=recipe, provenance=provenance)
+    write_result(path, trial.arch, metrics=metrics, recipe=recipe, provenance=provenance)
 
 
 def _metrics(trial: Trial) -> dict[str, Any]:
@@ -147,10 +148,11 @@ def _metrics(trial: Trial) -> dict[str, Any]:
 
 def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
     """Returns the target's latency in milliseconds: predicted, and measured if it was."""
-    assert trial.result is not None
-    assert trial.result.target.latency_us is not None
+    result = trial.result
+    assert result is not None
+    assert result.target.latency_us is not None
     return {
-        "predicted_ms": trial.result.target.latency_us / 1000,
+        "predicted_ms": result.target.latency_us / 1000,
         "measured_ms": None if trial.measured_us is None else trial.measured_us / 1000,
         "setting": header["latency"]["profile"]["setting"],
         "prediction": header["latency"]["profile"]["accuracy"],
@@ -168,11 +170,11 @@ def _table(trials: Sequence[Trial]) -> str:
 
 
 def _row(trial: Trial) -> dict[str, Any]:
-    arch: ArchConfig = trial.candidate.arch
+    arch: ArchConfig = trial.arch
     row: dict[str, Any] = {
         "trial": trial.number,
-        "arch_id": arch.arch_id,
-        "depth_schedule": trial.candidate.depth_schedule,
+        "arch_id": trial.arch_id,
+        "depth_schedule": trial.depth_schedule,
         "architecture": arch.summary(),
         "origin": trial.origin,
         "state": "running",
@@ -181,10 +183,11 @@ def _row(trial: Trial) -> dict[str, Any]:
         row |= {"state": "failed", "failure": f"{trial.failure.cause}: {trial.failure.message}"}
     if trial.is_stopped:
         row |= {"state": "stopped", **_result_columns(trial.partial[-1])}
-    if trial.result is not None:
+    result = trial.result
+    if result is not None:
         row |= {
             "state": "finished",
-            **_result_columns(trial.result),
+            **_result_columns(result),
             "test_error": "" if trial.test is None else trial.test.error,
             **_final_columns(trial),
             "measured_latency_us": "" if trial.measured_us is None else trial.measured_us,

@@ -12,7 +12,8 @@ from sret_nas.quantities import format_quantity
 
 from ..runs.options import SearchOptions
 from ..runs.recommendation import CostName, Recommendations
-from ..runs.records import Trial
+from ..runs.trial import Trial
+from .quiet_matplotlib import quiet_matplotlib
 
 GREY, BLUE, ORANGE, GREEN, RED = "0.65", "tab:blue", "tab:orange", "tab:green", "tab:red"
 
@@ -28,7 +29,8 @@ def write_front_plot(
     The PNG shows all finished and stopped trials, the front as a step line, what is recommended, the errors after
     fine-tuning and on the test part, and lines of the budget.
     """
-    from matplotlib.figure import Figure
+    with quiet_matplotlib():
+        from matplotlib.figure import Figure
 
     space, data = header["space"], header["data"]
     panels = _panels(options, header)
@@ -47,7 +49,7 @@ def write_front_plot(
     handles, labels = left.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, frameon=False)
-    finished = sum(trial.result is not None for trial in trials)
+    finished = sum(trial.is_finished for trial in trials)
     figure.suptitle(f"{space['name']}: {finished} trials, {options.describe_budget()}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -90,7 +92,7 @@ def _scatter(
             label="stopped early", color="0.75", s=14, marker="x", linewidths=0.8,
         )  # fmt: skip
     on_front = {trial.number for trial in front}
-    tried = [trial for trial in trials if trial.result is not None and trial.number not in on_front]
+    tried = [trial for trial in trials if trial.is_finished and trial.number not in on_front]
     _points(axes, tried, cost, "tried", color=GREY, s=18)
     if "error" in options.objectives and cost in options.objectives:
         ordered = sorted(front, key=lambda trial: _cost(trial, cost))
@@ -102,7 +104,7 @@ def _scatter(
 def _mark(axes: Any, trials: Sequence[Trial], best: Trial, cost: CostName, recommended: Recommendations | None) -> None:
     """Marks what is recommended, the errors after fine-tuning and on the test part, and the best, with its number."""
     numbers = set() if recommended is None else {network.number for network in recommended.networks}
-    chosen = [trial for trial in trials if trial.number in numbers and trial.result is not None]
+    chosen = [trial for trial in trials if trial.number in numbers and trial.is_finished]
     _points(axes, chosen, cost, "recommended", marker="D", s=46, facecolors="none", edgecolors=ORANGE, linewidths=1.6,
             zorder=4)  # fmt: skip
     for trial in chosen:

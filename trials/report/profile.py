@@ -9,13 +9,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.config import ArchConfig, token_sides
 from sret_nas.arch.cost import Cost, cost_of
 from sret_nas.quantities import format_quantity
 
 if TYPE_CHECKING:
     from sret_nas.nn.flops import TracedCost
     from sret_nas.nn.speed import Speed
+
+
+MAX_BUILT_PARAMS = 250_000_000
+"""Most parameters of a network that is built, 1 GB in float32."""
+MAX_BUILT_FLOPS = 10**12
+"""Most FLOPs of a network that is run, some 20 s a pass on one core."""
+MAX_BUILT_ACTIVATIONS = 10_000_000
+"""Most numbers in the input or in one layer's output for one image, 40 MB in float32; a batch has 16 images."""
+MAX_BUILT_APPLICATIONS = 200
+"""Most blocks that are applied in one pass of a network that is built, which fvcore traces one by one."""
 
 
 class CostMismatchError(Exception):
@@ -29,6 +39,7 @@ def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool =
         check: Whether to build the network and trace it with fvcore.
         speed: Whether to build the network and time it.
 
+    A network beyond the bounds of this module is not built, and a line says so.
     Raises `CostMismatchError`, after printing everything, if the traced cost differs from the closed form.
     """
     cost = cost_of(arch)
@@ -40,11 +51,39 @@ def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool =
     console.print(_stage_table(arch.canonical()))
     console.print(_part_table(arch, cost))
     console.print(_operator_table(cost))
+    too_large = too_large_to_build(arch, cost)
+    if too_large is not None and (check or speed):
+        console.print(f"fvcore and speed: not looked at, because {too_large}", highlight=False)
+        return
     differences = _show_check(arch, cost, console) if check else []
     if speed:
         _show_speed(arch, console)
     if differences:
         raise CostMismatchError(f"the closed form and fvcore differ for {name}: {'; '.join(differences)}")
+
+
+def too_large_to_build(arch: ArchConfig, cost: Cost) -> str | None:
+    """Returns why a network is not built; None if it may be."""
+    applications = sum(stage.blocks * stage.recursions for stage in arch.stages)
+    for name, amount, most in (
+        ("parameters", cost.params, MAX_BUILT_PARAMS),
+        ("FLOPs", cost.flops, MAX_BUILT_FLOPS),
+        ("activations in a layer", _largest_activation(arch), MAX_BUILT_ACTIVATIONS),
+        ("block applications", applications, MAX_BUILT_APPLICATIONS),
+    ):
+        if amount > most:
+            return f"networks of more than {format_quantity(most)} {name} are not built"
+    return None
+
+
+def _largest_activation(arch: ArchConfig) -> int:
+    """Returns the numbers in the input or in the largest output of a layer, for one image."""
+    layers = (
+        tokens * max(3 * stage.width, stage.mlp_hidden, stage.nll_hidden)
+        for stage, tokens in zip(arch.stages, arch.num_tokens, strict=True)
+    )
+    (first_side,) = token_sides(arch.image_size, arch.stem.strides[:1], 1)
+    return max(arch.channels * arch.image_size**2, arch.stem.width * first_side**2, *layers)
 
 
 def _stage_table(arch: ArchConfig) -> Table:

@@ -23,7 +23,7 @@ from sret_nas.quantities import format_latency, format_quantity, format_seconds
 
 from ..console import print_line
 from ..runs.compute_budget import ComputeBudget
-from ..runs.records import Trial
+from ..runs.trial import Trial
 
 REPLAY_LINE_SECONDS = 10.0
 """Between two lines on how far a replay is, where there is no bar."""
@@ -33,7 +33,7 @@ def describe_usage(compute_budget: ComputeBudget, now: float | None = None) -> s
     """Returns e.g. `12 min 5 s of 2 h 0 min spent, 1 h 47 min left`; empty if there is no limit."""
     parts = []
     if compute_budget.time_budget is not None:
-        spent = compute_budget.usage.wall_seconds(time.time() if now is None else now)
+        spent = compute_budget.usage.wall_seconds(compute_budget.clock() if now is None else now)
         left = max(0.0, compute_budget.time_budget - spent)
         total = format_seconds(compute_budget.time_budget)
         parts.append(f"{format_seconds(spent)} of {total} spent, {format_seconds(left)} left")
@@ -129,21 +129,23 @@ def _describe_best(error: float | None) -> str:
 
 def describe_retry(trial: Trial) -> str:
     """Returns a line about an attempt that failed because of the machine and is repeated."""
-    failure, name = trial.retried[-1], f"trial {trial.number} {trial.candidate.arch.arch_id}"
+    failure, name = trial.retried[-1], f"trial {trial.number} {trial.arch_id}"
     return f"{name}, attempt {len(trial.retried)}: {failure.cause} ({failure.message}); it runs again"
 
 
 def describe_trial(trial: Trial) -> str:
     """Returns a line about a trial that ended, of at most 80 columns unless it failed."""
-    name = f"trial {trial.number} {trial.candidate.arch.arch_id}"
+    name = f"trial {trial.number} {trial.arch_id}"
     if trial.is_stopped:
-        return f"{name} stopped after {trial.partial[-1].share:.0%}: error {trial.partial[-1].error:.2%}"
-    if trial.result is None:
+        last = trial.partial[-1]
+        return f"{name} stopped after {last.share:.0%}: error {last.error:.2%}"
+    result = trial.result
+    if result is None:
         assert trial.failure is not None
         return f"{name} failed: {trial.failure.cause} ({trial.failure.message})"
-    result, latency = trial.result, trial.result.target.latency_us
+    latency = result.target.latency_us
     size = f"{format_quantity(result.target.params)} params" if latency is None else format_latency(latency)
-    schedule = f"{trial.candidate.depth_schedule}, " if result.train_steps > 0 else ""
+    schedule = f"{trial.depth_schedule}, " if result.train_steps > 0 else ""
     return (
         f"{name} error {result.error:.2%}, {format_quantity(result.target.flops)} FLOPs, {size}, "
         f"{schedule}{result.seconds:.{0 if result.seconds >= 2 else 1}f} s"

@@ -11,7 +11,7 @@ from sret_nas.quantities import format_quantity
 
 from ..console import print_line
 from ..runs.recommendation import Recommendation, Recommendations
-from ..runs.records import Trial
+from ..runs.trial import Trial
 
 WIDE, MEDIUM = 92, 66
 """Columns of a terminal from which the table has all columns, and all but costs; below, it has only the predictions."""

@@ -19,7 +19,7 @@ from sret_nas.quantities import format_quantity, format_seconds
 from ..runs.best import choose_best
 from ..runs.objectives import pareto_front
 from ..runs.recorded_search import RecordedSearch
-from ..runs.records import Trial
+from ..runs.trial import Trial
 
 WIDE, MEDIUM = 90, 60
 """Columns of a terminal from which tables have all columns, and all but the less important."""

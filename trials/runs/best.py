@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .objectives import Objective, best_of
 from .recommendation import BestBy, Recommendation, Recommendations
-from .records import Trial
+from .trial import Trial
 
 
 class Choice(NamedTuple):

@@ -11,7 +11,8 @@ finished or, before any has, the planned time. Running trials are never cut off,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,6 +95,8 @@ class ComputeBudget:
     """Wall seconds."""
     gpu_hours: float | None
     gpus_per_trial: float
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch, by the clock of the records."""
     exhausted_by: Literal["time_budget", "gpu_hours"] | None = None
     """The exhausted limit; once set, no trial starts."""
 
@@ -101,7 +104,7 @@ class ComputeBudget:
         """Returns whether one more job may start.
 
         Args:
-            now: Seconds since the epoch.
+            now: Seconds since the epoch, by `clock`.
             running: Seconds so far, and the fraction of a whole trial, of each running job.
             part: The new job, as a fraction of a whole trial.
         """

@@ -1,10 +1,12 @@
-"""Handling of a full disk: the search ends and says which file failed, what is safe, and how to resume.
+"""Handling of a full or read-only disk: the search ends and says which file failed, what is safe, and how to resume.
 
 A trial that failed because of the full disk is not recorded, so a resumed search runs it again.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,16 +50,17 @@ def raise_if_nothing_can_be_recorded(failure: Failure | None) -> None:
 
 @contextmanager
 def full_disk_explained(run_dir: Path, has_begun: bool) -> Iterator[None]:
-    """Turns errors of a full disk into a `StorageError` that says what is safe and how to resume."""
+    """Turns errors of a full or read-only disk into a `StorageError` that says what is safe and how to resume."""
     try:
         yield
     except OSError as error:
         if not isinstance(error, StorageError) and not is_full(error):
             raise
+        advice = "make it writable" if os.strerror(errno.EROFS) in str(error) else "make room"
         what = str(error) if error.filename is None else f"{error.filename} cannot be written: {error.strerror}"
         if not has_begun:
-            raise StorageError(f"{what}; the search has not begun: make room, then start it again") from error
+            raise StorageError(f"{what}; the search has not begun: {advice}, then start it again") from error
         raise StorageError(
-            f"{what}; all that was recorded until then is safe in {run_dir}: make room, then carry on with: "
+            f"{what}; all that was recorded until then is safe in {run_dir}: {advice}, then carry on with: "
             f"{resume_command('search', run_dir)}"
         ) from error

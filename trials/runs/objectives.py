@@ -11,7 +11,7 @@ import numpy as np
 from sret_nas.pareto import non_dominated
 
 from ..engines.messages import TrialResult
-from .records import Trial
+from .trial import Trial
 
 Objective = Literal["error", "cross_entropy", "flops", "params", "latency"]
 """Validation error and cross-entropy are the proxy's; FLOPs, parameters and predicted latency are the target's."""
@@ -38,24 +38,26 @@ def comparable_values(result: TrialResult, objectives: Sequence[Objective]) -> t
 
 def pareto_front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
     """Returns the non-dominated finished trials, cheapest (FLOPs, then error) first. Equal trials are all kept."""
-    finished = [trial for trial in trials if trial.result is not None]
+    finished = [(trial, result) for trial in trials if (result := trial.result) is not None]
     if not finished:
         return []
-    points = np.array([objective_values(trial.result, objectives) for trial in finished if trial.result is not None])
-    front = [trial for trial, keep in zip(finished, non_dominated(points), strict=True) if keep]
+    points = np.array([objective_values(result, objectives) for _, result in finished])
+    front = [trial for (trial, _), keep in zip(finished, non_dominated(points), strict=True) if keep]
     return sorted(front, key=by_cost)
 
 
 def by_cost(trial: Trial) -> tuple[float, ...]:
     """Returns a sort key of finished trials, cheapest first: FLOPs, then error."""
-    assert trial.result is not None
-    return trial.result.target.flops, trial.result.error, trial.number
+    result = trial.result
+    assert result is not None
+    return result.target.flops, result.error, trial.number
 
 
 def by_accuracy(trial: Trial) -> tuple[float, ...]:
     """Returns a sort key of finished trials, most accurate first: validation error, then cross-entropy, then FLOPs."""
-    assert trial.result is not None
-    return trial.result.error, trial.result.cross_entropy, trial.result.target.flops, trial.number
+    result = trial.result
+    assert result is not None
+    return result.error, result.cross_entropy, result.target.flops, trial.number
 
 
 def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
@@ -65,7 +67,7 @@ def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> T
     """
     if "error" in objectives:
         trials = pareto_front(trials, objectives)
-    return min((trial for trial in trials if trial.result is not None), key=by_accuracy)
+    return min((trial for trial in trials if trial.is_finished), key=by_accuracy)
 
 
 def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
@@ -84,6 +86,6 @@ def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
 def archived(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
     """Returns the trials that a search delivers: its front and, if error is no objective, the most accurate trial."""
     front = pareto_front(trials, objectives)
-    finished = [trial for trial in trials if trial.result is not None]
+    finished = [trial for trial in trials if trial.is_finished]
     best = [most_accurate(finished, objectives)] if finished else []
     return front + [trial for trial in best if trial not in front]

@@ -157,6 +157,13 @@ class DataOptions(OptionGroup):
         )
 
 
+def with_data_root(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the options given when a run is resumed; a folder given as `data` has no recorded `data_root`."""
+    if "data" in given and "data_root" not in given and Path(given["data"]).expanduser().is_dir():
+        return {**given, "data_root": None}  # images that were a torchvision data set's lie in a folder now
+    return given
+
+
 class OptimizationOptions(OptionGroup):
     """How weights are trained, whether a network's or a supernet's."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
@@ -14,6 +13,7 @@ from sret_nas.errors import UserError
 from sret_nas.quantities import format_latency, parse_latency
 from sret_nas.space.search_space import SearchSpace
 
+from ..integrations.trackers import TrackerName
 from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
@@ -28,13 +28,14 @@ from .option_groups import (
     TargetOptions,
     absolute_if_there,
     flag,
+    with_data_root,
 )
 from .recommendation import BestBy
 from .remote_storage import normalise_address
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
-    "storage", "data", "data_root",
+    "storage", "data", "data_root", "log",
 }  # fmt: skip
 """Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials.
 Images may lie elsewhere, but must have the same content, which `trials.search.search` checks."""
@@ -152,6 +153,8 @@ class SearchOptions(
     """How `best.yaml` is chosen. With `proxy`, no network is recommended, and finalists come from the front alone."""
     trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
     population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
+    log: tuple[TrackerName, ...] = ()
+    """Experiment trackers that follow the search, besides TensorBoard."""
     storage: str | None = None
     """A folder or bucket that gets a copy of the run directory, under its name (`trials.runs.remote_copy`)."""
 
@@ -212,9 +215,7 @@ class SearchOptions(
 
         Raises `UserError` if an option outside `CHANGEABLE` differs, and `ConfigError` for values out of range.
         """
-        if "data" in given and "data_root" not in given and Path(given["data"]).expanduser().is_dir():
-            given = {**given, "data_root": None}  # images that were a torchvision dataset's lie in a folder now
-        options = self.with_given(given, "search")
+        options = self.with_given(with_data_root(given), "search")
         for name in given.keys() - CHANGEABLE:
             was, now = getattr(self, name), getattr(options, name)
             if was != now:

@@ -1,9 +1,10 @@
 """The search as an Optuna study on disk, for optuna-dashboard and Optuna's own plots. The search never reads it.
 
 It is derived from the records: rewritten when a search starts or resumes, appended to whenever a trial ends, and
-rewritten once more when a finalist was trained or a network was tested, since Optuna lets nobody add to a trial that
-has ended. (An Optuna journal inside the search loop would cost 70-100 ms per ask, and the lock of a killed writer blocks
-for 30 s.) Optuna keeps all trials of a study in memory, which a long search cannot afford, so it is made to forget them.
+rewritten once more when a finalist was trained or a network was tested, since Optuna adds nothing to a trial that has
+ended. (An Optuna journal inside the search loop would cost 70-100 ms per ask, and the lock of a killed writer blocks
+for 30 s.) Optuna keeps all trials of a study in memory, which a long search cannot afford. So it is made to forget
+them.
 
 A study numbers its trials as they are added. So trials are added in the order of their own numbers, and one that ended
 before an earlier one waits for it.
@@ -27,7 +28,7 @@ from pydantic import JsonValue
 from ..strategies.optuna import constraints, distributions
 from ..strategies.sret import SReTDomain
 from .objectives import Objective, objective_values
-from .records import Trial
+from .trial import Trial
 
 JOURNAL_FILE = "optuna-journal.log"
 _TRIAL_LINE = b'"datetime_complete"'
@@ -44,7 +45,7 @@ def has_journal(run_dir: Path, trials: Iterable[Trial]) -> bool:
     num_ended = num_found = 0
     for trial in trials:
         num_ended += trial.has_ended
-        num_found += len(_findings(trial)) if trial.has_ended else 0
+        num_found += len(trial.findings) if trial.has_ended else 0
     with path.open("rb") as lines:
         written = [line for line in lines if _TRIAL_LINE in line]
     return len(written) == num_ended and sum(line.count(b'"found_') for line in written) == num_found
@@ -99,17 +100,18 @@ class OptunaJournal:
             self._next_number = number + 1
 
     def _append(self, trial: Trial) -> None:
-        values = self._domain.encode(trial.candidate)
+        candidate, result = trial.candidate, trial.result
+        values = self._domain.encode(candidate)
         frozen = optuna.trial.create_trial(
             state=_state(trial),
-            values=None if trial.result is None else list(objective_values(trial.result, self._objectives)),
+            values=None if result is None else list(objective_values(result, self._objectives)),
             params={name: values[name] for name in self._distributions},
             distributions=self._distributions,
             user_attrs=_attributes(trial),
             intermediate_values=_intermediate_values(trial, self._objectives),
         )
         _set_times(frozen, trial)
-        for name, slack in constraints(trial.candidate, self._domain).items():
+        for name, slack in constraints(candidate, self._domain).items():
             frozen.set_constraint(name, slack)
         self._study.add_trial(frozen)
         self._num_in_memory += 1
@@ -154,37 +156,25 @@ def varied(dimensions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribu
 
 def _attributes(trial: Trial) -> dict[str, Any]:
     """Returns the trial's own number, its network, what came of it, and what was found at the end of the search."""
-    attributes: dict[str, Any] = {"trial": trial.number, "arch_id": trial.candidate.arch.arch_id}
+    attributes: dict[str, Any] = {"trial": trial.number, "arch_id": trial.arch_id}
     if trial.origin:
         attributes["origin"] = trial.origin
-    if trial.result is not None:
-        attributes.update(trial.result.model_dump(mode="json", exclude={"proxy_arch"}))
+    result = trial.result
+    if result is not None:
+        attributes.update(result.model_dump(mode="json", exclude={"proxy_arch"}))
     elif trial.failure is not None:
         attributes.update(cause=trial.failure.cause, message=trial.failure.message)
     elif trial.is_stopped:
         attributes.update(trial.partial[-1].model_dump(mode="json", exclude={"proxy_arch"}))
-    return attributes | _findings(trial)
-
-
-def _findings(trial: Trial) -> dict[str, float]:
-    """Returns what was found of a trial's network at the end: errors from 0 to 1, and a latency in microseconds."""
-    found: dict[str, float] = {}
-    if trial.test is not None:
-        found["found_test_error"] = trial.test.error
-    for role, final in trial.finals.items():
-        name = role.replace("-", "_").replace(" ", "_")
-        found[f"found_{name}_error"] = final.error
-        found[f"found_{name}_test_error"] = final.test_error
-    if trial.measured_us is not None:
-        found["found_latency_us"] = trial.measured_us
-    return found
+    return attributes | {f"found_{name}": value for name, value in trial.findings.items()}
 
 
 def _intermediate_values(trial: Trial, objectives: tuple[Objective, ...]) -> dict[int, float]:
     """Returns the first objective at every rung that the trial reached, by the rung's number; none without rungs."""
-    if not trial.partial:
+    if trial.num_partial == 0:
         return {}
-    reached = trial.partial + ([] if trial.result is None else [trial.result])
+    result = trial.result
+    reached = trial.partial + ([] if result is None else [result])
     return {rung: objective_values(result, objectives)[0] for rung, result in enumerate(reached)}
 
 
@@ -196,6 +186,6 @@ def _set_times(frozen: FrozenTrial, trial: Trial) -> None:
 
 
 def _state(trial: Trial) -> TrialState:
-    if trial.result is not None:
+    if trial.is_finished:
         return TrialState.COMPLETE
     return TrialState.PRUNED if trial.is_stopped else TrialState.FAIL

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .objectives import Objective, by_accuracy, by_cost, objective_values
-from .records import Trial
+from .trial import Trial
 
 
 class ParetoArchive:
@@ -29,10 +29,11 @@ class ParetoArchive:
 
         A trial without a result is never kept.
         """
-        if trial.result is None:
+        result = trial.result
+        if result is None:
             return [trial]
-        dominated = self._add_to_front(trial, objective_values(trial.result, self._objectives))
-        self.best_error = min(trial.result.error, trial.result.error if self.best_error is None else self.best_error)
+        dominated = self._add_to_front(trial, objective_values(result, self._objectives))
+        self.best_error = min(result.error, result.error if self.best_error is None else self.best_error)
         if "error" not in self._objectives:
             before = [trial] if self._most_accurate is None else [trial, self._most_accurate]
             self._most_accurate = min(before, key=by_accuracy)

@@ -10,7 +10,7 @@ from sret_nas.errors import UserError
 from ..strategies.strategy import Candidate
 from ..strategies.structure import MIN_RESULTS, StructureModel
 from .recorded_search import RecordedSearch, domain_of, recorded_profile
-from .records import Trial
+from .trial import Trial
 
 
 @dataclass(frozen=True)

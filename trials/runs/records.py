@@ -41,7 +41,7 @@ from sret_nas.json_files import MAX_BYTES, parse_json
 
 from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 from ..interruption import defer_interrupts
-from ..lost_directory import LostDirectoryError, is_same_file, rescue
+from ..lost_directory import LostDirectoryError, is_same_file, lost_message, rescue
 from ..program_name import resume_command
 from ..strategies.strategy import Candidate
 from .compute_budget import ComputeUsage
@@ -68,67 +68,13 @@ from .events import (
 )
 from .full_disk import StorageError
 from .recommendation import Recommendations
+from .trial import Trial
 
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
 CHECKSUM = "crc32"
 """Last key of a line: the CRC-32 of the line without it, in eight hexadecimal digits."""
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
-
-
-@dataclass
-class Trial:
-    """A candidate of a search and its outcome so far; it has neither result nor failure while it runs."""
-
-    number: int
-    candidate: Candidate
-    origin: str = ""
-    """The part of the strategy that proposed it, e.g. its design or one of its models; empty if unknown."""
-    result: TrialResult | None = None
-    failure: Failure | None = None
-    retried: list[Failure] = field(default_factory=list)
-    """Failures of earlier attempts, oldest first."""
-    partial: list[TrialResult] = field(default_factory=list)
-    """Results at the rungs before its end."""
-    is_stopped: bool = False
-    """Whether it was stopped early, at the last of these rungs."""
-    test: FrontTestResult | None = None
-    finals: dict[FinalistRole, RetrainResult] = field(default_factory=dict)
-    """With a supernet: the results of the network, and of its control, as a finalist."""
-    measured_us: float | None = None
-    """Latency of the target in microseconds, if it was measured at the end."""
-    began: float | None = None
-    """When its first attempt started, in seconds since the epoch; None before anything of it is known."""
-    ended: float | None = None
-    """When it finished, failed or was stopped, in seconds since the epoch."""
-
-    @property
-    def has_ended(self) -> bool:
-        return self.result is not None or self.failure is not None or self.is_stopped
-
-    def apply(self, event: TrialEvent) -> None:
-        """Applies an event that follows `asked`."""
-        if self.began is None and isinstance(event, FinishedEvent | FailedEvent | RetriedEvent | RungEvent):
-            self.began = event.time - (event.seconds or 0.0)
-        if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent):
-            self.ended = event.time
-        match event:
-            case FinishedEvent():
-                self.result = event.result
-            case RungEvent():
-                self.partial.append(event.result)
-            case StoppedEvent():
-                self.is_stopped = True
-            case FailedEvent():
-                self.failure = event.failure
-            case RetriedEvent():
-                self.retried.append(event.failure)
-            case TestedEvent():
-                self.test = event.result
-            case FinalEvent():
-                self.finals[event.role] = event.result
-            case MeasuredEvent():
-                self.measured_us = event.latency_us
 
 
 @dataclass
@@ -257,6 +203,7 @@ class Records:
         """Usage of the whole search, updated with every event."""
         self.began = time.time()
         """When this session of the search began, in seconds since the epoch: the `time` of its first event."""
+        self._monotonic_began = time.monotonic()
         self._file: int | None = None
         self._size = 0
         """Bytes of the whole lines."""
@@ -294,9 +241,15 @@ class Records:
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
 
+    def now(self) -> float:
+        """Returns seconds since the epoch by a clock that was set when the session began, and is never set again."""
+        return self.began + time.monotonic() - self._monotonic_began
+
     def start(self, header: dict[str, Any]) -> History:
         """Begins a new file; one without a whole header is replaced."""
         path = self.run_dir / RECORDS_FILE
+        if self.is_lost:
+            raise self.lost()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         content = {"event": "header", "format": FORMAT, "time": self.began, **header}
         try:
@@ -334,7 +287,7 @@ class Records:
 
     def interrupted(self) -> None:
         """Records that the session ended here, by Ctrl-C or another signal."""
-        self._append(InterruptedEvent(time=time.time()))
+        self._append(InterruptedEvent(time=self.now()))
 
     def asked(
         self,
@@ -350,7 +303,7 @@ class Records:
         self._append(
             AskedEvent(
                 number=number,
-                time=time.time(),
+                time=self.now(),
                 arch_id=arch.arch_id,
                 flops=flops,
                 params=params,
@@ -368,7 +321,7 @@ class Records:
 
         Like `rung`, `stopped` and `retried`, it returns the event, which `Trial.apply` takes.
         """
-        now, seconds = time.time(), round(seconds, 3)
+        now, seconds = self.now(), round(seconds, 3)
         event: FinishedEvent | FailedEvent
         if result is not None:
             event = FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part)
@@ -380,43 +333,43 @@ class Records:
 
     def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> TrialEvent:
         """Records the result at a rung, the seconds since the rung before, and their fraction of a whole trial."""
-        event = RungEvent(number=number, time=time.time(), seconds=round(seconds, 3), part=part, result=result)
+        event = RungEvent(number=number, time=self.now(), seconds=round(seconds, 3), part=part, result=result)
         self._append(event)
         return event
 
     def stopped(self, number: int) -> TrialEvent:
         """Records that a trial was stopped at the rung that it reached last."""
-        event = StoppedEvent(number=number, time=time.time())
+        event = StoppedEvent(number=number, time=self.now())
         self._append(event)
         return event
 
     def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> TrialEvent:
         """Records that an attempt, counted from 1, failed and will be repeated."""
-        now, seconds = time.time(), round(seconds, 3)
+        now, seconds = self.now(), round(seconds, 3)
         event = RetriedEvent(number=number, attempt=attempt, failure=failure, time=now, seconds=seconds)
         self._append(event)
         return event
 
     def tested(self, number: int, result: FrontTestResult) -> None:
         """Records the score of a member of the front on the test part."""
-        self._append(TestedEvent(number=number, time=time.time(), result=result))
+        self._append(TestedEvent(number=number, time=self.now(), result=result))
 
     def supernet(self, source: SupernetSource, seconds: float) -> None:
         """Records the supernet that all trials from here on inherit from, and how long this search trained it."""
         self._note(source)
-        self._append(SupernetEvent(time=time.time(), seconds=round(seconds, 3), source=source))
+        self._append(SupernetEvent(time=self.now(), seconds=round(seconds, 3), source=source))
 
     def recommended(self, recommended: Recommendations) -> None:
         """Records what the search recommends."""
-        self._append(RecommendedEvent(time=time.time(), recommended=recommended))
+        self._append(RecommendedEvent(time=self.now(), recommended=recommended))
 
     def final(self, number: int, role: FinalistRole, result: RetrainResult) -> None:
         """Records the result of a finalist or of its control."""
-        self._append(FinalEvent(number=number, role=role, time=time.time(), result=result))
+        self._append(FinalEvent(number=number, role=role, time=self.now(), result=result))
 
     def measured(self, number: int, latency_us: float) -> None:
         """Records the measured latency of a trial's target."""
-        self._append(MeasuredEvent(number=number, time=time.time(), latency_us=latency_us))
+        self._append(MeasuredEvent(number=number, time=self.now(), latency_us=latency_us))
 
     def _append(self, event: Event) -> None:
         """Appends an event, whole even if Ctrl-C is pressed meanwhile.
@@ -442,7 +395,8 @@ class Records:
                 written += os.write(self._file, line[written:])
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, self._size)
+            with contextlib.suppress(OSError):  # a read-only disk; a torn line is ignored when the file is read
+                os.ftruncate(self._file, self._size)
             raise StorageError(error.errno, error.strerror, str(self.run_dir / RECORDS_FILE)) from error
         self._size += len(line)
         self.require_in_place()
@@ -466,11 +420,19 @@ class Records:
     @property
     def is_lost(self) -> bool:
         """Returns whether the run directory was deleted, moved or replaced."""
-        return self._file is not None and not is_same_file(self.run_dir / RECORDS_FILE, self._file)
+        if self._file is None:
+            return not is_same_file(self.run_dir / LOCK_FILE, self._lock.fileno())
+        return not is_same_file(self.run_dir / RECORDS_FILE, self._file)
 
     def lost(self, rescued: Path | None = None) -> LostDirectoryError:
-        """Rescues all records into another run directory, and returns the error that says how to resume from there."""
-        assert self._file is not None
+        """Rescues all records into another run directory, and returns the error that says how to resume from there.
+
+        Before the first record there is nothing to rescue.
+        """
+        if self._file is None:
+            return LostDirectoryError(
+                f"{lost_message(self.run_dir)}; the search had not begun, so nothing is lost: start it again"
+            )
         content = os.pread(self._file, self._size, 0)
         error = rescue(self.run_dir, lambda folder: write_atomically(folder / RECORDS_FILE, content), rescued)
         if error.rescued is None:
@@ -483,7 +445,7 @@ class Records:
 
     def withdraw(self) -> None:
         """Removes the lock and the directories that were made, if the search never began."""
-        if self._file is None:
+        if self._file is None and not self.is_lost:
             (self.run_dir / LOCK_FILE).unlink(missing_ok=True)
             for folder in self._made:
                 with contextlib.suppress(OSError):  # it holds something else, so it stays

@@ -7,8 +7,8 @@ from sret_nas.space.search_space import SearchSpace
 from .engine_options import ComputeOptions
 from .option_groups import BudgetOptions, ProxyOptions, SupernetTrainingOptions, TargetOptions
 
-CHANGEABLE = {"device", "threads"}
-"""Options that may change when a training is resumed."""
+CHANGEABLE = {"device", "threads", "data", "data_root"}
+"""Options that may change when a training is resumed; the images must be the same, wherever they lie."""
 
 OF_SEARCHES = frozenset(
     {

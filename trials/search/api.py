@@ -21,7 +21,7 @@ from ..runs.objectives import pareto_front
 from ..runs.options import SearchOptions
 from ..runs.pick import pick_network
 from ..runs.recorded_search import RecordedSearch
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from .search import resume_search, start_search
 
 _QUANTITIES = ("flops_budget", "params_budget", "flops_min", "params_min")

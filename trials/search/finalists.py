@@ -25,7 +25,7 @@ from ..runs.events import FinalistRole
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.objectives import archived
 from ..runs.options import FINE_TUNING_SHARE
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from .session import Run
 
 Item = TypeVar("Item")
@@ -94,22 +94,22 @@ def control_of(run: Run, trial: Trial) -> ArchConfig | None:
 
     Returns None if no other network was drawn in `MAX_DRAWS`.
     """
-    flops, budget = cost_of(trial.candidate.arch).flops, run.options.budget
+    flops, budget = cost_of(trial.arch).flops, run.options.budget
     low, high = round((1 - EQUAL_COST) * flops), round((1 + EQUAL_COST) * flops)
     window = replace(budget, flops_min=max(budget.flops_min or 0, low), flops_max=min(budget.flops_max or high, high))
     domain, rng = run.domain.within(window), np.random.default_rng([run.options.seed, trial.number])
     drawn = (domain.draw(rng).arch for _ in range(MAX_DRAWS))
-    return next((arch for arch in drawn if arch.arch_id != trial.candidate.arch.arch_id), None)
+    return next((arch for arch in drawn if arch.arch_id != trial.arch_id), None)
 
 
 def _retrainings(run: Run) -> list[_Retraining]:
     chosen = finalists(run)
-    retrainings = [_Retraining(trial, "fine-tuned", trial.candidate.arch) for trial in chosen]
+    retrainings = [_Retraining(trial, "fine-tuned", trial.arch) for trial in chosen]
     if run.options.controls == 0:
         return retrainings
     pairs = [(trial, control) for trial in chosen if (control := control_of(run, trial)) is not None]
     for trial, control in _evenly(pairs, run.options.controls):
-        retrainings.append(_Retraining(trial, "from scratch", trial.candidate.arch))
+        retrainings.append(_Retraining(trial, "from scratch", trial.arch))
         retrainings.append(_Retraining(trial, "control", control))
     return retrainings
 

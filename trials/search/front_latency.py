@@ -15,7 +15,7 @@ def measure_front(run: Run, engine: Engine) -> None:
     if not run.options.uses_latency or not unmeasured:
         return
     print_line(run.console, f"Measuring the latency of {len(unmeasured)} networks")
-    archs = [trial.candidate.arch for trial in unmeasured]
+    archs = [trial.arch for trial in unmeasured]
     for trial, latency in zip(unmeasured, measured_latencies(LatencyTimer(engine, run.options), archs), strict=True):
         trial.measured_us = round(latency, 1)
         run.records.measured(trial.number, trial.measured_us)

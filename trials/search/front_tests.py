@@ -9,7 +9,7 @@ from ..engines.retries import AttemptResult, JobQueue
 from ..interruption import raise_if_interrupted
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.objectives import archived
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from .finalists import recommended_trials
 from .session import Run
 
@@ -36,7 +36,7 @@ def run_front_tests(run: Run, engine: Engine) -> None:
 
 
 def _test_job(run: Run, trial: Trial) -> FrontTestJob:
-    return FrontTestJob(arch=trial.candidate.arch, weights_path=str(run.weights_path(trial)), **dict(run.job_context))
+    return FrontTestJob(arch=trial.arch, weights_path=str(run.weights_path(trial)), **dict(run.job_context))
 
 
 def _record(run: Run, end: AttemptResult) -> None:

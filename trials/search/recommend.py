@@ -19,7 +19,7 @@ from ..interruption import raise_if_interrupted
 from ..report.progress import describe_retry
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.recommendation import ORIGIN, SHARES, CostName, Recommendation, Recommendations, SizeEffect
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from ..strategies.strategy import Candidate
 from ..strategies.structure import MIN_RESULTS, StructureModel
 from .session import Run
@@ -136,4 +136,5 @@ def _record(run: Run, end: AttemptResult, has_ended: Callable[[Trial], None]) ->
     if trial.failure is not None:
         print_line(run.console, f"trial {trial.number}, recommended: failed, {trial.failure.message}")
     has_ended(trial)
+    run.track(trial)
     run.refresh_report()

@@ -6,7 +6,6 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -20,11 +19,12 @@ from sret_nas.latency.profile import LatencyProfile
 from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console, print_line
-from ..data.dataset_cache import cached_dataset, require_apart
+from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
 from ..engines.engine import Engine
 from ..engines.inline import InlineEngine
 from ..engines.local import LocalEngine
 from ..engines.ray_needed import ray_needed
+from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command
@@ -36,8 +36,9 @@ from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
 from ..runs.recorded_search import domain_of, recorded_profile
-from ..runs.records import Records, Trial
+from ..runs.records import Records
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
+from ..runs.trial import Trial
 from ..strategies.create import create_strategy
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
@@ -50,6 +51,7 @@ from .plan import Plan, require_gpu, require_rungs
 from .recommend import recommend
 from .session import Run, job_context_of
 from .supernet import provide_supernet, recorded_setting, supernet_setting
+from .tracking import Tracking
 from .trial_loop import front_of, run_trials
 
 
@@ -62,10 +64,11 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
     space = options.load_space()
     FeasibleSet(space, options.budget).check()
     require_apart(run_dir, options.data_config)
+    require_trackers(options.log)
     store = store_for_new_search(options.storage, run_dir)
     with Records(run_dir) as records:
         try:
-            with full_disk_explained(run_dir, has_begun=False):
+            with full_disk_explained(run_dir, has_begun=False), _lost_directory_explained(records):
                 run, engine = _begin(options, space, records, command, console)
         except BaseException:
             records.withdraw()
@@ -112,7 +115,7 @@ def _begin(
         setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
         plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
         require_gpu(options, plan.device)
-        plan.require_time(spent=time.time() - records.began)
+        plan.require_time(spent=records.now() - records.began)
         plan.announce(console, options.trials, run_dir)
         header = {
             "command": command,
@@ -159,10 +162,11 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         header = history.header
         check_header(header, f"{run_dir}: header of the records")
         options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
+        require_trackers(options.log)
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = domain_of(space, options, recorded_profile(header, run_dir))
-        data_dir = _same_images(options, header, run_dir, console)
+        data_dir, _ = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
@@ -182,21 +186,6 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
     return run
 
 
-def _same_images(options: SearchOptions, header: dict[str, Any], run_dir: Path, console: Console) -> Path:
-    """Returns the folder of the prepared images. Raises `UserError` if they differ from those the search began with."""
-    try:
-        data_dir, data = cached_dataset(run_dir, options.data_config, console)
-    except UserError as error:
-        where = "a resumed search needs its images: where they were when it was begun, or as --data says"
-        raise UserError(f"{error} ({where})") from None
-    if data.digest != header["data"]["digest"]:
-        raise UserError(
-            f"the images of {options.data} are not those that {run_dir} was begun with: put those back, say with "
-            "--data where they are, or start a new search"
-        )
-    return data_dir
-
-
 def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> None:
     """Warns if the package versions or the device changed, because the next trials may then differ."""
     then = {**header["versions"], "device": header["device"]}
@@ -210,6 +199,10 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
 def _run_to_the_end(run: Run, engine: Engine) -> None:
     """Runs the trials, tests the best and writes the outputs, also those of an interrupted search."""
     with _lost_directory_explained(run.records):
+        run.tracking = Tracking(run.run_dir, run.options, run.domain.chain, run.console)
+        for trial in run.trials:
+            if trial.has_ended:
+                run.track(trial)
         _run_all(run, engine)
 
 
@@ -227,21 +220,23 @@ def _run_all(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
-            _write_results(run)
+            _write_results(run, is_complete=False)
         finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
-    _write_results(run)
+    _write_results(run, is_complete=True)
 
 
-def _write_results(run: Run) -> None:
-    """Writes all files that follow from the records, the report last."""
+def _write_results(run: Run, *, is_complete: bool) -> None:
+    """Writes all files that follow from the records, the report last, and gives them to the trackers."""
     if not has_journal(run.run_dir, run.trials):
         _journal(run).flush()
     write_outputs(run.run_dir, run.history, run.options)
     write_report(run.report_input(is_running=False))
+    if run.tracking is not None:
+        run.tracking.finish(run.trials, is_complete=is_complete)
 
 
 def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:

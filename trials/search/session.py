@@ -14,9 +14,11 @@ from ..engines.retries import default_time_limit
 from ..report.html import LiveReport, ReportInput
 from ..runs.compute_budget import ComputeBudget
 from ..runs.options import SearchOptions
-from ..runs.records import History, Records, Trial
+from ..runs.records import History, Records
+from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
+from .tracking import Tracking
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Run:
     history: History
     console: Console
     live_report: LiveReport = field(default_factory=LiveReport)
+    tracking: Tracking | None = None
+    """The experiment trackers of this session; None before they are open."""
 
     @property
     def space(self) -> SearchSpace:
@@ -68,6 +72,7 @@ class Run:
             expected=self._expected("trial_seconds") or 0.0,
             time_budget=options.time_budget,
             gpu_hours=options.gpu_hours,
+            clock=self.records.now,
             gpus_per_trial=options.gpus_per_trial or 1.0,  # local workers may share a GPU, which counts for each
         )
 
@@ -95,6 +100,11 @@ class Run:
         self.records.require_in_place()
         data = PreparedData.open(self.data_dir)
         return ReportInput(self.run_dir, self.history, self.options, self.domain, data, is_running)
+
+    def track(self, trial: Trial) -> None:
+        """Tells the trackers of a trial that has ended."""
+        if self.tracking is not None:
+            self.tracking.trial_ended(trial)
 
     def refresh_report(self) -> None:
         """Writes the report of the running search, if it is time to."""

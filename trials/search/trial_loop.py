@@ -11,8 +11,6 @@ promoted is decided in that same order. A promoted trial continues before a new 
 
 from __future__ import annotations
 
-import time
-
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 
@@ -29,7 +27,7 @@ from ..runs.objectives import comparable_values, objective_values
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
 from ..runs.pareto_archive import ParetoArchive
 from ..runs.recommendation import ORIGIN
-from ..runs.records import Trial
+from ..runs.trial import Trial
 from ..strategies.strategy import Candidate, Strategy
 from .completion_order import CompletionOrder
 from .enqueue import enqueued_candidates
@@ -83,7 +81,7 @@ class _TrialLoop:
                 self._record(end, progress)
 
     def _may_start(self, part: float) -> bool:
-        return self.compute_budget.has_room_for(time.time(), self._queue.running, part)
+        return self.compute_budget.has_room_for(self.compute_budget.clock(), self._queue.running, part)
 
     def _ask_ahead(self) -> None:
         options = self._run.options
@@ -120,14 +118,15 @@ class _TrialLoop:
     def _has_come(self, number: int) -> bool:
         """Returns whether the outcome of a trial at its next rung is recorded."""
         trial = self._run.history.trials[number]
-        return len(trial.partial) > self._rung[number] or trial.result is not None or trial.failure is not None
+        return trial.num_partial > self._rung[number] or trial.is_finished or trial.failure is not None
 
     def _take_in_next(self, progress: SearchProgress) -> None:
         """Consumes the next result: tells the strategy, and promotes or stops a trial that is at a rung."""
         trial, objectives = self._run.history.trials[self._order.pop()], self._run.options.objectives
         rung = self._rung.pop(trial.number)
-        if rung == len(trial.partial):
-            values = None if trial.result is None else objective_values(trial.result, objectives)
+        if rung == trial.num_partial:
+            final = trial.result
+            values = None if final is None else objective_values(final, objectives)
             self._strategy.tell(trial.candidate, values)
             return
         result = trial.partial[rung]
@@ -165,6 +164,7 @@ class _TrialLoop:
         self._keep_if_best(trial)
         with writing(run.run_dir / JOURNAL_FILE):
             self._journal.add(trial)
+        run.track(trial)
         run.checkpoint_path(trial).unlink(missing_ok=True)
         is_news = run.options.no_supernet or trial.failure is not None or trial.number in self.front
         progress.trial_ended(trial, self.front.best_error, is_news)
@@ -217,9 +217,9 @@ def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial
         cost = cost_of(candidate.arch)
         run.records.asked(number, candidate, cost.flops, cost.params, run.domain.latency_us(candidate), origin)
         known = run.history.trials[number] = Trial(number, candidate, origin)
-    elif known.candidate.key != candidate.key:
+    elif known.key != candidate.key:
         raise UserError(
-            f"{run.run_dir} cannot be resumed: its trial {number} is {known.candidate.key}, but the strategy now asks "
+            f"{run.run_dir} cannot be resumed: its trial {number} is {known.key}, but the strategy now asks "
             f"for {candidate.key}. It was begun with {run.history.header['versions']}; use those, or start anew"
         )
     return known
@@ -227,14 +227,15 @@ def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial
 
 def trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
     """Returns the job that brings a trial from its last rung to `share` of its length."""
-    options, before = run.options, trial.partial[-1] if trial.partial else None
+    options, before = run.options, trial.partial[-1] if trial.num_partial else None
+    candidate = trial.candidate
     shared = {
         **dict(run.job_context),
-        "arch": trial.candidate.arch,
-        "depth_schedule": trial.candidate.depth_schedule,
+        "arch": candidate.arch,
+        "depth_schedule": candidate.depth_schedule,
         "seed": options.seed,
         "budget": options.budget,
-        "latency_us": run.domain.latency_us(trial.candidate),
+        "latency_us": run.domain.latency_us(candidate),
         "share": share,
     }
     if options.no_supernet:
@@ -252,7 +253,7 @@ def trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
     return InheritedTrialJob(
         **shared,
         supernet=run.supernet,
-        score_images=options.val_images_per_trial,
+        val_images_per_trial=options.val_images_per_trial,
         known=known,
         fine_tuning=options.fine_tuning(tuned) if tuned > 0 else None,
     )

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -78,9 +79,21 @@ OBJECTIVES = {
 Values = tuple[float, ...]
 
 
+@cache
+def tiny(budget: Budget) -> SReTDomain:
+    """Returns networks of `TINY`; the same domain for all tests of a process, so that they are counted once."""
+    return SReTDomain(TINY, budget)
+
+
+@cache
+def middle() -> SReTDomain:
+    """Returns half of `MIDDLE`; the same domain for all tests of a process."""
+    return SReTDomain(MIDDLE, HALF)
+
+
 def table() -> TableDomain[Candidate]:
     """Sixty networks as a table of results."""
-    base = SReTDomain(TINY, TENTH)
+    base = tiny(TENTH)
     rng = np.random.default_rng(5)
     return TableDomain(base, [base.draw(rng) for _ in range(60)])
 
@@ -140,12 +153,12 @@ class StrategyContract:
 
     @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
     def test_it_proposes_only_new_members_inside_the_budget(self, budget: Budget) -> None:
-        domain = SReTDomain(TINY, budget)
+        domain = tiny(budget)
         assert_new_and_inside(run(self.create(domain), 16), 16, domain)
 
     @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES.keys())
     def test_it_takes_any_number_of_objectives(self, objectives: tuple[str, ...]) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
+        domain = middle()
         asked = run(self.create(domain, objectives), 20, values=lambda candidate: pretended(candidate, objectives))
         assert_new_and_inside(asked, 20, domain)
 
@@ -155,7 +168,7 @@ class StrategyContract:
         ids=["all tied", "all naught", "huge", "one in four infinite", "both infinities"],
     )
     def test_it_bears_any_value(self, values: Values) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
+        domain = middle()
 
         def extreme(candidate: Candidate) -> Values:
             return values[int(candidate.arch.arch_id, 16) % len(values)], float(cost_of(candidate.arch).flops)
@@ -163,7 +176,7 @@ class StrategyContract:
         assert_new_and_inside(run(self.create(domain), 20, values=extreme), 20, domain)
 
     def test_it_runs_sixteen_ahead_and_hears_of_them_in_any_order(self) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
+        domain = middle()
         strategy = self.create(domain)
         asked: list[Candidate] = []
         for _ in range(3):
@@ -174,7 +187,7 @@ class StrategyContract:
         assert_new_and_inside(asked, 48, domain)
 
     def test_it_goes_on_when_every_trial_fails(self) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
+        domain = middle()
         assert_new_and_inside(run(self.create(domain), 24, failing=1), 24, domain)
 
     def test_it_ends_when_every_candidate_was_asked(self) -> None:
@@ -200,7 +213,7 @@ class StrategyContract:
         assert strategy.ask() is None
 
     def test_equal_seeds_ask_alike_and_others_do_not(self) -> None:
-        domain = SReTDomain(MIDDLE, HALF)
+        domain = middle()
         first, again, other = (
             [candidate.key for candidate in run(self.create(domain, seed=seed), 25)] for seed in (1, 1, 2)
         )

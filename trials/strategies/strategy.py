@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, Literal
+from typing import Generic, Literal, Self
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.space.search_space import DepthSchedule
@@ -27,6 +27,13 @@ class Candidate:
     def key(self) -> tuple[str, str]:
         """Returns the identity of the candidate: the architecture's id and the schedule."""
         return self.arch.arch_id, self.depth_schedule
+
+    @classmethod
+    def with_key(cls, arch: ArchConfig, depth_schedule: DepthSchedule, key: tuple[str, str]) -> Self:
+        """Returns a candidate whose `key` is known, which saves computing it."""
+        candidate = cls(arch, depth_schedule)
+        candidate.__dict__["key"] = key
+        return candidate
 
 
 class Strategy(ABC, Generic[C]):

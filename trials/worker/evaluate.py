@@ -133,8 +133,8 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
     """Extracts a network from a supernet, fine-tunes it if the job asks for that, and scores it."""
     source, batch_size, device = job.supernet, job.proxy.training.batch_size, device_of(job.device)
     if job.fine_tuning is None:
-        return _scored(job, context.scorer(source, data, device, batch_size, job.score_images), arch)
-    part = data.val if job.score_images is None else first_images(data.val, job.score_images)
+        return _scored(job, context.scorer(source, data, device, batch_size, job.val_images_per_trial), arch)
+    part = data.val if job.val_images_per_trial is None else first_images(data.val, job.val_images_per_trial)
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     network, report = trained_on(context.supernet(source, device), arch, data, job.fine_tuning, seed)
     return _Evaluation(report, score(network, part, batch_size), len(part))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from sret_nas.yaml_files import dump_yaml, read_yaml
 
 from ..console import print_line
 from ..data import PreparedData
-from ..data.dataset_cache import cached_dataset, require_apart
+from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
 from ..distributed.choose_launcher import launcher_for
 from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
 from ..runs.directory import new_run_dir
-from ..runs.option_groups import flag
+from ..runs.option_groups import flag, with_data_root
 from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
 from ..supernet.config import SupernetConfig
 from ..supernet.job import TrainingJob
@@ -53,6 +53,8 @@ class RecordedTraining(BaseModel):
     config: SupernetConfig
     space: dict[str, Any]
     """The whole space, since the file that it was read from may change."""
+    data_digest: str | None = None
+    """Digest of the images; None in files of earlier versions."""
 
     @field_validator("options", mode="before")
     @classmethod
@@ -112,9 +114,11 @@ def start_training(
         require_empty_folder(run_dir)
         console = console if launcher.is_first else Console(quiet=True)
         require_apart(run_dir, options.data_config)
-        data = _prepared(options, run_dir, launcher, console)
+        data = _on_first(launcher, lambda: cached_dataset(run_dir, options.data_config, console)[1])
         planned = _planned(_job(options, config, space, data), options, seconds, run_dir, launcher, console)
-        recorded = RecordedTraining(options=options, config=planned.config, space=space.to_dict())
+        recorded = RecordedTraining(
+            options=options, config=planned.config, space=space.to_dict(), data_digest=data.digest
+        )
         launcher.wait()  # until all have looked whether there is a training already
         if launcher.is_first:
             recorded.write(run_dir)
@@ -137,11 +141,12 @@ def resume_training(
             f"a resumed training keeps its options, {named} among them: leave it out, or train in a new directory"
         )
     recorded = validate(RecordedTraining, read_yaml(run_dir / TRAINING), str(run_dir / TRAINING))
-    options = recorded.options.with_given(given, "supernet train")
+    options = recorded.options.with_given(with_data_root(given), "supernet train")
     space = SearchSpace.from_dict(recorded.space, str(run_dir / TRAINING))
     with launcher_for(options.device, placement, options.threads) as launcher:
         console = console if launcher.is_first else Console(quiet=True)
-        data = _prepared(options, run_dir, launcher, console)
+        config, digest = options.data_config, recorded.data_digest
+        data = _on_first(launcher, lambda: same_dataset(run_dir, config, digest, console, "training")[1])
         print_line(console, f"Carrying on in {run_dir}")
         _describe_threads(options, placement, launcher, console)
         return _train(run_dir, _job(options, recorded.config, space, data), recorded, launcher, console)
@@ -160,11 +165,11 @@ def _describe_threads(
         print_line(console, f"note: --threads {options.threads} is more than can be used: {num_cores()} cores")
 
 
-def _prepared(options: SupernetTrainOptions, run_dir: Path, launcher: Launcher, console: Console) -> PreparedData:
+def _on_first(launcher: Launcher, prepare: Callable[[], PreparedData]) -> PreparedData:
     """Returns the images, which the first process prepares while the others wait."""
     if not launcher.is_first:
         launcher.wait()
-    _, data = cached_dataset(run_dir, options.data_config, console)
+    data = prepare()
     if launcher.is_first:
         launcher.wait()
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 from sret_nas.arch.cost import OPERATORS, StageColumns, attended_pairs, bulk_cost, cost_of, stem_cost
 from sret_nas.arch.presets import preset
-from sret_nas.nn.flops import fvcore_cost
+from sret_nas.nn.flops import TracedCost, fvcore_cost
 from tests.architectures import random_arch, random_stage
 
 torch.set_num_threads(1)
@@ -40,10 +41,14 @@ SRET_T_BY_OPERATOR = {
 }
 
 
-def assert_equals_trace(arch: ArchConfig) -> None:
-    cost, traced = cost_of(arch), fvcore_cost(arch)
-    closed = {name: flops for name, flops in cost.flops_by_operator().items() if flops}
-    assert (closed, cost.params) == (traced.flops_by_operator, traced.params)
+@pytest.fixture
+def assert_equals_trace(traced_cost: Callable[[ArchConfig], TracedCost]) -> Callable[[ArchConfig], None]:
+    def assert_equal(arch: ArchConfig) -> None:
+        cost, traced = cost_of(arch), traced_cost(arch)
+        closed = {name: flops for name, flops in cost.flops_by_operator().items() if flops}
+        assert (closed, cost.params) == (traced.flops_by_operator, traced.params)
+
+    return assert_equal
 
 
 class TestPublished:
@@ -53,8 +58,10 @@ class TestPublished:
         cost = cost_of(preset(name))
         assert (cost.params, f"{cost.flops / 1e9:.4f}") == (params, flops)
 
-    @pytest.mark.parametrize("name", PUBLISHED)
-    def test_closed_form_is_the_trace(self, name: str) -> None:
+    @pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=pytest.mark.slow) if name != "sret_t" else name for name in PUBLISHED]
+    )
+    def test_closed_form_is_the_trace(self, name: str, assert_equals_trace: Callable[[ArchConfig], None]) -> None:
         assert_equals_trace(preset(name))
 
     def test_sret_t_by_operator(self) -> None:
@@ -65,10 +72,14 @@ class TestPublished:
 class TestClosedForm:
     @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(60))
-    def test_is_the_trace_of_any_architecture(self, seed: int) -> None:
+    def test_is_the_trace_of_any_architecture(
+        self, seed: int, assert_equals_trace: Callable[[ArchConfig], None]
+    ) -> None:
         assert_equals_trace(random_arch(random.Random(seed)))
 
-    def test_shallower_run_costs_what_the_shallower_network_costs(self) -> None:
+    def test_shallower_run_costs_what_the_shallower_network_costs(
+        self, assert_equals_trace: Callable[[ArchConfig], None]
+    ) -> None:
         assert_equals_trace(preset("sret_t").with_max_recursions((1, 2, 1)).model_copy(update={"image_size": 64}))
 
     @pytest.mark.parametrize("seed", range(10))
@@ -83,6 +94,11 @@ class TestClosedForm:
         assert sum(data["flops_by_operator"].values()) == data["flops"] == cost.flops
         assert sum(part["flops"] for part in data["by_part"].values()) == cost.flops
         assert sum(part["params"] for part in data["by_part"].values()) == data["params"] == cost.params
+
+    def test_parts_are_named_in_the_order_of_the_forward_pass(self) -> None:
+        names = ["stem", "stage 1", "pool 1", "stage 2", "pool 2", "stage 3", "head"]
+        assert list(cost_of(preset("sret_t")).parts) == names
+        assert list(cost_of(preset("sret_t")).to_dict()["by_part"]) == names
 
 
 class TestAttendedPairs:

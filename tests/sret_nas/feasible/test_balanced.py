@@ -60,6 +60,7 @@ def test_factors_have_a_limit_so_that_few_networks_are_not_drawn_over_and_over()
     assert 4 * before < shares(draws.sample_many(rng, NUMBER), 0)[12] < 0.4
 
 
+@pytest.mark.slow
 def test_networks_of_equal_widths_are_as_frequent_as_among_stratified_draws() -> None:
     """Weights depend on widths alone: inside one combination of them nothing changes but chance."""
     rng = np.random.default_rng(4)

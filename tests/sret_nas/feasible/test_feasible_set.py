@@ -32,11 +32,12 @@ from tests.counted_spaces import (
     THIRD,
     EveryNetwork,
     chi_square_deviation,
+    shipped,
     space_of,
 )  # fmt: skip
 
 SPACES = {
-    "smoke": SearchSpace.load("smoke"),
+    "smoke": shipped("smoke"),
     "one stage": space_of(FIRST),
     "one stage, three stems": space_of({"width": [8, 12]}, stem={"width": [4, 6, 9]}),
     "two stages": space_of(FIRST, THIRD),
@@ -282,9 +283,9 @@ class TestProbability:
             assert feasible.probability(network.arch) == (1 / len(expected) if arch_id in expected else 0)
 
     def test_a_network_of_another_space_has_none(self) -> None:
-        assert FeasibleSet(SearchSpace.load("sret_tiny"), Budget(flops_max=10**9)).probability(preset("sret_s")) == 0
+        assert FeasibleSet(shipped("sret_tiny"), Budget(flops_max=10**9)).probability(preset("sret_s")) == 0
         wider = preset("sret_t").model_copy(update={"stem": StemConfig(width=30)})
-        assert FeasibleSet(SearchSpace.load("sret_tiny"), Budget(flops_max=2 * 10**9)).probability(wider) == 0
+        assert FeasibleSet(shipped("sret_tiny"), Budget(flops_max=2 * 10**9)).probability(wider) == 0
 
 
 class TestLargeNumbers:
@@ -320,7 +321,7 @@ class TestLargeNumbers:
 
     @pytest.mark.parametrize("name", sorted(shipped_spaces()))
     def test_a_budget_that_all_meet_counts_all(self, name: str) -> None:
-        space = SearchSpace.load(name)
+        space = shipped(name)
         most_expensive = FeasibleSet(space, Budget()).most_expensive()
         for budget in (Budget(flops_max=most_expensive.flops), Budget(flops_max=10**12, params_max=10**12)):
             assert FeasibleSet(space, budget).count == prod(len(table) for table in space.stage_choices)
@@ -345,7 +346,7 @@ class TestLargeNumbers:
     @pytest.mark.parametrize("name", [*SPACES, "sret_tiny", "paper_ablations"])
     def test_the_bound_on_costs_holds(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """The most expensive network passes with its own cost as the most, and no less."""
-        space = SPACES.get(name) or SearchSpace.load(name)
+        space = SPACES.get(name) or shipped(name)
         most_expensive = FeasibleSet(space, Budget()).most_expensive()
         monkeypatch.setattr("sret_nas.feasible.overflow.MAX_COST", most_expensive.flops - 1)
         with pytest.raises(UserError, match="as costs are summed in 64 bits"):
@@ -407,7 +408,7 @@ class TestRareWindows:
         assert feasible.sample_many(np.random.default_rng(0), 3) == [network] * 3
 
     def test_one_in_a_hundred_million(self) -> None:
-        space, cost = SearchSpace.load("sret_tiny"), cost_of(preset("sret_t"))
+        space, cost = shipped("sret_tiny"), cost_of(preset("sret_t"))
         budget = Budget(flops_min=cost.flops, flops_max=cost.flops, params_min=cost.params, params_max=cost.params)
         feasible = FeasibleSet(space, budget)
         assert 0 < feasible.count < space.num_networks / 1e8
@@ -426,7 +427,7 @@ class TestShippedSpaces:
     )  # fmt: skip
     def test_count_is_exact_and_agrees_with_random_networks(self, name: str, budget: Budget) -> None:
         """The share of networks drawn without the budget estimates the count, to 5 standard deviations."""
-        space = SearchSpace.load(name)
+        space = shipped(name)
         feasible = FeasibleSet(space, budget)
         assert feasible.count_is_exact
         rng, number = np.random.default_rng(0), 2_000
@@ -442,11 +443,11 @@ class TestShippedSpaces:
 
 class TestCheck:
     def test_says_nothing_about_a_budget_that_can_be_met(self) -> None:
-        FeasibleSet(SearchSpace.load("smoke"), Budget(flops_max=10**8)).check()
+        FeasibleSet(shipped("smoke"), Budget(flops_max=10**8)).check()
 
     def test_text(self) -> None:
         with pytest.raises(BudgetError) as caught:
-            FeasibleSet(SearchSpace.load("smoke"), Budget(flops_max=10**7)).check()
+            FeasibleSet(shipped("smoke"), Budget(flops_max=10**7)).check()
         assert str(caught.value) == (
             "no network of smoke (at 224 px) has FLOPs at most 10M; the nearest has 56.23M FLOPs (5.622 times the "
             "budget of 10M) and 159.2K parameters; raise the FLOPs budget to at least 56.23M, or use another search "
@@ -455,7 +456,7 @@ class TestCheck:
 
     def test_sampling_from_nothing_says_the_same(self) -> None:
         with pytest.raises(BudgetError, match="no network of smoke"):
-            FeasibleSet(SearchSpace.load("smoke"), Budget(flops_max=10**7)).sample(np.random.default_rng(0))
+            FeasibleSet(shipped("smoke"), Budget(flops_max=10**7)).sample(np.random.default_rng(0))
 
     @pytest.mark.parametrize("name", ["sret_tiny", "sret_small", "smoke", "paper_ablations"])
     @pytest.mark.parametrize(
@@ -471,7 +472,7 @@ class TestCheck:
     def test_the_numbers_it_names_are_accepted(
         self, name: str, budget: Budget, advice: list[tuple[str, str, str]]
     ) -> None:
-        space = SearchSpace.load(name)
+        space = shipped(name)
         with pytest.raises(BudgetError) as caught:
             FeasibleSet(space, budget).check()
         bounds = {}

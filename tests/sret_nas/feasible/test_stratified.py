@@ -13,8 +13,7 @@ from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.choice_costs import choice_costs_of
-from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import FOUR_STAGES, MIDDLING, EveryNetwork, chi_square_deviation
+from tests.counted_spaces import FOUR_STAGES, MIDDLING, EveryNetwork, chi_square_deviation, shipped
 
 EVERY = EveryNetwork(MIDDLING)
 
@@ -86,7 +85,7 @@ class TestProbability:
         assert sum(probabilities.values()) == pytest.approx(1, rel=1e-12)
 
     def test_a_network_of_another_space_has_none(self) -> None:
-        strata = StratifiedSampler(SearchSpace.load("sret_tiny"), Budget(flops_max=2 * 10**9))
+        strata = StratifiedSampler(shipped("sret_tiny"), Budget(flops_max=2 * 10**9))
         assert strata.probability(preset("sret_t")) > 0
         assert strata.probability(preset("sret_t").model_copy(update={"stem": StemConfig(width=30)})) == 0
 
@@ -134,7 +133,7 @@ class TestEnds:
     @pytest.mark.parametrize("by", ["flops", "params"])
     def test_sret_tiny_at_one_gflops(self, by: CostName) -> None:
         """Strata of a large space add up to its count, and their draws lie in them."""
-        space, budget = SearchSpace.load("sret_tiny"), Budget(flops_max=10**9)
+        space, budget = shipped("sret_tiny"), Budget(flops_max=10**9)
         strata = StratifiedSampler(space, budget, by=by)
         assert sum(stratum.count for stratum in strata.strata) == FeasibleSet(space, budget).count == 971_481_272_976
         for arch in strata.sample_many(np.random.default_rng(0), 32):

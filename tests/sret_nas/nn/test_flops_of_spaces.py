@@ -5,8 +5,7 @@ Sizes are small, since a trace costs time by the pixel, and odd, so that groups 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -17,7 +16,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import OPERATORS, attended_pairs, cost_of
 from sret_nas.feasible.feasible_set import FeasibleSet
-from sret_nas.nn.flops import fvcore_cost
+from sret_nas.nn.flops import TracedCost
 from sret_nas.space.search_space import SearchSpace, shipped_spaces
 
 NETWORKS = 200
@@ -40,28 +39,15 @@ def random_networks(name: str) -> list[ArchConfig]:
     return list(found.values())
 
 
-@pytest.fixture
-def unset_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves weights as memory has them. A count asks for shapes alone, and drawing them takes a third of the time."""
-    for name in ("kaiming_uniform_", "trunc_normal_", "uniform_"):
-        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
-
-
-@pytest.fixture(scope="module")
-def thread() -> Iterator[ThreadPoolExecutor]:
-    """A thread to trace in, whose stack is short: a trace keeps the stack of every operator, with pytest's frames."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        yield pool
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("unset_weights")
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 @pytest.mark.parametrize("name", list(shipped_spaces()))
-def test_the_closed_form_is_fvcore_s_count(name: str, chunk: int, thread: ThreadPoolExecutor) -> None:
+def test_the_closed_form_is_fvcore_s_count(
+    name: str, chunk: int, traced_cost: Callable[[ArchConfig], TracedCost]
+) -> None:
     torch.set_num_threads(1)
     for arch in random_networks(name)[chunk::CHUNKS]:
-        cost, traced = cost_of(arch), thread.submit(fvcore_cost, arch).result()
+        cost, traced = cost_of(arch), traced_cost(arch)
         assert cost.params == traced.params, arch
         by_operator = {operator: traced.flops_by_operator.get(operator, 0) for operator in OPERATORS}
         assert cost.flops_by_operator() == by_operator, arch

@@ -342,6 +342,7 @@ class TestImageSize:
             torch.testing.assert_close(transposed[:, :, pixel], torch.full((1, 2, 16), expected))
 
 
+@pytest.mark.slow
 class TestExport:
     @pytest.mark.parametrize("loop", ["internal", "external"])
     def test_exported_program_gives_the_same_logits_for_any_batch(self, loop: str) -> None:

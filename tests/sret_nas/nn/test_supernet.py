@@ -32,10 +32,14 @@ from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
 
+pytestmark = pytest.mark.xdist_group("supernets")  # in one process, so that they are built once
+
 Shapes = tuple[tuple[int, int], ...]
 """Width and heads of each stage."""
 
 SHIPPED = ("smoke", "paper_ablations", "sret_tiny", "sret_small")
+DAILY_OR_SLOW = ("smoke", *(pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED[1:]))
+"""Small supernets daily, where large ones take seconds. The small spaces of this file have all that these have."""
 SMALL = space_of(
     {"width": [8, 12, 16], "heads": [2], "blocks": [1, 2], "recursions": [1, 2, 3], "groups": [[4, 2]],
      "loop": ["internal", "external"], "nll": ["every", "last"], "nll_ratio": [0.5, 1.0], "mlp_ratio": [1.0, 2.0]},
@@ -163,7 +167,8 @@ def assert_is_the_extracted(supernet: Supernet, arch: ArchConfig, images: Tensor
 
 
 class TestIsTheExtractedNetwork:
-    @pytest.mark.parametrize(("name", "image_size"), list(product(SHIPPED, [40, 37])))
+    @pytest.mark.parametrize("image_size", [40, 37])
+    @pytest.mark.parametrize("name", DAILY_OR_SLOW)
     def test_in_every_mode(self, name: str, image_size: int) -> None:
         space = SearchSpace.load(name)
         supernet = randomised(space, image_size)
@@ -333,10 +338,9 @@ def has_gradient_by_nature(name: str) -> bool:
 
 class TestHoldsNothingInVain:
     @pytest.mark.parametrize("width_scale", [1.0, 0.5])
-    @pytest.mark.parametrize(
-        "space", [*map(SearchSpace.load, SHIPPED), *ODD_SPACES.values()], ids=[*SHIPPED, *ODD_SPACES]
-    )
-    def test_every_weight_is_some_networks(self, space: SearchSpace, width_scale: float) -> None:
+    @pytest.mark.parametrize("name", [*DAILY_OR_SLOW, *ODD_SPACES])
+    def test_every_weight_is_some_networks(self, name: str, width_scale: float) -> None:
+        space = ODD_SPACES.get(name) or SearchSpace.load(name)
         proxy = ProxyConfig(image_size=48, width_scale=width_scale, training=TrainingConfig(images=2))
 
         def adapted(arch: ArchConfig) -> ArchConfig:

@@ -174,7 +174,7 @@ class TestAgainstEnumeration:
             assert len(np.unique(points, axis=0)) == len(points)
             assert inside(chain, points, bounds)
 
-    @pytest.mark.parametrize("objectives", OBJECTIVES[:3])
+    @pytest.mark.parametrize("objectives", [*OBJECTIVES[:2], pytest.param(OBJECTIVES[2], marks=pytest.mark.slow)])
     def test_front(self, everything: Enumerated, name: str, objectives: tuple[str, ...]) -> None:
         chain, score = everything.chain, SCORES[name](everything.chain)
         scores = score.of(chain, everything.points)
@@ -202,6 +202,7 @@ def test_the_enumerations_are_not_trivial() -> None:
     assert numbers[6:] == [1, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_space_of_a_million_networks() -> None:
     everything = Enumerated(chain_of(SearchSpace.load("paper_ablations")))
     assert len(everything.points) == 1_185_600

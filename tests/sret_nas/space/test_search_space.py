@@ -407,6 +407,17 @@ def test_a_stage_too_rich_to_be_tabled() -> None:
     )
 
 
+def test_stages_too_rich_together() -> None:
+    stage = SMOKE.to_dict()["stages"][0] | {"width": list(range(2, 602, 2)), "blocks": list(range(1, 129))}
+    spelled = SearchSpace.from_dict(SMOKE.to_dict() | {"stages": [stage]}).stages[0].num_spellings
+    with pytest.raises(ConfigError) as caught:
+        SearchSpace.from_dict(SMOKE.to_dict() | {"stages": [stage] * 8}, "mine.yaml")
+    assert str(caught.value) == (
+        f"mine.yaml: the stages must spell at most {MAX_SPELLINGS:,} combinations together, got {8 * spelled:,}; "
+        "list fewer values"
+    )
+
+
 @pytest.mark.parametrize("key", ["name", "stages"])
 def test_what_is_missing(key: str) -> None:
     data = SMOKE.to_dict()

@@ -53,6 +53,29 @@ def test_more_pixels_than_memory_are_refused_by_name(folder: Path) -> None:
         prepared(folder)
 
 
+def test_a_jpeg_beyond_pillow_s_bound_is_decoded_reduced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (300, 200), 9).save(folder / "a" / "large.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    prepared(folder)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_coefficients_of_a_progressive_jpeg_count(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, subsampling: int
+) -> None:
+    """They are in memory however small it is decoded, two bytes each. Subsampling keeps a quarter of the colours."""
+    Image.new("RGB", (400, 400)).save(folder / "a" / "0.jpg", progressive=True, subsampling=subsampling)
+    coefficients = 2 * 400 * 400 * (3 if subsampling == 0 else 1.5)
+    decoded = 4 * 50 * 50
+    monkeypatch.setattr("trials.data.decode._MEMORY", DecodingMemory(round(coefficients + decoded)))
+    prepared(folder)
+    monkeypatch.setattr("trials.data.decode._MEMORY", DecodingMemory(round(coefficients + decoded) - 1))
+    (folder.parent / "prepared" / "data.json").unlink()
+    with pytest.raises(UserError, match=r"a/0\.jpg: its pixels take"):
+        prepared(folder)
+
+
 def test_threads_wait_for_memory_that_others_hold() -> None:
     memory, done = DecodingMemory(10), threading.Event()
 

@@ -51,7 +51,7 @@ def test_a_job_says_what_its_context_says() -> None:
     assert {name: getattr(job, name) for name in JobContext.model_fields} == dict(CONTEXT)
 
 
-@pytest.mark.parametrize("changes", [{"supernet": SOURCE}, {"score_images": 5}, {"fine_tuning": TRAINING}])
+@pytest.mark.parametrize("changes", [{"supernet": SOURCE}, {"val_images_per_trial": 5}, {"fine_tuning": TRAINING}])
 def test_a_trial_from_scratch_knows_no_supernet(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         ScratchTrialJob(**TRIAL, **changes)

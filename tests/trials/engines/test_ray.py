@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -130,6 +131,20 @@ class TestOnThisMachine:
         for process in before - {outcomes[8].result["process"]}:
             await_that(lambda process=process: is_gone(process))  # type: ignore[misc]
         assert engine.capacity == 2
+        assert len(results(run_all(engine, [{"do": "place"}] * 3))) == 3
+
+    def test_a_job_whose_worker_is_suspended_beyond_its_limit_did_not_time_out(self, engine: Engine) -> None:
+        """It may be tried again, by a worker that takes the place of the suspended one."""
+        processes = {result["process"] for result in results(run_all(engine, [{"do": "place"}] * 6))}
+        engine.submit(7, {"do": "hang"}, time_limit=0.5)
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        (outcome,) = engine.wait()
+        assert outcome.failure is not None
+        assert outcome.failure.cause == "suspended"
+        for process in processes:  # the idle one goes on
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
         assert len(results(run_all(engine, [{"do": "place"}] * 3))) == 3
 
     def test_workers_are_reused_and_leave_ctrl_c_to_the_driver(self, engine: Engine) -> None:

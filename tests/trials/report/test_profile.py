@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,22 @@ def rows_of(text: str) -> set[tuple[str, ...]]:
 def tiny_arch() -> ArchConfig:
     stage = StageConfig(width=8, heads=2, blocks=1, recursions=2, groups=(2, 3))
     return ArchConfig(stages=(stage, stage), image_size=32, classes=3)
+
+
+@pytest.mark.parametrize(
+    ("stage", "what"),
+    [
+        ({"width": 8192, "blocks": 128}, "250M parameters"),
+        ({"width": 512, "blocks": 12, "recursions": 16, "groups": (1,) * 16}, "1000G FLOPs"),
+        ({"blocks": 128, "recursions": 16, "groups": (10**6,) * 16, "nll": "none"}, "200 block applications"),
+        ({"groups": (10**6,), "width": 200, "mlp_ratio": 16.0, "nll_ratio": 16.0}, "10M activations in a layer"),
+    ],
+)
+def test_a_gigantic_network_is_costed_and_not_built(stage: dict[str, Any], what: str) -> None:
+    fields = {"width": 1, "heads": 1, "blocks": 1, "recursions": 1, "groups": (1,), "mlp_ratio": 1.0, **stage}
+    text = render(ArchConfig(stages=(StageConfig(**fields),), image_size=512), 120, check=True, speed=True)
+    assert f"fvcore and speed: not looked at, because networks of more than {what} are not built\n" in text
+    assert "By operator, 512 px" in text
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -15,7 +15,8 @@ from trials.engines.messages import Failure, TargetCost, TrialResult
 from trials.report.progress import SearchProgress, describe_trial
 from trials.runs.compute_budget import ComputeBudget, ComputeUsage
 from trials.runs.events import parse_event
-from trials.runs.records import HEADER_KEYS, Trial
+from trials.runs.records import HEADER_KEYS
+from trials.runs.trial import Trial
 from trials.strategies.strategy import Candidate
 
 

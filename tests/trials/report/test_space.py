@@ -17,7 +17,7 @@ from sret_nas.errors import BudgetError, UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import SearchSpace, shipped_spaces
-from tests.counted_spaces import FIRST, SECOND, STAGE, THIRD, EveryNetwork, space_of
+from tests.counted_spaces import FIRST, SECOND, STAGE, THIRD, EveryNetwork, shipped, space_of
 from trials.report.cost_picture import CostRegion, mark_presets, region_text
 from trials.report.space import show_space
 
@@ -39,13 +39,13 @@ def row_of(text: str, word: str) -> list[str]:
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", sorted(shipped_spaces()))
 def test_every_line_fits_and_nothing_is_cut(name: str, width: int) -> None:
-    text = shown(SearchSpace.load(name), Budget(), width)
+    text = shown(shipped(name), Budget(), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
 
 
 def test_smoke_in_full() -> None:
-    space = SearchSpace.load("smoke")
+    space = shipped("smoke")
     text = shown(space, Budget(flops_max=10**8))
     assert row_of(text, "recursions") == ["recursions", "1 2", "2", "1"]
     assert row_of(text, "groups") == ["groups", "4,1", "2,1", "1"]
@@ -63,7 +63,7 @@ def test_smoke_in_full() -> None:
 
 
 def test_samples_are_inside_the_budget_and_the_seed_decides() -> None:
-    space, budget = SearchSpace.load("smoke"), Budget(flops_max=10**8)
+    space, budget = shipped("smoke"), Budget(flops_max=10**8)
     inside = {arch.arch_id for arch in FeasibleSet(space, budget)}
     text = shown(space, budget, samples=6)
     _, title, table = text.partition("Drawn uniformly, seed 0: FLOPs at most 100M")
@@ -75,11 +75,11 @@ def test_samples_are_inside_the_budget_and_the_seed_decides() -> None:
 
 
 def test_without_a_budget_no_share_is_shown() -> None:
-    assert "of them" not in shown(SearchSpace.load("smoke"), Budget())
+    assert "of them" not in shown(shipped("smoke"), Budget())
 
 
 def test_a_small_share_is_not_rounded_to_nothing() -> None:
-    space = SearchSpace.load("sret_tiny")
+    space = shipped("sret_tiny")
     cheapest = FeasibleSet(space, Budget()).cheapest().flops
     budget = Budget(flops_max=cheapest)
     count = FeasibleSet(space, budget).count
@@ -88,7 +88,7 @@ def test_a_small_share_is_not_rounded_to_nothing() -> None:
 
 
 def test_markup_in_a_description_is_only_text() -> None:
-    data = SearchSpace.load("smoke").to_dict() | {"name": "mine", "description": "with [bold] and [/] and [red]"}
+    data = shipped("smoke").to_dict() | {"name": "mine", "description": "with [bold] and [/] and [red]"}
     assert "mine  with [bold] and [/] and [red]" in shown(SearchSpace.from_dict(data), Budget())
 
 
@@ -152,7 +152,7 @@ class TestPicture:
         assert "estimated from 4,900 draws; lines: the budget" in text
 
     def test_the_exponent_of_large_numbers_is_a_letter(self) -> None:
-        text = shown(SearchSpace.load("sret_tiny"), Budget(), samples=0)
+        text = shown(shipped("sret_tiny"), Budget(), samples=0)
         assert any("a" in line for line in grid_of(text))
         assert "┼" not in "".join(grid_of(text))
 
@@ -170,14 +170,14 @@ class TestPicture:
 
     def test_png(self, tmp_path: Path) -> None:
         path = tmp_path / "region.png"
-        text = shown(SearchSpace.load("sret_tiny"), Budget(flops_max=10**9), samples=0, picture=path)
+        text = shown(shipped("sret_tiny"), Budget(flops_max=10**9), samples=0, picture=path)
         assert text.endswith(f"Picture: {path}\n")
         assert path.read_bytes().startswith(b"\x89PNG")
         assert [file.name for file in tmp_path.iterdir()] == ["region.png"]
 
     def test_png_marks_the_published_networks_that_the_costs_reach(self) -> None:
         axes = Figure().subplots()
-        mark_presets(axes, CostRegion.of(FeasibleSet(SearchSpace.load("sret_tiny"), Budget()), 8, 8, 49))
+        mark_presets(axes, CostRegion.of(FeasibleSet(shipped("sret_tiny"), Budget()), 8, 8, 49))
         found = {points.get_label(): points.get_offsets().tolist() for points in axes.collections}
         names = ["sret_t", "sret_t_unsliced", "sret_lt", "sret_lt_unsliced", "sret_lt_16_14_1"]
         costs = {name: cost_of(preset(name)) for name in names}
@@ -192,9 +192,7 @@ class TestPicture:
         (tmp_path / "folder.png").mkdir()
         file = StringIO()
         with pytest.raises(UserError, match=message):
-            show_space(
-                SearchSpace.load("smoke"), Budget(), Console(file=file), samples=0, seed=0, picture=tmp_path / name
-            )
+            show_space(shipped("smoke"), Budget(), Console(file=file), samples=0, seed=0, picture=tmp_path / name)
         assert file.getvalue() == ""
         assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
@@ -206,9 +204,9 @@ class TestPicture:
 
         monkeypatch.setattr("trials.report.cost_picture.write_atomically", full)
         with pytest.raises(UserError, match=r"x\.png: the picture cannot be written: No space left on device; give an"):
-            shown(SearchSpace.load("smoke"), Budget(), samples=0, picture=tmp_path / "x.png")
+            shown(shipped("smoke"), Budget(), samples=0, picture=tmp_path / "x.png")
 
 
 def test_an_impossible_budget_is_refused() -> None:
     with pytest.raises(BudgetError, match="no network of smoke"):
-        shown(SearchSpace.load("smoke"), Budget(flops_max=10))
+        shown(shipped("smoke"), Budget(flops_max=10))

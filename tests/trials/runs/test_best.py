@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.trials.runs.test_objectives import trial
 from trials.runs.best import choose_best
 from trials.runs.recommendation import Recommendation, Recommendations, SizeEffect
-from trials.runs.records import Trial
+from trials.runs.trial import Trial
 
 OBJECTIVES = ("error", "flops")
 
@@ -42,9 +40,9 @@ def test_a_gain_that_the_proxy_shows_is_said(trials: list[Trial]) -> None:
 
 
 def test_a_recommendation_whose_trial_failed_is_passed_over(trials: list[Trial]) -> None:
-    trials[1] = replace(trials[1], result=None)
+    trials[1].result = None
     assert choose_best(trials, OBJECTIVES, "expected", recommended(1, 2)).trial.number == 2
-    trials[2] = replace(trials[2], result=None)
+    trials[2].result = None
     assert choose_best(trials, OBJECTIVES, "expected", recommended(1, 2)).trial.number == 0
 
 

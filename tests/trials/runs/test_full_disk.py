@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from tests.full_disk import largest_file
 from trials.engines.failures import failure_of, is_full
-from trials.runs.full_disk import StorageError, full_disk_explained, raise_if_full, writing
+from trials.engines.messages import Failure
+from trials.runs.full_disk import (
+    StorageError,
+    full_disk_explained,
+    raise_if_full,
+    raise_if_nothing_can_be_recorded,
+    writing,
+)
 from trials.runs.options import SearchOptions
-from trials.runs.records import RECORDS_FILE, read_history
+from trials.runs.records import HEADER_KEYS, RECORDS_FILE, Records, read_history
 from trials.search.search import resume_search, start_search
 
 OPTIONS: dict[str, Any] = {
@@ -47,6 +55,24 @@ def test_a_device_that_is_full_is_full() -> None:
         raise_if_full(failure)
 
 
+def test_a_disk_that_became_read_only_is_told_as_that(tmp_path: Path) -> None:
+    """Linux does that to a disk with errors. What is written cannot even be cut off again."""
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), "run/records.jsonl")
+    assert failure_of(error).cause == "disk full"
+    with (
+        pytest.raises(StorageError, match=r"written: Read-only file system; .*: make it writable, then carry"),
+        full_disk_explained(Path("run"), has_begun=True),
+    ):
+        raise error
+    with Records(tmp_path / "run") as records:
+        records.start({key: {} for key in HEADER_KEYS})
+        read_only = os.open(tmp_path / "run" / RECORDS_FILE, os.O_RDONLY)
+        os.dup2(read_only, records._file)
+        os.close(read_only)
+        with pytest.raises(StorageError):
+            records.interrupted()
+
+
 def test_other_errors_of_the_system_are_no_full_disk() -> None:
     missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "x")
     assert failure_of(missing).cause == "exception"
@@ -70,6 +96,29 @@ def test_the_message_says_what_is_safe(has_begun: bool, advice: str) -> None:
     with pytest.raises(StorageError) as caught, full_disk_explained(Path("runs/1"), has_begun):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/1/front.png")
     assert str(caught.value) == f"runs/1/front.png cannot be written: No space left on device; {advice}"
+
+
+def test_a_file_that_the_system_names_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, writing(tmp_path / "other"):
+        (tmp_path / "none" / "file").write_text("x")
+    assert caught.value.filename == str(tmp_path / "none" / "file")
+
+
+def test_a_full_disk_of_a_worker_is_explained_as_well() -> None:
+    with pytest.raises(StorageError) as caught, full_disk_explained(Path("run"), has_begun=False):
+        raise_if_full(Failure(cause="disk full", message="no room"))
+    assert str(caught.value) == (
+        "a worker cannot write its files: no room; the search has not begun: make room, then start it again"
+    )
+
+
+def test_failures_that_are_not_the_trial_s_own_end_the_search() -> None:
+    with pytest.raises(StorageError, match=r"^a worker cannot write its files: no room$"):
+        raise_if_nothing_can_be_recorded(Failure(cause="disk full", message="no room"))
+    with pytest.raises(UserError, match=r"^a\.png has changed; nothing was recorded of what saw them: --resume mends "):
+        raise_if_nothing_can_be_recorded(Failure(cause="images changed", message="a.png has changed"))
+    raise_if_nothing_can_be_recorded(Failure(cause="diverged", message="so it is"))
+    raise_if_nothing_can_be_recorded(None)
 
 
 def found(run_dir: Path) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 from sret_nas.arch.presets import PRESETS
 from trials.engines.messages import RetrainResult, TargetCost, TrialResult
 from trials.runs.objectives import archived, best_of, comparable_values, most_accurate, objective_values, pareto_front
-from trials.runs.records import Trial
+from trials.runs.trial import Trial
 from trials.strategies.strategy import Candidate
 
 ARCH = PRESETS["sret_t"]

@@ -17,15 +17,16 @@ from sret_nas.space.search_space import SearchSpace
 from tests.trials.planted_search import write_search
 from trials.engines.messages import Failure, TargetCost, TrialResult
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
-from trials.runs.records import Trial
+from trials.runs.trial import Trial
+from trials.strategies.optuna import constraints
 from trials.strategies.sret import SReTDomain
 
 SPACE = SearchSpace.load("sret_tiny")
-DOMAIN = SReTDomain(SPACE, Budget())
+DOMAIN = SReTDomain(SPACE, Budget(flops_max=10**9))
 
 
 def trials_that_ended(number: int) -> list[Trial]:
-    """Every third has failed."""
+    """Every third has failed, and the fifth was stopped at its second rung."""
     rng, trials = np.random.default_rng(0), []
     for position in range(number):
         trial = Trial(position, DOMAIN.draw(rng))
@@ -35,11 +36,17 @@ def trials_that_ended(number: int) -> list[Trial]:
         if position % 3 == 2:
             trial.failure = Failure(cause="diverged", message=f"number {position}")
         else:
-            trial.result = TrialResult(
+            result = TrialResult(
                 error=position / 100, cross_entropy=1.0, error_by_depth=[1.0], train_loss=1.0, train_steps=1,
                 train_images=1, train_seconds=1.0, seconds=1.0, target=target, proxy=target, proxy_arch=arch,
                 device="cpu", peak_memory_mb=1.0,
             )  # fmt: skip
+            if position == 4:
+                trial.add_partial(result.model_copy(update={"error": 0.9}))
+                trial.add_partial(result)
+                trial.is_stopped = True
+            else:
+                trial.result = result
         trial.began, trial.ended = 1000.0 + position, 1000.5 + position
         trials.append(trial)
     return trials
@@ -88,6 +95,36 @@ def test_optuna_holds_only_the_last_trials(tmp_path: Path, monkeypatch: pytest.M
     assert held == [1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
+def test_it_holds_what_is_known_of_each_trial(tmp_path: Path) -> None:
+    trials = trials_that_ended(6)
+    for frozen, trial in zip(written(tmp_path / "run", trials), trials, strict=True):
+        known = trial.result or (trial.partial[-1] if trial.is_stopped else None)
+        expected = {"trial": trial.number, "arch_id": trial.candidate.arch.arch_id}
+        if known is not None:
+            expected |= known.model_dump(mode="json", exclude={"proxy_arch"})
+        else:
+            expected |= {"cause": "diverged", "message": f"number {trial.number}"}
+        assert frozen.user_attrs == expected
+        assert frozen.constraints == constraints(trial.candidate, DOMAIN)
+        assert list(frozen.constraints) == ["flops"]
+    states = [trial.state.name for trial in written(tmp_path / "again", trials)]
+    assert states == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "PRUNED", "FAIL"]
+
+
+def test_a_journal_that_is_there_is_written_anew_whatever_a_killed_writer_left(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL_FILE).write_text("torn")
+    (tmp_path / f"{JOURNAL_FILE}.lock").touch()
+    journal = OptunaJournal(tmp_path, DOMAIN, ("error", "flops"))
+    assert not (tmp_path / f"{JOURNAL_FILE}.lock").exists()
+    assert not (tmp_path / JOURNAL_FILE).read_text().startswith("torn")
+    trials = trials_that_ended(4)
+    assert not has_journal(tmp_path, trials[:1])
+    for trial in trials[:3]:
+        journal.add(trial)
+    assert [has_journal(tmp_path, trials[:number]) for number in (2, 3, 4)] == [False, True, False]
+    assert not has_journal(tmp_path / "elsewhere", [])
+
+
 def test_a_trial_has_its_own_number_its_times_and_only_what_varies(tmp_path: Path) -> None:
     domain = SReTDomain(SearchSpace.from_dict({**SPACE.to_dict(), "depth_schedules": ["full"]}, "space"), Budget())
     trials = trials_that_ended(5)
@@ -101,7 +138,10 @@ def test_a_trial_has_its_own_number_its_times_and_only_what_varies(tmp_path: Pat
     assert [(trial.number, trial.user_attrs["trial"]) for trial in study.trials] == [(n, n) for n in range(5)]
     assert study.user_attrs == {"budget": "FLOPs at most 1G"}
     last = study.trials[-1]
-    assert (last.datetime_start, last.datetime_complete) == (datetime.fromtimestamp(1004), datetime.fromtimestamp(1004.5))
+    assert (last.datetime_start, last.datetime_complete) == (
+        datetime.fromtimestamp(1004),
+        datetime.fromtimestamp(1004.5),
+    )
     assert "stage1.width" in last.params
     assert "depth_schedule" not in last.params  # a supernet has one
 
@@ -117,9 +157,10 @@ def test_a_trial_that_never_ended_holds_nothing_up_for_good(tmp_path: Path) -> N
 def test_rungs_are_intermediate_values(tmp_path: Path) -> None:
     stopped, finished = trials_that_ended(2)
     assert stopped.result is not None
-    stopped.partial, stopped.result, stopped.is_stopped = [stopped.result], None, True
+    stopped.add_partial(stopped.result)
+    stopped.result, stopped.is_stopped = None, True
     assert finished.result is not None
-    finished.partial = [finished.result.model_copy(update={"error": 0.5})]
+    finished.add_partial(finished.result.model_copy(update={"error": 0.5}))
     first, second = written(tmp_path / "run", [stopped, finished])
     assert (first.state, first.intermediate_values) == (TrialState.PRUNED, {0: 0.0})
     assert (second.state, second.intermediate_values) == (TrialState.COMPLETE, {0: 0.5, 1: 0.01})

@@ -9,7 +9,7 @@ from sret_nas.space.search_space import SearchSpace
 from trials.engines.messages import Failure, TargetCost, TrialResult
 from trials.runs.objectives import Objective, archived
 from trials.runs.pareto_archive import ParetoArchive
-from trials.runs.records import Trial
+from trials.runs.trial import Trial
 from trials.strategies.strategy import Candidate
 
 SPACE = SearchSpace.load("smoke")

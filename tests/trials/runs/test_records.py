@@ -423,6 +423,32 @@ def test_records_of_a_lost_run_directory_are_kept_beside(tmp_path: Path, lose: C
         assert records.reopen().trials.keys() == {0, 1, 2}
 
 
+def test_a_clock_that_is_set_changes_no_times_of_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Records(tmp_path / "run") as records:
+        records.start(HEADER)
+        began = records.began
+        monkeypatch.setattr("time.time", lambda: began - 1e6)
+        records.interrupted()
+        monkeypatch.setattr("time.time", lambda: began + 1e6)
+        records.interrupted()
+        assert 0 <= records.usage.wall_seconds(records.now()) < 1000
+    times = [json.loads(line)["time"] for line in (tmp_path / "run" / RECORDS_FILE).read_text().splitlines()]
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 1000
+
+
+@pytest.mark.parametrize("lose", [deleted, moved, replaced])
+def test_a_run_directory_that_is_lost_before_the_first_record(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    run_dir = tmp_path / "run"
+    with Records(run_dir) as records:
+        lose(run_dir)
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(LostDirectoryError, match=r"run was deleted, moved or replaced.*start it again$"):
+            records.start(HEADER)
+        records.withdraw()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_trial_that_failed_when_the_directory_was_lost_is_left_to_be_run_again(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     (tmp_path / "run-rescued").mkdir()  # of an earlier loss: it is not written over

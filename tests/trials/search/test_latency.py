@@ -33,7 +33,8 @@ from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import StrategyName
 from trials.worker.entry import JobRunner
 
-pytestmark = pytest.mark.xdist_group("latency")  # its fixtures are made once, in one process
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("latency")]
+"""In one process, so that its fixtures are made once."""
 
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,

@@ -27,6 +27,9 @@ from trials.worker import dispatch
 from trials.worker.context import WorkerContext
 from trials.worker.entry import JobRunner
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lost directory")]
+"""In one process, so that its fixture is made once."""
+
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,
     "space": "smoke",

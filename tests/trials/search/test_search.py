@@ -32,7 +32,8 @@ from trials.runs.objectives import most_accurate, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
-from trials.runs.records import RECORDS_FILE, Trial, read_history
+from trials.runs.records import RECORDS_FILE, read_history
+from trials.runs.trial import Trial
 from trials.search.plan import require_gpu
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
@@ -54,13 +55,16 @@ OPTIONS: dict[str, Any] = {
     "image_size": 32,
     "train_images": 256,
     "device": "cpu",
-    "workers": 2,
+    "workers": 0,
     # NSGA-II learns from the third trial on, so that all replays below replay what it learned
     "strategy": "nsga2",
     "lookahead": 2,
     "population": 2,
 }
-FLAGS = ["--no-supernet"] + [f"{flag(name)}={value}" for name, value in OPTIONS.items() if name != "no_supernet"]
+FLAGS = [
+    "--no-supernet",
+    *(f"{flag(name)}={value}" for name, value in OPTIONS.items() if name not in ("no_supernet", "workers")),
+]
 
 
 def quiet() -> Console:
@@ -69,7 +73,7 @@ def quiet() -> Console:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """An uninterrupted search with two workers; read-only for the tests that share it."""
+    """An uninterrupted search in this process; read-only for the tests that share it."""
     return start_search(
         SearchOptions.parse(OPTIONS, "search"), tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet()
     )
@@ -168,18 +172,16 @@ def test_the_journal_is_an_optuna_study_of_all_trials(finished: Run) -> None:
         assert decoded.arch_id == trial.candidate.arch.arch_id
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path, workers: int) -> None:
-    run = start_search(
-        SearchOptions.parse({**OPTIONS, "workers": workers}, "search"), tmp_path / "again", ["test"], quiet()
-    )
+def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path) -> None:
+    """Two find what the search in this process did; one carries on a search that is resumed with more trials."""
+    run = start_search(SearchOptions.parse({**OPTIONS, "workers": 2}, "search"), tmp_path / "again", ["test"], quiet())
     assert outcome_of(run.run_dir) == outcome_of(finished.run_dir)
     assert front_files(run.run_dir) == front_files(finished.run_dir)
 
 
 def test_a_resumed_additive_search_proposes_what_it_would_have(tmp_path: Path) -> None:
     """Cut off after seven of nine trials; from the seventh on a model proposes, as long as it knows anything new."""
-    options = {**OPTIONS, "strategy": "additive", "trials": 9, "lookahead": 1, "workers": 0}
+    options = {**OPTIONS, "strategy": "additive", "trials": 9, "lookahead": 1}
     whole = start_search(SearchOptions.parse(options, "search"), tmp_path / "whole", ["test"], quiet())
     origins = [trial.origin for trial in whole.trials]
     assert origins[:6] == ["design"] * 6
@@ -195,7 +197,7 @@ def test_a_resumed_additive_search_proposes_what_it_would_have(tmp_path: Path) -
 
 def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:
     run = start_search(
-        SearchOptions.parse({**OPTIONS, "seed": 6, "workers": 0, "trials": 2}, "search"),
+        SearchOptions.parse({**OPTIONS, "seed": 6, "trials": 2}, "search"),
         tmp_path / "other",
         ["test"],
         quiet(),
@@ -243,10 +245,12 @@ def wait_for_trials(process: subprocess.Popen[str], number: int) -> None:
         seen += line.startswith("trial ")
 
 
-@pytest.mark.parametrize("kill_after", [1, 3])
-def test_a_killed_search_resumes_to_the_same_front(finished: Run, tmp_path: Path, kill_after: int) -> None:
+@pytest.mark.parametrize(("kill_after", "workers"), [(1, 2), (3, 0)])
+def test_a_killed_search_resumes_to_the_same_front(
+    finished: Run, tmp_path: Path, kill_after: int, workers: int
+) -> None:
     run_dir = tmp_path / "killed"
-    process = search_process(*FLAGS, f"--out={run_dir}")
+    process = search_process(*FLAGS, f"--workers={workers}", f"--out={run_dir}")
     wait_for_trials(process, kill_after)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -262,7 +266,9 @@ def test_a_killed_search_resumes_to_the_same_front(finished: Run, tmp_path: Path
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "stopped"
-    process = search_process(*FLAGS, "--trials=30", f"--out={run_dir}")  # enough not to end before the signal comes
+    process = search_process(
+        *FLAGS, "--trials=30", "--workers=2", f"--out={run_dir}"
+    )  # enough not to end before the signal comes
     wait_for_trials(process, 1)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
@@ -274,9 +280,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) 
 
 
 def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: Run, tmp_path: Path) -> None:
-    run = start_search(
-        SearchOptions.parse({**OPTIONS, "trials": 3, "workers": 0}, "search"), tmp_path / "grown", ["test"], quiet()
-    )
+    run = start_search(SearchOptions.parse({**OPTIONS, "trials": 3}, "search"), tmp_path / "grown", ["test"], quiet())
     first_three = [[row[:3] for row in outcome_of(path)[:3]] for path in (run.run_dir, finished.run_dir)]
     assert first_three[0] == first_three[1]
     assert [row[0] for row in first_three[0]] == [0, 1, 2]
@@ -294,7 +298,7 @@ def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: R
 
 def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
     """Of the smoke space's twelve networks, one costs less than 57 MFLOPs; it has two recursions, so two schedules."""
-    options = {**OPTIONS, "flops_budget": 57_000_000, "trials": 50, "workers": 0, "train_images": 64}
+    options = {**OPTIONS, "flops_budget": 57_000_000, "trials": 50, "train_images": 64}
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "small", ["test"], quiet())
     keys = [trial.candidate.key for trial in run.trials]
     assert len(keys) == len(set(keys)) < 50
@@ -404,7 +408,7 @@ def test_a_run_directory_inside_the_images_is_refused(tmp_path: Path) -> None:
 def test_a_torn_header_is_no_search(tmp_path: Path) -> None:
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / RECORDS_FILE).write_text('{"event": "hea')
-    options = {**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}
+    options = {**OPTIONS, "trials": 1, "train_images": 64}
     assert len(start_search(SearchOptions.parse(options, "search"), tmp_path / "torn", ["test"], quiet()).trials) == 1
 
 
@@ -421,7 +425,7 @@ def test_the_most_accurate_network_is_never_a_beaten_one(finished: Run) -> None:
 
 
 def test_missing_weights_are_named_and_the_search_still_ends(tmp_path: Path) -> None:
-    options = {**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}
+    options = {**OPTIONS, "trials": 1, "train_images": 64}
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     lines = (run.run_dir / RECORDS_FILE).read_text().splitlines(keepends=True)
     (run.run_dir / RECORDS_FILE).write_text("".join(line for line in lines if '"tested"' not in line))
@@ -435,7 +439,7 @@ def test_missing_weights_are_named_and_the_search_still_ends(tmp_path: Path) -> 
 
 
 def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path: Path) -> None:
-    options = {**OPTIONS, "trials": 2, "train_images": 64, "workers": 0}
+    options = {**OPTIONS, "trials": 2, "train_images": 64}
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
     path = run.run_dir / RECORDS_FILE
     edit_records(path, '"seed": 5', '"seed": 6')
@@ -458,20 +462,20 @@ def test_a_finished_search_asks_its_strategy_nothing_when_it_is_resumed(
     monkeypatch.setattr("trials.search.search.create_strategy", refuse)
     for name in ("trials.csv", "best.yaml"):
         (run_dir / name).unlink()
-    resume_search(run_dir, {"workers": 0, "data": "digits"}, quiet())
+    resume_search(run_dir, {"data": "digits"}, quiet())
     assert {name: (run_dir / name).read_bytes() for name in names} == before
     lines = before[JOURNAL_FILE].splitlines(keepends=True)
     (run_dir / JOURNAL_FILE).write_bytes(b"".join(lines[:-1]))  # a kill between the record and the journal
-    resume_search(run_dir, {"workers": 0}, quiet())
+    resume_search(run_dir, {}, quiet())
     assert (run_dir / JOURNAL_FILE).read_bytes().count(b"\n") == len(lines)
     with pytest.raises(AssertionError, match="was asked"):
-        resume_search(run_dir, {"workers": 0, "trials": 7}, quiet())
+        resume_search(run_dir, {"trials": 7}, quiet())
 
 
 def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
     path = tmp_path / "run" / RECORDS_FILE
     start_search(
-        SearchOptions.parse({**OPTIONS, "trials": 1, "train_images": 64, "workers": 0}, "search"),
+        SearchOptions.parse({**OPTIONS, "trials": 1, "train_images": 64}, "search"),
         path.parent,
         ["test"],
         quiet(),
@@ -489,7 +493,7 @@ def test_the_same_images_may_lie_elsewhere_when_a_search_is_resumed(tmp_path: Pa
         for number in range(20):
             pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "here" / name / f"{number}.png")
-    images = {"data": str(tmp_path / "here"), "trials": 1, "train_images": 64, "workers": 0}
+    images = {"data": str(tmp_path / "here"), "trials": 1, "train_images": 64}
     run_dir = tmp_path / "runs" / "run"
     start_search(SearchOptions.parse({**OPTIONS, **images}, "search"), run_dir, ["test"], quiet())
     (tmp_path / "here").rename(tmp_path / "there")
@@ -506,9 +510,9 @@ def test_the_same_images_may_lie_elsewhere_when_a_search_is_resumed(tmp_path: Pa
     assert recorded == [str(tmp_path / "there")]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals) -> None:
-    process = search_process(*FLAGS, "--trials=30", "--workers=1", f"--out={tmp_path / 'run'}")
+@pytest.mark.parametrize(("ending", "workers"), [(signal.SIGTERM, 1), (signal.SIGHUP, 0)])
+def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals, workers: int) -> None:
+    process = search_process(*FLAGS, "--trials=30", f"--workers={workers}", f"--out={tmp_path / 'run'}")
     wait_for_trials(process, 1)
     process.send_signal(ending)
     output, _ = process.communicate()
@@ -534,13 +538,13 @@ def test_a_reader_that_goes_away_costs_no_results(tmp_path: Path) -> None:
 def test_the_same_command_with_resume_carries_on(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option of the command, its --out included, agrees with the record."""
     again = [f"--out={finished.run_dir}", f"--resume={finished.run_dir}"]
-    assert main(["search", *FLAGS, "--objectives=error,flops", *again]) == 0
+    assert main(["search", *FLAGS, "--workers=0", "--objectives=error,flops", *again]) == 0
     assert "6 of 6 trials have ended" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers of a search through /proc")
 def test_killed_workers_change_nothing_that_is_found(finished: Run, tmp_path: Path) -> None:
-    process = search_process(*FLAGS, f"--out={tmp_path / 'run'}")
+    process = search_process(*FLAGS, "--workers=2", f"--out={tmp_path / 'run'}")
     wait_for_trials(process, 1)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]

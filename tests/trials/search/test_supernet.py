@@ -170,12 +170,16 @@ def test_nothing_is_said_of_luck_where_nothing_was_compared(finished: Run) -> No
     assert text_of(silent) == ""
 
 
-@pytest.mark.parametrize("kill_at", ["supernet", "trial", "final"])
-def test_killed_anywhere_it_resumes_to_the_same_end(finished: Run, tmp_path: Path, kill_at: str) -> None:
+@pytest.mark.parametrize(("kill_at", "workers"), [("supernet", 0), ("trial", 1), ("final", 0)])
+def test_killed_anywhere_it_resumes_to_the_same_end(finished: Run, tmp_path: Path, kill_at: str, workers: int) -> None:
+    """With as many workers as it says, while the whole search has one."""
     run_dir = tmp_path / "killed"
     command = [sys.executable, str(REPOSITORY / "cli.py"), "search"]
     process = subprocess.Popen(
-        [*command, *FLAGS, f"--out={run_dir}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *FLAGS, f"--workers={workers}", f"--out={run_dir}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     begin = {"supernet": "Training the supernet", "trial": "trial ", "final": "Finals:"}[kill_at]
     assert process.stdout is not None

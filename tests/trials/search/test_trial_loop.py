@@ -7,12 +7,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import DepthSchedule, SearchSpace
@@ -62,7 +64,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in (
         "trials.engines.retries",
-        "trials.search.trial_loop",
         "trials.runs.records",
         "trials.report.progress",
     ):
@@ -82,6 +83,12 @@ def result_of(job: TrialJob) -> dict[str, Any]:
         peak_memory_mb=1.0,
     )  # fmt: skip
     return found.model_dump(mode="json")
+
+
+@cache
+def domain_of(space: str, budget: Budget) -> SReTDomain:
+    """Returns the same domain for all sessions, so that its networks are counted once."""
+    return SReTDomain(SearchSpace.load(space), budget)
 
 
 class Session:
@@ -104,8 +111,11 @@ class Session:
         job = parse_job(payload)
         assert isinstance(job, TrialJob)
         self.jobs.append(job)
-        trials = read_history(self.run_dir).trials.values()
-        (number,) = (t.number for t in trials if t.candidate.key == key_of(job.arch, job.depth_schedule))
+        key = key_of(job.arch, job.depth_schedule)
+        if key not in self._numbers:
+            trials = read_history(self.run_dir).trials.values()
+            self._numbers = {trial.candidate.key: trial.number for trial in trials}
+        number = self._numbers[key]
         end, result = self._fails(number, attempt), result_of(job)
         if isinstance(end, float):
             return {**result, "cross_entropy": end}
@@ -117,7 +127,7 @@ class Session:
 
     def run(self) -> Run:
         is_new = not (self.run_dir / RECORDS_FILE).exists()
-        domain = SReTDomain(SearchSpace.load(self.options.space), self.options.budget)
+        domain = domain_of(self.options.space, self.options.budget)
         proxy = ProxyConfig(image_size=32, width_scale=1.0, training=TrainingConfig(images=64))
         with Records(self.run_dir, must_exist=not is_new) as records:
             history = records.start(HEADER) if is_new else records.reopen()
@@ -319,7 +329,7 @@ def test_a_trial_that_dies_after_the_budget_is_left_to_a_resumed_search(tmp_path
     assert [trial.result is not None for trial in run.trials] == [True] * more.options.trials
 
 
-RUNGS: dict[str, Any] = {"rungs": 3, "eta": 2, "trials": 30, "space": "sret_tiny"}
+RUNGS: dict[str, Any] = {"rungs": 3, "eta": 2, "trials": 30, "space": "paper_ablations"}
 
 
 def story(run_dir: Path) -> list[tuple[Any, ...]]:

@@ -21,15 +21,15 @@ from trials.strategies import conformance
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.conformance import (
     BUDGETS,
-    HALF,
-    MIDDLE,
     SMOKE,
     TENTH,
     TINY,
     StrategyContract,
     Values,
+    middle,
     pretended,
     run,
+    tiny,
 )
 from trials.strategies.create import create_strategy
 from trials.strategies.domain import Domain
@@ -141,12 +141,12 @@ def test_optuna_s_samplers_get_past_their_random_start(name: StrategyName, monke
         return draw(self)
 
     monkeypatch.setattr(CandidatePool, "draw", counting)
-    run(create(name, SReTDomain(TINY, TENTH)), 60)
+    run(create(name, tiny(TENTH)), 60)
     assert 4 <= pool_draws <= 20  # the start: a population (plus pending and failed trials), or TPE's ten
 
 
 def test_no_optuna_trial_is_left_running_or_infeasible() -> None:
-    strategy = create("tpe", SReTDomain(TINY, TENTH))
+    strategy = create("tpe", tiny(TENTH))
     assert isinstance(strategy, OptunaStrategy)
     asked = run(strategy, 20, pending=0)
     trials = strategy._study.trials
@@ -222,7 +222,7 @@ def bins_of(costs: Sequence[float], low: float, high: float, number: int = 16) -
 
 @pytest.mark.parametrize("name", ["stratified", "nsga2_design", "evolution"])
 def test_a_start_has_one_candidate_per_stratum_in_every_round(name: StrategyName) -> None:
-    domain = SReTDomain(TINY, TENTH)
+    domain = tiny(TENTH)
     cheapest = FeasibleSet(TINY, TENTH).cheapest().flops
     asked = run(create(name, domain, population=32), 32)
     costs = [cost_of(candidate.arch).flops for candidate in asked]
@@ -257,7 +257,7 @@ def test_a_stratum_that_is_used_up_leaves_the_others_evenly_drawn() -> None:
 
 def test_the_first_parents_of_nsga2_design_are_the_design() -> None:
     """Optuna marks each trial with its generation, and keeps the parents that it chose for the next."""
-    domain = SReTDomain(TINY, TENTH)
+    domain = tiny(TENTH)
     strategy = create("nsga2_design", domain, population=8)
     assert isinstance(strategy, OptunaStrategy)
     asked = run(strategy, 30, pending=0, failing=99)
@@ -289,7 +289,7 @@ def volume(asked: Sequence[Candidate], most: float) -> float:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_evolution_finds_more_than_its_start_and_no_model(seed: int) -> None:
-    domain = SReTDomain(MIDDLE, HALF)
+    domain = middle()
     volumes = {
         name: volume(run(create(name, domain, seed=seed, population=16), 46, 0, 99, landscape), 85_000_000)
         for name in ("random", "stratified", "evolution")
@@ -305,7 +305,7 @@ def test_evolution_predicts_all_members_of_a_table() -> None:
     def additive(candidate: Candidate) -> Values:
         return (sum(stage.recursions - 0.3 * stage.mlp_ratio for stage in candidate.arch.stages),)
 
-    base = SReTDomain(MIDDLE, HALF)
+    base = middle()
     rng = np.random.default_rng(0)
     results = TableDomain(base, [base.draw(rng) for _ in range(120)])
     asked = run(create("evolution", results, ("error",), population=60), 60 + BATCH, 0, 99, additive)
@@ -317,7 +317,7 @@ def test_evolution_predicts_all_members_of_a_table() -> None:
 @pytest.mark.slow
 def test_evolution_breeds_also_in_a_narrow_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """One network in thousands fits, and of children with two parents few; mutants of one parent keep it going."""
-    domain = SReTDomain(TINY, BUDGETS["one network in thousands"])
+    domain = tiny(BUDGETS["one network in thousands"])
     strategy = create("evolution", domain, population=8)
     assert isinstance(strategy, EvolutionStrategy)
     bred: list[int] = []
@@ -352,7 +352,7 @@ def test_evolution_runs_ahead_within_one_batch_and_then_fits_anew() -> None:
     def upside_down(candidate: Candidate) -> Values:
         return -landscape(candidate)[0], landscape(candidate)[1]
 
-    domain = SReTDomain(MIDDLE, HALF)
+    domain = middle()
     asked = []
     for told in (landscape, upside_down):
         strategy = create("evolution", domain, population=12)

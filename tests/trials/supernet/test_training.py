@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,8 @@ from trials.supernet.step import SupernetStep
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import score
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supernet training")]
+"""In one process, so that its fixtures are made once."""
 
 HERE = Path(__file__).parent
 
@@ -68,22 +70,44 @@ def read_until(process: subprocess.Popen[str], step: int) -> None:
 HOW = config(images=8 * 32, random_networks=1, depth_schedule="random")
 
 
-def test_a_training_killed_and_carried_on_ends_in_the_same_weights_bit_for_bit(
-    data: PreparedData, tmp_path: Path
-) -> None:
-    """It is killed twice, the second time after the end of the first epoch (4 batches)."""
-    whole = trained(tmp_path / "whole", data, HOW)
-    for step in (2, 6):
-        process = start(tmp_path / "killed", data, HOW)
-        read_until(process, step)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        assert not (tmp_path / "killed" / training.SUPERNET).exists()
-    killed = trained(tmp_path / "killed", data, HOW)
-    assert_same_weights(whole, killed)
-    ours, theirs = (Supernet.load(path)[1] for path in (whole, killed))
+@pytest.fixture(scope="module")
+def whole(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted training; read-only for the tests that share it."""
+    return trained(tmp_path_factory.mktemp("whole"), data, HOW)
+
+
+def assert_same_training(whole: Path, other: Path) -> None:
+    assert_same_weights(whole, other)
+    ours, theirs = (Supernet.load(path)[1] for path in (whole, other))
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def test_a_training_killed_and_carried_on_ends_in_the_same_weights_bit_for_bit(
+    whole: Path, data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed, and what it left is carried on. So is what a kill then would leave in the second epoch: a copy of
+    all that is there after 6 steps, of which an epoch has 4."""
+    process = start(tmp_path / "killed", data, HOW)
+    read_until(process, 2)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / training.SUPERNET).exists()
+
+    train_step = training.SupernetTraining.train_step
+
+    def copied_at_last(self: training.SupernetTraining, *batch: torch.Tensor) -> float | None:
+        if self.state.counts.steps == 6:
+            shutil.copytree(tmp_path / "killed", tmp_path / "killed again")
+        return train_step(self, *batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)  # every step leaves one
+        patch.setattr(training.SupernetTraining, "train_step", copied_at_last)
+        assert_same_training(whole, trained(tmp_path / "killed", data, HOW))
+    left = torch.load(tmp_path / "killed again" / CHECKPOINT, weights_only=True)
+    assert left["counts"]["steps"] == 6
+    assert_same_training(whole, trained(tmp_path / "killed again", data, HOW))
 
 
 def test_ctrl_c_is_kept_until_the_step_is_done_and_then_leaves_a_checkpoint(
@@ -106,10 +130,9 @@ def test_ctrl_c_is_kept_until_the_step_is_done_and_then_leaves_a_checkpoint(
 
 
 def test_a_second_ctrl_c_gives_the_step_up_and_leaves_the_checkpoint_before_it(
-    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of the third step, when weights are changed but not counted, which no checkpoint may hold."""
-    whole = trained(tmp_path / "whole", data, HOW)
     times = itertools.count(1)
     step = SupernetStep.__call__
 

@@ -343,7 +343,7 @@ def test_training_is_the_loop_it_says_it_is(data: PreparedData) -> None:
 def test_a_job_sets_its_threads(data_dir: str) -> None:
     job = SpeedJob(
         arch=ARCH,
-        proxy=PROXY,
+        proxy=ProxyConfig(image_size=32, training=TrainingConfig(images=512, batch_size=2)),
         data_dir=data_dir,
         data_digest=digest_in(data_dir),
         device="cpu",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from cli import main
@@ -93,6 +94,28 @@ def test_a_run_directory_is_used_once_and_carried_on_as_it_was(
     assert main(["supernet", "train", "--resume", str(run_dir), "--threads", "1"]) == 0
     after = Supernet.load(supernet)[0]
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+
+
+def test_a_resumed_training_finds_its_images_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, shade in (("images", 0), ("others", 100)):
+        for number in range(20):
+            path = tmp_path / folder / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (16, 16), shade + number).save(path)
+    run = tmp_path / "run"
+    arguments = ["--space", "smoke", "--image-size", "16", "--images", "8", "--batch-size", "4", "--threads", "1"]
+    assert main(["supernet", "train", "--data", str(tmp_path / "images"), *arguments, "--out", str(run)]) == 0
+    before = (run / training.SUPERNET).read_bytes()
+    (run / training.SUPERNET).unlink()
+    (run / "checkpoint.pt").unlink()
+    (tmp_path / "images").rename(tmp_path / "moved")
+    assert main(["supernet", "train", "--resume", str(run)]) == 2
+    assert "a resumed training needs its images: where they were" in shown(capsys)
+    assert main(["supernet", "train", "--resume", str(run), "--data", str(tmp_path / "others")]) == 2
+    assert "others are not those that" in shown(capsys)
+    assert main(["supernet", "train", "--resume", str(run), "--data", str(tmp_path / "moved"), "--threads", "1"]) == 0
+    assert Supernet.load(run / training.SUPERNET)[1]["steps"] == 2
+    assert len((run / training.SUPERNET).read_bytes()) == len(before)
 
 
 SEARCHES_OPTIONS = {
