@@ -54,6 +54,7 @@ BREAKS = {
     "torchvision": ("trials/training/train.py", "import torchvision"),
     "timm": ("trials/worker/timing.py", "def later():\n    import timm"),
     "a tracker": ("trials/search/plan.py", "def later():\n    import mlflow"),
+    "shtab": ("trials/machine.py", "def later():\n    import shtab"),
     "tensorboardX": ("trials/search/plan.py", "import tensorboardX"),
     "pytest": ("trials/search/plan.py", "import pytest"),
     "a conformance test": ("trials/search/plan.py", "from trials.strategies import conformance"),

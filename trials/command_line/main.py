@@ -11,6 +11,7 @@ from sret_nas.errors import UserError
 
 from ..program_name import program_name
 from . import convert, evaluate, profile, runs, search, space, supernet, train
+from .completion import SHELLS, PrintCompletion
 from .exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
 
 DESCRIPTION = """\
@@ -48,6 +49,10 @@ def create_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sret-nas {__version__}")
+    parser.add_argument(
+        "--print-completion", action=PrintCompletion, choices=SHELLS,
+        help="print what a shell completes commands and options by",
+    )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (search, runs, evaluate, convert, space, profile, supernet, train):
         command.add_command(commands)
