@@ -115,10 +115,8 @@ class WandbTracker(Tracker):
     def finish(self, files: Iterable[Path], *, is_complete: bool) -> None:
         artifact = self._make_artifact(f"search-{self.run_id}", type="search")
         for path in files:
-            if path.is_dir():
-                artifact.add_dir(str(path), name=path.name)
-            else:
-                artifact.add_file(str(path))
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:  # `add_dir` prints what it does
+                artifact.add_file(str(file), name=str(file.relative_to(path.parent)))
         self._run.log_artifact(artifact)
         self._run.finish(exit_code=0 if is_complete else 1)
 
