@@ -53,7 +53,7 @@ def _spelling(action: argparse.Action) -> str:
 
 def _marked(text: str) -> str:
     """Options inside a sentence, set as code."""
-    return re.sub(r"(--[a-z][a-z-]+)", r"`\1`", text)
+    return re.sub(r"(--[a-z][a-z0-9-]+)", r"`\1`", text)
 
 
 def _escaped(text: str) -> str:

@@ -126,6 +126,17 @@ def latency_table() -> str:
     return table(["networks of `sret_tiny`", "held out", "median error", "Kendall tau", "tau of FLOPs alone"], rows)
 
 
+# Precision
+
+
+def training_steps_table() -> str:
+    """Returns the speed of training steps against the public code in fp32."""
+    cases = load("speed_training")["cases"]
+    ways = [[f"{way['ms']:,} ms; {way['speedup']:.2f}" for way in case["ways"]] for case in cases]
+    header = ["training step", *(f"`{case['network']}`, batch of {case['batch_size']}" for case in cases)]
+    return table(header, [(way["way"], *row) for way, *row in zip(cases[0]["ways"], *ways, strict=True)])
+
+
 # Running
 
 
@@ -431,6 +442,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "sampling-table": sampling_table,
     "size-table": size_table,
     "speed-table": speed_table,
+    "training-steps-table": training_steps_table,
     "strategies-table": strategies_table,
 }
 """The parts by the names that markers use."""

@@ -18,7 +18,20 @@ from tests import REPOSITORY
 
 SUPERNET = [["supernet", action] for action in ("train", "evaluate", "extract")]
 
-HEAVY = ("torch", "numpy", "optuna", "rich", "matplotlib", "sklearn", "pydantic", "yaml", "ray", "timm", "fvcore")
+HEAVY = (
+    "torch",
+    "numpy",
+    "optuna",
+    "rich",
+    "matplotlib",
+    "sklearn",
+    "pydantic",
+    "yaml",
+    "ray",
+    "timm",
+    "fvcore",
+    "onnx",
+)
 
 
 def run_in_process(*arguments: str) -> int:
@@ -29,7 +42,9 @@ def run_in_process(*arguments: str) -> int:
         return int(exit_.code or 0)
 
 
-@pytest.mark.parametrize("command", [[], ["search"], ["space"], ["profile"], ["supernet"], *SUPERNET])
+@pytest.mark.parametrize(
+    "command", [[], ["search"], ["space"], ["profile"], ["supernet"], ["export"], ["predict"], *SUPERNET]
+)
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     script = (
         "import sys; from cli import main\n"

@@ -62,6 +62,7 @@ SEARCH = (
     "--space=sret_tiny", "--flops-budget=600M", "--trials=12", "--seed=7", "--image-size=32", "--max-train=128",
     "--max-val=100", "--max-test=100", "--batch-size=16", "--supernet-images=960", "--finalists=1", "--rivals=0",
     "--train-images=96", "--best-by=proxy", "--device=cpu", "--workers=0", "--lookahead=1", "--threads=1",
+    "--precision=fp32",
 )  # fmt: skip
 """A budget that rules networks out, one process, and a few seconds of training. Of the 12 trials, the default strategy
 chooses 6 by its design, 4 by the model of size alone, and 2 by the additive model."""

@@ -11,6 +11,8 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sret_nas.nn.compute import attention, project, with_channels_last
+
 NORM_EPS = 1e-6
 """Epsilon of every LayerNorm, as in the public code."""
 
@@ -24,7 +26,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        projected: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        projected: Tensor = project(self.fc2, F.gelu(project(self.fc1, tokens)))
         return projected
 
 
@@ -54,16 +56,16 @@ class SlicedAttention(nn.Module):
         # projection moves D channels a token; after it, 3 D.
         if permutation is not None:
             tokens = tokens.index_select(1, permutation[0])
-        attended = attend_in_slices(self.qkv(tokens), groups, self.heads)
+        attended = attend_in_slices(project(self.qkv, tokens), groups, self.heads)
         if permutation is not None:
             attended = attended.index_select(1, permutation[1])
-        projected: Tensor = self.proj(attended)
+        projected: Tensor = project(self.proj, attended)
         return projected
 
 
 @torch.fx.wrap  # a traced graph keeps it as one call, because its slices depend on the number of tokens
 def attend_in_slices(qkv: Tensor, groups: int, heads: int) -> Tensor:
-    """Maps qkv (B, N, 3 D) to (B, N, D), with one call of fused attention per slice length (at most two)."""
+    """Maps qkv (B, N, 3 D) to (B, N, D), with one call of attention per slice length (at most two)."""
     num_tokens = int(qkv.shape[1])
     length, num_longer = divmod(num_tokens, groups)
     cut = num_longer * (length + 1)  # tokens in the longer slices, which come first
@@ -81,7 +83,7 @@ def _attend_slices(qkv: Tensor, length: int, heads: int) -> Tensor:
     width = channels // 3
     sliced = qkv.reshape(-1, length, 3, heads, width // heads)
     queries, keys, values = sliced.permute(2, 0, 3, 1, 4).unbind(0)
-    attended = F.scaled_dot_product_attention(queries, keys, values)
+    attended = attention(queries, keys, values)
     return attended.transpose(1, 2).reshape(batch, num_tokens, width)
 
 
@@ -91,7 +93,7 @@ def weighted_residual(tokens: Tensor, branch: Tensor, weights: Tensor, drop_path
     Stochastic depth (Huang et al., 2016): branches that are kept are scaled by 1 / (1 - rate), so that the expectation
     does not depend on the rate.
     """
-    identity_weight, branch_weight = weights.unbind(0)
+    identity_weight, branch_weight = torch.split(weights, 1)
     if drop_path > 0:
         kept = tokens.new_empty((tokens.shape[0], 1, 1)).bernoulli_(1 - drop_path)
         branch_weight = branch_weight * (kept / (1 - drop_path))
@@ -157,7 +159,7 @@ class Stem(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for outputs in widths[1:])
 
     def forward(self, images: Tensor) -> Tensor:
-        features = images
+        features = with_channels_last(images)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             features = F.relu(norm(conv(features)), inplace=True)
         return features

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
+from sret_nas.nn.compute import convolve_groups
 from sret_nas.nn.image_model import ImageModel
 from sret_nas.nn.layers import NORM_EPS, Stem
 from sret_nas.nn.permutations import FixedPermutations, permutation_pair
@@ -217,7 +218,7 @@ class SReT(ImageModel):
         stage = self._stages()[index]
         recursions = stage.config.recursions if recursions is None else recursions
         if index > 0:
-            features = self.pools[index - 1](features)
+            features = convolve_groups(self.pools[index - 1], features)
         tokens = to_tokens(features)
         rates = [0.0] * (stage.config.blocks * recursions) if drop_path is None else drop_path
         tokens = stage(tokens, recursions, rates, self.training and self.fresh_permutations)

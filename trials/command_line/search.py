@@ -143,6 +143,7 @@ def _add_proxy_run(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--epochs", type=float, metavar="X", help="the same in passes over the training images")
     shared_options.add_optimisation(group)
+    shared_options.add_precision(group)
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:

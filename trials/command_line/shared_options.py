@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from .argument_types import path, quantity
+from .argument_types import channel_deviations, channel_values, path, quantity, recursions, seed
 from .renamed import add_renamed
 
 USAGE = "%(prog)s [options]"
@@ -113,11 +113,46 @@ def add_device(group: Any) -> None:
     group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 
+def add_precision(group: Any) -> None:
+    group.add_argument(
+        "--precision", metavar="NAME",
+        help="of training and scoring: auto (bf16 where the GPU or CPU has instructions for it, else fp32), fp32 or "
+        "bf16 (default: auto)",
+    )  # fmt: skip
+
+
 def add_ray_address(group: Any) -> None:
     group.add_argument(
         "--ray-address", metavar="ADDRESS",
         help="Ray cluster to use: auto or HOST:PORT (default: start one on this machine)",
     )  # fmt: skip
+
+
+def add_recursions(group: Any) -> None:
+    group.add_argument(
+        "--recursions", type=recursions, metavar="N[,N...]",
+        help="at most so many recursions: one number for all stages, or one for each, such as 2,1,1 (default: all)",
+    )  # fmt: skip
+
+
+def add_images_of_training(group: Any, purpose: str) -> None:
+    """Declares the images that a trained network was made for, and the constants that they are standardised by.
+
+    Args:
+        purpose: The use of the images in the help, e.g. `to compare on`.
+    """
+    group.add_argument(
+        "--data", metavar="DIR|NAME",
+        help=f"images of the training, {purpose}: digits, a folder, or a torchvision dataset by name with --data-root",
+    )  # fmt: skip
+    group.add_argument("--data-root", metavar="DIR", help="folder that holds the torchvision dataset")
+    group.add_argument(
+        "--split-seed", type=seed, metavar="N", help="seed of the split into training, validation and test (default: 0)"
+    )
+    group.add_argument(
+        "--mean", type=channel_values, metavar="X[,X...]", help="mean of each channel, for pixels scaled to [0, 1]"
+    )
+    group.add_argument("--std", type=channel_deviations, metavar="X[,X...]", help="standard deviation of each channel")
 
 
 def add_force(group: Any) -> None:

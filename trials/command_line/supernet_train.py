@@ -63,9 +63,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         group, "--gradient-accumulation", "--accumulate", dest="gradient_accumulation", type=int, metavar="N",
         help="parts in which a batch is computed, to save memory (default: 1)",
     )  # fmt: skip
-    group.add_argument(
-        "--precision", metavar="NAME", help="auto (bf16 on CUDA, else fp32), fp32 or bf16 (default: auto)"
-    )
+    shared_options.add_precision(group)
     shared_options.add_seed(group)
 
 

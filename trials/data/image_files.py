@@ -20,7 +20,8 @@ from PIL import Image
 
 from sret_nas.errors import UserError
 
-from .decode import UNREADABLE, open_image, to_whole_image, without_warnings
+from .decode import FORMATS, UNREADABLE, open_image, to_whole_image, without_warnings
+from .leftovers import is_left_over
 from .source import IntArray
 from .whole_images import UnreadableImageError, WholePart, mode_of
 
@@ -123,3 +124,27 @@ def image_batches(
                 submit(following)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Returns files as they are, and for folders the images in and below them, sorted by name.
+
+    Hidden files, and what tools leave in image folders, are passed over. Raises `UserError` for a path that does not
+    exist, and for a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [
+            image for image in sorted(path.rglob("*")) if _is_visible_image(image.relative_to(path)) and image.is_file()
+        ]
+        if not inside:
+            raise UserError(f"{path}: must hold images ({' '.join(FORMATS)}), got none")
+        found += inside
+    return found
+
+
+def _is_visible_image(path: Path) -> bool:
+    return path.suffix.lower() in FORMATS and not any(is_left_over(part) for part in path.parts)

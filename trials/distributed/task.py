@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ..console import Console
+from ..training.recipe import Precision
 
 if TYPE_CHECKING:  # which imports torch
     from .processes import Processes
@@ -19,6 +20,8 @@ class Measurement:
     parameters: int
     """Trained parameters."""
     seconds_per_step: float
+    precision: Precision = "fp32"
+    """Precision of these steps, chosen on the device where they ran."""
 
 
 class Task(Protocol):

@@ -15,7 +15,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
 from sret_nas.space.search_space import DepthSchedule
 
-from ..training.recipe import ProxyConfig, TrainingConfig
+from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, TrainingConfig
 
 FailureCause = Literal[
     "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "suspended",
@@ -39,6 +39,8 @@ class JobContext(_Message):
     device: str = "auto"
     threads: int = 1
     """CPU threads of torch in the worker."""
+    precision: Precision = "fp32"
+    """Precision of training and scoring; searches of earlier versions, which recorded none, computed in fp32."""
 
 
 class _Job(JobContext):
@@ -134,6 +136,8 @@ class SpeedJob(_Job):
 
     kind: Literal["speed"] = "speed"
     steps: int = 6
+    requested: RequestedPrecision | None = None
+    """Precision to choose on the worker's device, in place of `precision`; the result names what was chosen."""
 
 
 class LatencyJob(_Message):
@@ -224,6 +228,8 @@ class SpeedResult(_Message):
     images_per_second: float
     num_val_images: int
     device: str
+    precision: Precision = "fp32"
+    """Precision of the measured steps."""
     proxy_flops: int
     """FLOPs of one forward pass with one image."""
     classes: int

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from ..machine import num_cores
+from ..training.recipe import RequestedPrecision
 from .option_groups import OptionGroup, flag
 
 Seconds = Annotated[StrictFloat, Field(ge=1, le=1e8, allow_inf_nan=False)]
@@ -30,6 +31,13 @@ class ComputeOptions(OptionGroup):
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", self.device):
             raise ValueError(f"--device must be auto, cpu, cuda or cuda:NUMBER, got {self.device!r}")
         return self
+
+
+class PrecisionOptions(OptionGroup):
+    """The precision of training and scoring."""
+
+    precision: RequestedPrecision = "auto"
+    """`auto` is chosen where they run, and the choice is recorded."""
 
 
 def _default_workers() -> int:

@@ -15,6 +15,7 @@ from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule
 
 from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
+from ..training.recipe import Precision
 from .recommendation import Recommendations
 
 FORMAT = 1
@@ -245,6 +246,7 @@ class _WholeHeader(BaseModel):
     space_digest: StrictStr
     data: _RecordedData
     device: StrictStr
+    precision: Precision = "fp32"
     versions: dict[str, StrictStr]
     expected: dict[str, Duration] = {}
     latency: _RecordedLatency | None = None

@@ -17,7 +17,7 @@ from ..integrations.trackers import TrackerName
 from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
-from .engine_options import ComputeBudgetOptions, EngineOptions
+from .engine_options import ComputeBudgetOptions, EngineOptions, PrecisionOptions
 from .objectives import Objective
 from .option_groups import (
     BudgetOptions,
@@ -137,6 +137,7 @@ class SearchOptions(
     ProxyRunOptions,
     SupernetOptions,
     EngineOptions,
+    PrecisionOptions,
     ComputeBudgetOptions,
 ):
     """The options of `search`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sret_nas.space.search_space import SearchSpace
 
-from .engine_options import ComputeOptions
+from .engine_options import ComputeOptions, PrecisionOptions
 from .option_groups import BudgetOptions, ProxyOptions, SupernetTrainingOptions, TargetOptions
 
 CHANGEABLE = {"device", "threads", "data", "data_root"}
@@ -24,7 +24,9 @@ They always had their defaults, so they are dropped when a training is read.
 """
 
 
-class SupernetTrainOptions(TargetOptions, BudgetOptions, ProxyOptions, SupernetTrainingOptions, ComputeOptions):
+class SupernetTrainOptions(
+    TargetOptions, BudgetOptions, ProxyOptions, SupernetTrainingOptions, ComputeOptions, PrecisionOptions
+):
     """The options of `supernet train`."""
 
     @property

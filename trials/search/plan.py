@@ -22,7 +22,7 @@ from ..runs.options import FINE_TUNING_SHARE, SearchOptions
 from ..runs.recommendation import SHARES
 from ..strategies.sret import SReTDomain
 from ..training.depth_schedule import mean_depth_counts
-from ..training.recipe import ProxyConfig, proxy_arch
+from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, proxy_arch
 from .measuring import run_measurement
 from .supernet import SupernetSetting
 
@@ -63,11 +63,12 @@ class Plan:
 
     def __init__(
         self, engine: Engine, domain: SReTDomain, options: SearchOptions, context: JobContext,
-        supernet: SupernetSetting | None,
+        supernet: SupernetSetting | None, requested: RequestedPrecision | None = None,
     ) -> None:  # fmt: skip
-        """Measures the training speed.
+        """Measures the training speed, in the context's precision or in the one that the worker chooses.
 
         Args:
+            requested: Which precision to choose on the worker's device; None keeps the context's.
             supernet: How the supernet is trained, or its file; None if trials train from scratch.
 
         Raises what `run_measurement` does.
@@ -78,10 +79,11 @@ class Plan:
         drawn = (domain.draw(rng).arch for _ in range(SAMPLES))
         self._samples = sorted(drawn, key=lambda arch: cost_of(arch).flops)
         typical = self._samples[SAMPLES // 2]
-        self._speed = self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(context)))
+        self._speed = self._measure(SpeedJob(arch=typical, requested=requested, **dict(context)))
+        self._supernet_speed = self._speed
         if supernet is not None and supernet.config is not None and supernet.threads != context.threads:
             # Measured again, since twice the threads do not give twice the speed.
-            its_context = context.model_copy(update={"threads": supernet.threads})
+            its_context = context.model_copy(update={"threads": supernet.threads, "precision": self.precision})
             self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(its_context)))
 
     def _measure(self, job: SpeedJob) -> SpeedResult:
@@ -92,6 +94,11 @@ class Plan:
     def device(self) -> str:
         """Returns the device on which the worker trains."""
         return self._speed.device
+
+    @property
+    def precision(self) -> Precision:
+        """Returns the precision of the measured training: the one in which trials train."""
+        return self._speed.precision
 
     @property
     def trial_seconds(self) -> float:
@@ -178,7 +185,7 @@ class Plan:
         space, options = self._space, self._options
         lines = (
             f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
-            f"{options.describe_budget()}; seed {options.seed}",
+            f"{options.describe_budget()}; seed {options.seed}; {self.precision}",
             f"Plan: {self._describe(num_trials)}",
             *self._bounds(),
             f"Results: {run_dir}",

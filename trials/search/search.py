@@ -113,7 +113,8 @@ def _begin(
         domain = domain_of(space, options, profile)
         enqueued_candidates(domain, options)  # what cannot be tried is told before anything is trained
         setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
-        plan = Plan(engine, domain, options, job_context_of(options, proxy, data_dir, data.digest), setting)
+        context = job_context_of(options, proxy, data_dir, data.digest, "fp32")
+        plan = Plan(engine, domain, options, context, setting, options.precision)
         require_gpu(options, plan.device)
         plan.require_time(spent=records.now() - records.began)
         plan.announce(console, options.trials, run_dir)
@@ -125,13 +126,14 @@ def _begin(
             "proxy": proxy.model_dump(mode="json"),
             "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
             "device": plan.device,
+            "precision": plan.precision,
             "expected": {
                 "trial_seconds": round(plan.trial_seconds, 3),
                 "final_seconds": round(plan.final_seconds, 3),
             },
             "versions": versions(),
             "latency": None if profile is None else recorded(profile),
-            "supernet": None if setting is None else setting.model_dump(mode="json"),
+            "supernet": None if setting is None else setting.in_precision(plan.precision).model_dump(mode="json"),
         }
         return Run(run_dir, options, domain, data_dir, proxy, records, records.start(header), console), engine
     except BaseException:

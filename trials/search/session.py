@@ -17,7 +17,7 @@ from ..runs.options import SearchOptions
 from ..runs.records import History, Records
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
-from ..training.recipe import ProxyConfig
+from ..training.recipe import Precision, ProxyConfig
 from .tracking import Tracking
 
 
@@ -53,7 +53,9 @@ class Run:
 
     @property
     def job_context(self) -> JobContext:
-        return job_context_of(self.options, self.proxy, self.data_dir, self.history.header["data"]["digest"])
+        header = self.history.header
+        precision = header.get("precision", "fp32")  # earlier versions recorded none, and computed in fp32
+        return job_context_of(self.options, self.proxy, self.data_dir, header["data"]["digest"], precision)
 
     @property
     def supernet(self) -> SupernetSource | None:
@@ -118,8 +120,11 @@ class Run:
         return self.run_dir / "checkpoints" / f"trial-{trial.number:04d}.pt"
 
 
-def job_context_of(options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str) -> JobContext:
+def job_context_of(
+    options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str, precision: Precision
+) -> JobContext:
     """Returns the fields that all jobs of a search share."""
     return JobContext(
-        proxy=proxy, data_dir=str(data_dir), data_digest=data_digest, device=options.device, threads=options.threads
-    )
+        proxy=proxy, data_dir=str(data_dir), data_digest=data_digest, device=options.device, threads=options.threads,
+        precision=precision,
+    )  # fmt: skip

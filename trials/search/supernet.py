@@ -26,7 +26,7 @@ from ..machine import num_cores
 from ..program_name import resume_command
 from ..runs.options import SearchOptions
 from ..supernet.config import SupernetConfig
-from ..training.recipe import ProxyConfig, proxy_arch
+from ..training.recipe import Precision, ProxyConfig, proxy_arch
 from .session import Run
 
 SUPERNET_DIR = "supernet"
@@ -46,6 +46,12 @@ class SupernetSetting(BaseModel):
     """Training processes on a cluster. The weights depend on their number. None trains in the driver's process."""
     given: SupernetSource | None = None
     """The file of a trained supernet, used as it is."""
+
+    def in_precision(self, precision: Precision) -> SupernetSetting:
+        """Returns this setting with a supernet that is trained in a precision."""
+        if self.config is None:
+            return self
+        return self.model_copy(update={"config": self.config.model_copy(update={"precision": precision})})
 
 
 def supernet_setting(

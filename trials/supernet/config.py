@@ -9,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, Str
 
 from sret_nas.space.search_space import DepthSchedule
 
-from ..training.recipe import TrainingConfig
+from ..training.recipe import Precision, RequestedPrecision, TrainingConfig
 
 SubnetSampling = Literal["balanced", "stratified", "uniform"]
 """How random networks are drawn. `balanced`: spread over cost, with all widths equally likely. `stratified`: evenly
@@ -18,9 +18,6 @@ over the logarithm of FLOPs. `uniform`: uniformly over the feasible networks."""
 StepRule = Literal["sandwich", "alternate", "single"]
 """Which networks a step trains. `sandwich`: the largest, the smallest and some random ones together (BigNAS, 2020).
 `alternate`: one at a time: the largest, a random one, the smallest, a random one. `single`: one random network."""
-
-Precision = Literal["auto", "fp32", "bf16"]
-"""Precision of the passes; weights and updates are always fp32. `auto` is bf16 on CUDA and fp32 elsewhere."""
 
 
 def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +57,8 @@ class SupernetConfig(BaseModel):
         StrictInt, Field(ge=1, le=1024, validation_alias=AliasChoices("gradient_accumulation", "accumulate"))
     ] = 1
     """Parts into which a batch is split to save memory. BatchNorm sees one part at a time."""
-    precision: Precision = "auto"
+    precision: RequestedPrecision = "auto"
+    """Precision of the passes. Commands choose and record fp32 or bf16; `auto` was recorded by earlier versions."""
 
     @property
     def distils(self) -> bool:
@@ -71,6 +69,12 @@ class SupernetConfig(BaseModel):
     def networks_per_step(self) -> int:
         """Returns the passes over a step's batch, with one per random network, however many depths it is run to."""
         return 2 + self.random_networks if self.step_rule == "sandwich" else 1
+
+    def precision_on(self, device_type: str) -> Precision:
+        """Returns the precision on a device. `auto` is bf16 on CUDA and fp32 elsewhere, as in earlier versions."""
+        if self.precision == "auto":
+            return "bf16" if device_type == "cuda" else "fp32"
+        return self.precision
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -18,16 +18,20 @@ from sret_nas.nn.network import SReT, batch_norms
 from sret_nas.nn.supernet import Supernet
 
 from ..data import PreparedData, batches
+from ..training.precision import passes_in
+from ..training.recipe import Precision
 from ..training.train import Score, first_images, recalibrate_batch_norm, score_logits, slice_split
 
 CACHE_BYTES = 256 * 2**20
 """Memory for cached features in one worker."""
 
 
-def extract_for_eval(supernet: Supernet, arch: ArchConfig, data: PreparedData, batch_size: int) -> SReT:
+def extract_for_eval(
+    supernet: Supernet, arch: ArchConfig, data: PreparedData, batch_size: int, precision: Precision = "fp32"
+) -> SReT:
     """Returns a subnet as a separate network, ready for evaluation, with new BatchNorm statistics."""
     network = supernet.extract(arch)
-    recalibrate_batch_norm(network, data.train, batch_size)
+    recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     return network.eval()
 
 
@@ -36,12 +40,12 @@ class SubnetScorer:
 
     def __init__(
         self, supernet: Supernet, data: PreparedData, batch_size: int, num_images: int | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        precision: Precision = "fp32", cache_bytes: int = CACHE_BYTES,
     ) -> None:  # fmt: skip
         self.supernet = supernet
         self._data = data
         self._part = data.val if num_images is None else first_images(data.val, num_images)
-        self._batch_size = batch_size
+        self._batch_size, self._precision = batch_size, precision
         self._cache = FeatureCache(cache_bytes)
         self._statistics: dict[Hashable, dict[str, Tensor]] = {}
 
@@ -57,18 +61,19 @@ class SubnetScorer:
         The cross-entropy may not be finite.
         """
         network, span = self._network(arch), (start, self.num_images if stop is None else stop)
-        num_done, features = self._longest_cached(network, span)
-        for stage in range(num_done, len(arch.stages)):
-            features = [network.run_stage(stage, batch) for batch in features]
-            if stage < len(arch.stages) - 1:  # a network with all stages in common is the same network
-                self._cache.put((span, _prefix(arch, stage + 1)), features)
-        return score_logits((network.classify(batch) for batch in features), slice_split(self._part, *span))
+        with passes_in(self._precision, network.pos_embed.device):
+            num_done, features = self._longest_cached(network, span)
+            for stage in range(num_done, len(arch.stages)):
+                features = [network.run_stage(stage, batch) for batch in features]
+                if stage < len(arch.stages) - 1:  # a network with all stages in common is the same network
+                    self._cache.put((span, _prefix(arch, stage + 1)), features)
+            return score_logits((network.classify(batch) for batch in features), slice_split(self._part, *span))
 
     def _network(self, arch: ArchConfig) -> SReT:
         """Returns the subnet in evaluation mode. BatchNorm is in the stem alone, so each stem is calibrated once."""
         network, stem = self.supernet.extract(arch), _prefix(arch, 0)
         if stem not in self._statistics:
-            recalibrate_batch_norm(network, self._data.train, self._batch_size)
+            recalibrate_batch_norm(network, self._data.train, self._batch_size, precision=self._precision)
             self._statistics[stem] = {name: value.clone() for name, value in _statistics(network).items()}
         for name, value in _statistics(network).items():
             value.copy_(self._statistics[stem][name])

@@ -11,6 +11,7 @@ from ..data import PreparedData
 from ..distributed.processes import Processes
 from ..distributed.task import Measurement
 from ..training.devices import compute_with
+from ..training.precision import choose_precision
 from .spec import TrainingSpec
 from .speed import MEASURED_STEPS, seconds_per_step
 from .state import CHECKPOINT
@@ -42,8 +43,10 @@ class TrainingJob(TrainingSpec):
         """Times a few steps of a short training, whose weights are discarded. Writes nothing."""
         data, settings = self.images(data_dir), self.config.training
         images = MEASURED_STEPS * min(settings.batch_size, len(data.train))
-        config = self.config.model_copy(update={"training": settings.model_copy(update={"images": images})})
+        precision = choose_precision(self.config.precision, processes.device)
+        shortened = settings.model_copy(update={"images": images})
+        config = self.config.model_copy(update={"training": shortened, "precision": precision})
         compute_with(self.threads)
         training = SupernetTraining(Path(), replace(self, config=config), data, processes)
         parameters = sum(parameter.numel() for parameter in training.state.supernet.parameters())
-        return Measurement(parameters, seconds_per_step(training))
+        return Measurement(parameters, seconds_per_step(training), precision)

@@ -17,6 +17,7 @@ from sret_nas.quantities import format_seconds
 
 from ..console import Console, count_progress, print_line
 from ..data import PreparedData
+from ..training.recipe import Precision
 from ..training.train import Score, first_images, score
 from .inherit import extract_for_eval
 from .networks import StepNetworks
@@ -41,10 +42,10 @@ _NUM_DRAWN = 15
 class WatchedSubnets:
     """Three subnets that are scored during a training: the smallest, a middle one and the largest in FLOPs."""
 
-    def __init__(self, networks: StepNetworks, data: PreparedData, batch_size: int) -> None:
+    def __init__(self, networks: StepNetworks, data: PreparedData, batch_size: int, precision: Precision) -> None:
         drawn = sorted((networks.random(index) for index in range(_NUM_DRAWN)), key=_flops)
         self._archs = {"smallest": networks.smallest, "middle": drawn[_NUM_DRAWN // 2], "largest": networks.largest}
-        self._data, self._batch_size = data, batch_size
+        self._data, self._batch_size, self._precision = data, batch_size, precision
         self._images = first_images(data.val, SCORED_IMAGES)
 
     @property
@@ -57,8 +58,8 @@ class WatchedSubnets:
         return {name: self._score_of(arch, supernet) for name, arch in self._archs.items()}
 
     def _score_of(self, arch: ArchConfig, supernet: Supernet) -> Score:
-        network = extract_for_eval(supernet, arch, self._data, self._batch_size)
-        return score(network, self._images, self._batch_size)
+        network = extract_for_eval(supernet, arch, self._data, self._batch_size, self._precision)
+        return score(network, self._images, self._batch_size, precision=self._precision)
 
 
 class NullMonitor:

@@ -13,6 +13,7 @@ from sret_nas.nn.supernet import Supernet
 
 from ..distributed.processes import Processes
 from ..training.losses import hard_cross_entropy, soft_cross_entropy
+from ..training.precision import passes_in
 from ..training.train import parameter_groups
 from .config import SupernetConfig
 
@@ -27,8 +28,7 @@ class SupernetStep:
         # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
         self.optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
         self._parameters = list(supernet.parameters())
-        device = processes.device.type
-        self._uses_bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
+        self._precision = config.precision_on(processes.device.type)
 
     def __call__(
         self, networks: Sequence[ArchConfig], images: Tensor, labels: Tensor, learning_rate: float
@@ -79,7 +79,7 @@ class SupernetStep:
         return total
 
     def _logits(self, images: Tensor, network: ArchConfig) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
+        with passes_in(self._precision, images.device):
             logits: Tensor = self._supernet(images, network)
         return logits.float()  # softmax and loss in fp32, whose range and precision they need
 

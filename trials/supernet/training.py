@@ -125,7 +125,9 @@ class SupernetTraining:
     def _monitor(self, console: Console) -> Monitor | NullMonitor:
         if not self.processes.is_first:
             return NullMonitor()
-        watched = WatchedSubnets(self.networks, self._data, self._config.training.batch_size)
+        config = self._config
+        precision = config.precision_on(self.processes.device.type)
+        watched = WatchedSubnets(self.networks, self._data, config.training.batch_size, precision)
         return Monitor(self._directory, self.state, watched, self.steps, console)
 
     def _run_steps(

@@ -17,7 +17,7 @@ from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule
 from sret_nas.yaml_files import dump_yaml, read_yaml
 
-from .recipe import BatchSize, LearningRate, Share
+from .recipe import BatchSize, LearningRate, RequestedPrecision, Share
 
 Rate = Annotated[StrictFloat, Field(ge=0, le=10, allow_inf_nan=False)]
 Probability = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -103,8 +103,8 @@ class Recipe(BaseModel):
     """Training images on which the stem's BatchNorm statistics are computed anew before an evaluation; 0: not at all.
     """
 
-    precision: Literal["auto", "fp32", "bf16"]
-    """Precision of the passes; weights and updates are always fp32. `auto` is bf16 on CUDA and fp32 elsewhere."""
+    precision: RequestedPrecision
+    """Precision of the passes; weights and updates are always fp32. `train` chooses what `auto` is, and records it."""
     gradient_accumulation: Annotated[StrictInt, Field(ge=1, le=1024)]
     """Parts in which each process computes its share of a batch."""
     channels_last: StrictBool

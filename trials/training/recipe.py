@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
@@ -11,6 +11,12 @@ from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 BatchSize = Annotated[StrictInt, Field(ge=2, le=65_536)]
 LearningRate = Annotated[StrictFloat, Field(gt=0, le=10, allow_inf_nan=False)]
 Share = Annotated[StrictFloat, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+Precision = Literal["fp32", "bf16"]
+"""Precision of forward and backward passes. Weights and updates are always fp32."""
+
+RequestedPrecision = Literal["auto", "fp32", "bf16"]
+"""`auto` is what the device is fastest in; see `trials.training.precision`."""
 
 
 class TrainingConfig(BaseModel):

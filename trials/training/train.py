@@ -18,7 +18,8 @@ from sret_nas.space.search_space import DepthSchedule
 
 from ..data import PreparedData, Split, batches, num_training_batches, training_batches
 from .depth_schedule import depths_of_step
-from .recipe import DivergedError, TrainingConfig
+from .precision import passes_in
+from .recipe import DivergedError, Precision, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,10 @@ class Training:
     """
 
     def __init__(
-        self, network: SReT, data: PreparedData, config: TrainingConfig, schedule: DepthSchedule, seed: int
-    ) -> None:
-        self.network, self.config = network, config
+        self, network: SReT, data: PreparedData, config: TrainingConfig, schedule: DepthSchedule, seed: int,
+        precision: Precision = "fp32",
+    ) -> None:  # fmt: skip
+        self.network, self.config, self._precision = network, config, precision
         self._data, self._schedule, self._seed = data, schedule, seed
         # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
         groups = parameter_groups(network, config.weight_decay)
@@ -96,11 +98,28 @@ class Training:
                 factor = learning_rate_factor(step, self.steps, self.config.warmup_share)
                 group["lr"] = self.config.learning_rate * factor
             depths = depths_of_step(self._schedule, self.network.arch.max_recursions, step / self.steps, self.rng)
-            self.losses.append(
-                _train_step(self.network, self.optimizer, inputs.to(device), labels.to(device), depths, self.config)
-            )
+            self.losses.append(self._step(inputs.to(device), labels.to(device), depths))
             self.images += len(labels)
         self.seconds += time.perf_counter() - started
+
+    def _step(self, inputs: Tensor, labels: Tensor, depths: tuple[int, ...]) -> float:
+        """Takes one optimiser step on the mean loss over recursion depths, and returns that loss."""
+        network, config = self.network, self.config
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for depth in depths:
+            with passes_in(self._precision, inputs.device):
+                logits = network(inputs, max_recursions=depth)
+            # The loss in fp32, whose range and precision it needs.
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing) / len(depths)
+            # Backward for each depth by itself: the activations of one depth at a time are in memory.
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        if not math.isfinite(total):
+            raise DivergedError(f"the training loss became {total} (learning rate {config.learning_rate:g})")
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+        self.optimizer.step()
+        return total
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the batches of the remaining steps."""
@@ -123,51 +142,31 @@ def train(
     schedule: DepthSchedule,
     seed: int,
     max_steps: int | None = None,
+    precision: Precision = "fp32",
 ) -> TrainingReport:
     """Trains a network without interruption (see `Training`). `max_steps` stops early, to measure speed.
 
     Raises `DivergedError` as soon as a loss is not finite.
     """
-    training = Training(network, data, config, schedule, seed)
+    training = Training(network, data, config, schedule, seed, precision)
     training.run(max_steps)
     return training.report
 
 
-def _train_step(
-    network: SReT,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    labels: Tensor,
-    depths: tuple[int, ...],
-    config: TrainingConfig,
-) -> float:
-    """Takes one optimiser step on the mean loss over recursion depths, and returns that loss."""
-    optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for depth in depths:
-        logits = network(inputs, max_recursions=depth)
-        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing) / len(depths)
-        # Backward for each depth by itself: the activations of one depth at a time are in memory.
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
-    if not math.isfinite(total):
-        raise DivergedError(f"the training loss became {total} (learning rate {config.learning_rate:g})")
-    nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-    optimizer.step()
-    return total
-
-
-def recalibrate_batch_norm(network: SReT, part: Split, batch_size: int, max_images: int = 1024) -> None:
+def recalibrate_batch_norm(
+    network: SReT, part: Split, batch_size: int, max_images: int = 1024, precision: Precision = "fp32"
+) -> None:
     """Replaces the stem's BatchNorm statistics by those of the current weights on the first images of a split.
 
     Running averages lag behind the weights. After a proxy's few steps they lag far enough to change the ranking of
     candidates (benchmarks/NOTES.md).
     """
-    recalibrate_stem(network, (inputs for inputs, _ in batches(first_images(part, max_images), batch_size=batch_size)))
+    part = first_images(part, max_images)
+    recalibrate_stem(network, (inputs for inputs, _ in batches(part, batch_size=batch_size)), precision)
 
 
 @torch.no_grad()
-def recalibrate_stem(network: SReT, image_batches: Iterable[Tensor]) -> None:
+def recalibrate_stem(network: SReT, image_batches: Iterable[Tensor], precision: Precision = "fp32") -> None:
     """Replaces the stem's BatchNorm statistics by plain averages over batches (B, channels, H, W)."""
     device = network.pos_embed.device
     norms = batch_norms(network.stem)
@@ -178,7 +177,8 @@ def recalibrate_stem(network: SReT, image_batches: Iterable[Tensor]) -> None:
     network.stem.train()  # the stem alone: the rest of the network does not affect its statistics
     for inputs in image_batches:
         if len(inputs) > 1:
-            network.stem(inputs.to(device))
+            with passes_in(precision, device):
+                network.stem(inputs.to(device))
     network.stem.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -195,12 +195,15 @@ def slice_split(part: Split, start: int, stop: int) -> Split:
 
 
 @torch.no_grad()
-def score(network: SReT, part: Split, batch_size: int, max_recursions: int | None = None) -> Score:
+def score(
+    network: SReT, part: Split, batch_size: int, max_recursions: int | None = None, precision: Precision = "fp32"
+) -> Score:
     """Scores a network on every image of a split, in evaluation mode. The cross-entropy may not be finite."""
     device = network.pos_embed.device
     network.eval()
-    images = (inputs.to(device) for inputs, _ in batches(part, batch_size=batch_size))
-    return score_logits((network(inputs, max_recursions=max_recursions) for inputs in images), part)
+    with passes_in(precision, device):
+        images = (inputs.to(device) for inputs, _ in batches(part, batch_size=batch_size))
+        return score_logits((network(inputs, max_recursions=max_recursions) for inputs in images), part)
 
 
 def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
@@ -210,7 +213,7 @@ def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
         labels = torch.tensor(part.labels[start : start + len(batch)]).to(batch.device)
         start += len(batch)
         wrong += int((batch.argmax(dim=1) != labels).sum())
-        entropy += float(F.cross_entropy(batch, labels, reduction="sum"))
+        entropy += float(F.cross_entropy(batch.float(), labels, reduction="sum"))
     return Score(wrong / len(part.labels), entropy / len(part.labels))
 
 

@@ -20,6 +20,7 @@ from ..data import PreparedData
 from ..data.prepared import ImagesChangedError
 from ..engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
 from ..supernet.inherit import SubnetScorer
+from ..training.recipe import Precision
 
 Value = TypeVar("Value")
 
@@ -84,12 +85,13 @@ class WorkerContext:
         return self._supernet.get((source, device), lambda: _open_supernet(source, device))
 
     def scorer(
-        self, source: SupernetSource, data: PreparedData, device: torch.device, batch_size: int, images: int | None
-    ) -> SubnetScorer:
+        self, source: SupernetSource, data: PreparedData, device: torch.device, batch_size: int, images: int | None,
+        precision: Precision,
+    ) -> SubnetScorer:  # fmt: skip
         """Returns a scorer of the supernet's subnets, with its cache of features."""
         return self._scorer.get(
-            (source, data.directory, data.digest, device, batch_size, images),
-            lambda: SubnetScorer(self.supernet(source, device), data, batch_size, images),
+            (source, data.directory, data.digest, device, batch_size, images, precision),
+            lambda: SubnetScorer(self.supernet(source, device), data, batch_size, images, precision),
         )
 
 

@@ -27,7 +27,7 @@ from ..engines.messages import (
 from ..supernet.inherit import SubnetScorer
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.devices import device_name, device_of, peak_memory_mb
-from ..training.recipe import DivergedError, TrainingConfig, proxy_arch
+from ..training.recipe import DivergedError, Precision, TrainingConfig, proxy_arch
 from ..training.train import (
     Score,
     Training,
@@ -100,18 +100,19 @@ def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData) -> _Eva
     """Trains a network, from scratch or from a checkpoint, and scores it."""
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     network = build(arch, job.device, seed)
-    training = Training(network, data, job.proxy.training, job.depth_schedule, seed)
+    precision = job.precision
+    training = Training(network, data, job.proxy.training, job.depth_schedule, seed, precision)
     _train(job, training, seed)
     batch_size = job.proxy.training.batch_size
-    recalibrate_batch_norm(network, data.train, batch_size)
+    recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     if job.share < 1:  # scoring more images than the rung trained on would take more than a third of its time
         part = first_images(data.val, min(len(data.val), training.images))
-        return _Evaluation(training.report, score(network, part, batch_size), len(part))
-    full = score(network, data.val, batch_size)
+        return _Evaluation(training.report, score(network, part, batch_size, precision=precision), len(part))
+    full = score(network, data.val, batch_size, precision=precision)
     if job.weights_path is not None and math.isfinite(full.cross_entropy):
         network.save(Path(job.weights_path))
     some = first_images(data.val, SHALLOW_IMAGES)
-    shallow = (score(network, some, batch_size, depth) for depth in range(1, arch.max_recursions))
+    shallow = (score(network, some, batch_size, depth, precision) for depth in range(1, arch.max_recursions))
     return _Evaluation(training.report, full, len(data.val), tuple(shallow))
 
 
@@ -122,6 +123,8 @@ def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
         "network": training.network.arch.arch_id, "schedule": job.depth_schedule, "seed": seed,
         "training": job.proxy.training.model_dump(mode="json"), "data": job.data_digest,
     }  # fmt: skip
+    if job.precision != "fp32":  # checkpoints of earlier versions, all of fp32, have no such key
+        identity["precision"] = job.precision
     if job.checkpoint_from is not None:
         load_checkpoint(Path(job.checkpoint_from), training, identity, until)
     training.run(until)
@@ -133,11 +136,13 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
     """Extracts a network from a supernet, fine-tunes it if the job asks for that, and scores it."""
     source, batch_size, device = job.supernet, job.proxy.training.batch_size, device_of(job.device)
     if job.fine_tuning is None:
-        return _scored(job, context.scorer(source, data, device, batch_size, job.val_images_per_trial), arch)
+        scorer = context.scorer(source, data, device, batch_size, job.val_images_per_trial, job.precision)
+        return _scored(job, scorer, arch)
     part = data.val if job.val_images_per_trial is None else first_images(data.val, job.val_images_per_trial)
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
-    network, report = trained_on(context.supernet(source, device), arch, data, job.fine_tuning, seed)
-    return _Evaluation(report, score(network, part, batch_size), len(part))
+    supernet = context.supernet(source, device)
+    network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision)
+    return _Evaluation(report, score(network, part, batch_size, precision=job.precision), len(part))
 
 
 def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Evaluation:
@@ -151,13 +156,13 @@ def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _
 
 
 def trained_on(
-    supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int
+    supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int, precision: Precision
 ) -> tuple[SReT, TrainingReport]:
     """Fine-tunes a subnet from its inherited weights. Seeds torch's global generators."""
     torch.manual_seed(seed)
     network = supernet.extract(arch)
-    report = train(network, data, training, "full", seed)
-    recalibrate_batch_norm(network, data.train, training.batch_size)
+    report = train(network, data, training, "full", seed, precision=precision)
+    recalibrate_batch_norm(network, data.train, training.batch_size, precision=precision)
     return network, report
 
 

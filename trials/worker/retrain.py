@@ -27,16 +27,18 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
     data, target = context.data_of(job), target_cost(job.arch)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     seed, batch_size = trial_seed(job.seed, arch.arch_id, "full"), job.training.batch_size
+    precision = job.precision
     if job.supernet is None:
         before = None
         network = build(arch, job.device, seed)
-        report = train(network, data, job.training, "full", seed)
-        recalibrate_batch_norm(network, data.train, batch_size)
+        report = train(network, data, job.training, "full", seed, precision=precision)
+        recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     else:
         supernet = context.supernet(job.supernet, device_of(job.device))
-        before = score(extract_for_eval(supernet, arch, data, batch_size), data.val, batch_size)
-        network, report = trained_on(supernet, arch, data, job.training, seed)
-    val, test = score(network, data.val, batch_size), score(network, data.test, batch_size)
+        inherited = extract_for_eval(supernet, arch, data, batch_size, precision)
+        before = score(inherited, data.val, batch_size, precision=precision)
+        network, report = trained_on(supernet, arch, data, job.training, seed, precision)
+    val, test = (score(network, part, batch_size, precision=precision) for part in (data.val, data.test))
     if not math.isfinite(val.cross_entropy + test.cross_entropy):
         raise DivergedError(f"the cross-entropy is {val.cross_entropy} (validation), {test.cross_entropy} (test)")
     if job.weights_path is not None:
@@ -65,5 +67,5 @@ def run_front_test(job: FrontTestJob, context: WorkerContext) -> FrontTestResult
     network = SReT.load(Path(job.weights_path)).to(device_of(job.device))
     if network.arch != arch:
         raise UserError(f"{job.weights_path} are the weights of another network, {network.arch.arch_id}")
-    result = score(network, data.test, job.proxy.training.batch_size)
+    result = score(network, data.test, job.proxy.training.batch_size, precision=job.precision)
     return FrontTestResult(error=result.error, cross_entropy=result.cross_entropy, num_images=len(data.test.labels))

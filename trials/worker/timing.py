@@ -8,6 +8,7 @@ from sret_nas.nn.part_timing import time_network, time_part
 from ..engines.messages import LatencyJob, LatencyTimes, SpeedJob, SpeedResult
 from ..machine import processor_name
 from ..training.devices import device_name, device_of
+from ..training.precision import choose_precision
 from ..training.recipe import proxy_arch
 from ..training.train import train
 from .context import WorkerContext
@@ -20,16 +21,22 @@ PASSES_AHEAD = 8
 
 
 def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult:
-    """Measures images per second of full-depth training over a few real steps, after two steps of warm-up."""
+    """Measures images per second of full-depth training over a few real steps, after two steps of warm-up.
+
+    Chooses the precision on the worker's device, which may not be the driver's, if the job asks for that.
+    """
     data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
+    device = device_of(job.device)
+    precision = job.precision if job.requested is None else choose_precision(job.requested, device)
     network = build(arch, job.device, seed=0)
-    train(network, data, job.proxy.training, "full", seed=0, max_steps=2)
-    report = train(network, data, job.proxy.training, "full", seed=0, max_steps=job.steps)
+    train(network, data, job.proxy.training, "full", seed=0, max_steps=2, precision=precision)
+    report = train(network, data, job.proxy.training, "full", seed=0, max_steps=job.steps, precision=precision)
     return SpeedResult(
         images_per_second=report.images / report.seconds,
         num_val_images=len(data.val),
-        device=device_name(device_of(job.device)),
+        device=device_name(device),
+        precision=precision,
         proxy_flops=cost_of(arch).flops,
         classes=data.num_classes,
         channels=data.channels,

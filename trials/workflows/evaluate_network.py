@@ -15,7 +15,7 @@ import torch
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.arrays import IntArray
-from sret_nas.errors import UserError, describe
+from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
@@ -35,7 +35,7 @@ from ..runs.directory import versions
 from ..runs.option_groups import DataOptions
 from ..training.classification_scores import MAX_CONFUSION_CLASSES, ScoreCounts, count_confusion
 from ..training.devices import compute_with, device_name, device_of
-from .trained_network import TrainedNetwork, load_trained
+from .trained_network import TrainedNetwork, load_trained, match_classes
 
 Part = Literal["train", "val", "test", "all"]
 Depths = Literal["all", "equal", "full"]
@@ -51,8 +51,6 @@ LATENCY_TURNS, MIN_LATENCY_TURNS = 25, 3
 """Timed passes of each depth, at most and at least."""
 LATENCY_SECONDS = 2.0
 """For which the latency of a depth is measured at most, unless the fewest passes take longer."""
-MAX_NAMED = 5
-"""Classes listed in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,33 +153,6 @@ def _require_free_outputs(request: EvaluationRequest) -> None:
         require_free([request.json], reads=reads, force=request.force, option="--json")
     if request.out is not None:
         require_empty_folder(request.out)
-
-
-def match_classes(trained: TrainedNetwork, names: tuple[str, ...], source: str) -> tuple[IntArray, tuple[str, ...]]:
-    """Returns the network's class for each class of the data, and all names in the network's order.
-
-    Classes are matched by name, whatever their order. The data may lack some. A network without class names takes them
-    in the data's order.
-
-    Raises `UserError` if the data have classes that the network does not know, or another number of classes than a
-    network without names.
-    """
-    classes, known = trained.network.arch.classes, trained.class_names
-    if known is None:
-        if len(names) != classes:
-            raise UserError(f"{source}: has {len(names):,} classes, but {trained.path} has {classes:,}, without names")
-        return np.arange(classes), names
-    index = {name: position for position, name in enumerate(known)}
-    unknown = [name for name in names if name not in index]
-    if unknown:
-        listed = ", ".join(describe(name) for name in unknown[:MAX_NAMED])
-        more = f" and {len(unknown) - MAX_NAMED:,} more" if len(unknown) > MAX_NAMED else ""
-        examples = ", ".join(describe(name) for name in known[:MAX_NAMED])
-        raise UserError(
-            f"{source}: its classes {listed}{more} are none of the {classes:,} of {trained.path}, such as {examples}: "
-            "name the folders of the classes as in its training"
-        )
-    return np.array([index[name] for name in names], np.int64), known
 
 
 def _preprocessing(

@@ -40,12 +40,13 @@ from ..runs.directory import new_run_dir, versions
 from ..runs.full_disk import StorageError
 from ..runs.option_groups import flag
 from ..runs.train_options import CHANGEABLE, TrainOptions
-from ..training.devices import compute_with
+from ..training.devices import compute_with, device_of
 from ..training.full import BEST, LAST, FullSpec, FullTraining, plan_of
 from ..training.full_recipe import Recipe, default_recipe
 from ..training.full_speed import expected_seconds_per_step
 from ..training.full_state import CHECKPOINT
 from ..training.initial_weights import InitialWeights, weights_of_checkpoint, weights_of_supernet
+from ..training.precision import choose_precision
 from .named_network import named_architecture, recorded_schedule
 
 TRAINING = "training.yaml"
@@ -179,6 +180,7 @@ def start_training(options: TrainOptions, changes: Mapping[str, Any], run_dir: P
             raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
         require_empty_folder(run_dir)
         recorded, images = _recorded(arch, options, changes, run_dir, console)
+        recorded = _in_chosen_precision(recorded)
         task = _task(recorded)
         plan = plan_of(recorded.recipe, len(images.train), options.seed, launcher.num_processes)
         task.initial_weights()  # that they fit is known before anything is written
@@ -193,6 +195,13 @@ def start_training(options: TrainOptions, changes: Mapping[str, Any], run_dir: P
         if launcher.is_first:
             recorded.write(run_dir)
         return _train(run_dir, task, recorded, launcher, console)
+
+
+def _in_chosen_precision(recorded: RecordedTraining) -> RecordedTraining:
+    """Returns a training whose recipe says fp32 or bf16, so that a resumed one keeps it, wherever it goes on."""
+    precision = choose_precision(recorded.recipe.precision, device_of(recorded.options.device))
+    recipe = recorded.recipe.model_copy(update={"precision": precision})
+    return recorded.model_copy(update={"recipe": recipe})
 
 
 def resume_training(run_dir: Path, given: Mapping[str, Any], console: Console) -> Path:

@@ -83,7 +83,7 @@ def parse_training(given: Mapping[str, Any]) -> tuple[SupernetTrainOptions, Supe
     own = {name: value for name, value in given.items() if name not in shared}
     options = SupernetTrainOptions.parse(shared, source)
     training = options.supernet_training(num_train_images=1).model_dump()
-    return options, validate(SupernetConfig, {"training": training, **own}, source)
+    return options, validate(SupernetConfig, {"training": training, "precision": options.precision, **own}, source)
 
 
 def start_training(
@@ -202,12 +202,14 @@ def _planned(
     for line in (
         f"Supernet: {format_quantity(measured.parameters)} parameters for the networks of {job.space.name}, "
         f"{job.budget.describe()}; seed {job.seed}",
-        f"Plan: {steps:,} steps, {length.images:,} training images at {job.proxy.image_size} px; about "
-        f"{format_seconds(steps * measured.seconds_per_step)}, and a little for checkpoints and scores",
+        f"Plan: {steps:,} steps, {length.images:,} training images at {job.proxy.image_size} px, "
+        f"{measured.precision}; about {format_seconds(steps * measured.seconds_per_step)}, and a little for "
+        "checkpoints and scores",
         f"Results: {run_dir}",
     ):
         print_line(console, line)
-    return replace(job, config=job.config.model_copy(update={"training": length}))
+    # The choice is recorded, so that a resumed training keeps it, wherever it goes on.
+    return replace(job, config=job.config.model_copy(update={"training": length, "precision": measured.precision}))
 
 
 def _train(run_dir: Path, job: TrainingJob, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Path:

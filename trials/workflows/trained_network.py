@@ -7,22 +7,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sret_nas.arch.config import ArchConfig
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, describe
 from sret_nas.nn.model_directory import Preprocessing, find_model_directory, is_model_directory, read_model
 from sret_nas.nn.network import SReT
 from sret_nas.yaml_files import read_yaml
 
-from ..console import Console
-from ..data import DataConfig
-from ..data.dataset_cache import PREPARED_DATA, cached_dataset
+from ..data.dataset_cache import PREPARED_DATA
 from ..data.prepared import METADATA, Metadata
+from ..data.source import IntArray
+from ..data.whole_images import WholeImages
 
 BEST = "best.yaml"
 """The file of a search's run with its best network."""
 
 MAX_ANCESTORS = 3
 """Folders above a YAML file in which prepared images are looked for."""
+
+MAX_NAMED = 5
+"""Classes listed in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,31 +54,44 @@ class TrainedNetwork:
         known = self.preprocessing or Preprocessing(image_size=arch.image_size, mean=mean, std=std)
         return replace(self, preprocessing=known.model_copy(update={"mean": mean, "std": std}))
 
-    def with_images_of(self, config: DataConfig, console: Console) -> TrainedNetwork:
-        """Returns the network with the constants and class names of a data set, which is prepared if necessary.
+    def with_images_of(self, images: WholeImages) -> TrainedNetwork:
+        """Returns the network with the mean, deviation and class names of a data set's training part.
 
-        Raises `UserError` if its channels or classes are not the network's.
+        Raises `UserError` if its classes are not the network's, or images cannot be read.
         """
-        _, data = cached_dataset(self.path.absolute().parent, config, console)
-        require_same_classes(self, data.class_names, config.source)
-        if data.channels != self.network.arch.channels:
-            raise UserError(
-                f"{config.source}: its images have {data.channels} channel(s), but {self.path} takes "
-                f"{self.network.arch.channels}"
-            )
-        return replace(self.with_mean_and_std(data.mean, data.std), class_names=data.class_names)
+        channels = self.network.arch.channels
+        if channels not in (1, 3):
+            raise UserError(f"{images.config.source}: images have 1 or 3 channels, but {self.path} takes {channels}")
+        _, class_names = match_classes(self, images.class_names, images.config.source)
+        mean, std = images.mean_and_std(1 if channels == 1 else 3)
+        return replace(self.with_mean_and_std(mean, std), class_names=class_names)
 
 
-def require_same_classes(trained: TrainedNetwork, class_names: tuple[str, ...], source: str) -> None:
-    """Raises `UserError` unless a data set has the classes of the network."""
-    classes, own = trained.network.arch.classes, trained.class_names
-    if len(class_names) != classes:
-        raise UserError(f"{source}: it has {len(class_names):,} classes, but {trained.path} has {classes:,}")
-    if own is not None and own != class_names:
-        index = next(i for i, (ours, theirs) in enumerate(zip(own, class_names, strict=True)) if ours != theirs)
+def match_classes(trained: TrainedNetwork, names: tuple[str, ...], source: str) -> tuple[IntArray, tuple[str, ...]]:
+    """Returns the network's class for each class of the data, and all names in the network's order.
+
+    Classes are matched by name, whatever their order. The data may lack some. A network without class names takes them
+    in the data's order.
+
+    Raises `UserError` if the data have classes that the network does not know, or another number of classes than a
+    network without names.
+    """
+    classes, known = trained.network.arch.classes, trained.class_names
+    if known is None:
+        if len(names) != classes:
+            raise UserError(f"{source}: has {len(names):,} classes, but {trained.path} has {classes:,}, without names")
+        return np.arange(classes), names
+    index = {name: position for position, name in enumerate(known)}
+    unknown = [name for name in names if name not in index]
+    if unknown:
+        listed = ", ".join(describe(name) for name in unknown[:MAX_NAMED])
+        more = f" and {len(unknown) - MAX_NAMED:,} more" if len(unknown) > MAX_NAMED else ""
+        examples = ", ".join(describe(name) for name in known[:MAX_NAMED])
         raise UserError(
-            f"{source}: its class {index} is {class_names[index]!r}, but that of {trained.path} is {own[index]!r}"
+            f"{source}: its classes {listed}{more} are none of the {classes:,} of {trained.path}, such as {examples}: "
+            "name the folders of the classes as in its training"
         )
+    return np.array([index[name] for name in names], np.int64), known
 
 
 def recursion_limit(given: tuple[int, ...]) -> int | tuple[int, ...]:

@@ -60,7 +60,7 @@ def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None
         "data", "data_root", "max_train_images", "max_val_images", "max_test_images", "split_seed", "image_size",
         "width_scale", "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device", "out", "resume",
         "time_budget",  # which each spends in its own way
-        "engine", "ray_address", "workers",
+        "engine", "ray_address", "workers", "precision",
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from tests import REPOSITORY
+from tests.trials.runs.edited_records import edit_records
 from trials.data import PreparedData
 from trials.report.finals import show_finals
 from trials.report.front import show_front
@@ -54,6 +55,7 @@ OPTIONS: dict[str, Any] = {
     "finalists": 2,
     "controls": 1,
     "device": "cpu",
+    "precision": "bf16",  # fp32, which is the other default: test_search.py
     "workers": 1,
 }
 FLAGS = [f"{flag(name)}={value}" for name, value in OPTIONS.items()]
@@ -112,7 +114,9 @@ def test_a_trial_s_score_is_that_of_the_extracted_network(finished: Run) -> None
     data = PreparedData.open(finished.data_dir)
     for trial in finished.trials[:3]:
         assert trial.result is not None
-        found = score(extract_for_eval(supernet, trial.result.proxy_arch, data, 32), data.val, 32)
+        found = score(
+            extract_for_eval(supernet, trial.result.proxy_arch, data, 32, "bf16"), data.val, 32, precision="bf16"
+        )
         assert (trial.result.error, trial.result.cross_entropy) == (found.error, found.cross_entropy)
 
 
@@ -149,7 +153,7 @@ def test_best_is_the_finalist_of_least_error_after_training_on_with_its_weights(
     assert proxy is not None
     (finished.run_dir / "proxy.yaml").write_text(yaml.safe_dump(proxy.to_dict()))
     network = SReT.from_yaml(finished.run_dir / "proxy.yaml", weights=weights)
-    assert score(network, data.test, 32).error == best.finals["fine-tuned"].test_error
+    assert score(network, data.test, 32, precision="bf16").error == best.finals["fine-tuned"].test_error
 
 
 def test_it_says_beforehand_what_it_will_do_and_afterwards_what_it_found(finished: Run, console: Console) -> None:
@@ -193,6 +197,24 @@ def test_killed_anywhere_it_resumes_to_the_same_end(finished: Run, tmp_path: Pat
     kinds = Counter(event["event"] for event in events(run_dir))
     assert (kinds["supernet"], kinds["finished"]) == (1, 9)
     assert kinds["final"] == sum(len(trial.finals) for trial in finished.trials)
+
+
+def test_a_resumed_search_keeps_the_precision_that_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the processor would choose another; and records that name none are of a version that had fp32."""
+    options = {**OPTIONS, "precision": "auto", "no_supernet": True, "strategy": "random", "workers": 0, "trials": 1}
+    for name in ("supernet_images", "finalists", "controls"):
+        del options[name]
+    run_dir = tmp_path / "run"
+    monkeypatch.setattr("trials.training.precision.multiplies_bf16", lambda device: True)
+    begun = start_search(SearchOptions.parse(options, "search"), run_dir, ["test"], console := quiet())
+    assert (begun.history.header["precision"], begun.options.precision) == ("bf16", "auto")
+    assert "seed 3; bf16" in text_of(console)
+    whole = start_search(SearchOptions.parse({**options, "trials": 2}, "search"), tmp_path / "whole", ["test"], quiet())
+    monkeypatch.setattr("trials.training.precision.multiplies_bf16", lambda device: False)
+    assert resume_search(run_dir, {"trials": 2}, quiet()).job_context.precision == "bf16"
+    assert outcome_of(run_dir) == outcome_of(whole.run_dir)
+    edit_records(run_dir / RECORDS_FILE, '"precision": "bf16", ', "")
+    assert resume_search(run_dir, {}, quiet()).job_context.precision == "fp32"
 
 
 def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path: Path) -> None:

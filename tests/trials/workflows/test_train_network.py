@@ -81,6 +81,7 @@ def test_a_run_says_what_it_does_and_leaves_its_files(network: Path, images: Pat
     assert kept.arch.arch_id == result["arch_id"]
     assert result["metrics"] == json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
     assert result["recipe"]["depth_schedule"] == "sandwich"
+    assert read_yaml(tmp_path / "run" / "recipe.yaml")["precision"] in ("fp32", "bf16")  # not auto, for a resumed run
     again = train(tmp_path / "again", network, images, recipe=str(tmp_path / "run" / "recipe.yaml"))
     assert "Recipe: recipe, adamw" in again
     assert read_yaml(tmp_path / "again" / "result.yaml")["metrics"] == result["metrics"]

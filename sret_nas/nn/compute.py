@@ -1,0 +1,111 @@
+"""How layers multiply on a CPU: in another way than torch's usual one where that gives the same result sooner.
+
+The rules are functions of the processor, the precision and the shape, never of a timing. So a network gives the same
+result in every process of a machine (`benchmarks/speed` measures what the rules gain):
+
+- Attention in bf16 multiplies queries, keys and values by plain products. torch's fused kernel is slower in bf16.
+- Under autocast to bf16, convolutions in groups stay in fp32, in which they are faster, and the stem's, which are in
+  bf16, have the channels last.
+- Linear layers in fp32 are pointwise convolutions, for many tokens, on processors of AMD with AVX-512. torch leaves
+  convolutions to oneDNN, which uses AVX-512, and `linear` to MKL, which uses AVX2 on processors of AMD.
+
+The rules hold for real tensors alone. What traces a network (`torch.compile`, `torch.export`, fvcore, `torch.fx`) sees
+`linear` and `scaled_dot_product_attention`, and so does every device but the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MIN_CONVOLUTION_BATCH = 16
+"""Images from which on torch leaves pointwise convolutions to oneDNN, whatever the number of threads."""
+
+MIN_CONVOLUTION_TOKENS = 3072
+"""Tokens of a batch from which on a pointwise convolution is faster than `linear`."""
+
+
+@cache
+def processor_capabilities() -> Mapping[str, object]:
+    """Returns what torch knows of the processor's instructions, by name; nothing in versions that do not tell."""
+    read = getattr(torch.cpu, "get_capabilities", None)
+    return {} if read is None else dict(read())
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Returns whether a device has instructions that multiply bf16 numbers, so that bf16 saves time."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    known = processor_capabilities()
+    return device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def project(layer: nn.Linear, tokens: Tensor) -> Tensor:
+    """Returns `layer(tokens)`: (B, N, D) to (B, N, D')."""
+    if type(layer) is nn.Linear and _is_computed_here(tokens) and _convolution_is_faster(tokens):
+        pixels = tokens.unsqueeze(2).permute(0, 3, 1, 2)  # (B, D, N, 1), channels last
+        projected = F.conv2d(pixels, layer.weight[:, :, None, None], layer.bias)
+        return projected.permute(0, 2, 3, 1).squeeze(2)
+    linear: Tensor = layer(tokens)
+    return linear
+
+
+def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Returns softmax attention over tokens: (B, H, N, d) each, to (B, H, N, d)."""
+    if not (_is_computed_here(queries) and queries.dtype == torch.bfloat16):
+        return F.scaled_dot_product_attention(queries, keys, values)
+    if queries.shape[-2] == keys.shape[-2] == 1:
+        return values  # a token that sees itself alone
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+    attended: Tensor = scores.softmax(dim=-1) @ values
+    return attended
+
+
+def convolve_groups(layer: nn.Module, features: Tensor) -> Tensor:
+    """Returns `layer(features)` of a convolution in groups: (B, D, H, W) to (B, D', H', W')."""
+    with torch.autocast("cpu", enabled=False) if _is_autocast_here(features) else nullcontext():
+        convolved: Tensor = layer(features)
+    return convolved
+
+
+def with_channels_last(images: Tensor) -> Tensor:
+    """Returns images (B, channels, H, W) in the layout that the stem convolves fastest."""
+    return images.to(memory_format=torch.channels_last) if _is_autocast_here(images) else images
+
+
+def _is_autocast_here(tensor: Tensor) -> bool:
+    """Returns whether layers cast a tensor in fp32 to bf16."""
+    return _is_computed_here(tensor) and tensor.dtype == torch.float32 and torch.is_autocast_enabled("cpu")
+
+
+def _is_computed_here(tensor: Tensor) -> bool:
+    """Returns whether a tensor is real and on the CPU, not one by which something traces the network."""
+    # Tracers pass subclasses of `Tensor`, or proxies that are no tensors; `torch.compile` alone shows plain ones.
+    return (
+        type(tensor) is Tensor
+        and tensor.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    )
+
+
+def _convolution_is_faster(tokens: Tensor) -> bool:
+    batch, num_tokens = tokens.shape[:2]
+    return (
+        tokens.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and batch >= MIN_CONVOLUTION_BATCH
+        and batch * num_tokens >= MIN_CONVOLUTION_TOKENS
+        and _is_amd_with_avx512()
+    )
+
+
+@cache
+def _is_amd_with_avx512() -> bool:
+    known = processor_capabilities()
+    return str(known.get("cpu_name", "")).startswith("AMD") and bool(known.get("avx512_f"))

@@ -1,0 +1,193 @@
+"""Every way of multiplying against torch's usual one, and that tracers see the usual one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.nn import compute
+from sret_nas.nn.compute import attention, multiplies_bf16, project
+from sret_nas.nn.flops import fvcore_cost
+from sret_nas.nn.network import SReT
+from sret_nas.nn.weights import on_meta_device
+
+BF16 = 2.0**-8
+"""Half a unit in the last place of 1 in bf16."""
+
+ARCH = ArchConfig(
+    stages=(StageConfig(width=16, heads=2, blocks=1, recursions=2, groups=(2, 1)),), image_size=128, classes=4
+)
+"""256 tokens an image, so that 16 images have enough for a convolution."""
+
+
+@pytest.fixture
+def amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A processor whose linear layers may be convolutions, whatever runs the test."""
+    monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "AMD EPYC", "avx512_f": True})
+    compute._is_amd_with_avx512.cache_clear()
+    yield
+    compute._is_amd_with_avx512.cache_clear()
+
+
+def operators_of(outputs: Tensor) -> Counter[str]:
+    """The backward nodes that lead to a tensor, by name."""
+    names: Counter[str] = Counter()
+    waiting, known = [outputs.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in known:
+            known.add(node)
+            names[node.name()] += 1
+            waiting += [parent for parent, _ in node.next_functions]
+    return names
+
+
+class TestAttention:
+    @pytest.mark.parametrize("shape", [(3, 2, 1, 8), (3, 2, 5, 8), (2, 1, 50, 42), (2, 4, 128, 16)])
+    def test_in_bf16_it_is_as_exact_as_bf16_allows(self, shape: tuple[int, ...]) -> None:
+        torch.manual_seed(0)
+        exact = [torch.randn(shape).bfloat16().float().requires_grad_() for _ in range(3)]
+        rough = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+        expected, found = F.scaled_dot_product_attention(*exact), attention(*rough)
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), expected, rtol=0, atol=8 * BF16)
+        gradient = torch.randn(shape).bfloat16()
+        torch.autograd.backward(found, gradient)
+        torch.autograd.backward(expected, gradient.float())
+        for tensor, other in zip(rough, exact, strict=True):
+            assert other.grad is not None
+            given = torch.zeros(shape) if tensor.grad is None else tensor.grad.float()  # None: of a token alone
+            error = (given - other.grad).norm() / max(1e-3, float(other.grad.norm()))
+            assert error < 4 * BF16
+
+    def test_a_token_that_sees_itself_alone_keeps_its_value(self) -> None:
+        queries, keys, values = (torch.randn(2, 2, 1, 8, dtype=torch.bfloat16) for _ in range(3))
+        assert torch.equal(attention(queries, keys, values), values)
+        halved = attention(queries, keys.expand(2, 2, 2, 8), torch.cat((values, 0 * values), dim=2))
+        assert torch.equal(halved, values / 2)
+
+    def test_it_is_by_plain_products_in_bf16_and_fused_in_fp32(self) -> None:
+        queries = torch.randn(2, 2, 4, 8, requires_grad=True)
+        fused = operators_of(attention(queries, queries, queries))
+        plain = operators_of(attention(*3 * [queries.bfloat16()]))
+        assert any("ScaledDotProduct" in name for name in fused)
+        assert not any("ScaledDotProduct" in name for name in plain)
+        assert plain["SoftmaxBackward0"] == 1
+
+
+@pytest.mark.usefixtures("amd")
+class TestProject:
+    def test_as_a_convolution_it_equals_linear(self) -> None:
+        torch.manual_seed(0)
+        layer, tokens = nn.Linear(24, 37), torch.randn(16, 192, 24, requires_grad=True)
+        found, expected = project(layer, tokens), layer(tokens)
+        assert operators_of(found)["ConvolutionBackward0"] == 1
+        gradient, sources = torch.randn_like(expected), [tokens, layer.weight, layer.bias]
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        for ours, theirs in zip(
+            torch.autograd.grad(found, sources, gradient), torch.autograd.grad(expected, sources, gradient), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)  # sums over 3,072 tokens
+
+    @pytest.mark.parametrize("shape", [(15, 200, 8), (16, 191, 8)])
+    def test_of_few_images_or_tokens_it_is_linear(self, shape: tuple[int, ...]) -> None:
+        layer, tokens = nn.Linear(8, 8), torch.randn(shape)
+        assert torch.equal(project(layer, tokens), layer(tokens))
+        assert "ConvolutionBackward0" not in operators_of(project(layer, tokens))
+
+    def test_in_other_precisions_it_is_linear(self) -> None:
+        layer, tokens = nn.Linear(8, 8), torch.randn(16, 192, 8)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert "ConvolutionBackward0" not in operators_of(project(layer, tokens))
+        assert "ConvolutionBackward0" not in operators_of(project(layer.double(), tokens.double()))
+
+    def test_a_layer_that_was_replaced_is_called(self) -> None:
+        class Doubled(nn.Linear):
+            def forward(self, tokens: Tensor) -> Tensor:
+                return 2 * super().forward(tokens)
+
+        layer, tokens = Doubled(8, 8), torch.randn(16, 192, 8)
+        assert torch.equal(project(layer, tokens), layer(tokens))
+
+    def test_a_processor_of_another_maker_keeps_linear(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "Intel Xeon", "avx512_f": True})
+        compute._is_amd_with_avx512.cache_clear()
+        assert "ConvolutionBackward0" not in operators_of(project(nn.Linear(8, 8), torch.randn(16, 192, 8)))
+
+
+class TestAutocast:
+    def test_convolutions_in_groups_stay_in_fp32_and_the_stem_s_are_in_bf16(self) -> None:
+        stages = (ARCH.stages[0], StageConfig(width=32, heads=2, blocks=1, recursions=1, groups=(1,)))
+        torch.manual_seed(0)
+        network, seen = SReT(ARCH.model_copy(update={"stages": stages})).eval(), {}
+        for name, layer in (("stem", network.stem.convs[0]), ("pool", network.pools[0])):
+            layer.register_forward_hook(
+                lambda _, inputs, output, name=name: seen.update(
+                    {name: (output.dtype, inputs[0].is_contiguous(memory_format=torch.channels_last))}
+                )
+            )
+        exact = network(images := torch.randn(2, 3, 32, 32))
+        assert seen["stem"] == (torch.float32, False)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network(images)
+        assert seen["stem"] == (torch.bfloat16, True)
+        assert seen["pool"][0] == torch.float32
+        assert float(((rough - exact).norm() / exact.norm()).detach()) < 0.03
+
+
+@pytest.mark.usefixtures("amd")
+class TestNetwork:
+    def test_logits_and_gradients_are_those_of_torch_s_usual_products(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        torch.manual_seed(0)
+        network, images = SReT(ARCH), torch.randn(16, 3, 128, 128)
+        network.fresh_permutations = False
+        found, gradients = _passes(network, images)
+        assert operators_of(network(images))["ConvolutionBackward0"] > 3  # the stem alone has three
+        monkeypatch.setattr(compute, "MIN_CONVOLUTION_BATCH", 17)
+        expected, others = _passes(network, images)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        for gradient, other in zip(gradients, others, strict=True):
+            assert float((gradient - other).norm()) <= 1e-4 * float(other.norm()) + 1e-6
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_an_exported_network_has_the_usual_operators(self, dtype: torch.dtype) -> None:
+        network = SReT(ARCH).eval().to(dtype)
+        exported = torch.export.export(network, (torch.randn(16, 3, 128, 128, dtype=dtype),))
+        targets = Counter(str(node.target) for node in exported.graph.nodes if node.op == "call_function")
+        assert targets["aten.scaled_dot_product_attention.default"] == 2
+        assert targets["aten.conv2d.default"] == 3
+
+    def test_fvcore_counts_a_network_in_bf16_alike(self) -> None:
+        assert fvcore_cost(SReT(ARCH).bfloat16()).flops_by_operator == fvcore_cost(SReT(ARCH)).flops_by_operator
+
+    def test_a_network_on_the_meta_device_runs(self) -> None:
+        network = on_meta_device(lambda: SReT(ARCH)).to(torch.bfloat16)
+        assert network(torch.empty(16, 3, 128, 128, device="meta", dtype=torch.bfloat16)).shape == (16, 4)
+
+
+def _passes(network: SReT, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    logits = network(images)
+    return logits, list(torch.autograd.grad(F.cross_entropy(logits, torch.arange(16) % 4), list(network.parameters())))
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({}, False),
+        ({"avx512_f": True, "avx512_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+    ],
+)
+def test_bf16_saves_time_where_there_are_instructions_for_it(
+    known: dict[str, object], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "processor_capabilities", lambda: known)
+    assert multiplies_bf16(torch.device("cpu")) is expected
+    assert multiplies_bf16(torch.device("meta")) is False

@@ -1,0 +1,60 @@
+"""`predict`: prints classes and probabilities of images."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .argument_types import path, positive_count, threads
+from .exit_codes import EXIT_OK, EXIT_USER_ERROR
+from .shared_options import USAGE, HelpFormatter, add_device, add_images_of_training, add_recursions
+
+DESCRIPTION = """\
+Print the most probable classes of images, by a trained network or by a file that `export` wrote. Images are resized, \
+cropped and standardised as the network was trained."""
+
+EXAMPLES = """\
+examples:
+  {program} predict runs/2026-01-31-120000 photo.jpg
+  {program} predict model.onnx path/to/images --top 1 --json
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Declares the command."""
+    from ..program_name import program_name
+
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "predict",
+        help="print the classes of images",
+        usage=f"{USAGE} MODEL IMAGE [IMAGE ...]",
+        description=DESCRIPTION,
+        epilog=EXAMPLES.format(program=program_name()),
+        formatter_class=HelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "model", type=path, metavar="MODEL",
+        help="a model directory, the run of a training or a search, a result with its weights, or an exported model "
+        "(.onnx, .pt2, a folder of --openvino)",
+    )  # fmt: skip
+    parser.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="an image, or a folder of images")
+    parser.add_argument("--top", type=positive_count, metavar="N", help="classes to print per image (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object per image, one a line")
+    add_recursions(parser)
+    group = parser.add_argument_group("preparation of images", "Only for models that do not say it themselves.")
+    add_images_of_training(group, "for class names, mean and deviation if the weights lack them")
+    group = parser.add_argument_group("resources")
+    add_device(group)
+    group.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: 1)")
+
+
+def _run(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..workflows.predict import PredictRequest, predict
+
+    options = {name: value for name, value in vars(given).items() if name != "run"}
+    options["images"] = tuple(options["images"])
+    return EXIT_OK if predict(PredictRequest(**options), Console()) else EXIT_USER_ERROR

@@ -1,0 +1,215 @@
+"""`predict`: classes and probabilities of images, by a trained network or what was exported of one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from sret_nas.errors import UserError, printable
+from sret_nas.files import validate
+from sret_nas.nn.exported_model import ExportedModel, is_exported, open_exported
+from sret_nas.nn.model_directory import Preprocessing
+
+from ..console import escape, print_line
+from ..data import DataConfig
+from ..data.image_files import Pixels, find_images, mode_for, read_image_file
+from ..data.whole_images import UnreadableImageError, WholeImages
+from ..training.devices import compute_with, device_of
+from .trained_network import load_trained, recursion_limit
+
+BATCH = 32
+"""Images that are decoded and classified together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """Which images are classified, and by what."""
+
+    model: Path
+    images: tuple[Path, ...]
+    top: int = 5
+    json: bool = False
+    device: str = "auto"
+    recursions: tuple[int, ...] | None = None
+    """Largest number of recursions, one for all stages or one for each; None keeps all."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    data: str | None = None
+    data_root: str | None = None
+    split_seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What maps standardised images to logits, and what must be known to use it."""
+
+    run: Callable[[Tensor], Tensor]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """The most probable classes of one image; or why it could not be read."""
+
+    image: Path
+    classes: tuple[tuple[int, float], ...] = ()
+    """Index and probability, the most probable first."""
+    problem: str | None = None
+
+
+def predict(request: PredictRequest, console: Console) -> bool:
+    """Prints the most probable classes of every image, and names those that cannot be read.
+
+    Returns whether any could be read. Raises `UserError` if the model cannot be read or used, or there are no images.
+    """
+    compute_with(request.threads)
+    images = find_images(request.images)
+    model = _exported(request) if is_exported(request.model) else _trained(request, console)
+    predictions = _predictions(model, images, request.top)
+    if request.json:
+        return _print_json(predictions, model.class_names)
+    return _print_table(predictions, model.class_names, console)
+
+
+def _trained(request: PredictRequest, console: Console) -> _Model:
+    trained = load_trained(request.model)
+    for note in trained.notes if not request.json else ():
+        print_line(console, note)
+    if request.mean is not None and request.std is not None:
+        trained = trained.with_mean_and_std(request.mean, request.std)
+    if trained.preprocessing is None and request.data is not None:
+        config = DataConfig(source=request.data, root=request.data_root, split_seed=request.split_seed)
+        trained = trained.with_images_of(WholeImages.find(config))
+    if trained.preprocessing is None:
+        raise UserError(
+            f"{request.model}: it is not known how its images are standardised: name those of its training with "
+            "--data, or give --mean and --std"
+        )
+    device = device_of(request.device)
+    network = trained.network.eval().to(device)
+    limit = None if request.recursions is None else recursion_limit(request.recursions)
+    try:
+        network.arch.with_max_recursions(1 if limit is None else limit)
+    except ValueError as error:
+        raise UserError(f"--recursions: {error}") from None
+
+    def run(images: Tensor) -> Tensor:
+        logits: Tensor = network(images.to(device, network.pos_embed.dtype), max_recursions=limit)
+        return logits.float().cpu()
+
+    return _Model(run, trained.preprocessing, trained.class_names)
+
+
+def _exported(request: PredictRequest) -> _Model:
+    if request.recursions is not None:
+        raise UserError(f"{request.model}: its recursions were fixed by `export --recursions`")
+    if request.device not in ("auto", "cpu"):
+        raise UserError(f"{request.model}: exported models run on the CPU here, got --device {request.device}")
+    exported = open_exported(request.model, request.threads)
+    info = exported.info
+    preprocessing = None if info is None else info.preprocessing
+    if request.mean is not None and request.std is not None:
+        shape, channels = exported.input_shape, len(request.mean)
+        size = None if len(shape) != 4 or shape[1] != channels or shape[2] != shape[3] else shape[2]
+        if size is None:
+            raise UserError(
+                f"{request.model}: must take images of the shape (batch, {channels}, side, side) for --mean and --std "
+                f"of {channels} value(s), got {tuple('any' if one is None else one for one in shape)}"
+            )
+        constants = {"image_size": size, "mean": request.mean, "std": request.std}
+        known = {} if preprocessing is None else preprocessing.model_dump()
+        preprocessing = validate(Preprocessing, known | constants, str(request.model))
+    if preprocessing is None:
+        what = "was not written by this program" if info is None else "was exported without"
+        raise UserError(
+            f"{request.model}: its metadata does not say how images are standardised (it {what}): give --mean and --std"
+        )
+    return _Model(partial(_run_exported, exported), preprocessing, None if info is None else info.class_names)
+
+
+def _run_exported(model: ExportedModel, images: Tensor) -> Tensor:
+    """Returns logits (B, classes), of a model that takes one image at a time too. Raises `UserError` for others."""
+    one_by_one = model.input_shape[:1] == (1,)
+    try:
+        logits = torch.cat([model.run(image[None]) for image in images]) if one_by_one else model.run(images)
+    except Exception as error:  # a file of another program can fail in many ways, and onnxruntime's have no base
+        raise UserError(f"{model.name}: cannot run {len(images)} images: {error}") from None
+    if logits.dim() != 2 or len(logits) != len(images):
+        raise UserError(f"{model.name}: must give logits of the shape (batch, classes), got {tuple(logits.shape)}")
+    return logits
+
+
+def _predictions(model: _Model, images: Sequence[Path], top: int) -> Iterator[_Prediction]:
+    """Yields a prediction for every image, in order."""
+    mode_for(model.preprocessing)
+    for start in range(0, len(images), BATCH):
+        chosen = images[start : start + BATCH]
+        decoded = [_decode(path, model.preprocessing) for path in chosen]
+        pixels = [torch.from_numpy(one) for one in decoded if not isinstance(one, str)]
+        rows: Iterator[tuple[tuple[int, float], ...]] = iter(())
+        if pixels:
+            with torch.inference_mode():
+                logits = model.run(torch.stack(pixels))
+                probabilities, classes = logits.softmax(dim=1).sort(dim=1, descending=True, stable=True)
+            pairs = zip(classes[:, :top].tolist(), probabilities[:, :top].tolist(), strict=True)
+            rows = (tuple(zip(*pair, strict=True)) for pair in pairs)
+        for path, one in zip(chosen, decoded, strict=True):
+            yield _Prediction(path, problem=one) if isinstance(one, str) else _Prediction(path, next(rows))
+
+
+def _decode(path: Path, preprocessing: Preprocessing) -> Pixels | str:
+    """Returns an image as the network takes it, or a line that names it and says why it cannot be read."""
+    try:
+        return read_image_file(path, preprocessing)
+    except UnreadableImageError as error:
+        return str(error)
+
+
+def _print_json(predictions: Iterator[_Prediction], class_names: tuple[str, ...] | None) -> bool:
+    """Prints an object a line, and returns whether any image could be read."""
+    any_read = False
+    for one in predictions:
+        any_read |= one.problem is None
+        if one.problem is not None:
+            print(json.dumps({"image": str(one.image), "error": one.problem}))
+            continue
+        classes = [
+            {"class": _name(index, class_names), "index": index, "probability": round(probability, 6)}
+            for index, probability in one.classes
+        ]
+        print(json.dumps({"image": str(one.image), "predictions": classes}))
+    return any_read
+
+
+def _print_table(predictions: Iterator[_Prediction], class_names: tuple[str, ...] | None, console: Console) -> bool:
+    """Prints a table, one line per image and class, and returns whether any image could be read."""
+    table = Table("image", "class", "probability", show_edge=False)
+    table.columns[0].overflow = table.columns[1].overflow = "fold"
+    table.columns[2].justify = "right"
+    for one in predictions:
+        if one.problem is not None:
+            print(f"warning: {one.problem}", file=sys.stderr)
+            continue
+        for position, (index, probability) in enumerate(one.classes):
+            is_last = position == len(one.classes) - 1
+            image = "" if position else escape(printable(str(one.image)))
+            name = escape(printable(_name(index, class_names)))
+            table.add_row(image, name, f"{probability:.2%}", end_section=is_last)
+    if table.row_count:
+        console.print(table)
+    return table.row_count > 0
+
+
+def _name(index: int, class_names: tuple[str, ...] | None) -> str:
+    return str(index) if class_names is None else class_names[index]
