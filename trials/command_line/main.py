@@ -50,7 +50,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sret-nas {__version__}")
     parser.add_argument(
-        "--print-completion", action=PrintCompletion, choices=SHELLS,
+        "--print-completion", action=PrintCompletion, choices=SHELLS, default=argparse.SUPPRESS,
         help="print what a shell completes commands and options by",
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
