@@ -116,11 +116,19 @@ class SReT(ImageModel):
         if self.arch == arch:
             return self
         network = type(self)(arch)
+        head = {name: value for name, value in network.state_dict().items() if name.startswith("head.")}
+        network.load_state_dict(head | self.state_for(arch))
+        return network
+
+    def state_for(self, arch: ArchConfig) -> dict[str, Tensor]:
+        """Returns the weights for this network with another image size or other classes.
+
+        The position embedding is resized, and a head for other classes left out.
+        """
         state = resized_state(self.state_dict(), arch)
         if self.arch.classes != arch.classes:
-            state |= {name: value for name, value in network.state_dict().items() if name.startswith("head.")}
-        network.load_state_dict(state)
-        return network
+            state = {name: value for name, value in state.items() if not name.startswith("head.")}
+        return state
 
     @classmethod
     def empty(cls, arch: ArchConfig, device: torch.device, dtype: torch.dtype) -> SReT:

@@ -10,7 +10,19 @@ from sret_nas import __version__
 from sret_nas.errors import UserError
 
 from ..program_name import program_name
-from . import convert, evaluate, export, predict, profile, runs, search, space, supernet, train
+from . import (
+    convert,
+    evaluate,
+    export,
+    predict,
+    profile,
+    runs,
+    search,
+    soft_labels,
+    space,
+    supernet,
+    train,
+)
 from .completion import SHELLS, PrintCompletion
 from .exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
 
@@ -54,6 +66,8 @@ def create_parser() -> argparse.ArgumentParser:
         help="print what a shell completes commands and options by",
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (search, runs, space, profile, supernet, train, evaluate, export, predict, convert):
+    for command in (
+        search, runs, space, profile, supernet, train, soft_labels, evaluate, export, predict, convert,
+    ):  # fmt: skip
         command.add_command(commands)
     return parser

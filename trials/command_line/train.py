@@ -20,6 +20,7 @@ examples:
   {program} train runs/2026-01-31-120000/best.yaml --data path/to/images --out runs/mine
   {program} train best.yaml --data path/to/images --supernet runs/2026-01-31-120000/supernet.safetensors
   {program} train runs/mine --checkpoint runs/mine --image-size 384 --epochs 30 --data path/to/images
+  {program} train best.yaml --data path/to/images --teacher runs/teacher
   {program} train --resume runs/mine
 """
 
@@ -110,6 +111,7 @@ def add_command(commands: Any) -> None:
     shared_options.add_data(parser)
     _add_target(parser)
     _add_start(parser)
+    add_teacher(parser, stored=True)
     group = parser.add_argument_group("recipe", "Every value of the recipe can be given as an option below.")
     group.add_argument(
         "--recipe", metavar="NAME|FILE",
@@ -138,6 +140,25 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         help="a trained network of another image size, number of channels or classes: a directory that `train` wrote, "
         "or a .safetensors file",
     )  # fmt: skip
+
+
+def add_teacher(parser: argparse.ArgumentParser, *, stored: bool) -> None:
+    """Declares the options of a teacher, and those of stored soft labels where a command reads them."""
+    text = "Without these options, labels are the images' classes." if stored else None
+    group = parser.add_argument_group("soft labels", text)
+    group.add_argument(
+        "--teacher", metavar="DIR|NAME",
+        help="a model directory, local-dir:DIR for a folder of timm's, or the name of a model of timm",
+    )  # fmt: skip
+    group.add_argument(
+        "--teacher-checkpoint", metavar="FILE", help="weights of a model of timm (default: those on its hub)"
+    )
+    group.add_argument("--temperature", type=float, metavar="T", help="divides all logits (default: 1)")
+    if stored:
+        group.add_argument(
+            "--soft-labels", metavar="FILE|DIR",
+            help="labels that `soft-labels make` wrote, or a folder of FKD's files, in place of a teacher",
+        )  # fmt: skip
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:

@@ -101,16 +101,14 @@ class Mixing:
     def __init__(self, recipe: Recipe, classes: int, seed: int) -> None:
         self._seed = seed
         self._mixup: Mixup | None = None
+        self._soft_mixup: Mixup | None = None
         if recipe.mixes:
-            self._mixup = Mixup(
-                mixup_alpha=recipe.mixup,
-                cutmix_alpha=recipe.cutmix,
-                prob=recipe.mix_probability,
-                switch_prob=recipe.mix_switch_probability,
-                mode=recipe.mix_mode,
-                label_smoothing=recipe.label_smoothing,
-                num_classes=classes,
-            )
+            settings: dict[str, Any] = {
+                "mixup_alpha": recipe.mixup, "cutmix_alpha": recipe.cutmix, "prob": recipe.mix_probability,
+                "switch_prob": recipe.mix_switch_probability, "mode": recipe.mix_mode, "num_classes": classes,
+            }  # fmt: skip
+            self._mixup = Mixup(**settings, label_smoothing=recipe.label_smoothing)
+            self._soft_mixup = Mixup(**settings, label_smoothing=0.0, multi_label=True)
 
     @property
     def is_on(self) -> bool:
@@ -121,14 +119,15 @@ class Mixing:
 
         Args:
             images: the images.
-            labels: their classes (B,).
+            labels: their classes (B,), or probabilities (B, classes), which are mixed without smoothing.
             step: of the training.
             part: of the step's batch: each process computes its parts of it one after the other.
 
         Returns images and targets: smoothed and mixed probabilities (B, classes), or the labels if nothing is mixed.
         """
-        if self._mixup is None:
+        mixup = self._mixup if labels.ndim == 1 else self._soft_mixup
+        if mixup is None:
             return images, labels
         seed_generators(f"mixing {self._seed}/{step}/{part}")
-        mixed: tuple[Tensor, Tensor] = self._mixup(images, labels)
+        mixed: tuple[Tensor, Tensor] = mixup(images, labels)
         return mixed

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
@@ -39,6 +40,7 @@ from ..lost_directory import WatchedDirectory, rescue
 from ..seeds import seed_from
 from .augmentation import Mixing, evaluation_transform, training_transform
 from .depth_schedule import depths_of_step
+from .distillation import Distillation
 from .full_progress import FullProgress
 from .full_recipe import Recipe
 from .full_state import CHECKPOINT, FullState
@@ -120,26 +122,42 @@ class FullTraining:
     """The loop of a whole training, with validation, checkpoints and model directories."""
 
     def __init__(
-        self, directory: Path, spec: FullSpec, images: WholeImages, group: Group, initial: InitialWeights | None
-    ) -> None:
+        self, directory: Path, spec: FullSpec, images: WholeImages, group: Group, initial: InitialWeights | None,
+        distillation: Distillation | None = None,
+    ) -> None:  # fmt: skip
         """Builds the network and everything that trains it. Seeds torch's global generator.
+
+        Args:
+            directory: for checkpoints, metrics and model directories.
+            spec: the training.
+            images: of all parts.
+            group: the processes that train.
+            initial: the first weights; None for new ones.
+            distillation: the labels of a teacher; None for the images' classes.
 
         Raises `UserError` if the processes cannot share the batches.
         """
         self._directory, self._spec, self._images, self._group = directory, spec, images, group
         recipe, train = spec.recipe, images.train
+        self._distillation = distillation
         self.plan = plan_of(recipe, len(train), spec.seed, group.world_size)
+        if distillation is not None:
+            self.plan = replace(self.plan, distinct_epochs=distillation.distinct_epochs)
         self.steps = recipe.epochs * self.plan.steps_per_epoch
         self._mixing = Mixing(recipe, spec.arch.classes, spec.seed)
         transform = training_transform(recipe, spec.preprocessing, images.flip)
-        self._train = AugmentedImages(train, transform, spec.arch.channels, spec.seed)
+        augmented = AugmentedImages(train, transform, spec.arch.channels, spec.seed)
+        self._train: Dataset[Any] = augmented
+        if distillation is not None:
+            self._train = distillation.labelled(augmented, images, spec.preprocessing, spec.seed)
         self.evaluation_transform = evaluation_transform(spec.preprocessing)
         torch.manual_seed(seed_from(f"weights {spec.seed}"))
         network = SReT(spec.arch)
         self.changes = [] if initial is None else load_initial(network, initial)
         self._format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network = network.to(group.device, memory_format=self._format)  # type: ignore[call-overload]
-        self.state = FullState(network, recipe, self.plan.batch_size, self.plan.steps_per_epoch)
+        temperature = None if distillation is None else distillation.temperature
+        self.state = FullState(network, recipe, self.plan.batch_size, self.plan.steps_per_epoch, temperature)
         self._parameters = list(network.parameters())
         on_gpu = group.device.type == "cuda"
         self._uses_bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and on_gpu)
@@ -157,7 +175,8 @@ class FullTraining:
             LostDirectoryError: The directory was deleted, moved or replaced.
             KeyboardInterrupt: Interrupted, after a checkpoint.
         """
-        self._identity = self._spec.identity(self._images)
+        labels: JsonValue = None if self._distillation is None else self._distillation.identity
+        self._identity = {**self._spec.identity(self._images), "labels": labels}
         if self._group.is_first:
             self._watched = WatchedDirectory(self._directory)
         self.state.load(self._directory / CHECKPOINT, self._identity)
@@ -254,7 +273,7 @@ class FullTraining:
         part = self._group.rank * accumulation + position
         images, targets = self._mixing(images, labels, step, part)
         images = images.to(device, non_blocking=True).to(memory_format=self._format)
-        targets = targets.to(device, non_blocking=True)
+        targets = self._taught(images, targets.to(device, non_blocking=True))
         torch.manual_seed(seed_from(f"pass {self._spec.seed}/{step}/{part}"))  # permutations and drop path
         share = torch.zeros((), device=device)
         for depth in depths:
@@ -264,6 +283,13 @@ class FullTraining:
             loss.backward()
             share += loss.detach()
         return share
+
+    def _taught(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Returns what the teacher says of a batch's images, or the targets as they are if there is none."""
+        if self._distillation is None or self._distillation.teacher is None:
+            return targets
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
+            return self._distillation.teacher(images, self._distillation.temperature)  # type: ignore[no-any-return]
 
     def _validation_is_due(self) -> bool:
         epoch, rest = divmod(self.state.counts.steps, self.plan.steps_per_epoch)

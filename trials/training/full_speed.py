@@ -17,6 +17,7 @@ from sret_nas.space.search_space import DepthSchedule
 
 from ..data.whole_images import WholeImages
 from .depth_schedule import mean_depth_counts
+from .distillation import Distillation
 from .full import FullSpec, FullTraining, Group
 from .image_batches import EvaluatedImages, evaluation_batches
 from .image_scores import count_errors
@@ -31,12 +32,15 @@ MAX_MEASURING_SECONDS = 10.0
 """Expected duration of those steps beyond which the probe alone decides."""
 
 
-def expected_seconds_per_step(spec: FullSpec, images: WholeImages, group: Group) -> float:
+def expected_seconds_per_step(
+    spec: FullSpec, images: WholeImages, group: Group, distillation: Distillation | None = None
+) -> float:
     """Returns the expected duration of a step, with its share of validation and test; the same in all processes.
 
-    Steps at full depth are timed, and scaled by the FLOPs of the depths that the schedule runs on average.
+    Steps at full depth are timed, and scaled by the FLOPs of the depths that the schedule runs on average. A teacher's
+    pass is the same at every depth, so with one the duration of uneven schedules is a bound.
     """
-    seconds = _seconds_of_step(spec, images, group) * relative_cost(spec.arch, spec.schedule)
+    seconds = _seconds_of_step(spec, images, group, distillation) * relative_cost(spec.arch, spec.schedule)
     training = FullTraining(Path(), spec, images, group, None)
     recipe = spec.recipe
     validations = max(1, -(-recipe.epochs // recipe.validate_every))
@@ -54,16 +58,16 @@ def relative_cost(arch: ArchConfig, schedule: DepthSchedule) -> float:
     return sum(count * cost_of(arch.with_max_recursions(depth)).flops / full for depth, count in counts.items())
 
 
-def _seconds_of_step(spec: FullSpec, images: WholeImages, group: Group) -> float:
+def _seconds_of_step(spec: FullSpec, images: WholeImages, group: Group, distillation: Distillation | None) -> float:
     """Returns the duration of a step at full depth, with its images being read."""
     recipe = spec.recipe
     unit = recipe.gradient_accumulation * group.world_size
     small = min(recipe.batch_size, max(PROBE_IMAGES // unit, 2) * unit)
     full_depth = replace(spec, schedule="full")
     probe = replace(full_depth, recipe=recipe.model_copy(update={"batch_size": small}))
-    training = FullTraining(Path(), probe, images, group, None)
+    training = FullTraining(Path(), probe, images, group, None, distillation)
     seconds = _time_steps(training, 1) / training.plan.batch_size
-    training = FullTraining(Path(), full_depth, images, group, None)
+    training = FullTraining(Path(), full_depth, images, group, None, distillation)
     size = training.plan.batch_size
     expected = torch.tensor(seconds * size, dtype=torch.float64, device=group.device)
     group.average([expected])

@@ -32,13 +32,16 @@ CHECKPOINT = "checkpoint.pt"
 class DepthTask(ClassificationTask):
     """timm's task of classification, at a recursion depth of each call."""
 
+    temperature: float = 1.0
+    """By which logits are divided, as the teacher's were."""
+
     def forward(self, images: Tensor, targets: Tensor, depth: int) -> dict[str, Tensor]:  # type: ignore[override]
         """Returns `loss` and `output` (logits) of images (B, C, H, W) at a recursion depth.
 
-        `targets` are classes (B,), or probabilities (B, classes) if images are mixed.
+        `targets` are classes (B,), or probabilities (B, classes) if images are mixed or a teacher labels them.
         """
         logits = self.trainable_module(images, max_recursions=depth).float()
-        return {"loss": self.criterion(logits, targets), "output": logits}
+        return {"loss": self.criterion(logits / self.temperature, targets), "output": logits}
 
 
 @dataclass
@@ -68,13 +71,26 @@ class Counts:
 class FullState:
     """A network in training: weights, moving average, optimiser, schedule of the learning rate, counts."""
 
-    def __init__(self, network: SReT, recipe: Recipe, batch_size: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, network: SReT, recipe: Recipe, batch_size: int, steps_per_epoch: int, temperature: float | None = None
+    ) -> None:
+        """Prepares a training.
+
+        Args:
+            network: with its initial weights.
+            recipe: how it is trained.
+            batch_size: images of a step.
+            steps_per_epoch: steps of an epoch.
+            temperature: of a teacher's probabilities, which then are the only labels; None without a teacher.
+        """
         self.network = network.train()
         device = network.pos_embed.device
+        is_soft = recipe.mixes or temperature is not None
         criterion = create_classification_loss(
-            smoothing=0.0 if recipe.mixes else recipe.label_smoothing, soft_targets=recipe.mixes
+            smoothing=0.0 if is_soft else recipe.label_smoothing, soft_targets=is_soft
         )
         self.task = DepthTask(network, criterion, device=device, verbose=False)
+        self.task.temperature = temperature or 1.0
         if recipe.ema_decay is not None:
             self.task.setup_ema(decay=recipe.ema_decay, use_warmup=recipe.ema_warmup)
         if recipe.compile:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -88,6 +89,8 @@ class BatchPlan:
     seed: int
     num_parts: int
     """Parts of each batch that are computed one after the other, or in several processes."""
+    distinct_epochs: int | None = None
+    """Epochs after which the views repeat, because labels are stored for so many; None: they never do."""
     _orders: dict[int, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The order of the images in the epoch that was asked for last."""
 
@@ -105,6 +108,8 @@ class BatchPlan:
         start = position * self.batch_size
         order = self._order(epoch)
         numbers = range(start, start + self.batch_size)
+        if self.distinct_epochs is not None:
+            epoch %= self.distinct_epochs
         return [View(epoch, order[number // self.repeats], number % self.repeats) for number in numbers]
 
     def part(self, step: int, part: int) -> list[View]:
@@ -132,13 +137,40 @@ class _Parts(Sampler[list[View]]):
                 yield views[part :: self._plan.num_parts]
 
 
+class _InOrder(Sampler[list[View]]):
+    """Batches of the views of every image in every epoch, in order, from a row on."""
+
+    def __init__(self, num_images: int, batch_size: int, rows: range) -> None:
+        self._num_images, self._batch_size, self._rows = num_images, batch_size, rows
+
+    def __iter__(self) -> Iterator[list[View]]:
+        for start in range(self._rows.start, self._rows.stop, self._batch_size):
+            rows = range(start, min(start + self._batch_size, self._rows.stop))
+            yield [View(*divmod(row, self._num_images)) for row in rows]
+
+
+def all_views(
+    images: AugmentedImages, batch_size: int, rows: range, *, workers: int, pin: bool = False
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """Yields the views of all images, epoch by epoch, like `training_parts`; the last batch may be smaller.
+
+    Args:
+        images: the training images.
+        batch_size: views of a batch.
+        rows: numbers of the views, counted over all epochs.
+        workers: processes that read images; 0 reads them here.
+        pin: whether tensors are in memory from which a GPU copies faster.
+    """
+    yield from _readable(_loader(images, _InOrder(len(images), batch_size, rows), workers, pin))
+
+
 def training_parts(
-    images: AugmentedImages, plan: BatchPlan, parts: range, steps: range, *, workers: int, pin: bool = False
+    images: Dataset[Any], plan: BatchPlan, parts: range, steps: range, *, workers: int, pin: bool = False
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
     """Yields the parts of each step's batch that one process computes: ((B, C, H, W), (B,)), on the CPU.
 
     Args:
-        images: the training images.
+        images: the training images, by `View`. With probabilities in place of a class, the second is (B, classes).
         plan: of the whole batches.
         parts: numbers of the parts.
         steps: numbers of the steps.
@@ -167,13 +199,13 @@ def _loader(images: Dataset[Any], batches: Any, workers: int, pin: bool) -> Data
     )  # fmt: skip
 
 
-def _collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:
+def _collate(items: list[tuple[Tensor, Any] | str]) -> tuple[Tensor, Tensor] | str:
     readable = []
     for item in items:
         if isinstance(item, str):
             return item
         readable.append(item)
-    return torch.stack([image for image, _ in readable]), torch.tensor([label for _, label in readable])
+    return torch.stack([image for image, _ in readable]), torch.from_numpy(np.array([label for _, label in readable]))
 
 
 def _readable(batches: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,7 +14,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import validate
 from sret_nas.nn.model_directory import find_model_directory, read_model
-from sret_nas.nn.network import SReT, resized_state
+from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 
 from .recipe import ProxyConfig, proxy_arch
@@ -81,7 +81,7 @@ def fitted_state(network: SReT, target: ArchConfig) -> tuple[dict[str, Tensor], 
     out. Also returns what was done, in words.
     """
     before, changes = network.arch, []
-    state = resized_state(network.state_dict(), target)
+    state = network.state_for(target)
     if before.resolutions[0] != target.resolutions[0]:
         sides = f"{before.resolutions[0]} to {target.resolutions[0]}"
         changes.append(f"position embedding resized from {sides} tokens a side")
@@ -90,7 +90,6 @@ def fitted_state(network: SReT, target: ArchConfig) -> tuple[dict[str, Tensor], 
         state[first] = adapt_input_conv(target.channels, state[first], before.channels)
         changes.append(f"first convolution adapted from {before.channels} to {target.channels} channels")
     if before.classes != target.classes:
-        state = {name: value for name, value in state.items() if not name.startswith("head.")}
         changes.append(f"new head for {target.classes} classes (had {before.classes})")
     return state, changes
 

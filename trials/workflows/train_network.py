@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
@@ -41,6 +42,7 @@ from ..runs.full_disk import StorageError
 from ..runs.option_groups import flag
 from ..runs.train_options import CHANGEABLE, TrainOptions
 from ..training.devices import compute_with, device_of
+from ..training.distillation import Distillation, distillation_of
 from ..training.full import BEST, LAST, FullSpec, FullTraining, plan_of
 from ..training.full_recipe import Recipe, default_recipe
 from ..training.full_speed import expected_seconds_per_step
@@ -92,6 +94,10 @@ class NetworkTask:
     threads: int
     supernet: Path | None
     checkpoint: Path | None
+    teacher: str | None
+    teacher_checkpoint: Path | None
+    temperature: float
+    soft_labels: Path | None
 
     @property
     def data_dir(self) -> Path:
@@ -107,7 +113,8 @@ class NetworkTask:
             compute_with(self.threads)
             initial = None if (directory / CHECKPOINT).is_file() else self.initial_weights()
             processes.wait()  # until all have looked for the checkpoint
-            training = FullTraining(directory, self.spec, images, processes, initial)
+            distillation = self.distillation(images, processes.device)
+            training = FullTraining(directory, self.spec, images, processes, initial, distillation)
             if initial is not None and processes.is_first:
                 print_line(console, "; ".join([f"Start: {initial.origin}", *training.changes]))
             metrics = training.run(console)
@@ -123,7 +130,9 @@ class NetworkTask:
     def measure(self, processes: Processes, data_dir: Path | None = None) -> Measurement:
         """Times a few steps, whose weights are discarded. Writes nothing."""
         compute_with(self.threads)
-        seconds = expected_seconds_per_step(self.spec, self._images(data_dir), processes)
+        images = self._images(data_dir)
+        distillation = self.distillation(images, processes.device)
+        seconds = expected_seconds_per_step(self.spec, images, processes, distillation)
         return Measurement(cost_of(self.spec.arch).params, seconds)
 
     def initial_weights(self) -> InitialWeights | None:
@@ -133,6 +142,14 @@ class NetworkTask:
         if self.checkpoint is not None:
             return weights_of_checkpoint(self.checkpoint, self.spec.arch)
         return None
+
+    def distillation(self, images: WholeImages, device: torch.device) -> Distillation | None:
+        """Returns the teacher's labels; None for the images' classes. Raises `UserError` if they do not fit."""
+        return distillation_of(
+            teacher=self.teacher, teacher_checkpoint=self.teacher_checkpoint, temperature=self.temperature,
+            soft_labels=self.soft_labels, classes=self.spec.arch.classes, images=images, recipe=self.spec.recipe,
+            preprocessing=self.spec.preprocessing, seed=self.spec.seed, device=device,
+        )  # fmt: skip
 
     def _images(self, data_dir: Path | None) -> WholeImages:
         if data_dir is None:
@@ -183,8 +200,12 @@ def start_training(options: TrainOptions, changes: Mapping[str, Any], run_dir: P
         recorded = _in_chosen_precision(recorded)
         task = _task(recorded)
         plan = plan_of(recorded.recipe, len(images.train), options.seed, launcher.num_processes)
-        task.initial_weights()  # that they fit is known before anything is written
+        # That weights and labels fit is known before anything is written.
+        task.initial_weights()
+        distillation = task.distillation(images, torch.device("cpu"))
         _show_plan(recorded, images, console)
+        if distillation is not None:
+            print_line(console, f"Labels: {_described_labels(options, distillation)}")
         measured = launcher.measure(task)
         steps, epochs = recorded.recipe.epochs * plan.steps_per_epoch, recorded.recipe.epochs
         duration = format_seconds(steps * measured.seconds_per_step)
@@ -300,8 +321,14 @@ def _start(options: TrainOptions) -> dict[str, str]:
 
 def _task(recorded: RecordedTraining) -> NetworkTask:
     options, start = recorded.options, dict(recorded.start)
+    labels = None
+    if options.teacher is not None:
+        labels = {"teacher": options.teacher, "temperature": options.temperature or 1.0}
+    elif options.soft_labels is not None:
+        labels = {"soft labels": options.soft_labels}
     provenance: dict[str, Any] = {
         "command": shlex.join(recorded.command),
+        **({} if labels is None else {"labels": labels}),
         "start": start | {name: value for name in ("supernet", "checkpoint") if (value := getattr(options, name))},
         "data": options.data if options.data_root is None else f"{options.data} in {options.data_root}",
         "versions": recorded.versions,
@@ -315,6 +342,10 @@ def _task(recorded: RecordedTraining) -> NetworkTask:
         spec=spec, data=options.data_config_at(recorded.architecture.image_size), device=options.device,
         threads=options.threads, supernet=None if options.supernet is None else Path(options.supernet),
         checkpoint=None if options.checkpoint is None else Path(options.checkpoint),
+        teacher=options.teacher,
+        teacher_checkpoint=None if options.teacher_checkpoint is None else Path(options.teacher_checkpoint),
+        temperature=options.temperature or 1.0,
+        soft_labels=None if options.soft_labels is None else Path(options.soft_labels),
     )  # fmt: skip
 
 
@@ -359,6 +390,17 @@ def _show_plan(recorded: RecordedTraining, images: WholeImages, console: Console
         print_line(console, line)
     if options.threads > num_cores():
         print_line(console, f"note: --threads {options.threads} is more than can be used: {num_cores()} cores")
+
+
+def _described_labels(options: TrainOptions, distillation: Distillation) -> str:
+    """Returns where the labels come from, for people."""
+    at = f" at temperature {distillation.temperature:g}"
+    if distillation.teacher is not None:
+        return f"those of the teacher {options.teacher}{at}"
+    if distillation.stored is None:
+        return f"{options.soft_labels}, in FKD's format"
+    header = distillation.stored.header
+    return f"{options.soft_labels}, {header.epochs:,} epoch(s) of the teacher {header.teacher}{at}"
 
 
 def _train(run_dir: Path, task: NetworkTask, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from sret_nas.errors import UserError
 from sret_nas.nn.model_directory import read_model
@@ -22,6 +23,7 @@ from tests.full_disk import largest_file
 from tests.trials.training import tiny_training
 from tests.trials.training.tiny_training import ARCH, BUSY, recipe, run, spec, weights
 from trials.data.whole_images import WholeImages
+from trials.distributed.processes import process_group
 from trials.training import full, full_state
 from trials.training.recipe import DivergedError
 
@@ -74,23 +76,37 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(images: WholeImages
     assert [epoch["epoch"] for epoch in epochs[0]] == [1, 2]
 
 
+SCHEDULES = ("joint", "sandwich", "random", "growing")
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_that_computes_both_parts(images: WholeImages, tmp_path: Path) -> None:
-    """With every schedule. The same views, mixing, permutations and drop path belong to a part wherever it runs."""
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys; from pathlib import Path; import torch\n"
+def test_two_processes_train_as_one_that_computes_both_parts(
+    images: WholeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every schedule. The same views, mixing, permutations and drop path belong to a part wherever it runs.
+
+    This process is the first one, and another is started as torchrun would start it.
+    """
+    body = (
+        "import sys; from pathlib import Path; import torch; from torch.distributed import FileStore\n"
         "from tests.trials.training.tiny_training import *\n"
         "torch.set_num_threads(1)\n"
-        "images = WholeImages.find(DATA)\n"
-        "import os, torch.distributed as dist; dist.init_process_group('gloo')\n"
-        "for schedule in ('joint', 'sandwich', 'random', 'growing'):\n"
-        "    run(Path(sys.argv[1]) / schedule, spec(BUSY, schedule), images)\n"
-        "dist.destroy_process_group()\n"
+        "with process_group('cpu', FileStore(sys.argv[2], 2)):\n"
+        f"    for schedule in {SCHEDULES}:\n"
+        "        run(Path(sys.argv[1]) / schedule, spec(BUSY, schedule), WholeImages.find(DATA))\n"
     )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run([*torchrun, str(script), str(tmp_path / "two")], check=True, env=environment(), cwd=REPOSITORY)
-    for schedule in ("joint", "sandwich", "random", "growing"):
+    store = tmp_path / "store"
+    ranks = {"WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-c", body, str(tmp_path / "two"), str(store)]
+    second = subprocess.Popen(command, env={**environment(), **ranks, "RANK": "1"}, cwd=REPOSITORY)
+    with monkeypatch.context() as patch:
+        for name, value in {**ranks, "RANK": "0"}.items():
+            patch.setenv(name, value)
+        with process_group("cpu", FileStore(str(store), 2)):
+            for schedule in SCHEDULES:
+                run(tmp_path / "two" / schedule, spec(BUSY, schedule), images)
+    assert second.wait() == 0
+    for schedule in SCHEDULES:
         run(tmp_path / "one" / schedule, spec({**BUSY, "gradient_accumulation": 2}, schedule), images)
         one, two = weights(tmp_path / "one" / schedule), weights(tmp_path / "two" / schedule)
         assert one.keys() == two.keys()
@@ -126,6 +142,18 @@ def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
     assert torch.equal(state["head.weight"], stored["averaged head.weight"])
     assert not torch.equal(state["head.weight"], stored["head.weight"])
     assert best.arch == ARCH
+
+
+def test_precision_and_memory_format(images: WholeImages, tmp_path: Path) -> None:
+    """Of the passes alone: weights stay fp32. bf16 rounds them visibly, another order of memory does not."""
+    short = {"epochs": 1, "warmup_epochs": 0.0}
+    trained = {}
+    for name, changes in (("plain", {}), ("bf16", {"precision": "bf16"}), ("last", {"channels_last": True})):
+        run(tmp_path / name, spec({**short, **changes}), images)
+        trained[name] = weights(tmp_path / name)["head.weight"]
+    assert {weight.dtype for weight in trained.values()} == {torch.float32}
+    torch.testing.assert_close(trained["last"], trained["plain"], rtol=0, atol=2e-5)
+    assert 1e-6 < (trained["bf16"] - trained["plain"]).abs().max() < 1e-2
 
 
 def test_statistics_of_the_stem_are_those_of_the_kept_weights(images: WholeImages, tmp_path: Path) -> None:
