@@ -24,6 +24,7 @@ from . import (
     supernet,
     train,
 )
+from .completion import SHELLS, PrintCompletion
 from .exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
 
 DESCRIPTION = """\
@@ -82,6 +83,10 @@ def create_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sret-nas {__version__}")
+    parser.add_argument(
+        "--print-completion", action=PrintCompletion, choices=SHELLS, default=argparse.SUPPRESS,
+        help="print what a shell completes commands and options by",
+    )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (
         search, runs, space, profile, supernet, train, soft_labels, evaluate, export, predict, convert,

@@ -12,6 +12,7 @@ from sret_nas.errors import UserError
 from ..program_name import program_name
 from . import shared_options
 from .argument_types import duration, latency, network, path_or_address, words
+from .config_file import add_config, with_config
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 from .renamed import add_renamed
 
@@ -200,6 +201,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group = shared_options.add_output(
         parser, work="search", directory="run directory", metavar="RUN", resumed=path_or_address
     )
+    add_config(parser, group)
+    group.add_argument(
+        "--log", type=words, metavar="NAME,...",
+        help="experiment trackers that follow the search, of mlflow, wandb (default: none, only TensorBoard's scalars)",
+    )  # fmt: skip
     group.add_argument(
         "--storage", metavar="DIR|URI",
         help="keep a copy of the run directory in this folder or bucket (s3://BUCKET/PREFIX, gs://BUCKET/PREFIX); "
@@ -222,6 +228,7 @@ def _run(given: argparse.Namespace) -> int:
     from ..runs.options import SearchOptions
     from ..search.search import plan_search, resume_search, start_search
 
+    given = with_config(given)
     handle_interruptions()
     console = SearchConsole(quiet="quiet" in given)
     words = ("run", "out", "resume", "dry_run", "quiet")

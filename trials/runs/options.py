@@ -14,6 +14,7 @@ from sret_nas.errors import UserError
 from sret_nas.quantities import format_latency, parse_latency
 from sret_nas.space.search_space import SearchSpace
 
+from ..integrations.trackers import TrackerName
 from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
@@ -36,7 +37,7 @@ from .remote_storage import normalise_address
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
-    "storage", "data", "data_root",
+    "storage", "data", "data_root", "log",
 }  # fmt: skip
 """Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials.
 Images may lie elsewhere, but must have the same content, which `trials.search.search` checks."""
@@ -161,6 +162,8 @@ class SearchOptions(
     """How `best.yaml` is chosen. With `proxy`, no network is recommended, and finalists come from the front alone."""
     trials: Annotated[StrictInt, Field(ge=1, le=MAX_TRIALS, default_factory=_default_trials)]
     population: Annotated[StrictInt, Field(ge=2, le=MAX_TRIALS, default_factory=_default_population)]
+    log: tuple[TrackerName, ...] = ()
+    """Experiment trackers that follow the search, besides TensorBoard."""
     storage: str | None = None
     """A folder or bucket that gets a copy of the run directory, under its name (`trials.runs.remote_copy`)."""
 

@@ -5,6 +5,7 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ..engines.engine import Engine
 from ..engines.inline import InlineEngine
 from ..engines.local import LocalEngine
 from ..engines.ray_needed import ray_needed
+from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command
@@ -56,6 +58,7 @@ from .plan import Plan, require_gpu, require_rungs
 from .recommend import recommend
 from .session import Run, job_context_of
 from .supernet import SupernetSetting, provide_supernet, recorded_setting, supernet_setting
+from .tracking import Tracking
 from .trial_loop import front_of, run_trials
 
 _MEASURING = "Measuring how fast a typical network trains on this machine"
@@ -70,6 +73,7 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
     options, space = _options_and_space(options, console)
     require_possible(space, options.budget)
     require_apart(run_dir, options.data_config)
+    require_trackers(options.log)
     store = store_for_new_search(options.storage, run_dir)
     with Records(run_dir) as records:
         try:
@@ -239,6 +243,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         header = history.header
         check_header(header, f"{run_dir}: header of the records")
         options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
+        require_trackers(options.log)
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = domain_of(space, options, recorded_profile(header, run_dir))
@@ -276,6 +281,10 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
 def _run_to_the_end(run: Run, engine: Engine) -> None:
     """Runs the trials, tests the best and writes the outputs, also those of an interrupted search."""
     with _lost_directory_explained(run.records):
+        run.tracking = Tracking(run.run_dir, run.options, run.domain.chain, run.console)
+        for trial in run.trials:
+            if trial.has_ended:
+                run.track(trial)
         _run_all(run, engine)
 
 
@@ -293,30 +302,32 @@ def _run_all(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
-            _write_results(run)
+            _write_results(run, is_complete=False)
         finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
-    _write_results(run)
+    _write_results(run, is_complete=True)
 
 
-def _write_results(run: Run) -> None:
-    """Writes all files that follow from the records, the report last."""
+def _write_results(run: Run, *, is_complete: bool) -> None:
+    """Writes all files that follow from the records, the report last, and gives them to the trackers."""
+    if not has_journal(run.run_dir, run.trials):
+        _journal(run).flush()
     write_outputs(run.run_dir, run.history, run.options)
     write_report(run.report_input(is_running=False))
+    if run.tracking is not None:
+        run.tracking.finish(run.trials, is_complete=is_complete)
 
 
 def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
     """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning.
 
-    Returns the journal; None if there is one on disk that nothing was added to.
+    Returns the journal; None if there is nothing to add to it yet.
     """
     if run.has_all_trials:
         front_of(run)
-        if not has_journal(run.run_dir, sum(trial.has_ended for trial in run.trials)):
-            return _journal(run)
         return None
     options = run.options
     strategy = create_strategy(
@@ -328,18 +339,25 @@ def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
 
 
 def _add_to_journal(run: Run, journal: OptunaJournal | None, trial: Trial) -> None:
-    """Adds a trial that has ended to the journal; without one, writes it anew."""
-    if journal is None:
-        _journal(run)
-        return
-    with writing(run.run_dir / JOURNAL_FILE):
-        journal.add(trial)
+    """Adds a trial that has ended to the journal; without one, `_write_results` writes it anew."""
+    if journal is not None:
+        with writing(run.run_dir / JOURNAL_FILE):
+            journal.add(trial)
 
 
 def _journal(run: Run) -> OptunaJournal:
     """Returns the Optuna journal, rewritten with the trials that have ended so far."""
+    options, header = run.options, run.history.header
+    about = {
+        "command": shlex.join(header["command"]),
+        "budget": options.describe_budget(),
+        "space": run.space.name,
+        "data": header["data"].get("summary"),
+        "strategy": options.strategy,
+        "seed": options.seed,
+    }
     with writing(run.run_dir / JOURNAL_FILE):
-        journal = OptunaJournal(run.run_dir, run.domain, run.options.objectives)
+        journal = OptunaJournal(run.run_dir, run.domain, options.objectives, about)
         for trial in run.trials:
             if trial.has_ended:
                 journal.add(trial)

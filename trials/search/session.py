@@ -19,6 +19,7 @@ from ..runs.records import History, Records
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..training.recipe import Precision, ProxyConfig
+from .tracking import Tracking
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Run:
     history: History
     console: Console
     live_report: LiveReport = field(default_factory=LiveReport)
+    tracking: Tracking | None = None
+    """The experiment trackers of this session; None before they are open."""
 
     @property
     def space(self) -> SearchSpace:
@@ -100,6 +103,11 @@ class Run:
         self.records.require_in_place()
         data = PreparedData.open(self.data_dir)
         return ReportInput(self.run_dir, self.history, self.options, self.domain, data, is_running)
+
+    def track(self, trial: Trial) -> None:
+        """Tells the trackers of a trial that has ended."""
+        if self.tracking is not None:
+            self.tracking.trial_ended(trial)
 
     def refresh_report(self) -> None:
         """Writes the report of the running search, if it is time to."""

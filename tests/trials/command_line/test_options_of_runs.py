@@ -13,7 +13,7 @@ from trials.runs.options import SearchOptions
 from trials.runs.supernet_train_options import OF_SEARCHES, SupernetTrainOptions
 from trials.supernet.config import SupernetConfig
 
-RUN_DIRECTORY = {"out", "resume", "dry_run", "quiet"}
+RUN_DIRECTORY = {"out", "resume", "dry_run", "quiet", "config"}
 
 
 def options_of(command: ModuleType) -> dict[str, argparse.Action]:

@@ -206,7 +206,8 @@ def test_rungs_are_as_asked_for() -> None:
 def test_a_resumed_search_changes_what_it_may_and_nothing_else() -> None:
     begun = options(trials=10, workers=2, flops_budget=5)
     new = {"trials": 20, "workers": 3, "engine": "ray", "ray_address": "auto", "gpus_per_trial": 1.0,
-           "trial_timeout": 9.0, "time_budget": 8.0, "gpu_hours": 7.0, "storage": "/copies"}  # fmt: skip
+           "trial_timeout": 9.0, "time_budget": 8.0, "gpu_hours": 7.0, "storage": "/copies",
+           "log": ("wandb",)}  # fmt: skip
     changed = begun.resumed_with(new)
     assert {name: getattr(changed, name) for name in new} == new
     assert changed.model_dump(exclude=set(new)) == begun.model_dump(exclude=set(new))
