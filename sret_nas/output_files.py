@@ -52,6 +52,15 @@ def require_empty_folder(folder: Path, option: str = "--out") -> None:
         raise UserError(f"{folder} is not empty (it holds {held[0]}): name an {option} that does not exist yet")
 
 
+def require_outside(folder: Path, images: Path, option: str = "--out") -> None:
+    """Raises `UserError` if a folder to be written lies inside an image folder, where it would be read as a class."""
+    if images.is_dir() and _is_part_of(folder, images):
+        raise UserError(
+            f"{folder} must not lie inside the image folder {images}, where it would be read as a class: name another "
+            f"{option}"
+        )
+
+
 def _is_part_of(output: Path, source: Path) -> bool:
     """Returns whether an output is the source itself or lies inside it."""
     if source.is_dir():

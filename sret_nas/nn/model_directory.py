@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.result_file import result_yaml
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, describe
 from sret_nas.files import validate, write_atomically
 from sret_nas.json_files import read_json
 from sret_nas.nn.network import SReT
@@ -105,6 +105,7 @@ class _Config(BaseModel):
 
     architecture: StrictStr
     model_args: dict[str, Any]
+    num_classes: StrictInt | None = None
     pretrained_cfg: _PretrainedConfig
     label_names: tuple[StrictStr, ...] | None = None
     provenance: dict[str, Any] = {}
@@ -262,6 +263,8 @@ def read_model(directory: Path) -> tuple[SReT, ModelInfo]:
             f"{directory}: {CONFIG} describes {arch.arch_id}, but {WEIGHTS} holds {network.arch.arch_id}: both must "
             "come from one training"
         )
+    if config.num_classes not in (None, arch.classes):
+        raise UserError(f"{directory / CONFIG}: num_classes must be {arch.classes}, got {config.num_classes}")
     if info.preprocessing.channels != arch.channels:
         raise UserError(
             f"{directory / CONFIG}: mean must have {arch.channels} value(s), got {info.preprocessing.channels}"
@@ -291,6 +294,16 @@ def read_info(directory: Path) -> ModelInfo:
         },
         f"{path}: pretrained_cfg",
     )
+    channels, height, width = cfg.input_size
+    if height != width or channels != len(cfg.mean):
+        raise UserError(
+            f"{path}: pretrained_cfg.input_size must be the channels of mean, here {len(cfg.mean)}, and the same size "
+            f"twice, got {list(cfg.input_size)}"
+        )
+    names = config.label_names or ()
+    if len(set(names)) != len(names):
+        twice = next(name for position, name in enumerate(names) if name in names[:position])
+        raise UserError(f"{path}: label_names must differ, got {describe(twice)} twice")
     metrics = _optional(directory / METRICS, read_json)
     recipe = _optional(directory / RECIPE, read_yaml)
     return ModelInfo(

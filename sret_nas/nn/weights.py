@@ -32,6 +32,9 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _FLOATS.items()} | {torch.int64: 
 _COUNTER = "num_batches_tracked"
 """How the names of BatchNorm's counters end, the only integer tensors among the weights."""
 
+_LFS_POINTER = b"version "
+"""The first 8 bytes of the text that Git LFS leaves in place of a file; as a length they would be out of bounds."""
+
 _CONTENTS = {"architecture": "a network's weights", "extent": "a supernet"}
 
 _INSTEAD = {
@@ -88,7 +91,12 @@ class WeightsFile:
 def _read_header(path: str | Path) -> dict[str, Any]:
     """Returns the header: one entry per tensor, and the metadata."""
     with open_regular(path) as file:
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(8)
+        if start == _LFS_POINTER:
+            raise UserError(
+                f"{path}: is a pointer of Git LFS, without the weights themselves: fetch them (git lfs pull)"
+            )
+        length = int.from_bytes(start, "little")
         if length > MAX_BYTES:
             raise UserError(
                 f"{path}: cannot be read as weights: it is no safetensors file, or its header has more than "

@@ -153,7 +153,8 @@ class Recipe(BaseModel):
             )
         if self.warmup_epochs >= self.epochs > 0 and self.warmup_epochs > 0:
             raise ValueError(
-                f"warmup_epochs must be less than the epochs, got {self.warmup_epochs:g} of {self.epochs} epochs"
+                f"warmup_epochs must be less than the epochs, got {self.warmup_epochs:g} of {self.epochs} epochs: "
+                "lower it as well, to 0 for no warmup"
             )
         if self.batch_size // self.gradient_accumulation < 2:
             raise ValueError(

@@ -21,7 +21,7 @@ from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
 from sret_nas.nn.operating_points import Depth, all_depths, equal_depths, full_depth, logits_at_depths, num_depths
 from sret_nas.nn.speed import time_passes
-from sret_nas.output_files import require_empty_folder, require_free
+from sret_nas.output_files import require_empty_folder, require_free, require_outside
 from sret_nas.quantities import format_seconds
 
 from ..console import Console, count_progress, print_line
@@ -153,6 +153,7 @@ def _require_free_outputs(request: EvaluationRequest) -> None:
         require_free([request.json], reads=reads, force=request.force, option="--json")
     if request.out is not None:
         require_empty_folder(request.out)
+        require_outside(request.out, Path(request.data.data))
 
 
 def _preprocessing(

@@ -89,7 +89,7 @@ def match_classes(trained: TrainedNetwork, names: tuple[str, ...], source: str) 
         examples = ", ".join(describe(name) for name in known[:MAX_NAMED])
         raise UserError(
             f"{source}: its classes {listed}{more} are none of the {classes:,} of {trained.path}, such as {examples}: "
-            "name the folders of the classes as in its training"
+            "name the folders of the classes as in its training, or give other images with --data"
         )
     return np.array([index[name] for name in names], np.int64), known
 

@@ -125,7 +125,14 @@ def _other_architecture(config: dict[str, Any]) -> None:
         (_config(lambda config: config.pop("model_args")), "model_args: is missing"),
         (_config(lambda config: config.update(architecture="vit")), "must be 'sret', got 'vit'"),
         (_config(lambda config: config["pretrained_cfg"].update(mean=[0.5])), "value per channel"),
-        (_config(lambda config: config["pretrained_cfg"].update(mean=[0.5], std=[0.5])), r"must have 3 value\(s\)"),
+        (
+            _config(lambda config: config["pretrained_cfg"].update(input_size=[1, 32, 32], mean=[0.5], std=[0.5])),
+            r"must have 3 value\(s\)",
+        ),
+        (_config(lambda config: config["pretrained_cfg"].update(input_size=[1, 32, 32])), "input_size must be"),
+        (_config(lambda config: config["pretrained_cfg"].update(input_size=[3, 32, 64])), "input_size must be"),
+        (_config(lambda config: config.update(label_names=["one"] * ARCH.classes)), "must differ, got 'one' twice"),
+        (_config(lambda config: config.update(num_classes=5)), "num_classes must be"),
         (_config(lambda config: config["pretrained_cfg"].update(std=[0.5, 0.0, 0.5])), r"std\[1\]"),
         (_config(lambda config: config["pretrained_cfg"].update(input_size=[3, 10**9, 10**9])), "image_size"),
         (_config(lambda config: config.update(label_names=["one"])), "label_names must have"),
@@ -133,6 +140,12 @@ def _other_architecture(config: dict[str, Any]) -> None:
         (lambda directory: (directory / "metrics.json").write_text("[]"), "metrics.json: must be a mapping"),
         (lambda directory: (directory / "recipe.yaml").write_text("- 1"), "recipe.yaml: must be a mapping"),
         (lambda directory: (directory / "model.safetensors").write_bytes(b"\x08"), "cannot be read as weights"),
+        (
+            lambda directory: (directory / "model.safetensors").write_text(
+                "version https://git-lfs.github.com/spec/v1\n"
+            ),
+            "pointer of Git LFS",
+        ),
     ],
 )
 def test_damage_is_named_in_one_line(written: Path, damage: Callable[[Path], object], message: str) -> None:

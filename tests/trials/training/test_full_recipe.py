@@ -53,7 +53,7 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
     [
         ({"batchsize": 3}, "train: batchsize: unknown key"),
         ({"epochs": 0}, "train: epochs: must be greater than or equal to 1, got 0"),
-        ({"warmup_epochs": 30.0}, "warmup_epochs must be less than the epochs, got 30 of 30 epochs"),
+        ({"warmup_epochs": 30.0}, "warmup_epochs must be less than the epochs, got 30 of 30 epochs: lower it as well"),
         ({"crop_scale": [1.0, 0.5]}, "crop_scale must be two numbers, the smaller one above 0 and first"),
         ({"crop_ratio": [0.0, 0.5]}, "crop_ratio[0]: must be greater than 0, got 0.0"),
         ({"auto_augment": "rand-m9; import os"}, "auto_augment must be a policy of timm"),

@@ -208,6 +208,7 @@ class TestFiles:
             (("--json", path), "exists already: name another --json"),
             (("--out", out), "is not empty"),
             (("--json", model / "config.json", "--force"), "is read by this command"),
+            (("--out", folder / "scores"), "must not lie inside the image folder"),
         ):
             assert evaluate(model, "--data", folder, *arguments) == 2
             assert message in capsys.readouterr().err
