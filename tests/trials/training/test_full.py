@@ -111,12 +111,15 @@ def test_two_processes_train_as_one_that_computes_both_parts(
         one, two = weights(tmp_path / "one" / schedule), weights(tmp_path / "two" / schedule)
         assert one.keys() == two.keys()
         for name, value in one.items():
-            # Running statistics are of one part, and nothing uses them. BatchNorm takes biases away, so their gradients
-            # are rounding alone, which Adam makes into steps.
+            # Running statistics are of one part, and nothing uses them. BatchNorm takes biases away, and softmax the
+            # biases of keys, so their gradients are rounding alone, which Adam makes into steps.
             if "stem.norms" in name or ("stem.convs" in name and name.endswith("bias")):
                 continue
+            ours, theirs = value, two[name]
+            if name.endswith("qkv.bias"):
+                ours, theirs = (torch.cat((bias.chunk(3)[0], bias.chunk(3)[2])) for bias in (ours, theirs))
             # Adam divides by the gradient's size, so rounding in small ones grows; a step is up to the rate, 2e-3.
-            torch.testing.assert_close(value, two[name], rtol=0, atol=2e-5, msg=f"{schedule} {name}")
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5, msg=f"{schedule} {name}")
 
 
 def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
