@@ -70,18 +70,24 @@ def format_latency(microseconds: float, digits: int = 4) -> str:
     return f"{microseconds:.{digits}g}us"
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", re.ASCII)
-
-_DURATION_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 """Seconds per unit."""
+
+_NUMBER = r"\d+(?:\.\d+)?"
+
+_DURATION = re.compile(
+    rf"(?:(?P<h>{_NUMBER})\s*h)?\s*(?:(?P<m>{_NUMBER})\s*m(?:in)?)?\s*(?:(?P<s>{_NUMBER})\s*s)?", re.ASCII
+)
+"""Numbers with units, larger units first, each unit at most once."""
 
 
 def parse_duration(text: str) -> float:
-    """Parses a duration such as `90s`, `5m` or `1.5h` into seconds. Raises `UserError` for anything else."""
+    """Parses a duration such as `90s`, `5m`, `1.5h` or `1h30m` into seconds. Raises `UserError` for anything else."""
     match = _DURATION.fullmatch(text.strip())
-    seconds = 0.0 if match is None else float(match[1]) * _DURATION_UNITS[match[2]]
+    found = {} if match is None else {unit: number for unit, number in match.groupdict().items() if number is not None}
+    seconds = sum(float(number) * _DURATION_UNITS[unit] for unit, number in found.items())
     if not 1 <= seconds <= 1e8:
-        raise UserError(f"must be a time such as 90s, 5m or 1.5h, of at least a second, got {text!r}")
+        raise UserError(f"must be a time such as 90s, 5m, 1.5h or 1h30m, of at least a second, got {text!r}")
     return seconds
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
+import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,8 +61,9 @@ def searches() -> list[list[str]]:
     """Every search that is written anywhere, as arguments."""
     job = yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
     texts = [*GUIDE.replace("\\\n", " ").splitlines(), job["spec"]["entrypoint"]]
+    texts += (DEPLOY / "slurm.sh").read_text().splitlines()
     texts += re.findall(r"# .*?(sret-nas search .*)", (DEPLOY / "rayjob.yaml").read_text())
-    found = (re.search(r"(?:python cli\.py|sret-nas) (search .*)", text) for text in texts)
+    found = (re.search(r"(?:python cli\.py|sret-nas) (search .*?)(?: &)?$", text) for text in texts)
     return [shlex.split(match[1]) for match in found if match is not None]
 
 
@@ -140,7 +144,7 @@ def test_ports_are_those_that_are_written(cluster: dict[str, Any], job: dict[str
 def test_files_that_are_named_are_there() -> None:
     named = re.findall(r"deploy/([\w.-]+)", GUIDE)
     assert sorted(set(named)) == [
-        "Dockerfile", "constraints.txt", "network-policy.yaml", "ray-cluster.yaml", "rayjob.yaml"
+        "Dockerfile", "constraints.txt", "network-policy.yaml", "ray-cluster.yaml", "rayjob.yaml", "slurm.sh"
     ]  # fmt: skip
     for name in named:
         assert (DEPLOY / name).is_file()
@@ -150,7 +154,7 @@ def test_every_search_is_one_that_the_command_line_takes() -> None:
     parser = argparse.ArgumentParser()
     search.add_command(parser.add_subparsers())
     found = searches()
-    assert len(found) == 6
+    assert len(found) == 8
     for words in found:
         _, unknown = parser.parse_known_args(words)
         assert unknown == []
@@ -248,3 +252,31 @@ def test_what_git_ignores_and_what_is_secret_stays_here(cluster: dict[str, Any])
     packages = {path.name for path in (REPOSITORY / "trials").iterdir() if path.is_dir()} - {"__pycache__"}
     assert not packages & rsync
     assert not {f"**/{name}" for name in packages} & docker
+
+
+SEARCH_ON_SLURM = """#!/bin/bash
+echo "$@" >> "$CALLS"
+trap 'exit 130' TERM
+if [ "$2" = --resume ]; then exit 0; fi
+mkdir -p "$RUN" && echo header > "$RUN/records.jsonl"
+until (( 0x$(sed -n 's/^SigCgt:[[:space:]]*//p' /proc/$PPID/status) & 0x4000 )); do :; done
+kill -TERM "$PPID"
+while :; do read -t 0.01 <> <(:); done
+"""
+"""Stands for `sret-nas`: a search whose job's time is over as soon as the script handles the signal that says so."""
+
+
+def test_a_slurm_job_is_queued_again_until_its_search_has_ended(tmp_path: Path) -> None:
+    for name, script in (("sret-nas", SEARCH_ON_SLURM), ("scontrol", '#!/bin/bash\necho scontrol "$@" >> "$CALLS"\n')):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    calls, run = tmp_path / "calls", tmp_path / "run"
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "RUN": str(run), "SLURM_JOB_ID": "17"
+    }  # fmt: skip
+    job = ["bash", str(DEPLOY / "slurm.sh")]
+    assert [subprocess.run(job, env=environment, check=False, timeout=60).returncode for _ in range(2)] == [130, 0]
+    first, queued, second = calls.read_text().splitlines()
+    assert first == f"search --flops-budget 1G --data path/to/images --out {run} --workers 8"
+    assert queued == "scontrol requeue 17"
+    assert second == f"search --resume {run} --workers 8"

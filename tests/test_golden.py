@@ -59,7 +59,8 @@ PACKAGES = ("numpy", "pillow", "scikit-learn", "scipy", "torch")
 STEPS = 20
 
 SEARCH = (
-    "--space=sret_tiny", "--flops-budget=600M", "--trials=12", "--seed=7", "--image-size=32", "--max-train=128",
+    "--space=sret_tiny", "--target-classes=1000", "--target-channels=3",
+    "--flops-budget=600M", "--trials=12", "--seed=7", "--image-size=32", "--max-train=128",
     "--max-val=100", "--max-test=100", "--batch-size=16", "--supernet-images=960", "--finalists=1", "--rivals=0",
     "--train-images=96", "--best-by=proxy", "--device=cpu", "--workers=0", "--lookahead=1", "--threads=1",
     "--precision=fp32",

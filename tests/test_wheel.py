@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 SEARCH = (
     "search", "--no-supernet", "--space", "smoke", "--flops-budget", "57M", "--trials", "1",
+    "--target-classes", "1000", "--target-channels", "3",
     "--max-train-images", "64", "--max-val-images", "50", "--max-test-images", "50", "--train-images", "64",
     "--image-size", "32", "--threads", "1", "--out", "run",
 )  # fmt: skip

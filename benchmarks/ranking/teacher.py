@@ -31,10 +31,11 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import PreparedData, batches, training_batches
 from trials.distributed.processes import Processes, process_group
+from trials.runs.directory import SUPERNET
 from trials.supernet.config import SupernetConfig
 from trials.supernet.spec import TrainingSpec
 from trials.supernet.step import SupernetStep
-from trials.supernet.training import SUPERNET, SupernetTraining, training_record
+from trials.supernet.training import SupernetTraining, training_record
 from trials.training.losses import soft_cross_entropy
 
 NAME = "resnet18"

@@ -257,6 +257,10 @@ class ArchConfig(BaseModel):
         `UserError` or `ConfigError` if it cannot be read, or if a result's architecture was edited (another `arch_id`).
         """
         data = read_yaml(Path(path))
+        if isinstance(data, dict) and {"name", "stages"} <= data.keys():
+            raise ConfigError(
+                str(path), "", "is a search space, which `space` and `search --space` take, not a network"
+            )
         if not isinstance(data, dict) or "architecture" not in data:
             return cls.from_dict(data, str(path))
         arch = cls.from_dict(data["architecture"], f"{path}: architecture")

@@ -109,9 +109,12 @@ class SReT(ImageModel):
         free = {"classes": arch.classes, "image_size": arch.image_size, "drop_path": arch.drop_path}
         mine = ArchConfig.from_dict({**self.arch.to_dict(), **free}, source)
         if mine.canonical() != arch.canonical():
+            own = Path(source).parent / f"{Path(source).stem}.yaml"
+            fitting = f"{own} describes the network of these weights" if own.is_file() else "SReT.load builds theirs"
             raise UserError(
-                f"{source} holds the weights of {self.arch.arch_id}, another network than {target} describes "
-                f"({arch.arch_id}): give the weights that its `provenance` names, or train it"
+                f"{source} holds the weights of {self.arch.arch_id}, and {target} describes {arch.arch_id}, which "
+                f"differs in {_difference(mine.canonical(), arch.canonical())}; only classes and image size may: "
+                f"{fitting}"
             )
         if self.arch == arch:
             return self
@@ -354,6 +357,17 @@ def resize_position_embedding(embedding: Tensor, height: int, width: int) -> Ten
     if tuple(embedding.shape[2:]) == (height, width):
         return embedding
     return F.interpolate(embedding, size=(height, width), mode="bicubic", align_corners=False)
+
+
+def _difference(one: ArchConfig, other: ArchConfig) -> str:
+    """Returns the first key in which two architectures differ, with both values, e.g. `stage 2 width (64 and 96)`."""
+    pairs = [("number of stages", len(one.stages), len(other.stages))]
+    for number, (first, second) in enumerate(zip(one.stages, other.stages, strict=False), start=1):
+        values = second.model_dump()
+        pairs += [(f"stage {number} {key}", value, values[key]) for key, value in first.model_dump().items()]
+    pairs += [("channels", one.channels, other.channels), ("stem width", one.stem.width, other.stem.width)]
+    found = next(((name, first, second) for name, first, second in pairs if first != second), None)
+    return "the stem's strides" if found is None else f"{found[0]} ({found[1]} and {found[2]})"
 
 
 def resized_state(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
-from sret_nas.nn.network import SReT, batch_norms, initialise_position_embedding
+from sret_nas.nn.network import SReT, batch_norms
 from sret_nas.nn.permutations import FixedPermutations
 from sret_nas.nn.weight_shapes import Shapes, supernet_shapes
 from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
@@ -69,11 +69,9 @@ class PoolWeights(nn.Module):
         self.widths = before[-1], after[-1]
         self.pairs = connected_pairs(before, after)
         self.weight = nn.Parameter(torch.empty(len(self.pairs), 3, 3))
-        self.bias = nn.Parameter(torch.empty(after[-1]))
-        # PyTorch's default for the convolution between the largest widths; other widths share its filters
-        bound = (9 * (before[-1] // gcd(*self.widths))) ** -0.5
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.bias = nn.Parameter(torch.zeros(after[-1]))
+        fan_in = 9 * (before[-1] // gcd(*self.widths))
+        nn.init.normal_(self.weight, std=fan_in**-0.5)  # keeps the variance of the input (He et al., 2015)
 
     def rows(self, before: int, after: int) -> IntArray:
         """Returns the rows of the weight used by a network with these widths, in the order of the network's filters."""
@@ -312,8 +310,26 @@ class Supernet(nn.Module):
         )
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
-        initialise_position_embedding(self.pos_embed)
+        self._initialise()
         self._clear_caches()
+
+    def _initialise(self) -> None:
+        """Initialises all weights but the poolings', and sets biases to 0.
+
+        Linear layers and the position embedding start small (standard deviation 0.02), so that every block starts near
+        the identity; convolutions keep the variance of their input (He et al., 2015). PyTorch's defaults, with which
+        networks start, were no gain for a supernet, whose narrow networks would start with the spread of its widest
+        fan-in (benchmarks/NOTES.md).
+        """
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d) and name.startswith("stem."):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def _clear_caches(self) -> None:
         """Empties everything that is derived from the extent and rebuilt on demand."""

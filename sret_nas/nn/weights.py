@@ -37,6 +37,12 @@ _LFS_POINTER = b"version "
 
 _CONTENTS = {"architecture": "a network's weights", "extent": "a supernet"}
 
+_INSTEAD = {
+    "architecture": "it holds a single network's weights, which `evaluate` takes",
+    "extent": "it holds a supernet, which `search --supernet` and `supernet evaluate` take",
+}
+"""What a file holds instead, by a key of its header."""
+
 
 def write_weights(path: str | Path, state: Mapping[str, Tensor], about: dict[str, Any]) -> None:
     """Writes weights by name, with plain data about them in the header."""
@@ -62,7 +68,9 @@ class WeightsFile:
             raise UserError(f"{path}: cannot be read as weights: its metadata must be words by name")
         if missing := [name for name in contents if name not in metadata]:
             what = _CONTENTS[contents[0]]
-            raise UserError(f"{path}: does not hold {what}: it has no {missing[0]!r} in its header")
+            other = next((advice for key, advice in _INSTEAD.items() if key in metadata and key != contents[0]), None)
+            because = f"it has no {missing[0]!r} in its header" if other is None else other
+            raise UserError(f"{path}: does not hold {what}: {because}")
         self.layout: Layout = {name: _entry(name, entry, path) for name, entry in header.items()}
         self.header: dict[str, Any] = {
             name: parse_json(metadata[name], f"{path}: cannot be read as weights: {name} in its header")
@@ -91,7 +99,8 @@ def _read_header(path: str | Path) -> dict[str, Any]:
         length = int.from_bytes(start, "little")
         if length > MAX_BYTES:
             raise UserError(
-                f"{path}: cannot be read as weights: its header must have at most {MAX_BYTES:,} bytes, got {length:,}"
+                f"{path}: cannot be read as weights: it is no safetensors file, or its header has more than "
+                f"{MAX_BYTES:,} bytes"
             )
         content = file.read(length)
     if length == 0 or len(content) < length:

@@ -95,7 +95,10 @@ class SearchSpace(BaseModel):
                 f"{name_or_path}: there is no such file and no such shipped search space; "
                 f"the shipped ones are {', '.join(shipped)}"
             )
-        return cls.from_dict(read_yaml(path), str(path))
+        data = read_yaml(path)
+        if isinstance(data, dict) and "architecture" in data:
+            raise UserError(f"{path}: is one network, which `profile` and `evaluate` take, not a search space")
+        return cls.from_dict(data, str(path))
 
     @classmethod
     def from_dict(cls, data: Any, source: str = "search space") -> SearchSpace:

@@ -81,13 +81,12 @@ def _run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from sret_nas.errors import UserError
-    from sret_nas.files import validate
 
     from ..runs.option_groups import DataOptions
     from ..workflows.evaluate_network import EvaluationRequest, evaluate_network
 
     options = {name: value for name, value in vars(given).items() if name != "run"}
-    data = validate(DataOptions, {name: options.pop(name) for name in _DATA if name in options}, "evaluate")
+    data = DataOptions.parse({name: options.pop(name) for name in _DATA if name in options}, "evaluate")
     if "recursions" in options:
         if "depths" in options:
             raise UserError("--recursions and --depths exclude each other: give one of them")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from sret_nas import __version__
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, printable
 
 from ..program_name import program_name
 from . import (
@@ -23,6 +24,7 @@ from . import (
     supernet,
     train,
 )
+from .completion import SHELLS, PrintCompletion
 from .exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
 
 DESCRIPTION = """\
@@ -51,15 +53,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and exits."""
+        told = _of_numbers(message.removeprefix("argument "))
+        self.exit(EXIT_USER_ERROR, f"error: {printable(told)}\n")
+
+
+_NUMBERS = {"int": "a whole number", "float": "a number"}
+
+
+def _of_numbers(message: str) -> str:
+    """Returns argparse's message about a number as the rule: `must be a whole number, got 'x'`."""
+    for kind, rule in _NUMBERS.items():
+        before, found, value = message.partition(f"invalid {kind} value: ")
+        if found:
+            return f"{before}must be {rule}, got {value}"
+    return message
+
+
 def create_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands, named as the user started it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program_name(),
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sret-nas {__version__}")
+    parser.add_argument(
+        "--print-completion", action=PrintCompletion, choices=SHELLS, default=argparse.SUPPRESS,
+        help="print what a shell completes commands and options by",
+    )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (
         search, runs, space, profile, supernet, train, soft_labels, evaluate, export, predict, convert,

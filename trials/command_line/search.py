@@ -12,6 +12,7 @@ from sret_nas.errors import UserError
 from ..program_name import program_name
 from . import shared_options
 from .argument_types import duration, latency, network, path_or_address, words
+from .config_file import add_config, with_config
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 from .renamed import add_renamed
 
@@ -47,7 +48,7 @@ def add_command(commands: Any) -> None:
     shared_options.add_target(parser)
     _add_strategy(parser)
     _add_supernet(parser)
-    shared_options.add_data(parser)
+    shared_options.add_skip_broken(shared_options.add_data(parser))
     _add_proxy_run(parser)
     _add_engine(parser)
     _add_limits(parser)
@@ -109,7 +110,12 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
 
 def _add_supernet(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("supernet", "One set of weights, trained once, that every trial inherits from.")
-    group.add_argument("--supernet", metavar="FILE", help="use this trained supernet (default: train one first)")
+    group.add_argument(
+        "--supernet",
+        metavar="FILE|DIR",
+        help="use this trained supernet, or that of this run; it brings its space, images and image size "
+        "(default: train one first)",
+    )
     group.add_argument(
         "--no-supernet", dest="no_supernet", action="store_true", help="train every trial from scratch instead"
     )
@@ -179,8 +185,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",
-        help="start no trial that would end later than this, such as 2h; includes training the supernet, but not the "
-        "finalists",
+        help="start no trial that would end later than this, such as 1h30m; includes training the supernet, but "
+        "not the finalists",
     )  # fmt: skip
     group.add_argument(
         "--gpu-hours", type=float, metavar="X", help="start no trial that would exceed this many hours of GPU time"
@@ -195,6 +201,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group = shared_options.add_output(
         parser, work="search", directory="run directory", metavar="RUN", resumed=path_or_address
     )
+    add_config(parser, group)
+    group.add_argument(
+        "--log", type=words, metavar="NAME,...",
+        help="experiment trackers that follow the search, of mlflow, wandb (default: none, only TensorBoard's scalars)",
+    )  # fmt: skip
     group.add_argument(
         "--storage", metavar="DIR|URI",
         help="keep a copy of the run directory in this folder or bucket (s3://BUCKET/PREFIX, gs://BUCKET/PREFIX); "
@@ -203,6 +214,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-storage", dest="storage", action="store_const", const=None, help="stop copying, when a search is resumed"
     )
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the plan with its expected times, and begin nothing"
+    )
+    group.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -211,11 +226,19 @@ def _run(given: argparse.Namespace) -> int:
     from ..report.front import show_front
     from ..runs.directory import new_run_dir
     from ..runs.options import SearchOptions
-    from ..search.search import resume_search, start_search
+    from ..search.search import plan_search, resume_search, start_search
 
+    given = with_config(given)
     handle_interruptions()
-    console = SearchConsole()
-    options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
+    console = SearchConsole(quiet="quiet" in given)
+    words = ("run", "out", "resume", "dry_run", "quiet")
+    options = {name: value for name, value in vars(given).items() if name not in words}
+    if "dry_run" in given:
+        if "resume" in given:
+            raise UserError("--dry-run plans a new search, so it cannot be combined with --resume")
+        run_dir = given.out if "out" in given else new_run_dir()
+        plan_search(SearchOptions.parse(options, "search"), run_dir, console)
+        return EXIT_OK
     if "resume" in given:
         run = resume_search(_resumed_dir(given, options, console), options, console)
     else:

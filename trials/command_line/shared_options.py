@@ -53,11 +53,18 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         "--target-image-size", type=int, metavar="PX", help="side of the input (default: the space's, usually 224)"
     )
     group.add_argument(
-        "--target-classes", type=int, metavar="N", help="number of classes (default: the space's, usually 1000)"
-    )
+        "--target-classes", type=int, metavar="N",
+        help="number of classes (default: as the space's file says, else as many as the images have)",
+    )  # fmt: skip
+    group.add_argument(
+        "--target-channels", type=int, metavar="N",
+        help="channels of the input, 1 for grey and 3 for colour (default: as the space's file says, else as the "
+        "images have)",
+    )  # fmt: skip
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser) -> Any:
+    """Declares which images are used, and returns the group for further options."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data", metavar="DIR|NAME",
@@ -72,6 +79,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
     group.add_argument(
         "--split-seed", type=int, metavar="N", help="seed of the split into training, validation and test (default: 0)"
+    )
+    return group
+
+
+def add_skip_broken(group: Any) -> None:
+    """Declares `--skip-broken`, for commands that decode all images before they use any."""
+    group.add_argument(
+        "--skip-broken", action="store_true", help="leave out images that cannot be read (default: they are an error)"
     )
 
 

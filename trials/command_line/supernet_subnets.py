@@ -54,7 +54,10 @@ def add_extract_command(actions: Any) -> None:
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "supernet", type=Path, metavar="FILE", help="the file of a trained supernet, supernet.safetensors"
+        "supernet",
+        type=Path,
+        metavar="FILE",
+        help="a trained supernet: supernet.safetensors, or the directory it is in",
     )
 
 
@@ -67,19 +70,29 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 def _evaluate(given: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from ..runs.directory import supernet_file
     from ..workflows.subnets import show_subnets
 
-    show_subnets(given.supernet, given.networks, **_scoring(given), seed=vars(given).get("seed", 0), console=Console())
+    show_subnets(
+        supernet_file(given.supernet),
+        given.networks,
+        **_scoring(given),
+        seed=vars(given).get("seed", 0),
+        console=Console(),
+    )
     return EXIT_OK
 
 
 def _extract(given: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from ..runs.directory import supernet_file
     from ..workflows.subnets import extract_subnet
 
     force = vars(given).get("force", False)
-    extract_subnet(given.supernet, given.network, given.out, **_scoring(given), console=Console(), force=force)
+    extract_subnet(
+        supernet_file(given.supernet), given.network, given.out, **_scoring(given), console=Console(), force=force
+    )
     return EXIT_OK
 
 

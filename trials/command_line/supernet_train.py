@@ -41,7 +41,7 @@ def add_command(actions: Any) -> None:
     shared_options.add_space(parser)
     shared_options.add_budget(parser)
     shared_options.add_target(parser)
-    shared_options.add_data(parser)
+    shared_options.add_skip_broken(shared_options.add_data(parser))
     shared_options.add_proxy_size(
         parser.add_argument_group("proxy", "The smaller networks that are trained in place of their targets.")
     )
@@ -56,7 +56,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     shared_options.add_supernet_images(group, "--images", "train on")
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",
-        help="train on as many images as fit into this time, such as 90s, 5m or 1.5h",
+        help="train on as many images as fit into this time, such as 90s, 5m or 1h30m",
     )  # fmt: skip
     shared_options.add_optimisation(group)
     add_renamed(

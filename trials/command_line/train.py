@@ -12,6 +12,7 @@ from sret_nas.errors import UserError
 from ..program_name import program_name
 from . import shared_options
 from .argument_types import number_or_none, numbers, true_or_false, word_or_none
+from .config_file import add_config, with_config
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 
 EXAMPLES = """\
@@ -121,7 +122,7 @@ def add_command(commands: Any) -> None:
         for name, parse, placeholder, text in options:
             group.add_argument(f"--{name}", type=parse, metavar=placeholder, help=text)
     _add_machine(parser)
-    shared_options.add_output(parser, work="training", directory="run directory", metavar="RUN")
+    add_config(parser, shared_options.add_output(parser, work="training", directory="run directory", metavar="RUN"))
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
@@ -179,6 +180,7 @@ def _run(given: argparse.Namespace) -> int:
     from ..training.recipe import DivergedError
     from ..workflows.train_network import parse_train, resume_training, start_training
 
+    given = with_config(given)
     handle_interruptions()
     console = SearchConsole()
     options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}

@@ -37,6 +37,8 @@ class DataConfig:
     max_test: int | None = None
     flip: bool | None = None
     """Whether a mirrored image keeps its class; None takes the default of the source, which is yes for a folder."""
+    skip_broken: bool = False
+    """Whether images that cannot be read are left out; otherwise they are an error."""
 
     def __post_init__(self) -> None:
         _require(isinstance(self.source, str) and self.source != "", "source", "a name or a folder", self.source)
@@ -44,6 +46,7 @@ class DataConfig:
         _require(_is_int(self.image_size, 8, 4096), "image_size", "a whole number from 8 to 4096", self.image_size)
         _require(_is_int(self.split_seed, 0), "split_seed", "a whole number of at least 0", self.split_seed)
         _require(self.flip is None or isinstance(self.flip, bool), "flip", "true, false or null", self.flip)
+        _require(isinstance(self.skip_broken, bool), "skip_broken", "true or false", self.skip_broken)
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)

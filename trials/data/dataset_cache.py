@@ -9,7 +9,7 @@ from pathlib import Path
 from sret_nas.errors import UserError
 from sret_nas.files import short_digest
 
-from ..console import Console, escape, print_line
+from ..console import Console, Working, print_line
 from . import DataConfig, PreparedData, prepare
 
 PREPARED_DATA = "prepared-data"
@@ -19,11 +19,11 @@ PREPARED_DATA = "prepared-data"
 def cached_dataset(run_dir: Path, config: DataConfig, console: Console) -> tuple[Path, PreparedData]:
     """Returns the folder of a configuration's images and the images, prepared if necessary, and prints a summary."""
     directory = run_dir.parent / PREPARED_DATA / config_digest(config)
-    what = escape(f"Preparing the images of {config.source}")
-    with console.status(what) as status:
+    what = f"Preparing the images of {config.source}"
+    with Working(console, what) as working:
 
         def show(done: int, total: int) -> None:
-            status.update(f"{what}: {done:,} of {total:,}")
+            working.update(f"{what}: {done:,} of {total:,}")
 
         def tell(problem: str) -> None:
             print_line(
@@ -66,5 +66,11 @@ def require_apart(run_dir: Path, config: DataConfig) -> None:
 
 
 def config_digest(config: DataConfig) -> str:
-    """Returns the name of a configuration's folder in the cache: a short digest of all its fields."""
-    return short_digest(json.dumps(asdict(config), sort_keys=True))
+    """Returns the name of a configuration's folder in the cache: a short digest of all its fields.
+
+    `skip_broken` counts only where it is set, so that folders of earlier versions are found.
+    """
+    fields = asdict(config)
+    if not config.skip_broken:
+        del fields["skip_broken"]
+    return short_digest(json.dumps(fields, sort_keys=True))

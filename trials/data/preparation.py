@@ -89,8 +89,8 @@ def _prepare_anew(
     unfinished = _empty_folder(directory / _UNFINISHED)
     try:
         require_space(directory, selections, config.image_size)
-        _write_arrays(selections, unfinished, config.image_size, on_progress)
-        metadata = _metadata(config, found.fingerprint, source, selections, unfinished)
+        left_out = _write_arrays(selections, unfinished, config, on_progress)
+        metadata = _metadata(config, found.fingerprint, source, selections, unfinished, left_out)
         for path in unfinished.iterdir():
             _sync(path)
         _remove(directory / METADATA)
@@ -185,32 +185,76 @@ class _Decoded:
 
     num_images: int
     has_colour: bool
-    problems: list[str]
-    """One line per unreadable image."""
+    problems: dict[tuple[str, int], str]
+    """One line per unreadable image, by part and position."""
 
 
-def _write_arrays(selections: Mapping[str, Selection], folder: Path, size: int, on_progress: Progress | None) -> None:
-    """Writes the arrays of all parts. Raises `UserError` if images cannot be read."""
+def _write_arrays(
+    selections: Mapping[str, Selection], folder: Path, config: DataConfig, on_progress: Progress | None
+) -> tuple[str, ...]:
+    """Writes the arrays of all parts, and returns a line for each image that was left out.
+
+    Raises `UserError` if images cannot be read, unless they are to be left out.
+    """
+    size = config.image_size
     arrays: dict[str, Pixels] = {}
     for part, selection in selections.items():
         shape = (len(selection.indices), size, size, 3)
         path = array_path(folder, part, "images")
         arrays[part] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         np.save(array_path(folder, part, "labels"), selection.samples.labels[selection.indices])
-    has_colour = _decode_all(selections, arrays, on_progress)
+    has_colour, problems = _decode_all(selections, arrays, on_progress)
+    if problems and not config.skip_broken:
+        total = sum(len(selection.indices) for selection in selections.values())
+        raise UserError(
+            f"{len(problems):,} of {total:,} images cannot be read; mend or remove them, or leave them out with "
+            "--skip-broken:",
+            *sorted(problems.values())[:5],
+        )
+    _require_some_left(selections, problems)
+    for part in {part for part, _ in problems}:
+        arrays[part] = _without(folder, part, arrays[part], [at for name, at in problems if name == part])
     if not has_colour:
         for part, pixels in arrays.items():
             path = array_path(folder, part, "images")
             path.unlink()  # still mapped by `pixels`
             np.save(path, pixels[..., :1])
+    return tuple(sorted(problems.values()))
+
+
+def _require_some_left(selections: Mapping[str, Selection], problems: Mapping[tuple[str, int], str]) -> None:
+    """Raises `UserError` if no image of a class can be read in the training part, or none at all in another part."""
+    for part, selection in selections.items():
+        broken = {at for name, at in problems if name == part}
+        labels = selection.samples.labels[selection.indices]
+        left = np.delete(labels, sorted(broken))
+        if len(left) == 0 or (part == "train" and len(np.unique(left)) < len(np.unique(labels))):
+            raise UserError(
+                f"{selection.samples.where}: too few images are left without the {len(broken):,} that cannot be read: "
+                "mend some of them:",
+                *sorted(line for (name, _), line in problems.items() if name == part)[:5],
+            )
+
+
+def _without(folder: Path, part: str, pixels: Pixels, broken: list[int]) -> Pixels:
+    """Writes the arrays of a part anew without the images at these positions, and returns them."""
+    kept = np.delete(np.arange(len(pixels)), broken)
+    path = array_path(folder, part, "images")
+    path.unlink()  # still mapped by `pixels`
+    anew = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(kept), *pixels.shape[1:]))
+    for start in range(0, len(kept), _CHUNK):
+        anew[start : start + _CHUNK] = pixels[kept[start : start + _CHUNK]]
+    labels = array_path(folder, part, "labels")
+    np.save(labels, np.load(labels)[kept])
+    return anew
 
 
 def _decode_all(
     selections: Mapping[str, Selection], arrays: Mapping[str, Pixels], on_progress: Progress | None
-) -> bool:
-    """Fills the arrays, and returns whether any image has colour. Raises `UserError` if images cannot be read."""
+) -> tuple[bool, dict[tuple[str, int], str]]:
+    """Fills the arrays. Returns whether any image has colour, and a line for each that cannot be read."""
     total = sum(len(selection.indices) for selection in selections.values())
-    done, has_colour, problems = 0, False, []
+    done, has_colour, problems = 0, False, dict[tuple[str, int], str]()
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         with without_warnings():
@@ -218,16 +262,12 @@ def _decode_all(
                 chunk = future.result()
                 done += chunk.num_images
                 has_colour |= chunk.has_colour
-                problems += chunk.problems
+                problems |= chunk.problems
                 if on_progress is not None:
                     on_progress(done, total)
     finally:
         pool.shutdown(cancel_futures=True)
-    if problems:
-        raise UserError(
-            f"{len(problems):,} of {total:,} images cannot be read; mend or remove them:", *sorted(problems)[:5]
-        )
-    return has_colour
+    return has_colour, problems
 
 
 def _submit(
@@ -236,19 +276,19 @@ def _submit(
     for part, selection in selections.items():
         positions = np.argsort(selection.indices)  # neighbours on a slow disk are read together
         for start in range(0, len(positions), _CHUNK):
-            yield pool.submit(_decode_chunk, selection, positions[start : start + _CHUNK], arrays[part])
+            yield pool.submit(_decode_chunk, part, selection, positions[start : start + _CHUNK], arrays[part])
 
 
-def _decode_chunk(selection: Selection, positions: IntArray, into: Pixels) -> _Decoded:
+def _decode_chunk(part: str, selection: Selection, positions: IntArray, into: Pixels) -> _Decoded:
     """Decodes the images at `positions` of a part into the part's array `into`, shape (n, size, size, 3)."""
-    has_colour, problems = False, []
+    has_colour, problems = False, {}
     for position in positions:
         index, pixels = int(selection.indices[position]), into[position]
         try:
             with selection.samples.load(index) as image:
                 decoded = to_pixels(image, pixels.shape[0])
         except UNREADABLE as error:
-            problems.append(f"{selection.samples.name(index)}: {error or type(error).__name__}")
+            problems[part, int(position)] = f"{selection.samples.name(index)}: {error or type(error).__name__}"
             continue
         has_colour |= decoded.ndim == 3
         pixels[:] = decoded if decoded.ndim == 3 else decoded[..., None]
@@ -256,8 +296,9 @@ def _decode_chunk(selection: Selection, positions: IntArray, into: Pixels) -> _D
 
 
 def _metadata(
-    config: DataConfig, fingerprint: str, source: Source, selections: Mapping[str, Selection], folder: Path
-) -> Metadata:
+    config: DataConfig, fingerprint: str, source: Source, selections: Mapping[str, Selection], folder: Path,
+    left_out: tuple[str, ...],
+) -> Metadata:  # fmt: skip
     """Returns the metadata of the arrays in a folder."""
     images = {part: np.load(array_path(folder, part, "images"), mmap_mode="r") for part in PARTS}
     labels = {part: np.load(array_path(folder, part, "labels")) for part in PARTS}
@@ -273,6 +314,7 @@ def _metadata(
         shapes={part: pixels.shape for part, pixels in images.items()},
         origins={part: selections[part].origin for part in PARTS},
         passed_over=source.passed_over,
+        left_out=left_out,
     )
 
 

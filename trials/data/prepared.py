@@ -87,6 +87,8 @@ class Metadata:
     """The origin of each part, in words."""
     passed_over: tuple[str, ...]
     """Files among the images without an image extension."""
+    left_out: tuple[str, ...] = ()
+    """Images that could not be read, each with the reason; empty unless the configuration leaves them out."""
 
     def write(self, directory: Path) -> None:
         """Writes the metadata with a checksum into a directory."""
@@ -268,6 +270,10 @@ class PreparedData:
         if self.metadata.passed_over:
             count, first = len(self.metadata.passed_over), self.metadata.passed_over[0]
             lines.append(f"  passed over {count:,} files that are no images by their extension, e.g. {first}")
+        if self.metadata.left_out:
+            count, first = len(self.metadata.left_out), self.metadata.left_out[0]
+            images = "image" if count == 1 else "images"
+            lines.append(f"  left out {count:,} {images} that cannot be read, e.g. {first}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _classes(self) -> str:

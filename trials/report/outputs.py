@@ -16,6 +16,7 @@ from sret_nas.yaml_files import dump_yaml
 
 from ..engines.messages import TrialResult
 from ..runs.best import choose_best
+from ..runs.directory import WEIGHTS, weights_file
 from ..runs.objectives import pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendation
@@ -33,8 +34,8 @@ COLUMNS = (
 def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> None:
     """Writes the result files.
 
-    They are `config.yaml`, `trials.csv` and, once a trial has finished, `pareto/`, `recommended/`, `best.yaml` and
-    `front.png`.
+    They are `config.yaml`, `trials.csv` and, once a trial has finished, `pareto/`, `recommended/`, `best.yaml`,
+    `front.png`, and beside each file of weights the YAML file of its network.
     """
     header, trials = history.header, history.in_order
     write_atomically(run_dir / "config.yaml", dump_yaml(_configuration(header)))
@@ -42,6 +43,7 @@ def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> No
     front = pareto_front(trials, options.objectives)
     if not front:
         return
+    _write_proxies(trials, run_dir, header)
     _write_folder(run_dir / "pareto", {_file_name(trial): trial for trial in front}, run_dir, header)
     networks = () if history.recommended is None else history.recommended.networks
     evaluated = {
@@ -65,9 +67,27 @@ def _write_folder(folder: Path, trials: dict[str, Trial], run_dir: Path, header:
             stale.unlink()
 
 
+def _write_proxies(trials: Sequence[Trial], run_dir: Path, header: dict[str, Any]) -> None:
+    """Writes, beside each file of trained weights, the network that they are of; deletes those without weights."""
+    for trial in trials:
+        weights = run_dir / weights_file(trial.number)
+        if trial.result is not None and weights.is_file():
+            provenance = {**_provenance(trial, run_dir, header), "weights": weights.name}
+            del provenance["proxy_weights"]
+            target = {"arch_id": trial.arch_id, **trial.result.target.model_dump(mode="json")}
+            write_result(
+                weights.with_suffix(".yaml"), trial.result.proxy_arch, metrics=_metrics(trial),
+                recipe={"proxy": header["proxy"], "data": header["data"]},
+                provenance={**provenance, "target": target},
+            )  # fmt: skip
+    for file in (run_dir / WEIGHTS).glob("*.yaml"):
+        if not file.with_suffix(".safetensors").is_file():
+            file.unlink()
+
+
 def recommended_name(network: Recommendation, trial: Trial) -> str:
     """Returns e.g. `750M-FLOPs-f93dae918da8.yaml`, by the most that the network may cost."""
-    return f"{network.label.replace(' ', '-')}-{trial.candidate.arch.arch_id}.yaml"
+    return f"{network.label.replace(' ', '-')}-{trial.arch_id}.yaml"
 
 
 def _configuration(header: dict[str, Any]) -> dict[str, Any]:
@@ -108,20 +128,25 @@ def _write_trial(
         "supernet": header.get("supernet"),
         "device": result.device,
     }
+    provenance = _provenance(trial, run_dir, header)
+    if chosen_because is not None:
+        provenance["chosen_because"] = chosen_because
+    write_result(path, trial.arch, metrics=metrics, recipe=recipe, provenance=provenance)
+
+
+def _provenance(trial: Trial, run_dir: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Returns where a trial's network comes from, and where its trained proxy weights are."""
     has_weights = trial.test is not None or "fine-tuned" in trial.finals
-    provenance = {
+    return {
         "run": run_dir.name,
         "trial": trial.number,
-        "proxy_weights": f"weights/trial-{trial.number:04d}.safetensors" if has_weights else None,
+        "proxy_weights": weights_file(trial.number) if has_weights else None,
         "command": shlex.join(header["command"]),
         "space": header["space"]["name"],
         "space_digest": header["space_digest"],
         "seed": header["options"]["seed"],
         "versions": header["versions"],
     }
-    if chosen_because is not None:
-        provenance["chosen_because"] = chosen_because
-    write_result(path, trial.arch, metrics=metrics, recipe=recipe, provenance=provenance)
 
 
 def _metrics(trial: Trial) -> dict[str, Any]:

@@ -18,6 +18,9 @@ EngineName = Literal["local", "ray"]
 
 MAX_DEFAULT_WORKERS = 8
 
+MAX_WORKERS, MAX_LOOKAHEAD = 10_000, 100_000
+"""More than any cluster has; a larger number is a slip."""
+
 
 class ComputeOptions(OptionGroup):
     """Settings of torch that affect numerical results: seed, threads and device."""
@@ -63,9 +66,9 @@ class EngineOptions(ComputeOptions):
     """Address of a Ray cluster, `auto` or HOST:PORT; None starts Ray on this machine."""
     gpus_per_trial: Annotated[StrictFloat, Field(ge=0, le=64, allow_inf_nan=False)] = 0.0
     """GPUs that Ray reserves for each trial: a fraction of one, or a whole number."""
-    workers: Annotated[StrictInt, Field(ge=0, default_factory=_default_workers)]
+    workers: Annotated[StrictInt, Field(ge=0, le=MAX_WORKERS, default_factory=_default_workers)]
     """Trials at once; on a cluster the default is as many as it holds."""
-    lookahead: Annotated[StrictInt, Field(ge=1, default_factory=_default_lookahead)]
+    lookahead: Annotated[StrictInt, Field(ge=1, le=MAX_LOOKAHEAD, default_factory=_default_lookahead)]
     trial_timeout: Seconds | None = None
     """Maximum seconds of one attempt at a trial; None is 20 times the expected, but at least 10 minutes."""
 

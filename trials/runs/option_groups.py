@@ -8,8 +8,10 @@ are the names that they had in earlier versions, whose records stay readable.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self, cast
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
 
 from pydantic import (
     AliasChoices,
@@ -24,11 +26,14 @@ from pydantic import (
 )
 
 from sret_nas.arch.budget import Budget
+from sret_nas.errors import ConfigError
 from sret_nas.files import validate
 from sret_nas.space.search_space import SearchSpace
 
 from ..data import DIGITS, DataConfig
 from ..training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
+
+Model = TypeVar("Model", bound=BaseModel)
 
 Count = Annotated[StrictInt, Field(ge=1)]
 
@@ -42,6 +47,25 @@ SUPERNET_EPOCHS, SUPERNET_MAX_IMAGES = 20, 200_000
 def flag(field: str) -> str:
     """Returns the option that sets a field: `--flops-budget` for `flops_budget`."""
     return "--" + field.replace("_", "-")
+
+
+def validate_as_typed(
+    model: type[Model], given: dict[str, Any], source: str, typed_as: Mapping[str, str] = MappingProxyType({})
+) -> Model:
+    """Returns the pydantic model built from options, as `validate` does.
+
+    Args:
+        typed_as: Options whose names differ from their fields.
+
+    Raises `ConfigError`, which names an option as it is typed.
+    """
+    try:
+        return validate(model, given, source)
+    except ConfigError as error:
+        name = error.key_path.partition("[")[0]
+        if name not in model.model_fields:
+            raise
+        raise ConfigError(source, typed_as.get(name, flag(name)), error.problem) from None
 
 
 def absolute_if_there(path: str) -> str:
@@ -58,6 +82,9 @@ class OptionGroup(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    typed_as: ClassVar[Mapping[str, str]] = {}
+    """Options of the command whose names differ from their fields."""
+
     @classmethod
     def parse(cls, given: Mapping[str, Any], source: str) -> Self:
         """Returns the given options; the others get their defaults.
@@ -66,9 +93,9 @@ class OptionGroup(BaseModel):
             given: Plain data by field name.
             source: The command, or the file that they were recorded in.
 
-        Raises `ConfigError` with the first thing that is wrong.
+        Raises `ConfigError` with the first thing that is wrong, which names an option as it is typed.
         """
-        return validate(cls, dict(given), source)
+        return validate_as_typed(cls, dict(given), source, cls.typed_as)
 
     def with_given(self, given: Mapping[str, Any], source: str) -> Self:
         """Returns these recorded options, replaced by those given now. `model_fields_set` holds only the latter.
@@ -81,25 +108,38 @@ class OptionGroup(BaseModel):
 
 
 class TargetOptions(OptionGroup):
-    """The search space, and the input size (pixels) and classes of its target networks."""
+    """The search space, and the input (pixels, channels) and classes of its target networks.
+
+    `trials.runs.target` says what classes and channels are if neither these options nor the space's file state them.
+    """
 
     space: str = "sret_tiny"
     target_image_size: Annotated[StrictInt, Field(ge=8, le=4096)] | None = None
-    target_classes: Count | None = None
+    target_classes: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
+    target_channels: Annotated[StrictInt, Field(ge=1, le=1024)] | None = None
 
-    def load_space(self) -> SearchSpace:
-        """Returns the search space for the requested target. Raises `UserError` or `ConfigError` if it is invalid."""
-        return self._space_with({})
+    def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
+        """Returns the search space for the requested target, made from `base` if that is given.
 
-    def load_space_at_full_depth(self) -> SearchSpace:
+        Its `model_fields_set` has `classes` and `channels` only if an option or the space's file states them. Raises
+        `UserError` or `ConfigError` if it is invalid.
+        """
+        return self._space_with({}, base)
+
+    def load_space_at_full_depth(self, base: SearchSpace | None = None) -> SearchSpace:
         """Returns the search space with the full depth schedule alone, since one supernet serves all networks."""
-        return self._space_with({"depth_schedules": ["full"]})
+        return self._space_with({"depth_schedules": ["full"]}, base)
 
-    def _space_with(self, changes: dict[str, Any]) -> SearchSpace:
-        space = SearchSpace.load(self.space)
-        target = {"image_size": self.target_image_size, "classes": self.target_classes}
+    def _space_with(self, changes: dict[str, Any], base: SearchSpace | None) -> SearchSpace:
+        space = SearchSpace.load(self.space) if base is None else base
+        target = {
+            "image_size": self.target_image_size,
+            "classes": self.target_classes,
+            "channels": self.target_channels,
+        }
         changes = changes | {name: value for name, value in target.items() if value is not None}
-        return SearchSpace.from_dict({**space.to_dict(), **changes}, self.space) if changes else space
+        stated = space.model_dump(mode="json", exclude_unset=True)
+        return SearchSpace.from_dict({**stated, **changes}, self.space) if changes else space
 
 
 class BudgetOptions(OptionGroup):
@@ -180,10 +220,12 @@ class ProxyOptions(DataOptions, OptimizationOptions):
 
     image_size: Annotated[StrictInt, Field(ge=8, le=4096)] = 40
     width_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
+    skip_broken: bool = False
+    """Whether images that cannot be read are left out; otherwise they are an error."""
 
     @property
     def data_config(self) -> DataConfig:
-        return self.data_config_at(self.image_size)
+        return replace(self.data_config_at(self.image_size), skip_broken=self.skip_broken)
 
     def proxy(self, num_train_images: int) -> ProxyConfig:
         """Returns the proxy run for a data set with `num_train_images` training images."""

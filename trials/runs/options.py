@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
@@ -13,9 +14,11 @@ from sret_nas.errors import UserError
 from sret_nas.quantities import format_latency, parse_latency
 from sret_nas.space.search_space import SearchSpace
 
+from ..integrations.trackers import TrackerName
 from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
+from .directory import supernet_file
 from .engine_options import ComputeBudgetOptions, EngineOptions, PrecisionOptions
 from .objectives import Objective
 from .option_groups import (
@@ -34,10 +37,13 @@ from .remote_storage import normalise_address
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
-    "storage", "data", "data_root",
+    "storage", "data", "data_root", "log",
 }  # fmt: skip
 """Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials.
 Images may lie elsewhere, but must have the same content, which `trials.search.search` checks."""
+
+MAX_TRIALS = 10_000_000
+"""More trials than any search can hold; a larger number is a slip."""
 
 FINE_TUNING_SHARE = 1 / 3
 """Images that a finalist is fine-tuned on, as a share of those of a proxy run."""
@@ -79,7 +85,7 @@ class SupernetOptions(SupernetTrainingOptions):
     no_supernet: Annotated[bool, Field(validation_alias=AliasChoices("no_supernet", "from_scratch"))] = False
     """Whether trials train from scratch; otherwise they inherit weights from a supernet."""
     supernet: str | None = None
-    """The file of a trained supernet; None trains one."""
+    """The file of a trained supernet, or the directory that holds it; None trains one."""
     val_images_per_trial: Annotated[
         Count | None, Field(validation_alias=AliasChoices("val_images_per_trial", "score_images"))
     ] = None
@@ -94,7 +100,10 @@ class SupernetOptions(SupernetTrainingOptions):
     @field_validator("supernet")
     @classmethod
     def _make_supernet_absolute(cls, path: str | None) -> str | None:
-        return None if path is None else absolute_if_there(path)
+        try:
+            return None if path is None else absolute_if_there(str(supernet_file(Path(path).expanduser())))
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _check_supernet(self) -> Self:
@@ -153,8 +162,10 @@ class SearchOptions(
     """Known networks, which are the first trials."""
     best_by: BestBy = "expected"
     """How `best.yaml` is chosen. With `proxy`, no network is recommended, and finalists come from the front alone."""
-    trials: Annotated[StrictInt, Field(ge=1, default_factory=_default_trials)]
-    population: Annotated[StrictInt, Field(ge=2, default_factory=_default_population)]
+    trials: Annotated[StrictInt, Field(ge=1, le=MAX_TRIALS, default_factory=_default_trials)]
+    population: Annotated[StrictInt, Field(ge=2, le=MAX_TRIALS, default_factory=_default_population)]
+    log: tuple[TrackerName, ...] = ()
+    """Experiment trackers that follow the search, besides TensorBoard."""
     storage: str | None = None
     """A folder or bucket that gets a copy of the run directory, under its name (`trials.runs.remote_copy`)."""
 
@@ -172,6 +183,11 @@ class SearchOptions(
             raise ValueError(f"--enqueue names {len(self.enqueue)} networks for {self.trials} trials: raise --trials")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"--objectives must not repeat, got {','.join(self.objectives)}")
+        if not set(self.objectives) & {"error", "cross_entropy"}:
+            raise ValueError(
+                f"--objectives must name error or cross_entropy, got {','.join(self.objectives)}: without them the "
+                "cheapest networks are the best ones, and no training can tell"
+            )
         if self.latency_batch != 1 and not self.uses_latency:
             raise ValueError("--latency-batch goes with --latency-budget, or with latency among the --objectives")
         if self.eta != ETA and self.rungs == 1:
@@ -204,8 +220,8 @@ class SearchOptions(
         latency = f"latency at most {self.latency_budget}"
         return latency if self.budget == Budget() else f"{self.budget.describe()}, {latency}"
 
-    def load_space(self) -> SearchSpace:
-        return super().load_space() if self.no_supernet else self.load_space_at_full_depth()
+    def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
+        return super().load_space(base) if self.no_supernet else self.load_space_at_full_depth(base)
 
     def resumed_with(self, given: Mapping[str, Any]) -> Self:
         """Returns these recorded options, changed by those given when the search is resumed.

@@ -63,6 +63,7 @@ from .events import (
     StoppedEvent,
     SupernetEvent,
     TestedEvent,
+    TrialEvent,
     parse_event,
 )
 from .full_disk import StorageError
@@ -315,27 +316,39 @@ class Records:
 
     def ended(
         self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float, part: float = 1.0
-    ) -> None:
-        """Records a trial's result or failure, the attempt's seconds, and its fraction of a whole trial."""
+    ) -> TrialEvent:
+        """Records a trial's result or failure, the attempt's seconds, and its fraction of a whole trial.
+
+        Like `rung`, `stopped` and `retried`, it returns the event, which `Trial.apply` takes.
+        """
         now, seconds = self.now(), round(seconds, 3)
+        event: FinishedEvent | FailedEvent
         if result is not None:
-            self._append(FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part))
+            event = FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part)
         else:
             assert failure is not None
-            self._append(FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=part))
+            event = FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=part)
+        self._append(event)
+        return event
 
-    def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> None:
+    def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> TrialEvent:
         """Records the result at a rung, the seconds since the rung before, and their fraction of a whole trial."""
-        self._append(RungEvent(number=number, time=self.now(), seconds=round(seconds, 3), part=part, result=result))
+        event = RungEvent(number=number, time=self.now(), seconds=round(seconds, 3), part=part, result=result)
+        self._append(event)
+        return event
 
-    def stopped(self, number: int) -> None:
+    def stopped(self, number: int) -> TrialEvent:
         """Records that a trial was stopped at the rung that it reached last."""
-        self._append(StoppedEvent(number=number, time=self.now()))
+        event = StoppedEvent(number=number, time=self.now())
+        self._append(event)
+        return event
 
-    def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> None:
+    def retried(self, number: int, attempt: int, failure: Failure, seconds: float) -> TrialEvent:
         """Records that an attempt, counted from 1, failed and will be repeated."""
         now, seconds = self.now(), round(seconds, 3)
-        self._append(RetriedEvent(number=number, attempt=attempt, failure=failure, time=now, seconds=seconds))
+        event = RetriedEvent(number=number, attempt=attempt, failure=failure, time=now, seconds=seconds)
+        self._append(event)
+        return event
 
     def tested(self, number: int, result: FrontTestResult) -> None:
         """Records the score of a member of the front on the test part."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from sret_nas.space.search_space import SearchSpace
 
 from .engine_options import ComputeOptions, PrecisionOptions
@@ -29,10 +32,12 @@ class SupernetTrainOptions(
 ):
     """The options of `supernet train`."""
 
+    typed_as: ClassVar[Mapping[str, str]] = {"supernet_images": "--images"}
+
     @property
     def given_threads(self) -> int | None:
         """Returns the CPU threads of a process if they were given, else None."""
         return self.threads if "threads" in self.model_fields_set else None
 
-    def load_space(self) -> SearchSpace:
-        return self.load_space_at_full_depth()
+    def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
+        return self.load_space_at_full_depth(base)

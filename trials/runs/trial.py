@@ -32,8 +32,8 @@ class Trial:
 
     __slots__ = (
         "_arch", "_partial", "_result",
-        "depth_schedule", "failure", "finals", "is_stopped", "key", "measured_us", "number", "origin", "retried",
-        "test",
+        "began", "depth_schedule", "ended", "failure", "finals", "is_stopped", "key", "measured_us", "number", "origin",
+        "retried", "test",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,10 @@ class Trial:
         """With a supernet: the results of the network, and of its control, as a finalist."""
         self.measured_us: float | None = None
         """Latency of the target in microseconds, if it was measured at the end."""
+        self.began: float | None = None
+        """When its first attempt started, in seconds since the epoch; None before the end of one is recorded."""
+        self.ended: float | None = None
+        """When it finished, failed for good or was stopped, in seconds since the epoch."""
         self._arch = candidate.arch.model_dump_json().encode()
         self._result: bytes | None = None
         self._partial: list[bytes] = []
@@ -112,8 +116,25 @@ class Trial:
         """Adds the result at the next rung before its end."""
         self._partial.append(_packed(result))
 
+    @property
+    def findings(self) -> dict[str, float]:
+        """Returns what was found of the network at the end of the search: errors (0 to 1), latency (microseconds)."""
+        found: dict[str, float] = {}
+        if self.test is not None:
+            found["test_error"] = self.test.error
+        for role, final in self.finals.items():
+            name = role.replace("-", "_").replace(" ", "_")
+            found |= {f"{name}_error": final.error, f"{name}_test_error": final.test_error}
+        if self.measured_us is not None:
+            found["latency_us"] = self.measured_us
+        return found
+
     def apply(self, event: TrialEvent) -> None:
         """Applies an event that follows `asked`."""
+        if self.began is None and isinstance(event, FinishedEvent | FailedEvent | RetriedEvent | RungEvent):
+            self.began = event.time - (event.seconds or 0.0)
+        if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent):
+            self.ended = event.time
         match event:
             case FinishedEvent():
                 self.result = event.result

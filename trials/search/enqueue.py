@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 
 from ..runs.options import SearchOptions
@@ -12,10 +13,14 @@ from ..strategies.strategy import Candidate
 def enqueued_candidates(domain: SReTDomain, options: SearchOptions) -> list[Candidate]:
     """Returns the networks of `--enqueue`, with the first depth schedule of the space that matters for each.
 
+    They get the target's classes and channels, whatever their files say: what is tried is their structure.
+
     Raises `UserError` for one that is not in the space or outside the budget, or that is named twice.
     """
     candidates: list[Candidate] = []
-    for arch in options.enqueue:
+    target = {"classes": domain.space.classes, "channels": domain.space.channels}
+    for described in options.enqueue:
+        arch = ArchConfig.from_dict({**described.to_dict(), **target}, "--enqueue")
         if not domain.space.contains(arch):
             raise UserError(
                 f"--enqueue: network {arch.arch_id} is not one of {domain.space.name} for "

@@ -29,7 +29,7 @@ from sret_nas.latency.table import LatencyFeatures, parts_of
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import SearchSpace
 
-from ..console import Console, print_line
+from ..console import Console, Working, print_line
 from ..engines.engine import Engine
 from ..engines.messages import LatencyJob, LatencyTimes
 from ..runs.options import SearchOptions
@@ -119,13 +119,13 @@ def measure_profile(
     print_line(console, f"{what}, for about {PROFILE_SECONDS} s at most; once, then searches of this space know")
     rounds: list[LatencyTimes] = []
     num_rounds = MIN_ROUNDS
-    with console.status(what) as status:
+    with Working(console, what) as working:
         while len(rounds) < num_rounds:
             rounds.append(timer.time_once(parts, networks))
             per_round = (time.perf_counter() - started) / len(rounds)
             num_rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(PROFILE_SECONDS / per_round)))
             left = format_seconds(per_round * (num_rounds - len(rounds)))
-            status.update(f"{what}: {len(rounds)} of {num_rounds} rounds, {left} left")
+            working.update(f"{what}: {len(rounds)} of {num_rounds} rounds, {left} left")
     times = _minima([timed.parts for timed in rounds])
     measured = np.array(_minima([timed.networks for timed in rounds]))
     return _fitted_profile(

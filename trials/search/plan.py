@@ -170,6 +170,15 @@ class Plan:
                 f"{options.gpu_hours:g} GPU-hours are too few for {what} about {working / 3600:.3g}: raise --gpu-hours"
             )
 
+    def require_timeout(self) -> None:
+        """Raises `UserError` if `--trial-timeout` would end a trial that takes as long as planned."""
+        timeout, expected = self._options.trial_timeout, self.trial_seconds
+        if timeout is not None and expected > timeout:
+            raise UserError(
+                f"--trial-timeout {format_seconds(timeout)} would end every typical trial, which takes about "
+                f"{format_seconds(expected)}: raise it, or leave it out"
+            )
+
     def _flops_per_image(self, targets: Sequence[ArchConfig], schedule: DepthSchedule) -> float:
         """Returns the mean forward FLOPs of the targets' proxies per training image, at the schedule's depths."""
         speed = self._speed

@@ -128,14 +128,13 @@ def _record(run: Run, end: AttemptResult, has_ended: Callable[[Trial], None]) ->
     raise_if_nothing_can_be_recorded(end.failure)
     trial = run.history.trials[end.job_id]
     if end.failure is not None and end.will_run_again:
-        trial.retried.append(end.failure)
-        run.records.retried(trial.number, len(trial.retried), end.failure, end.seconds)
+        trial.apply(run.records.retried(trial.number, len(trial.retried) + 1, end.failure, end.seconds))
         print_line(run.console, describe_retry(trial))
         return
-    trial.result = None if end.result is None else TrialResult.model_validate(end.result)
-    trial.failure = end.failure
-    run.records.ended(trial.number, trial.result, trial.failure, end.seconds)
+    result = None if end.result is None else TrialResult.model_validate(end.result)
+    trial.apply(run.records.ended(trial.number, result, end.failure, end.seconds))
     if trial.failure is not None:
         print_line(run.console, f"trial {trial.number}, recommended: failed, {trial.failure.message}")
     has_ended(trial)
+    run.track(trial)
     run.refresh_report()

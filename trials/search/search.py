@@ -5,8 +5,11 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,15 @@ from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.space.search_space import SearchSpace
 
-from ..console import Console, print_line
+from ..console import Console, Working, print_line
+from ..data import PreparedData
 from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
+from ..data.sufficiency import data_warnings
 from ..engines.engine import Engine
 from ..engines.inline import InlineEngine
 from ..engines.local import LocalEngine
 from ..engines.ray_needed import ray_needed
+from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command
@@ -36,20 +42,26 @@ from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
 from ..runs.recorded_search import domain_of, recorded_profile
 from ..runs.records import Records
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
+from ..runs.target import require_possible, target_for
 from ..runs.trial import Trial
 from ..strategies.create import create_strategy
+from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
 from .enqueue import enqueued_candidates
 from .finalists import train_finalists
 from .front_latency import measure_front
 from .front_tests import run_front_tests
+from .given_supernet import GivenSupernet
 from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_gpu, require_rungs
 from .recommend import recommend
 from .session import Run, job_context_of
-from .supernet import provide_supernet, recorded_setting, supernet_setting
+from .supernet import SupernetSetting, provide_supernet, recorded_setting, supernet_setting
+from .tracking import Tracking
 from .trial_loop import front_of, run_trials
+
+_MEASURING = "Measuring how fast a typical network trains on this machine"
 
 
 @ignore_signals_after_interrupt()
@@ -58,9 +70,10 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
 
     Raises `UserError`, before anything is written, if the search is impossible, and `StorageError` if the disk is full.
     """
-    space = options.load_space()
-    FeasibleSet(space, options.budget).check()
+    options, space = _options_and_space(options, console)
+    require_possible(space, options.budget)
     require_apart(run_dir, options.data_config)
+    require_trackers(options.log)
     store = store_for_new_search(options.storage, run_dir)
     with Records(run_dir) as records:
         try:
@@ -72,6 +85,31 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
         with copied(store, run_dir, console), engine, full_disk_explained(run_dir, has_begun=True):
             _run_to_the_end(run, engine)
     return run
+
+
+@ignore_signals_after_interrupt()
+def plan_search(options: SearchOptions, run_dir: Path, console: Console) -> None:
+    """Prints the plan of a search that would run in `run_dir`, and begins nothing. Raises as `start_search` does.
+
+    Decoded images and latency profiles are kept beside `run_dir`, where the search will find them.
+    """
+    began = time.monotonic()
+    options, space = _options_and_space(options, console)
+    require_possible(space, options.budget)
+    require_apart(run_dir, options.data_config)
+    _prepared(options, space, run_dir, lambda: time.monotonic() - began, console).engine.close()
+    print_line(console, "Dry run: that is the plan, and nothing was begun")
+
+
+def _options_and_space(options: SearchOptions, console: Console) -> tuple[SearchOptions, SearchSpace]:
+    """Returns the options, completed by a given supernet's, and the space. Raises `UserError` if they contradict."""
+    if options.supernet is None:
+        return options, options.load_space()
+    supernet = GivenSupernet.read(Path(options.supernet))
+    options = supernet.completed(options)
+    space = supernet.space(options)
+    print_line(console, supernet.describe(space, options))
+    return options, space
 
 
 @contextmanager
@@ -87,16 +125,34 @@ def _lost_directory_explained(records: Records) -> Iterator[None]:
         raise
 
 
-def _begin(
-    options: SearchOptions,
-    space: SearchSpace,
-    records: Records,
-    command: list[str],
-    console: Console,
-) -> tuple[Run, Engine]:
-    """Prepares the images, measures the plan and announces it, and only then writes the first record."""
-    run_dir = records.run_dir
+@dataclass(frozen=True)
+class _Prepared:
+    """A search that has been planned, but has not begun; its engine runs."""
+
+    options: SearchOptions
+    domain: SReTDomain
+    data_dir: Path
+    data: PreparedData
+    proxy: ProxyConfig
+    setting: SupernetSetting | None
+    profile: LatencyProfile | None
+    plan: Plan
+    engine: Engine
+
+
+def _prepared(
+    options: SearchOptions, space: SearchSpace, run_dir: Path, spent: Callable[[], float], console: Console
+) -> _Prepared:
+    """Prepares the images, measures the plan and announces it.
+
+    Args:
+        spent: Returns the seconds since the search was asked for.
+    """
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
+    space, line = target_for(space, data)
+    for told in (*data_warnings(data), *([] if line is None else [line])):
+        print_line(console, told)
+    FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
     engine = _create_engine(options, console)
@@ -108,33 +164,60 @@ def _begin(
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = domain_of(space, options, profile)
         enqueued_candidates(domain, options)  # what cannot be tried is told before anything is trained
-        setting = None if options.no_supernet else supernet_setting(options, space, proxy, data)
+        setting = None if options.no_supernet else supernet_setting(options, data)
         context = job_context_of(options, proxy, data_dir, data.digest, "fp32")
-        plan = Plan(engine, domain, options, context, setting, options.precision)
+        with Working(console, _MEASURING):
+            plan = Plan(engine, domain, options, context, setting, options.precision)
         require_gpu(options, plan.device)
-        plan.require_time(spent=records.now() - records.began)
+        plan.require_time(spent=spent())
+        plan.require_timeout()
         plan.announce(console, options.trials, run_dir)
-        header = {
-            "command": command,
-            "options": options.model_dump(mode="json"),
-            "space": space.to_dict(),
-            "space_digest": space.digest,
-            "proxy": proxy.model_dump(mode="json"),
-            "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
-            "device": plan.device,
-            "precision": plan.precision,
-            "expected": {
-                "trial_seconds": round(plan.trial_seconds, 3),
-                "final_seconds": round(plan.final_seconds, 3),
-            },
-            "versions": versions(),
-            "latency": None if profile is None else recorded(profile),
-            "supernet": None if setting is None else setting.in_precision(plan.precision).model_dump(mode="json"),
-        }
-        return Run(run_dir, options, domain, data_dir, proxy, records, records.start(header), console), engine
+        return _Prepared(options, domain, data_dir, data, proxy, setting, profile, plan, engine)
     except BaseException:
         engine.close()
         raise
+
+
+def _begin(
+    options: SearchOptions,
+    space: SearchSpace,
+    records: Records,
+    command: list[str],
+    console: Console,
+) -> tuple[Run, Engine]:
+    """Prepares and plans a search, and only then writes the first record."""
+    search = _prepared(options, space, records.run_dir, lambda: records.now() - records.began, console)
+    try:
+        history = records.start(_header(search, command))
+    except BaseException:
+        search.engine.close()
+        raise
+    run = Run(
+        records.run_dir, search.options, search.domain, search.data_dir, search.proxy, records, history, console
+    )  # fmt: skip
+    return run, search.engine
+
+
+def _header(search: _Prepared, command: list[str]) -> dict[str, Any]:
+    """Returns the first record: all that decides the search."""
+    space, data, plan, setting = search.domain.space, search.data, search.plan, search.setting
+    return {
+        "command": command,
+        "options": search.options.model_dump(mode="json"),
+        "space": space.to_dict(),
+        "space_digest": space.digest,
+        "proxy": search.proxy.model_dump(mode="json"),
+        "data": {"summary": data.summary(), "digest": data.digest, "classes": data.num_classes},
+        "device": plan.device,
+        "precision": plan.precision,
+        "expected": {
+            "trial_seconds": round(plan.trial_seconds, 3),
+            "final_seconds": round(plan.final_seconds, 3),
+        },
+        "versions": versions(),
+        "latency": None if search.profile is None else recorded(search.profile),
+        "supernet": None if setting is None else setting.in_precision(plan.precision).model_dump(mode="json"),
+    }
 
 
 def recorded(profile: LatencyProfile) -> dict[str, Any]:
@@ -160,6 +243,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         header = history.header
         check_header(header, f"{run_dir}: header of the records")
         options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
+        require_trackers(options.log)
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = domain_of(space, options, recorded_profile(header, run_dir))
@@ -171,7 +255,8 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         with _create_engine(options, console) as engine:
             device = header["device"]
             if num_ended < options.trials:
-                plan = Plan(engine, domain, options, run.job_context, recorded_setting(header, run_dir))
+                with Working(console, _MEASURING):
+                    plan = Plan(engine, domain, options, run.job_context, recorded_setting(header, run_dir))
                 plan.announce(console, options.trials - num_ended, run_dir)
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device
@@ -196,6 +281,10 @@ def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> N
 def _run_to_the_end(run: Run, engine: Engine) -> None:
     """Runs the trials, tests the best and writes the outputs, also those of an interrupted search."""
     with _lost_directory_explained(run.records):
+        run.tracking = Tracking(run.run_dir, run.options, run.domain.chain, run.console)
+        for trial in run.trials:
+            if trial.has_ended:
+                run.track(trial)
         _run_all(run, engine)
 
 
@@ -213,30 +302,32 @@ def _run_all(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
-            _write_results(run)
+            _write_results(run, is_complete=False)
         finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
-    _write_results(run)
+    _write_results(run, is_complete=True)
 
 
-def _write_results(run: Run) -> None:
-    """Writes all files that follow from the records, the report last."""
+def _write_results(run: Run, *, is_complete: bool) -> None:
+    """Writes all files that follow from the records, the report last, and gives them to the trackers."""
+    if not has_journal(run.run_dir, run.trials):
+        _journal(run).flush()
     write_outputs(run.run_dir, run.history, run.options)
     write_report(run.report_input(is_running=False))
+    if run.tracking is not None:
+        run.tracking.finish(run.trials, is_complete=is_complete)
 
 
 def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
     """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning.
 
-    Returns the journal; None if there is one on disk that nothing was added to.
+    Returns the journal; None if there is nothing to add to it yet.
     """
     if run.has_all_trials:
         front_of(run)
-        if not has_journal(run.run_dir, sum(trial.has_ended for trial in run.trials)):
-            return _journal(run)
         return None
     options = run.options
     strategy = create_strategy(
@@ -248,18 +339,25 @@ def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
 
 
 def _add_to_journal(run: Run, journal: OptunaJournal | None, trial: Trial) -> None:
-    """Adds a trial that has ended to the journal; without one, writes it anew."""
-    if journal is None:
-        _journal(run)
-        return
-    with writing(run.run_dir / JOURNAL_FILE):
-        journal.add(trial)
+    """Adds a trial that has ended to the journal; without one, `_write_results` writes it anew."""
+    if journal is not None:
+        with writing(run.run_dir / JOURNAL_FILE):
+            journal.add(trial)
 
 
 def _journal(run: Run) -> OptunaJournal:
     """Returns the Optuna journal, rewritten with the trials that have ended so far."""
+    options, header = run.options, run.history.header
+    about = {
+        "command": shlex.join(header["command"]),
+        "budget": options.describe_budget(),
+        "space": run.space.name,
+        "data": header["data"].get("summary"),
+        "strategy": options.strategy,
+        "seed": options.seed,
+    }
     with writing(run.run_dir / JOURNAL_FILE):
-        journal = OptunaJournal(run.run_dir, run.domain, run.options.objectives)
+        journal = OptunaJournal(run.run_dir, run.domain, options.objectives, about)
         for trial in run.trials:
             if trial.has_ended:
                 journal.add(trial)

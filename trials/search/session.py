@@ -13,11 +13,13 @@ from ..engines.messages import JobContext, SupernetSource
 from ..engines.retries import default_time_limit
 from ..report.html import LiveReport, ReportInput
 from ..runs.compute_budget import ComputeBudget
+from ..runs.directory import weights_file
 from ..runs.options import SearchOptions
 from ..runs.records import History, Records
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..training.recipe import Precision, ProxyConfig
+from .tracking import Tracking
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Run:
     history: History
     console: Console
     live_report: LiveReport = field(default_factory=LiveReport)
+    tracking: Tracking | None = None
+    """The experiment trackers of this session; None before they are open."""
 
     @property
     def space(self) -> SearchSpace:
@@ -100,12 +104,17 @@ class Run:
         data = PreparedData.open(self.data_dir)
         return ReportInput(self.run_dir, self.history, self.options, self.domain, data, is_running)
 
+    def track(self, trial: Trial) -> None:
+        """Tells the trackers of a trial that has ended."""
+        if self.tracking is not None:
+            self.tracking.trial_ended(trial)
+
     def refresh_report(self) -> None:
         """Writes the report of the running search, if it is time to."""
         self.live_report.refresh(lambda: self.report_input(is_running=True))
 
     def weights_path(self, trial: Trial) -> Path:
-        return self.run_dir / "weights" / f"trial-{trial.number:04d}.safetensors"
+        return self.run_dir / weights_file(trial.number)
 
     def checkpoint_path(self, trial: Trial) -> Path:
         """Returns the checkpoint that a training writes at a rung and resumes from."""

@@ -9,11 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file, validate
-from sret_nas.space.search_space import SearchSpace
-from sret_nas.space.supernet_shape import bounding_shape
 
 from ..console import print_line
 from ..data import PreparedData
@@ -24,13 +21,11 @@ from ..engines.messages import SupernetSource
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
+from ..runs.directory import SUPERNET_DIR
 from ..runs.options import SearchOptions
 from ..supernet.config import SupernetConfig
-from ..training.recipe import Precision, ProxyConfig, proxy_arch
+from ..training.recipe import Precision
 from .session import Run
-
-SUPERNET_DIR = "supernet"
-"""Folder in the run directory: the supernet, its checkpoint, its TensorBoard scalars."""
 
 
 class SupernetSetting(BaseModel):
@@ -54,19 +49,17 @@ class SupernetSetting(BaseModel):
         return self.model_copy(update={"config": self.config.model_copy(update={"precision": precision})})
 
 
-def supernet_setting(
-    options: SearchOptions, space: SearchSpace, proxy: ProxyConfig, data: PreparedData
-) -> SupernetSetting:
+def supernet_setting(options: SearchOptions, data: PreparedData) -> SupernetSetting:
     """Returns the setting that the options ask for.
 
-    Raises `UserError` if `--supernet` is not a supernet for this space, proxy and data.
+    Raises `UserError` if `--supernet` was not trained on these images.
     """
     if options.supernet is None:
         processes, threads = _processes(options, len(data.train))
         config = SupernetConfig(training=options.supernet_training(len(data.train)))
         return SupernetSetting(config=config, threads=threads, processes=processes)
     path = Path(options.supernet)
-    _check_file(path, space, proxy, data)
+    _check_file(path, data)
     return SupernetSetting(given=SupernetSource(path=str(path), digest=digest_of_file(path)))
 
 
@@ -104,19 +97,17 @@ def recorded_setting(header: dict[str, Any], run_dir: Path) -> SupernetSetting |
     return validate(SupernetSetting, header["supernet"], f"{run_dir}: supernet")
 
 
-def _check_file(path: Path, space: SearchSpace, proxy: ProxyConfig, data: PreparedData) -> None:
+def _check_file(path: Path, data: PreparedData) -> None:
+    """Raises `UserError` if a file's weights cannot be read, or were trained on other images."""
     from sret_nas.nn.supernet import Supernet
 
-    supernet, training = Supernet.load(path)
+    _, training = Supernet.load(path)
     if training.get("data_digest", data.digest) != data.digest:
-        raise UserError(f"{path} was trained on other images; give --data and the options of images as it was trained")
-
-    def narrowed(arch: ArchConfig) -> ArchConfig:
-        return proxy_arch(arch, proxy, channels=data.channels, classes=data.num_classes)
-
-    problem = supernet.extent.first_missing(bounding_shape(space, adapted=narrowed))
-    if problem is not None:
-        raise UserError(f"{path} does not hold all networks of {space.name} at {proxy.image_size} px: {problem}")
+        recorded = training.get("data", {}).get("source", "other ones")
+        raise UserError(
+            f"{path} was trained on other images ({recorded}) than those of {data.config.source}: give --data and the "
+            "options of images as it was trained, or leave them out"
+        )
 
 
 def provide_supernet(run: Run, engine: Engine) -> None:

@@ -139,8 +139,7 @@ class _TrialLoop:
         self._strategy.tell(trial.candidate, None)
 
     def _stop(self, trial: Trial, progress: SearchProgress) -> None:
-        self._run.records.stopped(trial.number)
-        trial.is_stopped = True
+        trial.apply(self._run.records.stopped(trial.number))
         self._has_ended(trial, progress)
 
     def _record(self, end: AttemptResult, progress: SearchProgress) -> None:
@@ -148,19 +147,16 @@ class _TrialLoop:
         raise_if_nothing_can_be_recorded(end.failure)
         run, trial = self._run, self._run.history.trials[end.job_id]
         if end.failure is not None and end.will_run_again:
-            trial.retried.append(end.failure)
-            run.records.retried(trial.number, len(trial.retried), end.failure, end.seconds)
+            trial.apply(run.records.retried(trial.number, len(trial.retried) + 1, end.failure, end.seconds))
             progress.say(describe_retry(trial))
             return
         rung = self._rung[trial.number]
         part = self._rungs.increment(rung)
         result = None if end.result is None else TrialResult.model_validate(end.result)
         if result is not None and rung < self._rungs.last:
-            run.records.rung(trial.number, result, end.seconds, part)
-            trial.add_partial(result)
+            trial.apply(run.records.rung(trial.number, result, end.seconds, part))
             return
-        run.records.ended(trial.number, result, end.failure, end.seconds, part)
-        trial.result, trial.failure = result, end.failure
+        trial.apply(run.records.ended(trial.number, result, end.failure, end.seconds, part))
         self._has_ended(trial, progress)
 
     def _has_ended(self, trial: Trial, progress: SearchProgress) -> None:
@@ -168,6 +164,7 @@ class _TrialLoop:
         self._keep_if_best(trial)
         with writing(run.run_dir / JOURNAL_FILE):
             self._journal.add(trial)
+        run.track(trial)
         run.checkpoint_path(trial).unlink(missing_ok=True)
         is_news = run.options.no_supernet or trial.failure is not None or trial.number in self.front
         progress.trial_ended(trial, self.front.best_error, is_news)

@@ -10,12 +10,13 @@ from ..console import Console
 from ..data import PreparedData
 from ..distributed.processes import Processes
 from ..distributed.task import Measurement
+from ..runs.directory import SUPERNET
 from ..training.devices import compute_with
 from ..training.precision import choose_precision
 from .spec import TrainingSpec
 from .speed import MEASURED_STEPS, seconds_per_step
 from .state import CHECKPOINT
-from .training import SUPERNET, SupernetTraining, train_supernet
+from .training import SupernetTraining, train_supernet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from ..data import PreparedData, num_training_batches, training_batches
 from ..distributed.processes import Processes, process_group
 from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import WatchedDirectory, rescue
+from ..runs.directory import SUPERNET
 from ..seeds import seed_from
 from ..training.devices import compute_with
 from ..training.recipe import DivergedError
@@ -31,8 +32,6 @@ from .monitor import Monitor, NullMonitor, WatchedSubnets
 from .networks import StepNetworks
 from .spec import TrainingSpec
 from .state import TrainingState, require_same
-
-SUPERNET = "supernet.safetensors"
 
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints, the most work that a killed process loses."""

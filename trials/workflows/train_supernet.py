@@ -20,21 +20,22 @@ from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml, read_yaml
 
-from ..console import print_line
+from ..console import Working, print_line
 from ..data import PreparedData
 from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
+from ..data.sufficiency import data_warnings
 from ..distributed.choose_launcher import launcher_for
 from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import new_run_dir
-from ..runs.option_groups import flag, with_data_root
+from ..runs.directory import SUPERNET, new_run_dir
+from ..runs.option_groups import flag, validate_as_typed, with_data_root
 from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
+from ..runs.target import require_possible, target_for
 from ..supernet.config import SupernetConfig
 from ..supernet.job import TrainingJob
 from ..supernet.speed import steps_within
-from ..supernet.training import SUPERNET
 from ..training.recipe import DivergedError
 
 TRAINING = "training.yaml"
@@ -83,7 +84,8 @@ def parse_training(given: Mapping[str, Any]) -> tuple[SupernetTrainOptions, Supe
     own = {name: value for name, value in given.items() if name not in shared}
     options = SupernetTrainOptions.parse(shared, source)
     training = options.supernet_training(num_train_images=1).model_dump()
-    return options, validate(SupernetConfig, {"training": training, "precision": options.precision, **own}, source)
+    fields = {"training": training, "precision": options.precision, **own}
+    return options, validate_as_typed(SupernetConfig, fields, source, _FLAGS)
 
 
 def start_training(
@@ -102,7 +104,7 @@ def start_training(
     if seconds is not None and options.supernet_images is not None:
         raise UserError("--images and --time-budget exclude each other: both say how long the training is")
     space = options.load_space()
-    FeasibleSet(space, options.budget).check()
+    require_possible(space, options.budget)
     with launcher_for(options.device, placement, options.given_threads) as launcher:
         options = _with_threads(options, launcher)
         _describe_threads(options, placement, launcher, console)
@@ -115,6 +117,10 @@ def start_training(
         console = console if launcher.is_first else Console(quiet=True)
         require_apart(run_dir, options.data_config)
         data = _on_first(launcher, lambda: cached_dataset(run_dir, options.data_config, console)[1])
+        space, line = target_for(space, data)
+        for told in (*data_warnings(data), *([] if line is None else [line])):
+            print_line(console, told)
+        FeasibleSet(space, options.budget).check()
         planned = _planned(_job(options, config, space, data), options, seconds, run_dir, launcher, console)
         recorded = RecordedTraining(
             options=options, config=planned.config, space=space.to_dict(), data_digest=data.digest
@@ -194,7 +200,8 @@ def _planned(
     num_images = len(job.images().train)
     length = options.supernet_training(num_images)
     batch_size = min(length.batch_size, num_images)
-    measured = launcher.measure(replace(job, config=job.config.model_copy(update={"training": length})))
+    with Working(console, "Measuring how fast the supernet trains on this machine"):
+        measured = launcher.measure(replace(job, config=job.config.model_copy(update={"training": length})))
     if seconds is not None:
         images = steps_within(seconds, measured.seconds_per_step) * batch_size
         length = length.model_copy(update={"images": images})

@@ -145,9 +145,9 @@ class TestFromYAML:
         with pytest.raises(UserError) as caught:
             SReT.from_yaml(tmp_path / "best.yaml", weights=str(network_file))
         assert str(caught.value) == (
-            f"{network_file} holds the weights of {network().arch.arch_id}, another network than "
-            f"{tmp_path / 'best.yaml'} describes ({other.arch_id}): give the weights that its `provenance` names, or "
-            "train it"
+            f"{network_file} holds the weights of {network().arch.arch_id}, and {tmp_path / 'best.yaml'} describes "
+            f"{other.arch_id}, which differs in stage 1 width (8 and 12); only classes and image size may: "
+            "SReT.load builds theirs"
         )
 
     def test_for_other_classes_and_images_all_weights_are_kept_but_the_head_s(
@@ -199,9 +199,15 @@ class TestRefuses:
             SReT.load(tmp_path / "w")
 
     def test_each_others_files(self, network_file: Path, supernet_file: Path) -> None:
-        with pytest.raises(UserError, match=r"/supernet\.\w+: does not hold a network's weights: .*architecture"):
+        with pytest.raises(
+            UserError,
+            match=r"/supernet\.\w+: does not hold a network's weights: it holds a supernet, which `search --s",
+        ):
             SReT.load(supernet_file)
-        with pytest.raises(UserError, match=r"/network\.safetensors: does not hold a supernet: .*'extent'"):
+        with pytest.raises(
+            UserError,
+            match=r"/network\.safetensors: does not hold a supernet: it holds a single network's weights, which `ev",
+        ):
             Supernet.load(network_file)
 
     @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])

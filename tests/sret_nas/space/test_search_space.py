@@ -441,3 +441,11 @@ def test_shipped_files_write_out_what_their_readers_see() -> None:
         assert {key: space[key] for key in content} == content | {"stages": space["stages"]}
         for written, read in zip(content["stages"], space["stages"], strict=True):
             assert written == read
+
+
+def test_a_network_is_no_search_space(tmp_path: Path) -> None:
+    (tmp_path / "best.yaml").write_text("architecture: {}\n")
+    with pytest.raises(
+        UserError, match=r"best.yaml: is one network, which `profile` and `evaluate` take, not a search"
+    ):
+        SearchSpace.load(tmp_path / "best.yaml")

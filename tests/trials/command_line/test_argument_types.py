@@ -40,7 +40,7 @@ def test_words_become_values(type_: Callable[[str], Any], text: str, value: obje
         (quantity, "inf", "must be a number such as 1G, 4.8M, 600K, 1.1e9 or 1100000000, got 'inf'"),
         (quantity, "0", "must lie between 1 and 4.6e18, got '0'"),
         (latency, "20", "must be a time with its unit, such as 20ms, 0.5s or 800us, got '20'"),
-        (duration, "", "must be a time such as 90s, 5m or 1.5h, of at least a second, got ''"),
+        (duration, "", "must be a time such as 90s, 5m, 1.5h or 1h30m, of at least a second, got ''"),
         (path, "", "must name a folder, got nothing"),
         (threads, "0", "must be a whole number from 1 to 1024, got '0'"),
         (threads, "1025", "must be a whole number from 1 to 1024, got '1025'"),

@@ -13,7 +13,7 @@ from trials.runs.options import SearchOptions
 from trials.runs.supernet_train_options import OF_SEARCHES, SupernetTrainOptions
 from trials.supernet.config import SupernetConfig
 
-RUN_DIRECTORY = {"out", "resume"}
+RUN_DIRECTORY = {"out", "resume", "dry_run", "quiet", "config"}
 
 
 def options_of(command: ModuleType) -> dict[str, argparse.Action]:
@@ -57,9 +57,10 @@ def test_an_option_of_both_is_read_alike(name: str) -> None:
 def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None:
     assert options_of(search).keys() & options_of(supernet_train).keys() == {
         "space", "flops_budget", "params_budget", "flops_min", "params_min", "target_image_size", "target_classes",
-        "data", "data_root", "max_train_images", "max_val_images", "max_test_images", "split_seed", "image_size",
-        "width_scale", "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device", "out", "resume",
-        "time_budget",  # which each spends in its own way
+        "target_channels", "data", "data_root", "max_train_images", "max_val_images", "max_test_images", "split_seed",
+        "skip_broken",
+        "image_size", "width_scale", "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device",
+        "out", "resume", "time_budget",  # which each spends in its own way
         "engine", "ray_address", "workers", "precision",
     }  # fmt: skip
 

@@ -66,7 +66,18 @@ def test_a_folder_is_named_so_that_it_is_found_from_elsewhere(tmp_path: Path, mo
     assert DataOptions(data="CIFAR10", data_root="images").data_root == str(tmp_path / "images")
     assert DataOptions(data="CIFAR10").data == "CIFAR10"
     assert DataOptions(data="digits").data == "digits"
-    assert SearchOptions(supernet="images").supernet == str(tmp_path / "images")
+    (tmp_path / "images" / "supernet").mkdir()
+    for name in ("supernet/supernet.safetensors", "supernet.safetensors"):
+        with pytest.raises(
+            ConfigError, match=r"--supernet: images: there is no trained supernet in this directory, nei"
+        ):
+            SearchOptions.parse({"supernet": "images"}, "search")
+        file = tmp_path / "images" / name
+        file.touch()
+        assert (
+            SearchOptions(supernet="images").supernet == SearchOptions(supernet=f"images/{name}").supernet == str(file)
+        )
+        file.unlink()
 
 
 def test_budgets_bound_what_they_are_named_for() -> None:
@@ -171,5 +182,5 @@ def test_a_resumed_search_changes_only_what_may_change() -> None:
         recorded.resumed_with({"seed": 2})
     with pytest.raises(UserError, match=r"^--no-supernet cannot change in a resumed search: it was False, got True"):
         recorded.resumed_with({"no_supernet": True})
-    with pytest.raises(ConfigError, match=r"^search: trials: must be greater than or equal to 1, got 0$"):
+    with pytest.raises(ConfigError, match=r"^search: --trials: must be greater than or equal to 1, got 0$"):
         recorded.resumed_with({"trials": 0})

@@ -474,7 +474,7 @@ def test_images_must_be_where_they_were_or_be_named(tmp_path: Path, storage: Pat
 @pytest.mark.parametrize(
     ("storage", "message"),
     [
-        ("ftp://host/runs", "search: storage: must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got 'ftp"),
+        ("ftp://host/runs", "search: --storage: must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got 'ftp"),
         ("s3://a:b@c/runs", "must not hold credentials"),
         ("nowhere/runs", "cannot be used: there is no folder"),
         ("BUCKET-2/runs", "/runs cannot be used: When .* AWS Error NO_SUCH_BUCKET"),

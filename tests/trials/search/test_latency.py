@@ -40,6 +40,8 @@ OPTIONS: dict[str, Any] = {
     "no_supernet": True,
     "space": "smoke",
     "target_image_size": 32,
+    "target_classes": 1000,
+    "target_channels": 3,
     "objectives": ["error", "latency"],
     "trials": 5,
     "max_train_images": 64,
@@ -291,15 +293,15 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--latency-budget", "20"], "argument --latency-budget: must be a time with its unit, such as 20ms, 0.5s or"),
-        (["--latency-budget", "0ms"], "argument --latency-budget: must lie between 1us and 3600s, got '0ms'"),
+        (["--latency-budget", "20"], "--latency-budget: must be a time with its unit, such as 20ms, 0.5s or"),
+        (["--latency-budget", "0ms"], "--latency-budget: must lie between 1us and 3600s, got '0ms'"),
         (
             ["--latency-batch", "4"],
             "--latency-batch goes with --latency-budget, or with latency among the --objectives",
         ),
         (
             ["--latency-budget", "5ms", "--latency-batch", "0"],
-            "latency_batch: must be greater than or equal to 1, got 0",
+            "--latency-batch: must be greater than or equal to 1, got 0",
         ),
     ],
 )

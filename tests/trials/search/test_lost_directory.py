@@ -33,6 +33,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lost directory")]
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,
     "space": "smoke",
+    "target_classes": 1000,
+    "target_channels": 3,
     "params_budget": 300_000,
     "trials": 3,
     "max_train_images": 64,

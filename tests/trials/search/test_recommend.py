@@ -177,7 +177,7 @@ def outcome_without_recommendations(run_dir: Path) -> list[Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"classes": 11}, "is not one of test for 64 px, 3 channel"),
+        ({"image_size": 32}, "is not one of test for 64 px, 3 channel"),
         ({}, "names network .* twice"),
     ],
 )

@@ -26,6 +26,7 @@ from cli import main
 from sret_nas import ArchConfig, UserError, cost_of
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
+from sret_nas.yaml_files import read_yaml
 from tests import REPOSITORY
 from tests.trials.runs.edited_records import edit_records
 from trials.runs.objectives import most_accurate, pareto_front
@@ -46,6 +47,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search")]
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,  # searches with a supernet: test_search_supernet.py
     "space": "smoke",
+    "target_classes": 1000,
+    "target_channels": 3,
     "flops_budget": 100_000_000,
     "trials": 6,
     "seed": 5,
@@ -142,7 +145,20 @@ def test_only_the_front_is_tested_and_keeps_its_weights(finished: Run) -> None:
     front = {trial.number for trial in pareto_front(finished.trials, finished.options.objectives)}
     assert {trial.number for trial in finished.trials if trial.test is not None} == front
     weights = {path.name for path in (finished.run_dir / "weights").iterdir()}
-    assert weights == {f"trial-{number:04d}.safetensors" for number in front}
+    assert weights == {f"trial-{number:04d}.{kind}" for number in front for kind in ("safetensors", "yaml")}
+
+
+def test_beside_weights_lies_the_file_that_loads_them(finished: Run) -> None:
+    for weights in (finished.run_dir / "weights").glob("*.safetensors"):
+        own = SReT.load(weights)
+        loaded = SReT.from_yaml(weights.with_suffix(".yaml"), weights=weights)
+        assert loaded.arch == own.arch
+        assert read_yaml(weights.with_suffix(".yaml"))["provenance"]["weights"] == weights.name
+        (target,) = (finished.run_dir / "pareto").glob(f"{weights.stem}-*.yaml")  # with three channels, as asked for
+        with pytest.raises(
+            UserError, match=r"differs in channels \(1 and 3\).*trial-\d+\.yaml describes the network of"
+        ):
+            SReT.from_yaml(target, weights=weights)
     kinds = [event["event"] for event in events(finished.run_dir)]
     assert kinds.index("tested") > max(index for index, kind in enumerate(kinds) if kind == "finished")
 
@@ -163,11 +179,12 @@ def test_the_journal_is_an_optuna_study_of_all_trials(finished: Run) -> None:
     study = optuna.load_study(study_name="whole", storage=storage)
     assert sorted(trial.user_attrs["trial"] for trial in study.trials) == list(range(6))
     by_number = {trial.number: trial for trial in finished.trials}
+    only_choice = {name: choices[0] for name, choices in finished.space.dimensions().items() if len(choices) == 1}
     for frozen in study.trials:
         trial = by_number[frozen.user_attrs["trial"]]
         assert trial.result is not None
         assert frozen.values == [trial.result.error, trial.result.target.flops]
-        decoded = finished.space.decode(frozen.params)
+        decoded = finished.space.decode({**only_choice, **frozen.params})
         assert decoded is not None
         assert decoded.arch_id == trial.candidate.arch.arch_id
 
@@ -348,22 +365,26 @@ def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
         ({"objectives": ("error", "error")}, "--objectives must not repeat"),
         ({"train_images": 10, "epochs": 1.0}, "--epochs cannot be combined with --train-images"),
         ({"device": "tpu"}, "device"),
-        ({"seed": 2**32}, "seed: must be less than 4294967296"),
-        ({"batch_size": 100_000}, "batch_size: must be less than or equal to 65536"),
-        ({"learning_rate": float("inf")}, "learning_rate: must be a finite number, got inf"),
-        ({"train_images": None, "epochs": float("inf")}, "epochs: must be a finite number, got inf"),
+        ({"seed": 2**32}, "--seed: must be less than 4294967296"),
+        ({"batch_size": 100_000}, "--batch-size: must be less than or equal to 65536"),
+        ({"learning_rate": float("inf")}, "--learning-rate: must be a finite number, got inf"),
+        ({"train_images": None, "epochs": float("inf")}, "--epochs: must be a finite number, got inf"),
         ({"device": "cuda:77"}, "cuda:77 is not there"),
         (
             {"gpu_hours": 2.0},
             "--gpu-hours goes with a GPU, got --device cpu; --time-budget bounds the wall time anywhere",
         ),
-        ({"gpu_hours": 0.0}, "gpu_hours: must be greater than 0"),
-        ({"time_budget": 0.5}, "time_budget: must be greater than or equal to 1"),
+        ({"gpu_hours": 0.0}, "--gpu-hours: must be greater than 0"),
+        ({"time_budget": 0.5}, "--time-budget: must be greater than or equal to 1"),
         (
             {"time_budget": 1.0},
             "a time budget of 1.0 s is too short for a trial, which takes about ",
         ),
-        ({"trial_timeout": float("inf")}, "trial_timeout: must be"),
+        ({"trial_timeout": float("inf")}, "--trial-timeout: must be"),
+        (
+            {"trial_timeout": 1.0, "train_images": 10**6},
+            "--trial-timeout 1.0 s would end every typical trial, which takes about .*: raise it, or leave it out",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_recorded(
@@ -403,6 +424,19 @@ def test_a_run_directory_inside_the_images_is_refused(tmp_path: Path) -> None:
             SearchOptions.parse({**OPTIONS, "data": str(tmp_path)}, "search"), tmp_path / "run", ["test"], quiet()
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_prints_the_plan_and_begins_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["search", *FLAGS, "--objectives=error,flops", "--workers=0", "--dry-run", f"--out={tmp_path / 'run'}"])
+        == 0
+    )
+    told = capsys.readouterr().out
+    assert re.search(r"^Plan: 6 trials .*of 256 training images at 32 px; about .* in all$", told, re.MULTILINE)
+    assert told.splitlines()[-1] == "Dry run: that is the plan, and nothing was begun"
+    assert not (tmp_path / "run").exists()
+    assert main(["search", "--dry-run", "--resume=x"]) == 2
+    assert "--dry-run plans a new search" in capsys.readouterr().err
 
 
 def test_a_torn_header_is_no_search(tmp_path: Path) -> None:

@@ -41,10 +41,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search with a supernet"
 
 OPTIONS: dict[str, Any] = {
     "space": "smoke",
+    "target_classes": 1000,
+    "target_channels": 3,
     "params_budget": 300_000,
     "trials": 9,
     "population": 4,
-    "seed": 3,
+    "seed": 4,
     "max_train_images": 128,
     "max_val_images": 100,
     "max_test_images": 100,
@@ -208,7 +210,7 @@ def test_a_resumed_search_keeps_the_precision_that_was_chosen(tmp_path: Path, mo
     monkeypatch.setattr("trials.training.precision.multiplies_bf16", lambda device: True)
     begun = start_search(SearchOptions.parse(options, "search"), run_dir, ["test"], console := quiet())
     assert (begun.history.header["precision"], begun.options.precision) == ("bf16", "auto")
-    assert "seed 3; bf16" in text_of(console)
+    assert "seed 4; bf16" in text_of(console)
     whole = start_search(SearchOptions.parse({**options, "trials": 2}, "search"), tmp_path / "whole", ["test"], quiet())
     monkeypatch.setattr("trials.training.precision.multiplies_bf16", lambda device: False)
     assert resume_search(run_dir, {"trials": 2}, quiet()).job_context.precision == "bf16"
@@ -224,13 +226,22 @@ def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path:
     run = start_search(SearchOptions.parse(options, "search"), tmp_path / "second", ["test"], quiet())
     assert [row[:3] for row in outcome_of(run.run_dir)] == [row[:3] for row in outcome_of(finished.run_dir)]
     assert not (run.run_dir / "supernet").exists()
+    brief = {"supernet": str(finished.run_dir), "trials": 1, "workers": 0, "finalists": 0, "controls": 0}
+    brief |= {"train_images": 96, "batch_size": 32, "best_by": "proxy", "params_budget": 300_000}
+    told = quiet()
+    third = start_search(SearchOptions.parse(brief, "search"), tmp_path / "third", ["test"], told)
+    assert (third.space, third.data_dir) == (finished.space, tmp_path / "prepared-data" / run.data_dir.name)
+    assert "Supernet: " in text_of(told)
+    assert "for smoke at 32 px, on the images of digits" in " ".join(text_of(told).split())
     assert not any(trial.finals for trial in run.trials)
     for change, message in (
         (
             {"space": "sret_tiny"},
             "does not hold all networks of sret_tiny at 32 px: the stem's width must be at most 12",
         ),
-        ({"max_train_images": 64}, "was trained on other images"),
+        ({"max_train_images": 64}, "--max-train-images 64 does not go with .*, which was trained with 128: leave out"),
+        ({"image_size": 40}, "--image-size 40 does not go with --supernet .*, which was trained with 32: leave out"),
+        ({"data": str(tmp_path)}, "--data .* does not go with --supernet .*, which was trained with digits"),
         ({"supernet": str(tmp_path / "none.safetensors")}, "there is no such file"),
         ({"supernet": str(finished.run_dir / "best.yaml")}, "cannot be read as weights"),
     ):

@@ -174,7 +174,7 @@ def test_what_resuming_refuses(network: Path, images: Path, tmp_path: Path) -> N
     ("given", "message"),
     [
         ({"classes": 2}, "--classes must be at least the 3 classes of the data, got 2"),
-        ({"image_size": 4}, "train: image_size: must be greater than or equal to 8, got 4"),
+        ({"image_size": 4}, "train: --image-size: must be greater than or equal to 8, got 4"),
         ({"supernet": "a", "checkpoint": "b"}, "--supernet and --checkpoint exclude each other"),
         ({"checkpoint": "nothing.safetensors"}, "nothing.safetensors: there is no such file"),
         ({"recipe": "nothing"}, "'nothing' is no recipe"),

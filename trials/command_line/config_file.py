@@ -1,0 +1,81 @@
+"""`--config FILE`: options from a YAML file; those on the command line win.
+
+The file maps options to values, as they are typed: `flops-budget: 1G`. Or it is what a run wrote: `config.yaml` of a
+search, or `training.yaml`, whose options are then all recorded ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from sret_nas.errors import ConfigError, UserError
+
+from .argument_types import path
+
+NOT_IN_FILES = {"help", "run", "resume", "config"}
+
+
+def add_config(parser: argparse.ArgumentParser, group: Any) -> None:
+    """Declares `--config`; the file's values are parsed by the options that the parser has when it is used."""
+    group.add_argument(
+        "--config", metavar="FILE", type=lambda text: _parsed(parser, text),
+        help="options from a YAML file, such as `flops-budget: 1G`, or a run's config.yaml or training.yaml; those on "
+        "the command line win",
+    )  # fmt: skip
+
+
+def with_config(given: argparse.Namespace) -> argparse.Namespace:
+    """Returns what was given, on the command line or else in the file of `--config`.
+
+    Raises `UserError` if the options of a run that is resumed are given in a file.
+    """
+    values = dict(vars(given))
+    config: Mapping[str, Any] | None = values.pop("config", None)
+    if config is None:
+        return given
+    if "resume" in values:
+        raise UserError("--config cannot be combined with --resume, which takes the options that the run recorded")
+    return argparse.Namespace(**{**config, **values})
+
+
+def _parsed(parser: argparse.ArgumentParser, text: str) -> dict[str, Any]:
+    """Returns the options in a file by the names of their values. Raises argparse's error if one is wrong."""
+    from sret_nas.yaml_files import read_yaml
+
+    try:
+        return _options(parser, read_yaml(path(text)), text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _options(parser: argparse.ArgumentParser, content: object, source: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ConfigError(source, "", "must map options to values, such as `flops-budget: 1G`")
+    if isinstance(content.get("options"), dict):  # a run wrote it: values are plain data, and None is the default
+        recipe = content.get("recipe")
+        recorded = {name: value for name, value in content["options"].items() if value is not None}
+        return {**recorded, **(recipe if isinstance(recipe, dict) else {})}
+    actions = {action.dest: action for action in parser._actions if action.dest not in NOT_IN_FILES}
+    options: dict[str, Any] = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name not in actions:
+            raise ConfigError(source, str(key), f"{parser.prog} has no such option")
+        options[name] = _value(actions[name], value, source, str(key))
+    return options
+
+
+def _value(action: argparse.Action, value: object, source: str, key: str) -> object:
+    """Returns a value as the option's parser would, where the file has it as text; other values are checked later."""
+    if isinstance(value, list) and action.nargs == "+":
+        return [_value(action, item, source, key) for item in value]
+    if action.nargs == 0 and not isinstance(value, bool):
+        raise ConfigError(source, key, f"must be true or false, got {value!r}")
+    if not isinstance(value, str) or not callable(action.type):
+        return value
+    try:
+        return action.type(value)
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        raise ConfigError(source, key, str(error)) from None
