@@ -34,8 +34,12 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Any
         except (UserError, torch.OutOfMemoryError):
             raise
         except pickle.UnpicklingError as error:
-            code = _GLOBAL.search(str(error))
-            what = f"it refers to {code[1]}, which could run anything" if code else _first_line(error)
+            code = _GLOBAL.search(str(error))  # the rest of torch's text advises to load without its checks
+            what = (
+                f"it refers to {code[1]}, which could run anything"
+                if code
+                else "it is no file of torch.save, or damaged"
+            )
             raise UserError(f"{path}: not a checkpoint that can be read safely: {what}") from None
         except Exception as error:  # arbitrary bytes can raise any exception anywhere in torch's reader
             raise UserError(f"{path}: not a checkpoint that can be read safely: {_first_line(error)}") from None

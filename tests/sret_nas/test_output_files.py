@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sret_nas.errors import UserError
-from sret_nas.output_files import new_folder, require_empty_folder, require_free
+from sret_nas.output_files import new_folder, require_empty_folder, require_free, require_outside
 
 
 def test_a_new_file_and_missing_sources_are_fine(tmp_path: Path) -> None:
@@ -112,3 +112,14 @@ class TestNewFolder:
         with pytest.raises(UserError, match="is not empty"):
             overtaken()
         assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
+
+
+def test_a_folder_for_results_is_no_class_of_an_image_folder(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    (images / "cat").mkdir(parents=True)
+    require_outside(tmp_path / "results", images)
+    require_outside(tmp_path / "results", Path("cifar10"))
+    (tmp_path / "link").symlink_to(images)
+    for folder in (images / "results", tmp_path / "link" / "results", images):
+        with pytest.raises(UserError, match="must not lie inside the image folder .*: name another --openvino"):
+            require_outside(folder, images, "--openvino")

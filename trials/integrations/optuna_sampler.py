@@ -211,6 +211,11 @@ class StrategySampler(BaseSampler):
             _logger.warning("Trial %d has no network of %s, so nothing is learned from it.", trial.number,
                             self.setting.space.name)  # fmt: skip
             return []
+        try:
+            self.setting.require_known_costs(candidate, dict(zip(self.setting.objectives, trial.values, strict=True)))
+        except UserError as error:
+            _logger.warning("Nothing is learned from trial %d: %s", trial.number, error)
+            return []
         if self.setting.domain.excess(candidate) > 0:
             _logger.warning("Trial %d is outside the budget, so nothing is learned from it.", trial.number)
             return []
@@ -278,7 +283,9 @@ class StrategySampler(BaseSampler):
             finished = values if state == TrialState.COMPLETE else None  # a pruned trial has its last report
             try:
                 if finished is not None:
-                    session.require_known_costs(candidate, dict(zip(self.setting.objectives, finished, strict=True)))
+                    self.setting.require_known_costs(
+                        candidate, dict(zip(self.setting.objectives, finished, strict=True))
+                    )
             except UserError:
                 finished = None
                 raise

@@ -98,7 +98,9 @@ class StrategySearcher(Searcher):
         """Returns the objective values; None if one is NaN."""
         setting, candidate = self._setting, self._session.running[trial_id]
         names = setting.domain.chain.cost_names
-        self._session.require_known_costs(candidate, {name: float(result[name]) for name in names if name in result})
+        self._session.setting.require_known_costs(
+            candidate, {name: float(result[name]) for name in names if name in result}
+        )
         values = {**result, **dict(zip(names, setting.domain.costs(candidate), strict=True))}
         missing = [name for name in setting.objectives if name not in values]
         if missing:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self, get_args
@@ -58,6 +59,20 @@ class SearchSetting:
         return create_strategy(
             self.strategy, self.domain, self.objectives, seed=self.seed, population=self.population
         )  # fmt: skip
+
+    def require_known_costs(self, candidate: Candidate, reported: Mapping[str, float]) -> None:
+        """Raises `UserError` if a cost that is known beforehand was reported as something else.
+
+        It is a sign of values in another order than `objectives`, or of costs of another network or counting rule.
+        """
+        domain = self.domain
+        for name, cost in zip(domain.chain.cost_names, domain.costs(candidate), strict=True):
+            value = reported.get(name)
+            if value is not None and not math.isclose(value, cost, rel_tol=1e-6):
+                raise UserError(
+                    f"{name} of network {candidate.arch.arch_id} is {cost:,}, got {value:,.12g}: report the values in "
+                    f"the order {', '.join(self.objectives)}, and costs of the target (`sret_nas.cost_of`)"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, equal for settings of equal sequences."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from typing import Any, TypedDict
 
 from sret_nas.arch.config import ArchConfig
@@ -104,20 +103,6 @@ class Session:
                 raise UserError(
                     f"the search cannot be restored: it had asked for {event['key']}, the strategy now asks for {key}; "
                     "use the options and versions of sret-nas, numpy and optuna that it was begun with, or start anew"
-                )
-
-    def require_known_costs(self, candidate: Candidate, reported: Mapping[str, float]) -> None:
-        """Raises `UserError` if a cost that is known beforehand was reported as something else.
-
-        It is a sign of values in another order than `objectives`, or of costs of another network or counting rule.
-        """
-        domain = self.setting.domain
-        for name, cost in zip(domain.chain.cost_names, domain.costs(candidate), strict=True):
-            value = reported.get(name)
-            if value is not None and not math.isclose(value, cost, rel_tol=1e-6):
-                raise UserError(
-                    f"{name} of network {candidate.arch.arch_id} is {cost:,}, got {value:,.12g}: report the values in "
-                    f"the order {', '.join(self.setting.objectives)}, and costs of the target (`sret_nas.cost_of`)"
                 )
 
 

@@ -113,7 +113,9 @@ class SupernetOptions(SupernetTrainingOptions):
         if self.supernet is not None and self.supernet_images is not None:
             raise ValueError("--supernet names a trained supernet, so it cannot be combined with --supernet-images")
         if self.controls > self.finalists:
-            raise ValueError(f"--controls must not exceed --finalists, got {self.controls} and {self.finalists}")
+            raise ValueError(
+                f"--controls must not exceed --finalists, got {self.controls} and {self.finalists}: lower it too"
+            )
         return self
 
     def fine_tuning(self, images: int) -> TrainingConfig:

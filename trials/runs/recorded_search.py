@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,20 @@ class RecordedSearch:
 
     @property
     def state(self) -> str:
-        """Returns `running`, `finished`, or how many of its trials have ended, e.g. `12 of 30 trials`."""
+        """Returns `running`, `finished`, or how many of its trials have ended, e.g. `12 of 30 trials`.
+
+        A search that has tried every candidate inside its budget has finished, however many trials it might have run.
+        """
         if self.is_running:
             return "running"
         ended = sum(trial.has_ended for trial in self.history.in_order)
-        return "finished" if ended >= self.options.trials else f"{ended} of {self.options.trials} trials"
+        if ended >= self.options.trials or self._all_were_tried():
+            return "finished"
+        return f"{ended} of {self.options.trials} trials"
+
+    def _all_were_tried(self) -> bool:
+        tried = {trial.candidate.key for trial in self.history.in_order if trial.has_ended}
+        return next(islice(self.domain, len(tried), None), None) is None
 
 
 def is_running(run_dir: Path) -> bool:

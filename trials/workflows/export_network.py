@@ -35,7 +35,7 @@ from sret_nas.nn.exported_model import OPENVINO_FILE, ExportedModel, open_onnx, 
 from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
 from sret_nas.nn.quantization import quantize_onnx
-from sret_nas.output_files import require_free
+from sret_nas.output_files import require_free, require_outside
 
 from ..console import print_line
 from ..data import DataConfig
@@ -151,6 +151,8 @@ def export_network(request: ExportRequest, console: Console) -> None:
     reads = [*trained.reads, *([Path(request.data)] if request.data is not None else [])]
     for option, paths in request.outputs.items():
         require_free(paths, reads=reads, force=request.force, option=option)
+    if request.openvino is not None and request.data is not None:
+        require_outside(request.openvino, Path(request.data), "--openvino")
     compute_with(request.threads)
     network = trained.network
     if request.recursions is not None:

@@ -157,6 +157,12 @@ class TestCheckpoint:
         assert loaded.keys() == expected.keys()
         assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
+    def test_torch_s_advice_to_load_without_checks_is_not_passed_on(self, arch: ArchConfig, tmp_path: Path) -> None:
+        (tmp_path / "text.pth").write_text("image_size: 32\n")
+        with pytest.raises(UserError, match="it is no file of torch.save, or damaged$") as caught:
+            load_public(tmp_path / "text.pth", arch)
+        assert "weights_only" not in str(caught.value)
+
     def test_a_file_that_would_run_code_is_refused(self, arch: ArchConfig, tmp_path: Path) -> None:
         torch.save({"model": {}, "args": Path("code")}, tmp_path / "bad.pth")
         with pytest.raises(UserError, match=r"bad\.pth: not a checkpoint that can be read safely"):

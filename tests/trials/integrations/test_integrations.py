@@ -327,6 +327,22 @@ def test_trials_that_were_added_are_learned_from_before_and_during_a_study() -> 
         architecture(elsewhere.ask())
 
 
+def test_nothing_is_learned_from_an_added_trial_with_costs_of_another_network(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    domain = SReTDomain(SMOKE, BUDGET)
+    study = create_study(StrategySampler("additive", SMOKE, BUDGET))
+    study.add_trial(
+        optuna.trial.create_trial(
+            params=dict(domain.encode(next(iter(domain)))), distributions=optuna_sampler.distributions(domain),
+            values=[0.3, 7.0],
+        )
+    )  # fmt: skip
+    study.optimize(succeed, n_trials=len(list(domain)))
+    assert all(trial.state.name == "COMPLETE" for trial in study.trials)
+    assert "Nothing is learned from trial 0: flops of network" in caplog.text
+
+
 def test_a_study_with_an_enqueued_network_resumes_in_another_process() -> None:
     domain, storage = SReTDomain(SMOKE, BUDGET), optuna.storages.InMemoryStorage()
     whole = create_study(StrategySampler("additive", SMOKE, BUDGET))

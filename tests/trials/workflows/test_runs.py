@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.yaml_files import read_yaml
 from tests.trials.planted_search import NUM_TRIALS, planted, write_search
 from trials.data.dataset_cache import PREPARED_DATA
+from trials.runs.recorded_search import RecordedSearch
 from trials.runs.records import Records
 from trials.strategies.strategy import Candidate
+from trials.strategies.table import TableDomain
 
 Capture = pytest.CaptureFixture[str]
 
@@ -62,6 +65,15 @@ def test_a_search_in_progress_is_running(folder: Path, tmp_path: Path, capsys: C
         assert json.loads(capsys.readouterr().out)["state"] == "running"
     assert main(["runs", "show", str(tmp_path / "one"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
+
+
+def test_a_search_that_has_tried_every_candidate_has_finished(folder: Path) -> None:
+    search = RecordedSearch.open(folder / "one")
+    longer = replace(search, options=search.options.model_copy(update={"trials": NUM_TRIALS + 5}))
+    assert longer.state == f"{NUM_TRIALS} of {NUM_TRIALS + 5} trials"
+    candidates = [trial.candidate for trial in search.history.in_order]
+    exhausted = replace(longer, domain=TableDomain(search.domain, candidates))  # type: ignore[arg-type]
+    assert exhausted.state == "finished"
 
 
 def test_showing_a_search_shows_its_front_and_what_it_recommends(folder: Path, capsys: Capture) -> None:
