@@ -27,7 +27,7 @@ from sret_nas.latency.table import LatencyTable
 from sret_nas.nn.checkpoints import read_checkpoint
 from sret_nas.nn.model_directory import CONFIG, ModelInfo, Preprocessing, read_model, write_model
 from sret_nas.nn.network import SReT
-from sret_nas.nn.public_checkpoints import load_public, to_public
+from sret_nas.nn.public_checkpoints import read_public, to_public
 from sret_nas.nn.supernet import Supernet
 from sret_nas.optimize.score_config import ScoreConfig
 from sret_nas.space.search_space import SearchSpace
@@ -114,8 +114,8 @@ READERS: dict[str, Reader] = {
     "latency profile": lambda path: LatencyTable(SMOKE, validate(LatencyProfile, read_json(path), str(path))),
     "network": SReT.load,
     "supernet": Supernet.load,
-    "public checkpoint": lambda path: load_public(path, TINY),
-    "old public checkpoint": lambda path: load_public(path, TINY),
+    "public checkpoint": lambda path: read_public(path).convert(TINY),
+    "old public checkpoint": lambda path: read_public(path).convert(TINY),
     "checkpoint": read_checkpoint,
     "score": lambda path: ScoreConfig.load(path).score(SMOKE, str(path)),
     "model config": lambda path: read_model(_beside(path, CONFIG, _model_directory())),

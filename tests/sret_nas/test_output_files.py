@@ -121,5 +121,5 @@ def test_a_folder_for_results_is_no_class_of_an_image_folder(tmp_path: Path) -> 
     require_outside(tmp_path / "results", Path("cifar10"))
     (tmp_path / "link").symlink_to(images)
     for folder in (images / "results", tmp_path / "link" / "results", images):
-        with pytest.raises(UserError, match="must not lie inside the image folder .*: name another --openvino"):
+        with pytest.raises(UserError, match=r"must not lie inside the image folder .*: name another --openvino"):
             require_outside(folder, images, "--openvino")

@@ -114,7 +114,7 @@ class SupernetOptions(SupernetTrainingOptions):
             raise ValueError("--supernet names a trained supernet, so it cannot be combined with --supernet-images")
         if self.controls > self.finalists:
             raise ValueError(
-                f"--controls must not exceed --finalists, got {self.controls} and {self.finalists}: lower it too"
+                f"--controls must not exceed --finalists, got {self.controls} and {self.finalists}: give fewer"
             )
         return self
 

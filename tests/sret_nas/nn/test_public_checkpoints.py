@@ -159,7 +159,7 @@ class TestCheckpoint:
 
     def test_torch_s_advice_to_load_without_checks_is_not_passed_on(self, arch: ArchConfig, tmp_path: Path) -> None:
         (tmp_path / "text.pth").write_text("image_size: 32\n")
-        with pytest.raises(UserError, match="it is no file of torch.save, or damaged$") as caught:
+        with pytest.raises(UserError, match=r"it is no file of torch\.save, or damaged$") as caught:
             load_public(tmp_path / "text.pth", arch)
         assert "weights_only" not in str(caught.value)
 
