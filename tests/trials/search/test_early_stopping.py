@@ -110,7 +110,7 @@ def test_a_killed_search_finds_what_it_would_have(finished: Run, tmp_path: Path,
 def test_no_step_is_trained_twice(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps to the rung, four from there to the end; also with the search interrupted on the way."""
     steps: list[int] = []
-    train_step = trials.training.train._train_step
+    train_step = trials.training.train.Training._step
 
     def counted(*arguments: Any) -> float:
         steps.append(1)
@@ -118,7 +118,7 @@ def test_no_step_is_trained_twice(finished: Run, tmp_path: Path, monkeypatch: py
             raise KeyboardInterrupt
         return train_step(*arguments)
 
-    monkeypatch.setattr(trials.training.train, "_train_step", counted)
+    monkeypatch.setattr(trials.training.train.Training, "_step", counted)
     with pytest.raises(KeyboardInterrupt):
         start_search(SearchOptions.parse(OPTIONS, "search"), tmp_path / "run", ["test"], quiet())
     given_up = steps_since_the_last_record(tmp_path / "run", len(steps) - 1 - MEASURED)
