@@ -46,11 +46,12 @@ def first_output() -> str:
     """Returns six lines that say what the first command did, as it printed them."""
     lines = (RESULTS / "first_command.txt").read_text(encoding="utf-8").splitlines()
 
-    def first(start: str) -> str:
-        return next(line for line in lines if line.startswith(start))
+    def last(*words: str) -> str:
+        return next(line for line in reversed(lines) if all(word in line for word in words))
 
-    wanted = ["Search:", "step 337:", "trial 157 ", "trial 192 fine-tuned", "Pareto-optimal", "Networks:"]
-    return "\n".join(["```text", *(first(start).rstrip() for start in wanted), "```"])
+    wanted = (("Search:",), ("validation accuracy",), ("trial ", " error ", " left]"), ("Recommending the best",),
+              ("fine-tuned:", "test error"), ("Networks:",))  # fmt: skip
+    return "\n".join(["```text", *(last(*words).rstrip() for words in wanted), "```"])
 
 
 def control_table() -> str:
