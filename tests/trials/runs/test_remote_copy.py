@@ -447,7 +447,10 @@ def test_a_search_whose_machine_is_lost_is_carried_on_from_the_copy(
 
     files = files_in(here)
     del files[LOCK_FILE]
-    assert {name: store.read(name) for name in store.sizes() if name != COPY_MARK} == files
+    copied = {name: store.read(name) for name in store.sizes() if name != COPY_MARK}
+    # An event file of the lost machine to which nothing was written yet is in the copy alone.
+    lost_events = {name for name in copied if name.startswith("tensorboard/") and not copied[name]}
+    assert {name: content for name, content in copied.items() if name not in lost_events} == files
     assert f"Copy: {store.address}\n" in text_of(console)
 
 
