@@ -44,7 +44,7 @@ COPY_MARK = "copy.json"
 PROBE = "probe"
 """A file that is written and deleted to check permissions."""
 PROBE_CONTENT = b"may be deleted"
-MIRRORED = ("weights/", "pareto/", "checkpoints/")
+MIRRORED = ("weights/", "pareto/", "recommended/", "checkpoints/", "tensorboard/")
 """Folders in which a deleted file is also deleted in the copy."""
 
 Signature = tuple[int, ...]
