@@ -154,9 +154,9 @@ def _add_proxy_run(parser: argparse.ArgumentParser) -> None:
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument(
-        "--engine", choices=("local", "ray"),
-        help="what runs trials: local (processes on this machine) or ray (this machine or a cluster) "
-        "(default: local)",
+        "--engine", choices=("local", "ray", "tune"),
+        help="what runs trials: local (processes on this machine), ray (this machine or a cluster) or tune (the same "
+        "as trials of Ray Tune, slower, for its callbacks and results) (default: local)",
     )  # fmt: skip
     shared_options.add_ray_address(group)
     group.add_argument(
