@@ -161,7 +161,7 @@ def _failure_in_text(text: str) -> Failure:
         return Failure(cause="refused", message=f"workers cannot be started: {lines[-1]}")
     if "node has died" in text or "ActorUnavailableError" in text:
         return Failure(cause="worker died", message="the machine of its worker was lost or cannot be reached any more")
-    known = f"its worker process ended in the middle of the job: {reason_of(text)}"
+    known = f"its worker process ended in the middle of the job: {reason_of(lines[-1])}"
     return Failure(cause="worker died", message=f"{known} It crashed, left, or was killed, often for its memory")
 
 
