@@ -58,13 +58,9 @@ class Marking(Callback):
 
 
 @pytest.fixture(scope="class")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayTuneEngine]:
-    marks = tmp_path_factory.mktemp("marks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TUNE_CALLBACKS", f"{Marking.__module__}.Marking")
-        patch.setattr(Marking, "folder", marks)
-        with RayTuneEngine(misbehave, num_workers=1, folder=tmp_path_factory.mktemp("run") / EXPERIMENTS) as engine:
-            yield engine
+def started() -> Iterator[RayTuneEngine]:
+    with RayTuneEngine(misbehave, num_workers=1) as engine:
+        yield engine
 
 
 @pytest.mark.slow
@@ -89,18 +85,6 @@ class TestRayTuneEngine(EngineContract):
         assert outcome.failure is not None
         assert outcome.failure.cause == "timed out"
         assert run_all(engine, [SQUARE])[0].result is not None
-
-    def test_jobs_are_trials_in_tune_s_folder(self, engine: RayTuneEngine) -> None:
-        """Failed ones have Tune's `error.txt`; the others a line in `result.json`."""
-        run_all(engine, [SQUARE, {"do": "diverge"}])
-        (experiment,) = engine._folder.iterdir()
-        good, bad = sorted(path for path in experiment.iterdir() if path.is_dir())[-2:]
-        (line,) = (good / "result.json").read_text().splitlines()
-        assert json.loads(line)["value"] == 9
-        assert json.loads(line)["config"]["payload"] == SQUARE
-        assert "diverged: the loss is nan" in (bad / "error.txt").read_text()
-        assert not list(experiment.rglob("checkpoint*"))
-        assert (Marking.folder / good.name).exists()
 
 
 @pytest.mark.slow
@@ -139,6 +123,9 @@ def test_a_search_has_tune_s_results(
 ) -> None:
     """It finds what a search without Tune finds, in the same way, and prints nothing of Tune's."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_TUNE_CALLBACKS", f"{Marking.__module__}.Marking")
+    monkeypatch.setattr(Marking, "folder", tmp_path / "marks")
+    Marking.folder.mkdir()
     assert main([*SEARCH, "--engine", "local", "--out", "local"]) == 0
     capfd.readouterr()
     assert main([*SEARCH, "--engine", "tune", "--out", "tune"]) == 0
@@ -146,10 +133,20 @@ def test_a_search_has_tune_s_results(
     assert printed.err == ""
     assert "Configuration for experiment" not in printed.out
     assert Path("tune/best.yaml").read_text() == Path("local/best.yaml").read_text()
-    found = ExperimentAnalysis(str(tmp_path / "tune" / EXPERIMENTS / "session-1")).results_df  # type: ignore[no-untyped-call]
-    errors = [float(error) for error in found["error"].dropna()]
+
+    experiment = tmp_path / "tune" / EXPERIMENTS / "session-1"
     records = [json.loads(line) for line in Path("tune/records.jsonl").read_text().splitlines()]
-    assert errors == [record["result"]["error"] for record in records if record["event"] == "finished"]
+    errors = [record["result"]["error"] for record in records if record["event"] == "finished"]
+    table = ExperimentAnalysis(str(experiment)).results_df  # type: ignore[no-untyped-call]
+    assert [float(error) for error in table["error"].dropna()] == errors
+    trials = sorted(experiment.glob("*-inherited-trial-*"))
+    assert len(trials) == len(errors) > 0
+    for folder, error in zip(trials, errors, strict=True):
+        (line,) = (folder / "result.json").read_text().splitlines()
+        assert json.loads(line)["error"] == error
+        assert json.loads(line)["config"]["payload"]["kind"] == "inherited trial"
+        assert (Marking.folder / folder.name).exists()
+    assert not list(experiment.rglob("checkpoint*"))
 
 
 @pytest.mark.slow
