@@ -41,6 +41,8 @@ class JobContext(_Message):
     """CPU threads of torch in the worker."""
     precision: Precision = "fp32"
     """Precision of training and scoring; searches of earlier versions, which recorded none, computed in fp32."""
+    balanced_error: bool = False
+    """Whether errors are means over classes instead of over images."""
 
 
 class _Job(JobContext):
@@ -178,6 +180,8 @@ class TrialResult(_Message):
     Only `error` for inherited weights, where each depth is a subnet of its own, and at a rung before the last."""
     val_images: int = 0
     """Validation images behind `error`; 0 in old records, which lack the number."""
+    effective_images: float | None = None
+    """How many images of equal weight would tell `error` as exactly, if classes count alike; else None."""
     train_loss: float | None
     """None if nothing was trained."""
     train_steps: int

@@ -65,7 +65,9 @@ class WorkerContext:
 
         Raises `UserError` if the search began with others, `ImagesChangedError` if they are damaged.
         """
-        data = self._data.get(job.data_dir, lambda: _open_images(Path(job.data_dir)))
+        data = self._data.get(
+            (job.data_dir, job.balanced_error), lambda: _open_images(Path(job.data_dir), job.balanced_error)
+        )
         if data.digest != job.data_digest:
             raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")
         return data
@@ -90,12 +92,12 @@ class WorkerContext:
     ) -> SubnetScorer:  # fmt: skip
         """Returns a scorer of the supernet's subnets, with its cache of features."""
         return self._scorer.get(
-            (source, data.directory, data.digest, device, batch_size, images, precision),
+            (source, data.directory, data.digest, data.val.class_weights, device, batch_size, images, precision),
             lambda: SubnetScorer(self.supernet(source, device), data, batch_size, images, precision),
         )
 
 
-def _open_images(directory: Path) -> PreparedData:
+def _open_images(directory: Path, balanced_error: bool) -> PreparedData:
     """Returns prepared images. Raises `ImagesChangedError` if they are damaged."""
     try:
         data = PreparedData.open(directory)
@@ -103,7 +105,7 @@ def _open_images(directory: Path) -> PreparedData:
             data.verify()
     except UserError as error:
         raise ImagesChangedError(str(error).removesuffix("; prepare the data again")) from None
-    return data
+    return data.with_balanced_errors() if balanced_error else data
 
 
 def _open_supernet(source: SupernetSource, device: torch.device) -> Supernet:
