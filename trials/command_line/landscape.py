@@ -117,15 +117,16 @@ def _run(given: argparse.Namespace) -> int:
 
     handle_interruptions()
     console = SearchConsole()
+    sources = vars(given).get("sources", [])
     words = ("run", "out", "resume", "sources")
     options = {name: value for name, value in vars(given).items() if name not in words}
     if "resume" in given:
-        if given.sources or "out" in given:
+        if sources or "out" in given:
             raise UserError("a resumed landscape keeps its networks and its folder: give --resume and the engine alone")
         resume_landscape(given.resume, options, JobRunner(), console)
         return EXIT_OK
-    if not given.sources:
+    if not sources:
         raise UserError("name the networks: model directories, runs, or files of weights; or --resume DIR")
     out = given.out if "out" in given else new_run_dir()
-    start_landscape(LandscapeOptions.parse(options, "landscape"), given.sources, out, JobRunner(), console)
+    start_landscape(LandscapeOptions.parse(options, "landscape"), sources, out, JobRunner(), console)
     return EXIT_OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,7 +83,10 @@ class Landscapes:
 def short_names(names: Sequence[str]) -> list[str]:
     """Returns what is shown of paths: without the folders that they have in common, and of a single one the end."""
     parts = [Path(name).parts for name in names]
-    shared = len(commonprefix([one[:-1] for one in parts])) if len(parts) > 1 else max(0, len(parts[0]) - 2)
+    shared = max(0, len(parts[0]) - 2)
+    if len(parts) > 1:
+        columns = zip(*(one[:-1] for one in parts), strict=False)
+        shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     return [_shortened(str(Path(*one[shared:]))) for one in parts]
 
 
@@ -209,9 +212,10 @@ def describe_sharpness(basin: BasinSummary) -> str:
 
 def show_landscapes(landscapes: Landscapes, console: Console) -> None:
     """Prints a table with the numbers of every landscape."""
+    pairs = landscapes.options.pairs
+    what = f"Mean ± deviation between {pairs} pairs of directions" if pairs > 1 else "One pair of directions"
     table = Table(
-        title=f"Mean ± deviation between {landscapes.options.pairs} pairs of directions; width where the loss is "
-        f"{BASIN_FACTOR:g} times the network's, in lengths of a direction",
+        title=f"{what}; width where the loss is {BASIN_FACTOR:g} times the network's, in lengths of a direction",
         title_justify="left", title_style="italic", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     table.add_column("network", overflow="fold")
