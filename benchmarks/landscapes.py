@@ -1,7 +1,7 @@
 """The loss landscapes in the documentation: a network that recurs, and one of equal depth whose blocks are distinct.
 
-Run `python -m benchmarks.landscapes --data DIR` from the repository's root, with CIFAR-10 as class folders in `train` and
-`val`. It trains both networks for some minutes, draws their landscapes, and writes values and pictures to
+Run `python -m benchmarks.landscapes --data DIR` from the repository's root, with CIFAR-10 as class folders in `train`
+and `val`. It trains both networks for some minutes, draws their landscapes, and writes values and pictures to
 `benchmarks/results/landscape*`. What lies in `--work` already is not done again. One seed and a short training: the
 pictures show what the command draws, and are no evidence about recursion.
 """
@@ -41,7 +41,9 @@ LANDSCAPE = {"max-train-images": 6000, "images": 256, "points": 17, "pairs": 3, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 as a folder of class folders in train and val")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="CIFAR-10 as a folder of class folders in train and val"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/landscapes"), help="for trainings and points")
     given = parser.parse_args()
     given.data = given.data.absolute()
