@@ -201,7 +201,9 @@ def with_deviation(mean: float, values: Sequence[float]) -> str:
 
 def describe_width(basin: BasinSummary) -> str:
     """Returns the width of a basin with its variation; `≥` where the loss does not double on some side."""
-    return ("≥ " if basin.is_wider else "") + with_deviation(basin.mean_width, basin.widths)
+    # Where it doubles nowhere, all widths are that of the line, which is no agreement between pairs.
+    widths = basin.widths[:1] if basin.is_wider and len(set(basin.widths)) == 1 else basin.widths
+    return ("≥ " if basin.is_wider else "") + with_deviation(basin.mean_width, widths)
 
 
 def describe_sharpness(basin: BasinSummary) -> str:

@@ -116,6 +116,7 @@ def surface_picture(landscapes: Landscapes) -> bytes:
             axes.tick_params(labelsize=7)
             axes.set_title(_title(landscape), fontsize=9)
             axes.view_init(elev=28, azim=-55)
+            axes.set_box_aspect(None, zoom=0.9)  # else the title of the last column's axis is cut off
         panels.end_row()
     _with_caption(panels.figure, "The loss has a logarithmic scale.", landscapes)
     return _png(panels.figure)
