@@ -86,7 +86,7 @@ def _add_points(parser: argparse.ArgumentParser) -> None:
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "engine", "What may change when a landscape is resumed, except device and threads."
+        "engine", "A resumed landscape may change --engine, --ray-address, --workers and --gpus-per-trial."
     )
     group.add_argument(
         "--engine", choices=("local", "ray"),
