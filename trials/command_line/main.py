@@ -15,6 +15,7 @@ from . import (
     convert,
     evaluate,
     export,
+    landscape,
     predict,
     profile,
     runs,
@@ -95,7 +96,7 @@ def create_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (
-        search, runs, space, profile, supernet, train, soft_labels, evaluate, export, predict, convert,
+        search, runs, space, profile, supernet, train, soft_labels, evaluate, landscape, export, predict, convert,
     ):  # fmt: skip
         command.add_command(commands)
     return parser

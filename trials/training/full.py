@@ -111,7 +111,9 @@ class FullSpec:
         """Returns the data that identify a training: with the same identity, the weights are the same."""
         return {
             "architecture": self.arch.to_dict(),
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json", exclude={"depth_distillation"}),
+            # None if it is off, because checkpoints of earlier versions lack it.
+            "depth distillation": self.recipe.depth_distillation or None,
             "depth schedule": self.schedule,
             "preprocessing": self.preprocessing.model_dump(mode="json"),
             "seed": self.seed,
@@ -279,12 +281,17 @@ class FullTraining:
         targets = self._taught(images, targets.to(device, non_blocking=True))
         torch.manual_seed(seed_from(f"pass {self._spec.seed}/{step}/{part}"))  # permutations and drop path
         share = torch.zeros((), device=device)
-        for depth in depths:
+        teaches = self._spec.recipe.depth_distillation
+        deepest: Tensor | None = None
+        for depth in reversed(depths) if teaches else depths:
             with torch.autocast(device.type, torch.bfloat16, enabled=self._uses_bf16):
-                loss = self.state.task(images, targets, depth)["loss"] / (len(depths) * accumulation)
+                passed = self.state.task(images, targets, depth, deepest)
+                loss = passed["loss"] / (len(depths) * accumulation)
             # Backward for each depth by itself: the activations of one depth at a time are in memory.
             loss.backward()
             share += loss.detach()
+            if teaches and deepest is None:
+                deepest = passed["output"].detach()
         return share
 
     def _taught(self, images: Tensor, targets: Tensor) -> Tensor:

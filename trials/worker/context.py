@@ -1,4 +1,4 @@
-"""Data that a worker keeps between jobs: images, a supernet, and the features of scored subnets.
+"""Data that a worker keeps between jobs: images, a supernet, the features of scored subnets, a movable network.
 
 The context belongs to a worker (`trials.worker.entry.JobRunner`) and ends with it. It holds only the last object of
 each kind, because a search has one data set and one supernet, and both are large.
@@ -14,12 +14,16 @@ import torch
 
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file
+from sret_nas.nn.directions import MovableNetwork
+from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 
 from ..data import PreparedData
 from ..data.prepared import ImagesChangedError
-from ..engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
+from ..engines.messages import FrontTestJob, LandscapeJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
 from ..supernet.inherit import SubnetScorer
+from ..training.devices import device_of
+from ..training.landscape_images import LandscapeImages
 from ..training.recipe import Precision
 
 Value = TypeVar("Value")
@@ -59,6 +63,8 @@ class WorkerContext:
         self._data = _LastUsed[PreparedData]()
         self._supernet = _LastUsed[Supernet]()
         self._scorer = _LastUsed[SubnetScorer]()
+        self._landscape_images = _LastUsed[LandscapeImages]()
+        self._movable = _LastUsed[MovableNetwork]()
 
     def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
         """Returns a job's images.
@@ -86,6 +92,17 @@ class WorkerContext:
         """Returns the supernet in a file, on a device. Raises `UserError` if the file has changed meanwhile."""
         return self._supernet.get((source, device), lambda: _open_supernet(source, device))
 
+    def landscape_images(self, job: LandscapeJob) -> LandscapeImages:
+        """Returns the images of a landscape. Raises `UserError` if they have changed since it was begun."""
+        key = (job.data_dir, job.data_digest)
+        return self._landscape_images.get(key, lambda: LandscapeImages.open(Path(job.data_dir), job.data_digest))
+
+    def movable_network(self, job: LandscapeJob) -> MovableNetwork:
+        """Returns the network of a landscape with both directions. Raises `UserError` if its file has changed."""
+        device = device_of(job.device)
+        key = (job.network, job.directions, device)
+        return self._movable.get(key, lambda: _open_movable(job, device))
+
     def scorer(
         self, source: SupernetSource, data: PreparedData, device: torch.device, batch_size: int, images: int | None,
         precision: Precision,
@@ -106,6 +123,12 @@ def _open_images(directory: Path, balanced_error: bool) -> PreparedData:
     except UserError as error:
         raise ImagesChangedError(str(error).removesuffix("; prepare the data again")) from None
     return data.with_balanced_errors() if balanced_error else data
+
+
+def _open_movable(job: LandscapeJob, device: torch.device) -> MovableNetwork:
+    if digest_of_file(Path(job.network.path)) != job.network.digest:
+        raise UserError(f"{job.network.path} is not the network that the landscape was begun with: it has changed")
+    return MovableNetwork(SReT.load(Path(job.network.path)).eval().to(device), *job.directions)
 
 
 def _open_supernet(source: SupernetSource, device: torch.device) -> Supernet:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..engines.messages import (
     FrontTestJob,
+    LandscapeJob,
     LatencyJob,
     Result,
     RetrainJob,
@@ -16,6 +17,7 @@ from ..engines.messages import (
 from ..training.devices import compute_with
 from .context import WorkerContext
 from .evaluate import evaluate
+from .landscape import measure_point
 from .retrain import retrain, run_front_test
 from .timing import measure_latency, measure_training_speed
 
@@ -26,6 +28,8 @@ def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
     compute_with(job.threads)  # a reused worker would keep the count of its first job
     if isinstance(job, LatencyJob):
         return measure_latency(job).model_dump(mode="json")
+    if isinstance(job, LandscapeJob):
+        return measure_point(job, context).model_dump(mode="json")
     context.forget_changed_images()
     result = _run(job, context)
     context.data_of(job).require_unchanged()  # what was computed from images that changed meanwhile is worth nothing
