@@ -22,8 +22,6 @@ from tests.architectures import random_arch
 from tests.full_disk import largest_file
 from tests.sret_nas.nn.conftest import Exported, largest_difference, trained_network
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 torch.set_num_threads(1)
 
 

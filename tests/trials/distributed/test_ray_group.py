@@ -42,8 +42,7 @@ from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray group")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 STEPS = 120
 MARK_SECONDS = 1e6

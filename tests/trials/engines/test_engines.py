@@ -22,8 +22,6 @@ from trials.engines.local import LocalEngine
 from trials.engines.messages import Failure
 from trials.engines.retries import should_retry
 
-pytestmark = pytest.mark.xdist_group("engines")  # its fixtures are made once, in one process
-
 SQUARES = [{"do": "square", "value": value} for value in range(4)]
 
 

@@ -37,8 +37,7 @@ from trials.engines.ray import MAX_FALSE_STARTS, RayEngine
 from trials.engines.ray_calls import HeadLostError, call_with_timeout
 from trials.engines.ray_pool import POLL_SECONDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 MARK = "SRET_NAS_TEST"
 """Environment variable by which a test knows the processes that come from it."""
