@@ -11,11 +11,14 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 TOGETHER = {
+    "tests/trials/distributed/test_ray_group.py": "ray",
+    "tests/trials/engines/test_ray.py": "ray",
     "tests/sret_nas/nn/test_export.py": "exported",
     "tests/sret_nas/nn/test_exported_model.py": "exported",
     "tests/sret_nas/nn/test_quantization.py": "exported",
 }
-"""Files that share a fixture of the session which takes seconds, by the name of what they share."""
+"""Files of which no two run at the same time, by the name of what they share: a fixture of the session that takes
+seconds, or the machine, of which a Ray with several nodes needs all memory and cores."""
 
 LONGEST = (
     "tests/trials/distributed/test_ray_group.py",

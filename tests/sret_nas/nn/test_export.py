@@ -58,6 +58,7 @@ def test_no_file_names_folders_of_this_machine(exported: Exported) -> None:
             assert folder.encode() not in content, path
 
 
+@pytest.mark.slow
 def test_onnx_is_valid_and_its_opset_decides_how_attention_is_written(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,7 @@ def _check_export(arch: ArchConfig, seed: int, folder: Path) -> None:
             assert largest_difference(model.run, network, images) < 1e-4, (seed, name, number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [6])
 def test_any_architecture_exports(seed: int, tmp_path: Path) -> None:
     _check_export(_random_arch(seed, 1), seed, tmp_path)

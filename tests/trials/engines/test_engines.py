@@ -178,6 +178,7 @@ def test_no_worker_outlives_a_killed_driver() -> None:
     assert driver.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_worker_that_still_imports_goes_with_its_driver(tmp_path: Path) -> None:
     """Also one whose import holds the interpreter's lock, so that no thread of it can look after the driver."""
     (tmp_path / "slow_import.py").write_text(
@@ -210,6 +211,7 @@ def test_a_worker_that_still_imports_goes_with_its_driver(tmp_path: Path) -> Non
     assert time.monotonic() - float(driver.stdout) < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guard", ["", "if __name__ == '__main__':\n"])
 def test_the_driver_s_main_module_is_no_business_of_workers(tmp_path: Path, guard: str) -> None:
     """From standard input there is none that they could import, and a script may do without a guard."""
@@ -230,6 +232,7 @@ def test_the_driver_s_main_module_is_no_business_of_workers(tmp_path: Path, guar
         assert (driver.stdout, driver.stderr) == ("9\n", "")
 
 
+@pytest.mark.slow
 def test_jobs_defined_on_standard_input_are_refused_in_one_line() -> None:
     script = (
         "from trials.engines.local import LocalEngine\n"
