@@ -1,4 +1,4 @@
-"""Conformance tests for every engine, and tests of worker processes."""
+"""Conformance tests for engines on this machine, and tests of worker processes. Ray's are in test_ray.py."""
 
 from __future__ import annotations
 
@@ -138,23 +138,6 @@ class TestLocalEngine(EngineContract):
         engine.close()
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
-
-
-@pytest.fixture(scope="class")
-def ray_engine() -> Iterator[Engine]:
-    from trials.engines.ray import RayEngine
-
-    with RayEngine(misbehave, num_workers=2) as engine:
-        yield engine
-
-
-@pytest.mark.slow
-class TestRayEngine(EngineContract):
-    """Tests of its own are in test_ray.py."""
-
-    @pytest.fixture
-    def engine(self, ray_engine: Engine) -> Engine:
-        return left_idle(ray_engine)
 
 
 @pytest.mark.slow
