@@ -30,6 +30,7 @@ print(resident_bytes() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep what was freed"
 )
@@ -47,6 +48,7 @@ def test_what_a_step_freed_stays_with_the_process() -> None:
     assert kept[False] < 20
 
 
+@pytest.mark.slow
 def test_there_are_no_more_threads_than_cores() -> None:
     """A thousand threads on two cores wait for each other for ever."""
     code = (
