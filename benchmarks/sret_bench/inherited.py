@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.sret_bench.setting import Setting
-from benchmarks.sret_bench.tables import Line, Table
+from benchmarks.sret_bench.tables import Table
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
-from sret_nas.files import digest_of_file
 from trials.data import PreparedData
-from trials.training.recipe import proxy_arch
+from trials.training.recipe import Precision, proxy_arch
 
 KEY = "supernet", "number"
 
@@ -36,49 +37,72 @@ def networks(setting: Setting) -> list[tuple[str, ArchConfig]]:
     return random.Random(0).sample(drawn, len(drawn))
 
 
-def train(setting: Setting, seed: int, data: PreparedData, work: Path) -> Path:
-    """Trains a supernet, from its last checkpoint on, and returns its file."""
+def train(
+    setting: Setting, seed: int, data: PreparedData, directory: Path, *, images: int, precision: Precision
+) -> Path:
+    """Trains a supernet, from the last checkpoint in `directory` on, and returns its file."""
     from rich.console import Console
 
     from trials.supernet.spec import TrainingSpec
     from trials.supernet.training import train_supernet
 
-    config = setting.supernet_config
-    proxy = setting.proxy(setting.supernet_images)
-    spec = TrainingSpec(space=setting.space, budget=Budget(), proxy=proxy, config=config, seed=seed)
-    directory = work / f"supernet-{seed}"
+    config = setting.supernet_config(images, precision)
+    spec = TrainingSpec(space=setting.space, budget=Budget(), proxy=setting.proxy(images), config=config, seed=seed)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "training.log").open("a", encoding="utf-8") as log:
         return train_supernet(directory, spec, data, device="cpu", threads=1, console=Console(file=log))
 
 
-def score(setting: Setting, seed: int, supernet_file: Path, data: PreparedData, table: Table) -> None:
-    """Scores what the table lacks of a supernet's networks; every score is on disk at once.
+def fill(setting: Setting, seed: int, data: PreparedData, work: Path, table: Table) -> None:
+    """Trains a supernet and scores what the table lacks of its networks; every score is on disk at once.
 
     Raises `ValueError` if the table has scores of another supernet with this seed.
     """
-    from sret_nas.nn.supernet import Supernet
-    from trials.supernet.inherit import SubnetScorer
-
-    digest = digest_of_file(supernet_file)
+    left = [
+        (number, *network) for number, network in enumerate(networks(setting)) if (seed, number) not in table.keys()
+    ]
+    if not left:
+        return
+    directory = work / f"supernet-{seed}"
+    path = train(setting, seed, data, directory, images=setting.supernet_images, precision=setting.precision)
+    score_of, digest = scorer(setting, path, data, setting.precision), digest_of_weights(path)
     others = {line["supernet_digest"] for line in table.lines if line["supernet"] == seed} - {digest}
     if others:
         raise ValueError(f"the table has scores of another supernet of seed {seed}: {others}, not {digest}")
-    supernet, record = Supernet.load(supernet_file)
-    scorer = SubnetScorer(supernet.eval(), data, setting.score_batch_size, precision=setting.precision)
-    proxy, done = setting.proxy(setting.supernet_images), table.keys()
-    for number, (drawn_from, arch) in enumerate(networks(setting)):
-        if (seed, number) in done:
-            continue
+    for number, drawn_from, arch in left:
         started = time.process_time()
-        found = scorer.score(proxy_arch(arch, proxy, channels=data.channels, classes=data.num_classes))
-        line: Line = {
-            "supernet": seed, "number": number, "set": drawn_from, **network_fields(arch),
-            "error": round(found.error, 6), "cross_entropy": round(found.cross_entropy, 6),
-            "cpu_seconds": round(time.process_time() - started, 3),
-            "supernet_digest": digest, "supernet_images": record["images"],
-        }  # fmt: skip
-        table.append(line)
+        scored = score_of(arch)
+        seconds = round(time.process_time() - started, 3)
+        about = {"supernet": seed, "number": number, "set": drawn_from, **network_fields(arch)}
+        table.append({**about, **scored, "cpu_seconds": seconds, "supernet_digest": digest})
+
+
+def scorer(
+    setting: Setting, supernet_file: Path, data: PreparedData, precision: Precision
+) -> Callable[[ArchConfig], dict[str, float]]:
+    """Returns a function that scores a network with the weights it inherits, on all validation images."""
+    from sret_nas.nn.supernet import Supernet
+    from trials.supernet.inherit import SubnetScorer
+
+    supernet, _ = Supernet.load(supernet_file)
+    subnets = SubnetScorer(supernet.eval(), data, setting.score_batch_size, precision=precision)
+    proxy = setting.proxy(setting.supernet_images)
+
+    def scored(arch: ArchConfig) -> dict[str, float]:
+        found = subnets.score(proxy_arch(arch, proxy, channels=data.channels, classes=data.num_classes))
+        return {"error": round(found.error, 6), "cross_entropy": round(found.cross_entropy, 6)}
+
+    return scored
+
+
+def digest_of_weights(supernet_file: Path) -> str:
+    """Returns a digest of the weights alone: a training that is repeated has it, although it takes other seconds."""
+    from sret_nas.nn.supernet import Supernet
+
+    digest = sha256()
+    for name, weight in sorted(Supernet.load(supernet_file)[0].state_dict().items()):
+        digest.update(name.encode() + weight.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def network_fields(arch: ArchConfig) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class Setting:
     """Lengths of trainings whose own schedule ends there, as that of a proxy does."""
     num_repeated: int = 6
     """Networks that are trained with a second seed."""
+    precision_images: int = 100_000
+    """Length of the supernets that tell what bf16 changes."""
+    precision_networks: int = 100
+    """Networks, the first ones of the table, that these score."""
     score_batch_size: int = 1_000
     checkpoint_seconds: float = 120.0
     """Between two checkpoints of a training from scratch: the most work that a killed process loses."""
@@ -53,9 +57,9 @@ class Setting:
         """Returns the proxy of a network: its own shape, at the input size of the tables."""
         return ProxyConfig(image_size=self.image_size, training=self.training(images))
 
-    @property
-    def supernet_config(self) -> SupernetConfig:
-        return SupernetConfig(training=self.training(self.supernet_images), precision=self.precision)
+    def supernet_config(self, images: int, precision: Precision) -> SupernetConfig:
+        """Returns how a supernet is trained: one random network a step, all widths equally likely."""
+        return SupernetConfig(training=self.training(images), precision=precision)
 
     def prepared(self, directory: Path) -> PreparedData:
         """Returns the images: validation is a tenth of CIFAR-10's training part, and its test part is the test part."""
@@ -66,4 +70,5 @@ class Setting:
 def published(source: str) -> Setting:
     """Returns the setting of the published tables."""
     space = SearchSpace.load("sret_tiny")
-    return Setting(space=SearchSpace.from_dict({**space.to_dict(), "depth_schedules": ["full"]}, "sret_tiny"), source=source)
+    one_schedule = SearchSpace.from_dict({**space.to_dict(), "depth_schedules": ["full"]}, "sret_tiny")
+    return Setting(space=one_schedule, source=source)
