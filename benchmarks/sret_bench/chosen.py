@@ -1,9 +1,10 @@
-"""The networks that are trained from scratch: at each cost the best, a middling and the worst of the inherited model."""
+"""The networks trained from scratch: at each cost the best, a middling and the worst by the inherited model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def from_both_ends(number: int) -> list[int]:
     order = [0, number - 1][:number]
     while len(order) < number:
         known = sorted(order)
-        gaps = [(high - low, -low) for low, high in zip(known, known[1:], strict=False)]
+        gaps = [(high - low, -low) for low, high in pairwise(known)]
         width, low = max(gaps)
         order.append(-low + width // 2)
     return order

@@ -58,9 +58,8 @@ def fill(setting: Setting, seed: int, data: PreparedData, work: Path, table: Tab
 
     Raises `ValueError` if the table has scores of another supernet with this seed.
     """
-    left = [
-        (number, *network) for number, network in enumerate(networks(setting)) if (seed, number) not in table.keys()
-    ]
+    done = table.done
+    left = [(number, *network) for number, network in enumerate(networks(setting)) if (seed, number) not in done]
     if not left:
         return
     directory = work / f"supernet-{seed}"

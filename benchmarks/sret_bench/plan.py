@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from statistics import fmean
@@ -12,12 +13,14 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table as Shown
 
-from benchmarks.sret_bench.chosen import costs
+from benchmarks.machine import describe_machine
+from benchmarks.recorded import RESULTS
 from benchmarks.sret_bench.precision import CASES
 from benchmarks.sret_bench.setting import Setting
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.feasible.stratified import StratifiedSampler
+from sret_nas.files import write_atomically
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import bounding_shape
@@ -28,10 +31,12 @@ from trials.training.recipe import proxy_arch
 from trials.training.train import score
 
 TIMED_NETWORKS, ROUNDS = 16, 3
+SPEED = "sret_bench_speed.json"
+"""The file of speeds in results/."""
 
 
-def print_plan(setting: Setting, work: Path) -> None:
-    """Prints the core-hours of every piece, from its first step on."""
+def print_plan(setting: Setting, work: Path, results: Path = RESULTS) -> None:
+    """Measures speeds, writes them to `results`, and prints the core-hours of every piece, from its first step on."""
     compute_with(1)
     data = setting.prepared(work / "data")
     proxy = setting.proxy(setting.supernet_images)
@@ -67,6 +72,17 @@ def print_plan(setting: Setting, work: Path) -> None:
     for name, seconds in rows.items():
         table.add_row(name, f"{seconds / 3600:.2f}")
     table.add_row("all", f"{sum(rows.values()) / 3600:.1f}")
+    speed = {
+        "supernet_images_per_second": round(1 / step, 1),
+        "scratch_images_per_second": round(1 / own, 1),
+        "seconds_per_score": round(scored, 3),
+    }
+    content = {
+        **describe_machine("torch"),
+        **speed,
+        "core_hours": {name: round(s / 3600, 2) for name, s in rows.items()},
+    }
+    write_atomically(results / SPEED, json.dumps(content, indent=1) + "\n")
     console = Console()
     console.print(f"{1 / step:.0f} images/s in a supernet, {1 / own:.0f} from scratch; {scored:.2f} s a score")
     console.print(table)

@@ -23,10 +23,11 @@ CASES: tuple[tuple[Precision, int, Precision], ...] = (
 
 def fill(setting: Setting, data: PreparedData, work: Path, table: Table) -> None:
     """Trains and scores what the table lacks."""
+    done = table.done
     drawn = networks(setting)[: setting.precision_networks]
     for trained_in, seed, scored_in in CASES:
         keys = {number: (trained_in, seed, scored_in, number) for number in range(len(drawn))}
-        left = [number for number, key in keys.items() if key not in table.keys()]
+        left = [number for number, key in keys.items() if key not in done]
         if not left:
             continue
         directory = work / f"supernet-{trained_in}-{seed}"

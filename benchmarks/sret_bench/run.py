@@ -40,9 +40,7 @@ class Tables:
         def table(name: str, key: Sequence[str]) -> Table:
             return Table(results / f"sret_bench_{name}.jsonl.gz", work / f"{name}.jsonl", key)
 
-        return cls(
-            table("inherited", inherited.KEY), table("scratch", scratch.KEY), table("precision", precision.KEY)
-        )
+        return cls(table("inherited", inherited.KEY), table("scratch", scratch.KEY), table("precision", precision.KEY))
 
     @property
     def all(self) -> tuple[Table, ...]:
@@ -82,8 +80,10 @@ def networks_of(setting: Setting, supernet: int, tables: Tables) -> list[chosen.
         found = chosen.choose(setting, lines)
         about = {name: tables.inherited.header[name] for name in ("data", "image_size", "precision")}
         named = [network.to_dict() for network in found]
-        tables.scratch.begin({**describe_machine("torch", "numpy"), **about, "costs": chosen.costs(setting),
-                              "recipe": setting.training(setting.lengths[-1]).model_dump(), "networks": named})  # fmt: skip
+        recipe = setting.training(setting.lengths[-1]).model_dump()
+        machine = describe_machine("torch", "numpy")
+        costs = chosen.costs(setting)
+        tables.scratch.begin({**machine, **about, "costs": costs, "recipe": recipe, "networks": named})
     return [chosen.Chosen.from_dict(network) for network in named]
 
 
@@ -93,7 +93,7 @@ def _number(line: Line) -> int:
 
 
 def begin(setting: Setting, data: PreparedData, tables: Tables) -> None:
-    """Records how the tables are made, where they have not been begun; those of trainings when their networks are known."""
+    """Records how new tables are made; that of trainings follows when its networks are known."""
     about = {
         **describe_machine("torch", "numpy"),
         "data": data.summary().replace(setting.source, "cifar10"),

@@ -1,4 +1,4 @@
-"""The tables of trainings from scratch: long ones that are scored on their way, and short ones with schedules of their own."""
+"""The table of trainings from scratch: long ones, scored on their way, and short ones with schedules of their own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(setting: Setting, training: Training, data: PreparedData, work: Path, ta
     from trials.training.train import Training as NetworkTraining
     from trials.training.train import recalibrate_batch_norm, score
 
-    done = table.keys()
+    done = table.done
     if all(training.key(images) in done for images in training.lengths):
         return
     schedule_images, seed = training.lengths[-1], training.seed

@@ -36,7 +36,9 @@ class Table:
     def key_of(self, line: Line) -> tuple[Any, ...]:
         return tuple(line[name] for name in self._key)
 
-    def keys(self) -> set[tuple[Any, ...]]:
+    @property
+    def done(self) -> set[tuple[Any, ...]]:
+        """Returns the keys of all lines."""
         return {self.key_of(line) for line in self.lines}
 
     def begin(self, header: Line) -> None:

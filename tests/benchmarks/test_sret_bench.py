@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +36,7 @@ TINY = Setting(
 )  # fmt: skip
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of the process, at a place where nothing can be tidied up."""
 
 
@@ -54,23 +51,26 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def without_seconds(work: Path) -> list[list[dict[str, Any]]]:
     tables = bench.Tables.open(work, work / "results").all
     return [
-        [{name: value for name, value in line.items() if name != "cpu_seconds"} for line in sorted(table.lines, key=table.key_of)]
+        [
+            {name: value for name, value in line.items() if name != "cpu_seconds"}
+            for line in sorted(table.lines, key=table.key_of)
+        ]
         for table in tables
     ]
 
 
 def test_every_piece_is_there_once(whole: Path) -> None:
     inherited, from_scratch, precision = bench.Tables.open(whole, whole / "results").all
-    assert inherited.keys() == {(seed, number) for seed in (0, 1) for number in range(16)}
+    assert inherited.done == {(seed, number) for seed in (0, 1) for number in range(16)}
     networks = [(cost, structure) for cost in (0, 1) for structure in STRUCTURES]
     long = {(64, *network, 0, images) for network in networks for images in (32, 64)}
     short = {(32, *network, 0, 32) for network in networks}
-    second = {key for key in from_scratch.keys() if key[3] == 1}
-    assert from_scratch.keys() - second == long | short
+    second = {key for key in from_scratch.done if key[3] == 1}
+    assert from_scratch.done - second == long | short
     assert sorted(key[4] for key in second) == [32, 64]
-    assert len(precision.keys()) == 4 * 2
+    assert len(precision.done) == 4 * 2
     for table in (inherited, from_scratch, precision):
-        assert len(table.lines) == len(table.keys())
+        assert len(table.lines) == len(table.done)
         assert all(0 <= line["error"] <= 1 for line in table.lines)
 
 
@@ -88,7 +88,7 @@ def test_best_and_worst_are_so_by_the_model_at_equal_cost(whole: Path) -> None:
 def test_killed_and_carried_on_is_as_uninterrupted(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed twice, each time with the beginning of another line at the end of a table."""
+    """KilledError twice, each time with the beginning of another line at the end of a table."""
     append = Table.append
     written = 0
 
@@ -97,7 +97,7 @@ def test_killed_and_carried_on_is_as_uninterrupted(
         append(self, line)
         written += 1
         if written % 25 == 0:
-            raise Killed
+            raise KilledError
 
     monkeypatch.setattr(Table, "append", append_and_die)
     monkeypatch.setattr(scratch, "STEPS_AT_ONCE", 1)
@@ -105,7 +105,7 @@ def test_killed_and_carried_on_is_as_uninterrupted(
         try:
             bench.run(TINY, tmp_path, tmp_path / "results")
             break
-        except Killed:
+        except KilledError:
             with (tmp_path / "scratch.jsonl").open("a", encoding="utf-8") as torn:
                 torn.write('{"schedule_images": 64, "co')
     else:
@@ -127,16 +127,20 @@ def test_a_training_goes_on_from_its_checkpoint(whole: Path, tmp_path: Path, mon
         save(path, state, identity)
         steps.append(len(state.losses))
         if len(state.losses) == 3:
-            raise Killed
+            raise KilledError
 
     monkeypatch.setattr(checkpoint, "save_checkpoint", save_and_die)
     monkeypatch.setattr(scratch, "STEPS_AT_ONCE", 1)
     table = Table(tmp_path / "none.gz", tmp_path / "scratch.jsonl", scratch.KEY)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         scratch.run(TINY, training, data, tmp_path, table)
     scratch.run(TINY, training, data, tmp_path, table)
     assert steps == [1, 2, 3, 4]
-    expected = {line["images"]: line["error"] for line in tables.scratch.lines if tables.scratch.key_of(line)[:4] == training.key(0)[:4]}
+    expected = {
+        line["images"]: line["error"]
+        for line in tables.scratch.lines
+        if tables.scratch.key_of(line)[:4] == training.key(0)[:4]
+    }
     assert {line["images"]: line["error"] for line in table.lines} == expected
     assert not list((tmp_path / "scratch").iterdir())
 
@@ -169,7 +173,10 @@ def test_a_published_table_is_loaded_by_the_standard_library_and_carried_on(tmp_
 
 def test_the_loader_is_ten_lines_of_the_standard_library() -> None:
     source = (REPOSITORY / "benchmarks" / "sret_bench" / "load.py").read_text(encoding="utf-8")
-    assert [line for line in source.splitlines() if line.startswith(("import", "from"))] == ["import gzip", "import json"]
+    assert [line for line in source.splitlines() if line.startswith(("import", "from"))] == [
+        "import gzip",
+        "import json",
+    ]
 
 
 def test_costs_come_from_both_ends() -> None:
