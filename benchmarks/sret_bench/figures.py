@@ -19,7 +19,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.space.chain import chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.surrogate.features import Terms
+from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
 
 Figures = dict[str, Any]
@@ -96,7 +96,7 @@ def predict(space: SearchSpace, model: str, points: IntArray, values: FloatArray
         slope, offset = np.polyfit(np.log(costs[:, 0]), values, 1)
         line: FloatArray = slope * np.log(unseen_costs[:, 0]) + offset
         return line
-    terms = Terms(chain, has_pairs=model == "with pairs")
+    terms = EffectTerms(chain, has_pairs=model == "with pairs")
     fit = Surrogate(terms, points, costs, values, (0,), is_additive=model != "trend")
     return fit.predict(unseen, unseen_costs, fit.mean_weights)[:, 0]
 
@@ -182,10 +182,15 @@ def indicator_columns(lines: Sequence[Line]) -> dict[tuple[int, str, str], Float
     columns = {}
     for stage in range(len(lines[0]["architecture"]["stages"])):
         for kind in KINDS:
-            values = [str(line["architecture"]["stages"][stage][kind]) for line in lines]
+            values = [_choice(line["architecture"]["stages"][stage], kind) for line in lines]
             for value in sorted(set(values))[1:]:
                 columns[stage, kind, value] = np.array([float(each == value) for each in values])
     return columns
+
+
+def _choice(stage: Mapping[str, Any], kind: str) -> str:
+    """Returns the value of an attribute; of groups those of the first recursion, as their number tells recursions."""
+    return str(stage[kind][0] if kind == "groups" else stage[kind])
 
 
 def recursion_effects(columns: Mapping[tuple[int, str, str], FloatArray], errors: FloatArray) -> Figures:

@@ -52,8 +52,11 @@ class Table:
         self._write(line)
 
     def publish(self) -> None:
-        """Writes the whole table, sorted by key, compressed: equal content gives equal bytes."""
-        if not self.header:
+        """Writes the whole table, sorted by key, compressed: equal content gives equal bytes.
+
+        An empty table is not published.
+        """
+        if not self.lines:
             return
         lines = [{"header": self.header}, *sorted(self.lines, key=self.key_of)]
         text = "".join(json.dumps(line) + "\n" for line in lines)

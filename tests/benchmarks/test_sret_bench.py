@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmarks.search.sret_bench import sret_bench_problem
+from benchmarks.sret_bench import figures, scratch
 from benchmarks.sret_bench import run as bench
-from benchmarks.sret_bench import scratch
 from benchmarks.sret_bench.chosen import STRUCTURES, from_both_ends
 from benchmarks.sret_bench.load import load
+from benchmarks.sret_bench.report import report
 from benchmarks.sret_bench.setting import Setting, published
 from benchmarks.sret_bench.tables import Table
+from docs import sret_bench as docs
+from sret_nas.arch.budget import Budget
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from tests import REPOSITORY
+from trials.strategies.create import create_strategy
+from trials.strategies.strategy import Candidate
 
 STAGE = {"heads": [2], "blocks": [1], "recursions": [1, 2], "loop": ["internal"], "nll": ["none"], "nll_ratio": [1.0]}
 SPACE = SearchSpace.from_dict(
@@ -169,6 +178,43 @@ def test_a_published_table_is_loaded_by_the_standard_library_and_carried_on(tmp_
     assert (tmp_path / "table.jsonl.gz").read_bytes() == once
     again.append({"number": 3})
     assert [line["number"] for line in Table(again._published, again._growing, ("number",)).lines] == [0, 1, 2, 3]
+
+
+def test_a_report_publishes_the_tables_and_what_the_docs_show(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"FOLDS": 2, "LABELS": (), "MIN_NETWORKS": 10, "MIN_TRAININGS": 2}.items():
+        monkeypatch.setattr(figures, name, value)
+    results = whole / "reported"
+    found = report(TINY, whole, results)
+    assert {done == number for done, number in found["progress"].values()} == {True}
+    assert json.loads((results / "sret_bench.json").read_text()) == found
+    assert len(load(results / "sret_bench_inherited.jsonl.gz")[1]) == 32
+    monkeypatch.setattr(docs, "load", lambda name: found)
+    missing = {name for name, shown in docs.FIGURES.items() if docs.NOT_YET in shown()}
+    assert missing <= {"sret-bench-additivity", "sret-bench-agreement", "sret-bench-equal-seconds"}  # 2 in the window
+    empty = report(TINY, whole / "nothing", whole / "empty")
+    assert not list((whole / "empty").glob("*.gz"))
+    monkeypatch.setattr(docs, "load", lambda name: empty)
+    assert {name for name, shown in docs.FIGURES.items() if docs.NOT_YET in shown()} == docs.FIGURES.keys() - {
+        "sret-bench-progress"
+    }
+
+
+def test_the_table_is_a_problem_for_strategies(tmp_path: Path) -> None:
+    drawn = StratifiedSampler(SearchSpace.load("sret_tiny"), Budget()).sample_many(np.random.default_rng(0), 12)
+    table = Table(tmp_path / "table.gz", tmp_path / "growing", ("supernet", "number"))
+    table.begin({})
+    for number, arch in enumerate(drawn):
+        fields = bench.inherited.network_fields(arch)
+        table.append({"supernet": 0, "number": number, **fields, "error": 0.3 + 0.01 * number})
+        table.append({"supernet": 1, "number": number, **fields, "error": 0.9})
+    table.publish()
+    problem = sret_bench_problem(tmp_path / "table.gz")
+    assert problem.bounds.value == (0.3, 0.41)
+    candidate = Candidate(drawn[3], "full")
+    assert problem.value(candidate) == pytest.approx(0.33)
+    strategy = create_strategy("random", problem.domain, problem.objectives, seed=0, population=4)
+    asked = [strategy.ask() for _ in range(12)]
+    assert {problem.value(each) for each in asked} == {0.3 + 0.01 * number for number in range(12)}
 
 
 def test_the_loader_is_ten_lines_of_the_standard_library() -> None:
