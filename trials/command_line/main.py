@@ -21,6 +21,7 @@ from . import (
     search,
     soft_labels,
     space,
+    study,
     supernet,
     train,
 )
@@ -89,7 +90,7 @@ def create_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (
-        search, runs, space, profile, supernet, train, soft_labels, evaluate, export, predict, convert,
+        search, runs, space, profile, supernet, train, soft_labels, evaluate, export, predict, convert, study,
     ):  # fmt: skip
         command.add_command(commands)
     return parser

@@ -25,15 +25,13 @@ from ..data import PreparedData
 from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
 from ..data.sufficiency import data_warnings
 from ..engines.engine import Engine
-from ..engines.inline import InlineEngine
-from ..engines.local import LocalEngine
-from ..engines.ray_needed import ray_needed
 from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command
 from ..report.html import write_report
 from ..report.outputs import write_outputs
+from ..runs.create_engine import create_engine
 from ..runs.directory import versions
 from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, writing
@@ -365,17 +363,4 @@ def _journal(run: Run) -> OptunaJournal:
 
 
 def _create_engine(options: SearchOptions, console: Console) -> Engine:
-    num_workers, unused = options.usable_workers(options.max_jobs), options.describe_unused(options.max_jobs)
-    if unused is not None and not options.uses_whole_cluster:
-        print_line(console, unused)
-    if options.engine == "ray":
-        with ray_needed():
-            from ..engines.ray import RayEngine  # half a second
-        return RayEngine(
-            JobRunner(),
-            None if options.uses_whole_cluster else num_workers,
-            options.ray_address,
-            cpus_per_trial=options.usable_threads,
-            gpus_per_trial=options.gpus_per_trial,
-        )
-    return InlineEngine(JobRunner()) if options.workers == 0 else LocalEngine(JobRunner(), num_workers)
+    return create_engine(options, JobRunner(), options.max_jobs, console)

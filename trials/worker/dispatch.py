@@ -10,6 +10,7 @@ from ..engines.messages import (
     Result,
     RetrainJob,
     SpeedJob,
+    StudyTrainingJob,
     TrialJob,
     parse_job,
 )
@@ -17,6 +18,7 @@ from ..training.devices import compute_with
 from .context import WorkerContext
 from .evaluate import evaluate
 from .retrain import retrain, run_front_test
+from .study import run_study_training
 from .timing import measure_latency, measure_training_speed
 
 
@@ -26,6 +28,8 @@ def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
     compute_with(job.threads)  # a reused worker would keep the count of its first job
     if isinstance(job, LatencyJob):
         return measure_latency(job).model_dump(mode="json")
+    if isinstance(job, StudyTrainingJob):
+        return run_study_training(job, context).model_dump(mode="json")
     context.forget_changed_images()
     result = _run(job, context)
     context.data_of(job).require_unchanged()  # what was computed from images that changed meanwhile is worth nothing
