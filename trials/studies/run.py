@@ -58,6 +58,9 @@ from .trainings import Planned, Setting, planned_trainings
 DEFINITION = "study.yaml"
 """File in the run directory with the study as it was when it began."""
 
+RESULTS_SECONDS = 60.0
+"""Between two writings of the results of a study that goes on."""
+
 CHECKPOINT = "checkpoint.pt"
 """File in a training's folder, which goes once the training has ended."""
 
@@ -219,7 +222,7 @@ class _Loop:
         self._session, self._queue = session, JobQueue(engine)
         self._waiting = [one for one in session.planned if not session.history.has_ended(one.key)]
         """Trainings that are not in the queue yet; those of a teacher's students wait for the teacher."""
-        self._started = time.monotonic()
+        self._started = self._written = time.monotonic()
         self._known = len(session.planned) - len(self._waiting)
         self._done = self._known
         self._bar = count_progress(session.console, "trainings")
@@ -268,6 +271,13 @@ class _Loop:
         self._tell(planned, event)
         if isinstance(event, TrainingFinished):
             (planned.directory / CHECKPOINT).unlink(missing_ok=True)
+            self._write_results()
+
+    def _write_results(self) -> None:
+        """Writes what has come out so far, now and then."""
+        now = time.monotonic()
+        if now - self._written >= RESULTS_SECONDS:
+            self._written = now
             write_study_results(self._session.setting.run_dir, StudyOutcome.of(self._session.history))
 
     def _tell(self, planned: Planned, event: TrainingFinished | TrainingFailed | TrainingRetried) -> None:

@@ -328,6 +328,7 @@ class FullTraining:
                 "epoch": epoch, "step": counts.steps, "train_loss": loss,
                 "validation": score.to_dict(), "learning_rate": self.state.learning_rate,
                 "skipped_steps": counts.skipped, "images": counts.images, "seconds": round(counts.seconds, 3),
+                "residual_coefficients": network.residual_coefficients(),
             }
         )  # fmt: skip
         if self._group.is_first:
