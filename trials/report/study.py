@@ -29,6 +29,8 @@ NOISE = (
 )
 """Said beside every comparison; two checkpoints' evaluation with the public code differed by so much."""
 
+AGREEMENT = "where one variant is claimed to be better, a difference above 0 agrees"
+
 VERDICTS: Mapping[Verdict, str] = {
     "holds": "holds", "does not hold": "does not hold here", "cannot tell": "cannot tell at this scale",
     "not run": "not run",
@@ -183,7 +185,7 @@ def show_outcome(outcome: StudyOutcome, console: Console) -> None:
         print_line(console, f"Teacher: test error {100 * outcome.teacher.error:.2f} %")
     console.print(describe_method(outcome), highlight=False, markup=False)
     if outcome.claims:
-        console.print("\nClaims", highlight=False)
+        console.print(f"\nClaims ({AGREEMENT})", highlight=False)
     for number, judged in enumerate(outcome.claims, start=1):
         for line in describe_claim(judged, number):
             console.print(printable(line), highlight=False, markup=False)

@@ -16,6 +16,7 @@ from sret_nas.quantities import format_quantity, format_seconds
 
 from .paired import PairedDifference
 from .study import (
+    AGREEMENT,
     NOISE,
     StudyOutcome,
     VariantOutcome,
@@ -147,7 +148,7 @@ def _claims(outcome: StudyOutcome) -> list[str]:
             f"**{verdict_of(judged)}**",
         )  # fmt: skip
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
-    return [*lines, "", NOISE, ""]
+    return [*lines, "", f"{AGREEMENT.capitalize()}. {NOISE}", ""]
 
 
 def _table(outcome: StudyOutcome) -> list[str]:

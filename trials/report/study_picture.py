@@ -132,32 +132,35 @@ def _curves(axes: Any, outcome: StudyOutcome, colours: dict[str, str]) -> None:
 
 
 def _coefficients(axes: Any, outcome: StudyOutcome, colours: dict[str, str]) -> None:
-    """Draws how the residual coefficients move: the mean over all of them and the range, by epoch."""
+    """Draws how the residual coefficients move from 1: means and ranges, of identity paths and of branches."""
     for variant in outcome.variants:
-        by_images = _coefficients_by_images(variant)
-        if not by_images:
-            continue
-        images, name = sorted(by_images), variant.training.name
-        axes.plot(
-            [count / 1e3 for count in images], [fmean(by_images[count]) for count in images], marker="o", markersize=3,
-            color=colours[name], label=_plain(name),
-        )  # fmt: skip
-        axes.fill_between(
-            [count / 1e3 for count in images], [min(by_images[count]) for count in images],
-            [max(by_images[count]) for count in images], color=colours[name], alpha=0.15, linewidth=0,
-        )  # fmt: skip
-    axes.axhline(1, color="0.6", linewidth=1, linestyle="--")
+        name = variant.training.name
+        for kind, style in (("identity", "--"), ("branch", "-")):
+            by_images = _coefficients_by_images(variant, kind)
+            if not by_images:
+                continue
+            images = sorted(by_images)
+            thousands = [count / 1e3 for count in images]
+            axes.plot(
+                thousands, [fmean(by_images[count]) for count in images], linestyle=style, marker="o", markersize=3,
+                color=colours[name], label=_plain(f"{name}: {kind}"),
+            )  # fmt: skip
+            low, high = ([choose(by_images[count]) for count in images] for choose in (min, max))
+            axes.fill_between(thousands, low, high, color=colours[name], alpha=0.12, linewidth=0)
     axes.set_xlabel("training images seen, thousands")
     axes.set_ylabel("residual coefficients: mean and range")
     axes.legend(fontsize=8)
 
 
-def _coefficients_by_images(variant: VariantOutcome) -> dict[int, list[float]]:
+def _coefficients_by_images(variant: VariantOutcome, kind: str) -> dict[int, list[float]]:
+    """Returns the coefficients of all seeds whose names end in `kind`, by images seen; all begin at 1."""
     by_images: dict[int, list[float]] = defaultdict(list)
     for result in variant.results.values():
         for epoch in result.epochs:
-            by_images[epoch.images] += (epoch.coefficients or {}).values()
-    return {images: values for images, values in by_images.items() if values}
+            values = [value for name, value in (epoch.coefficients or {}).items() if name.endswith(f"/{kind}")]
+            by_images[epoch.images] += values
+    found = {images: values for images, values in by_images.items() if values}
+    return {0: [1.0], **found} if found else {}
 
 
 def _plain(text: str) -> str:
