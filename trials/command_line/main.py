@@ -22,6 +22,7 @@ from . import (
     search,
     soft_labels,
     space,
+    study,
     supernet,
     train,
 )
@@ -97,6 +98,7 @@ def create_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (
         search, runs, space, profile, supernet, train, soft_labels, evaluate, landscape, export, predict, convert,
+        study,
     ):  # fmt: skip
         command.add_command(commands)
     return parser

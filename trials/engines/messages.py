@@ -15,6 +15,8 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
 from sret_nas.space.search_space import DepthSchedule
 
+from ..data import DataConfig
+from ..training.full_recipe import Recipe
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, TrainingConfig
 
 FailureCause = Literal[
@@ -185,6 +187,31 @@ class LandscapeJob(_Message):
     """Factor of the weight decay that is part of the training's loss; None if that loss is not computed."""
 
 
+class StudyTrainingJob(_Message):
+    """A job to train one variant of a study whole, on one seed, and to score it on the test part."""
+
+    kind: Literal["study training"] = "study training"
+    directory: str
+    """Folder of the training: checkpoint, metrics, model directories. A training that was begun there goes on."""
+    arch: ArchConfig
+    recipe: Recipe
+    depth_schedule: DepthSchedule
+    seed: int
+    data: DataConfig
+    data_digest: str
+    teacher: str | None = None
+    """Model directory of the teacher; None for the images' classes."""
+    hard_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the images' classes in the labels, beside the teacher's probabilities."""
+    depths: bool = False
+    """Whether to score smaller numbers of recursions as well."""
+    device: str = "auto"
+    threads: int = 1
+    """CPU threads of torch in the worker."""
+    is_probe: bool = False
+    """Whether only a few steps are timed, and nothing is written."""
+
+
 class TargetCost(_Message):
     """FLOPs (multiply-adds, as fvcore counts) and parameters of a network, for an image size and number of classes."""
 
@@ -295,6 +322,77 @@ class LandscapeResult(_Message):
     device: str
 
 
+class DepthScore(_Message):
+    """The score of a network that is run at one depth."""
+
+    recursions: tuple[int, ...]
+    """Of each stage."""
+    flops: int
+    """Multiply-adds of one image."""
+    error: float
+    """Top-1 error (0 to 1)."""
+    cross_entropy: float
+    """Mean, in nats."""
+
+
+class EpochScore(_Message):
+    """What was measured after an epoch."""
+
+    epoch: int
+    images: int
+    """Training images seen so far, counting repetitions."""
+    train_loss: float | None
+    """Mean since the last validation; None if no step counted."""
+    error: float
+    """Top-1 error (0 to 1) on the validation part."""
+    cross_entropy: float
+    coefficients: dict[str, float] | None = None
+    """The learnable residual coefficients by name; None if they were not measured."""
+
+
+class StudyTrainingResult(_Message):
+    """The result of a study's training: scores of the last weights on the test part, and how it went."""
+
+    arch_id: str
+    flops: int
+    """Multiply-adds of one image, at the full depth."""
+    params: int
+    error: float
+    """Top-1 error (0 to 1) of the last weights on the test part."""
+    cross_entropy: float
+    """Mean, in nats."""
+    test_images: int
+    depths: list[DepthScore] = []
+    """Scores at every depth, the shallowest first; empty if they were not measured."""
+    epochs: list[EpochScore] = []
+    """Every validation."""
+    steps: int
+    images: int
+    """Training images seen, counting repetitions."""
+    skipped: int
+    """Steps without a finite loss."""
+    train_seconds: float
+    """Time of all steps."""
+    seconds: float
+    """Duration of the job: of the last session of a training that was interrupted."""
+    precision: Precision
+    device: str
+    peak_memory_mb: float
+
+
+class StudyProbeResult(_Message):
+    """How long a step of a study's training takes, with its share of the evaluations."""
+
+    seconds_per_step: float
+    steps: int
+    """Of the whole training."""
+    images: int
+    """Training images that it sees."""
+    peak_memory_mb: float
+    precision: Precision
+    device: str
+
+
 class Failure(_Message):
     """The reason why a job has no result."""
 
@@ -303,8 +401,26 @@ class Failure(_Message):
     traceback: str = ""
 
 
-Job = ScratchTrialJob | InheritedTrialJob | FrontTestJob | RetrainJob | SpeedJob | LatencyJob | LandscapeJob
-Result = TrialResult | FrontTestResult | RetrainResult | SpeedResult | LatencyTimes | LandscapeResult
+Job = (
+    ScratchTrialJob
+    | InheritedTrialJob
+    | FrontTestJob
+    | RetrainJob
+    | SpeedJob
+    | LatencyJob
+    | LandscapeJob
+    | StudyTrainingJob
+)
+Result = (
+    TrialResult
+    | FrontTestResult
+    | RetrainResult
+    | SpeedResult
+    | LatencyTimes
+    | LandscapeResult
+    | StudyTrainingResult
+    | StudyProbeResult
+)
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -299,7 +300,18 @@ class FullTraining:
         if self._distillation is None or self._distillation.teacher is None:
             return targets
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
-            return self._distillation.teacher(images, self._distillation.temperature)  # type: ignore[no-any-return]
+            taught: Tensor = self._distillation.teacher(images, self._distillation.temperature)
+        share = self._distillation.hard_share
+        return taught if share == 0 else torch.lerp(taught.float(), self._probabilities(targets), share)
+
+    def _probabilities(self, targets: Tensor) -> Tensor:
+        """Returns smoothed probabilities (B, classes) of classes (B,); targets of mixed images are that already."""
+        if targets.ndim == 2:
+            return targets
+        smoothing = self._spec.recipe.label_smoothing
+        return (
+            F.one_hot(targets, self._spec.arch.classes).float() * (1 - smoothing) + smoothing / self._spec.arch.classes
+        )
 
     def _validation_is_due(self) -> bool:
         epoch, rest = divmod(self.state.counts.steps, self.plan.steps_per_epoch)
@@ -323,6 +335,7 @@ class FullTraining:
                 "epoch": epoch, "step": counts.steps, "train_loss": loss,
                 "validation": score.to_dict(), "learning_rate": self.state.learning_rate,
                 "skipped_steps": counts.skipped, "images": counts.images, "seconds": round(counts.seconds, 3),
+                "residual_coefficients": network.residual_coefficients(),
             }
         )  # fmt: skip
         if self._group.is_first:

@@ -20,7 +20,16 @@ from sret_nas.nn.supernet import Supernet
 
 from ..data import PreparedData
 from ..data.prepared import ImagesChangedError
-from ..engines.messages import FrontTestJob, LandscapeJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
+from ..data.whole_images import WholeImages
+from ..engines.messages import (
+    FrontTestJob,
+    LandscapeJob,
+    RetrainJob,
+    SpeedJob,
+    StudyTrainingJob,
+    SupernetSource,
+    TrialJob,
+)
 from ..supernet.inherit import SubnetScorer
 from ..training.devices import device_of
 from ..training.landscape_images import LandscapeImages
@@ -65,6 +74,7 @@ class WorkerContext:
         self._scorer = _LastUsed[SubnetScorer]()
         self._landscape_images = _LastUsed[LandscapeImages]()
         self._movable = _LastUsed[MovableNetwork]()
+        self._whole_images = _LastUsed[WholeImages]()
 
     def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
         """Returns a job's images.
@@ -77,6 +87,13 @@ class WorkerContext:
         if data.digest != job.data_digest:
             raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")
         return data
+
+    def whole_images(self, job: StudyTrainingJob) -> WholeImages:
+        """Returns a study's images. Raises `UserError` if it was begun with others."""
+        images = self._whole_images.get(job.data, lambda: WholeImages.find(job.data).in_memory())
+        if images.digest != job.data_digest:
+            raise UserError(f"the images of {job.data.source} are not those that the study was begun with")
+        return images
 
     def forget_changed_images(self) -> None:
         """Has the next job open its images anew where those of the last job have changed since."""

@@ -11,6 +11,7 @@ from ..engines.messages import (
     Result,
     RetrainJob,
     SpeedJob,
+    StudyTrainingJob,
     TrialJob,
     parse_job,
 )
@@ -19,6 +20,7 @@ from .context import WorkerContext
 from .evaluate import evaluate
 from .landscape import measure_point
 from .retrain import retrain, run_front_test
+from .study import run_study_training
 from .timing import measure_latency, measure_training_speed
 
 
@@ -30,6 +32,8 @@ def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
         return measure_latency(job).model_dump(mode="json")
     if isinstance(job, LandscapeJob):
         return measure_point(job, context).model_dump(mode="json")
+    if isinstance(job, StudyTrainingJob):
+        return run_study_training(job, context).model_dump(mode="json")
     context.forget_changed_images()
     result = _run(job, context)
     context.data_of(job).require_unchanged()  # what was computed from images that changed meanwhile is worth nothing
