@@ -13,7 +13,7 @@ from ..engines.messages import (
     TrialJob,
     parse_job,
 )
-from ..training.devices import compute_with
+from ..training.devices import compute_with, release_memory
 from .context import WorkerContext
 from .evaluate import evaluate
 from .retrain import retrain, run_front_test
@@ -39,6 +39,8 @@ def _run(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob, context: WorkerCo
         case RetrainJob():
             return retrain(job, context)
         case SpeedJob():
-            return measure_training_speed(job, context)
+            speed = measure_training_speed(job, context)
+            release_memory()  # the worker now waits while a supernet is trained
+            return speed
         case _:
             return evaluate(job, context)
