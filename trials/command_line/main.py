@@ -10,6 +10,7 @@ from typing import NoReturn
 from sret_nas import __version__
 from sret_nas.errors import UserError, printable
 
+from ..interruption import ignore_signals_after_interrupt
 from ..program_name import program_name
 from . import (
     convert,
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = create_parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
     try:
-        return run(given)
+        with ignore_signals_after_interrupt():
+            return run(given)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

@@ -15,7 +15,7 @@ from ..engines.messages import (
     TrialJob,
     parse_job,
 )
-from ..training.devices import compute_with
+from ..training.devices import compute_with, release_memory
 from .context import WorkerContext
 from .evaluate import evaluate
 from .landscape import measure_point
@@ -47,6 +47,8 @@ def _run(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob, context: WorkerCo
         case RetrainJob():
             return retrain(job, context)
         case SpeedJob():
-            return measure_training_speed(job, context)
+            speed = measure_training_speed(job, context)
+            release_memory()  # the worker now waits while a supernet is trained
+            return speed
         case _:
             return evaluate(job, context)

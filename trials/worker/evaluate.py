@@ -26,7 +26,8 @@ from ..engines.messages import (
 )
 from ..supernet.inherit import SubnetScorer
 from ..training.checkpoint import load_checkpoint, save_checkpoint
-from ..training.devices import device_name, device_of, peak_memory_mb
+from ..training.devices import device_memory, device_name, device_of, peak_memory_mb
+from ..training.memory import require_memory
 from ..training.recipe import DivergedError, Precision, TrainingConfig, proxy_arch
 from ..training.train import (
     Score,
@@ -169,9 +170,15 @@ def trained_on(
 
 
 def build(arch: ArchConfig, device: str, seed: int) -> SReT:
-    """Returns a newly initialised network on a device. Seeds torch's global generators."""
+    """Returns a newly initialised network on a device. Seeds torch's global generators.
+
+    Raises `UserError`, before anything is built, if its training cannot fit into the device's memory.
+    """
+    on = device_of(device)
+    advice = "bound the parameters with --params-budget, or use a smaller space"
+    require_memory(cost_of(arch).params, device_memory(on), f"the proxy {arch.arch_id} ({arch.summary()})", advice)
     torch.manual_seed(seed)
-    return SReT(arch).to(device_of(device))
+    return SReT(arch).to(on)
 
 
 def target_cost(arch: ArchConfig) -> TargetCost:
