@@ -271,8 +271,9 @@ class RayTuneEngine(Engine):
         if isinstance(end, Failure):
             return Outcome(job.job_id, failure=end)
         if self._exchange is not None:
+            outputs = ray.get(self._exchange.take_outputs.remote(job.name))
             try:
-                for key_path, content in ray.get(self._exchange.take_outputs.remote(job.name)).items():
+                for key_path, content in outputs.items():
                     write_atomically(Path(value_at(job.payload, key_path)), content)
             except OSError as error:
                 return Outcome(job.job_id, failure=failure_of(error))
