@@ -75,6 +75,9 @@ def _reworded(message: str, program: str) -> str:
         before, found, value = message.partition(f"invalid {kind} value: ")
         if found:
             return f"{before}must be {rule}, got {value}"
+    before, found, value = message.partition("ignored explicit argument ")
+    if found:
+        return f"{before}takes no value, got {value}"
     for ending, missing in _MISSING_VALUES.items():
         if message.endswith(ending):
             return f"{message.removesuffix(ending)}needs {missing} after it"

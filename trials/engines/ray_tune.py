@@ -38,7 +38,8 @@ from .file_transfer import BundleWriter, Payload, value_at
 from .messages import Failure
 from .ray import check_resources, open_session
 from .ray_calls import call_with_timeout
-from .ray_pool import FIRST_WORKER_SECONDS, POLL_SECONDS, Nodes, live_nodes, reason_of, require_room, room_for
+from .ray_internals import start_no_ray_unasked
+from .ray_pool import POLL_SECONDS, Nodes, live_nodes, reason_of, require_room, room_for
 from .ray_session import Session
 from .ray_tune_trial import FIELDS, FileExchange, JobTrial
 from .suspension import MAX_OVERSLEEP
@@ -52,6 +53,9 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three files a trial, where one has all
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the search prints them
 }
+FIRST_TRIAL_SECONDS = 600.0
+"""How long the first trial may wait for its worker. Tune first reserves its resources, which takes long on a busy
+machine."""
 _END_SECONDS = 30.0
 """How long the end of a tuner may take before it is left behind."""
 
@@ -194,6 +198,7 @@ class RayTuneEngine(Engine):
         self._failed: list[Outcome] = []
         self._submitted = time.monotonic()
         try:
+            start_no_ray_unasked()
             self._open.enter_context(_tune_set_up())
             self._folder = folder or Path(self._open.enter_context(tempfile.TemporaryDirectory()))
             self._made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
@@ -266,8 +271,9 @@ class RayTuneEngine(Engine):
         if isinstance(end, Failure):
             return Outcome(job.job_id, failure=end)
         if self._exchange is not None:
+            outputs = ray.get(self._exchange.take_outputs.remote(job.name))
             try:
-                for key_path, content in ray.get(self._exchange.take_outputs.remote(job.name)).items():
+                for key_path, content in outputs.items():
                     write_atomically(Path(value_at(job.payload, key_path)), content)
             except OSError as error:
                 return Outcome(job.job_id, failure=failure_of(error))
@@ -308,9 +314,9 @@ class RayTuneEngine(Engine):
         """Raises `UserError` if the first worker does not start, and `HeadLostError` if the cluster is gone."""
         if time.monotonic() - self._polled > POLL_SECONDS:
             self._refresh()
-        has_waited = time.monotonic() - self._submitted > FIRST_WORKER_SECONDS
+        has_waited = time.monotonic() - self._submitted > FIRST_TRIAL_SECONDS
         if self._jobs and not self._desk.has_started_a_job and has_waited:
-            waited = f"within {FIRST_WORKER_SECONDS:g} s"
+            waited = f"within {FIRST_TRIAL_SECONDS:g} s"
             raise UserError(f"no worker was started on {self._session.name} {waited}: do others use all of it?")
 
     def _start_tuner(self) -> None:
