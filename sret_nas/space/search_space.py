@@ -77,8 +77,8 @@ class SearchSpace(BaseModel):
         for stage, (before, after) in enumerate(pairwise(num_widths)):
             if before * after > MAX_WIDTH_PAIRS:
                 raise ValueError(
-                    f"stages[{stage}] and stages[{stage + 1}] must have at most {MAX_WIDTH_PAIRS:,} pairs of widths, got "
-                    f"{before:,} x {after:,}; list fewer widths"
+                    f"stages[{stage}] and stages[{stage + 1}] must have at most {MAX_WIDTH_PAIRS:,} pairs of widths, "
+                    f"got {before:,} x {after:,}; list fewer widths"
                 )
         return self
 
