@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from benchmarks import studies
 from sret_nas.errors import ConfigError, UserError
 from tests.trials.studies.tiny_study import errors_of, run_study, write_study
 from trials.report.study import StudyOutcome
 from trials.runs.study_records import RECORDS_FILE, read_study_history
 from trials.studies.run import resume_study
+from trials.studies.show import show_study
 from trials.training.full import FullTraining
 from trials.training.recipe import DivergedError
 
@@ -189,3 +191,28 @@ def test_nothing_is_written_where_something_is(finished: tuple[Path, StudyOutcom
     with pytest.raises(ConfigError, match=r"variants: must have at least 2 item"):
         run_study(write_study(tmp_path, variants=[{"name": "one"}], claims=None), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_a_run_is_shown_at_any_width(
+    finished: tuple[Path, StudyOutcome, str], width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = io.StringIO()
+    show_study(str(finished[0]), Console(file=printed, width=width), as_json=False)
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if line.startswith(("internal  ", "external  ", " internal  ", " external  "))]
+    assert len(rows) == 2
+    show_study(str(finished[0]), Console(file=printed), as_json=True)
+    assert json.loads(capsys.readouterr().out)["finished"] == 4
+
+
+def test_a_run_of_a_shipped_study_can_be_published(
+    finished: tuple[Path, StudyOutcome, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"is a run of tiny, which is not shipped"):
+        studies.publish(finished[0], tmp_path, tmp_path)
+    monkeypatch.setattr(studies, "shipped_studies", lambda: {"tiny": tmp_path})
+    studies.publish(finished[0], tmp_path / "numbers", tmp_path / "pages")
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"tiny.json", "tiny.md", "tiny.png"}
+    assert "![Errors of the variants](tiny.png)" in (tmp_path / "pages" / "tiny.md").read_text()

@@ -1,0 +1,37 @@
+"""`study list` and `study show` of studies that have not run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.trials.studies.tiny_study import write_study
+from trials.command_line.main import main
+
+
+def test_all_shipped_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert "loops " in printed
+    assert "12" in next(line for line in printed.splitlines() if "recursion " in line and "DeiT" in line)
+
+
+def test_a_study_is_shown_with_its_variants_and_claims(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_study(tmp_path)
+    assert main(["study", "show", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "stages loop external" in printed
+    assert "Claim 1: Internal is better. (nobody)" in printed
+    assert main(["study", "show", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["study"]["name"] == "tiny"
+
+
+def test_what_is_missing_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["study", "run"]) == 2
+    assert "name the study: a YAML file, one that `study list` shows, or --resume RUN" in capsys.readouterr().err
+    assert main(["study", "show", "nothing"]) == 2
+    assert "'nothing' is no study: name a YAML file, or one of deep, depths" in capsys.readouterr().err
+    assert main(["study", "run", "--resume", str(tmp_path), "--seeds", "3"]) == 2
+    assert "holds no study: there is no records.jsonl in it" in capsys.readouterr().err
