@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.nn.network import SReT, batch_norms
+from sret_nas.nn.network import SReT
+from sret_nas.nn.stem import batch_norms
 from sret_nas.nn.supernet import Supernet
 
 from ..data import PreparedData, batches

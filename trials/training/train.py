@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.nn.network import SReT, batch_norms
+from sret_nas.nn.network import SReT
+from sret_nas.nn.stem import batch_norms
 from sret_nas.space.search_space import DepthSchedule
 
 from ..data import PreparedData, Split, batches, num_training_batches, training_batches

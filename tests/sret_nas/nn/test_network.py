@@ -277,7 +277,8 @@ class TestDropPath:
         seen: list[tuple[str, float]] = []
         for module in network.modules():
             if isinstance(module, Block | NLL):
-                module.register_forward_pre_hook(lambda m, inputs: seen.append((type(m).__name__, inputs[-1])))
+                at = 3 if isinstance(module, Block) else 1  # the argument `drop_path`
+                module.register_forward_pre_hook(lambda m, inputs, at=at: seen.append((type(m).__name__, inputs[at])))
         network.train()(images_for(network.arch))
         rates = [0.7 * number / 7 for number in range(8)]  # 2 blocks x 3 recursions, then 1 x 2
         assert seen == [(kind, pytest.approx(rate)) for rate in rates for kind in ("Block", "NLL")]
