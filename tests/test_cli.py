@@ -218,6 +218,7 @@ def test_the_package_has_every_name_it_lists() -> None:
         sret_nas.no_such_name  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn_over_nothing_unless_told_and_never_over_the_space(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -206,7 +206,10 @@ class TestMessages:
     def test_there_are_messages_to_look_at(self) -> None:
         assert len(self.ROWS) >= 15
 
-    @pytest.mark.parametrize(("situation", "message"), ROWS, ids=[situation for situation, _ in ROWS])
+    @pytest.mark.parametrize(
+        ("situation", "message"),
+        [pytest.param(*row, marks=[pytest.mark.slow] * bool(re.search("RUN|cuda", row[0])), id=row[0]) for row in ROWS],
+    )
     def test_a_message_is_what_the_program_says(
         self,
         situation: str,

@@ -21,7 +21,9 @@ def test_the_good_file_is_read(kind: str, tmp_path: Path) -> None:
     READERS[kind](tmp_path / "file")
 
 
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind == "supernet" else kind for kind in READERS]
+)
 @settings(max_examples=20, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_changed_file_is_read_or_refused_in_one_line(kind: str, seed: int, tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def test_inside_a_budget_only_what_it_allows_is_ranked_and_by_its_own_supernets(
     assert len(figures(TABLE, [*SUPERNETS, inside])["error"]["supernets"]) == len(SUPERNETS)
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(tmp_path: Path) -> None:
     result = figures(TABLE, SUPERNETS)["error"]
     draw_networks(tmp_path / "networks.png", TABLE, SUPERNETS[0], "title")

@@ -169,6 +169,7 @@ def test_features_are_extracted_from_a_traced_graph() -> None:
     assert torch.equal(torch.fx.symbolic_trace(network)(images(5)), network(images(5)))
 
 
+@pytest.mark.slow
 def test_torch_export_gives_the_same_logits() -> None:
     network = model()
     program = torch.export.export(network, (images(),))

@@ -130,6 +130,7 @@ class TestEnds:
         with pytest.raises(BudgetError, match="no network of test"):
             StratifiedSampler(MIDDLING, Budget(flops_max=10))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("by", ["flops", "params"])
     def test_sret_tiny_at_one_gflops(self, by: CostName) -> None:
         """Strata of a large space add up to its count, and their draws lie in them."""

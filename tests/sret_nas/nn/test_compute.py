@@ -155,6 +155,7 @@ class TestNetwork:
         for gradient, other in zip(gradients, others, strict=True):
             assert float((gradient - other).norm()) <= 1e-4 * float(other.norm()) + 1e-6
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_an_exported_network_has_the_usual_operators(self, dtype: torch.dtype) -> None:
         network = SReT(ARCH).eval().to(dtype)

@@ -50,6 +50,7 @@ def test_a_png_named_jpeg_is_read_as_what_it_is(folder: Path) -> None:
     prepared(folder)
 
 
+@pytest.mark.slow
 def test_more_pixels_than_memory_are_refused_by_name(folder: Path) -> None:
     Image.new("L", (13_300, 13_300)).convert("P").save(folder / "a" / "large.png", transparency=0)
     with pytest.raises(UserError, match=r"a/large\.png: its pixels take 2,024 MB to decode, at most 300 MB are used"):

@@ -45,6 +45,7 @@ def local_engine() -> Iterator[Engine]:
         yield engine
 
 
+@pytest.mark.slow
 class TestLocalEngine(EngineContract):
     @pytest.fixture
     def engine(self, local_engine: Engine) -> Engine:

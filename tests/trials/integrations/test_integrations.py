@@ -82,6 +82,7 @@ def test_a_study_tries_what_the_strategy_proposes(name: StrategyName) -> None:
         assert (decoded.arch_id, trial.params["depth_schedule"]) == (arch_id, schedule)
 
 
+@pytest.mark.slow
 def test_asking_and_telling_is_the_same_search() -> None:
     study = create_study(StrategySampler("evolution", SMOKE, BUDGET, population=4))
     for number in range(7):
@@ -404,6 +405,7 @@ def usage(module: Any) -> str:
     return textwrap.dedent(blocks[0])
 
 
+@pytest.mark.slow
 def test_the_usage_that_optuna_sampler_shows_works() -> None:
     names: dict[str, Any] = {"StrategySampler": StrategySampler, "Budget": Budget, "optuna": optuna}
     assert len(usage(optuna_sampler).splitlines()) == 2
@@ -517,6 +519,7 @@ def test_a_searcher_ends_when_every_candidate_was_tried(searcher: Searcher) -> N
     assert found.suggest("one more") == "FINISHED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_restored_searcher_carries_on_as_if_uninterrupted(
     name: StrategyName, searcher: Searcher, tmp_path: Path

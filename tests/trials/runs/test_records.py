@@ -169,6 +169,7 @@ def test_a_header_of_another_format_or_without_a_key_is_refused(tmp_path: Path) 
             read_history(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_torn_line_is_cut_at_every_byte(tmp_path: Path) -> None:
     """Whatever byte a crash stops at, reopening keeps exactly the whole lines, and the next event is readable."""
     write_run(tmp_path / "whole")
@@ -354,6 +355,7 @@ def test_ctrl_c_while_writing_waits_for_the_line(tmp_path: Path, monkeypatch: py
     assert read_history(tmp_path).trials[2].failure == FAILURE
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_anywhere_in_a_line_is_noticed(tmp_path: Path) -> None:
     """In values, in keys and in the checksum itself; of a line in the middle, and with the digits 0 to 9 in mind."""
     write_run(tmp_path)

@@ -287,6 +287,7 @@ def volume(asked: Sequence[Candidate], most: float) -> float:
     return hypervolume(points / [1, most], [0.0, 1.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_evolution_finds_more_than_its_start_and_no_model(seed: int) -> None:
     domain = middle()

@@ -44,6 +44,7 @@ def budgets(draw: st.DrawFn) -> Budget:
     return Budget(flops_min=flops_min, flops_max=flops_max, params_min=params_min, params_max=params_max)
 
 
+@pytest.mark.slow
 @given(budgets())
 @settings(max_examples=30, deadline=None)
 def test_the_ends_of_a_budget_are_those_of_all_its_networks(budget: Budget) -> None:

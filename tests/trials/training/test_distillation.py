@@ -74,6 +74,7 @@ def train(directory: Path, how: FullSpec, images: WholeImages, labels: Distillat
     return weights(directory)
 
 
+@pytest.mark.slow
 def test_stored_labels_train_as_their_teacher_does(images: WholeImages, teacher: Teacher, tmp_path: Path) -> None:
     """Up to float16, in which probabilities are stored; and other labels train otherwise."""
     how = spec({"random_erasing": 0.5}, "sandwich")

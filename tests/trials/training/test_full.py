@@ -149,6 +149,7 @@ def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
     assert best.arch == ARCH
 
 
+@pytest.mark.slow
 def test_precision_and_memory_format(images: WholeImages, tmp_path: Path) -> None:
     """Of the passes alone: weights stay fp32. bf16 rounds them visibly, another order of memory does not."""
     short = {"epochs": 1, "warmup_epochs": 0.0}
@@ -173,6 +174,7 @@ def test_statistics_of_the_stem_are_those_of_the_kept_weights(images: WholeImage
     torch.testing.assert_close(network.stem.norms[0].running_var, features.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_without_finite_numbers_is_skipped(
     images: WholeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_step_without_finite_numbers_is_skipped(
         run(tmp_path / "all", spec({"epochs": 4}), images)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(images: WholeImages, tmp_path: Path) -> None:
     how = spec({})
     whole = run(tmp_path / "whole", how, images)

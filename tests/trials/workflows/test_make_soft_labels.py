@@ -46,6 +46,7 @@ def make(out: Path, teacher: Path, **given: Any) -> str:
     return printed.getvalue()
 
 
+@pytest.mark.slow
 def test_the_command_line_alone(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, network = tmp_path / "labels.soft", tmp_path / "network.yaml"
     network.write_text(dump_yaml({"architecture": ARCH.to_dict()}))
@@ -96,6 +97,7 @@ def test_an_interrupted_command_carries_on(teacher: Path, tmp_path: Path, monkey
     assert (tmp_path / "labels").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_batches_and_reading_processes_change_no_label(teacher: Path, tmp_path: Path) -> None:
     make(tmp_path / "one", teacher, epochs=1)
     make(tmp_path / "two", teacher, epochs=1, batch_size=20, data_workers=2)

@@ -66,6 +66,7 @@ def test_probabilities_are_the_network_s(
         )
 
 
+@pytest.mark.slow
 def test_an_exported_model_predicts_as_the_network(
     model: tuple[Path, SReT], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

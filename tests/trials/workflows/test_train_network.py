@@ -64,6 +64,7 @@ def train(run_dir: Path, network: Path | str, images: Path, **given: Any) -> str
     return printed.getvalue()
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_does_and_leaves_its_files(network: Path, images: Path, tmp_path: Path) -> None:
     lines = train(tmp_path / "run", network, images).splitlines()
     assert lines[0] == "Target: classes 3 from the data (was 10), channels 3 from the data (was 1)"
@@ -129,6 +130,7 @@ def _nan() -> torch.Tensor:
     return torch.tensor(float("nan"), requires_grad=True)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_carries_on(
     network: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +206,7 @@ def test_more_classes_than_the_data_has(network: Path, images: Path, tmp_path: P
     assert SReT.from_pretrained(tmp_path / "run").arch.classes == 7
 
 
+@pytest.mark.slow
 def test_finetuning_a_trained_network(network: Path, images: Path, tmp_path: Path) -> None:
     train(tmp_path / "first", network, images, epochs=1, warmup_epochs=0.0)
     printed = train(

@@ -66,6 +66,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out + captured.err
 
 
+@pytest.mark.slow
 def test_train_does_what_its_options_say(run_dir: Path) -> None:
     _, record = Supernet.load(run_dir / training.SUPERNET)
     asked = record["config"]
@@ -94,6 +95,7 @@ def test_a_run_directory_is_used_once_and_carried_on_as_it_was(
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_resumed_training_finds_its_images_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder, shade in (("images", 0), ("others", 100)):
         for number in range(20):
@@ -250,6 +252,7 @@ def test_train_fills_empty_folders_alone(tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "checkpoint.pt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_training_whose_directory_is_deleted_says_so_and_goes_on_from_what_was_kept(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,6 +355,7 @@ def test_a_time_budget_is_planned_from_the_networks_that_are_to_come(
     assert (steps_within(100.0, 0.5), steps_within(0.1, 0.5)) == (180, 1)
 
 
+@pytest.mark.slow
 def test_a_training_tells_how_it_goes(data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines where there is no terminal, scalars for TensorBoard, and the scores of three subnets, the last ones those
     of the finished weights."""

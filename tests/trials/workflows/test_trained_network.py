@@ -78,6 +78,7 @@ def test_constants_and_names_of_a_data_set(tmp_path: Path) -> None:
         nine.with_images_of(images)
 
 
+@pytest.mark.slow
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     write_digits_model(tmp_path / "model")
     trained = load_trained(tmp_path / "model")
