@@ -7,13 +7,25 @@ It names a base, variants of it, how all are trained, on how many seeds, and wha
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import preset
@@ -28,7 +40,24 @@ Built = TypeVar("Built")
 
 MAX_VARIANTS, MAX_CLAIMS, MAX_SEEDS = 32, 16, 1000
 
-Name = Annotated[StrictStr, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}")
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"must be 1 to 40 letters, digits or _ . + -, the first a letter or digit, got {describe(name)}"
+        )
+    return name
+
+
+def _checked_base(base: Any) -> Any:
+    if not isinstance(base, str | dict):
+        raise ValueError(f"must be a preset, a YAML file, or a mapping with the architecture, got {describe(base)}")
+    return base
+
+
+Name = Annotated[StrictStr, AfterValidator(_checked_name)]
 """A name that is also part of a folder's name."""
 
 Text = Annotated[StrictStr, Field(min_length=1, max_length=2000)]
@@ -126,7 +155,7 @@ class Study(_Part):
     question: Text
     setting: Text | None = None
     """How the trainings differ from those of the claims, for readers."""
-    base: StrictStr | Changes
+    base: Annotated[StrictStr | Changes, BeforeValidator(_checked_base)]
     """A preset, a YAML file beside the study, or the architecture itself."""
     changes: Changes = {}
     """What differs from the base in all variants."""
@@ -200,6 +229,8 @@ class LoadedStudy:
         """
         path = study_file(name_or_path)
         data = read_yaml(path)
+        if isinstance(data, dict) and "stages" in data and "variants" not in data:
+            raise UserError(f"{path}: is a network or a search space, not a study, which has variants")
         study = validate(Study, data, str(path))
         loaded = cls(study, _base(study, path), _recipe(study, path))
         loaded.require_valid(str(path))

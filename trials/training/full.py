@@ -175,10 +175,13 @@ class FullTraining:
         self._watched: WatchedDirectory | None = None
         self._identity: dict[str, JsonValue] = {}
 
-    def run(self, console: Console) -> dict[str, Any]:
+    def run(self, console: Console | None) -> dict[str, Any]:
         """Runs the remaining steps, then tests the best network once. Returns the metrics.
 
         Writes a checkpoint every `CHECKPOINT_SECONDS`, after every validation, and on Ctrl-C.
+
+        Args:
+            console: for progress; None shows nothing, and writes no scalars for TensorBoard.
 
         Raises:
             UserError: The directory's checkpoint is of another training, or an image cannot be read.
@@ -191,8 +194,9 @@ class FullTraining:
         if self._group.is_first:
             self._watched = WatchedDirectory(self._directory)
         self.state.load(self._directory / CHECKPOINT, self._identity)
-        shown = self._directory if self._group.is_first else None
-        progress = FullProgress(shown, self.state.counts, self.steps, self.plan.steps_per_epoch, console)
+        shown = self._directory if self._group.is_first and console is not None else None
+        quiet = Console(quiet=True) if console is None else console
+        progress = FullProgress(shown, self.state.counts, self.steps, self.plan.steps_per_epoch, quiet)
         with progress, defer_interrupts() as interruptions:
             try:
                 self._run_steps(progress, interruptions)

@@ -21,7 +21,6 @@ from sret_nas.nn.model_directory import Preprocessing, read_model
 from sret_nas.nn.network import SReT
 from sret_nas.nn.operating_points import Depth, all_depths, equal_depths, full_depth, logits_at_depths, num_depths
 
-from ..console import Console
 from ..data.whole_images import IMAGENET_MEAN, IMAGENET_STD, WholeImages
 from ..distributed.processes import Processes, process_group
 from ..engines.messages import DepthScore, EpochScore, StudyProbeResult, StudyTrainingJob, StudyTrainingResult
@@ -52,7 +51,7 @@ def run_study_training(job: StudyTrainingJob, context: WorkerContext) -> StudyTr
         if job.is_probe:
             return _probe(job, spec, images, processes, distillation, precision)
         training = FullTraining(Path(job.directory), spec, images, processes, None, distillation)
-        training.run(Console(quiet=True))
+        training.run(None)
         network, _ = read_model(Path(job.directory) / LAST)
         network = network.eval().to(processes.device)
         scores = _scores(network, training, images, _depths(job))

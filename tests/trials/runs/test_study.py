@@ -37,7 +37,8 @@ def test_there_is_a_study_for_each_of_the_papers_questions() -> None:
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"variant": []}, "variant: unknown key (known here: name, title, question"),
     ({"title": None}, "title: is missing"),
-    ({"name": "../x"}, "name: must"),
+    ({"name": "../x"}, "name: must be 1 to 40 letters, digits or _ . + -, the first a letter or digit, got '../x'"),
+    ({"base": 3}, "base: must be a preset, a YAML file, or a mapping with the architecture, got 3"),
     ({"seeds": 0}, "seeds: must be greater than or equal to 1, got 0"),
     ({"measure": ["speed"]}, "measure[0]: must be 'depths', 'curves' or 'coefficients', got 'speed'"),
     ({"base": "sret_huge"}, "base: unknown preset 'sret_huge'; the presets are "),
@@ -96,6 +97,11 @@ def test_a_wrong_claim_is_named(claim: dict[str, Any], problem: str, tmp_path: P
     with pytest.raises(ConfigError) as error:
         LoadedStudy.load(str(path))
     assert str(error.value).startswith(f"{path}: {problem}")
+
+
+def test_a_search_space_is_no_study() -> None:
+    with pytest.raises(UserError, match=r"smoke.yaml: is a network or a search space, not a study"):
+        LoadedStudy.load("search_spaces/smoke.yaml")
 
 
 def test_a_name_that_is_neither_study_nor_file() -> None:
