@@ -43,8 +43,6 @@ def effects_table() -> str:
     if found is None:
         return table(["choice", "effect"], [("all", NOT_YET)])
     rows = [(f"recursions, {name}", f"{shown(each, 100)} points") for name, each in found["recursions"].items()]
-        (f"recursions, {name}", f"{shown(each, 100)} points of error") for name, each in found["recursions"].items()
-    ]
     rows += [(f"without {kind}", f"{shown(each)} of R²") for kind, each in found["lost_without"].items()]
     return table(["choice", f"effect, of {found['n']:,} networks"], rows)
 
