@@ -42,9 +42,7 @@ def effects_table() -> str:
     found = load("sret_bench")["effects"]
     if found is None:
         return table(["choice", "effect"], [("all", NOT_YET)])
-    rows = [
-        (f"recursions, {name}", f"{shown(each, 100)} points of error") for name, each in found["recursions"].items()
-    ]
+    rows = [(f"recursions, {name}", f"{shown(each, 100)} points") for name, each in found["recursions"].items()]
     rows += [(f"without {kind}", f"{shown(each)} of R²") for kind, each in found["lost_without"].items()]
     return table(["choice", f"effect, of {found['n']:,} networks"], rows)
 
