@@ -84,6 +84,9 @@ class Group(Protocol):
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replaces tensors by their means over all processes."""
 
+    def share(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors by those of the first process."""
+
     def any(self, flag: bool) -> bool:
         """Returns whether the flag is set in any process."""
 
@@ -336,13 +339,16 @@ class FullTraining:
     def _finish(self, progress: FullProgress) -> dict[str, Any]:
         """Tests the best network on the test part, adds the result to its directory, and returns all metrics."""
         counts = self.state.counts
-        self._group.wait()  # the first process has written the directory
-        network, info = read_model(self._directory / BEST)
-        score = self.score(network.to(self._group.device), "test")
+        # Only the first process has the directory: on Ray, the others may be on other machines.
+        network, info = read_model(self._directory / BEST) if self._group.is_first else (SReT(self._spec.arch), None)
+        network = network.to(self._group.device)
+        self._group.share(list(network.state_dict().values()))
+        score = self.score(network, "test")
+        if info is None:
+            return {"test": score.to_dict()}
         metrics = {**info.metrics, "test": score.to_dict()}
-        if self._group.is_first:
-            self._require_directory()
-            write_model(self._directory / BEST, network.cpu(), replace(info, metrics=metrics), replace=True)
+        self._require_directory()
+        write_model(self._directory / BEST, network.cpu(), replace(info, metrics=metrics), replace=True)
         progress.say(
             f"best: epoch {counts.best_epoch}, val error {metrics['validation']['error']:.2%}, test error "
             f"{score.error:.2%} on {score.images:,} images"

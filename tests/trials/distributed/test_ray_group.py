@@ -12,14 +12,17 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -30,6 +33,7 @@ from sret_nas.yaml_files import dump_yaml
 from tests import REPOSITORY
 from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
 from tests.trials.supernet.tiny_supernet import SPACE, config
+from tests.trials.training.tiny_training import ARCH
 from trials.data import PreparedData
 from trials.distributed import ray_group as on_ray
 from trials.distributed.launcher import RayPlacement
@@ -309,6 +313,59 @@ def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: P
     assert_same(out, whole)
 
 
+@pytest.fixture(scope="module")
+def network_flags(folder: Path) -> list[str]:
+    """Returns the options of a training of a network, whose images lie at the same path on both machines."""
+    (folder / "network.yaml").write_text(dump_yaml({"architecture": ARCH.to_dict()}))
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog", "fox"):
+        (folder / "images" / name).mkdir(parents=True)
+        for index in range(15):
+            pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / name / f"{index}.png")
+    return [
+        "train", str(folder / "network.yaml"), "--data", str(folder / "images"), "--epochs", "4", "--batch-size", "12",
+        "--depth-schedule", "sandwich", "--threads", "1", "--data-workers", "0", "--device", "cpu",
+    ]  # fmt: skip
+
+
+def test_a_network_trains_on_a_cluster_as_with_torchrun(
+    folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Interrupted after its first networks, and resumed in new processes. Only the first one has the directory."""
+    torchrun(*network_flags, "--out", str(folder / "network torchrun"))
+    out = folder / "network ray"
+    with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        main_raising([*network_flags, "--out", str(out), *on_cluster])
+    assert f"carry on with: sret-nas train --resume '{out}' --engine ray --ray-address" in shown(capsys)
+    assert not (out / "result.yaml").exists()
+    assert main(["train", "--resume", str(out), *on_cluster]) == 0
+    expected = folder / "network torchrun"
+    names = {str(path.relative_to(expected)) for path in expected.rglob("*") if path.is_file()}
+    without = {name for name in names if name.startswith("tensorboard/")}
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} >= names - without
+    for name in ("best/model.safetensors", "last/model.safetensors", "best/metrics.json"):
+        assert (out / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def test_a_machine_without_the_images_of_a_network_says_so(
+    folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Before anything is written."""
+    measure = on_ray.RayLauncher.measure
+
+    def without_images(self: Any, task: Any) -> Any:
+        elsewhere = replace(task, data=replace(task.data, source="/no/such/images"))
+        return measure(self, elsewhere)
+
+    monkeypatch.setattr(on_ray.RayLauncher, "measure", without_images)
+    assert main([*network_flags, "--out", str(folder / "nowhere"), *on_cluster]) == 2
+    assert "/no/such/images" in shown(capsys).splitlines()[-1]
+    assert not (folder / "nowhere").exists()
+
+
 def processes_with(mark: str) -> list[str]:
     """Returns the command lines of all processes with a mark in their environment."""
     found = []
@@ -462,6 +519,21 @@ def test_an_update_is_what_was_printed_and_written_since_the_last_poll(tmp_path:
     assert console.poll(timeout=0.0).text == "step 1\n"
     assert (here / CHECKPOINT).read_bytes() == b"a checkpoint"
     assert (here / "tensorboard" / scalars.name).read_bytes() == b"one and two"
+
+
+def test_what_was_written_first_is_sent_and_applied_first(tmp_path: Path) -> None:
+    """A checkpoint that says which network is the best never comes before that network."""
+    there = tmp_path / "there"
+    (there / "best").mkdir(parents=True)
+    output = OutputStream(there, replaced=("best/weights", CHECKPOINT, SUPERNET))
+    for name in ("best/weights", CHECKPOINT):
+        (there / name).write_bytes(name.encode())
+    update = output.poll(timeout=0.0)
+    assert [file.name for file in update.files] == ["best/weights", CHECKPOINT]
+    update.apply(tmp_path / "here", Console(quiet=True))
+    assert (tmp_path / "here" / "best" / "weights").read_bytes() == b"best/weights"
+    (there / "best").rename(there / "replaced just now")
+    assert output.poll(timeout=0.0) == Update()
 
 
 def test_checkpoints_for_a_directory_that_is_gone_are_kept_beside(tmp_path: Path) -> None:
