@@ -44,12 +44,12 @@ class _Use(NamedTuple):
 
 def check_is_predicted(space: SearchSpace) -> None:
     """Raises `UserError` for a space with a variant of the whole network, whose parts are not among those timed."""
-    variants = {**space.stem.variants, **space.variants}
+    variants = {**{f"stem {name}": value for name, value in space.stem.variants.items()}, **space.variants}
     if variants:
         named = ", ".join(f"{name}: {value}" for name, value in variants.items())
         raise UserError(
             f"{space.name}: latency is predicted for networks with the paper's stem, residual connections and head, "
-            f"got {named}: search by FLOPs or parameters, and measure the result with `profile --latency`"
+            f"got {named}: search by FLOPs or parameters, and measure the result with `profile`"
         )
 
 

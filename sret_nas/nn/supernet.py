@@ -453,8 +453,8 @@ class Supernet(nn.Module):
             return _WeightSlice(module, path[-1], shape, filters, None)
         if isinstance(module, ClassTokenWeights):  # (1, tokens, D) in a network
             # Never used whole: as views, embedding and position would have one tensor as their gradient.
-            columns = _IndexSet.of(spread(shape[2], shared_shape[1]), shared_shape[1], device)
-            return _WeightSlice(module, path[-1], shape, None, columns)
+            used = _IndexSet.of(spread(shape[2], shared_shape[1]), shared_shape[1], device)
+            return _WeightSlice(module, path[-1], shape, None, used)
         assert shape[2:] == shared_shape[2:], (name, shape, shared_shape)
         rows = self._index_set(shape[0], shared_shape[0], device)
         columns = self._index_set(shape[1], shared_shape[1], device) if len(shape) > 1 else None
