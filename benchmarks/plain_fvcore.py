@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.arch.presets import PRESETS
+from sret_nas.arch.presets import PUBLISHED
 from sret_nas.files import write_atomically
 from sret_nas.nn.flops import count_flops
 from sret_nas.nn.network import SReT
@@ -28,7 +28,7 @@ RESULT = Path(__file__).parent / "results" / "plain_fvcore.json"
 
 
 def main() -> None:
-    rows = [counts(name, arch) for name, arch in PRESETS.items()]
+    rows = [counts(name, arch) for name, arch in PUBLISHED.items()]
     write_atomically(RESULT, json.dumps({**describe_machine("torch", "fvcore"), "networks": rows}, indent=2) + "\n")
     table = Table("network", "closed form", "count_flops", "plain fvcore", "missing")
     for row in rows:

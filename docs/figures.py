@@ -66,6 +66,41 @@ def control_table() -> str:
     return table(header, cells) + "\n\n" + note
 
 
+# Very deep networks
+
+
+def very_deep_table() -> str:
+    """Returns the trainings of very deep networks, with and without gradient checkpointing."""
+    rows = [
+        (
+            row["network"].replace("sret_deep_108", "`sret_deep_108`"),
+            f"{row['applications']:,}",
+            f"{row['image_size']} px",
+            f"{row['flops'] / 1e9:.2f} G",
+            f"{row['params'] / 1e6:.1f} M",
+            f"{row['seconds_to_build']:.1f} s",
+            "yes" if row["gradient_checkpointing"] else "no",
+            f"{row['training_megabytes']:,} MB",
+            f"{row['seconds_per_step']:.1f} s",
+            f"{row['losses'][0]:.2f} to {row['losses'][-1]:.2f}",
+        )
+        for row in load("very_deep")["trainings"]
+    ]
+    header = ["network", "block applications", "images", "FLOPs", "parameters", "built in", "checkpointing",
+              "memory of training", "a step", "loss"]  # fmt: skip
+    return table(header, rows)
+
+
+def very_deep_setting() -> str:
+    """Returns how the very deep networks were trained: `5 steps of 4 images, ...`."""
+    found = load("very_deep")
+    threads = "1 thread" if found["threads"] == 1 else f"{found['threads']} threads"
+    return (
+        f"{found['steps']} steps of {found['batch_size']} images on {threads} of {found['cpu']}, "
+        f"torch {found['versions']['torch']}, {found['date']}, seed {found['seed']}"
+    )
+
+
 # Cost, counting, drawing
 
 
@@ -504,5 +539,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "strategies-table": strategies_table,
     "studies-table": studies_table,
     "training-steps-table": training_steps_table,
+    "very-deep-setting": very_deep_setting,
+    "very-deep-table": very_deep_table,
 }
 """The parts by the names that markers use."""

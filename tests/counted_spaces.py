@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from sret_nas.arch.budget import Budget
-from sret_nas.arch.config import StemConfig
 from sret_nas.arch.cost import StageColumns, bulk_cost
 from sret_nas.arrays import IntArray
 from sret_nas.space.choice_costs import choice_costs_of
@@ -30,6 +29,20 @@ FIRST = {"width": [8, 12], "heads": [2, 3], "blocks": [1, 2], "recursions": [1, 
 SECOND = {"width": [12, 16], "heads": [4], "recursions": [1, 2, 3], "groups": [[4], [1]],
           "nll": ["every", "between", "last", "none"], "nll_ratio": [0.5, 1.0]}  # fmt: skip
 THIRD = {"width": [16, 24], "heads": [4], "mlp_ratio": [1.0, 2.0]}
+
+VARIED = space_of(
+    {"width": [8, 12], "recursions": [1, 2, 3], "groups": [[2, 2], [1], [1000]], "permute": [True, False],
+     "inverse": [False, True], "permute_single": [False, True]},
+    {"width": [12, 16], "heads": [4], "groups": [[4, 1], [1]], "recursions": [2], "inverse": [False]},
+    {"width": [16, 24], "heads": [4], "recursions": [1, 2], "nll": ["every", "none"]},
+    residual="branch", head="distillation_token", stem={"width": [4, 6], "norm": "layer"},
+)  # fmt: skip
+"""Every variant that a stage can list, and a head, residuals and a stem that are not the paper's."""
+
+PATCHES = space_of(
+    {"width": [8, 12], "recursions": [1, 2], "groups": [[2, 2], [1]], "permute": [False, True]}, {"width": [12]},
+    residual="plain", head="class_token", stem={"kind": "patch", "strides": [2, 4, 1]},
+)  # fmt: skip
 
 MIDDLING = space_of(FIRST, SECOND, THIRD)
 FOUR_STAGES = space_of(
@@ -63,8 +76,8 @@ class EveryNetwork:
         if space.stem.width:
             stem_width = np.array(space.stem.width)[stem]
         self.flops, self.params = bulk_cost(
-            columns, StemConfig(width=1, strides=space.stem.strides), space.image_size, space.channels,
-            space.classes, stem_width,
+            columns, space.stem.stem(1), space.image_size, space.channels, space.classes, stem_width, space.residual,
+            space.head,
         )  # fmt: skip
 
     def is_inside(self, budget: Budget) -> np.ndarray[Any, np.dtype[np.bool_]]:

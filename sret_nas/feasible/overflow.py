@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sret_nas.arch.config import hidden_width
+from sret_nas.arch.config import CLASS_TOKENS, hidden_width
 from sret_nas.arch.cost import PartCost, attended_pairs, head_cost, stage_cost, stem_cost
 from sret_nas.errors import UserError
 from sret_nas.space.choices import StageChoices
@@ -38,14 +38,17 @@ def _most_expensive_parts(space: SearchSpace) -> list[PartCost]:
     """Returns parts that cost at least as much as those of any network, because costs grow with every dimension."""
     tokens, widths = space.num_tokens, [max(stage.width) for stage in space.stages]
     stem_width = max(space.stem.width or (widths[0],))
-    stages = [_most_expensive_stage(*stage) for stage in zip(space.stages, tokens, strict=True)]
+    attended = [*tokens[:-1], tokens[-1] + CLASS_TOKENS[space.head]]
+    stages = [_most_expensive_stage(*stage) for stage in zip(space.stages, attended, strict=True)]
     # A pooling between widths without a common divisor is a full convolution, which is the most expensive kind.
     pools = [
         PartCost(params=(9 * before + 1) * after, conv=9 * before * after * later)
         for later, before, after in zip(tokens[1:], widths, widths[1:], strict=False)
     ]
-    stem = stem_cost(space.image_size, space.channels, stem_width, space.stem.strides, widths[0])
-    return [stem, *stages, *pools, head_cost(tokens[-1], widths[-1], space.classes)]
+    stem = stem_cost(
+        space.image_size, space.channels, stem_width, space.stem.strides, widths[0], space.stem.kind, space.stem.norm
+    )
+    return [stem, *stages, *pools, head_cost(tokens[-1], widths[-1], space.classes, space.head)]
 
 
 def _most_expensive_stage(stage: StageChoices, tokens: int) -> PartCost:

@@ -26,7 +26,8 @@ class Part(NamedTuple):
     `side` is the side of the square of pixels (stem) or tokens (others) that it sees. `sizes` depends on `kind`:
 
     - stem: channels of the image, the stem's width, the first stage's width, three strides;
-    - attention (with LayerNorm and residual): width, heads, groups, whether tokens are permuted;
+    - attention (with LayerNorm and residual): width, heads, groups, and whether tokens are permuted: 0 for no, 1 for
+      yes and put back into their order, 2 for yes and left as they are;
     - mlp, also for NLLs (with LayerNorm and residual): width, hidden width;
     - pool: widths before and after;
     - head: width, classes.

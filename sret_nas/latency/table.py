@@ -42,6 +42,17 @@ class _Use(NamedTuple):
     repeats: IntArray
 
 
+def check_is_predicted(space: SearchSpace) -> None:
+    """Raises `UserError` for a space with a variant of the whole network, whose parts are not among those timed."""
+    variants = {**{f"stem {name}": value for name, value in space.stem.variants.items()}, **space.variants}
+    if variants:
+        named = ", ".join(f"{name}: {value}" for name, value in variants.items())
+        raise UserError(
+            f"{space.name}: latency is predicted for networks with the paper's stem, residual connections and head, "
+            f"got {named}: search by FLOPs or parameters, and measure the result with `profile`"
+        )
+
+
 def _uses_in_blocks(table: StageTable) -> Iterator[_Use]:
     """Yields the uses of attention, MLPs and NLLs by the rows of a stage's table."""
     columns, all_rows = table.columns, np.arange(len(table))
@@ -49,8 +60,7 @@ def _uses_in_blocks(table: StageTable) -> Iterator[_Use]:
     for recursion in range(columns.groups.shape[1]):
         rows = np.flatnonzero(columns.recursions > recursion)
         groups = columns.groups[rows, recursion]
-        # Tokens are permuted before later recursions; without slices, or with one per token, that has no effect.
-        permuted = (recursion > 0) & (groups > 1) & (groups < table.num_tokens)
+        permuted = table.permuted(recursion)[rows]
         sizes = np.column_stack([columns.width[rows], heads[rows], groups, permuted])
         yield _Use("attention", rows, sizes, columns.blocks[rows])
     yield _Use(
@@ -71,7 +81,11 @@ def _stem_sizes(space: SearchSpace) -> IntArray:
 
 
 def parts_of(space: SearchSpace) -> tuple[Part, ...]:
-    """Returns the distinct parts of all networks of a space, sorted."""
+    """Returns the distinct parts of all networks of a space, sorted.
+
+    Raises `UserError` for a space that `check_is_predicted` refuses.
+    """
+    check_is_predicted(space)
     costs, parts = choice_costs_of(space), set[Part]()
     sides = [isqrt(tokens) for tokens in space.num_tokens]
 

@@ -39,13 +39,13 @@ class AttentionPart(nn.Module):
     def __init__(self, side: int, width: int, heads: int, groups: int, permuted: int) -> None:
         super().__init__()
         self.block = Block(width, heads, mlp_hidden=1)  # the MLP is not run
-        self.groups, self.permuted = groups, bool(permuted)
+        self.groups, self.permuted, self.inverse = groups, bool(permuted), permuted != 2
         self.register_buffer("permutation", permutation_pair(torch.tensor(fixed_permutation(side * side, 0, 0, 1))))
         self.input_shape = (side * side, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         permutation = self.get_buffer("permutation") if self.permuted else None
-        return self.block.attend(tokens, self.groups, permutation, 0.0)
+        return self.block.attend(tokens, self.groups, permutation, 0.0, self.inverse)
 
 
 class MLPPart(NLL):

@@ -34,7 +34,8 @@ class Stage(nn.Module):
         self.config = config
         self.index = index
         self.grad_checkpointing = False
-        """Whether training keeps only the input of every block, and computes the rest again in the backward pass."""
+        """Whether training keeps only the input of every application of a block, with the NLL that follows it, and
+        computes the rest again in the backward pass."""
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, config.mlp_hidden, residual) for _ in range(config.blocks)
         )
@@ -108,14 +109,21 @@ class Stage(nn.Module):
         applications = self.config.applications(recursions)
         for (block, recursion), rate in zip(applications, drop_path, strict=True):
             permutation = self._permutation(tokens, block, recursion, fresh)
-            arguments = tokens, self.config.groups[recursion], permutation, rate, self.config.inverse
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(self.blocks[block], *arguments, use_reentrant=False)
-            else:
-                tokens = self.blocks[block](*arguments)
             nll = self.config.nll_after(recursion, recursions)
-            if nll is not None:
-                tokens = self.nlls[block][nll](tokens, rate)  # type: ignore[index]
+            arguments = tokens, block, self.config.groups[recursion], permutation, nll, rate
+            if self.grad_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(self._apply_block, *arguments, use_reentrant=False)
+            else:
+                tokens = self._apply_block(*arguments)
+        return tokens
+
+    def _apply_block(
+        self, tokens: Tensor, block: int, groups: int, permutation: Tensor | None, nll: int | None, drop_path: float
+    ) -> Tensor:
+        """Runs a block, and one of its NLLs unless `nll` is None, on tokens (B, N, D)."""
+        tokens = self.blocks[block](tokens, groups, permutation, drop_path, self.config.inverse)
+        if nll is not None:
+            tokens = self.nlls[block][nll](tokens, drop_path)  # type: ignore[index]
         return tokens
 
     def _permutation(self, tokens: Tensor, block: int, recursion: int, fresh: bool) -> Tensor | None:

@@ -6,7 +6,8 @@ work here. Poolings are grouped convolutions and attention has heads, so a chann
 others it is connected to. With even spreading, that position is the same in networks of all widths. (With leading
 channels, the ratio of two stages' widths decided the ranking of networks: benchmarks/ranking.)
 
-Recursion counts, loop orders, group schedules, heads and permutations own no weights. The forward pass is defined once,
+Recursion counts, loop orders, group schedules, attention heads and permutations own no weights. Residual connections,
+the stem's kind and norm, and the head are the same in all networks of a supernet. The forward pass is defined once,
 in `network.SReT`: here its parameters are replaced by slices of the shared weights.
 """
 
@@ -26,17 +27,17 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.config import CLASS_TOKENS, ArchConfig, Residual, StemConfig
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NLL, NORM_EPS, Block
 from sret_nas.nn.network import SReT
 from sret_nas.nn.permutations import FixedPermutations
-from sret_nas.nn.stem import Stem, batch_norms
+from sret_nas.nn.stem import PatchStem, batch_norms, stem_of
 from sret_nas.nn.weight_shapes import Shapes, supernet_shapes
 from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
-from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
+from sret_nas.space.supernet_shape import StageShape, SupernetShape, nll_recursions
 
 CACHE_SIZE = 256
 """Networks without weights that a supernet keeps, so that they need not be built again."""
@@ -49,13 +50,24 @@ for each pair; and what a pair adds to that sum for the time of its own loop."""
 class StageWeights(nn.Module):
     """The shared blocks of one stage, and for each block an NLL per recursion after which some network has one."""
 
-    def __init__(self, width: int, blocks: int, mlp_hidden: int, nll_recursions: tuple[int, ...], nll_hidden: int):
+    def __init__(self, shape: StageShape, residual: Residual) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width, 1, mlp_hidden) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(shape.width, 1, shape.mlp_hidden, residual) for _ in range(shape.blocks))
         self.nlls = nn.ModuleList(
-            nn.ModuleDict({str(recursion): NLL(width, nll_hidden) for recursion in nll_recursions})
-            for _ in range(blocks)
+            nn.ModuleDict(
+                {str(recursion): NLL(shape.width, shape.nll_hidden, residual) for recursion in shape.nll_recursions}
+            )
+            for _ in range(shape.blocks)
         )
+
+
+class ClassTokenWeights(nn.Module):
+    """The class tokens of the widest network and their positions, (tokens, D) each; see `ClassTokens`."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.zeros(count, width))
+        self.position = nn.Parameter(torch.zeros(count, width))
 
 
 class PoolWeights(nn.Module):
@@ -178,6 +190,7 @@ class _WeightSlice:
         if self.columns is None:
             padded[:num_rows] = gradient.reshape(num_rows, *shape[1:])
         else:
+            gradient = gradient.reshape(num_rows, len(self.columns.indices), *shape[2:])
             indices = self.columns.indices.view(-1, *[1] * (len(shape) - 2)).expand_as(gradient)
             padded[:num_rows].scatter_(1, indices, gradient)
         return padded if self.rows is None else padded.index_select(0, self.rows.positions)
@@ -299,18 +312,19 @@ class Supernet(nn.Module):
         self.fresh_permutations = True
         """Whether training draws new permutations at every pass, as in `SReT`."""
         widths = [stage.width for stage in extent.stages]
-        self.stem = Stem(extent.channels, extent.stem_width, widths[0], extent.strides)
+        stem = StemConfig(width=extent.stem_width, strides=extent.strides, kind=extent.stem_kind, norm=extent.stem_norm)
+        self.stem = stem_of(stem, extent.channels, widths[0])
         _use_batch_statistics(self.stem)
         self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], extent.side, extent.side))
-        self.stages = nn.ModuleList(
-            StageWeights(stage.width, stage.blocks, stage.mlp_hidden, stage.nll_recursions, stage.nll_hidden)
-            for stage in extent.stages
-        )
+        self.stages = nn.ModuleList(StageWeights(stage, extent.residual) for stage in extent.stages)
         self.pools = nn.ModuleList(
             PoolWeights(before.widths, after.widths) for before, after in pairwise(extent.stages)
         )
+        count = CLASS_TOKENS[extent.head]
+        self.class_tokens = ClassTokenWeights(count, widths[-1]) if count else None
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
+        self.head_dist = nn.Linear(widths[-1], extent.classes) if count == 2 else None
         self._initialise()
         self._clear_caches()
 
@@ -323,12 +337,18 @@ class Supernet(nn.Module):
         fan-in (benchmarks/NOTES.md).
         """
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.class_tokens is not None:
+            for tokens in self.class_tokens.parameters():
+                nn.init.trunc_normal_(tokens, std=0.02)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d) and name.startswith("stem."):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if isinstance(self.stem, PatchStem):  # patches do not overlap, and no ReLU follows
+                    nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
+                else:
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
@@ -431,6 +451,10 @@ class Supernet(nn.Module):
             before, after = (stage.width for stage in arch.stages[int(path[1]) : int(path[1]) + 2])
             filters = _IndexSet.of(module.rows(before, after), len(module.pairs), device)
             return _WeightSlice(module, path[-1], shape, filters, None)
+        if isinstance(module, ClassTokenWeights):  # (1, tokens, D) in a network
+            # Never used whole: as views, embedding and position would have one tensor as their gradient.
+            used = _IndexSet.of(spread(shape[2], shared_shape[1]), shared_shape[1], device)
+            return _WeightSlice(module, path[-1], shape, None, used)
         assert shape[2:] == shared_shape[2:], (name, shape, shared_shape)
         rows = self._index_set(shape[0], shared_shape[0], device)
         columns = self._index_set(shape[1], shared_shape[1], device) if len(shape) > 1 else None

@@ -1,4 +1,4 @@
-"""Registers SReTs as models of timm: every published variant by its name, and `sret` for any architecture."""
+"""Registers SReTs as models of timm: every preset by its name, and `sret` for any architecture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANY = "sret"
 
 
 def _default_cfg(arch: ArchConfig) -> dict[str, Any]:
-    """Returns timm's data about a variant. The public weights are not on a hub; see `sret-nas convert`."""
+    """Returns timm's data about a network. The public weights are not on a hub; see `sret-nas convert`."""
     return {
         "num_classes": arch.classes,
         "input_size": (arch.channels, arch.image_size, arch.image_size),
@@ -32,8 +32,15 @@ def _default_cfg(arch: ArchConfig) -> dict[str, Any]:
         "crop_pct": 0.875 if arch.image_size == 224 else 1.0,
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
-        "first_conv": "stem.convs.0",
-        "classifier": "head",
+        **_ends_of(arch),
+    }
+
+
+def _ends_of(arch: ArchConfig) -> dict[str, Any]:
+    """Returns the names of the layers that see the image and that give logits, as timm's data have them."""
+    return {
+        "first_conv": "stem.proj" if arch.stem.kind == "patch" else "stem.convs.0",
+        "classifier": ("head", "head_dist") if arch.head == "distillation_token" else "head",
     }
 
 
@@ -58,7 +65,7 @@ def build_network(
         img_size: Side of the images in pixels; None for the architecture's own.
         drop_rate: Rate of dropout before the head.
         drop_path_rate: Rate of stochastic depth; None for the architecture's own.
-        global_pool: `avg`, or empty for features in place of logits.
+        global_pool: `avg`, whatever the head sees, or empty for features in place of logits.
         device: Where the network lies.
         dtype: Type of its weights.
 
@@ -75,7 +82,8 @@ def build_network(
     network = SReT(ArchConfig.from_dict({**described.to_dict(), **given}, "the model's arguments"))
     network.drop_rate = drop_rate
     if num_classes == 0 or global_pool != "avg":
-        network.reset_classifier(network.num_classes if num_classes is None else num_classes, global_pool)
+        classes = network.num_classes if num_classes is None else num_classes
+        network.reset_classifier(classes, None if global_pool == "avg" else global_pool)
     return network.to(device=device, dtype=dtype)
 
 
@@ -102,7 +110,7 @@ def create(variant: str, pretrained: bool, arch: Any, **given: Any) -> Any:
     if given.get("pretrained_cfg") is None:
         # timm's factory would take what is not given from the variant's data, which know nothing of `arch`.
         size = described.image_size
-        own = {"num_classes": described.classes, "input_size": (described.channels, size, size)}
+        own = {"num_classes": described.classes, "input_size": (described.channels, size, size), **_ends_of(described)}
         given["pretrained_cfg_overlay"] = own | (given.get("pretrained_cfg_overlay") or {})
     return build_model_with_cfg(
         build_network,
@@ -121,7 +129,7 @@ def _entrypoint(name: str, arch: ArchConfig) -> Callable[..., Any]:
 
     entrypoint.__name__ = entrypoint.__qualname__ = name
     entrypoint.__module__ = __name__
-    entrypoint.__doc__ = f"Returns the published variant {name}."
+    entrypoint.__doc__ = f"Returns the preset {name}."
     return entrypoint
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import gcd, prod
 
-from sret_nas.arch.config import COEFFICIENTS, ArchConfig, StemConfig
+from sret_nas.arch.config import CLASS_TOKENS, COEFFICIENTS, ArchConfig, Head, StemKind, StemNorm
 from sret_nas.space.supernet_shape import SupernetShape
 
 Shape = tuple[int, ...]
@@ -22,7 +22,9 @@ def network_shapes(arch: ArchConfig) -> Shapes:
     """Yields the names and shapes in `SReT(arch).state_dict()`."""
     widths, side = [stage.width for stage in arch.stages], arch.resolutions[0]
     yield "pos_embed", (1, widths[0], side, side)
-    yield from _stem_of(arch.stem, arch.channels, widths[0])
+    stem = arch.stem
+    has_statistics = stem.norm == "batch"
+    yield from _stem_of(stem.kind, stem.norm, stem.strides, arch.channels, stem.width, widths[0], has_statistics)
     coefficients = COEFFICIENTS[arch.residual]
     for index, stage in enumerate(arch.stages):
         for block in range(stage.blocks):
@@ -36,9 +38,7 @@ def network_shapes(arch: ArchConfig) -> Shapes:
     if arch.class_tokens:
         yield "class_tokens.embedding", (1, arch.class_tokens, widths[-1])
         yield "class_tokens.position", (1, arch.class_tokens, widths[-1])
-    yield from _ends(widths, arch.classes)
-    if arch.head == "distillation_token":
-        yield from _linear("head_dist", widths[-1], arch.classes)
+    yield from _ends(widths, arch.classes, arch.head)
 
 
 def supernet_shapes(extent: SupernetShape) -> Shapes:
@@ -48,35 +48,39 @@ def supernet_shapes(extent: SupernetShape) -> Shapes:
     """
     widths = [stage.width for stage in extent.stages]
     yield "pos_embed", (1, widths[0], extent.side, extent.side)
-    yield from _stem(extent.channels, extent.stem_width, widths[0], has_statistics=False)
+    yield from _stem_of(
+        extent.stem_kind, extent.stem_norm, extent.strides, extent.channels, extent.stem_width, widths[0], False
+    )
+    coefficients = COEFFICIENTS[extent.residual]
     for index, stage in enumerate(extent.stages):
         for block in range(stage.blocks):
-            yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden)
+            yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden, coefficients)
         for block in range(stage.blocks):
             for recursion in stage.nll_recursions:
-                yield from _nll(f"stages.{index}.nlls.{block}.{recursion}", stage.width, stage.nll_hidden)
+                name = f"stages.{index}.nlls.{block}.{recursion}"
+                yield from _nll(name, stage.width, stage.nll_hidden, coefficients)
     for index, after in enumerate(widths[1:]):
         yield f"pools.{index}.bias", (after,)
-    yield from _ends(widths, extent.classes)
+    if CLASS_TOKENS[extent.head]:
+        yield "class_tokens.embedding", (CLASS_TOKENS[extent.head], widths[-1])
+        yield "class_tokens.position", (CLASS_TOKENS[extent.head], widths[-1])
+    yield from _ends(widths, extent.classes, extent.head)
 
 
-def _stem_of(stem: StemConfig, channels: int, width: int) -> Shapes:
-    if stem.kind == "patch":
-        patch = prod(stem.strides)
+def _stem_of(
+    kind: StemKind, norm: StemNorm, strides: Sequence[int], channels: int, stem_width: int, width: int,
+    has_statistics: bool,
+) -> Shapes:  # fmt: skip
+    if kind == "patch":
+        patch = prod(strides)
         yield "stem.proj.weight", (width, channels, patch, patch)
         yield "stem.proj.bias", (width,)
-    else:
-        yield from _stem(
-            channels, stem.width, width, has_statistics=stem.norm == "batch", has_norms=stem.norm != "none"
-        )
-
-
-def _stem(channels: int, stem_width: int, width: int, has_statistics: bool, has_norms: bool = True) -> Shapes:
+        return
     widths = (channels, stem_width, width, width)
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         yield f"stem.convs.{index}.weight", (outputs, inputs, 3, 3)
         yield f"stem.convs.{index}.bias", (outputs,)
-    for index, outputs in enumerate(widths[1:] if has_norms else ()):
+    for index, outputs in enumerate(widths[1:] if norm != "none" else ()):
         yield from _norm(f"stem.norms.{index}", outputs)
         if has_statistics:
             yield f"stem.norms.{index}.running_mean", (outputs,)
@@ -84,7 +88,7 @@ def _stem(channels: int, stem_width: int, width: int, has_statistics: bool, has_
             yield f"stem.norms.{index}.num_batches_tracked", ()
 
 
-def _block(name: str, width: int, mlp_hidden: int, coefficients: int = 2) -> Shapes:
+def _block(name: str, width: int, mlp_hidden: int, coefficients: int) -> Shapes:
     if coefficients:
         yield f"{name}.coefficients", (2 * coefficients,)
     yield from _norm(f"{name}.norm1", width)
@@ -95,7 +99,7 @@ def _block(name: str, width: int, mlp_hidden: int, coefficients: int = 2) -> Sha
     yield from _linear(f"{name}.mlp.fc2", mlp_hidden, width)
 
 
-def _nll(name: str, width: int, hidden: int, coefficients: int = 2) -> Shapes:
+def _nll(name: str, width: int, hidden: int, coefficients: int) -> Shapes:
     if coefficients:
         yield f"{name}.coefficients", (coefficients,)
     yield from _norm(f"{name}.norm", width)
@@ -103,9 +107,11 @@ def _nll(name: str, width: int, hidden: int, coefficients: int = 2) -> Shapes:
     yield from _linear(f"{name}.mlp.fc2", hidden, width)
 
 
-def _ends(widths: Sequence[int], classes: int) -> Shapes:
+def _ends(widths: Sequence[int], classes: int, head: Head) -> Shapes:
     yield from _norm("norm", widths[-1])
     yield from _linear("head", widths[-1], classes)
+    if head == "distillation_token":
+        yield from _linear("head_dist", widths[-1], classes)
 
 
 def _norm(name: str, width: int) -> Shapes:

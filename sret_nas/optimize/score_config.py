@@ -27,7 +27,6 @@ from sret_nas.errors import ConfigError
 from sret_nas.files import format_key_path, validate
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain, ChainStage, chain_of
-from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace, Value, label_of
 from sret_nas.yaml_files import read_yaml
 
@@ -52,6 +51,9 @@ class StageEffects(BaseModel):
     nll: Effects = {}
     nll_ratio: Effects = {}
     mlp_ratio: Effects = {}
+    permute: Effects = {}
+    inverse: Effects = {}
+    permute_single: Effects = {}
 
 
 class ScoreConfig(BaseModel):
@@ -117,9 +119,11 @@ class ScoreConfig(BaseModel):
         for effects_of_stage in (self.every_stage, *self.stages[stage_index : stage_index + 1]):
             for name, effects in _named(effects_of_stage):
                 values = _listed(space, stage_index, name)
-                total += _by_level(values, effects)[stage.levels[:, STAGE_DIMENSIONS.index(name)]]
+                if name in stage.attributes:  # a variant that is not listed has one value
+                    total += _by_level(values, effects)[stage.levels[:, stage.attributes.index(name)]]
         if stage_index == 0 and self.stem_width:
-            total += _by_level(space.stem.width or (), self.stem_width)[stage.levels[:, len(STAGE_DIMENSIONS)]]
+            widths = space.stem.width or ()
+            total += _by_level(widths, self.stem_width)[stage.levels[:, stage.attributes.index("stem width")]]
         return total
 
     def _trend_of(self, chain: Chain) -> Any:
@@ -135,7 +139,7 @@ class ScoreConfig(BaseModel):
 
 def _named(effects: StageEffects) -> Iterator[tuple[str, Effects]]:
     """Yields the dimensions that have any effect."""
-    return ((name, getattr(effects, name)) for name in STAGE_DIMENSIONS if getattr(effects, name))
+    return ((name, getattr(effects, name)) for name in StageEffects.model_fields if getattr(effects, name))
 
 
 def _listed(space: SearchSpace, stage_index: int, name: str) -> tuple[Value, ...]:

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from sret_nas.arrays import IntArray
 from sret_nas.space.choice_costs import choice_costs_of
-from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
 
 Point = tuple[int, ...]
@@ -127,7 +126,7 @@ def _chain_of(space: SearchSpace) -> Chain:
     costs, stages = choice_costs_of(space), []
     for stage_index, table in enumerate(space.stage_choices):
         levels = table.spelling
-        attributes = STAGE_DIMENSIONS
+        attributes = table.choices.dimensions
         if stage_index == 0 and costs.stem_widths:
             stem = np.repeat(np.arange(len(costs.stem_widths)), len(table))
             levels = np.column_stack([np.tile(levels, (len(costs.stem_widths), 1)), stem])

@@ -46,8 +46,11 @@ class ChoiceCosts:
         stem_width = paper_stem_width(self.width[0])
         if self.stem_widths:
             stem_width = np.repeat(np.array(self.stem_widths, dtype=np.int64), self.rows[0])
-        stem = stem_cost(space.image_size, space.channels, stem_width, space.stem.strides, self.width[0])
-        head = head_cost(tokens[-1], self.width[-1], space.classes)
+        stem = stem_cost(
+            space.image_size, space.channels, stem_width, space.stem.strides, self.width[0], space.stem.kind,
+            space.stem.norm,
+        )  # fmt: skip
+        head = head_cost(tokens[-1], self.width[-1], space.classes, space.head)
         for stage, cost in ((0, stem), (len(tables) - 1, head)):
             self.flops[stage] = self.flops[stage] + cost.flops
             self.params[stage] = self.params[stage] + cost.params

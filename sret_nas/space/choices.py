@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 from math import prod
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from sret_nas.arch.config import Loop, NLLPlacement, Ratio, hidden_width
+from sret_nas.arch.config import (
+    Described,
+    Loop,
+    NLLPlacement,
+    Ratio,
+    StemConfig,
+    StemKind,
+    StemNorm,
+    Stride,
+    hidden_width,
+)
 from sret_nas.errors import describe
 
 MAX_SPELLINGS = 250_000
@@ -67,6 +77,8 @@ def _must_be_distinct_schedules(schedules: tuple[tuple[int, ...], ...]) -> tuple
 
 def _format_value(value: Any) -> str:
     """Formats a listed value, or the list of all, as YAML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return describe(list(value)) if isinstance(value, tuple) else str(value)
 
 
@@ -86,20 +98,35 @@ Schedule = Annotated[
 """Slices of the attention (G) in recursion 1, 2, ...; the last number repeats for all further recursions."""
 
 
-class StemChoices(BaseModel):
-    """The choices of the stem."""
+class StemChoices(Described):
+    """The choices of the stem. Strides, kind and norm are those of all networks."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    VARIANTS = ("kind", "norm")
 
     width: Listed[Width] | None = None
     """Output channels of the first convolution; null means the paper's stem: half the first stage's width."""
-    strides: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]] = (2, 2, 2)
+    strides: tuple[Stride, Stride, Stride] = (2, 2, 2)
+    kind: StemKind = "conv"
+    norm: StemNorm = "batch"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Raises `ValueError` for settings that contradict each other."""
+        self.stem(1)
+        for name in ("width", "norm"):
+            if self.kind == "patch" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"a stem of kind patch has no {name}, got {_format_value(getattr(self, name))}")
+        return self
+
+    def stem(self, width: int) -> StemConfig:
+        """Returns the stem whose first convolution has `width` channels."""
+        return StemConfig(width=width, strides=self.strides, kind=self.kind, norm=self.norm)
 
 
-class StageChoices(BaseModel):
+class StageChoices(Described):
     """The choices of one stage: each key lists the values that the same field of `StageConfig` may take."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    VARIANTS = ("permute", "inverse", "permute_single")
 
     width: Listed[Width]
     heads: Listed[Annotated[StrictInt, Field(ge=1, le=512)]]
@@ -111,11 +138,19 @@ class StageChoices(BaseModel):
     nll: Listed[NLLPlacement]
     nll_ratio: Listed[Ratio]
     mlp_ratio: Listed[Ratio]
+    permute: Listed[StrictBool] = (True,)
+    inverse: Listed[StrictBool] = (True,)
+    permute_single: Listed[StrictBool] = (False,)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """`STAGE_DIMENSIONS`, and the variants that do not have their default."""
+        return (*STAGE_DIMENSIONS, *self.variants)
 
     @property
     def num_spellings(self) -> int:
         """Number of combinations of the listed values, including illegal and equivalent ones."""
-        return prod(len(getattr(self, name)) for name in STAGE_DIMENSIONS)
+        return prod(len(getattr(self, name)) for name in self.dimensions)
 
     @model_validator(mode="before")
     @classmethod
@@ -170,8 +205,8 @@ def _error_at(location: tuple[str | int, ...], problem: str, value: object) -> V
     return ValidationError.from_exception_data("StageChoices", [InitErrorDetails(type=kind, loc=location, input=value)])
 
 
-STAGE_DIMENSIONS = tuple(StageChoices.model_fields)
-"""The keys of a stage, in the order of `StageTable.spelling` and `SearchSpace.dimensions`."""
+STAGE_DIMENSIONS = tuple(name for name in StageChoices.model_fields if name not in StageChoices.VARIANTS)
+"""The keys that every stage has, in the order of `StageTable.spelling` and `SearchSpace.dimensions`."""
 
 
 def is_legal(width: int, heads: int, nll_ratio: float, mlp_ratio: float) -> bool:

@@ -18,14 +18,23 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, model_validator
+from pydantic import Field, PrivateAttr, StrictInt, model_validator
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, paper_stem_width, token_sides
+from sret_nas.arch.config import (
+    CLASS_TOKENS,
+    COEFFICIENTS,
+    ArchConfig,
+    Described,
+    Head,
+    Residual,
+    StageConfig,
+    paper_stem_width,
+    token_sides,
+)
 from sret_nas.errors import UserError
 from sret_nas.files import short_digest, validate
 from sret_nas.space.choices import (
     MAX_SPELLINGS,
-    STAGE_DIMENSIONS,
     Listed,
     StageChoices,
     StemChoices,
@@ -46,10 +55,10 @@ Value = int | float | str
 """One choice of a flat dimension; Optuna's categorical parameters accept these types."""
 
 
-class SearchSpace(BaseModel):
+class SearchSpace(Described):
     """All networks that a search may propose. Instances are read-only; equal content has an equal `digest`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    VARIANTS = ("residual", "head")
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: str = ""
@@ -62,6 +71,10 @@ class SearchSpace(BaseModel):
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=8)]
     depth_schedules: Listed[DepthSchedule] = ("full",)
     """The schedules to choose from; see `DepthSchedule`."""
+    residual: Residual = "path"
+    """The residual connections of all networks."""
+    head: Head = "average"
+    """The head of all networks."""
     _tables: SpaceTables = PrivateAttr(default_factory=SpaceTables)
 
     @model_validator(mode="after")
@@ -80,6 +93,22 @@ class SearchSpace(BaseModel):
                     f"stages[{stage}] and stages[{stage + 1}] must have at most {MAX_WIDTH_PAIRS:,} pairs of widths, "
                     f"got {before:,} x {after:,}; list fewer widths"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Self:
+        """Raises `ValueError` for class tokens in a last stage that may slice its tokens, or move them."""
+        last = self.stages[-1]
+        if self.head != "average" and any(groups > 1 for schedule in last.groups for groups in schedule):
+            raise ValueError(
+                f"head {self.head} needs attention over all tokens in the last stage, groups: [[1]], got "
+                f"{[list(schedule) for schedule in last.groups]}"
+            )
+        if self.head != "average" and True in last.permute_single and False in last.inverse:
+            raise ValueError(
+                f"head {self.head} needs tokens that keep their places in the last stage, got permute_single: true "
+                "and inverse: false"
+            )
         return self
 
     def __copy__(self) -> Self:
@@ -137,7 +166,15 @@ class SearchSpace(BaseModel):
     @property
     def stage_choices(self) -> tuple[StageTable, ...]:
         """The distinct stages of each stage, computed once."""
-        return self.tables.get(StageTable, lambda: tuple(map(StageTable, self.stages, self.num_tokens)))
+        return self.tables.get(StageTable, self._tabulate_stages)
+
+    def _tabulate_stages(self) -> tuple[StageTable, ...]:
+        """Finds and costs the distinct stages; class tokens join the last one."""
+        last, coefficients = len(self.stages) - 1, COEFFICIENTS[self.residual]
+        return tuple(
+            StageTable(stage, tokens, CLASS_TOKENS[self.head] if index == last else 0, coefficients)
+            for index, (stage, tokens) in enumerate(zip(self.stages, self.num_tokens, strict=True))
+        )
 
     @property
     def num_networks(self) -> int:
@@ -153,8 +190,9 @@ class SearchSpace(BaseModel):
         """Builds a network from stages, for the space's input; `stem_width` None is the paper's stem."""
         width = paper_stem_width(stages[0].width) if stem_width is None else stem_width
         return ArchConfig(
-            stages=stages, stem=StemConfig(width=width, strides=self.stem.strides), image_size=self.image_size,
-            channels=self.channels, classes=self.classes, drop_path=self.drop_path,
+            stages=stages, stem=self.stem.stem(width).canonical(stages[0].width), image_size=self.image_size,
+            channels=self.channels, classes=self.classes, drop_path=self.drop_path, residual=self.residual,
+            head=self.head,
         )  # fmt: skip
 
     def dimensions(self) -> dict[str, tuple[Value, ...]]:
@@ -165,7 +203,7 @@ class SearchSpace(BaseModel):
         """
         dimensions: dict[str, tuple[Value, ...]] = {"stem.width": self.stem.width} if self.stem.width else {}
         for stage_number, stage in enumerate(self.stages, start=1):
-            for name in STAGE_DIMENSIONS:
+            for name in stage.dimensions:
                 dimensions[f"stage{stage_number}.{name}"] = tuple(label_of(value) for value in getattr(stage, name))
         return dimensions | {"depth_schedule": self.depth_schedules}
 
@@ -176,8 +214,8 @@ class SearchSpace(BaseModel):
         """
         chosen = {name: self._listed(values, name) for name in self.dimensions() if name != "depth_schedule"}
         stages = []
-        for stage_number in range(1, len(self.stages) + 1):
-            stage = {name: chosen[f"stage{stage_number}.{name}"] for name in STAGE_DIMENSIONS}
+        for stage_number, choices in enumerate(self.stages, start=1):
+            stage = {name: chosen[f"stage{stage_number}.{name}"] for name in choices.dimensions}
             if not is_legal(stage["width"], stage["heads"], stage["nll_ratio"], stage["mlp_ratio"]):
                 return None
             stage["groups"] = schedule_of(stage["groups"], stage["recursions"])
@@ -219,12 +257,12 @@ class SearchSpace(BaseModel):
 
     def _rows_of(self, arch: ArchConfig) -> tuple[int, ...] | None:
         """Returns the rows of `stage_choices` that form a network, or None if it is not in the space."""
-        target = (self.image_size, self.channels, self.classes, self.drop_path, self.stem.strides, len(self.stages))
-        if target != (
-            arch.image_size, arch.channels, arch.classes, arch.drop_path, arch.stem.strides, len(arch.stages)
-        ):  # fmt: skip
+        names = ("image_size", "channels", "classes", "drop_path", "residual", "head")
+        if len(self.stages) != len(arch.stages) or any(getattr(self, name) != getattr(arch, name) for name in names):
             return None
-        if arch.stem.width not in (self.stem.width or (paper_stem_width(arch.stages[0].width),)):
+        first = arch.stages[0].width
+        stems = [self.stem.stem(width).canonical(first) for width in self.stem.width or (paper_stem_width(first),)]
+        if arch.stem.canonical(first) not in stems:
             return None
         rows = [table.row_of(stage) for table, stage in zip(self.stage_choices, arch.stages, strict=True)]
         rows_in_space = tuple(row for row in rows if row is not None)
@@ -247,7 +285,9 @@ def canonical_schedule(arch: ArchConfig, schedule: DepthSchedule) -> DepthSchedu
 
 
 def label_of(value: Any) -> Value:
-    """Returns a listed value as a categorical choice; a group schedule becomes e.g. `8-2`."""
+    """Returns a listed value as a categorical choice; a group schedule becomes e.g. `8-2`, and True `true`."""
+    if isinstance(value, bool):
+        return str(value).lower()
     label: Value = "-".join(map(str, value)) if isinstance(value, tuple) else value
     return label
 

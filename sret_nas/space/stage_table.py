@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sret_nas.arch.config import Loop, NLLPlacement, StageConfig, hidden_width
 from sret_nas.arch.cost import StageColumns
 from sret_nas.arrays import IntArray
-from sret_nas.space.choices import STAGE_DIMENSIONS, StageChoices, is_legal, schedule_of
+from sret_nas.space.choices import StageChoices, is_legal, schedule_of
 
 _LOOPS: tuple[Loop, ...] = ("internal", "external")
 """The loop orders; a key holds positions in here."""
@@ -25,7 +25,10 @@ _LOOPS: tuple[Loop, ...] = ("internal", "external")
 _NLLS: tuple[NLLPlacement, ...] = ("every", "between", "last", "none")
 """The placements of NLLs; a key holds positions in here."""
 
-_KEY_COLUMNS = ("width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_hidden", "heads", "loop", "nll")
+_KEY_COLUMNS = (
+    "width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_hidden", "heads", "loop", "nll",
+    "permute", "inverse", "permute_single",
+)  # fmt: skip
 """Columns of a key, followed by the group schedule; stages with equal keys are equal."""
 
 
@@ -34,19 +37,26 @@ class StageTable:
 
     Attributes:
         key: Canonical key of each row, of shape (rows, `_KEY_COLUMNS` and group counts).
-        spelling: For each row and each of `STAGE_DIMENSIONS`, the position of the listed value, of shape (rows, 9).
-            Of several spellings the first is used.
+        spelling: For each row and each dimension of the choices, the position of the listed value, of shape (rows,
+            dimensions). Of several spellings the first is used.
         columns: The rows as arguments of the cost formulas.
         flops: FLOPs, of shape (rows,).
         params: Parameters, of shape (rows,).
     """
 
-    def __init__(self, choices: StageChoices, num_tokens: int) -> None:
-        """Finds and costs the distinct stages."""
+    def __init__(self, choices: StageChoices, num_tokens: int, class_tokens: int = 0, coefficients: int = 2) -> None:
+        """Finds and costs the distinct stages.
+
+        Args:
+            choices: The listed values.
+            num_tokens: Tokens of the image (N).
+            class_tokens: Tokens that join them, which count in the costs alone.
+            coefficients: Coefficients of each residual connection.
+        """
         self.choices = choices
         self.num_tokens = num_tokens
-        shape = [len(getattr(choices, name)) for name in STAGE_DIMENSIONS]
-        position = dict(zip(STAGE_DIMENSIONS, np.indices(shape).reshape(len(shape), -1), strict=True))
+        shape = [len(getattr(choices, name)) for name in choices.dimensions]
+        position = dict(zip(choices.dimensions, np.indices(shape).reshape(len(shape), -1), strict=True))
         key = _canonical_key(choices, num_tokens, position)
         legal = np.flatnonzero(_is_legal_spelling(choices, position))
         first = legal[_first_of_equal_rows(key[legal])]
@@ -57,7 +67,7 @@ class StageTable:
             **{name: np.ascontiguousarray(self.key[:, column]) for column, name in enumerate(_KEY_COLUMNS[:6])},
             groups=np.ascontiguousarray(self.key[:, len(_KEY_COLUMNS) :]),
         )
-        cost = self.columns.cost(num_tokens)
+        cost = self.columns.cost(num_tokens + class_tokens, coefficients)
         self.flops: IntArray = cost.flops
         self.params: IntArray = cost.params
 
@@ -70,11 +80,23 @@ class StageTable:
         groups = schedule_of(values.pop("groups"), values["recursions"])
         return StageConfig(groups=groups, **values).canonical(self.num_tokens)
 
+    def permuted(self, recursion: int) -> IntArray:
+        """Returns whether each row permutes its tokens in a recursion (from 0), of shape (rows,).
+
+        0 stands for no, 1 for yes and put back into their order, 2 for yes and left as they are.
+        """
+        permute, inverse, single = (self.key[:, _KEY_COLUMNS.index(name)] for name in StageChoices.VARIANTS)
+        groups = self.columns.groups[:, recursion]
+        is_cut = (groups > 1) & (groups < self.num_tokens)
+        is_moved = is_cut | ((single == 1) & (groups == 1) & (self.num_tokens > 1))
+        is_permuted = (permute == 1) & (recursion > 0) & (recursion < self.columns.recursions) & is_moved
+        return np.where(is_permuted, 2 - inverse, 0)
+
     def values(self, row: int) -> dict[str, Any]:
         """Returns the listed values that spell one row, by dimension."""
         return {
             name: getattr(self.choices, name)[position]
-            for name, position in zip(STAGE_DIMENSIONS, self.spelling[row].tolist(), strict=True)
+            for name, position in zip(self.choices.dimensions, self.spelling[row].tolist(), strict=True)
         }
 
     def row_of(self, stage: StageConfig) -> int | None:
@@ -86,7 +108,8 @@ class StageTable:
         groups = stage.groups + (1,) * (max_recursions - len(stage.groups))
         nll_hidden = stage.nll_hidden if stage.num_nlls else 0
         key = (stage.width, stage.blocks, stage.recursions, stage.mlp_hidden, stage.num_nlls, nll_hidden,
-                  stage.heads, _LOOPS.index(stage.loop), _NLLS.index(stage.nll), *groups)  # fmt: skip
+                  stage.heads, _LOOPS.index(stage.loop), _NLLS.index(stage.nll),
+                  stage.permute, stage.inverse, stage.permute_single, *groups)  # fmt: skip
         return self._row_with.get(key)
 
     @cached_property
@@ -137,8 +160,42 @@ def _canonical_key(choices: StageChoices, num_tokens: int, position: Mapping[str
     max_recursions = max(choices.recursions)
     schedules = np.array([schedule_of(groups, max_recursions) for groups in choices.groups], dtype=np.int64)
     groups = np.minimum(schedules, num_tokens)[position["groups"]]
-    groups = np.where(np.arange(max_recursions) < column["recursions"][:, None], groups, 1)
+    is_run = np.arange(max_recursions) < column["recursions"][:, None]
+    groups = np.where(is_run, groups, 1)
+    column |= _canonical_permutation(choices, num_tokens, position, groups[:, 1:], is_run[:, 1:])
     return np.column_stack([*(column[name] for name in _KEY_COLUMNS), groups])
+
+
+def _canonical_permutation(
+    choices: StageChoices, num_tokens: int, position: Mapping[str, IntArray], groups: IntArray,
+    is_run: npt.NDArray[np.bool_],
+) -> dict[str, IntArray]:  # fmt: skip
+    """Returns the canonical `permute`, `inverse` and `permute_single` of every spelling, of shape (spellings,) each.
+
+    It agrees with `StageConfig.canonical`, where settings without effect have their defaults.
+
+    Args:
+        choices: The listed values.
+        num_tokens: Tokens of the image (N).
+        position: The positions of the listed values, as in `_canonical_key`.
+        groups: Slices of the second recursion and later ones, of shape (spellings, recursions).
+        is_run: Which of these recursions are run, likewise.
+    """
+    permute, inverse, single = (
+        np.array(getattr(choices, name))[position[name]]
+        if name in position
+        else np.full(len(groups), getattr(choices, name)[0])
+        for name in StageChoices.VARIANTS
+    )
+    has_slices = (is_run & (groups > 1) & (groups < num_tokens)).any(axis=1)
+    has_single = (is_run & (groups == 1)).any(axis=1) & (num_tokens > 1)
+    single = single & permute & ~inverse & has_single
+    matters = has_slices | single
+    return {
+        "permute": (permute | ~matters).astype(np.int64),
+        "inverse": (inverse | ~permute | ~matters).astype(np.int64),
+        "permute_single": single.astype(np.int64),
+    }
 
 
 def _is_legal_spelling(choices: StageChoices, position: Mapping[str, IntArray]) -> npt.NDArray[np.bool_]:

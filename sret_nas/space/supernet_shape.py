@@ -1,17 +1,27 @@
 """Shapes of supernets: the smallest weights that hold every network of a space, stage by stage.
 
-Recursions, loop orders, group schedules and heads own no weights, so they do not appear here.
+Recursions, loop orders, group schedules, attention heads and permutations own no weights, so they do not appear here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from sret_nas.arch.config import ArchConfig, StageConfig, token_sides
+from sret_nas.arch.config import (
+    ArchConfig,
+    Described,
+    Head,
+    Residual,
+    StageConfig,
+    StemKind,
+    StemNorm,
+    Stride,
+    token_sides,
+)
 from sret_nas.errors import UserError
 from sret_nas.space.choices import is_legal
 from sret_nas.space.search_space import SearchSpace
@@ -46,17 +56,22 @@ class StageShape(BaseModel):
         return self.widths[-1]
 
 
-class SupernetShape(BaseModel):
+class SupernetShape(Described):
     """The shape of a supernet's weights; `sret_nas.nn.supernet` builds them from it alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    VARIANTS = ("residual", "head", "stem_kind", "stem_norm")
+    """All networks of a supernet have the same of these."""
 
     stages: Annotated[tuple[StageShape, ...], Field(min_length=1)]
     stem_width: Size
-    strides: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]]
+    strides: tuple[Stride, Stride, Stride]
     image_size: Size
     channels: Size
     classes: Size
+    residual: Residual = "path"
+    head: Head = "average"
+    stem_kind: StemKind = "conv"
+    stem_norm: StemNorm = "batch"
 
     @property
     def side(self) -> int:
@@ -71,7 +86,7 @@ class SupernetShape(BaseModel):
 
     def first_missing(self, other: SupernetShape) -> str | None:
         """Describes the first thing that this shape lacks to hold all networks of another one; None if nothing."""
-        same = ("channels", "classes", "image_size", "strides")
+        same = ("channels", "classes", "image_size", "strides", *self.VARIANTS)
         for name in same:
             if getattr(self, name) != getattr(other, name):
                 return f"{name} must be {getattr(self, name)}, got {getattr(other, name)}"
@@ -92,17 +107,19 @@ class SupernetShape(BaseModel):
 
     def _first_missing_of(self, arch: ArchConfig) -> str | None:
         """Describes the first thing that this shape lacks to hold a network; None if nothing."""
+        stem = arch.stem.canonical(arch.stages[0].width)
         for what, ours, wanted in (
             ("channels", self.channels, arch.channels),
             ("classes", self.classes, arch.classes),
             ("image size", self.image_size, arch.image_size),
-            ("strides", self.strides, arch.stem.strides),
+            ("strides", self.strides, stem.strides),
             ("number of stages", len(self.stages), len(arch.stages)),
+            *((name.replace("_", " "), getattr(self, name), wanted) for name, wanted in _variants_of(arch).items()),
         ):
             if ours != wanted:
                 return f"its {what} must be {ours}, got {wanted}"
-        if arch.stem.width > self.stem_width:
-            return f"its stem's width must be at most {self.stem_width}, got {arch.stem.width}"
+        if stem.width > self.stem_width:
+            return f"its stem's width must be at most {self.stem_width}, got {stem.width}"
         for stage_number, (shape, stage) in enumerate(zip(self.stages, arch.stages, strict=True), start=1):
             if stage.width not in shape.widths:
                 return f"the width of stage {stage_number} must be one of {list(shape.widths)}, got {stage.width}"
@@ -114,6 +131,12 @@ class SupernetShape(BaseModel):
             if missing := set(nll_recursions(stage)) - set(shape.nll_recursions):
                 return f"there is no NLL after recursion {min(missing) + 1} of stage {stage_number}"
         return None
+
+
+def _variants_of(arch: ArchConfig) -> dict[str, Any]:
+    """Returns the values of `SupernetShape.VARIANTS` of a network."""
+    stem = arch.stem.canonical(arch.stages[0].width)
+    return {"residual": arch.residual, "head": arch.head, "stem_kind": stem.kind, "stem_norm": stem.norm}
 
 
 def nll_recursions(stage: StageConfig) -> list[int]:
@@ -142,7 +165,7 @@ def bounding_shape(
         for row in range(max(map(len, extremes)))
     ]
     stem = max(network.stem.width for network in networks)
-    first = networks[0]
+    first = networks[0].canonical()
     return SupernetShape(
         stages=tuple(
             _stage_shape([network.stages[stage_index] for network in networks]) for stage_index in range(len(extremes))
@@ -152,6 +175,7 @@ def bounding_shape(
         image_size=first.image_size,
         channels=first.channels,
         classes=first.classes,
+        **_variants_of(first),
     )
 
 

@@ -42,10 +42,23 @@ def model(**given: object) -> SReT:
     return created.eval()
 
 
-def test_every_published_variant_and_any_architecture_are_registered() -> None:
+def test_every_preset_and_any_architecture_are_registered() -> None:
     assert {*PRESETS, "sret"} == set(sret_nas.timm.MODELS)
-    assert {*PRESETS, "sret"} <= set(list_models("sret*"))
+    assert {*PRESETS, "sret"} <= set(list_models())
     assert timm.create_model("sret_t", img_size=32, num_classes=5).arch.stages == PRESETS["sret_t"].stages
+
+
+def test_a_network_with_class_tokens_has_two_heads_and_its_own_first_layer() -> None:
+    stages = [{**ARCH.to_dict()["stages"][0], "groups": [1, 1]}]
+    stem = {"kind": "patch", "strides": [2, 2, 2]}
+    arch = {**ARCH.to_dict(), "stages": stages, "stem": stem, "head": "distillation_token", "image_size": 32}
+    created = timm.create_model("sret", arch=arch, in_chans=1)
+    cfg = created.default_cfg
+    assert (cfg["first_conv"], cfg["classifier"]) == ("stem.proj", ("head", "head_dist"))
+    assert created(images(channels=1)).shape == (2, 10)
+    features = timm.create_model("sret", arch=arch, num_classes=0).eval()
+    assert features(images()).shape == (2, 8)
+    assert timm.create_model("deit_tiny_x2", img_size=32, num_classes=5).default_cfg["classifier"] == "head"
 
 
 def test_an_architecture_comes_as_data_or_as_a_file(tmp_path: Path) -> None:

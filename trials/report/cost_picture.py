@@ -17,7 +17,7 @@ from rich.text import Text
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
-from sret_nas.arch.presets import PRESETS
+from sret_nas.arch.presets import PUBLISHED
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError
 from sret_nas.feasible.cost_cells import Window
@@ -219,7 +219,7 @@ def _png(region: CostRegion) -> bytes:
 def mark_presets(axes: Any, region: CostRegion) -> None:
     """Marks published networks of the space's input and classes; those that are in the space are filled white."""
     space = region.space
-    for (name, arch), marker in zip(PRESETS.items(), itertools.cycle("osD^vP*X<>"), strict=False):
+    for (name, arch), marker in zip(PUBLISHED.items(), itertools.cycle("osD^vP*X<>"), strict=False):
         cost = cost_of(arch)
         if (arch.image_size, arch.channels, arch.classes) == (space.image_size, space.channels, space.classes) and (
             region.flops_ends[0] <= cost.flops < region.flops_ends[-1]

@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 
 from sret_nas.arrays import FloatArray
 from sret_nas.pareto import hypervolume
-from sret_nas.space.choices import STAGE_DIMENSIONS
+from sret_nas.space.choices import StageChoices
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.choice_effects import ChoiceEffect, choice_effects
 
@@ -61,7 +61,7 @@ def insights_of(domain: SReTDomain, trials: Sequence[Trial]) -> Insights | None:
 def label_of(effect: ChoiceEffect, space: SearchSpace) -> str:
     """Returns e.g. `stage 2: recursions 1 to 2`."""
     before, after = (_value(effect, level, space) for level in (effect.before, effect.after))
-    if effect.attribute not in STAGE_DIMENSIONS:
+    if effect.attribute not in StageChoices.model_fields:
         return f"{effect.attribute}: {before} to {after}"
     return f"stage {effect.stage + 1}: {effect.attribute.replace('_', ' ')} {before} to {after}"
 
@@ -73,7 +73,7 @@ def _value(effect: ChoiceEffect, level: int, space: SearchSpace) -> str:
     if effect.attribute == "stem width":
         return str((space.stem.width or ())[level])
     value = getattr(space.stages[effect.stage], effect.attribute)[level]
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
 
 
 def quality_over_trials(

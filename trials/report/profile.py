@@ -12,6 +12,7 @@ from rich.table import Table
 from sret_nas.arch.config import ArchConfig, token_sides
 from sret_nas.arch.cost import Cost, cost_of
 from sret_nas.quantities import format_quantity
+from sret_nas.space.search_space import label_of
 
 if TYPE_CHECKING:
     from sret_nas.nn.flops import TracedCost
@@ -48,6 +49,9 @@ def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool =
     )
     flops, params = format_quantity(cost.flops), format_quantity(cost.params)
     console.print(f"{flops} FLOPs (multiply-adds for one image), {params} parameters", highlight=False)
+    variants = _variants(arch.canonical())
+    if variants:
+        console.print(f"Variants of the paper's network: {variants}", highlight=False)
     console.print(_stage_table(arch.canonical()))
     console.print(_part_table(arch, cost))
     console.print(_operator_table(cost))
@@ -60,6 +64,16 @@ def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool =
         _show_speed(arch, console)
     if differences:
         raise CostMismatchError(f"the closed form and fvcore differ for {name}: {'; '.join(differences)}")
+
+
+def _variants(arch: ArchConfig) -> str:
+    """Returns what is not the paper's in a canonical network, e.g. `stage 1 inverse=false, residual=plain`."""
+    stages = (
+        f"stage {stage_number} {name}={label_of(value)}"
+        for stage_number, stage in enumerate(arch.stages, start=1)
+        for name, value in stage.variants.items()
+    )
+    return ", ".join([*stages, *arch.variant_words()])
 
 
 def too_large_to_build(arch: ArchConfig, cost: Cost) -> str | None:

@@ -17,7 +17,7 @@ from sret_nas.errors import printable
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.quantities import format_quantity
 from sret_nas.space.choices import STAGE_DIMENSIONS
-from sret_nas.space.search_space import SearchSpace
+from sret_nas.space.search_space import SearchSpace, label_of
 
 from ..console import print_line
 from .cost_picture import check_picture_path, region_text, write_region_picture
@@ -71,7 +71,8 @@ def _dimensions(space: SearchSpace) -> Table:
     table.add_column("")
     for stage_number, tokens in enumerate(space.num_tokens, start=1):
         table.add_column(f"stage {stage_number}\n{tokens} tokens", overflow="fold")
-    for name in STAGE_DIMENSIONS:
+    varied = dict.fromkeys(name for stage in space.stages for name in stage.variants)
+    for name in (*STAGE_DIMENSIONS, *varied):
         table.add_row(name, *(_choices(getattr(stage, name)) for stage in space.stages))
     table.add_row("distinct", *(f"{len(stage_table):,}" for stage_table in space.stage_choices))
     return table
@@ -79,9 +80,12 @@ def _dimensions(space: SearchSpace) -> Table:
 
 def _notes(space: SearchSpace) -> list[str]:
     """Returns lines about the stem and the depth schedules, and the definition of FLOPs."""
-    stem = _choices(space.stem.width) if space.stem.width else "half the width of stage 1"
+    width = _choices(space.stem.width) if space.stem.width else "half the width of stage 1"
+    stem = f"stem width: {width}; " if space.stem.kind == "conv" else ""
+    variants = {**{f"stem {name}": value for name, value in space.stem.variants.items()}, **space.variants}
     return [
-        f"stem width: {stem}; stem strides: {_choices(space.stem.strides)}; drop path: {space.drop_path:g}",
+        f"{stem}stem strides: {_choices(space.stem.strides)}; drop path: {space.drop_path:g}",
+        *(["; ".join(f"{name}: {value}" for name, value in variants.items())] if variants else []),
         f"depth schedules (recipe, not architecture): {_choices(space.depth_schedules)}",
         f"FLOPs: multiply-adds of one image of {space.image_size} px, {space.channels} channels, "
         f"{space.classes} classes",
@@ -101,7 +105,7 @@ def _ends(feasible: FeasibleSet) -> list[tuple[str, ArchConfig]]:
 
 
 def _choices(values: tuple[object, ...]) -> str:
-    return " ".join(",".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values)
+    return " ".join(",".join(map(str, value)) if isinstance(value, tuple) else str(label_of(value)) for value in values)
 
 
 def _feasible_line(feasible: FeasibleSet) -> str:

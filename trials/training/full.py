@@ -62,6 +62,10 @@ CHECKPOINT_SECONDS = 60.0
 MAX_SKIPPED = 10
 """Steps in a row without a finite loss or gradient after which a training fails."""
 
+MAX_COEFFICIENTS = 128
+"""Coefficients of residual connections in a line of the metrics, which a checkpoint holds too; SReT-T has 80. Networks
+with more have them in TensorBoard alone."""
+
 MAX_EVALUATED = 256
 """Images of a batch in evaluation."""
 
@@ -339,12 +343,14 @@ class FullTraining:
         if is_best:
             counts.best_error, counts.best_epoch = score.error, epoch
         counts.validated_epochs, counts.loss_sum, counts.loss_steps = epoch, 0.0, 0
+        coefficients = network.residual_coefficients()
+        in_line = {name: round(value, 5) for name, value in coefficients.items()}
         counts.epochs.append(
             {
                 "epoch": epoch, "step": counts.steps, "train_loss": loss,
                 "validation": _metrics_of(score), "learning_rate": self.state.learning_rate,
                 "skipped_steps": counts.skipped, "images": counts.images, "seconds": round(counts.seconds, 3),
-                "residual_coefficients": network.residual_coefficients(),
+                **({"residual_coefficients": in_line} if 0 < len(in_line) <= MAX_COEFFICIENTS else {}),
             }
         )  # fmt: skip
         if self._group.is_first:
@@ -354,6 +360,7 @@ class FullTraining:
                 self._write_model(name, network, metrics)
             self._write_metrics()
         shown = {"validation/error": score.error, "validation/cross_entropy": score.cross_entropy}
+        shown |= {f"residual/{name}": value for name, value in coefficients.items()}
         text = f"val error {score.error:.2%}, cross-entropy {score.cross_entropy:.3f}" + (" (best)" if is_best else "")
         progress.validated(epoch, shown, text if loss is None else f"train loss {loss:.3f}, {text}")
 

@@ -14,7 +14,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import validate
 from sret_nas.nn.model_directory import find_model_directory, read_model
-from sret_nas.nn.network import SReT
+from sret_nas.nn.network import HEADS, SReT
 from sret_nas.nn.supernet import Supernet
 
 from .recipe import ProxyConfig, proxy_arch
@@ -86,7 +86,7 @@ def fitted_state(network: SReT, target: ArchConfig) -> tuple[dict[str, Tensor], 
         sides = f"{before.resolutions[0]} to {target.resolutions[0]}"
         changes.append(f"position embedding resized from {sides} tokens a side")
     if before.channels != target.channels:
-        first = "stem.convs.0.weight"
+        first = "stem.proj.weight" if before.stem.kind == "patch" else "stem.convs.0.weight"
         state[first] = adapt_input_conv(target.channels, state[first], before.channels)
         changes.append(f"first convolution adapted from {before.channels} to {target.channels} channels")
     if before.classes != target.classes:
@@ -98,31 +98,34 @@ def load_initial(network: SReT, initial: InitialWeights) -> list[str]:
     """Loads weights into a network in place, and returns what was changed to make them fit, in words."""
     state, changes = fitted_state(initial.network, network.arch)
     missing = network.load_state_dict(state, strict=False).missing_keys
-    assert all(name.startswith("head.") for name in missing), missing
+    assert all(name.startswith(HEADS) for name in missing), missing
     return changes
 
 
 def _require_same_blocks(found: ArchConfig, target: ArchConfig, path: Path) -> None:
     """Raises `UserError` naming the first difference between two networks that decides about weights or their use.
 
-    Group schedules own no weights, so they may differ.
+    Group schedules and permutations own no weights, so they may differ.
     """
     ours, theirs = _described(target), _described(found)
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             raise UserError(
                 f"{path}: holds another network: its {name} is {theirs.get(name)}, but the architecture's is "
-                f"{ours.get(name)}; only image size, channels, classes and groups may differ"
+                f"{ours.get(name)}; only image size, channels, classes, groups and permutations may differ"
             )
 
 
 def _described(arch: ArchConfig) -> dict[str, Any]:
+    canonical = arch.canonical()
     described: dict[str, Any] = {
         "number of stages": len(arch.stages),
-        "stem.width": arch.stem.width,
-        "stem.strides": list(arch.stem.strides),
+        "residual": arch.residual,
+        "head": arch.head,
+        **{f"stem.{name}": value for name, value in canonical.stem},
     }
-    for index, stage in enumerate(arch.canonical().stages):
+    described["stem.strides"] = list(canonical.stem.strides)
+    for index, stage in enumerate(canonical.stages):
         values = {
             "width": stage.width, "heads": stage.heads, "blocks": stage.blocks, "recursions": stage.recursions,
             "loop": stage.loop, "nll": stage.nll, "nll hidden width": stage.nll_hidden if stage.num_nlls else 0,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig, StageConfig
 
 BatchSize = Annotated[StrictInt, Field(ge=2, le=65_536)]
 LearningRate = Annotated[StrictFloat, Field(gt=0, le=10, allow_inf_nan=False)]
@@ -59,14 +59,12 @@ def proxy_arch(target: ArchConfig, proxy: ProxyConfig, *, channels: int, classes
     depth is off: it helps over hundreds of epochs and harms training for a few.
     """
     stages = tuple(_narrowed(stage, proxy.width_scale) for stage in target.stages)
-    return ArchConfig(
-        stages=stages,
-        stem=StemConfig(width=max(1, round(target.stem.width * proxy.width_scale)), strides=target.stem.strides),
-        image_size=proxy.image_size,
-        channels=channels,
-        classes=classes,
-        drop_path=0.0,
-    )
+    stem_width = max(1, round(target.stem.width * proxy.width_scale))
+    changes = {
+        "stages": stages, "stem": target.stem.model_copy(update={"width": stem_width}),
+        "image_size": proxy.image_size, "channels": channels, "classes": classes, "drop_path": 0.0,
+    }  # fmt: skip
+    return ArchConfig.model_validate({**dict(target), **changes})
 
 
 def _narrowed(stage: StageConfig, scale: float) -> StageConfig:

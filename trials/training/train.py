@@ -41,15 +41,19 @@ class Score:
     cross_entropy: float
 
 
+EMBEDDINGS = ("pos_embed", "class_tokens.")
+"""How the names of weights begin that are added to tokens, or join them."""
+
+
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Returns parameter groups for the optimiser, with weight decay for matrices and filters only.
 
-    Biases, norms, residual coefficients and the position embedding are not decayed, as in DeiT.
+    Biases, norms, residual coefficients, the position embedding and class tokens are not decayed, as in DeiT.
     """
     decayed: list[nn.Parameter] = []
     undecayed: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        (undecayed if parameter.ndim < 2 or name == "pos_embed" else decayed).append(parameter)
+        (undecayed if parameter.ndim < 2 or name.startswith(EMBEDDINGS) else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
 
 
@@ -171,6 +175,9 @@ def recalibrate_stem(network: SReT, image_batches: Iterable[Tensor], precision: 
     """Replaces the stem's BatchNorm statistics by plain averages over batches (B, channels, H, W)."""
     device = network.pos_embed.device
     norms = batch_norms(network.stem)
+    if not norms:  # a stem without BatchNorm
+        network.stem.eval()
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

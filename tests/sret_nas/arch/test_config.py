@@ -16,7 +16,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import ConfigError
 from sret_nas.yaml_files import dump_yaml, parse_yaml
-from tests.architectures import random_arch
+from tests.architectures import random_arch, varied_archs
 
 ARCHS = st.integers(0, 2**32).map(lambda seed: random_arch(random.Random(seed)))
 
@@ -132,6 +132,76 @@ class TestIdentity:
         assert cost_of(canonical).to_dict() == cost_of(network).to_dict()
         assert canonical.summary() == network.summary()
         assert ArchConfig.from_dict(canonical.to_dict()) == canonical
+
+
+class TestVariants:
+    def test_defaults_are_not_written(self) -> None:
+        """Files and ids are older than the variants."""
+        data = arch().to_dict()
+        spelled = ArchConfig.from_dict({
+            **data, "residual": "path", "head": "average", "stem": {**data["stem"], "kind": "conv", "norm": "batch"},
+            "stages": [{**data["stages"][0], "permute": True, "inverse": True, "permute_single": False}],
+        })  # fmt: skip
+        assert spelled == arch()
+        assert spelled.to_dict() == data
+        assert not {"residual", "head", "permute", "inverse", "permute_single"} & {*data, *data["stages"][0]}
+        assert set(data["stem"]) == {"width", "strides"}
+
+    @given(varied_archs())
+    def test_yaml_keeps_them(self, network: ArchConfig) -> None:
+        again = ArchConfig.from_dict(parse_yaml(dump_yaml(network.to_dict()), "test"))
+        assert again == network
+        assert again.arch_id == network.arch_id
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"permute": False, "inverse": False}, {"permute": False, "permute_single": True},
+            {"inverse": False, "groups": (2, 1)}, {"inverse": False, "groups": (2, 16)},
+            {"permute": False, "recursions": 1}, {"permute_single": True, "groups": (1, 1)},
+        ],
+    )  # fmt: skip
+    def test_what_has_no_effect_is_no_other_network(self, changes: dict[str, Any]) -> None:
+        plain = {name: value for name, value in changes.items() if name in ("groups", "recursions")}
+        if "permute" in changes and "recursions" not in changes:
+            plain["permute"] = False
+        assert arch(stage(**changes)).arch_id == arch(stage(**plain)).arch_id
+
+    def test_every_difference_has_an_id_of_its_own(self) -> None:
+        sliced, single = {"groups": (2, 2)}, {"groups": (2, 1)}
+        patch = StemConfig(width=4, kind="patch")
+        networks = [
+            arch(), arch(stage(**sliced)), arch(stage(permute=False, **sliced)), arch(stage(inverse=False, **sliced)),
+            arch(stage(inverse=False, permute_single=True, **single)), arch(residual="branch"), arch(residual="plain"),
+            arch(stem=patch), arch(stem=StemConfig(width=4, norm="layer")), arch(stem=StemConfig(width=4, norm="none")),
+            arch(stage(groups=(1, 1))), arch(stage(groups=(1, 1)), head="class_token"),
+            arch(stage(groups=(1, 1)), head="distillation_token"),
+        ]  # fmt: skip
+        assert len({network.arch_id for network in networks}) == len(networks)
+
+    def test_a_patch_embedding_has_no_other_settings(self) -> None:
+        one, other = (
+            arch(stem=StemConfig(width=width, kind="patch", strides=strides, norm=norm))
+            for width, strides, norm in ((4, (4, 2, 1), "batch"), (7, (2, 2, 2), "none"))
+        )
+        assert one.arch_id == other.arch_id
+
+    @pytest.mark.parametrize(
+        ("groups", "stage_changes", "message"),
+        [
+            ((1, 2), {}, "head class_token needs attention over all tokens in the last stage, groups of 1, got groups=[1, 2]"),
+            ((1, 1), {"inverse": False, "permute_single": True}, "head class_token needs tokens that keep their places in the last stage, got permute_single without inverse"),
+        ],
+    )  # fmt: skip
+    def test_class_tokens_see_all_tokens(self, groups: Any, stage_changes: dict[str, Any], message: str) -> None:
+        data = {**arch(stage(groups=groups, **stage_changes)).to_dict(), "head": "class_token"}
+        with pytest.raises(ConfigError) as caught:
+            ArchConfig.from_dict(data, "a.yaml")
+        assert str(caught.value) == f"a.yaml: {message}"
+
+    def test_summary_names_them(self) -> None:
+        network = arch(stage(inverse=False, groups=(2, 2)), stem=StemConfig(width=4, norm="layer"), residual="plain")
+        assert network.summary() == ("8/2h 2x2 g2,2 int every*1 m4 inverse=false | stem norm=layer | residual=plain")
 
 
 class TestRoundTrips:

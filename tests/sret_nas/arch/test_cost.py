@@ -8,12 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 
 from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 from sret_nas.arch.cost import OPERATORS, StageColumns, attended_pairs, bulk_cost, cost_of, stem_cost
 from sret_nas.arch.presets import preset
 from sret_nas.nn.flops import TracedCost, fvcore_cost
-from tests.architectures import random_arch, random_stage
+from tests.architectures import random_arch, random_stage, varied_archs
 
 torch.set_num_threads(1)
 
@@ -76,6 +77,22 @@ class TestClosedForm:
         self, seed: int, assert_equals_trace: Callable[[ArchConfig], None]
     ) -> None:
         assert_equals_trace(random_arch(random.Random(seed)))
+
+    @settings(
+        max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(arch=varied_archs())
+    def test_is_the_trace_of_any_variant(
+        self, arch: ArchConfig, assert_equals_trace: Callable[[ArchConfig], None]
+    ) -> None:
+        assert_equals_trace(arch)
+
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(arch=varied_archs())
+    def test_all_spellings_of_a_variant_cost_the_same(self, arch: ArchConfig) -> None:
+        canonical = arch.canonical()
+        assert canonical == canonical.canonical()
+        assert (cost_of(canonical), canonical.arch_id) == (cost_of(arch), arch.arch_id)
 
     def test_shallower_run_costs_what_the_shallower_network_costs(
         self, assert_equals_trace: Callable[[ArchConfig], None]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
 from sret_nas.arch.presets import PRESETS, PUBLISHED, preset
 from sret_nas.errors import UserError
 
@@ -48,7 +51,28 @@ def test_presets_are_distinct_networks() -> None:
     assert len({arch.arch_id for arch in PRESETS.values()}) == len(PRESETS)
 
 
-@pytest.mark.parametrize("name", TABLE)
+def test_deit_with_recursion_costs_deit_per_application() -> None:
+    """DeiT-Ti has 5,717,416 parameters and 1.26 GFLOPs (Touvron et al., 2021); recursion adds no parameters."""
+    costs = [cost_of(preset(f"deit_tiny_x{recursions}")) for recursions in (1, 2, 3, 4)]
+    assert {cost.params for cost in costs} == {5_717_416}
+    assert f"{costs[0].flops / 1e9:.2f}" == "1.26"
+    assert {later.flops - earlier.flops for earlier, later in pairwise(costs)} == {costs[0].parts["stage 1"].flops}
+
+
+def test_the_deep_network_has_the_depth_of_the_papers_deepest() -> None:
+    stages = preset("sret_deep_108").stages
+    assert sum(stage.blocks * stage.recursions for stage in stages) == 108
+
+
+def test_ids_of_variants_never_change() -> None:
+    """Records name networks by these ids, as those of `test_config.py`."""
+    names = ("deit_tiny_x1", "deit_tiny_x2", "deit_tiny_x3", "deit_tiny_x4", "sret_deep_108")
+    assert [preset(name).arch_id for name in names] == [
+        "b02bb5e1a83a", "fba341848ac2", "926224ae2e12", "73151d2950c0", "ad9847efe46c"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_survives_plain_data(name: str) -> None:
     assert ArchConfig.from_dict(preset(name).to_dict()) == preset(name)
 

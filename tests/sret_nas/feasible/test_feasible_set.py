@@ -22,14 +22,16 @@ from sret_nas.feasible.feasible_set import CostedArch, FeasibleSet
 from sret_nas.feasible.overflow import check_costs_fit
 from sret_nas.quantities import parse_quantity, round_quantity
 from sret_nas.space.choice_costs import choice_costs_of
-from sret_nas.space.choices import STAGE_DIMENSIONS, StageChoices, schedule_of
+from sret_nas.space.choices import StageChoices, schedule_of
 from sret_nas.space.search_space import SearchSpace, shipped_spaces
 from tests.counted_spaces import (
     FIRST,
     FOUR_STAGES,
     MIDDLING,
+    PATCHES,
     SECOND,
     THIRD,
+    VARIED,
     EveryNetwork,
     chi_square_deviation,
     shipped,
@@ -43,14 +45,16 @@ SPACES = {
     "two stages": space_of(FIRST, THIRD),
     "three stages, two stems": space_of(THIRD, SECOND, THIRD, stem={"width": [8, 12], "strides": [1, 2, 2]}),
     "four stages": FOUR_STAGES,
+    "variants": VARIED,
+    "variants of patches": PATCHES,
 }
 
 
 def stages_of(choices: StageChoices, num_tokens: int) -> list[StageConfig]:
     """Finds the distinct stages by trying every combination."""
     found: dict[StageConfig, StageConfig] = {}
-    for combination in product(*(getattr(choices, name) for name in STAGE_DIMENSIONS)):
-        values = dict(zip(STAGE_DIMENSIONS, combination, strict=True))
+    for combination in product(*(getattr(choices, name) for name in choices.dimensions)):
+        values = dict(zip(choices.dimensions, combination, strict=True))
         values["groups"] = schedule_of(values["groups"], values["recursions"])
         try:
             stage = StageConfig(**values).canonical(num_tokens)
@@ -67,8 +71,11 @@ def every_network(space: SearchSpace) -> dict[str, CostedArch]:
     for stages in product(*tables):
         for width in space.stem.width or [stages[0].width // 2]:
             arch = ArchConfig(
-                stages=stages, stem=StemConfig(width=width, strides=space.stem.strides),
-                image_size=space.image_size, classes=space.classes, drop_path=space.drop_path,
+                stages=stages, image_size=space.image_size, classes=space.classes, drop_path=space.drop_path,
+                stem=StemConfig(
+                    width=width, strides=space.stem.strides, kind=space.stem.kind, norm=space.stem.norm
+                ),
+                residual=space.residual, head=space.head,
             )  # fmt: skip
             cost = cost_of(arch)
             networks[arch.arch_id] = CostedArch(arch, cost.flops, cost.params)

@@ -26,6 +26,7 @@ from sret_nas.nn.part_timing import AttentionPart, HeadPart, MLPPart, PoolPart, 
 from sret_nas.quantities import format_latency, parse_latency
 from sret_nas.space.chain import chain_of
 from sret_nas.space.choice_costs import choice_costs_of
+from tests.counted_spaces import VARIED, space_of
 from tests.latency_profiles import COEFFICIENTS, SMALL, pretended_profile, pretended_time
 
 torch.set_num_threads(1)
@@ -35,6 +36,28 @@ TABLE = LatencyTable(SMALL, pretended_profile(SMALL))
 NETWORKS = list(FeasibleSet(SMALL, Budget()))
 LATENCY = {arch.arch_id: TABLE.latency(arch) for arch in NETWORKS}
 MEDIAN = sorted(LATENCY.values())[len(LATENCY) // 2]
+
+
+def test_variants_of_the_whole_network_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^test: latency is predicted for .*, got stem norm: layer, residual: branch, head: "
+    ):
+        parts_of(VARIED)
+
+
+def test_a_permutation_that_is_not_undone_is_a_part_of_its_own() -> None:
+    first = {"width": [8], "recursions": [2], "groups": [[2, 4], [1]], "permute": [True, False]}
+    space = space_of({**first, "inverse": [True, False], "permute_single": [True]})
+    attention = [part for part in parts_of(space) if part.kind == "attention"]
+    assert sorted(part.sizes for part in attention) == [
+        (8, 2, 1, 0), (8, 2, 1, 2), (8, 2, 2, 0), (8, 2, 4, 0), (8, 2, 4, 1), (8, 2, 4, 2),
+    ]  # fmt: skip
+    tokens = torch.randn(2, 16, 8)
+    for permuted in (1, 2):
+        module = AttentionPart(4, 8, 2, 4, permuted).eval()
+        permutation = module.get_buffer("permutation")
+        expected = module.block.attend(tokens, 4, permutation, 0.0, permuted == 1)
+        assert torch.equal(module(tokens), expected)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -151,6 +152,27 @@ def _check_export(arch: ArchConfig, seed: int, folder: Path) -> None:
 @pytest.mark.parametrize("seed", [6])
 def test_any_architecture_exports(seed: int, tmp_path: Path) -> None:
     _check_export(_random_arch(seed, 1), seed, tmp_path)
+
+
+def _varied(last: dict[str, Any], **changes: Any) -> ArchConfig:
+    """Returns a network whose first stage permutes and whose second stage has one slice."""
+    base = {"width": 8, "heads": 2, "blocks": 1, "recursions": 2, "mlp_ratio": 1.0}
+    stages = [{**base, "groups": [2, 4], "inverse": False}, {**base, "groups": [1, 1], **last}]
+    return ArchConfig.from_dict({"stages": stages, "image_size": 33, "classes": 3, **changes})
+
+
+VARIED = {
+    "two tokens": _varied({"nll": "none"}, head="distillation_token", residual="branch", stem={"norm": "layer"}),
+    "patches": _varied({"nll": "last"}, head="class_token", residual="plain", stem={"kind": "patch"}),
+    "single slices": _varied({"inverse": False, "permute_single": True}, stem={"norm": "none"}),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "two tokens" else pytest.param(name, marks=pytest.mark.slow) for name in VARIED]
+)
+def test_variants_export(name: str, tmp_path: Path) -> None:
+    _check_export(VARIED[name], 1, tmp_path)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from sret_nas.nn.supernet import Supernet, spread
 from sret_nas.space.choices import is_legal
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from tests.counted_spaces import space_of
+from tests.counted_spaces import PATCHES, VARIED, space_of
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
@@ -111,6 +111,8 @@ def kept_entries(supernet: Supernet, name: str, arch: ArchConfig, shape: torch.S
     """Returns a network's indices in each dimension of a shared parameter, by the rule `i * whole // number`."""
     if name.startswith("pools") and name.endswith("weight"):
         return [torch.tensor(pooling_rows(supernet, int(name.split(".")[1]), arch))]
+    if name.startswith("class_tokens."):  # without the first dimension of a network
+        shape = shape[1:]
     kept = [
         torch.tensor([i * most // number for i in range(number)]) for number, most in zip(shape, whole, strict=True)
     ]
@@ -142,7 +144,7 @@ def assert_is_the_extracted(supernet: Supernet, arch: ArchConfig, images: Tensor
     """Compares the logits and gradients of a subnet with those of the extracted network, in the supernet's mode."""
     network = supernet.extract(arch).train(supernet.training)
     network.fresh_permutations = supernet.fresh_permutations
-    network.stem.norms.train()  # a batch's own statistics, as the supernet has them in every mode
+    network.stem.train()  # a batch's own statistics, as the supernet has them in every mode
     labels = torch.arange(len(images)) % arch.classes
     torch.manual_seed(5)
     expected = network(images)
@@ -176,7 +178,7 @@ class TestIsTheExtractedNetwork:
                 supernet.fresh_permutations = fresh
                 assert_is_the_extracted(supernet, arch, images_for(arch))
 
-    @pytest.mark.parametrize(("seed", "space"), list(product(range(4), [SMALL, COPRIME])))
+    @pytest.mark.parametrize(("seed", "space"), list(product(range(4), [SMALL, COPRIME, VARIED, PATCHES])))
     def test_in_small_spaces_in_double_precision(self, seed: int, space: SearchSpace) -> None:
         supernet = copy.deepcopy(randomised(space, 40)).double()
         for arch, is_training in product(drawn(space, 40, seed, number=2), (False, True)):
@@ -284,6 +286,8 @@ ODD_SPACES = {
     "no NLLs": space_of({"recursions": [1, 3], "nll": ["none"], "nll_ratio": [2.0]}, {"width": [16]}),
     "NLLs between": space_of({"recursions": [1, 2], "nll": ["between", "none"], "mlp_ratio": [1.0, 3.0]}),
     "a small space": SMALL,
+    "variants": VARIED,
+    "variants of patches": PATCHES,
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets, ParetoDP, best_of_each
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
+from tests.counted_spaces import PATCHES
 
 Floats = npt.NDArray[np.float64]
 FREE: Bounds = [(0, inf), (0, inf)]
@@ -106,6 +107,7 @@ def test_best_of_each() -> None:
 
 CHAINS = {
     "smoke": chain_of(SearchSpace.load("smoke")),
+    "variants": chain_of(PATCHES),
     "three stages": three_stages(),
     "few costs": three_stages(1, most=4),
     "one stage": three_stages(2, (200,)),

@@ -14,7 +14,8 @@ from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.optimize.score_config import ScoreConfig, StageEffects
 from sret_nas.space.chain import chain_of
 from sret_nas.space.choice_costs import choice_costs_of
-from sret_nas.space.choices import STAGE_DIMENSIONS
+from sret_nas.space.choices import StageChoices
+from tests.counted_spaces import VARIED
 from tests.latency_profiles import SMALL
 
 FILE = """\
@@ -56,7 +57,20 @@ def test_the_score_of_every_network_is_the_sum_that_the_file_says(tmp_path: Path
 
 
 def test_every_dimension_can_have_effects() -> None:
-    assert tuple(StageEffects.model_fields) == STAGE_DIMENSIONS
+    assert list(StageEffects.model_fields) == list(StageChoices.model_fields)
+
+
+def test_variants_have_effects(tmp_path: Path) -> None:
+    text = (
+        'every_stage: {permute: {"false": 1.0}}\nstages: [{inverse: {"false": 0.1}}, {inverse: {"false": 5.0}}, {}]\n'
+    )
+    score = ScoreConfig.load(write(tmp_path, text)).score(VARIED)
+    networks = FeasibleSet(VARIED, Budget()).sample_many(np.random.default_rng(0), 200)
+    found = score.of(chain_of(VARIED), np.array([choice_costs_of(VARIED).choices(VARIED, arch) for arch in networks]))
+    rows = [VARIED.encode(arch) for arch in networks]
+    expected = [(row["stage1.permute"] == "false") + 0.1 * (row["stage1.inverse"] == "false") + 5 for row in rows]
+    assert found == pytest.approx(expected)
+    assert set(expected) == {5.0, 5.1, 6.1}
 
 
 @pytest.mark.parametrize(

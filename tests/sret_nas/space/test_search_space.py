@@ -18,7 +18,7 @@ from sret_nas.arch.config import ArchConfig, StageConfig
 from sret_nas.arch.cost import bulk_cost, cost_of
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.space.choices import MAX_SPELLINGS, STAGE_DIMENSIONS, schedule_of
+from sret_nas.space.choices import MAX_SPELLINGS, STAGE_DIMENSIONS, StageChoices, StemChoices, schedule_of
 from sret_nas.space.search_space import SearchSpace, canonical_schedule, shipped_spaces
 from sret_nas.yaml_files import dump_yaml, read_yaml
 
@@ -53,17 +53,28 @@ STAGES = st.fixed_dictionaries(
         "mlp_ratio": choose([1.0, 1.01, 2.0], 2),
     }
 )
-SPACES = st.fixed_dictionaries(
+VARIANTS = st.sampled_from(
+    [
+        {}, {"inverse": [True, False]}, {"permute": [False, True]}, {"permute": [False]},
+        {"inverse": [False, True], "permute_single": [True, False]},
+        {"permute": [True, False], "inverse": [False], "permute_single": [True]},
+    ]
+)  # fmt: skip
+NETWORK_VARIANTS = st.sampled_from(
+    [{}, {"residual": "plain"}, {"residual": "branch", "stem": {"kind": "patch", "strides": [2, 4, 2]}}]
+)
+PLAIN_SPACES = st.fixed_dictionaries(
     {
         "name": st.just("random"),
         "image_size": st.sampled_from([8, 17, 32]),
         "classes": st.just(7),
         "drop_path": st.sampled_from([0.0, 0.1]),
         "stem": st.sampled_from([{}, {"width": [2, 5], "strides": [1, 2, 2]}]),
-        "stages": st.lists(STAGES, min_size=1, max_size=1),
+        "stages": st.lists(st.builds(lambda *parts: parts[0] | parts[1], STAGES, VARIANTS), min_size=1, max_size=1),
         "depth_schedules": st.just(["full", "sandwich"]),
     }
 )
+SPACES = st.builds(lambda *parts: parts[0] | parts[1], PLAIN_SPACES, NETWORK_VARIANTS)
 
 
 def space_or_none(data: dict[str, Any]) -> SearchSpace | None:
@@ -128,7 +139,8 @@ class TestLoad:
     def test_the_page_on_spaces_has_every_key_and_space(self) -> None:
         page = (Path(__file__).resolve().parents[3] / "docs" / "search-spaces.md").read_text()
         words = set(re.findall(r"`([a-z_]+)`", page))
-        assert {*SearchSpace.model_fields, *STAGE_DIMENSIONS, *shipped_spaces()} <= words
+        assert {*SearchSpace.model_fields, *StageChoices.model_fields, *StemChoices.model_fields} <= words
+        assert set(shipped_spaces()) <= words
 
 
 class TestNumNetworks:
@@ -372,11 +384,18 @@ WRONG = [
     (("stages", 0, "loop"), ["inner"], "stages[0].loop[0]: must be 'internal' or 'external', got 'inner'"),
     (("stages", 1, "recursions"), [0], "stages[1].recursions[0]: must be greater than or equal to 1, got 0"),
     (("stages", 1, "recursions"), [True], "stages[1].recursions[0]: must be a whole number, got True"),
-    (("stages", 1, "dropout"), [0.1], "stages[1].dropout: unknown key (known here: width, heads, blocks, recursions, groups, loop, nll, nll_ratio, mlp_ratio)"),
+    (("stages", 1, "dropout"), [0.1], "stages[1].dropout: unknown key (known here: width, heads, blocks, recursions, groups, loop, nll, nll_ratio, mlp_ratio, permute, inverse, permute_single)"),
     (("stages",), [], "stages: must have at least 1 item(s), got 0"),
     (("stem", "width"), 32, "stem.width: must be a list of choices, got 32; a single choice is a list of one: [32]"),
     (("stem", "width"), [32, 32], "stem.width: must list every choice once, got 32 twice"),
-    (("stem", "strides"), [2, 2, 3], "stem.strides[2]: must be 1 or 2, got 3"),
+    (("stem", "strides"), [2, 2, 3], "stem.strides[2]: must be 1, 2 or 4, got 3"),
+    (("stem", "strides"), [2, 2, 4], "stem: strides of 3x3 convolutions must be 1 or 2, got [2, 2, 4]; a stem of kind patch may have 4"),
+    (("stem",), {"kind": "patch", "norm": "none"}, "stem: a stem of kind patch has no norm, got none"),
+    (("stem",), {"kind": "patch", "width": [8]}, "stem: a stem of kind patch has no width, got [8]"),
+    (("stages", 0, "permute"), True, "stages[0].permute: must be a list of choices, got True; a single choice is a list of one: [True]"),
+    (("stages", 0, "permute"), [False, False], "stages[0].permute: must list every choice once, got false twice"),
+    (("residual",), ["plain"], "residual: must be 'path', 'branch' or 'plain', got ['plain']"),
+    (("head",), "token", "head: must be 'average', 'class_token' or 'distillation_token', got 'token'"),
     (("depth_schedules",), ["deep"], "depth_schedules[0]: must be 'full', 'joint', 'sandwich', 'random' or 'growing', got 'deep'"),
     (("depth_schedules",), ["full", "full"], "depth_schedules: must list every choice once, got full twice"),
     (("drop_path",), 1, "drop_path: must be less than 1, got 1"),
@@ -393,6 +412,28 @@ def test_what_is_wrong_is_explained(path: tuple[str | int, ...], value: Any, mes
     assert re.sub(r" \(and \d+ more\)$", "", str(caught.value)) == "mine.yaml: " + re.sub(
         r" \(and \d+ more\)$", "", message
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"groups": [[1], [2, 1]]}, "head class_token needs attention over all tokens in the last stage, groups: [[1]], got [[1], [2, 1]]"),
+        ({"inverse": [True, False], "permute_single": [True]}, "head class_token needs tokens that keep their places in the last stage, got permute_single: true and inverse: false"),
+    ],
+)  # fmt: skip
+def test_class_tokens_need_a_last_stage_that_sees_all_tokens(changes: dict[str, Any], message: str) -> None:
+    data = SMOKE.to_dict()
+    data["stages"][-1] |= changes
+    data["head"] = "class_token"
+    with pytest.raises(ConfigError) as caught:
+        SearchSpace.from_dict(data, "mine.yaml")
+    assert str(caught.value) == f"mine.yaml: {message}"
+
+
+def test_digests_do_not_depend_on_variants_that_came_later() -> None:
+    """Supernets and profiles of latency are kept by them."""
+    assert SearchSpace.load("sret_tiny").digest == "24340c0c8f34"
+    assert not {"residual", "head"} & SMOKE.to_dict().keys()
 
 
 def test_a_stage_too_rich_to_be_tabled() -> None:

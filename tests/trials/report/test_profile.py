@@ -87,6 +87,13 @@ class TestContent:
         assert "FLOPs (multiply-adds for one image)" in text
         assert ("1", "internal", "every,", "8", "2,", "3", "1", "2", "2", "32") in rows_of(text)
 
+    def test_names_what_is_not_the_paper_s(self, tiny_arch: ArchConfig) -> None:
+        first = tiny_arch.stages[0].model_copy(update={"inverse": False})
+        varied = tiny_arch.model_copy(update={"stages": (first, tiny_arch.stages[1]), "residual": "plain"})
+        line = "Variants of the paper's network: stage 1 inverse=false, residual=plain"
+        assert line in render(varied, 80).splitlines()
+        assert "Variants" not in render(tiny_arch, 80)
+
     def test_says_where_the_feature_maps_change(self, tiny_arch: ArchConfig) -> None:
         starts = {row[:7] for row in rows_of(render(tiny_arch, 80))}
         assert {

@@ -143,6 +143,11 @@ def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
     epochs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert metrics["validation"]["error"] == min(epoch["validation"]["error"] for epoch in epochs)
     last, _ = read_model(tmp_path / "last")
+    coefficients = {name: round(value, 5) for name, value in last.residual_coefficients().items()}
+    assert epochs[-1]["residual_coefficients"] == coefficients
+    assert set(coefficients.values()) != {1.0}
+    (scalars,) = (tmp_path / "tensorboard").iterdir()
+    assert b"residual/stage1/block1/attention/branch" in scalars.read_bytes()
     state, stored = last.state_dict(), weights(tmp_path)
     assert torch.equal(state["head.weight"], stored["averaged head.weight"])
     assert not torch.equal(state["head.weight"], stored["head.weight"])

@@ -75,6 +75,9 @@ def test_a_model_directory_and_its_run_are_checkpoints(checkpoint: Path, tmp_pat
         (changed_stage(mlp_ratio=2.0), r"its stages\[0\]\.mlp hidden width is 8, but the architecture's is 16"),
         (changed_stage(recursions=2), r"its stages\[0\]\.recursions is 3, but the architecture's is 2"),
         (changed(stem={"width": 4, "strides": [2, 2, 2]}), r"its stem\.strides is \[2, 2, 1\], but"),
+        (changed(residual="plain"), r"its residual is path, but the architecture's is plain"),
+        (changed(head="class_token"), r"its head is average, but the architecture's is class_token"),
+        (changed(stem={"width": 4, "strides": [2, 2, 1], "norm": "layer"}), r"its stem\.norm is batch, but"),
         (
             changed(image_size=28),
             r"at 28 px stage 1 has 7 x 7 tokens, which 2 slices do not divide: choose another --image-size",
@@ -88,6 +91,19 @@ def test_checkpoints_that_do_not_fit(target: ArchConfig, message: str, checkpoin
 
 def test_other_groups_fit(checkpoint: Path) -> None:
     assert weights_of_checkpoint(checkpoint, changed_stage(groups=[4, 1, 1])).network.arch == ARCH
+
+
+def test_a_finetuned_network_of_other_variants_keeps_what_fits(tmp_path: Path) -> None:
+    stem = {"width": 4, "strides": [2, 2, 1], "kind": "patch"}
+    before = changed(stem=stem, head="distillation_token", residual="plain")
+    SReT(before).save(tmp_path / "network.safetensors")
+    target = ArchConfig.from_dict({**before.to_dict(), "channels": 3, "classes": 3})
+    network = SReT(target)
+    changes = load_initial(network, weights_of_checkpoint(tmp_path / "network.safetensors", target))
+    assert changes == ["first convolution adapted from 1 to 3 channels", "new head for 3 classes (had 10)"]
+    loaded = SReT.load(tmp_path / "network.safetensors")
+    assert torch.equal(network.class_tokens.embedding, loaded.class_tokens.embedding)
+    torch.testing.assert_close(network.stem.proj.weight.sum(dim=1), loaded.stem.proj.weight[:, 0])
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,15 @@ def test_a_proxy_of_full_width_has_the_target_s_widths() -> None:
     assert [stage.width for stage in proxy.stages] == [126, 252, 504]
 
 
+@pytest.mark.parametrize("name", ["deit_tiny_x2", "sret_t"])
+def test_the_proxy_keeps_the_variants(name: str) -> None:
+    target = PRESETS[name].model_copy(update={"residual": "branch"})
+    target = target.model_copy(update={"stages": tuple(s.model_copy(update={"inverse": False}) for s in target.stages)})
+    proxy = proxy_arch(target, ProxyConfig(image_size=48, width_scale=0.5, training=SHORT), channels=1, classes=10)
+    assert (proxy.variants, proxy.stem.variants) == (target.variants, target.stem.variants)
+    assert [stage.variants for stage in proxy.stages] == [{"inverse": False}] * len(target.stages)
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_every_target_has_a_legal_proxy_at_every_scale(seed: int) -> None:
     rng = random.Random(seed)
