@@ -57,7 +57,7 @@ def front_figure(
         xaxis={"type": "log", "title": {"text": _TITLES[costs[0]]}},
         yaxis={"title": {"text": "error of the proxy, %"}},
         shapes=_budget_lines(options, costs[0]), height=520, hovermode="closest",
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
+        legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"},
         updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "y": 1.02, "xanchor": "left",
                       "yanchor": "bottom", "showactive": False}],
     )  # fmt: skip
@@ -207,7 +207,7 @@ def effects_figure(insights: Insights) -> Figure | None:
     )  # fmt: skip
     figure.update_layout(
         height=90 + 22 * len(effects),
-        xaxis={"title": {"text": "change of the proxy's error, points (left is better)"}, "zeroline": True},
+        xaxis={"title": {"text": "points of error"}, "zeroline": True},
         yaxis={"automargin": True, "dtick": 1},
     )
     return _plain(figure)

@@ -29,7 +29,7 @@ from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from .finals import compared, noise_of, pairs_of
-from .insights import Insights, insights_of, label_of, quality_over_trials
+from .insights import HYPERVOLUME, Insights, insights_of, label_of, quality_over_trials
 from .network_drawing import draw_network
 from .outputs import recommended_name
 
@@ -124,10 +124,11 @@ def _context(given: ReportInput) -> dict[str, Any]:
     choice = choose_best(trials, options.objectives, options.best_by, history.recommended) if finished else None
     insights = insights_of(given.domain, trials)
     figures: dict[str, Any] = {}
+    quality = ""
     if choice is not None:
         figures["front"] = draw.front_figure(trials, front, choice.trial, options, history.recommended)
-        name, steps = quality_over_trials(trials, timeline, options)
-        figures["progress"] = draw.progress_figure(steps, name)
+        quality, steps = quality_over_trials(trials, timeline, options)
+        figures["progress"] = draw.progress_figure(steps, quality)
     if timeline.work:
         figures["time"] = draw.time_figure(timeline.work)
     if insights is not None:
@@ -142,6 +143,7 @@ def _context(given: ReportInput) -> dict[str, Any]:
         **_failures(trials),
         **_data(given),
         "figures": figures,
+        "shows_hypervolume": quality == HYPERVOLUME,
         "front_rows": [_row(trial, choice) for trial in archived(trials, options.objectives)[:MAX_FRONT]],
         "drawings": _drawings(given, choice),
         "wall": format_seconds(timeline.wall_seconds),
@@ -186,7 +188,7 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
         row = _row(trial, choice)
         row["limit"] = network.label
         row["predicted"] = f"{network.predicted_error:.2%} ± {100 * network.deviation:.2f}"
-        row["file"] = "" if trial.result is None else f"recommended/{recommended_name(network, trial)}"
+        row["file"] = "" if trial.result is None else recommended_name(network, trial)
         rows.append(row)
     if given.options.best_by == "proxy":
         missing = "Nothing, because of --best-by proxy; the front below is what was found."

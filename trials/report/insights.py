@@ -76,6 +76,9 @@ def _value(effect: ChoiceEffect, level: int, space: SearchSpace) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
 
 
+HYPERVOLUME = "hypervolume of the front"
+
+
 def quality_over_trials(
     trials: Sequence[Trial], timeline: Timeline, options: SearchOptions
 ) -> tuple[str, list[tuple[int, float, float]]]:
@@ -107,4 +110,4 @@ def quality_over_trials(
         if not (front <= point).all(axis=1).any():
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
         steps.append((count + 1, second, hypervolume(front, reference)))
-    return "hypervolume, share of the box of all trials", steps
+    return HYPERVOLUME, steps

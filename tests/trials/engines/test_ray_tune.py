@@ -14,7 +14,7 @@ from ray.tune import Callback, ExperimentAnalysis
 
 from tests.trials.engines.jobs_for_engines import misbehave
 from tests.trials.engines.jobs_for_ray import look_around
-from tests.trials.ray_machines import two_machines
+from tests.trials.ray_machines import Machines, two_machines
 from trials.command_line.main import main
 from trials.engines.conformance import EngineContract, run_all
 from trials.engines.engine import Engine
@@ -88,9 +88,22 @@ class TestRayTuneEngine(EngineContract):
         assert run_all(engine, [SQUARE])[0].result is not None
 
 
+SEARCH = [
+    "search", "--space", "smoke", "--trials", "2", "--max-train-images", "96", "--max-val-images", "32",
+    "--max-test-images", "32", "--image-size", "16", "--supernet-images", "64", "--batch-size", "32", "--workers", "1",
+    "--finalists", "0", "--controls", "0", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    with two_machines(tmp_path_factory.mktemp("elsewhere")) as machines:
+        yield machines
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_files_travel_to_and_from_a_cluster(tmp_path: Path) -> None:
+def test_files_travel_to_and_from_a_cluster(tmp_path: Path, machines: Machines) -> None:
     (tmp_path / "data").mkdir()
     np.save(tmp_path / "data" / "train_images.npy", np.arange(1 << 10, dtype=np.uint8))
     weights = [tmp_path / "weights" / f"trial-{number}" for number in range(2)]
@@ -98,11 +111,7 @@ def test_files_travel_to_and_from_a_cluster(tmp_path: Path) -> None:
         {"kind": "trial", "data_dir": str(tmp_path / "data"), "number": number, "weights_path": str(path)}
         for number, path in enumerate(weights)
     ]
-    (tmp_path / "elsewhere").mkdir()
-    with (
-        two_machines(tmp_path / "elsewhere") as machines,
-        RayTuneEngine(look_around, address=machines.address) as engine,
-    ):
+    with RayTuneEngine(look_around, address=machines.address) as engine:
         assert engine.capacity == 2
         outcomes = run_all(engine, jobs)
         assert [outcomes[number].failure for number in range(2)] == [None, None]
@@ -110,11 +119,14 @@ def test_files_travel_to_and_from_a_cluster(tmp_path: Path) -> None:
         assert "weights of" not in "".join(path.read_text() for path in engine._folder.rglob("result.json"))
 
 
-SEARCH = [
-    "search", "--space", "smoke", "--trials", "2", "--max-train-images", "96", "--max-val-images", "32",
-    "--max-test-images", "32", "--image-size", "16", "--supernet-images", "64", "--batch-size", "32", "--workers", "1",
-    "--finalists", "0", "--controls", "0", "--device", "cpu",
-]  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_a_plan_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines: Machines) -> None:
+    monkeypatch.chdir(tmp_path)
+    cluster = ["--engine", "tune", "--ray-address", machines.address]
+    assert main([*SEARCH, *cluster, "--out", "runs/planned", "--dry-run"]) == 0
+    assert not (tmp_path / "runs" / "planned").exists()
+    assert "TUNE_PRINT_ALL_TRIAL_ERRORS" not in os.environ
 
 
 def found(run_dir: str) -> list[tuple[int, float, float]]:
@@ -154,12 +166,3 @@ def test_a_search_has_tune_s_results(
         assert json.loads(line)["config"]["payload"]["kind"] == "inherited trial"
         assert (Marking.folder / folder.name).exists()
     assert not list(experiment.rglob("checkpoint*"))
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("ray")
-def test_a_plan_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main([*SEARCH, "--engine", "tune", "--out", "runs/planned", "--dry-run"]) == 0
-    assert not (tmp_path / "runs" / "planned").exists()
-    assert "TUNE_PRINT_ALL_TRIAL_ERRORS" not in os.environ
