@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from sret_nas.arch.config import CLASS_TOKENS, ArchConfig, Residual, StemConfig
+from sret_nas.arch.config import CLASS_TOKENS, ArchConfig, Residual
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
@@ -312,8 +312,7 @@ class Supernet(nn.Module):
         self.fresh_permutations = True
         """Whether training draws new permutations at every pass, as in `SReT`."""
         widths = [stage.width for stage in extent.stages]
-        stem = StemConfig(width=extent.stem_width, strides=extent.strides, kind=extent.stem_kind, norm=extent.stem_norm)
-        self.stem = stem_of(stem, extent.channels, widths[0])
+        self.stem = stem_of(extent.stem, extent.channels, widths[0])
         _use_batch_statistics(self.stem)
         self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], extent.side, extent.side))
         self.stages = nn.ModuleList(StageWeights(stage, extent.residual) for stage in extent.stages)

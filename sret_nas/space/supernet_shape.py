@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sret_nas.arch.config import (
     ArchConfig,
@@ -17,6 +17,7 @@ from sret_nas.arch.config import (
     Head,
     Residual,
     StageConfig,
+    StemConfig,
     StemKind,
     StemNorm,
     Stride,
@@ -72,6 +73,17 @@ class SupernetShape(Described):
     head: Head = "average"
     stem_kind: StemKind = "conv"
     stem_norm: StemNorm = "batch"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Raises `ValueError` for strides that the kind of stem does not have."""
+        _ = self.stem
+        return self
+
+    @property
+    def stem(self) -> StemConfig:
+        """The widest stem."""
+        return StemConfig(width=self.stem_width, strides=self.strides, kind=self.stem_kind, norm=self.stem_norm)
 
     @property
     def side(self) -> int:

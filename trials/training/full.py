@@ -62,9 +62,9 @@ CHECKPOINT_SECONDS = 60.0
 MAX_SKIPPED = 10
 """Steps in a row without a finite loss or gradient after which a training fails."""
 
-MAX_COEFFICIENTS = 128
-"""Coefficients of residual connections in a line of the metrics, which a checkpoint holds too; SReT-T has 80. Networks
-with more have them in TensorBoard alone."""
+MAX_COEFFICIENTS = 512
+"""Coefficients of residual connections in a line of the metrics, which a checkpoint holds too. SReT-T has 80, a network
+of 108 block applications 432; networks with more than this have them in TensorBoard alone."""
 
 MAX_EVALUATED = 256
 """Images of a batch in evaluation."""

@@ -55,7 +55,7 @@ STAGES = st.fixed_dictionaries(
 )
 VARIANTS = st.sampled_from(
     [
-        {}, {"inverse": [True, False]}, {"permute": [False, True]}, {"permute": [False]},
+        {}, {"inverse": [True, False]}, {"permute": [False, True], "inverse": [True, False]}, {"permute": [False]},
         {"inverse": [False, True], "permute_single": [True, False]},
         {"permute": [True, False], "inverse": [False], "permute_single": [True]},
     ]

@@ -216,6 +216,9 @@ class TestCheck:
             (held_arch(classes=11), "its classes must be 10, got 11"),
             (held_arch(image_size=41), "its image size must be 40, got 41"),
             (held_arch(stem=StemConfig(width=6, strides=(1, 2, 2))), "its strides must be (2, 2, 2), got (1, 2, 2)"),
+            (held_arch(residual="plain"), "its residual must be path, got plain"),
+            (held_arch(stem=StemConfig(width=6, norm="layer")), "its stem norm must be batch, got layer"),
+            (held_arch(stem=StemConfig(width=6, kind="patch")), "its stem kind must be conv, got patch"),
             (held_arch(stages=held_arch().stages[:1]), "its number of stages must be 2, got 1"),
             (held_arch(stem=StemConfig(width=7)), "its stem's width must be at most 6, got 7"),
             (held_arch({"width": 12}), "the width of stage 2 must be one of [16], got 12"),
@@ -255,6 +258,7 @@ class TestLacks:
         ("other", "problem"),
         [
             (changed(channels=1), "channels must be 3, got 1"),
+            (changed(head="class_token"), "head must be average, got class_token"),
             (changed(classes=9), "classes must be 10, got 9"),
             (changed(image_size=32), "image_size must be 40, got 32"),
             (changed(strides=(1, 2, 2)), "strides must be (2, 2, 2), got (1, 2, 2)"),
@@ -312,6 +316,12 @@ class TestValidation:
     def test_no_stages_are_refused(self) -> None:
         with pytest.raises(ValidationError, match="at least 1 item"):
             SupernetShape.model_validate(SHAPE.model_dump() | {"stages": ()})
+
+    def test_strides_that_the_stem_does_not_have_are_refused(self) -> None:
+        data = SHAPE.model_dump() | {"strides": (4, 2, 2)}
+        with pytest.raises(ValidationError, match="strides of 3x3 convolutions must be 1 or 2"):
+            SupernetShape.model_validate(data)
+        assert SupernetShape.model_validate(data | {"stem_kind": "patch"}).side == 3
 
     def test_comes_back_from_plain_data(self) -> None:
         assert SupernetShape.model_validate(SHAPE.model_dump(mode="json")) == SHAPE
