@@ -373,8 +373,8 @@ class ArchConfig(Described):
         `limit` is one number for all stages, or one per stage. Raises `ValueError` for any other number of limits, or
         for limits below 1.
         """
-        limits = [limit] * len(self.stages) if isinstance(limit, int) else list(limit)
-        if len(limits) != len(self.stages) or min(limits) < 1:
+        limits = list(limit) if isinstance(limit, Sequence) else [limit] * len(self.stages)
+        if len(limits) != len(self.stages) or not all(isinstance(one, int) and one >= 1 for one in limits):
             raise ValueError(f"limit must be one positive number, or one per stage, got {limit}")
         stages = tuple(
             stage.model_copy(update={"recursions": min(stage.recursions, stage_limit)})

@@ -257,9 +257,9 @@ def read_model(directory: Path) -> tuple[SReT, ModelInfo]:
     Raises `UserError` if a file is missing, damaged, or does not fit the others.
     """
     info = read_info(directory)
-    network = SReT.load(directory / WEIGHTS)
     config = validate(_Config, read_json(directory / CONFIG), str(directory / CONFIG))
     arch = ArchConfig.from_dict(config.model_args.get("arch"), f"{directory / CONFIG}: model_args.arch")
+    network = SReT.load(directory / WEIGHTS, arch)  # other programs save weights without saying whose they are
     if arch != network.arch:
         raise UserError(
             f"{directory}: {CONFIG} describes {arch.arch_id}, but {WEIGHTS} holds {network.arch.arch_id}: both must "

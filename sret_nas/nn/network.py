@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import gcd, prod
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.fx
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, describe
 from sret_nas.nn.compute import convolve_groups
 from sret_nas.nn.heads import ClassTokens
 from sret_nas.nn.image_model import ImageModel
@@ -26,7 +27,15 @@ from sret_nas.nn.permutations import FixedPermutations, permutation_pair
 from sret_nas.nn.stage import Stage, drop_path_rates
 from sret_nas.nn.stem import batch_norms, stem_of
 from sret_nas.nn.weight_shapes import network_shapes
-from sret_nas.nn.weights import WeightsFile, check_layout, layout_of, on_meta_device, write_weights
+from sret_nas.nn.weights import (
+    WeightsFile,
+    as_path,
+    check_layout,
+    layout_of,
+    on_meta_device,
+    wrapper_prefix,
+    write_weights,
+)
 
 MIN_IMAGE_SIZE = 8
 """Smallest side of an image in pixels, the lower bound of `ArchConfig.image_size`."""
@@ -49,6 +58,10 @@ class SReT(ImageModel):
     """
 
     def __init__(self, arch: ArchConfig) -> None:
+        if not isinstance(arch, ArchConfig):
+            raise UserError(
+                f"SReT takes an ArchConfig, got {describe(arch)}: SReT.from_yaml and ArchConfig.from_dict read others"
+            )
         super().__init__(arch)
         self.fresh_permutations = True
         widths = [stage.width for stage in arch.stages]
@@ -91,13 +104,14 @@ class SReT(ImageModel):
         Raises `UserError` if a file cannot be read, or if the weights belong to another architecture.
         """
         changes = {"classes": classes, "image_size": image_size, "drop_path": drop_path}
-        described = ArchConfig.from_yaml(path).to_dict()
+        described = ArchConfig.from_yaml(as_path(path, "the YAML file"))
         arch = ArchConfig.from_dict(
-            {**described, **{name: value for name, value in changes.items() if value is not None}}, str(path)
+            {**described.to_dict(), **{name: value for name, value in changes.items() if value is not None}}, str(path)
         )
         if weights is None:
             return cls(arch)
-        source = cls.from_pretrained(weights) if Path(weights).is_dir() else cls.load(weights)
+        weights = as_path(weights, "weights")
+        source = cls.from_pretrained(weights) if weights.is_dir() else cls.load(weights, described)
         return source.adapted_to(arch, f"{weights}", f"{path}")
 
     def adapted_to(self, arch: ArchConfig, source: str, target: str) -> SReT:
@@ -156,7 +170,7 @@ class SReT(ImageModel):
         """
         from sret_nas.nn.model_directory import find_model_directory, read_model
 
-        return read_model(find_model_directory(Path(directory)))[0]
+        return read_model(find_model_directory(as_path(directory, "the model directory")))[0]
 
     @property
     def current_arch(self) -> ArchConfig:
@@ -185,16 +199,35 @@ class SReT(ImageModel):
         write_weights(path, state, {"architecture": arch.to_dict()})
 
     @classmethod
-    def load(cls, path: str | Path) -> SReT:
-        """Returns the network in a file of `save`, on the CPU. Raises `UserError` if the file does not hold one."""
-        file = WeightsFile(path, "architecture")
-        arch = ArchConfig.from_dict(file.header["architecture"], f"{path}: architecture")
+    def load(cls, path: str | Path, described: ArchConfig | None = None) -> SReT:
+        """Returns the network in a file of `save`, on the CPU. Raises `UserError` if the file does not hold one.
+
+        Args:
+            path: The file, in the format of safetensors.
+            described: The architecture of weights that another program has saved, whose file does not say it. By
+                default, it is that of the YAML file of the same name beside it, if there is one. Names and shapes of
+                all weights must fit it exactly.
+        """
+        path = as_path(path, "the file of weights")
+        beside = path.with_suffix(".yaml")
+        file = WeightsFile(path, "architecture", may_lack=described is not None or beside.is_file())
+        if "architecture" in file.header:
+            arch = ArchConfig.from_dict(file.header["architecture"], f"{path}: architecture")
+        else:
+            arch = ArchConfig.from_yaml(beside) if described is None else described
         check_layout(network_shapes(arch), file.layout, str(path))
         _check_permutations(arch, sum(prod(shape) for _, shape in file.layout.values()), str(path))
         weights = file.read()
         network = cls.empty(arch, torch.device("cpu"), weights["pos_embed"].dtype)
         network.load_state_dict(weights)
         return network
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads weights as every module does; also those of a network wrapped for training or by `torch.compile`."""
+        prefix = wrapper_prefix(state_dict) if isinstance(state_dict, Mapping) else ""
+        if prefix:
+            state_dict = {name.removeprefix(prefix): value for name, value in state_dict.items()}
+        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, images: Tensor, max_recursions: int | Sequence[int] | None = None) -> Tensor:
         """Maps images to logits (B, classes).
@@ -324,11 +357,15 @@ class SReT(ImageModel):
 
 @torch.fx.wrap
 def check_images(images: Tensor, channels: int) -> None:
-    """Raises `UserError` for images that are not (B, channels, H, W), or too small.
+    """Raises `UserError` for images that are no floating-point tensor (B, channels, H, W), or too small.
 
     And where torch.export would leave H or W open: the program would have the example's size all the same, because the
     position embedding and the permutations depend on it, and fail only when it runs.
     """
+    if not isinstance(images, Tensor):
+        raise UserError(f"images must be a tensor (batch, {channels}, height, width), got {type(images).__name__}")
+    if not images.is_floating_point():
+        raise UserError(f"images must be standardised floating-point numbers, got {images.dtype}")
     if _is_exporting() and any(isinstance(size, torch.SymInt) for size in images.shape[2:]):
         raise UserError("an exported SReT has one image size: leave height and width out of dynamic_shapes")
     if images.dim() != 4 or images.shape[1] != channels:
@@ -354,7 +391,7 @@ def to_tokens(features: Tensor) -> Tensor:
 
 def to_feature_map(tokens: Tensor, height: int, width: int) -> Tensor:
     """Views tokens (B, h w, D) as features (B, D, h, w), channels-last."""
-    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], height, width)
 
 
 def _check_permutations(arch: ArchConfig, num_weights: int, source: str) -> None:

@@ -7,6 +7,7 @@ Names, dtypes and shapes in the header are compared with it before anything is b
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,8 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _FLOATS.items()} | {torch.int64: 
 _COUNTER = "num_batches_tracked"
 """How the names of BatchNorm's counters end, the only integer tensors among the weights."""
 
+_WRAPPERS = ("module.", "_orig_mod.")
+
 _LFS_POINTER = b"version "
 """The first 8 bytes of the text that Git LFS leaves in place of a file; as a length they would be out of bounds."""
 
@@ -54,38 +57,54 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], about: dict[str
 class WeightsFile:
     """A weights file whose header has been read, but not its tensors."""
 
-    def __init__(self, path: str | Path, *contents: str) -> None:
+    def __init__(self, path: str | Path, *contents: str, may_lack: bool = False) -> None:
         """Reads and checks the header. Raises `UserError` if it cannot be read or lacks one of the `contents`.
 
         Args:
             path: the file.
             contents: keys that the header must have. The first says what the file holds: a network or a supernet.
+            may_lack: whether the header may have none of the `contents`, as in files that other programs wrote.
         """
         self.path = path
         header = _read_header(path)
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise UserError(f"{path}: cannot be read as weights: its metadata must be words by name")
-        if missing := [name for name in contents if name not in metadata]:
+        missing = [name for name in contents if name not in metadata]
+        if missing and not (may_lack and not any(name in metadata for name in _CONTENTS)):
             what = _CONTENTS[contents[0]]
             other = next((advice for key, advice in _INSTEAD.items() if key in metadata and key != contents[0]), None)
             because = f"it has no {missing[0]!r} in its header" if other is None else other
             raise UserError(f"{path}: does not hold {what}: {because}")
-        self.layout: Layout = {name: _entry(name, entry, path) for name, entry in header.items()}
+        prefix = wrapper_prefix(header)
+        self._stored = {name.removeprefix(prefix): name for name in header}
+        self.layout: Layout = {name: _entry(name, header[stored], path) for name, stored in self._stored.items()}
         self.header: dict[str, Any] = {
             name: parse_json(metadata[name], f"{path}: cannot be read as weights: {name} in its header")
             for name in contents
+            if name in metadata
         }
 
     def read(self) -> dict[str, Tensor]:
         """Returns all tensors by name. Raises `UserError` naming one that holds numbers that are not finite."""
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
-                weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in self.layout}
+                weights: dict[str, Tensor] = {name: file.get_tensor(stored) for name, stored in self._stored.items()}
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read as weights: {error}") from None
         check_finite(weights, str(self.path))
         return weights
+
+
+def wrapper_prefix(names: Iterable[str]) -> str:
+    """Returns what DistributedDataParallel and `torch.compile` put before the names of all weights that they wrap."""
+    names, prefix = list(names), ""
+    while names:
+        wrapper = next((w for w in _WRAPPERS if all(name.startswith(prefix + w) for name in names)), None)
+        if wrapper is None:
+            break
+        prefix += wrapper
+    return prefix
 
 
 def _read_header(path: str | Path) -> dict[str, Any]:
@@ -149,7 +168,14 @@ def check_layout(expected: Iterable[tuple[str, Shape]], layout: Layout, source: 
         expected_names.add(name)
     unknown = next((name for name in layout if name not in expected_names), None)
     if unknown is not None:
-        raise UserError(f"{source}: {_shown(unknown)} is not part of what the header describes")
+        raise UserError(f"{source}: {_shown(unknown)} is not part of what is described")
+
+
+def as_path(path: object, what: str) -> Path:
+    """Returns a path. Raises `UserError` for anything that is none; `what` names the argument."""
+    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes):
+        raise UserError(f"{what} must be a path, got {describe(path)}")
+    return Path(path)
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:

@@ -21,15 +21,25 @@ StepRule = Literal["sandwich", "alternate", "single"]
 `alternate`: one at a time: the largest, a random one, the smallest, a random one. `single`: one random network."""
 
 
+_RETIRED = {"ema": None, "alpha_divergence": False, "scale_shared": False}
+"""Settings that earlier versions recorded, and the value with which a training is as it is without them."""
+
+
 def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a recorded configuration, plain data, with the names that its fields have in this version."""
+    """Returns a recorded configuration, plain data, with the fields of this version under their names in it."""
     current = {
         alias: name
         for name, field in SupernetConfig.model_fields.items()
         if isinstance(field.validation_alias, AliasChoices)
         for alias in field.validation_alias.choices
     }
-    return {current.get(name, name): value for name, value in config.items()}
+    return {current.get(name, name): value for name, value in _without_retired(config).items()}
+
+
+def _without_retired(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a recorded configuration without retired settings that changed nothing."""
+    absent = object()
+    return {name: value for name, value in config.items() if _RETIRED.get(name, absent) != value}
 
 
 class SupernetConfig(BaseModel):
@@ -82,6 +92,11 @@ class SupernetConfig(BaseModel):
         if self.precision == "auto":
             return "bf16" if device_type == "cuda" else "fp32"
         return self.precision
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_retired(cls, config: object) -> object:
+        return _without_retired(config) if isinstance(config, dict) else config
 
     @model_validator(mode="after")
     def _check(self) -> Self:

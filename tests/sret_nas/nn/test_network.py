@@ -154,6 +154,28 @@ class TestForward:
         with pytest.raises(UserError, match=r"at least 8 pixels a side, got \(1, 3, 32, 7\)"):
             SReT(small_arch())(torch.zeros(1, 3, 32, 7))
 
+    @pytest.mark.parametrize(
+        "images", [None, "photo.png", [torch.zeros(1, 3, 32, 32)], torch.zeros(1, 3, 32, 32).byte()]
+    )
+    def test_what_is_no_batch_of_standardised_images(self, images: Any) -> None:
+        with pytest.raises(UserError, match="images must be"):
+            SReT(small_arch())(images)
+
+    def test_no_images_have_no_logits(self) -> None:
+        network = SReT(small_arch())
+        for mode in (network.eval(), network.train()):
+            assert mode(torch.zeros(0, 3, 32, 32)).shape == (0, network.arch.classes)
+
+    @pytest.mark.parametrize("limit", [0, -1, 1.5, "2", [1.5, 1, 1], torch.tensor(1)])
+    def test_other_limits_of_recursions(self, limit: Any) -> None:
+        with pytest.raises(ValueError, match="limit must be one positive number"):
+            SReT(small_arch())(torch.zeros(1, 3, 32, 32), limit)
+
+    @pytest.mark.parametrize("arch", [None, "best.yaml", {"stages": []}])
+    def test_what_is_no_architecture(self, arch: Any) -> None:
+        with pytest.raises(UserError, match="SReT takes an ArchConfig, got"):
+            SReT(arch)
+
 
 class TestFewerRecursions:
     @pytest.mark.parametrize(

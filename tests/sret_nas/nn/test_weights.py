@@ -175,6 +175,47 @@ class TestFromYAML:
 Load = Callable[[Path], object]
 
 
+class TestSavedByOthers:
+    """Weights that safetensors, timm or Hugging Face saved: without our header, but with a description beside them."""
+
+    @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+    def test_the_description_beside_them_is_the_truth(self, tmp_path: Path, prefix: str) -> None:
+        own = network()
+        state = {f"{prefix}{name}": tensor for name, tensor in own.state_dict().items()}
+        safetensors.torch.save_file(state, tmp_path / "mine.safetensors", {"format": "pt"})
+        with pytest.raises(UserError, match="it has no 'architecture' in its header"):
+            SReT.load(tmp_path / "mine.safetensors")
+        (tmp_path / "other.yaml").write_text(dump_yaml(own.arch.to_dict()))
+        read = SReT.from_yaml(tmp_path / "other.yaml", tmp_path / "mine.safetensors")
+        (tmp_path / "other.yaml").rename(tmp_path / "mine.yaml")
+        for same in (read, SReT.load(tmp_path / "mine.safetensors")):
+            assert_equal_states(same, own)
+
+    def test_a_model_directory_with_them_is_read(self, tmp_path: Path) -> None:
+        own = network()
+        write_model(
+            tmp_path / "m", own, ModelInfo(preprocessing=Preprocessing(image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3))
+        )
+        weights = tmp_path / "m" / "model.safetensors"
+        safetensors.torch.save_file(own.state_dict(), weights)
+        assert_equal_states(SReT.from_pretrained(tmp_path / "m"), own)
+        safetensors.torch.save_file({**own.state_dict(), "head.bias": torch.zeros(7)}, weights)
+        with pytest.raises(UserError, match=r"head\.bias must have the shape \(\d+,\), got \(7,\)"):
+            SReT.from_pretrained(tmp_path / "m")
+
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+    def test_a_wrapped_state_dict_is_loaded(self, prefix: str) -> None:
+        own, other = network(), SReT(network().arch)
+        other.load_state_dict({f"{prefix}{name}": tensor for name, tensor in own.state_dict().items()})
+        assert_equal_states(other, own)
+
+    @pytest.mark.parametrize("value", [None, 5, b"x", ["a"]])
+    def test_what_is_no_path_is_refused(self, value: Any) -> None:
+        for read in (SReT.from_pretrained, SReT.load, SReT.from_yaml):
+            with pytest.raises(UserError, match="must be a path, got"):
+                read(value)
+
+
 class TestRefuses:
     @pytest.mark.parametrize("load", [SReT.load, Supernet.load])
     def test_a_missing_file_or_a_folder(self, tmp_path: Path, load: Load) -> None:
@@ -246,7 +287,7 @@ class TestRefuses:
         [
             ({"head.weight": torch.zeros(10, 9)}, r"head\.weight must have the shape \(10, 16\), got \(10, 9\)"),
             ({"head.weight": None}, r"head\.weight is missing; it must have the shape \(10, 16\)"),
-            ({"tail.weight": torch.zeros(1)}, r"tail\.weight is not part of what the header describes"),
+            ({"tail.weight": torch.zeros(1)}, r"tail\.weight is not part of what is described"),
         ],
     )
     def test_other_tensors_than_the_header_tells_of(

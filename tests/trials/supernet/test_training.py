@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import BudgetError, UserError
@@ -222,6 +223,11 @@ def test_a_training_recorded_under_old_names_of_its_configuration_is_the_same() 
     old = {names.get(name, name): value for name, value in asked["config"].items()}
     assert old.keys() >= {"rule", "draws", "accumulate"}
     require_same(asked, {**asked, "config": old}, Path("s"))
+    retired = {"ema": None, "alpha_divergence": False, "scale_shared": False}
+    require_same(asked, {**asked, "config": {**old, **retired}}, Path("s"))
+    assert SupernetConfig.model_validate({**old, **retired}) == config(gradient_accumulation=2)
+    with pytest.raises(ValidationError, match="ema"):
+        SupernetConfig.model_validate({**old, **retired, "ema": 0.99})
     with pytest.raises(UserError, match=r"another config\.step_rule: it was single, got sandwich"):
         require_same(asked, {**asked, "config": {**old, "rule": "single"}}, Path("s"))
 
