@@ -123,8 +123,8 @@ class Recipe(BaseModel):
             changes: Values that were given as options.
             command: The command that they were given to.
 
-        Raises `UserError` if the file cannot be read, and `ConfigError` for an unknown key or an invalid value; it names
-        an option as it is typed.
+        Raises `UserError` if the file cannot be read, and `ConfigError` for an unknown key or an invalid value, which
+        names an option as it is typed.
         """
         path = recipe_file(name_or_path)
         data = read_yaml(path)
