@@ -262,6 +262,23 @@ def regret_after(problem: str, strategy: str, number: str) -> str:
     return f"{load('search')['problems'][problem]['strategies'][strategy]['regret'][number][0]:.2f} %"
 
 
+def tune_costs() -> str:
+    """Returns what an empty job costs with each engine on Ray, and the load at that time."""
+    found = load("engine_tune")
+    rows = found["rows"]
+
+    def cost(engine: str, name: str) -> str:
+        return f"{median(row[name] for row in rows if row['engine'] == engine):.1f} ms"
+
+    wall, driver = "wall_ms_per_job", "driver_cpu_ms_per_job"
+    return (
+        f"An empty job took {cost('tune', wall)} with `--engine tune` and {cost('ray', wall)} with `--engine ray`, and "
+        f"{cost('tune', driver)} and {cost('ray', driver)} of the driver's processor time (medians of "
+        f"{len(rows) // 2} measurements on {found['workers']} workers, at a load of "
+        f"{median(row['load'] for row in rows):.0f} on {found['machine']['cores']} cores)."
+    )
+
+
 def ranking_table() -> str:
     ranking = load("ranking")["error"]
     best = max(ranking["supernets"], key=lambda row: row["steps"])
@@ -526,6 +543,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "plain-fvcore-table": plain_fvcore_table,
     "precision-summary": precision_text,
     "presets": presets,
+    "tune-costs": tune_costs,
     "ranking-networks": ranking_networks,
     "ranking-table": ranking_table,
     "readme-figures": readme_figures,

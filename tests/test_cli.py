@@ -141,7 +141,14 @@ WRONG = [
     (["search", "--resume"], "error: --resume: needs a value after it"),
     (["search", "--balanced-error=yes"], "error: --balanced-error: takes no value, got 'yes'"),
     (["search", "--enqueue"], "error: --enqueue: needs one value or more after it"),
-    (["search", "run"], "error: unrecognized arguments: run; see "),
+    (["search", "run"], " search does not know run; see "),
+    (
+        ["supernet", "train", "--image-sise", "3"],
+        " supernet train does not know --image-sise 3; did you mean --image-size?",
+    ),
+    (["runs", "compare", "one"], "runs compare needs two runs or more, got one alone"),
+    (["space", "--flops-budget", "10"], " times the budget of 10)"),
+    (["space", "--flops-min", "900T"], "the minimum of 900T is "),
     (["search", "--engine", "dask"], "invalid choice: 'dask' (choose from 'local', 'ray', 'tune')"),
     (
         ["search", "--dry-run", "--open"],

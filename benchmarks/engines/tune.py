@@ -3,7 +3,8 @@
     python -m benchmarks.engines.tune [--jobs 100] [--repeats 3]
 
 Empty jobs on two workers, on both engines in turn, each measurement in a process of its own. On a machine with other
-work the wall time says little, so the driver's processor time and the load are written beside it. Writes
+work the wall time says little, so the driver's processor time and the load are written beside it. Ray's workers have
+the driver's priority (`RAY_worker_niceness=0`), so that other work does not starve them. Writes
 results/engine_tune.json.
 """
 

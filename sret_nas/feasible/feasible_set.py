@@ -293,6 +293,11 @@ class FeasibleSet:
         )
 
 
+def _ratio(ratio: float) -> str:
+    """Returns a number above 1 without an exponent."""
+    return f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.4g}"
+
+
 def _quote(name: str, cost: int, low: int | None, high: int | None) -> tuple[str, str]:
     """Formats a cost of the nearest network, and the advice to change a bound if it breaks one.
 
@@ -300,10 +305,10 @@ def _quote(name: str, cost: int, low: int | None, high: int | None) -> tuple[str
     """
     if high is not None and cost > high:
         text = round_quantity(cost, up=True)
-        too_much = f"{cost / high:,.4g} times the budget of {format_quantity(high)}"
+        too_much = f"{_ratio(cost / high)} times the budget of {format_quantity(high)}"
         return f"{text} {name} ({too_much})", f"raise the {name} budget to at least {text}"
     if low is not None and cost < low:
         text = round_quantity(cost, up=False)
-        too_little = f"{cost / low:.4g} times the minimum of {format_quantity(low)}"
+        too_little = f"the minimum of {format_quantity(low)} is {_ratio(low / cost)} times that"
         return f"{text} {name} ({too_little})", f"lower the minimum of {name} to at most {text}"
     return f"{round_quantity(cost, up=low is None)} {name}", ""

@@ -15,6 +15,9 @@ from sret_nas.errors import UserError
 
 Parsed = TypeVar("Parsed")
 
+NUMBERS = {"int": "a whole number", "float": "a number"}
+"""What the parsers of plain numbers accept, in words, by their names."""
+
 
 def quantity(text: str) -> int:
     """Returns a count such as `1G`."""

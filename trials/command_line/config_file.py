@@ -12,7 +12,7 @@ from typing import Any
 
 from sret_nas.errors import ConfigError, UserError
 
-from .argument_types import path
+from .argument_types import NUMBERS, path
 
 NOT_IN_FILES = {"help", "run", "resume", "config"}
 
@@ -77,5 +77,7 @@ def _value(action: argparse.Action, value: object, source: str, key: str) -> obj
         return value
     try:
         return action.type(value)
-    except (argparse.ArgumentTypeError, ValueError) as error:
+    except argparse.ArgumentTypeError as error:
         raise ConfigError(source, key, str(error)) from None
+    except ValueError:
+        raise ConfigError(source, key, f"must be {NUMBERS[action.type.__name__]}, got {value!r}") from None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from sret_nas import __version__
 from sret_nas.errors import UserError, printable
@@ -27,6 +28,7 @@ from . import (
     supernet,
     train,
 )
+from .argument_types import NUMBERS
 from .completion import SHELLS, PrintCompletion
 from .exit_codes import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR
 
@@ -60,18 +62,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all others are, without the usage."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Returns what was given, as argparse does, but refuses what a command does not know before its parent does.
+
+        So the message names the command, and the option that may have been meant.
+        """
+        given, unknown = super().parse_known_args(args, namespace)
+        if unknown and self._subparsers is None:
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            name = unknown[0].partition("=")[0]
+            near = get_close_matches(name, known, n=1) if name.startswith("--") else []
+            meant = f"; did you mean {near[0]}?" if near else f"; see {self.prog} --help"
+            self.error(f"{self.prog} does not know {' '.join(unknown)}{meant}")
+        return given, unknown
+
     def error(self, message: str) -> NoReturn:
         """Prints the message and exits."""
         self.exit(EXIT_USER_ERROR, f"error: {printable(_reworded(message.removeprefix('argument '), self.prog))}\n")
 
 
-_NUMBERS = {"int": "a whole number", "float": "a number"}
 _MISSING_VALUES = {"expected one argument": "a value", "expected at least one argument": "one value or more"}
 
 
 def _reworded(message: str, program: str) -> str:
     """Returns argparse's message as the rule and what to do, such as `must be a whole number, got 'x'`."""
-    for kind, rule in _NUMBERS.items():
+    for kind, rule in NUMBERS.items():
         before, found, value = message.partition(f"invalid {kind} value: ")
         if found:
             return f"{before}must be {rule}, got {value}"
@@ -81,9 +96,8 @@ def _reworded(message: str, program: str) -> str:
     for ending, missing in _MISSING_VALUES.items():
         if message.endswith(ending):
             return f"{message.removesuffix(ending)}needs {missing} after it"
-    for beginning in ("the following arguments are required", "unrecognized arguments"):
-        if message.startswith(beginning):
-            return f"{message}; see {program} --help"
+    if message.startswith("the following arguments are required"):
+        return f"{message}; see {program} --help"
     return message
 
 

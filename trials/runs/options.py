@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, StrictInt, field_validator, model_vali
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
-from sret_nas.quantities import format_latency, parse_latency
+from sret_nas.quantities import format_latency, format_quantity, parse_latency
 from sret_nas.space.search_space import SearchSpace
 
 from ..integrations.trackers import TrackerName
@@ -238,14 +238,16 @@ class SearchOptions(
             was, now = getattr(self, name), getattr(options, name)
             if was != now:
                 raise UserError(
-                    f"{flag(name)} cannot change in a resumed search: it was {_format_option(was)}, "
-                    f"got {_format_option(now)}; leave it out, or start a new search"
+                    f"{flag(name)} cannot change in a resumed search: it was {_format_option(name, was)}, "
+                    f"got {_format_option(name, now)}; leave it out, or start a new search"
                 )
         return options
 
 
-def _format_option(value: object) -> str:
+def _format_option(name: str, value: object) -> str:
     """Returns an option's value as it is typed."""
     if value is None:
         return "not given"
+    if name in BudgetOptions.model_fields and isinstance(value, int):
+        return format_quantity(value, digits=12)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -129,11 +129,17 @@ def _is_left_over(path: Path) -> bool:
     return content.startswith(begins[: len(content)])
 
 
+def _refuse_file(run_dir: Path) -> None:
+    if run_dir.is_file():
+        raise UserError(f"{run_dir}: is a file: name the run directory, perhaps {run_dir.parent}")
+
+
 def read_history(run_dir: Path) -> History:
     """Returns the history in a run directory, ignoring a torn last line.
 
     Raises `UserError` if it is missing or not valid.
     """
+    _refuse_file(run_dir)
     path = run_dir / RECORDS_FILE
     history: History | None = None
     is_checked = False
@@ -185,6 +191,8 @@ class Records:
             if not must_exist and run_dir.exists():
                 _refuse_occupied(run_dir)
             self._made = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
+            if must_exist:
+                _refuse_file(run_dir)
             if must_exist and not (run_dir / RECORDS_FILE).is_file():
                 raise UserError(f"{run_dir} is no run directory: there is no {RECORDS_FILE} in it")
             run_dir.mkdir(parents=True, exist_ok=True)

@@ -63,13 +63,14 @@ class Plan:
 
     def __init__(
         self, engine: Engine, domain: SReTDomain, options: SearchOptions, context: JobContext,
-        supernet: SupernetSetting | None, requested: RequestedPrecision | None = None,
+        supernet: SupernetSetting | None, requested: RequestedPrecision | None = None, is_trained: bool = False,
     ) -> None:  # fmt: skip
         """Measures the training speed, in the context's precision or in the one that the worker chooses.
 
         Args:
             requested: Which precision to choose on the worker's device; None keeps the context's.
             supernet: How the supernet is trained, or its file; None if trials train from scratch.
+            is_trained: Whether its training has ended, in a search that is resumed.
 
         Raises what `run_measurement` does.
         """
@@ -80,8 +81,13 @@ class Plan:
         self._samples = sorted(drawn, key=lambda arch: cost_of(arch).flops)
         typical = self._samples[SAMPLES // 2]
         self._speed = self._measure(SpeedJob(arch=typical, requested=requested, **dict(context)))
-        self._supernet_speed = self._speed
-        if supernet is not None and supernet.config is not None and supernet.threads != context.threads:
+        self._supernet_speed, self._is_trained = self._speed, is_trained
+        if (
+            supernet is not None
+            and supernet.config is not None
+            and not is_trained
+            and supernet.threads != context.threads
+        ):
             # Measured again, since twice the threads do not give twice the speed.
             its_context = context.model_copy(update={"threads": supernet.threads, "precision": self.precision})
             self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(its_context)))
@@ -126,7 +132,7 @@ class Plan:
     @property
     def supernet_seconds(self) -> float:
         """Returns the expected seconds of the supernet's training; 0 if none is trained."""
-        if self._supernet is None or self._supernet.config is None:
+        if self._supernet is None or self._supernet.config is None or self._is_trained:
             return 0.0
         config = self._supernet.config
         flops = config.training.images * config.networks_per_step * self._flops_per_image(self._samples, "full")
@@ -189,14 +195,18 @@ class Plan:
             costs.append(sum(count * cost_of(arch.with_max_recursions(depth)).flops for depth, count in counts.items()))
         return fmean(costs)
 
-    def announce(self, console: Console, num_trials: int, run_dir: Path) -> None:
-        """Prints the search, its expected time, its limits, and where the results will be."""
+    def announce(self, console: Console, num_trials: int, run_dir: Path, spent: float) -> None:
+        """Prints the search, its expected time, its limits, and where the results will be.
+
+        Args:
+            spent: Wall seconds since the search was asked for, which are part of the whole time.
+        """
         space, options = self._space, self._options
         lines = (
             f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
             f"{options.describe_budget()}; {'balanced error; ' if options.balanced_error else ''}seed {options.seed}; "
             f"{self.precision}",
-            f"Plan: {self._describe(num_trials)}",
+            f"Plan: {self._describe(num_trials, spent)}",
             *self._bounds(),
             f"Results: {run_dir}",
         )
@@ -211,7 +221,7 @@ class Plan:
             bounds.append(f"{options.gpu_hours:g} GPU-hours are spent")
         return [f"No trial starts that would end after {' or '.join(bounds)}; the finals follow"] if bounds else []
 
-    def _describe(self, num_trials: int) -> str:
+    def _describe(self, num_trials: int, spent: float) -> str:
         per_trial, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
         seconds = self._options.make_rungs().expected_work(num_trials) * per_trial / at_once
         images = self._proxy.training.images
@@ -222,12 +232,15 @@ class Plan:
         if self._supernet is None:
             return (
                 f"{num_trials} trials{more} of {images:,} training images at {size}{self._compared}; about "
-                f"{format_seconds(per_trial)} each, {at_once} at once: about {format_seconds(seconds)} in all"
+                f"{format_seconds(per_trial)} each, {at_once} at once; start-up {format_seconds(spent)}: about "
+                f"{format_seconds(spent + seconds)} in all"
             )
         config, options = self._supernet.config, self._options
         steps = [f"{num_trials} of its networks{more} scored{self._compared} ({format_seconds(seconds)})"]
         if config is None:
             steps.insert(0, f"the supernet {options.supernet}")
+        elif self._is_trained:
+            steps.insert(0, "the supernet, which is trained")
         else:
             took = format_seconds(self.supernet_seconds)
             steps.insert(0, f"a supernet trained on {config.training.images:,} images at {size} ({took})")
@@ -237,7 +250,8 @@ class Plan:
                 f"{options.finalists} fine-tuned, {options.controls} trained from scratch against {options.controls} "
                 f"random ones ({format_seconds(self.finals_seconds / at_once)})"
             )
-        return f"{', '.join(steps)}: about {format_seconds(self.supernet_seconds + seconds)} in all"
+        whole = spent + self.supernet_seconds + seconds
+        return f"{', '.join(steps)}; start-up {format_seconds(spent)}: about {format_seconds(whole)} in all"
 
 
 def _seconds_per_flop(speed: SpeedResult) -> float:

@@ -29,7 +29,9 @@ def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
     trial = search.history.trials.get(number)
     if trial is None or trial.result is None:
         finished = sum(other.result is not None for other in search.history.in_order)
-        raise UserError(f"{run_dir}: --trial must be the number of a finished trial, of which there are {finished}")
+        raise UserError(
+            f"{run_dir}: --trial must be the number of a finished trial, of which there are {finished}, got {number}"
+        )
     data_dir, data = cached_dataset(run_dir, search.options.data_config, console)
     if data.digest != search.history.header["data"]["digest"]:
         raise UserError(f"{run_dir}: the images are not those that the search used, so no result can be compared")

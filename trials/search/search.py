@@ -169,7 +169,7 @@ def _prepared(
         require_gpu(options, plan.device)
         plan.require_time(spent=spent())
         plan.require_timeout()
-        plan.announce(console, options.trials, run_dir)
+        plan.announce(console, options.trials, run_dir, spent())
         return _Prepared(options, domain, data_dir, data, proxy, setting, profile, plan, engine)
     except BaseException:
         engine.close()
@@ -237,6 +237,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
 
     Raises `UserError` if the search cannot be resumed, and `StorageError` if the disk is full.
     """
+    began = time.monotonic()
     with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):
         history = records.reopen()
         header = history.header
@@ -256,8 +257,10 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
             device = header["device"]
             if num_ended < options.trials:
                 with Working(console, _MEASURING):
-                    plan = Plan(engine, domain, options, run.job_context, recorded_setting(header, run_dir))
-                plan.announce(console, options.trials - num_ended, run_dir)
+                    setting = recorded_setting(header, run_dir)
+                    is_trained = history.supernet is not None
+                    plan = Plan(engine, domain, options, run.job_context, setting, is_trained=is_trained)
+                plan.announce(console, options.trials - num_ended, run_dir, time.monotonic() - began)
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device
             require_gpu(options, device)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
-from sret_nas.errors import UserError
+from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule
 from sret_nas.yaml_files import dump_yaml, read_yaml
@@ -115,15 +115,24 @@ class Recipe(BaseModel):
     """Whether the passes are compiled by `torch.compile`."""
 
     @classmethod
-    def load(cls, name_or_path: str, changes: Mapping[str, Any]) -> Self:
+    def load(cls, name_or_path: str, changes: Mapping[str, Any], command: str = "train") -> Self:
         """Returns a shipped recipe by name, or that of a YAML file, with some values replaced.
 
-        Raises `UserError` if the file cannot be read, and `ConfigError` for an unknown key or an invalid value.
+        Args:
+            name_or_path: The recipe.
+            changes: Values that were given as options.
+            command: The command that they were given to.
+
+        Raises `UserError` if the file cannot be read, and `ConfigError` for an unknown key or an invalid value, which
+        names an option as it is typed.
         """
         path = recipe_file(name_or_path)
         data = read_yaml(path)
         cls.parse(data, str(path))  # a mistake in the file is the file's, not the command line's
-        return cls.parse({**data, **changes}, "train")
+        try:
+            return cls.parse({**data, **changes}, command)
+        except ConfigError as error:
+            raise ConfigError(command, _typed(error.key_path), _typed(error.problem)) from None
 
     @classmethod
     def parse(cls, data: Any, source: str) -> Self:
@@ -151,7 +160,7 @@ class Recipe(BaseModel):
                 raise ValueError(f"{name} must be two numbers, the smaller one above 0 and first, got {[low, high]}")
         if self.auto_augment is not None and not _AUTO_AUGMENT.fullmatch(self.auto_augment):
             raise ValueError(
-                f"auto_augment must be a policy of timm such as rand-m9-mstd0.5-inc1, augmix-m3 or 3a, or null, got "
+                f"auto_augment must be a policy of timm such as rand-m9-mstd0.5-inc1, augmix-m3 or 3a, got "
                 f"{self.auto_augment!r}"
             )
         if self.warmup_epochs >= self.epochs > 0 and self.warmup_epochs > 0:
@@ -165,6 +174,12 @@ class Recipe(BaseModel):
                 f"{self.gradient_accumulation} parts of a batch of {self.batch_size}"
             )
         return self
+
+
+def _typed(text: str) -> str:
+    """Returns a text in which the name of a value, if it comes first, is that of its option."""
+    name = re.split(r"\W", text, maxsplit=1)[0]
+    return f"--{name.replace('_', '-')}{text.removeprefix(name)}" if name in Recipe.model_fields else text
 
 
 def default_recipe(image_size: int) -> str:

@@ -74,7 +74,7 @@ def make_soft_labels(
     teacher = load_teacher(options.teacher, checkpoint, found.class_names, len(found.class_names))
     image_size = options.image_size or teacher.image_size
     recipe_name = options.recipe or default_recipe(image_size)
-    recipe = Recipe.load(recipe_name, changes)
+    recipe = Recipe.load(recipe_name, changes, "soft-labels make")
     preprocessing = _preprocessing(options, recipe, image_size, found)
     teacher.adapt_to(preprocessing).to(device)
     packages = {name: version(name) for name in ("timm", "pillow")}  # by which images are augmented

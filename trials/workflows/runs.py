@@ -73,8 +73,10 @@ def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
 def compare_runs(run_dirs: Sequence[Path], cost: str, console: Console, *, as_json: bool) -> None:
     """Prints how the fronts of several searches compare, and the options in which they differ.
 
-    Raises `UserError` if one has no finished trial.
+    Raises `UserError` if there are fewer than two, or if one has no finished trial.
     """
+    if len(run_dirs) < 2:
+        raise UserError(f"runs compare needs two runs or more, got {run_dirs[0]} alone; runs show tells of one")
     searches = [RecordedSearch.open(run_dir) for run_dir in run_dirs]
     for search in searches:
         if not any(trial.result is not None for trial in search.history.in_order):

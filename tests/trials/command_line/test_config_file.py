@@ -55,6 +55,7 @@ def test_what_a_run_wrote_repeats_it(tmp_path: Path) -> None:
     [
         ({"flop-budget": "1G"}, "flop-budget: sret-nas search has no such option"),
         ({"flops-budget": "much"}, "flops-budget: "),
+        ({"trials": "many"}, "trials: must be a whole number, got 'many'"),
         ({"no-supernet": "yes"}, "no-supernet: must be true or false, got 'yes'"),
         ({"resume": "runs/1"}, "resume: sret-nas search has no such option"),
         ([1], "must map options to values, such as `flops-budget: 1G`"),

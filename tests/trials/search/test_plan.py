@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sret_nas.arch.budget import Budget
 from sret_nas.space.search_space import SearchSpace
@@ -30,11 +34,11 @@ def measured(payload: dict[str, Any], attempt: int) -> End:
     }  # fmt: skip
 
 
-def plan_of(threads: int, processes: int | None = None) -> Plan:
+def plan_of(threads: int, processes: int | None = None, is_trained: bool = False) -> Plan:
     options = SearchOptions(space="smoke", flops_budget=10**9, device="cpu")
     setting = SupernetSetting(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
     domain = SReTDomain(SearchSpace.load("smoke"), Budget(flops_max=10**9))
-    return Plan(ScriptedEngine(measured), domain, options, CONTEXT, setting)
+    return Plan(ScriptedEngine(measured), domain, options, CONTEXT, setting, is_trained=is_trained)
 
 
 def test_a_supernet_s_training_is_as_fast_as_was_measured_with_its_threads() -> None:
@@ -42,3 +46,19 @@ def test_a_supernet_s_training_is_as_fast_as_was_measured_with_its_threads() -> 
     assert plan_of(threads=2).supernet_seconds == pytest.approx(alone.supernet_seconds / 1.5)
     assert plan_of(threads=2).trial_seconds == alone.trial_seconds
     assert plan_of(threads=2, processes=4).supernet_seconds == pytest.approx(alone.supernet_seconds / 6)
+
+
+def whole_minutes(plan: Plan, spent: float) -> int:
+    """Returns the minutes of the whole search, as the plan says them, rounded down."""
+    console = Console(file=io.StringIO(), width=500)
+    plan.announce(console, 200, Path("runs/x"), spent)
+    found = re.search(r"about (?:(\d+) h )?(?:(\d+) min)?[^:]* in all", console.file.getvalue())  # type: ignore[attr-defined]
+    assert found is not None
+    return 60 * int(found[1] or 0) + int(found[2] or 0)
+
+
+def test_the_whole_time_has_what_was_spent_and_only_what_is_left() -> None:
+    plan, resumed = plan_of(threads=1), plan_of(threads=1, is_trained=True)
+    assert whole_minutes(plan, 600) - whole_minutes(plan, 0) == 10
+    assert resumed.supernet_seconds == 0
+    assert whole_minutes(plan, 0) - whole_minutes(resumed, 0) == pytest.approx(plan.supernet_seconds / 60, abs=1)

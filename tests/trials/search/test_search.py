@@ -326,7 +326,7 @@ def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
     [
         (
             {"flops_budget": 90_000_000},
-            "--flops-budget cannot change in a resumed search: it was 100000000, got 90000000",
+            "--flops-budget cannot change in a resumed search: it was 100M, got 90M",
         ),
         ({"seed": 6}, "--seed cannot change"),
         ({"objectives": ["error"]}, "--objectives cannot change .* it was error,flops, got error"),

@@ -52,14 +52,17 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"batchsize": 3}, "train: batchsize: unknown key"),
-        ({"epochs": 0}, "train: epochs: must be greater than or equal to 1, got 0"),
-        ({"warmup_epochs": 30.0}, "warmup_epochs must be less than the epochs, got 30 of 30 epochs: lower it as well"),
-        ({"crop_scale": [1.0, 0.5]}, "crop_scale must be two numbers, the smaller one above 0 and first"),
-        ({"crop_ratio": [0.0, 0.5]}, "crop_ratio[0]: must be greater than 0, got 0.0"),
-        ({"auto_augment": "rand-m9; import os"}, "auto_augment must be a policy of timm"),
-        ({"gradient_accumulation": 65}, "gradient_accumulation must leave at least 2 images at a time"),
-        ({"learning_rate": float("nan")}, "learning_rate: must be"),
-        ({"depth_schedule": "deep"}, "depth_schedule: must be 'full', 'joint'"),
+        ({"epochs": 0}, "train: --epochs: must be greater than or equal to 1, got 0"),
+        (
+            {"warmup_epochs": 30.0},
+            "train: --warmup-epochs must be less than the epochs, got 30 of 30 epochs: lower it as well",
+        ),
+        ({"crop_scale": [1.0, 0.5]}, "--crop-scale must be two numbers, the smaller one above 0 and first"),
+        ({"crop_ratio": [0.0, 0.5]}, "--crop-ratio[0]: must be greater than 0, got 0.0"),
+        ({"auto_augment": "rand-m9; import os"}, "train: --auto-augment must be a policy of timm"),
+        ({"gradient_accumulation": 65}, "--gradient-accumulation must leave at least 2 images at a time"),
+        ({"learning_rate": float("nan")}, "--learning-rate: must be"),
+        ({"depth_schedule": "deep"}, "--depth-schedule: must be 'full', 'joint'"),
     ],
 )
 def test_values_that_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -155,6 +155,8 @@ def test_cleaning_deletes_caches_alone_and_asks_first(
         (["list", "NOWHERE"], "there is no such folder of runs"),
         (["show", "NOWHERE"], "is no run directory"),
         (["compare", "one", "NOWHERE"], "is no run directory"),
+        (["show", "one/records.jsonl"], "one/records.jsonl: is a file: name the run directory, perhaps "),
+        (["rerun", "one", "--trial", "999"], "--trial must be the number of a finished trial, of which there are "),
         (["pick", "one"], "give --flops, --params or both"),
         (["pick", "one", "--flops", "1K"], "no network of test (at 64 px) has FLOPs at most 1K"),
         (["pick", "one", "--flops", "1M", "--out", "one/records.jsonl"], "is read by this command"),

@@ -109,7 +109,7 @@ def test_the_command_line_alone(
     assert (recipe["epochs"], recipe["crop_scale"], recipe["clip_norm"]) == (1, [0.5, 1.0], None)
     capsys.readouterr()
     assert main(["train", str(network), *options, "--out", str(tmp_path / "x"), "--mixup", "-1"]) == 2
-    assert capsys.readouterr().err == "error: train: mixup: must be greater than or equal to 0, got -1.0\n"
+    assert capsys.readouterr().err == "error: train: --mixup: must be greater than or equal to 0, got -1.0\n"
     assert not (tmp_path / "x").exists()
 
 
