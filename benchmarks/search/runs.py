@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.search.problems import Problem, problem_of
+from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.create import create_strategy
 from trials.strategies.strategy import StrategyName
 
@@ -27,6 +28,13 @@ class Entry:
     population: int = 20
     pending: int = 1
 
+    @property
+    def start(self) -> int:
+        """Evaluations before the first that the method itself decides; up to them it is its start and nothing else."""
+        if self.strategy in ("random", "stratified"):
+            return 0
+        return min(self.population, AdditiveSettings().max_start) if self.strategy == "additive" else self.population
+
 
 ENTRIES: dict[str, Entry] = {
     "random": Entry("random"),
@@ -35,6 +43,8 @@ ENTRIES: dict[str, Entry] = {
     "tpe": Entry("tpe"),
     "stratified": Entry("stratified"),
     "nsga2-design": Entry("nsga2_design"),
+    "gp": Entry("gp"),
+    "gp-design": Entry("gp_design"),
     "evolution": Entry("evolution"),
     "additive": Entry("additive"),
     "additive-8": Entry("additive", pending=8),
@@ -48,7 +58,12 @@ def search(name: str, entry_name: str, seed: int, evaluations: int, shared: Path
     The line holds true values, costs and, where labels are noisy, told values, in the order of asking, and the
     seconds that all calls of ask and tell took.
     """
-    problem, entry = problem_of(name, shared), ENTRIES[entry_name]
+    return run_search(problem_of(name, shared), entry_name, seed, evaluations)
+
+
+def run_search(problem: Problem, entry_name: str, seed: int, evaluations: int) -> Line:
+    """Runs a search of a problem, as `search` does."""
+    entry = ENTRIES[entry_name]
     number = num_evaluations(problem, evaluations)
     strategy = create_strategy(
         entry.strategy, problem.domain, problem.objectives, seed=seed, population=entry.population
@@ -72,7 +87,7 @@ def search(name: str, entry_name: str, seed: int, evaluations: int, shared: Path
     members = {} if problem.domain.members is None else {"members": len(problem.domain.members)}
     told = {"told": [round(problem.told(candidate, seed), 4) for candidate in asked]} if problem.noise else {}
     return {
-        "problem": name,
+        "problem": problem.name,
         "strategy": entry_name,
         "seed": seed,
         "seconds": round(seconds, 3),
