@@ -189,7 +189,7 @@ def main() -> None:
             means = " / ".join(f"{np.mean([row[at] for row, _ in rows]):.2f}" for at in problem.checkpoints)
             last = " ".join(f"{row[problem.checkpoints[-1]]:.2f}" for row, _ in rows)
             speed = np.mean([ms for _, ms in rows])
-            print(f"{name:9} {entry:12} {means}   at the end {last}   {speed:.0f} ms per ask", flush=True)
+            print(f"{name:9} {entry:12} {means}   at the end {last}   {speed:.0f} ms per ask ", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.search.problems import Problem, problem_of
 from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.create import create_strategy
-from trials.strategies.strategy import StrategyName
+from trials.strategies.strategy import Strategy, StrategyName
 
 Line = dict[str, Any]
 Key = tuple[str, str, int]
@@ -24,7 +24,7 @@ Key = tuple[str, str, int]
 class Entry:
     """A strategy as it enters the comparison; `pending` candidates run while the next is asked for."""
 
-    strategy: StrategyName
+    strategy: StrategyName | Literal["qlognehvi"]
     population: int = 20
     pending: int = 1
 
@@ -33,7 +33,17 @@ class Entry:
         """Evaluations before the first that the method itself decides; up to them it is its start and nothing else."""
         if self.strategy in ("random", "stratified"):
             return 0
-        return min(self.population, AdditiveSettings().max_start) if self.strategy == "additive" else self.population
+        return self.population if self.strategy != "additive" else min(self.population, AdditiveSettings().max_start)
+
+    def create(self, problem: Problem, seed: int) -> Strategy[Any]:
+        """Returns a new strategy for a problem."""
+        if self.strategy == "qlognehvi":
+            from benchmarks.search import botorch  # an extra, imported only where it is compared
+
+            return botorch.create(problem.domain, problem.objectives, seed, self.population)
+        return create_strategy(
+            self.strategy, problem.domain, problem.objectives, seed=seed, population=self.population
+        )  # fmt: skip
 
 
 ENTRIES: dict[str, Entry] = {
@@ -45,6 +55,7 @@ ENTRIES: dict[str, Entry] = {
     "nsga2-design": Entry("nsga2_design"),
     "gp": Entry("gp"),
     "gp-design": Entry("gp_design"),
+    "qlognehvi": Entry("qlognehvi", 12),
     "evolution": Entry("evolution"),
     "additive": Entry("additive"),
     "additive-8": Entry("additive", pending=8),
@@ -65,9 +76,7 @@ def run_search(problem: Problem, entry_name: str, seed: int, evaluations: int) -
     """Runs a search of a problem, as `search` does."""
     entry = ENTRIES[entry_name]
     number = num_evaluations(problem, evaluations)
-    strategy = create_strategy(
-        entry.strategy, problem.domain, problem.objectives, seed=seed, population=entry.population
-    )
+    strategy = entry.create(problem, seed)
     asked: list[Any] = []
     running: deque[Any] = deque()
     seconds = 0.0
