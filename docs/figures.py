@@ -233,33 +233,54 @@ def faults_summary() -> str:
 # Searching
 
 
+USUAL_SEEDS = 20
+"""Seeds of a strategy in the comparison, where a table does not say otherwise."""
+
+
+def regret_of(problem: str, strategy: str, number: str) -> str:
+    """Returns median and range over seeds, e.g. `0.53 (0.41-0.70)`; the number of seeds if it is not the usual one.
+
+    Empty where the strategy has no result, or has decided nothing of its own before that many evaluations.
+    """
+    found = load("search")["problems"][problem]["strategies"].get(strategy)
+    if found is None or number not in found["regret"]:
+        return ""
+    low, high = found["range"][number]
+    seeds = "" if found["seeds"] == USUAL_SEEDS else f", {found['seeds']} seeds"
+    return f"{found['regret'][number][0]:.2f} ({low:.2f}-{high:.2f}{seeds})"
+
+
+def median_regret(problem: str, strategy: str, number: str) -> float:
+    """Returns the median regret; infinite where there is none."""
+    found = load("search")["problems"][problem]["strategies"].get(strategy, {"regret": {}})
+    return float(found["regret"].get(number, (float("inf"),))[0])
+
+
 def strategies_table() -> str:
-    """Returns the median regret of every strategy at the last checkpoint of every problem; the least is bold."""
-    problems = load("search")["problems"].values()
-    names = list(next(iter(problems))["strategies"])
+    """Returns the regret of every strategy at the last checkpoint of every problem; the least median is bold."""
+    problems = load("search")["problems"]
+    names = list(dict.fromkeys(name for problem in problems.values() for name in problem["strategies"]))
     rows = []
-    for problem in problems:
+    for key, problem in problems.items():
         last = max(problem["strategies"]["additive"]["regret"], key=int)
-        values = [f"{problem['strategies'][name]['regret'][last][0]:.2f}" for name in names]
-        least = min(values, key=float)
-        rows.append([problem["title"], last, *(f"**{value}**" if value == least else value for value in values)])
+        least = min(round(median_regret(key, name, last), 2) for name in names)
+        cells = [regret_of(key, name, last) for name in names]
+        is_least = [round(median_regret(key, name, last), 2) == least for name in names]
+        shown = [f"**{cell}**" if bold else cell for cell, bold in zip(cells, is_least, strict=True)]
+        rows.append([problem["title"], last, *shown])
     return table(["problem", "evaluations", *names], rows)
 
 
 def regret_by_evaluations() -> str:
-    """Returns the median regret on the three HW-GPT spaces after 20, 50, 100 and 200 evaluations."""
+    """Returns the regret on the three HW-GPT spaces after 20, 50, 100 and 200 evaluations, and seconds of asking."""
     problems = load("search")["problems"]
     numbers = ("20", "50", "100", "200")
     rows = []
     for name in ("hwgpt-s", "hwgpt-m", "hwgpt-l"):
-        for strategy in ("nsga2-20", "nsga2-50", "tpe", "additive"):
-            regret = problems[name]["strategies"][strategy]["regret"]
-            rows.append([problems[name]["title"], strategy, *(f"{regret[number][0]:.2f}" for number in numbers)])
-    return table(["space", "strategy", *(f"after {number}" for number in numbers)], rows)
-
-
-def regret_after(problem: str, strategy: str, number: str) -> str:
-    return f"{load('search')['problems'][problem]['strategies'][strategy]['regret'][number][0]:.2f} %"
+        for strategy, found in problems[name]["strategies"].items():
+            cells = [regret_of(name, strategy, number) for number in numbers]
+            rows.append([problems[name]["title"], strategy, *cells, f"{found['ms_per_ask'] / 1000:.2g} s"])
+    return table(["space", "strategy", *(f"after {number}" for number in numbers), "asking, per trial"], rows)
 
 
 def tune_costs() -> str:
@@ -396,9 +417,8 @@ def readme_figures() -> str:
             "[exact counts](docs/results.md#cost-counts-and-draws)",
         ),
         (
-            "HW-GPT M: regret of `additive` after 20 networks; of Optuna's NSGA-II and TPE after 200",
-            f"{regret_after('hwgpt-m', 'additive', '20')}; {regret_after('hwgpt-m', 'nsga2-20', '200')} and "
-            f"{regret_after('hwgpt-m', 'tpe', '200')}",
+            "HW-GPT M, 200 networks: regret of `additive`; of `stratified`, which learns nothing; of Optuna's TPE",
+            "; ".join(f"{regret_of('hwgpt-m', name, '200')} %" for name in ("additive", "stratified", "tpe")),
             "[strategies](docs/results.md#strategies)",
         ),
         (

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.search.problems import Problem, problem_of
+from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.create import create_strategy
-from trials.strategies.strategy import StrategyName
+from trials.strategies.strategy import Strategy, StrategyName
 
 Line = dict[str, Any]
 Key = tuple[str, str, int]
@@ -23,9 +24,26 @@ Key = tuple[str, str, int]
 class Entry:
     """A strategy as it enters the comparison; `pending` candidates run while the next is asked for."""
 
-    strategy: StrategyName
+    strategy: StrategyName | Literal["qlognehvi"]
     population: int = 20
     pending: int = 1
+
+    @property
+    def start(self) -> int:
+        """Evaluations before the first that the method itself decides; up to them it is its start and nothing else."""
+        if self.strategy in ("random", "stratified"):
+            return 0
+        return self.population if self.strategy != "additive" else min(self.population, AdditiveSettings().max_start)
+
+    def create(self, problem: Problem, seed: int) -> Strategy[Any]:
+        """Returns a new strategy for a problem."""
+        if self.strategy == "qlognehvi":
+            from benchmarks.search import botorch  # an extra, imported only where it is compared
+
+            return botorch.create(problem.domain, problem.objectives, seed, self.population)
+        return create_strategy(
+            self.strategy, problem.domain, problem.objectives, seed=seed, population=self.population
+        )  # fmt: skip
 
 
 ENTRIES: dict[str, Entry] = {
@@ -35,6 +53,9 @@ ENTRIES: dict[str, Entry] = {
     "tpe": Entry("tpe"),
     "stratified": Entry("stratified"),
     "nsga2-design": Entry("nsga2_design"),
+    "gp": Entry("gp"),
+    "gp-design": Entry("gp_design"),
+    "qlognehvi": Entry("qlognehvi", 12),
     "evolution": Entry("evolution"),
     "additive": Entry("additive"),
     "additive-8": Entry("additive", pending=8),
@@ -48,11 +69,14 @@ def search(name: str, entry_name: str, seed: int, evaluations: int, shared: Path
     The line holds true values, costs and, where labels are noisy, told values, in the order of asking, and the
     seconds that all calls of ask and tell took.
     """
-    problem, entry = problem_of(name, shared), ENTRIES[entry_name]
+    return run_search(problem_of(name, shared), entry_name, seed, evaluations)
+
+
+def run_search(problem: Problem, entry_name: str, seed: int, evaluations: int) -> Line:
+    """Runs a search of a problem, as `search` does."""
+    entry = ENTRIES[entry_name]
     number = num_evaluations(problem, evaluations)
-    strategy = create_strategy(
-        entry.strategy, problem.domain, problem.objectives, seed=seed, population=entry.population
-    )
+    strategy = entry.create(problem, seed)
     asked: list[Any] = []
     running: deque[Any] = deque()
     seconds = 0.0
@@ -72,7 +96,7 @@ def search(name: str, entry_name: str, seed: int, evaluations: int, shared: Path
     members = {} if problem.domain.members is None else {"members": len(problem.domain.members)}
     told = {"told": [round(problem.told(candidate, seed), 4) for candidate in asked]} if problem.noise else {}
     return {
-        "problem": name,
+        "problem": problem.name,
         "strategy": entry_name,
         "seed": seed,
         "seconds": round(seconds, 3),

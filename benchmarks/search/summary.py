@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.search.comparison import against, median_interval
 from benchmarks.search.metrics import REFERENCE, excess_values, front_of, igd_plus, recommended, regret, regret_curve
 from benchmarks.search.problems import Problem
-from benchmarks.search.runs import Line
+from benchmarks.search.runs import ENTRIES, Line
 from sret_nas.arrays import FloatArray
 from sret_nas.pareto import hypervolume
 
@@ -22,7 +21,9 @@ OURS = "additive"
 
 NOTES = (
     "- **Regret**: % of the best-known front's hypervolume that the evaluated networks miss, in the bounds that stand",
-    "  above each table; less is better. Medians over seeds, with 95 % bootstrap intervals of the median.",
+    "  above each table; less is better. Medians over seeds, and in brackets the least and the most of all seeds.",
+    "- **No figure** at a checkpoint means that until then a method had evaluated its start and decided nothing: see",
+    "  `random` and `stratified`, which these starts are.",
     "- **Best-known front**: millions of evaluations of a search made for it alone (`best_known.py`), and everything",
     "  that any strategy evaluated; of tables of trained networks, exact.",
     "- **IGD+** in the same bounds. **Excess**: the best value within a budget less the best known one, median over",
@@ -33,7 +34,8 @@ NOTES = (
     "  all figures use true values. **Recommended**: the regret of what looks non-dominated by what was told.",
     "- **Controls**: shuffled labels say nothing of other networks; planted pairs are products of the choices of",
     "  layers at least three apart, of which nothing is a sum over layers.",
-    "- **Tables of trained networks**: what NSGA-II and TPE suggest is hardly ever listed; a uniform draw replaces it.",
+    "- **Tables of trained networks**: what Optuna's samplers suggest is hardly ever listed. The open network that",
+    "  differs from it in the fewest choices takes its place, ties broken at random.",
     "- NSGA-II enters with populations of 20 and 50. **ms per ask** includes telling, and means something only if the",
     "  machine did nothing else.",
 )
@@ -72,7 +74,7 @@ class Known:
             "regret": {
                 str(number): regret(points[:number], self.best)
                 for number in self.problem.checkpoints
-                if number <= len(points)
+                if ENTRIES[line["strategy"]].start < number <= len(points)
             },
             "curve": regret_curve(points, self.best),
             "igd_plus": igd_plus(points, self.normalised_front),
@@ -120,14 +122,21 @@ def _of_strategy(by_seed: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     result = {
         "seeds": len(rows),
         "regret": {number: median_interval([row["regret"][number] for row in rows]) for number in numbers},
+        "range": {number: _range([row["regret"][number] for row in rows]) for number in numbers},
         "igd_plus": median_interval([row["igd_plus"] for row in rows]),
         "excess_at_budgets": [_finite(value) for value in np.median(excess, axis=0)],
         "best_value": median_interval([row["best_value"] for row in rows]),
         "ms_per_ask": float(np.median([row["ms_per_ask"] for row in rows])),
     }
     if "recommended_regret" in rows[0]:
-        result["recommended_regret"] = median_interval([row["recommended_regret"] for row in rows])
+        told = [row["recommended_regret"] for row in rows]
+        result |= {"recommended_regret": median_interval(told), "recommended_range": _range(told)}
     return result
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """The least and the most of all seeds."""
+    return float(min(values)), float(max(values))
 
 
 def _finite(value: float) -> float | None:
@@ -226,8 +235,8 @@ def _cells(
     return [
         name,
         str(row["seeds"]),
-        *(_interval(row["regret"].get(number)) for number in numbers),
-        *([_interval(row.get("recommended_regret"))] if noisy else []),
+        *(_with_range(row["regret"].get(number), row["range"].get(number)) for number in numbers),
+        *([_with_range(row.get("recommended_regret"), row.get("recommended_range"))] if noisy else []),
         f"{row['igd_plus'][0]:.4f}",
         f"{np.mean(excess):.3f}" if excess else "",
         f"{row['best_value'][0]:.3f}",
@@ -237,9 +246,9 @@ def _cells(
     ]
 
 
-def _interval(values: npt.ArrayLike | None) -> str:
-    """A median and its interval, e.g. `1.29 (1.10-1.41)`."""
-    if values is None:
+def _with_range(medians: Sequence[float] | None, values: Sequence[float] | None) -> str:
+    """A median and a range, e.g. `1.29 (1.10-1.41)`."""
+    if medians is None or values is None:
         return ""
-    median, low, high = np.asarray(values, dtype=np.float64)
-    return f"{median:.2f} ({low:.2f}-{high:.2f})"
+    low, high = values
+    return f"{medians[0]:.2f} ({low:.2f}-{high:.2f})"

@@ -8,9 +8,6 @@ a handful of labels, "bigger is better" beats any fitted model. Choices enter by
 - of two attributes within a stage,
 - of an attribute with the state of the stage before,
 - slopes over levels (`sret_nas.surrogate.ordinal_effects`).
-
-A residual can model what sums miss: random Fourier features of a Gaussian process over all levels (Rahimi and Recht,
-"Random features for large-scale kernel machines", NeurIPS 2007).
 """
 
 from __future__ import annotations
@@ -23,9 +20,6 @@ import numpy as np
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain
 from sret_nas.surrogate.ordinal_effects import OrdinalEffects
-
-RESIDUAL_FEATURES = 384
-"""Number of random Fourier features."""
 
 _SLOPE, _SLOPE_SD, _CURVE_SD, _OFFSET_SD = -0.7, 0.7, 0.3, 1.0
 """Prior of the trend for an objective and log costs of unit variance: slope of the size prior, standard deviations."""
@@ -196,29 +190,6 @@ class EffectTerms:
                     table += weights[column] * state_centred[:, None] * centred
                 pairs.append(table)
         return tuple(stages), tuple(pairs)
-
-
-class Residual:
-    """Random Fourier features of a Gaussian process over the levels of all attributes and the log costs."""
-
-    def __init__(self, chain: Chain, rng: np.random.Generator, length: float = 1.5) -> None:
-        """Draws frequencies of a squared-exponential kernel of length scale `length * sqrt(attributes)`."""
-        self._chain = chain
-        width = sum(sum(stage.num_levels) for stage in chain.stages) + len(chain.cost_names)
-        num_attributes = sum(len(stage.attributes) for stage in chain.stages)
-        self._frequency = rng.normal(size=(width, RESIDUAL_FEATURES)) / (length * num_attributes**0.5)
-        self._phase = rng.uniform(0, 2 * np.pi, RESIDUAL_FEATURES)
-
-    def matrix(self, points: IntArray, log_costs: FloatArray) -> FloatArray:
-        """Returns the features, of shape (n, features), given standardised log costs of shape (n, costs)."""
-        angles = self._phase + log_costs @ self._frequency[-log_costs.shape[1] :]
-        start = 0
-        for stage_index, stage in enumerate(self._chain.stages):
-            for column, levels in enumerate(stage.num_levels):
-                angles += self._frequency[start + stage.levels[points[:, stage_index], column]]
-                start += levels
-        features: FloatArray = np.sqrt(2 / RESIDUAL_FEATURES) * np.cos(angles)
-        return features
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@
 
 The features are those of `sret_nas.surrogate.features`. Each group of effects has its own prior variance. The variances
 and the noise maximise the marginal likelihood under a weak hyperprior, so a group that explains nothing fades out
-(automatic relevance determination). A residual can be added for what sums cannot explain; the strategy decides by
-leave-one-out errors whether to use it.
+(automatic relevance determination). `sret_nas.surrogate.process` adds what sums cannot explain.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from scipy.optimize import minimize
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain
-from sret_nas.surrogate.features import RESIDUAL_FEATURES, EffectTerms, Residual, Trend
+from sret_nas.surrogate.features import EffectTerms, Trend
 
 MAX_FOR_VARIANCES = 400
 """Most labels that variances are fitted to; of more, evenly spaced ones are used."""
@@ -82,7 +81,6 @@ class Surrogate:
         axes: tuple[int, ...],
         *,
         is_additive: bool = True,
-        residual: Residual | None = None,
         start: FloatArray | None = None,
         refit_variances: bool = True,
     ) -> None:
@@ -95,57 +93,47 @@ class Surrogate:
             values: Their labels, of shape (n,).
             axes: Positions of the costs that enter the trend by their logs (see `Trend`).
             is_additive: Whether the effects of choices enter; without them only the trend remains.
-            residual: A residual to add, if any.
             start: Variances of an earlier fit with the same groups.
             refit_variances: Whether variances are fitted, beginning at `start`, instead of taken from `start`.
         """
-        self._terms, self._residual, self._is_additive = terms, residual, is_additive
-        self._center = float(values.mean())
+        self._terms, self._is_additive = terms, is_additive
         self.scale = float(values.std()) or 1.0
         """Standard deviation of the labels, 1 if they are all equal."""
         self._trend = Trend.of(costs, axes)
-        self._target = (values - self._center) / self.scale
+        self.center = float(values.mean())
+        self.target = (values - self.center) / self.scale
+        """The labels, standardised, of shape (n,)."""
         self._groups = self._column_groups()
-        raw = self._raw_features(points, costs)
+        raw = np.concatenate([self._trend.matrix(costs), *([terms.matrix(points)] if is_additive else [])], axis=1)
         self._feature_mean = raw.mean(axis=0)
         self._feature_mean[self._groups[0]] = 0.0
         self._norm = np.ones(raw.shape[1])
         for group in self._groups[1:]:
             centred = raw[:, group] - self._feature_mean[group]
             self._norm[group] = max((centred**2).sum(axis=1).mean() ** 0.5, 1e-6)
-        self._features = (raw - self._feature_mean) / self._norm
-        self._mean = np.zeros(raw.shape[1])
-        self._mean[self._groups[0]] = self._trend.mean
+        self.label_features = (raw - self._feature_mean) / self._norm
+        self.prior_mean = np.zeros(raw.shape[1])
+        """Prior mean of each weight, of shape (columns,)."""
+        self.prior_mean[self._groups[0]] = self._trend.mean
         self.variances = self._fit_variances(start) if refit_variances or start is None else start
         self._solve()
 
     def _column_groups(self) -> list[slice]:
-        """Returns the columns of the trend, of each group of effects, and of the residual, in this order."""
+        """Returns the columns of the trend, and of each group of effects, in this order."""
         width = len(self._trend.mean)
         groups = [slice(0, width)]
         if self._is_additive:
             groups += [slice(width + group.columns.start, width + group.columns.stop) for group in self._terms.groups]
             width += self._terms.num_columns
-        if self._residual is not None:
-            groups.append(slice(width, width + RESIDUAL_FEATURES))
         return groups
-
-    def _raw_features(self, points: IntArray, costs: FloatArray) -> FloatArray:
-        """Returns the features before centring and scaling, of shape (n, columns)."""
-        parts = [self._trend.matrix(costs)]
-        if self._is_additive:
-            parts.append(self._terms.matrix(points))
-        if self._residual is not None:
-            parts.append(self._residual.matrix(points, self._trend.standardised(costs)))
-        return np.concatenate(parts, axis=1)
 
     def _fit_variances(self, start: FloatArray | None) -> FloatArray:
         """Returns the most probable variances of all groups but the trend, and of the noise, given the labels."""
-        chosen = np.linspace(0, len(self._target) - 1, min(len(self._target), MAX_FOR_VARIANCES)).round().astype(int)
-        features = self._features[chosen]
+        chosen = np.linspace(0, len(self.target) - 1, min(len(self.target), MAX_FOR_VARIANCES)).round().astype(int)
+        features = self.label_features[chosen]
         kernels = [features[:, group] @ features[:, group].T for group in self._groups[1:]]
         evidence = _Evidence(
-            self._target[chosen] - features @ self._mean,
+            self.target[chosen] - features @ self.prior_mean,
             self._trend_covariance(features),
             [*kernels, np.eye(len(chosen))],
         )
@@ -164,9 +152,9 @@ class Surrogate:
         return covariance
 
     @cached_property
-    def _prior(self) -> FloatArray:
+    def prior(self) -> FloatArray:
         """Prior variance of each weight, of shape (columns,)."""
-        prior = np.empty(self._features.shape[1])
+        prior = np.empty(self.label_features.shape[1])
         prior[self._groups[0]] = self._trend.deviation**2
         for group, variance in zip(self._groups[1:], self.variances[:-1], strict=True):
             prior[group] = variance
@@ -174,22 +162,26 @@ class Surrogate:
 
     def _solve(self) -> None:
         """Computes the posterior mean of the weights by the n x n covariance of the labels."""
-        covariance = (self._features * self._prior) @ self._features.T
+        covariance = (self.label_features * self.prior) @ self.label_features.T
         covariance[np.diag_indices_from(covariance)] += self.variances[-1]
         self._factor = cho_factor(covariance, lower=True, check_finite=False)
-        self._solved = cho_solve(self._factor, self._target - self._features @ self._mean, check_finite=False)
-        self._weights: FloatArray = self._mean + self._prior * (self._features.T @ self._solved)
+        self._solved = cho_solve(self._factor, self.target - self.label_features @ self.prior_mean, check_finite=False)
+        self._weights: FloatArray = self.prior_mean + self.prior * (self.label_features.T @ self._solved)
 
     @cached_property
-    def loo_predictions(self) -> FloatArray:
-        """Leave-one-out predictions of the labels at the fitted variances, of shape (n,).
+    def loo(self) -> tuple[FloatArray, FloatArray]:
+        """Means and variances of left-out labels at the fitted variances, each of shape (n,), in units of the target.
 
         They follow in closed form from the inverse covariance (Rasmussen and Williams, "Gaussian Processes for Machine
         Learning", 2006, equation 5.12).
         """
-        inverse = cho_solve(self._factor, np.eye(len(self._target)), check_finite=False)
-        predicted: FloatArray = self._target - self._solved / np.diag(inverse)
-        return predicted * self.scale + self._center
+        precision = np.diag(cho_solve(self._factor, np.eye(len(self.target)), check_finite=False))
+        return self.target - self._solved / precision, 1 / precision
+
+    @property
+    def loo_predictions(self) -> FloatArray:
+        """Leave-one-out predictions of the labels, of shape (n,), in the objective's units."""
+        return self.loo[0] * self.scale + self.center
 
     @property
     def noise(self) -> float:
@@ -198,11 +190,11 @@ class Surrogate:
 
     def draw_weights(self, rng: np.random.Generator, num_draws: int) -> FloatArray:
         """Draws weights from the posterior by Matheron's rule, of shape (columns, num_draws)."""
-        prior = rng.normal(size=(len(self._prior), num_draws)) * self._prior[:, None] ** 0.5 + self._mean[:, None]
-        noise = rng.normal(size=(len(self._target), num_draws)) * self.variances[-1] ** 0.5
-        error = self._target[:, None] - self._features @ prior - noise
+        prior = rng.normal(size=(len(self.prior), num_draws)) * self.prior[:, None] ** 0.5 + self.prior_mean[:, None]
+        noise = rng.normal(size=(len(self.target), num_draws)) * self.variances[-1] ** 0.5
+        error = self.target[:, None] - self.label_features @ prior - noise
         solved = cho_solve(self._factor, error, check_finite=False)
-        weights: FloatArray = prior + self._prior[:, None] * (self._features.T @ solved)
+        weights: FloatArray = prior + self.prior[:, None] * (self.label_features.T @ solved)
         return weights
 
     @property
@@ -212,12 +204,17 @@ class Surrogate:
 
     def predict(self, points: IntArray, costs: FloatArray, weights: FloatArray) -> FloatArray:
         """Predicts points with weights of shape (columns, k); of shape (n, k), in the objective's units."""
-        features = (self._raw_features(points, costs) - self._feature_mean) / self._norm
-        predicted: FloatArray = features @ weights * self.scale + self._center
+        predicted: FloatArray = self.features(costs, self._terms.matrix(points)) @ weights * self.scale + self.center
         return predicted
 
+    def features(self, costs: FloatArray, effects: FloatArray) -> FloatArray:
+        """Returns the features that weights belong to, of shape (n, columns), from costs and `EffectTerms.matrix`."""
+        parts = [self._trend.matrix(costs), *([effects] if self._is_additive else [])]
+        features: FloatArray = (np.concatenate(parts, axis=1) - self._feature_mean) / self._norm
+        return features
+
     def score(self, weights: FloatArray, chain: Chain) -> AdditiveScore:
-        """Returns what weights of shape (columns,) predict as a score, without the residual and up to a constant."""
+        """Returns what weights of shape (columns,) predict as a score, up to a constant."""
         trend, scaled = self._trend, weights * self.scale / self._norm
         trend_weights = scaled[self._groups[0]]
         stages, pairs = self._effects(scaled[len(trend_weights) :], chain)

@@ -1,20 +1,18 @@
-"""Additive search: a Bayesian model that is additive over a network's choices, and its exact Pareto fronts.
+"""Additive search: Bayesian models that are additive over a network's choices, and their exact Pareto fronts.
 
 It first evaluates a cost-stratified design. Then, in each round:
 
-1. It fits the models to the labels (results).
-2. Posterior mean and a posterior draw each give the best network at every cost (`sret_nas.optimize.dynamic_program`).
+1. It fits the models to the labels (results). They share the posterior draws by how well they predict labels that were
+   left out (`sret_nas.surrogate.ensemble`).
+2. The mean and a draw of the models of sums each give the best network at every cost
+   (`sret_nas.optimize.dynamic_program`). Neighbours of the observed front are candidates, too.
 3. From these candidates it chooses a batch by expected hypervolume improvement over many posterior draws. Running
    trials count as evaluated, at the value of each draw.
 
-Batches grow with the number of labels. If too few Pareto-optimal networks are open, the candidates are extended by the
-fronts behind, then by variations of the Pareto-optimal networks.
+Batches grow with the number of labels. For trials that were stopped early, the models use predicted final values
+(`trials.strategies.labels`).
 
-For trials that were stopped early, the models use predicted final values (`trials.strategies.labels`).
-
-A guard selects the model for each learned objective by leave-one-out predictions: first the additive model with or
-without slopes over levels, by squared error; then this one, the same with a Gaussian-process residual, or the plain
-size prior, by Kendall's tau. `used` lists the selected models of every round; `origin` names those of the last one.
+`used` has the shares of the models in every round; `origin` names the one with the largest.
 """
 
 from __future__ import annotations
@@ -22,25 +20,20 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from scipy.stats import kendalltau
 from threadpoolctl import ThreadpoolController
 
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.optimize.dynamic_program import MAX_CHOICES_LISTED, AdditiveScore, Bounds, CostBuckets, ParetoDP
+from sret_nas.optimize.dynamic_program import MAX_CHOICES_LISTED, AdditiveScore, CostBuckets, ParetoDP
 from sret_nas.pareto import non_dominated
-from sret_nas.space.chain import Chain
-from sret_nas.surrogate.features import EffectTerms, Residual
-from sret_nas.surrogate.model import Surrogate
+from sret_nas.surrogate.ensemble import Described, Ensemble
 
 from .additive_settings import AdditiveSettings
 from .candidates import CandidatePool
 from .domain import C
 from .improvement import improvement
 from .labels import Observations
+from .proposals import ChainProposals, Proposals, TableProposals
 from .strategy import Strategy
-
-MODELS = ("additive", "slopes", "residual", "size")
-"""The models that the guard selects from; `size` alone predicts the same for all networks of equal cost."""
 
 
 class AdditiveStrategy(Strategy[C]):
@@ -73,21 +66,25 @@ class AdditiveStrategy(Strategy[C]):
             )
             widest = settings.bucket_width_of_rich_stages if is_rich else settings.bucket_width
             widths = (_width(self._domain.bounds[self._axes[0]], widest, settings.min_buckets),)
-        self._search = ParetoDP(self._domain.chain, self._domain.bounds, CostBuckets(self._axes, widths))
+        search = ParetoDP(self._domain.chain, self._domain.bounds, CostBuckets(self._axes, widths))
         self._start = max(settings.min_labels, min(start, settings.max_start))
         self._design: list[C] = []
         self._asked = 0
         self._running: dict[Hashable, tuple[int, ...]] = {}
         self._labels = Observations[tuple[int, ...]]()
         self._queue: list[C] = []
-        self._terms = {False: EffectTerms(self._domain.chain), True: EffectTerms(self._domain.chain, has_slopes=True)}
-        self._residual = Residual(self._domain.chain, np.random.default_rng(0))
+        self._models = [Ensemble(self._domain.chain, self._axes, settings.ensemble) for _ in self._learned]
+        self._proposals: Proposals[C] | None = None
+        if self._learned and self._domain.members is not None:
+            self._proposals = TableProposals(pool, self._models[0])
+        elif self._learned:
+            self._proposals = ChainProposals(
+                pool, self._models[0], search, self._paid, self._axes[0], settings, self._rng
+            )  # fmt: skip
         self._thread_pools = ThreadpoolController()  # once: finding them takes a walk over all loaded libraries
-        self._variances: dict[tuple[int, str], FloatArray] = {}
-        self._preferred: dict[int, str] = {}
         self._judged_at = 0
-        self.used: list[tuple[str, ...]] = []
-        """For every round, the selected model of each learned objective, one of `MODELS`."""
+        self.used: list[tuple[dict[str, float], ...]] = []
+        """For every round, the shares of the models of each learned objective."""
 
     def ask(self) -> C | None:
         candidate = self._next()
@@ -123,7 +120,7 @@ class AdditiveStrategy(Strategy[C]):
         if self._learned:
             self._queue = self._planned()
             if self._queue:
-                self.origin = "+".join(self.used[-1])
+                self.origin = "+".join(model.best_model for model in self._models)
                 return self._queue.pop(0)
         return self._from_design()
 
@@ -146,165 +143,81 @@ class AdditiveStrategy(Strategy[C]):
         """Returns the candidates of largest expected hypervolume improvement, best first."""
         chain, points, values = self._domain.chain, np.array(self._labels.points), self._labels.values()
         costs = chain.costs(points).astype(float)
-        modelled = spread_over(len(points), self._settings.max_labels)
-        models = self._models(points[modelled], costs[modelled], values[modelled])
-        drawn = [self._drawn(model) for model in models]
+        self._fit(points, costs, values)
         # Several learned objectives are combined by random weights, drawn in every round, over their scales.
-        share = self._rng.dirichlet(np.ones(len(models))) / [model.scale for model in models]
-        candidates = self._candidates(models, drawn, share)
-        if not candidates:
-            return []
-        running = list(self._running.values())
-        asked = np.array([self._domain.point(candidate) for candidate in candidates] + running)
-        asked_costs = chain.costs(asked).astype(float)
-        beliefs = _total([
-            part * model.predict(asked, asked_costs, weights)
-            for part, model, weights in zip(share, models, drawn, strict=True)
-        ])  # fmt: skip
+        share = self._rng.dirichlet(np.ones(len(self._models))) / [values[:, at].std() or 1.0 for at in self._learned]
         # Predicted values of stopped trials are not part of the front to improve, unless there are no others.
         is_final = self._labels.is_final
         counts = is_final if is_final.any() else ~is_final
-        known = values[counts][:, self._learned] @ share
+        batch = self._settings.batch_of(len(points))
+        found = self._found(points[counts][non_dominated(values[counts])], share, batch)
+        if len(found.points) == 0:
+            return []
+        labelled = costs[counts][:, self._paid], values[counts][:, self._learned] @ share
+        found = found.take(self._shortlist(found, labelled, share))
+        number = len(found.points)
+        running = np.array(list(self._running.values()), dtype=np.int64).reshape(-1, points.shape[1])
+        every = np.concatenate([found.points, running])
+        asked = self._models[0].describe(every, chain.costs(every).astype(float))
         gained = improvement(
-            costs[counts][:, self._paid], known, asked_costs[:, self._paid], beliefs,
+            *labelled, asked.costs[:, self._paid], self._beliefs(asked, share, is_joint=True),
             max_steps=self._settings.max_improvement_steps,
         )  # fmt: skip
-        for position in range(len(candidates), len(asked)):
+        for position in range(number, len(every)):
             gained.take(position)
-        batch = self._settings.batch_of(len(points))
-        return [candidates[position] for position in gained.choose(batch, len(candidates))]
+        chosen: list[C] = []
+        for position in gained.choose(number if batch > number else batch + self._settings.spare, number):
+            candidate = self._proposals_of(found.points[position])
+            if self._pool.is_open(candidate):
+                chosen.append(candidate)
+        return chosen[:batch]
 
-    def _drawn(self, model: Surrogate) -> FloatArray:
-        """Returns weights drawn from the posterior, shape (features, draws), shrunk towards its mean by `temper`."""
-        weights, temper = model.draw_weights(self._rng, self._settings.draws), self._settings.temper
-        return temper * weights + (1 - temper) * model.mean_weights
+    def _proposals_of(self, point: IntArray) -> C:
+        assert self._proposals is not None
+        return self._proposals.candidate(tuple(point.tolist()))
 
-    def _models(self, points: IntArray, costs: FloatArray, told: FloatArray) -> list[Surrogate]:
-        """Returns the selected model of each learned objective, after selecting again if that is due."""
+    def _fit(self, points: IntArray, costs: FloatArray, values: FloatArray) -> None:
+        """Fits the models of all learned objectives, and judges them if that is due."""
         known = len(self._labels)
-        is_due = self._settings.is_refit_due(known, self._judged_at)
-        if is_due:
+        judge = self._settings.is_refit_due(known, self._judged_at)
+        if judge:
             self._judged_at = known
-        models = []
-        for objective in self._learned:
-            values = told[:, objective]
-            if is_due:
-                models.append(self._judged(objective, points, costs, values))
-            else:
-                models.append(
-                    self._fit(self._preferred[objective], objective, points, costs, values, refit_variances=False)
-                )
-        self.used.append(tuple(self._preferred[objective] for objective in self._learned))
-        return models
+        chosen = spread_over(len(points), self._settings.max_labels)
+        for model, objective in zip(self._models, self._learned, strict=True):
+            model.fit(points[chosen], costs[chosen], values[chosen, objective], judge=judge)
+            model.begin_round(self._rng, self._settings.draws)
+        self.used.append(tuple(dict(model.shares) for model in self._models))
 
-    def _judged(self, objective: int, points: IntArray, costs: FloatArray, values: FloatArray) -> Surrogate:
-        """Fits all models to an objective and returns the one that the guard selects."""
-        fits = {name: self._fit(name, objective, points, costs, values, refit_variances=True) for name in MODELS}
-        squared_errors = {
-            name: ((fits[name].loo_predictions - values) / fits[name].scale) ** 2 for name in ("additive", "slopes")
-        }
-        has_slopes = is_surely_less(
-            squared_errors["slopes"], squared_errors["additive"], self._settings.min_standard_errors
-        )
-        del fits["additive" if has_slopes else "slopes"]
-        taus = {name: float(kendalltau(fit.loo_predictions, values).statistic) for name, fit in fits.items()}
-        self._preferred[objective] = preferred(taus, len(values))
-        return fits[self._preferred[objective]]
-
-    def _fit(
-        self,
-        name: str,
-        objective: int,
-        points: IntArray,
-        costs: FloatArray,
-        values: FloatArray,
-        *,
-        refit_variances: bool,
-    ) -> Surrogate:
-        """Returns a fitted model, with the variances of the last fit unless `refit_variances`."""
-        fit = Surrogate(
-            self._terms[name == "slopes"],
-            points,
-            costs,
-            values,
-            self._axes,
-            is_additive=name != "size",
-            residual=self._residual if name == "residual" else None,
-            start=self._variances.get((objective, name)),
-            refit_variances=refit_variances,
-        )
-        self._variances[objective, name] = fit.variances
-        return fit
-
-    def _candidates(self, models: list[Surrogate], drawn: list[FloatArray], share: FloatArray) -> list[C]:
-        """Returns open candidates that are Pareto-optimal under the posterior mean or a posterior draw."""
-        if self._domain.members is not None:
-            return [candidate for candidate in self._domain.members if self._pool.is_open(candidate)]
-        settings = self._settings
-        if "size" in self.used[-1]:
-            return self._pool.draw_stratified(settings.max_from_front, self._domain.chain.cost_names[self._axes[0]])
-        candidates: dict[Hashable, C] = {}
-        batch = settings.batch_of(len(self._labels))
+    def _found(self, front: IntArray, share: FloatArray, batch: int) -> Described:
+        """Returns what may be proposed."""
+        assert self._proposals is not None
+        parts = [model.scores(self._rng) for model in self._models]
+        scores = [_weighted([pair[at] for pair in parts], share.tolist()) for at in (0, 1)]
         # The smallest batch takes what a front has; a larger one would exhaust the front too early.
-        enough = settings.candidates_per_proposal * batch if batch > settings.batch else 0
-        for draw in range(-1, settings.front_draws):
-            score = _weighted([
-                model.score(part * (model.mean_weights[:, 0] if draw < 0 else weights[:, draw]), self._domain.chain)
-                for model, weights, part in zip(models, drawn, share, strict=True)
-            ])  # fmt: skip
-            candidates |= self._best_open(score, enough)
-        return list(candidates.values())
+        enough = self._settings.candidates_per_proposal * batch if batch > self._settings.batch else 0
+        is_flat = any(model.shares.get("size", 0.0) > self._settings.flat_share for model in self._models)
+        known = {*self._labels.points, *self._running.values()}
+        return self._proposals.find(scores, front, known, enough, is_flat=is_flat)
 
-    def _best_open(self, score: AdditiveScore, enough: int) -> dict[Hashable, C]:
-        """Returns open candidates on the Pareto front of a score, by key.
+    def _shortlist(self, found: Described, labelled: tuple[FloatArray, FloatArray], share: FloatArray) -> IntArray:
+        """Returns the positions of the points with the largest gains by themselves, if there are many."""
+        most = self._settings.max_shortlist
+        if len(found.points) <= most:
+            return np.arange(len(found.points))
+        beliefs = self._beliefs(found, share, is_joint=False)
+        beliefs = beliefs[:, :: max(1, beliefs.shape[1] // self._settings.draws_of_shortlist)]
+        gained = improvement(
+            *labelled, found.costs[:, self._paid], beliefs, max_steps=self._settings.max_improvement_steps
+        )  # fmt: skip
+        order = np.argsort(-gained.gains(len(found.points)), kind="stable")
+        return np.sort(order[:most])
 
-        If they are fewer than `enough`, candidates of the fronts behind are added, then variations of the front.
-        """
-        best = self._search.find(score, offset=float(self._rng.random()))
-        candidates = self._open_by_fronts(score, best, enough)
-        for _ in range(self._settings.max_variation_rounds):
-            if len(candidates) >= enough:
-                break
-            candidates |= self._open_by_fronts(score, self._variations(best), enough - len(candidates))
-        return candidates
-
-    def _open_by_fronts(self, score: AdditiveScore, points: IntArray, enough: int) -> dict[Hashable, C]:
-        """Returns the open candidates among points, front by front until there are `enough`, by key."""
-        chain, candidates = self._domain.chain, dict[Hashable, C]()
-        values, costs = score.of(chain, points), chain.costs(points)[:, self._paid]
-        known = {*self._labels.points, *self._running.values()}  # faster than asking the pool for each
-        left = np.arange(len(points))
-        while len(left) > 0:
-            front = left[_front(values[left], costs[left], self._settings.max_from_front)]
-            spread = np.linspace(0, len(front) - 1, min(len(front), self._settings.max_from_front)).round().astype(int)
-            for point in map(tuple, points[front[spread]].tolist()):
-                if point not in known and self._pool.is_open(candidate := self._domain.candidate(point)):
-                    candidates.setdefault(candidate.key, candidate)
-            if len(candidates) >= enough:
-                break
-            left = np.setdiff1d(left, front)
-        return candidates
-
-    def _variations(self, points: IntArray) -> IntArray:
-        return variations(points, self._domain.chain, self._domain.bounds, self._settings.variations, self._rng)
-
-
-def variations(points: IntArray, chain: Chain, bounds: Bounds, number: int, rng: np.random.Generator) -> IntArray:
-    """Returns points inside the bounds that differ from the given ones in the choice of one stage.
-
-    There are up to `number` variations of each point. The new choice has the same state, so that the links fit.
-    """
-    varied = np.repeat(points, number, axis=0)
-    changed = rng.integers(len(chain.stages), size=len(varied))
-    for position, stage in enumerate(chain.stages):
-        rows = np.flatnonzero(changed == position)
-        order, state = np.argsort(stage.state_position, kind="stable"), stage.state_position[varied[rows, position]]
-        counts = np.bincount(stage.state_position)
-        first = np.cumsum(counts) - counts
-        varied[rows, position] = order[first[state] + rng.integers(counts[state])]
-    costs, (low, high) = chain.costs(varied), np.array(bounds).T
-    inside: IntArray = varied[((costs >= low) & (costs <= high)).all(axis=1)]
-    return inside
+    def _beliefs(self, described: Described, share: FloatArray, *, is_joint: bool) -> FloatArray:
+        """Returns draws of the learned objectives' weighted sum, shape (n, draws)."""
+        return _total([
+            part * model.beliefs(described, self._rng, is_joint=is_joint)
+            for part, model in zip(share, self._models, strict=True)
+        ])  # fmt: skip
 
 
 def spread_over(num_labels: int, most: int) -> IntArray:
@@ -331,26 +244,18 @@ def is_surely_less(ones: FloatArray, others: FloatArray, standard_errors: float)
     return bool(less.mean() > standard_errors * less.std() / len(less) ** 0.5)
 
 
-def preferred(taus: dict[str, float], num_labels: int) -> str:
-    """Returns the model of largest Kendall's tau, which must beat the first model's by a margin.
-
-    The margin is half the standard deviation of tau under independence, sqrt(2 (2n + 5) / (9n (n - 1))).
-    """
-    margin = 0.5 * (2 * (2 * num_labels + 5) / (9 * num_labels * (num_labels - 1))) ** 0.5
-    first = next(iter(taus))
-    score = {name: np.nan_to_num(tau, nan=-1.0) - margin * (name != first) for name, tau in taus.items()}
-    return max(score, key=lambda name: score[name])  # the first of equals
-
-
-def _weighted(scores: list[AdditiveScore]) -> AdditiveScore:
-    """Returns the sum of scores."""
+def _weighted(scores: list[AdditiveScore], weights: Sequence[float]) -> AdditiveScore:
+    """Returns the weighted sum of scores."""
 
     def trend(costs: FloatArray) -> FloatArray:
-        return _total([score.trend(costs) for score in scores])
+        return _total([weight * score.trend(costs) for score, weight in zip(scores, weights, strict=True)])
+
+    def summed(terms: Sequence[FloatArray]) -> FloatArray:
+        return _total([weight * of_score for of_score, weight in zip(terms, weights, strict=True)])
 
     return AdditiveScore(
-        tuple(_total(terms) for terms in zip(*(score.stages for score in scores), strict=True)),
-        tuple(_total(tables) for tables in zip(*(score.pairs for score in scores), strict=True)),
+        tuple(summed(terms) for terms in zip(*(score.stages for score in scores), strict=True)),
+        tuple(summed(tables) for tables in zip(*(score.pairs for score in scores), strict=True)),
         trend,
     )
 
@@ -358,11 +263,3 @@ def _weighted(scores: list[AdditiveScore]) -> AdditiveScore:
 def _total(arrays: Sequence[FloatArray]) -> FloatArray:
     total: FloatArray = np.sum(arrays, axis=0)
     return total
-
-
-def _front(values: FloatArray, costs: IntArray, most: int) -> IntArray:
-    """Returns the positions of the non-dominated points, best value first; without costs, of the `most` best values."""
-    order = np.argsort(values, kind="stable")
-    if costs.shape[1] == 0:
-        return order[:most]
-    return order[non_dominated(np.column_stack([values, costs]))[order]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sret_nas.surrogate.ensemble import EnsembleSettings
 from sret_nas.surrogate.model import MAX_FOR_VARIANCES
 
 from .improvement import MAX_STEPS
@@ -25,18 +26,25 @@ class AdditiveSettings:
     From 250 labels on this gives more than `batch`."""
     candidates_per_proposal: int = 4
     """Front candidates required per proposal in batches larger than `batch`."""
-    variations: int = 8
-    """Variations drawn of each Pareto-optimal network if too few of these are open."""
-    max_variation_rounds: int = 4
-    """Maximum rounds of such variations per batch."""
+    max_neighbours: int = 600
+    """Neighbours of the observed front among the candidates."""
+    neighbours_of_best: int = 8
+    """Neighbours drawn of each Pareto-optimal network if too few of these are open."""
+    max_neighbour_rounds: int = 4
+    """Maximum rounds of such neighbours per batch."""
 
-    front_draws: int = 1
-    """Posterior draws whose fronts give candidates, in addition to that of the posterior mean."""
     draws: int = 32
     """Posterior draws that improvement is averaged over."""
-    temper: float = 0.4
-    """Factor on the deviation of posterior draws from the mean; with 1 a search explored too long
-    (benchmarks/NOTES.md)."""
+    ensemble: EnsembleSettings = EnsembleSettings()
+    """How the models' draws are made."""
+    max_shortlist: int = 300
+    """Candidates whose values are drawn together; of more, those that gain most by themselves."""
+    draws_of_shortlist: int = 8
+    """Draws that this gain is averaged over."""
+    spare: int = 4
+    """Candidates chosen beyond a batch, for those that turn out to have been asked before under another point."""
+    flat_share: float = 0.5
+    """Share of the size prior above which candidates are also drawn at random, spread over cost."""
     max_from_front: int = 800
     """Maximum number of candidates from one front."""
     max_improvement_steps: int = MAX_STEPS
@@ -50,8 +58,8 @@ class AdditiveSettings:
     refit_growth_of_many: float = 1.25
     """The same beyond `MAX_FOR_VARIANCES` labels, of which the variances use only that number."""
     min_standard_errors: float = 2.0
-    """Standard errors by which the model with slopes must predict left-out labels better than the one without: with
-    noisy labels, more effects fit more noise."""
+    """Standard errors by which the model with slopes must predict left-out labels better than the one without, to
+    recommend by it (`trials.strategies.structure`): with noisy labels, more effects fit more noise."""
 
     bucket_width: float = 0.0015
     """Relative width of cost buckets for one cost."""

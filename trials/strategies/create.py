@@ -21,11 +21,13 @@ def create_strategy(
     """
     # Modules are imported on demand, because importing Optuna takes long.
     pool = CandidatePool(domain, seed)
-    if name in ("nsga2", "nsga2_design", "tpe"):
+    if name in ("nsga2", "nsga2_design", "tpe", "gp", "gp_design"):
         from . import optuna
 
         if name == "tpe":
             return optuna.tpe(pool, len(objectives), seed, population)
+        if name in ("gp", "gp_design"):
+            return optuna.gp(pool, objectives, seed, population, has_design=name == "gp_design")
         return optuna.nsga2(pool, objectives, seed, population, has_design=name == "nsga2_design")
     if name == "evolution":
         from .evolution import EvolutionStrategy

@@ -18,6 +18,8 @@ from sret_nas.pareto import non_dominated
 
 LEVELS = 256
 """Sampled levels of cost at which improvement is measured if several costs are objectives."""
+FENCE = 3.0
+"""Interquartile ranges above the upper quartile from which a value is an outlier (Tukey, 1977)."""
 MAX_STEPS = 400
 """Number of labelled points up to which all are used, on the front or not."""
 
@@ -56,20 +58,23 @@ def improvement(
         beliefs: Posterior draws of the candidates' values, shape (n, draws).
         max_steps: Number of labelled points up to which all are used.
     """
+    worst = _worst(values)
     if costs.shape[1] == 1:
         counts = _that_count(costs, values, max_steps)
-        return InOneCost(costs[counts, 0], values[counts], new_costs[:, 0], beliefs)
-    return InSeveralCosts(costs, values, new_costs, beliefs)
+        return InOneCost(costs[counts, 0], values[counts], new_costs[:, 0], beliefs, worst)
+    return InSeveralCosts(costs, values, new_costs, beliefs, worst)
 
 
 class InOneCost(Improvement):
     """Exact improvement for one cost: the best value within a cost is a step function, with steps at known costs."""
 
-    def __init__(self, costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray) -> None:
+    def __init__(
+        self, costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray, worst: float
+    ) -> None:  # fmt: skip
         levels = np.unique(np.concatenate([costs, new_costs]))
         self._beliefs, self._level = beliefs, np.searchsorted(levels, new_costs)
         self._widths = np.diff(levels, append=levels[-1])
-        best = np.full(len(levels), _worst(values))
+        best = np.full(len(levels), worst)
         np.minimum.at(best, np.searchsorted(levels, costs), values)
         self._best = np.minimum.accumulate(best)[:, None].repeat(beliefs.shape[1], axis=1)
 
@@ -91,11 +96,13 @@ class InOneCost(Improvement):
 class InSeveralCosts(Improvement):
     """Approximate improvement for several costs: summed over sampled levels of cost, of the best value within each."""
 
-    def __init__(self, costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray) -> None:
+    def __init__(
+        self, costs: FloatArray, values: FloatArray, new_costs: FloatArray, beliefs: FloatArray, worst: float
+    ) -> None:  # fmt: skip
         levels = _levels(np.concatenate([costs, new_costs]))
         self._beliefs = beliefs
         self._affords: npt.NDArray[np.bool_] = np.all(new_costs[:, None] <= levels, axis=2)
-        best = np.where((costs[:, None] <= levels).all(axis=2), values[:, None], _worst(values)).min(axis=0)
+        best = np.where((costs[:, None] <= levels).all(axis=2), values[:, None], worst).min(axis=0)
         self._best = best[:, None].repeat(beliefs.shape[1], axis=1)
 
     def gains(self, among: int) -> FloatArray:
@@ -110,18 +117,24 @@ class InSeveralCosts(Improvement):
 def _that_count(costs: FloatArray, values: FloatArray, max_steps: int) -> npt.NDArray[np.bool_]:
     """Returns a mask of the labelled points that matter for gains; all if there are up to `max_steps`.
 
-    Those are the front, the worst value and the highest cost. The others change no gain, but cost time.
+    Those are the front and the highest cost. The others change no gain, but cost time.
     """
     if len(values) <= max_steps:
         return np.ones(len(values), dtype=bool)
     counts = non_dominated(np.column_stack([costs, values]))
-    counts[[np.argmax(values), np.argmax(costs[:, 0])]] = True
+    counts[np.argmax(costs[:, 0])] = True
     return counts
 
 
 def _worst(values: FloatArray) -> float:
-    """Returns the value assumed where nothing is known within a cost: a tenth of the range above the worst value."""
-    return float(values.max() + 0.1 * np.ptp(values))
+    """Returns the value assumed where nothing is known within a cost: a tenth of the range above the worst value.
+
+    Of values with a long tail, it is a limit beyond which values are outliers (Tukey's far fence): else what one finds
+    at the least cost would count more than everything else.
+    """
+    low, high = np.quantile(values, [0.25, 0.75])
+    worst = float(values.max() + 0.1 * np.ptp(values))
+    return min(worst, float(high + FENCE * (high - low))) if high > low else worst
 
 
 def _cumulative(values: FloatArray) -> FloatArray:

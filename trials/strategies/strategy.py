@@ -13,7 +13,9 @@ from sret_nas.space.search_space import DepthSchedule
 from .candidates import CandidatePool
 from .domain import C
 
-StrategyName = Literal["random", "stratified", "nsga2", "nsga2_design", "tpe", "evolution", "additive"]
+StrategyName = Literal[
+    "random", "stratified", "nsga2", "nsga2_design", "tpe", "gp", "gp_design", "evolution", "additive"
+]
 
 
 @dataclass(frozen=True)

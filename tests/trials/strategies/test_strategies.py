@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import optuna
 import pytest
+from optuna.samplers import GPSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from cli import main
 from sret_nas import Budget, cost_of
@@ -80,6 +83,34 @@ class TestNSGA2Design(NamedStrategy):
 
 class TestTPE(NamedStrategy):
     name: StrategyName = "tpe"
+
+
+@pytest.mark.slow
+class TestGP(NamedStrategy):
+    name: StrategyName = "gp"
+
+
+def test_gp_design_starts_from_the_design_and_then_asks_the_gaussian_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each suggestion is one of levels, which are numbers, and all of it is inside the budget."""
+    suggested: list[dict[str, int]] = []
+    suggest = GPSampler.sample_relative
+
+    def recording(self: GPSampler, study: Study, trial: FrozenTrial, space: Any) -> dict[str, Any]:
+        params = suggest(self, study, trial, space)
+        suggested.extend([params] if params else [])
+        return params
+
+    monkeypatch.setattr(GPSampler, "sample_relative", recording)
+    domain = SReTDomain(SMOKE, Budget(flops_max=70_000_000))
+    asked = run(create("gp_design", domain), 7, pending=0)
+    design = StratifiedDesign(CandidatePool(domain, seed=0), "flops")
+    assert [candidate.key for candidate in asked[:4]] == [
+        candidate.key for _ in range(4) if (candidate := design.draw()) is not None
+    ]
+    assert len({candidate.key for candidate in asked}) == 7
+    assert all(domain.excess(candidate) == 0 for candidate in asked)
+    assert len(suggested) == 3
+    assert {type(level) for params in suggested for level in params.values()} == {int}
 
 
 class TestEvolution(NamedStrategy):

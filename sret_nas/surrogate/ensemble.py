@@ -1,0 +1,281 @@
+"""Several models of one objective, which share its predictions by how well each predicts labels that were left out.
+
+There are four: `size`, the trend in the costs alone; `additive`, with effects of choices; `slopes`, with effects that
+grow with levels, too; and `process`, the better of these two with a Gaussian process for what sums miss. The shares
+maximise the density of left-out labels under the mixture of the models' predictions ("stacking"; Yao, Vehtari, Simpson
+and Gelman, "Using stacking to average Bayesian predictive distributions", 2018).
+
+A model that sums effects is believed to miss something of every network. What it misses is drawn independently for
+every network, with the variance by which its noise exceeds the noise of the process.
+
+Labels are modelled by their logarithms where those give left-out labels a clearly larger density.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.optimize.dynamic_program import AdditiveScore
+from sret_nas.space.chain import Chain
+from sret_nas.surrogate.features import EffectTerms
+from sret_nas.surrogate.model import Surrogate
+from sret_nas.surrogate.process import Levels, ResidualProcess
+
+MODELS = ("size", "additive", "slopes", "process")
+SUMS = MODELS[:-1]
+"""Models whose best networks a dynamic program finds."""
+
+PRIOR_LABELS = {"size": 0.5, "additive": 2.0, "slopes": 0.5, "process": 0.5}
+"""Labels that count for each model beforehand, so that a share is never decided by a handful."""
+MIN_SHARE = 0.03
+"""Shares below it are dropped: they would not fill one of 32 draws."""
+MIN_STANDARD_ERRORS = 2.0
+"""Standard errors by which logarithms must give labels a larger density, on average."""
+FLOOR_SHARE = 0.2
+"""See `Ensemble._best_floor`."""
+MAX_LOG = 230.0
+"""Largest logarithm that is taken back; its exponential can be squared."""
+STEPS = 100
+"""Steps by which shares are found."""
+
+
+@dataclass(frozen=True)
+class EnsembleSettings:
+    """Constants of how beliefs are drawn.
+
+    Attributes:
+        temper: Factor on the deviation of the sums' posterior draws from their mean.
+        temper_of_process: The same for the process.
+        lack_of_fit: Factor on the standard deviation of what sums miss.
+    """
+
+    temper: float = 0.4
+    temper_of_process: float = 1.0
+    lack_of_fit: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Points (n, stages) with costs (n, costs) and all features that models take."""
+
+    points: IntArray
+    costs: FloatArray
+    effects: dict[bool, FloatArray]
+    """Of `EffectTerms`, without and with slopes."""
+    levels: FloatArray
+    """Of `Levels`."""
+
+    def take(self, chosen: IntArray) -> Described:
+        """Returns some of the points."""
+        effects = {has_slopes: matrix[chosen] for has_slopes, matrix in self.effects.items()}
+        return Described(self.points[chosen], self.costs[chosen], effects, self.levels[chosen])
+
+
+class Ensemble:
+    """The models of one objective and what is kept of them from one fit to the next."""
+
+    def __init__(self, chain: Chain, axes: tuple[int, ...], settings: EnsembleSettings | None = None) -> None:
+        """Prepares models of the points of a chain; costs at the positions `axes` enter the trend by their logs."""
+        self._chain, self._axes = chain, axes
+        self._settings = settings or EnsembleSettings()
+        self._terms = {has_slopes: EffectTerms(chain, has_slopes=has_slopes) for has_slopes in (False, True)}
+        self._levels = Levels(chain)
+        self._variances: dict[str, FloatArray] = {}
+        self._logs: FloatArray | None = None
+        self._base = "additive"
+        self.floor: float | None = None
+        """What is subtracted before labels are modelled by their logarithms; None if they are modelled as they are."""
+        self.shares = {"additive": 1.0}
+        """The share of every model that has one; they sum to one."""
+        self._sums: dict[str, Surrogate] = {}
+        self._process: ResidualProcess | None = None
+        self._process_noise = 0.0
+        self._counts: dict[str, int] = {}
+        self._weights: dict[str, FloatArray] = {}
+
+    def fit(self, points: IntArray, costs: FloatArray, values: FloatArray, *, judge: bool) -> None:
+        """Fits to the labels `values` (n,) of points; finds variances and shares anew if it has to `judge`."""
+        if judge:
+            self.floor = self._best_floor(points, costs, values)
+        labels = self.modelled(values)
+        names = SUMS if judge else {*self.shares, self._base} - {"process"}
+        self._sums = {name: self._fitted(name, points, costs, labels, judge=judge) for name in names}
+        if judge:
+            self._base = max(("additive", "slopes"), key=lambda name: _density(labels, self._sums[name]).sum())
+        self._process = None
+        if judge or "process" in self.shares:
+            base = self._sums[self._base]
+            self._process = ResidualProcess(base, self._levels, points, start=self._logs, refit=judge)
+            self._logs = self._process.logs
+        if judge:
+            self._share(labels)
+
+    def _fitted(
+        self, name: str, points: IntArray, costs: FloatArray, labels: FloatArray, *, judge: bool
+    ) -> Surrogate:  # fmt: skip
+        fit = Surrogate(
+            self._terms[name == "slopes"], points, costs, labels, self._axes,
+            is_additive=name != "size", start=self._variances.get(name), refit_variances=judge,
+        )  # fmt: skip
+        self._variances[name] = fit.variances
+        return fit
+
+    def _best_floor(self, points: IntArray, costs: FloatArray, values: FloatArray) -> float | None:
+        """Returns the floor below which no value is believed to lie; None if logarithms are not clearly better.
+
+        Floors are judged by the density that the additive model of the logarithms gives to left-out values. Those tried
+        are 0 and one that lies as far below the least value as a share of the distance from there to the median.
+        """
+        least, median = float(values.min()), float(np.median(values))
+        floors = [0.0] if least > 0 else []
+        if median > least:
+            floors.append(least - FLOOR_SHARE * (median - least))
+        as_they_are = _density(values, self._fitted("additive", points, costs, values, judge=True))
+        best, most = None, 0.0
+        for floor in floors:
+            logs = np.log(values - floor)
+            fit = self._fitted("additive", points, costs, logs, judge=True)
+            gain = _density(logs, fit) - logs - as_they_are  # the density of a value is that of its log over its size
+            if gain.mean() > MIN_STANDARD_ERRORS * gain.std() / len(gain) ** 0.5 and gain.mean() > most:
+                best, most = floor, float(gain.mean())
+        return best
+
+    def _share(self, labels: FloatArray) -> None:
+        """Finds the shares, on the labels that the process is conditioned on."""
+        assert self._process is not None
+        mean, variance = self._process.loo
+        chosen, scale = self._process.chosen, self._sums[self._base].scale
+        densities = {name: _density(labels, fit)[chosen] for name, fit in self._sums.items()}
+        densities["process"] = _log_normal(self._sums[self._base].target[chosen] - mean, variance) - np.log(scale)
+        table = np.column_stack([densities[name] for name in MODELS])
+        found = stacked(table, np.array([PRIOR_LABELS[name] for name in MODELS]))
+        kept = {name: share for name, share in zip(MODELS, found.tolist(), strict=True) if share >= MIN_SHARE}
+        total = sum(kept.values())
+        self.shares = {name: share / total for name, share in kept.items()}
+        self._process_noise = self._process.noise_variance
+
+    def modelled(self, values: FloatArray) -> FloatArray:
+        """Returns values (n,) in the objective's units as they are modelled: as they are, or by logarithms."""
+        return values if self.floor is None else np.log(values - self.floor)
+
+    def _told(self, labels: FloatArray) -> FloatArray:
+        """Returns labels in the objective's units."""
+        return labels if self.floor is None else self.floor + np.exp(np.minimum(labels, MAX_LOG))
+
+    @property
+    def scale(self) -> float:
+        """Standard deviation of the labels as they are modelled, 1 if they are all equal."""
+        return self._sums[self._base].scale
+
+    @property
+    def best_model(self) -> str:
+        """The model with the largest share."""
+        return max(self.shares, key=lambda name: self.shares[name])
+
+    def describe(self, points: IntArray, costs: FloatArray) -> Described:
+        """Returns points together with their features, which later fits share."""
+        effects = {has_slopes: terms.matrix(points) for has_slopes, terms in self._terms.items()}
+        return Described(points, costs, effects, self._levels.one_hot(points))
+
+    def begin_round(self, rng: np.random.Generator, num_draws: int) -> None:
+        """Divides draws among the models by their shares, and draws the weights of the sums."""
+        names = [name for name in MODELS if name in self.shares]
+        ends = np.cumsum([self.shares[name] for name in names]) * num_draws
+        self._counts = dict(zip(names, np.diff(ends.round().astype(int), prepend=0).tolist(), strict=True))
+        self._weights = {}
+        for name, fit in self._sums.items():
+            drawn = fit.draw_weights(rng, max(self._counts.get(name, 0), 1))
+            self._weights[name] = self._settings.temper * drawn + (1 - self._settings.temper) * fit.mean_weights
+
+    def scores(self, rng: np.random.Generator) -> tuple[AdditiveScore, AdditiveScore]:
+        """Returns two scores by sums: the mean of the best of them, and a draw from one chosen by the shares."""
+        names = [name for name in SUMS if name in self._sums]
+        shares = np.array([self.shares.get(name, 0.0) + (name == self._base) * 1e-9 for name in names])
+        if "process" in self.shares and self._base in names:
+            shares[names.index(self._base)] += self.shares["process"]
+        best, drawn = names[int(shares.argmax())], names[int(rng.choice(len(names), p=shares / shares.sum()))]
+        mean = self._sums[best].score(self._sums[best].mean_weights[:, 0], self._chain)
+        return mean, self._sums[drawn].score(self._weights[drawn][:, 0], self._chain)
+
+    def beliefs(self, described: Described, rng: np.random.Generator, *, is_joint: bool) -> FloatArray:
+        """Draws values of m points from the models, shape (m, draws), in the objective's units.
+
+        Draws by the process keep what points have in common only if `is_joint`, which takes time cubic in m.
+        """
+        parts = []
+        for name, number in self._counts.items():
+            if number == 0:
+                continue
+            fit = self._sums[self._base if name == "process" else name]
+            features = fit.features(described.costs, described.effects[(name if name in SUMS else self._base) == "slopes"])
+            if name != "process":
+                missed = rng.normal(size=(len(features), number)) * self._lack_of_fit(name)
+                drawn = features @ self._weights[name] + self._settings.lack_of_fit * missed
+            else:
+                drawn = self._of_process(features, described.levels, rng, number, is_joint=is_joint)
+            parts.append(drawn * fit.scale + fit.center)
+        return self._told(np.concatenate(parts, axis=1))
+
+    def _of_process(
+        self, features: FloatArray, levels: FloatArray, rng: np.random.Generator, number: int, *, is_joint: bool
+    ) -> FloatArray:
+        assert self._process is not None
+        temper = self._settings.temper_of_process
+        if is_joint:
+            mean, drawn = self._process.draw(features, levels, rng, number)
+            return mean[:, None] + temper * (drawn - mean[:, None])
+        mean, deviation = self._process.marginals(features, levels)
+        return mean[:, None] + temper * deviation[:, None] * rng.normal(size=(len(mean), number))
+
+    def _lack_of_fit(self, name: str) -> float:
+        """Returns the standard deviation of what a model of sums misses, in units of the target."""
+        return float(max(self._sums[name].variances[-1] - self._process_noise, 0.0) ** 0.5)
+
+    def estimates(self) -> FloatArray:
+        """Returns what the labelled points are expected to be worth without the noise in their labels, shape (n,).
+
+        The less noise there is, the closer it is to the labels. Of each model of sums, what the label says beyond the
+        prediction counts by the part of the model's noise that is lack of fit.
+        """
+        total = 0.0
+        for name, share in self.shares.items():
+            fit = self._sums[self._base if name == "process" else name]
+            if name == "process":
+                assert self._process is not None
+                known = fit.target.copy()
+                known[self._process.chosen] = self._process.smoothed()
+            else:
+                mean = (fit.label_features @ fit.mean_weights)[:, 0]
+                known = mean + self._lack_of_fit(name) ** 2 / fit.variances[-1] * (fit.target - mean)
+            total = total + share * (known * fit.scale + fit.center)
+        return self._told(np.asarray(total))
+
+
+def _density(labels: FloatArray, fit: Surrogate) -> FloatArray:
+    """Returns the logarithm of the density of each label when it was left out, shape (n,)."""
+    mean, variance = fit.loo
+    return _log_normal((labels - fit.center) / fit.scale - mean, variance) - np.log(fit.scale)
+
+
+def _log_normal(away: FloatArray, variance: FloatArray) -> FloatArray:
+    """Returns the logarithm of a normal density at a distance from its mean."""
+    return -0.5 * (np.log(2 * np.pi * variance) + away**2 / variance)
+
+
+def stacked(log_densities: FloatArray, prior: FloatArray) -> FloatArray:
+    """Returns the shares (models,) of a mixture that make left-out labels most probable.
+
+    Args:
+        log_densities: Of each label under each model, shape (n, models).
+        prior: Labels that count for each model beforehand (a Dirichlet prior), shape (models,).
+    """
+    densities = np.exp(log_densities - log_densities.max(axis=1, keepdims=True))
+    shares = prior / prior.sum()
+    for _ in range(STEPS):
+        parts = densities * shares
+        shares = (parts / parts.sum(axis=1, keepdims=True)).sum(axis=0) + prior
+        shares = shares / shares.sum()
+    return shares
