@@ -118,6 +118,7 @@ def _resnet(size: int, image_size: int) -> nn.Module:
 TIMM: dict[str, Callable[[int, int], nn.Module]] = {"ViT": _vit, "MobileNetV3": _mobilenet, "ResNet": _resnet}
 """For each kind, what makes a network of a size and an input size."""
 
+
 def nearest(make: Callable[[int], nn.Module], flops: int, image_size: int) -> nn.Module:
     """Returns the network of the size whose FLOPs come nearest to a number, by bisection.
 
