@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table as Shown
 
 from benchmarks.against.networks import PlainNetwork, build, flops_of, sret_arch
-from benchmarks.against.setting import CHANNELS, CLASSES, KINDS, PRECISION, Setting
+from benchmarks.against.setting import CHANNELS, CLASSES, PRECISION, Setting
 from benchmarks.machine import describe_machine
 from benchmarks.recorded import RESULTS
 from sret_nas.files import write_atomically
@@ -30,7 +30,7 @@ def print_plan(setting: Setting, results: Path = RESULTS) -> None:
     rows: list[dict[str, Any]] = []
     for budget in setting.budgets:
         stand_in = sret_arch("random", budget, len(setting.seeds), setting)
-        for kind in KINDS:
+        for kind in setting.kinds:
             network = build(kind, budget, 0, setting, stand_in)
             speed = setting.batch_size / _step_seconds(setting, network, kind)
             hours = len(setting.seeds) * setting.images / speed / 3600

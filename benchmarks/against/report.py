@@ -23,7 +23,7 @@ def figures(setting: Setting, searches: Sequence[Line], trainings: Sequence[Line
     cells = []
     for budget in setting.budgets:
         found = _by_seed(trainings, "found", budget)
-        for kind in KINDS:
+        for kind in setting.kinds:
             lines = _by_seed(trainings, kind, budget)
             cell: dict[str, Any] = {"kind": kind, "budget": budget, "seeds": len(lines)}
             if lines:
@@ -34,7 +34,7 @@ def figures(setting: Setting, searches: Sequence[Line], trainings: Sequence[Line
                 gaps = [lines[seed]["test_error"] - found[seed]["test_error"] for seed in common]
                 cell["less_found"] = [round(gap, 6) for gap in gaps] if kind != "found" else None
             cells.append(cell)
-    planned = len(KINDS) * len(setting.budgets) * len(setting.seeds)
+    planned = len(setting.kinds) * len(setting.budgets) * len(setting.seeds)
     return {
         "images": setting.images,
         "progress": {

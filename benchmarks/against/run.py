@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.against import searches, trainings
 from benchmarks.against.report import draw, figures
-from benchmarks.against.setting import KINDS, Setting, published
+from benchmarks.against.setting import Setting, published
 from benchmarks.machine import describe_machine
 from benchmarks.recorded import BENCHMARKS, RESULTS
 from benchmarks.sret_bench.tables import Table
@@ -41,7 +41,7 @@ def order(setting: Setting) -> Iterator[tuple[str, int, int]]:
     """Yields kind, budget and seed of every training, seed by seed, so that every beginning compares kinds."""
     for seed in setting.seeds:
         for budget in setting.budgets:
-            for kind in KINDS:
+            for kind in setting.kinds:
                 yield kind, budget, seed
 
 

@@ -26,7 +26,8 @@ class Setting:
     """For targets of this input size and as many classes as the images have."""
     source: str
     image_size: int = 32
-    budgets: tuple[int, ...] = (2_000_000, 4_000_000, 8_000_000)
+    kinds: tuple[str, ...] = KINDS
+    budgets: tuple[int, ...] = (2_000_000, 3_500_000, 6_000_000)
     """Multiply-adds for one image of this size."""
     seeds: tuple[int, ...] = (0, 1, 2)
     images: int = 1_500_000
