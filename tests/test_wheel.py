@@ -15,8 +15,7 @@ import pytest
 from sret_nas import __version__
 from tests import REPOSITORY
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
-"""In one process, so that the wheel is built once."""
+pytestmark = pytest.mark.slow
 
 SEARCH = (
     "search", "--no-supernet", "--space", "smoke", "--flops-budget", "57M", "--trials", "1",

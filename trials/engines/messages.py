@@ -43,6 +43,8 @@ class JobContext(_Message):
     """CPU threads of torch in the worker."""
     precision: Precision = "fp32"
     """Precision of training and scoring; searches of earlier versions, which recorded none, computed in fp32."""
+    balanced_error: bool = False
+    """Whether errors are means over classes instead of over images."""
 
 
 class _Job(JobContext):
@@ -50,12 +52,16 @@ class _Job(JobContext):
     """The target; the worker derives the proxy network from it."""
 
 
-class SupernetSource(_Message):
-    """The file of a trained supernet."""
+class WeightsSource(_Message):
+    """A file of trained weights."""
 
     path: str
     digest: str
     """SHA-256 of the file's content."""
+
+
+class SupernetSource(WeightsSource):
+    """The file of a trained supernet."""
 
 
 class PartialScore(_Message):
@@ -154,6 +160,33 @@ class LatencyJob(_Message):
     networks: tuple[ArchConfig, ...] = ()
 
 
+class LandscapeJob(_Message):
+    """A job to compute the losses of a trained network at one point of the plane that two directions span."""
+
+    kind: Literal["landscape"] = "landscape"
+    network: WeightsSource
+    """The file of the network, as `SReT.save` writes it."""
+    data_dir: str
+    """Folder of the images (`trials.training.landscape_images`)."""
+    data_digest: str
+    """Digest of the folder's content."""
+    device: str = "auto"
+    threads: int = 1
+    """CPU threads of torch in the worker."""
+    batch_size: int
+    directions: tuple[str, str]
+    """Keys of both directions (`sret_nas.nn.directions`)."""
+    x: float
+    y: float
+    """The point, in units of the directions."""
+    recursions: tuple[int, ...] | None = None
+    """The largest number of recursions to run in each stage; None runs all."""
+    renews_statistics: bool = False
+    """Whether the stem's BatchNorm statistics are computed anew at the point, on images of the folder."""
+    weight_decay: float | None = None
+    """Factor of the weight decay that is part of the training's loss; None if that loss is not computed."""
+
+
 class StudyTrainingJob(_Message):
     """A job to train one variant of a study whole, on one seed, and to score it on the test part."""
 
@@ -205,6 +238,8 @@ class TrialResult(_Message):
     Only `error` for inherited weights, where each depth is a subnet of its own, and at a rung before the last."""
     val_images: int = 0
     """Validation images behind `error`; 0 in old records, which lack the number."""
+    effective_images: float | None = None
+    """How many images of equal weight would tell `error` as exactly, if classes count alike; else None."""
     train_loss: float | None
     """None if nothing was trained."""
     train_steps: int
@@ -270,6 +305,21 @@ class LatencyTimes(_Message):
     networks: list[list[float]]
     device: str
     """`cpu` with the processor's name, or the GPU's name."""
+
+
+class LandscapeResult(_Message):
+    """Losses (nats) of a network at one point. None: the loss was not asked for, or it is not finite there."""
+
+    cross_entropy: float | None = None
+    """Mean over the images as they are evaluated."""
+    error: float | None = None
+    """Top-1 error (0 to 1) on the same images."""
+    augmented_cross_entropy: float | None = None
+    """Mean over augmented training images, with the labels of the training."""
+    weight_decay: float | None = None
+    """Half the factor of weight decay times the squared norm of all weights that are decayed."""
+    seconds: float
+    device: str
 
 
 class DepthScore(_Message):
@@ -351,9 +401,25 @@ class Failure(_Message):
     traceback: str = ""
 
 
-Job = ScratchTrialJob | InheritedTrialJob | FrontTestJob | RetrainJob | SpeedJob | LatencyJob | StudyTrainingJob
+Job = (
+    ScratchTrialJob
+    | InheritedTrialJob
+    | FrontTestJob
+    | RetrainJob
+    | SpeedJob
+    | LatencyJob
+    | LandscapeJob
+    | StudyTrainingJob
+)
 Result = (
-    TrialResult | FrontTestResult | RetrainResult | SpeedResult | LatencyTimes | StudyTrainingResult | StudyProbeResult
+    TrialResult
+    | FrontTestResult
+    | RetrainResult
+    | SpeedResult
+    | LatencyTimes
+    | LandscapeResult
+    | StudyTrainingResult
+    | StudyProbeResult
 )
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])

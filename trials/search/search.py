@@ -148,12 +148,12 @@ def _prepared(
     """
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     space, line = target_for(space, data)
-    for told in (*data_warnings(data), *([] if line is None else [line])):
+    for told in (*data_warnings(data, balanced_error=options.balanced_error), *([] if line is None else [line])):
         print_line(console, told)
     FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
-    engine = _create_engine(options, console)
+    engine = create_engine(options, JobRunner(), options.max_jobs, run_dir, console)
     try:
         if options.uses_whole_cluster:
             options = options.with_workers(engine.capacity, "search")
@@ -187,6 +187,7 @@ def _begin(
     search = _prepared(options, space, records.run_dir, lambda: records.now() - records.began, console)
     try:
         history = records.start(_header(search, command))
+        search.engine.keep_files()
     except BaseException:
         search.engine.close()
         raise
@@ -250,7 +251,8 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
         print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
-        with _create_engine(options, console) as engine:
+        with create_engine(options, JobRunner(), options.max_jobs, run_dir, console) as engine:
+            engine.keep_files()
             device = header["device"]
             if num_ended < options.trials:
                 with Working(console, _MEASURING):
@@ -360,7 +362,3 @@ def _journal(run: Run) -> OptunaJournal:
             if trial.has_ended:
                 journal.add(trial)
     return journal
-
-
-def _create_engine(options: SearchOptions, console: Console) -> Engine:
-    return create_engine(options, JobRunner(), options.max_jobs, console)

@@ -89,7 +89,7 @@ def start_study(options: StudyOptions, run_dir: Path, command: list[str], consol
         console, f"Study: {study.title}: {len(study.variants)} variants on {len(seeds)} seed(s)"
         + ("" if loaded.teacher is None else ", and a teacher")
     )  # fmt: skip
-    with create_engine(options, JobRunner(), len(planned), console) as engine:
+    with create_engine(options, JobRunner(), len(planned), run_dir, console) as engine:
         distinct = list({one.training.name: one for one in planned}.values())
         plan = measure_plan(engine, distinct, console)
         plan.announce(console, planned, engine.capacity)
@@ -139,7 +139,7 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
         session = Session(setting, history, records, planned, console)
         if not left:
             return session.conclude()
-        engine = stack.enter_context(create_engine(history.options, JobRunner(), len(left), console))
+        engine = stack.enter_context(create_engine(history.options, JobRunner(), len(left), run_dir, console))
         expected = [history.header.expected_seconds.get(one.training.name, 0.0) for one in left]
         print_line(console, f"Plan: {len(left)} trainings, {describe_total(expected, engine.capacity)}")
         records.append(

@@ -133,7 +133,7 @@ def _scores(
 ) -> dict[Depth, ClassificationScores]:
     """Returns the scores on the test part at several depths, whose passes share what they begin with."""
     part = EvaluatedImages(images.test, training.evaluation_transform, network.arch.channels)
-    counts = {depth: ScoreCounts() for depth in depths}
+    counts = {depth: ScoreCounts(network.arch.classes) for depth in depths}
     device = network.pos_embed.device
     with closing(evaluation_batches(part, range(len(part)), MAX_EVALUATED, workers=0)) as batches:
         for inputs, labels in batches:
@@ -145,7 +145,7 @@ def _scores(
 def _depth_score(job: StudyTrainingJob, depth: Depth, score: ClassificationScores) -> DepthScore:
     flops = cost_of(job.arch.with_max_recursions(depth)).flops
     return DepthScore(
-        recursions=depth, flops=flops, error=1 - score.accuracy, cross_entropy=score.cross_entropy
+        recursions=depth, flops=flops, error=score.error, cross_entropy=score.cross_entropy
     )  # fmt: skip
 
 
