@@ -3,7 +3,8 @@
     python cli.py study run loops --data cifar10 --workers 1 --out runs/loops
     python -m benchmarks.studies runs/loops
 
-Everything is derived from the run's records. `python -m docs.generate` then renews the table of all studies.
+Numbers are derived from the run's records. Words, claims among them, are those of the shipped file, which must describe
+the same trainings. `python -m docs.generate` then renews the table of all studies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sret_nas.files import write_atomically
 from trials.report.study import StudyOutcome
 from trials.report.study_files import to_json, to_markdown
 from trials.report.study_picture import study_picture
-from trials.runs.study import shipped_studies
+from trials.runs.study import LoadedStudy, shipped_studies
 from trials.runs.study_records import read_study_history
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,10 +26,15 @@ NUMBERS, PAGES = REPOSITORY / "benchmarks" / "results" / "studies", REPOSITORY /
 
 def publish(run_dir: Path, numbers: Path = NUMBERS, pages: Path = PAGES) -> None:
     """Writes the files of a run. Raises `UserError` if it is not of a shipped study, or has no result."""
-    outcome = StudyOutcome.of(read_study_history(run_dir))
-    name = outcome.study.name
+    history = read_study_history(run_dir)
+    name = history.loaded.study.name
     if name not in shipped_studies():
         raise UserError(f"{run_dir} is a run of {name}, which is not shipped; those are {', '.join(shipped_studies())}")
+    shipped = LoadedStudy.load(str(shipped_studies()[name]))
+    if (shipped.trainings, shipped.teacher) != (history.loaded.trainings, history.loaded.teacher):
+        raise UserError(f"{run_dir} is a run of another study {name}: the shipped one trains other networks")
+    history.loaded = shipped
+    outcome = StudyOutcome.of(history)
     if outcome.any_result is None:
         raise UserError(f"{run_dir} has no result yet")
     write_atomically(numbers / f"{name}.json", to_json(outcome))

@@ -212,7 +212,14 @@ def test_a_run_of_a_shipped_study_can_be_published(
 ) -> None:
     with pytest.raises(UserError, match=r"is a run of tiny, which is not shipped"):
         studies.publish(finished[0], tmp_path, tmp_path)
-    monkeypatch.setattr(studies, "shipped_studies", lambda: {"tiny": tmp_path})
+    other = [{"name": "internal"}, {"name": "external", "changes": {"stages": {"width": 16}}}]
+    monkeypatch.setattr(studies, "shipped_studies", lambda: {"tiny": write_study(tmp_path, variants=other)})
+    with pytest.raises(UserError, match=r"the shipped one trains other networks"):
+        studies.publish(finished[0], tmp_path, tmp_path)
+    monkeypatch.setattr(studies, "shipped_studies", lambda: {"tiny": write_study(tmp_path, title="New words")})
     studies.publish(finished[0], tmp_path / "numbers", tmp_path / "pages")
-    assert {path.name for path in tmp_path.rglob("*.*")} == {"tiny.json", "tiny.md", "tiny.png"}
-    assert "![Errors of the variants](tiny.png)" in (tmp_path / "pages" / "tiny.md").read_text()
+    assert (tmp_path / "numbers" / "tiny.json").is_file()
+    assert (tmp_path / "pages" / "tiny.png").is_file()
+    page = (tmp_path / "pages" / "tiny.md").read_text()
+    assert page.startswith("# New words\n")
+    assert "![Errors of the variants](tiny.png)" in page
