@@ -80,6 +80,7 @@ def training_record(
     """Returns the data about the training that a supernet's file holds."""
     return {
         **identity,
+        "config": spec.config.model_dump(mode="json"),
         "proxy": spec.proxy.model_dump(mode="json"),
         "space": spec.space.to_dict(),
         "data": asdict(data.config),

@@ -150,6 +150,12 @@ def count_confusion(classes: int, labels: IntArray, predicted: IntArray) -> IntA
     return counts.reshape(classes, classes)
 
 
+def balanced_accuracy(confusion: IntArray) -> float:
+    """Returns the mean over classes that have images of the share that is recognised, from `count_confusion`."""
+    images = confusion.sum(axis=1)
+    return float((confusion.diagonal()[images > 0] / images[images > 0]).mean())
+
+
 def class_scores(confusion: IntArray) -> list[ClassScore]:
     """Returns the scores of all classes from the images of each true class (row) by predicted class."""
     found = confusion.diagonal()

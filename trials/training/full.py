@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -114,7 +115,9 @@ class FullSpec:
         """Returns the data that identify a training: with the same identity, the weights are the same."""
         return {
             "architecture": self.arch.to_dict(),
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json", exclude={"depth_distillation"}),
+            # None if it is off, because checkpoints of earlier versions lack it.
+            "depth distillation": self.recipe.depth_distillation or None,
             "depth schedule": self.schedule,
             "preprocessing": self.preprocessing.model_dump(mode="json"),
             "seed": self.seed,
@@ -284,12 +287,17 @@ class FullTraining:
         targets = self._taught(images, targets.to(device, non_blocking=True))
         torch.manual_seed(seed_from(f"pass {self._spec.seed}/{step}/{part}"))  # permutations and drop path
         share = torch.zeros((), device=device)
-        for depth in depths:
+        teaches = self._spec.recipe.depth_distillation
+        deepest: Tensor | None = None
+        for depth in reversed(depths) if teaches else depths:
             with torch.autocast(device.type, torch.bfloat16, enabled=self._uses_bf16):
-                loss = self.state.task(images, targets, depth)["loss"] / (len(depths) * accumulation)
+                passed = self.state.task(images, targets, depth, deepest)
+                loss = passed["loss"] / (len(depths) * accumulation)
             # Backward for each depth by itself: the activations of one depth at a time are in memory.
             loss.backward()
             share += loss.detach()
+            if teaches and deepest is None:
+                deepest = passed["output"].detach()
         return share
 
     def _taught(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -297,7 +305,18 @@ class FullTraining:
         if self._distillation is None or self._distillation.teacher is None:
             return targets
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
-            return self._distillation.teacher(images, self._distillation.temperature)  # type: ignore[no-any-return]
+            taught: Tensor = self._distillation.teacher(images, self._distillation.temperature)
+        share = self._distillation.hard_share
+        return taught if share == 0 else torch.lerp(taught.float(), self._probabilities(targets), share)
+
+    def _probabilities(self, targets: Tensor) -> Tensor:
+        """Returns smoothed probabilities (B, classes) of classes (B,); targets of mixed images are that already."""
+        if targets.ndim == 2:
+            return targets
+        smoothing = self._spec.recipe.label_smoothing
+        return (
+            F.one_hot(targets, self._spec.arch.classes).float() * (1 - smoothing) + smoothing / self._spec.arch.classes
+        )
 
     def _validation_is_due(self) -> bool:
         epoch, rest = divmod(self.state.counts.steps, self.plan.steps_per_epoch)
@@ -321,6 +340,7 @@ class FullTraining:
                 "epoch": epoch, "step": counts.steps, "train_loss": loss,
                 "validation": _metrics_of(score), "learning_rate": self.state.learning_rate,
                 "skipped_steps": counts.skipped, "images": counts.images, "seconds": round(counts.seconds, 3),
+                "residual_coefficients": network.residual_coefficients(),
             }
         )  # fmt: skip
         if self._group.is_first:

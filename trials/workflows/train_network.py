@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -37,10 +37,11 @@ from ..engines.failures import is_full
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import new_run_dir, versions
+from ..runs.directory import locked, new_run_dir, versions
 from ..runs.full_disk import StorageError
 from ..runs.option_groups import flag
 from ..runs.train_options import CHANGEABLE, TrainOptions
+from ..training.depth_schedule import SEVERAL_DEPTHS
 from ..training.devices import compute_with
 from ..training.distillation import Distillation, distillation_of
 from ..training.full import BEST, LAST, METRICS, FullSpec, FullTraining, plan_of
@@ -216,6 +217,8 @@ def start_training(
         recipe = recorded.recipe.model_copy(update={"precision": measured.precision})
         recorded = recorded.model_copy(update={"recipe": recipe})
         if launcher.is_first:
+            if (run_dir / TRAINING).exists():  # written meanwhile: the plan took a while
+                raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
             recorded.write(run_dir)
         return _train(run_dir, _task(recorded), recorded, launcher, console)
 
@@ -280,12 +283,17 @@ def _recorded(
     mean, std = images.mean_and_std(channels)
     if recipe.normalization == "imagenet" and channels == 3:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    schedule = recipe.depth_schedule or recorded_schedule(options.architecture) or "full"
+    schedule = canonical_schedule(target, recipe.depth_schedule or recorded_schedule(options.architecture) or "full")
+    if recipe.depth_distillation and schedule not in SEVERAL_DEPTHS:
+        raise UserError(
+            f"--depth-distillation needs several depths in a step, but the depth schedule is {schedule}: give "
+            f"--depth-schedule {' or '.join(SEVERAL_DEPTHS)}, and a network that recurs"
+        )
     recorded = RecordedTraining(
         options=options.model_copy(update={"recipe": recipe_name}),
         architecture=target,
         recipe=recipe,
-        depth_schedule=canonical_schedule(target, schedule),
+        depth_schedule=schedule,
         preprocessing=Preprocessing(
             image_size=image_size, mean=mean, std=std, interpolation=recipe.interpolation,
             crop_fraction=recipe.crop_fraction,
@@ -420,7 +428,8 @@ def _described_labels(options: TrainOptions, distillation: Distillation) -> str:
 
 def _train(run_dir: Path, task: NetworkTask, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Path:
     has_ended = (run_dir / RESULT).is_file()
-    with _explained(run_dir, recorded, launcher, console):
+    lock = locked(run_dir, "training") if launcher.is_first else nullcontext()
+    with _explained(run_dir, recorded, launcher, console), lock:
         path = launcher.train(task, run_dir, console)
     if has_ended:
         print_line(console, f"The training has ended already: {path}")

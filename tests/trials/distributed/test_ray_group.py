@@ -46,8 +46,7 @@ from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray group")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 STEPS = 120
 MARK_SECONDS = 1e6
@@ -63,13 +62,13 @@ from cli import main
 from trials.supernet.training import SupernetTraining
 train_step = SupernetTraining.train_step
 def interrupted(self, images, labels):
-    if self.state.counts.steps == 50:
+    if self.state.counts.steps == INTERRUPTED_AT:
         raise KeyboardInterrupt
     return train_step(self, images, labels)
 SupernetTraining.train_step = interrupted
 sys.exit(main(sys.argv[1:]))
 """
-"""The command line, interrupted after 50 steps; those that are measured beforehand are fewer."""
+"""The command line, interrupted once a training has made so many steps."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -178,36 +177,23 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out + captured.err
 
 
-def test_a_cluster_trains_as_torchrun_does(
-    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On two machines. Files and lines reach the driver, and nothing stays on the machines."""
-    assert main([*anew(folder, "ray"), *on_cluster]) == 0
-    assert_same(folder / "ray", whole)
-    assert steps_of(folder / "ray") == STEPS
-    told = shown(capsys)
-    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
-    (scalars,) = (folder / "ray" / "tensorboard").iterdir()
-    assert scalars.read_bytes().count(b"loss") == STEPS
-    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
-    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
-
-
 def test_ctrl_c_leaves_a_checkpoint_which_torchrun_and_ray_carry_on(
-    folder: Path, whole: Path, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
+    folder: Path, whole: Path, on_cluster: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begun, copy = folder / "interrupted", folder / "copy"
+    """Begun and interrupted on Ray, carried on and interrupted under torchrun, and carried on to its end on Ray."""
+    begun = folder / "interrupted"
     with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
         main_raising([*anew(folder, "interrupted"), *on_cluster])
     assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in shown(capsys)
-    assert 0 < steps_of(begun) < STEPS
+    steps = steps_of(begun)
+    assert 0 < steps < STEPS - 1
     assert not (begun / SUPERNET).exists()
     mark(begun)
-    shutil.copytree(begun, copy)
-    torchrun("supernet", "train", "--resume", str(begun))
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED.replace("INTERRUPTED_AT", str(steps + 1)))
+    torchrun("supernet", "train", "--resume", str(begun), script=tmp_path / "interrupted.py", code=130)
+    assert steps_of(begun) == steps + 1
+    assert main(["supernet", "train", "--resume", str(begun), *on_cluster]) == 0
     assert_carried_on(begun, whole)
-    assert main(["supernet", "train", "--resume", str(copy), *on_cluster]) == 0
-    assert_carried_on(copy, whole)
 
 
 def main_raising(arguments: list[str]) -> None:
@@ -216,28 +202,28 @@ def main_raising(arguments: list[str]) -> None:
         raise KeyboardInterrupt
 
 
-def test_ray_carries_on_what_torchrun_began(folder: Path, whole: Path, on_cluster: list[str], tmp_path: Path) -> None:
-    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-    torchrun(*anew(folder, "begun"), script=tmp_path / "interrupted.py", code=130)
-    assert steps_of(folder / "begun") == 50
-    mark(folder / "begun")
-    assert main(["supernet", "train", "--resume", str(folder / "begun"), *on_cluster]) == 0
-    assert_carried_on(folder / "begun", whole)
-
-
-def test_a_search_trains_its_supernet_on_its_cluster(
+def test_a_search_trains_its_supernet_on_its_cluster_as_torchrun_does(
     folder: Path, whole: Path, machines: Machines, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With one process per machine, which is recorded. Its trials find room afterwards."""
+    """With one process per machine, which is recorded. Files and lines reach the driver, and nothing stays on the
+    machines. Trials find room afterwards."""
     flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
     asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
     out = folder / "search"
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
-    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", shown(capsys))
+    told = shown(capsys)
+    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", told)
+    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
     history = read_history(out)
     assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
     assert sum(trial.result is not None for trial in history.trials.values()) == 4
-    assert_same(out / "supernet", whole)
+    supernet = out / "supernet"
+    assert_same(supernet, whole)
+    assert steps_of(supernet) == STEPS
+    (scalars,) = (supernet / "tensorboard").iterdir()
+    assert scalars.read_bytes().count(b"loss") == STEPS
+    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
+    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
 
 
 @pytest.fixture

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from trials.training.classification_scores import NUM_BINS, ScoreCounts, class_scores, count_confusion
+from trials.training.classification_scores import (
+    NUM_BINS,
+    ScoreCounts,
+    balanced_accuracy,
+    class_scores,
+    count_confusion,
+)
 
 
 def random_batch(images: int = 200, classes: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -86,6 +92,9 @@ class TestClasses:
     def test_confusion_counts_every_pair(self) -> None:
         confusion = count_confusion(3, np.array([0, 0, 0, 1, 2]), np.array([0, 1, 1, 1, 0]))
         assert confusion.tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]]
+
+    def test_balanced_accuracy_is_the_mean_over_classes_with_images(self) -> None:
+        assert balanced_accuracy(np.array([[1, 3, 0], [0, 10, 0], [0, 0, 0]])) == (1 / 4 + 1) / 2
 
     def test_scores_of_classes_by_hand(self) -> None:
         first, second, third, fourth = class_scores(np.array([[1, 2, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0] * 4]))

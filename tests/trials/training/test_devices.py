@@ -32,6 +32,7 @@ print(kept, resident_bytes() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep what was freed"
 )
@@ -51,6 +52,7 @@ def test_what_a_step_freed_stays_with_the_process_until_it_is_released() -> None
     assert kept[False] < 20
 
 
+@pytest.mark.slow
 def test_there_are_no_more_threads_than_cores() -> None:
     """A thousand threads on two cores wait for each other for ever."""
     code = (

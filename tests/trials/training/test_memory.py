@@ -23,8 +23,8 @@ def test_a_parameter_takes_sixteen_bytes() -> None:
     with pytest.raises(UserError) as caught:
         require_memory(2 * 10**9, 25 * 10**9, "the network", "make it smaller")
     assert str(caught.value) == (
-        "the network has 2G parameters: training it takes at least 32 GB of memory, and there are 25 GB: "
-        "make it smaller"
+        "the network has 2G parameters: training it takes at least 32 GB of memory, "
+        "and there are 25 GB: make it smaller"
     )
 
 
