@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
+import os
+import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sret_nas.errors import UserError
+
+LOCK_FILE = "lock"
+"""File in a run directory that names the process that writes there, and that the system unlocks when it ends."""
 
 WEIGHTS = "weights"
 """Folder in the run directory with the trained weights of proxies, each with the YAML file of its network."""
@@ -19,6 +27,34 @@ SUPERNET = "supernet.safetensors"
 
 SUPERNET_DIR = "supernet"
 """Folder in a search's run directory: the supernet, its checkpoint, its TensorBoard scalars."""
+
+
+@contextmanager
+def locked(run_dir: Path, work: str) -> Iterator[None]:
+    """Keeps other processes out of the directory of a training while the block runs.
+
+    Raises `UserError` if another one is in it. Unlike `flock`, this lock is not inherited by processes that read
+    images, which may live a few seconds longer than a training that was killed.
+
+    Args:
+        run_dir: The directory, which is created if it does not exist.
+        work: What runs there, in the message.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / LOCK_FILE
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(f"{run_dir} is in use by another {work} ({file.read().strip()})") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def supernet_file(path: Path) -> Path:

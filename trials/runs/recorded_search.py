@@ -15,9 +15,10 @@ from sret_nas.latency.table import LatencyTable
 from sret_nas.space.search_space import SearchSpace
 
 from ..strategies.sret import SReTDomain
+from .directory import LOCK_FILE
 from .events import check_header
 from .options import SearchOptions
-from .records import LOCK_FILE, History, read_history
+from .records import History, read_history
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ from ..program_name import resume_command
 from ..strategies.strategy import Candidate
 from .checksums import with_checksum, without_checksum
 from .compute_budget import ComputeUsage
+from .directory import LOCK_FILE
 from .events import (
     FORMAT,
     AskedEvent,
@@ -69,7 +70,6 @@ from .recommendation import Recommendations
 from .trial import Trial
 
 RECORDS_FILE = "records.jsonl"
-LOCK_FILE = "lock"
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
 
 

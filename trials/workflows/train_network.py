@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -37,7 +37,7 @@ from ..engines.failures import is_full
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import new_run_dir, versions
+from ..runs.directory import locked, new_run_dir, versions
 from ..runs.full_disk import StorageError
 from ..runs.option_groups import flag
 from ..runs.train_options import CHANGEABLE, TrainOptions
@@ -217,6 +217,8 @@ def start_training(
         recipe = recorded.recipe.model_copy(update={"precision": measured.precision})
         recorded = recorded.model_copy(update={"recipe": recipe})
         if launcher.is_first:
+            if (run_dir / TRAINING).exists():  # written meanwhile: the plan took a while
+                raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
             recorded.write(run_dir)
         return _train(run_dir, _task(recorded), recorded, launcher, console)
 
@@ -426,7 +428,8 @@ def _described_labels(options: TrainOptions, distillation: Distillation) -> str:
 
 def _train(run_dir: Path, task: NetworkTask, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Path:
     has_ended = (run_dir / RESULT).is_file()
-    with _explained(run_dir, recorded, launcher, console):
+    lock = locked(run_dir, "training") if launcher.is_first else nullcontext()
+    with _explained(run_dir, recorded, launcher, console), lock:
         path = launcher.train(task, run_dir, console)
     if has_ended:
         print_line(console, f"The training has ended already: {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import SUPERNET, new_run_dir
+from ..runs.directory import SUPERNET, locked, new_run_dir
 from ..runs.option_groups import flag, validate_as_typed, with_data_root
 from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
 from ..runs.target import require_possible, target_for
@@ -222,7 +223,8 @@ def _planned(
 def _train(run_dir: Path, job: TrainingJob, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Path:
     carry_on = f"carry on with: {_resuming(run_dir, launcher)}"
     try:
-        path = launcher.train(job, run_dir, console)
+        with locked(run_dir, "training") if launcher.is_first else nullcontext():
+            path = launcher.train(job, run_dir, console)
     except DivergedError as error:
         raise UserError(str(error)) from None
     except LostDirectoryError as error:
