@@ -58,7 +58,7 @@ def measured(name: str, options: str, cifar10: Path | None) -> dict[str, Any]:
     """Returns the planned and the actual seconds of a search, and those of its phases."""
     data = [] if "CIFAR-10" not in name else ["--data", str(cifar10)]
     command = [sys.executable, "-u", str(REPOSITORY / "cli.py"), "search", *options.split(), *data]
-    load, planned, ends = os.getloadavg()[0], None, dict[str, float]()
+    load, planned, plan, ends = os.getloadavg()[0], None, "", dict[str, float]()
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         process = subprocess.Popen(
@@ -71,7 +71,7 @@ def measured(name: str, options: str, cifar10: Path | None) -> dict[str, Any]:
                 if ending is not None and line.startswith(ending):
                     ends.setdefault(phase, time.monotonic() - started)
             if (found := re.search(r"^Plan: .*: about (.*) in all", line)) is not None:
-                planned = seconds_of(found[1])
+                planned, plan = seconds_of(found[1]), line.strip()
         if process.wait() != 0:
             sys.exit(f"{name}: the search ended with code {process.returncode}")
         ends["end"] = time.monotonic() - started
@@ -82,7 +82,7 @@ def measured(name: str, options: str, cifar10: Path | None) -> dict[str, Any]:
             phases[phase], before = round(ends[phase] - before, 1), ends[phase]
     return {
         "name": name, "options": options, "planned_seconds": planned, "actual_seconds": round(ends["end"], 1),
-        "phases": phases, "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "phases": phases, "plan": plan, "load": [round(load, 1), round(os.getloadavg()[0], 1)],
     }  # fmt: skip
 
 

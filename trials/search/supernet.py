@@ -140,7 +140,8 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
     with _launcher(run, setting, engine) as launcher:
         images = config.training.images
         where = "" if setting.processes is None else f" in each of {setting.processes} processes on the cluster"
-        print_line(run.console, f"Training the supernet on {images:,} images, {setting.threads} threads{where}")
+        threads = "1 thread" if setting.threads == 1 else f"{setting.threads} threads"
+        print_line(run.console, f"Training the supernet on {images:,} images, {threads}{where}")
         job = TrainingJob(
             space=run.space, budget=run.options.budget, proxy=run.proxy, config=config,
             data_dir=run.data_dir.absolute(), seed=run.options.seed, device=run.options.device,
