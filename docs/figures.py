@@ -491,6 +491,37 @@ def size_table() -> str:
     )  # fmt: skip
 
 
+def depth_distillation_table() -> str:
+    """Returns what distilling from the deepest pass changed at each depth."""
+    found = load("depth_distillation")
+
+    def error(variant: dict[str, Any], at_depth: int) -> str:
+        depths = [depth for training in variant["trainings"] for depth in training["depths"]]
+        return f"{100 * fmean(depth['error'] for depth in depths if set(depth['recursions']) == {at_depth}):.1f} %"
+
+    plain, taught = found["variants"]
+    differences = {claim["at_depth"]: claim["difference_in_points"] for claim in found["claims"]}
+    return table(
+        ["recursions", "error without", "error with distillation", "difference in points", "90 % interval"],
+        (
+            (str(depth), error(plain, depth), error(taught, depth),
+             f"{-row['mean']:+.1f}", f"{-row['high']:+.1f} to {-row['low']:+.1f}")
+            for depth, row in differences.items()
+        ),
+    )  # fmt: skip
+
+
+def depth_distillation_text() -> str:
+    """Returns how those trainings were run."""
+    found = load("depth_distillation")
+    training = found["variants"][0]["trainings"][0]
+    return (
+        f"{len(found['seeds'])} pairs of trainings of equal seed, each on {training['images']:,} images of CIFAR-10 "
+        f"({training['steps']} steps), tested on {training['test_images']:,}; {found['precision']}, {found['date']}, "
+        f"torch {found['versions']['torch']}."
+    )
+
+
 def precision_text() -> str:
     """Returns what bf16 changed in trials."""
     found = load("speed_precision")
@@ -573,6 +604,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "regret-by-evaluations": regret_by_evaluations,
     "sampling-table": sampling_table,
     "size-table": size_table,
+    "depth-distillation": depth_distillation_table,
+    "depth-distillation-text": depth_distillation_text,
     "speed-table": speed_table,
     "strategies-table": strategies_table,
     "studies-table": studies_table,

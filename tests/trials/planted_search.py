@@ -30,11 +30,17 @@ def planted(candidate: Candidate) -> float:
     return 0.4 - 0.05 * candidate.arch.stages[0].recursions + noise
 
 
+def planted_by_depth(candidate: Candidate) -> list[float]:
+    """The planted error at the full depth, and 20 points more for each recursion less."""
+    deepest = candidate.arch.max_recursions
+    return [planted(candidate) + 0.2 * (deepest - depth) for depth in range(1, deepest + 1)]
+
+
 def trial_result(candidate: Candidate) -> TrialResult:
     cost = cost_of(candidate.arch)
     target = TargetCost(flops=cost.flops, params=cost.params, image_size=64, classes=10)
     return TrialResult(
-        error=planted(candidate), cross_entropy=1.0, error_by_depth=[planted(candidate)], val_images=100,
+        error=planted(candidate), cross_entropy=1.0, error_by_depth=planted_by_depth(candidate), val_images=100,
         train_loss=None, train_steps=0, train_images=0, train_seconds=0.0, seconds=0.5, target=target, proxy=target,
         proxy_arch=candidate.arch, device="cpu", peak_memory_mb=1.0,
     )  # fmt: skip
@@ -49,10 +55,10 @@ def retrained(candidate: Candidate, test_error: float) -> RetrainResult:
     )  # fmt: skip
 
 
-def write_search(run_dir: Path, seed: int = 0, *, num_failed: int = 5) -> RecordedSearch:
-    """Writes the records of a finished search, as a search does, and returns it."""
+def write_search(run_dir: Path, seed: int = 0, *, num_failed: int = 5, **given: Any) -> RecordedSearch:
+    """Writes the records of a finished search with options `given`, as a search does, and returns it."""
     domain, rng = SReTDomain(FOUR_STAGES, Budget(flops_max=900_000)), np.random.default_rng(seed)
-    options = SearchOptions.parse({"trials": NUM_TRIALS, "flops_budget": 900_000, "seed": seed}, "test")
+    options = SearchOptions.parse({"trials": NUM_TRIALS, "flops_budget": 900_000, "seed": seed, **given}, "test")
     header: dict[str, Any] = {key: {} for key in HEADER_KEYS}
     header |= {
         "command": ["cli.py", "search", f"--data={HOSTILE}"], "options": options.model_dump(mode="json"),

@@ -90,7 +90,8 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--objectives", type=words, metavar="A,B,...",
-        help="what to minimise, of error, cross_entropy, flops, params, latency (default: error,flops)",
+        help="what to minimise, of error, cross_entropy, depth_error (mean error over the recursion depths of "
+        "one file of weights), flops, params, latency (default: error,flops)",
     )  # fmt: skip
     group.add_argument(
         "--balanced-error", action="store_true",

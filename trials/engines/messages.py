@@ -70,6 +70,8 @@ class PartialScore(_Message):
     images: int
     error: float
     cross_entropy: float
+    error_by_depth: tuple[float, ...] = ()
+    """As in `TrialResult`, if every depth is scored."""
 
 
 class _TrialJob(_Job):
@@ -82,6 +84,8 @@ class _TrialJob(_Job):
     """The target's predicted latency in microseconds, if the search uses latency."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the whole trial at which it stops."""
+    scores_depths: bool = False
+    """Whether every recursion depth is scored, on the same images as the full depth."""
 
 
 class ScratchTrialJob(_TrialJob):
@@ -133,6 +137,8 @@ class RetrainJob(_Job):
 
     kind: Literal["final"] = "final"
     training: TrainingConfig
+    depth_schedule: DepthSchedule = "full"
+    """The recursion depths at which it is trained. With several, every depth is scored."""
     seed: int
     supernet: SupernetSource | None = None
     weights_path: str | None = None
@@ -233,9 +239,10 @@ class TrialResult(_Message):
     cross_entropy: float
     """Mean validation cross-entropy in nats."""
     error_by_depth: list[float]
-    """Validation error with at most 1, 2, ... recursions. The last is `error`; the others are on fewer images.
+    """Validation error with at most 1, 2, ... recursions of one file of weights. The last is `error`.
 
-    Only `error` for inherited weights, where each depth is a subnet of its own, and at a rung before the last."""
+    If the job scores depths, all are on the same images. Else the others are on fewer images, and only `error` is there
+    for inherited weights and at a rung before the last."""
     val_images: int = 0
     """Validation images behind `error`; 0 in old records, which lack the number."""
     effective_images: float | None = None
@@ -270,6 +277,9 @@ class RetrainResult(_Message):
     cross_entropy: float
     test_error: float
     test_cross_entropy: float
+    error_by_depth: list[float] = []
+    """Validation error with at most 1, 2, ... recursions; empty if only the full depth was trained."""
+    test_error_by_depth: list[float] = []
     num_val_images: int
     num_test_images: int
     train_images: int

@@ -12,10 +12,11 @@ from sret_nas.quantities import format_quantity
 
 from ..console import print_line
 from ..runs.best import choose_best
-from ..runs.objectives import archived, pareto_front
+from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendations
 from ..runs.trial import Trial
+from .depths import show_depths
 from .finals import show_finals
 from .recommended import show_recommended
 
@@ -24,6 +25,8 @@ WIDE, NARROW = 110, 72
 
 LEFT_OUT = ("network", "params", "schedule")
 """Columns that a narrow terminal has no room for."""
+FULL_DEPTH = ("val\nerror", "inher.\nerror")
+"""Columns that it has no room for beside the mean over depths. The table of depths has the error at the full one."""
 
 
 def show_front(
@@ -50,7 +53,8 @@ def show_front(
     title += f"; {stopped} more stopped early" if stopped else ""
     table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(options))
     names = _columns(options, image_size)
-    shown = [position for position, name in enumerate(names) if console.width >= NARROW or name not in LEFT_OUT]
+    left_out = () if console.width >= NARROW else (*LEFT_OUT, *(FULL_DEPTH if options.scores_depths else ()))
+    shown = [position for position, name in enumerate(names) if name not in left_out]
     for name in (names[position] for position in shown):
         table.add_column(name, justify="left" if name in ("network", "schedule") else "right", no_wrap=True)
     is_wide = console.width >= WIDE
@@ -63,7 +67,8 @@ def show_front(
             *([trial.arch.summary().replace(" | ", "\n")] if is_wide else []),
         )
     console.print(table)
-    show_recommended(trials, recommended, best, reason, console)
+    show_recommended(trials, recommended, best, reason, console, options.objectives)
+    show_depths(best, options, console)
     show_finals(trials, console)
     if latency is not None:
         print_line(console, f"Latency in ms, {latency.setting.describe()}. {latency.describe_accuracy()}")
@@ -77,14 +82,17 @@ def show_front(
 
 def _caption(options: SearchOptions) -> str:
     balanced = ". Every class counts alike in errors" if options.balanced_error else ""
+    mean = ". Mean error: over the recursion depths" if options.scores_depths else ""
     if options.no_supernet:
-        return f"* most accurate: best.yaml{balanced}"
-    return f"* best.yaml. Validation error with inherited weights, then fine-tuned; test error after that{balanced}"
+        return f"* most accurate: best.yaml{mean}{balanced}"
+    ends = f"{mean}{balanced}"
+    return f"* best.yaml. Validation error with inherited weights, then fine-tuned; test error after that{ends}"
 
 
 def _columns(options: SearchOptions, image_size: int) -> list[str]:
-    """Returns the names of the columns, at most eight, which fit into 80 characters."""
+    """Returns the names of the columns, at most eight, which fit into 80 characters; nine with latency and depths."""
     names = ["trial", "network", f"FLOPs\n{image_size} px", "params"]
+    names += ["mean\nerror"] if options.scores_depths else []
     names += ["val\nerror", "test\nerror"] if options.no_supernet else ["inher.\nerror", "tuned\nerror", "test\nerror"]
     if options.uses_latency:
         return [*names, "ms pred.\n/measured"]
@@ -99,6 +107,7 @@ def _cells(trial: Trial, options: SearchOptions, is_best: bool) -> list[str]:
         trial.arch_id,
         format_quantity(result.target.flops),
         format_quantity(result.target.params),
+        *([f"{error_of(result, options.objectives):.2%}"] if options.scores_depths else []),
         f"{result.error:.2%}",
     ]
     if options.no_supernet:

@@ -22,12 +22,13 @@ from sret_nas.yaml_files import dump_yaml
 from ..data import PreparedData
 from ..data.samples import samples_of
 from ..runs.best import Choice, choose_best
-from ..runs.objectives import archived, pareto_front
+from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.records import History
 from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
+from .depths import depth_cells, operating_points
 from .finals import compared, noise_of, pairs_of
 from .insights import HYPERVOLUME, Insights, insights_of, label_of, quality_over_trials
 from .network_drawing import draw_network
@@ -122,7 +123,7 @@ def _context(given: ReportInput) -> dict[str, Any]:
     finished = [trial for trial in trials if trial.result is not None]
     front = pareto_front(trials, options.objectives)
     choice = choose_best(trials, options.objectives, options.best_by, history.recommended) if finished else None
-    insights = insights_of(given.domain, trials)
+    insights = insights_of(given.domain, trials, options.objectives)
     figures: dict[str, Any] = {}
     quality = ""
     if choice is not None:
@@ -144,7 +145,9 @@ def _context(given: ReportInput) -> dict[str, Any]:
         **_data(given),
         "figures": figures,
         "shows_hypervolume": quality == HYPERVOLUME,
-        "front_rows": [_row(trial, choice) for trial in archived(trials, options.objectives)[:MAX_FRONT]],
+        "front_rows": [_row(trial, choice, options) for trial in archived(trials, options.objectives)[:MAX_FRONT]],
+        "scores_depths": options.scores_depths,
+        **_depths(given, choice),
         "drawings": _drawings(given, choice),
         "wall": format_seconds(timeline.wall_seconds),
         "is_running": given.is_running,
@@ -185,7 +188,7 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
     known, rows = given.history.recommended, []
     for network in () if known is None else known.networks:
         trial = given.history.trials[network.number]
-        row = _row(trial, choice)
+        row = _row(trial, choice, given.options)
         row["limit"] = network.label
         row["predicted"] = f"{network.predicted_error:.2%} ± {100 * network.deviation:.2f}"
         row["file"] = "" if trial.result is None else recommended_name(network, trial)
@@ -204,7 +207,7 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
     }
 
 
-def _row(trial: Trial, choice: Choice | None) -> dict[str, Any]:
+def _row(trial: Trial, choice: Choice | None, options: SearchOptions) -> dict[str, Any]:
     result, final = trial.result, trial.finals.get("fine-tuned")
     test = final.test_error if final is not None else None if trial.test is None else trial.test.error
     return {
@@ -214,10 +217,28 @@ def _row(trial: Trial, choice: Choice | None) -> dict[str, Any]:
         "is_best": choice is not None and trial is choice.trial,
         "flops": "-" if result is None else format_quantity(result.target.flops),
         "params": "-" if result is None else format_quantity(result.target.params),
+        "compared": "-" if result is None else f"{error_of(result, options.objectives):.2%}",
         "observed": "-" if result is None else f"{result.error:.2%}",
         "tuned": "-" if final is None else f"{final.error:.2%}",
         "test": "-" if test is None else f"{test:.2%}",
     }
+
+
+def _depths(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
+    """Returns the operating points of the networks in the other tables that were trained at several depths."""
+    history, options = given.history, given.options
+    known = () if history.recommended is None else history.recommended.networks
+    networks = [history.trials[network.number] for network in known]
+    networks += archived(history.in_order, options.objectives)[:MAX_FRONT]
+    if choice is not None:
+        networks.append(choice.trial)
+    rows = [
+        {"number": trial.number, "is_best": choice is not None and trial is choice.trial, "cells": depth_cells(point)}
+        for trial in sorted({trial.number: trial for trial in networks}.values(), key=lambda each: each.number)
+        for point in operating_points(trial, options)
+    ]
+    note = "" if options.scores_depths else "Shallower depths were scored on fewer validation images."
+    return {"depth_rows": rows, "depth_note": note}
 
 
 def _learned(insights: Insights | None) -> dict[str, Any]:

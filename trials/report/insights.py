@@ -15,6 +15,7 @@ from sret_nas.space.choices import StageChoices
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.choice_effects import ChoiceEffect, choice_effects
 
+from ..runs.objectives import Objective, error_of
 from ..runs.options import SearchOptions
 from ..runs.timeline import Timeline
 from ..runs.trial import Trial
@@ -42,12 +43,15 @@ class Insights:
     tau: float
 
 
-def insights_of(domain: SReTDomain, trials: Sequence[Trial]) -> Insights | None:
-    """Returns what the model says, or None if too few trials have finished to judge structure."""
+def insights_of(domain: SReTDomain, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Insights | None:
+    """Returns what the model says, or None if too few trials have finished to judge structure.
+
+    The error is the one by which the search compares networks.
+    """
     finished = [trial for trial in trials if trial.result is not None]
     if len(finished) < MIN_RESULTS:
         return None
-    observed = np.array([trial.result.error for trial in finished if trial.result is not None])
+    observed = np.array([error_of(trial.result, objectives) for trial in finished if trial.result is not None])
     candidates = [trial.candidate for trial in finished]
     model = StructureModel(domain, candidates, observed.tolist(), axis=0)
     points = np.array([domain.point(candidate) for candidate in candidates])

@@ -22,6 +22,7 @@ from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendation
 from ..runs.records import History
 from ..runs.trial import Trial
+from .depths import depth_points
 from .plot import write_front_plot
 
 COLUMNS = (
@@ -157,6 +158,7 @@ def _metrics(trial: Trial) -> dict[str, Any]:
         "validation_error": result.error,
         "validation_cross_entropy": result.cross_entropy,
         "validation_error_by_depth": result.error_by_depth,
+        "flops_by_depth": [point.flops for point in depth_points(trial)],
         "test_error": None if trial.test is None else trial.test.error,
         "test_cross_entropy": None if trial.test is None else trial.test.cross_entropy,
         "note": "of the proxy network after the proxy run described under recipe, not of full training",

@@ -10,6 +10,7 @@ from rich.table import Table
 from sret_nas.quantities import format_quantity
 
 from ..console import print_line
+from ..runs.objectives import Objective, error_named, error_of
 from ..runs.recommendation import Recommendation, Recommendations
 from ..runs.trial import Trial
 
@@ -18,29 +19,35 @@ WIDE, MEDIUM = 92, 66
 
 
 def show_recommended(
-    trials: Sequence[Trial], recommended: Recommendations | None, best: Trial, reason: str, console: Console
-) -> None:
+    trials: Sequence[Trial], recommended: Recommendations | None, best: Trial, reason: str, console: Console,
+    objectives: Sequence[Objective] = ("error",),
+) -> None:  # fmt: skip
     """Prints what is recommended, the most expensive first, and the reason for `best.yaml`.
 
     The model's prediction stands beside what was observed. The observed error of the best of many trials is too good;
     the prediction is not, because it does not depend on one score.
     """
     if recommended is not None and recommended.networks:
-        console.print(_table(trials, recommended.networks, console.width))
+        console.print(_table(trials, recommended.networks, console.width, objectives))
     print_line(console, f"best.yaml is trial {best.number}: {reason}.")
 
 
-def _table(trials: Sequence[Trial], networks: Sequence[Recommendation], width: int) -> Table:
+def _table(
+    trials: Sequence[Trial], networks: Sequence[Recommendation], width: int, objectives: Sequence[Objective]
+) -> Table:
+    caption = "predicted: by the model of all trials, ± a standard deviation"
+    if error_named(objectives) == "depth_error":
+        caption += "; errors before tuning are means over the recursion depths"
     table = Table(
         title="Recommended: the best structure at each cost", title_justify="left", caption_justify="left",
-        caption="predicted: by the model of all trials, ± a standard deviation",
+        caption=caption,
     )  # fmt: skip
     has_finals = any("fine-tuned" in trial.finals for trial in trials)
     by_number = {trial.number: trial for trial in trials}
     for name in _columns(networks[0], width, has_finals=has_finals):
         table.add_column(name, justify="right", no_wrap=True)
     for network in networks:
-        cells = _cells(network, by_number[network.number])
+        cells = _cells(network, by_number[network.number], objectives)
         table.add_row(*(cells[column] for column in _columns(networks[0], width, has_finals=has_finals).values()))
     return table
 
@@ -58,7 +65,7 @@ def _columns(network: Recommendation, width: int, *, has_finals: bool) -> dict[s
     return columns | {"test\nerror": "test"}
 
 
-def _cells(network: Recommendation, trial: Trial) -> dict[str, str]:
+def _cells(network: Recommendation, trial: Trial, objectives: Sequence[Objective]) -> dict[str, str]:
     result, final = trial.result, trial.finals.get("fine-tuned")
     test = final.test_error if final is not None else None if trial.test is None else trial.test.error
     limit = f"{network.limit / 1000:.4g}" if network.cost == "latency" else format_quantity(network.limit)
@@ -66,7 +73,7 @@ def _cells(network: Recommendation, trial: Trial) -> dict[str, str]:
         "limit": limit,
         "trial": str(trial.number),
         "predicted": f"{network.predicted_error:.2%} ± {100 * network.deviation:.2f}",
-        "observed": "-" if result is None else f"{result.error:.2%}",
+        "observed": "-" if result is None else f"{error_of(result, objectives):.2%}",
         "flops": "-" if result is None else format_quantity(result.target.flops),
         "params": "-" if result is None else format_quantity(result.target.params),
         "tuned": "-" if final is None else f"{final.error:.2%}",

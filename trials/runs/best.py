@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .objectives import Objective, best_of
+from .objectives import Objective, best_of, error_named
 from .recommendation import BestBy, Recommendation, Recommendations
 from .trial import Trial
 
@@ -27,6 +27,8 @@ def choose_best(
 
     Raises `ValueError` if no trial has finished.
     """
+    is_mean = error_named(objectives) == "depth_error"
+    error = "mean validation error over its recursion depths" if is_mean else "validation error"
     by_number = {trial.number: trial for trial in trials}
     if best_by == "expected" and recommended is not None:
         for network in recommended.networks:
@@ -34,8 +36,8 @@ def choose_best(
             if trial is not None and trial.result is not None:
                 return Choice(trial, _reason(network, recommended))
     if any("fine-tuned" in trial.finals for trial in trials):
-        return Choice(best_of(trials, objectives), "it has the least validation error of all fine-tuned proxies")
-    return Choice(best_of(trials, objectives), "its proxy has the least validation error")
+        return Choice(best_of(trials, objectives), f"it has the least {error} of all fine-tuned proxies")
+    return Choice(best_of(trials, objectives), f"its proxy has the least {error}")
 
 
 def _reason(network: Recommendation, recommended: Recommendations) -> str:

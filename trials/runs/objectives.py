@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -13,8 +14,14 @@ from sret_nas.pareto import non_dominated
 from ..engines.messages import TrialResult
 from .trial import Trial
 
-Objective = Literal["error", "cross_entropy", "flops", "params", "latency"]
-"""Validation error and cross-entropy are the proxy's; FLOPs, parameters and predicted latency are the target's."""
+Objective = Literal["error", "cross_entropy", "depth_error", "flops", "params", "latency"]
+"""Validation error and cross-entropy are the proxy's; FLOPs, parameters and predicted latency are the target's.
+
+`depth_error` is the mean error over all recursion depths at which one file of the proxy's weights can run.
+"""
+
+LEARNED: tuple[Objective, ...] = ("error", "cross_entropy", "depth_error")
+"""Objectives that only a training tells; the others are known of every network."""
 
 
 def objective_values(result: TrialResult, objectives: Sequence[Objective]) -> tuple[float, ...]:
@@ -22,6 +29,7 @@ def objective_values(result: TrialResult, objectives: Sequence[Objective]) -> tu
     values = {
         "error": result.error,
         "cross_entropy": result.cross_entropy,
+        "depth_error": fmean(result.error_by_depth or [result.error]),
         "flops": float(result.target.flops),
         "params": float(result.target.params),
     }
@@ -33,7 +41,7 @@ def objective_values(result: TrialResult, objectives: Sequence[Objective]) -> tu
 def comparable_values(result: TrialResult, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """Returns objective values whose differences are comparable: costs on a log scale."""
     values = zip(objectives, objective_values(result, objectives), strict=True)
-    return tuple(value if name in ("error", "cross_entropy") else math.log(max(value, 1.0)) for name, value in values)
+    return tuple(value if name in LEARNED else math.log(max(value, 1.0)) for name, value in values)
 
 
 def pareto_front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
@@ -53,21 +61,31 @@ def by_cost(trial: Trial) -> tuple[float, ...]:
     return result.target.flops, result.error, trial.number
 
 
-def by_accuracy(trial: Trial) -> tuple[float, ...]:
-    """Returns a sort key of finished trials, most accurate first: validation error, then cross-entropy, then FLOPs."""
+def error_named(objectives: Sequence[Objective]) -> Literal["error", "depth_error"]:
+    """Returns the error by which a search compares networks: the mean over depths if that is an objective."""
+    return "depth_error" if "depth_error" in objectives else "error"
+
+
+def error_of(result: TrialResult, objectives: Sequence[Objective]) -> float:
+    """Returns the error (0 to 1) by which a search compares networks."""
+    return objective_values(result, (error_named(objectives),))[0]
+
+
+def by_accuracy(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """Returns a sort key of finished trials, most accurate first: error, then cross-entropy, then FLOPs."""
     result = trial.result
     assert result is not None
-    return result.error, result.cross_entropy, result.target.flops, trial.number
+    return error_of(result, objectives), result.cross_entropy, result.target.flops, trial.number
 
 
 def most_accurate(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
-    """Returns the finished trial of least validation error; ties go to the least cross-entropy, then FLOPs.
+    """Returns the finished trial of least error (`error_named`); ties go to the least cross-entropy, then FLOPs.
 
-    If error is an objective it is taken from the front, so no trial of equal error costs less.
+    If that error is an objective it is taken from the front, so no trial of equal error costs less.
     """
-    if "error" in objectives:
+    if error_named(objectives) in objectives:
         trials = pareto_front(trials, objectives)
-    return min((trial for trial in trials if trial.is_finished), key=by_accuracy)
+    return min((trial for trial in trials if trial.is_finished), key=lambda trial: by_accuracy(trial, objectives))
 
 
 def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
@@ -78,7 +96,8 @@ def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
 
     def rank(trial: Trial) -> tuple[float, ...]:
         final = trial.finals["fine-tuned"]
-        return final.error, final.cross_entropy, final.flops, trial.number
+        by_depth = final.error_by_depth if error_named(objectives) == "depth_error" else []
+        return fmean(by_depth or [final.error]), final.cross_entropy, final.flops, trial.number
 
     return min(finals, key=rank)
 

@@ -20,7 +20,7 @@ from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
 from .directory import supernet_file
 from .engine_options import ComputeBudgetOptions, EngineOptions, PrecisionOptions
-from .objectives import Objective
+from .objectives import LEARNED, Objective
 from .option_groups import (
     BudgetOptions,
     Count,
@@ -185,10 +185,10 @@ class SearchOptions(
             raise ValueError(f"--enqueue names {len(self.enqueue)} networks for {self.trials} trials: raise --trials")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"--objectives must not repeat, got {','.join(self.objectives)}")
-        if not set(self.objectives) & {"error", "cross_entropy"}:
+        if not set(self.objectives) & set(LEARNED):
             raise ValueError(
-                f"--objectives must name error or cross_entropy, got {','.join(self.objectives)}: without them the "
-                "cheapest networks are the best ones, and no training can tell"
+                f"--objectives must name error, cross_entropy or depth_error, got {','.join(self.objectives)}: without "
+                "them the cheapest networks are the best ones, and no training can tell"
             )
         if self.latency_batch != 1 and not self.uses_latency:
             raise ValueError("--latency-batch goes with --latency-budget, or with latency among the --objectives")
@@ -211,6 +211,11 @@ class SearchOptions(
         return SuccessiveHalving(self.rungs, self.eta)
 
     @property
+    def scores_depths(self) -> bool:
+        """Returns whether networks are scored at every recursion depth."""
+        return "depth_error" in self.objectives
+
+    @property
     def uses_latency(self) -> bool:
         """Returns whether latency is bounded or an objective, so that it must be predicted."""
         return self.latency_budget is not None or "latency" in self.objectives
@@ -223,7 +228,15 @@ class SearchOptions(
         return latency if self.budget == Budget() else f"{self.budget.describe()}, {latency}"
 
     def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
-        return super().load_space(base) if self.no_supernet else self.load_space_at_full_depth(base)
+        if not self.no_supernet:
+            return self.load_space_at_full_depth(base)
+        space = super().load_space(base)
+        if self.scores_depths and set(space.depth_schedules) == {"full"}:
+            raise UserError(
+                f"with depth_error among the --objectives networks are trained at several depths, and {space.name} has "
+                "depth_schedules: [full]: add another one, such as joint, or leave out --no-supernet"
+            )
+        return space
 
     def resumed_with(self, given: Mapping[str, Any]) -> Self:
         """Returns these recorded options, changed by those given when the search is resumed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .objectives import Objective, by_accuracy, by_cost, objective_values
+from .objectives import Objective, by_accuracy, by_cost, error_named, error_of, objective_values
 from .trial import Trial
 
 
@@ -33,10 +33,11 @@ class ParetoArchive:
         if result is None:
             return [trial]
         dominated = self._add_to_front(trial, objective_values(result, self._objectives))
-        self.best_error = min(result.error, result.error if self.best_error is None else self.best_error)
-        if "error" not in self._objectives:
+        error = error_of(result, self._objectives)
+        self.best_error = min(error, error if self.best_error is None else self.best_error)
+        if error_named(self._objectives) not in self._objectives:
             before = [trial] if self._most_accurate is None else [trial, self._most_accurate]
-            self._most_accurate = min(before, key=by_accuracy)
+            self._most_accurate = min(before, key=lambda each: by_accuracy(each, self._objectives))
             dominated += before
         return [other for other in {other.number: other for other in dominated}.values() if other.number not in self]
 

@@ -9,6 +9,7 @@ from sret_nas.errors import UserError
 
 from ..strategies.strategy import Candidate
 from ..strategies.structure import MIN_RESULTS, StructureModel
+from .objectives import error_of
 from .recorded_search import RecordedSearch, domain_of, recorded_profile
 from .trial import Trial
 
@@ -48,7 +49,8 @@ def pick_network(search: RecordedSearch, budget: Budget) -> Picked:
     cost, limit = ("flops", budget.flops_max) if budget.flops_max is not None else ("params", budget.params_max)
     if limit is None:
         raise UserError("a pick needs the most that the network may cost: FLOPs, parameters or both")
-    errors = [trial.result.error for trial in finished if trial.result is not None]
+    objectives = search.options.objectives
+    errors = [error_of(trial.result, objectives) for trial in finished if trial.result is not None]
     axis = whole.chain.cost_names.index(cost)
     model = StructureModel(whole, [trial.candidate for trial in finished], errors, axis).within(whole.within(budget))
     candidate = model.best_within(limit)

@@ -120,6 +120,7 @@ def _job(run: Run, retraining: _Retraining) -> RetrainJob:
     return RetrainJob(
         arch=retraining.arch,
         training=options.fine_tuning(round(FINE_TUNING_SHARE * full.images)) if is_inherited else full,
+        depth_schedule="joint" if options.scores_depths else "full",
         seed=options.seed,
         supernet=run.supernet if is_inherited else None,
         weights_path=str(run.weights_path(retraining.trial)) if is_inherited else None,

@@ -111,7 +111,8 @@ class Plan:
         """Returns the expected seconds of a trial, averaged over networks and their depth schedules."""
         options, speed = self._options, self._speed
         images = min(speed.num_val_images, options.val_images_per_trial or speed.num_val_images)
-        forward = speed.proxy_flops if options.no_supernet else self._flops_per_image(self._samples, "full")
+        depths: DepthSchedule = "joint" if options.scores_depths else "full"
+        forward = speed.proxy_flops if options.no_supernet else self._flops_per_image(self._samples, depths)
         scored = images * forward / TRAINING_PER_FORWARD
         if not options.no_supernet:
             trained = options.fine_tune_images * forward
@@ -152,9 +153,10 @@ class Plan:
 
     @property
     def final_seconds(self) -> float:
-        """Returns the expected seconds of training one network from scratch at full depth."""
+        """Returns the expected seconds of training one network from scratch, at the depths that are scored."""
         images = self._proxy.training.images
-        return images * self._flops_per_image(self._samples, "full") * _seconds_per_flop(self._speed)
+        depths: DepthSchedule = "joint" if self._options.scores_depths else "full"
+        return images * self._flops_per_image(self._samples, depths) * _seconds_per_flop(self._speed)
 
     def require_time(self, spent: float) -> None:
         """Raises `UserError` if `--time-budget` or `--gpu-hours` leaves no room for a single trial.

@@ -18,6 +18,7 @@ from ..engines.retries import AttemptResult, JobQueue
 from ..interruption import raise_if_interrupted
 from ..report.progress import describe_retry
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
+from ..runs.objectives import error_of
 from ..runs.recommendation import ORIGIN, SHARES, CostName, Recommendation, Recommendations, SizeEffect
 from ..runs.trial import Trial
 from ..strategies.strategy import Candidate
@@ -52,7 +53,7 @@ def _recommendations(run: Run, finished: list[Trial]) -> Recommendations:
     started = time.monotonic()
     cost, limit = _cost_and_limit(run)
     names = run.domain.chain.cost_names
-    errors = [trial.result.error for trial in finished if trial.result is not None]
+    errors = [error_of(trial.result, run.options.objectives) for trial in finished if trial.result is not None]
     model = StructureModel(run.domain, [trial.candidate for trial in finished], errors, names.index(cost))
     chosen: dict[tuple[str, str], tuple[float, int, Candidate]] = {}
     for share in SHARES:

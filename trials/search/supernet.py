@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file, validate
+from sret_nas.space.search_space import DepthSchedule
 
 from ..console import print_line
 from ..data import PreparedData
@@ -56,7 +57,9 @@ def supernet_setting(options: SearchOptions, data: PreparedData) -> SupernetSett
     """
     if options.supernet is None:
         processes, threads = _processes(options, len(data.train))
-        config = SupernetConfig(training=options.supernet_training(len(data.train)))
+        # One depth a step, so that depths cost nothing: each step trains another network anyway.
+        schedule: DepthSchedule = "random" if options.scores_depths else "full"
+        config = SupernetConfig(training=options.supernet_training(len(data.train)), depth_schedule=schedule)
         return SupernetSetting(config=config, threads=threads, processes=processes)
     path = Path(options.supernet)
     _check_file(path, data)

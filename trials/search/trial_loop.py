@@ -237,6 +237,7 @@ def trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
         "budget": options.budget,
         "latency_us": run.domain.latency_us(candidate),
         "share": share,
+        "scores_depths": options.scores_depths,
     }
     if options.no_supernet:
         checkpoint = str(run.checkpoint_path(trial))
@@ -248,7 +249,10 @@ def trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
         )
     known, tuned = None, options.fine_tune_images
     if before is not None:
-        known = PartialScore(images=before.val_images, error=before.error, cross_entropy=before.cross_entropy)
+        known = PartialScore(
+            images=before.val_images, error=before.error, cross_entropy=before.cross_entropy,
+            error_by_depth=tuple(before.error_by_depth) if options.scores_depths else (),
+        )  # fmt: skip
     assert run.supernet is not None  # it is provided before the first trial
     return InheritedTrialJob(
         **shared,

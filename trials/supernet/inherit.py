@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.nn.network import SReT
+from sret_nas.nn.operating_points import Depth, full_depth
 from sret_nas.nn.stem import batch_norms
 from sret_nas.nn.supernet import Supernet
 
@@ -60,18 +61,22 @@ class SubnetScorer:
         return slice_split(self._part, start, stop)
 
     @torch.no_grad()
-    def score(self, arch: ArchConfig, start: int = 0, stop: int | None = None) -> Score:
+    def score(
+        self, arch: ArchConfig, start: int = 0, stop: int | None = None, max_recursions: int | None = None
+    ) -> Score:
         """Scores one subnet on the images from `start` to before `stop`, by default on all.
 
-        The cross-entropy may not be finite.
+        With `max_recursions`, it is the whole subnet's file of weights, run at a shallower depth. That may differ from
+        the subnet of that depth, whose NLLs can be other ones. The cross-entropy may not be finite.
         """
         network, span = self._network(arch), (start, self.num_images if stop is None else stop)
+        depth = full_depth(arch if max_recursions is None else arch.with_max_recursions(max_recursions))
         with passes_in(self._precision, network.pos_embed.device):
-            num_done, features = self._longest_cached(network, span)
+            num_done, features = self._longest_cached(network, span, depth)
             for stage in range(num_done, len(arch.stages)):
-                features = [network.run_stage(stage, batch) for batch in features]
+                features = [network.run_stage(stage, batch, depth[stage]) for batch in features]
                 if stage < len(arch.stages) - 1:  # a network with all stages in common is the same network
-                    self._cache.put((span, _prefix(arch, stage + 1)), features)
+                    self._cache.put((span, _prefix(arch, stage + 1), depth[: stage + 1]), features)
             return score_logits((network.classify(batch) for batch in features), self.part(*span))
 
     def _network(self, arch: ArchConfig) -> SReT:
@@ -84,16 +89,16 @@ class SubnetScorer:
             value.copy_(self._statistics[stem][name])
         return network.eval()
 
-    def _longest_cached(self, network: SReT, span: tuple[int, int]) -> tuple[int, list[Tensor]]:
+    def _longest_cached(self, network: SReT, span: tuple[int, int], depth: Depth) -> tuple[int, list[Tensor]]:
         """Returns the number of stages of the longest cached prefix, and the images' features after it."""
         for num_stages in range(len(network.arch.stages) - 1, -1, -1):
-            features = self._cache.get((span, _prefix(network.arch, num_stages)))
+            features = self._cache.get((span, _prefix(network.arch, num_stages), depth[:num_stages]))
             if features is not None:
                 return num_stages, features
         device = network.pos_embed.device
         image_batches = batches(self.part(*span), batch_size=self._batch_size)
         embedded = [network.embed(images.to(device)) for images, _ in image_batches]
-        self._cache.put((span, _prefix(network.arch, 0)), embedded)
+        self._cache.put((span, _prefix(network.arch, 0), ()), embedded)
         return 0, embedded
 
 

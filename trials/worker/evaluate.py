@@ -14,6 +14,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
+from sret_nas.space.search_space import DepthSchedule
 
 from ..data import PreparedData, Split
 from ..engines.messages import (
@@ -109,13 +110,20 @@ def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData) -> _Eva
     recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     if job.share < 1:  # scoring more images than the rung trained on would take more than a third of its time
         part = first_images(data.val, min(len(data.val), training.images))
-        return _Evaluation(training.report, score(network, part, batch_size, precision=precision), part)
+        full = score(network, part, batch_size, precision=precision)
+        shallow = shallow_scores(network, part, batch_size, precision) if job.scores_depths else ()
+        return _Evaluation(training.report, full, part, shallow)
     full = score(network, data.val, batch_size, precision=precision)
     if job.weights_path is not None and math.isfinite(full.cross_entropy):
         network.save(Path(job.weights_path))
-    some = first_images(data.val, SHALLOW_IMAGES)
-    shallow = (score(network, some, batch_size, depth, precision) for depth in range(1, arch.max_recursions))
-    return _Evaluation(training.report, full, data.val, tuple(shallow))
+    some = data.val if job.scores_depths else first_images(data.val, SHALLOW_IMAGES)
+    return _Evaluation(training.report, full, data.val, shallow_scores(network, some, batch_size, precision))
+
+
+def shallow_scores(network: SReT, part: Split, batch_size: int, precision: Precision) -> tuple[Score, ...]:
+    """Returns a network's scores with at most 1, 2, ... recursions, up to those before the full depth."""
+    depths = range(1, network.arch.max_recursions)
+    return tuple(score(network, part, batch_size, depth, precision) for depth in depths)
 
 
 def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
@@ -143,28 +151,38 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
     part = data.val if job.val_images_per_trial is None else first_images(data.val, job.val_images_per_trial)
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     supernet = context.supernet(source, device)
-    network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision)
-    return _Evaluation(report, score(network, part, batch_size, precision=job.precision), part)
+    schedule: DepthSchedule = "joint" if job.scores_depths else "full"
+    network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision, schedule)
+    full = score(network, part, batch_size, precision=job.precision)
+    shallow = shallow_scores(network, part, batch_size, job.precision) if job.scores_depths else ()
+    return _Evaluation(report, full, part, shallow)
 
 
 def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Evaluation:
     """Scores inherited weights on the job's share of the images. Reuses the score of an earlier rung."""
     until = max(1, round(job.share * scorer.num_images))
-    if job.known is None:
-        return _Evaluation(NO_TRAINING, scorer.score(arch, 0, until), scorer.part(0, until))
-    known, so_far = Score(job.known.error, job.known.cross_entropy), job.known.images
-    rest = scorer.score(arch, so_far, until)
-    both = merge_scores(known, scorer.part(0, so_far), rest, scorer.part(so_far, until))
-    return _Evaluation(NO_TRAINING, both, scorer.part(0, until))
+    start = 0 if job.known is None else job.known.images
+    depths = range(1, arch.max_recursions) if job.scores_depths else ()
+    full, *shallow = (scorer.score(arch, start, until, depth) for depth in (None, *depths))
+    if job.known is not None:
+        before, rest = scorer.part(0, start), scorer.part(start, until)
+        full = merge_scores(Score(job.known.error, job.known.cross_entropy), before, full, rest)
+        # Of the shallower depths, nobody asks the cross-entropy.
+        shallow = [
+            merge_scores(Score(error, 0.0), before, score, rest)
+            for error, score in zip(job.known.error_by_depth[:-1], shallow, strict=True)
+        ]
+    return _Evaluation(NO_TRAINING, full, scorer.part(0, until), tuple(shallow))
 
 
 def trained_on(
-    supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int, precision: Precision
-) -> tuple[SReT, TrainingReport]:
+    supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int, precision: Precision,
+    schedule: DepthSchedule = "full",
+) -> tuple[SReT, TrainingReport]:  # fmt: skip
     """Fine-tunes a subnet from its inherited weights. Seeds torch's global generators."""
     torch.manual_seed(seed)
     network = supernet.extract(arch)
-    report = train(network, data, training, "full", seed, precision=precision)
+    report = train(network, data, training, schedule, seed, precision=precision)
     recalibrate_batch_norm(network, data.train, training.batch_size, precision=precision)
     return network, report
 

@@ -15,7 +15,7 @@ from ..training.devices import device_of
 from ..training.recipe import DivergedError, proxy_arch
 from ..training.train import recalibrate_batch_norm, score, train
 from .context import WorkerContext
-from .evaluate import build, target_cost, trained_on
+from .evaluate import build, shallow_scores, target_cost, trained_on
 
 
 def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
@@ -26,19 +26,24 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
     started = time.perf_counter()
     data, target = context.data_of(job), target_cost(job.arch)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
-    seed, batch_size = trial_seed(job.seed, arch.arch_id, "full"), job.training.batch_size
+    seed, batch_size = trial_seed(job.seed, arch.arch_id, job.depth_schedule), job.training.batch_size
     precision = job.precision
     if job.supernet is None:
         before = None
         network = build(arch, job.device, seed)
-        report = train(network, data, job.training, "full", seed, precision=precision)
+        report = train(network, data, job.training, job.depth_schedule, seed, precision=precision)
         recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     else:
         supernet = context.supernet(job.supernet, device_of(job.device))
         inherited = extract_for_eval(supernet, arch, data, batch_size, precision)
         before = score(inherited, data.val, batch_size, precision=precision)
-        network, report = trained_on(supernet, arch, data, job.training, seed, precision)
+        network, report = trained_on(supernet, arch, data, job.training, seed, precision, job.depth_schedule)
     val, test = (score(network, part, batch_size, precision=precision) for part in (data.val, data.test))
+    by_depth: list[list[float]] = [[], []]
+    if job.depth_schedule != "full":
+        for errors, part, full in zip(by_depth, (data.val, data.test), (val, test), strict=True):
+            shallow = shallow_scores(network, part, batch_size, precision)
+            errors += [*(one.error for one in shallow), full.error]
     if not math.isfinite(val.cross_entropy + test.cross_entropy):
         raise DivergedError(f"the cross-entropy is {val.cross_entropy} (validation), {test.cross_entropy} (test)")
     if job.weights_path is not None:
@@ -53,6 +58,8 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
         cross_entropy=val.cross_entropy,
         test_error=test.error,
         test_cross_entropy=test.cross_entropy,
+        error_by_depth=by_depth[0],
+        test_error_by_depth=by_depth[1],
         num_val_images=len(data.val),
         num_test_images=len(data.test),
         train_images=report.images,

@@ -87,7 +87,7 @@ def test_everything_is_there_for_programs(page: str, given: ReportInput) -> None
 
 
 def test_the_planted_effect_is_found_with_its_interval_and_the_others_are_none(given: ReportInput) -> None:
-    insights = insights_of(given.domain, given.history.in_order)
+    insights = insights_of(given.domain, given.history.in_order, given.options.objectives)
     assert insights is not None
     effects = {label_of(effect, insights.space): effect for effect in insights.effects}
     recursion = effects.pop("stage 1: recursions 1 to 2")

@@ -46,6 +46,11 @@ def test_a_recommendation_whose_trial_failed_is_passed_over(trials: list[Trial])
     assert choose_best(trials, OBJECTIVES, "expected", recommended(1, 2)).trial.number == 0
 
 
+def test_the_reason_says_over_what_errors_are_means(trials: list[Trial]) -> None:
+    _, reason = choose_best(trials, ("depth_error", "flops"), "proxy", None)
+    assert reason == "its proxy has the least mean validation error over its recursion depths"
+
+
 def test_by_the_proxy_the_least_error_is_best_whatever_is_recommended(trials: list[Trial]) -> None:
     best, reason = choose_best(trials, OBJECTIVES, "proxy", recommended(1, 2))
     assert (best.number, reason) == (0, "its proxy has the least validation error")

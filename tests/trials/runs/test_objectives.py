@@ -8,7 +8,16 @@ import pytest
 
 from sret_nas.arch.presets import PRESETS
 from trials.engines.messages import RetrainResult, TargetCost, TrialResult
-from trials.runs.objectives import archived, best_of, comparable_values, most_accurate, objective_values, pareto_front
+from trials.runs.objectives import (
+    archived,
+    best_of,
+    comparable_values,
+    error_named,
+    error_of,
+    most_accurate,
+    objective_values,
+    pareto_front,
+)
 from trials.runs.trial import Trial
 from trials.strategies.strategy import Candidate
 
@@ -51,6 +60,30 @@ def test_costs_compare_by_their_logarithm_and_errors_as_they_are() -> None:
     assert comparable_values(found, ("error", "cross_entropy", "flops", "params", "latency")) == pytest.approx(
         (0.25, 0.5, math.log(1000), 0.0, 0.0)
     )
+
+
+def at_depths(number: int, *errors: float, flops: int = 10) -> Trial:
+    """Returns a trial that was scored at several depths, the last of which is the full one."""
+    found = result(errors[-1], 1.0, flops).model_copy(update={"error_by_depth": list(errors)})
+    return Trial(number, Candidate(ARCH, "full"), result=found)
+
+
+def test_the_error_over_depths_is_their_mean() -> None:
+    found = at_depths(0, 0.5, 0.375, 0.25).result
+    assert found is not None
+    assert objective_values(found, ("depth_error", "error")) == (0.375, 0.25)
+    assert comparable_values(found, ("depth_error", "flops")) == pytest.approx((0.375, math.log(10)))
+    assert objective_values(found.model_copy(update={"error_by_depth": []}), ("depth_error",)) == (0.25,)
+    assert (error_named(("flops", "depth_error")), error_of(found, ("depth_error", "error"))) == ("depth_error", 0.375)
+    assert (error_named(("cross_entropy",)), error_of(found, ("error", "flops"))) == ("error", 0.25)
+
+
+def test_where_depths_count_the_best_is_good_at_all_of_them() -> None:
+    deep, even = at_depths(0, 0.5, 0.1), at_depths(1, 0.3, 0.2)
+    for names in (("depth_error", "flops"), ("depth_error",), ("depth_error", "error", "flops")):
+        assert best_of([deep, even], names).number == 1  # type: ignore[arg-type]
+    assert best_of([deep, even], ("error", "flops")).number == 0
+    assert numbers(pareto_front([deep, even], ("depth_error", "flops"))) == [1]
 
 
 def test_the_front_is_sorted_by_flops_then_error_then_number() -> None:
@@ -96,6 +129,13 @@ def test_the_best_is_a_finalist_if_there_are_any() -> None:
         one.finals["fine-tuned"] = final(*found)
     trials[0].finals["from scratch"] = final(0.0, 0, 0)
     assert best_of(trials[::-1], ("error", "flops")).number == 3
+    for number, shallow in ((1, 0.5), (2, 0.4), (3, 0.4), (5, 0.3)):
+        final_found = trials[number].finals["fine-tuned"]
+        by_depth = {"error_by_depth": [shallow, final_found.error]}
+        trials[number].finals["fine-tuned"] = final_found.model_copy(update=by_depth)
+    del trials[4].finals["fine-tuned"]
+    assert best_of(trials, ("depth_error", "flops")).number == 5
+    assert best_of(trials, ("error", "flops")).number == 3
 
 
 def test_the_most_accurate_is_kept_beside_a_front_without_it_and_once() -> None:

@@ -12,6 +12,8 @@ import pytest
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.yaml_files import dump_yaml
 from trials.data import DataConfig
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
@@ -61,6 +63,7 @@ def test_as_many_ahead_as_may_run_at_once(given: dict[str, Any], lookahead: int)
     [
         ({"objectives": ["error", "error"]}, "--objectives must not repeat, got error,error"),
         ({"objectives": []}, "objectives: "),
+        ({"objectives": ["flops"]}, "--objectives must name error, cross_entropy or depth_error, got flops: without"),
         *(({"device": name}, f"--device must be auto, cpu, cuda or cuda:NUMBER, got {name!r}")
           for name in ("gpu", "cuda:", "cuda:777", "mycuda", "cpu0", "CPU")),
         ({"gpu_hours": 1.0, "device": "cpu"}, "--gpu-hours goes with a GPU, got --device cpu"),
@@ -167,6 +170,21 @@ def test_a_space_is_loaded_for_the_target_and_for_how_it_is_trained() -> None:
     changed = options(space="smoke", target_image_size=64, target_classes=7, no_supernet=True).load_space()
     assert (changed.image_size, changed.classes, changed.depth_schedules) == (64, 7, ("full", "joint"))
     assert (scratch.load_space().image_size, scratch.load_space().classes) == (224, 1000)
+
+
+def test_depths_that_are_scored_are_trained(tmp_path: Path) -> None:
+    """With a supernet every depth is trained; from scratch the space's schedules decide."""
+    shallow = options(space="smoke", no_supernet=True, objectives=["depth_error", "flops"])
+    assert shallow.scores_depths
+    assert shallow.load_space().depth_schedules == ("full", "joint")
+    assert not options(space="smoke").scores_depths
+    file = tmp_path / "deep.yaml"
+    file.write_text(dump_yaml({**SearchSpace.load("smoke").to_dict(), "name": "deep", "depth_schedules": ["full"]}))
+    message = r"deep has depth_schedules: \[full\]: add another one, such as joint"
+    with pytest.raises(UserError, match=message):
+        options(space=str(file), no_supernet=True, objectives=["depth_error", "flops"]).load_space()
+    options(space=str(file), no_supernet=True).load_space()
+    options(space=str(file), objectives=["depth_error", "flops"]).load_space()
 
 
 def test_the_data_asked_for() -> None:
