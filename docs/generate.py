@@ -34,7 +34,8 @@ class MarkerError(ValueError):
 
 def pages() -> list[Path]:
     """Returns the files that may have generated parts."""
-    return [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    docs = REPOSITORY / "docs"
+    return [REPOSITORY / "README.md", *sorted(docs.glob("*.md")), docs / "studies" / "README.md"]
 
 
 def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:

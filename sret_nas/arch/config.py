@@ -10,10 +10,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from sret_nas.errors import ConfigError, describe
 from sret_nas.files import short_digest, validate
@@ -21,6 +34,18 @@ from sret_nas.yaml_files import read_yaml
 
 Loop = Literal["internal", "external"]
 NLLPlacement = Literal["every", "between", "last", "none"]
+
+Residual = Literal["path", "branch", "plain"]
+StemKind = Literal["conv", "patch"]
+StemNorm = Literal["batch", "layer", "none"]
+Head = Literal["average", "class_token", "distillation_token"]
+Stride = Literal[1, 2, 4]
+
+COEFFICIENTS: dict[Residual, int] = {"path": 2, "branch": 1, "plain": 0}
+"""Learnable coefficients of each residual connection."""
+
+CLASS_TOKENS: dict[Head, int] = {"average": 0, "class_token": 1, "distillation_token": 2}
+"""Tokens that a head reads in place of the average over all pixels."""
 
 Ratio = Annotated[StrictFloat, Field(gt=0, le=16, allow_inf_nan=False)]
 
@@ -35,17 +60,22 @@ def hidden_width(width: int, ratio: float) -> int:
 
 def halved(size: int) -> int:
     """Returns the side length after a 3x3 convolution with stride 2 and padding 1."""
-    return (size + 1) // 2
+    return strided(size, 2)
+
+
+def strided(size: int, stride: int) -> int:
+    """Returns the side length after a layer with a stride: the size over the stride, rounded up."""
+    return -(-size // stride)
 
 
 def token_sides(image_size: int, strides: Sequence[int], num_stages: int) -> tuple[int, ...]:
     """Returns the side of the token grid in each of `num_stages` stages.
 
-    The stem's convolutions have the given strides; every pooling between stages halves the side.
+    The stem has the given strides; every pooling between stages halves the side.
     """
     side = image_size
     for stride in strides:
-        side = halved(side) if stride == 2 else side
+        side = strided(side, stride)
     sides = [side]
     for _ in range(num_stages - 1):
         sides.append(halved(sides[-1]))
@@ -57,10 +87,36 @@ def paper_stem_width(width: Any) -> Any:
     return width // 2 + (width == 1)
 
 
-class StageConfig(BaseModel):
-    """One stage: `blocks` distinct transformer blocks, each applied `recursions` times at one resolution."""
+class Described(BaseModel):
+    """A part of an architecture, or its choices, that is written without the keys that have their default.
+
+    These are the keys of `VARIANTS`, which are younger than files and ids. So what has none of them is written, and
+    identified, as before there were any.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    VARIANTS: ClassVar[tuple[str, ...]] = ()
+    """Keys that are left out where they have their default."""
+
+    @property
+    def variants(self) -> dict[str, Any]:
+        """The values of `VARIANTS` that are not the default, by key."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in self.VARIANTS}
+        return {name: value for name, value in values.items() if value != fields[name].default}
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Returns plain data without the variants that have their default."""
+        data: dict[str, Any] = handler(self)
+        return {name: value for name, value in data.items() if name not in self.VARIANTS or name in self.variants}
+
+
+class StageConfig(Described):
+    """One stage: `blocks` distinct transformer blocks, each applied `recursions` times at one resolution."""
+
+    VARIANTS = ("permute", "inverse", "permute_single")
 
     width: Annotated[StrictInt, Field(ge=1, le=8192)]
     """Channels of every token (D)."""
@@ -81,6 +137,14 @@ class StageConfig(BaseModel):
     """Hidden width of an NLL over the stage's width."""
     mlp_ratio: Ratio = 4.0
     """Hidden width of a block's MLP over the stage's width."""
+    permute: StrictBool = True
+    """Whether tokens are permuted before they are sliced, from the second recursion on (the paper's P)."""
+    inverse: StrictBool = True
+    """Whether attention puts permuted tokens back into their order (the paper's I). Without it, a token is added to
+    the attention of another one."""
+    permute_single: StrictBool = False
+    """Whether tokens are also permuted where there is a single slice (the opposite of the paper's -L). With the inverse
+    this has no effect."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -137,6 +201,22 @@ class StageConfig(BaseModel):
             return [(block, recursion) for block in range(self.blocks) for recursion in repeats]
         return [(block, recursion) for recursion in repeats for block in range(self.blocks)]
 
+    def permutes(self, recursion: int, num_tokens: int) -> bool:
+        """Returns whether a recursion (from 0) permutes its tokens.
+
+        The first recursion never does. With one token per slice, and with one slice if the order is put back, the order
+        makes no difference. One slice without the inverse permutes with `permute_single`.
+        """
+        if not self.permute or recursion == 0:
+            return False
+        groups = self.groups[recursion]
+        return 1 < groups < num_tokens or (self._permutes_single and groups == 1 < num_tokens)
+
+    @property
+    def _permutes_single(self) -> bool:
+        """Whether recursions of one slice permute, and do so with an effect."""
+        return self.permute and self.permute_single and not self.inverse
+
     def canonical(self, num_tokens: int) -> StageConfig:
         """Returns the simplest spelling of the stage: settings that have no effect with `num_tokens` are fixed."""
         groups = tuple(min(groups, num_tokens) for groups in self.groups[: self.recursions])
@@ -147,30 +227,79 @@ class StageConfig(BaseModel):
             changes["loop"] = "internal"
         if changes.get("nll", self.nll) == "none":
             changes["nll_ratio"] = 1.0
+        if self.variants:
+            changes |= self._canonical_permutation(num_tokens)
         return self.model_copy(update=changes)
 
+    def _canonical_permutation(self, num_tokens: int) -> dict[str, bool]:
+        """Returns `permute`, `inverse` and `permute_single` with the defaults where they have no effect."""
+        later = self.groups[1 : self.recursions]
+        has_slices = any(1 < groups < num_tokens for groups in later)
+        has_single = num_tokens > 1 and 1 in later
+        if not has_slices and not (has_single and self._permutes_single):
+            return {"permute": True, "inverse": True, "permute_single": False}
+        if not self.permute:
+            return {"permute": False, "inverse": True, "permute_single": False}
+        return {"permute": True, "inverse": self.inverse, "permute_single": self._permutes_single and has_single}
 
-class StemConfig(BaseModel):
-    """Three 3x3 convolutions in -> `width` -> D -> D, each with BatchNorm and ReLU; D is the first stage's width."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class StemConfig(Described):
+    """What turns images into tokens: three 3x3 convolutions in -> `width` -> D -> D, or one patch embedding.
+
+    D is the first stage's width. Every convolution is followed by a norm and ReLU. A patch embedding is one convolution
+    whose side and stride are the product of the strides (ViT, DeiT); it has no norm and no width of its own.
+    """
+
+    VARIANTS = ("kind", "norm")
 
     width: Annotated[StrictInt, Field(ge=1, le=8192)]
     """Output channels of the first convolution; D / 2 in the paper."""
-    strides: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]] = (2, 2, 2)
-    """Stride of each convolution; (2, 2, 2) in the paper, smaller ones suit small images."""
+    strides: tuple[Stride, Stride, Stride] = (2, 2, 2)
+    """Stride of each convolution, 1 or 2; (2, 2, 2) in the paper, smaller ones suit small images. A patch embedding may
+    also have 4 among them: (4, 2, 2) makes patches of 16 pixels a side."""
+    kind: StemKind = "conv"
+    """`conv`: three convolutions. `patch`: a patch embedding."""
+    norm: StemNorm = "batch"
+    """What follows each convolution: BatchNorm, LayerNorm over the channels of each pixel, or nothing."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Raises `ValueError` for convolutions with a stride that skips pixels."""
+        if self.kind == "conv" and 4 in self.strides:
+            raise ValueError(
+                f"strides of 3x3 convolutions must be 1 or 2, got {list(self.strides)}; a stem of kind patch may have 4"
+            )
+        return self
+
+    def canonical(self, width: int) -> StemConfig:
+        """Returns the simplest spelling of the stem, given the first stage's width."""
+        if self.kind == "conv":
+            return self
+        strides = tuple(sorted(self.strides, reverse=True))
+        spelled = _PATCH_STRIDES[prod(strides)]
+        return self.model_copy(update={"width": paper_stem_width(width), "strides": spelled, "norm": "batch"})
+
+
+_PATCH_STRIDES: dict[int, tuple[Stride, Stride, Stride]] = {
+    prod(strides): strides for strides in ((1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2), (4, 2, 2), (4, 4, 2), (4, 4, 4))
+}
+"""The strides that spell a patch embedding, by the side of its patches."""
 
 
 def paper_stem(fields: dict[str, Any]) -> StemConfig:
     """Returns the default stem of an architecture, given its validated `stages`."""
+    return StemConfig(width=_paper_stem_width_of(fields))
+
+
+def _paper_stem_width_of(fields: dict[str, Any]) -> int:
     stages = fields.get("stages") or ()  # absent if invalid, which is a reported error of its own
-    return StemConfig(width=paper_stem_width(stages[0].width) if stages else 1)
+    return int(paper_stem_width(stages[0].width)) if stages else 1
 
 
-class ArchConfig(BaseModel):
+class ArchConfig(Described):
     """A whole network. Equal networks, however they are written, have equal `arch_id`s."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    VARIANTS = ("residual", "head")
 
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1, max_length=8)]
     stem: Annotated[StemConfig, Field(default_factory=paper_stem)]
@@ -181,6 +310,41 @@ class ArchConfig(BaseModel):
     classes: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1000
     drop_path: Annotated[StrictFloat, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
     """Stochastic depth: the rate of the last block application; earlier ones rise to it linearly from 0."""
+    residual: Residual = "path"
+    """Residual connections of blocks and NLLs. `path`: a learnable coefficient on each path, `a z + b f(z)` (LRC, the
+    paper's). `branch`: one on the branch, `z + b f(z)`. `plain`: `z + f(z)`."""
+    head: Head = "average"
+    """What the classifier sees: the `average` over all tokens, a `class_token`, or two of them (`distillation_token`),
+    whose logits are averaged (DeiT). They join the tokens before the last stage."""
+
+    @field_validator("stem", mode="before")
+    @classmethod
+    def _fill_in_width(cls, stem: Any, info: ValidationInfo) -> Any:
+        """Returns a stem without a width with the paper's."""
+        if isinstance(stem, dict) and "width" not in stem:
+            return {"width": _paper_stem_width_of(info.data), **stem}
+        return stem
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Self:
+        """Raises `ValueError` for class tokens where attention is sliced, so that they would not see all tokens."""
+        last = self.stages[-1]
+        if self.head != "average" and any(groups > 1 for groups in last.groups[: last.recursions]):
+            raise ValueError(
+                f"head {self.head} needs attention over all tokens in the last stage, groups of 1, "
+                f"got groups={list(last.groups)}"
+            )
+        if self.head != "average" and last.recursions > 1 and last.permute_single and not last.inverse and last.permute:
+            raise ValueError(
+                f"head {self.head} needs tokens that keep their places in the last stage, got permute_single without "
+                "inverse"
+            )
+        return self
+
+    @property
+    def class_tokens(self) -> int:
+        """Tokens that join those of the image before the last stage."""
+        return CLASS_TOKENS[self.head]
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -189,8 +353,14 @@ class ArchConfig(BaseModel):
 
     @property
     def num_tokens(self) -> tuple[int, ...]:
-        """Tokens (N) in each stage."""
+        """Tokens of the image (N) in each stage."""
         return tuple(side * side for side in self.resolutions)
+
+    @property
+    def attended_tokens(self) -> tuple[int, ...]:
+        """Tokens in each stage, with the class tokens in the last one."""
+        *others, last = self.num_tokens
+        return *others, last + self.class_tokens
 
     @property
     def max_recursions(self) -> int:
@@ -215,14 +385,17 @@ class ArchConfig(BaseModel):
     def canonical(self) -> ArchConfig:
         """Returns the simplest spelling of the network, e.g. without surplus groups; see `StageConfig.canonical`."""
         stages = tuple(stage.canonical(tokens) for stage, tokens in zip(self.stages, self.num_tokens, strict=True))
-        return self.model_copy(update={"stages": stages})
+        stem = self.stem.canonical(self.stages[0].width)
+        return self.model_copy(update={"stages": stages, "stem": stem})
 
     @property
     def arch_id(self) -> str:
         """Twelve hexadecimal digits that identify the network, equal for all spellings of it.
 
-        Ratios enter as hidden widths: with width 64, ratios of 3.6 and 3.59375 give the same network.
+        Ratios enter as hidden widths: with width 64, ratios of 3.6 and 3.59375 give the same network. Variants enter
+        where they are not the default, so that ids do not depend on variants that came later.
         """
+        canonical = self.canonical()
         stages = [
             [
                 stage.width,
@@ -235,11 +408,15 @@ class ArchConfig(BaseModel):
                 stage.nll_hidden if stage.num_nlls else 0,
                 stage.mlp_hidden,
             ]
-            for stage in self.canonical().stages
+            for stage in canonical.stages
         ]
         network = [self.image_size, self.channels, self.classes, float(self.drop_path)]
-        content = json.dumps([stages, [self.stem.width, list(self.stem.strides)], network])
-        return short_digest(content)
+        content: list[Any] = [stages, [canonical.stem.width, list(canonical.stem.strides)], network]
+        parts = (canonical, canonical.stem, *canonical.stages)
+        variants = [part.variants for part in parts]
+        if any(variants):
+            content.append(variants)
+        return short_digest(json.dumps(content, sort_keys=True))
 
     @classmethod
     def from_dict(cls, data: Any, source: str = "architecture") -> ArchConfig:
@@ -281,10 +458,19 @@ class ArchConfig(BaseModel):
         """Returns one line that lists the stages, separated by `|`.
 
         A stage is `64/2h 2x2 g8,2 int every*1 m3.6`: width/heads, blocks x recursions, groups, loop, NLL placement *
-        ratio, MLP ratio.
+        ratio, MLP ratio. Variants that are not the default follow, e.g. `permute=false`; those of the whole network,
+        e.g. `residual=plain`, are at the end.
         """
-        return " | ".join(
+        canonical = self.canonical()
+        stages = [
             f"{s.width}/{s.heads}h {s.blocks}x{s.recursions} g{','.join(map(str, s.groups))} "
             f"{s.loop[:3]} {s.nll}{f'*{s.nll_ratio:g}' if s.num_nlls else ''} m{s.mlp_ratio:g}"
-            for s in self.canonical().stages
-        )
+            + "".join(f" {name}={str(value).lower()}" for name, value in s.variants.items())
+            for s in canonical.stages
+        ]
+        return " | ".join([*stages, *canonical.variant_words()])
+
+    def variant_words(self) -> list[str]:
+        """Returns the variants of the whole network that are not the default, e.g. `residual=plain`, `stem=patch`."""
+        stem = {"stem" if name == "kind" else f"stem {name}": value for name, value in self.stem.variants.items()}
+        return [f"{name}={value}" for name, value in {**stem, **self.variants}.items()]

@@ -12,12 +12,24 @@ Symbols: N tokens, D width, B blocks, R recursions, G slices, K NLLs per block.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, halved, token_sides
+from sret_nas.arch.config import (
+    CLASS_TOKENS,
+    COEFFICIENTS,
+    ArchConfig,
+    Head,
+    Residual,
+    StageConfig,
+    StemConfig,
+    StemKind,
+    StemNorm,
+    strided,
+    token_sides,
+)
 from sret_nas.arrays import IntArray
 
 Count = Any
@@ -57,7 +69,7 @@ def attended_pairs(tokens: Count, groups: Count) -> Count:
 
 def stage_cost(
     tokens: Count, width: Count, blocks: Count, recursions: Count, pairs: Count,
-    mlp_hidden: Count, num_nlls: Count, nll_hidden: Count,
+    mlp_hidden: Count, num_nlls: Count, nll_hidden: Count, coefficients: Count = 2,
 ) -> PartCost:  # fmt: skip
     """Returns the cost of one stage.
 
@@ -70,11 +82,12 @@ def stage_cost(
         mlp_hidden: Hidden width of the MLPs.
         num_nlls: NLLs per block (K).
         nll_hidden: Hidden width of the NLLs.
+        coefficients: Coefficients of each residual connection (`COEFFICIENTS`).
     """
-    # attention (qkv and projection), MLP, two LayerNorms, and four residual coefficients
-    block_params = 4 * width**2 + 4 * width + 2 * width * mlp_hidden + mlp_hidden + width + 4 * width + 4
-    # MLP, LayerNorm, and two residual coefficients
-    nll_params = 2 * width * nll_hidden + nll_hidden + width + 2 * width + 2
+    # attention (qkv and projection), MLP, two LayerNorms, and two residual connections
+    block_params = 4 * width**2 + 4 * width + 2 * width * mlp_hidden + mlp_hidden + width + 4 * width + 2 * coefficients
+    # MLP, LayerNorm, and one residual connection
+    nll_params = 2 * width * nll_hidden + nll_hidden + width + 2 * width + coefficients
     block_linear = tokens * recursions * (4 * width**2 + 2 * width * mlp_hidden)
     nll_linear = tokens * num_nlls * 2 * width * nll_hidden
     return PartCost(
@@ -85,18 +98,31 @@ def stage_cost(
     )
 
 
-def stem_cost(image_size: int, channels: int, stem_width: Count, strides: tuple[int, ...], width: Count) -> PartCost:
-    """Returns the cost of the stem's convolutions and BatchNorms, and of the position embedding (parameters only)."""
-    conv = batch_norm = params = 0
+def stem_cost(
+    image_size: int, channels: int, stem_width: Count, strides: tuple[int, ...], width: Count,
+    kind: StemKind = "conv", norm: StemNorm = "batch",
+) -> PartCost:  # fmt: skip
+    """Returns the cost of the stem, and of the position embedding (parameters only)."""
+    if kind == "patch":
+        return _patch_cost(image_size, channels, prod(strides), width)
+    conv = normed = params = 0
     side, inputs = image_size, channels
     for outputs, stride in zip((stem_width, width, width), strides, strict=True):
-        side = halved(side) if stride == 2 else side
+        side = strided(side, stride)
         weights = 9 * inputs * outputs
         conv = conv + weights * side**2
-        batch_norm = batch_norm + 2 * outputs * side**2
-        params = params + weights + outputs + 2 * outputs
+        normed = normed + outputs * side**2
+        params = params + weights + outputs + (0 if norm == "none" else 2 * outputs)
         inputs = outputs
-    return PartCost(params=params + width * side**2, conv=conv, batch_norm=batch_norm)
+    params = params + width * side**2
+    batch_norm, layer_norm = (2 * normed if norm == "batch" else 0), (5 * normed if norm == "layer" else 0)
+    return PartCost(params=params, conv=conv, batch_norm=batch_norm, layer_norm=layer_norm)
+
+
+def _patch_cost(image_size: int, channels: int, patch: int, width: Count) -> PartCost:
+    """Returns the cost of an embedding of patches of `patch` pixels a side, and of the position embedding."""
+    tokens, weights = strided(image_size, patch) ** 2, patch**2 * channels * width
+    return PartCost(params=weights + width + width * tokens, conv=weights * tokens)
 
 
 def pool_cost(tokens: int, width_in: Count, width_out: Count) -> PartCost:
@@ -109,8 +135,18 @@ def pool_cost(tokens: int, width_in: Count, width_out: Count) -> PartCost:
     return PartCost(params=weights + width_out, conv=weights * tokens)
 
 
-def head_cost(tokens: int, width: Count, classes: int) -> PartCost:
-    """Returns the cost of the average pooling over all tokens, the LayerNorm, and the classifier."""
+def head_cost(tokens: int, width: Count, classes: int, head: Head = "average") -> PartCost:
+    """Returns the cost of the average pooling over all tokens, the LayerNorm, and the classifier.
+
+    A class token owns its embedding and its position, sees a LayerNorm and has a classifier of its own.
+    """
+    if head != "average":
+        seen = CLASS_TOKENS[head]
+        return PartCost(
+            params=seen * (2 * width + width * classes + classes) + 2 * width,
+            linear=seen * width * classes,
+            layer_norm=seen * 5 * width,
+        )
     return PartCost(
         params=2 * width + width * classes + classes,
         linear=width * classes,
@@ -156,23 +192,28 @@ class Cost:
         }
 
 
-def _cost_of_stage(stage: StageConfig, tokens: int) -> PartCost:
+def _cost_of_stage(stage: StageConfig, tokens: int, coefficients: int) -> PartCost:
     """Returns the cost of one stage that sees `tokens` tokens."""
     pairs = sum(attended_pairs(tokens, groups) for groups in stage.groups[: stage.recursions])
     return stage_cost(
-        tokens, stage.width, stage.blocks, stage.recursions, pairs, stage.mlp_hidden, stage.num_nlls, stage.nll_hidden
-    )
+        tokens, stage.width, stage.blocks, stage.recursions, pairs, stage.mlp_hidden, stage.num_nlls, stage.nll_hidden,
+        coefficients,
+    )  # fmt: skip
 
 
 def cost_of(arch: ArchConfig) -> Cost:
     """Returns the cost of one architecture, without building it."""
-    num_tokens, stages = arch.num_tokens, arch.stages
-    parts = {"stem": stem_cost(arch.image_size, arch.channels, arch.stem.width, arch.stem.strides, stages[0].width)}
-    for stage_number, (stage, tokens) in enumerate(zip(stages, num_tokens, strict=True), start=1):
-        parts[f"stage {stage_number}"] = _cost_of_stage(stage, tokens)
+    num_tokens, stages, stem = arch.num_tokens, arch.stages, arch.stem
+    parts = {
+        "stem": stem_cost(
+            arch.image_size, arch.channels, stem.width, stem.strides, stages[0].width, stem.kind, stem.norm
+        )
+    }
+    for stage_number, (stage, tokens) in enumerate(zip(stages, arch.attended_tokens, strict=True), start=1):
+        parts[f"stage {stage_number}"] = _cost_of_stage(stage, tokens, COEFFICIENTS[arch.residual])
         if stage_number < len(stages):
             parts[f"pool {stage_number}"] = pool_cost(num_tokens[stage_number], stage.width, stages[stage_number].width)
-    parts["head"] = head_cost(num_tokens[-1], stages[-1].width, arch.classes)
+    parts["head"] = head_cost(num_tokens[-1], stages[-1].width, arch.classes, arch.head)
     return Cost(arch.image_size, arch.classes, parts)
 
 
@@ -191,13 +232,14 @@ class StageColumns:
     num_nlls: IntArray
     nll_hidden: IntArray
 
-    def cost(self, tokens: int) -> PartCost:
-        """Returns the cost of every row on `tokens` tokens, as arrays of shape (n,)."""
+    def cost(self, tokens: int, coefficients: int = 2) -> PartCost:
+        """Returns the cost of every row on `tokens` tokens, as arrays of shape (n,); see `stage_cost`."""
         is_run = np.arange(self.groups.shape[1]) < self.recursions[:, None]
         pairs = np.where(is_run, attended_pairs(tokens, self.groups), 0).sum(axis=1)
         return stage_cost(
-            tokens, self.width, self.blocks, self.recursions, pairs, self.mlp_hidden, self.num_nlls, self.nll_hidden
-        )
+            tokens, self.width, self.blocks, self.recursions, pairs, self.mlp_hidden, self.num_nlls, self.nll_hidden,
+            coefficients,
+        )  # fmt: skip
 
     @classmethod
     def from_stages(cls, stages: list[StageConfig]) -> StageColumns:
@@ -211,7 +253,7 @@ class StageColumns:
 
 def bulk_cost(
     stages: list[StageColumns], stem: StemConfig, image_size: int, channels: int, classes: int,
-    stem_width: IntArray | None = None,
+    stem_width: IntArray | None = None, residual: Residual = "path", head: Head = "average",
 ) -> tuple[IntArray, IntArray]:  # fmt: skip
     """Returns the FLOPs and the parameters of n architectures, each of shape (n,).
 
@@ -222,12 +264,15 @@ def bulk_cost(
         channels: Channels of the input.
         classes: Outputs of the classifier.
         stem_width: Replaces `stem.width`, of shape (n,).
+        residual: The residual connections of all architectures.
+        head: The head of all architectures.
     """
     arch_tokens = [side * side for side in token_sides(image_size, stem.strides, len(stages))]
     width_in = stem.width if stem_width is None else stem_width
-    parts = [stem_cost(image_size, channels, width_in, stem.strides, stages[0].width)]
-    parts += [columns.cost(tokens) for columns, tokens in zip(stages, arch_tokens, strict=True)]
+    parts = [stem_cost(image_size, channels, width_in, stem.strides, stages[0].width, stem.kind, stem.norm)]
+    attended = [*arch_tokens[:-1], arch_tokens[-1] + CLASS_TOKENS[head]]
+    parts += [columns.cost(tokens, COEFFICIENTS[residual]) for columns, tokens in zip(stages, attended, strict=True)]
     for stage in range(1, len(stages)):
         parts.append(pool_cost(arch_tokens[stage], stages[stage - 1].width, stages[stage].width))
-    parts.append(head_cost(arch_tokens[-1], stages[-1].width, classes))
+    parts.append(head_cost(arch_tokens[-1], stages[-1].width, classes, head))
     return sum(part.flops for part in parts), sum(part.params for part in parts)

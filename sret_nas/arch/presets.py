@@ -1,6 +1,7 @@
-"""The published variants as architectures (SReT paper, tables 5 and 6, and the public code).
+"""Networks by name: the published variants, DeiT-Ti with recursion, and a very deep network.
 
-The suffix `_unsliced` stands for the paper's `*` (no slicing); `_384` and `_512` are image sizes.
+`PUBLISHED` has the variants of the SReT paper (tables 5 and 6) and of the public code. There, the suffix `_unsliced`
+stands for the paper's `*` (no slicing); `_384` and `_512` are image sizes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,26 @@ def _small(groups: Groups, image_size: int = 224) -> ArchConfig:
     return _variant(126, 3, 3.0, 2.0, groups, 0.2, image_size)
 
 
-PRESETS: dict[str, ArchConfig] = {
+def _deit_tiny(recursions: int) -> ArchConfig:
+    """Returns DeiT-Ti (Touvron et al., 2021) with each of its 12 blocks applied several times, and else unchanged."""
+    stage = StageConfig(
+        width=192, heads=3, blocks=12, recursions=recursions, groups=(1,) * recursions, nll="none", mlp_ratio=4.0
+    )
+    stem = StemConfig(width=96, kind="patch", strides=(4, 2, 2))
+    return ArchConfig(stages=(stage,), stem=stem, drop_path=0.1, residual="plain", head="class_token")
+
+
+def _deep() -> ArchConfig:
+    """Returns a network of 108 block applications, the depth of the paper's deepest one.
+
+    Its width was not published: this is SReT-T's. The stages have SReT-T's shares of the depth.
+    """
+    tiny = _tiny(_SLICED)
+    stages = (s.model_copy(update={"blocks": blocks}) for s, blocks in zip(tiny.stages, (11, 27, 16), strict=True))
+    return tiny.model_copy(update={"stages": tuple(stages)})
+
+
+PUBLISHED: dict[str, ArchConfig] = {
     "sret_t": _tiny(_SLICED),
     "sret_t_unsliced": _tiny(_UNSLICED),
     "sret_lt": _less_tiny(_SLICED),
@@ -60,9 +80,15 @@ PRESETS: dict[str, ArchConfig] = {
     "sret_s_unsliced_512": _small(_UNSLICED, 512),
 }
 
+PRESETS: dict[str, ArchConfig] = {
+    **PUBLISHED,
+    **{f"deit_tiny_x{recursions}": _deit_tiny(recursions) for recursions in (1, 2, 3, 4)},
+    "sret_deep_108": _deep(),
+}
+
 
 def preset(name: str) -> ArchConfig:
-    """Returns a published variant by name, e.g. `sret_t`. Raises `UserError` that lists the known names."""
+    """Returns a network by name, e.g. `sret_t`. Raises `UserError` that lists the known names."""
     try:
         return PRESETS[name.lower().replace("-", "_")]
     except KeyError:

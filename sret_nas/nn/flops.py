@@ -22,9 +22,9 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.*")  # fvcore scripts a loss as it is imported
     from fvcore.nn import FlopCountAnalysis
 
-FREE_OPERATORS = ("add", "addcmul", "gelu", "index_select", "mul", "unflatten")
+FREE_OPERATORS = ("add", "addcmul", "gelu", "index_select", "mul", "pad", "unflatten")
 """Element-wise, indexing and shape operators counted as 0 FLOPs, as in the paper: sums, residual coefficients, GELU,
-permutations. fvcore ignores others by itself."""
+permutations, zeros around images. fvcore ignores others by itself."""
 
 
 class UncountedError(Exception):

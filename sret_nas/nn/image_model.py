@@ -7,6 +7,7 @@ SReT as with its own models.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch.nn.functional as F
@@ -14,30 +15,35 @@ from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
-from sret_nas.nn.layers import Stem, mean_of_pixels
+from sret_nas.nn.layers import mean_of_pixels
 
 if TYPE_CHECKING:
+    from sret_nas.nn.heads import ClassTokens
     from sret_nas.nn.stage import Stage
 
-Pooling = Literal["avg", ""]
+Pooling = Literal["avg", "token", ""]
 
 
 class ImageModel(nn.Module):
     """The base of `SReT`: its head, and what follows from an architecture for users of features."""
 
-    stem: Stem
+    stem: nn.Module
     stages: nn.ModuleList
     pos_embed: nn.Parameter
+    class_tokens: ClassTokens | None
     norm: nn.Module
     head: nn.Module
+    head_dist: nn.Module | None
 
     def __init__(self, arch: ArchConfig) -> None:
         super().__init__()
         self.arch = arch
         self.num_classes, self.in_chans = arch.classes, arch.channels
         self.num_features = self.head_hidden_size = arch.stages[-1].width
-        self.global_pool: Pooling = "avg"
-        """`avg`, or empty for the last stage's features in place of logits."""
+        self.pooling: Literal["avg", "token"] = "token" if arch.class_tokens else "avg"
+        """What the head sees: the average, or class tokens."""
+        self.global_pool: Pooling = self.pooling
+        """`pooling`, or empty for the last stage's features in place of logits."""
         self.drop_rate = 0.0
         """Rate of dropout before the head."""
 
@@ -69,19 +75,24 @@ class ImageModel(nn.Module):
         raise NotImplementedError
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Maps images to the last stage's features, (B, D, h, w), before pooling and norm."""
+        """Maps images to the last stage's features, (B, D, h, w), before pooling and norm.
+
+        With class tokens they are tokens (B, class tokens + h w, D), the class tokens first.
+        """
         features = self.embed(images)
         for index, rates in enumerate(self.stage_drop_path()):
             features = self.run_stage(index, features, drop_path=rates)
         return features
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Maps the last stage's features (B, D, h, w) to logits (B, classes), or to what the head sees, (B, D).
+        """Maps the last stage's features (see `forward_features`) to logits (B, classes), or to what the head sees.
 
-        With an empty `global_pool` the features are returned as they are.
+        That is (B, D). With an empty `global_pool` the features are returned as they are.
         """
         if not self.global_pool:
             return features
+        if self.class_tokens is not None:
+            return self._read_class_tokens(features, pre_logits)
         pooled: Tensor = self.norm(mean_of_pixels(features))
         if self.drop_rate > 0:
             pooled = F.dropout(pooled, self.drop_rate, self.training)
@@ -89,6 +100,20 @@ class ImageModel(nn.Module):
             return pooled
         logits: Tensor = self.head(pooled)
         return logits
+
+    def _read_class_tokens(self, tokens: Tensor, pre_logits: bool) -> Tensor:
+        """Maps tokens (B, class tokens + h w, D) to logits (B, classes), or to the class tokens' mean, (B, D)."""
+        assert self.class_tokens is not None
+        read = self.norm(tokens[:, : self.class_tokens.count])
+        if self.drop_rate > 0:
+            read = F.dropout(read, self.drop_rate, self.training)
+        if self.head_dist is None:
+            seen: Tensor = read[:, 0] if pre_logits else self.head(read[:, 0])
+        elif pre_logits:
+            seen = (read[:, 0] + read[:, 1]) * 0.5
+        else:
+            seen = (self.head(read[:, 0]) + self.head_dist(read[:, 1])) * 0.5
+        return seen
 
     def forward_intermediates(
         self,
@@ -120,8 +145,16 @@ class ImageModel(nn.Module):
                 break
             features = self.run_stage(index, features, drop_path=rates)
             if index in wanted:
-                found.append(features)
+                found.append(self._as_feature_map(features, index))
         return found if intermediates_only else (features, found)
+
+    def _as_feature_map(self, features: Tensor, index: int) -> Tensor:
+        """Returns what stage `index` returned as (B, D, h, w), for images as wide as they are high."""
+        if features.dim() == 4 or self.class_tokens is None:
+            return features
+        tokens = features[:, self.class_tokens.count :]
+        side = isqrt(tokens.shape[1])
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, side, side)
 
     def _stages_at(self, indices: int | Sequence[int] | None) -> list[int]:
         """Returns stages by their positions. Raises `UserError` for one that does not exist."""
@@ -154,17 +187,22 @@ class ImageModel(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replaces the head by one for `num_classes` that starts as a new network's, or by none for 0.
 
-        Raises `UserError` for a pooling that is neither `avg` nor empty.
+        Raises `UserError` for a pooling that is neither the network's own nor empty.
         """
         if global_pool is not None:
-            if global_pool not in ("avg", ""):
-                raise UserError(f"global_pool must be 'avg' or '', got {global_pool!r}")
-            self.global_pool = "avg" if global_pool else ""
+            if global_pool not in (self.pooling, ""):
+                raise UserError(f"global_pool must be {self.pooling!r} or '', got {global_pool!r}")
+            self.global_pool = self.pooling if global_pool else ""
         self.num_classes = num_classes
-        if num_classes == 0:
-            self.head = nn.Identity()
-            return
-        self.head = nn.Linear(self.num_features, num_classes, device=self.pos_embed.device, dtype=self.pos_embed.dtype)
+        self.head = self._new_head()
+        if self.head_dist is not None:
+            self.head_dist = self._new_head()
+
+    def _new_head(self) -> nn.Module:
+        if self.num_classes == 0:
+            return nn.Identity()
+        like = self.pos_embed
+        return nn.Linear(self.num_features, self.num_classes, device=like.device, dtype=like.dtype)
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
         """Adapts the network to another image size: position embedding resized, permutations made anew.
@@ -183,8 +221,9 @@ class ImageModel(nn.Module):
             stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Returns the matrix that is not decayed; vectors never are."""
-        return {"pos_embed"}
+        """Returns the embeddings, which are not decayed; vectors never are."""
+        tokens = () if self.class_tokens is None else ("class_tokens.embedding", "class_tokens.position")
+        return {"pos_embed", *tokens}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Returns patterns that order the weights by depth, for learning rates that decay by layer.
@@ -195,4 +234,4 @@ class ImageModel(nn.Module):
             blocks: Any = r"^(?:stages|pools)\.(\d+)"
         else:
             blocks = [(r"^stages\.(\d+)\.(?:blocks|nlls)\.(\d+)", None), (r"^pools\.(\d+)", (99_999,))]
-        return {"stem": r"^stem|^pos_embed", "blocks": blocks}
+        return {"stem": r"^stem|^pos_embed|^class_tokens", "blocks": blocks}

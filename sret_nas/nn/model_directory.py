@@ -39,6 +39,8 @@ ARCHITECTURE = "architecture.yaml"
 RECIPE = "recipe.yaml"
 METRICS = "metrics.json"
 CARD = "README.md"
+FILES = (WEIGHTS, CONFIG, ARCHITECTURE, RECIPE, METRICS, CARD)
+"""All files of a model directory; `RECIPE` only if the recipe is known."""
 
 TIMM_NAME = "sret"
 """The name under which `sret_nas.timm` registers a network of any architecture."""

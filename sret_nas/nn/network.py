@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.compute import convolve_groups
+from sret_nas.nn.heads import ClassTokens
 from sret_nas.nn.image_model import ImageModel
-from sret_nas.nn.layers import NORM_EPS, Stem
+from sret_nas.nn.layers import NLL, NORM_EPS, Block
 from sret_nas.nn.permutations import FixedPermutations, permutation_pair
 from sret_nas.nn.stage import Stage, drop_path_rates
+from sret_nas.nn.stem import batch_norms, stem_of
 from sret_nas.nn.weight_shapes import network_shapes
 from sret_nas.nn.weights import WeightsFile, check_layout, layout_of, on_meta_device, write_weights
 
@@ -31,6 +33,9 @@ MIN_IMAGE_SIZE = 8
 
 MAX_PERMUTED = 2_000_000
 """Entries of all permutations of a loaded network together, unless it has more weights. A million takes a second."""
+
+HEADS = ("head.", "head_dist.")
+"""How the names of the weights begin that depend on the classes."""
 
 Application = tuple[int, int, int]
 """Stage, block and recursion, each counted from 0."""
@@ -48,18 +53,20 @@ class SReT(ImageModel):
         self.fresh_permutations = True
         widths = [stage.width for stage in arch.stages]
         side = arch.resolutions[0]
-        self.stem = Stem(arch.channels, arch.stem.width, widths[0], arch.stem.strides)
+        self.stem = stem_of(arch.stem, arch.channels, widths[0])
         self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], side, side))
         self.stages = nn.ModuleList(
-            Stage(stage, index, num_tokens)
+            Stage(stage, index, num_tokens, arch.residual)
             for index, (stage, num_tokens) in enumerate(zip(arch.stages, arch.num_tokens, strict=True))
         )
         self.pools = nn.ModuleList(
             nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, groups=gcd(before, after))
             for before, after in pairwise(widths)
         )
+        self.class_tokens = ClassTokens(arch.class_tokens, widths[-1]) if arch.class_tokens else None
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], arch.classes)
+        self.head_dist = nn.Linear(widths[-1], arch.classes) if arch.class_tokens == 2 else None
         initialise_position_embedding(self.pos_embed)
 
     @classmethod
@@ -119,7 +126,7 @@ class SReT(ImageModel):
         if self.arch == arch:
             return self
         network = type(self)(arch)
-        head = {name: value for name, value in network.state_dict().items() if name.startswith("head.")}
+        head = {name: value for name, value in network.state_dict().items() if name.startswith(HEADS)}
         network.load_state_dict(head | self.state_for(arch))
         return network
 
@@ -130,7 +137,7 @@ class SReT(ImageModel):
         """
         state = resized_state(self.state_dict(), arch)
         if self.arch.classes != arch.classes:
-            state = {name: value for name, value in state.items() if not name.startswith("head.")}
+            state = {name: value for name, value in state.items() if not name.startswith(HEADS)}
         return state
 
     @classmethod
@@ -220,6 +227,9 @@ class SReT(ImageModel):
     ) -> Tensor:
         """Runs the pooling before a stage, except for the first, and the stage itself.
 
+        Returns features (B, D, h, w); after the last stage of a network with class tokens, tokens (B, class tokens +
+        h w, D), the class tokens first.
+
         Args:
             index: the stage, counted from 0.
             features: (B, D, h, w).
@@ -231,13 +241,29 @@ class SReT(ImageModel):
         if index > 0:
             features = convolve_groups(self.pools[index - 1], features)
         tokens = to_tokens(features)
+        joining = self.class_tokens if index == len(self.stages) - 1 else None
+        if joining is not None:
+            tokens = joining(tokens)
         rates = [0.0] * (stage.config.blocks * recursions) if drop_path is None else drop_path
         tokens = stage(tokens, recursions, rates, self.training and self.fresh_permutations)
-        return to_feature_map(tokens, features.shape[2], features.shape[3])
+        return tokens if joining is not None else to_feature_map(tokens, features.shape[2], features.shape[3])
 
     def classify(self, features: Tensor) -> Tensor:
-        """Maps the last stage's features (B, D, h, w) to logits (B, classes)."""
+        """Maps what the last stage returns (see `run_stage`) to logits (B, classes)."""
         return self.forward_head(features)
+
+    def residual_coefficients(self) -> dict[str, float]:
+        """Returns the coefficients of all residual connections, e.g. `stage1/block2/attention/identity`.
+
+        NLLs follow the block they belong to, e.g. `stage1/block2/nll1/mlp/branch`. Plain connections have none.
+        """
+        found: dict[str, float] = {}
+        for name, module in self.named_modules():
+            if isinstance(module, Block | NLL):
+                _, stage, _, block, *nll = name.split(".")
+                place = f"stage{int(stage) + 1}/block{int(block) + 1}" + "".join(f"/nll{int(n) + 1}" for n in nll)
+                found |= {f"{place}/{key}": value for key, value in module.named_coefficients().items()}
+        return found
 
     def permuted_applications(self) -> list[Application]:
         """Returns the applications that permute their tokens, in the order in which they run."""
@@ -298,11 +324,23 @@ class SReT(ImageModel):
 
 @torch.fx.wrap
 def check_images(images: Tensor, channels: int) -> None:
-    """Raises `UserError` for images that are not (B, channels, H, W), or too small."""
+    """Raises `UserError` for images that are not (B, channels, H, W), or too small.
+
+    And where torch.export would leave H or W open: the program would have the example's size all the same, because the
+    position embedding and the permutations depend on it, and fail only when it runs.
+    """
+    if _is_exporting() and any(isinstance(size, torch.SymInt) for size in images.shape[2:]):
+        raise UserError("an exported SReT has one image size: leave height and width out of dynamic_shapes")
     if images.dim() != 4 or images.shape[1] != channels:
         raise UserError(f"images must have the shape (batch, {channels}, height, width), got {tuple(images.shape)}")
     if min(images.shape[2:]) < MIN_IMAGE_SIZE:
         raise UserError(f"images must be at least {MIN_IMAGE_SIZE} pixels a side, got {tuple(images.shape)}")
+
+
+def _is_exporting() -> bool:
+    """Returns whether torch.export traces this call; before torch 2.7 nothing tells."""
+    is_exporting = getattr(torch.compiler, "is_exporting", None)
+    return is_exporting is not None and bool(is_exporting())
 
 
 def to_tokens(features: Tensor) -> Tensor:
@@ -326,18 +364,13 @@ def _check_permutations(arch: ArchConfig, num_weights: int, source: str) -> None
     """
     total = 0
     for index, (stage, tokens) in enumerate(zip(arch.stages, arch.num_tokens, strict=True)):
-        permuting = sum(1 < groups < tokens for groups in stage.groups[1 : stage.recursions])
+        permuting = sum(stage.permutes(recursion, tokens) for recursion in range(stage.recursions))
         total += permuting * stage.blocks * tokens
         if total > max(MAX_PERMUTED, num_weights):
             raise UserError(
                 f"{source}: stages[{index}] permutes {tokens:,} tokens in {permuting * stage.blocks:,} places, which "
                 f"makes {total:,} numbers for {num_weights:,} weights: at most {MAX_PERMUTED:,} are made"
             )
-
-
-def batch_norms(stem: Stem) -> list[nn.BatchNorm2d]:
-    """Returns the BatchNorms of a stem, which are the only ones in a network."""
-    return [norm for norm in stem.norms if isinstance(norm, nn.BatchNorm2d)]
 
 
 def initialise_position_embedding(embedding: Tensor) -> None:
@@ -363,9 +396,11 @@ def _difference(one: ArchConfig, other: ArchConfig) -> str:
     """Returns the first key in which two architectures differ, with both values, e.g. `stage 2 width (64 and 96)`."""
     pairs = [("number of stages", len(one.stages), len(other.stages))]
     for number, (first, second) in enumerate(zip(one.stages, other.stages, strict=False), start=1):
-        values = second.model_dump()
-        pairs += [(f"stage {number} {key}", value, values[key]) for key, value in first.model_dump().items()]
+        keys = type(first).model_fields
+        pairs += [(f"stage {number} {key}", getattr(first, key), getattr(second, key)) for key in keys]
     pairs += [("channels", one.channels, other.channels), ("stem width", one.stem.width, other.stem.width)]
+    pairs += [(f"stem {key}", getattr(one.stem, key), getattr(other.stem, key)) for key in one.stem.VARIANTS]
+    pairs += [(key, getattr(one, key), getattr(other, key)) for key in one.VARIANTS]
     found = next(((name, first, second) for name, first, second in pairs if first != second), None)
     return "the stem's strides" if found is None else f"{found[0]} ({found[1]} and {found[2]})"
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
-from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem, mean_of_pixels
+from sret_nas.nn.layers import NLL, NORM_EPS, Block, mean_of_pixels
 from sret_nas.nn.network import SReT, to_feature_map, to_tokens
 from sret_nas.nn.permutations import fixed_permutation, permutation_pair
 from sret_nas.nn.speed import evaluation_mode, time_passes
+from sret_nas.nn.stem import Stem
 
 
 class StemPart(nn.Module):

@@ -247,7 +247,11 @@ def _module(public: str, ours: str, layers: Mapping[str, str], num_coefficients:
 
 
 def _check_expressible(arch: ArchConfig) -> None:
-    """Raises `UserError` unless loops are internal and an NLL follows every application."""
+    """Raises `UserError` unless loops are internal, an NLL follows every application, and all else is the paper's."""
+    canonical = arch.canonical()
+    variants = [*canonical.variant_words(), *(name for stage in canonical.stages for name in stage.variants)]
+    if variants:
+        raise UserError(f"the public code has no variants of the paper's network, got {', '.join(variants)}")
     for index, stage in enumerate(arch.stages):
         internal = stage.model_copy(update={"loop": "internal"})
         follows_all = all(stage.nll_after(recursion) == recursion for recursion in range(stage.recursions))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.arch.config import ArchConfig, token_sides
-from sret_nas.arch.presets import PRESETS, preset
+from sret_nas.arch.presets import PUBLISHED, preset
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.nn.public_checkpoints import PublicCheckpoint, differences
 
@@ -55,14 +55,14 @@ def recognise(checkpoint: PublicCheckpoint, variant: str | None = None) -> Recog
     if checkpoint.architecture is not None:
         arch = ArchConfig.from_dict(checkpoint.architecture, f"{checkpoint.source}: architecture")
         _require_fit(checkpoint, arch, "the architecture in the file")
-        names = {known.arch_id: name for name, known in PRESETS.items()}
+        names = {known.arch_id: name for name, known in PUBLISHED.items()}
         return Recognised(arch, names.get(arch.arch_id, arch.arch_id), "written in the file by `convert --to-public`")
-    fitting = [name for name in PRESETS if not differences(checkpoint.state, _adapted(PRESETS[name], checkpoint))]
+    fitting = [name for name in PUBLISHED if not differences(checkpoint.state, _adapted(PUBLISHED[name], checkpoint))]
     if not fitting:
         raise _unrecognised(checkpoint)
     named = _preset_of_public_name(checkpoint.args.get("model"))
     if named is not None:
-        arch = _adapted(PRESETS[named], checkpoint)
+        arch = _adapted(PUBLISHED[named], checkpoint)
         what = f"the public {checkpoint.args['model']}"
         _require_fit(checkpoint, arch, f"{what}, which the file's arguments name")
         return Recognised(arch, named, f"those of {what}, which the file's arguments name")
@@ -73,13 +73,13 @@ def _default(fitting: list[str], checkpoint: PublicCheckpoint) -> Recognised:
     """Returns the variant that was published for the size of the images, if nothing says which groups are meant."""
     size = _image_size(checkpoint)
     is_sliced = size in _SLICED_SIZES
-    of_224 = [name for name in fitting if PRESETS[name].image_size == 224]
+    of_224 = [name for name in fitting if PUBLISHED[name].image_size == 224]
     base = next(name for name in of_224 if name.endswith("_unsliced") != is_sliced)
     published = f"{base}_{size}"
-    name = published if published in PRESETS else base
+    name = published if published in PUBLISHED else base
     others = " or ".join(other for other in of_224 if other != base)
     return Recognised(
-        _adapted(PRESETS[name], checkpoint),
+        _adapted(PUBLISHED[name], checkpoint),
         name,
         f"assumed {'sliced' if is_sliced else 'unsliced'} for {size} px, because the weights do not tell; for other "
         f"groups, name --variant {others}",
@@ -133,7 +133,7 @@ def _require_fit(checkpoint: PublicCheckpoint, arch: ArchConfig, what: str) -> N
 
 def _unrecognised(checkpoint: PublicCheckpoint) -> UserError:
     """Returns an error that names what differs from the nearest published variant."""
-    adapted = {name: _adapted(arch, checkpoint) for name, arch in PRESETS.items()}
+    adapted = {name: _adapted(arch, checkpoint) for name, arch in PUBLISHED.items()}
     nearest = min(adapted, key=lambda name: len(differences(checkpoint.state, adapted[name], limit=None)))
     problems = "; ".join(differences(checkpoint.state, adapted[nearest]))
     return UserError(

@@ -10,7 +10,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sret_nas.arch.config import StageConfig
+from sret_nas.arch.config import Residual, StageConfig
 from sret_nas.nn.layers import NLL, Block
 from sret_nas.nn.permutations import fixed_permutation, permutation_pair
 
@@ -29,15 +29,17 @@ def drop_path_rates(num_applications: int, nominal: float) -> list[float]:
 class Stage(nn.Module):
     """The blocks of one stage, the NLLs of each block, and the fixed permutations for evaluation."""
 
-    def __init__(self, config: StageConfig, index: int, num_tokens: int) -> None:
+    def __init__(self, config: StageConfig, index: int, num_tokens: int, residual: Residual = "path") -> None:
         super().__init__()
         self.config = config
         self.index = index
         self.grad_checkpointing = False
         """Whether training keeps only the input of every block, and computes the rest again in the backward pass."""
-        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_hidden) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.mlp_hidden, residual) for _ in range(config.blocks)
+        )
         self.nlls = nn.ModuleList(
-            nn.ModuleList(NLL(config.width, config.nll_hidden) for _ in range(config.num_nlls))
+            nn.ModuleList(NLL(config.width, config.nll_hidden, residual) for _ in range(config.num_nlls))
             for _ in range(config.blocks)
         )
         self._set_num_tokens(num_tokens)
@@ -90,16 +92,9 @@ class Stage(nn.Module):
             if self.get_buffer(name).is_meta and device.type != "meta":
                 self.register_buffer(name, self._fixed(application, device).clone(), persistent=False)
 
-    def permutes(self, recursion: int, num_tokens: int) -> bool:
-        """Returns whether a recursion permutes its tokens.
-
-        The first recursion never does. With one slice, or one token per slice, the order makes no difference.
-        """
-        return recursion > 0 and 1 < self.config.groups[recursion] < num_tokens
-
     def permuted_applications(self) -> list[tuple[int, int]]:
         """Returns the (block, recursion) pairs that permute, in the order in which they run."""
-        return [pair for pair in self.config.applications() if self.permutes(pair[1], self.num_tokens)]
+        return [pair for pair in self.config.applications() if self.config.permutes(pair[1], self.num_tokens)]
 
     def forward(self, tokens: Tensor, recursions: int, drop_path: Sequence[float], fresh: bool) -> Tensor:
         """Runs the stage on tokens (B, N, D).
@@ -113,7 +108,7 @@ class Stage(nn.Module):
         applications = self.config.applications(recursions)
         for (block, recursion), rate in zip(applications, drop_path, strict=True):
             permutation = self._permutation(tokens, block, recursion, fresh)
-            arguments = tokens, self.config.groups[recursion], permutation, rate
+            arguments = tokens, self.config.groups[recursion], permutation, rate, self.config.inverse
             if self.grad_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(self.blocks[block], *arguments, use_reentrant=False)
             else:
@@ -126,7 +121,7 @@ class Stage(nn.Module):
     def _permutation(self, tokens: Tensor, block: int, recursion: int, fresh: bool) -> Tensor | None:
         # A graph traced by torch.fx is one of the architecture's own image size.
         num_tokens = self.num_tokens if isinstance(tokens, torch.fx.Proxy) else int(tokens.shape[1])
-        if not self.permutes(recursion, num_tokens):
+        if not self.config.permutes(recursion, num_tokens):
             return None
         if fresh:
             return permutation_pair(torch.randperm(num_tokens, device=tokens.device))

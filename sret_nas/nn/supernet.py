@@ -30,9 +30,10 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
-from sret_nas.nn.layers import NLL, NORM_EPS, Block, Stem
-from sret_nas.nn.network import SReT, batch_norms
+from sret_nas.nn.layers import NLL, NORM_EPS, Block
+from sret_nas.nn.network import SReT
 from sret_nas.nn.permutations import FixedPermutations
+from sret_nas.nn.stem import Stem, batch_norms
 from sret_nas.nn.weight_shapes import Shapes, supernet_shapes
 from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
@@ -117,7 +118,7 @@ def pool_shapes(extent: SupernetShape, source: str) -> Shapes:
             raise UserError(
                 f"{source}: {len(before.widths):,} and {len(after.widths):,} widths of stages[{index}] and "
                 f"stages[{index + 1}] are too many: poolings between them have {total:,} filters, and at most "
-                f"{MAX_PAIRS:,} are read"
+                f"{MAX_PAIRS:,} are possible"
             )
         yield f"pools.{index}.weight", (len(connected_pairs(before.widths, after.widths)), 3, 3)
 
@@ -458,7 +459,7 @@ def spread(count: int, size: int) -> IntArray:
     return np.arange(count) * size // count
 
 
-def _use_batch_statistics(stem: Stem) -> None:
+def _use_batch_statistics(stem: nn.Module) -> None:
     """Makes the BatchNorms of a stem always normalise by the statistics of the batch."""
     for norm in batch_norms(stem):
         norm.track_running_stats = False

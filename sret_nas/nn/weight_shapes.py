@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import gcd
+from math import gcd, prod
 
-from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.config import COEFFICIENTS, ArchConfig, StemConfig
 from sret_nas.space.supernet_shape import SupernetShape
 
 Shape = tuple[int, ...]
@@ -22,17 +22,23 @@ def network_shapes(arch: ArchConfig) -> Shapes:
     """Yields the names and shapes in `SReT(arch).state_dict()`."""
     widths, side = [stage.width for stage in arch.stages], arch.resolutions[0]
     yield "pos_embed", (1, widths[0], side, side)
-    yield from _stem(arch.channels, arch.stem.width, widths[0], has_statistics=True)
+    yield from _stem_of(arch.stem, arch.channels, widths[0])
+    coefficients = COEFFICIENTS[arch.residual]
     for index, stage in enumerate(arch.stages):
         for block in range(stage.blocks):
-            yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden)
+            yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden, coefficients)
         for block in range(stage.blocks):
             for nll in range(stage.num_nlls):
-                yield from _nll(f"stages.{index}.nlls.{block}.{nll}", stage.width, stage.nll_hidden)
+                yield from _nll(f"stages.{index}.nlls.{block}.{nll}", stage.width, stage.nll_hidden, coefficients)
     for index, (before, after) in enumerate(pairwise(widths)):
         yield f"pools.{index}.weight", (after, before // gcd(before, after), 3, 3)
         yield f"pools.{index}.bias", (after,)
+    if arch.class_tokens:
+        yield "class_tokens.embedding", (1, arch.class_tokens, widths[-1])
+        yield "class_tokens.position", (1, arch.class_tokens, widths[-1])
     yield from _ends(widths, arch.classes)
+    if arch.head == "distillation_token":
+        yield from _linear("head_dist", widths[-1], arch.classes)
 
 
 def supernet_shapes(extent: SupernetShape) -> Shapes:
@@ -54,12 +60,23 @@ def supernet_shapes(extent: SupernetShape) -> Shapes:
     yield from _ends(widths, extent.classes)
 
 
-def _stem(channels: int, stem_width: int, width: int, has_statistics: bool) -> Shapes:
+def _stem_of(stem: StemConfig, channels: int, width: int) -> Shapes:
+    if stem.kind == "patch":
+        patch = prod(stem.strides)
+        yield "stem.proj.weight", (width, channels, patch, patch)
+        yield "stem.proj.bias", (width,)
+    else:
+        yield from _stem(
+            channels, stem.width, width, has_statistics=stem.norm == "batch", has_norms=stem.norm != "none"
+        )
+
+
+def _stem(channels: int, stem_width: int, width: int, has_statistics: bool, has_norms: bool = True) -> Shapes:
     widths = (channels, stem_width, width, width)
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         yield f"stem.convs.{index}.weight", (outputs, inputs, 3, 3)
         yield f"stem.convs.{index}.bias", (outputs,)
-    for index, outputs in enumerate(widths[1:]):
+    for index, outputs in enumerate(widths[1:] if has_norms else ()):
         yield from _norm(f"stem.norms.{index}", outputs)
         if has_statistics:
             yield f"stem.norms.{index}.running_mean", (outputs,)
@@ -67,8 +84,9 @@ def _stem(channels: int, stem_width: int, width: int, has_statistics: bool) -> S
             yield f"stem.norms.{index}.num_batches_tracked", ()
 
 
-def _block(name: str, width: int, mlp_hidden: int) -> Shapes:
-    yield f"{name}.coefficients", (4,)
+def _block(name: str, width: int, mlp_hidden: int, coefficients: int = 2) -> Shapes:
+    if coefficients:
+        yield f"{name}.coefficients", (2 * coefficients,)
     yield from _norm(f"{name}.norm1", width)
     yield from _linear(f"{name}.attn.qkv", width, 3 * width)
     yield from _linear(f"{name}.attn.proj", width, width)
@@ -77,8 +95,9 @@ def _block(name: str, width: int, mlp_hidden: int) -> Shapes:
     yield from _linear(f"{name}.mlp.fc2", mlp_hidden, width)
 
 
-def _nll(name: str, width: int, hidden: int) -> Shapes:
-    yield f"{name}.coefficients", (2,)
+def _nll(name: str, width: int, hidden: int, coefficients: int = 2) -> Shapes:
+    if coefficients:
+        yield f"{name}.coefficients", (coefficients,)
     yield from _norm(f"{name}.norm", width)
     yield from _linear(f"{name}.mlp.fc1", width, hidden)
     yield from _linear(f"{name}.mlp.fc2", hidden, width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sret_nas.errors import UserError
 
@@ -11,10 +11,8 @@ from ..program_name import program_name
 from . import shared_options
 from .argument_types import duration
 from .exit_codes import EXIT_OK
+from .process_options import OF_PROCESSES, add_processes, placement_of
 from .renamed import add_renamed
-
-if TYPE_CHECKING:
-    from ..distributed.launcher import RayPlacement
 
 EXAMPLES = """\
 examples:
@@ -90,6 +88,11 @@ def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
         "--depth-schedule", metavar="NAME",
         help="recursion depths of random networks: full, joint, sandwich, random or growing (default: full)",
     )  # fmt: skip
+    group.add_argument(
+        "--depth-distillation", action="store_true",
+        help="train the shallower passes of a random network on the predictions of its deepest one (with "
+        "--depth-schedule joint or sandwich)",
+    )  # fmt: skip
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
@@ -97,20 +100,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "machine",
         "For several processes use --engine ray, or torchrun --nproc-per-node N -m sret_nas supernet train ...",
     )
-    group.add_argument(
-        "--engine", choices=("local", "ray"),
-        help="what runs the training: local (this process) or ray (processes on this machine or a cluster) "
-        "(default: local)",
-    )  # fmt: skip
-    shared_options.add_ray_address(group)
-    group.add_argument(
-        "--workers", type=int, metavar="N",
-        help="processes on Ray, each with its share of every batch (default: one per GPU, or one per machine without "
-        "GPUs)",
-    )  # fmt: skip
-    group.add_argument(
-        "--gpus-per-worker", type=int, metavar="N", help="GPUs of a process on Ray, 0 or 1 (default: 1 if Ray has GPUs)"
-    )
+    add_processes(group)
     shared_options.add_threads(
         group, "CPU threads per process (default: one per core, shared by the processes of a machine)"
     )
@@ -124,8 +114,8 @@ def _run(given: argparse.Namespace) -> int:
 
     handle_interruptions()
     console = SearchConsole()
-    placement = _placement(given)
-    words = ("run", "out", "resume", "time_budget", "engine", *_OF_RAY)
+    placement = placement_of(given)
+    words = ("run", "out", "resume", "time_budget", *OF_PROCESSES)
     options = {name: value for name, value in vars(given).items() if name not in words}
     seconds = vars(given).get("time_budget")
     if "resume" not in given:
@@ -137,23 +127,3 @@ def _run(given: argparse.Namespace) -> int:
         )
     resume_training(given.resume, options, console, placement)
     return EXIT_OK
-
-
-_OF_RAY = ("ray_address", "workers", "gpus_per_worker")
-
-
-def _placement(given: argparse.Namespace) -> RayPlacement | None:
-    """Returns how Ray places processes; None to train here. Raises `UserError` if the options contradict."""
-    from ..distributed.launcher import RayPlacement
-
-    address, processes, gpus = (vars(given).get(name) for name in _OF_RAY)
-    if vars(given).get("engine", "local") == "local":
-        for name in _OF_RAY:
-            if name in given:
-                raise UserError(f"--{name.replace('_', '-')} goes with --engine ray")
-        return None
-    if processes is not None and processes < 1:
-        raise UserError(f"--workers must be at least 1, got {processes}")
-    if gpus not in (None, 0, 1):
-        raise UserError(f"--gpus-per-worker must be 0 or 1, since a process trains on one GPU, got {gpus}")
-    return RayPlacement(address, processes, gpus)

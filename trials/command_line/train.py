@@ -14,6 +14,7 @@ from . import shared_options
 from .argument_types import number_or_none, numbers, true_or_false, word_or_none
 from .config_file import add_config, with_config
 from .exit_codes import EXIT_FAILURE, EXIT_OK
+from .process_options import OF_PROCESSES, add_processes, placement_of
 
 EXAMPLES = """\
 examples:
@@ -50,6 +51,10 @@ RECIPE_OPTIONS: tuple[tuple[str, tuple[tuple[str, Callable[[str], object], str, 
             (
                 "depth-schedule", word_or_none, "NAME|none",
                 "recursion depths of a step: full, joint, sandwich, random or growing; none takes the search's",
+            ),
+            (
+                "depth-distillation", true_or_false, "true|false",
+                "whether the deepest pass of a step teaches the shallower ones (joint and sandwich)",
             ),
             ("ema-decay", number_or_none, "X|none", "decay of the average of weights that is kept"),
             ("ema-warmup", true_or_false, "true|false", "whether the decay rises from 0"),
@@ -163,8 +168,11 @@ def add_teacher(parser: argparse.ArgumentParser, *, stored: bool) -> None:
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "machine", "For several processes use torchrun --nproc-per-node N -m sret_nas train ..."
+        "machine",
+        "For several processes use --engine ray, or torchrun --nproc-per-node N -m sret_nas train ... On a cluster, "
+        "images and labels must lie at the same path on every machine.",
     )
+    add_processes(group)
     group.add_argument(
         "--data-workers", type=int, metavar="N",
         help="processes that read images, 0 for none (default: half the cores, at most 8)",
@@ -183,16 +191,18 @@ def _run(given: argparse.Namespace) -> int:
     given = with_config(given)
     handle_interruptions()
     console = SearchConsole()
-    options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "resume")}
+    placement = placement_of(given)
+    words = ("run", "out", "resume", *OF_PROCESSES)
+    options = {name: value for name, value in vars(given).items() if name not in words}
     try:
         if "resume" in given:
             if "out" in given:
                 raise UserError("a resumed training stays in its directory: leave out --out")
-            resume_training(given.resume, options, console)
+            resume_training(given.resume, options, console, placement)
             return EXIT_OK
         if "architecture" not in given:
             raise UserError("name the network to train: a YAML file, a preset such as sret_t, or --resume RUN")
-        start_training(*parse_train(options), vars(given).get("out"), console)
+        start_training(*parse_train(options), vars(given).get("out"), console, placement)
     except DivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILURE

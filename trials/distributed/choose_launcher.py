@@ -47,6 +47,7 @@ class LocalLauncher:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self.is_first, self.num_processes = processes.is_first, processes.world_size
+        self.world_size = processes.world_size
         self.threads = cores_per_process()
 
     def wait(self) -> None:

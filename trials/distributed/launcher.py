@@ -35,6 +35,8 @@ class Launcher(Protocol):
     """Whether this process is the one that prints and writes."""
     num_processes: int
     """Processes that run the caller's code and must wait for each other: those of torchrun, or 1."""
+    world_size: int
+    """Processes of each task."""
     threads: int
     """CPU threads for each process, unless a task says otherwise."""
     flags: str

@@ -49,10 +49,10 @@ class Update:
             print_line(console, line)
         for file in self.files:
             path = directory / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
             if file.is_whole:
                 write_atomically(path, file.content)
             else:
-                path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("ab") as appended:
                     appended.write(file.content)
 
@@ -60,7 +60,8 @@ class Update:
 class OutputStream:
     """Collects updates while another thread works in a directory and prints to `console`.
 
-    `replaced` names files that are replaced as a whole. Other files are sent only if they match `APPENDED`.
+    `replaced` names files that are replaced as a whole, in the order in which the task writes them. Other files are
+    sent only if they match `APPENDED`.
     """
 
     def __init__(self, directory: Path, replaced: tuple[str, ...] = ()) -> None:
@@ -83,7 +84,9 @@ class OutputStream:
 
         Must not be called by two threads at once.
         """
-        return Update("".join(self._texts(timeout)), (*self._replaced(), *self._appended()))
+        # Read in the reverse order of writing and applied in the order of writing: a checkpoint then never arrives
+        # before the networks that were written before it.
+        return Update("".join(self._texts(timeout)), (*reversed(list(self._replaced())), *self._appended()))
 
     def _texts(self, timeout: float) -> Iterator[str]:
         try:
@@ -94,11 +97,16 @@ class OutputStream:
             return
 
     def _replaced(self) -> Iterator[FileUpdate]:
-        for name, last in self._versions.items():
+        for name, last in reversed(self._versions.items()):
             version = self._version(name)
-            if version != last:  # a file that is replaced while it is read is sent now, and again at the next poll
-                self._versions[name] = version
-                yield FileUpdate(name, (self._directory / name).read_bytes(), is_whole=True)
+            if version in (None, last):
+                continue
+            try:
+                content = (self._directory / name).read_bytes()
+            except FileNotFoundError:  # its folder is being replaced: it comes with the next poll
+                continue
+            self._versions[name] = version  # a file that was replaced meanwhile is sent again at the next poll
+            yield FileUpdate(name, content, is_whole=True)
 
     def _version(self, name: str) -> tuple[int, int] | None:
         path = self._directory / name

@@ -50,6 +50,14 @@ class Processes:
             tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
             start += tensor.numel()
 
+    def share(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors by those of the first process. Shapes and types must be the same in all of them."""
+        if self.world_size == 1:
+            return
+        with _peers_alive():
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
     def any(self, flag: bool) -> bool:
         """Returns whether the flag is set in any process. All processes must call this, and get the same answer."""
         if self.world_size == 1:

@@ -221,7 +221,7 @@ class RayLauncher:
     num_processes = 1
 
     def __init__(self, session: Session, needs: Needs, device: str, flags: str) -> None:
-        self.flags, self.threads = flags, needs.threads
+        self.flags, self.threads, self.world_size = flags, needs.threads, needs.processes
         self._name, self._needs = session.name, needs
         self._device = device if needs.gpus else "cpu"
         self._bundle_writer = None if session.shares_files else BundleWriter(ray.put)
@@ -283,13 +283,14 @@ class RayLauncher:
             raise LostError(f"{lost}; {error}") from None
 
     def _files_of(self, task: Task) -> JobFiles | None:
-        return None if self._bundle_writer is None else self._bundle_writer.write({"data_dir": str(task.data_dir)})
+        if self._bundle_writer is None or task.data_dir is None:
+            return None
+        return self._bundle_writer.write({"data_dir": str(task.data_dir)})
 
     def _attempt(self, task: Task, directory: Path, console: Console) -> None:
-        group, files, kept = self._joined_group(), self._files_of(task), directory / task.checkpoint_name
-        checkpoint = ray.put(kept.read_bytes()) if kept.is_file() else None
+        group, files, kept = self._joined_group(), self._files_of(task), ray.put(_kept_files(task, directory))
         with defer_interrupts() as interruptions:
-            running = [actor.train.remote(task, files, checkpoint) for actor in group.actors]
+            running = [actor.train.remote(task, files, kept) for actor in group.actors]
             try:
                 failure = _watch(group, running, _TrainingDirectory(directory), console, interruptions)
             except RayError as error:
@@ -303,6 +304,14 @@ class RayLauncher:
                 if dead_rank is not None:  # the failures of the others only follow from its loss
                     raise LostError(dead_rank)
                 _raise(failure)
+
+
+def _kept_files(task: Task, directory: Path) -> dict[str, bytes]:
+    """Returns the files from which a task resumes, by name; none if it has no checkpoint yet."""
+    if not (directory / task.checkpoint_name).is_file():
+        return {}
+    names = (task.checkpoint_name, *task.output_names)
+    return {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()}
 
 
 class _TrainingDirectory:

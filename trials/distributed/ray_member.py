@@ -99,12 +99,15 @@ class RankActor:
         with _local_data(files) as data_dir:
             return _result_of(lambda: task.measure(processes, data_dir))
 
-    def train(self, task: Task, files: JobFiles | None, checkpoint: bytes | None) -> RankResult:
-        """Trains from a checkpoint, or from the beginning (None)."""
+    def train(self, task: Task, files: JobFiles | None, kept: dict[str, bytes]) -> RankResult:
+        """Trains from the files of an earlier attempt, by name, or from the beginning if there are none."""
         assert self._processes is not None
-        if checkpoint is not None:
-            (self._directory / task.checkpoint_name).write_bytes(checkpoint)
-        self._output = OutputStream(self._directory, replaced=(task.checkpoint_name, task.result_name))
+        for name, content in kept.items():
+            path = self._directory / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        written = (*task.output_names, task.checkpoint_name, task.result_name)
+        self._output = OutputStream(self._directory, replaced=written)
         console = self._output.console if self._processes.is_first else Console(quiet=True)
 
         def train() -> None:

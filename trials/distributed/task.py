@@ -32,9 +32,15 @@ class Task(Protocol):
     result_name: ClassVar[str]
     """File in its directory that exists once the task has ended."""
 
+    output_names: ClassVar[tuple[str, ...]]
+    """Further files in its directory that it replaces as a whole, relative to it. A resumed task finds them there."""
+
     @property
-    def data_dir(self) -> Path:
-        """Returns the absolute folder of its input files on the machine where it is started."""
+    def data_dir(self) -> Path | None:
+        """Returns the absolute folder of the input files that travel with the task; None if nothing travels.
+
+        Files that do not travel are read at the same path on every machine.
+        """
 
     def train(self, directory: Path, console: Console, data_dir: Path | None = None) -> Path:
         """Starts or resumes the training in a directory, and returns the result's file.

@@ -24,6 +24,7 @@ class TrainingJob(TrainingSpec):
     """The `Task` of training a supernet. It is the same in all processes of the training."""
 
     checkpoint_name: ClassVar[str] = CHECKPOINT
+    output_names: ClassVar[tuple[str, ...]] = ()
     result_name: ClassVar[str] = SUPERNET
     data_dir: Path
     """Absolute folder of the prepared images on the machine where the training is started."""

@@ -19,7 +19,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.arch.result_file import write_result
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file, validate, write_atomically
-from sret_nas.nn.model_directory import RECIPE, WEIGHTS, Preprocessing, find_model_directory
+from sret_nas.nn.model_directory import FILES, RECIPE, WEIGHTS, Preprocessing, find_model_directory
 from sret_nas.output_files import require_empty_folder
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import DepthSchedule, canonical_schedule
@@ -30,25 +30,27 @@ from ..data import DataConfig
 from ..data.dataset_cache import require_apart
 from ..data.whole_images import IMAGENET_MEAN, IMAGENET_STD, WholeImages
 from ..distributed.choose_launcher import launcher_for
-from ..distributed.launcher import Launcher
+from ..distributed.launcher import Launcher, RayPlacement
 from ..distributed.processes import Processes, process_group
 from ..distributed.task import Measurement
 from ..engines.failures import is_full
 from ..lost_directory import LostDirectoryError
-from ..machine import cores_per_process, num_cores
+from ..machine import num_cores
 from ..program_name import resume_command
 from ..runs.directory import new_run_dir, versions
 from ..runs.full_disk import StorageError
 from ..runs.option_groups import flag
 from ..runs.train_options import CHANGEABLE, TrainOptions
-from ..training.devices import compute_with, device_of
+from ..training.depth_schedule import SEVERAL_DEPTHS
+from ..training.devices import compute_with
 from ..training.distillation import Distillation, distillation_of
-from ..training.full import BEST, LAST, FullSpec, FullTraining, plan_of
+from ..training.full import BEST, LAST, METRICS, FullSpec, FullTraining, plan_of
 from ..training.full_recipe import Recipe, default_recipe
 from ..training.full_speed import expected_seconds_per_step
 from ..training.full_state import CHECKPOINT
 from ..training.initial_weights import InitialWeights, weights_of_checkpoint, weights_of_supernet
 from ..training.precision import choose_precision
+from ..training.teachers import LOCAL_DIR
 from .named_network import named_architecture, recorded_schedule
 
 TRAINING = "training.yaml"
@@ -88,6 +90,7 @@ class NetworkTask:
 
     checkpoint_name: ClassVar[str] = CHECKPOINT
     result_name: ClassVar[str] = RESULT
+    output_names: ClassVar[tuple[str, ...]] = (*(f"{name}/{file}" for name in (LAST, BEST) for file in FILES), METRICS)
     spec: FullSpec
     data: DataConfig
     device: str
@@ -99,14 +102,13 @@ class NetworkTask:
     temperature: float
     soft_labels: Path | None
 
-    @property
-    def data_dir(self) -> Path:
-        return Path(self.data.root or self.data.source).absolute()
+    data_dir: ClassVar[None] = None
+    """Images, weights to start from and labels do not travel: they are whole data sets, not decoded small images."""
 
     def train(self, directory: Path, console: Console, data_dir: Path | None = None) -> Path:
         """Trains in a directory and returns the result's file. Raises as `FullTraining.run` does."""
         path = directory / RESULT
-        images = self._images(data_dir)
+        images = WholeImages.find(self.data)
         with process_group(self.device) as processes:
             if path.is_file():
                 return path
@@ -130,10 +132,12 @@ class NetworkTask:
     def measure(self, processes: Processes, data_dir: Path | None = None) -> Measurement:
         """Times a few steps, whose weights are discarded. Writes nothing."""
         compute_with(self.threads)
-        images = self._images(data_dir)
+        images = WholeImages.find(self.data)
         distillation = self.distillation(images, processes.device)
-        seconds = expected_seconds_per_step(self.spec, images, processes, distillation)
-        return Measurement(cost_of(self.spec.arch).params, seconds)
+        precision = choose_precision(self.spec.recipe.precision, processes.device)
+        spec = replace(self.spec, recipe=self.spec.recipe.model_copy(update={"precision": precision}))
+        seconds = expected_seconds_per_step(spec, images, processes, distillation)
+        return Measurement(cost_of(spec.arch).params, seconds, precision)
 
     def initial_weights(self) -> InitialWeights | None:
         """Returns the weights to start from; None for new ones. Raises `UserError` if they do not fit the network."""
@@ -151,13 +155,6 @@ class NetworkTask:
             preprocessing=self.spec.preprocessing, seed=self.spec.seed, device=device,
         )  # fmt: skip
 
-    def _images(self, data_dir: Path | None) -> WholeImages:
-        if data_dir is None:
-            return WholeImages.find(self.data)
-        if self.data.root is not None:
-            return WholeImages.find(replace(self.data, root=str(data_dir)))
-        return WholeImages.find(replace(self.data, source=str(data_dir)))
-
 
 def parse_train(given: Mapping[str, Any]) -> tuple[TrainOptions, dict[str, Any]]:
     """Returns the options and the recipe's changed values from the command line.
@@ -172,7 +169,10 @@ def parse_train(given: Mapping[str, Any]) -> tuple[TrainOptions, dict[str, Any]]
     return TrainOptions.parse(own, "train"), changes
 
 
-def start_training(options: TrainOptions, changes: Mapping[str, Any], run_dir: Path | None, console: Console) -> Path:
+def start_training(
+    options: TrainOptions, changes: Mapping[str, Any], run_dir: Path | None, console: Console,
+    placement: RayPlacement | None = None,
+) -> Path:  # fmt: skip
     """Trains a network and returns the file of the result.
 
     Args:
@@ -180,6 +180,7 @@ def start_training(options: TrainOptions, changes: Mapping[str, Any], run_dir: P
         changes: Values of the recipe that differ from its file.
         run_dir: The run directory; None makes a new one.
         console: For plan and progress.
+        placement: How Ray places the processes; None trains here.
 
     Raises:
         UserError: The training is impossible. Nothing was written.
@@ -187,7 +188,7 @@ def start_training(options: TrainOptions, changes: Mapping[str, Any], run_dir: P
         StorageError: The disk is full.
     """
     arch = named_architecture(options.architecture)
-    with launcher_for(options.device, None, options.given_threads) as launcher:
+    with launcher_for(options.device, placement, options.given_threads) as launcher:
         console = console if launcher.is_first else Console(quiet=True)
         options = _with_machine(options, launcher)
         if run_dir is None and launcher.num_processes > 1:
@@ -197,9 +198,8 @@ def start_training(options: TrainOptions, changes: Mapping[str, Any], run_dir: P
             raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
         require_empty_folder(run_dir)
         recorded, images = _recorded(arch, options, changes, run_dir, console)
-        recorded = _in_chosen_precision(recorded)
         task = _task(recorded)
-        plan = plan_of(recorded.recipe, len(images.train), options.seed, launcher.num_processes)
+        plan = plan_of(recorded.recipe, len(images.train), options.seed, launcher.world_size)
         # That weights and labels fit is known before anything is written.
         task.initial_weights()
         distillation = task.distillation(images, torch.device("cpu"))
@@ -213,19 +213,17 @@ def start_training(options: TrainOptions, changes: Mapping[str, Any], run_dir: P
         print_line(console, f"Plan: {epochs:,} epochs of {per_epoch}; about {duration}")
         print_line(console, f"Results: {run_dir}")
         launcher.wait()  # until all have looked whether there is a training already
+        # The choice is recorded, so that a resumed training keeps it, wherever it goes on.
+        recipe = recorded.recipe.model_copy(update={"precision": measured.precision})
+        recorded = recorded.model_copy(update={"recipe": recipe})
         if launcher.is_first:
             recorded.write(run_dir)
-        return _train(run_dir, task, recorded, launcher, console)
+        return _train(run_dir, _task(recorded), recorded, launcher, console)
 
 
-def _in_chosen_precision(recorded: RecordedTraining) -> RecordedTraining:
-    """Returns a training whose recipe says fp32 or bf16, so that a resumed one keeps it, wherever it goes on."""
-    precision = choose_precision(recorded.recipe.precision, device_of(recorded.options.device))
-    recipe = recorded.recipe.model_copy(update={"precision": precision})
-    return recorded.model_copy(update={"recipe": recipe})
-
-
-def resume_training(run_dir: Path, given: Mapping[str, Any], console: Console) -> Path:
+def resume_training(
+    run_dir: Path, given: Mapping[str, Any], console: Console, placement: RayPlacement | None = None
+) -> Path:
     """Resumes a training from its last checkpoint and returns the file of the result.
 
     Raises `UserError` if there is no training, or if options are given that must not change; and as `start_training`.
@@ -242,7 +240,7 @@ def resume_training(run_dir: Path, given: Mapping[str, Any], console: Console) -
     recorded = validate(RecordedTraining, read_yaml(path), str(path))
     options = recorded.options.with_given(given, "train")
     recorded = recorded.model_copy(update={"options": options})
-    with launcher_for(options.device, None, options.threads) as launcher:
+    with launcher_for(options.device, placement, options.threads) as launcher:
         console = console if launcher.is_first else Console(quiet=True)
         print_line(console, f"Carrying on in {run_dir}")
         return _train(run_dir, _task(recorded), recorded, launcher, console)
@@ -254,7 +252,7 @@ def _with_machine(options: TrainOptions, launcher: Launcher) -> TrainOptions:
     if options.given_threads is None:
         changes["threads"] = launcher.threads
     if options.data_workers is None:
-        changes["data_workers"] = min(MAX_DATA_WORKERS, cores_per_process() // 2)
+        changes["data_workers"] = min(MAX_DATA_WORKERS, launcher.threads // 2)
     return options.model_copy(update=changes)
 
 
@@ -283,12 +281,17 @@ def _recorded(
     mean, std = images.mean_and_std(channels)
     if recipe.normalization == "imagenet" and channels == 3:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    schedule = recipe.depth_schedule or recorded_schedule(options.architecture) or "full"
+    schedule = canonical_schedule(target, recipe.depth_schedule or recorded_schedule(options.architecture) or "full")
+    if recipe.depth_distillation and schedule not in SEVERAL_DEPTHS:
+        raise UserError(
+            f"--depth-distillation needs several depths in a step, but the depth schedule is {schedule}: give "
+            f"--depth-schedule {' or '.join(SEVERAL_DEPTHS)}, and a network that recurs"
+        )
     recorded = RecordedTraining(
         options=options.model_copy(update={"recipe": recipe_name}),
         architecture=target,
         recipe=recipe,
-        depth_schedule=canonical_schedule(target, schedule),
+        depth_schedule=schedule,
         preprocessing=Preprocessing(
             image_size=image_size, mean=mean, std=std, interpolation=recipe.interpolation,
             crop_fraction=recipe.crop_fraction,
@@ -320,6 +323,7 @@ def _start(options: TrainOptions) -> dict[str, str]:
 
 
 def _task(recorded: RecordedTraining) -> NetworkTask:
+    """Returns the task of a training, with absolute paths: processes on Ray have another working directory."""
     options, start = recorded.options, dict(recorded.start)
     labels = None
     if options.teacher is not None:
@@ -339,14 +343,31 @@ def _task(recorded: RecordedTraining) -> NetworkTask:
         workers=options.data_workers or 0,
     )  # fmt: skip
     return NetworkTask(
-        spec=spec, data=options.data_config_at(recorded.architecture.image_size), device=options.device,
-        threads=options.threads, supernet=None if options.supernet is None else Path(options.supernet),
-        checkpoint=None if options.checkpoint is None else Path(options.checkpoint),
-        teacher=options.teacher,
-        teacher_checkpoint=None if options.teacher_checkpoint is None else Path(options.teacher_checkpoint),
-        temperature=options.temperature or 1.0,
-        soft_labels=None if options.soft_labels is None else Path(options.soft_labels),
+        spec=spec, data=_at_absolute_path(options.data_config_at(recorded.architecture.image_size)),
+        device=options.device, threads=options.threads, supernet=_absolute(options.supernet),
+        checkpoint=_absolute(options.checkpoint),
+        teacher=_absolute_teacher(options.teacher), teacher_checkpoint=_absolute(options.teacher_checkpoint),
+        temperature=options.temperature or 1.0, soft_labels=_absolute(options.soft_labels),
     )  # fmt: skip
+
+
+def _absolute(path: str | None) -> Path | None:
+    return None if path is None else Path(path).absolute()
+
+
+def _at_absolute_path(data: DataConfig) -> DataConfig:
+    if data.root is not None:
+        return replace(data, root=str(Path(data.root).absolute()))
+    return replace(data, source=str(Path(data.source).absolute())) if data.is_folder else data
+
+
+def _absolute_teacher(teacher: str | None) -> str | None:
+    """Returns a teacher with the absolute path of its folder, if it is one, and not a model of timm's by name."""
+    if teacher is None:
+        return None
+    prefix = LOCAL_DIR if teacher.startswith(LOCAL_DIR) else ""
+    path = Path(teacher.removeprefix(prefix))
+    return f"{prefix}{path.absolute()}" if prefix or path.exists() else teacher
 
 
 def _describe_target(arch: ArchConfig, recorded: RecordedTraining, console: Console) -> None:

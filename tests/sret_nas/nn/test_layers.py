@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sret_nas.nn.layers import NLL, Block, SlicedAttention, weighted_residual
+from sret_nas.nn.layers import NLL, Block, SlicedAttention
+from sret_nas.nn.residual import weighted_residual
 
 torch.set_num_threads(1)
 

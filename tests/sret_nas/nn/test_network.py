@@ -277,7 +277,8 @@ class TestDropPath:
         seen: list[tuple[str, float]] = []
         for module in network.modules():
             if isinstance(module, Block | NLL):
-                module.register_forward_pre_hook(lambda m, inputs: seen.append((type(m).__name__, inputs[-1])))
+                at = 3 if isinstance(module, Block) else 1  # the argument `drop_path`
+                module.register_forward_pre_hook(lambda m, inputs, at=at: seen.append((type(m).__name__, inputs[at])))
         network.train()(images_for(network.arch))
         rates = [0.7 * number / 7 for number in range(8)]  # 2 blocks x 3 recursions, then 1 x 2
         assert seen == [(kind, pytest.approx(rate)) for rate in rates for kind in ("Block", "NLL")]
@@ -352,3 +353,9 @@ class TestExport:
         exported = torch.export.export(network, (images[:2],), dynamic_shapes=batch).module()
         with torch.no_grad():
             torch.testing.assert_close(exported(images), logits_of(network, images), rtol=0, atol=1e-6)
+
+    def test_an_open_image_size_is_refused(self) -> None:
+        network = randomised(small_arch())
+        sizes = {"images": {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}}
+        with pytest.raises(Exception, match="an exported SReT has one image size"):
+            torch.export.export(network, (images_for(network.arch, batch=2),), dynamic_shapes=sizes)

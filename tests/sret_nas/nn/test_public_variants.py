@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.presets import PRESETS, preset
+from sret_nas.arch.presets import PUBLISHED, preset
 from sret_nas.errors import UserError
 from sret_nas.nn.public_checkpoints import PublicCheckpoint, public_shapes
 from sret_nas.nn.public_variants import recognise
@@ -20,7 +20,7 @@ def checkpoint(arch: ArchConfig, args: dict[str, Any] | None = None, **changes: 
     return PublicCheckpoint(state=state, args=args or {}, architecture=None, source="sret.pth")
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PUBLISHED)
 class TestPublishedVariants:
     def test_a_name_given_by_the_user_decides(self, name: str) -> None:
         found = recognise(checkpoint(preset(name)), name)
@@ -34,7 +34,7 @@ class TestPublishedVariants:
         sliced = found.arch.stages[0].groups[0] > 1
         assert sliced == (arch.image_size == 224)
         assert ("assumed sliced" if sliced else "assumed unsliced") in found.reason
-        assert found.arch in PRESETS.values()
+        assert found.arch in PUBLISHED.values()
 
     def test_classes_and_channels_are_those_of_the_weights(self, name: str) -> None:
         arch = preset(name).model_copy(update={"classes": 7, "channels": 1})
