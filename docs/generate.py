@@ -15,13 +15,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from docs.against import FIGURES as AGAINST
 from docs.commands import command_reference
 from docs.figures import FIGURES
 from docs.sret_bench import FIGURES as SRET_BENCH
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-PARTS: dict[str, Callable[[], str]] = {"commands": command_reference, **FIGURES, **SRET_BENCH}
+PARTS: dict[str, Callable[[], str]] = {"commands": command_reference, **FIGURES, **SRET_BENCH, **AGAINST}
 
 _PART = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->)(.*?)(<!-- /generated -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?generated.*?-->")

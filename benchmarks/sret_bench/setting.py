@@ -21,6 +21,8 @@ class Setting:
     image_size: int = 24
     """9, 4 and 1 tokens in the three stages of `sret_tiny`: in the last one, attention is the identity."""
     val_fraction: float = 0.1
+    max_images: int | None = None
+    """At most so many images of every part; None is all of them."""
     batch_size: int = 128
     learning_rate: float = 3e-3
     precision: Precision = "bf16"
@@ -63,7 +65,11 @@ class Setting:
 
     def prepared(self, directory: Path) -> PreparedData:
         """Returns the images: validation is a tenth of CIFAR-10's training part, and its test part is the test part."""
-        config = DataConfig(source=self.source, image_size=self.image_size, val_fraction=self.val_fraction)
+        most = self.max_images
+        config = DataConfig(
+            source=self.source, image_size=self.image_size, val_fraction=self.val_fraction,
+            max_train=most, max_val=most, max_test=most,
+        )  # fmt: skip
         return prepare(config, directory.absolute())
 
 

@@ -42,9 +42,9 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
                 pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{index}.png")
     return Setting(
-        space=small_targets(SearchSpace.load("smoke"), 16), source=str(root), image_size=16, kinds=("found", "random", "ResNet"),
-        budgets=(302_000,),
-        seeds=(0,), images=80, batch_size=20, search_arguments=TINY_SEARCH, checkpoint_seconds=0.0,
+        space=small_targets(SearchSpace.load("smoke"), 16), source=str(root), image_size=16,
+        kinds=("found", "random", "ResNet"), budgets=(302_000,), seeds=(0,),
+        images=80, batch_size=20, search_arguments=TINY_SEARCH, checkpoint_seconds=0.0,
     )  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def whole(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
+@pytest.mark.slow
 def test_all_kinds_are_trained_and_reported(setting: Setting, whole: Path) -> None:
     found, trained = run.open_tables(whole, whole / "results")
     assert trained.done == {(kind, 302_000, 0) for kind in setting.kinds}
@@ -70,6 +71,7 @@ def test_all_kinds_are_trained_and_reported(setting: Setting, whole: Path) -> No
     assert (whole / "reported" / "against.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_checkpoint(
     setting: Setting, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     }
 
 
+@pytest.mark.slow
 def test_a_training_that_is_there_is_not_run_again(setting: Setting, whole: Path) -> None:
     tables = run.open_tables(whole, whole / "results")
     before = [list(table.lines) for table in tables]
@@ -103,6 +106,7 @@ def test_a_training_that_is_there_is_not_run_again(setting: Setting, whole: Path
     assert [table.lines for table in run.open_tables(whole, whole / "results")] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*TIMM, "published shape", "random"])
 def test_networks_cost_about_what_they_are_compared_at(kind: str) -> None:
     budget = PUBLISHED.budgets[1]

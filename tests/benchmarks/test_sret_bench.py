@@ -38,7 +38,7 @@ SPACE = SearchSpace.from_dict(
     "tiny",
 )
 TINY = Setting(
-    space=SPACE, source="digits", image_size=16, val_fraction=0.1, batch_size=16, supernet_images=64,
+    space=SPACE, source="digits", image_size=16, max_images=100, batch_size=16, supernet_images=64,
     num_stratified=14, num_in_window=2, window=(30_000_000, 60_000_000), num_costs=2,
     cost_range=(30_000_000, 60_000_000), lengths=(32, 64), short_lengths=(32,), num_repeated=1,
     precision_images=32, precision_networks=2, score_batch_size=100, checkpoint_seconds=0.0,
@@ -94,6 +94,7 @@ def test_best_and_worst_are_so_by_the_model_at_equal_cost(whole: Path) -> None:
         assert 0.97 * table.header["costs"][line["cost"]] <= line["flops"] <= table.header["costs"][line["cost"]]
 
 
+@pytest.mark.slow
 def test_killed_and_carried_on_is_as_uninterrupted(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +191,8 @@ def test_a_report_publishes_the_tables_and_what_the_docs_show(whole: Path, monke
     assert len(load(results / "sret_bench_inherited.jsonl.gz")[1]) == 32
     monkeypatch.setattr(docs, "load", lambda name: found)
     missing = {name for name, shown in docs.FIGURES.items() if docs.NOT_YET in shown()}
-    assert missing <= {"sret-bench-additivity", "sret-bench-agreement", "sret-bench-equal-seconds"}  # 2 in the window
+    # Few networks: two in the window, two lengths, and two in other precisions, whose errors may be equal.
+    assert not missing & {"sret-bench-effects", "sret-bench-lengths", "sret-bench-progress"}
     empty = report(TINY, whole / "nothing", whole / "empty")
     assert not list((whole / "empty").glob("*.gz"))
     monkeypatch.setattr(docs, "load", lambda name: empty)

@@ -80,4 +80,5 @@ def _value(action: argparse.Action, value: object, source: str, key: str) -> obj
     except argparse.ArgumentTypeError as error:
         raise ConfigError(source, key, str(error)) from None
     except ValueError:
-        raise ConfigError(source, key, f"must be {NUMBERS[action.type.__name__]}, got {value!r}") from None
+        rule = NUMBERS[getattr(action.type, "__name__", "")]
+        raise ConfigError(source, key, f"must be {rule}, got {value!r}") from None
