@@ -20,7 +20,7 @@ def against_table() -> str:
     """Returns test error, cost, latency and seconds of every kind at every budget."""
     header = ["at", "network", "seeds", "test error", "less found", "FLOPs", "parameters", "latency", "CPU hours"]
     run = [cell for cell in load("against")["cells"] if cell["seeds"]]
-    return table(header, map(_row, run)) if run else "Nothing of it has been run yet."
+    return table(header, map(_row, run) if run else [("all", "not yet run", *[""] * 7)])
 
 
 def _row(cell: dict[str, Any]) -> tuple[str, ...]:

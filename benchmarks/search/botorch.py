@@ -28,8 +28,8 @@ from trials.strategies.domain import C, Domain
 from trials.strategies.neighbours import Neighbours
 from trials.strategies.strategy import Strategy
 
-POOL = 1000
-SAMPLES = 64
+POOL = 500
+SAMPLES = 32
 """Of the Monte Carlo acquisition."""
 CHUNK = 250
 
@@ -105,7 +105,7 @@ class QLogNEHVIStrategy(Strategy[C]):
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
             reference = [float(values.min() - 0.1 * (values.max() - values.min())), float(-inputs[:, -1].max() - 0.1)]
             acquisition = qLogNoisyExpectedHypervolumeImprovement(
-                model, reference, inputs, prune_baseline=True, objective=GenericMCMultiOutputObjective(lambda samples, X: _with_cost(samples, X)),
+                model, reference, inputs, prune_baseline=True, objective=GenericMCMultiOutputObjective(_with_cost),
                 sampler=SobolQMCNormalSampler(torch.Size([SAMPLES]), seed=self._asked),
             )  # fmt: skip
             with torch.no_grad():
@@ -119,9 +119,9 @@ class QLogNEHVIStrategy(Strategy[C]):
         return scaled
 
 
-def _with_cost(samples: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _with_cost(samples: torch.Tensor, X: torch.Tensor) -> torch.Tensor:  # noqa: N803 - BoTorch passes it by this name
     """Values drawn from the model, and beside each the network's cost, which is known."""
-    cost = -rows[..., -1:].expand(*samples.shape[:-1], 1)
+    cost = -X[..., -1:].expand(*samples.shape[:-1], 1)
     return torch.cat([samples, cost], dim=-1)
 
 

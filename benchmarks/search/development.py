@@ -20,7 +20,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -66,7 +65,8 @@ def _table(name: str, domain: ProductDomain, values: FloatArray, noise: float = 
     def value(candidate: Choices) -> float:
         return by_key[candidate.levels]
 
-    bounds = Bounds((float(values.min()), float(np.quantile(values, 0.75))), (int(costs.min()), int(costs.max())), log_cost=True)
+    value_box = float(values.min()), float(np.quantile(values, 0.75))
+    bounds = Bounds(value_box, (int(costs.min()), int(costs.max())), log_cost=True)
     table = TableDomain(domain, list(domain))
     return Problem(name, name, table, ("error", "cost"), value, bounds, noise=noise)
 

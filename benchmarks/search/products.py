@@ -71,8 +71,8 @@ class ProductDomain(Domain[Choices]):
     @cached_property
     def chain(self) -> Chain:
         stages = [
-            ChainStage(np.zeros(len(costs), dtype=np.int64), costs[:, None], (f"a{at}",), np.arange(len(costs))[:, None])
-            for at, costs in enumerate(self._costs)
+            ChainStage(np.zeros(len(of_level), dtype=np.int64), of_level[:, None], (f"a{at}",), levels[:, None])
+            for at, (of_level, levels) in enumerate((costs, np.arange(len(costs))) for costs in self._costs)
         ]
         return Chain(("cost",), tuple(stages), ({(0, 0): (0,)},) * (len(stages) - 1))
 

@@ -34,6 +34,8 @@ MIN_SHARE = 0.03
 """Shares below it are dropped: they would not fill one of 32 draws."""
 MIN_STANDARD_ERRORS = 2.0
 """Standard errors by which logarithms must give labels a larger density, on average."""
+MIN_TAIL = 2.0
+"""How many times as far from the median as the least value the largest must be, for logarithms to be tried."""
 FLOOR_SHARE = 0.2
 """See `Ensemble._best_floor`."""
 MAX_LOG = 230.0
@@ -126,10 +128,13 @@ class Ensemble:
     def _best_floor(self, points: IntArray, costs: FloatArray, values: FloatArray) -> float | None:
         """Returns the floor below which no value is believed to lie; None if logarithms are not clearly better.
 
+        They are not tried unless values have a tail: a longer way from the median up than down. Ranks have none.
         Floors are judged by the density that the additive model of the logarithms gives to left-out values. Those tried
         are 0 and one that lies as far below the least value as a share of the distance from there to the median.
         """
         least, median = float(values.min()), float(np.median(values))
+        if float(values.max()) - median <= MIN_TAIL * (median - least):
+            return None
         floors = [0.0] if least > 0 else []
         if median > least:
             floors.append(least - FLOOR_SHARE * (median - least))
@@ -209,8 +214,9 @@ class Ensemble:
         for name, number in self._counts.items():
             if number == 0:
                 continue
-            fit = self._sums[self._base if name == "process" else name]
-            features = fit.features(described.costs, described.effects[(name if name in SUMS else self._base) == "slopes"])
+            base = self._base if name == "process" else name
+            fit = self._sums[base]
+            features = fit.features(described.costs, described.effects[base == "slopes"])
             if name != "process":
                 missed = rng.normal(size=(len(features), number)) * self._lack_of_fit(name)
                 drawn = features @ self._weights[name] + self._settings.lack_of_fit * missed

@@ -9,6 +9,7 @@ hyperprior; the variances of the effects are those of the additive model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -113,14 +114,40 @@ class ResidualProcess:
         correlation: FloatArray = np.exp(alike - weights.sum())
         return correlation
 
+    @property
+    def _center(self) -> FloatArray:
+        """Medians of the parameters under the hyperprior, as logarithms."""
+        number = len(self._levels)
+        center: FloatArray = np.log([1.0, _SIGNAL, _NOISE, *[_WEIGHT / max(number, 1) ** 0.5] * number])
+        return center
+
     def _fitted(self, start: FloatArray | None) -> FloatArray:
+        """Returns the most probable logarithms of the parameters."""
         number = len(self._levels)
         chosen = np.linspace(0, len(self._error) - 1, min(len(self._error), MAX_FOR_LENGTHS)).round().astype(int)
-        error, additive, hot = self._error[chosen], self._additive[np.ix_(chosen, chosen)], self._hot[chosen]
-        center = np.log([1.0, _SIGNAL, _NOISE, *[_WEIGHT / max(number, 1) ** 0.5] * number])
-        spread = np.array([_SCALE_SD, _SIGNAL_SD, _NOISE_SD, *[_WEIGHT_SD] * number])
+        objective = self.neg_log_posterior(
+            self._error[chosen], self._additive[np.ix_(chosen, chosen)], self._hot[chosen]
+        )  # fmt: skip
+        first = self._center if start is None or len(start) != 3 + number else start
+        bounds = [(-3.0, 3.0), (np.log(1e-6), np.log(1e2)), (np.log(1e-6), np.log(10.0)), *[(-9.0, 4.0)] * number]
+        optimum = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MAX_STEPS})
+        logs: FloatArray = optimum.x
+        return logs
 
-        def neg_log_posterior(logs: FloatArray) -> tuple[float, FloatArray]:
+    def neg_log_posterior(
+        self, error: FloatArray, additive: FloatArray, hot: FloatArray
+    ) -> Callable[[FloatArray], tuple[float, FloatArray]]:  # fmt: skip
+        """Returns the negative log posterior of the parameters' logarithms (up to a constant), and its gradient.
+
+        Args:
+            error: Labels minus their prior mean, shape (n,).
+            additive: Prior covariance of the trend and the effects at scale one, shape (n, n).
+            hot: Levels, one-hot.
+        """
+        center = self._center
+        spread = np.array([_SCALE_SD, _SIGNAL_SD, _NOISE_SD, *[_WEIGHT_SD] * len(self._levels)])
+
+        def value_and_slope(logs: FloatArray) -> tuple[float, FloatArray]:
             covariance, process = self._covariance(logs, additive, hot)
             factor = cho_factor(covariance, lower=True, check_finite=False)
             inverse = cho_solve(factor, np.eye(len(error)), check_finite=False)
@@ -138,13 +165,7 @@ class ResidualProcess:
             ])  # fmt: skip
             return float(value), 0.5 * slope + away / spread
 
-        first = center if start is None or len(start) != len(center) else start
-        bounds = [(-3.0, 3.0), (np.log(1e-6), np.log(1e2)), (np.log(1e-6), np.log(10.0)), *[(-9.0, 4.0)] * number]
-        optimum = minimize(
-            neg_log_posterior, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MAX_STEPS}
-        )
-        logs: FloatArray = optimum.x
-        return logs
+        return value_and_slope
 
     @cached_property
     def loo(self) -> tuple[FloatArray, FloatArray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sret_nas.surrogate.ensemble import EnsembleSettings
 from sret_nas.surrogate.model import MAX_FOR_VARIANCES
@@ -35,7 +35,7 @@ class AdditiveSettings:
 
     draws: int = 32
     """Posterior draws that improvement is averaged over."""
-    ensemble: EnsembleSettings = EnsembleSettings()
+    ensemble: EnsembleSettings = field(default_factory=EnsembleSettings)
     """How the models' draws are made."""
     max_shortlist: int = 300
     """Candidates whose values are drawn together; of more, those that gain most by themselves."""

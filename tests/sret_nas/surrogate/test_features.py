@@ -10,7 +10,7 @@ import pytest
 from sret_nas.arrays import IntArray
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.surrogate.features import EffectTerms, Residual, Trend
+from sret_nas.surrogate.features import EffectTerms, Trend
 
 
 def two_attributes() -> Chain:
@@ -165,20 +165,6 @@ def test_without_pairs_single_attributes_are_left(has_slopes: bool) -> None:
     )
     assert both.groups[: len(single.groups)] == single.groups
     assert single.matrix(points).tolist() == both.matrix(points)[:, : single.num_columns].tolist()
-
-
-def test_products_of_residual_features_are_a_gaussian_kernel() -> None:
-    """Of how many attributes differ (by a squared distance of two each), and how far log costs lie apart."""
-    chain = CHAINS["two attributes"]
-    points = np.array([[0, 0], [0, 1], [3, 6], [3, 7]])
-    logs = np.array([[-1.0], [0.5], [0.0], [1.0]])
-    differing = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
-    distance = 2 * differing + (logs - logs.T) ** 2
-    products = np.zeros((4, 4))
-    for seed in range(50):
-        features = Residual(chain, np.random.default_rng(seed), length=0.8).matrix(points, logs)
-        products += features @ features.T / 50
-    assert products == pytest.approx(np.exp(-distance / (2 * 0.8**2 * 3)), abs=0.03)
 
 
 COSTS = np.array([[1e6, 10.0, 7.0], [4e6, 30.0, 7.0], [2e6, 80.0, 7.0], [9e6, 20.0, 7.0]])

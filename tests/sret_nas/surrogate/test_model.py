@@ -10,9 +10,9 @@ from threadpoolctl import threadpool_limits
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
-from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.chain import Chain, chain_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.surrogate.features import EffectTerms, Residual
+from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
 
 CHAIN = chain_of(SearchSpace.load("sret_tiny"))
@@ -134,21 +134,6 @@ def test_kinds_that_explain_nothing_fade_out() -> None:
     variance = {group.name: value for group, value in zip(terms.groups, model.variances, strict=False)}
     planted_kinds = [variance[f"{sort} {name}"] for sort in ("shared", "own") for name in ("recursions", "mlp_ratio")]
     assert max(planted_kinds) > 10 * max(variance["own heads"], variance["own loop"], variance["own nll"])
-
-
-def test_a_residual_learns_what_sums_cannot() -> None:
-    """Returns whether two stages choose alike, which no sum over stages can express."""
-    every = np.arange(4)
-    stage = ChainStage(np.zeros(4, dtype=np.int64), 1 + every[:, None], ("a",), every[:, None])
-    chain = Chain(("cost",), (stage, stage), ({(0, 0): (0,)},))
-    points = np.random.default_rng(10).integers(4, size=(80, 2))
-    values = np.where(points[:, 0] == points[:, 1], 1.0, -1.0)
-    errors = {}
-    for name, residual in (("sums", None), ("residual", Residual(chain, np.random.default_rng(0), length=0.5))):
-        model = Surrogate(EffectTerms(chain), points, costs_of(chain, points), values, (0,), residual=residual)
-        errors[name] = float(np.mean((model.loo_predictions - values) ** 2))
-    assert errors["sums"] > 0.5
-    assert errors["residual"] < 0.1
 
 
 def test_variances_can_be_kept() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sret_nas.arrays import FloatArray
 from sret_nas.pareto import hypervolume
-from trials.strategies.improvement import Improvement, InSeveralCosts, improvement
+from trials.strategies.improvement import FENCE, Improvement, InSeveralCosts, improvement
 
 COSTS = np.array([[1.0], [2.0], [4.0]])
 VALUES = np.array([0.9, 0.5, 0.3])
@@ -33,7 +33,9 @@ def test_with_one_cost_gains_are_exact(seed: int, max_steps: int) -> None:
     costs, values = rng.integers(1, 9, (6, 1)).astype(float), rng.random(6)  # equal costs happen
     new_costs, beliefs = rng.integers(1, 9, (12, 1)).astype(float), rng.random((12, 3)) * 1.2
     gained = improvement(costs, values, new_costs, beliefs, max_steps)
-    worst, most = values.max() + 0.1 * np.ptp(values), max(costs.max(), new_costs.max())
+    low, high = np.quantile(values, [0.25, 0.75])
+    worst = min(values.max() + 0.1 * np.ptp(values), high + FENCE * (high - low))
+    most = max(costs.max(), new_costs.max())
     corner = np.array([worst, most])
 
     def expected(at: int, known: list[int]) -> float:
@@ -60,6 +62,14 @@ def test_with_two_costs_gains_are_hypervolume_up_to_the_sample_of_levels() -> No
     volume = np.prod(high - low)
     assert max(expected) > 0.03 * volume
     np.testing.assert_allclose(gained.gains(6) / 256 * volume, expected, atol=0.004 * volume)
+
+
+def test_an_outlier_at_the_least_cost_does_not_decide_what_improves() -> None:
+    """Of the labels one is a hundred times the others; a network as cheap that halves it is not worth it."""
+    costs = np.array([[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]])
+    values = np.array([100.0, 1.0, 0.9, 0.8, 0.7, 0.6])
+    gained = improvement(costs, values, np.array([[1.0], [3.0]]), np.array([[50.0], [0.5]]))
+    assert gained.choose(1, 2) == [1]
 
 
 def test_the_second_choice_knows_the_first() -> None:

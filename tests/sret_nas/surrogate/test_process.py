@@ -1,0 +1,102 @@
+"""The Gaussian process on top of the sums: its algebra by a second way, and what it learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.space.chain import Chain, ChainStage
+from sret_nas.surrogate.features import EffectTerms
+from sret_nas.surrogate.model import Surrogate
+from sret_nas.surrogate.process import MAX_LABELS, Levels, ResidualProcess
+
+LEVELS = np.arange(4)
+STAGE = ChainStage(np.zeros(4, dtype=np.int64), 1 + LEVELS[:, None], ("a",), LEVELS[:, None])
+CHAIN = Chain(("cost",), (STAGE, STAGE, STAGE), ({(0, 0): (0,)},) * 2)
+
+
+def alike(points: IntArray) -> FloatArray:
+    """Whether the first and the last stage choose alike, which no sum over stages can say; the second is irrelevant."""
+    return np.where(points[:, 0] == points[:, 2], 1.0, -1.0)
+
+
+def drawn(number: int, seed: int = 0) -> IntArray:
+    return np.random.default_rng(seed).integers(4, size=(number, 3))
+
+
+def fitted(points: IntArray, values: FloatArray) -> tuple[Surrogate, ResidualProcess]:
+    base = Surrogate(EffectTerms(CHAIN), points, CHAIN.costs(points).astype(float), values, (0,))
+    return base, ResidualProcess(base, Levels(CHAIN), points)
+
+
+def described(base: Surrogate, points: IntArray) -> tuple[FloatArray, FloatArray]:
+    features = base.features(CHAIN.costs(points).astype(float), EffectTerms(CHAIN).matrix(points))
+    return features, Levels(CHAIN).one_hot(points)
+
+
+def test_it_learns_what_sums_cannot_and_which_attribute_is_irrelevant() -> None:
+    points = drawn(80)
+    base, process = fitted(points, alike(points))
+    errors = [np.mean((model.loo[0] - base.target) ** 2) for model in (base, process)]
+    assert errors[0] > 0.5
+    assert errors[1] < 0.1
+    first, second, last = process.logs[3:]
+    assert min(first, last) > second + 1
+
+
+def test_left_out_labels_are_predicted_as_by_a_process_without_them() -> None:
+    points = drawn(30)
+    values = alike(points) + np.random.default_rng(1).normal(scale=0.2, size=30)
+    base, process = fitted(points, values)
+    levels = process._hot
+    covariance = process._covariance(process.logs, process._additive, levels)[0]
+    for left in (0, 7):
+        others = np.delete(np.arange(30), left)
+        solved = np.linalg.solve(covariance[np.ix_(others, others)], covariance[others, left])
+        prior = base.label_features @ base.prior_mean
+        mean = prior[left] + solved @ (base.target - prior)[others]
+        assert process.loo[0][left] == pytest.approx(mean)
+        assert process.loo[1][left] == pytest.approx(covariance[left, left] - solved @ covariance[others, left])
+
+
+def test_draws_have_the_mean_and_the_spread_of_the_marginals() -> None:
+    points, unseen = drawn(40), drawn(25, seed=2)
+    base, process = fitted(points, alike(points))
+    features, levels = described(base, unseen)
+    mean, deviation = process.marginals(features, levels)
+    same, draws = process.draw(features, levels, np.random.default_rng(0), 4000)
+    assert same.tolist() == mean.tolist()
+    assert draws.mean(axis=1) == pytest.approx(mean, abs=5 * deviation.max() / 4000**0.5)
+    assert draws.std(axis=1) == pytest.approx(deviation, rel=0.1, abs=0.005)
+
+
+def test_smoothed_labels_are_the_posterior_at_the_labels() -> None:
+    points = drawn(40)
+    base, process = fitted(points, alike(points) + np.random.default_rng(1).normal(scale=0.3, size=40))
+    mean, _ = process.marginals(*described(base, points))
+    assert process.smoothed() == pytest.approx(mean)
+    assert np.abs(process.smoothed() - base.target).max() > 0.05
+
+
+def test_it_is_conditioned_on_a_number_of_labels_that_is_bounded() -> None:
+    points = drawn(MAX_LABELS + 50)
+    base = Surrogate(EffectTerms(CHAIN), points, CHAIN.costs(points).astype(float), alike(points), (0,))
+    logs = np.log([1.0, 0.5, 0.01, 1.0, 1.0, 1.0])
+    process = ResidualProcess(base, Levels(CHAIN), points, start=logs, refit=False)
+    assert len(np.unique(process.chosen)) == len(process.chosen) == MAX_LABELS
+    assert process.chosen[-MAX_LABELS // 2 :].tolist() == list(range(MAX_LABELS // 2 + 50, MAX_LABELS + 50))
+    assert process.logs.tolist() == logs.tolist()
+
+
+def test_the_gradient_of_its_fit_is_that_of_its_value() -> None:
+    """By finite differences, at the optimum's start and elsewhere."""
+    points = drawn(20)
+    base = Surrogate(EffectTerms(CHAIN), points, CHAIN.costs(points).astype(float), alike(points), (0,))
+    process = ResidualProcess(base, Levels(CHAIN), points)
+    objective = process.neg_log_posterior(process._error, process._additive, process._hot)
+    for logs in (np.zeros(6), np.array([0.3, -1.0, -3.0, 0.5, -2.0, 1.0])):
+        _, slope = objective(logs)
+        steps = 1e-5 * np.eye(6)
+        numeric = [(objective(logs + step)[0] - objective(logs - step)[0]) / 2e-5 for step in steps]
+        assert slope == pytest.approx(numeric, rel=1e-4, abs=1e-6)
