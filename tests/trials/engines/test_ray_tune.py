@@ -65,7 +65,6 @@ def started() -> Iterator[RayTuneEngine]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 class TestRayTuneEngine(EngineContract):
     @pytest.fixture
     def engine(self, started: RayTuneEngine) -> Engine:
@@ -89,7 +88,6 @@ class TestRayTuneEngine(EngineContract):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_files_travel_to_and_from_a_cluster(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     np.save(tmp_path / "data" / "train_images.npy", np.arange(1 << 10, dtype=np.uint8))
@@ -124,7 +122,6 @@ def found(run_dir: str) -> list[tuple[int, float, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_search_has_tune_s_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,7 +154,6 @@ def test_a_search_has_tune_s_results(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_plan_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([*SEARCH, "--engine", "tune", "--out", "runs/planned", "--dry-run"]) == 0
