@@ -13,6 +13,7 @@ from xdist.scheduler import LoadFileScheduling
 TOGETHER = {
     "tests/trials/distributed/test_ray_group.py": "ray",
     "tests/trials/engines/test_ray.py": "ray",
+    "tests/trials/engines/test_ray_tune.py": "ray",
     "tests/sret_nas/nn/test_export.py": "exported",
     "tests/sret_nas/nn/test_exported_model.py": "exported",
     "tests/sret_nas/nn/test_quantization.py": "exported",
@@ -23,6 +24,7 @@ seconds, or the machine, of which a Ray with several nodes needs all memory and 
 LONGEST = (
     "tests/trials/distributed/test_ray_group.py",
     "tests/trials/engines/test_ray.py",
+    "tests/trials/engines/test_ray_tune.py",
     "tests/sret_nas/nn/test_flops_of_spaces.py",
     "tests/sret_nas/nn/test_export.py",
     "tests/trials/search/test_search.py",

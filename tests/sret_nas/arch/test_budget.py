@@ -114,7 +114,7 @@ class TestBudget:
          (Budget(flops_max=10**9, params_min=2_400_000, params_max=2_500_000),
           "FLOPs at most 1G, parameters 2.4M to 2.5M"),
          (Budget(flops_max=1_234_567_894_321, params_min=1_234_567_894, params_max=9_876_543_214),
-          "FLOPs at most 1234.56789G, parameters 1.23456789G to 9.87654321G"),
+          "FLOPs at most 1.23456789T, parameters 1.23456789G to 9.87654321G"),
          (Budget(flops_min=1_234_567_894), "FLOPs at least 1.23456789G")],
     )  # fmt: skip
     def test_describe(self, budget: Budget, text: str) -> None:

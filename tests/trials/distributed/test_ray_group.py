@@ -177,6 +177,21 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out + captured.err
 
 
+def test_a_cluster_trains_as_torchrun_does(
+    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On two machines. Files and lines reach the driver, and nothing stays on the machines."""
+    assert main([*anew(folder, "ray"), *on_cluster]) == 0
+    assert_same(folder / "ray", whole)
+    assert steps_of(folder / "ray") == STEPS
+    told = shown(capsys)
+    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
+    (scalars,) = (folder / "ray" / "tensorboard").iterdir()
+    assert scalars.read_bytes().count(b"loss") == STEPS
+    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
+    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
+
+
 def test_ctrl_c_leaves_a_checkpoint_which_torchrun_and_ray_carry_on(
     folder: Path, whole: Path, on_cluster: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,28 +217,19 @@ def main_raising(arguments: list[str]) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_search_trains_its_supernet_on_its_cluster_as_torchrun_does(
+def test_a_search_trains_its_supernet_on_its_cluster(
     folder: Path, whole: Path, machines: Machines, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With one process per machine, which is recorded. Files and lines reach the driver, and nothing stays on the
-    machines. Trials find room afterwards."""
+    """With one process per machine, which is recorded. Its trials find room afterwards."""
     flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
     asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
     out = folder / "search"
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
-    told = shown(capsys)
-    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", told)
-    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
+    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", shown(capsys))
     history = read_history(out)
     assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
     assert sum(trial.result is not None for trial in history.trials.values()) == 4
-    supernet = out / "supernet"
-    assert_same(supernet, whole)
-    assert steps_of(supernet) == STEPS
-    (scalars,) = (supernet / "tensorboard").iterdir()
-    assert scalars.read_bytes().count(b"loss") == STEPS
-    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
-    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
+    assert_same(out / "supernet", whole)
 
 
 @pytest.fixture

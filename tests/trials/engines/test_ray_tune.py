@@ -65,7 +65,6 @@ def started() -> Iterator[RayTuneEngine]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 class TestRayTuneEngine(EngineContract):
     @pytest.fixture
     def engine(self, started: RayTuneEngine) -> Engine:
@@ -102,7 +101,6 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_files_travel_to_and_from_a_cluster(tmp_path: Path, machines: Machines) -> None:
     (tmp_path / "data").mkdir()
     np.save(tmp_path / "data" / "train_images.npy", np.arange(1 << 10, dtype=np.uint8))
@@ -120,7 +118,6 @@ def test_files_travel_to_and_from_a_cluster(tmp_path: Path, machines: Machines) 
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_plan_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines: Machines) -> None:
     monkeypatch.chdir(tmp_path)
     cluster = ["--engine", "tune", "--ray-address", machines.address]
@@ -136,7 +133,6 @@ def found(run_dir: str) -> list[tuple[int, float, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_search_has_tune_s_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
