@@ -5,9 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .argument_types import channel_deviations, channel_values, path, positive_count, recursions, threads
+from .argument_types import channel_deviations, channel_values, path, positive_count, recursions
 from .exit_codes import EXIT_OK
-from .shared_options import USAGE, HelpFormatter, add_data, add_device, add_force
+from .shared_options import (
+    add_checked_threads,
+    add_data,
+    add_device,
+    add_force,
+    add_parser,
+    add_trained_network,
+    options_of,
+)
 
 DESCRIPTION = """\
 Score a trained network on images that it was not trained on: top-1 and top-5 accuracy, cross-entropy, calibration, \
@@ -25,23 +33,16 @@ examples:
 
 def add_command(commands: Any) -> None:
     """Declares the command."""
-    from ..program_name import program_name
-
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "evaluate",
-        help="score a trained network on images, at every recursion depth",
-        usage=f"{USAGE} FILE|DIR",
+        usage="FILE|DIR",
+        summary="score a trained network on images, at every recursion depth",
         description=DESCRIPTION,
-        epilog=EXAMPLES.format(program=program_name()),
-        formatter_class=HelpFormatter,
-        argument_default=argparse.SUPPRESS,
+        examples=EXAMPLES,
+        run=_run,
     )
-    parser.set_defaults(run=_run)
-    parser.add_argument(
-        "source", type=path, metavar="FILE|DIR",
-        help="a model directory, the run of a training or a search, a result such as best.yaml with its weights, or a "
-        "file of weights (.safetensors)",
-    )  # fmt: skip
+    add_trained_network(parser)
     add_data(parser)
     group = parser.add_argument_group("evaluation")
     group.add_argument(
@@ -70,7 +71,7 @@ def add_command(commands: Any) -> None:
     add_force(group)
     group = parser.add_argument_group("resources")
     group.add_argument("--batch-size", type=positive_count, metavar="N", help="images at a time (default: 64)")
-    group.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: all cores)")
+    add_checked_threads(group, "CPU threads (default: all cores)")
     add_device(group)
 
 
@@ -85,7 +86,7 @@ def _run(given: argparse.Namespace) -> int:
     from ..runs.option_groups import DataOptions
     from ..workflows.evaluate_network import EvaluationRequest, evaluate_network
 
-    options = {name: value for name, value in vars(given).items() if name != "run"}
+    options = options_of(given)
     data = DataOptions.parse({name: options.pop(name) for name in _DATA if name in options}, "evaluate")
     if "recursions" in options:
         if "depths" in options:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .argument_types import path, positive_count, threads
+from .argument_types import path, positive_count
 from .exit_codes import EXIT_OK
-from .shared_options import USAGE, HelpFormatter, add_force, add_images_of_training, add_recursions
+from .shared_options import (
+    add_checked_threads,
+    add_force,
+    add_images_of_training,
+    add_parser,
+    add_recursions,
+    add_trained_network,
+    options_of,
+)
 
 DESCRIPTION = """\
 Write a trained network in the formats that programs in production run. Each file is compared with the network before \
@@ -23,23 +31,16 @@ examples:
 
 def add_command(commands: Any) -> None:
     """Declares the command."""
-    from ..program_name import program_name
-
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "export",
-        help="write a trained network as ONNX, torch.export or OpenVINO",
-        usage=f"{USAGE} FILE|DIR",
+        usage="FILE|DIR",
+        summary="write a trained network as ONNX, torch.export or OpenVINO",
         description=DESCRIPTION,
-        epilog=EXAMPLES.format(program=program_name()),
-        formatter_class=HelpFormatter,
-        argument_default=argparse.SUPPRESS,
+        examples=EXAMPLES,
+        run=_run,
     )
-    parser.set_defaults(run=_run)
-    parser.add_argument(
-        "source", type=path, metavar="FILE|DIR",
-        help="a model directory, the run of a training or a search, a result such as best.yaml with its weights, or a "
-        "file of weights (.safetensors)",
-    )  # fmt: skip
+    add_trained_network(parser)
     group = parser.add_argument_group("what to write")
     group.add_argument("--onnx", type=path, metavar="FILE", help="an ONNX file (.onnx), with a free batch size")
     group.add_argument("--torch-export", type=path, metavar="FILE", help="a file of torch.export (.pt2)")
@@ -60,7 +61,7 @@ def add_command(commands: Any) -> None:
         "--images", type=positive_count, metavar="N", help="test images on which --int8 is scored (default: 1000)"
     )
     group = parser.add_argument_group("resources")
-    group.add_argument("--threads", type=threads, metavar="N", help="CPU threads of all latencies (default: 1)")
+    add_checked_threads(group, "CPU threads of all latencies (default: 1)")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -68,6 +69,6 @@ def _run(given: argparse.Namespace) -> int:
 
     from ..workflows.export_network import ExportRequest, export_network
 
-    options = {name: value for name, value in vars(given).items() if name != "run"}
+    options = options_of(given)
     export_network(ExportRequest(**options), Console())
     return EXIT_OK

@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .argument_types import path, positive_count, threads
+from .argument_types import path, positive_count
 from .exit_codes import EXIT_OK, EXIT_USER_ERROR
-from .shared_options import USAGE, HelpFormatter, add_device, add_images_of_training, add_recursions
+from .shared_options import (
+    add_checked_threads,
+    add_device,
+    add_images_of_training,
+    add_parser,
+    add_recursions,
+    options_of,
+)
 
 DESCRIPTION = """\
 Print the most probable classes of images, by a trained network or by a file that `export` wrote. Images are resized, \
@@ -22,18 +29,15 @@ examples:
 
 def add_command(commands: Any) -> None:
     """Declares the command."""
-    from ..program_name import program_name
-
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "predict",
-        help="print the classes of images",
-        usage=f"{USAGE} MODEL IMAGE [IMAGE ...]",
+        usage="MODEL IMAGE [IMAGE ...]",
+        summary="print the classes of images",
         description=DESCRIPTION,
-        epilog=EXAMPLES.format(program=program_name()),
-        formatter_class=HelpFormatter,
-        argument_default=argparse.SUPPRESS,
+        examples=EXAMPLES,
+        run=_run,
     )
-    parser.set_defaults(run=_run)
     parser.add_argument(
         "model", type=path, metavar="MODEL",
         help="a model directory, the run of a training or a search, a result with its weights, or an exported model "
@@ -47,7 +51,7 @@ def add_command(commands: Any) -> None:
     add_images_of_training(group, "for class names, mean and deviation if the weights lack them")
     group = parser.add_argument_group("resources")
     add_device(group)
-    group.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: 1)")
+    add_checked_threads(group, "CPU threads (default: 1)")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -55,6 +59,6 @@ def _run(given: argparse.Namespace) -> int:
 
     from ..workflows.predict import PredictRequest, predict
 
-    options = {name: value for name, value in vars(given).items() if name != "run"}
+    options = options_of(given)
     options["images"] = tuple(options["images"])
     return EXIT_OK if predict(PredictRequest(**options), Console()) else EXIT_USER_ERROR

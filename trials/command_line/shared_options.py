@@ -10,7 +10,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from .argument_types import channel_deviations, channel_values, path, quantity, recursions, seed
+from ..program_name import program_name
+from .argument_types import channel_deviations, channel_values, path, quantity, recursions, seed, threads
 from .renamed import add_renamed
 
 USAGE = "%(prog)s [options]"
@@ -168,6 +169,50 @@ def add_images_of_training(group: Any, purpose: str) -> None:
         "--mean", type=channel_values, metavar="X[,X...]", help="mean of each channel, for pixels scaled to [0, 1]"
     )
     group.add_argument("--std", type=channel_deviations, metavar="X[,X...]", help="standard deviation of each channel")
+
+
+def add_parser(commands: Any, name: str, *, usage: str, summary: str, description: str, examples: str, run: Any) -> Any:
+    """Declares a command and returns its parser. Options that are not given are not in what it parses.
+
+    Args:
+        commands: The commands to which it is added.
+        name: What users type.
+        usage: Its arguments in the line of usage.
+        summary: Its line in the list of commands.
+        description: The text above its options.
+        examples: The text below them, in which `{program}` is how the user started this one.
+        run: Runs it.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        usage=f"{USAGE} {usage}",
+        description=description,
+        epilog=examples.format(program=program_name()),
+        formatter_class=HelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def options_of(given: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options that were given, by name."""
+    return {name: value for name, value in vars(given).items() if name != "run"}
+
+
+def add_trained_network(parser: argparse.ArgumentParser) -> None:
+    """Declares the trained network that a command takes."""
+    parser.add_argument(
+        "source", type=path, metavar="FILE|DIR",
+        help="a model directory, the run of a training or a search, a result such as best.yaml with its weights, or a "
+        "file of weights (.safetensors)",
+    )  # fmt: skip
+
+
+def add_checked_threads(group: Any, text: str) -> None:
+    """Declares the number of threads, of at least one; `text` is the help."""
+    group.add_argument("--threads", type=threads, metavar="N", help=text)
 
 
 def add_force(group: Any) -> None:

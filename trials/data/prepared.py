@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from sret_nas.arrays import FloatArray
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, printable
 from sret_nas.files import write_atomically
 
 from .config import DataConfig
@@ -309,7 +309,9 @@ class PreparedData:
         """Returns the first class names, each with its number of images in all parts together."""
         labels = np.concatenate([part.labels for part in (self.train, self.val, self.test)])
         counts = np.bincount(labels, minlength=self.num_classes)
-        first = [f"{name} ({count:,})" for name, count in zip(self.class_names, counts, strict=True)][:NAMED_CLASSES]
+        first = [f"{printable(name)} ({count:,})" for name, count in zip(self.class_names, counts, strict=True)][
+            :NAMED_CLASSES
+        ]
         more = f" and {self.num_classes - NAMED_CLASSES:,} more" if self.num_classes > NAMED_CLASSES else ""
         return ", ".join(first) + more
 

@@ -227,6 +227,14 @@ def recorded(profile: LatencyProfile) -> dict[str, Any]:
     return {"digest": profile.digest, "profile": profile.model_dump(mode="json")}
 
 
+def _recorded_options(header: dict[str, Any], run_dir: Path) -> SearchOptions:
+    """Returns the options that a search was begun with. Raises `UserError` for options that are refused by now."""
+    try:
+        return SearchOptions.parse(header["options"], str(run_dir))
+    except UserError as error:
+        raise UserError(f"{error}; an earlier version began this search with such options: start a new one") from None
+
+
 @ignore_signals_after_interrupt()
 def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> Run:
     """Resumes a recorded search, runs it to its end and returns it.
@@ -242,7 +250,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         history = records.reopen()
         header = history.header
         check_header(header, f"{run_dir}: header of the records")
-        options = SearchOptions.parse(header["options"], str(run_dir)).resumed_with(given)
+        options = _recorded_options(header, run_dir).resumed_with(given)
         require_trackers(options.log)
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))

@@ -39,11 +39,14 @@ def expected_seconds_per_step(
     Steps at full depth are timed, and scaled by the FLOPs of the depths that the schedule runs on average. A teacher's
     pass is the same at every depth, so with one the duration of uneven schedules is a bound.
     """
-    seconds = _seconds_of_step(spec, images, group, distillation) * relative_cost(spec.arch, spec.schedule)
+    seconds, compiling = _seconds_of_step(spec, images, group, distillation)
+    seconds *= relative_cost(spec.arch, spec.schedule)
     training = FullTraining(Path(), spec, images, group, None)
     recipe = spec.recipe
     validations = max(1, -(-recipe.epochs // recipe.validate_every))
     evaluated = validations * (len(images.val) + recipe.recalibration_images) + len(images.test)
+    # Each depth is compiled once, before its first step.
+    seconds += compiling * len(mean_depth_counts(spec.schedule, spec.arch.max_recursions)) / training.steps
     seconds += _seconds_per_evaluated(training, spec, images) * evaluated / group.world_size / training.steps
     total = torch.tensor(seconds, dtype=torch.float64, device=group.device)
     group.average([total])
@@ -57,32 +60,39 @@ def relative_cost(arch: ArchConfig, schedule: DepthSchedule) -> float:
     return sum(count * cost_of(arch.with_max_recursions(depth)).flops / full for depth, count in counts.items())
 
 
-def _seconds_of_step(spec: FullSpec, images: WholeImages, group: Group, distillation: Distillation | None) -> float:
-    """Returns the duration of a step at full depth, with its images being read."""
+def _seconds_of_step(
+    spec: FullSpec, images: WholeImages, group: Group, distillation: Distillation | None
+) -> tuple[float, float]:
+    """Returns the duration of a step at full depth, with its images being read, and of compiling it, if it is."""
     recipe = spec.recipe
     unit = recipe.gradient_accumulation * group.world_size
     small = min(recipe.batch_size, max(PROBE_IMAGES // unit, 2) * unit)
     full_depth = replace(spec, schedule="full")
     probe = replace(full_depth, recipe=recipe.model_copy(update={"batch_size": small}))
     training = FullTraining(Path(), probe, images, group, None, distillation)
-    seconds = _time_steps(training, 1) / training.plan.batch_size
+    probed, compiling = _time_steps(training, 1)
+    seconds = probed / training.plan.batch_size
+    if not recipe.compile:
+        compiling = 0.0
     training = FullTraining(Path(), full_depth, images, group, None, distillation)
     size = training.plan.batch_size
     expected = torch.tensor(seconds * size, dtype=torch.float64, device=group.device)
     group.average([expected])
     if float(expected) * (MEASURED_STEPS + 1) > MAX_MEASURING_SECONDS or size == small:
-        return float(expected)
-    return _time_steps(training, min(MEASURED_STEPS, training.steps - 1))
+        return float(expected), compiling
+    return _time_steps(training, min(MEASURED_STEPS, training.steps - 1))[0], compiling
 
 
-def _time_steps(training: FullTraining, steps: int) -> float:
-    """Returns the mean duration of steps after one for warm-up."""
+def _time_steps(training: FullTraining, steps: int) -> tuple[float, float]:
+    """Returns the mean duration of steps after one for warm-up, and how much longer that one took."""
+    began = time.perf_counter()
     with closing(training.parts(range(steps + 1))) as stream:
         training.train_step(stream)
         started = time.perf_counter()
         for _ in range(steps):
             training.train_step(stream)
-    return (time.perf_counter() - started) / max(1, steps)
+    mean = (time.perf_counter() - started) / max(1, steps)
+    return mean, max(0.0, started - began - mean)
 
 
 def _seconds_per_evaluated(training: FullTraining, spec: FullSpec, images: WholeImages) -> float:
