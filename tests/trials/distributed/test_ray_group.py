@@ -212,7 +212,7 @@ def test_a_search_trains_its_supernet_on_its_cluster_as_torchrun_does(
     out = folder / "search"
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
     told = shown(capsys)
-    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", told)
+    assert re.search(r"(?<!\d)1 thread in each of 2 processes on the cluster", told)
     assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
     history = read_history(out)
     assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
