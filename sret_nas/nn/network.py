@@ -129,7 +129,10 @@ class SReT(ImageModel):
         """
         free = {"classes": arch.classes, "image_size": arch.image_size, "drop_path": arch.drop_path}
         mine = ArchConfig.from_dict({**self.arch.to_dict(), **free}, source)
-        if mine.canonical() != arch.canonical():
+        # Groups beyond the tokens of a size have no effect there, so that files differ in them for one network.
+        then = ArchConfig.from_dict({**arch.to_dict(), "image_size": self.arch.image_size}, target)
+        was = ArchConfig.from_dict({**mine.to_dict(), "image_size": self.arch.image_size}, source)
+        if mine.canonical() != arch.canonical() and was.canonical() != then.canonical():
             own = Path(source).parent / f"{Path(source).stem}.yaml"
             fitting = f"{own} describes the network of these weights" if own.is_file() else "SReT.load builds theirs"
             raise UserError(

@@ -79,6 +79,6 @@ def _value(action: argparse.Action, value: object, source: str, key: str) -> obj
         return action.type(value)
     except argparse.ArgumentTypeError as error:
         raise ConfigError(source, key, str(error)) from None
-    except ValueError:
-        rule = NUMBERS[getattr(action.type, "__name__", "")]
-        raise ConfigError(source, key, f"must be {rule}, got {value!r}") from None
+    except ValueError as error:
+        rule = NUMBERS.get(getattr(action.type, "__name__", ""))
+        raise ConfigError(source, key, str(error) if rule is None else f"must be {rule}, got {value!r}") from None

@@ -69,7 +69,8 @@ def _ticks(trials: Sequence[Trial], cost: CostName) -> dict[str, list[Any]]:
     """Returns ticks for the log axis of a cost, with their units, which plotly's own lack."""
     costs = [_cost(trial, cost) for trial in trials if trial.result is not None]
     low, high = math.floor(math.log10(max(min(costs), 1e-3))), math.ceil(math.log10(max(costs)))
-    values = [step * 10.0**power for power in range(low, high + 1) for step in (1, 1.5, 2, 3, 4, 5, 6, 8)]
+    steps = (1, 1.5, 2, 3, 4, 5, 6, 8) if max(costs) <= 5 * min(costs) else (1, 2, 5)  # few enough for a phone
+    values = [step * 10.0**power for power in range(low, high + 1) for step in steps]
     shown = [value for value in values if 0.7 * min(costs) <= value <= 1.5 * max(costs)]
     texts = [f"{value:g}" if cost == "latency" else format_quantity(round(value)) for value in shown]
     return {"xaxis.tickvals": shown, "xaxis.ticktext": texts}
@@ -208,7 +209,7 @@ def effects_figure(insights: Insights) -> Figure | None:
     figure.update_layout(
         height=90 + 22 * len(effects),
         xaxis={"title": {"text": "points of error"}, "zeroline": True},
-        yaxis={"automargin": True, "dtick": 1},
+        yaxis={"automargin": True, "dtick": 1, "range": [-0.7, len(effects) - 0.3]},
     )
     return _plain(figure)
 

@@ -137,7 +137,7 @@ def _context(given: ReportInput) -> dict[str, Any]:
         if (effects := draw.effects_figure(insights)) is not None:
             figures["effects"] = effects
     return {
-        **_asked(given, timeline, len(finished)),
+        **_asked(given, timeline, finished),
         **_recommended(given, choice),
         **_learned(insights),
         **_luck(trials),
@@ -156,8 +156,10 @@ def _context(given: ReportInput) -> dict[str, Any]:
     }
 
 
-def _asked(given: ReportInput, timeline: Timeline, num_finished: int) -> dict[str, Any]:
+def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) -> dict[str, Any]:
     header, options, space = given.history.header, given.options, given.domain.space
+    recommended = sum(trial.number >= options.trials for trial in finished)
+    and_more = f", and {recommended} recommended" if recommended else ""
     state = "running" if given.is_running else "finished"
     command = shlex.join(header["command"]) if isinstance(header["command"], list) else str(header["command"])
     facts = [
@@ -166,7 +168,7 @@ def _asked(given: ReportInput, timeline: Timeline, num_finished: int) -> dict[st
         (f"{space.image_size} px, {space.classes:,} classes", "target"),
         (f"{options.image_size} px, {header['data']['classes']:,} classes", "proxy"),
         *([("balanced", "error: every class counts alike")] if options.balanced_error else []),
-        (f"{num_finished:,} of {options.trials:,}", "trials that finished"),
+        (f"{len(finished) - recommended:,} of {options.trials:,}", f"trials that finished{and_more}"),
         (options.strategy, f"strategy, seed {options.seed}"),
         (format_seconds(timeline.wall_seconds), f"on {header['device']}"),
     ]

@@ -92,7 +92,7 @@ def _loop(left: float, right: float, top: float, recursions: int) -> str:
     middle = (left + right) / 2
     return (
         f'<path class="loop" d="M{right:.1f} {top:.1f} C{right:.1f} {top - height:.1f} {left:.1f} {top - height:.1f} '
-        f'{left:.1f} {top:.1f}"/><text x="{middle:.1f}" y="{top + 12:.1f}" text-anchor="middle" class="times">'
+        f'{left:.1f} {top:.1f}"/><text x="{middle:.1f}" y="{top - height:.1f}" text-anchor="middle" class="times">'
         f"&#215;{recursions}</text>"
     )
 

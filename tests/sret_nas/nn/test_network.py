@@ -336,6 +336,18 @@ class TestImageSize:
         images = images_for(trained.arch, size=size)
         assert torch.equal(logits_of(trained, images), logits_of(other, images))
 
+    def test_weights_of_a_file_whose_groups_are_clipped_fit_at_another_size(self) -> None:
+        """At 16 px the stage has four tokens, so that five groups and four are one network; at 32 px they are two."""
+        stage = StageConfig(width=8, heads=2, blocks=1, recursions=1, groups=(5,), nll="none")
+        five = ArchConfig(stages=(stage,), image_size=16)
+        larger = ArchConfig(stages=(stage.model_copy(update={"groups": (4,)}),), image_size=32)
+        trained = SReT(five)
+        fitted = trained.adapted_to(larger, "weights", "file")
+        assert fitted.arch == larger
+        assert torch.equal(fitted.head.weight, trained.head.weight)
+        with pytest.raises(UserError, match="differs in stage 1 groups"):
+            trained.adapted_to(ArchConfig(stages=(stage.model_copy(update={"groups": (2,)}),), image_size=32), "a", "b")
+
     def test_same_size_changes_nothing(self) -> None:
         network = randomised(small_arch())
         state = network.state_dict()

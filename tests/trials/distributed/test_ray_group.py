@@ -225,7 +225,7 @@ def test_a_search_trains_its_supernet_on_its_cluster(
     asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
     out = folder / "search"
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
-    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", shown(capsys))
+    assert re.search(r"(?<!\d)1 thread in each of 2 processes on the cluster", shown(capsys))
     history = read_history(out)
     assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
     assert sum(trial.result is not None for trial in history.trials.values()) == 4
