@@ -70,8 +70,11 @@ def show_depths(trial: Trial, options: SearchOptions, console: Console) -> None:
         title=f"Trial {trial.number}: one file of weights at every depth", title_justify="left", caption_justify="left",
         caption=None if options.scores_depths else "shallower depths on fewer validation images",
     )  # fmt: skip
-    for name in ("recursions\nat most", "FLOPs", "val\nerror", "tuned\nerror", "test\nerror"):
+    names = ["recursions\nat most", "FLOPs", "val\nerror", "tuned\nerror", "test\nerror"]
+    if all(point.tuned_error is None for point in points):
+        del names[3:]
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for point in points:
-        table.add_row(*depth_cells(point))
+        table.add_row(*depth_cells(point)[: len(names)])
     console.print(table)
