@@ -256,7 +256,7 @@ class Ensemble:
         The less noise there is, the closer it is to the labels. Of each model of sums, what the label says beyond the
         prediction counts by the part of the model's noise that is lack of fit.
         """
-        total = 0.0
+        total = np.zeros(len(self._sums[self._base].target))
         for name, share in self.shares.items():
             fit = self._sums[self._base if name == "process" else name]
             if name == "process":
@@ -266,8 +266,8 @@ class Ensemble:
             else:
                 mean = (fit.label_features @ fit.mean_weights)[:, 0]
                 known = mean + self._lack_of_fit(name) ** 2 / fit.variances[-1] * (fit.target - mean)
-            total = total + share * (known * fit.scale + fit.center)
-        return self._told(np.asarray(total))
+            total += share * (known * fit.scale + fit.center)
+        return self._told(total)
 
 
 def _quantiles(number: int) -> FloatArray:
@@ -284,7 +284,8 @@ def _shuffled(num_points: int, number: int, rng: np.random.Generator) -> FloatAr
 def _density(labels: FloatArray, fit: Surrogate) -> FloatArray:
     """Returns the logarithm of the density of each label when it was left out, shape (n,)."""
     mean, variance = fit.loo
-    return _log_normal((labels - fit.center) / fit.scale - mean, variance) - np.log(fit.scale)
+    density: FloatArray = _log_normal((labels - fit.center) / fit.scale - mean, variance) - np.log(fit.scale)
+    return density
 
 
 def _log_normal(away: FloatArray, variance: FloatArray) -> FloatArray:
@@ -300,9 +301,9 @@ def stacked(log_densities: FloatArray, prior: FloatArray) -> FloatArray:
         prior: Labels that count for each model beforehand (a Dirichlet prior), shape (models,).
     """
     densities = np.exp(log_densities - log_densities.max(axis=1, keepdims=True))
-    shares = prior / prior.sum()
+    shares: FloatArray = prior / prior.sum()
     for _ in range(STEPS):
         parts = densities * shares
-        shares = (parts / parts.sum(axis=1, keepdims=True)).sum(axis=0) + prior
-        shares = shares / shares.sum()
+        counts = (parts / parts.sum(axis=1, keepdims=True)).sum(axis=0) + prior
+        shares = counts / counts.sum()
     return shares
