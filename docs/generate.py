@@ -17,10 +17,11 @@ from pathlib import Path
 
 from docs.commands import command_reference
 from docs.figures import FIGURES
+from docs.sret_bench import FIGURES as SRET_BENCH
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-PARTS: dict[str, Callable[[], str]] = {"commands": command_reference, **FIGURES}
+PARTS: dict[str, Callable[[], str]] = {"commands": command_reference, **FIGURES, **SRET_BENCH}
 
 _PART = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->)(.*?)(<!-- /generated -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?generated.*?-->")
@@ -32,7 +33,8 @@ class MarkerError(ValueError):
 
 def pages() -> list[Path]:
     """Returns the files that may have generated parts."""
-    return [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    docs = REPOSITORY / "docs"
+    return [REPOSITORY / "README.md", *sorted(docs.glob("*.md")), docs / "studies" / "README.md"]
 
 
 def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:

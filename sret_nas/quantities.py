@@ -29,8 +29,8 @@ def parse_quantity(text: str) -> int:
 
 
 def format_quantity(value: float, digits: int = 4) -> str:
-    """Formats a count with suffix K, M or G and `digits` significant digits: 1121700000 as `1.122G`."""
-    for suffix, factor in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+    """Formats a count with suffix K, M, G or T and `digits` significant digits: 1121700000 as `1.122G`."""
+    for suffix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if abs(value) >= factor * (1 - 0.5 * 10**-digits):
             return f"{value / factor:.{digits}g}{suffix}"
     return f"{value:g}"

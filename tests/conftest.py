@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import REPOSITORY
 from trials import interruption
+
+if TYPE_CHECKING:
+    from tests.scheduling import FileScheduling
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: `pytest -n auto` has a process for each core
 pytest.register_assert_rewrite("trials.engines.conformance", "trials.strategies.conformance")
@@ -20,6 +25,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record-golden", action="store_true", help="write golden files that are not there (test_golden.py)"
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling | None:
+    """Returns our own scheduler for `--dist=loadfile`, which is the default of `pytest -n`."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.scheduling import FileScheduling
+
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # in a process of `pytest -n`
+        from tests.scheduling import sort_longest_first
+
+        sort_longest_first(items)
+
+
+def pytest_collection_finish() -> None:
+    """Keeps Python's collector from walking through all modules and tests again and again, which takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

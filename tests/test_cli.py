@@ -138,6 +138,15 @@ WRONG = [
     (["supernet", "extract", "missing.safetensors", "sret_t"], "the following arguments are required: --out"),
     (["profile", str(REPOSITORY / "search_spaces" / "smoke.yaml")], "smoke.yaml: is a search space, which `space` and"),
     (["fly"], "invalid choice: 'fly'"),
+    (["search", "--resume"], "error: --resume: needs a value after it"),
+    (["search", "--balanced-error=yes"], "error: --balanced-error: takes no value, got 'yes'"),
+    (["search", "--enqueue"], "error: --enqueue: needs one value or more after it"),
+    (["search", "run"], "error: unrecognized arguments: run; see "),
+    (["search", "--engine", "dask"], "invalid choice: 'dask' (choose from 'local', 'ray', 'tune')"),
+    (
+        ["search", "--dry-run", "--open"],
+        "--dry-run plans a new search and writes nothing, so it cannot be combined with",
+    ),
     ([], "the following arguments are required: COMMAND"),
 ]
 

@@ -21,7 +21,7 @@ from docs.figures import FIGURES, load
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     page
-    for folder in (".", "docs", "deploy", "search_spaces")
+    for folder in (".", "docs", "docs/studies", "deploy", "search_spaces")
     for page in (REPOSITORY / folder).glob("*.md")
 )  # fmt: skip
 NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
@@ -60,7 +60,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             linked = (page.parent / target).resolve()
             if linked not in found:
                 ahead.append(linked)
-    assert set((REPOSITORY / "docs").glob("*.md")) <= found
+    assert {*(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "docs" / "studies").glob("*.md")} <= found
 
 
 class TestReadme:

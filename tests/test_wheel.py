@@ -15,8 +15,7 @@ import pytest
 from sret_nas import __version__
 from tests import REPOSITORY
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
-"""In one process, so that the wheel is built once."""
+pytestmark = pytest.mark.slow
 
 SEARCH = (
     "search", "--no-supernet", "--space", "smoke", "--flops-budget", "57M", "--trials", "1",
@@ -80,7 +79,7 @@ def test_there_is_one_name_at_the_top(wheel: Path) -> None:
     assert {file.partition("/")[0] for file in files} == {"sret_nas", f"sret_nas-{__version__}.dist-info"}
     assert len(files) == len(set(files))
     committed = subprocess.run(
-        ["git", "ls-files", "sret_nas", "trials", "recipes", "search_spaces"],
+        ["git", "ls-files", "sret_nas", "trials", "recipes", "search_spaces", "studies"],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     inside = {file if file.startswith("sret_nas/") else f"sret_nas/{file}" for file in committed} - {"sret_nas/trials"}

@@ -1,4 +1,4 @@
-"""Properties of this machine: its cores and its processor."""
+"""Properties of this machine: its cores, its processor and its memory."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ def cores_per_process() -> int:
     if asked.isascii() and asked.isdigit() and int(asked) >= 1 and (processes == 1 or int(asked) > 1):
         return min(int(asked), num_cores())
     return max(1, num_cores() // processes)
+
+
+def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Returns the bytes of memory of this machine, or of the container in which the process runs, if it has less.
+
+    Args:
+        limit: The file in which Linux says how much a container may use; `max` means all of it.
+    """
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    allowed = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    return min(physical, int(allowed)) if allowed.isdigit() else physical
 
 
 def processor_name() -> str:

@@ -25,7 +25,7 @@ def on(engine: Engine, payloads: list[dict[str, Any]], started: float) -> Measur
     warmed: list[Outcome] = []
     while len(warmed) < capacity:
         warmed += engine.wait()
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     waiting, seconds, running = list(enumerate(payloads)), [], 0
     while waiting or running:
         while waiting and running < engine.capacity:
@@ -35,10 +35,11 @@ def on(engine: Engine, payloads: list[dict[str, Any]], started: float) -> Measur
             assert outcome.result is not None, outcome.failure
             seconds.append(outcome.result["seconds"])
             running -= 1
-    ended = time.perf_counter()
+    ended, driver = time.perf_counter(), time.process_time() - began_cpu
     engine.close()
     return {
-        "start": began - started, "seconds": ended - began, "jobs": seconds, "close": time.perf_counter() - ended
+        "start": began - started, "seconds": ended - began, "jobs": seconds, "close": time.perf_counter() - ended,
+        "driver_cpu": driver,
     }  # fmt: skip
 
 
@@ -101,11 +102,19 @@ def with_driven_tune(payloads: list[dict[str, Any]], workers: int) -> Measured:
     return on(DrivenTune(run, workers), payloads, started)
 
 
+def with_ray_tune(payloads: list[dict[str, Any]], workers: int) -> Measured:
+    started = time.perf_counter()
+    from trials.engines.ray_tune import RayTuneEngine
+
+    return on(RayTuneEngine(run, workers), payloads, started)
+
+
 SYSTEMS: dict[str, Callable[[list[dict[str, Any]], int], Measured]] = {
     "inline": with_inline,
     "local engine": with_local,
     "Ray engine": with_ray,
     "Tune driven by jobs": with_driven_tune,
+    "Ray Tune engine": with_ray_tune,
     "Tune with OptunaSearch": with_tune_and_optuna,
 }
 

@@ -24,7 +24,7 @@ from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.surrogate.features import Terms
+from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
 
 matplotlib.use("Agg")
@@ -55,7 +55,7 @@ def predictions(model: str, points: IntArray, values: FloatArray, unseen: IntArr
         slope, offset = np.polyfit(np.log(costs[:, column]), values, 1)
         line: FloatArray = slope * np.log(unseen_costs[:, column]) + offset
         return line
-    terms = Terms(CHAIN, has_pairs=model == "with pairs")
+    terms = EffectTerms(CHAIN, has_pairs=model == "with pairs")
     fit = Surrogate(terms, points, costs, values, (0,), is_additive=model != "trend")
     return fit.predict(unseen, unseen_costs, fit.mean_weights)[:, 0]
 

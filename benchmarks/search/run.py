@@ -4,8 +4,8 @@
 
 Searches are appended, one JSON line each, to `--runs` as they end, and those already there are not run again. Then
 results/search.json, search.md, one picture per problem and the searches themselves, compressed, are written.
-`--report` writes those from the committed searches alone. `qlognehvi` runs if
-it is named and BoTorch is there. Seconds per ask are comparable only where one process per core ran; nothing else depends on the machine.
+`--report` writes those from the committed searches alone. `qlognehvi` runs if it is named and BoTorch is there. Seconds
+per ask are comparable only where one process per core ran; nothing else depends on the machine.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from math import isqrt, prod
 import numpy as np
 
 from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.errors import UserError
 from sret_nas.feasible.cost_cells import CostCells, Layer, PrefixCosts, StageCosts, Window, runs_of
 from sret_nas.feasible.summed_area_table import SummedAreaTable
 from sret_nas.space.choice_costs import ChoiceCosts, Links, choice_costs_of
@@ -30,6 +31,9 @@ from sret_nas.space.search_space import SearchSpace
 
 MAX_PAIRS = 40_000_000
 """Most cost sums of prefix and middle; about a second of one core."""
+
+MAX_COMPLETIONS = 2**22
+"""Most counts in the result of `CostTable.completions` for one window: 32 MiB."""
 
 _CHUNK = 2**20
 """Most cost sums per step, to bound memory."""
@@ -65,6 +69,8 @@ class CostTable:
             costs: The choices of the space.
             is_bounded: Whether FLOPs and whether parameters matter; a cost that does not is treated as zero.
             max_pairs: Most cost sums of prefix and middle.
+
+        Raises `UserError` for a space with more than `MAX_COMPLETIONS`.
         """
         stages, links, self._stage_positions = _at_least_three(*_without_unbounded(costs, is_bounded))
         layers = [StageCosts(*stage) for stage in stages]
@@ -93,6 +99,12 @@ class CostTable:
         self.paths = [path for path in product(self.prefix.cells, self.middle.cells) if path in self._before_middle]
         self.last_cells = np.array([(w, cell) for w, cells in self.last.cells.items() for cell in range(len(cells))])
         self.last_count = np.concatenate([cells.count for cells in self.last.cells.values()])
+        if len(self.paths) * len(self.last_cells) > MAX_COMPLETIONS:
+            raise UserError(
+                f"the last three stages have {len(self.paths):,} pairs of widths and {len(self.last_cells):,} costs of "
+                f"the last one, {len(self.paths) * len(self.last_cells):,} combinations, and at most "
+                f"{MAX_COMPLETIONS:,} are counted: list fewer widths"
+            )
 
     def widened(self, window: Window) -> Window:
         """Widens a window such that it holds the rounded costs of all networks whose true costs it holds."""

@@ -324,11 +324,23 @@ class SReT(ImageModel):
 
 @torch.fx.wrap
 def check_images(images: Tensor, channels: int) -> None:
-    """Raises `UserError` for images that are not (B, channels, H, W), or too small."""
+    """Raises `UserError` for images that are not (B, channels, H, W), or too small.
+
+    And where torch.export would leave H or W open: the program would have the example's size all the same, because the
+    position embedding and the permutations depend on it, and fail only when it runs.
+    """
+    if _is_exporting() and any(isinstance(size, torch.SymInt) for size in images.shape[2:]):
+        raise UserError("an exported SReT has one image size: leave height and width out of dynamic_shapes")
     if images.dim() != 4 or images.shape[1] != channels:
         raise UserError(f"images must have the shape (batch, {channels}, height, width), got {tuple(images.shape)}")
     if min(images.shape[2:]) < MIN_IMAGE_SIZE:
         raise UserError(f"images must be at least {MIN_IMAGE_SIZE} pixels a side, got {tuple(images.shape)}")
+
+
+def _is_exporting() -> bool:
+    """Returns whether torch.export traces this call; before torch 2.7 nothing tells."""
+    is_exporting = getattr(torch.compiler, "is_exporting", None)
+    return is_exporting is not None and bool(is_exporting())
 
 
 def to_tokens(features: Tensor) -> Tensor:

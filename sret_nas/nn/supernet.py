@@ -118,7 +118,7 @@ def pool_shapes(extent: SupernetShape, source: str) -> Shapes:
             raise UserError(
                 f"{source}: {len(before.widths):,} and {len(after.widths):,} widths of stages[{index}] and "
                 f"stages[{index + 1}] are too many: poolings between them have {total:,} filters, and at most "
-                f"{MAX_PAIRS:,} are read"
+                f"{MAX_PAIRS:,} are possible"
             )
         yield f"pools.{index}.weight", (len(connected_pairs(before.widths, after.widths)), 3, 3)
 

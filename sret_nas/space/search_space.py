@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -38,6 +39,9 @@ from sret_nas.yaml_files import read_yaml
 DepthSchedule = Literal["full", "joint", "sandwich", "random", "growing"]
 """How different recursion depths are trained together: part of the searched recipe, not of the architecture."""
 
+MAX_WIDTH_PAIRS = 10_000
+"""Most pairs of widths of two successive stages; counting networks takes half a millisecond for each."""
+
 Value = int | float | str
 """One choice of a flat dimension; Optuna's categorical parameters accept these types."""
 
@@ -62,13 +66,20 @@ class SearchSpace(BaseModel):
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
-        """Raises `ValueError` for stages that spell too many combinations together."""
+        """Raises `ValueError` for stages that spell too many combinations, or have too many widths, together."""
         num_spellings = sum(stage.num_spellings for stage in self.stages)
         if num_spellings > MAX_SPELLINGS:
             raise ValueError(
                 f"the stages must spell at most {MAX_SPELLINGS:,} combinations together, got {num_spellings:,}; list "
                 "fewer values"
             )
+        num_widths = [len(set(stage.width)) for stage in self.stages]
+        for stage, (before, after) in enumerate(pairwise(num_widths)):
+            if before * after > MAX_WIDTH_PAIRS:
+                raise ValueError(
+                    f"stages[{stage}] and stages[{stage + 1}] must have at most {MAX_WIDTH_PAIRS:,} pairs of widths, "
+                    f"got {before:,} x {after:,}; list fewer widths"
+                )
         return self
 
     def __copy__(self) -> Self:

@@ -10,17 +10,20 @@ from typing import NoReturn
 from sret_nas import __version__
 from sret_nas.errors import UserError, printable
 
+from ..interruption import ignore_signals_after_interrupt
 from ..program_name import program_name
 from . import (
     convert,
     evaluate,
     export,
+    landscape,
     predict,
     profile,
     runs,
     search,
     soft_labels,
     space,
+    study,
     supernet,
     train,
 )
@@ -39,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = create_parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
     try:
-        return run(given)
+        with ignore_signals_after_interrupt():
+            return run(given)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -58,19 +62,28 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the message and exits."""
-        told = _of_numbers(message.removeprefix("argument "))
-        self.exit(EXIT_USER_ERROR, f"error: {printable(told)}\n")
+        self.exit(EXIT_USER_ERROR, f"error: {printable(_reworded(message.removeprefix('argument '), self.prog))}\n")
 
 
 _NUMBERS = {"int": "a whole number", "float": "a number"}
+_MISSING_VALUES = {"expected one argument": "a value", "expected at least one argument": "one value or more"}
 
 
-def _of_numbers(message: str) -> str:
-    """Returns argparse's message about a number as the rule: `must be a whole number, got 'x'`."""
+def _reworded(message: str, program: str) -> str:
+    """Returns argparse's message as the rule and what to do, such as `must be a whole number, got 'x'`."""
     for kind, rule in _NUMBERS.items():
         before, found, value = message.partition(f"invalid {kind} value: ")
         if found:
             return f"{before}must be {rule}, got {value}"
+    before, found, value = message.partition("ignored explicit argument ")
+    if found:
+        return f"{before}takes no value, got {value}"
+    for ending, missing in _MISSING_VALUES.items():
+        if message.endswith(ending):
+            return f"{message.removesuffix(ending)}needs {missing} after it"
+    for beginning in ("the following arguments are required", "unrecognized arguments"):
+        if message.startswith(beginning):
+            return f"{message}; see {program} --help"
     return message
 
 
@@ -89,7 +102,8 @@ def create_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (
-        search, runs, space, profile, supernet, train, soft_labels, evaluate, export, predict, convert,
+        search, runs, space, profile, supernet, train, soft_labels, evaluate, landscape, export, predict, convert,
+        study,
     ):  # fmt: skip
         command.add_command(commands)
     return parser

@@ -152,11 +152,12 @@ def _report(given: argparse.Namespace) -> int:
 
     from ..workflows.runs import report_run
 
-    path = report_run(given.directory, Console())
+    console = Console()
+    path = report_run(given.directory, console)
     if given.open:
-        import webbrowser
+        from ..report.browser import open_in_browser
 
-        webbrowser.open(path.resolve().as_uri())
+        open_in_browser(path, console)
     return EXIT_OK
 
 

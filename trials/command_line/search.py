@@ -93,6 +93,10 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
         help="what to minimise, of error, cross_entropy, flops, params, latency (default: error,flops)",
     )  # fmt: skip
     group.add_argument(
+        "--balanced-error", action="store_true",
+        help="count every class alike in all errors, however many images it has: for classes of unequal size",
+    )  # fmt: skip
+    group.add_argument(
         "--enqueue", type=network, nargs="+", metavar="FILE.yaml",
         help="try these networks first; the strategy learns from them",
     )  # fmt: skip
@@ -155,9 +159,9 @@ def _add_proxy_run(parser: argparse.ArgumentParser) -> None:
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument(
-        "--engine", choices=("local", "ray"),
-        help="what runs trials: local (processes on this machine) or ray (this machine or a cluster) "
-        "(default: local)",
+        "--engine", choices=("local", "ray", "tune"),
+        help="what runs trials: local (processes on this machine), ray (this machine or a cluster) or tune (the same "
+        "as trials of Ray Tune, slower, for its callbacks and results) (default: local)",
     )  # fmt: skip
     shared_options.add_ray_address(group)
     group.add_argument(
@@ -218,25 +222,32 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dry-run", action="store_true", help="print the plan with its expected times, and begin nothing"
     )
+    group.add_argument("--open", action="store_true", help="open the report in the browser at the end")
     group.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _run(given: argparse.Namespace) -> int:
     from ..console import SearchConsole
     from ..interruption import handle_interruptions
+    from ..report.browser import open_in_browser
     from ..report.front import show_front
+    from ..report.html import REPORT
     from ..runs.directory import new_run_dir
     from ..runs.options import SearchOptions
     from ..search.search import plan_search, resume_search, start_search
 
     given = with_config(given)
     handle_interruptions()
-    console = SearchConsole(quiet="quiet" in given)
-    words = ("run", "out", "resume", "dry_run", "quiet")
+    switches = {name for name in ("dry_run", "open", "quiet") if getattr(given, name, False)}  # a file may say `false`
+    console = SearchConsole(quiet="quiet" in switches)
+    words = ("run", "out", "resume", "dry_run", "open", "quiet")
     options = {name: value for name, value in vars(given).items() if name not in words}
-    if "dry_run" in given:
-        if "resume" in given:
-            raise UserError("--dry-run plans a new search, so it cannot be combined with --resume")
+    if "dry_run" in switches:
+        for name in ("resume", "open"):
+            if getattr(given, name, False):
+                raise UserError(
+                    f"--dry-run plans a new search and writes nothing, so it cannot be combined with --{name}"
+                )
         run_dir = given.out if "out" in given else new_run_dir()
         plan_search(SearchOptions.parse(options, "search"), run_dir, console)
         return EXIT_OK
@@ -249,6 +260,8 @@ def _run(given: argparse.Namespace) -> int:
         run.trials, run.options, run.run_dir, run.space.image_size, console, run.domain.latency_profile,
         run.history.recommended,
     )  # fmt: skip
+    if "open" in switches:
+        open_in_browser(run.run_dir / REPORT, console)
     return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE
 
 

@@ -88,6 +88,11 @@ def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
         "--depth-schedule", metavar="NAME",
         help="recursion depths of random networks: full, joint, sandwich, random or growing (default: full)",
     )  # fmt: skip
+    group.add_argument(
+        "--depth-distillation", action="store_true",
+        help="train the shallower passes of a random network on the predictions of its deepest one (with "
+        "--depth-schedule joint or sandwich)",
+    )  # fmt: skip
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:

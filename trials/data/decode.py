@@ -55,12 +55,12 @@ class DecodingMemory:
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, num_bytes: int) -> Iterator[None]:
-        """Reserves bytes while the block runs. Raises `ValueError` if they exceed the whole budget."""
+    def taken(self, num_bytes: int, advice: str = "make it smaller") -> Iterator[None]:
+        """Reserves bytes while the block runs. Raises `ValueError` with the advice if they exceed the whole budget."""
         if num_bytes > self._max_bytes:
             raise ValueError(
                 f"its pixels take {num_bytes / 2**20:,.0f} MB to decode, at most {self._max_bytes / 2**20:,.0f} MB are "
-                "used: make it smaller"
+                f"used: {advice}"
             )
         with self._changed:
             self._changed.wait_for(lambda: self._used + num_bytes <= self._max_bytes)
@@ -105,7 +105,8 @@ def to_pixels(image: Image.Image, size: int) -> Pixels:
     """
     coefficients = _coefficient_bytes(image)
     image.draft(None, (2 * size, 2 * size))  # decodes a much larger JPEG at 1/2, 1/4 or 1/8, which is much faster
-    with _MEMORY.taken(_decoded_bytes(image) + coefficients):
+    advice = "save it as a JPEG that is not progressive, or make it smaller" if coefficients else "make it smaller"
+    with _MEMORY.taken(_decoded_bytes(image) + coefficients, advice):
         return _to_pixels(image, size)
 
 

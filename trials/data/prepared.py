@@ -12,7 +12,7 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from sret_nas.arrays import FloatArray
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 
@@ -65,9 +66,33 @@ class Split:
     """Standard deviation of them, shape (c,); at least 1/255, so that a constant channel can be divided by it."""
     flip: bool
     """Whether a mirrored image keeps its class."""
+    class_weights: tuple[float, ...] | None = None
+    """The weight of an image of each class in an error; None if all images count alike."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def image_weights(self) -> FloatArray | None:
+        """Returns the weight of each image, shape (n,); None if all count alike."""
+        return None if self.class_weights is None else np.array(self.class_weights)[self.labels]
+
+    @property
+    def effective_images(self) -> float:
+        """Returns how many images of equal weight would tell an error as exactly (Kish's effective sample size)."""
+        weights = self.image_weights
+        return float(len(self)) if weights is None else float(weights.sum() ** 2 / (weights**2).sum())
+
+    def balanced(self) -> Self:
+        """Returns the same images with weights by which every class that has images counts alike.
+
+        The weights add up to the number of images. A prefix keeps those of the whole, so that errors on parts of the
+        images can be merged.
+        """
+        counts = np.bincount(self.labels)
+        present = np.count_nonzero(counts)
+        weights = np.where(counts > 0, len(self) / (present * np.maximum(counts, 1)), 0.0)
+        return replace(self, class_weights=tuple(weights.tolist()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +202,10 @@ class PreparedData:
                 raise UserError(f"{path}: must have the numbers of {len(metadata.class_names)} classes; {_AGAIN}")
             parts[part] = Split(images=images, labels=labels, **shared)
         return cls(directory=directory, metadata=metadata, files=files, **parts)
+
+    def with_balanced_errors(self) -> Self:
+        """Returns the same data, with errors on validation and test images that count every class alike."""
+        return replace(self, val=self.val.balanced(), test=self.test.balanced())
 
     def verify(self) -> None:
         """Reads all arrays and compares them with their digest. Raises `UserError` if a byte has changed.

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,7 @@ from sret_nas.errors import UserError
 
 from .config import DataConfig
 from .decode import UNREADABLE, has_colour, to_whole_image, without_warnings
+from .image_memory import ImageMemory
 from .preparation import find_source
 from .source import PARTS, IntArray, Samples
 from .splitting import split
@@ -44,12 +45,21 @@ class WholePart:
     """Positions of the part's images in `samples`."""
     labels: IntArray
     """Class of each image, in the order of `indices`."""
+    name: str = ""
+    """Of the part, in the memory."""
+    memory: ImageMemory | None = None
+    """Keeps what has been decoded; None decodes each time."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def load(self, index: int, mode: Literal["L", "RGB"]) -> Image.Image:
         """Returns an image with 8 bits per channel. Raises `UnreadableImageError`, which names the file."""
+        if self.memory is None:
+            return self._decode(index, mode)
+        return self.memory.get(self.name, index, mode, lambda: self._decode(index, mode))
+
+    def _decode(self, index: int, mode: Literal["L", "RGB"]) -> Image.Image:
         position = int(self.indices[index])
         try:
             with without_warnings(), self.samples.load(position) as image:
@@ -108,6 +118,12 @@ class WholeImages:
             origins={name: selection.origin for name, selection in selections.items()},
             notes=found.notes,
         )
+
+    def in_memory(self) -> WholeImages:
+        """Returns these images with a memory in which decoded ones stay, as far as there is room."""
+        memory = ImageMemory()
+        parts = {name: replace(part, name=name, memory=memory) for name, part in self.parts.items()}
+        return replace(self, parts=parts)
 
     @property
     def train(self) -> WholePart:

@@ -52,6 +52,12 @@ class Engine(ABC):
     def close(self) -> None:
         """Ends everything this engine started, running jobs included, and nothing else."""
 
+    def keep_files(self) -> None:  # noqa: B027 most engines write nothing
+        """Keeps what the engine itself writes, if it writes anything: the search has begun, and will not be withdrawn.
+
+        An engine that is closed before leaves no file behind.
+        """
+
     def __enter__(self) -> Self:
         return self
 

@@ -19,7 +19,7 @@ Payload = dict[str, Any]
 KeyPath = tuple[str, ...]
 """Keys that lead to a value inside a payload."""
 
-INPUTS: tuple[KeyPath, ...] = (("data_dir",), ("supernet", "path"), ("checkpoint_from",))
+INPUTS: tuple[KeyPath, ...] = (("data_dir",), ("supernet", "path"), ("network", "path"), ("checkpoint_from",))
 """Where a job names its inputs."""
 WEIGHTS: KeyPath = ("weights_path",)
 """Where a job names trained weights: an input of a test job, an output of all others."""

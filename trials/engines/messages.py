@@ -15,6 +15,8 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
 from sret_nas.space.search_space import DepthSchedule
 
+from ..data import DataConfig
+from ..training.full_recipe import Recipe
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, TrainingConfig
 
 FailureCause = Literal[
@@ -41,6 +43,8 @@ class JobContext(_Message):
     """CPU threads of torch in the worker."""
     precision: Precision = "fp32"
     """Precision of training and scoring; searches of earlier versions, which recorded none, computed in fp32."""
+    balanced_error: bool = False
+    """Whether errors are means over classes instead of over images."""
 
 
 class _Job(JobContext):
@@ -48,12 +52,16 @@ class _Job(JobContext):
     """The target; the worker derives the proxy network from it."""
 
 
-class SupernetSource(_Message):
-    """The file of a trained supernet."""
+class WeightsSource(_Message):
+    """A file of trained weights."""
 
     path: str
     digest: str
     """SHA-256 of the file's content."""
+
+
+class SupernetSource(WeightsSource):
+    """The file of a trained supernet."""
 
 
 class PartialScore(_Message):
@@ -152,6 +160,58 @@ class LatencyJob(_Message):
     networks: tuple[ArchConfig, ...] = ()
 
 
+class LandscapeJob(_Message):
+    """A job to compute the losses of a trained network at one point of the plane that two directions span."""
+
+    kind: Literal["landscape"] = "landscape"
+    network: WeightsSource
+    """The file of the network, as `SReT.save` writes it."""
+    data_dir: str
+    """Folder of the images (`trials.training.landscape_images`)."""
+    data_digest: str
+    """Digest of the folder's content."""
+    device: str = "auto"
+    threads: int = 1
+    """CPU threads of torch in the worker."""
+    batch_size: int
+    directions: tuple[str, str]
+    """Keys of both directions (`sret_nas.nn.directions`)."""
+    x: float
+    y: float
+    """The point, in units of the directions."""
+    recursions: tuple[int, ...] | None = None
+    """The largest number of recursions to run in each stage; None runs all."""
+    renews_statistics: bool = False
+    """Whether the stem's BatchNorm statistics are computed anew at the point, on images of the folder."""
+    weight_decay: float | None = None
+    """Factor of the weight decay that is part of the training's loss; None if that loss is not computed."""
+
+
+class StudyTrainingJob(_Message):
+    """A job to train one variant of a study whole, on one seed, and to score it on the test part."""
+
+    kind: Literal["study training"] = "study training"
+    directory: str
+    """Folder of the training: checkpoint, metrics, model directories. A training that was begun there goes on."""
+    arch: ArchConfig
+    recipe: Recipe
+    depth_schedule: DepthSchedule
+    seed: int
+    data: DataConfig
+    data_digest: str
+    teacher: str | None = None
+    """Model directory of the teacher; None for the images' classes."""
+    hard_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the images' classes in the labels, beside the teacher's probabilities."""
+    depths: bool = False
+    """Whether to score smaller numbers of recursions as well."""
+    device: str = "auto"
+    threads: int = 1
+    """CPU threads of torch in the worker."""
+    is_probe: bool = False
+    """Whether only a few steps are timed, and nothing is written."""
+
+
 class TargetCost(_Message):
     """FLOPs (multiply-adds, as fvcore counts) and parameters of a network, for an image size and number of classes."""
 
@@ -178,6 +238,8 @@ class TrialResult(_Message):
     Only `error` for inherited weights, where each depth is a subnet of its own, and at a rung before the last."""
     val_images: int = 0
     """Validation images behind `error`; 0 in old records, which lack the number."""
+    effective_images: float | None = None
+    """How many images of equal weight would tell `error` as exactly, if classes count alike; else None."""
     train_loss: float | None
     """None if nothing was trained."""
     train_steps: int
@@ -245,6 +307,92 @@ class LatencyTimes(_Message):
     """`cpu` with the processor's name, or the GPU's name."""
 
 
+class LandscapeResult(_Message):
+    """Losses (nats) of a network at one point. None: the loss was not asked for, or it is not finite there."""
+
+    cross_entropy: float | None = None
+    """Mean over the images as they are evaluated."""
+    error: float | None = None
+    """Top-1 error (0 to 1) on the same images."""
+    augmented_cross_entropy: float | None = None
+    """Mean over augmented training images, with the labels of the training."""
+    weight_decay: float | None = None
+    """Half the factor of weight decay times the squared norm of all weights that are decayed."""
+    seconds: float
+    device: str
+
+
+class DepthScore(_Message):
+    """The score of a network that is run at one depth."""
+
+    recursions: tuple[int, ...]
+    """Of each stage."""
+    flops: int
+    """Multiply-adds of one image."""
+    error: float
+    """Top-1 error (0 to 1)."""
+    cross_entropy: float
+    """Mean, in nats."""
+
+
+class EpochScore(_Message):
+    """What was measured after an epoch."""
+
+    epoch: int
+    images: int
+    """Training images seen so far, counting repetitions."""
+    train_loss: float | None
+    """Mean since the last validation; None if no step counted."""
+    error: float
+    """Top-1 error (0 to 1) on the validation part."""
+    cross_entropy: float
+    coefficients: dict[str, float] | None = None
+    """The learnable residual coefficients by name; None if they were not measured."""
+
+
+class StudyTrainingResult(_Message):
+    """The result of a study's training: scores of the last weights on the test part, and how it went."""
+
+    arch_id: str
+    flops: int
+    """Multiply-adds of one image, at the full depth."""
+    params: int
+    error: float
+    """Top-1 error (0 to 1) of the last weights on the test part."""
+    cross_entropy: float
+    """Mean, in nats."""
+    test_images: int
+    depths: list[DepthScore] = []
+    """Scores at every depth, the shallowest first; empty if they were not measured."""
+    epochs: list[EpochScore] = []
+    """Every validation."""
+    steps: int
+    images: int
+    """Training images seen, counting repetitions."""
+    skipped: int
+    """Steps without a finite loss."""
+    train_seconds: float
+    """Time of all steps."""
+    seconds: float
+    """Duration of the job: of the last session of a training that was interrupted."""
+    precision: Precision
+    device: str
+    peak_memory_mb: float
+
+
+class StudyProbeResult(_Message):
+    """How long a step of a study's training takes, with its share of the evaluations."""
+
+    seconds_per_step: float
+    steps: int
+    """Of the whole training."""
+    images: int
+    """Training images that it sees."""
+    peak_memory_mb: float
+    precision: Precision
+    device: str
+
+
 class Failure(_Message):
     """The reason why a job has no result."""
 
@@ -253,8 +401,26 @@ class Failure(_Message):
     traceback: str = ""
 
 
-Job = ScratchTrialJob | InheritedTrialJob | FrontTestJob | RetrainJob | SpeedJob | LatencyJob
-Result = TrialResult | FrontTestResult | RetrainResult | SpeedResult | LatencyTimes
+Job = (
+    ScratchTrialJob
+    | InheritedTrialJob
+    | FrontTestJob
+    | RetrainJob
+    | SpeedJob
+    | LatencyJob
+    | LandscapeJob
+    | StudyTrainingJob
+)
+Result = (
+    TrialResult
+    | FrontTestResult
+    | RetrainResult
+    | SpeedResult
+    | LatencyTimes
+    | LandscapeResult
+    | StudyTrainingResult
+    | StudyProbeResult
+)
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

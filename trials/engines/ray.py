@@ -4,8 +4,8 @@ A worker is an actor, which runs one job after another. Ray's own retries are of
 decision (`trials.engines.retries`). Machines may join and leave while a search runs. They need not share files with the
 driver (`trials.engines.file_transfer`).
 
-`tune.Tuner` is not used: it polls its searcher for jobs at fixed intervals, so that a job of a tenth of a second would
-wait longer than it runs (benchmarks/engines).
+`tune.Tuner` is not used here: it polls its searcher for jobs at fixed intervals, so that a job of a tenth of a second
+would wait longer than it runs (`trials.engines.ray_tune`, benchmarks/engines).
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class RayEngine(Engine):
         cpus_per_trial: float = 1.0, gpus_per_trial: float = 0.0,
     ) -> None:  # fmt: skip
         """Connects and starts workers. Raises `UserError` if there is no such cluster, or no room for a worker."""
-        _check(num_workers, cpus_per_trial, gpus_per_trial)
+        check_resources(num_workers, cpus_per_trial, gpus_per_trial)
         self._waiting: deque[PoolJob] = deque()
         self._ended: list[Outcome] = []
         self._is_closed = False
-        self._session = _open(run_job, num_workers, address, cpus_per_trial)
+        self._session = open_session(run_job, num_workers, address, cpus_per_trial)
         try:
             self._bundle_writer = None if self._session.shares_files else BundleWriter(ray.put)
             needs = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
@@ -190,7 +190,8 @@ class RayEngine(Engine):
             self._session.end()
 
 
-def _check(num_workers: int | None, cpus_per_trial: float, gpus_per_trial: float) -> None:
+def check_resources(num_workers: int | None, cpus_per_trial: float, gpus_per_trial: float) -> None:
+    """Raises `ValueError` or `UserError` for resources that no trial can have."""
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     if cpus_per_trial <= 0:
@@ -199,7 +200,8 @@ def _check(num_workers: int | None, cpus_per_trial: float, gpus_per_trial: float
         raise UserError(f"--gpus-per-trial must be a share of one GPU or a whole number, got {gpus_per_trial:g}")
 
 
-def _open(run_job: RunJob, num_workers: int | None, address: str | None, cpus_per_trial: float) -> Session:
+def open_session(run_job: RunJob, num_workers: int | None, address: str | None, cpus_per_trial: float) -> Session:
+    """Connects to the cluster at an address, or starts a Ray on this machine with CPUs for all workers."""
     if address is not None:
         return Cluster(address, package=run_job.__module__.partition(".")[0])
     return OwnRay(None if num_workers is None else math.ceil(num_workers * cpus_per_trial))

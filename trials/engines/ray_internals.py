@@ -26,6 +26,7 @@ TESTED_VERSIONS = ("2.60.0",)
 """Versions of Ray with which the tests of this project have passed."""
 
 PRIVATE_NAMES = (
+    "ray._private.auto_init_hook:enable_auto_connect",
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER",
     "ray._private.ray_constants:ENABLE_RAY_CLUSTERS_ENV_VAR",
     "ray._private.ray_logging:stdout_deduplicator.skip_re",
@@ -63,7 +64,7 @@ def _is_there(name: str) -> bool:
 
 require_known_ray()
 
-from ray._private import ray_constants  # noqa: E402
+from ray._private import auto_init_hook, ray_constants  # noqa: E402
 from ray._private.ray_logging import stdout_deduplicator  # noqa: E402
 from ray._private.services import canonicalize_bootstrap_address_or_die  # noqa: E402
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # noqa: E402
@@ -74,6 +75,14 @@ LOOPBACK_ENVIRONMENT = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
 Ray uses the loopback address as a node's own only if it expects no other machines, by default on macOS and Windows. It
 ignores a loopback address that is given in any other way.
 """
+
+
+def start_no_ray_unasked() -> None:
+    """Stops Ray from starting itself in this process when it is called without a connection.
+
+    A thread of Ray Tune may still call it after the search has left. Ray reads its variable for this at import only.
+    """
+    auto_init_hook.enable_auto_connect = False
 
 
 @contextmanager

@@ -14,4 +14,4 @@ def ray_needed() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UserError(f"--engine ray needs Ray ({error}): pip install -e '.[ray]'") from None
+        raise UserError(f"--engine ray and tune need Ray ({error}): pip install -e '.[ray]'") from None

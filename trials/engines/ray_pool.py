@@ -28,6 +28,32 @@ FIRST_WORKER_SECONDS, OTHER_WORKERS_SECONDS = 120.0, 10.0
 """How long to wait at the start for the first worker, and after that for the others."""
 
 
+Nodes = dict[str, dict[str, float]]
+"""The resources of live nodes, by the node's id."""
+
+
+def live_nodes(name: str) -> Nodes:
+    """Asks the head which nodes are alive, and for their resources. `name` is the cluster's in messages."""
+    nodes = call_with_timeout(ray.nodes, name)
+    return {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+
+
+def room_for(needs: dict[str, float], nodes: Nodes) -> int:
+    """Returns the number of workers with these CPUs and GPUs that nodes can hold if nobody else uses them."""
+    positive = [(name, amount) for name, amount in needs.items() if amount > 0]
+    return sum(min(math.floor(node.get(name, 0) / amount) for name, amount in positive) for node in nodes.values())
+
+
+def require_room(needs: dict[str, float], nodes: Nodes, name: str) -> None:
+    """Raises `UserError` if no node has room for a worker. `name` is the cluster's in the message."""
+    if room_for(needs, nodes) == 0:
+        has = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes.values())
+        raise UserError(
+            f"a trial needs {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs, which no machine of {name} has "
+            f"(there: {has or 'none'}): lower --threads or --gpus-per-trial, or add machines"
+        )
+
+
 @dataclass
 class PoolJob:
     """A job with its input and output files."""
@@ -87,10 +113,8 @@ class Pool:
         self.workers: list[PoolWorker] = []
         self._run_job, self._num_workers, self._needs, self._name = run_job, num_workers, needs, name
         self._actor_class: Any = ray.remote(Worker)
-        self._nodes: dict[str, dict[str, float]] = {}
         self.poll_nodes()
-        if self._room == 0:
-            raise UserError(self._describe_want())
+        require_room(needs, self._nodes, name)
         self._fill()
 
     def refresh(self) -> None:
@@ -105,8 +129,7 @@ class Pool:
 
     def poll_nodes(self) -> None:
         """Asks the head which nodes are alive, and for their resources."""
-        nodes = call_with_timeout(ray.nodes, self._name)
-        self._nodes = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+        self._nodes: Nodes = live_nodes(self._name)
         self._polled = time.monotonic()
 
     def is_here(self, worker: PoolWorker) -> bool:
@@ -176,11 +199,7 @@ class Pool:
 
     @property
     def _room(self) -> int:
-        """Returns the number of workers that the machines can hold if nobody else uses them."""
-        needs = [(name, amount) for name, amount in self._needs.items() if amount > 0]
-        return sum(
-            min(math.floor(node.get(name, 0) / amount) for name, amount in needs) for node in self._nodes.values()
-        )
+        return room_for(self._needs, self._nodes)
 
     def _fill(self) -> None:
         """Requests missing workers even without room for them, so that an autoscaling cluster grows."""
@@ -196,16 +215,9 @@ class Pool:
         actor = self._actor_class.options(**options).remote(self._run_job)
         self.workers.append(PoolWorker(actor, actor.info.remote(), node_id))
 
-    def _describe_want(self) -> str:
-        has = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in self._nodes.values())
-        return (
-            f"a trial needs {self._needs['CPU']:g} CPUs and {self._needs['GPU']:g} GPUs, which no machine of "
-            f"{self._name} has (there: {has or 'none'}): lower --threads or --gpus-per-trial, or add machines"
-        )
 
-
-def reason_of(error: Exception) -> str:
-    """Returns the reason in an error of Ray: its last line, without the list of common causes."""
+def reason_of(error: Exception | str) -> str:
+    """Returns the reason in an error of Ray, or in its text: its last line, without the list of common causes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1] if lines else type(error).__name__
     return reason.partition(" Some common causes include")[0].rpartition("Worker exit detail: ")[2]

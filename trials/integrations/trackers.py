@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -121,13 +123,31 @@ class WandbTracker(Tracker):
         self._run.finish(exit_code=0 if is_complete else 1)
 
 
+@contextmanager
+def _without(library: str) -> Iterator[None]:
+    """Lets a library seem not to be installed while something is imported that would use it, unless it is loaded.
+
+    tensorboardX imports torch in order to take tensors as well as numbers: 300 MB and some seconds, which a driver
+    that trains nothing itself has no use for.
+    """
+    if library in sys.modules:
+        yield
+        return
+    sys.modules[library] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[library]
+
+
 class TensorBoardTracker(Tracker):
     """Scalars of TensorBoard in the run directory, which are written anew in every session."""
 
     name = "tensorboard"
 
     def __init__(self, run_dir: Path) -> None:
-        from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+        with _without("torch"):
+            from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 
         folder = run_dir / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)

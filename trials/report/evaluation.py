@@ -16,7 +16,7 @@ from sret_nas.errors import printable
 from sret_nas.quantities import format_quantity
 
 from ..console import print_line
-from ..training.classification_scores import NUM_BINS, ClassificationScores, ClassScore, class_scores
+from ..training.classification_scores import NUM_BINS, ClassificationScores, ClassScore, balanced_accuracy, class_scores
 
 NARROW = 62
 """Columns of a terminal below which the table leaves out parameters and calibration."""
@@ -75,6 +75,11 @@ class Evaluation:
         return self.points[-1]
 
     @property
+    def balanced_accuracy(self) -> float | None:
+        """Returns the mean recall of the classes at the deepest point; None if they were not counted."""
+        return None if self.confusion is None else balanced_accuracy(self.confusion)
+
+    @property
     def classes(self) -> list[ClassScore]:
         """Returns the scores of all classes at the deepest point; none if they were not counted."""
         return [] if self.confusion is None else class_scores(self.confusion)
@@ -87,6 +92,8 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     print_line(
         console, f"Top-1 at {at}: {_percent(scores.accuracy)} % ± {100 * scores.error_margin:.2f} (95 % interval)"
     )
+    if evaluation.balanced_accuracy is not None and len({one.images for one in evaluation.classes if one.images}) > 1:
+        print_line(console, f"Balanced (mean over classes) at {at}: {_percent(evaluation.balanced_accuracy)} %")
     if len(evaluation.points) > 1:
         console.print(
             "The stem comes before all recursions: its BatchNorm statistics are the same at every depth, and need no "

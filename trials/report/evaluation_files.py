@@ -35,6 +35,7 @@ def to_json(evaluation: Evaluation) -> str:
         "device": evaluation.device,
         "threads": evaluation.threads,
         **evaluation.details,
+        "balanced_accuracy": evaluation.balanced_accuracy,
         "calibration_bins": NUM_BINS,
         "depths": [_point(point) for point in evaluation.points],
         "calibration": [asdict(one) for one in evaluation.deepest.scores.bins],

@@ -153,7 +153,7 @@ def _error(trial: Trial) -> float:
 def _deviation(trial: Trial) -> float:
     """Returns the standard deviation of a validation error in points, from the number of images alone."""
     assert trial.result is not None
-    error, images = trial.result.error, trial.result.val_images
+    error, images = trial.result.error, trial.result.effective_images or trial.result.val_images
     return 100 * math.sqrt(error * (1 - error) / images) if images else 0.0
 
 

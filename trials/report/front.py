@@ -76,9 +76,10 @@ def show_front(
 
 
 def _caption(options: SearchOptions) -> str:
+    balanced = ". Every class counts alike in errors" if options.balanced_error else ""
     if options.no_supernet:
-        return "* most accurate: best.yaml"
-    return "* best.yaml. Validation error with inherited weights, then fine-tuned; test error after that"
+        return f"* most accurate: best.yaml{balanced}"
+    return f"* best.yaml. Validation error with inherited weights, then fine-tuned; test error after that{balanced}"
 
 
 def _columns(options: SearchOptions, image_size: int) -> list[str]:

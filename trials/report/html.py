@@ -160,6 +160,7 @@ def _asked(given: ReportInput, timeline: Timeline, num_finished: int) -> dict[st
         (space.name, f"space, {space.num_networks:,} networks"),
         (f"{space.image_size} px, {space.classes:,} classes", "target"),
         (f"{options.image_size} px, {header['data']['classes']:,} classes", "proxy"),
+        *([("balanced", "error: every class counts alike")] if options.balanced_error else []),
         (f"{num_finished:,} of {options.trials:,}", "trials that finished"),
         (options.strategy, f"strategy, seed {options.seed}"),
         (format_seconds(timeline.wall_seconds), f"on {header['device']}"),

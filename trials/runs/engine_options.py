@@ -13,8 +13,8 @@ from .option_groups import OptionGroup, flag
 
 Seconds = Annotated[StrictFloat, Field(ge=1, le=1e8, allow_inf_nan=False)]
 
-EngineName = Literal["local", "ray"]
-"""What runs trials: worker processes on this machine, or Ray, here or on a cluster."""
+EngineName = Literal["local", "ray", "tune"]
+"""What runs trials: worker processes on this machine; or Ray, here or on a cluster; or Ray Tune on that Ray."""
 
 MAX_DEFAULT_WORKERS = 8
 
@@ -77,9 +77,9 @@ class EngineOptions(ComputeOptions):
         gpus = self.gpus_per_trial
         if self.engine == "local" and (self.ray_address is not None or gpus > 0):
             name = "ray_address" if self.ray_address is not None else "gpus_per_trial"
-            raise ValueError(f"{flag(name)} goes with --engine ray, got --engine local")
-        if self.engine == "ray" and self.workers == 0:
-            raise ValueError("--workers must be at least 1 with --engine ray, got 0")
+            raise ValueError(f"{flag(name)} goes with --engine ray or tune, got --engine local")
+        if self.engine != "local" and self.workers == 0:
+            raise ValueError(f"--workers must be at least 1 with --engine {self.engine}, got 0")
         if gpus > 1 and not gpus.is_integer():
             raise ValueError(f"--gpus-per-trial must be a share of one GPU or a whole number, got {gpus:g}")
         if gpus > 0 and self.device == "cpu":

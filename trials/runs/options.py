@@ -154,6 +154,8 @@ class SearchOptions(
 
     strategy: StrategyName = "additive"
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("error", "flops")
+    balanced_error: bool = False
+    """Whether an error is the mean over classes of each class's error, instead of the share of all images."""
     rungs: Annotated[StrictInt, Field(ge=1, le=8)] = 1
     """Points at which trials are compared; the last is their end, and at each other one most trials are stopped."""
     eta: Annotated[StrictInt, Field(ge=2, le=100)] = ETA

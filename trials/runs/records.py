@@ -23,12 +23,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import re
 import socket
 import time
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +41,7 @@ from ..interruption import defer_interrupts
 from ..lost_directory import LostDirectoryError, is_same_file, lost_message, rescue
 from ..program_name import resume_command
 from ..strategies.strategy import Candidate
+from .checksums import with_checksum, without_checksum
 from .compute_budget import ComputeUsage
 from .events import (
     FORMAT,
@@ -72,8 +70,6 @@ from .trial import Trial
 
 RECORDS_FILE = "records.jsonl"
 LOCK_FILE = "lock"
-CHECKSUM = "crc32"
-"""Last key of a line: the CRC-32 of the line without it, in eight hexadecimal digits."""
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
 
 
@@ -133,32 +129,6 @@ def _is_left_over(path: Path) -> bool:
     return content.startswith(begins[: len(content)])
 
 
-def _with_checksum(event: dict[str, Any]) -> bytes:
-    """Returns an event as a line of the file."""
-    plain = json.dumps(event, allow_nan=False).encode()
-    return plain[:-1] + f', "{CHECKSUM}": "{zlib.crc32(plain):08x}"}}\n'.encode()
-
-
-_CHECKSUM_AT_END = re.compile(rb', "crc32": "([0-9a-f]{8})"}$')
-
-
-def _without_checksum(line: bytes, source: str, must_be_checked: bool) -> tuple[bytes, bool]:
-    """Returns a line without its checksum, and whether it had one; files of earlier versions have none.
-
-    Raises `ConfigError` if the line has changed since it was written, or lacks a checksum that `must_be_checked` asks.
-    """
-    checksum = _CHECKSUM_AT_END.search(line)
-    if checksum is None:
-        if must_be_checked:
-            raise ConfigError(source, "", "not a record of this tool: it has no checksum, unlike the lines before it")
-        return line, False
-    plain = line[: checksum.start()] + b"}"
-    if zlib.crc32(plain) != int(checksum[1], 16):
-        problem = "its checksum says that it has changed since it was written"
-        raise ConfigError(source, "", f"not a record of this tool: {problem}")
-    return plain, True
-
-
 def read_history(run_dir: Path) -> History:
     """Returns the history in a run directory, ignoring a torn last line.
 
@@ -170,7 +140,7 @@ def read_history(run_dir: Path) -> History:
     try:
         for line_number, line in enumerate(read_lines(path, MAX_BYTES), start=1):
             source = f"{path}, line {line_number}"
-            plain, is_checked = _without_checksum(line, source, must_be_checked=is_checked)
+            plain, is_checked = without_checksum(line, source, must_be_checked=is_checked)
             content = parse_json(plain, source)
             event = parse_event(content, source)
             if isinstance(event, HeaderEvent) != (history is None):
@@ -379,7 +349,7 @@ class Records:
         """
         if isinstance(event, FailedEvent | RetriedEvent):
             self.require_in_place()  # the failure may come of the lost directory: a resumed search repeats the trial
-        line = _with_checksum(event.to_json())
+        line = with_checksum(event.to_json())
         with defer_interrupts() as interruptions:
             self._write(line)
             self.usage.apply(event)

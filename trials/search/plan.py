@@ -194,7 +194,8 @@ class Plan:
         space, options = self._space, self._options
         lines = (
             f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
-            f"{options.describe_budget()}; seed {options.seed}; {self.precision}",
+            f"{options.describe_budget()}; {'balanced error; ' if options.balanced_error else ''}seed {options.seed}; "
+            f"{self.precision}",
             f"Plan: {self._describe(num_trials)}",
             *self._bounds(),
             f"Results: {run_dir}",

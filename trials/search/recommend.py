@@ -32,7 +32,12 @@ def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> N
     `has_ended` is called with every trial that ends here.
     """
     finished = [trial for trial in run.trials if trial.result is not None and trial.origin != ORIGIN]
-    if run.options.best_by == "proxy" or len(finished) < MIN_RESULTS:
+    if run.options.best_by == "proxy":
+        return
+    if len(finished) < MIN_RESULTS:
+        print_line(
+            run.console, f"Nothing is recommended: {MIN_RESULTS} finished trials are needed, got {len(finished)}"
+        )
         return
     known = run.history.recommended
     if known is None or known.num_trials != len(finished):

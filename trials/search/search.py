@@ -25,15 +25,13 @@ from ..data import PreparedData
 from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
 from ..data.sufficiency import data_warnings
 from ..engines.engine import Engine
-from ..engines.inline import InlineEngine
-from ..engines.local import LocalEngine
-from ..engines.ray_needed import ray_needed
 from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command
 from ..report.html import write_report
 from ..report.outputs import write_outputs
+from ..runs.create_engine import create_engine
 from ..runs.directory import versions
 from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, writing
@@ -150,12 +148,12 @@ def _prepared(
     """
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     space, line = target_for(space, data)
-    for told in (*data_warnings(data), *([] if line is None else [line])):
+    for told in (*data_warnings(data, balanced_error=options.balanced_error), *([] if line is None else [line])):
         print_line(console, told)
     FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
-    engine = _create_engine(options, console)
+    engine = create_engine(options, JobRunner(), options.max_jobs, run_dir, console)
     try:
         if options.uses_whole_cluster:
             options = options.with_workers(engine.capacity, "search")
@@ -189,6 +187,7 @@ def _begin(
     search = _prepared(options, space, records.run_dir, lambda: records.now() - records.began, console)
     try:
         history = records.start(_header(search, command))
+        search.engine.keep_files()
     except BaseException:
         search.engine.close()
         raise
@@ -252,7 +251,8 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = sum(trial.has_ended for trial in run.trials)
         print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
-        with _create_engine(options, console) as engine:
+        with create_engine(options, JobRunner(), options.max_jobs, run_dir, console) as engine:
+            engine.keep_files()
             device = header["device"]
             if num_ended < options.trials:
                 with Working(console, _MEASURING):
@@ -362,20 +362,3 @@ def _journal(run: Run) -> OptunaJournal:
             if trial.has_ended:
                 journal.add(trial)
     return journal
-
-
-def _create_engine(options: SearchOptions, console: Console) -> Engine:
-    num_workers, unused = options.usable_workers(options.max_jobs), options.describe_unused(options.max_jobs)
-    if unused is not None and not options.uses_whole_cluster:
-        print_line(console, unused)
-    if options.engine == "ray":
-        with ray_needed():
-            from ..engines.ray import RayEngine  # half a second
-        return RayEngine(
-            JobRunner(),
-            None if options.uses_whole_cluster else num_workers,
-            options.ray_address,
-            cpus_per_trial=options.usable_threads,
-            gpus_per_trial=options.gpus_per_trial,
-        )
-    return InlineEngine(JobRunner()) if options.workers == 0 else LocalEngine(JobRunner(), num_workers)

@@ -127,5 +127,5 @@ def job_context_of(
     """Returns the fields that all jobs of a search share."""
     return JobContext(
         proxy=proxy, data_dir=str(data_dir), data_digest=data_digest, device=options.device, threads=options.threads,
-        precision=precision,
+        precision=precision, balanced_error=options.balanced_error,
     )  # fmt: skip

@@ -196,8 +196,9 @@ def _launcher(run: Run, setting: SupernetSetting, engine: Engine) -> Iterator[La
         return
     from ..distributed.ray_group import ray_launcher
     from ..engines.ray import RayEngine
+    from ..engines.ray_tune import RayTuneEngine
 
-    assert isinstance(engine, RayEngine)
+    assert isinstance(engine, RayEngine | RayTuneEngine)
     placement = RayPlacement(processes=setting.processes)
     with (
         engine.released() as session,

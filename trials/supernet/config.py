@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, Str
 
 from sret_nas.space.search_space import DepthSchedule
 
+from ..training.depth_schedule import SEVERAL_DEPTHS
 from ..training.recipe import Precision, RequestedPrecision, TrainingConfig
 
 SubnetSampling = Literal["balanced", "stratified", "uniform"]
@@ -53,6 +54,9 @@ class SupernetConfig(BaseModel):
     """In `sandwich`, whether the other networks learn the largest's soft labels instead of the true ones."""
     depth_schedule: DepthSchedule = "full"
     """The recursion depths to which a random network is run; each depth is a subnet."""
+    depth_distillation: StrictBool = False
+    """Whether the deepest pass of a random network teaches its shallower ones. In `sandwich` the largest network
+    teaches all of them already."""
     gradient_accumulation: Annotated[
         StrictInt, Field(ge=1, le=1024, validation_alias=AliasChoices("gradient_accumulation", "accumulate"))
     ] = 1
@@ -62,8 +66,11 @@ class SupernetConfig(BaseModel):
 
     @property
     def distils(self) -> bool:
-        """Returns whether networks learn from the largest one, which only `sandwich` runs in the same step."""
-        return self.distil and self.step_rule == "sandwich"
+        """Returns whether the first network of a step teaches the others.
+
+        It is the largest of all in `sandwich`, or else the deepest pass of a random one.
+        """
+        return self.depth_distillation or (self.distil and self.step_rule == "sandwich")
 
     @property
     def networks_per_step(self) -> int:
@@ -78,6 +85,16 @@ class SupernetConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.depth_distillation and self.step_rule == "sandwich":
+            raise ValueError(
+                "--depth-distillation cannot be combined with --step-rule sandwich, where the largest network teaches "
+                "all others: leave one of them out"
+            )
+        if self.depth_distillation and self.depth_schedule not in SEVERAL_DEPTHS:
+            raise ValueError(
+                f"--depth-distillation needs several depths in a step: give --depth-schedule "
+                f"{' or '.join(SEVERAL_DEPTHS)}, got {self.depth_schedule}"
+            )
         if self.training.batch_size // self.gradient_accumulation < 2:
             raise ValueError(
                 f"--gradient-accumulation must leave at least 2 images at a time, which BatchNorm needs, "

@@ -18,7 +18,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.stem import batch_norms
 from sret_nas.nn.supernet import Supernet
 
-from ..data import PreparedData, batches
+from ..data import PreparedData, Split, batches
 from ..training.precision import passes_in
 from ..training.recipe import Precision
 from ..training.train import Score, first_images, recalibrate_batch_norm, score_logits, slice_split
@@ -55,6 +55,10 @@ class SubnetScorer:
         """Returns the number of images that a full score covers."""
         return len(self._part)
 
+    def part(self, start: int, stop: int) -> Split:
+        """Returns the scored images from `start` to before `stop`."""
+        return slice_split(self._part, start, stop)
+
     @torch.no_grad()
     def score(self, arch: ArchConfig, start: int = 0, stop: int | None = None) -> Score:
         """Scores one subnet on the images from `start` to before `stop`, by default on all.
@@ -68,7 +72,7 @@ class SubnetScorer:
                 features = [network.run_stage(stage, batch) for batch in features]
                 if stage < len(arch.stages) - 1:  # a network with all stages in common is the same network
                     self._cache.put((span, _prefix(arch, stage + 1)), features)
-            return score_logits((network.classify(batch) for batch in features), slice_split(self._part, *span))
+            return score_logits((network.classify(batch) for batch in features), self.part(*span))
 
     def _network(self, arch: ArchConfig) -> SReT:
         """Returns the subnet in evaluation mode. BatchNorm is in the stem alone, so each stem is calibrated once."""
@@ -87,8 +91,8 @@ class SubnetScorer:
             if features is not None:
                 return num_stages, features
         device = network.pos_embed.device
-        part = slice_split(self._part, *span)
-        embedded = [network.embed(images.to(device)) for images, _ in batches(part, batch_size=self._batch_size)]
+        image_batches = batches(self.part(*span), batch_size=self._batch_size)
+        embedded = [network.embed(images.to(device)) for images, _ in image_batches]
         self._cache.put((span, _prefix(network.arch, 0)), embedded)
         return 0, embedded
 

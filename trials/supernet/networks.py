@@ -89,10 +89,14 @@ class StepNetworks:
         return [self._adapted(arch) for arch in self._sampler.sample_many(rng, _DRAWN_AT_ONCE)]
 
     def _at_depths(self, arch: ArchConfig, step: int, steps: int, index: int) -> list[ArchConfig]:
-        """Returns a network at the recursion depths of a step; `index` is its place among the step's random ones."""
+        """Returns a network at the recursion depths of a step, the shallowest first, or last if the deepest teaches.
+
+        `index` is its place among the step's random ones.
+        """
         rng = random.Random(f"depths {self._seed} {step} {index}")
         depths = depths_of_step(self._config.depth_schedule, arch.max_recursions, step / steps, rng)
-        return [arch.with_max_recursions(depth) for depth in depths]
+        in_order = reversed(depths) if self._config.depth_distillation else depths
+        return [arch.with_max_recursions(depth) for depth in in_order]
 
 
 def extreme(space: SearchSpace, budget: Budget, end: Literal["cheapest", "most_expensive"]) -> ArchConfig:

@@ -32,7 +32,9 @@ class TrainingSpec:
         The proxy's own training is left out, because only trials use it.
         """
         return {
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude={"depth_distillation"}),
+            # None if it is off, because files of earlier versions lack it.
+            "depth distillation": self.config.depth_distillation or None,
             "proxy": self.proxy.model_dump(mode="json", exclude={"training"}),
             "space_digest": self.space.digest,
             "budget": asdict(self.budget),

@@ -38,7 +38,7 @@ class SupernetStep:
         Returns None, and leaves the weights unchanged, if the loss or a gradient is not finite.
 
         Args:
-            networks: the networks; with distillation, the first is the teacher of the others.
+            networks: the networks; if the configuration says that one teaches, the first one does.
             images: (B, channels, H, W), this process's share of the batch.
             labels: (B,).
             learning_rate: of this step.

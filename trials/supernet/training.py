@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from sret_nas.errors import UserError
-from sret_nas.nn.supernet import Supernet
-from sret_nas.space.supernet_shape import bounding_shape
+from sret_nas.nn.supernet import Supernet, pool_shapes
+from sret_nas.nn.weight_shapes import supernet_shapes
+from sret_nas.space.supernet_shape import SupernetShape, bounding_shape
 
 from ..console import Console
 from ..data import PreparedData, num_training_batches, training_batches
@@ -24,7 +26,8 @@ from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import WatchedDirectory, rescue
 from ..runs.directory import SUPERNET
 from ..seeds import seed_from
-from ..training.devices import compute_with
+from ..training.devices import compute_with, device_memory, release_memory
+from ..training.memory import require_memory
 from ..training.recipe import DivergedError
 from ..training.train import learning_rate_factor
 from .config import SupernetConfig
@@ -66,6 +69,8 @@ def train_supernet(
             training.require_directory(identity)
             state.supernet.save(path, training_record(spec, data, state, identity))
         processes.wait()
+    del training, state
+    release_memory()  # this process may be a search's driver, whose workers need it now
     return path
 
 
@@ -75,6 +80,7 @@ def training_record(
     """Returns the data about the training that a supernet's file holds."""
     return {
         **identity,
+        "config": spec.config.model_dump(mode="json"),
         "proxy": spec.proxy.model_dump(mode="json"),
         "space": spec.space.to_dict(),
         "data": asdict(data.config),
@@ -95,8 +101,10 @@ class SupernetTraining:
         _check_shares(self._batch_size, spec.config, processes)
         adapted = spec.proxy_maker(data)
         self.networks = StepNetworks(spec.space, spec.budget, spec.config, adapted, spec.seed)
+        shape = bounding_shape(spec.space, adapted=adapted)
+        _require_memory(shape, spec.space.name, processes.device)
         torch.manual_seed(spec.seed)
-        supernet = Supernet(bounding_shape(spec.space, adapted=adapted)).to(processes.device)
+        supernet = Supernet(shape).to(processes.device)
         self.state = TrainingState(supernet, spec.config, processes)
 
     def run(self, identity: dict[str, JsonValue], console: Console) -> TrainingState:
@@ -185,6 +193,16 @@ class SupernetTraining:
         """Raises `LostDirectoryError`, after a checkpoint beside it, if the directory is not there any more."""
         if self._watched is not None and self._watched.is_lost:
             raise rescue(self._directory, lambda folder: self.state.save(folder, identity))
+
+
+def _require_memory(shape: SupernetShape, name: str, device: torch.device) -> None:
+    """Raises `UserError` if a supernet has too many filters to count, or cannot be trained in the device's memory."""
+    advice = "use a space with smaller networks, or search with --no-supernet"
+    what, memory = f"the supernet of {name}", device_memory(device)
+    num_params = sum(prod(weight) for _, weight in supernet_shapes(shape))
+    require_memory(num_params, memory, what, advice)
+    num_params += sum(prod(weight) for _, weight in pool_shapes(shape, name))
+    require_memory(num_params, memory, what, advice)
 
 
 def _check_shares(batch_size: int, config: SupernetConfig, processes: Processes) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.arrays import IntArray
+from sret_nas.arrays import FloatArray, IntArray
 
 TOP = 5
 """Classes among which the true one counts as found, in the second accuracy."""
@@ -48,22 +48,29 @@ class ClassificationScores:
     bins: tuple[CalibrationBin, ...]
 
     @property
+    def error(self) -> float:
+        """Fraction of images whose most probable class is another one."""
+        return round(self.images * (1 - self.accuracy)) / self.images
+
+    @property
     def error_margin(self) -> float:
         """Half the width of the 95 % interval of the accuracy, by the normal approximation."""
         return 1.96 * math.sqrt(self.accuracy * (1 - self.accuracy) / self.images)
 
 
 class ScoreCounts:
-    """Sums over images from which scores follow."""
+    """Sums over images from which scores follow. Those of several processes add up."""
 
-    def __init__(self) -> None:
-        self._images = 0
-        self._found = self._found_in_top = 0
-        self._cross_entropy = 0.0
-        self._bin_images = np.zeros(NUM_BINS, np.int64)
-        self._bin_found = np.zeros(NUM_BINS, np.int64)
-        self._bin_confidence = np.zeros(NUM_BINS)
-        self._classes = 0
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self.sums: FloatArray = np.zeros(4 + 3 * NUM_BINS)
+        """Images, those found, those found among the first five, cross-entropy; then of each bin: images, those found,
+        and confidence."""
+
+    @property
+    def _bins(self) -> FloatArray:
+        """Returns a view of the sums of each bin: (3, bins)."""
+        return self.sums[4:].reshape(3, NUM_BINS)
 
     def add(self, logits: npt.NDArray[np.floating], labels: IntArray) -> IntArray:
         """Counts a batch and returns the most probable classes (B,).
@@ -72,45 +79,42 @@ class ScoreCounts:
             logits: (B, classes).
             labels: the true classes (B,).
         """
-        scores = logits.astype(np.float64)
-        scores -= scores.max(axis=1, keepdims=True)
-        log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        with np.errstate(invalid="ignore"):  # a training that diverged has a score as well
+            scores = logits.astype(np.float64)
+            scores -= scores.max(axis=1, keepdims=True)
+            log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+            confidence = np.exp(log_probabilities.max(axis=1))
+            bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
         predicted: IntArray = log_probabilities.argmax(axis=1)
         found = predicted == labels
         of_label = log_probabilities[np.arange(len(labels)), labels]
-        confidence = np.exp(log_probabilities.max(axis=1))
-        bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
-        self._classes = logits.shape[1]
-        self._images += len(labels)
-        self._found += int(found.sum())
-        self._found_in_top += int(((log_probabilities > of_label[:, None]).sum(axis=1) < TOP).sum())
-        self._cross_entropy -= float(of_label.sum())
-        self._bin_images += np.bincount(bins, minlength=NUM_BINS)
-        self._bin_found += np.bincount(bins[found], minlength=NUM_BINS)
-        self._bin_confidence += np.bincount(bins, weights=confidence, minlength=NUM_BINS)
+        found_in_top = (log_probabilities > of_label[:, None]).sum(axis=1) < TOP
+        self.sums[:4] += len(labels), found.sum(), found_in_top.sum(), -of_label.sum()
+        for sums, weights in zip(self._bins, (None, found, confidence), strict=True):
+            sums += np.bincount(bins, weights=weights, minlength=NUM_BINS)
         return predicted
 
     def scores(self) -> ClassificationScores:
         """Returns the scores of all images so far, of which there is at least one."""
-        bins = tuple(self._bin(index) for index in range(NUM_BINS))
-        distances = np.abs(self._bin_confidence - self._bin_found)
+        images, found, found_in_top, cross_entropy = self.sums[:4].tolist()
+        _, bin_found, bin_confidence = self._bins
         return ClassificationScores(
-            images=self._images,
-            accuracy=self._found / self._images,
-            top5_accuracy=self._found_in_top / self._images if self._classes > TOP else None,
-            cross_entropy=self._cross_entropy / self._images,
-            calibration_error=float(distances.sum()) / self._images,
-            bins=bins,
+            images=round(images),
+            accuracy=found / images,
+            top5_accuracy=found_in_top / images if self._classes > TOP else None,
+            cross_entropy=cross_entropy / images,
+            calibration_error=float(np.abs(bin_confidence - bin_found).sum()) / images,
+            bins=tuple(self._bin(index) for index in range(NUM_BINS)),
         )
 
     def _bin(self, index: int) -> CalibrationBin:
-        images = int(self._bin_images[index])
+        images, found, confidence = self._bins[:, index].tolist()
         return CalibrationBin(
             low=index / NUM_BINS,
             high=(index + 1) / NUM_BINS,
-            images=images,
-            confidence=float(self._bin_confidence[index]) / images if images else None,
-            accuracy=int(self._bin_found[index]) / images if images else None,
+            images=round(images),
+            confidence=confidence / images if images else None,
+            accuracy=found / images if images else None,
         )
 
 
@@ -144,6 +148,12 @@ def count_confusion(classes: int, labels: IntArray, predicted: IntArray) -> IntA
     """Returns the images of each true class (row) by the class that they were taken for: (classes, classes)."""
     counts: IntArray = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return counts.reshape(classes, classes)
+
+
+def balanced_accuracy(confusion: IntArray) -> float:
+    """Returns the mean over classes that have images of the share that is recognised, from `count_confusion`."""
+    images = confusion.sum(axis=1)
+    return float((confusion.diagonal()[images > 0] / images[images > 0]).mean())
 
 
 def class_scores(confusion: IntArray) -> list[ClassScore]:

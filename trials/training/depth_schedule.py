@@ -11,6 +11,9 @@ import random
 
 from sret_nas.space.search_space import DepthSchedule
 
+SEVERAL_DEPTHS: tuple[DepthSchedule, ...] = ("joint", "sandwich")
+"""Schedules whose steps have several depths, of which the deepest can teach the others."""
+
 GROWTH_SHARE = 2 / 3
 """Share of the steps in which `growing` rises to the full depth."""
 

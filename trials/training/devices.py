@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import resource
 import sys
@@ -11,7 +12,7 @@ import torch
 
 from sret_nas.errors import UserError
 
-from ..machine import num_cores
+from ..machine import memory_bytes, num_cores
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
@@ -28,6 +29,18 @@ def compute_with(threads: int) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest value it accepts; data sets are larger
+
+
+def release_memory() -> None:
+    """Returns freed memory to the system, which `compute_with` keeps in the process: it waits, or does other work."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def device_memory(device: torch.device) -> int:
+    """Returns the bytes of all memory of a device."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else memory_bytes()
 
 
 def device_of(name: str, local_rank: int = 0, alone: bool = True) -> torch.device:

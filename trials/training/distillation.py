@@ -1,7 +1,8 @@
-"""Distillation with soft labels alone: what a teacher says of an image takes the place of the image's class.
+"""Distillation with soft labels: what a teacher says of an image takes the place of the image's class.
 
 The loss is the cross-entropy of softmax(teacher / T) and softmax(student / T) (Shen et al., SReT, section 4.3). It is
-not multiplied by T^2, because there is no second term to balance.
+not multiplied by T^2, because there is no second term to balance. Studies can mix in the image's own class, to compare
+the two: the cross-entropy is linear in the labels, so that the mean of both labels has the mean of both losses.
 
 The labels come from a teacher that runs beside the training, from a file that `soft-labels make` wrote, or from files
 of FKD. With mixup and CutMix a teacher sees the mixed images; stored labels are mixed as the images are.
@@ -70,12 +71,15 @@ class Distillation:
     teacher: Teacher | None = None
     stored: SoftLabels | None = None
     fkd: FKDLabels | None = None
+    hard_share: float = 0.0
+    """Share of the images' own classes in the labels, beside a teacher that runs; 0 to below 1."""
 
     @property
     def identity(self) -> dict[str, JsonValue]:
         """Returns the data that identify the labels: with the same identity, they are the same."""
         if self.teacher is not None:
-            return {"teacher": self.teacher.digest or self.teacher.name, "temperature": self.temperature}
+            hard: dict[str, JsonValue] = {"share of classes": self.hard_share} if self.hard_share else {}
+            return {"teacher": self.teacher.digest or self.teacher.name, "temperature": self.temperature, **hard}
         if self.stored is not None:
             return {"soft labels": hashlib.sha256(self.stored.header.encode()).hexdigest()}
         return {"soft labels": "FKD"}
@@ -169,6 +173,7 @@ def distillation_of(
     preprocessing: Preprocessing,
     seed: int,
     device: torch.device,
+    hard_share: float = 0.0,
 ) -> Distillation | None:
     """Returns the labels that a training takes from a teacher; None if the images' classes are the labels.
 
@@ -176,7 +181,7 @@ def distillation_of(
     """
     if teacher is not None:
         loaded = load_teacher(teacher, teacher_checkpoint, images.class_names, classes).adapt_to(preprocessing)
-        return Distillation(temperature=temperature, teacher=loaded.to(device))
+        return Distillation(temperature=temperature, teacher=loaded.to(device), hard_share=hard_share)
     if soft_labels is None:
         return None
     if recipe.repeated_augmentation != 1:

@@ -15,18 +15,20 @@ import json
 import math
 import random
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from sret_nas.nn.model_directory import ModelInfo, Preprocessing, is_model_directory, read_model, write_model
@@ -39,14 +41,16 @@ from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import WatchedDirectory, rescue
 from ..seeds import seed_from
 from .augmentation import Mixing, evaluation_transform, training_transform
+from .classification_scores import ClassificationScores, ScoreCounts
 from .depth_schedule import depths_of_step
+from .devices import device_memory
 from .distillation import Distillation
 from .full_progress import FullProgress
 from .full_recipe import Recipe
 from .full_state import CHECKPOINT, FullState
 from .image_batches import AugmentedImages, BatchPlan, EvaluatedImages, evaluation_batches, training_parts
-from .image_scores import ImageScore, count_errors, score_of
 from .initial_weights import InitialWeights, load_initial
+from .memory import require_memory
 from .recipe import DivergedError
 from .train import recalibrate_stem
 
@@ -111,7 +115,9 @@ class FullSpec:
         """Returns the data that identify a training: with the same identity, the weights are the same."""
         return {
             "architecture": self.arch.to_dict(),
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json", exclude={"depth_distillation"}),
+            # None if it is off, because checkpoints of earlier versions lack it.
+            "depth distillation": self.recipe.depth_distillation or None,
             "depth schedule": self.schedule,
             "preprocessing": self.preprocessing.model_dump(mode="json"),
             "seed": self.seed,
@@ -138,7 +144,7 @@ class FullTraining:
             initial: the first weights; None for new ones.
             distillation: the labels of a teacher; None for the images' classes.
 
-        Raises `UserError` if the processes cannot share the batches.
+        Raises `UserError` if the processes cannot share the batches, or the weights do not fit into memory.
         """
         self._directory, self._spec, self._images, self._group = directory, spec, images, group
         recipe, train = spec.recipe, images.train
@@ -154,6 +160,8 @@ class FullTraining:
         if distillation is not None:
             self._train = distillation.labelled(augmented, images, spec.preprocessing, spec.seed)
         self.evaluation_transform = evaluation_transform(spec.preprocessing)
+        num_params = cost_of(spec.arch).params
+        require_memory(num_params, device_memory(group.device), f"network {spec.arch.arch_id}", "train a smaller one")
         torch.manual_seed(seed_from(f"weights {spec.seed}"))
         network = SReT(spec.arch)
         self.changes = [] if initial is None else load_initial(network, initial)
@@ -279,12 +287,17 @@ class FullTraining:
         targets = self._taught(images, targets.to(device, non_blocking=True))
         torch.manual_seed(seed_from(f"pass {self._spec.seed}/{step}/{part}"))  # permutations and drop path
         share = torch.zeros((), device=device)
-        for depth in depths:
+        teaches = self._spec.recipe.depth_distillation
+        deepest: Tensor | None = None
+        for depth in reversed(depths) if teaches else depths:
             with torch.autocast(device.type, torch.bfloat16, enabled=self._uses_bf16):
-                loss = self.state.task(images, targets, depth)["loss"] / (len(depths) * accumulation)
+                passed = self.state.task(images, targets, depth, deepest)
+                loss = passed["loss"] / (len(depths) * accumulation)
             # Backward for each depth by itself: the activations of one depth at a time are in memory.
             loss.backward()
             share += loss.detach()
+            if teaches and deepest is None:
+                deepest = passed["output"].detach()
         return share
 
     def _taught(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -292,7 +305,18 @@ class FullTraining:
         if self._distillation is None or self._distillation.teacher is None:
             return targets
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
-            return self._distillation.teacher(images, self._distillation.temperature)  # type: ignore[no-any-return]
+            taught: Tensor = self._distillation.teacher(images, self._distillation.temperature)
+        share = self._distillation.hard_share
+        return taught if share == 0 else torch.lerp(taught.float(), self._probabilities(targets), share)
+
+    def _probabilities(self, targets: Tensor) -> Tensor:
+        """Returns smoothed probabilities (B, classes) of classes (B,); targets of mixed images are that already."""
+        if targets.ndim == 2:
+            return targets
+        smoothing = self._spec.recipe.label_smoothing
+        return (
+            F.one_hot(targets, self._spec.arch.classes).float() * (1 - smoothing) + smoothing / self._spec.arch.classes
+        )
 
     def _validation_is_due(self) -> bool:
         epoch, rest = divmod(self.state.counts.steps, self.plan.steps_per_epoch)
@@ -314,13 +338,14 @@ class FullTraining:
         counts.epochs.append(
             {
                 "epoch": epoch, "step": counts.steps, "train_loss": loss,
-                "validation": score.to_dict(), "learning_rate": self.state.learning_rate,
+                "validation": _metrics_of(score), "learning_rate": self.state.learning_rate,
                 "skipped_steps": counts.skipped, "images": counts.images, "seconds": round(counts.seconds, 3),
+                "residual_coefficients": network.residual_coefficients(),
             }
         )  # fmt: skip
         if self._group.is_first:
             self._require_directory()
-            metrics = {"validation": {**score.to_dict(), "epoch": epoch}}
+            metrics = {"validation": {**_metrics_of(score), "epoch": epoch}}
             for name in (LAST, *([BEST] if is_best else [])):
                 self._write_model(name, network, metrics)
             self._write_metrics()
@@ -337,8 +362,8 @@ class FullTraining:
         self._group.share(list(network.state_dict().values()))
         score = self.score(network, "test")
         if info is None:
-            return {"test": score.to_dict()}
-        metrics = {**info.metrics, "test": score.to_dict()}
+            return {"test": _metrics_of(score)}
+        metrics = {**info.metrics, "test": _metrics_of(score)}
         self._require_directory()
         write_model(self._directory / BEST, network.cpu(), replace(info, metrics=metrics), replace=True)
         progress.say(
@@ -358,15 +383,17 @@ class FullTraining:
                 recalibrate_stem(network, (images for images, _ in batches))
         return network
 
-    def score(self, network: SReT, part: str) -> ImageScore:
+    def score(self, network: SReT, part: str) -> ClassificationScores:
         """Scores a network on all images of a part, shared by the processes."""
         images = EvaluatedImages(self._images.parts[part], self.evaluation_transform, self._spec.arch.channels)
         positions = range(self._group.rank, len(images), self._group.world_size)
         batches = evaluation_batches(images, positions, self._evaluation_batch, workers=self._spec.workers)
         with closing(batches):
-            sums = count_errors(network, batches)
-        self._group.average([sums])
-        return score_of(sums * self._group.world_size)
+            counts = count_scores(network, batches)
+        means = torch.from_numpy(counts.sums).to(self._group.device)
+        self._group.average([means])
+        counts.sums = (means * self._group.world_size).cpu().numpy()
+        return counts.scores()
 
     @property
     def _evaluation_batch(self) -> int:
@@ -397,6 +424,27 @@ class FullTraining:
         """Raises `LostDirectoryError`, after a checkpoint beside it, if the directory is not there any more."""
         if self._watched is not None and self._watched.is_lost:
             raise rescue(self._directory, lambda folder: self.state.save(folder / CHECKPOINT, self._identity))
+
+
+@torch.no_grad()
+def count_scores(network: SReT, batches: Iterable[tuple[Tensor, Tensor]]) -> ScoreCounts:
+    """Returns the counts of a network over batches of images and labels. It is in evaluation mode afterwards."""
+    counts, device = ScoreCounts(network.arch.classes), network.pos_embed.device
+    network.eval()
+    for images, labels in batches:
+        counts.add(network(images.to(device)).float().cpu().numpy(), labels.cpu().numpy())
+    return counts
+
+
+def _metrics_of(score: ClassificationScores) -> dict[str, JsonValue]:
+    """Returns the errors (0 to 1) and the cross-entropy (nats) of a score, as plain data.
+
+    The second error counts images whose class is not among the five most probable ones: 0 for five classes or fewer.
+    """
+    top5_error = 0.0 if score.top5_accuracy is None else 1 - score.top5_accuracy
+    return {
+        "error": score.error, "top5_error": top5_error, "cross_entropy": score.cross_entropy, "images": score.images
+    }  # fmt: skip
 
 
 def plan_of(recipe: Recipe, num_images: int, seed: int, world_size: int) -> BatchPlan:

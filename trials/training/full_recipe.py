@@ -63,6 +63,9 @@ class Recipe(BaseModel):
     """Stochastic depth of the last block application; earlier ones rise to it. None: the architecture's."""
     depth_schedule: DepthSchedule | None
     """Recursion depths of a step. None: what the architecture's file says, or `full`."""
+    depth_distillation: StrictBool = False
+    """Whether the deepest pass of a step teaches the shallower ones: its probabilities are their only labels. It needs
+    a schedule with several depths in a step. Recipes of earlier versions lack the key."""
     ema_decay: Annotated[StrictFloat, Field(ge=0, lt=1, allow_inf_nan=False)] | None
     """Decay of the moving average of all weights, which is then what is evaluated and kept. None: no average."""
     ema_warmup: StrictBool

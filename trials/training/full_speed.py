@@ -18,9 +18,8 @@ from sret_nas.space.search_space import DepthSchedule
 from ..data.whole_images import WholeImages
 from .depth_schedule import mean_depth_counts
 from .distillation import Distillation
-from .full import FullSpec, FullTraining, Group
+from .full import FullSpec, FullTraining, Group, count_scores
 from .image_batches import EvaluatedImages, evaluation_batches
-from .image_scores import count_errors
 
 PROBE_IMAGES = 32
 """Images of the first step of each process that is timed."""
@@ -96,6 +95,6 @@ def _seconds_per_evaluated(training: FullTraining, spec: FullSpec, images: Whole
         batches: Generator[tuple[Tensor, Tensor], None, None] = evaluation_batches(part, range(count), count, workers=0)
         started = time.perf_counter()
         with closing(batches):
-            count_errors(network, batches)
+            count_scores(network, batches)
         seconds.append(time.perf_counter() - started)
     return seconds[-1] / count

@@ -24,6 +24,7 @@ from sret_nas.nn.network import SReT
 
 from .checkpoint_file import read_checkpoint, write_checkpoint
 from .full_recipe import Recipe
+from .losses import soft_cross_entropy
 from .train import parameter_groups
 
 CHECKPOINT = "checkpoint.pt"
@@ -35,13 +36,24 @@ class DepthTask(ClassificationTask):
     temperature: float = 1.0
     """By which logits are divided, as the teacher's were."""
 
-    def forward(self, images: Tensor, targets: Tensor, depth: int) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, images: Tensor, targets: Tensor, depth: int, deepest: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Returns `loss` and `output` (logits) of images (B, C, H, W) at a recursion depth.
 
-        `targets` are classes (B,), or probabilities (B, classes) if images are mixed or a teacher labels them.
+        Args:
+            images: (B, C, H, W).
+            targets: classes (B,), or probabilities (B, classes) if images are mixed or a teacher labels them.
+            depth: the largest number of recursions of a stage.
+            deepest: logits (B, classes) of the deepest pass, without a gradient, whose probabilities then take the
+                place of the targets; None if it does not teach this pass.
         """
         logits = self.trainable_module(images, max_recursions=depth).float()
-        return {"loss": self.criterion(logits / self.temperature, targets), "output": logits}
+        if deepest is None:
+            loss = self.criterion(logits / self.temperature, targets)
+        else:
+            loss = soft_cross_entropy(logits / self.temperature, deepest / self.temperature)
+        return {"loss": loss, "output": logits}
 
 
 @dataclass

@@ -209,17 +209,29 @@ def score(
 
 def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
     """Returns the score of logits: batches (B, classes) for all images of a split, in its order."""
-    wrong, entropy, start = 0, 0.0, 0
+    wrong, entropy, start = 0.0, 0.0, 0
+    weights = None if part.image_weights is None else torch.from_numpy(part.image_weights)
     for batch in logits:
-        labels = torch.tensor(part.labels[start : start + len(batch)]).to(batch.device)
+        span = slice(start, start + len(batch))
+        labels = torch.tensor(part.labels[span]).to(batch.device)
         start += len(batch)
-        wrong += int((batch.argmax(dim=1) != labels).sum())
+        is_wrong = batch.argmax(dim=1) != labels
+        wrong += float(is_wrong.sum() if weights is None else weights[span][is_wrong.cpu()].sum())
         entropy += float(F.cross_entropy(batch.float(), labels, reduction="sum"))
-    return Score(wrong / len(part.labels), entropy / len(part.labels))
+    return Score(wrong / total_weight(part), entropy / len(part.labels))
 
 
-def merge_scores(first: Score, num_first: int, second: Score, num_second: int) -> Score:
-    """Returns the score over two disjoint sets of images, from the scores and sizes of each."""
-    total = num_first + num_second
-    wrong = round(first.error * num_first) + round(second.error * num_second)
-    return Score(wrong / total, (first.cross_entropy * num_first + second.cross_entropy * num_second) / total)
+def total_weight(part: Split) -> float:
+    """Returns the sum of the weights of images in an error: their number, if all count alike."""
+    return float(len(part)) if part.image_weights is None else float(part.image_weights.sum())
+
+
+def merge_scores(first: Score, first_part: Split, second: Score, second_part: Split) -> Score:
+    """Returns the score over two disjoint parts of a split, from the score of each."""
+    num_first, num_second = len(first_part), len(second_part)
+    weights = total_weight(first_part), total_weight(second_part)
+    wrong = first.error * weights[0] + second.error * weights[1]
+    if first_part.class_weights is None:
+        wrong = round(wrong)  # errors of whole images are counts
+    entropy = first.cross_entropy * num_first + second.cross_entropy * num_second
+    return Score(wrong / sum(weights), entropy / (num_first + num_second))

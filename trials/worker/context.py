@@ -1,4 +1,4 @@
-"""Data that a worker keeps between jobs: images, a supernet, and the features of scored subnets.
+"""Data that a worker keeps between jobs: images, a supernet, the features of scored subnets, a movable network.
 
 The context belongs to a worker (`trials.worker.entry.JobRunner`) and ends with it. It holds only the last object of
 each kind, because a search has one data set and one supernet, and both are large.
@@ -14,12 +14,25 @@ import torch
 
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file
+from sret_nas.nn.directions import MovableNetwork
+from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 
 from ..data import PreparedData
 from ..data.prepared import ImagesChangedError
-from ..engines.messages import FrontTestJob, RetrainJob, SpeedJob, SupernetSource, TrialJob
+from ..data.whole_images import WholeImages
+from ..engines.messages import (
+    FrontTestJob,
+    LandscapeJob,
+    RetrainJob,
+    SpeedJob,
+    StudyTrainingJob,
+    SupernetSource,
+    TrialJob,
+)
 from ..supernet.inherit import SubnetScorer
+from ..training.devices import device_of
+from ..training.landscape_images import LandscapeImages
 from ..training.recipe import Precision
 
 Value = TypeVar("Value")
@@ -59,16 +72,28 @@ class WorkerContext:
         self._data = _LastUsed[PreparedData]()
         self._supernet = _LastUsed[Supernet]()
         self._scorer = _LastUsed[SubnetScorer]()
+        self._landscape_images = _LastUsed[LandscapeImages]()
+        self._movable = _LastUsed[MovableNetwork]()
+        self._whole_images = _LastUsed[WholeImages]()
 
     def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
         """Returns a job's images.
 
         Raises `UserError` if the search began with others, `ImagesChangedError` if they are damaged.
         """
-        data = self._data.get(job.data_dir, lambda: _open_images(Path(job.data_dir)))
+        data = self._data.get(
+            (job.data_dir, job.balanced_error), lambda: _open_images(Path(job.data_dir), job.balanced_error)
+        )
         if data.digest != job.data_digest:
             raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")
         return data
+
+    def whole_images(self, job: StudyTrainingJob) -> WholeImages:
+        """Returns a study's images. Raises `UserError` if it was begun with others."""
+        images = self._whole_images.get(job.data, lambda: WholeImages.find(job.data).in_memory())
+        if images.digest != job.data_digest:
+            raise UserError(f"the images of {job.data.source} are not those that the study was begun with")
+        return images
 
     def forget_changed_images(self) -> None:
         """Has the next job open its images anew where those of the last job have changed since."""
@@ -84,18 +109,29 @@ class WorkerContext:
         """Returns the supernet in a file, on a device. Raises `UserError` if the file has changed meanwhile."""
         return self._supernet.get((source, device), lambda: _open_supernet(source, device))
 
+    def landscape_images(self, job: LandscapeJob) -> LandscapeImages:
+        """Returns the images of a landscape. Raises `UserError` if they have changed since it was begun."""
+        key = (job.data_dir, job.data_digest)
+        return self._landscape_images.get(key, lambda: LandscapeImages.open(Path(job.data_dir), job.data_digest))
+
+    def movable_network(self, job: LandscapeJob) -> MovableNetwork:
+        """Returns the network of a landscape with both directions. Raises `UserError` if its file has changed."""
+        device = device_of(job.device)
+        key = (job.network, job.directions, device)
+        return self._movable.get(key, lambda: _open_movable(job, device))
+
     def scorer(
         self, source: SupernetSource, data: PreparedData, device: torch.device, batch_size: int, images: int | None,
         precision: Precision,
     ) -> SubnetScorer:  # fmt: skip
         """Returns a scorer of the supernet's subnets, with its cache of features."""
         return self._scorer.get(
-            (source, data.directory, data.digest, device, batch_size, images, precision),
+            (source, data.directory, data.digest, data.val.class_weights, device, batch_size, images, precision),
             lambda: SubnetScorer(self.supernet(source, device), data, batch_size, images, precision),
         )
 
 
-def _open_images(directory: Path) -> PreparedData:
+def _open_images(directory: Path, balanced_error: bool) -> PreparedData:
     """Returns prepared images. Raises `ImagesChangedError` if they are damaged."""
     try:
         data = PreparedData.open(directory)
@@ -103,7 +139,13 @@ def _open_images(directory: Path) -> PreparedData:
             data.verify()
     except UserError as error:
         raise ImagesChangedError(str(error).removesuffix("; prepare the data again")) from None
-    return data
+    return data.with_balanced_errors() if balanced_error else data
+
+
+def _open_movable(job: LandscapeJob, device: torch.device) -> MovableNetwork:
+    if digest_of_file(Path(job.network.path)) != job.network.digest:
+        raise UserError(f"{job.network.path} is not the network that the landscape was begun with: it has changed")
+    return MovableNetwork(SReT.load(Path(job.network.path)).eval().to(device), *job.directions)
 
 
 def _open_supernet(source: SupernetSource, device: torch.device) -> Supernet:

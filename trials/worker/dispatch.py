@@ -6,17 +6,21 @@ from typing import Any
 
 from ..engines.messages import (
     FrontTestJob,
+    LandscapeJob,
     LatencyJob,
     Result,
     RetrainJob,
     SpeedJob,
+    StudyTrainingJob,
     TrialJob,
     parse_job,
 )
-from ..training.devices import compute_with
+from ..training.devices import compute_with, release_memory
 from .context import WorkerContext
 from .evaluate import evaluate
+from .landscape import measure_point
 from .retrain import retrain, run_front_test
+from .study import run_study_training
 from .timing import measure_latency, measure_training_speed
 
 
@@ -26,6 +30,10 @@ def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
     compute_with(job.threads)  # a reused worker would keep the count of its first job
     if isinstance(job, LatencyJob):
         return measure_latency(job).model_dump(mode="json")
+    if isinstance(job, LandscapeJob):
+        return measure_point(job, context).model_dump(mode="json")
+    if isinstance(job, StudyTrainingJob):
+        return run_study_training(job, context).model_dump(mode="json")
     context.forget_changed_images()
     result = _run(job, context)
     context.data_of(job).require_unchanged()  # what was computed from images that changed meanwhile is worth nothing
@@ -39,6 +47,8 @@ def _run(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob, context: WorkerCo
         case RetrainJob():
             return retrain(job, context)
         case SpeedJob():
-            return measure_training_speed(job, context)
+            speed = measure_training_speed(job, context)
+            release_memory()  # the worker now waits while a supernet is trained
+            return speed
         case _:
             return evaluate(job, context)

@@ -15,7 +15,7 @@ from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 
-from ..data import PreparedData
+from ..data import PreparedData, Split
 from ..engines.messages import (
     InheritedTrialJob,
     ScratchTrialJob,
@@ -26,7 +26,8 @@ from ..engines.messages import (
 )
 from ..supernet.inherit import SubnetScorer
 from ..training.checkpoint import load_checkpoint, save_checkpoint
-from ..training.devices import device_name, device_of, peak_memory_mb
+from ..training.devices import device_memory, device_name, device_of, peak_memory_mb
+from ..training.memory import require_memory
 from ..training.recipe import DivergedError, Precision, TrainingConfig, proxy_arch
 from ..training.train import (
     Score,
@@ -68,7 +69,8 @@ def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
         error=evaluation.full.error,
         cross_entropy=evaluation.full.cross_entropy,
         error_by_depth=[*(shallow.error for shallow in evaluation.shallow), evaluation.full.error],
-        val_images=evaluation.num_images,
+        val_images=len(evaluation.part),
+        effective_images=evaluation.part.effective_images if job.balanced_error else None,
         train_loss=evaluation.training.loss if evaluation.training.steps > 0 else None,
         train_steps=evaluation.training.steps,
         train_images=evaluation.training.images,
@@ -88,7 +90,7 @@ class _Evaluation:
 
     training: TrainingReport
     full: Score
-    num_images: int
+    part: Split
     """Validation images of the full score."""
     shallow: tuple[Score, ...] = ()
 
@@ -107,13 +109,13 @@ def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData) -> _Eva
     recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     if job.share < 1:  # scoring more images than the rung trained on would take more than a third of its time
         part = first_images(data.val, min(len(data.val), training.images))
-        return _Evaluation(training.report, score(network, part, batch_size, precision=precision), len(part))
+        return _Evaluation(training.report, score(network, part, batch_size, precision=precision), part)
     full = score(network, data.val, batch_size, precision=precision)
     if job.weights_path is not None and math.isfinite(full.cross_entropy):
         network.save(Path(job.weights_path))
     some = first_images(data.val, SHALLOW_IMAGES)
     shallow = (score(network, some, batch_size, depth, precision) for depth in range(1, arch.max_recursions))
-    return _Evaluation(training.report, full, len(data.val), tuple(shallow))
+    return _Evaluation(training.report, full, data.val, tuple(shallow))
 
 
 def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
@@ -142,17 +144,18 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     supernet = context.supernet(source, device)
     network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision)
-    return _Evaluation(report, score(network, part, batch_size, precision=job.precision), len(part))
+    return _Evaluation(report, score(network, part, batch_size, precision=job.precision), part)
 
 
 def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Evaluation:
     """Scores inherited weights on the job's share of the images. Reuses the score of an earlier rung."""
     until = max(1, round(job.share * scorer.num_images))
     if job.known is None:
-        return _Evaluation(NO_TRAINING, scorer.score(arch, 0, until), until)
-    known = Score(job.known.error, job.known.cross_entropy)
-    rest = scorer.score(arch, job.known.images, until)
-    return _Evaluation(NO_TRAINING, merge_scores(known, job.known.images, rest, until - job.known.images), until)
+        return _Evaluation(NO_TRAINING, scorer.score(arch, 0, until), scorer.part(0, until))
+    known, so_far = Score(job.known.error, job.known.cross_entropy), job.known.images
+    rest = scorer.score(arch, so_far, until)
+    both = merge_scores(known, scorer.part(0, so_far), rest, scorer.part(so_far, until))
+    return _Evaluation(NO_TRAINING, both, scorer.part(0, until))
 
 
 def trained_on(
@@ -167,9 +170,15 @@ def trained_on(
 
 
 def build(arch: ArchConfig, device: str, seed: int) -> SReT:
-    """Returns a newly initialised network on a device. Seeds torch's global generators."""
+    """Returns a newly initialised network on a device. Seeds torch's global generators.
+
+    Raises `UserError`, before anything is built, if its training cannot fit into the device's memory.
+    """
+    on = device_of(device)
+    advice = "bound the parameters with --params-budget, or use a smaller space"
+    require_memory(cost_of(arch).params, device_memory(on), f"the proxy {arch.arch_id} ({arch.summary()})", advice)
     torch.manual_seed(seed)
-    return SReT(arch).to(device_of(device))
+    return SReT(arch).to(on)
 
 
 def target_cost(arch: ArchConfig) -> TargetCost:

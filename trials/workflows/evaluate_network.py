@@ -100,7 +100,7 @@ def evaluate_network(request: EvaluationRequest, console: Console) -> Evaluation
     depths = _depths(request, network)
     _announce(request, images, parts, preprocessing, trained, depths, console)
     latencies = _latencies(network, depths, preprocessing.image_size) if request.latency else {}
-    counts = {depth: ScoreCounts() for depth in depths}
+    counts = {depth: ScoreCounts(network.arch.classes) for depth in depths}
     total = sum(len(images.parts[part]) for part in parts)
     progress = _Progress(total, console)
     confusion = np.zeros((len(class_names),) * 2, np.int64) if len(class_names) <= MAX_CONFUSION_CLASSES else None

@@ -41,6 +41,7 @@ from ..runs.directory import new_run_dir, versions
 from ..runs.full_disk import StorageError
 from ..runs.option_groups import flag
 from ..runs.train_options import CHANGEABLE, TrainOptions
+from ..training.depth_schedule import SEVERAL_DEPTHS
 from ..training.devices import compute_with
 from ..training.distillation import Distillation, distillation_of
 from ..training.full import BEST, LAST, METRICS, FullSpec, FullTraining, plan_of
@@ -280,12 +281,17 @@ def _recorded(
     mean, std = images.mean_and_std(channels)
     if recipe.normalization == "imagenet" and channels == 3:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    schedule = recipe.depth_schedule or recorded_schedule(options.architecture) or "full"
+    schedule = canonical_schedule(target, recipe.depth_schedule or recorded_schedule(options.architecture) or "full")
+    if recipe.depth_distillation and schedule not in SEVERAL_DEPTHS:
+        raise UserError(
+            f"--depth-distillation needs several depths in a step, but the depth schedule is {schedule}: give "
+            f"--depth-schedule {' or '.join(SEVERAL_DEPTHS)}, and a network that recurs"
+        )
     recorded = RecordedTraining(
         options=options.model_copy(update={"recipe": recipe_name}),
         architecture=target,
         recipe=recipe,
-        depth_schedule=canonical_schedule(target, schedule),
+        depth_schedule=schedule,
         preprocessing=Preprocessing(
             image_size=image_size, mean=mean, std=std, interpolation=recipe.interpolation,
             crop_fraction=recipe.crop_fraction,

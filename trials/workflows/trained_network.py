@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class TrainedNetwork:
     class_names: tuple[str, ...] | None
     reads: tuple[Path, ...]
     """The files and folders that were read."""
+    recipe: Mapping[str, Any] | None = None
+    """How it was trained, as its model directory says; None if that is not known."""
     notes: tuple[str, ...] = ()
     """Lines for people that say what was read."""
 
@@ -115,7 +117,7 @@ def _from_directory(path: Path) -> TrainedNetwork:
     network, info = read_model(directory)
     return TrainedNetwork(
         network=network, path=directory, preprocessing=info.preprocessing, class_names=info.class_names,
-        reads=(directory,), notes=() if directory == path else (f"Network: {directory}",),
+        recipe=info.recipe, reads=(directory,), notes=() if directory == path else (f"Network: {directory}",),
     )  # fmt: skip
 
 

@@ -19,8 +19,6 @@ from sret_nas.nn.exported_info import ExportedInfo
 from sret_nas.nn.exported_model import is_exported, open_exported
 from tests.sret_nas.nn.conftest import Exported
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 CANARY = Path("canary")
 
 

@@ -15,7 +15,7 @@ import torch
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import OPERATORS, attended_pairs, cost_of
-from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.nn.flops import TracedCost
 from sret_nas.space.search_space import SearchSpace, shipped_spaces
 
@@ -28,15 +28,19 @@ IMAGE_SIZES = (24, 33, 40, 47, 56, 64, 71, 80)
 
 @cache
 def random_networks(name: str) -> list[ArchConfig]:
-    """Returns `NETWORKS` different networks, drawn uniformly, each with an image size of its own."""
+    """Returns `NETWORKS` different networks, from the cheapest to the most expensive, each with its own image size.
+
+    As many are drawn from each stratum of cost. Uniform draws are mostly of many recursions, and take longer to trace.
+    """
     space, rng = SearchSpace.load(name), np.random.default_rng(0)
     found: dict[str, ArchConfig] = {}
     sizes = (*IMAGE_SIZES, *range(90, 160, 4)) if space.num_networks < NETWORKS else IMAGE_SIZES
-    feasible = FeasibleSet(space, Budget())
+    sampler = StratifiedSampler(space, Budget())
     while len(found) < NETWORKS:
-        arch = feasible.sample(rng).model_copy(update={"image_size": int(rng.choice(sizes)), "classes": 10})
-        found[arch.arch_id] = arch
-    return list(found.values())
+        for arch in sampler.sample_many(rng, NETWORKS):
+            small = arch.model_copy(update={"image_size": int(rng.choice(sizes)), "classes": 10})
+            found[small.arch_id] = small
+    return list(found.values())[:NETWORKS]
 
 
 @pytest.mark.slow

@@ -353,3 +353,9 @@ class TestExport:
         exported = torch.export.export(network, (images[:2],), dynamic_shapes=batch).module()
         with torch.no_grad():
             torch.testing.assert_close(exported(images), logits_of(network, images), rtol=0, atol=1e-6)
+
+    def test_an_open_image_size_is_refused(self) -> None:
+        network = randomised(small_arch())
+        sizes = {"images": {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}}
+        with pytest.raises(Exception, match="an exported SReT has one image size"):
+            torch.export.export(network, (images_for(network.arch, batch=2),), dynamic_shapes=sizes)

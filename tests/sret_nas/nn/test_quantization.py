@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-import pytest
 import torch
 from torch import nn
 
 from sret_nas.nn.exported_model import open_exported
 from sret_nas.nn.quantization import quantize_onnx
 from tests.sret_nas.nn.conftest import Exported, largest_difference
-
-pytestmark = pytest.mark.xdist_group("exported")
 
 
 def test_weights_have_8_bits_and_a_scale_per_channel(exported: Exported, tmp_path: Path) -> None:

@@ -32,8 +32,6 @@ from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
 
-pytestmark = pytest.mark.xdist_group("supernets")  # in one process, so that they are built once
-
 Shapes = tuple[tuple[int, int], ...]
 """Width and heads of each stage."""
 

@@ -407,6 +407,16 @@ def test_a_stage_too_rich_to_be_tabled() -> None:
     )
 
 
+def test_two_stages_with_too_many_pairs_of_widths() -> None:
+    """Counting goes through all pairs, and takes memory for each."""
+    stages = [SMOKE.to_dict()["stages"][0] | {"width": list(range(8, 8 * (most + 1), 8))} for most in (101, 100)]
+    with pytest.raises(ConfigError) as caught:
+        SearchSpace.from_dict(SMOKE.to_dict() | {"stages": stages}, "mine.yaml")
+    assert str(caught.value) == (
+        "mine.yaml: stages[0] and stages[1] must have at most 10,000 pairs of widths, got 101 x 100; list fewer widths"
+    )
+
+
 def test_stages_too_rich_together() -> None:
     stage = SMOKE.to_dict()["stages"][0] | {"width": list(range(2, 602, 2)), "blocks": list(range(1, 129))}
     spelled = SearchSpace.from_dict(SMOKE.to_dict() | {"stages": [stage]}).stages[0].num_spellings

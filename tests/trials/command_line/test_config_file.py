@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from cli import create_parser
 from sret_nas.errors import UserError
 from trials.command_line.config_file import with_config
+from trials.command_line.main import main
 from trials.runs.options import SearchOptions
 
 
@@ -65,6 +67,20 @@ def test_a_wrong_file_is_one_line_with_the_key(
     with pytest.raises(SystemExit, match="2"):
         given("search", "--config", written(tmp_path, content))
     assert problem in capsys.readouterr().err
+
+
+def test_a_switch_may_be_false_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that is neither quiet nor dry, as the file says, begins; a stub in its place tells."""
+    begun: list[bool] = []
+
+    def begin(options: object, run_dir: object, command: object, console: Console) -> None:
+        begun.append(console.quiet)
+        raise UserError("enough")
+
+    monkeypatch.setattr("trials.search.search.start_search", begin)
+    switches = {"dry-run": False, "quiet": False, "open": False}
+    assert main(["search", "--config", written(tmp_path, switches), "--out", str(tmp_path / "run")]) == 2
+    assert begun == [False]
 
 
 def test_a_resumed_run_has_its_own_options(tmp_path: Path) -> None:

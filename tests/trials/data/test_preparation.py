@@ -295,6 +295,7 @@ prepare(config, directory)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [KILLED_WHILE_DECODING, KILLED_WHILE_MOVING])
 def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(
     tmp_path: Path, digits: PreparedData, killed: str
@@ -340,6 +341,7 @@ def test_the_configuration_goes_through_json(digits: PreparedData) -> None:
     assert DataConfig(**stored) == digits.config
 
 
+@pytest.mark.slow
 def test_preparing_digits_does_not_import_torch(tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -448,6 +450,7 @@ def test_a_blank_channel_can_be_divided_by() -> None:
     assert mean_and_std(np.full((2, 8, 8, 1), 51, np.uint8)) == ((0.2,), (1 / 255,))
 
 
+@pytest.mark.slow
 def test_a_folder_of_real_jpegs(tmp_path: Path, shared_dir: Path) -> None:
     """CIFAR-10's first 40 images of every class and part."""
     wanted = tuple(f"{number:04d}.jpg" for number in range(40))

@@ -12,14 +12,17 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -30,6 +33,7 @@ from sret_nas.yaml_files import dump_yaml
 from tests import REPOSITORY
 from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
 from tests.trials.supernet.tiny_supernet import SPACE, config
+from tests.trials.training.tiny_training import ARCH
 from trials.data import PreparedData
 from trials.distributed import ray_group as on_ray
 from trials.distributed.launcher import RayPlacement
@@ -42,8 +46,7 @@ from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray group")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 STEPS = 120
 MARK_SECONDS = 1e6
@@ -59,13 +62,13 @@ from cli import main
 from trials.supernet.training import SupernetTraining
 train_step = SupernetTraining.train_step
 def interrupted(self, images, labels):
-    if self.state.counts.steps == 50:
+    if self.state.counts.steps == INTERRUPTED_AT:
         raise KeyboardInterrupt
     return train_step(self, images, labels)
 SupernetTraining.train_step = interrupted
 sys.exit(main(sys.argv[1:]))
 """
-"""The command line, interrupted after 50 steps; those that are measured beforehand are fewer."""
+"""The command line, interrupted once a training has made so many steps."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -174,36 +177,23 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out + captured.err
 
 
-def test_a_cluster_trains_as_torchrun_does(
-    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On two machines. Files and lines reach the driver, and nothing stays on the machines."""
-    assert main([*anew(folder, "ray"), *on_cluster]) == 0
-    assert_same(folder / "ray", whole)
-    assert steps_of(folder / "ray") == STEPS
-    told = shown(capsys)
-    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
-    (scalars,) = (folder / "ray" / "tensorboard").iterdir()
-    assert scalars.read_bytes().count(b"loss") == STEPS
-    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
-    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
-
-
 def test_ctrl_c_leaves_a_checkpoint_which_torchrun_and_ray_carry_on(
-    folder: Path, whole: Path, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
+    folder: Path, whole: Path, on_cluster: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begun, copy = folder / "interrupted", folder / "copy"
+    """Begun and interrupted on Ray, carried on and interrupted under torchrun, and carried on to its end on Ray."""
+    begun = folder / "interrupted"
     with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
         main_raising([*anew(folder, "interrupted"), *on_cluster])
     assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in shown(capsys)
-    assert 0 < steps_of(begun) < STEPS
+    steps = steps_of(begun)
+    assert 0 < steps < STEPS - 1
     assert not (begun / SUPERNET).exists()
     mark(begun)
-    shutil.copytree(begun, copy)
-    torchrun("supernet", "train", "--resume", str(begun))
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED.replace("INTERRUPTED_AT", str(steps + 1)))
+    torchrun("supernet", "train", "--resume", str(begun), script=tmp_path / "interrupted.py", code=130)
+    assert steps_of(begun) == steps + 1
+    assert main(["supernet", "train", "--resume", str(begun), *on_cluster]) == 0
     assert_carried_on(begun, whole)
-    assert main(["supernet", "train", "--resume", str(copy), *on_cluster]) == 0
-    assert_carried_on(copy, whole)
 
 
 def main_raising(arguments: list[str]) -> None:
@@ -212,28 +202,28 @@ def main_raising(arguments: list[str]) -> None:
         raise KeyboardInterrupt
 
 
-def test_ray_carries_on_what_torchrun_began(folder: Path, whole: Path, on_cluster: list[str], tmp_path: Path) -> None:
-    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-    torchrun(*anew(folder, "begun"), script=tmp_path / "interrupted.py", code=130)
-    assert steps_of(folder / "begun") == 50
-    mark(folder / "begun")
-    assert main(["supernet", "train", "--resume", str(folder / "begun"), *on_cluster]) == 0
-    assert_carried_on(folder / "begun", whole)
-
-
-def test_a_search_trains_its_supernet_on_its_cluster(
+def test_a_search_trains_its_supernet_on_its_cluster_as_torchrun_does(
     folder: Path, whole: Path, machines: Machines, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With one process per machine, which is recorded. Its trials find room afterwards."""
+    """With one process per machine, which is recorded. Files and lines reach the driver, and nothing stays on the
+    machines. Trials find room afterwards."""
     flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
     asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
     out = folder / "search"
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
-    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", shown(capsys))
+    told = shown(capsys)
+    assert re.search(r"(?<!\d)1 threads in each of 2 processes on the cluster", told)
+    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
     history = read_history(out)
     assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
     assert sum(trial.result is not None for trial in history.trials.values()) == 4
-    assert_same(out / "supernet", whole)
+    supernet = out / "supernet"
+    assert_same(supernet, whole)
+    assert steps_of(supernet) == STEPS
+    (scalars,) = (supernet / "tensorboard").iterdir()
+    assert scalars.read_bytes().count(b"loss") == STEPS
+    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
+    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
 
 
 @pytest.fixture
@@ -307,6 +297,59 @@ def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: P
     assert 0 < steps_of(out) < STEPS
     subprocess.run([*command, "supernet", "train", "--resume", str(out), *flags], env=environment, check=True)
     assert_same(out, whole)
+
+
+@pytest.fixture(scope="module")
+def network_flags(folder: Path) -> list[str]:
+    """Returns the options of a training of a network, whose images lie at the same path on both machines."""
+    (folder / "network.yaml").write_text(dump_yaml({"architecture": ARCH.to_dict()}))
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog", "fox"):
+        (folder / "images" / name).mkdir(parents=True)
+        for index in range(15):
+            pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / name / f"{index}.png")
+    return [
+        "train", str(folder / "network.yaml"), "--data", str(folder / "images"), "--epochs", "4", "--batch-size", "12",
+        "--depth-schedule", "sandwich", "--threads", "1", "--data-workers", "0", "--device", "cpu",
+    ]  # fmt: skip
+
+
+def test_a_network_trains_on_a_cluster_as_with_torchrun(
+    folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Interrupted after its first networks, and resumed in new processes. Only the first one has the directory."""
+    torchrun(*network_flags, "--out", str(folder / "network torchrun"))
+    out = folder / "network ray"
+    with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        main_raising([*network_flags, "--out", str(out), *on_cluster])
+    assert f"carry on with: sret-nas train --resume '{out}' --engine ray --ray-address" in shown(capsys)
+    assert not (out / "result.yaml").exists()
+    assert main(["train", "--resume", str(out), *on_cluster]) == 0
+    expected = folder / "network torchrun"
+    names = {str(path.relative_to(expected)) for path in expected.rglob("*") if path.is_file()}
+    without = {name for name in names if name.startswith("tensorboard/")}
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} >= names - without
+    for name in ("best/model.safetensors", "last/model.safetensors", "best/metrics.json"):
+        assert (out / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def test_a_machine_without_the_images_of_a_network_says_so(
+    folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Before anything is written."""
+    measure = on_ray.RayLauncher.measure
+
+    def without_images(self: Any, task: Any) -> Any:
+        elsewhere = replace(task, data=replace(task.data, source="/no/such/images"))
+        return measure(self, elsewhere)
+
+    monkeypatch.setattr(on_ray.RayLauncher, "measure", without_images)
+    assert main([*network_flags, "--out", str(folder / "nowhere"), *on_cluster]) == 2
+    assert "/no/such/images" in shown(capsys).splitlines()[-1]
+    assert not (folder / "nowhere").exists()
 
 
 def processes_with(mark: str) -> list[str]:
@@ -462,6 +505,21 @@ def test_an_update_is_what_was_printed_and_written_since_the_last_poll(tmp_path:
     assert console.poll(timeout=0.0).text == "step 1\n"
     assert (here / CHECKPOINT).read_bytes() == b"a checkpoint"
     assert (here / "tensorboard" / scalars.name).read_bytes() == b"one and two"
+
+
+def test_what_was_written_first_is_sent_and_applied_first(tmp_path: Path) -> None:
+    """A checkpoint that says which network is the best never comes before that network."""
+    there = tmp_path / "there"
+    (there / "best").mkdir(parents=True)
+    output = OutputStream(there, replaced=("best/weights", CHECKPOINT, SUPERNET))
+    for name in ("best/weights", CHECKPOINT):
+        (there / name).write_bytes(name.encode())
+    update = output.poll(timeout=0.0)
+    assert [file.name for file in update.files] == ["best/weights", CHECKPOINT]
+    update.apply(tmp_path / "here", Console(quiet=True))
+    assert (tmp_path / "here" / "best" / "weights").read_bytes() == b"best/weights"
+    (there / "best").rename(there / "replaced just now")
+    assert output.poll(timeout=0.0) == Update()
 
 
 def test_checkpoints_for_a_directory_that_is_gone_are_kept_beside(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def look_around(payload: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"the images in {payload['data_dir']} are not those")
     elif what == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
+    elif what == "hang":
+        threading.Event().wait()
     elif what == "hang deaf":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Event().wait()
@@ -39,6 +41,10 @@ def look_around(payload: dict[str, Any]) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGKILL)
     elif what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif what != "place":
+        from trials.engines.conformance import misbehave
+
+        return misbehave(payload)
     return {
         "process": os.getpid(),
         "code": str(Path(trials.__file__).parent),

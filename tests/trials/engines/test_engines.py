@@ -1,4 +1,4 @@
-"""Conformance tests for every engine, and tests of worker processes."""
+"""Conformance tests for engines on this machine, and tests of worker processes. Ray's are in test_ray.py."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
 from trials.engines.messages import Failure
 from trials.engines.retries import should_retry
-
-pytestmark = pytest.mark.xdist_group("engines")  # its fixtures are made once, in one process
 
 SQUARES = [{"do": "square", "value": value} for value in range(4)]
 
@@ -142,23 +140,6 @@ class TestLocalEngine(EngineContract):
             os.kill(process, 0)
 
 
-@pytest.fixture(scope="class")
-def ray_engine() -> Iterator[Engine]:
-    from trials.engines.ray import RayEngine
-
-    with RayEngine(misbehave, num_workers=2) as engine:
-        yield engine
-
-
-@pytest.mark.slow
-class TestRayEngine(EngineContract):
-    """Tests of its own are in test_ray.py."""
-
-    @pytest.fixture
-    def engine(self, ray_engine: Engine) -> Engine:
-        return left_idle(ray_engine)
-
-
 @pytest.mark.slow
 def test_no_worker_outlives_a_killed_driver() -> None:
     """The driver kills itself with SIGKILL while its worker runs an endless job. The worker must notice and end."""
@@ -180,6 +161,7 @@ def test_no_worker_outlives_a_killed_driver() -> None:
     assert driver.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_worker_that_still_imports_goes_with_its_driver(tmp_path: Path) -> None:
     """Also one whose import holds the interpreter's lock, so that no thread of it can look after the driver."""
     (tmp_path / "slow_import.py").write_text(
@@ -212,6 +194,7 @@ def test_a_worker_that_still_imports_goes_with_its_driver(tmp_path: Path) -> Non
     assert time.monotonic() - float(driver.stdout) < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guard", ["", "if __name__ == '__main__':\n"])
 def test_the_driver_s_main_module_is_no_business_of_workers(tmp_path: Path, guard: str) -> None:
     """From standard input there is none that they could import, and a script may do without a guard."""
@@ -232,6 +215,7 @@ def test_the_driver_s_main_module_is_no_business_of_workers(tmp_path: Path, guar
         assert (driver.stdout, driver.stderr) == ("9\n", "")
 
 
+@pytest.mark.slow
 def test_jobs_defined_on_standard_input_are_refused_in_one_line() -> None:
     script = (
         "from trials.engines.local import LocalEngine\n"

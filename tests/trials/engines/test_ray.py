@@ -31,14 +31,13 @@ from tests.trials.engines.jobs_for_ray import look_around
 from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
 from tests.trials.ray_private import metadata_changed
 from trials.engines import ray_calls, ray_session
-from trials.engines.conformance import run_all
+from trials.engines.conformance import EngineContract, run_all
 from trials.engines.engine import Engine, Outcome
 from trials.engines.ray import MAX_FALSE_STARTS, RayEngine
 from trials.engines.ray_calls import HeadLostError, call_with_timeout
 from trials.engines.ray_pool import POLL_SECONDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 MARK = "SRET_NAS_TEST"
 """Environment variable by which a test knows the processes that come from it."""
@@ -84,8 +83,8 @@ def started() -> Iterator[RayEngine]:
         yield engine
 
 
-class TestOnThisMachine:
-    """The engine on a private Ray."""
+class TestOnThisMachine(EngineContract):
+    """The engine on a private Ray: what every engine keeps to, and what is its own."""
 
     @pytest.fixture
     def engine(self, started: RayEngine) -> Iterator[RayEngine]:

@@ -183,6 +183,7 @@ def test_costs_that_are_not_the_network_s_are_refused(report: Any) -> None:
     assert len(study.trials) == 1
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_in_another_process_as_if_it_had_not_been_left(tmp_path: Path) -> None:
     whole = create_study(StrategySampler("additive", SMOKE, BUDGET, population=4))
     whole.optimize(lambda trial: values_of(architecture(trial)[0]), n_trials=9)
@@ -206,6 +207,7 @@ def test_a_pickled_sampler_goes_on() -> None:
     assert keys_or_none(study) == keys_or_none(whole)
 
 
+@pytest.mark.slow
 def test_a_second_study_and_a_second_process_are_refused(tmp_path: Path) -> None:
     sampler = StrategySampler("random", SMOKE, BUDGET)
     create_study(sampler).ask()

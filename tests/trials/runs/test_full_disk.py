@@ -126,6 +126,7 @@ def found(run_dir: Path) -> list[Any]:
     return [(t.candidate.key, t.result and t.result.error, t.test) for _, t in sorted(trials.items())]
 
 
+@pytest.mark.slow
 def test_a_search_that_meets_a_full_disk_ends_in_one_line_and_carries_on(tmp_path: Path) -> None:
     """No file may grow beyond almost the header, two lines and a bit of the next, or less than weights need."""
     whole = start_search(

@@ -19,8 +19,9 @@ from tests.full_disk import largest_file
 from tests.trials.scripted_engine import Clock
 from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TargetCost, TrialResult
 from trials.lost_directory import LostDirectoryError
+from trials.runs.checksums import CHECKSUM
 from trials.runs.full_disk import StorageError
-from trials.runs.records import CHECKSUM, HEADER_KEYS, RECORDS_FILE, History, Records, read_history
+from trials.runs.records import HEADER_KEYS, RECORDS_FILE, History, Records, read_history
 from trials.strategies.strategy import Candidate
 
 CANDIDATES = [

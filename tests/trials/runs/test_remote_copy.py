@@ -452,6 +452,7 @@ def test_a_search_whose_machine_is_lost_is_carried_on_from_the_copy(
     assert f"Copy: {store.address}\n" in text_of(console)
 
 
+@pytest.mark.slow
 def test_images_must_be_where_they_were_or_be_named(tmp_path: Path, storage: Path) -> None:
     from PIL import Image
 

@@ -25,8 +25,7 @@ from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("early stopping")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 OPTIONS: dict[str, Any] = {
     "no_supernet": True, "space": "smoke", "trials": 10, "rungs": 2, "eta": 3, "seed": 5, "max_train_images": 128,

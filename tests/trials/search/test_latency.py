@@ -33,8 +33,7 @@ from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import StrategyName
 from trials.worker.entry import JobRunner
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("latency")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,

@@ -27,8 +27,7 @@ from trials.worker import dispatch
 from trials.worker.context import WorkerContext
 from trials.worker.entry import JobRunner
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lost directory")]
-"""In one process, so that its fixture is made once."""
+pytestmark = pytest.mark.slow
 
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,

@@ -26,8 +26,7 @@ from trials.search.rerun import rerun_trial
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("recommendations")]
-"""In one process, so that its search runs once."""
+pytestmark = pytest.mark.slow
 
 FLOPS = 800_000
 

@@ -41,8 +41,7 @@ from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 OPTIONS: dict[str, Any] = {
     "no_supernet": True,  # searches with a supernet: test_search_supernet.py

@@ -36,8 +36,7 @@ from trials.search.session import Run
 from trials.supernet.inherit import extract_for_eval
 from trials.training.train import score
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("search with a supernet")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 OPTIONS: dict[str, Any] = {
     "space": "smoke",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,17 @@ def test_tensorboard_gets_trials_finals_and_the_hypervolume(search: RecordedSear
     assert volumes == sorted(volumes)
     assert 0 < volumes[0] < volumes[-1]
     assert found["search/best_error"][-1][1] == pytest.approx(min(result.error for result in results.values()))
+
+
+def test_tensorboard_does_not_bring_torch_into_a_driver(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from trials.integrations.trackers import TensorBoardTracker; "
+        "tracker = TensorBoardTracker(Path(sys.argv[1])); tracker.log({'error': 0.5}, 1, 0.0); "
+        "tracker.finish([], is_complete=True); print('torch' in sys.modules); import torch"
+    )
+    said = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stdout
+    assert said == "False\n"
+    assert list((tmp_path / "tensorboard").iterdir())
 
 
 def test_without_a_budget_no_network_lies_beyond_the_hypervolume(search: RecordedSearch) -> None:

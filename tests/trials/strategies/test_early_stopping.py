@@ -33,7 +33,13 @@ def test_rungs_are_eta_times_as_far_each(rungs: int, eta: int, shares: list[floa
     assert ladder.increment(0) == fractions_of(rungs, eta)[0]
 
 
-@pytest.mark.parametrize(("rungs", "eta", "number"), [(1, 3, 7), (2, 3, 2), (2, 2, 40), (3, 3, 12), (3, 3, 30)])
+@pytest.mark.parametrize(
+    ("rungs", "eta", "number"),
+    [
+        (1, 3, 7), (2, 3, 2), (3, 3, 12), pytest.param(2, 2, 40, marks=pytest.mark.slow),
+        pytest.param(3, 3, 30, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_the_work_that_is_expected_is_what_trials_in_no_order_take(rungs: int, eta: int, number: int) -> None:
     rng, taken = np.random.default_rng(0), []
     for _ in range(60):
@@ -83,6 +89,7 @@ def test_nobody_goes_before_one_that_dominates_him(points: FloatArray) -> None:
     assert min(places) == 0
 
 
+@pytest.mark.slow
 def test_of_random_trials_one_in_eta_goes_on() -> None:
     rng = np.random.default_rng(0)
     rungs = SuccessiveHalving(2, eta=4)
@@ -90,6 +97,7 @@ def test_of_random_trials_one_in_eta_goes_on() -> None:
     assert went_on == pytest.approx(600 / 4, abs=30)  # 3 standard deviations
 
 
+@pytest.mark.slow
 def test_a_trial_is_compared_with_the_last_ones() -> None:
     rungs = SuccessiveHalving(2, eta=3)
     for _ in range(MAX_COMPARED):

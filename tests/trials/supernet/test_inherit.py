@@ -85,9 +85,9 @@ def test_images_in_parts_score_as_all_of_them(
     for arch in networks[:3]:
         whole = scorer.score(arch)
         first = scorer.score(arch, 0, 5)
-        second = merge_scores(first, 5, scorer.score(arch, 5, 20), 15)
+        second = merge_scores(first, scorer.part(0, 5), scorer.score(arch, 5, 20), scorer.part(5, 20))
         assert first == score(extract_for_eval(supernet, arch, data, 16), first_images(data.val, 5), 16)
-        found = merge_scores(second, 20, scorer.score(arch, 20, 50), 30)
+        found = merge_scores(second, scorer.part(0, 20), scorer.score(arch, 20, 50), scorer.part(20, 50))
         assert found.error == whole.error
         assert found.cross_entropy == pytest.approx(whole.cross_entropy, rel=1e-6)
     assert scorer.num_images == 50

@@ -142,3 +142,19 @@ def test_bf16_runs_the_passes_and_leaves_weights_and_gradients_in_single_precisi
     assert rough_loss != loss
     flat, rough_flat = (torch.cat([gradient.flatten() for gradient in found.values()]) for found in (exact, rough))
     assert float(F.cosine_similarity(flat, rough_flat, dim=0)) > 0.98
+
+
+def test_the_deepest_pass_of_a_random_network_teaches_its_shallower_ones() -> None:
+    how: dict[str, Any] = {"step_rule": "single", "depth_schedule": "joint", "depth_distillation": True}
+    drawn = StepNetworks(SPACE, Budget(), config(**how), lambda arch: arch, 0)
+    archs = next(archs for step in range(20) if len(archs := drawn.of_step(step, 20)) == 3)
+    assert [arch.max_recursions for arch in archs] == [3, 2, 1]
+    made, (images, labels) = supernet(), batch()
+    deepest, *shallow = [made(images, arch) for arch in archs]
+    loss = F.cross_entropy(deepest, labels, label_smoothing=0.1)
+    fixed = deepest.detach().softmax(dim=1)
+    loss = (loss + sum(F.cross_entropy(logits, fixed) for logits in shallow)) / 3
+    loss.backward()
+    found, value = gradients_of_step(archs, **how)
+    assert_close(found, gradients(made))
+    assert value == pytest.approx(loss.item(), rel=1e-5)

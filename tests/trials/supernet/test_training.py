@@ -34,8 +34,7 @@ from trials.supernet.step import SupernetStep
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import score
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supernet training")]
-"""In one process, so that its fixtures are made once."""
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
-from trials.training.classification_scores import NUM_BINS, ScoreCounts, class_scores, count_confusion
+from trials.training.classification_scores import (
+    NUM_BINS,
+    ScoreCounts,
+    balanced_accuracy,
+    class_scores,
+    count_confusion,
+)
 
 
 def random_batch(images: int = 200, classes: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +25,7 @@ def random_batch(images: int = 200, classes: int = 12, seed: int = 0) -> tuple[n
 class TestScoreCounts:
     def test_accuracies_and_cross_entropy_are_those_of_torch(self) -> None:
         logits, labels = random_batch()
-        counts = ScoreCounts()
+        counts = ScoreCounts(12)
         predicted = counts.add(logits, labels)
         scores = counts.scores()
         tensor, true = torch.from_numpy(logits), torch.from_numpy(labels)
@@ -29,7 +37,7 @@ class TestScoreCounts:
 
     def test_batches_add_up(self) -> None:
         logits, labels = random_batch()
-        whole, parts = ScoreCounts(), ScoreCounts()
+        whole, parts = ScoreCounts(12), ScoreCounts(12)
         whole.add(logits, labels)
         for start in range(0, len(labels), 33):
             parts.add(logits[start : start + 33], labels[start : start + 33])
@@ -37,10 +45,28 @@ class TestScoreCounts:
         assert parts.scores().cross_entropy == pytest.approx(whole.scores().cross_entropy)
         assert parts.scores().calibration_error == pytest.approx(whole.scores().calibration_error)
 
+    def test_sums_of_several_processes_add_up(self) -> None:
+        logits, labels = random_batch()
+        whole, first, second = ScoreCounts(12), ScoreCounts(12), ScoreCounts(12)
+        whole.add(logits, labels)
+        first.add(logits[:77], labels[:77])
+        second.add(logits[77:], labels[77:])
+        first.sums += second.sums
+        assert first.scores().error == whole.scores().error == 1 - whole.scores().accuracy
+        assert first.scores().calibration_error == pytest.approx(whole.scores().calibration_error)
+        assert first.scores().images == 200
+
+    def test_logits_that_are_not_finite_have_a_score_without_a_warning(self) -> None:
+        counts = ScoreCounts(2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            counts.add(np.array([[np.nan, np.nan], [np.inf, 0]]), np.array([0, 1]))
+        assert np.isnan(counts.scores().cross_entropy)
+
     def test_calibration_error_by_hand(self) -> None:
         """Two bins: three images of confidence 0.9, two of them right; one of confidence 0.6, wrong."""
         confident, doubtful = np.log([0.9, 0.1]), np.log([0.6, 0.4])
-        counts = ScoreCounts()
+        counts = ScoreCounts(2)
         counts.add(np.stack([confident, confident, confident, doubtful]), np.array([0, 0, 1, 1]))
         scores = counts.scores()
         assert scores.calibration_error == pytest.approx((3 * (0.9 - 2 / 3) + 1 * (0.6 - 0)) / 4)
@@ -51,13 +77,13 @@ class TestScoreCounts:
         assert scores.top5_accuracy is None, "with two classes it means nothing"
 
     def test_certainty_is_in_the_last_bin(self) -> None:
-        counts = ScoreCounts()
+        counts = ScoreCounts(2)
         counts.add(np.array([[1000.0, -1000.0]]), np.array([0]))
         assert counts.scores().bins[-1].images == 1
         assert counts.scores().cross_entropy == 0
 
     def test_the_margin_is_that_of_a_proportion(self) -> None:
-        counts = ScoreCounts()
+        counts = ScoreCounts(2)
         counts.add(np.array([[1.0, 0.0]] * 100), np.array([0] * 90 + [1] * 10))
         assert counts.scores().error_margin == pytest.approx(1.96 * 0.03)
 
@@ -66,6 +92,9 @@ class TestClasses:
     def test_confusion_counts_every_pair(self) -> None:
         confusion = count_confusion(3, np.array([0, 0, 0, 1, 2]), np.array([0, 1, 1, 1, 0]))
         assert confusion.tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]]
+
+    def test_balanced_accuracy_is_the_mean_over_classes_with_images(self) -> None:
+        assert balanced_accuracy(np.array([[1, 3, 0], [0, 10, 0], [0, 0, 0]])) == (1 / 4 + 1) / 2
 
     def test_scores_of_classes_by_hand(self) -> None:
         first, second, third, fourth = class_scores(np.array([[1, 2, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0] * 4]))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
@@ -25,6 +26,7 @@ from tests.trials.training.tiny_training import ARCH, BUSY, recipe, run, spec, w
 from trials.data.whole_images import WholeImages
 from trials.distributed.processes import process_group
 from trials.training import full, full_state
+from trials.training.losses import soft_cross_entropy
 from trials.training.recipe import DivergedError
 
 SCRIPT = [sys.executable, "-m", "tests.trials.training.tiny_training"]
@@ -243,3 +245,25 @@ def test_batches_are_full_and_equally_shared(changes: dict[str, Any], processes:
 def test_batches_that_cannot_be_shared(changes: dict[str, Any], processes: int) -> None:
     with pytest.raises(UserError, match=r"--batch-size must give every one of .* got a batch of 16"):
         full.plan_of(recipe(**changes), 48, 0, processes)
+
+
+@pytest.mark.parametrize("teaches", [False, True])
+def test_the_deepest_pass_teaches_the_shallower_ones(images: WholeImages, tmp_path: Path, teaches: bool) -> None:
+    stages = tuple(stage.model_copy(update={"groups": (1,) * stage.recursions}) for stage in ARCH.stages)
+    arch = ARCH.model_copy(update={"stages": stages, "drop_path": 0.0})  # nothing random in a pass
+    how = spec({"depth_distillation": teaches, "clip_norm": None}, "joint", arch)
+    with process_group("cpu") as processes:
+        training = full.FullTraining(tmp_path, how, images, processes, None)
+        inputs, labels = next(training.parts(range(1)))
+        passes = [training.state.network.train()(inputs, depth) for depth in (1, 2, 3)]
+        deepest = F.cross_entropy(passes[2], labels, label_smoothing=0.1)
+        if teaches:
+            shallow = [soft_cross_entropy(logits, passes[2].detach()) for logits in passes[:2]]
+        else:
+            shallow = [F.cross_entropy(logits, labels, label_smoothing=0.1) for logits in passes[:2]]
+        expected = (deepest + sum(shallow)) / 3
+        gradients = torch.autograd.grad(expected, training.state.network.parameters())
+        loss = training.train_step(training.parts(range(1)))
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for parameter, gradient in zip(training.state.network.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)

@@ -267,7 +267,7 @@ class TestWrongInput:
 
 @pytest.mark.parametrize("width", [50, 80, 120])
 def test_the_tables_fit_into_the_terminal(width: int) -> None:
-    counts = ScoreCounts()
+    counts = ScoreCounts(60)
     generator = np.random.default_rng(0)
     counts.add(generator.normal(size=(200, 60)), generator.integers(0, 60, 200))
     points = tuple(

@@ -27,8 +27,6 @@ from trials.data.image_files import image_batches
 from trials.data.whole_images import WholeImages
 from trials.workflows import export_network
 
-pytestmark = pytest.mark.xdist_group("shipped")
-
 torch.set_num_threads(1)
 
 

@@ -35,8 +35,6 @@ from trials.training.recipe import proxy_arch
 from trials.training.train import score
 from trials.workflows.train_supernet import TRAINING, RecordedTraining
 
-pytestmark = pytest.mark.xdist_group("supernet train")  # its fixtures are made once, in one process
-
 
 @pytest.fixture(scope="module", autouse=True)
 def handlers() -> Iterator[None]:

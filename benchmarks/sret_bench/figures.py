@@ -1,0 +1,422 @@
+"""What the tables say: how additive recursion is, what short trainings tell, and how supernets compare with proxies.
+
+A section is computed as soon as there is enough for it, says how many networks it is of, and is `None` before. All
+intervals are 95 % percentile intervals of a bootstrap over networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmarks.ranking.metrics import FloatArray, IntArray, cost_bins, interval, resamples, tau_b, taus
+from benchmarks.sret_bench.chosen import STRUCTURES
+from benchmarks.sret_bench.tables import Line
+from sret_nas.arch.config import ArchConfig
+from sret_nas.space.chain import chain_of
+from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.search_space import SearchSpace
+from sret_nas.surrogate.features import EffectTerms
+from sret_nas.surrogate.model import Surrogate
+
+Figures = dict[str, Any]
+
+MIN_NETWORKS, MIN_TRAININGS = 100, 6
+"""From so many networks with inherited scores, and so many trainings from scratch, a section is computed."""
+FOLDS = 10
+BINS = 10
+"""Bins of cost with equally many networks, inside which ranks at like cost are compared."""
+MODELS = "FLOPs", "trend", "single effects", "with pairs"
+LABELS = 60, 130, 260, 520, 1_040
+SPLITS = 10
+RIDGE = 1.0
+KINDS = "width", "heads", "blocks", "recursions", "loop", "groups", "nll", "nll_ratio", "mlp_ratio"
+TRIALS = 50, 200, 1_000
+"""Networks that a search ranks, for the comparison at equal seconds."""
+
+
+def estimate(value: float, samples: FloatArray, digits: int = 3) -> Figures:
+    """Returns a figure and its interval."""
+    return {"value": round(float(value), digits), "interval": [round(bound, digits) for bound in interval(samples)]}
+
+
+def tau_estimate(predicted: FloatArray, measured: FloatArray, bins: IntArray | None = None) -> Figures:
+    """Returns Kendall's tau-b, in all or inside bins, with its interval; `None` for a value that is not a number."""
+    value = tau_b(predicted, measured, bins)
+    if not np.isfinite(value):
+        return {"value": None, "interval": None, "n": len(measured)}
+    return {**estimate(value, taus(predicted, measured, resamples(len(measured)), bins)), "n": len(measured)}
+
+
+# Inherited scores
+
+
+def additivity(space: SearchSpace, lines: Sequence[Line]) -> Figures | None:
+    """Returns R2 and tau of models on networks they have not seen, for all sets of networks and for the window."""
+    if len(lines) < MIN_NETWORKS:
+        return None
+    errors = np.array([line["error"] for line in lines])
+    points = points_of(space, lines)
+    in_window = np.array([line["set"] == "window" for line in lines])
+    bins = cost_bins(np.array([float(line["flops"]) for line in lines]), BINS)
+    result: Figures = {"n": len(lines), "range": [float(errors.min()), float(errors.max())], "models": {}}
+    drawn = resamples(len(lines))
+    with threadpool_limits(1):
+        for model in MODELS:
+            predicted = cross_validated(space, model, points, errors)
+            found = {
+                "r2": r2_estimate(predicted, errors, drawn),
+                "tau": tau_estimate(predicted, errors),
+                "tau_at_like_cost": tau_estimate(predicted, errors, bins),
+            }
+            if in_window.sum() >= MIN_NETWORKS:
+                found["tau_in_window"] = tau_estimate(predicted[in_window], errors[in_window])
+                found["r2_in_window"] = r2_estimate(
+                    predicted[in_window], errors[in_window], resamples(int(in_window.sum()))
+                )
+            result["models"][model] = found
+        result["labels"] = {str(n): _by_labels(space, points, errors, n) for n in LABELS if n <= len(lines) // 2}
+    return result
+
+
+def points_of(space: SearchSpace, lines: Sequence[Line]) -> IntArray:
+    """Returns the networks as choices, of shape (n, stages)."""
+    costs = choice_costs_of(space)
+    return np.array([costs.choices(space, ArchConfig.from_dict(line["architecture"])) for line in lines])
+
+
+def predict(space: SearchSpace, model: str, points: IntArray, values: FloatArray, unseen: IntArray) -> FloatArray:
+    """Returns what a model fitted to labelled points predicts of unseen ones."""
+    chain = chain_of(space)
+    costs, unseen_costs = (chain.costs(table).astype(float) for table in (points, unseen))
+    if model == "FLOPs":
+        slope, offset = np.polyfit(np.log(costs[:, 0]), values, 1)
+        line: FloatArray = slope * np.log(unseen_costs[:, 0]) + offset
+        return line
+    terms = EffectTerms(chain, has_pairs=model == "with pairs")
+    fit = Surrogate(terms, points, costs, values, (0,), is_additive=model != "trend")
+    return fit.predict(unseen, unseen_costs, fit.mean_weights)[:, 0]
+
+
+def cross_validated(space: SearchSpace, model: str, points: IntArray, values: FloatArray) -> FloatArray:
+    """Returns a prediction for each network by models that were fitted to the other folds."""
+    folds = np.random.default_rng(0).permutation(len(points)) % FOLDS
+    predicted = np.empty(len(points))
+    for fold in range(FOLDS):
+        known, unseen = folds != fold, folds == fold
+        predicted[unseen] = predict(space, model, points[known], values[known], points[unseen])
+    return predicted
+
+
+def r2(predicted: FloatArray, measured: FloatArray, counts: FloatArray) -> FloatArray:
+    """Returns the share of variance explained in samples (m,) in which network i occurs `counts[:, i]` times."""
+    means = counts @ measured / counts.sum(axis=1)
+    spread = counts @ measured**2 / counts.sum(axis=1) - means**2
+    explained: FloatArray = 1 - counts @ (predicted - measured) ** 2 / counts.sum(axis=1) / spread
+    return explained
+
+
+def r2_estimate(predicted: FloatArray, measured: FloatArray, counts: FloatArray) -> Figures:
+    return estimate(float(r2(predicted, measured, np.ones((1, len(measured))))[0]), r2(predicted, measured, counts))
+
+
+def _by_labels(space: SearchSpace, points: IntArray, errors: FloatArray, num_labels: int) -> Figures:
+    """Returns medians over random splits, and the range of the splits."""
+    rng = np.random.default_rng(num_labels)
+    found: dict[str, list[tuple[float, float]]] = {model: [] for model in ("trend", "with pairs")}
+    for _ in range(SPLITS):
+        order = rng.permutation(len(points))
+        known, unseen = order[:num_labels], order[num_labels:]
+        for model, scores in found.items():
+            predicted = predict(space, model, points[known], errors[known], points[unseen])
+            explained = float(r2(predicted, errors[unseen], np.ones((1, len(unseen))))[0])
+            scores.append((explained, tau_b(predicted, errors[unseen])))
+    return {
+        model: {
+            "r2": _median_and_range([score[0] for score in scores]),
+            "tau": _median_and_range([s[1] for s in scores]),
+        }
+        for model, scores in found.items()
+    }
+
+
+def _median_and_range(values: list[float]) -> list[float]:
+    return [round(float(value), 3) for value in (np.median(values), min(values), max(values))]
+
+
+def kinds_of_effects(lines: Sequence[Line]) -> Figures | None:
+    """Returns how much worse unseen networks are predicted without each kind of choice, and what a recursion gains.
+
+    The model is linear in one indicator per stage, attribute and value, and in the logarithm of FLOPs and its square.
+    """
+    if len(lines) < MIN_NETWORKS:
+        return None
+    errors = np.array([line["error"] for line in lines])
+    columns = indicator_columns(lines)
+    logs = np.log([float(line["flops"]) for line in lines])
+    logs = (logs - logs.mean()) / logs.std()
+    costs = np.column_stack([logs, logs**2])
+    drawn = resamples(len(lines))
+
+    def explained(kinds: Sequence[str]) -> FloatArray:
+        """R2 in the networks themselves, then in their bootstrap samples."""
+        wanted = [values for (_, kind, _), values in columns.items() if kind in kinds]
+        predicted = _ridge_cross_validated(np.column_stack([costs, *wanted]), errors)
+        return np.concatenate([r2(predicted, errors, np.ones((1, len(errors)))), r2(predicted, errors, drawn)])
+
+    whole = explained(KINDS)
+    lost = {kind: whole - explained([other for other in KINDS if other != kind]) for kind in KINDS}
+    return {
+        "n": len(lines),
+        "r2": estimate(whole[0], whole[1:]),
+        "lost_without": {kind: estimate(values[0], values[1:], 4) for kind, values in lost.items()},
+        "recursions": recursion_effects(columns, errors),
+    }
+
+
+def indicator_columns(lines: Sequence[Line]) -> dict[tuple[int, str, str], FloatArray]:
+    """Returns a 0/1 column for every stage, attribute and value, except for the first value of each attribute."""
+    columns = {}
+    for stage in range(len(lines[0]["architecture"]["stages"])):
+        for kind in KINDS:
+            values = [_choice(line["architecture"]["stages"][stage], kind) for line in lines]
+            for value in sorted(set(values))[1:]:
+                columns[stage, kind, value] = np.array([float(each == value) for each in values])
+    return columns
+
+
+def _choice(stage: Mapping[str, Any], kind: str) -> str:
+    """Returns the value of an attribute; of groups those of the first recursion, as their number tells recursions."""
+    return str(stage[kind][0] if kind == "groups" else stage[kind])
+
+
+def recursion_effects(columns: Mapping[tuple[int, str, str], FloatArray], errors: FloatArray) -> Figures:
+    """Returns by how much error changes with one recursion more in each stage, all other choices being equal.
+
+    FLOPs are not held equal: it is what the recursion is worth together with the computation it takes.
+    """
+    names = list(columns)
+    table = np.column_stack([np.ones(len(errors)), *columns.values()])
+    drawn = resamples(len(errors))[:500]
+    weights = np.array([_ridge(table, errors, counts) for counts in (np.ones(len(errors)), *drawn)])[:, 1:]
+
+    def effect(stage: int, recursions: int) -> FloatArray:
+        name = (stage, "recursions", str(recursions))
+        return weights[:, names.index(name)] if name in names else np.zeros(len(weights))
+
+    result = {}
+    for stage in range(max(name[0] for name in names) + 1):
+        for more in (2, 3):
+            if (stage, "recursions", str(more)) in names:
+                gain = effect(stage, more) - effect(stage, more - 1)
+                result[f"stage {stage + 1}, {more} instead of {more - 1}"] = estimate(gain[0], gain[1:], 5)
+    return result
+
+
+def _ridge(table: FloatArray, values: FloatArray, counts: FloatArray) -> FloatArray:
+    """Returns weights of a weighted ridge regression; the first column, of ones, is not shrunk."""
+    penalty = np.full(table.shape[1], RIDGE)
+    penalty[0] = 0.0
+    weighted = table * counts[:, None]
+    weights: FloatArray = np.linalg.solve(weighted.T @ table + np.diag(penalty), weighted.T @ values)
+    return weights
+
+
+def _ridge_cross_validated(table: FloatArray, values: FloatArray) -> FloatArray:
+    with_ones = np.column_stack([np.ones(len(values)), table])
+    folds = np.random.default_rng(0).permutation(len(values)) % FOLDS
+    predicted = np.empty(len(values))
+    for fold in range(FOLDS):
+        known = (folds != fold).astype(float)
+        predicted[folds == fold] = with_ones[folds == fold] @ _ridge(with_ones, values, known)
+    return predicted
+
+
+def between_supernets(lines: Sequence[Line]) -> Figures | None:
+    """Returns how far two supernets of other seeds agree: over all networks, at like cost, and in the window."""
+    by_supernet: dict[int, dict[int, Line]] = {}
+    for line in lines:
+        by_supernet.setdefault(line["supernet"], {})[line["number"]] = line
+    if len(by_supernet) < 2:
+        return None
+    one, other = (by_supernet[seed] for seed in sorted(by_supernet)[:2])
+    common = sorted(one.keys() & other.keys())
+    if len(common) < MIN_NETWORKS:
+        return None
+    first, second = (np.array([found[number]["error"] for number in common]) for found in (one, other))
+    bins = cost_bins(np.array([float(one[number]["flops"]) for number in common]), BINS)
+    in_window = np.array([one[number]["set"] == "window" for number in common])
+    return {
+        "n": len(common),
+        "tau": tau_estimate(first, second),
+        "tau_at_like_cost": tau_estimate(first, second, bins),
+        "tau_in_window": tau_estimate(first[in_window], second[in_window]),
+        "correlation": round(float(np.corrcoef(first, second)[0, 1]), 3),
+        "mean_difference": round(float((second - first).mean()), 5),
+    }
+
+
+# Trainings from scratch
+
+
+def scratch_rows(
+    lines: Sequence[Line], schedule: int | None, images: int, seed: int = 0
+) -> dict[tuple[int, str], Line]:
+    """Returns the scores at a length, by cost and structure; `schedule` None is that of a training that ends there."""
+    wanted = images if schedule is None else schedule
+    return {
+        (line["cost"], line["structure"]): line
+        for line in lines
+        if line["schedule_images"] == wanted and line["images"] == images and line["seed"] == seed
+    }
+
+
+def lengths(lines: Sequence[Line]) -> Figures | None:
+    """Returns for every length how it ranks networks, against the end of long trainings, and its slope over FLOPs."""
+    longest = max((line["schedule_images"] for line in lines), default=0)
+    final = scratch_rows(lines, longest, longest)
+    if len(final) < MIN_TRAININGS:
+        return None
+    on_the_way = sorted({line["images"] for line in lines if line["schedule_images"] == longest})
+    ended = sorted({line["schedule_images"] for line in lines} - {longest})
+    return {
+        "n": len(final),
+        "images": longest,
+        "on_the_way": {str(n): _length(scratch_rows(lines, longest, n), final) for n in on_the_way},
+        "own_schedule": {str(n): _length(scratch_rows(lines, None, n), final) for n in ended},
+        "second_seeds": second_seeds(lines, longest),
+    }
+
+
+def _length(rows: Mapping[tuple[int, str], Line], final: Mapping[tuple[int, str], Line]) -> Figures:
+    keys = sorted(rows.keys() & final.keys())
+    if len(keys) < MIN_TRAININGS:
+        return {"n": len(keys)}
+    errors = np.array([rows[key]["error"] for key in keys])
+    ends = np.array([final[key]["error"] for key in keys])
+    costs = np.array([key[0] for key in keys])
+    return {
+        "n": len(keys),
+        "tau": tau_estimate(errors, ends),
+        "tau_at_equal_cost": tau_estimate(errors, ends, costs),
+        "slope": slope_estimate([rows[key] for key in keys]),
+    }
+
+
+def slope_estimate(rows: Sequence[Line]) -> Figures:
+    """Returns points of error per doubling of FLOPs, by least squares, with an interval over networks."""
+    logs = np.log2([float(row["flops"]) for row in rows])
+    errors = np.array([100 * row["error"] for row in rows])
+    counts = np.vstack([np.ones(len(rows)), resamples(len(rows))])
+    total = counts.sum(axis=1)
+    means, levels = counts @ logs / total, counts @ errors / total
+    spread = counts @ logs**2 / total - means**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slopes = (counts @ (logs * errors) / total - means * levels) / spread
+    return estimate(slopes[0], slopes[1:][np.isfinite(slopes[1:])], 2)
+
+
+def second_seeds(lines: Sequence[Line], longest: int) -> Figures | None:
+    """Returns the standard deviation of one training's error, from networks that were trained twice."""
+    first, second = (scratch_rows(lines, longest, longest, seed) for seed in (0, 1))
+    keys = sorted(first.keys() & second.keys())
+    if not keys:
+        return None
+    gaps = np.array([first[key]["error"] - second[key]["error"] for key in keys])
+    return {"n": len(keys), "noise_sd": round(float(np.sqrt(np.mean(gaps**2) / 2)), 5)}
+
+
+def structures(lines: Sequence[Line]) -> Figures | None:
+    """Returns whether long training agrees with the inherited model on best, middling and worst at each cost."""
+    longest = max((line["schedule_images"] for line in lines), default=0)
+    final = scratch_rows(lines, longest, longest)
+    if len(final) < MIN_TRAININGS:
+        return None
+    keys = sorted(final)
+    predicted = np.array([final[key]["predicted_error"] for key in keys])
+    measured = np.array([final[key]["error"] for key in keys])
+    costs = np.array([key[0] for key in keys])
+    result: Figures = {
+        "n": len(keys),
+        "tau": tau_estimate(predicted, measured),
+        "tau_at_equal_cost": tau_estimate(predicted, measured, costs),
+    }
+    for better, worse in (("best", "worst"), ("best", "middling"), ("middling", "worst")):
+        gaps = np.array([
+            final[cost, worse]["error"] - final[cost, better]["error"]
+            for cost in range(costs.max() + 1)
+            if (cost, worse) in final and (cost, better) in final
+        ])  # fmt: skip
+        if len(gaps) > 1:
+            means = resamples(len(gaps)) @ gaps / len(gaps)
+            name = f"{worse} less {better}"
+            result[name] = {**estimate(gaps.mean(), means, 4), "n": len(gaps), "better": int((gaps > 0).sum())}
+    assert set(STRUCTURES) >= {key[1] for key in keys}
+    return result
+
+
+def equal_seconds(
+    inherited: Sequence[Line], scratch: Sequence[Line], speed: Mapping[str, float], supernet_images: int,
+    model: Callable[[Sequence[Line]], FloatArray],
+) -> Figures | None:  # fmt: skip
+    """Returns how a supernet and proxies from scratch rank the networks that were trained long, in equal CPU seconds.
+
+    For a number of trials, the supernet's seconds are its training and a score for each. A proxy may then train each
+    trial on as many images as take the same seconds; the longest length scored within that is compared.
+
+    Args:
+        inherited: Scores of one supernet, which `model` was fitted to.
+        scratch: Trainings from scratch.
+        speed: Images and scores a second, measured (see `plan.py`).
+        supernet_images: Images that the supernet was trained on.
+        model: Returns the predictions of the additive model of inherited scores for lines.
+    """
+    longest = max((line["schedule_images"] for line in scratch), default=0)
+    final = scratch_rows(scratch, longest, longest)
+    if len(final) < MIN_TRAININGS or len(inherited) < MIN_NETWORKS:
+        return None
+    keys = sorted(final)
+    ends = np.array([final[key]["error"] for key in keys])
+    costs = np.array([key[0] for key in keys])
+    predicted = model([final[key] for key in keys])
+    result: Figures = {
+        "n": len(keys),
+        "supernet": {"tau": tau_estimate(predicted, ends), "tau_at_equal_cost": tau_estimate(predicted, ends, costs)},
+        "trials": {},
+    }
+    known = sorted({line["images"] for line in scratch if line["schedule_images"] == longest})
+    for trials in TRIALS:
+        seconds = supernet_images / speed["supernet_images_per_second"] + trials * speed["seconds_per_score"]
+        images = seconds / trials * speed["scratch_images_per_second"]
+        within = [length for length in known if length <= images]
+        entry: Figures = {"cpu_seconds": round(seconds), "images_per_proxy": round(images)}
+        if within:
+            rows = scratch_rows(scratch, longest, within[-1])
+            entry |= {"length": within[-1], **_length(rows, final)}
+        result["trials"][str(trials)] = entry
+    return result
+
+
+def precision_effect(lines: Sequence[Line]) -> Figures | None:
+    """Returns tau between scores of short supernets in both precisions, and between two seeds."""
+    by_case: dict[tuple[str, int, str], dict[int, float]] = {}
+    for line in lines:
+        case = line["trained_in"], line["seed"], line["scored_in"]
+        by_case.setdefault(case, {})[line["number"]] = line["error"]
+
+    def compared(one: tuple[str, int, str], other: tuple[str, int, str]) -> Figures | None:
+        common = sorted(by_case.get(one, {}).keys() & by_case.get(other, {}).keys())
+        if len(common) < MIN_TRAININGS:
+            return None
+        return tau_estimate(*(np.array([by_case[case][number] for number in common]) for case in (one, other)))
+
+    base = ("bf16", 0, "bf16")
+    result = {
+        "scored in fp32": compared(base, ("bf16", 0, "fp32")),
+        "trained and scored in fp32": compared(base, ("fp32", 0, "fp32")),
+        "another seed": compared(base, ("bf16", 1, "bf16")),
+    }
+    return result if any(result.values()) else None

@@ -1,0 +1,42 @@
+"""Says in which order, and which together, `pytest -n` hands test files to its processes.
+
+A process gets whole files, so that a file's fixtures are made once. The files that take longest come first: whichever
+is last to begin is then short, and no process waits long for another. The marks of pytest-xdist for what belongs
+together have no effect with pytest 9.2 (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+TOGETHER = {
+    "tests/trials/distributed/test_ray_group.py": "ray",
+    "tests/trials/engines/test_ray.py": "ray",
+    "tests/sret_nas/nn/test_export.py": "exported",
+    "tests/sret_nas/nn/test_exported_model.py": "exported",
+    "tests/sret_nas/nn/test_quantization.py": "exported",
+}
+"""Files of which no two run at the same time, by the name of what they share: a fixture of the session that takes
+seconds, or the machine, of which a Ray with several nodes needs all memory and cores."""
+
+LONGEST = (
+    "tests/trials/distributed/test_ray_group.py",
+    "tests/trials/engines/test_ray.py",
+    "tests/sret_nas/nn/test_export.py",
+)
+"""Files that take longer than all others, the longest first. One that is missing here costs time, and nothing else."""
+
+
+class FileScheduling(LoadFileScheduling):
+    """Hands out whole files, in the order in which their tests were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return TOGETHER.get(file, file)
+
+
+def sort_longest_first(items: list[pytest.Item]) -> None:
+    """Sorts tests by the place of their file among the `LONGEST`; all others stay in order after them."""
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))

@@ -1,0 +1,54 @@
+"""The append-only file of records: torn lines, damage, the lock, a lost folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sret_nas.errors import ConfigError, UserError
+from trials.lost_directory import LostDirectoryError
+from trials.runs.record_file import RecordFile, read_record_file
+
+
+def contents(path: Path) -> list[dict[str, object]]:
+    return [content for _, content in read_record_file(path)]
+
+
+def test_a_torn_last_line_is_cut_off_and_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as records:
+        records.append({"number": 1})
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"number": 2, "crc')
+    assert [content["number"] for content in contents(path)] == [1]
+    with RecordFile(path) as records:
+        records.append({"number": 3})
+    assert [content["number"] for content in contents(path)] == [1, 3]
+    assert path.read_bytes().startswith(whole)
+
+
+def test_a_changed_line_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as records:
+        records.append({"error": 0.25})
+    path.write_bytes(path.read_bytes().replace(b"0.25", b"0.15"))
+    with pytest.raises(ConfigError, match=r"line 1: .*its checksum says that it has changed"):
+        contents(path)
+
+
+def test_two_processes_cannot_write(tmp_path: Path) -> None:
+    with RecordFile(tmp_path / "records.jsonl"), pytest.raises(UserError, match=r"is in use by another process"):
+        RecordFile(tmp_path / "records.jsonl")
+
+
+def test_a_lost_folder_is_rescued(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with RecordFile(folder / "records.jsonl") as records:
+        records.append({"number": 1})
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(LostDirectoryError) as error:
+            records.append({"number": 2})
+    assert error.value.rescued is not None
+    assert [content["number"] for content in contents(error.value.rescued / "records.jsonl")] == [1, 2]

@@ -1,0 +1,419 @@
+"""The Ray Tune engine: runs every job as a trial of `tune.Tuner`, for the sake of Tune's callbacks and results.
+
+The tuner runs in a thread. Its searcher hands out the jobs that were submitted, first in, first out, and its workers
+are reused. Tune decides nothing: retries, early stopping and records are the search's own, so nothing is ever restored
+from Tune's experiment folder. A job costs more than on the Ray engine, because Tune polls (docs/cluster.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from pydantic import ValidationError
+from ray import tune
+from ray.tune import Callback, Stopper
+from ray.tune.logger import JsonLoggerCallback
+from ray.tune.search import Searcher
+
+from sret_nas.errors import UserError
+from sret_nas.files import write_atomically
+
+from .engine import Engine, Outcome, RunJob
+from .failures import failure_of, suspended, timed_out
+from .file_transfer import BundleWriter, Payload, value_at
+from .messages import Failure
+from .ray import check_resources, open_session
+from .ray_calls import call_with_timeout
+from .ray_internals import start_no_ray_unasked
+from .ray_pool import POLL_SECONDS, Nodes, live_nodes, reason_of, require_room, room_for
+from .ray_session import Session
+from .ray_tune_trial import FIELDS, FileExchange, JobTrial
+from .suspension import MAX_OVERSLEEP
+
+EXPERIMENTS = "ray-tune"
+"""Folder in the run directory, with one experiment of Tune for every session of the search."""
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer one prints something at any verbosity
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # jobs name their files from the directory of the search
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three files a trial, where one has all
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the search prints them
+}
+FIRST_TRIAL_SECONDS = 600.0
+"""How long the first trial may wait for its worker. Tune first reserves its resources, which takes long on a busy
+machine."""
+_END_SECONDS = 30.0
+"""How long the end of a tuner may take before it is left behind."""
+
+
+@dataclass
+class _Job:
+    """A job on its way through the tuner."""
+
+    job_id: int
+    name: str
+    payload: Payload
+    time_limit: float | None
+    trial_id: str | None = None
+    """Tune's; None as long as the tuner has not taken the job."""
+    actor: Any = None
+    """The worker; None as long as the job waits for one."""
+    deadline: float = math.inf
+    """When it reaches the time limit, on the monotonic clock."""
+
+
+class _Desk:
+    """What the driver's thread and the tuner's share: jobs that were submitted, that run, and that ended."""
+
+    def __init__(self) -> None:
+        self.submitted: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[tuple[_Job, dict[str, Any] | Failure]] = queue.SimpleQueue()
+        self.running: dict[str, _Job] = {}
+        """By Tune's trial number. Only the tuner's thread changes it."""
+        self.is_closing = threading.Event()
+        self.has_started_a_job = False
+        self.error: BaseException | None = None
+        """What ended the tuner before its time."""
+
+
+class _Jobs(Searcher):
+    """Proposes to Tune what was submitted."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__()
+        self._desk = desk
+
+    def suggest(self, trial_id: str) -> Any:
+        try:
+            job = self._desk.submitted.get_nowait()
+        except queue.Empty:
+            return self.FINISHED if self._desk.is_closing.is_set() else None
+        job.trial_id = trial_id
+        self._desk.running[trial_id] = job
+        return {"name": job.name, "payload": job.payload}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Does nothing: `_Watch` sees more of a trial's end."""
+
+    def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
+        return Searcher, ()  # Tune pickles it into its experiment folder, and nothing is restored from there
+
+
+class _Stop(Stopper):
+    """Stops the experiment, trials that wait for a worker included, once the engine is closing."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._desk.is_closing.is_set()
+
+    def __reduce__(self) -> tuple[type[tune.stopper.NoopStopper], tuple[()]]:
+        return tune.stopper.NoopStopper, ()  # as `_Jobs`
+
+
+class _Watch(Callback):
+    """Follows the trials of the tuner."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        job = self._desk.running[trial.trial_id]
+        if job.time_limit is not None:
+            job.deadline = time.monotonic() + job.time_limit
+        job.actor = trial.temporary_state.ray_actor
+        self._desk.has_started_a_job = True
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        job, report = self._desk.running.pop(trial.trial_id), trial.last_result
+        self._desk.ended.put((job, {key: report[key] for key in report[FIELDS]}))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        text = "" if trial.error_file is None else Path(trial.error_file).read_text()
+        self._desk.ended.put((self._desk.running.pop(trial.trial_id), _failure_in_text(text)))
+
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        return Callback, ()  # as `_Jobs`
+
+
+def _failure_in_text(text: str) -> Failure:
+    """Returns the failure in the text of an error of Ray or of a trial's `error.txt`."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["Ray Tune says no reason"]
+    with suppress(ValidationError):
+        return Failure.model_validate_json(lines[-1])  # of `JobFailedError`
+    if "low on memory" in text:
+        return Failure(cause="out of memory", message="the memory of its machine was nearly full: Ray ended the worker")
+    if "creation task" in text or "runtime environment" in text:
+        return Failure(cause="refused", message=f"workers cannot be started: {lines[-1]}")
+    if "node has died" in text or "ActorUnavailableError" in text:
+        return Failure(cause="worker died", message="the machine of its worker was lost or cannot be reached any more")
+    known = f"its worker process ended in the middle of the job: {reason_of(lines[-1])}"
+    return Failure(cause="worker died", message=f"{known} It crashed, left, or was killed, often for its memory")
+
+
+class RayTuneEngine(Engine):
+    """Runs `run_job` in trials of Ray Tune.
+
+    Args:
+        run_job: the function, importable by name.
+        num_workers: the largest number of trials at once; None means as many as the resources allow.
+        address: `auto` or HOST:PORT of a cluster; None starts a Ray on this machine.
+        cpus_per_trial: CPUs of each trial.
+        gpus_per_trial: GPUs of each trial, a share of one or a whole number.
+        folder: where Tune keeps its experiments; None keeps none. Closing the engine before `keep_files` removes it.
+    """
+
+    def __init__(
+        self, run_job: RunJob, num_workers: int | None = None, address: str | None = None,
+        cpus_per_trial: float = 1.0, gpus_per_trial: float = 0.0, folder: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Connects. Raises `UserError` if there is no such cluster, or no room for a worker."""
+        check_resources(num_workers, cpus_per_trial, gpus_per_trial)
+        self._run_job, self._num_workers = run_job, num_workers
+        self._needs = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
+        self._open, self._is_closed = ExitStack(), False
+        self._desk = _Desk()
+        self._tuner: threading.Thread | None = None
+        self._exchange: Any = None
+        self._jobs: dict[int, _Job] = {}
+        self._count, self._made = 0, list[Path]()
+        self._failed: list[Outcome] = []
+        self._submitted = time.monotonic()
+        try:
+            start_no_ray_unasked()
+            self._open.enter_context(_tune_set_up())
+            self._folder = folder or Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+            self._made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
+            self._session = open_session(run_job, num_workers, address, cpus_per_trial)
+            self._open.callback(self._session.end)
+            self._bundle_writer = None if self._session.shares_files else BundleWriter(ray.put)
+            if self._bundle_writer is not None:
+                self._exchange = _file_exchange()
+            self._refresh()
+            require_room(self._needs, self._nodes, self._session.name)
+            self._last_capacity = self.capacity
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def capacity(self) -> int:
+        """Returns the number of trials that live nodes have room for, but at least 1."""
+        if time.monotonic() - self._polled > POLL_SECONDS:
+            self._refresh()
+        room = room_for(self._needs, self._nodes)
+        self._last_capacity = max(1, room if self._num_workers is None else min(room, self._num_workers))
+        return self._last_capacity
+
+    def _refresh(self) -> None:
+        self._nodes: Nodes = live_nodes(self._session.name)
+        self._polled = time.monotonic()
+
+    def submit(self, job_id: int, payload: dict[str, Any], time_limit: float | None = None) -> None:
+        """Starts a job, or queues it until a worker is free. Its time limit counts from its start."""
+        if len(self._jobs) + len(self._failed) >= self._last_capacity:
+            raise RuntimeError(f"all {self._last_capacity} workers are busy")
+        self._count += 1
+        kind = str(payload.get("kind", "job")).replace(" ", "-")
+        job = _Job(job_id, f"{self._count:05d}-{kind}-{job_id}", payload, time_limit)
+        if self._bundle_writer is not None:
+            try:
+                ray.get(self._exchange.put_inputs.remote(job.name, self._bundle_writer.write(payload)))
+            except Exception as error:
+                self._failed.append(Outcome(job_id, failure=failure_of(error)))
+                return
+        self._jobs[job_id], self._submitted = job, time.monotonic()
+        self._desk.submitted.put(job)
+        if self._tuner is None:
+            self._start_tuner()
+
+    def wait(self) -> list[Outcome]:
+        """Waits until a job ends. Raises as `_fail_with_tuner` and `_require_worker`."""
+        outcomes, self._failed = self._failed, []
+        while not outcomes and self._jobs:
+            outcomes += self._next_outcomes()
+            outcomes += self._end_overdue()
+            outcomes += self._fail_with_tuner()
+            self._require_worker()
+        return outcomes
+
+    def _next_outcomes(self) -> list[Outcome]:
+        """Waits up to `POLL_SECONDS` for a job to end, and returns its outcome and those of others that have."""
+        left = min((job.deadline for job in self._jobs.values()), default=math.inf) - time.monotonic()
+        timeout, before = max(0.0, min(POLL_SECONDS, left)), time.monotonic()
+        ended: list[tuple[_Job, dict[str, Any] | Failure]] = []
+        with suppress(queue.Empty):
+            ended.append(self._desk.ended.get(timeout=timeout))
+            while True:
+                ended.append(self._desk.ended.get_nowait())
+        self._was_suspended = time.monotonic() - before > timeout + MAX_OVERSLEEP
+        return [self._outcome(job, end) for job, end in ended if self._jobs.pop(job.job_id, None) is job]
+
+    def _outcome(self, job: _Job, end: dict[str, Any] | Failure) -> Outcome:
+        if isinstance(end, Failure):
+            return Outcome(job.job_id, failure=end)
+        if self._exchange is not None:
+            outputs = ray.get(self._exchange.take_outputs.remote(job.name))
+            try:
+                for key_path, content in outputs.items():
+                    write_atomically(Path(value_at(job.payload, key_path)), content)
+            except OSError as error:
+                return Outcome(job.job_id, failure=failure_of(error))
+        return Outcome(job.job_id, end)
+
+    def _end_overdue(self) -> list[Outcome]:
+        """Ends workers whose jobs took too long; Tune sees them die, and the jobs are no longer known by then."""
+        outcomes = []
+        for job in [*self._jobs.values()]:
+            if job.deadline <= time.monotonic():
+                assert job.time_limit is not None
+                del self._jobs[job.job_id]
+                failure = (suspended if self._was_suspended else timed_out)(job.time_limit)
+                outcomes.append(Outcome(job.job_id, failure=failure))
+                self._kill(job)
+        return outcomes
+
+    def _kill(self, job: _Job) -> None:
+        if job.actor is not None:
+            call_with_timeout(partial(ray.kill, job.actor), self._session.name)
+
+    def _fail_with_tuner(self) -> list[Outcome]:
+        """Ends all jobs if the tuner has ended by itself; the next job starts another.
+
+        Tune gives up the experiment when Ray ends a worker for its memory. Raises `OSError` as the tuner did, for then
+        its folder cannot be written.
+        """
+        error = self._desk.error
+        if error is None:
+            return []
+        if isinstance(error, OSError):
+            raise error
+        failed = [Outcome(job_id, failure=_failure_in_text(str(error))) for job_id in self._jobs]
+        self._end_tuner()
+        return failed
+
+    def _require_worker(self) -> None:
+        """Raises `UserError` if the first worker does not start, and `HeadLostError` if the cluster is gone."""
+        if time.monotonic() - self._polled > POLL_SECONDS:
+            self._refresh()
+        has_waited = time.monotonic() - self._submitted > FIRST_TRIAL_SECONDS
+        if self._jobs and not self._desk.has_started_a_job and has_waited:
+            waited = f"within {FIRST_TRIAL_SECONDS:g} s"
+            raise UserError(f"no worker was started on {self._session.name} {waited}: do others use all of it?")
+
+    def _start_tuner(self) -> None:
+        """Starts an experiment in a folder of its own, and a thread that runs it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        number = 1 + sum(path.is_dir() for path in self._folder.iterdir())
+        resources = {name.lower(): amount for name, amount in self._needs.items() if amount > 0}
+        trainable = tune.with_parameters(JobTrial, run_job=self._run_job, exchange=self._exchange)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=_Jobs(self._desk), num_samples=-1, reuse_actors=True,
+                trial_name_creator=_name_of, trial_dirname_creator=_name_of,
+            ),
+            run_config=tune.RunConfig(
+                name=f"session-{number}", storage_path=str(self._folder.absolute()), verbose=0, stop=_Stop(self._desk),
+                callbacks=[_Watch(self._desk), JsonLoggerCallback()],  # type: ignore[no-untyped-call]
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )  # fmt: skip
+        self._tuner = threading.Thread(target=_run_tuner, args=(tuner, self._desk), name="Ray Tune", daemon=True)
+        self._tuner.start()
+
+    def _end_tuner(self) -> None:
+        """Ends the experiment, with the jobs that run."""
+        if self._tuner is None:
+            return
+        self._desk.is_closing.set()
+        for job in [*self._desk.running.values()]:
+            with suppress(Exception):  # what is being closed may be lost already
+                self._kill(job)
+        self._tuner.join(_END_SECONDS)
+        self._desk, self._tuner = _Desk(), None
+        self._jobs.clear()
+
+    @contextmanager
+    def released(self) -> Iterator[Session]:
+        """Ends all workers, and yields the connection while their CPUs and GPUs are free.
+
+        No job may be running. The next job begins another experiment.
+        """
+        self._end_tuner()
+        yield self._session
+
+    def keep_files(self) -> None:
+        self._made = []
+
+    def close(self) -> None:
+        """Ends the experiment and the connection; a Ray that this engine started ends too."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._end_tuner()
+            self._open.close()
+            for path in self._made[:1]:
+                shutil.rmtree(path, ignore_errors=True)
+            for path in self._made[1:]:
+                with suppress(OSError):  # it holds something else, so it stays
+                    path.rmdir()
+
+
+def _run_tuner(tuner: tune.Tuner, desk: _Desk) -> None:
+    try:
+        tuner.fit()
+        if not desk.is_closing.is_set():
+            raise RuntimeError("Ray Tune ended its experiment before the search did")
+    except BaseException as error:
+        desk.error = error
+
+
+def _name_of(trial: Any) -> str:
+    name: str = trial.config["name"]
+    return name
+
+
+def _file_exchange() -> Any:
+    """Starts the exchange beside the driver, with which it would be lost anyway."""
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    return ray.remote(FileExchange).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+@contextmanager
+def _tune_set_up() -> Iterator[None]:
+    """Sets what Tune takes from environment variables, and hides its messages; both are undone at the end."""
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    os.environ.update(_ENVIRONMENT)
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,91 @@
+"""The trainings of a study: which variant on which seed, in which order, as jobs for a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data import DataConfig
+from ..engines.messages import StudyTrainingJob
+from ..runs.study import TEACHER, Labels, LoadedStudy, Training
+from ..runs.study_options import StudyOptions
+from ..runs.study_records import Key
+
+TRAININGS = "trainings"
+"""Folder in the run directory with a folder for each training."""
+
+_HARD_SHARE: dict[Labels, float] = {"classes": 0.0, "soft": 0.0, "hard and soft": 0.5}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A training on a seed."""
+
+    training: Training
+    seed: int
+    job: StudyTrainingJob
+
+    @property
+    def key(self) -> Key:
+        return self.training.name, self.seed
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.training.labels != "classes"
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.job.directory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the jobs of a study share."""
+
+    run_dir: Path
+    options: StudyOptions
+    data: DataConfig
+    data_digest: str
+    classes: int
+    channels: int
+
+
+def planned_trainings(loaded: LoadedStudy, seeds: range, setting: Setting) -> list[Planned]:
+    """Returns all trainings: the teacher first, then all variants of the first seed, of the second, and so on.
+
+    So a study that is interrupted has compared its variants on some seeds, instead of having some variants alone.
+    """
+    planned = [] if loaded.teacher is None else [_planned(loaded, loaded.teacher, setting.options.seed, setting)]
+    return [*planned, *(_planned(loaded, training, seed, setting) for seed in seeds for training in loaded.trainings)]
+
+
+def _planned(loaded: LoadedStudy, training: Training, seed: int, setting: Setting) -> Planned:
+    training = training.on(classes=setting.classes, channels=setting.channels)
+    measure, options = loaded.study.measure, setting.options
+    recipe = training.recipe
+    if "curves" not in measure and "coefficients" not in measure:
+        recipe = recipe.model_copy(update={"validate_every": recipe.epochs})
+    job = StudyTrainingJob(
+        directory=str(_directory(setting.run_dir, training.name, seed)),
+        arch=training.arch,
+        recipe=recipe,
+        depth_schedule=training.schedule,
+        seed=seed,
+        data=setting.data,
+        data_digest=setting.data_digest,
+        teacher=None if training.labels == "classes" else str(teacher_directory(setting)),
+        hard_share=_HARD_SHARE[training.labels],
+        depths="depths" in measure and training.name != TEACHER,
+        device=options.device,
+        threads=options.usable_threads,
+    )
+    return Planned(training, seed, job)
+
+
+def teacher_directory(setting: Setting) -> Path:
+    """Returns the model directory of the teacher's best weights."""
+    return _directory(setting.run_dir, TEACHER, setting.options.seed) / "best"
+
+
+def _directory(run_dir: Path, name: str, seed: int) -> Path:
+    return run_dir.absolute() / TRAININGS / f"{name}-seed{seed}"
