@@ -262,7 +262,7 @@ def strategies_table() -> str:
     names = list(dict.fromkeys(name for problem in problems.values() for name in problem["strategies"]))
     rows = []
     for key, problem in problems.items():
-        last = max(problem["strategies"]["additive"]["regret"], key=int)
+        last = max((number for found in problem["strategies"].values() for number in found["regret"]), key=int)
         least = min(round(median_regret(key, name, last), 2) for name in names)
         cells = [regret_of(key, name, last) for name in names]
         is_least = [round(median_regret(key, name, last), 2) == least for name in names]

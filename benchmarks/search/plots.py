@@ -20,7 +20,8 @@ from sret_nas.arrays import FloatArray
 
 COLOURS = {
     "random": "#8c8c8c", "nsga2-20": "#1f77b4", "nsga2-50": "#7fb3d9", "tpe": "#9467bd", "stratified": "#bcbd22",
-    "nsga2-design": "#17becf", "evolution": "#ff7f0e", "additive": "#d62728", "additive-8": "#f4a6a6",
+    "nsga2-design": "#17becf", "evolution": "#ff7f0e", "gp": "#2ca02c", "gp-design": "#98df8a", "qlognehvi": "#8c564b",
+    "additive": "#d62728", "additive-8": "#f4a6a6", "additive-before": "#e377c2",
 }  # fmt: skip
 ATTAINMENT_SHOWN = ("random", "nsga2-20", "evolution", "additive")
 QUARTILES = (0.25, 0.5, 0.75)
@@ -28,9 +29,14 @@ GRID = 300
 
 
 def draw_problem(
-    path: Path, known: Known, lines: Mapping[str, Mapping[int, Line]], curves: Mapping[str, FloatArray]
-) -> None:
+    path: Path, known: Known, lines: Mapping[str, Mapping[int, Line]]
+) -> None:  # fmt: skip
     """One PNG with both panels."""
+    curves = {}
+    for name, by_seed in lines.items():
+        if by_seed:
+            shortest = min(len(line["values"]) for line in by_seed.values())
+            curves[name] = np.array([known.curve(line)[:shortest] for line in by_seed.values()])
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
     figure.suptitle(known.problem.title)
     _draw_curves(left, curves)

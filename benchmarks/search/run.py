@@ -4,8 +4,8 @@
 
 Searches are appended, one JSON line each, to `--runs` as they end, and those already there are not run again. Then
 results/search.json, search.md, one picture per problem and the searches themselves, compressed, are written.
-`--report` writes those from the committed searches alone. Seconds per ask are comparable only where one process per
-core ran; nothing else depends on the machine.
+`--report` writes those from the committed searches alone. `qlognehvi` runs if it is named and BoTorch is there. Seconds
+per ask are comparable only where one process per core ran; nothing else depends on the machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from sret_nas.files import write_atomically
 BENCHMARKS = Path(__file__).resolve().parent.parent
 RESULTS = BENCHMARKS / "results"
 RAW, FRONTS = RESULTS / "search_runs.jsonl.xz", RESULTS / "search_fronts.npz"
-BY_DEFAULT = [name for name in ENTRIES if name != "additive-8"]
+RUNNABLE = [name for name, entry in ENTRIES.items() if not entry.is_past]
+BY_DEFAULT = [name for name in RUNNABLE if name not in ("additive-8", "qlognehvi")]
 MIN_EVALUATIONS = 20
 PACKAGES = ("numpy", "scipy", "optuna", "moocore", "sret-nas")
 
@@ -41,12 +42,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="how many, from 0 (default %(default)s)")
     parser.add_argument("--evaluations", type=int, default=200, help="per search (default %(default)s)")
-    parser.add_argument("--strategies", nargs="+", choices=ENTRIES, default=BY_DEFAULT, metavar="NAME")
+    parser.add_argument("--strategies", nargs="+", choices=RUNNABLE, default=BY_DEFAULT, metavar="NAME")
     parser.add_argument("--problems", nargs="+", choices=FACTORIES, default=list(FACTORIES), metavar="NAME")
     parser.add_argument("--shared", type=Path, default=BENCHMARKS.parent.parent / "shared" / "benchmarks")
     parser.add_argument("--runs", type=Path, default=BENCHMARKS.parent / "runs" / "search.jsonl")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="run nothing: report the committed searches")
+    parser.add_argument("--no-pictures", action="store_true", help="write the tables alone, which is much quicker")
     given = parser.parse_args()
     if given.evaluations < MIN_EVALUATIONS:
         parser.error(f"--evaluations must be at least {MIN_EVALUATIONS}, the first checkpoint, got {given.evaluations}")
@@ -119,7 +121,8 @@ def report(given: argparse.Namespace, lines: dict[Key, Line]) -> None:
             for entry in ENTRIES
         }
         figures = summarised(known[name], of_problem)
-        draw_problem(RESULTS / f"search_{name}.png", known[name], of_problem, figures.pop("curves"))
+        if not given.no_pictures:
+            draw_problem(RESULTS / f"search_{name}.png", known[name], of_problem)
         problems[name] = figures
         print(f"reported {name}", flush=True)
     seeds = sorted({seed for _, _, seed in lines})

@@ -27,6 +27,8 @@ class Entry:
     strategy: StrategyName | Literal["qlognehvi"]
     population: int = 20
     pending: int = 1
+    is_past: bool = False
+    """Whether it is as it was before 28 November 2026: it is on record, and cannot be run any more."""
 
     @property
     def start(self) -> int:
@@ -58,6 +60,7 @@ ENTRIES: dict[str, Entry] = {
     "qlognehvi": Entry("qlognehvi", 12),
     "evolution": Entry("evolution"),
     "additive": Entry("additive"),
+    "additive-before": Entry("additive", is_past=True),
     "additive-8": Entry("additive", pending=8),
 }
 """The strategies compared, by the names that tables show."""

@@ -65,6 +65,10 @@ class Known:
         found = [np.column_stack([line["values"], line["costs"]]) for line in lines]
         return Known(self.problem, front_of(np.vstack([self.front, *found])))
 
+    def curve(self, line: Line) -> FloatArray:
+        """The regret of a search after each evaluation."""
+        return regret_curve(self.normalised(np.column_stack([line["values"], line["costs"]])), self.best)
+
     def figures(self, line: Line) -> dict[str, Any]:
         """All figures of one search; those at checkpoints by the number of evaluations."""
         rows = np.column_stack([line["values"], line["costs"]])
@@ -76,7 +80,6 @@ class Known:
                 for number in self.problem.checkpoints
                 if ENTRIES[line["strategy"]].start < number <= len(points)
             },
-            "curve": regret_curve(points, self.best),
             "igd_plus": igd_plus(points, self.normalised_front),
             "excess": excess,
             "best_value": float(rows[:, 0].min()),
@@ -108,9 +111,6 @@ def summarised(known: Known, lines: Mapping[str, Mapping[int, Line]]) -> dict[st
         },
         "strategies": {name: _of_strategy(by_seed) for name, by_seed in figures.items()},
         "against": _comparisons(figures, known.problem.checkpoints),
-        "curves": {
-            name: np.array([figure["curve"] for figure in by_seed.values()]) for name, by_seed in figures.items()
-        },
     }
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
@@ -40,6 +41,9 @@ FLOOR_SHARE = 0.2
 """See `Ensemble._best_floor`."""
 MAX_LOG = 230.0
 """Largest logarithm that is taken back; its exponential can be squared."""
+MIN_CENTRED = 4
+"""Draws from which on they are shifted (by the process also scaled) to their exact moments. Chance in the mean of a few
+draws would else decide which of many candidates gains most."""
 STEPS = 100
 """Steps by which shares are found."""
 
@@ -192,7 +196,10 @@ class Ensemble:
         self._counts = dict(zip(names, np.diff(ends.round().astype(int), prepend=0).tolist(), strict=True))
         self._weights = {}
         for name, fit in self._sums.items():
-            drawn = fit.draw_weights(rng, max(self._counts.get(name, 0), 1))
+            number = max(self._counts.get(name, 0), 1)
+            drawn = fit.draw_weights(rng, number)
+            if number >= MIN_CENTRED:
+                drawn += fit.mean_weights - drawn.mean(axis=1, keepdims=True)
             self._weights[name] = self._settings.temper * drawn + (1 - self._settings.temper) * fit.mean_weights
 
     def scores(self, rng: np.random.Generator) -> tuple[AdditiveScore, AdditiveScore]:
@@ -218,8 +225,8 @@ class Ensemble:
             fit = self._sums[base]
             features = fit.features(described.costs, described.effects[base == "slopes"])
             if name != "process":
-                missed = rng.normal(size=(len(features), number)) * self._lack_of_fit(name)
-                drawn = features @ self._weights[name] + self._settings.lack_of_fit * missed
+                missed = self._settings.lack_of_fit * self._lack_of_fit(name) * _shuffled(len(features), number, rng)
+                drawn = features @ self._weights[name] + missed
             else:
                 drawn = self._of_process(features, described.levels, rng, number, is_joint=is_joint)
             parts.append(drawn * fit.scale + fit.center)
@@ -231,10 +238,13 @@ class Ensemble:
         assert self._process is not None
         temper = self._settings.temper_of_process
         if is_joint:
-            mean, drawn = self._process.draw(features, levels, rng, number)
+            mean, deviation, drawn = self._process.draw(features, levels, rng, number)
+            if number >= MIN_CENTRED:
+                drawn = (drawn - drawn.mean(axis=1, keepdims=True)) / drawn.std(axis=1, keepdims=True)
+                drawn = mean[:, None] + deviation[:, None] * drawn
             return mean[:, None] + temper * (drawn - mean[:, None])
         mean, deviation = self._process.marginals(features, levels)
-        return mean[:, None] + temper * deviation[:, None] * rng.normal(size=(len(mean), number))
+        return mean[:, None] + temper * deviation[:, None] * _quantiles(number)
 
     def _lack_of_fit(self, name: str) -> float:
         """Returns the standard deviation of what a model of sums misses, in units of the target."""
@@ -246,7 +256,7 @@ class Ensemble:
         The less noise there is, the closer it is to the labels. Of each model of sums, what the label says beyond the
         prediction counts by the part of the model's noise that is lack of fit.
         """
-        total = 0.0
+        total = np.zeros(len(self._sums[self._base].target))
         for name, share in self.shares.items():
             fit = self._sums[self._base if name == "process" else name]
             if name == "process":
@@ -256,14 +266,26 @@ class Ensemble:
             else:
                 mean = (fit.label_features @ fit.mean_weights)[:, 0]
                 known = mean + self._lack_of_fit(name) ** 2 / fit.variances[-1] * (fit.target - mean)
-            total = total + share * (known * fit.scale + fit.center)
-        return self._told(np.asarray(total))
+            total += share * (known * fit.scale + fit.center)
+        return self._told(total)
+
+
+def _quantiles(number: int) -> FloatArray:
+    """Returns evenly spaced quantiles of the normal distribution, shape (number,)."""
+    quantiles: FloatArray = norm.ppf((np.arange(number) + 0.5) / number)
+    return quantiles
+
+
+def _shuffled(num_points: int, number: int, rng: np.random.Generator) -> FloatArray:
+    """Returns those quantiles in random order for every point: independent, and of equal mean and spread."""
+    return _quantiles(number)[np.argsort(rng.random((num_points, number)), axis=1)]
 
 
 def _density(labels: FloatArray, fit: Surrogate) -> FloatArray:
     """Returns the logarithm of the density of each label when it was left out, shape (n,)."""
     mean, variance = fit.loo
-    return _log_normal((labels - fit.center) / fit.scale - mean, variance) - np.log(fit.scale)
+    density: FloatArray = _log_normal((labels - fit.center) / fit.scale - mean, variance) - np.log(fit.scale)
+    return density
 
 
 def _log_normal(away: FloatArray, variance: FloatArray) -> FloatArray:
@@ -279,9 +301,9 @@ def stacked(log_densities: FloatArray, prior: FloatArray) -> FloatArray:
         prior: Labels that count for each model beforehand (a Dirichlet prior), shape (models,).
     """
     densities = np.exp(log_densities - log_densities.max(axis=1, keepdims=True))
-    shares = prior / prior.sum()
+    shares: FloatArray = prior / prior.sum()
     for _ in range(STEPS):
         parts = densities * shares
-        shares = (parts / parts.sum(axis=1, keepdims=True)).sum(axis=0) + prior
-        shares = shares / shares.sum()
+        counts = (parts / parts.sum(axis=1, keepdims=True)).sum(axis=0) + prior
+        shares = counts / counts.sum()
     return shares

@@ -191,8 +191,8 @@ class ResidualProcess:
 
     def draw(
         self, features: FloatArray, hot: FloatArray, rng: np.random.Generator, number: int
-    ) -> tuple[FloatArray, FloatArray]:
-        """Returns posterior means (m,), and draws of all points together, shape (m, number), in units of the target."""
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns means and standard deviations (m,) of the posterior, and draws of all points together (m, number)."""
         mean, half = self._posterior(features, hot)
         prior = np.exp(self.logs[0]) * ((features * self._base.prior) @ features.T)
         prior += np.exp(self.logs[1]) * self._correlation(self.logs, hot, hot)
@@ -200,7 +200,7 @@ class ResidualProcess:
         covariance[np.diag_indices_from(covariance)] += 1e-6 * np.diag(prior).mean()
         root = cholesky(covariance, lower=True, check_finite=False)
         drawn: FloatArray = mean[:, None] + root @ rng.normal(size=(len(mean), number))
-        return mean, drawn
+        return mean, np.sqrt(np.diag(covariance)), drawn
 
     def _posterior(self, features: FloatArray, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Returns the posterior means, and the part of the covariance that labels explain as a root, (k, m)."""

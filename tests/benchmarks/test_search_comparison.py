@@ -265,7 +265,7 @@ def test_a_comparison_from_searches_to_tables(tmp_path: Path) -> None:
     }
     lines["additive"] = lines["stratified"]
     figures = summarised(known, lines)
-    draw_problem(tmp_path / "tiny.png", known, lines, figures.pop("curves"))
+    draw_problem(tmp_path / "tiny.png", known, lines)
     assert (tmp_path / "tiny.png").stat().st_size > 10_000
     summary = json.loads(json.dumps(figures, allow_nan=False))
     line = lines["random"][1]

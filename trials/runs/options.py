@@ -133,8 +133,8 @@ def _default_trials(fields: dict[str, Any]) -> int:
 def _default_population(fields: dict[str, Any]) -> int:
     """Returns a quarter of the trials, between 4 and 20, which leaves trials to learn in.
 
-    It is NSGA-II's population, and the number of initial trials of `tpe` (drawn uniformly), `evolution` and `additive`
-    (spread over cost). `random` and `stratified` do not use it.
+    It is NSGA-II's population, and the number of initial trials of `tpe` and `gp` (drawn uniformly), `evolution`,
+    `gp_design` and `additive` (spread over cost). `random` and `stratified` do not use it.
     """
     trials: int = fields["trials"]
     return max(4, min(20, trials // 4))

@@ -65,8 +65,9 @@ def test_draws_have_the_mean_and_the_spread_of_the_marginals() -> None:
     base, process = fitted(points, alike(points))
     features, levels = described(base, unseen)
     mean, deviation = process.marginals(features, levels)
-    same, draws = process.draw(features, levels, np.random.default_rng(0), 4000)
+    same, spread, draws = process.draw(features, levels, np.random.default_rng(0), 4000)
     assert same.tolist() == mean.tolist()
+    assert spread == pytest.approx(deviation, abs=2e-3)
     assert draws.mean(axis=1) == pytest.approx(mean, abs=5 * deviation.max() / 4000**0.5)
     assert draws.std(axis=1) == pytest.approx(deviation, rel=0.1, abs=0.005)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -37,12 +37,17 @@ def planted(candidate: Candidate) -> tuple[float, float]:
     return 0.2 + error - 0.08 * float(np.log(cost.flops / 1e9)), float(cost.flops)
 
 
-def searched(strategy: Strategy[Candidate], number: int) -> list[tuple[float, float]]:
+def searched(
+    strategy: Strategy[Candidate], number: int, origins: list[str | None] | None = None
+) -> list[tuple[float, float]]:
+    """Returns what was found; adds to `origins` where each candidate came from."""
     found = []
     for _ in range(number):
         candidate = strategy.ask()
         assert candidate is not None
         found.append(planted(candidate))
+        if origins is not None:
+            origins.append(strategy.origin)
         strategy.tell(candidate, found[-1])
     return found
 
@@ -53,38 +58,50 @@ def additive(
     return AdditiveStrategy(CandidatePool(DOMAIN, seed), objectives, seed, start=8, settings=settings)
 
 
-def test_it_finds_what_is_planted_long_before_a_search_that_learns_nothing() -> None:
+@dataclass(frozen=True)
+class Search:
+    strategy: AdditiveStrategy[Candidate]
+    found: list[tuple[float, float]]
+    origins: list[str | None]
+
+
+@pytest.fixture(scope="module")
+def of_forty() -> Search:
+    """Returns a search of forty trials. Tests share it and must not change it."""
+    strategy, origins = additive(), list[str | None]()
+    return Search(strategy, searched(strategy, 40, origins), origins)
+
+
+@pytest.mark.slow
+def test_it_finds_what_is_planted_long_before_a_search_that_learns_nothing(of_forty: Search) -> None:
     """Forty trials dominate more than 120 of the best search without a model."""
-    mine = searched(additive(), 40)
+    mine = of_forty.found
     theirs = searched(create_strategy("stratified", DOMAIN, ("error", "flops"), seed=0, population=8), 120)
     assert hypervolume(mine, WORST) > hypervolume(theirs, WORST) + 0.01 * WORST[1]
 
 
-def test_it_comes_to_use_the_additive_model_where_sums_are_the_truth() -> None:
+@pytest.mark.slow
+def test_it_comes_to_use_the_additive_model_where_sums_are_the_truth(of_forty: Search) -> None:
     """The process has a part, too: it contains the sums, and where it adds nothing it predicts as well."""
-    strategy = additive()
-    searched(strategy, 40)
+    strategy = of_forty.strategy
     (shares,) = strategy.used[-1]
     assert shares["additive"] > 0.3
     assert shares.get("size", 0.0) < 0.05
     assert len(strategy.used) == 32 // SETTINGS.batch  # rounds after the design of eight
 
 
-def test_it_says_where_a_candidate_comes_from() -> None:
-    strategy, origins = additive(), []
-    for _ in range(14):
-        candidate = strategy.ask()
-        assert candidate is not None
-        origins.append(strategy.origin)
-        strategy.tell(candidate, planted(candidate))
-    rounds = [max(shares, key=lambda name: shares[name]) for (shares,) in strategy.used for _ in range(SETTINGS.batch)]
-    assert origins == ["design"] * 8 + rounds[:6]
+@pytest.mark.slow
+def test_it_says_where_a_candidate_comes_from(of_forty: Search) -> None:
+    used = of_forty.strategy.used
+    rounds = [max(shares, key=lambda name: shares[name]) for (shares,) in used for _ in range(SETTINGS.batch)]
+    assert of_forty.origins == ["design"] * 8 + rounds
 
 
 def test_rounds_grow_with_the_labels() -> None:
     assert [SETTINGS.batch_of(number) for number in (12, 200, 249, 250, 10_000)] == [4, 4, 4, 5, 200]
 
 
+@pytest.mark.slow
 def test_rounds_stay_large_where_the_best_networks_are_used_up() -> None:
     """Batches are as large as what is known, and a front has a few dozen networks: those behind it fill a round, and
     neighbours of the best."""
@@ -137,6 +154,7 @@ def test_the_design_is_cut_short() -> None:
     assert len(strategy.used) == 1
 
 
+@pytest.mark.slow
 def test_failed_and_infinite_trials_are_not_learned_from() -> None:
     """Whatever they are told as, what is proposed next is the same; a finite value makes a difference."""
 
