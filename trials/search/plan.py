@@ -54,6 +54,10 @@ def require_rungs(options: SearchOptions, proxy: ProxyConfig, data: PreparedData
         )
 
 
+MIN_GAIN_OF_THREADS = 0.9
+"""A supernet's threads that train at less than this share of the speed of a worker's threads are warned of."""
+
+
 class Plan:
     """The expected times of a search.
 
@@ -75,7 +79,7 @@ class Plan:
         Raises what `run_measurement` does.
         """
         self._engine, self._space, self._options, self._supernet = engine, domain.space, options, supernet
-        self._proxy = context.proxy
+        self._proxy, self._threads = context.proxy, context.threads
         rng = np.random.default_rng(0)
         drawn = (domain.draw(rng).arch for _ in range(SAMPLES))
         self._samples = sorted(drawn, key=lambda arch: cost_of(arch).flops)
@@ -209,11 +213,23 @@ class Plan:
             f"{options.describe_budget()}; {'balanced error; ' if options.balanced_error else ''}seed {options.seed}; "
             f"{self.precision}",
             f"Plan: {self._describe(num_trials, spent)}",
+            *self._warnings(),
             *self._bounds(),
             f"Results: {run_dir}",
         )
         for line in lines:
             print_line(console, line)
+
+    def _warnings(self) -> list[str]:
+        """Returns the line that says that more threads train more slowly than few, as beside other work, if they do."""
+        many, few = self._supernet_speed, self._speed
+        if self._supernet is None or many.images_per_second >= MIN_GAIN_OF_THREADS * few.images_per_second:
+            return []
+        return [
+            f"warning: {self._supernet.threads} threads train at {many.images_per_second:.0f} images/s, and "
+            f"{self._threads} at {few.images_per_second:.0f}: other work uses this machine; --workers 1 trains the "
+            "supernet with fewer"
+        ]
 
     def _bounds(self) -> list[str]:
         """Returns the line that names the limits after which no trial starts, if there are any."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,14 @@ def measured(payload: dict[str, Any], attempt: int) -> End:
     }  # fmt: skip
 
 
-def plan_of(threads: int, processes: int | None = None, is_trained: bool = False) -> Plan:
+def measured_beside_other_work(payload: dict[str, Any], attempt: int) -> End:
+    """Two threads are a quarter as fast as one, which waits for no other."""
+    return {**measured(payload, attempt), "images_per_second": 100.0 / payload["threads"] ** 2}  # type: ignore[dict-item]
+
+
+def plan_of(
+    threads: int, processes: int | None = None, is_trained: bool = False, measured: Callable[..., End] = measured
+) -> Plan:
     options = SearchOptions(space="smoke", flops_budget=10**9, device="cpu")
     setting = SupernetSetting(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
     domain = SReTDomain(SearchSpace.load("smoke"), Budget(flops_max=10**9))
@@ -62,3 +70,11 @@ def test_the_whole_time_has_what_was_spent_and_only_what_is_left() -> None:
     assert whole_minutes(plan, 600) - whole_minutes(plan, 0) == 10
     assert resumed.supernet_seconds == 0
     assert whole_minutes(plan, 0) - whole_minutes(resumed, 0) == pytest.approx(plan.supernet_seconds / 60, abs=1)
+
+
+@pytest.mark.parametrize(("how", "is_warned"), [(measured, False), (measured_beside_other_work, True)])
+def test_threads_that_hinder_each_other_are_warned_of(how: Callable[..., End], is_warned: bool) -> None:
+    console = Console(file=io.StringIO(), width=500)
+    plan_of(threads=2, measured=how).announce(console, 200, Path("runs/x"), 0.0)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("warning: 2 threads train at 25 images/s, and 1 at 100: other work uses this machine" in told) == is_warned
