@@ -35,7 +35,7 @@ class MarkerError(ValueError):
 def pages() -> list[Path]:
     """Returns the files that may have generated parts."""
     docs = REPOSITORY / "docs"
-    return [REPOSITORY / "README.md", *sorted(docs.glob("*.md")), docs / "studies" / "README.md"]
+    return [REPOSITORY / "README.md", *sorted(docs.glob("*.md")), *docs.glob("studies/README.md")]
 
 
 def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
