@@ -233,6 +233,8 @@ def faults_summary() -> str:
 # Searching
 
 
+MIN_SEEDS = 5
+"""Fewest seeds of a median that may be called the lowest."""
 USUAL_SEEDS = 20
 """Seeds of a strategy in the comparison, where a table does not say otherwise."""
 
@@ -246,13 +248,17 @@ def regret_of(problem: str, strategy: str, number: str) -> str:
     if found is None or number not in found["regret"]:
         return ""
     low, high = found["range"][number]
+    if found["seeds"] == 1:
+        return f"{found['regret'][number][0]:.2f} (1 seed)"
     seeds = "" if found["seeds"] == USUAL_SEEDS else f", {found['seeds']} seeds"
     return f"{found['regret'][number][0]:.2f} ({low:.2f}-{high:.2f}{seeds})"
 
 
 def median_regret(problem: str, strategy: str, number: str) -> float:
-    """Returns the median regret; infinite where there is none."""
-    found = load("search")["problems"][problem]["strategies"].get(strategy, {"regret": {}})
+    """Returns the median regret; infinite where there is none, or of fewer than `MIN_SEEDS` seeds."""
+    found = load("search")["problems"][problem]["strategies"].get(strategy)
+    if found is None or found["seeds"] < MIN_SEEDS:
+        return float("inf")
     return float(found["regret"].get(number, (float("inf"),))[0])
 
 

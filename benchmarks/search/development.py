@@ -11,8 +11,8 @@ Five are tables of 10,000 to 20,000 networks, whose front is known:
 - `ordered`: attributes with an optimum in the middle that shifts with the level of another attribute.
 
 `small` has 120 networks with noise in what is measured of each. `large` is a space of GPTs of other sizes than
-HW-GPT's, with effects that add up, products of neighbours, and a small random neural network on top. Its front is the best of a
-long search.
+HW-GPT's, with effects that add up, products of neighbours, and a small random neural network on top. Its front is the
+best of a long search.
 """
 
 from __future__ import annotations

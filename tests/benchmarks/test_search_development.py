@@ -1,0 +1,32 @@
+"""The made-up problems on which settings are chosen: their spaces, and what is known of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.search.development import FACTORIES, best_of, problem_of
+from benchmarks.search.products import Choices, ProductDomain
+from benchmarks.search.runs import run_search
+
+
+def test_a_space_of_products_has_every_combination_once() -> None:
+    domain = ProductDomain([[1, 2, 4], [10, 30]])
+    networks = list(domain)
+    assert len({network.key for network in networks}) == len(networks) == 6
+    assert [network.levels for network in networks] == [tuple(levels) for levels in domain.every.tolist()]
+    for network in networks:
+        assert domain.decode(domain.encode(network)) == network == domain.candidate(domain.point(network))
+        assert domain.costs(network) == (float(domain.chain.costs([domain.point(network)])[0, 0]),)
+    assert domain.costs(Choices((2, 1))) == (34.0,)
+
+
+@pytest.mark.parametrize("name", ["small", "nk-noisy"])
+def test_a_problem_is_the_same_each_time_and_its_front_is_the_best_there_is(name: str) -> None:
+    problem, again = problem_of(name), FACTORIES[name]()
+    members = list(problem.domain.members or ())[:50]
+    assert [problem.value(member) for member in members] == [again.value(member) for member in members]
+    assert 0 < best_of(name) <= 1
+    line = run_search(problem, "stratified", 0, 20)
+    assert np.isfinite(line["values"]).all()
+    assert ("told" in line) == (name == "nk-noisy")
