@@ -119,7 +119,7 @@ WRONG = [
     (["search", "--epochs", "x"], "error: --epochs: must be a number, got 'x'"),
     (
         ["search", "--objectives", "flops"],
-        "--objectives must name error, cross_entropy or depth_error, got flops: without them",
+        "must name error, cross_entropy or depth_error, got flops: without them",
     ),
     (["search", "--time-budget", "90"], "must be a time such as 90s, 5m, 1.5h or 1h30m"),
     (["supernet", "train", "--images", "1"], "supernet train: --images: must be greater than or equal to 2, got 1"),
