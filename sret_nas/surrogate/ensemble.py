@@ -103,7 +103,11 @@ class Ensemble:
         self._weights: dict[str, FloatArray] = {}
 
     def fit(self, points: IntArray, costs: FloatArray, values: FloatArray, *, judge: bool) -> None:
-        """Fits to the labels `values` (n,) of points; finds variances and shares anew if it has to `judge`."""
+        """Fits to the labels `values` (n,) of points; finds variances and shares anew if it has to `judge`.
+
+        It has to if it is told to, or if a label came that does not lie above the floor of the earlier ones.
+        """
+        judge = judge or (self.floor is not None and float(values.min()) <= self.floor)
         if judge:
             self.floor = self._best_floor(points, costs, values)
         labels = self.modelled(values)

@@ -109,3 +109,16 @@ def test_without_judging_shares_and_variances_are_kept() -> None:
     ensemble.begin_round(RNG(3), 64)
     assert ensemble.shares == before
     assert np.isfinite(believed(ensemble, POINTS)).all()
+
+
+@pytest.mark.parametrize("below", [0.0, 1e-3, 1.0])
+def test_a_label_below_the_floor_of_the_earlier_ones_moves_the_floor(below: float) -> None:
+    """Such as an error of zero, after labels that were all above."""
+    values = np.exp(2 * summed(POINTS))
+    ensemble = fitted(values[:40], POINTS[:40])
+    assert ensemble.floor is not None
+    values[45] = ensemble.floor - below
+    ensemble.fit(POINTS, CHAIN.costs(POINTS).astype(float), values, judge=False)
+    assert ensemble.floor is None or ensemble.floor < values.min()
+    ensemble.begin_round(RNG(3), 64)
+    assert np.isfinite(believed(ensemble, POINTS)).all()
