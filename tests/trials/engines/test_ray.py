@@ -158,16 +158,18 @@ class TestOnThisMachine(EngineContract):
         """Whether it answers late or never. The real `ray.nodes` returns after a minute or never."""
         released = threading.Event()
         engine.submit(0, {"do": "await", "path": str(tmp_path / "release")})
-        with monkeypatch.context() as patch:
-            patch.setattr(ray, "nodes", released.wait)
-            threading.Timer(POLL_SECONDS + 0.5, signal.raise_signal, [signal.SIGINT]).start()
-            with pytest.raises(KeyboardInterrupt):
-                engine.wait()
-            patch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
-            with pytest.raises(HeadLostError, match=r"^this machine has not answered for 0\.1 s"):
-                engine.wait()
-        released.set()
-        (tmp_path / "release").touch()
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(ray, "nodes", released.wait)
+                threading.Timer(POLL_SECONDS + 0.5, signal.raise_signal, [signal.SIGINT]).start()
+                with pytest.raises(KeyboardInterrupt):
+                    engine.wait()
+                patch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
+                with pytest.raises(HeadLostError, match=r"^this machine has not answered for 0\.1 s"):
+                    engine.wait()
+        finally:  # or the fixture would wait for this job for ever
+            released.set()
+            (tmp_path / "release").touch()
         assert [outcome.failure for outcome in engine.wait()] == [None]
 
     def test_it_listens_on_the_loopback_interface_alone(self, engine: Engine) -> None:
