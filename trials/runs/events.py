@@ -39,6 +39,10 @@ def _current_role(role: object) -> object:
     return "control" if role == "rival" else role
 
 
+LEFT_OUT_OF_RESULTS: dict[str, JsonValue] = {"effective_images": None, "error_by_depth": [], "test_error_by_depth": []}
+"""Values in results that are not written: most searches have no other, and earlier versions had no such keys."""
+
+
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -48,6 +52,12 @@ class _Event(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON object that is written to the file."""
         content = self.model_dump(mode="json")
+        if isinstance(content.get("result"), dict):
+            content["result"] = {
+                key: value
+                for key, value in content["result"].items()
+                if key not in LEFT_OUT_OF_RESULTS or value != LEFT_OUT_OF_RESULTS[key]
+            }
         return {key: value for key, value in content.items() if key not in self.LEFT_OUT or value != self.LEFT_OUT[key]}
 
 

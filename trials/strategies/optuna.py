@@ -11,6 +11,7 @@ TPE ignore the order of values. A Gaussian process uses it, and predicts much be
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Generic
@@ -34,6 +35,9 @@ MAX_REDRAWS = 16
 """Maximum number of suggestions before the last one is repaired."""
 MAX_REPAIRS = 100
 """Maximum number of changes of one dimension before a uniform draw replaces the suggestion."""
+
+MAX_VALUE_OF_GP = 1e30
+"""Largest value that the Gaussian process is told: it squares values, and has no place for infinite ones."""
 
 
 def distributions(domain: Domain[C]) -> dict[str, BaseDistribution]:
@@ -216,7 +220,11 @@ class OneThreadGPSampler(GPSampler):
 class OptunaStrategy(Strategy[C]):
     """Wraps an Optuna sampler and a study in memory (`trials.runs.optuna_journal` writes another to disk)."""
 
-    def __init__(self, sampler: FeasibleSampler[C], pool: CandidatePool[C], num_objectives: int) -> None:
+    def __init__(
+        self, sampler: FeasibleSampler[C], pool: CandidatePool[C], num_objectives: int, max_value: float = math.inf
+    ) -> None:
+        """Wraps a sampler, which is told values of at most `max_value`, and at least `-max_value`."""
+        self._max_value = max_value
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._pool = pool
         self._sampler = sampler
@@ -246,7 +254,7 @@ class OptunaStrategy(Strategy[C]):
             return
         for name, slack in constraints(candidate, self._pool.domain).items():
             trial.set_constraint(name, slack)
-        self._study.tell(trial, values)
+        self._study.tell(trial, [min(max(value, -self._max_value), self._max_value) for value in values])
 
 
 def constraints(candidate: C, domain: Domain[C]) -> dict[str, float]:
@@ -293,4 +301,4 @@ def gp(
         inner = OneThreadGPSampler(seed=seed, n_startup_trials=start)
     first = design.draw if has_design else None
     sampler = FeasibleSampler(inner, pool, seed, first, Levels(pool.domain), max_redraws=1)
-    return OptunaStrategy(sampler, pool, len(objectives))
+    return OptunaStrategy(sampler, pool, len(objectives), max_value=MAX_VALUE_OF_GP)

@@ -41,7 +41,7 @@ def tiny_arch() -> ArchConfig:
     ("stage", "what"),
     [
         ({"width": 8192, "blocks": 128}, "250M parameters"),
-        ({"width": 512, "blocks": 12, "recursions": 16, "groups": (1,) * 16}, "1000G FLOPs"),
+        ({"width": 512, "blocks": 12, "recursions": 16, "groups": (1,) * 16}, "1T FLOPs"),
         ({"blocks": 128, "recursions": 16, "groups": (10**6,) * 16, "nll": "none"}, "200 block applications"),
         ({"groups": (10**6,), "width": 200, "mlp_ratio": 16.0, "nll_ratio": 16.0}, "10M activations in a layer"),
     ],

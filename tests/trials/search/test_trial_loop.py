@@ -357,7 +357,7 @@ def test_most_trials_are_stopped_and_the_best_are_not(with_rungs: Session) -> No
     went_on = [sum(len(trial.partial) > rung for trial in trials) for rung in (0, 1)]
     ended = sum(trial.result is not None for trial in trials)
     assert went_on[0] == 30
-    assert 15 <= went_on[1] <= 25  # half of them, and more as the search gets better
+    assert 12 <= went_on[1] <= 25  # about half of them: more as the search gets better, fewer where it explores
     assert 8 <= ended < went_on[1]
     for rung in (0, 1):
         came = [trial for trial in trials if len(trial.partial) > rung]

@@ -87,7 +87,14 @@ class TestTPE(NamedStrategy):
 
 @pytest.mark.slow
 class TestGP(NamedStrategy):
+    """With a long start: a suggestion of the Gaussian process takes a second or more."""
+
     name: StrategyName = "gp"
+
+    def create(
+        self, domain: Domain[Candidate], objectives: Sequence[str] = ("error", "flops"), seed: int = 0
+    ) -> Strategy[Candidate]:
+        return create(self.name, domain, objectives, seed, population=14)
 
 
 def test_gp_design_starts_from_the_design_and_then_asks_the_gaussian_process(monkeypatch: pytest.MonkeyPatch) -> None:

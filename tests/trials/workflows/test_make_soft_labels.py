@@ -114,7 +114,7 @@ def test_what_is_refused(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFi
         ([], "soft-labels make needs --teacher"),
         (["--teacher", "resnet1234"], "the teacher 'resnet1234' is neither a folder nor a model of timm"),
         (["--teacher", str(teacher), "--top", "0"], "top: must be greater than or equal to 1, got 0"),
-        (["--teacher", str(teacher), "--crop-scale", "2,1"], "crop_scale"),
+        (["--teacher", str(teacher), "--crop-scale", "2,1"], "--crop-scale[0]: must be less than or equal to 1"),
     ):
         assert main([*command, *more]) == 2
         error = capsys.readouterr().err
