@@ -90,11 +90,22 @@ class TestGP(NamedStrategy):
     """With a long start: a suggestion of the Gaussian process takes a second or more."""
 
     name: StrategyName = "gp"
+    population = 14
 
     def create(
         self, domain: Domain[Candidate], objectives: Sequence[str] = ("error", "flops"), seed: int = 0
     ) -> Strategy[Candidate]:
-        return create(self.name, domain, objectives, seed, population=14)
+        return create(self.name, domain, objectives, seed, self.population)
+
+    def test_it_ends_when_every_candidate_was_asked(self) -> None:
+        """All of them from the start: suggestions for the last of hundreds would take minutes."""
+        self.population = 1000
+        super().test_it_ends_when_every_candidate_was_asked()
+
+    def test_of_a_table_it_asks_all_members_and_nothing_else(self) -> None:
+        """All but the last few from the start."""
+        self.population = 52
+        super().test_of_a_table_it_asks_all_members_and_nothing_else()
 
 
 def test_gp_design_starts_from_the_design_and_then_asks_the_gaussian_process(monkeypatch: pytest.MonkeyPatch) -> None:
