@@ -254,25 +254,6 @@ class Ensemble:
         """Returns the standard deviation of what a model of sums misses, in units of the target."""
         return float(max(self._sums[name].variances[-1] - self._process_noise, 0.0) ** 0.5)
 
-    def estimates(self) -> FloatArray:
-        """Returns what the labelled points are expected to be worth without the noise in their labels, shape (n,).
-
-        The less noise there is, the closer it is to the labels. Of each model of sums, what the label says beyond the
-        prediction counts by the part of the model's noise that is lack of fit.
-        """
-        total = np.zeros(len(self._sums[self._base].target))
-        for name, share in self.shares.items():
-            fit = self._sums[self._base if name == "process" else name]
-            if name == "process":
-                assert self._process is not None
-                known = fit.target.copy()
-                known[self._process.chosen] = self._process.smoothed()
-            else:
-                mean = (fit.label_features @ fit.mean_weights)[:, 0]
-                known = mean + self._lack_of_fit(name) ** 2 / fit.variances[-1] * (fit.target - mean)
-            total += share * (known * fit.scale + fit.center)
-        return self._told(total)
-
 
 def _quantiles(number: int) -> FloatArray:
     """Returns evenly spaced quantiles of the normal distribution, shape (number,)."""

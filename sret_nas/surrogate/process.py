@@ -173,11 +173,6 @@ class ResidualProcess:
         precision = np.diag(cho_solve(self._factor, np.eye(len(self._error)), check_finite=False))
         return self._base.target[self.chosen] - self._solved / precision, 1 / precision
 
-    def smoothed(self) -> FloatArray:
-        """Returns the posterior means at the labelled points, shape (k,): the labels less the noise in them."""
-        smoothed: FloatArray = self._base.target[self.chosen] - self.noise_variance * self._solved
-        return smoothed
-
     def marginals(self, features: FloatArray, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Returns posterior means and standard deviations of points, each of shape (m,), in units of the target.
 

@@ -83,14 +83,6 @@ def test_ranks_and_sums_are_modelled_as_they_are() -> None:
     assert fitted(np.full(60, 2.0)).floor is None
 
 
-def test_estimates_take_the_noise_out_of_labels_and_leave_exact_ones_alone() -> None:
-    truth = summed(POINTS)
-    noisy = truth + RNG(7).normal(scale=0.5, size=60)
-    estimates = fitted(noisy).estimates()
-    assert np.mean((estimates - truth) ** 2) < 0.6 * np.mean((noisy - truth) ** 2)
-    assert fitted(rugged(POINTS)).estimates() == pytest.approx(rugged(POINTS), abs=0.1)
-
-
 def test_sums_are_believed_to_miss_something_of_every_network() -> None:
     """Without lack of fit, draws of a network come closer together."""
     spreads = []

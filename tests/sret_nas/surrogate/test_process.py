@@ -72,14 +72,6 @@ def test_draws_have_the_mean_and_the_spread_of_the_marginals() -> None:
     assert draws.std(axis=1) == pytest.approx(deviation, rel=0.1, abs=0.005)
 
 
-def test_smoothed_labels_are_the_posterior_at_the_labels() -> None:
-    points = drawn(40)
-    base, process = fitted(points, alike(points) + np.random.default_rng(1).normal(scale=0.3, size=40))
-    mean, _ = process.marginals(*described(base, points))
-    assert process.smoothed() == pytest.approx(mean)
-    assert np.abs(process.smoothed() - base.target).max() > 0.05
-
-
 def test_it_is_conditioned_on_a_number_of_labels_that_is_bounded() -> None:
     points = drawn(MAX_LABELS + 50)
     base = Surrogate(EffectTerms(CHAIN), points, CHAIN.costs(points).astype(float), alike(points), (0,))
