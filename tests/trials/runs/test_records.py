@@ -113,6 +113,9 @@ def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: py
     assert all(isinstance(event.pop("time"), float) for event in events)
     assert all(len(event.pop(CHECKSUM)) == 8 for event in events)
     found, death, failure = (part.model_dump(mode="json") for part in (result, DEATH, FAILURE))
+    assert found.pop("effective_images") is None  # keys that say nothing stay out of the lines, as they were before
+    tuned = final.model_dump(mode="json")
+    assert [tuned.pop(f"{part}error_by_depth") for part in ("", "test_")] == [[], []]
     assert events == [
         {"event": "header", "format": 1, **HEADER, "supernet": None},
         {"event": "supernet", "seconds": 12.346, "source": {"path": "supernet.safetensors", "digest": "abc"}},
@@ -127,7 +130,7 @@ def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: py
         {"event": "retried", "number": 1, "attempt": 1, "seconds": 4.0, "failure": death},
         {"event": "failed", "number": 1, "seconds": 1.5, "failure": failure},
         {"event": "tested", "number": 0, "result": TEST_RESULT.model_dump(mode="json")},
-        {"event": "final", "number": 0, "role": "fine-tuned", "result": final.model_dump(mode="json")},
+        {"event": "final", "number": 0, "role": "fine-tuned", "result": tuned},
         {"event": "measured", "number": 0, "latency_us": 31.5},
         {"event": "interrupted"},
         {"event": "resumed", "options": {"trials": 9}, "versions": {"torch": "3"}},
