@@ -73,9 +73,13 @@ def _cells(network: Recommendation, trial: Trial, objectives: Sequence[Objective
         "limit": limit,
         "trial": str(trial.number),
         "predicted": f"{network.predicted_error:.2%} ± {100 * network.deviation:.2f}",
-        "observed": "-" if result is None else f"{error_of(result, objectives):.2%}",
+        "observed": _not_scored(trial) if result is None else f"{error_of(result, objectives):.2%}",
         "flops": "-" if result is None else format_quantity(result.target.flops),
         "params": "-" if result is None else format_quantity(result.target.params),
         "tuned": "-" if final is None else f"{final.error:.2%}",
         "test": "-" if test is None else f"{test:.2%}",
     }
+
+
+def _not_scored(trial: Trial) -> str:
+    return "-" if trial.failure is None else "failed"
