@@ -91,7 +91,7 @@ class History:
         return [self.trials[number] for number in sorted(self.trials)]
 
     @property
-    def failed_keys(self) -> set[str]:
+    def failed_keys(self) -> set[tuple[str, str]]:
         """Returns the keys of candidates whose trials failed, and of which no trial finished."""
         finished = {trial.key for trial in self.trials.values() if trial.result is not None}
         return {trial.key for trial in self.trials.values() if trial.failure is not None} - finished

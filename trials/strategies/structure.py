@@ -88,7 +88,7 @@ class StructureModel:
         narrowed._domain = domain
         return narrowed
 
-    def best_within(self, limit: float, excluded: Container[str] = ()) -> Candidate | None:
+    def best_within(self, limit: float, excluded: Container[tuple[str, str]] = ()) -> Candidate | None:
         """Returns the best candidate that costs at most `limit`, and little less; None if there is none.
 
         Args:
