@@ -149,18 +149,28 @@ class Comparison:
             for name in recorded[0]
             if any(options.get(name) != recorded[0][name] for options in recorded)
         }
+        digests = tuple(search.domain.space.digest for search in searches)
+        if len(set(digests)) > 1:  # also under the same name, where its file was changed
+            differing["space_digest"] = digests
+        profiles = tuple(_profile_of(search) for search in searches)
+        if len(set(profiles)) > 1:
+            differing["latency_profile"] = profiles
         runs = tuple(str(search.run_dir) for search in searches)
         return cls(runs, cost, limits, errors, volumes, differing)
 
-    def tables(self) -> list[Table]:
+    def tables(self, width: int) -> list[Table]:
         """Returns a table of errors, one row per run, and one of the options that differ, if any."""
-        errors = Table(title=f"Least validation error at most at so many {_unit(self.cost)}", title_justify="left")
+        shown = [0, *range(1 if width >= MEDIUM else 2, len(self.limits))]
+        errors = Table(
+            title=f"Least validation error at most at so many {_unit(self.cost)}", title_justify="left",
+            caption="hypervolume: of the box around all trials; higher is better", caption_justify="left",
+        )  # fmt: skip
         errors.add_column("run", overflow="fold")
         errors.add_column("hyper-\nvolume", justify="right")
-        for limit in self.limits:
-            errors.add_column(format_quantity(limit, 3), justify="right")
+        for position in shown:
+            errors.add_column(format_quantity(self.limits[position], 3), justify="right", no_wrap=True)
         for run, volume, row in zip(self.runs, self.hypervolumes, self.errors, strict=True):
-            errors.add_row(run, f"{volume:.3f}", *("-" if error is None else f"{error:.2%}" for error in row))
+            errors.add_row(run, f"{volume:.3f}", *(_percent(row[position]) for position in shown))
         if not self.options:
             return [errors]
         options = Table(title="Options that differ", title_justify="left")
@@ -169,6 +179,16 @@ class Comparison:
         for name, values in self.options.items():
             options.add_row(name.replace("_", "-"), *("-" if value is None else str(value) for value in values))
         return [errors, options]
+
+
+def _percent(error: float | None) -> str:
+    return "-" if error is None else f"{error:.2%}"
+
+
+def _profile_of(search: RecordedSearch) -> str | None:
+    """Returns the digest of the latency profile that a search predicted by; None if it knows no latency."""
+    latency = search.history.header.get("latency")
+    return None if latency is None else str(latency["digest"])
 
 
 def _unit(cost: str) -> str:
