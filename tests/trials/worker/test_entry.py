@@ -118,6 +118,8 @@ def test_a_supernet_that_has_changed_is_refused(folder: Path, tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_worker_of_a_search_does_without_what_only_whole_trainings_need() -> None:
     """They take as long to import as all the rest, in every worker."""
-    script = "import sys, trials.worker.dispatch\nprint([name for name in ('timm', 'torchvision') if name in sys.modules])"
+    script = (
+        "import sys, trials.worker.dispatch\nprint([name for name in ('timm', 'torchvision') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
