@@ -38,7 +38,7 @@ def cores_per_process() -> int:
     sets it by itself if nobody has, and then all other cores would be idle.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list has one number per nested level
     if asked.isascii() and asked.isdigit() and int(asked) >= 1 and (processes == 1 or int(asked) > 1):
         return min(int(asked), num_cores())
     return max(1, num_cores() // processes)

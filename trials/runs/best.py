@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .objectives import Objective, best_of, error_named
@@ -34,14 +34,19 @@ def choose_best(
         for network in recommended.networks:
             trial = by_number.get(network.number)
             if trial is not None and trial.result is not None:
-                return Choice(trial, _reason(network, recommended))
+                return Choice(trial, _reason(network, recommended, by_number))
     if any("fine-tuned" in trial.finals for trial in trials):
         return Choice(best_of(trials, objectives), f"it has the least {error} of all fine-tuned proxies")
     return Choice(best_of(trials, objectives), f"its proxy has the least {error}")
 
 
-def _reason(network: Recommendation, recommended: Recommendations) -> str:
+def _reason(network: Recommendation, recommended: Recommendations, by_number: Mapping[int, Trial]) -> str:
     structure = f"of the networks with at most {network.label}, the model finds its structure the best"
+    larger = recommended.networks[: recommended.networks.index(network)]
+    if larger:
+        missing = [by_number.get(other.number) for other in larger]
+        did = "failed" if all(trial is not None and trial.failure for trial in missing) else "have not ended"
+        return f"{structure}; the trials of what was to be recommended at {_labels(larger)} {did}"
     size, (largest, smallest) = recommended.size, (recommended.networks[0], recommended.networks[-1])
     if size is None:
         return structure
@@ -52,3 +57,7 @@ def _reason(network: Recommendation, recommended: Recommendations) -> str:
         f"{structure}; {between} the proxy sees no gain beyond noise ({100 * size.difference:+.2g} points ± "
         f"{200 * size.deviation:.2g}), so size is taken from whole trainings of the family, which gain from it"
     )
+
+
+def _labels(networks: Sequence[Recommendation]) -> str:
+    return " and ".join(network.label for network in networks)

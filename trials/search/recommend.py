@@ -1,7 +1,8 @@
 """The recommendations at the end of a search: for each share of the budget, the network of the best structure.
 
 The model is fitted to all trials. Its best network at a cost is exact (`trials.strategies.structure`). A network that
-no trial has tried is evaluated as one more trial, before it is recommended.
+no trial has tried is evaluated as one more trial, before it is recommended. If that trial fails, the next best network
+at the same cost takes its place.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from ..strategies.structure import MIN_RESULTS, StructureModel
 from .session import Run
 from .trial_loop import trial_job
 
+MAX_FAILED = len(SHARES)
+"""Failed evaluations after which no other network is chosen: then failures have a cause that all networks share."""
+
 
 def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> None:
     """Chooses what to recommend, unless a choice for as many trials is on record, and evaluates what is new.
@@ -45,7 +49,14 @@ def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> N
         known = _recommendations(run, finished)
         run.records.recommended(known)
         run.history.recommended = known
-    _evaluate(run, engine, [network.number for network in known.networks], has_ended)
+    while _evaluate(run, engine, known, has_ended) and _num_failed(run) <= MAX_FAILED:
+        known = _recommendations(run, finished)
+        run.records.recommended(known)
+        run.history.recommended = known
+
+
+def _num_failed(run: Run) -> int:
+    return sum(trial.failure is not None for trial in run.trials if trial.origin == ORIGIN)
 
 
 def _recommendations(run: Run, finished: list[Trial]) -> Recommendations:
@@ -58,7 +69,7 @@ def _recommendations(run: Run, finished: list[Trial]) -> Recommendations:
     chosen: dict[tuple[str, str], tuple[float, int, Candidate]] = {}
     for share in SHARES:
         at_most = int(share * limit)
-        candidate = model.best_within(at_most)
+        candidate = model.best_within(at_most, excluded=run.history.failed_keys)
         if candidate is not None:
             chosen.setdefault(candidate.key, (share, at_most, candidate))
     candidates = [candidate for _, _, candidate in chosen.values()]
@@ -117,17 +128,19 @@ def _number_of(run: Run, candidate: Candidate) -> int:
     return number
 
 
-def _evaluate(run: Run, engine: Engine, numbers: list[int], has_ended: Callable[[Trial], None]) -> None:
+def _evaluate(run: Run, engine: Engine, known: Recommendations, has_ended: Callable[[Trial], None]) -> bool:
+    """Evaluates the networks that are new. Returns whether any of all of them failed."""
     queue = JobQueue(engine)
-    for number in numbers:
-        trial = run.history.trials[number]
+    trials = [run.history.trials[network.number] for network in known.networks]
+    for trial in trials:
         if not trial.has_ended:
-            queue.add(number, trial_job(run, trial, share=1.0), run.trial_time_limit, trial.retried)
+            queue.add(trial.number, trial_job(run, trial, share=1.0), run.trial_time_limit, trial.retried)
     while not queue.is_empty:
         raise_if_interrupted()
         queue.start()
         for end in queue.wait():
             _record(run, end, has_ended)
+    return any(trial.failure is not None for trial in trials)
 
 
 def _record(run: Run, end: AttemptResult, has_ended: Callable[[Trial], None]) -> None:
