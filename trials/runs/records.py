@@ -66,7 +66,7 @@ from .events import (
     parse_event,
 )
 from .full_disk import StorageError
-from .recommendation import Recommendations
+from .recommendation import ORIGIN, Recommendations
 from .trial import Trial
 
 RECORDS_FILE = "records.jsonl"
@@ -89,6 +89,11 @@ class History:
     def in_order(self) -> list[Trial]:
         """Returns the trials by number."""
         return [self.trials[number] for number in sorted(self.trials)]
+
+    @property
+    def num_ended(self) -> int:
+        """Returns how many trials have ended, without those that evaluate what is recommended."""
+        return sum(trial.has_ended and trial.origin != ORIGIN for trial in self.trials.values())
 
     def apply(self, event: Event) -> None:
         """Applies one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""

@@ -24,6 +24,7 @@ from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
 from ..runs.pick import pick_network
+from ..runs.recommendation import format_prediction
 from ..runs.recorded_search import RecordedSearch, is_running
 from ..runs.records import RECORDS_FILE
 
@@ -111,7 +112,7 @@ def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, f
     print_line(
         console,
         f"{arch.arch_id}: {format_quantity(cost.flops)} FLOPs, {format_quantity(cost.params)} params, predicted "
-        f"validation error {picked.predicted_error:.2%} ± {100 * picked.deviation:.2f} ({tried})",
+        f"validation error {format_prediction(picked.predicted_error, picked.deviation)} ({tried})",
     )
     print_line(console, arch.summary())
     if out is None:
