@@ -114,6 +114,10 @@ class Recommendations(BaseModel):
     size: SizeEffect | None = None
     """None if there are fewer than two shares of the budget with a network."""
 
+    def of(self, number: int) -> Recommendation | None:
+        """Returns what is recommended with a trial's network; None if it is not recommended."""
+        return next((network for network in self.networks if network.number == number), None)
+
     @property
     def shares(self) -> tuple[Recommendation, ...]:
         """Returns the networks at shares of the budget, most expensive first; that at a bend is left out."""

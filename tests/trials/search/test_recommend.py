@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -117,6 +118,12 @@ def test_they_are_the_first_finalists_and_the_largest_is_the_best(finished: Run)
     best = read_yaml(finished.run_dir / "best.yaml")
     assert best["provenance"]["trial"] == numbers[0]
     assert "the least error by the model of all trials" in best["provenance"]["chosen_because"]
+    predicted = finished.history.recommended.networks[0]
+    assert best["metrics"]["predicted_validation_error"] == pytest.approx(predicted.predicted_error)
+    with (finished.run_dir / "trials.csv").open() as file:
+        rows = {int(row["trial"]): row["predicted_error"] for row in csv.DictReader(file)}
+    assert {number for number, text in rows.items() if text} == set(numbers)
+    assert float(rows[numbers[0]]) == predicted.predicted_error
     files = sorted((finished.run_dir / "recommended").iterdir())
     assert len(files) == len(numbers)
     assert {ArchConfig.from_yaml(path).arch_id for path in files} == {
