@@ -25,8 +25,8 @@ from ..strategies.structure import MIN_RESULTS, StructureModel
 WIDE, MEDIUM = 90, 60
 """Columns of a terminal from which tables have all columns, and all but the less important."""
 
-SHARES = (1.0, 0.75, 0.5, 0.25)
-"""Shares of the largest common cost at which the least errors are compared."""
+NUM_LIMITS, NUM_LIMITS_NARROW = 4, 3
+"""Costs at which the least errors are compared, and how many of them a narrow terminal has room for."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class Comparison:
     Attributes:
         runs: The run directories.
         cost: The cost that fronts are compared by.
-        limits: Costs at which least errors are compared, the largest first.
+        limits: Costs at which least errors are compared, the largest first: evenly spaced over the logarithm of the
+            costs that all runs have tried.
         errors: Least observed validation error of each run within each limit; None if it has no network there.
         predicted: Least error that the model of each run's trials expects of one of its networks within each limit;
             None if it has no network there, or too few trials for a model.
@@ -151,8 +152,12 @@ class Comparison:
         volumes = tuple(
             float(hypervolume((front - low) / spread, np.full(2, 1.0 + 1e-9)) / (1.0 + 1e-9) ** 2) for front in fronts
         )
-        most = min(float(front[:, 1].max()) for front in fronts)
-        limits = tuple(round(share * float(np.exp(most))) for share in SHARES)
+        logs = [_points(search.history.in_order, cost)[:, 1] for search in searches]
+        most, least = min(float(log.max()) for log in logs), max(float(log.min()) for log in logs)
+        limits = tuple(
+            round(math.exp(most - position * max(0.0, most - least) / NUM_LIMITS)) for position in range(NUM_LIMITS)
+        )
+        limits = tuple(dict.fromkeys(limits))
         errors = tuple(tuple(_least(front, limit) for limit in limits) for front in fronts)
         predicted = tuple(_predicted(search, cost, limits) for search in searches)
         recorded = [search.options.model_dump(mode="json") for search in searches]
@@ -164,26 +169,25 @@ class Comparison:
         runs = tuple(str(search.run_dir) for search in searches)
         return cls(runs, cost, limits, errors, predicted, volumes, differing)
 
-    def tables(self) -> list[Table]:
+    def tables(self, width: int) -> list[Table]:
         """Returns tables of errors, observed and predicted, with a row per run, and one of options that differ."""
         unit = _unit(self.cost)
         observed = Table(
             title=f"Least observed validation error within so many {unit}", title_justify="left",
             caption="One score each: of many trials, the best is too good.", caption_justify="left",
         )  # fmt: skip
-        predicted = Table(
-            title="Least error predicted of them, by the model of each run's trials", title_justify="left"
-        )
+        predicted = Table(title="Least predicted error, by the model of each run", title_justify="left")
         for table in (observed, predicted):
             table.add_column("run", overflow="fold")
         observed.add_column("hyper-\nvolume", justify="right")
-        for limit in self.limits:
+        shown = len(self.limits) if width >= MEDIUM else NUM_LIMITS_NARROW
+        for limit in self.limits[:shown]:
             for table in (observed, predicted):
-                table.add_column(format_quantity(limit, 3), justify="right")
+                table.add_column(format_quantity(limit, 3), justify="right", no_wrap=True)
         for run, volume, row in zip(self.runs, self.hypervolumes, self.errors, strict=True):
-            observed.add_row(run, f"{volume:.3f}", *map(_percent, row))
+            observed.add_row(run, f"{volume:.3f}", *map(_percent, row[:shown]))
         for run, row in zip(self.runs, self.predicted, strict=True):
-            predicted.add_row(run, *map(_percent, row))
+            predicted.add_row(run, *map(_percent, row[:shown]))
         errors = [observed, predicted]
         if not self.options:
             return errors

@@ -36,7 +36,7 @@ def choose_best(
         for network in recommended.networks:
             trial = by_number.get(network.number)
             if trial is not None and trial.result is not None:
-                return Choice(trial, _reason(network, recommended))
+                return Choice(trial, _reason(network, recommended, error))
     if any("fine-tuned" in trial.finals for trial in trials):
         return Choice(best_of(trials, objectives), f"it has the least {error} of all fine-tuned proxies")
     return Choice(best_of(trials, objectives), f"its proxy has the least {error}")
@@ -64,8 +64,8 @@ def size_after_tuning(
     )
 
 
-def _reason(network: Recommendation, recommended: Recommendations) -> str:
-    structure = f"of the networks that cost about {network.label}, it has the least error by the model of all trials"
+def _reason(network: Recommendation, recommended: Recommendations, error: str) -> str:
+    structure = f"of the networks that cost about {network.label}, it has the least {error} by the model of all trials"
     if recommended.size is None:
         return structure
     low, high = (100 * bound for bound in recommended.size.interval)

@@ -266,8 +266,8 @@ class Plan:
         if options.finalists > 0:
             seconds += self.finals_seconds / at_once
             steps.append(
-                f"{options.finalists} fine-tuned, {options.controls} trained from scratch against {options.controls} "
-                f"random ones ({format_seconds(self.finals_seconds / at_once)})"
+                f"{options.finalists} fine-tuned, {options.controls} trained from scratch against as many random ones "
+                f"({format_seconds(self.finals_seconds / at_once)})"
             )
         whole = spent + self.supernet_seconds + seconds
         return f"{', '.join(steps)}; start-up {format_seconds(spent)}: about {format_seconds(whole)} in all"

@@ -99,7 +99,7 @@ def compare_runs(run_dirs: Sequence[Path], cost: str, console: Console, *, as_js
     if as_json:
         console.print_json(json.dumps(vars(comparison)))
         return
-    for table in comparison.tables():
+    for table in comparison.tables(console.width):
         console.print(table)
     tasks = {(search.history.header["data"]["digest"], search.options.image_size) for search in searches}
     if len(tasks) > 1:

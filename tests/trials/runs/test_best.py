@@ -31,7 +31,9 @@ def trials() -> list[Trial]:
 def test_size_is_not_left_to_the_proxy(trials: list[Trial]) -> None:
     best, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2))
     assert best.number == 1
-    assert reason.startswith("of the networks that cost about 1G FLOPs, it has the least error by the model of all")
+    assert reason.startswith(
+        "of the networks that cost about 1G FLOPs, it has the least validation error by the model of all"
+    )
     assert (
         "the proxies' error shows no gain from size beyond noise (from 500M FLOPs to 1G FLOPs +0.1 points (95 % "
         "interval -0.3 to +0.5)), so the size is taken from whole trainings"
@@ -81,6 +83,8 @@ def test_a_recommendation_whose_trial_failed_is_passed_over(trials: list[Trial])
 def test_the_reason_says_over_what_errors_are_means(trials: list[Trial]) -> None:
     _, reason = choose_best(trials, ("depth_error", "flops"), "proxy", None)
     assert reason == "its proxy has the least mean validation error over its recursion depths"
+    _, reason = choose_best(trials, ("depth_error", "flops"), "expected", recommended(1, 2))
+    assert "the least mean validation error over its recursion depths by the model of all trials" in reason
 
 
 def test_by_the_proxy_the_least_error_is_best_whatever_is_recommended(trials: list[Trial]) -> None:

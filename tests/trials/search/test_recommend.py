@@ -117,7 +117,7 @@ def test_they_are_the_first_finalists_and_the_largest_is_the_best(finished: Run)
     assert [trial.number for trial in finalists(finished)] == with_both_ends(numbers, 3)
     best = read_yaml(finished.run_dir / "best.yaml")
     assert best["provenance"]["trial"] == numbers[0]
-    assert "the least error by the model of all trials" in best["provenance"]["chosen_because"]
+    assert "the least validation error by the model of all trials" in best["provenance"]["chosen_because"]
     predicted = finished.history.recommended.networks[0]
     assert best["metrics"]["predicted_validation_error"] == pytest.approx(predicted.predicted_error)
     with (finished.run_dir / "trials.csv").open() as file:

@@ -94,6 +94,8 @@ def test_a_comparison_gives_least_errors_hypervolumes_and_the_options_that_diffe
     for errors in found["errors"]:
         known = [error for error in errors if error is not None]
         assert known == sorted(known)  # the less a network may cost, the more it errs
+        assert len(known) == len(errors) == 4  # limits are costs that both have tried
+    assert found["limits"][0] > 1.5 * found["limits"][-1] > 0
     assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--cost", "params"]) == 0
     text = " ".join(capsys.readouterr().out.split())  # titles wrap at the width of their tables
     assert "Options that differ" in text
