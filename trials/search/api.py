@@ -35,9 +35,9 @@ class FoundNetwork:
     flops: int
     params: int
     error: float | None
-    """Validation error in its trial; None if no trial tried it."""
+    """Observed validation error, one score; None if no trial tried it."""
     predicted_error: float | None = None
-    """What the model expects of it; None for a network that was not recommended or picked."""
+    """Posterior mean of the model of all trials; None for a network that was not recommended or picked."""
     test_error: float | None = None
     """Error on the test part, if it was tested at the end."""
 

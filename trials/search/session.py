@@ -51,8 +51,7 @@ class Run:
     @property
     def has_all_trials(self) -> bool:
         """Whether every trial that was asked for has ended, so that there is nothing left to propose."""
-        known = self.history.trials
-        return all(number in known and known[number].has_ended for number in range(self.options.trials))
+        return self.history.num_ended >= self.options.trials
 
     @property
     def job_context(self) -> JobContext:
