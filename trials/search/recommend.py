@@ -73,7 +73,8 @@ def _num_failed(run: Run) -> int:
 def _next_round(run: Run, known: Recommendations) -> Recommendations:
     """Returns what the model recommends that knows the results of the round before; final if no more is to be tried."""
     results = _finished(run)
-    if known.round_number < max_rounds(from_scratch=run.options.no_supernet):
+    may_go_on = known.round_number < max_rounds(from_scratch=run.options.no_supernet)
+    if may_go_on and _num_failed(run) <= MAX_FAILED:
         chosen = _choose(run, results, known.num_trials, known.round_number + 1)
         if any(not run.history.trials[network.number].has_ended for network in chosen.networks):
             return chosen

@@ -209,7 +209,7 @@ def _raise(error: BaseException) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def _resumed_before_evaluating(finished: Run, run_dir: Path, console: Console | None = None) -> Run:
     if not run_dir.exists():
         shutil.copytree(finished.run_dir, run_dir)
-        _cut_after(run_dir, "recommended", -1)
+        _cut_after(run_dir, "recommended", 0)
     return resume_search(run_dir, {}, console or quiet())
 
 
