@@ -14,8 +14,7 @@ from pathlib import Path
 def collector_paused() -> Iterator[None]:
     """Pauses Python's collector of cycles while large libraries are imported.
 
-    Imports make no cycles to collect, and the collector would walk through all modules again and again: with torch, for
-    a fifth of the time.
+    Imports make no cycles to collect, and the collector would walk through all modules again and again.
     """
     was_enabled = gc.isenabled()
     gc.disable()
