@@ -14,8 +14,7 @@ from pathlib import Path
 def collector_paused() -> Iterator[None]:
     """Pauses Python's collector of cycles while large libraries are imported.
 
-    Imports make no cycles to collect, and the collector would walk through all modules again and again: with torch, for
-    a fifth of the time.
+    Imports make no cycles to collect, and the collector would walk through all modules again and again.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -38,7 +37,7 @@ def cores_per_process() -> int:
     sets it by itself if nobody has, and then all other cores would be idle.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list has one number per nested level
     if asked.isascii() and asked.isdigit() and int(asked) >= 1 and (processes == 1 or int(asked) > 1):
         return min(int(asked), num_cores())
     return max(1, num_cores() // processes)

@@ -25,7 +25,7 @@ from .events import (
     SupernetEvent,
     parse_event,
 )
-from .recommendation import Recommendations
+from .recommendation import ORIGIN, Recommendations
 from .trial import Trial
 
 
@@ -45,6 +45,17 @@ class History:
     def in_order(self) -> list[Trial]:
         """Returns the trials by number."""
         return [self.trials[number] for number in sorted(self.trials)]
+
+    @property
+    def num_ended(self) -> int:
+        """Returns how many trials have ended, without those that evaluate what is recommended."""
+        return sum(trial.has_ended and trial.origin != ORIGIN for trial in self.trials.values())
+
+    @property
+    def failed_keys(self) -> set[tuple[str, str]]:
+        """Returns the keys of candidates whose trials failed, and of which no trial finished."""
+        finished = {trial.key for trial in self.trials.values() if trial.result is not None}
+        return {trial.key for trial in self.trials.values() if trial.failure is not None} - finished
 
     def apply(self, event: Event) -> None:
         """Applies one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""

@@ -51,7 +51,7 @@ class RecordedSearch:
         """
         if self.is_running:
             return "running"
-        ended = sum(trial.has_ended for trial in self.history.in_order)
+        ended = self.history.num_ended
         if ended >= self.options.trials or self._all_were_tried():
             return "finished"
         return f"{ended} of {self.options.trials} trials"
