@@ -37,9 +37,7 @@ def front_figure(
     """Returns validation and test errors against every cost, with a button for each cost."""
     costs: list[CostName] = ["flops", "params", *(["latency"] if options.uses_latency else [])]  # type: ignore[list-item]
     if recommended is not None and recommended.networks:
-        costs.sort(
-            key=lambda cost: cost != recommended.networks[0].cost
-        )  # that of the recommendations first
+        costs.sort(key=lambda cost: cost != recommended.networks[0].cost)  # that of the recommendations first
     figure, groups = go.Figure(), []
     for cost in costs:
         before = len(figure.data)
