@@ -250,9 +250,9 @@ class _Row:
     run: Callable[[Tensor], Tensor]
     num_bytes: int | None
     """Of its files; None if it is in no file."""
+    top1: float | None = None
     takes_pixels: bool = False
     """Whether it takes images of 8 bits."""
-    top1: float | None = None
 
 
 class _Exporter:
