@@ -22,10 +22,10 @@ from sret_nas.yaml_files import dump_yaml
 from ..data import PreparedData
 from ..data.samples import samples_of
 from ..runs.best import Choice, choose_best, size_after_tuning
+from ..runs.history import History
 from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import ORIGIN
-from ..runs.records import History
 from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain

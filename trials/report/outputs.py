@@ -17,10 +17,10 @@ from sret_nas.yaml_files import dump_yaml
 from ..engines.messages import TrialResult
 from ..runs.best import choose_best
 from ..runs.directory import WEIGHTS, weights_file
+from ..runs.history import History
 from ..runs.objectives import pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendation, Recommendations
-from ..runs.records import History
 from ..runs.trial import Trial
 from .depths import depth_points
 from .plot import write_front_plot

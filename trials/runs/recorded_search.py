@@ -17,8 +17,8 @@ from sret_nas.space.search_space import SearchSpace
 from ..strategies.sret import SReTDomain
 from .directory import LOCK_FILE
 from .events import check_header
+from .history import History, read_history
 from .options import SearchOptions
-from .records import History, read_history
 
 
 @dataclass(frozen=True)

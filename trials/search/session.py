@@ -14,8 +14,9 @@ from ..engines.retries import default_time_limit
 from ..report.html import LiveReport, ReportInput
 from ..runs.compute_budget import ComputeBudget
 from ..runs.directory import weights_file
+from ..runs.history import History
 from ..runs.options import SearchOptions
-from ..runs.records import History, Records
+from ..runs.records import Records
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..training.recipe import Precision, ProxyConfig

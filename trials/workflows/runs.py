@@ -24,11 +24,11 @@ from ..data.dataset_cache import PREPARED_DATA, config_digest
 from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
+from ..runs.directory import RECORDS_FILE
 from ..runs.objectives import error_of
 from ..runs.pick import pick_network
 from ..runs.recommendation import Recommendations, format_prediction
 from ..runs.recorded_search import RecordedSearch, is_running
-from ..runs.records import RECORDS_FILE
 
 
 def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:

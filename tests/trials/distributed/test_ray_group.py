@@ -40,8 +40,8 @@ from trials.distributed.launcher import RayPlacement
 from trials.distributed.output_stream import FileUpdate, OutputStream, Update
 from trials.lost_directory import LostDirectoryError
 from trials.machine import num_cores
+from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
-from trials.runs.records import read_history
 from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET

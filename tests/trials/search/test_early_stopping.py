@@ -18,10 +18,11 @@ from rich.console import Console
 import trials.training.train
 from sret_nas.errors import UserError
 from trials.report.front import show_front
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.objectives import pareto_front
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 

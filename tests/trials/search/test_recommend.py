@@ -18,9 +18,10 @@ from sret_nas.errors import UserError
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.counted_spaces import FOUR_STAGES
 from trials.report.front import show_front
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
 from trials.runs.recommendation import ORIGIN
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.api import search
 from trials.search.finalists import finalists, with_both_ends
 from trials.search.rerun import rerun_trial

@@ -26,10 +26,11 @@ from tests.trials.runs.edited_records import edit_records
 from trials.data import PreparedData
 from trials.report.finals import show_finals
 from trials.report.front import show_front
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.objectives import best_of, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.finalists import EQUAL_COST, finalists
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
