@@ -13,14 +13,16 @@ Labels are modelled by their logarithms where those give left-out labels a clear
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.stats import norm
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain
+from sret_nas.surrogate.centred_features import CentredFeatures
 from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
 from sret_nas.surrogate.process import Levels, ResidualProcess
@@ -65,19 +67,26 @@ class EnsembleSettings:
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """Points (n, stages) with costs (n, costs) and all features that models take."""
+    """Points (n, stages) with costs (n, costs) and the features that models take."""
 
     points: IntArray
     costs: FloatArray
-    effects: dict[bool, FloatArray]
-    """Of `EffectTerms`, without and with slopes."""
     levels: FloatArray
     """Of `Levels`."""
+    terms: dict[bool, EffectTerms]
+    """Without and with slopes."""
+    _effects: dict[bool, csr_array] = field(default_factory=dict)
+
+    def effects(self, *, has_slopes: bool) -> csr_array:
+        """Returns `EffectTerms.sparse`, computed when it is asked for first."""
+        if has_slopes not in self._effects:
+            self._effects[has_slopes] = self.terms[has_slopes].sparse(self.points)
+        return self._effects[has_slopes]
 
     def take(self, chosen: IntArray) -> Described:
         """Returns some of the points."""
-        effects = {has_slopes: matrix[chosen] for has_slopes, matrix in self.effects.items()}
-        return Described(self.points[chosen], self.costs[chosen], effects, self.levels[chosen])
+        effects = {has_slopes: matrix[chosen] for has_slopes, matrix in self._effects.items()}
+        return Described(self.points[chosen], self.costs[chosen], self.levels[chosen], self.terms, effects)
 
 
 class Ensemble:
@@ -190,8 +199,7 @@ class Ensemble:
 
     def describe(self, points: IntArray, costs: FloatArray) -> Described:
         """Returns points together with their features, which later fits share."""
-        effects = {has_slopes: terms.matrix(points) for has_slopes, terms in self._terms.items()}
-        return Described(points, costs, effects, self._levels.one_hot(points))
+        return Described(points, costs, self._levels.one_hot(points), self._terms)
 
     def begin_round(self, rng: np.random.Generator, num_draws: int) -> None:
         """Divides draws among the models by their shares, and draws the weights of the sums."""
@@ -227,7 +235,7 @@ class Ensemble:
                 continue
             base = self._base if name == "process" else name
             fit = self._sums[base]
-            features = fit.features(described.costs, described.effects[base == "slopes"])
+            features = fit.features(described.costs, described.effects(has_slopes=base == "slopes"))
             if name != "process":
                 missed = self._settings.lack_of_fit * self._lack_of_fit(name) * _shuffled(len(features), number, rng)
                 drawn = features @ self._weights[name] + missed
@@ -237,7 +245,7 @@ class Ensemble:
         return self._told(np.concatenate(parts, axis=1))
 
     def _of_process(
-        self, features: FloatArray, levels: FloatArray, rng: np.random.Generator, number: int, *, is_joint: bool
+        self, features: CentredFeatures, levels: FloatArray, rng: np.random.Generator, number: int, *, is_joint: bool
     ) -> FloatArray:
         assert self._process is not None
         temper = self._settings.temper_of_process

@@ -18,6 +18,7 @@ from ..runs.recommendation import Recommendations
 from ..runs.trial import Trial
 from .depths import show_depths
 from .finals import show_finals
+from .html import REPORT
 from .recommended import show_recommended
 
 WIDE, NARROW = 110, 72
@@ -76,10 +77,8 @@ def show_front(
         print_line(console, f"Latency in ms, {latency.setting.describe()}. {latency.describe_accuracy()}")
     if failed:
         print_line(console, f"Trials that failed: {len(failed)}; trials.csv says why.")
-    print_line(
-        console,
-        f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}, report: {run_dir / 'report.html'}",
-    )
+    report = f", report: {run_dir / REPORT}" if (run_dir / REPORT).is_file() else ""
+    print_line(console, f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}{report}")
 
 
 def _caption(options: SearchOptions, is_best_shown: bool) -> str:

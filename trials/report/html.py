@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from .finals import compared, noise_of, pairs_of
 from .insights import HYPERVOLUME, Insights, insights_of, label_of, quality_over_trials
 from .network_drawing import draw_network
 from .outputs import recommended_name
+from .recommended import not_scored
 
 REPORT = "report.html"
 
@@ -76,10 +78,11 @@ class LiveReport:
         self._next = time.monotonic() + RELOAD_SECONDS
 
     def refresh(self, make: Callable[[], ReportInput]) -> None:
-        """Writes the report that `make` describes, if it is time to."""
+        """Writes the report that `make` describes, if it is time to. After an error, it never is again."""
         started = time.monotonic()
         if started < self._next:
             return
+        self._next = math.inf
         write_report(make())
         ended = time.monotonic()
         self._next = ended + max(RELOAD_SECONDS, 20 * (ended - started))
@@ -222,7 +225,7 @@ def _row(trial: Trial, choice: Choice | None, options: SearchOptions) -> dict[st
         "is_best": choice is not None and trial is choice.trial,
         "flops": "-" if result is None else format_quantity(result.target.flops),
         "params": "-" if result is None else format_quantity(result.target.params),
-        "compared": "-" if result is None else f"{error_of(result, options.objectives):.2%}",
+        "compared": not_scored(trial) if result is None else f"{error_of(result, options.objectives):.2%}",
         "observed": "-" if result is None else f"{result.error:.2%}",
         "tuned": "-" if final is None else f"{final.error:.2%}",
         "test": "-" if test is None else f"{test:.2%}",

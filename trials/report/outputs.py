@@ -25,6 +25,8 @@ from ..runs.trial import Trial
 from .depths import depth_points
 from .plot import write_front_plot
 
+FRONT_PNG = "front.png"
+
 COLUMNS = (
     "trial", "arch_id", "state", "share", "error", "predicted_error", "predicted_deviation", "cross_entropy",
     "test_error", "fine_tuned_error", "flops", "params", "latency_us", "measured_latency_us", "depth_schedule",
@@ -35,8 +37,8 @@ COLUMNS = (
 def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> None:
     """Writes the result files.
 
-    They are `config.yaml`, `trials.csv` and, once a trial has finished, `pareto/`, `recommended/`, `best.yaml`,
-    `front.png`, and beside each file of weights the YAML file of its network.
+    They are `config.yaml`, `trials.csv` and, once a trial has finished, `pareto/`, `recommended/`, `best.yaml`, and
+    beside each file of weights the YAML file of its network.
     """
     header, trials = history.header, history.in_order
     write_atomically(run_dir / "config.yaml", dump_yaml(_configuration(header)))
@@ -57,7 +59,15 @@ def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> No
         _write_folder(run_dir / "recommended", evaluated, run_dir, header, known)
     best, reason = choose_best(trials, options.objectives, options.best_by, known)
     _write_trial(run_dir / "best.yaml", best, run_dir, header, known, chosen_because=reason)
-    write_front_plot(run_dir / "front.png", trials, front, best, options, header, known)
+
+
+def write_front_picture(run_dir: Path, history: History, options: SearchOptions) -> None:
+    """Writes `front.png`, once a trial has finished."""
+    trials = history.in_order
+    front = pareto_front(trials, options.objectives)
+    if front:
+        best = choose_best(trials, options.objectives, options.best_by, history.recommended).trial
+        write_front_plot(run_dir / FRONT_PNG, trials, front, best, options, history.header, history.recommended)
 
 
 def _write_folder(

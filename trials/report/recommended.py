@@ -79,9 +79,14 @@ def _cells(network: Recommendation, trial: Trial, objectives: Sequence[Objective
         "limit": f"{limit}\nbend" if network.is_bend else limit,
         "trial": str(trial.number),
         "predicted": network.prediction,
-        "observed": "-" if result is None else f"{error_of(result, objectives):.2%}",
+        "observed": not_scored(trial) if result is None else f"{error_of(result, objectives):.2%}",
         "flops": "-" if result is None else format_quantity(result.target.flops),
         "params": "-" if result is None else format_quantity(result.target.params),
         "tuned": "-" if final is None else f"{final.error:.2%}",
         "test": "-" if test is None else f"{test:.2%}",
     }
+
+
+def not_scored(trial: Trial) -> str:
+    """Returns what stands in the place of the error of a trial without a result."""
+    return "-" if trial.failure is None else "failed"

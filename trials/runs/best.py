@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ def choose_best(
         for network in recommended.networks:
             trial = by_number.get(network.number)
             if trial is not None and trial.result is not None:
-                return Choice(trial, _reason(network, recommended, error))
+                return Choice(trial, _reason(network, recommended, by_number, error))
     if any("fine-tuned" in trial.finals for trial in trials):
         return Choice(best_of(trials, objectives), f"it has the least {error} of all fine-tuned proxies")
     return Choice(best_of(trials, objectives), f"its proxy has the least {error}")
@@ -64,8 +64,13 @@ def size_after_tuning(
     )
 
 
-def _reason(network: Recommendation, recommended: Recommendations, error: str) -> str:
+def _reason(network: Recommendation, recommended: Recommendations, by_number: Mapping[int, Trial], error: str) -> str:
     structure = f"of the networks that cost about {network.label}, it has the least {error} by the model of all trials"
+    larger = recommended.networks[: recommended.networks.index(network)]
+    if larger:
+        missing = [by_number.get(other.number) for other in larger]
+        did = "failed" if all(trial is not None and trial.failure for trial in missing) else "have not ended"
+        return f"{structure}; the trials of what was to be recommended at {_labels(larger)} {did}"
     if recommended.size is None:
         return structure
     low, high = (100 * bound for bound in recommended.size.interval)
@@ -79,3 +84,7 @@ def _reason(network: Recommendation, recommended: Recommendations, error: str) -
     if low > 0:
         return f"{change}, which speaks against size, but they are trained shortly: {taken}"
     return f"{change}, no gain beyond noise, so {taken}"
+
+
+def _labels(networks: Sequence[Recommendation]) -> str:
+    return " and ".join(network.label for network in networks)

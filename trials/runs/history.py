@@ -51,6 +51,12 @@ class History:
         """Returns how many trials have ended, without those that evaluate what is recommended."""
         return sum(trial.has_ended and trial.origin != ORIGIN for trial in self.trials.values())
 
+    @property
+    def failed_keys(self) -> set[tuple[str, str]]:
+        """Returns the keys of candidates whose trials failed, and of which no trial finished."""
+        finished = {trial.key for trial in self.trials.values() if trial.result is not None}
+        return {trial.key for trial in self.trials.values() if trial.failure is not None} - finished
+
     def apply(self, event: Event) -> None:
         """Applies one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""
         match event:

@@ -1,9 +1,10 @@
 """The recommendations at the end of a search: networks of the best structure, at shares of the budget and at a bend.
 
 The model is fitted to all trials. Its best network at a cost is exact (`trials.strategies.structure`). A network that
-no trial has tried is evaluated as one more trial, before it is recommended. A result that disappoints changes what the
-model finds best, so choosing and evaluating are repeated a few times: trials are few where networks are expensive, and
-a first choice there is an extrapolation.
+no trial has tried is evaluated as one more trial, before it is recommended. If that trial fails, the next best network
+at the same cost takes its place. A result that disappoints changes what the model finds best, so choosing and
+evaluating are repeated a few times: trials are few where networks are expensive, and a first choice there is an
+extrapolation.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from ..strategies.structure import MIN_RESULTS, WINDOWS, StructureModel
 from .session import Run
 from .trial_loop import trial_job
 
+MAX_FAILED = len(SHARES)
+"""Failed evaluations after which no other network is chosen: then failures have a cause that all networks share."""
+
 BEND_APART = 1.1
 """Least ratio of the cost at the front's bend to that of every other recommended network, or the other way round."""
 
@@ -48,16 +52,29 @@ def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> N
     known = run.history.recommended
     if known is None or known.num_trials != len(finished):
         known = _record_recommendations(run, _choose(run, finished, len(finished), round_number=1))
-    _evaluate(run, engine, [network.number for network in known.networks], has_ended)
+    known = _evaluate_round(run, engine, known, has_ended)
     while not known.is_final:
-        known = _record_recommendations(run, _next_round(run, known))
-        _evaluate(run, engine, [network.number for network in known.networks], has_ended)
+        known = _evaluate_round(run, engine, _record_recommendations(run, _next_round(run, known)), has_ended)
+
+
+def _evaluate_round(
+    run: Run, engine: Engine, known: Recommendations, has_ended: Callable[[Trial], None]
+) -> Recommendations:
+    """Evaluates what is new, replaces networks whose trials fail, and returns what is recommended then."""
+    while _evaluate(run, engine, known, has_ended) and not known.is_final and _num_failed(run) <= MAX_FAILED:
+        known = _record_recommendations(run, _choose(run, _finished(run), known.num_trials, known.round_number))
+    return known
+
+
+def _num_failed(run: Run) -> int:
+    return sum(trial.failure is not None for trial in run.trials if trial.origin == ORIGIN)
 
 
 def _next_round(run: Run, known: Recommendations) -> Recommendations:
     """Returns what the model recommends that knows the results of the round before; final if no more is to be tried."""
     results = _finished(run)
-    if known.round_number < max_rounds(from_scratch=run.options.no_supernet):
+    may_go_on = known.round_number < max_rounds(from_scratch=run.options.no_supernet)
+    if may_go_on and _num_failed(run) <= MAX_FAILED:
         chosen = _choose(run, results, known.num_trials, known.round_number + 1)
         if any(not run.history.trials[network.number].has_ended for network in chosen.networks):
             return chosen
@@ -82,11 +99,11 @@ def _choose(run: Run, results: list[Trial], num_trials: int, round_number: int) 
     chosen: dict[tuple[str, str], tuple[int, Candidate]] = {}
     for share in SHARES:
         at_most = int(share * limit)
-        candidate = model.best_within(at_most)
+        candidate = model.best_within(at_most, excluded=run.history.failed_keys)
         if candidate is not None:
             chosen.setdefault(candidate.key, (at_most, candidate))
     bend = model.bend(limit)
-    if bend is not None and bend.key not in chosen:
+    if bend is not None and bend.key not in chosen and bend.key not in run.history.failed_keys:
         at = int(_cost_of(run, bend, cost))
         if all(max(at, other) > BEND_APART * min(at, other) for other, _ in chosen.values()):
             chosen[bend.key] = (at, bend)
@@ -196,17 +213,19 @@ def _number_of(run: Run, candidate: Candidate) -> int:
     return number
 
 
-def _evaluate(run: Run, engine: Engine, numbers: list[int], has_ended: Callable[[Trial], None]) -> None:
+def _evaluate(run: Run, engine: Engine, known: Recommendations, has_ended: Callable[[Trial], None]) -> bool:
+    """Evaluates the networks that are new. Returns whether any of all of them failed."""
     queue = JobQueue(engine)
-    for number in numbers:
-        trial = run.history.trials[number]
+    trials = [run.history.trials[network.number] for network in known.networks]
+    for trial in trials:
         if not trial.has_ended:
-            queue.add(number, trial_job(run, trial, share=1.0), run.trial_time_limit, trial.retried)
+            queue.add(trial.number, trial_job(run, trial, share=1.0), run.trial_time_limit, trial.retried)
     while not queue.is_empty:
         raise_if_interrupted()
         queue.start()
         for end in queue.wait():
             _record(run, end, has_ended)
+    return any(trial.failure is not None for trial in trials)
 
 
 def _record(run: Run, end: AttemptResult, has_ended: Callable[[Trial], None]) -> None:

@@ -6,7 +6,7 @@ apart (docs/results.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -88,13 +88,21 @@ class StructureModel:
         narrowed._domain = domain
         return narrowed
 
-    def best_within(self, limit: float) -> Candidate | None:
-        """Returns the best candidate that costs at most `limit`, and little less; None if there is none."""
+    def best_within(self, limit: float, excluded: Container[tuple[str, str]] = ()) -> Candidate | None:
+        """Returns the best candidate that costs at most `limit`, and little less; None if there is none.
+
+        Args:
+            limit: The most that it may cost.
+            excluded: Keys of candidates that cannot be had, such as those whose trials failed.
+        """
         for share in WINDOWS:
             points = self._front(self._bounds(share * limit, limit))
             if len(points) > 0:
                 predicted = self._predict(points, self.surrogate.mean_weights)[:, 0]
-                return self._domain.candidate(tuple(points[int(predicted.argmin())].tolist()))
+                best_first = points[predicted.argsort(kind="stable")].tolist()
+                candidates = (self._domain.candidate(tuple(point)) for point in best_first)
+                if (best := next((one for one in candidates if one.key not in excluded), None)) is not None:
+                    return best
         return None
 
     def bend(self, limit: float) -> Candidate | None:

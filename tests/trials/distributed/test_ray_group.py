@@ -48,7 +48,7 @@ from trials.supernet.training import SUPERNET
 
 pytestmark = pytest.mark.slow
 
-STEPS = 120
+STEPS = 48
 MARK_SECONDS = 1e6
 FLAGS = [
     "--image-size", "16", "--max-train-images", "80", "--max-val-images", "60", "--max-test-images", "20",

@@ -6,6 +6,7 @@ import pytest
 
 from tests.trials.planted_search import retrained
 from tests.trials.runs.test_objectives import trial
+from trials.engines.messages import Failure
 from trials.runs.best import choose_best, size_after_tuning
 from trials.runs.recommendation import Recommendation, Recommendations, SizeEffect
 from trials.runs.trial import Trial
@@ -72,7 +73,12 @@ def test_a_gain_that_the_proxy_shows_is_said(trials: list[Trial]) -> None:
 
 def test_a_recommendation_whose_trial_failed_is_passed_over(trials: list[Trial]) -> None:
     trials[1].result = None
-    assert choose_best(trials, OBJECTIVES, "expected", recommended(1, 2)).trial.number == 2
+    best, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2))
+    assert best.number == 2
+    assert reason.endswith("; the trials of what was to be recommended at 1G FLOPs have not ended")
+    trials[1].failure = Failure(cause="diverged", message="loss is nan")
+    _, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2))
+    assert reason.endswith("; the trials of what was to be recommended at 1G FLOPs failed")
     trials[2].result = None
     assert choose_best(trials, OBJECTIVES, "expected", recommended(1, 2)).trial.number == 0
 

@@ -91,7 +91,7 @@ def test_tables_and_the_journal_tell_stopped_trials_from_finished_ones(finished:
 
 def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path) -> None:
     """Three, of which each takes on what another began, find what the search in this process did."""
-    run = start_search(SearchOptions.parse({**OPTIONS, "workers": 3}, "search"), tmp_path / "again", ["test"], quiet())
+    run = start_search(SearchOptions.parse({**OPTIONS, "workers": 2}, "search"), tmp_path / "again", ["test"], quiet())
     assert story(run.run_dir) == story(finished.run_dir)
 
 

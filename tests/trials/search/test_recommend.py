@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import math
+import os
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +24,18 @@ from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.counted_spaces import FOUR_STAGES
 from trials.report.front import show_front
 from trials.runs.directory import RECORDS_FILE
+from trials.runs.full_disk import StorageError
 from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
 from trials.runs.recommendation import ORIGIN
-from trials.search.api import search
+from trials.search.api import SearchResult, search
 from trials.search.finalists import finalists, with_both_ends
+from trials.search.recommend import MAX_FAILED
 from trials.search.rerun import rerun_trial
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 from trials.strategies.structure import StructureModel
+from trials.worker.entry import JobRunner
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +169,106 @@ def test_a_kill_at_the_end_changes_nothing(event: str, which: int, finished: Run
     _cut_after(run_dir, event, which)
     resume_search(run_dir, {}, quiet())
     assert outcome_of(run_dir) == outcome_of(finished.run_dir)
+
+
+def _with_a_fault_in(
+    monkeypatch: pytest.MonkeyPatch, networks: int, times: int, harm: Callable[[dict[str, Any]], dict[str, Any]]
+) -> list[str]:
+    """Harms the first attempts at so many recommended networks, in the order in which they come; returns their ids."""
+    harmed: list[str] = []
+    attempts: Counter[str] = Counter()
+
+    class FaultyJobRunner:
+        def __init__(self) -> None:
+            self._run_real_job = JobRunner()
+
+        def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
+            if not payload["kind"].endswith("trial"):
+                return self._run_real_job(payload)
+            key = ArchConfig.from_dict(payload["arch"], "job").arch_id
+            if key not in harmed and len(harmed) < networks:
+                harmed.append(key)
+            attempts[key] += 1
+            result = self._run_real_job(payload)
+            return harm(result) if key in harmed and attempts[key] <= times else result
+
+    monkeypatch.setattr("trials.search.search.JobRunner", FaultyJobRunner)
+    return harmed
+
+
+def _not_finite(result: dict[str, Any]) -> dict[str, Any]:
+    return {**result, "cross_entropy": math.nan}
+
+
+def _raise(error: BaseException) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def harm(result: dict[str, Any]) -> dict[str, Any]:
+        raise error
+
+    return harm
+
+
+def _resumed_before_evaluating(finished: Run, run_dir: Path, console: Console | None = None) -> Run:
+    if not run_dir.exists():
+        shutil.copytree(finished.run_dir, run_dir)
+        _cut_after(run_dir, "recommended", 0)
+    return resume_search(run_dir, {}, console or quiet())
+
+
+def test_a_network_whose_trial_diverges_is_replaced_by_the_next_best_of_its_cost(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harmed, console = _with_a_fault_in(monkeypatch, networks=1, times=9, harm=_not_finite), quiet()
+    run = _resumed_before_evaluating(finished, tmp_path / "run", console)
+    assert isinstance(console.file, io.StringIO)
+    assert "recommended: failed, the result has cross_entropy nan" in console.file.getvalue()
+    (failed,) = [trial for trial in run.trials if trial.failure is not None]
+    assert (failed.origin, [failed.arch_id]) == (ORIGIN, harmed)
+    known, before = run.history.recommended, finished.history.recommended
+    assert known is not None
+    assert before is not None
+    assert [network.limit for network in known.networks] == [network.limit for network in before.networks]
+    assert failed.number not in {network.number for network in known.networks}
+    assert all(run.history.trials[network.number].result is not None for network in known.networks)
+    best = read_yaml(run.run_dir / "best.yaml")
+    assert best["provenance"]["trial"] == known.networks[0].number
+    again = outcome_of(run.run_dir)
+    resume_search(run.run_dir, {}, quiet())
+    assert outcome_of(run.run_dir) == again
+
+
+def test_if_all_fail_the_search_still_ends_with_what_it_tried(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_a_fault_in(monkeypatch, networks=99, times=9, harm=_raise(ValueError("a fault of the test")))
+    run = _resumed_before_evaluating(finished, tmp_path / "run")
+    failed = [trial for trial in run.trials if trial.failure is not None]
+    assert MAX_FAILED < len(failed) <= 2 * MAX_FAILED
+    result = SearchResult.open(run.run_dir)
+    assert run.history.recommended is not None
+    trials = [run.history.trials[network.number] for network in run.history.recommended.networks]
+    assert len(result.recommended) == sum(trial.result is not None for trial in trials)
+    assert result.best.error is not None
+    assert "failed" in (run.run_dir / "report.html").read_text()
+
+
+def test_after_memory_ran_out_once_nothing_differs(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_a_fault_in(monkeypatch, networks=99, times=1, harm=_raise(MemoryError()))
+    run = _resumed_before_evaluating(finished, tmp_path / "run")
+    assert any(trial.retried for trial in run.trials)
+    assert outcome_of(run.run_dir) == outcome_of(finished.run_dir)
+
+
+def test_a_full_disk_ends_the_search_and_costs_nothing(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "file")
+    _with_a_fault_in(monkeypatch, networks=1, times=1, harm=_raise(full))
+    with pytest.raises(StorageError, match="all that was recorded until then is safe"):
+        _resumed_before_evaluating(finished, tmp_path / "run")
+    _resumed_before_evaluating(finished, tmp_path / "run")
+    assert outcome_of(tmp_path / "run") == outcome_of(finished.run_dir)
 
 
 def test_with_more_trials_it_recommends_anew_and_tries_nothing_twice(finished: Run, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from trials.runs.options import SearchOptions
 from trials.search.finalists import EQUAL_COST, finalists
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
+from trials.search.supernet import _processes
 from trials.supernet.inherit import extract_for_eval
 from trials.training.train import score
 
@@ -302,3 +303,28 @@ def test_there_are_more_trials_where_they_are_cheap() -> None:
     assert (SearchOptions().trials, SearchOptions(no_supernet=True).trials) == (200, 16)
     assert SearchOptions().load_space().depth_schedules == ("full",)
     assert len(SearchOptions(no_supernet=True).load_space().depth_schedules) == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "expected"),
+    [
+        ({}, None, 4),
+        ({}, "1", 1),
+        ({}, "2", 2),
+        ({}, "64", 4),
+        ({"workers": 3}, "1", 3),
+        ({"threads": 2}, "1", 4),
+        ({"workers": 0}, None, 1),
+    ],
+)
+def test_a_supernet_is_trained_with_no_more_threads_than_the_environment_allows(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], asked: str | None, expected: int
+) -> None:
+    for module in ("trials.machine", "trials.search.supernet", "trials.runs.engine_options"):
+        monkeypatch.setattr(f"{module}.num_cores", lambda: 4)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    options = SearchOptions.parse({"space": "smoke", **given}, "search")
+    assert _processes(options, num_images=100) == (None, expected)
