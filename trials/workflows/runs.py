@@ -182,10 +182,10 @@ def caches_in(folder: Path) -> list[tuple[Path, int, str]]:
     return found
 
 
-def clean(folder: Path, console: Console, *, is_sure: bool) -> None:
+def clean(folder: Path, console: Console, *, is_sure: bool, can_ask: bool) -> None:
     """Shows the caches of a folder of runs and, after a question or if `is_sure`, deletes them. Results stay.
 
-    Raises `UserError` if there is no such folder.
+    Raises `UserError` if there is no such folder, or if nobody can answer the question.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of runs")
@@ -200,6 +200,8 @@ def clean(folder: Path, console: Console, *, is_sure: bool) -> None:
         table.add_row(str(path), f"{num_bytes / 1e6:,.1f}", afterwards)
     console.print(table)
     total = sum(num_bytes for _, num_bytes, _ in caches) / 1e6
+    if not is_sure and not can_ask:
+        raise UserError("runs clean asks before it deletes, and there is no terminal to ask on: give --yes")
     if not is_sure and console.input(f"Delete these {total:,.1f} MB? [y/N] ").strip().lower() not in ("y", "yes"):
         print_line(console, "Nothing was deleted.")
         return

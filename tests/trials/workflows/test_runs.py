@@ -182,6 +182,7 @@ def test_cleaning_deletes_caches_alone_and_asks_first(
         (["report", "NOWHERE"], "is no run directory"),
         (["rerun", "one", "--trial", "39"], "must be the number of a finished trial, of which there are 35"),
         (["clean", "NOWHERE", "--yes"], "there is no such folder of runs"),
+        (["clean", "NOWHERE"], "there is no such folder of runs"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
