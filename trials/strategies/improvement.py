@@ -4,14 +4,12 @@ The hypervolume lies between a worst value and, at each cost, the best value of 
 candidate's gain is averaged over posterior draws of its value. A batch is chosen greedily: each candidate counts as
 evaluated, at the value of each draw, when the next is chosen.
 
-Values far above the others count by the logarithm of their distance (`_Tail`). Costs count half as they are and half by
-their logarithms (`_cost_scale`), so that neither the cheap nor the expensive end of a front is neglected.
+Values far above the others count by the logarithm of their distance (`_Tail`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +23,6 @@ LEVELS = 256
 """Sampled levels of cost at which improvement is measured if several costs are objectives."""
 FENCE = 3.0
 """Interquartile ranges above the upper quartile from which a value is an outlier (Tukey's far fence, 1977)."""
-LOG_SHARE = 0.5
-"""Share of the logarithm in the scale on which costs are measured."""
 MAX_STEPS = 400
 """Number of labelled points up to which all are used, on the front or not."""
 
@@ -65,8 +61,8 @@ def improvement(
         beliefs: Posterior draws of the candidates' values, shape (n, draws).
         max_steps: Number of labelled points up to which all are used.
     """
-    tail, scale = _Tail.of(values), _cost_scale(np.concatenate([costs, new_costs]))
-    costs, new_costs, values, beliefs = scale(costs), scale(new_costs), tail.shortened(values), tail.shortened(beliefs)
+    tail = _Tail.of(values)
+    values, beliefs = tail.shortened(values), tail.shortened(beliefs)
     worst = float(values.max() + 0.1 * np.ptp(values))
     if costs.shape[1] == 1:
         counts = _that_count(costs, values, max_steps)
@@ -98,29 +94,6 @@ class _Tail:
         beyond = np.maximum(values - self.fence, 0.0)
         shortened: FloatArray = np.minimum(values, self.fence) + self.unit * np.log1p(beyond / self.unit)
         return shortened
-
-
-def _cost_scale(costs: FloatArray) -> Callable[[FloatArray], FloatArray]:
-    """Returns a scale for costs of shape (n, costs), from 0 for the least to 1 for the highest of each.
-
-    Whether twice the cost is a step as large everywhere, or a million more, is not for a search to decide. On a mean of
-    both scales, networks that improve the front by either measure gain.
-    """
-
-    def logs_of(costs: FloatArray) -> FloatArray:
-        logs: FloatArray = np.log(np.maximum(costs, 1.0))
-        return logs
-
-    low, span = costs.min(axis=0, initial=np.inf), np.ptp(costs, axis=0)
-    low_log, span_log = logs_of(low), np.ptp(logs_of(costs), axis=0)
-    span, span_log = np.where(span > 0, span, 1.0), np.where(span_log > 0, span_log, 1.0)
-
-    def scale(costs: FloatArray) -> FloatArray:
-        shares, logs = (costs - low) / span, (logs_of(costs) - low_log) / span_log
-        scaled: FloatArray = LOG_SHARE * logs + (1 - LOG_SHARE) * shares
-        return scaled
-
-    return scale
 
 
 class InOneCost(Improvement):
