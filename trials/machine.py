@@ -1,10 +1,28 @@
-"""Properties of this machine: its cores, its processor and its memory."""
+"""Properties of this machine: its cores, its processor and its memory; and of this process: its collector."""
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pauses Python's collector of cycles while large libraries are imported.
+
+    Imports make no cycles to collect, and the collector would walk through all modules again and again.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def num_cores() -> int:
@@ -19,7 +37,7 @@ def cores_per_process() -> int:
     sets it by itself if nobody has, and then all other cores would be idle.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list has one number per nested level
     if asked.isascii() and asked.isdigit() and int(asked) >= 1 and (processes == 1 or int(asked) > 1):
         return min(int(asked), num_cores())
     return max(1, num_cores() // processes)

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of the driver, at random moments (default %(default)s)")
     parser.add_argument("--ray-kills", type=int, default=10, help="the same with Ray (default %(default)s)")
     parser.add_argument("--engine", nargs="+", choices=ENGINES, default=ENGINES, help="default: all")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help="kinds of faults")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help="kinds, in this order")
     parser.add_argument("--most", type=int, metavar="N", help="of each kind; default: all")
     parser.add_argument("--anew", action="store_true", help="forget what is known of these faults and engines")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results")
@@ -94,14 +94,19 @@ class Outcomes:
 
 
 def disturb(folder: Path, engine: str, kills: int, only: Sequence[str], most: int | None, outcomes: Outcomes) -> None:
-    """The faults one after the other that nothing is known of yet; of each kind of them at most so many."""
+    """The faults that nothing is known of yet, at most so many of each kind.
+
+    The first of each kind come first, in the order of `only`, so that a part of all says something of every kind.
+    """
     faults = Faults(folder, engine)
+    cases = cases_of(faults, kills, engine)
     missing = [
         (name, number, case)
-        for name, cases in cases_of(faults, kills, engine).items()
-        for number, case in enumerate(cases[:most])
-        if name in only and not outcomes.know(engine, name, number)
+        for name in only
+        for number, case in enumerate(cases[name][:most])
+        if not outcomes.know(engine, name, number)
     ]
+    missing.sort(key=lambda one: one[1])
     if not missing:
         return
     faults.find_undisturbed()

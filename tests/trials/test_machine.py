@@ -17,7 +17,8 @@ from trials.machine import cores_per_process
         (None, "100", 8),
         (None, "", 8),
         (None, "0", 8),
-        (None, "4,2", 8),
+        (None, "4,2", 4),
+        (None, "many", 8),
         ("2", None, 4),
         ("2", "1", 4),  # which torchrun sets where nobody has
         ("2", "3", 3),

@@ -71,7 +71,7 @@ def add_command(commands: Any) -> None:
     add_force(group)
     group = parser.add_argument_group("resources")
     group.add_argument("--batch-size", type=positive_count, metavar="N", help="images at a time (default: 64)")
-    add_checked_threads(group, "CPU threads (default: all cores)")
+    add_checked_threads(group, "CPU threads (default: one per core)")
     add_device(group)
 
 

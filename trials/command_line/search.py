@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sret_nas.errors import UserError
 
+from ..machine import collector_paused
 from ..program_name import program_name
 from . import shared_options
 from .argument_types import duration, latency, network, path_or_address, words
@@ -228,14 +229,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from ..console import SearchConsole
-    from ..interruption import handle_interruptions
-    from ..report.browser import open_in_browser
-    from ..report.front import show_front
-    from ..report.html import REPORT
-    from ..runs.directory import new_run_dir
-    from ..runs.options import SearchOptions
-    from ..search.search import plan_search, resume_search, start_search
+    with collector_paused():
+        from ..console import SearchConsole
+        from ..interruption import handle_interruptions
+        from ..report.browser import open_in_browser
+        from ..report.front import show_front
+        from ..report.html import REPORT
+        from ..runs.directory import new_run_dir
+        from ..runs.options import SearchOptions
+        from ..search.search import plan_search, resume_search, start_search
 
     given = with_config(given)
     handle_interruptions()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from sret_nas.quantities import format_quantity
 from sret_nas.space.chain import chain_of
 from sret_nas.space.search_space import SearchSpace
 
-from .quiet_matplotlib import quiet_matplotlib
+from .drawing import literal, own_style, png_of
 
 TEXT_DRAWS, PNG_DRAWS = 98_000, 392_000
 """Draws from which the counts of the cells are estimated."""
@@ -183,10 +182,10 @@ def check_picture_path(path: Path) -> None:
         raise UserError(f"{path}: there is no folder {path.parent}; make it first, or name another file")
 
 
+@own_style()
 def _png(region: CostRegion) -> bytes:
-    with quiet_matplotlib():
-        from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
 
     space, budget = region.space, region.budget
     figure = Figure(figsize=(8, 5.4), layout="constrained", dpi=130)
@@ -204,16 +203,15 @@ def _png(region: CostRegion) -> bytes:
                 draw_line(bound / unit, color="tab:red", linestyle="--", linewidth=1.4, label="budget")
     mark_presets(axes, region)
     axes.set(
-        xscale="log", yscale="log", title=f"{space.name}: {space.num_networks:,} networks\n{budget.describe()}",
+        xscale="log", yscale="log",
+        title=f"{literal(space.name)}: {space.num_networks:,} networks\n{budget.describe()}",
         xlabel=f"GFLOPs (multiply-adds, {space.image_size} px, {space.classes} classes)",
         ylabel=f"million parameters ({space.classes} classes)",
     )  # fmt: skip
     handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     if handles:
         axes.legend(handles.values(), handles.keys(), loc="upper left", fontsize=8, framealpha=0.9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def mark_presets(axes: Any, region: CostRegion) -> None:

@@ -15,7 +15,9 @@ import numpy as np
 from sret_nas.files import write_atomically
 from sret_nas.output_files import new_folder
 
+from ..console import Console
 from ..training.classification_scores import NUM_BINS
+from .drawing import warn_if_undrawn
 from .evaluation import Evaluation, OperatingPoint
 from .evaluation_pictures import calibration_picture, confusion_picture, depths_picture
 
@@ -70,20 +72,22 @@ def _point(point: OperatingPoint) -> dict[str, Any]:
     }
 
 
-def write_evaluation(directory: Path, evaluation: Evaluation) -> None:
-    """Writes all files of an evaluation into a new directory, whole or not at all.
+def write_evaluation(directory: Path, evaluation: Evaluation, console: Console) -> None:
+    """Writes all files of an evaluation into a new directory, whole or not at all. Warns if pictures are left out.
 
     Raises `UserError` if the directory holds something.
     """
     with new_folder(directory) as folder:
         write_atomically(folder / JSON, to_json(evaluation))
         write_atomically(folder / DEPTHS_CSV, _depths_csv(evaluation))
-        write_atomically(folder / DEPTHS_PNG, depths_picture(evaluation))
-        write_atomically(folder / CALIBRATION_PNG, calibration_picture(evaluation))
         if evaluation.confusion is not None:
             write_atomically(folder / CLASSES_CSV, _classes_csv(evaluation))
             write_atomically(folder / CONFUSION_CSV, _confusion_csv(evaluation))
-            write_atomically(folder / CONFUSION_PNG, confusion_picture(evaluation))
+        with warn_if_undrawn(console, f"pictures in {directory}", "the tables are whole"):
+            write_atomically(folder / DEPTHS_PNG, depths_picture(evaluation))
+            write_atomically(folder / CALIBRATION_PNG, calibration_picture(evaluation))
+            if evaluation.confusion is not None:
+                write_atomically(folder / CONFUSION_PNG, confusion_picture(evaluation))
 
 
 def _depths_csv(evaluation: Evaluation) -> str:

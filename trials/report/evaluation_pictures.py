@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from sret_nas.errors import printable
 
+from .drawing import literal, own_style, png_of
 from .evaluation import Evaluation, OperatingPoint
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ MAX_NAME = 24
 """Characters of a name at an axis."""
 
 
+@own_style()
 def depths_picture(evaluation: Evaluation) -> bytes:
     """Returns top-1 accuracy against FLOPs and, if it was measured, latency, with a point for each depth."""
     unit, letter = (1e9, "G") if evaluation.deepest.flops >= 1e9 else (1e6, "M")
@@ -51,7 +52,7 @@ def depths_picture(evaluation: Evaluation) -> bytes:
     figure.suptitle(
         f"One file of weights, by recursions of each stage; 95 % interval of each point: ± {margin:.1f} points"
     )
-    return _png(figure)
+    return png_of(figure)
 
 
 def _front(costs: Sequence[float], accuracy: Sequence[float]) -> list[int]:
@@ -63,6 +64,7 @@ def _front(costs: Sequence[float], accuracy: Sequence[float]) -> list[int]:
     return front
 
 
+@own_style()
 def calibration_picture(evaluation: Evaluation) -> bytes:
     """Returns accuracy against confidence in bins, and the number of images in each."""
     figure = _figure(5, 5.6)
@@ -89,9 +91,10 @@ def calibration_picture(evaluation: Evaluation) -> bytes:
     above.legend()
     for axes in (above, below):
         axes.grid(alpha=0.25)
-    return _png(figure)
+    return png_of(figure)
 
 
+@own_style()
 def confusion_picture(evaluation: Evaluation) -> bytes:
     """Returns the share of each true class (row) that was taken for each class (column), as colours."""
     assert evaluation.confusion is not None
@@ -104,8 +107,7 @@ def confusion_picture(evaluation: Evaluation) -> bytes:
     picture = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     figure.colorbar(picture, ax=axes, label="share of the true class, %")
     if classes <= MAX_NAMED_CLASSES:
-        # A dollar sign would begin a formula.
-        names = [printable(name, MAX_NAME).replace("$", r"\$") for name in evaluation.class_names]
+        names = [literal(printable(name, MAX_NAME)) for name in evaluation.class_names]
         axes.set_xticks(range(classes), names, rotation=90)
         axes.set_yticks(range(classes), names)
     if classes <= MAX_COUNTED_CLASSES:
@@ -118,16 +120,10 @@ def confusion_picture(evaluation: Evaluation) -> bytes:
     axes.set_title(
         f"{evaluation.deepest.scores.images:,} images ({evaluation.part}), recursions {evaluation.deepest.name}"
     )
-    return _png(figure)
+    return png_of(figure)
 
 
 def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=130)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +22,11 @@ from sret_nas.yaml_files import dump_yaml
 
 from ..data import PreparedData
 from ..data.samples import samples_of
-from ..runs.best import Choice, choose_best
+from ..runs.best import Choice, choose_best, size_after_tuning
+from ..runs.history import History
 from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
-from ..runs.records import History
+from ..runs.recommendation import ORIGIN
 from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
@@ -33,6 +35,7 @@ from .finals import compared, noise_of, pairs_of
 from .insights import HYPERVOLUME, Insights, insights_of, label_of, quality_over_trials
 from .network_drawing import draw_network
 from .outputs import recommended_name
+from .recommended import not_scored
 
 REPORT = "report.html"
 
@@ -75,10 +78,11 @@ class LiveReport:
         self._next = time.monotonic() + RELOAD_SECONDS
 
     def refresh(self, make: Callable[[], ReportInput]) -> None:
-        """Writes the report that `make` describes, if it is time to."""
+        """Writes the report that `make` describes, if it is time to. After an error, it never is again."""
         started = time.monotonic()
         if started < self._next:
             return
+        self._next = math.inf
         write_report(make())
         ended = time.monotonic()
         self._next = ended + max(RELOAD_SECONDS, 20 * (ended - started))
@@ -158,7 +162,7 @@ def _context(given: ReportInput) -> dict[str, Any]:
 
 def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) -> dict[str, Any]:
     header, options, space = given.history.header, given.options, given.domain.space
-    recommended = sum(trial.number >= options.trials for trial in finished)
+    recommended = sum(trial.origin == ORIGIN for trial in finished)
     and_more = f", and {recommended} recommended" if recommended else ""
     state = "running" if given.is_running else "finished"
     command = shlex.join(header["command"]) if isinstance(header["command"], list) else str(header["command"])
@@ -191,8 +195,8 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
     for network in () if known is None else known.networks:
         trial = given.history.trials[network.number]
         row = _row(trial, choice, given.options)
-        row["limit"] = network.label
-        row["predicted"] = f"{network.predicted_error:.2%} ± {100 * network.deviation:.2f}"
+        row["limit"] = f"{network.label} (bend)" if network.is_bend else network.label
+        row["predicted"] = network.prediction
         row["file"] = "" if trial.result is None else recommended_name(network, trial)
         rows.append(row)
     if given.options.best_by == "proxy":
@@ -206,6 +210,8 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
         "no_recommendation": missing,
         "best_number": None if choice is None else choice.trial.number,
         "best_reason": None if choice is None else choice.reason,
+        "tuned_sizes": size_after_tuning(given.history.in_order, given.options.objectives, known),
+        "has_bend": known is not None and any(network.is_bend for network in known.networks),
     }
 
 
@@ -219,7 +225,7 @@ def _row(trial: Trial, choice: Choice | None, options: SearchOptions) -> dict[st
         "is_best": choice is not None and trial is choice.trial,
         "flops": "-" if result is None else format_quantity(result.target.flops),
         "params": "-" if result is None else format_quantity(result.target.params),
-        "compared": "-" if result is None else f"{error_of(result, options.objectives):.2%}",
+        "compared": not_scored(trial) if result is None else f"{error_of(result, options.objectives):.2%}",
         "observed": "-" if result is None else f"{result.error:.2%}",
         "tuned": "-" if final is None else f"{final.error:.2%}",
         "test": "-" if test is None else f"{test:.2%}",

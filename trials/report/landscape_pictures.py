@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -12,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .basin import BASIN_FACTOR
+from .drawing import literal, own_style, png_of
 from .landscape import Landscapes, LossLandscape, LossName, caption, describe_sharpness, describe_width
-from .quiet_matplotlib import quiet_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +29,7 @@ DPI = 130
 Grid = npt.NDArray[np.float64]
 
 
+@own_style()
 def profile_picture(landscapes: Landscapes) -> bytes:
     """Returns the loss along the directions: each network's mean over all of them, and their range as a band."""
     figure = _figure(5.2 * len(landscapes.losses), 4.6)
@@ -41,7 +41,7 @@ def profile_picture(landscapes: Landscapes) -> bytes:
             lines = np.clip(_finite(_lines(landscape), high), low, high)
             colour = f"C{index}"
             axes.fill_between(x, lines.min(axis=0), lines.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-            axes.plot(x, lines.mean(axis=0), color=colour, label=_plain(landscape.name))
+            axes.plot(x, lines.mean(axis=0), color=colour, label=literal(landscape.name))
             if landscape.centre is not None:
                 axes.axhline(BASIN_FACTOR * landscape.centre, color=colour, linewidth=0.8, linestyle=":")
         axes.set_yscale("log")
@@ -54,9 +54,10 @@ def profile_picture(landscapes: Landscapes) -> bytes:
     panels[0].set_ylabel("loss, nats")
     text = f"Mean over {2 * landscapes.options.pairs} directions, with their range."
     _with_caption(figure, f"{text} Dotted: {BASIN_FACTOR:g} times the network's loss.", landscapes)
-    return _png(figure)
+    return png_of(figure)
 
 
+@own_style()
 def contour_picture(landscapes: Landscapes) -> bytes:
     """Returns the surfaces of the first pair of directions as contours; dashed where the loss has doubled."""
     from matplotlib.colors import BoundaryNorm
@@ -88,9 +89,10 @@ def contour_picture(landscapes: Landscapes) -> bytes:
         bar.ax.tick_params(labelsize=7)
     text = f"Dashed: where the loss is {BASIN_FACTOR:g} times the network's (+)."
     _with_caption(panels.figure, text, landscapes)
-    return _png(panels.figure)
+    return png_of(panels.figure)
 
 
+@own_style()
 def surface_picture(landscapes: Landscapes) -> bytes:
     """Returns the surfaces of the first pair of directions in perspective."""
     from matplotlib.colors import LogNorm
@@ -119,7 +121,7 @@ def surface_picture(landscapes: Landscapes) -> bytes:
             axes.set_box_aspect(None, zoom=0.9)  # else the title of the last column's axis is cut off
         panels.end_row()
     _with_caption(panels.figure, "The loss has a logarithmic scale.", landscapes)
-    return _png(panels.figure)
+    return png_of(panels.figure)
 
 
 class _Panels:
@@ -200,19 +202,13 @@ def _title(landscape: LossLandscape) -> str:
     centre = "not finite" if landscape.centre is None else f"{landscape.centre:.3g} nats"
     if landscape.centre is not None and landscape.centre_weight_decay is not None:
         centre += f" ({landscape.centre_weight_decay:.3g} of weight decay)"
-    title = f"{_plain(landscape.name)}\n{landscape.loss} loss {centre}"
+    title = f"{literal(landscape.name)}\n{landscape.loss} loss {centre}"
     basin = landscape.basin
     return title if basin is None else f"{title}\nwidth {describe_width(basin)}, sharpness {describe_sharpness(basin)}"
 
 
-def _plain(name: str) -> str:
-    """Returns a name in which a dollar sign does not begin a formula."""
-    return name.replace("$", r"\$")
-
-
 def _figure(width: float, height: float) -> Figure:
-    with quiet_matplotlib():
-        from matplotlib.figure import Figure
+    from matplotlib.figure import Figure
 
     return Figure(figsize=(max(width, 6.0), height), layout="constrained", dpi=DPI)
 
@@ -220,9 +216,3 @@ def _figure(width: float, height: float) -> Figure:
 def _with_caption(figure: Figure, first: str, landscapes: Landscapes) -> None:
     width = int(16 * figure.get_figwidth())
     figure.supxlabel("\n".join(textwrap.wrap(f"{first} {caption(landscapes)}", width)), fontsize=7, ha="center")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from sret_nas.quantities import format_quantity
 from ..runs.options import SearchOptions
 from ..runs.recommendation import CostName, Recommendations
 from ..runs.trial import Trial
-from .quiet_matplotlib import quiet_matplotlib
+from .drawing import literal, own_style, png_of
 
 GREY, BLUE, ORANGE, GREEN, RED = "0.65", "tab:blue", "tab:orange", "tab:green", "tab:red"
 
 Bounds = tuple[float | None, float | None]
 
 
+@own_style()
 def write_front_plot(
     path: Path, trials: Sequence[Trial], front: Sequence[Trial], best: Trial, options: SearchOptions,
     header: dict[str, Any], recommended: Recommendations | None,
@@ -29,8 +29,7 @@ def write_front_plot(
     The PNG shows all finished and stopped trials, the front as a step line, what is recommended, the errors after
     fine-tuning and on the test part, and lines of the budget.
     """
-    with quiet_matplotlib():
-        from matplotlib.figure import Figure
+    from matplotlib.figure import Figure
 
     space, data = header["space"], header["data"]
     panels = _panels(options, header)
@@ -50,10 +49,8 @@ def write_front_plot(
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, frameon=False)
     finished = sum(trial.is_finished for trial in trials)
-    figure.suptitle(f"{space['name']}: {finished} trials, {options.describe_budget()}")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
+    figure.suptitle(f"{literal(space['name'])}: {finished} trials, {options.describe_budget()}")
+    write_atomically(path, png_of(figure))
 
 
 def _panels(options: SearchOptions, header: dict[str, Any]) -> list[tuple[CostName, str, Bounds]]:

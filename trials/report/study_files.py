@@ -14,6 +14,8 @@ from typing import Any
 from sret_nas.files import write_atomically
 from sret_nas.quantities import format_quantity, format_seconds
 
+from ..console import Console
+from .drawing import warn_if_undrawn
 from .paired import PairedDifference
 from .study import (
     AGREEMENT,
@@ -35,14 +37,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_study_results(run_dir: Path, outcome: StudyOutcome) -> None:
-    """Writes all files; without any result, none."""
+def write_study_results(run_dir: Path, outcome: StudyOutcome, console: Console) -> None:
+    """Writes all files; without any result, none. If the picture cannot be drawn, it says so."""
     if outcome.any_result is None:
         return
     write_atomically(run_dir / CSV, _csv(outcome))
-    write_atomically(run_dir / PICTURE, study_picture(outcome))
     write_atomically(run_dir / MARKDOWN, to_markdown(outcome, PICTURE))
     write_atomically(run_dir / JSON, to_json(outcome))
+    with warn_if_undrawn(console, str(run_dir / PICTURE), "the results are whole"):
+        write_atomically(run_dir / PICTURE, study_picture(outcome))
 
 
 def to_json(outcome: StudyOutcome) -> str:

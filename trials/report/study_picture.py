@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import defaultdict
 from collections.abc import Callable
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .quiet_matplotlib import quiet_matplotlib
+from .drawing import literal, own_style, png_of
 from .study import StudyOutcome, VariantOutcome
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Panel = Callable[[Any, StudyOutcome, dict[str, str]], None]
 
@@ -24,26 +20,26 @@ MAX_WIDTH = 2
 """Panels in a row."""
 
 
+@own_style()
 def study_picture(outcome: StudyOutcome) -> bytes:
     """Returns the picture of a study that has at least one result."""
     panels = _panels(outcome)
     names = [variant.training.name for variant in outcome.variants]
     colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
-    with quiet_matplotlib():
-        from matplotlib.figure import Figure
+    from matplotlib.figure import Figure
 
-        columns = min(MAX_WIDTH, len(panels))
-        rows = math.ceil(len(panels) / columns)
-        height = max(3.4, 1.2 + 0.36 * len(names))
-        figure = Figure(figsize=(5.6 * columns, height * rows + 0.5), layout="constrained", dpi=130)
-        all_axes = figure.subplots(rows, columns, squeeze=False).flat
-        for axes, panel in zip(all_axes, panels, strict=False):
-            panel(axes, outcome, colours)
-            axes.grid(alpha=0.25)
-        for axes in list(all_axes)[len(panels) :]:
-            axes.set_visible(False)
-        figure.suptitle(_plain(outcome.study.title))
-        return _png(figure)
+    columns = min(MAX_WIDTH, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    height = max(3.4, 1.2 + 0.36 * len(names))
+    figure = Figure(figsize=(5.6 * columns, height * rows + 0.5), layout="constrained", dpi=130)
+    all_axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, panel in zip(all_axes, panels, strict=False):
+        panel(axes, outcome, colours)
+        axes.grid(alpha=0.25)
+    for axes in list(all_axes)[len(panels) :]:
+        axes.set_visible(False)
+    figure.suptitle(literal(outcome.study.title))
+    return png_of(figure)
 
 
 def _panels(outcome: StudyOutcome) -> list[Panel]:
@@ -73,7 +69,7 @@ def _errors(axes: Any, outcome: StudyOutcome, colours: dict[str, str]) -> None:
             axes.plot([error.low, error.high], [row, row], color=colour, linewidth=2)
         axes.scatter(list(variant.errors.values()), [row] * error.seeds, s=12, color="0.35", zorder=3)
         axes.scatter([error.mean], [row], marker="D", s=40, color=colour, zorder=2)
-    axes.set_yticks(range(len(outcome.variants)), [_plain(variant.training.name) for variant in outcome.variants])
+    axes.set_yticks(range(len(outcome.variants)), [literal(variant.training.name) for variant in outcome.variants])
     axes.set_ylim(len(outcome.variants) - 0.5, -0.5)
     axes.set_xlabel("test error, % (dots: seeds; diamond: mean, with its 90 % interval)")
     values = [value for variant in outcome.variants for value in variant.errors.values()]
@@ -88,7 +84,7 @@ def _over_flops(axes: Any, outcome: StudyOutcome, colours: dict[str, str]) -> No
         spread = error.spread if error.seeds > 1 else 0
         axes.errorbar(variant.flops / 1e6, error.mean, yerr=spread, marker="D", color=colours[name], capsize=3)
         axes.annotate(
-            _plain(name), (variant.flops / 1e6, error.mean), xytext=(5, 5), textcoords="offset points", fontsize=8
+            literal(name), (variant.flops / 1e6, error.mean), xytext=(5, 5), textcoords="offset points", fontsize=8
         )  # fmt: skip
     axes.margins(x=0.2, y=0.15)
     axes.set_xlabel("MFLOPs (multiply-adds of one image)")
@@ -106,7 +102,7 @@ def _depths(axes: Any, outcome: StudyOutcome, colours: dict[str, str]) -> None:
         name = variant.training.name
         axes.plot(
             [value / 1e6 for value in flops], [fmean(errors[value]) for value in flops], marker="o", markersize=4,
-            color=colours[name], label=_plain(name),
+            color=colours[name], label=literal(name),
         )  # fmt: skip
     axes.set_xlabel("MFLOPs of the depth (multiply-adds)")
     axes.set_ylabel("test error, %")
@@ -124,7 +120,7 @@ def _curves(axes: Any, outcome: StudyOutcome, colours: dict[str, str]) -> None:
         name = variant.training.name
         axes.plot(
             [count / 1e3 for count in images], [fmean(errors[count]) for count in images], marker="o", markersize=3,
-            color=colours[name], label=_plain(name),
+            color=colours[name], label=literal(name),
         )  # fmt: skip
     axes.set_xlabel("training images seen, thousands")
     axes.set_ylabel("validation error, %")
@@ -143,7 +139,7 @@ def _coefficients(axes: Any, outcome: StudyOutcome, colours: dict[str, str]) -> 
             thousands = [count / 1e3 for count in images]
             axes.plot(
                 thousands, [fmean(by_images[count]) for count in images], linestyle=style, marker="o", markersize=3,
-                color=colours[name], label=_plain(f"{name}: {kind}"),
+                color=colours[name], label=literal(f"{name}: {kind}"),
             )  # fmt: skip
             low, high = ([choose(by_images[count]) for count in images] for choose in (min, max))
             axes.fill_between(thousands, low, high, color=colours[name], alpha=0.12, linewidth=0)
@@ -161,14 +157,3 @@ def _coefficients_by_images(variant: VariantOutcome, kind: str) -> dict[int, lis
             by_images[epoch.images] += values
     found = {images: values for images, values in by_images.items() if values}
     return {0: [1.0], **found} if found else {}
-
-
-def _plain(text: str) -> str:
-    """Returns text for matplotlib, in which a dollar sign would begin a formula."""
-    return text.replace("$", r"\$")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

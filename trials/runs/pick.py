@@ -53,7 +53,7 @@ def pick_network(search: RecordedSearch, budget: Budget) -> Picked:
     errors = [error_of(trial.result, objectives) for trial in finished if trial.result is not None]
     axis = whole.chain.cost_names.index(cost)
     model = StructureModel(whole, [trial.candidate for trial in finished], errors, axis).within(whole.within(budget))
-    candidate = model.best_within(limit)
+    candidate = model.best_within(limit, excluded=search.history.failed_keys)
     if candidate is None:
         raise UserError(f"{search.domain.space.name}: no network was found that has {budget.describe()}")
     belief = model.belief([candidate])

@@ -35,9 +35,9 @@ class FoundNetwork:
     flops: int
     params: int
     error: float | None
-    """Validation error in its trial; None if no trial tried it."""
+    """Observed validation error, one score; None if no trial tried it."""
     predicted_error: float | None = None
-    """What the model expects of it; None for a network that was not recommended or picked."""
+    """Posterior mean of the model of all trials; None for a network that was not recommended or picked."""
     test_error: float | None = None
     """Error on the test part, if it was tested at the end."""
 
@@ -59,7 +59,7 @@ class SearchResult:
     front: tuple[FoundNetwork, ...]
     """The Pareto-optimal networks, cheapest first."""
     recommended: tuple[FoundNetwork, ...]
-    """The best structures at the budget and at shares of it, most expensive first."""
+    """The best structures at the budget and at shares of it, most expensive first; none whose trial failed."""
     best: FoundNetwork
     """The network of `best.yaml`."""
     reason: str
@@ -80,7 +80,9 @@ class SearchResult:
             run_dir=search.run_dir,
             front=tuple(FoundNetwork.of(trial) for trial in pareto_front(trials, objectives)),
             recommended=tuple(
-                FoundNetwork.of(search.history.trials[number], error) for number, error in predicted.items()
+                FoundNetwork.of(trial, error)
+                for number, error in predicted.items()
+                if (trial := search.history.trials[number]).result is not None
             ),
             best=FoundNetwork.of(best, predicted.get(best.number)),
             reason=reason,

@@ -7,6 +7,7 @@ network of equal FLOPs. The difference between the two shows what searching was 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -69,7 +70,7 @@ def finalists(run: Run) -> list[Trial]:
     There are `--finalists` of them, or fewer if there are no more networks.
     """
     recommended = recommended_trials(run)
-    chosen = _evenly(recommended, run.options.finalists)
+    chosen = with_both_ends(recommended, run.options.finalists)
     most_expensive_first = archived(run.trials, run.options.objectives)[::-1]
     others = [trial for trial in most_expensive_first if trial not in recommended]
     return chosen + _evenly(others, run.options.finalists - len(chosen))
@@ -87,6 +88,14 @@ def _evenly(items: list[Item], count: int) -> list[Item]:
     """Returns `count` evenly spaced items, the first included, or all if there are fewer."""
     count = min(count, len(items))
     return [items[position * len(items) // count] for position in range(count)]
+
+
+def with_both_ends(items: Sequence[Item], count: int) -> list[Item]:
+    """Returns `count` evenly spaced items, the first and, of two or more, the last included; all if there are fewer."""
+    count = min(count, len(items))
+    return (
+        list(items[:count]) if count < 2 else [items[round(k * (len(items) - 1) / (count - 1))] for k in range(count)]
+    )
 
 
 def control_of(run: Run, trial: Trial) -> ArchConfig | None:

@@ -29,8 +29,9 @@ from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command
-from ..report.html import write_report
-from ..report.outputs import write_outputs
+from ..report.drawing import warn_if_undrawn
+from ..report.html import REPORT, write_report
+from ..report.outputs import FRONT_PNG, write_front_picture, write_outputs
 from ..runs.create_engine import create_engine
 from ..runs.directory import versions
 from ..runs.events import check_header
@@ -258,7 +259,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         data_dir, _ = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
-        num_ended = sum(trial.has_ended for trial in run.trials)
+        num_ended = history.num_ended
         print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
         with create_engine(options, JobRunner(), options.max_jobs, run_dir, console) as engine:
             engine.keep_files()
@@ -323,13 +324,26 @@ def _run_all(run: Run, engine: Engine) -> None:
 
 
 def _write_results(run: Run, *, is_complete: bool) -> None:
-    """Writes all files that follow from the records, the report last, and gives them to the trackers."""
+    """Writes all files that follow from the records, pictures last, and gives them to the trackers."""
     if not has_journal(run.run_dir, run.trials):
         _journal(run).flush()
     write_outputs(run.run_dir, run.history, run.options)
-    write_report(run.report_input(is_running=False))
+    remedy = f"the results are whole; to draw it again: {resume_command('search', run.run_dir)}"
+    with warn_if_undrawn(run.console, str(run.run_dir / FRONT_PNG), remedy):
+        write_front_picture(run.run_dir, run.history, run.options)
+    with warn_if_undrawn(run.console, str(run.run_dir / REPORT), remedy):
+        _write_last_report(run)
     if run.tracking is not None:
         run.tracking.finish(run.trials, is_complete=is_complete)
+
+
+def _write_last_report(run: Run) -> None:
+    """Writes the report; if that fails, deletes what is there, because that page says that the search still runs."""
+    try:
+        write_report(run.report_input(is_running=False))
+    except Exception:
+        (run.run_dir / REPORT).unlink(missing_ok=True)
+        raise
 
 
 def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:

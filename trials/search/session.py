@@ -11,11 +11,13 @@ from ..console import Console
 from ..data import PreparedData
 from ..engines.messages import JobContext, SupernetSource
 from ..engines.retries import default_time_limit
-from ..report.html import LiveReport, ReportInput
+from ..report.drawing import warn_if_undrawn
+from ..report.html import REPORT, LiveReport, ReportInput
 from ..runs.compute_budget import ComputeBudget
 from ..runs.directory import weights_file
+from ..runs.history import History
 from ..runs.options import SearchOptions
-from ..runs.records import History, Records
+from ..runs.records import Records
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..training.recipe import Precision, ProxyConfig
@@ -49,8 +51,7 @@ class Run:
     @property
     def has_all_trials(self) -> bool:
         """Whether every trial that was asked for has ended, so that there is nothing left to propose."""
-        known = self.history.trials
-        return all(number in known and known[number].has_ended for number in range(self.options.trials))
+        return self.history.num_ended >= self.options.trials
 
     @property
     def job_context(self) -> JobContext:
@@ -110,8 +111,9 @@ class Run:
             self.tracking.trial_ended(trial)
 
     def refresh_report(self) -> None:
-        """Writes the report of the running search, if it is time to."""
-        self.live_report.refresh(lambda: self.report_input(is_running=True))
+        """Writes the report of the running search, if it is time to. If that fails, it says so once."""
+        with warn_if_undrawn(self.console, str(self.run_dir / REPORT), "the search goes on"):
+            self.live_report.refresh(lambda: self.report_input(is_running=True))
 
     def weights_path(self, trial: Trial) -> Path:
         return self.run_dir / weights_file(trial.number)

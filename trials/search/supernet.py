@@ -20,7 +20,7 @@ from ..distributed.launcher import Launcher, RayPlacement
 from ..engines.engine import Engine
 from ..engines.messages import SupernetSource
 from ..lost_directory import LostDirectoryError
-from ..machine import num_cores
+from ..machine import cores_per_process, num_cores
 from ..program_name import resume_command
 from ..runs.directory import SUPERNET_DIR
 from ..runs.options import SearchOptions
@@ -82,7 +82,16 @@ def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int
             processes = _equal_shares(min(options.batch_size, num_images), most)
             needs = needs_of("the cluster", RayPlacement(processes=processes), options.device, threads=None)
             return processes, needs.threads
-    return None, min(num_cores(), max(1, options.workers) * options.threads)
+    return None, _threads_here(options)
+
+
+def _threads_here(options: SearchOptions) -> int:
+    """Returns the threads that train a supernet in this process: those that all workers have together later.
+
+    If neither `--workers` nor `--threads` says how many these are, `OMP_NUM_THREADS` bounds them, as in every command.
+    """
+    is_chosen = bool({"workers", "threads"} & options.model_fields_set)
+    return min(num_cores() if is_chosen else cores_per_process(), max(1, options.workers) * options.threads)
 
 
 def _equal_shares(batch_size: int, most: int) -> int:

@@ -18,6 +18,7 @@ from sret_nas.space.chain import Chain
 
 from ..console import Console, print_line
 from ..integrations.trackers import TensorBoardTracker, Tracker, TrackerName, open_tracker
+from ..report.drawing import reason_of
 from ..report.html import REPORT
 from ..runs.options import SearchOptions
 from ..runs.trial import Trial
@@ -105,11 +106,10 @@ class Tracking:
             action()
         except Exception as error:
             self._open = [each for each in self._open if each.tracker.name != name]
-            first_line = str(error).strip().partition("\n")[0][:200]
             print_line(
                 self._console,
-                f"warning: {name} gets nothing more of this search ({type(error).__name__}: {first_line}); the search "
-                "goes on, and --resume tries again",
+                f"warning: {name} gets nothing more of this search ({reason_of(error)}); the search goes on, and "
+                "--resume tries again",
             )
 
 

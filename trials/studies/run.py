@@ -34,13 +34,12 @@ from ..report.study import StudyOutcome, show_outcome
 from ..report.study_files import write_study_results
 from ..runs.checksums import with_checksum
 from ..runs.create_engine import create_engine
-from ..runs.directory import versions
+from ..runs.directory import RECORDS_FILE, versions
 from ..runs.full_disk import StorageError, raise_if_nothing_can_be_recorded
 from ..runs.record_file import RecordFile
 from ..runs.study import TEACHER
 from ..runs.study_options import StudyOptions
 from ..runs.study_records import (
-    RECORDS_FILE,
     StudyHeader,
     StudyHistory,
     StudyInterrupted,
@@ -187,7 +186,7 @@ class Session:
     def conclude(self) -> StudyOutcome:
         """Writes and prints the results, as far as there are any, and returns them."""
         outcome = StudyOutcome.of(self.history)
-        write_study_results(self.setting.run_dir, outcome)
+        write_study_results(self.setting.run_dir, outcome, self.console)
         show_outcome(outcome, self.console)
         if outcome.any_result is not None:
             print_line(self.console, f"Results: {self.setting.run_dir}/results.md, .png, .json and .csv")
@@ -201,7 +200,7 @@ def _run_to_the_end(session: Session, engine: Engine) -> StudyOutcome:
         _Loop(session, engine).run()
     except KeyboardInterrupt:
         session.records.append(StudyInterrupted(time=time.time()).model_dump(mode="json"))
-        write_study_results(run_dir, StudyOutcome.of(session.history))
+        write_study_results(run_dir, StudyOutcome.of(session.history), session.console)
         print_line(session.console, f"Interrupted; {carry_on}")
         raise
     except LostDirectoryError as error:
@@ -278,7 +277,8 @@ class _Loop:
         now = time.monotonic()
         if now - self._written >= RESULTS_SECONDS:
             self._written = now
-            write_study_results(self._session.setting.run_dir, StudyOutcome.of(self._session.history))
+            session = self._session
+            write_study_results(session.setting.run_dir, StudyOutcome.of(session.history), self._bar.console)
 
     def _tell(self, planned: Planned, event: TrainingFinished | TrainingFailed | TrainingRetried) -> None:
         if isinstance(event, TrainingRetried):

@@ -28,7 +28,7 @@ from ..console import Console, count_progress, print_line
 from ..data.image_files import image_batches, mode_for
 from ..data.source import PARTS
 from ..data.whole_images import WholeImages, WholePart
-from ..machine import num_cores
+from ..machine import cores_per_process
 from ..report.evaluation import Evaluation, OperatingPoint, show_evaluation
 from ..report.evaluation_files import to_json, write_evaluation
 from ..runs.directory import versions
@@ -85,7 +85,7 @@ def evaluate_network(request: EvaluationRequest, console: Console) -> Evaluation
     the network's, or if a file would be written over.
     """
     _require_free_outputs(request)
-    threads = request.threads or num_cores()
+    threads = request.threads or cores_per_process()
     compute_with(threads)
     device = device_of(request.device)
     trained = load_trained(request.source)
@@ -142,7 +142,7 @@ def evaluate_network(request: EvaluationRequest, console: Console) -> Evaluation
         write_atomically(request.json, to_json(evaluation))
         print_line(console, f"All numbers: {request.json}")
     if request.out is not None:
-        write_evaluation(request.out, evaluation)
+        write_evaluation(request.out, evaluation, console)
         print_line(console, f"Tables and pictures: {request.out}")
     return evaluation
 

@@ -31,6 +31,7 @@ from ..engines.messages import Failure, LandscapeJob, LandscapeResult, WeightsSo
 from ..engines.retries import AttemptResult, JobQueue, default_time_limit
 from ..interruption import ignore_signals_after_interrupt, raise_if_interrupted
 from ..program_name import resume_command
+from ..report.drawing import warn_if_undrawn
 from ..report.landscape import Landscapes, describe_network, landscapes_of, show_landscapes, to_json
 from ..report.landscape_pictures import contour_picture, has_surfaces, profile_picture, surface_picture
 from ..runs.create_engine import create_engine
@@ -251,18 +252,20 @@ def _run(records: LandscapeRecords, options: LandscapeOptions, run_job: RunJob, 
             print_line(console, f"Interrupted; carry on with: {resume_command('landscape', records.directory)}")
             raise
     landscapes = landscapes_of(records.header, options, records.points)
-    _write(records.directory, landscapes)
+    _write(records.directory, landscapes, console)
     show_landscapes(landscapes, console)
     print_line(console, f"Values and pictures: {records.directory}")
     return landscapes
 
 
-def _write(directory: Path, landscapes: Landscapes) -> None:
+def _write(directory: Path, landscapes: Landscapes, console: Console) -> None:
     write_atomically(directory / JSON, to_json(landscapes))
-    write_atomically(directory / PROFILES_PNG, profile_picture(landscapes))
-    if has_surfaces(landscapes):
-        write_atomically(directory / CONTOURS_PNG, contour_picture(landscapes))
-        write_atomically(directory / SURFACES_PNG, surface_picture(landscapes))
+    remedy = f"the values are whole; to draw them again: {resume_command('landscape', directory)}"
+    with warn_if_undrawn(console, f"pictures in {directory}", remedy):
+        write_atomically(directory / PROFILES_PNG, profile_picture(landscapes))
+        if has_surfaces(landscapes):
+            write_atomically(directory / CONTOURS_PNG, contour_picture(landscapes))
+            write_atomically(directory / SURFACES_PNG, surface_picture(landscapes))
     for folder in (NETWORKS, IMAGES):
         shutil.rmtree(directory / folder, ignore_errors=True)
 
@@ -346,7 +349,7 @@ class _Work:
         each = seconds * self._cost(self._todo[-1])
         print_line(
             self._console,
-            f"Plan: {len(self._todo):,} points of {len(self._records.header.networks)} network(s), about "
+            f"Plan: {len(self._todo):,} points of {_networks(len(self._records.header.networks))}, about "
             f"{format_seconds(each)} each, {self._engine.capacity} at once: about {format_seconds(expected)}",
         )
         print_line(self._console, f"Results: {self._records.directory}")
@@ -380,3 +383,7 @@ def _raise(failure: Failure) -> None:
     if failure.cause in ("worker died", "timed out", "suspended"):
         raise ChildProcessError(f"a point could not be computed: {message}; --resume carries on")
     raise RuntimeError(f"a point failed: {message}\n{failure.traceback}")
+
+
+def _networks(count: int) -> str:
+    return "1 network" if count == 1 else f"{count} networks"

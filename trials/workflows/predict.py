@@ -73,6 +73,8 @@ def predict(request: PredictRequest, console: Console) -> bool:
 
     Returns whether any could be read. Raises `UserError` if the model cannot be read or used, or there are no images.
     """
+    if (request.mean is None) != (request.std is None):
+        raise UserError("--mean and --std go together: one number per channel each")
     compute_with(request.threads)
     images = find_images(request.images)
     model = _exported(request) if is_exported(request.model) else _trained(request, console)

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,9 +24,11 @@ from ..data.dataset_cache import PREPARED_DATA, config_digest
 from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
+from ..runs.directory import RECORDS_FILE
+from ..runs.objectives import error_of
 from ..runs.pick import pick_network
+from ..runs.recommendation import Recommendations, format_prediction
 from ..runs.recorded_search import RecordedSearch, is_running
-from ..runs.records import RECORDS_FILE
 
 
 def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
@@ -60,7 +63,7 @@ def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
     if as_json:
         summary = RunSummary.of(search).to_dict()
         known = search.history.recommended
-        summary["recommended"] = None if known is None else known.model_dump(mode="json")
+        summary["recommended"] = None if known is None else _recommended(search, known)
         console.print_json(json.dumps(summary))
         return
     print_line(console, f"{run_dir}: {search.state}; {search.options.describe_budget()}; {search.options.strategy}")
@@ -68,6 +71,17 @@ def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
         search.history.in_order, search.options, run_dir, search.domain.space.image_size, console,
         search.domain.latency_profile, search.history.recommended,
     )  # fmt: skip
+
+
+def _recommended(search: RecordedSearch, known: Recommendations) -> dict[str, Any]:
+    """Returns what is recommended as plain data, with the network and the observed error of each."""
+    plain = known.model_dump(mode="json")
+    for network in plain["networks"]:
+        trial = search.history.trials[network["number"]]
+        result = trial.result
+        network["arch_id"] = trial.arch_id
+        network["observed_error"] = None if result is None else error_of(result, search.options.objectives)
+    return plain
 
 
 def compare_runs(run_dirs: Sequence[Path], cost: str, console: Console, *, as_json: bool) -> None:
@@ -85,7 +99,7 @@ def compare_runs(run_dirs: Sequence[Path], cost: str, console: Console, *, as_js
     if as_json:
         console.print_json(json.dumps(vars(comparison)))
         return
-    for table in comparison.tables():
+    for table in comparison.tables(console.width):
         console.print(table)
     tasks = {(search.history.header["data"]["digest"], search.options.image_size) for search in searches}
     if len(tasks) > 1:
@@ -111,7 +125,7 @@ def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, f
     print_line(
         console,
         f"{arch.arch_id}: {format_quantity(cost.flops)} FLOPs, {format_quantity(cost.params)} params, predicted "
-        f"validation error {picked.predicted_error:.2%} ± {100 * picked.deviation:.2f} ({tried})",
+        f"validation error {format_prediction(picked.predicted_error, picked.deviation)} ({tried})",
     )
     print_line(console, arch.summary())
     if out is None:

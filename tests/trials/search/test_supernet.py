@@ -26,13 +26,15 @@ from tests.trials.runs.edited_records import edit_records
 from trials.data import PreparedData
 from trials.report.finals import show_finals
 from trials.report.front import show_front
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.objectives import best_of, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.finalists import EQUAL_COST, finalists
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
+from trials.search.supernet import _processes
 from trials.supernet.inherit import extract_for_eval
 from trials.training.train import score
 
@@ -160,8 +162,8 @@ def test_best_is_the_finalist_of_least_error_after_training_on_with_its_weights(
 def test_it_says_beforehand_what_it_will_do_and_afterwards_what_it_found(finished: Run, console: Console) -> None:
     text = text_of(console)
     assert "Plan: a supernet trained on 640 images at 32 px (" in text
-    assert re.search(r"(?<!\d)9 of its networks and up to 4 recommended ones scored", text)
-    assert re.search(r"(?<!\d)2 fine-tuned, 1 trained from scratch against 1 random ones", text)
+    assert re.search(r"(?<!\d)9 of its networks and up to 15 recommended ones scored", text)
+    assert re.search(r"(?<!\d)2 fine-tuned, 1 trained from scratch against as many random ones", text)
     narrow = quiet(80)
     show_front(finished.trials, finished.options, finished.run_dir, 224, narrow)
     assert max(map(len, text_of(narrow).splitlines()[:8])) <= 80
@@ -301,3 +303,28 @@ def test_there_are_more_trials_where_they_are_cheap() -> None:
     assert (SearchOptions().trials, SearchOptions(no_supernet=True).trials) == (200, 16)
     assert SearchOptions().load_space().depth_schedules == ("full",)
     assert len(SearchOptions(no_supernet=True).load_space().depth_schedules) == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "expected"),
+    [
+        ({}, None, 4),
+        ({}, "1", 1),
+        ({}, "2", 2),
+        ({}, "64", 4),
+        ({"workers": 3}, "1", 3),
+        ({"threads": 2}, "1", 4),
+        ({"workers": 0}, None, 1),
+    ],
+)
+def test_a_supernet_is_trained_with_no_more_threads_than_the_environment_allows(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], asked: str | None, expected: int
+) -> None:
+    for module in ("trials.machine", "trials.search.supernet", "trials.runs.engine_options"):
+        monkeypatch.setattr(f"{module}.num_cores", lambda: 4)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    options = SearchOptions.parse({"space": "smoke", **given}, "search")
+    assert _processes(options, num_images=100) == (None, expected)

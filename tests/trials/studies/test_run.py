@@ -19,7 +19,8 @@ from benchmarks import studies
 from sret_nas.errors import ConfigError, UserError
 from tests.trials.studies.tiny_study import errors_of, run_study, write_study
 from trials.report.study import StudyOutcome
-from trials.runs.study_records import RECORDS_FILE, read_study_history
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.study_records import read_study_history
 from trials.studies.run import resume_study
 from trials.studies.show import show_study
 from trials.training.full import FullTraining

@@ -285,7 +285,7 @@ def test_a_changed_record_is_refused(finished: Path, tmp_path: Path, capsys: pyt
 def test_two_processes_do_not_compute_one_landscape(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with LandscapeRecords(finished):
         assert landscape("--resume", finished) == 2
-    assert "another process computes this landscape" in capsys.readouterr().err
+    assert "is in use by another process" in capsys.readouterr().err
 
 
 def test_workers_on_other_machines_get_the_network_and_the_images(tmp_path: Path) -> None:

@@ -94,8 +94,27 @@ def test_a_comparison_gives_least_errors_hypervolumes_and_the_options_that_diffe
     for errors in found["errors"]:
         known = [error for error in errors if error is not None]
         assert known == sorted(known)  # the less a network may cost, the more it errs
+        assert len(known) == len(errors) == 4  # limits are costs that both have tried
+    assert found["limits"][0] > 1.5 * found["limits"][-1] > 0
     assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--cost", "params"]) == 0
-    assert "Options that differ" in capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())  # titles wrap at the width of their tables
+    assert "Options that differ" in text
+    assert "Least observed validation error within so many parameters" in text
+    assert "Least predicted error, by the model of each run" in text
+
+
+def test_predicted_and_observed_errors_stand_beside_each_other(folder: Path, capsys: Capture) -> None:
+    assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for observed, predicted in zip(found["errors"], found["predicted"], strict=True):
+        assert predicted[0] == pytest.approx(observed[0], abs=0.02)
+        assert predicted[0] != observed[0]
+    assert main(["runs", "show", str(folder / "one"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    search = RecordedSearch.open(folder / "one")
+    observed = planted(search.history.trials[0].candidate)
+    assert shown["recommended"]["networks"][0]["observed_error"] == observed
+    assert (shown["best_error"], shown["best_predicted_error"]) == (observed, 0.3)
 
 
 def test_a_pick_is_the_best_structure_that_the_model_knows_at_the_cost(
