@@ -182,7 +182,7 @@ def test_errors_of_other_trainings_and_changed_spaces_are_explained(
     def edit(header: dict[str, Any]) -> None:
         header["proxy"]["training"] = {"images": 12_345}
         header["options"]["width_scale"] = 0.5
-        header["space"]["stages"][0]["mlp_ratio"] = [3.0]
+        header["space"]["stages"][0]["mlp_ratio"].append(3.5)  # the networks stay in the space
 
     other = _edited(folder, tmp_path / "other", edit)
     assert main(["runs", "compare", str(folder / "one"), str(other), "--json"]) == 0
