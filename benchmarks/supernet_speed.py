@@ -103,7 +103,7 @@ def _supernet(name: str, image_size: int) -> Supernet:
 
 def _row(supernet: Supernet, arch: ArchConfig) -> dict[str, Any]:
     network = supernet.extract(arch)  # once untimed: the first one imports more of torch
-    skeleton = _milliseconds(lambda: Supernet._meta_network(_without_meta_networks(supernet), arch))
+    skeleton = _milliseconds(lambda: Supernet._sliced_network(_without_sliced_networks(supernet), arch))
     images = torch.randn(BATCH, arch.channels, arch.image_size, arch.image_size)
     inside, outside = [], []
     for _ in range(NUM_UNTIMED + NUM_PAIRS):
@@ -125,8 +125,8 @@ def _row(supernet: Supernet, arch: ArchConfig) -> dict[str, Any]:
     }
 
 
-def _without_meta_networks(supernet: Supernet) -> Supernet:
-    supernet._meta_networks.clear()
+def _without_sliced_networks(supernet: Supernet) -> Supernet:
+    supernet._sliced_networks.clear()
     return supernet
 
 

@@ -38,8 +38,9 @@ from trials.data.config import DataConfig
 from trials.data.decode import UNREADABLE, open_image, to_pixels, without_warnings
 from trials.data.preparation import prepare
 from trials.data.prepared import METADATA, PreparedData, array_path
+from trials.runs.directory import RECORDS_FILE
 from trials.runs.events import check_header
-from trials.runs.records import RECORDS_FILE, read_history
+from trials.runs.history import read_history
 from trials.runs.supernet_train_options import SupernetTrainOptions
 from trials.strategies.strategy import Candidate
 from trials.supernet.config import SupernetConfig

@@ -39,9 +39,9 @@ from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
 from trials.distributed.processes import process_group
 from trials.machine import processor_name
+from trials.runs.history import read_history
 from trials.runs.objectives import pareto_front
 from trials.runs.options import SearchOptions
-from trials.runs.records import read_history
 from trials.supernet.config import SupernetConfig
 from trials.supernet.spec import TrainingSpec
 from trials.supernet.training import SupernetTraining

@@ -1,10 +1,28 @@
-"""Properties of this machine: its cores, its processor and its memory."""
+"""Properties of this machine: its cores, its processor and its memory; and of this process: its collector."""
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pauses Python's collector of cycles while large libraries are imported.
+
+    Imports make no cycles to collect, and the collector would walk through all modules again and again.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def num_cores() -> int:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trials.runs.history import History, read_history
 from trials.runs.objectives import best_of, pareto_front
-from trials.runs.records import History, read_history
 from trials.runs.trial import Trial
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sret_nas.nn.network import SReT
-from sret_nas.nn.supernet import PoolWeights, Supernet
+from sret_nas.nn.shared_weights import PoolWeights
+from sret_nas.nn.supernet import Supernet
 
 LinearRule = Callable[[nn.Linear], None]
 ConvRule = Callable[[nn.Conv2d, bool], None]

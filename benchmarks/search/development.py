@@ -10,6 +10,16 @@ Five are tables of 10,000 to 20,000 networks, whose front is known:
 - `nk-noisy`: `nk-1`, told with noise of 2 %.
 - `ordered`: attributes with an optimum in the middle that shifts with the level of another attribute.
 
+Seven have what other public tables have. Their bounds hold the whole front, its cheap end included:
+
+- `cells`: small cells of six operations, as in NAS-Bench-201. Where no path is left, a network fails with an error of 90 %.
+- `cells-noisy`: the same, told with noise of 2 %.
+- `power`: error falls with a power of the cost, so that cheap networks are far worse than others; few attributes interact.
+- `plateau`: only few values of an attribute matter, and errors are measured in steps of half a point.
+- `test-set`, `test-set-2`, `test-set-3`: 100 networks, a tenth of them worse than the others, the cheapest most. What is measured is a count of errors
+  in 2,000 images: there are ties, and half of the variance beyond cost is chance.
+- `window`: the networks of `ordered` of nearly equal cost.
+
 `small` has 120 networks with noise in what is measured of each. `large` is a space of GPTs of other sizes than
 HW-GPT's, with effects that add up, products of neighbours, and a small random neural network on top. Its front is the
 best of a long search.
@@ -32,25 +42,28 @@ from benchmarks.search.problems import Bounds, Problem
 from benchmarks.search.products import Choices, ProductDomain
 from benchmarks.search.runs import ENTRIES, run_search
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.pareto import hypervolume
+from sret_nas.pareto import hypervolume, non_dominated
 from trials.strategies.table import TableDomain
 
 LARGE = GPTSpace((128, 256, 512), (14, 15, 16), (4, 6, 8))
 
 
-def _nk(sizes: tuple[int, ...], neighbours: int, ruggedness: float, seed: int) -> tuple[ProductDomain, FloatArray]:
+def _nk(
+    sizes: tuple[int, ...], neighbours: int, ruggedness: float, seed: int, costs: IntArray | None = None
+) -> tuple[ProductDomain, FloatArray]:
     """A space, and the values of its networks: trend and single effects of variance one, and the NK part."""
     rng = np.random.default_rng(seed)
-    domain = ProductDomain([np.sort(rng.integers(5, 100, size)).tolist() for size in sizes])
+    of_levels = [np.sort(rng.integers(5, 100, size)) for size in sizes] if costs is None else list(costs)
+    domain = ProductDomain([of_level.tolist() for of_level in of_levels])
     levels = domain.every
-    costs = np.log(domain.chain.costs(levels)[:, 0])
+    logs = np.log(domain.chain.costs(levels)[:, 0])
     single = sum(rng.normal(size=size)[levels[:, at]] for at, size in enumerate(sizes))
     rugged = np.zeros(len(levels))
     for at, size in enumerate(sizes):
         others = rng.choice([other for other in range(len(sizes)) if other != at], neighbours, replace=False)
         table = rng.normal(size=(size, *(sizes[other] for other in others)))
         rugged += table[levels[:, at], *(levels[:, other] for other in others)]
-    value = -_standardised(costs) + 0.7 * _standardised(single) + ruggedness * _standardised(rugged)
+    value = -_standardised(logs) + 0.7 * _standardised(single) + ruggedness * _standardised(rugged)
     return domain, value
 
 
@@ -84,6 +97,85 @@ def _nk_two() -> Problem:
 def _steep() -> Problem:
     domain, value = _nk((4,) * 7, 2, 0.8, seed=3)
     return _table("nk-steep", domain, 5 + np.exp(1.2 * value))
+
+
+def _whole_front(problem: Problem) -> Problem:
+    """With bounds that hold all networks of the front, and a tenth of its range."""
+    members = list(problem.domain.members or ())
+    values, costs = np.array([problem.value(m) for m in members]), np.array([problem.cost(m) for m in members])
+    front = values[non_dominated(np.column_stack([values, costs]))]
+    box = float(front.min()), float(front.max() + 0.1 * np.ptp(front))
+    return replace(problem, bounds=Bounds(box, (int(costs.min()), int(costs.max())), log_cost=problem.bounds.log_cost))
+
+
+CELL_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+CELL_OPERATIONS = ("none", "identity", "pooling", "small convolution", "large convolution")
+
+
+def _cells(name: str, noise: float = 0.0) -> Problem:
+    """An operation on each edge between four nodes: what counts is what the paths from the first to the last do."""
+    rng = np.random.default_rng(11)
+    domain = ProductDomain([[1, 1, 1, 6, 18]] * len(CELL_EDGES))
+    strength = np.array([0.0, 0.0, -0.3, 1.0, 1.35])
+    quality, passes = np.zeros(len(domain.every)), np.zeros(len(domain.every))
+    paths = [(3,), (0, 4), (1, 5), (0, 2, 5)]
+    for path in paths:
+        on_path = domain.every[:, list(path)]
+        is_open = (on_path > 0).all(axis=1)
+        quality += is_open * (np.sqrt(np.maximum(strength[on_path].sum(axis=1) + 0.4, 0)) + rng.normal(scale=0.1))
+        passes += is_open
+    interactions = np.zeros(len(domain.every))
+    for one in range(len(CELL_EDGES)):
+        other = (one + 2) % len(CELL_EDGES)
+        interactions += rng.normal(size=(5, 5))[domain.every[:, one], domain.every[:, other]]
+    error = 6 + 20 * np.exp(-0.8 * quality) + 0.4 * interactions + rng.normal(scale=0.15, size=len(quality))
+    error = np.where(passes == 0, 90.0, error)
+    return _whole_front(replace(_table(name, domain, error), noise=noise))
+
+
+def _power() -> Problem:
+    domain, value = _nk((4,) * 6, 1, 0.4, seed=12)
+    costs = domain.chain.costs(domain.every)[:, 0]
+    rest = value + _standardised(np.log(costs))
+    return _whole_front(_table("power", domain, 12 + 25 * (costs / costs.min()) ** -2.5 + 0.8 * rest))
+
+
+def _plateau() -> Problem:
+    domain, value = _nk((6,) * 5, 1, 0.6, seed=13)
+    matters = np.maximum(domain.every, 3)
+    positions = np.ravel_multi_index(tuple(matters.T), (6,) * 5)
+    return _whole_front(_table("plateau", domain, np.round((20 + 3 * value[positions]) / 0.5) * 0.5))
+
+
+def _test_set(name: str, seed: int) -> Problem:
+    """100 networks whose costs differ by two orders of magnitude, and of which the cheapest fail more or less."""
+    rng = np.random.default_rng(seed)
+    domain, value = _nk((4,) * 6, 1, 0.5, seed=seed, costs=rng.geometric(0.5, (6, 4)) * 4 ** np.arange(4))
+    chosen = rng.choice(len(value), 100, replace=False)
+    error = 16 + 0.6 * value[chosen]
+    costs = domain.chain.costs(domain.every[chosen])[:, 0]
+    cheap = np.argsort(costs)[:10]
+    error[cheap] += np.sort(rng.exponential(3.0, len(cheap)))[::-1]
+    measured = rng.binomial(2000, error / 100) / 20
+    by_key = dict(zip(map(tuple, domain.every[chosen].tolist()), measured.tolist(), strict=True))
+    members = [Choices(levels) for levels in by_key]
+    bounds = Bounds((0.0, 1.0), (1, 2), log_cost=True)
+    problem = Problem(
+        name, name, TableDomain(domain, members), ("error", "cost"), lambda member: by_key[member.levels], bounds,
+        checkpoints=(10, 20, 50),
+    )  # fmt: skip
+    return _whole_front(problem)
+
+
+def _window() -> Problem:
+    problem = _ordered()
+    members = list(problem.domain.members or ())
+    costs = np.array([problem.cost(member) for member in members])
+    low, high = np.median(costs) * 0.98, np.median(costs) * 1.02
+    inside = [member for member, cost in zip(members, costs.tolist(), strict=True) if low <= cost <= high]
+    values = [problem.value(member) for member in inside]
+    bounds = Bounds((min(values), float(np.quantile(values, 0.1))), (int(low), int(high)), log_cost=True)
+    return replace(problem, name="window", title="window", domain=TableDomain(problem.domain, inside), bounds=bounds)
 
 
 def _small() -> Problem:
@@ -152,6 +244,14 @@ FACTORIES: dict[str, Callable[[], Problem]] = {
     "nk-noisy": lambda: _nk_one("nk-noisy", noise=0.02),
     "ordered": _ordered,
     "small": _small,
+    "cells": lambda: _cells("cells"),
+    "cells-noisy": lambda: _cells("cells-noisy", noise=0.02),
+    "power": _power,
+    "plateau": _plateau,
+    "test-set": lambda: _test_set("test-set", seed=14),
+    "test-set-2": lambda: _test_set("test-set-2", seed=15),
+    "test-set-3": lambda: _test_set("test-set-3", seed=16),
+    "window": _window,
     "large": _large,
 }
 

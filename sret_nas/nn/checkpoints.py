@@ -35,14 +35,13 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Any
             raise
         except pickle.UnpicklingError as error:
             code = _GLOBAL.search(str(error))  # the rest of torch's text advises to load without its checks
-            what = (
-                f"it refers to {code[1]}, which could run anything"
-                if code
-                else "it is no file of torch.save, or damaged"
-            )
+            what = f"it refers to {code[1]}, which could run anything" if code else _DAMAGED
             raise UserError(f"{path}: not a checkpoint that can be read safely: {what}") from None
-        except Exception as error:  # arbitrary bytes can raise any exception anywhere in torch's reader
-            raise UserError(f"{path}: not a checkpoint that can be read safely: {_first_line(error)}") from None
+        except Exception:  # arbitrary bytes can raise any exception anywhere in torch's reader, such as `KeyError(101)`
+            raise UserError(f"{path}: not a checkpoint that can be read safely: {_DAMAGED}") from None
+
+
+_DAMAGED = "it is no file of torch.save, or damaged"
 
 
 def _require_uncompressed(file: Any, path: str | Path) -> None:
@@ -52,7 +51,3 @@ def _require_uncompressed(file: Any, path: str | Path) -> None:
                 raise UserError(
                     f"{path}: not a checkpoint that can be read safely: {entry.filename} in it is compressed"
                 )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -14,288 +14,29 @@ in `network.SReT`: here its parameters are replaced by slices of the shared weig
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain, pairwise, product
-from math import gcd
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from sret_nas.arch.config import CLASS_TOKENS, ArchConfig, Residual
-from sret_nas.arrays import IntArray
+from sret_nas.arch.config import CLASS_TOKENS, ArchConfig
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
-from sret_nas.nn.layers import NLL, NORM_EPS, Block
+from sret_nas.nn.layers import NORM_EPS
 from sret_nas.nn.network import SReT
 from sret_nas.nn.permutations import FixedPermutations
+from sret_nas.nn.shared_weights import ClassTokenWeights, PoolWeights, StageWeights, pool_shapes, spread
 from sret_nas.nn.stem import PatchStem, batch_norms, stem_of
-from sret_nas.nn.weight_shapes import Shapes, supernet_shapes
+from sret_nas.nn.weight_shapes import supernet_shapes
+from sret_nas.nn.weight_slices import IndexSet, SlicedNetwork, WeightSlice
 from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
-from sret_nas.space.supernet_shape import StageShape, SupernetShape, nll_recursions
+from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 
 CACHE_SIZE = 256
 """Networks without weights that a supernet keeps, so that they need not be built again."""
-
-MAX_PAIRS, PAIRS_PER_LOOP = 200_000_000, 1_000
-"""Limits on the pooling filters of a supernet in a file: the sum over all pairs of widths, with shared filters counted
-for each pair; and what a pair adds to that sum for the time of its own loop."""
-
-
-class StageWeights(nn.Module):
-    """The shared blocks of one stage, and for each block an NLL per recursion after which some network has one."""
-
-    def __init__(self, shape: StageShape, residual: Residual) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(shape.width, 1, shape.mlp_hidden, residual) for _ in range(shape.blocks))
-        self.nlls = nn.ModuleList(
-            nn.ModuleDict(
-                {str(recursion): NLL(shape.width, shape.nll_hidden, residual) for recursion in shape.nll_recursions}
-            )
-            for _ in range(shape.blocks)
-        )
-
-
-class ClassTokenWeights(nn.Module):
-    """The class tokens of the widest network and their positions, (tokens, D) each; see `ClassTokens`."""
-
-    def __init__(self, count: int, width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Parameter(torch.zeros(count, width))
-        self.position = nn.Parameter(torch.zeros(count, width))
-
-
-class PoolWeights(nn.Module):
-    """The pooling between two stages: one 3x3 filter per (output channel, input channel) that some network connects.
-
-    A network's pooling is a convolution in gcd(before, after) groups, so each pair of widths connects other channels.
-    Networks share the filters of the channel pairs that they have in common.
-    """
-
-    def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
-        super().__init__()
-        self.widths = before[-1], after[-1]
-        self.pairs = connected_pairs(before, after)
-        self.weight = nn.Parameter(torch.empty(len(self.pairs), 3, 3))
-        self.bias = nn.Parameter(torch.zeros(after[-1]))
-        fan_in = 9 * (before[-1] // gcd(*self.widths))
-        nn.init.normal_(self.weight, std=fan_in**-0.5)  # keeps the variance of the input (He et al., 2015)
-
-    def rows(self, before: int, after: int) -> IntArray:
-        """Returns the rows of the weight used by a network with these widths, in the order of the network's filters."""
-        pairs = _pairs_of(before, after, self.widths)
-        rows = np.searchsorted(self.pairs, pairs)
-        assert np.array_equal(self.pairs[rows], pairs), (before, after)
-        return rows
-
-
-def connected_pairs(before: tuple[int, ...], after: tuple[int, ...]) -> IntArray:
-    """Returns the channel pairs that some network with these widths connects, ascending, numbered as in `_pairs_of`."""
-    is_connected = np.zeros(before[-1] * after[-1], dtype=bool)
-    for widths in product(before, after):
-        is_connected[_pairs_of(*widths, (before[-1], after[-1]))] = True
-    return np.flatnonzero(is_connected)
-
-
-def _pairs_of(before: int, after: int, widest: tuple[int, int]) -> IntArray:
-    """Returns the channel pairs that a network's pooling connects, in the order of the network's filters.
-
-    Args:
-        before: the network's width before the pooling.
-        after: its width after the pooling.
-        widest: the largest widths before and after. A pair is numbered `output * widest[0] + input`, with channels
-            of these widths.
-    """
-    groups = gcd(before, after)
-    outputs = spread(after, widest[1]).reshape(groups, -1, 1)
-    inputs = spread(before, widest[0]).reshape(groups, 1, -1)
-    return (outputs * widest[0] + inputs).ravel()
-
-
-def pool_shapes(extent: SupernetShape, source: str) -> Shapes:
-    """Yields the names and shapes of all pooling filters in `Supernet(extent).state_dict()`.
-
-    Raises `UserError` for an extent with so many widths that counting the filters would take long.
-    """
-    total = 0
-    for index, (before, after) in enumerate(pairwise(extent.stages)):
-        widths = np.array(before.widths)[:, None], np.array(after.widths)[None, :]
-        total += int((widths[0] * widths[1] // np.gcd(*widths) + PAIRS_PER_LOOP).sum())
-        if total > MAX_PAIRS:
-            raise UserError(
-                f"{source}: {len(before.widths):,} and {len(after.widths):,} widths of stages[{index}] and "
-                f"stages[{index + 1}] are too many: poolings between them have {total:,} filters, and at most "
-                f"{MAX_PAIRS:,} are possible"
-            )
-        yield f"pools.{index}.weight", (len(connected_pairs(before.widths, after.widths)), 3, 3)
-
-
-@dataclass(frozen=True)
-class _IndexSet:
-    """The indices of one dimension of a shared weight that a network uses."""
-
-    indices: Tensor
-    """The used indices, (n,)."""
-    positions: Tensor
-    """For every index its position among the used ones, or n if it is not used, (N,)."""
-
-    @classmethod
-    def of(cls, indices: IntArray, size: int, device: torch.device) -> _IndexSet:
-        """Returns the set of some indices of a dimension with `size` entries."""
-        positions = np.full(size, len(indices))
-        positions[indices] = np.arange(len(indices))
-        return cls(torch.from_numpy(indices).to(device), torch.from_numpy(positions).to(device))
-
-
-@dataclass(frozen=True)
-class _WeightSlice:
-    """Which part of a shared weight is a parameter of a network."""
-
-    module: nn.Module
-    """The supernet's module that owns the shared weight."""
-    name: str
-    """The weight's name in that module."""
-    shape: torch.Size
-    """The shape of the network's parameter."""
-    rows: _IndexSet | None
-    """Used indices of dimension 0; None if all are."""
-    columns: _IndexSet | None
-    """Used indices of dimension 1; None if all are. Further dimensions are always used whole."""
-
-    @property
-    def is_whole(self) -> bool:
-        return self.rows is None and self.columns is None
-
-    def gather(self, shared: Tensor) -> Tensor:
-        """Returns the network's parameter, a copy of a part of the shared weight."""
-        if self.rows is not None:
-            shared = shared.index_select(0, self.rows.indices)
-        if self.columns is not None:
-            shared = shared.index_select(1, self.columns.indices)
-        return shared.view(self.shape)
-
-    def scatter(self, gradient: Tensor, shape: torch.Size) -> Tensor:
-        """Returns the gradient of the shared weight of that shape, the transpose of `gather`: 0 where it is not used.
-
-        Rows are selected, not written: one row of zeros is appended, and every unused row takes a copy of it.
-        `index_select` is faster than writing rows at indices.
-        """
-        num_rows = shape[0] if self.rows is None else len(self.rows.indices)
-        padded = gradient.new_zeros(num_rows if self.rows is None else num_rows + 1, *shape[1:])
-        if self.columns is None:
-            padded[:num_rows] = gradient.reshape(num_rows, *shape[1:])
-        else:
-            gradient = gradient.reshape(num_rows, len(self.columns.indices), *shape[2:])
-            indices = self.columns.indices.view(-1, *[1] * (len(shape) - 2)).expand_as(gradient)
-            padded[:num_rows].scatter_(1, indices, gradient)
-        return padded if self.rows is None else padded.index_select(0, self.rows.positions)
-
-
-class _PackedVectors:
-    """All sliced vectors of a network, gathered with one call.
-
-    Most of a network's parameters are biases and norms, so small that a call for each would be mostly overhead.
-    """
-
-    def __init__(self, slices: Sequence[_WeightSlice]) -> None:
-        index_sets = [weight_slice.rows for weight_slice in slices if weight_slice.rows is not None]
-        assert len(index_sets) == len(slices)
-        self.used_lengths = [len(index_set.indices) for index_set in index_sets]
-        self.lengths = [len(index_set.positions) for index_set in index_sets]
-        num_used = sum(self.used_lengths)
-        # Where each vector begins in the concatenation of all shared vectors, and of all gathered ones.
-        starts, used_starts = np.cumsum([0, *self.lengths]), np.cumsum([0, *self.used_lengths])
-        indices = [index_set.indices + start for index_set, start in zip(index_sets, starts, strict=False)]
-        positions = [
-            (index_set.positions + start).masked_fill(index_set.positions == len(index_set.indices), num_used)
-            for index_set, start in zip(index_sets, used_starts, strict=False)
-        ]
-        self.indices = torch.cat(indices).int()
-        """Used indices in the concatenated shared vectors."""
-        self.positions = torch.cat(positions).int()
-        """For every index its position in the concatenated gathered vectors; one behind the last if it is not used."""
-
-    def gather(self, shared: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Returns the network's vectors, copies of parts of the shared ones."""
-        return torch.split(torch.cat(list(shared)).index_select(0, self.indices), self.used_lengths)
-
-    def scatter(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Returns the gradients of the shared vectors: 0 where they are not used, None where no gradient came."""
-        some = next((gradient for gradient in gradients if gradient is not None), None)
-        if some is None:
-            return [None] * len(gradients)
-        dense = [some.new_zeros(n) if g is None else g for g, n in zip(gradients, self.used_lengths, strict=True)]
-        # As in `_WeightSlice.scatter`: a 0 is appended, which every unused position selects.
-        shared = torch.split(torch.cat([*dense, some.new_zeros(1)]).index_select(0, self.positions), self.lengths)
-        return [None if g is None else whole for g, whole in zip(gradients, shared, strict=True)]
-
-
-class _GatherWeights(torch.autograd.Function):
-    """Gathers all sliced parameters of a network in one node of the autograd graph.
-
-    A node for each parameter would slow small networks noticeably. Shared vectors come first in
-    the arguments, then the other shared weights.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, vectors: _PackedVectors | None, slices: Sequence[_WeightSlice], *shared: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.vectors, ctx.slices, ctx.shapes = vectors, slices, [weight.shape for weight in shared]
-        # A weight that the pass did not use (an NLL of a skipped recursion) keeps the gradient None instead of zeros:
-        # the optimiser then leaves it alone, without weight decay.
-        ctx.set_materialize_grads(False)
-        num_vectors = len(shared) - len(slices)
-        gathered = () if vectors is None else vectors.gather(shared[:num_vectors])
-        return *gathered, *(
-            weight_slice.gather(weight) for weight_slice, weight in zip(slices, shared[num_vectors:], strict=True)
-        )
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        num_vectors = len(gradients) - len(ctx.slices)
-        vectors = () if ctx.vectors is None else ctx.vectors.scatter(gradients[:num_vectors])
-        others = zip(ctx.slices, gradients[num_vectors:], ctx.shapes[num_vectors:], strict=True)
-        # The first two arguments of `forward` are no tensors and have no gradients.
-        return (
-            None,
-            None,
-            *vectors,
-            *(
-                None if gradient is None else weight_slice.scatter(gradient, shape)
-                for weight_slice, gradient, shape in others
-            ),
-        )
-
-
-class _MetaNetwork:
-    """A network on the meta device, without weights, and the slices of the shared weights that are its parameters."""
-
-    def __init__(self, network: SReT, slices: dict[str, _WeightSlice]) -> None:
-        self.network = network
-        self.slices = slices
-        # Whole parameters are used as they are, without a copy.
-        sliced = {name: weight_slice for name, weight_slice in slices.items() if not weight_slice.is_whole}
-        vectors = {name: weight_slice for name, weight_slice in sliced.items() if len(weight_slice.shape) == 1}
-        others = {name: weight_slice for name, weight_slice in sliced.items() if name not in vectors}
-        self._sliced_names = [*vectors, *others]
-        self._vectors = _PackedVectors(list(vectors.values())) if vectors else None
-        self._others = list(others.values())
-
-    def weights(self) -> dict[str, Tensor]:
-        """Returns the network's parameters by name. Gradients flow from them to the shared weights."""
-        weights: dict[str, Tensor] = {
-            name: getattr(weight_slice.module, weight_slice.name) for name, weight_slice in self.slices.items()
-        }
-        shared = [weights[name] for name in self._sliced_names]
-        gathered: tuple[Tensor, ...] = _GatherWeights.apply(self._vectors, self._others, *shared)
-        return weights | dict(zip(self._sliced_names, gathered, strict=True))
 
 
 class Supernet(nn.Module):
@@ -353,9 +94,9 @@ class Supernet(nn.Module):
 
     def _clear_caches(self) -> None:
         """Empties everything that is derived from the extent and rebuilt on demand."""
-        self._meta_networks: OrderedDict[tuple[ArchConfig, torch.device], _MetaNetwork] = OrderedDict()
+        self._sliced_networks: OrderedDict[tuple[ArchConfig, torch.device], SlicedNetwork] = OrderedDict()
         self._permutations = FixedPermutations()
-        self._index_sets: dict[tuple[int, int, torch.device], _IndexSet] = {}
+        self._index_sets: dict[tuple[int, int, torch.device], IndexSet] = {}
 
     def forward(self, images: Tensor, arch: ArchConfig) -> Tensor:
         """Returns the logits (B, classes) of one network; gradients flow to the shared weights.
@@ -366,12 +107,12 @@ class Supernet(nn.Module):
 
         Raises `UserError` for a network outside the extent, or for images that do not fit.
         """
-        meta_network = self._meta_network(arch)
-        network = meta_network.network
+        sliced = self._sliced_network(arch)
+        network = sliced.network
         if network.training != self.training:
             network.train(self.training)
         network.fresh_permutations = self.fresh_permutations
-        values = {**meta_network.weights(), **network.fixed_permutations(self.pos_embed.device, self._permutations)}
+        values = {**sliced.weights(), **network.fixed_permutations(self.pos_embed.device, self._permutations)}
         logits: Tensor = functional_call(network, values, (images,), tie_weights=False)
         return logits
 
@@ -382,7 +123,7 @@ class Supernet(nn.Module):
         Its BatchNorm statistics are those of a new network: estimate them before evaluation. Raises `UserError` for a
         network outside the extent.
         """
-        weights = self._meta_network(arch).weights()
+        weights = self._sliced_network(arch).weights()
         network = SReT.empty(arch, self.pos_embed.device, self.pos_embed.dtype)
         for name, parameter in network.named_parameters():
             parameter.copy_(weights[name])
@@ -411,29 +152,29 @@ class Supernet(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state to copy or pickle: everything except caches."""
-        caches = ("_meta_networks", "_permutations", "_index_sets")
+        caches = ("_sliced_networks", "_permutations", "_index_sets")
         return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._clear_caches()
 
-    def _meta_network(self, arch: ArchConfig) -> _MetaNetwork:
+    def _sliced_network(self, arch: ArchConfig) -> SlicedNetwork:
         """Returns a network without weights, from a cache of the `CACHE_SIZE` most recently used."""
         key = arch, self.pos_embed.device
-        if key in self._meta_networks:
-            self._meta_networks.move_to_end(key)
-            return self._meta_networks[key]
+        if key in self._sliced_networks:
+            self._sliced_networks.move_to_end(key)
+            return self._sliced_networks[key]
         self.extent.check(arch)
         network = on_meta_device(lambda: SReT(arch))
         _use_batch_statistics(network.stem)
         slices = {name: self._slice(name, weight.shape, arch) for name, weight in network.named_parameters()}
-        self._meta_networks[key] = _MetaNetwork(network, slices)
-        if len(self._meta_networks) > CACHE_SIZE:
-            self._meta_networks.popitem(last=False)
-        return self._meta_networks[key]
+        self._sliced_networks[key] = SlicedNetwork(network, slices)
+        if len(self._sliced_networks) > CACHE_SIZE:
+            self._sliced_networks.popitem(last=False)
+        return self._sliced_networks[key]
 
-    def _slice(self, name: str, shape: torch.Size, arch: ArchConfig) -> _WeightSlice:
+    def _slice(self, name: str, shape: torch.Size, arch: ArchConfig) -> WeightSlice:
         """Returns the slice of the shared weights that is one parameter of a network.
 
         Args:
@@ -448,18 +189,18 @@ class Supernet(nn.Module):
         shared_shape, device = getattr(module, path[-1]).shape, self.pos_embed.device
         if isinstance(module, PoolWeights) and path[-1] == "weight":
             before, after = (stage.width for stage in arch.stages[int(path[1]) : int(path[1]) + 2])
-            filters = _IndexSet.of(module.rows(before, after), len(module.pairs), device)
-            return _WeightSlice(module, path[-1], shape, filters, None)
+            filters = IndexSet.of(module.rows(before, after), len(module.pairs), device)
+            return WeightSlice(module, path[-1], shape, filters, None)
         if isinstance(module, ClassTokenWeights):  # (1, tokens, D) in a network
             # Never used whole: as views, embedding and position would have one tensor as their gradient.
-            used = _IndexSet.of(spread(shape[2], shared_shape[1]), shared_shape[1], device)
-            return _WeightSlice(module, path[-1], shape, None, used)
+            used = IndexSet.of(spread(shape[2], shared_shape[1]), shared_shape[1], device)
+            return WeightSlice(module, path[-1], shape, None, used)
         assert shape[2:] == shared_shape[2:], (name, shape, shared_shape)
         rows = self._index_set(shape[0], shared_shape[0], device)
         columns = self._index_set(shape[1], shared_shape[1], device) if len(shape) > 1 else None
-        return _WeightSlice(module, path[-1], shape, rows, columns)
+        return WeightSlice(module, path[-1], shape, rows, columns)
 
-    def _index_set(self, count: int, size: int, device: torch.device) -> _IndexSet | None:
+    def _index_set(self, count: int, size: int, device: torch.device) -> IndexSet | None:
         """Returns `count` evenly spread indices of a dimension with `size` entries; None if that is all of them.
 
         Parameters and networks share the index sets, which are a few per space.
@@ -468,18 +209,8 @@ class Supernet(nn.Module):
             return None
         key = count, size, device
         if key not in self._index_sets:
-            self._index_sets[key] = _IndexSet.of(spread(count, size), size, device)
+            self._index_sets[key] = IndexSet.of(spread(count, size), size, device)
         return self._index_sets[key]
-
-
-def spread(count: int, size: int) -> IntArray:
-    """Returns `count` evenly spread indices below `size`, (count,).
-
-    The rows of a qkv projection are three equal parts, one below the other. Spreading over all of them spreads each
-    part in the same way, so that queries, keys and values need no treatment of their own.
-    """
-    assert count <= size, (count, size)
-    return np.arange(count) * size // count
 
 
 def _use_batch_statistics(stem: nn.Module) -> None:

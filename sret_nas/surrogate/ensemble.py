@@ -13,14 +13,16 @@ Labels are modelled by their logarithms where those give left-out labels a clear
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.stats import norm
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain
+from sret_nas.surrogate.centred_features import CentredFeatures
 from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
 from sret_nas.surrogate.process import Levels, ResidualProcess
@@ -33,7 +35,7 @@ PRIOR_LABELS = {"size": 0.5, "additive": 2.0, "slopes": 0.5, "process": 0.5}
 """Labels that count for each model beforehand, so that a share is never decided by a handful."""
 MIN_SHARE = 0.03
 """Shares below it are dropped: they would not fill one of 32 draws."""
-MIN_STANDARD_ERRORS = 2.0
+MIN_STANDARD_ERRORS = 1.0
 """Standard errors by which logarithms must give labels a larger density, on average."""
 MIN_TAIL = 2.0
 """How many times as far from the median as the least value the largest must be, for logarithms to be tried."""
@@ -65,19 +67,26 @@ class EnsembleSettings:
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """Points (n, stages) with costs (n, costs) and all features that models take."""
+    """Points (n, stages) with costs (n, costs) and the features that models take."""
 
     points: IntArray
     costs: FloatArray
-    effects: dict[bool, FloatArray]
-    """Of `EffectTerms`, without and with slopes."""
     levels: FloatArray
     """Of `Levels`."""
+    terms: dict[bool, EffectTerms]
+    """Without and with slopes."""
+    _effects: dict[bool, csr_array] = field(default_factory=dict)
+
+    def effects(self, *, has_slopes: bool) -> csr_array:
+        """Returns `EffectTerms.sparse`, computed when it is asked for first."""
+        if has_slopes not in self._effects:
+            self._effects[has_slopes] = self.terms[has_slopes].sparse(self.points)
+        return self._effects[has_slopes]
 
     def take(self, chosen: IntArray) -> Described:
         """Returns some of the points."""
-        effects = {has_slopes: matrix[chosen] for has_slopes, matrix in self.effects.items()}
-        return Described(self.points[chosen], self.costs[chosen], effects, self.levels[chosen])
+        effects = {has_slopes: matrix[chosen] for has_slopes, matrix in self._effects.items()}
+        return Described(self.points[chosen], self.costs[chosen], self.levels[chosen], self.terms, effects)
 
 
 class Ensemble:
@@ -190,8 +199,7 @@ class Ensemble:
 
     def describe(self, points: IntArray, costs: FloatArray) -> Described:
         """Returns points together with their features, which later fits share."""
-        effects = {has_slopes: terms.matrix(points) for has_slopes, terms in self._terms.items()}
-        return Described(points, costs, effects, self._levels.one_hot(points))
+        return Described(points, costs, self._levels.one_hot(points), self._terms)
 
     def begin_round(self, rng: np.random.Generator, num_draws: int) -> None:
         """Divides draws among the models by their shares, and draws the weights of the sums."""
@@ -227,7 +235,7 @@ class Ensemble:
                 continue
             base = self._base if name == "process" else name
             fit = self._sums[base]
-            features = fit.features(described.costs, described.effects[base == "slopes"])
+            features = fit.features(described.costs, described.effects(has_slopes=base == "slopes"))
             if name != "process":
                 missed = self._settings.lack_of_fit * self._lack_of_fit(name) * _shuffled(len(features), number, rng)
                 drawn = features @ self._weights[name] + missed
@@ -237,7 +245,7 @@ class Ensemble:
         return self._told(np.concatenate(parts, axis=1))
 
     def _of_process(
-        self, features: FloatArray, levels: FloatArray, rng: np.random.Generator, number: int, *, is_joint: bool
+        self, features: CentredFeatures, levels: FloatArray, rng: np.random.Generator, number: int, *, is_joint: bool
     ) -> FloatArray:
         assert self._process is not None
         temper = self._settings.temper_of_process
@@ -249,6 +257,24 @@ class Ensemble:
             return mean[:, None] + temper * (drawn - mean[:, None])
         mean, deviation = self._process.marginals(features, levels)
         return mean[:, None] + temper * deviation[:, None] * _quantiles(number)
+
+    def estimates(self) -> FloatArray:
+        """Returns what the labels would be without noise, shape (n,), by the last fit that judged, in its units.
+
+        An estimate is a label less its expected noise. The noise has the variance that the process fitted, so labels
+        without noise are left as they are. What sums miss of a network counts as its own, and not as noise.
+        """
+        assert self._process is not None
+        total, weight = np.zeros(len(self._sums[self._base].target)), np.zeros(len(self._sums[self._base].target))
+        for name, share in self.shares.items():
+            fit = self._sums[self._base if name == "process" else name]
+            chosen = self._process.chosen if name == "process" else np.arange(len(fit.target))
+            errors = self._process.label_errors if name == "process" else fit.label_errors(self._process_noise)
+            total[chosen] += share * ((fit.target[chosen] - errors) * fit.scale + fit.center)
+            weight[chosen] += share
+        known = weight > 0
+        labels = self._sums[self._base].target * self._sums[self._base].scale + self._sums[self._base].center
+        return self._told(np.where(known, total / np.where(known, weight, 1.0), labels))
 
     def _lack_of_fit(self, name: str) -> float:
         """Returns the standard deviation of what a model of sums misses, in units of the target."""

@@ -13,9 +13,13 @@ a handful of labels, "bigger is better" beats any fitted model. Choices enter by
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain
@@ -31,6 +35,32 @@ class EffectGroup:
 
     name: str
     columns: slice
+
+
+@dataclass(frozen=True, eq=False)
+class _StageTable:
+    """The entries that a stage adds to a row.
+
+    Attributes:
+        columns: Columns that a choice sets alone, shape (choices, entries).
+        values: The entries in them.
+        columns_across: Columns that a choice sets together with the first state before, shape (choices, entries).
+        values_across: The choice's factor of these entries.
+        shifts: What another state before adds to those columns, shape (states, entries).
+        factors: The state's factor of these entries.
+    """
+
+    columns: IntArray
+    values: FloatArray
+    columns_across: IntArray
+    values_across: FloatArray
+    shifts: IntArray
+    factors: FloatArray
+
+
+def _stacked(columns: list[npt.NDArray[Any]], length: int, kind: type[Any]) -> npt.NDArray[Any]:
+    """Returns columns of shape (length,) side by side, even if there are none."""
+    return np.stack(columns, axis=1).astype(kind) if columns else np.zeros((length, 0), dtype=kind)
 
 
 class EffectTerms:
@@ -116,23 +146,55 @@ class EffectTerms:
 
     def matrix(self, points: IntArray) -> FloatArray:
         """Returns the features, of shape (n, columns), of points of shape (n, stages)."""
-        total = np.zeros((len(points), self.num_columns))
-        rows = np.arange(len(points))
-        for stage_index in range(len(self._chain.stages)):
-            for start, level in self._columns(stage_index, points[:, stage_index]):
-                total[rows, start + level] += 1
-            for column, centred in self._ordinal.columns(stage_index, points[:, stage_index]):
-                total[:, column] += centred
-            if stage_index > 0:
-                stage = self._chain.stages[stage_index - 1]
-                before = stage.state_position[points[:, stage_index - 1]]
-                for start, state_attribute, width, level in self._columns_across(stage_index, points[:, stage_index]):
-                    total[
-                        rows, start + self._state_levels[stage_index - 1][before, state_attribute] * width + level
-                    ] += 1
-                for column, state_centred, centred in self._ordinal.columns_across(stage_index, points[:, stage_index]):
-                    total[:, column] += state_centred[before] * centred
+        total: FloatArray = self.sparse(points).toarray()
         return total
+
+    def sparse(self, points: IntArray) -> csr_array:
+        """Returns `matrix` without its zeros. What several stages add to a column is not summed yet."""
+        columns, values = [np.zeros((len(points), 0), dtype=np.int64)], [np.zeros((len(points), 0))]
+        for stage_index, table in enumerate(self._tables):
+            choices = points[:, stage_index]
+            columns.append(table.columns[choices])
+            values.append(table.values[choices])
+            if stage_index > 0:
+                before = self._chain.stages[stage_index - 1].state_position[points[:, stage_index - 1]]
+                columns.append(table.columns_across[choices] + table.shifts[before])
+                values.append(table.values_across[choices] * table.factors[before])
+        indices, data = np.concatenate(columns, axis=1), np.concatenate(values, axis=1)
+        starts = np.arange(len(points) + 1) * indices.shape[1]
+        return csr_array((data.ravel(), indices.ravel(), starts), shape=(len(points), self.num_columns))
+
+    @cached_property
+    def _tables(self) -> list[_StageTable]:
+        """What each stage adds to a row, by choice and by the state before."""
+        tables = []
+        for stage_index, stage in enumerate(self._chain.stages):
+            every, num_choices = np.arange(len(stage)), len(stage)
+            alone = [(start + level, np.ones(num_choices)) for start, level in self._columns(stage_index, every)]
+            alone += [
+                (np.full(num_choices, column), centred) for column, centred in self._ordinal.columns(stage_index, every)
+            ]
+            states = self._state_levels[stage_index - 1] if stage_index > 0 else np.zeros((1, 0), dtype=np.int64)
+            ones, zeros = np.ones(len(states)), np.zeros(len(states), dtype=np.int64)
+            across = [
+                (start + level, np.ones(num_choices), states[:, attribute] * width, ones)
+                for start, attribute, width, level in self._columns_across(stage_index, every)
+            ]
+            across += [
+                (np.full(num_choices, column), centred, zeros, before)
+                for column, before, centred in self._ordinal.columns_across(stage_index, every)
+            ]
+            tables.append(
+                _StageTable(
+                    _stacked([column for column, _ in alone], num_choices, np.int64),
+                    _stacked([value for _, value in alone], num_choices, np.float64),
+                    _stacked([column for column, _, _, _ in across], num_choices, np.int64),
+                    _stacked([value for _, value, _, _ in across], num_choices, np.float64),
+                    _stacked([shift for _, _, shift, _ in across], len(states), np.int64),
+                    _stacked([factor for _, _, _, factor in across], len(states), np.float64),
+                )
+            )
+        return tables
 
     def _columns(self, stage_index: int, choices: IntArray) -> list[tuple[int, IntArray]]:
         """Returns the columns that the choices of a stage set alone: first columns, and levels to add to them."""

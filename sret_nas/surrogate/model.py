@@ -15,10 +15,12 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain
+from sret_nas.surrogate.centred_features import CentredFeatures
 from sret_nas.surrogate.features import EffectTerms, Trend
 
 MAX_FOR_VARIANCES = 400
@@ -178,6 +180,15 @@ class Surrogate:
         precision = np.diag(cho_solve(self._factor, np.eye(len(self.target)), check_finite=False))
         return self.target - self._solved / precision, 1 / precision
 
+    def label_errors(self, noise_variance: float) -> FloatArray:
+        """Returns the expected noise of each label, shape (n,), in units of the target.
+
+        Args:
+            noise_variance: Variance of the noise; the rest of the fitted variance is what the model misses.
+        """
+        errors: FloatArray = min(noise_variance, float(self.variances[-1])) * self._solved
+        return errors
+
     @property
     def loo_predictions(self) -> FloatArray:
         """Leave-one-out predictions of the labels, of shape (n,), in the objective's units."""
@@ -204,14 +215,16 @@ class Surrogate:
 
     def predict(self, points: IntArray, costs: FloatArray, weights: FloatArray) -> FloatArray:
         """Predicts points with weights of shape (columns, k); of shape (n, k), in the objective's units."""
-        predicted: FloatArray = self.features(costs, self._terms.matrix(points)) @ weights * self.scale + self.center
+        predicted: FloatArray = self.features(costs, self._terms.sparse(points)) @ weights * self.scale + self.center
         return predicted
 
-    def features(self, costs: FloatArray, effects: FloatArray) -> FloatArray:
-        """Returns the features that weights belong to, of shape (n, columns), from costs and `EffectTerms.matrix`."""
-        parts = [self._trend.matrix(costs), *([effects] if self._is_additive else [])]
-        features: FloatArray = (np.concatenate(parts, axis=1) - self._feature_mean) / self._norm
-        return features
+    def features(self, costs: FloatArray, effects: csr_array) -> CentredFeatures:
+        """Returns the features that weights belong to, of shape (n, columns), from costs and `EffectTerms.sparse`."""
+        width = len(self._trend.mean)
+        return CentredFeatures(
+            self._trend.matrix(costs), effects if self._is_additive else None,
+            self._feature_mean[width:], self._norm[width:],
+        )  # fmt: skip
 
     def score(self, weights: FloatArray, chain: Chain) -> AdditiveScore:
         """Returns what weights of shape (columns,) predict as a score, up to a constant."""

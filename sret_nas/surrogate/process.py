@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain
+from sret_nas.surrogate.centred_features import CentredFeatures
 from sret_nas.surrogate.model import Surrogate
 
 MAX_LABELS = 400
@@ -101,6 +102,12 @@ class ResidualProcess:
         """Variance of the noise, in units of the labels' variance."""
         return float(np.exp(self.logs[2]))
 
+    @property
+    def label_errors(self) -> FloatArray:
+        """Expected noise of each label that it is conditioned on, shape (k,), in units of the target."""
+        errors: FloatArray = self.noise_variance * self._solved
+        return errors
+
     def _covariance(self, logs: FloatArray, additive: FloatArray, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Returns the covariance of labels, and that part of it which the process is."""
         process = np.exp(logs[1]) * self._correlation(logs, hot, hot)
@@ -173,23 +180,23 @@ class ResidualProcess:
         precision = np.diag(cho_solve(self._factor, np.eye(len(self._error)), check_finite=False))
         return self._base.target[self.chosen] - self._solved / precision, 1 / precision
 
-    def marginals(self, features: FloatArray, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def marginals(self, features: CentredFeatures, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Returns posterior means and standard deviations of points, each of shape (m,), in units of the target.
 
         Args:
-            features: Features of the points by the additive model, shape (m, columns).
+            features: Features of the points by the additive model.
             hot: Their levels, one-hot.
         """
         mean, half = self._posterior(features, hot)
-        prior = np.exp(self.logs[0]) * ((features**2) @ self._base.prior) + np.exp(self.logs[1])
+        prior = np.exp(self.logs[0]) * features.squares(self._base.prior) + np.exp(self.logs[1])
         return mean, np.sqrt(np.maximum(prior - (half**2).sum(axis=0), 1e-12))
 
     def draw(
-        self, features: FloatArray, hot: FloatArray, rng: np.random.Generator, number: int
+        self, features: CentredFeatures, hot: FloatArray, rng: np.random.Generator, number: int
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns means and standard deviations (m,) of the posterior, and draws of all points together (m, number)."""
         mean, half = self._posterior(features, hot)
-        prior = np.exp(self.logs[0]) * ((features * self._base.prior) @ features.T)
+        prior = np.exp(self.logs[0]) * features.gram(self._base.prior)
         prior += np.exp(self.logs[1]) * self._correlation(self.logs, hot, hot)
         covariance = prior - half.T @ half
         covariance[np.diag_indices_from(covariance)] += 1e-6 * np.diag(prior).mean()
@@ -197,9 +204,9 @@ class ResidualProcess:
         drawn: FloatArray = mean[:, None] + root @ rng.normal(size=(len(mean), number))
         return mean, np.sqrt(np.diag(covariance)), drawn
 
-    def _posterior(self, features: FloatArray, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _posterior(self, features: CentredFeatures, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Returns the posterior means, and the part of the covariance that labels explain as a root, (k, m)."""
-        cross = np.exp(self.logs[0]) * ((self._features * self._base.prior) @ features.T)
+        cross = np.exp(self.logs[0]) * (features @ (self._features * self._base.prior).T).T
         cross += np.exp(self.logs[1]) * self._correlation(self.logs, self._hot, hot)
         mean = features @ self._base.prior_mean + cross.T @ self._solved
         half: FloatArray = solve_triangular(self._factor[0], cross, lower=True, check_finite=False)

@@ -15,7 +15,8 @@ from benchmarks.initialisation.schemes import OLD, SCHEMES, output_layers
 from benchmarks.recorded import Line
 from sret_nas.arch.presets import preset
 from sret_nas.nn.network import SReT
-from sret_nas.nn.supernet import PoolWeights, Supernet
+from sret_nas.nn.shared_weights import PoolWeights
+from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 

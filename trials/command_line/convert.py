@@ -8,15 +8,16 @@ from typing import Any
 
 from sret_nas.errors import UserError
 
+from ..program_name import program_name
 from .argument_types import path
 from .exit_codes import EXIT_OK
 from .shared_options import HelpFormatter, add_force
 
 EXAMPLES = """\
 examples:
-  python cli.py convert SReT_T.pth --to models/sret_t
-  python cli.py convert SReT_T.pth --to models/sret_t --variant sret_t_unsliced
-  python cli.py convert runs/train/best --to-public SReT_mine.pth
+  {program} convert SReT_T.pth --to models/sret_t
+  {program} convert SReT_T.pth --to models/sret_t --variant sret_t_unsliced
+  {program} convert runs/train/best --to-public SReT_mine.pth
 """
 
 
@@ -28,7 +29,7 @@ def add_command(commands: Any) -> None:
         usage="%(prog)s FILE.pth --to DIR [options]\n       %(prog)s DIR --to-public FILE.pth [--force]",
         description="Make a model directory of a checkpoint of the public SReT code (github.com/szq0214/SReT), or "
         "write a model directory as such a checkpoint. Both are exact. No code in a checkpoint is run.",
-        epilog=EXAMPLES,
+        epilog=EXAMPLES.format(program=program_name()),
         formatter_class=HelpFormatter,
     )
     parser.set_defaults(run=_run)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sret_nas.errors import UserError
 
+from ..machine import collector_paused
 from ..program_name import program_name
 from . import shared_options
 from .argument_types import duration, latency, network, path_or_address, words
@@ -103,8 +104,9 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--best-by", metavar="RULE", choices=("expected", "proxy"),
-        help="how best.yaml is chosen: expected (the best structure at the budget, which the search also recommends at "
-        "3/4, 1/2 and 1/4 of it) or proxy (the least validation error, whatever the size) (default: expected)",
+        help="how best.yaml is chosen: expected (the best structure at the budget; others are recommended at 3/4, 1/2 "
+        "and 1/4 of it, and where the front bends) or proxy (the least validation error, whatever the size) "
+        "(default: expected)",
     )  # fmt: skip
     group.add_argument(
         "--population", type=int, metavar="N",
@@ -228,14 +230,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from ..console import SearchConsole
-    from ..interruption import handle_interruptions
-    from ..report.browser import open_in_browser
-    from ..report.front import show_front
-    from ..report.html import REPORT
-    from ..runs.directory import new_run_dir
-    from ..runs.options import SearchOptions
-    from ..search.search import plan_search, resume_search, start_search
+    with collector_paused():
+        from ..console import SearchConsole
+        from ..interruption import handle_interruptions
+        from ..report.browser import open_in_browser
+        from ..report.front import show_front
+        from ..report.html import REPORT
+        from ..runs.directory import new_run_dir
+        from ..runs.options import SearchOptions
+        from ..search.search import plan_search, resume_search, start_search
 
     given = with_config(given)
     handle_interruptions()

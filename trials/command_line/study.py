@@ -11,6 +11,7 @@ from sret_nas.errors import UserError
 
 from ..program_name import program_name
 from . import shared_options
+from .argument_types import duration
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 
 EXAMPLES = """\
@@ -75,8 +76,8 @@ def _add_run(actions: Any) -> None:
     shared_options.add_ray_address(group)
     group.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs that Ray reserves for each training")
     group.add_argument(
-        "--trial-timeout", type=float, metavar="SECONDS",
-        help="longest attempt at a training (default: 20 times the expected, at least 10 minutes)",
+        "--trial-timeout", type=duration, metavar="TIME",
+        help="maximum time of a training, such as 2h (default: 20 times the expected time, at least 10m)",
     )  # fmt: skip
     shared_options.add_output(parser, work="study", directory="run directory", metavar="RUN")
 

@@ -45,7 +45,7 @@ RETRIES = 2
 """How often a task is started again after a process was lost."""
 START_SECONDS = 120.0
 """How long the processes may take to start and to join their group."""
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.25
 """Longest interval between two checks for Ctrl-C and for ended processes."""
 STOP_SECONDS = 5.0
 """After Ctrl-C: for the current step, its checkpoint, and sending the checkpoint to the driver."""

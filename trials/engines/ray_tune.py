@@ -17,31 +17,28 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from pydantic import ValidationError
 from ray import tune
-from ray.tune import Callback, Stopper
 from ray.tune.logger import JsonLoggerCallback
-from ray.tune.search import Searcher
 
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 
 from .engine import Engine, Outcome, RunJob
 from .failures import failure_of, suspended, timed_out
-from .file_transfer import BundleWriter, Payload, value_at
+from .file_transfer import BundleWriter, value_at
 from .messages import Failure
 from .ray import check_resources, open_session
 from .ray_calls import call_with_timeout
 from .ray_internals import start_no_ray_unasked
-from .ray_pool import POLL_SECONDS, Nodes, live_nodes, reason_of, require_room, room_for
+from .ray_pool import POLL_SECONDS, Nodes, live_nodes, require_room, room_for
 from .ray_session import Session
-from .ray_tune_trial import FIELDS, FileExchange, JobTrial
+from .ray_tune_desk import Desk, StopWhenClosing, SubmittedJobs, TrialWatch, TuneJob, failure_in_text
+from .ray_tune_trial import FileExchange, JobTrial
 from .suspension import MAX_OVERSLEEP
 
 EXPERIMENTS = "ray-tune"
@@ -58,115 +55,6 @@ FIRST_TRIAL_SECONDS = 600.0
 machine."""
 _END_SECONDS = 30.0
 """How long the end of a tuner may take before it is left behind."""
-
-
-@dataclass
-class _Job:
-    """A job on its way through the tuner."""
-
-    job_id: int
-    name: str
-    payload: Payload
-    time_limit: float | None
-    trial_id: str | None = None
-    """Tune's; None as long as the tuner has not taken the job."""
-    actor: Any = None
-    """The worker; None as long as the job waits for one."""
-    deadline: float = math.inf
-    """When it reaches the time limit, on the monotonic clock."""
-
-
-class _Desk:
-    """What the driver's thread and the tuner's share: jobs that were submitted, that run, and that ended."""
-
-    def __init__(self) -> None:
-        self.submitted: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self.ended: queue.SimpleQueue[tuple[_Job, dict[str, Any] | Failure]] = queue.SimpleQueue()
-        self.running: dict[str, _Job] = {}
-        """By Tune's trial number. Only the tuner's thread changes it."""
-        self.is_closing = threading.Event()
-        self.has_started_a_job = False
-        self.error: BaseException | None = None
-        """What ended the tuner before its time."""
-
-
-class _Jobs(Searcher):
-    """Proposes to Tune what was submitted."""
-
-    def __init__(self, desk: _Desk) -> None:
-        super().__init__()
-        self._desk = desk
-
-    def suggest(self, trial_id: str) -> Any:
-        try:
-            job = self._desk.submitted.get_nowait()
-        except queue.Empty:
-            return self.FINISHED if self._desk.is_closing.is_set() else None
-        job.trial_id = trial_id
-        self._desk.running[trial_id] = job
-        return {"name": job.name, "payload": job.payload}
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Does nothing: `_Watch` sees more of a trial's end."""
-
-    def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
-        return Searcher, ()  # Tune pickles it into its experiment folder, and nothing is restored from there
-
-
-class _Stop(Stopper):
-    """Stops the experiment, trials that wait for a worker included, once the engine is closing."""
-
-    def __init__(self, desk: _Desk) -> None:
-        self._desk = desk
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self._desk.is_closing.is_set()
-
-    def __reduce__(self) -> tuple[type[tune.stopper.NoopStopper], tuple[()]]:
-        return tune.stopper.NoopStopper, ()  # as `_Jobs`
-
-
-class _Watch(Callback):
-    """Follows the trials of the tuner."""
-
-    def __init__(self, desk: _Desk) -> None:
-        self._desk = desk
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job = self._desk.running[trial.trial_id]
-        if job.time_limit is not None:
-            job.deadline = time.monotonic() + job.time_limit
-        job.actor = trial.temporary_state.ray_actor
-        self._desk.has_started_a_job = True
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job, report = self._desk.running.pop(trial.trial_id), trial.last_result
-        self._desk.ended.put((job, {key: report[key] for key in report[FIELDS]}))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        text = "" if trial.error_file is None else Path(trial.error_file).read_text()
-        self._desk.ended.put((self._desk.running.pop(trial.trial_id), _failure_in_text(text)))
-
-    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
-        return Callback, ()  # as `_Jobs`
-
-
-def _failure_in_text(text: str) -> Failure:
-    """Returns the failure in the text of an error of Ray or of a trial's `error.txt`."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["Ray Tune says no reason"]
-    with suppress(ValidationError):
-        return Failure.model_validate_json(lines[-1])  # of `JobFailedError`
-    if "low on memory" in text:
-        return Failure(cause="out of memory", message="the memory of its machine was nearly full: Ray ended the worker")
-    if "creation task" in text or "runtime environment" in text:
-        return Failure(cause="refused", message=f"workers cannot be started: {lines[-1]}")
-    if "node has died" in text or "ActorUnavailableError" in text:
-        return Failure(cause="worker died", message="the machine of its worker was lost or cannot be reached any more")
-    known = f"its worker process ended in the middle of the job: {reason_of(lines[-1])}"
-    return Failure(cause="worker died", message=f"{known} It crashed, left, or was killed, often for its memory")
 
 
 class RayTuneEngine(Engine):
@@ -190,10 +78,10 @@ class RayTuneEngine(Engine):
         self._run_job, self._num_workers = run_job, num_workers
         self._needs = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
         self._open, self._is_closed = ExitStack(), False
-        self._desk = _Desk()
+        self._desk = Desk()
         self._tuner: threading.Thread | None = None
         self._exchange: Any = None
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, TuneJob] = {}
         self._count, self._made = 0, list[Path]()
         self._failed: list[Outcome] = []
         self._submitted = time.monotonic()
@@ -233,7 +121,7 @@ class RayTuneEngine(Engine):
             raise RuntimeError(f"all {self._last_capacity} workers are busy")
         self._count += 1
         kind = str(payload.get("kind", "job")).replace(" ", "-")
-        job = _Job(job_id, f"{self._count:05d}-{kind}-{job_id}", payload, time_limit)
+        job = TuneJob(job_id, f"{self._count:05d}-{kind}-{job_id}", payload, time_limit)
         if self._bundle_writer is not None:
             try:
                 ray.get(self._exchange.put_inputs.remote(job.name, self._bundle_writer.write(payload)))
@@ -259,7 +147,7 @@ class RayTuneEngine(Engine):
         """Waits up to `POLL_SECONDS` for a job to end, and returns its outcome and those of others that have."""
         left = min((job.deadline for job in self._jobs.values()), default=math.inf) - time.monotonic()
         timeout, before = max(0.0, min(POLL_SECONDS, left)), time.monotonic()
-        ended: list[tuple[_Job, dict[str, Any] | Failure]] = []
+        ended: list[tuple[TuneJob, dict[str, Any] | Failure]] = []
         with suppress(queue.Empty):
             ended.append(self._desk.ended.get(timeout=timeout))
             while True:
@@ -267,7 +155,7 @@ class RayTuneEngine(Engine):
         self._was_suspended = time.monotonic() - before > timeout + MAX_OVERSLEEP
         return [self._outcome(job, end) for job, end in ended if self._jobs.pop(job.job_id, None) is job]
 
-    def _outcome(self, job: _Job, end: dict[str, Any] | Failure) -> Outcome:
+    def _outcome(self, job: TuneJob, end: dict[str, Any] | Failure) -> Outcome:
         if isinstance(end, Failure):
             return Outcome(job.job_id, failure=end)
         if self._exchange is not None:
@@ -291,7 +179,7 @@ class RayTuneEngine(Engine):
                 self._kill(job)
         return outcomes
 
-    def _kill(self, job: _Job) -> None:
+    def _kill(self, job: TuneJob) -> None:
         if job.actor is not None:
             call_with_timeout(partial(ray.kill, job.actor), self._session.name)
 
@@ -306,7 +194,7 @@ class RayTuneEngine(Engine):
             return []
         if isinstance(error, OSError):
             raise error
-        failed = [Outcome(job_id, failure=_failure_in_text(str(error))) for job_id in self._jobs]
+        failed = [Outcome(job_id, failure=failure_in_text(str(error))) for job_id in self._jobs]
         self._end_tuner()
         return failed
 
@@ -328,12 +216,13 @@ class RayTuneEngine(Engine):
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
-                search_alg=_Jobs(self._desk), num_samples=-1, reuse_actors=True,
+                search_alg=SubmittedJobs(self._desk), num_samples=-1, reuse_actors=True,
                 trial_name_creator=_name_of, trial_dirname_creator=_name_of,
             ),
             run_config=tune.RunConfig(
-                name=f"session-{number}", storage_path=str(self._folder.absolute()), verbose=0, stop=_Stop(self._desk),
-                callbacks=[_Watch(self._desk), JsonLoggerCallback()],  # type: ignore[no-untyped-call]
+                name=f"session-{number}", storage_path=str(self._folder.absolute()), verbose=0,
+                stop=StopWhenClosing(self._desk),
+                callbacks=[TrialWatch(self._desk), JsonLoggerCallback()],  # type: ignore[no-untyped-call]
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -350,7 +239,7 @@ class RayTuneEngine(Engine):
             with suppress(Exception):  # what is being closed may be lost already
                 self._kill(job)
         self._tuner.join(_END_SECONDS)
-        self._desk, self._tuner = _Desk(), None
+        self._desk, self._tuner = Desk(), None
         self._jobs.clear()
 
     @contextmanager
@@ -378,7 +267,7 @@ class RayTuneEngine(Engine):
                     path.rmdir()
 
 
-def _run_tuner(tuner: tune.Tuner, desk: _Desk) -> None:
+def _run_tuner(tuner: tune.Tuner, desk: Desk) -> None:
     try:
         tuner.fit()
         if not desk.is_closing.is_set():

@@ -36,6 +36,8 @@ def front_figure(
 ) -> Figure:  # fmt: skip
     """Returns validation and test errors against every cost, with a button for each cost."""
     costs: list[CostName] = ["flops", "params", *(["latency"] if options.uses_latency else [])]  # type: ignore[list-item]
+    if recommended is not None and recommended.networks:
+        costs.sort(key=lambda cost: cost != recommended.networks[0].cost)  # that of the recommendations first
     figure, groups = go.Figure(), []
     for cost in costs:
         before = len(figure.data)
@@ -54,7 +56,7 @@ def front_figure(
         for cost, start, stop in groups
     ]
     figure.update_layout(
-        xaxis={"type": "log", "title": {"text": _TITLES[costs[0]]}},
+        xaxis={"type": "log", "title": {"text": _TITLES[costs[0]], "standoff": 14}},
         yaxis={"title": {"text": "error of the proxy, %"}},
         shapes=_budget_lines(options, costs[0]), height=520, hovermode="closest",
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"},
@@ -101,7 +103,8 @@ def _front_traces(
             error_y={"type": "data", "array": [_deviation(trial) for trial in ordered], "thickness": 1, "width": 2,
                      "color": BLUE},
         ),
-        _points("recommended", chosen, cost, {"color": ORANGE, "size": 13, "symbol": "diamond"}),
+        _points("recommended, observed", chosen, cost, {"color": ORANGE, "size": 13, "symbol": "diamond"}),
+        _predicted(chosen, cost, recommended),
         _points("best.yaml", [best], cost, {"color": ORANGE, "size": 20, "symbol": "star", "line": {"width": 1}}),
         _errors("fine-tuned, validation", [(t, f.flops, f.params, f.error) for t, f in finals], cost, GREEN, "circle"),
         _errors("fine-tuned, test", [(t, f.flops, f.params, f.test_error) for t, f in finals], cost, GREEN, "square"),
@@ -121,6 +124,19 @@ def _points(name: str, trials: Sequence[Trial], cost: CostName, marker: dict[str
     return go.Scatter(
         name=name, mode="markers", x=[_cost(trial, cost) for trial in trials], y=[_error(trial) for trial in trials],
         text=[_hover(trial) for trial in trials], hoverinfo="text", marker=marker,
+    )  # fmt: skip
+
+
+def _predicted(chosen: Sequence[Trial], cost: CostName, recommended: Recommendations | None) -> Any:
+    """Returns what the model predicts of the recommended networks, with two standard deviations."""
+    known = [(trial, network) for trial in chosen if recommended and (network := recommended.of(trial.number))]
+    return go.Scatter(
+        name="recommended, predicted", mode="markers", x=[_cost(trial, cost) for trial, _ in known],
+        y=[round(100 * network.predicted_error, 4) for _, network in known],
+        text=[f"trial {trial.number}, predicted: {network.prediction}" for trial, network in known], hoverinfo="text",
+        marker={"color": ORANGE, "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
+        error_y={"type": "data", "array": [200 * network.deviation for _, network in known], "thickness": 1, "width": 3,
+                 "color": ORANGE},
     )  # fmt: skip
 
 

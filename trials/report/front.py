@@ -52,7 +52,9 @@ def show_front(
     stopped = sum(trial.is_stopped for trial in trials)
     title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {len(finished)} trials"
     title += f"; {stopped} more stopped early" if stopped else ""
-    table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(options))
+    members = archived(trials, options.objectives)
+    caption = _caption(options, is_best_shown=any(trial is best for trial in members))
+    table = Table(title=title, title_justify="left", caption_justify="left", caption=caption)
     names = _columns(options, image_size)
     left_out = () if console.width >= NARROW else (*LEFT_OUT, *(FULL_DEPTH if options.scores_depths else ()))
     shown = [position for position, name in enumerate(names) if name not in left_out]
@@ -61,7 +63,7 @@ def show_front(
     is_wide = console.width >= WIDE
     if is_wide:
         table.add_column("stages", overflow="fold")
-    for trial in archived(trials, options.objectives):
+    for trial in members:
         cells = _cells(trial, options, is_best=trial is best)
         table.add_row(
             *(cells[position] for position in shown),
@@ -79,13 +81,13 @@ def show_front(
     print_line(console, f"Networks: {run_dir / 'pareto'}/*.yaml, best: {run_dir / 'best.yaml'}{report}")
 
 
-def _caption(options: SearchOptions) -> str:
-    balanced = ". Every class counts alike in errors" if options.balanced_error else ""
-    mean = ". Mean error: over the recursion depths" if options.scores_depths else ""
-    if options.no_supernet:
-        return f"* most accurate: best.yaml{mean}{balanced}"
-    ends = f"{mean}{balanced}"
-    return f"* best.yaml. Validation error with inherited weights, then fine-tuned; test error after that{ends}"
+def _caption(options: SearchOptions, is_best_shown: bool) -> str:
+    """Returns the words below the table. The best network is not among its rows if the model chose it off the front."""
+    star = ("* most accurate: best.yaml" if options.no_supernet else "* best.yaml") if is_best_shown else ""
+    errors = "Validation error with inherited weights, then fine-tuned; test error after that"
+    mean = "Mean error: over the recursion depths" if options.scores_depths else ""
+    balanced = "Every class counts alike in errors" if options.balanced_error else ""
+    return ". ".join(filter(None, (star, "" if options.no_supernet else errors, mean, balanced)))
 
 
 def _columns(options: SearchOptions, image_size: int) -> list[str]:

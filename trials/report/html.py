@@ -22,10 +22,11 @@ from sret_nas.yaml_files import dump_yaml
 
 from ..data import PreparedData
 from ..data.samples import samples_of
-from ..runs.best import Choice, choose_best
+from ..runs.best import Choice, choose_best, size_after_tuning
+from ..runs.history import History
 from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
-from ..runs.records import History
+from ..runs.recommendation import ORIGIN
 from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
@@ -161,13 +162,13 @@ def _context(given: ReportInput) -> dict[str, Any]:
 
 def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) -> dict[str, Any]:
     header, options, space = given.history.header, given.options, given.domain.space
-    recommended = sum(trial.number >= options.trials for trial in finished)
+    recommended = sum(trial.origin == ORIGIN for trial in finished)
     and_more = f", and {recommended} recommended" if recommended else ""
     state = "running" if given.is_running else "finished"
     command = shlex.join(header["command"]) if isinstance(header["command"], list) else str(header["command"])
     facts = [
         (options.describe_budget(), "budget"),
-        (space.name, f"space, {space.num_networks:,} networks"),
+        (space.name, f"space, {format_quantity(space.num_networks)} networks"),
         (f"{space.image_size} px, {space.classes:,} classes", "target"),
         (f"{options.image_size} px, {header['data']['classes']:,} classes", "proxy"),
         *([("balanced", "error: every class counts alike")] if options.balanced_error else []),
@@ -194,8 +195,8 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
     for network in () if known is None else known.networks:
         trial = given.history.trials[network.number]
         row = _row(trial, choice, given.options)
-        row["limit"] = network.label
-        row["predicted"] = f"{network.predicted_error:.2%} ± {100 * network.deviation:.2f}"
+        row["limit"] = f"{network.label} (bend)" if network.is_bend else network.label
+        row["predicted"] = network.prediction
         row["file"] = "" if trial.result is None else recommended_name(network, trial)
         rows.append(row)
     if given.options.best_by == "proxy":
@@ -209,6 +210,8 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
         "no_recommendation": missing,
         "best_number": None if choice is None else choice.trial.number,
         "best_reason": None if choice is None else choice.reason,
+        "tuned_sizes": size_after_tuning(given.history.in_order, given.options.objectives, known),
+        "has_bend": known is not None and any(network.is_bend for network in known.networks),
     }
 
 

@@ -17,10 +17,10 @@ from sret_nas.yaml_files import dump_yaml
 from ..engines.messages import TrialResult
 from ..runs.best import choose_best
 from ..runs.directory import WEIGHTS, weights_file
+from ..runs.history import History
 from ..runs.objectives import pareto_front
 from ..runs.options import SearchOptions
-from ..runs.recommendation import Recommendation
-from ..runs.records import History
+from ..runs.recommendation import Recommendation, Recommendations
 from ..runs.trial import Trial
 from .depths import depth_points
 from .plot import write_front_plot
@@ -28,9 +28,9 @@ from .plot import write_front_plot
 FRONT_PNG = "front.png"
 
 COLUMNS = (
-    "trial", "arch_id", "state", "share", "error", "cross_entropy", "test_error", "fine_tuned_error", "flops", "params",
-    "latency_us", "measured_latency_us", "depth_schedule", "train_loss", "seconds", "peak_memory_mb", "origin",
-    "failure", "architecture",
+    "trial", "arch_id", "state", "share", "error", "predicted_error", "predicted_deviation", "cross_entropy",
+    "test_error", "fine_tuned_error", "flops", "params", "latency_us", "measured_latency_us", "depth_schedule",
+    "train_loss", "seconds", "peak_memory_mb", "origin", "failure", "architecture",
 )  # fmt: skip
 
 
@@ -42,22 +42,23 @@ def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> No
     """
     header, trials = history.header, history.in_order
     write_atomically(run_dir / "config.yaml", dump_yaml(_configuration(header)))
-    write_atomically(run_dir / "trials.csv", _table(trials))
+    write_atomically(run_dir / "trials.csv", _table(trials, history.recommended))
     front = pareto_front(trials, options.objectives)
     if not front:
         return
+    known = history.recommended
     _write_proxies(trials, run_dir, header)
-    _write_folder(run_dir / "pareto", {_file_name(trial): trial for trial in front}, run_dir, header)
-    networks = () if history.recommended is None else history.recommended.networks
+    _write_folder(run_dir / "pareto", {_file_name(trial): trial for trial in front}, run_dir, header, known)
+    networks = () if known is None else known.networks
     evaluated = {
         recommended_name(network, trial): trial
         for network in networks
         if (trial := history.trials[network.number]).result is not None
     }
     if evaluated:
-        _write_folder(run_dir / "recommended", evaluated, run_dir, header)
-    best, reason = choose_best(trials, options.objectives, options.best_by, history.recommended)
-    _write_trial(run_dir / "best.yaml", best, run_dir, header, chosen_because=reason)
+        _write_folder(run_dir / "recommended", evaluated, run_dir, header, known)
+    best, reason = choose_best(trials, options.objectives, options.best_by, known)
+    _write_trial(run_dir / "best.yaml", best, run_dir, header, known, chosen_because=reason)
 
 
 def write_front_picture(run_dir: Path, history: History, options: SearchOptions) -> None:
@@ -69,10 +70,12 @@ def write_front_picture(run_dir: Path, history: History, options: SearchOptions)
         write_front_plot(run_dir / FRONT_PNG, trials, front, best, options, history.header, history.recommended)
 
 
-def _write_folder(folder: Path, trials: dict[str, Trial], run_dir: Path, header: dict[str, Any]) -> None:
+def _write_folder(
+    folder: Path, trials: dict[str, Trial], run_dir: Path, header: dict[str, Any], known: Recommendations | None
+) -> None:
     """Writes a file for each trial, by name, and deletes those of trials that are no longer among them."""
     for name, trial in trials.items():
-        _write_trial(folder / name, trial, run_dir, header)
+        _write_trial(folder / name, trial, run_dir, header, known)
     for stale in folder.glob("*.yaml"):
         if stale.name not in trials:
             stale.unlink()
@@ -121,11 +124,16 @@ def _file_name(trial: Trial) -> str:
 
 
 def _write_trial(
-    path: Path, trial: Trial, run_dir: Path, header: dict[str, Any], chosen_because: str | None = None
-) -> None:
+    path: Path, trial: Trial, run_dir: Path, header: dict[str, Any], known: Recommendations | None,
+    chosen_because: str | None = None,
+) -> None:  # fmt: skip
     result = trial.result
     assert result is not None
     metrics = _metrics(trial)
+    network = None if known is None else known.of(trial.number)
+    if network is not None:
+        metrics["predicted_validation_error"] = network.predicted_error
+        metrics["predicted_deviation"] = network.deviation
     if result.target.latency_us is not None:
         metrics["target_latency"] = _latency(trial, header)
     recipe = {
@@ -197,12 +205,18 @@ def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(trials: Sequence[Trial]) -> str:
+def _table(trials: Sequence[Trial], known: Recommendations | None) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for trial in trials:
-        writer.writerow(_row(trial))
+        network = None if known is None else known.of(trial.number)
+        predicted = (
+            {}
+            if network is None
+            else {"predicted_error": network.predicted_error, "predicted_deviation": network.deviation}
+        )
+        writer.writerow({**_row(trial), **predicted})
     return text.getvalue()
 
 

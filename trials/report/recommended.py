@@ -10,6 +10,7 @@ from rich.table import Table
 from sret_nas.quantities import format_quantity
 
 from ..console import print_line
+from ..runs.best import size_after_tuning
 from ..runs.objectives import Objective, error_named, error_of
 from ..runs.recommendation import Recommendation, Recommendations
 from ..runs.trial import Trial
@@ -30,12 +31,17 @@ def show_recommended(
     if recommended is not None and recommended.networks:
         console.print(_table(trials, recommended.networks, console.width, objectives))
     print_line(console, f"best.yaml is trial {best.number}: {reason}.")
+    tuned = size_after_tuning(trials, objectives, recommended)
+    if tuned is not None:
+        print_line(console, f"{tuned}.")
 
 
 def _table(
     trials: Sequence[Trial], networks: Sequence[Recommendation], width: int, objectives: Sequence[Objective]
 ) -> Table:
-    caption = "predicted: by the model of all trials, ± a standard deviation"
+    caption = "predicted: posterior mean of the model of all trials ± its standard deviation; observed: one score"
+    if any(network.is_bend for network in networks):
+        caption += "; bend: beyond this cost, more of it saves less error by that model"
     if error_named(objectives) == "depth_error":
         caption += "; errors before tuning are means over the recursion depths"
     table = Table(
@@ -70,9 +76,9 @@ def _cells(network: Recommendation, trial: Trial, objectives: Sequence[Objective
     test = final.test_error if final is not None else None if trial.test is None else trial.test.error
     limit = f"{network.limit / 1000:.4g}" if network.cost == "latency" else format_quantity(network.limit)
     return {
-        "limit": limit,
+        "limit": f"{limit}\nbend" if network.is_bend else limit,
         "trial": str(trial.number),
-        "predicted": f"{network.predicted_error:.2%} ± {100 * network.deviation:.2f}",
+        "predicted": network.prediction,
         "observed": not_scored(trial) if result is None else f"{error_of(result, objectives):.2%}",
         "flops": "-" if result is None else format_quantity(result.target.flops),
         "params": "-" if result is None else format_quantity(result.target.params),

@@ -17,15 +17,16 @@ from sret_nas.pareto import hypervolume
 from sret_nas.quantities import format_quantity, format_seconds
 
 from ..runs.best import choose_best
-from ..runs.objectives import pareto_front
+from ..runs.objectives import error_of, pareto_front
 from ..runs.recorded_search import RecordedSearch
 from ..runs.trial import Trial
+from ..strategies.structure import MIN_RESULTS, StructureModel
 
 WIDE, MEDIUM = 90, 60
 """Columns of a terminal from which tables have all columns, and all but the less important."""
 
-SHARES = (1.0, 0.75, 0.5, 0.25)
-"""Shares of the largest common cost at which the least errors are compared."""
+NUM_LIMITS, NUM_LIMITS_NARROW = 4, 3
+"""Costs at which the least errors are compared, and how many of them a narrow terminal has room for."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class RunSummary:
     best: str | None
     """Id of the network in `best.yaml`; None before a trial has finished."""
     best_error: float | None
-    """Validation error of its proxy, 0 to 1."""
+    """Observed validation error of its proxy, 0 to 1: one score."""
+    best_predicted_error: float | None
+    """Posterior mean of the model of all trials; None unless it was recommended."""
     best_flops: int | None
     best_params: int | None
     began: float
@@ -55,6 +58,8 @@ class RunSummary:
             choose_best(trials, options.objectives, options.best_by, search.history.recommended) if finished else None
         )
         result = None if best is None else best.trial.result
+        known = search.history.recommended
+        network = None if best is None or known is None else known.of(best.trial.number)
         return cls(
             run=str(search.run_dir),
             state=search.state,
@@ -62,7 +67,8 @@ class RunSummary:
             finished=len(finished),
             trials=options.trials,
             best=None if best is None else best.trial.candidate.arch.arch_id,
-            best_error=None if result is None else result.error,
+            best_error=None if result is None else error_of(result, options.objectives),
+            best_predicted_error=None if network is None else network.predicted_error,
             best_flops=None if result is None else result.target.flops,
             best_params=None if result is None else result.target.params,
             began=float(search.history.header["time"]),
@@ -86,12 +92,13 @@ def size_of(folder: Path) -> int:
 
 def runs_table(runs: Sequence[RunSummary], width: int) -> Table:
     """Returns the list of runs, the latest first."""
-    table = Table()
-    titles = ["run", "state", "best\nerror"]
+    caption = "Of the network in best.yaml. Observed: one score. Predicted: by the model of all trials."
+    table = Table(caption=caption if width >= WIDE else "Of the network in best.yaml.", caption_justify="left")
+    titles = ["run", "state", "observed\nerror"]
     if width >= MEDIUM:
         titles += ["FLOPs", "age"]
     if width >= WIDE:
-        titles[2:2] = ["budget", "trials"]
+        titles[2:2] = ["budget", "trials", "predicted\nerror"]
         titles.append("MB")
     for title in titles:
         table.add_column(title, justify="left" if title in ("run", "state", "budget") else "right", overflow="fold")
@@ -101,7 +108,8 @@ def runs_table(runs: Sequence[RunSummary], width: int) -> Table:
             "state": run.state,
             "budget": run.budget,
             "trials": str(run.finished),
-            "best\nerror": "-" if run.best_error is None else f"{run.best_error:.2%}",
+            "observed\nerror": _percent(run.best_error),
+            "predicted\nerror": _percent(run.best_predicted_error),
             "FLOPs": "-" if run.best_flops is None else format_quantity(run.best_flops, 3),
             "age": format_seconds(max(0.0, time.time() - run.began)),
             "MB": f"{run.megabytes:,.1f}",
@@ -117,8 +125,11 @@ class Comparison:
     Attributes:
         runs: The run directories.
         cost: The cost that fronts are compared by.
-        limits: Costs at which least errors are compared, the largest first.
-        errors: Least validation error of each run at most at each limit; None if it has no network there.
+        limits: Costs at which least errors are compared, the largest first: evenly spaced over the logarithm of the
+            costs that all runs have tried.
+        errors: Least observed validation error of each run within each limit; None if it has no network there.
+        predicted: Least error that the model of each run's trials expects of one of its networks within each limit;
+            None if it has no network there, or too few trials for a model.
         hypervolumes: Of each run's front in error and log cost, as a share of the box that holds all trials.
         options: Options that differ, each with its value in every run.
     """
@@ -127,6 +138,7 @@ class Comparison:
     cost: str
     limits: tuple[int, ...]
     errors: tuple[tuple[float | None, ...], ...]
+    predicted: tuple[tuple[float | None, ...], ...]
     hypervolumes: tuple[float, ...]
     options: dict[str, tuple[Any, ...]]
 
@@ -140,9 +152,14 @@ class Comparison:
         volumes = tuple(
             float(hypervolume((front - low) / spread, np.full(2, 1.0 + 1e-9)) / (1.0 + 1e-9) ** 2) for front in fronts
         )
-        most = min(float(front[:, 1].max()) for front in fronts)
-        limits = tuple(round(share * float(np.exp(most))) for share in SHARES)
+        logs = [_points(search.history.in_order, cost)[:, 1] for search in searches]
+        most, least = min(float(log.max()) for log in logs), max(float(log.min()) for log in logs)
+        limits = tuple(
+            round(math.exp(most - position * max(0.0, most - least) / NUM_LIMITS)) for position in range(NUM_LIMITS)
+        )
+        limits = tuple(dict.fromkeys(limits))
         errors = tuple(tuple(_least(front, limit) for limit in limits) for front in fronts)
+        predicted = tuple(_predicted(search, cost, limits) for search in searches)
         recorded = [search.options.model_dump(mode="json") for search in searches]
         differing = {
             name: tuple(options.get(name) for options in recorded)
@@ -156,33 +173,54 @@ class Comparison:
         if len(set(profiles)) > 1:
             differing["latency_profile"] = profiles
         runs = tuple(str(search.run_dir) for search in searches)
-        return cls(runs, cost, limits, errors, volumes, differing)
+        return cls(runs, cost, limits, errors, predicted, volumes, differing)
 
     def tables(self, width: int) -> list[Table]:
-        """Returns a table of errors, one row per run, and one of the options that differ, if any."""
-        shown = [0, *range(1 if width >= MEDIUM else 2, len(self.limits))]
-        errors = Table(
-            title=f"Least validation error at most at so many {_unit(self.cost)}", title_justify="left",
-            caption="hypervolume: of the box around all trials; higher is better", caption_justify="left",
+        """Returns tables of errors, observed and predicted, with a row per run, and one of options that differ."""
+        unit = _unit(self.cost)
+        observed = Table(
+            title=f"Least observed validation error within so many {unit}", title_justify="left",
+            caption="One score each: of many trials, the best is too good. Hypervolume: of the box around all trials; "
+            "higher is better.", caption_justify="left",
         )  # fmt: skip
-        errors.add_column("run", overflow="fold")
-        errors.add_column("hyper-\nvolume", justify="right")
-        for position in shown:
-            errors.add_column(format_quantity(self.limits[position], 3), justify="right", no_wrap=True)
+        predicted = Table(title="Least predicted error, by the model of each run", title_justify="left")
+        for table in (observed, predicted):
+            table.add_column("run", overflow="fold")
+        observed.add_column("hyper-\nvolume", justify="right")
+        shown = len(self.limits) if width >= MEDIUM else NUM_LIMITS_NARROW
+        for limit in self.limits[:shown]:
+            for table in (observed, predicted):
+                table.add_column(format_quantity(limit, 3), justify="right", no_wrap=True)
         for run, volume, row in zip(self.runs, self.hypervolumes, self.errors, strict=True):
-            errors.add_row(run, f"{volume:.3f}", *(_percent(row[position]) for position in shown))
+            observed.add_row(run, f"{volume:.3f}", *map(_percent, row[:shown]))
+        for run, row in zip(self.runs, self.predicted, strict=True):
+            predicted.add_row(run, *map(_percent, row[:shown]))
+        errors = [observed, predicted]
         if not self.options:
-            return [errors]
+            return errors
         options = Table(title="Options that differ", title_justify="left")
         for title in ("option", *self.runs):
             options.add_column(title, overflow="fold")
         for name, values in self.options.items():
             options.add_row(name.replace("_", "-"), *("-" if value is None else str(value) for value in values))
-        return [errors, options]
+        return [*errors, options]
 
 
 def _percent(error: float | None) -> str:
     return "-" if error is None else f"{error:.2%}"
+
+
+def _predicted(search: RecordedSearch, cost: str, limits: Sequence[int]) -> tuple[float | None, ...]:
+    """Returns, within each limit, the least posterior mean of the networks that a search has tried."""
+    trials = [trial for trial in search.history.in_order if trial.result is not None]
+    if len(trials) < MIN_RESULTS:
+        return (None,) * len(limits)
+    candidates = [trial.candidate for trial in trials]
+    errors = [error_of(trial.result, search.options.objectives) for trial in trials if trial.result is not None]
+    axis = search.domain.chain.cost_names.index(cost)
+    means = StructureModel(search.domain, candidates, errors, axis).belief(candidates).mean
+    costs = np.array([search.domain.costs(candidate)[axis] for candidate in candidates])
+    return tuple(float(means[costs <= limit].min()) if (costs <= limit).any() else None for limit in limits)
 
 
 def _profile_of(search: RecordedSearch) -> str | None:

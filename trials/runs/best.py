@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from .objectives import Objective, best_of, error_named
@@ -34,29 +36,54 @@ def choose_best(
         for network in recommended.networks:
             trial = by_number.get(network.number)
             if trial is not None and trial.result is not None:
-                return Choice(trial, _reason(network, recommended, by_number))
+                return Choice(trial, _reason(network, recommended, by_number, error))
     if any("fine-tuned" in trial.finals for trial in trials):
         return Choice(best_of(trials, objectives), f"it has the least {error} of all fine-tuned proxies")
     return Choice(best_of(trials, objectives), f"its proxy has the least {error}")
 
 
-def _reason(network: Recommendation, recommended: Recommendations, by_number: Mapping[int, Trial]) -> str:
-    structure = f"of the networks with at most {network.label}, the model finds its structure the best"
+def size_after_tuning(
+    trials: Sequence[Trial], objectives: Sequence[Objective], recommended: Recommendations | None
+) -> str | None:
+    """Returns a sentence that compares the ends of the budget after fine-tuning, which trains longer than a trial.
+
+    Returns None unless the networks at the largest and at the smallest share of the budget were both fine-tuned.
+    """
+    shares = () if recommended is None else recommended.shares
+    by_number = {trial.number: trial for trial in trials}
+    finals = [by_number[network.number].finals.get("fine-tuned") for network in shares]
+    if len(shares) < 2 or (largest := finals[0]) is None or (smallest := finals[-1]) is None:
+        return None
+    is_mean = error_named(objectives) == "depth_error"
+    errors = [fmean((final.error_by_depth if is_mean else []) or [final.error]) for final in (largest, smallest)]
+    images = largest.num_val_images
+    noise = 2 * math.sqrt(sum(error * (1 - error) / images for error in errors))
+    return (
+        f"Fine-tuned, the validation error is {errors[0]:.2%} at {shares[0].label} and {errors[1]:.2%} at "
+        f"{shares[-1].label}; with {images:,} images, differences below {100 * noise:.1f} points can be chance"
+    )
+
+
+def _reason(network: Recommendation, recommended: Recommendations, by_number: Mapping[int, Trial], error: str) -> str:
+    structure = f"of the networks that cost about {network.label}, it has the least {error} by the model of all trials"
     larger = recommended.networks[: recommended.networks.index(network)]
     if larger:
         missing = [by_number.get(other.number) for other in larger]
         did = "failed" if all(trial is not None and trial.failure for trial in missing) else "have not ended"
         return f"{structure}; the trials of what was to be recommended at {_labels(larger)} {did}"
-    size, (largest, smallest) = recommended.size, (recommended.networks[0], recommended.networks[-1])
-    if size is None:
+    if recommended.size is None:
         return structure
-    between = f"between {smallest.label} and {largest.label}"
-    if size.is_seen:
-        return f"{structure}; {between} the proxy's error falls by {-100 * size.difference:.2g} points"
-    return (
-        f"{structure}; {between} the proxy sees no gain beyond noise ({100 * size.difference:+.2g} points ± "
-        f"{200 * size.deviation:.2g}), so size is taken from whole trainings of the family, which gain from it"
+    low, high = (100 * bound for bound in recommended.size.interval)
+    change = (
+        f"{structure}; from {recommended.shares[-1].label} to {recommended.shares[0].label} the proxies' error changes "
+        f"by {100 * recommended.size.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
     )
+    if recommended.size.is_seen:
+        return f"{change}, so they see the gain from size"
+    taken = "the size is taken from whole trainings of this family, which gain from it"
+    if low > 0:
+        return f"{change}, which speaks against size, but they are trained shortly: {taken}"
+    return f"{change}, no gain beyond noise, so {taken}"
 
 
 def _labels(networks: Sequence[Recommendation]) -> str:

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from sret_nas.errors import UserError
 
+RECORDS_FILE = "records.jsonl"
+"""File in a run directory with all events of its search or study, from which the other files are derived."""
+
 LOCK_FILE = "lock"
 """File in a run directory that names the process that writes there, and that the system unlocks when it ends."""
 

@@ -77,7 +77,7 @@ class EngineOptions(ComputeOptions):
         gpus = self.gpus_per_trial
         if self.engine == "local" and (self.ray_address is not None or gpus > 0):
             name = "ray_address" if self.ray_address is not None else "gpus_per_trial"
-            raise ValueError(f"{flag(name)} goes with --engine ray or tune, got --engine local")
+            raise ValueError(f"{flag(name)} goes with Ray (--engine ray), got --engine local")
         if self.engine != "local" and self.workers == 0:
             raise ValueError(f"--workers must be at least 1 with --engine {self.engine}, got 0")
         if gpus > 1 and not gpus.is_integer():

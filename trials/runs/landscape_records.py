@@ -6,8 +6,6 @@ in it. Every line is on disk before the next point depends on it, so a kill lose
 
 from __future__ import annotations
 
-import fcntl
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,17 +13,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictFloat, StrictInt, StrictStr
 
-from sret_nas.bounded_files import read_lines
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate, write_atomically
-from sret_nas.json_files import MAX_BYTES, parse_json
 
 from ..engines.messages import LandscapeResult
-from ..interruption import defer_interrupts
-from ..lost_directory import is_same_file, rescue
-from .checksums import with_checksum, without_checksum
-from .full_disk import StorageError
+from .checksums import with_checksum
 from .landscape_options import MAX_POINTS, LandscapeOptions
+from .record_file import RecordFile, read_record_file
 
 RECORDS_FILE = "landscape.jsonl"
 
@@ -118,39 +112,17 @@ class LandscapeRecords:
 
         Raises `UserError` if the folder has no record, another process computes it, or it is damaged.
         """
-        self.directory, self._path = directory, directory / RECORDS_FILE
-        if not self._path.is_file():
+        self.directory = directory
+        path = directory / RECORDS_FILE
+        if not path.is_file():
             raise UserError(f"{directory} holds no landscape: there is no {RECORDS_FILE} in it")
-        self._file = os.open(self._path, os.O_RDWR | os.O_APPEND)
+        self._file = RecordFile(path)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.header, self.points = self._read()
-            self._size = sum(len(line) + 1 for line in read_lines(self._path, MAX_BYTES))
-            os.ftruncate(self._file, self._size)
-        except BlockingIOError:
-            os.close(self._file)
-            raise UserError(f"{directory} is in use: another process computes this landscape") from None
+            self.header, self.points = _read(path)
+            self.options = LandscapeOptions.parse(self.header.options, str(path))
         except BaseException:
-            os.close(self._file)
+            self._file.close()
             raise
-        self.options = LandscapeOptions.parse(self.header.options, str(self._path))
-
-    def _read(self) -> tuple[Header, dict[GridPoint, LandscapeResult]]:
-        header, points = None, {}
-        for number, line in enumerate(read_lines(self._path, MAX_BYTES), start=1):
-            source = f"{self._path}, line {number}"
-            plain, _ = without_checksum(line, source, must_be_checked=True)
-            content = parse_json(plain, source)
-            if header is None:
-                header = validate(Header, content, source)
-                continue
-            event = validate(PointEvent, content, source)
-            if event.network >= len(header.networks):
-                raise ConfigError(source, "network", f"there are {len(header.networks)} networks, got {event.network}")
-            points[GridPoint(event.network, event.pair, event.i, event.j)] = event.result
-        if header is None:
-            raise UserError(f"{self._path} is empty: begin the landscape anew in another folder")
-        return header, points
 
     def add(self, point: GridPoint, result: LandscapeResult) -> None:
         """Appends a point, whole even if Ctrl-C is pressed meanwhile.
@@ -159,28 +131,11 @@ class LandscapeRecords:
         gone.
         """
         event = PointEvent(network=point.network, pair=point.pair, i=point.i, j=point.j, result=result)
-        with defer_interrupts() as interruptions:
-            self._append(with_checksum(event.model_dump(mode="json")))
-            self.points[point] = result
-        if interruptions:
-            raise KeyboardInterrupt
-
-    def _append(self, line: bytes) -> None:
-        written = 0
-        try:
-            while written < len(line):  # a disk that becomes full first takes what it still can
-                written += os.write(self._file, line[written:])
-            os.fsync(self._file)
-        except OSError as error:
-            os.ftruncate(self._file, self._size)
-            raise StorageError(error.errno, error.strerror, str(self._path)) from error
-        self._size += len(line)
-        if not is_same_file(self._path, self._file):
-            content = os.pread(self._file, self._size, 0)
-            raise rescue(self.directory, lambda folder: write_atomically(folder / RECORDS_FILE, content))
+        self._file.append(event.model_dump(mode="json"))
+        self.points[point] = result
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -189,3 +144,19 @@ class LandscapeRecords:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _read(path: Path) -> tuple[Header, dict[GridPoint, LandscapeResult]]:
+    """Returns the header and the points of a record. Raises `UserError` if it is empty or damaged."""
+    header, points = None, {}
+    for source, content in read_record_file(path):
+        if header is None:
+            header = validate(Header, content, source)
+            continue
+        event = validate(PointEvent, content, source)
+        if event.network >= len(header.networks):
+            raise ConfigError(source, "network", f"there are {len(header.networks)} networks, got {event.network}")
+        points[GridPoint(event.network, event.pair, event.i, event.j)] = event.result
+    if header is None:
+        raise UserError(f"{path} is empty: begin the landscape anew in another folder")
+    return header, points

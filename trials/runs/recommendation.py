@@ -14,6 +14,12 @@ from sret_nas.quantities import format_latency, format_quantity
 
 CostName = Literal["flops", "params", "latency"]
 
+MAX_BENDS = 1
+"""Most networks that are recommended where the model's front bends."""
+
+MAX_ROUNDS, MAX_ROUNDS_FROM_SCRATCH = 3, 1
+"""Most rounds of choosing networks and evaluating them. A trial from scratch is long, so it has one."""
+
 BestBy = Literal["expected", "proxy"]
 """How `best.yaml` is chosen: by what a full training is expected to give, or by the proxy's error alone."""
 
@@ -24,6 +30,16 @@ ORIGIN = "recommended"
 """The `origin` of trials that no strategy proposed, but that evaluate a recommendation."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def max_rounds(*, from_scratch: bool) -> int:
+    """Returns the most rounds of a search, by whether its trials train from scratch."""
+    return MAX_ROUNDS_FROM_SCRATCH if from_scratch else MAX_ROUNDS
+
+
+def max_evaluations(*, from_scratch: bool) -> int:
+    """Returns the most trials that a search runs to evaluate what it recommends."""
+    return max_rounds(from_scratch=from_scratch) * (len(SHARES) + MAX_BENDS)
 
 
 class Recommendation(BaseModel):
@@ -38,6 +54,8 @@ class Recommendation(BaseModel):
     """Most that the network may cost; latency in microseconds."""
     number: Annotated[StrictInt, Field(ge=0)]
     """The trial that evaluates it."""
+    is_bend: bool = False
+    """Whether it is recommended because the model's front bends there; its share is then that of its own cost."""
     predicted_error: Finite
     """Posterior mean of the proxy's validation error, 0 to 1."""
     deviation: Annotated[Finite, Field(ge=0)]
@@ -50,9 +68,19 @@ class Recommendation(BaseModel):
             return format_latency(self.limit)
         return f"{format_quantity(self.limit)} {'FLOPs' if self.cost == 'flops' else 'params'}"
 
+    @property
+    def prediction(self) -> str:
+        """Returns the predicted error with its standard deviation, e.g. `2.31 ± 0.40 %`."""
+        return format_prediction(self.predicted_error, self.deviation)
+
+
+def format_prediction(error: float, deviation: float) -> str:
+    """Returns an error (0 to 1) with its standard deviation, e.g. `2.31 ± 0.40 %`."""
+    return f"{100 * error:.2f} ± {100 * deviation:.2f} %"
+
 
 class SizeEffect(BaseModel):
-    """What the model says of size: the error at the largest recommended cost, less that at the smallest."""
+    """What the model says of size: the error at the largest share of the budget, less that at the smallest."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,9 +89,14 @@ class SizeEffect(BaseModel):
     deviation: Annotated[Finite, Field(ge=0)]
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Returns the 95 % interval of the difference."""
+        return self.difference - 2 * self.deviation, self.difference + 2 * self.deviation
+
+    @property
     def is_seen(self) -> bool:
-        """Returns whether the proxy shows that the largest is better, beyond two standard deviations."""
-        return self.difference < -2 * self.deviation
+        """Returns whether the proxies show that the largest is better: the interval is below 0."""
+        return self.interval[1] < 0
 
 
 class Recommendations(BaseModel):
@@ -72,7 +105,20 @@ class Recommendations(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     num_trials: Annotated[StrictInt, Field(ge=0)]
-    """Finished trials that the model was fitted to. With more trials, a resumed search recommends anew."""
+    """Finished trials that networks were chosen by. With more trials, a resumed search recommends anew."""
+    round_number: Annotated[StrictInt, Field(ge=1)] = 1
+    """Rounds of choosing and evaluating so far."""
+    is_final: bool = True
+    """Whether predictions know the results of all that is recommended. Before that, networks are to be evaluated."""
     networks: tuple[Recommendation, ...]
     size: SizeEffect | None = None
-    """None if fewer than two networks are recommended."""
+    """None if there are fewer than two shares of the budget with a network."""
+
+    def of(self, number: int) -> Recommendation | None:
+        """Returns what is recommended with a trial's network; None if it is not recommended."""
+        return next((network for network in self.networks if network.number == number), None)
+
+    @property
+    def shares(self) -> tuple[Recommendation, ...]:
+        """Returns the networks at shares of the budget, most expensive first; that at a bend is left out."""
+        return tuple(network for network in self.networks if not network.is_bend)

@@ -17,8 +17,8 @@ from sret_nas.space.search_space import SearchSpace
 from ..strategies.sret import SReTDomain
 from .directory import LOCK_FILE
 from .events import check_header
+from .history import History, read_history
 from .options import SearchOptions
-from .records import History, read_history
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RecordedSearch:
         """
         if self.is_running:
             return "running"
-        ended = sum(trial.has_ended for trial in self.history.in_order)
+        ended = self.history.num_ended
         if ended >= self.options.trials or self._all_were_tried():
             return "finished"
         return f"{ended} of {self.options.trials} trials"

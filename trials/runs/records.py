@@ -26,24 +26,23 @@ import fcntl
 import os
 import socket
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sret_nas.bounded_files import MissingFileError, read_lines
-from sret_nas.errors import ConfigError, UserError
+from sret_nas.bounded_files import read_lines
+from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
-from sret_nas.json_files import MAX_BYTES, parse_json
+from sret_nas.json_files import MAX_BYTES
 
 from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
 from ..interruption import defer_interrupts
 from ..lost_directory import LostDirectoryError, is_same_file, lost_message, rescue
 from ..program_name import resume_command
 from ..strategies.strategy import Candidate
-from .checksums import with_checksum, without_checksum
+from .checksums import with_checksum
 from .compute_budget import ComputeUsage
-from .directory import LOCK_FILE
+from .directory import LOCK_FILE, RECORDS_FILE
 from .events import (
     FORMAT,
     AskedEvent,
@@ -52,7 +51,6 @@ from .events import (
     FinalEvent,
     FinalistRole,
     FinishedEvent,
-    HeaderEvent,
     InterruptedEvent,
     MeasuredEvent,
     RecommendedEvent,
@@ -66,55 +64,10 @@ from .events import (
     parse_event,
 )
 from .full_disk import StorageError
+from .history import History, read_history, refuse_file
 from .recommendation import Recommendations
-from .trial import Trial
 
-RECORDS_FILE = "records.jsonl"
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
-
-
-@dataclass
-class History:
-    """The content of a records file: the header, and the trials by number."""
-
-    header: dict[str, Any]
-    trials: dict[int, Trial] = field(default_factory=dict)
-    supernet: SupernetSource | None = None
-    """The supernet that trials inherit from, once it is trained."""
-    recommended: Recommendations | None = None
-    """The networks that the search recommends, once it has chosen them."""
-    usage: ComputeUsage = field(default_factory=ComputeUsage)
-
-    @property
-    def in_order(self) -> list[Trial]:
-        """Returns the trials by number."""
-        return [self.trials[number] for number in sorted(self.trials)]
-
-    @property
-    def failed_keys(self) -> set[tuple[str, str]]:
-        """Returns the keys of candidates whose trials failed, and of which no trial finished."""
-        finished = {trial.key for trial in self.trials.values() if trial.result is not None}
-        return {trial.key for trial in self.trials.values() if trial.failure is not None} - finished
-
-    def apply(self, event: Event) -> None:
-        """Applies one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""
-        match event:
-            case HeaderEvent():
-                raise ValueError("a second header")
-            case InterruptedEvent():
-                pass
-            case ResumedEvent():
-                self.header["options"] = event.options
-            case SupernetEvent():
-                self.supernet = event.source
-            case RecommendedEvent():
-                self.recommended = event.recommended
-            case AskedEvent():
-                candidate = Candidate(event.architecture, event.depth_schedule)
-                self.trials[event.number] = Trial(event.number, candidate, event.origin)
-            case _:
-                self.trials[event.number].apply(event)
-        self.usage.apply(event)
 
 
 def _refuse_occupied(run_dir: Path) -> None:
@@ -133,43 +86,6 @@ def _is_left_over(path: Path) -> bool:
         return False
     content, begins = path.read_bytes()[:100], b"process " if path.name == LOCK_FILE else b'{"event": "header", '
     return content.startswith(begins[: len(content)])
-
-
-def _refuse_file(run_dir: Path) -> None:
-    if run_dir.is_file():
-        raise UserError(f"{run_dir}: is a file: name the run directory, perhaps {run_dir.parent}")
-
-
-def read_history(run_dir: Path) -> History:
-    """Returns the history in a run directory, ignoring a torn last line.
-
-    Raises `UserError` if it is missing or not valid.
-    """
-    _refuse_file(run_dir)
-    path = run_dir / RECORDS_FILE
-    history: History | None = None
-    is_checked = False
-    try:
-        for line_number, line in enumerate(read_lines(path, MAX_BYTES), start=1):
-            source = f"{path}, line {line_number}"
-            plain, is_checked = without_checksum(line, source, must_be_checked=is_checked)
-            content = parse_json(plain, source)
-            event = parse_event(content, source)
-            if isinstance(event, HeaderEvent) != (history is None):
-                raise ConfigError(source, "event", "not a record of this tool: the header must come first, and once")
-            if history is None:
-                history = History(content)
-                history.usage.apply(event)
-                continue
-            try:
-                history.apply(event)
-            except KeyError as error:
-                raise UserError(f"{source}: not a record of this tool: trial {error} was never asked for") from None
-    except MissingFileError:
-        raise UserError(f"{run_dir} is no run directory: there is no {path.name} in it") from None
-    if history is None:
-        raise UserError(f"{path} is empty: the search ended before it began; start a new one")
-    return history
 
 
 class Records:
@@ -198,7 +114,7 @@ class Records:
                 _refuse_occupied(run_dir)
             self._made = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
             if must_exist:
-                _refuse_file(run_dir)
+                refuse_file(run_dir)
             if must_exist and not (run_dir / RECORDS_FILE).is_file():
                 raise UserError(f"{run_dir} is no run directory: there is no {RECORDS_FILE} in it")
             run_dir.mkdir(parents=True, exist_ok=True)

@@ -26,9 +26,8 @@ from sret_nas.errors import UserError
 
 from ..console import Console, print_line
 from ..program_name import resume_command
-from .directory import LOCK_FILE
+from .directory import LOCK_FILE, RECORDS_FILE
 from .optuna_journal import JOURNAL_FILE
-from .records import RECORDS_FILE
 from .remote_storage import RunStore, is_bucket, one_line, path_inside, split_address, store_for
 
 COPY_SECONDS = 10.0

@@ -16,11 +16,10 @@ from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
 
 from ..engines.messages import Failure, StudyTrainingResult
+from .directory import RECORDS_FILE
 from .record_file import read_record_file
 from .study import LoadedStudy
 from .study_options import StudyOptions
-
-RECORDS_FILE = "records.jsonl"
 
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**33)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -10,7 +10,7 @@ from typing import Any
 from sret_nas.bounded_files import read_lines
 from sret_nas.json_files import MAX_BYTES
 
-from .records import RECORDS_FILE
+from .directory import RECORDS_FILE
 
 
 @dataclass

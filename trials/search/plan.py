@@ -19,7 +19,7 @@ from ..data import PreparedData
 from ..engines.engine import Engine
 from ..engines.messages import JobContext, SpeedJob, SpeedResult
 from ..runs.options import FINE_TUNING_SHARE, SearchOptions
-from ..runs.recommendation import SHARES
+from ..runs.recommendation import max_evaluations
 from ..strategies.sret import SReTDomain
 from ..training.depth_schedule import mean_depth_counts
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, proxy_arch
@@ -245,7 +245,8 @@ class Plan:
         images = self._proxy.training.images
         more, extra = "", 0
         if self._options.best_by == "expected":
-            more, extra = f" and up to {len(SHARES)} recommended ones", len(SHARES)
+            extra = max_evaluations(from_scratch=self._options.no_supernet)
+            more = f" and up to {extra} recommended ones"
         seconds += extra * per_trial / at_once
         if self._supernet is None:
             return (
@@ -264,10 +265,8 @@ class Plan:
             steps.insert(0, f"a supernet trained on {config.training.images:,} images at {size} ({took})")
         if options.finalists > 0:
             seconds += self.finals_seconds / at_once
-            steps.append(
-                f"{options.finalists} fine-tuned, {options.controls} trained from scratch against {options.controls} "
-                f"random ones ({format_seconds(self.finals_seconds / at_once)})"
-            )
+            pairs = f", {options.controls} trained from scratch against as many random ones" * (options.controls > 0)
+            steps.append(f"{options.finalists} fine-tuned{pairs} ({format_seconds(self.finals_seconds / at_once)})")
         whole = spent + self.supernet_seconds + seconds
         return f"{', '.join(steps)}; start-up {format_seconds(spent)}: about {format_seconds(whole)} in all"
 

@@ -1,8 +1,10 @@
-"""The recommendations at the end of a search: for each share of the budget, the network of the best structure.
+"""The recommendations at the end of a search: networks of the best structure, at shares of the budget and at a bend.
 
 The model is fitted to all trials. Its best network at a cost is exact (`trials.strategies.structure`). A network that
 no trial has tried is evaluated as one more trial, before it is recommended. If that trial fails, the next best network
-at the same cost takes its place.
+at the same cost takes its place. A result that disappoints changes what the model finds best, so choosing and
+evaluating are repeated a few times: trials are few where networks are expensive, and a first choice there is an
+extrapolation.
 """
 
 from __future__ import annotations
@@ -20,23 +22,26 @@ from ..interruption import raise_if_interrupted
 from ..report.progress import describe_retry
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.objectives import error_of
-from ..runs.recommendation import ORIGIN, SHARES, CostName, Recommendation, Recommendations, SizeEffect
+from ..runs.recommendation import ORIGIN, SHARES, CostName, Recommendation, Recommendations, SizeEffect, max_rounds
 from ..runs.trial import Trial
 from ..strategies.strategy import Candidate
-from ..strategies.structure import MIN_RESULTS, StructureModel
+from ..strategies.structure import MIN_RESULTS, WINDOWS, StructureModel
 from .session import Run
 from .trial_loop import trial_job
 
 MAX_FAILED = len(SHARES)
 """Failed evaluations after which no other network is chosen: then failures have a cause that all networks share."""
 
+BEND_APART = 1.1
+"""Least ratio of the cost at the front's bend to that of every other recommended network, or the other way round."""
+
 
 def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> None:
-    """Chooses what to recommend, unless a choice for as many trials is on record, and evaluates what is new.
+    """Chooses what to recommend and evaluates what is new, in rounds, unless that is on record for as many trials.
 
     `has_ended` is called with every trial that ends here.
     """
-    finished = [trial for trial in run.trials if trial.result is not None and trial.origin != ORIGIN]
+    finished = [trial for trial in _finished(run) if trial.origin != ORIGIN]
     if run.options.best_by == "proxy":
         return
     if len(finished) < MIN_RESULTS:
@@ -46,59 +51,139 @@ def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> N
         return
     known = run.history.recommended
     if known is None or known.num_trials != len(finished):
-        known = _recommendations(run, finished)
-        run.records.recommended(known)
-        run.history.recommended = known
-    while _evaluate(run, engine, known, has_ended) and _num_failed(run) <= MAX_FAILED:
-        known = _recommendations(run, finished)
-        run.records.recommended(known)
-        run.history.recommended = known
+        known = _record_recommendations(run, _choose(run, finished, len(finished), round_number=1))
+    known = _evaluate_round(run, engine, known, has_ended)
+    while not known.is_final:
+        known = _evaluate_round(run, engine, _record_recommendations(run, _next_round(run, known)), has_ended)
+
+
+def _evaluate_round(
+    run: Run, engine: Engine, known: Recommendations, has_ended: Callable[[Trial], None]
+) -> Recommendations:
+    """Evaluates what is new, replaces networks whose trials fail, and returns what is recommended then."""
+    while _evaluate(run, engine, known, has_ended) and not known.is_final and _num_failed(run) <= MAX_FAILED:
+        known = _record_recommendations(run, _choose(run, _finished(run), known.num_trials, known.round_number))
+    return known
 
 
 def _num_failed(run: Run) -> int:
     return sum(trial.failure is not None for trial in run.trials if trial.origin == ORIGIN)
 
 
-def _recommendations(run: Run, finished: list[Trial]) -> Recommendations:
+def _next_round(run: Run, known: Recommendations) -> Recommendations:
+    """Returns what the model recommends that knows the results of the round before; final if no more is to be tried."""
+    results = _finished(run)
+    may_go_on = known.round_number < max_rounds(from_scratch=run.options.no_supernet)
+    if may_go_on and _num_failed(run) <= MAX_FAILED:
+        chosen = _choose(run, results, known.num_trials, known.round_number + 1)
+        if any(not run.history.trials[network.number].has_ended for network in chosen.networks):
+            return chosen
+    return _settled(run, known, results)
+
+
+def _finished(run: Run) -> list[Trial]:
+    return [trial for trial in run.trials if trial.result is not None]
+
+
+def _record_recommendations(run: Run, recommended: Recommendations) -> Recommendations:
+    run.records.recommended(recommended)
+    run.history.recommended = recommended
+    return recommended
+
+
+def _choose(run: Run, results: list[Trial], num_trials: int, round_number: int) -> Recommendations:
     """Fits the model and returns its best networks; those that are new become trials, which are not run yet."""
     started = time.monotonic()
     cost, limit = _cost_and_limit(run)
-    names = run.domain.chain.cost_names
-    errors = [error_of(trial.result, run.options.objectives) for trial in finished if trial.result is not None]
-    model = StructureModel(run.domain, [trial.candidate for trial in finished], errors, names.index(cost))
-    chosen: dict[tuple[str, str], tuple[float, int, Candidate]] = {}
+    model = _model_of(run, results, cost)
+    chosen: dict[tuple[str, str], tuple[int, Candidate]] = {}
     for share in SHARES:
         at_most = int(share * limit)
         candidate = model.best_within(at_most, excluded=run.history.failed_keys)
         if candidate is not None:
-            chosen.setdefault(candidate.key, (share, at_most, candidate))
-    candidates = [candidate for _, _, candidate in chosen.values()]
-    if not candidates:
-        return Recommendations(num_trials=len(finished), networks=())
-    belief = model.belief(candidates)
-    numbers = [_number_of(run, candidate) for candidate in candidates]
-    networks = tuple(
-        Recommendation(
-            cost=cost, share=share, limit=at_most, number=number,
-            predicted_error=float(mean), deviation=float(deviation),
-        )
-        for (share, at_most, _), number, mean, deviation in zip(
-            chosen.values(), numbers, belief.mean, belief.deviation, strict=True
-        )
+            chosen.setdefault(candidate.key, (at_most, candidate))
+    bend = model.bend(limit)
+    if bend is not None and bend.key not in chosen and bend.key not in run.history.failed_keys:
+        at = int(_cost_of(run, bend, cost))
+        if all(max(at, other) > BEND_APART * min(at, other) for other, _ in chosen.values()):
+            chosen[bend.key] = (at, bend)
+    in_order = sorted(chosen.values(), key=lambda each: -each[0])
+    networks, size = _predicted(
+        model,
+        [
+            Recommendation(
+                cost=cost, share=at_most / limit, limit=at_most, number=_number_of(run, candidate),
+                is_bend=candidate is bend, predicted_error=0.0, deviation=0.0,
+            )
+            for at_most, candidate in in_order
+        ],
+        [candidate for _, candidate in in_order],
     )  # fmt: skip
-    size = None
-    if len(networks) > 1:
-        difference, deviation = belief.difference(0, len(networks) - 1)
-        size = SizeEffect(difference=difference, deviation=deviation)
-    print_line(
-        run.console,
-        f"Recommending the best structure at {', '.join(network.label for network in networks)} "
-        f"(model of {len(finished)} trials, {time.monotonic() - started:.1f} s)",
-    )
+    trials = [run.history.trials[network.number] for network in networks]
+    new = [network.label for network, trial in zip(networks, trials, strict=True) if not trial.has_ended]
+    took = f"(model of {len(results)} trials, {time.monotonic() - started:.1f} s)"
+    if round_number == 1 and networks:
+        labels = ", ".join(network.label for network in networks)
+        print_line(run.console, f"Recommending the best structure at {labels} {took}")
+    elif new:
+        print_line(run.console, f"With these results another structure is the best at {', '.join(new)} {took}")
     # A trial that an exhausted budget left waiting is evaluated here, and then counts as finished.
-    trials = [run.history.trials[number] for number in numbers]
     waiting = sum(not trial.has_ended and trial.origin != ORIGIN for trial in trials)
-    return Recommendations(num_trials=len(finished) + waiting, networks=networks, size=size)
+    return Recommendations(
+        num_trials=num_trials + waiting, round_number=round_number, is_final=False, networks=networks, size=size
+    )  # fmt: skip
+
+
+def _settled(run: Run, known: Recommendations, results: list[Trial]) -> Recommendations:
+    """Returns, for each share of the budget, the evaluated network of the least posterior mean near that cost.
+
+    The network at the bend stays.
+    """
+    if not known.networks:
+        return known.model_copy(update={"is_final": True})
+    cost = known.networks[0].cost
+    model = _model_of(run, results, cost)
+    means = model.belief([trial.candidate for trial in results]).mean
+    costs = [_cost_of(run, trial.candidate, cost) for trial in results]
+    settled: dict[int, Recommendation] = {}
+    for network in known.networks:
+        trial = run.history.trials[network.number]
+        low = min(WINDOWS[0] * network.limit, _cost_of(run, trial.candidate, cost))
+        inside = [position for position, each in enumerate(costs) if low <= each <= network.limit]
+        if inside and not network.is_bend:
+            trial = results[min(inside, key=lambda position: (means[position], position))]
+        settled.setdefault(trial.number, network.model_copy(update={"number": trial.number}))
+    candidates = [run.history.trials[number].candidate for number in settled]
+    networks, size = _predicted(model, list(settled.values()), candidates)
+    return known.model_copy(update={"is_final": True, "networks": networks, "size": size})
+
+
+def _predicted(
+    model: StructureModel, networks: list[Recommendation], candidates: list[Candidate]
+) -> tuple[tuple[Recommendation, ...], SizeEffect | None]:
+    """Returns networks with what a model predicts of them, and what it says of size."""
+    if not networks:
+        return (), None
+    belief = model.belief(candidates)
+    predicted = tuple(
+        network.model_copy(update={"predicted_error": float(mean), "deviation": float(deviation)})
+        for network, mean, deviation in zip(networks, belief.mean, belief.deviation, strict=True)
+    )
+    shares = [position for position, network in enumerate(networks) if not network.is_bend]
+    if len(shares) < 2:
+        return predicted, None
+    difference, deviation = belief.difference(shares[0], shares[-1])
+    return predicted, SizeEffect(difference=difference, deviation=deviation)
+
+
+def _cost_of(run: Run, candidate: Candidate, cost: CostName) -> float:
+    return run.domain.costs(candidate)[run.domain.chain.cost_names.index(cost)]
+
+
+def _model_of(run: Run, results: list[Trial], cost: CostName) -> StructureModel:
+    errors = [error_of(trial.result, run.options.objectives) for trial in results if trial.result is not None]
+    axis = run.domain.chain.cost_names.index(cost)
+    return StructureModel(run.domain, [trial.candidate for trial in results], errors, axis)
 
 
 def _cost_and_limit(run: Run) -> tuple[CostName, int]:

@@ -259,7 +259,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         data_dir, _ = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
-        num_ended = sum(trial.has_ended for trial in run.trials)
+        num_ended = history.num_ended
         print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
         with create_engine(options, JobRunner(), options.max_jobs, run_dir, console) as engine:
             engine.keep_files()

@@ -15,8 +15,9 @@ from ..report.drawing import warn_if_undrawn
 from ..report.html import REPORT, LiveReport, ReportInput
 from ..runs.compute_budget import ComputeBudget
 from ..runs.directory import weights_file
+from ..runs.history import History
 from ..runs.options import SearchOptions
-from ..runs.records import History, Records
+from ..runs.records import Records
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
 from ..training.recipe import Precision, ProxyConfig
@@ -50,8 +51,7 @@ class Run:
     @property
     def has_all_trials(self) -> bool:
         """Whether every trial that was asked for has ended, so that there is nothing left to propose."""
-        known = self.history.trials
-        return all(number in known and known[number].has_ended for number in range(self.options.trials))
+        return self.history.num_ended >= self.options.trials
 
     @property
     def job_context(self) -> JobContext:

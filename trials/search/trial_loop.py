@@ -37,7 +37,7 @@ from .session import Run
 def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:
     """Runs the search until all trials have ended, every candidate has been tried, or the budget is exhausted."""
     loop = _TrialLoop(run, strategy, engine, journal)
-    num_known = sum(trial.has_ended for trial in run.trials)
+    num_known = run.history.num_ended
     num_trials = max(run.options.trials, num_known)
     with SearchProgress(run.console, num_trials, num_known, loop.front.best_error, loop.compute_budget) as progress:
         loop.run(progress)
@@ -53,9 +53,9 @@ class _TrialLoop:
         self.compute_budget = run.compute_budget()
         self.front = front_of(run)
         self._enqueued = enqueued_candidates(run.domain, run.options)
-        self._num_known = sum(trial.has_ended for trial in run.trials)
+        self._num_known = run.history.num_ended
         self._num_replayed = 0
-        self._num_asked = 0
+        self._num_asked = self._num_excluded = 0
         self._is_exhausted = False
         self._rung: dict[int, int] = {}
         """The next rung of each trial that was asked and not yet told, by number."""
@@ -85,13 +85,14 @@ class _TrialLoop:
 
     def _ask_ahead(self) -> None:
         options = self._run.options
-        while len(self._order) < options.lookahead and self._num_asked < options.trials:
+        while len(self._order) < options.lookahead and self._num_asked - self._num_excluded < options.trials:
             if self._is_exhausted or self.compute_budget.exhausted_by is not None:
                 return
             known = self._run.history.trials.get(self._num_asked)
             if known is not None and known.origin == ORIGIN:  # an earlier session's, which the strategy did not propose
                 self._strategy.exclude(known.candidate)
                 self._num_asked += 1
+                self._num_excluded += 1
                 continue
             if self._num_asked < len(self._enqueued):
                 candidate, origin = self._enqueued[self._num_asked], "enqueued"

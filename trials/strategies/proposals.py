@@ -51,6 +51,8 @@ class TableProposals(Proposals[C]):
         points = np.array(list(self._members), dtype=np.int64)
         self._position = {point: position for position, point in enumerate(self._members)}
         self._all = ensemble.describe(points, domain.chain.costs(points).astype(float))
+        for has_slopes in self._all.terms:  # once, instead of for the open members in every round
+            self._all.effects(has_slopes=has_slopes)
 
     def find(
         self, scores: Sequence[AdditiveScore], front: IntArray, known: set[Point], enough: int, *, is_flat: bool

@@ -105,6 +105,31 @@ class StructureModel:
                     return best
         return None
 
+    def bend(self, limit: float) -> Candidate | None:
+        """Returns the candidate at which the predicted front bends: before it cost saves much error, after it little.
+
+        It is the point that lies furthest below the straight line between the ends of the front, over the logarithm of
+        cost, as in Kneedle (Satopää et al., 2011). The front ends at `limit`, where its error is the least.
+
+        Returns None if the front is as good as straight: if that distance is within two posterior standard deviations.
+        """
+        points = self._front(self._bounds(0.0, limit))
+        if len(points) == 0:
+            return None
+        costs = self._domain.chain.costs(points)[:, self._axis].astype(float)
+        points = points[np.argsort(costs, kind="stable")]
+        logs = np.log(np.maximum(np.sort(costs), 1.0))
+        predicted = self._predict(points, self.surrogate.mean_weights)[:, 0]
+        gains = np.flatnonzero(predicted < np.minimum.accumulate(np.append(np.inf, predicted[:-1])))
+        share = (logs - logs[0]) / max(np.log(limit) - logs[0], 1e-9)
+        depths = predicted[0] + share * (predicted[gains[-1]] - predicted[0]) - predicted
+        at = int(gains[depths[gains].argmax()])
+        drawn = self._draws(points[[0, at, gains[-1]]])
+        spread = float((drawn[0] + share[at] * (drawn[2] - drawn[0]) - drawn[1]).std())
+        if depths[at] <= 2 * spread:
+            return None
+        return self._domain.candidate(tuple(points[at].tolist()))
+
     def _bounds(self, low: float, high: float) -> Bounds:
         bounds = list(self._domain.bounds)
         bounds[self._axis] = max(low, bounds[self._axis][0]), min(high, bounds[self._axis][1])
@@ -129,6 +154,9 @@ class StructureModel:
         """Returns what the model predicts of candidates; the draws are always the same."""
         points = np.array([self._domain.point(candidate) for candidate in candidates])
         with threadpool_limits(limits=1):
-            drawn = self.surrogate.draw_weights(np.random.default_rng(0), DRAWS)
-            mean = self._predict(points, self.surrogate.mean_weights)[:, 0]
-            return Belief(mean, self._predict(points, drawn))
+            return Belief(self._predict(points, self.surrogate.mean_weights)[:, 0], self._draws(points))
+
+    def _draws(self, points: IntArray) -> FloatArray:
+        """Returns posterior draws of points, of shape (n, draws), which are always the same."""
+        with threadpool_limits(limits=1):
+            return self._predict(points, self.surrogate.draw_weights(np.random.default_rng(0), DRAWS))

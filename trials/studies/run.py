@@ -34,13 +34,12 @@ from ..report.study import StudyOutcome, show_outcome
 from ..report.study_files import write_study_results
 from ..runs.checksums import with_checksum
 from ..runs.create_engine import create_engine
-from ..runs.directory import versions
+from ..runs.directory import RECORDS_FILE, versions
 from ..runs.full_disk import StorageError, raise_if_nothing_can_be_recorded
 from ..runs.record_file import RecordFile
 from ..runs.study import TEACHER
 from ..runs.study_options import StudyOptions
 from ..runs.study_records import (
-    RECORDS_FILE,
     StudyHeader,
     StudyHistory,
     StudyInterrupted,

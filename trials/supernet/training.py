@@ -15,7 +15,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from sret_nas.errors import UserError
-from sret_nas.nn.supernet import Supernet, pool_shapes
+from sret_nas.nn.shared_weights import pool_shapes
+from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weight_shapes import supernet_shapes
 from sret_nas.space.supernet_shape import SupernetShape, bounding_shape
 

@@ -27,9 +27,7 @@ from sret_nas.nn.model_directory import Preprocessing
 
 from ..data.image_files import image_batches
 from ..data.whole_images import WholeImages
-from .augmentation import Mixing, training_transform
 from .full_recipe import Recipe
-from .image_batches import AugmentedImages, all_views
 
 MANIFEST = "images.json"
 PLAIN, AUGMENTED, CALIBRATION = "plain", "augmented", "calibration"
@@ -149,6 +147,9 @@ def _plain(request: ImagesRequest, kind: str, size: int) -> Iterator[tuple[Any, 
 
 def _augmented(request: ImagesRequest, size: int) -> Iterator[tuple[Any, Any]]:
     """Yields one view of each of the first training images, with probabilities as targets."""
+    from .augmentation import Mixing, training_transform  # here, as workers read images alone and do without timm
+    from .image_batches import AugmentedImages, all_views
+
     recipe, images = request.recipe, request.images
     assert recipe is not None
     transform = training_transform(recipe, request.preprocessing, images.flip)

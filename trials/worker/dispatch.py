@@ -20,7 +20,6 @@ from .context import WorkerContext
 from .evaluate import evaluate
 from .landscape import measure_point
 from .retrain import retrain, run_front_test
-from .study import run_study_training
 from .timing import measure_latency, measure_training_speed
 
 
@@ -33,6 +32,8 @@ def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
     if isinstance(job, LandscapeJob):
         return measure_point(job, context).model_dump(mode="json")
     if isinstance(job, StudyTrainingJob):
+        from .study import run_study_training  # here, as it imports timm, which no other job needs
+
         return run_study_training(job, context).model_dump(mode="json")
     context.forget_changed_images()
     result = _run(job, context)

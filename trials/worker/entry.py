@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..machine import collector_paused
+
 if TYPE_CHECKING:
     from .context import WorkerContext
 
@@ -20,8 +22,9 @@ class JobRunner:
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Runs a job given as plain data and returns its result as plain data."""
-        from .context import WorkerContext
-        from .dispatch import execute
+        with collector_paused():
+            from .context import WorkerContext
+            from .dispatch import execute
 
         if self._context is None:
             self._context = WorkerContext()

@@ -349,7 +349,7 @@ class _Work:
         each = seconds * self._cost(self._todo[-1])
         print_line(
             self._console,
-            f"Plan: {len(self._todo):,} points of {len(self._records.header.networks)} network(s), about "
+            f"Plan: {len(self._todo):,} points of {_networks(len(self._records.header.networks))}, about "
             f"{format_seconds(each)} each, {self._engine.capacity} at once: about {format_seconds(expected)}",
         )
         print_line(self._console, f"Results: {self._records.directory}")
@@ -383,3 +383,7 @@ def _raise(failure: Failure) -> None:
     if failure.cause in ("worker died", "timed out", "suspended"):
         raise ChildProcessError(f"a point could not be computed: {message}; --resume carries on")
     raise RuntimeError(f"a point failed: {message}\n{failure.traceback}")
+
+
+def _networks(count: int) -> str:
+    return "1 network" if count == 1 else f"{count} networks"

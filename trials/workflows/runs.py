@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,9 +25,11 @@ from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
 from ..runs.comparability import differences, how_it_was_trained, largest_group, what_is_scored
+from ..runs.directory import RECORDS_FILE
+from ..runs.objectives import error_of
 from ..runs.pick import pick_network
+from ..runs.recommendation import Recommendations, format_prediction
 from ..runs.recorded_search import RecordedSearch, is_running
-from ..runs.records import RECORDS_FILE
 
 
 def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
@@ -61,7 +64,7 @@ def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
     if as_json:
         summary = RunSummary.of(search).to_dict()
         known = search.history.recommended
-        summary["recommended"] = None if known is None else known.model_dump(mode="json")
+        summary["recommended"] = None if known is None else _recommended(search, known)
         console.print_json(json.dumps(summary))
         return
     print_line(console, f"{run_dir}: {search.state}; {search.options.describe_budget()}; {search.options.strategy}")
@@ -69,6 +72,17 @@ def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
         search.history.in_order, search.options, run_dir, search.domain.space.image_size, console,
         search.domain.latency_profile, search.history.recommended,
     )  # fmt: skip
+
+
+def _recommended(search: RecordedSearch, known: Recommendations) -> dict[str, Any]:
+    """Returns what is recommended as plain data, with the network and the observed error of each."""
+    plain = known.model_dump(mode="json")
+    for network in plain["networks"]:
+        trial = search.history.trials[network["number"]]
+        result = trial.result
+        network["arch_id"] = trial.arch_id
+        network["observed_error"] = None if result is None else error_of(result, search.options.objectives)
+    return plain
 
 
 def compare_runs(run_dirs: Sequence[Path], cost: str, console: Console, *, as_json: bool) -> None:
@@ -134,7 +148,7 @@ def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, f
     print_line(
         console,
         f"{arch.arch_id}: {format_quantity(cost.flops)} FLOPs, {format_quantity(cost.params)} params, predicted "
-        f"validation error {picked.predicted_error:.2%} ± {100 * picked.deviation:.2f} ({tried})",
+        f"validation error {format_prediction(picked.predicted_error, picked.deviation)} ({tried})",
     )
     print_line(console, arch.summary())
     if out is None:
@@ -191,10 +205,10 @@ def caches_in(folder: Path) -> list[tuple[Path, int, str]]:
     return found
 
 
-def clean(folder: Path, console: Console, *, is_sure: bool) -> None:
+def clean(folder: Path, console: Console, *, is_sure: bool, can_ask: bool) -> None:
     """Shows the caches of a folder of runs and, after a question or if `is_sure`, deletes them. Results stay.
 
-    Raises `UserError` if there is no such folder.
+    Raises `UserError` if there is no such folder, or if nobody can answer the question.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of runs")
@@ -209,6 +223,8 @@ def clean(folder: Path, console: Console, *, is_sure: bool) -> None:
         table.add_row(str(path), f"{num_bytes / 1e6:,.1f}", afterwards)
     console.print(table)
     total = sum(num_bytes for _, num_bytes, _ in caches) / 1e6
+    if not is_sure and not can_ask:
+        raise UserError("runs clean asks before it deletes, and there is no terminal to ask on: give --yes")
     if not is_sure and console.input(f"Delete these {total:,.1f} MB? [y/N] ").strip().lower() not in ("y", "yes"):
         print_line(console, "Nothing was deleted.")
         return

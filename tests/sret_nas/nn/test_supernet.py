@@ -23,7 +23,8 @@ from sret_nas.errors import UserError
 from sret_nas.nn import supernet as supernet_module
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
-from sret_nas.nn.supernet import Supernet, spread
+from sret_nas.nn.shared_weights import spread
+from sret_nas.nn.supernet import Supernet
 from sret_nas.space.choices import is_legal
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
@@ -389,14 +390,14 @@ class TestRemembersNothing:
         assert not all_equal(expected[0], expected[1])
         for at in (0, 1, 0, 2, 1, 4, 4, 3, 0):
             assert all_equal(outcome(supernet, self.ARCHS[at]), expected[at])
-            assert len(supernet._meta_networks) <= kept
+            assert len(supernet._sliced_networks) <= kept
 
     def test_what_was_used_last_is_kept(self, supernet: Supernet, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(supernet_module, "CACHE_SIZE", 2)
         first, second, third, *_ = self.ARCHS
         for arch in (first, second, first, third):
             supernet(images_for(arch), arch)
-        assert [arch for arch, _ in supernet._meta_networks] == [first, third]
+        assert [arch for arch, _ in supernet._sliced_networks] == [first, third]
 
     def test_evaluation_in_between_changes_nothing(self, supernet: Supernet) -> None:
         expected = self.fresh_outcomes()[0]
@@ -427,7 +428,7 @@ class TestRemembersNothing:
         assert after.keys() == before.keys() == dict(supernet.named_parameters()).keys()
         assert all(torch.equal(after[name], before[name]) for name in before)
 
-    def test_neither_meta_networks_nor_extracting_draw_random_numbers(self, supernet: Supernet) -> None:
+    def test_neither_sliced_networks_nor_extracting_draw_random_numbers(self, supernet: Supernet) -> None:
         before = torch.get_rng_state()
         for arch in self.ARCHS:
             supernet.eval()(images_for(arch), arch)
@@ -461,11 +462,11 @@ class TestCopies:
         assert all_equal(outcome(other, self.ARCH), expected)
         assert gradients(supernet) == {}
 
-    def test_meta_networks_do_not_travel(self, supernet: Supernet) -> None:
+    def test_sliced_networks_do_not_travel(self, supernet: Supernet) -> None:
         before = len(pickle.dumps(supernet))
         supernet(images_for(self.ARCH), self.ARCH)
         assert len(pickle.dumps(supernet)) == before
-        assert len(supernet._meta_networks) == 1
+        assert len(supernet._sliced_networks) == 1
 
     def test_double_precision(self, supernet: Supernet) -> None:
         single = outcome(supernet, self.ARCH.model_copy(update={"drop_path": 0.0}))
@@ -498,7 +499,7 @@ class TestRefuses:
         for use in (supernet.extract, lambda arch: supernet(images_for(self.ARCH), arch)):
             with pytest.raises(UserError, match=f"hold the network {outside.arch_id} .*: {re.escape(problem)}$"):
                 use(outside)
-        assert len(supernet._meta_networks) == 0
+        assert len(supernet._sliced_networks) == 0
 
     @pytest.mark.parametrize(
         ("shape", "problem"),

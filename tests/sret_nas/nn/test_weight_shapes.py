@@ -10,7 +10,8 @@ import torch
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import PRESETS
 from sret_nas.nn.network import SReT
-from sret_nas.nn.supernet import Supernet, pool_shapes
+from sret_nas.nn.shared_weights import pool_shapes
+from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weight_shapes import network_shapes, supernet_shapes
 from sret_nas.nn.weights import on_meta_device
 from sret_nas.space.search_space import SearchSpace

@@ -31,7 +31,7 @@ def fitted(points: IntArray, values: FloatArray) -> tuple[Surrogate, ResidualPro
 
 
 def described(base: Surrogate, points: IntArray) -> tuple[FloatArray, FloatArray]:
-    features = base.features(CHAIN.costs(points).astype(float), EffectTerms(CHAIN).matrix(points))
+    features = base.features(CHAIN.costs(points).astype(float), EffectTerms(CHAIN).sparse(points))
     return features, Levels(CHAIN).one_hot(points)
 
 

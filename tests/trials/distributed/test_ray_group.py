@@ -40,15 +40,15 @@ from trials.distributed.launcher import RayPlacement
 from trials.distributed.output_stream import FileUpdate, OutputStream, Update
 from trials.lost_directory import LostDirectoryError
 from trials.machine import num_cores
+from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
-from trials.runs.records import read_history
 from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
 pytestmark = pytest.mark.slow
 
-STEPS = 120
+STEPS = 48
 MARK_SECONDS = 1e6
 FLAGS = [
     "--image-size", "16", "--max-train-images", "80", "--max-val-images", "60", "--max-test-images", "20",
@@ -260,7 +260,7 @@ def test_a_lost_machine_ends_a_training_that_has_no_other_room(
     """It can be resumed once there is room. The lost machine is that of the second process."""
 
     def lose_a_machine() -> None:
-        monkeypatch.setattr(on_ray, "START_SECONDS", 3.0)
+        monkeypatch.setattr(on_ray, "START_SECONDS", 1.0)
         lost = groups[-1].infos[1].node_id
         node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost)
         machines.cluster.remove_node(node, allow_graceful=False)

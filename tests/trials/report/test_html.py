@@ -100,6 +100,16 @@ def test_the_planted_effect_is_found_with_its_interval_and_the_others_are_none(g
     assert insights.tau > 0.3
 
 
+def test_what_is_recommended_is_drawn_as_observed_and_as_predicted(given: ReportInput, page: str) -> None:
+    text = next(text for kind, text in _Page(page).scripts if text.lstrip().startswith("const figures"))
+    figures = json.JSONDecoder().raw_decode(text.lstrip()[len("const figures = ") :])[0]
+    traces = {trace["name"]: trace for trace in figures["front"]["data"] if trace["visible"]}
+    assert traces["recommended, predicted"]["y"] == [30.0, 30.0]
+    assert traces["recommended, predicted"]["error_y"]["array"] == [2.0, 2.0]
+    assert traces["recommended, observed"]["x"] == traces["recommended, predicted"]["x"]
+    assert "30.00 ± 1.00 %" in page
+
+
 def test_work_is_summed_by_its_kind(given: ReportInput) -> None:
     work = {"trials": 0.5 * 35, "failed trials": 0.25 * 5, "fine-tuning": 2.0, "controls": 4.0}
     assert read_timeline(given.run_dir).work == pytest.approx(work)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.trials.planted_search import retrained
 from tests.trials.runs.test_objectives import trial
 from trials.engines.messages import Failure
-from trials.runs.best import choose_best
+from trials.runs.best import choose_best, size_after_tuning
 from trials.runs.recommendation import Recommendation, Recommendations, SizeEffect
 from trials.runs.trial import Trial
 
@@ -31,13 +32,43 @@ def trials() -> list[Trial]:
 def test_size_is_not_left_to_the_proxy(trials: list[Trial]) -> None:
     best, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2))
     assert best.number == 1
-    assert "between 500M FLOPs and 1G FLOPs the proxy sees no gain beyond noise (+0.1 points ± 0.4)" in reason
-    assert "whole trainings" in reason
+    assert reason.startswith(
+        "of the networks that cost about 1G FLOPs, it has the least validation error by the model of all"
+    )
+    assert (
+        "from 500M FLOPs to 1G FLOPs the proxies' error changes by +0.1 points (95 % interval -0.3 to +0.5), no gain "
+        "beyond noise, so the size is taken from whole trainings"
+    ) in reason
+
+
+def test_an_error_that_rises_with_size_is_called_so(trials: list[Trial]) -> None:
+    _, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2, difference=0.02))
+    assert "changes by +2.0 points (95 % interval +1.6 to +2.4), which speaks against size" in reason
+
+
+def test_a_network_at_the_bend_is_no_end_of_the_budget(trials: list[Trial]) -> None:
+    known = recommended(1, 2)
+    bend = known.networks[-1].model_copy(update={"is_bend": True, "limit": 7, "number": 0})
+    known = known.model_copy(update={"networks": (*known.networks, bend)})
+    assert "from 500M FLOPs to 1G FLOPs" in choose_best(trials, OBJECTIVES, "expected", known).reason
+
+
+def test_sizes_are_compared_once_more_after_fine_tuning(trials: list[Trial]) -> None:
+    known = recommended(1, 2)
+    assert size_after_tuning(trials, OBJECTIVES, known) is None
+    assert size_after_tuning(trials, OBJECTIVES, None) is None
+    tuned = retrained(trials[1].candidate, test_error=0.5)
+    for number, error in ((1, 0.1), (2, 0.2)):
+        trials[number].finals["fine-tuned"] = tuned.model_copy(update={"error": error})
+    assert size_after_tuning(trials, OBJECTIVES, known) == (
+        "Fine-tuned, the validation error is 10.00% at 1G FLOPs and 20.00% at 500M FLOPs; with 100 images, "
+        "differences below 10.0 points can be chance"
+    )
 
 
 def test_a_gain_that_the_proxy_shows_is_said(trials: list[Trial]) -> None:
     _, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2, difference=-0.01))
-    assert reason.endswith("between 500M FLOPs and 1G FLOPs the proxy's error falls by 1 points")
+    assert reason.endswith("by -1.0 points (95 % interval -1.4 to -0.6), so they see the gain from size")
 
 
 def test_a_recommendation_whose_trial_failed_is_passed_over(trials: list[Trial]) -> None:
@@ -55,6 +86,8 @@ def test_a_recommendation_whose_trial_failed_is_passed_over(trials: list[Trial])
 def test_the_reason_says_over_what_errors_are_means(trials: list[Trial]) -> None:
     _, reason = choose_best(trials, ("depth_error", "flops"), "proxy", None)
     assert reason == "its proxy has the least mean validation error over its recursion depths"
+    _, reason = choose_best(trials, ("depth_error", "flops"), "expected", recommended(1, 2))
+    assert "the least mean validation error over its recursion depths by the model of all trials" in reason
 
 
 def test_by_the_proxy_the_least_error_is_best_whatever_is_recommended(trials: list[Trial]) -> None:

@@ -16,6 +16,7 @@ from sret_nas.files import write_atomically
 from tests.full_disk import largest_file
 from trials.engines.failures import failure_of, is_full
 from trials.engines.messages import Failure
+from trials.runs.directory import RECORDS_FILE
 from trials.runs.full_disk import (
     StorageError,
     full_disk_explained,
@@ -23,8 +24,9 @@ from trials.runs.full_disk import (
     raise_if_nothing_can_be_recorded,
     writing,
 )
+from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
-from trials.runs.records import HEADER_KEYS, RECORDS_FILE, Records, read_history
+from trials.runs.records import HEADER_KEYS, Records
 from trials.search.search import resume_search, start_search
 
 OPTIONS: dict[str, Any] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -19,8 +21,12 @@ OBJECTIVES: list[tuple[Objective, ...]] = [
 ]  # fmt: skip
 
 
+@cache
 def random_trials(number: int, levels: int, seed: int) -> list[Trial]:
-    """So few levels of every value that many trials are equal in some or all of them; one in ten has failed."""
+    """Returns trials that tests share and must not change.
+
+    So few levels of every value that many trials are equal in some or all of them; one in ten has failed.
+    """
     rng = np.random.default_rng(seed)
     arch = SPACE.network([0] * len(SPACE.stage_choices))
     trials = []
@@ -46,7 +52,7 @@ def test_it_is_what_a_look_at_all_trials_finds(objectives: tuple[Objective, ...]
     for seed in range(3):
         so_far, known = ParetoArchive(objectives), list[Trial]()
         kept: set[int] = set()
-        for trial in random_trials(60, levels, seed):
+        for trial in random_trials(40, levels, seed):
             known.append(trial)
             dominated = [one.number for one in so_far.add(trial)]
             expected = [one.number for one in archived(known, objectives)]

@@ -20,8 +20,10 @@ from tests.trials.scripted_engine import Clock
 from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TargetCost, TrialResult
 from trials.lost_directory import LostDirectoryError
 from trials.runs.checksums import CHECKSUM
+from trials.runs.directory import RECORDS_FILE
 from trials.runs.full_disk import StorageError
-from trials.runs.records import HEADER_KEYS, RECORDS_FILE, History, Records, read_history
+from trials.runs.history import History, read_history
+from trials.runs.records import HEADER_KEYS, Records
 from trials.strategies.strategy import Candidate
 
 CANDIDATES = [

@@ -24,11 +24,11 @@ import trials.runs.remote_copy
 from cli import main
 from sret_nas.errors import UserError
 from tests import REPOSITORY
-from trials.runs.directory import LOCK_FILE
+from trials.runs.directory import LOCK_FILE, RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.runs.remote_copy import (
     COPY_MARK,
     RunCopy,

@@ -18,10 +18,11 @@ from rich.console import Console
 import trials.training.train
 from sret_nas.errors import UserError
 from trials.report.front import show_front
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.objectives import pareto_front
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 
@@ -90,7 +91,7 @@ def test_tables_and_the_journal_tell_stopped_trials_from_finished_ones(finished:
 
 def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path) -> None:
     """Three, of which each takes on what another began, find what the search in this process did."""
-    run = start_search(SearchOptions.parse({**OPTIONS, "workers": 3}, "search"), tmp_path / "again", ["test"], quiet())
+    run = start_search(SearchOptions.parse({**OPTIONS, "workers": 2}, "search"), tmp_path / "again", ["test"], quiet())
     assert story(run.run_dir) == story(finished.run_dir)
 
 

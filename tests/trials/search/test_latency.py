@@ -21,9 +21,10 @@ from sret_nas.latency.table import LatencyTable, parts_of
 from tests.latency_profiles import SMALL, pretended_profile
 from trials.engines.inline import InlineEngine
 from trials.report.front import show_front
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.objectives import archived, objective_values, pareto_front
 from trials.runs.options import SearchOptions
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search import latency_profile as latency
 from trials.search.latency_profile import PROFILES, LatencyTimer, latency_profile
 from trials.search.search import resume_search, start_search

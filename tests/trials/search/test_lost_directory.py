@@ -18,8 +18,9 @@ from sret_nas.errors import UserError
 from trials.data.prepared import ImagesChangedError
 from trials.engines.messages import ScratchTrialJob
 from trials.lost_directory import LostDirectoryError, WatchedDirectory, rescue
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.search import resume_search, start_search
 from trials.supernet import training
 from trials.supernet.state import CHECKPOINT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
@@ -22,16 +23,18 @@ from sret_nas.errors import UserError
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.counted_spaces import FOUR_STAGES
 from trials.report.front import show_front
+from trials.runs.directory import RECORDS_FILE
 from trials.runs.full_disk import StorageError
+from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
 from trials.runs.recommendation import ORIGIN
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.api import SearchResult, search
-from trials.search.finalists import finalists
+from trials.search.finalists import finalists, with_both_ends
 from trials.search.recommend import MAX_FAILED
 from trials.search.rerun import rerun_trial
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
+from trials.strategies.structure import StructureModel
 from trials.worker.entry import JobRunner
 
 pytestmark = pytest.mark.slow
@@ -80,7 +83,7 @@ def outcome_of(run_dir: Path) -> list[Any]:
 def test_each_share_of_the_budget_has_its_network_evaluated(finished: Run) -> None:
     recommended = finished.history.recommended
     assert recommended is not None
-    assert [network.limit for network in recommended.networks][:2] == [FLOPS, int(0.75 * FLOPS)]
+    assert [network.limit for network in recommended.shares][:2] == [FLOPS, int(0.75 * FLOPS)]
     for network in recommended.networks:
         trial = finished.history.trials[network.number]
         assert trial.result is not None
@@ -90,13 +93,47 @@ def test_each_share_of_the_budget_has_its_network_evaluated(finished: Run) -> No
     assert [trial.number for trial in added] == list(range(13, 13 + len(added)))
 
 
+def test_predictions_know_the_results_of_what_is_recommended(finished: Run) -> None:
+    last = finished.history.recommended
+    assert last is not None
+    results = [trial for trial in finished.trials if trial.result is not None]
+    lines = [json.loads(line) for line in (finished.run_dir / RECORDS_FILE).read_text().splitlines()]
+    first = next(line["recommended"] for line in lines if line["event"] == "recommended")
+    assert last.is_final
+    assert not first["is_final"]
+    model = StructureModel(
+        finished.domain, [trial.candidate for trial in results],
+        [trial.result.error for trial in results if trial.result is not None], axis=0,
+    )  # fmt: skip
+    belief = model.belief([finished.history.trials[network.number].candidate for network in last.networks])
+    assert [network.predicted_error for network in last.networks] == pytest.approx(belief.mean.tolist())
+    assert first["networks"][0]["predicted_error"] != pytest.approx(last.networks[0].predicted_error)
+    limit = last.networks[0].limit
+    costs = [cost_of(trial.candidate.arch).flops for trial in results]
+    near = [trial.candidate for trial, cost in zip(results, costs, strict=True) if 0.97 * limit <= cost <= limit]
+    assert float(model.belief(near).mean.min()) == pytest.approx(last.networks[0].predicted_error)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(0, ""), (1, "a"), (2, "ae"), (3, "ace"), (4, "abde"), (9, "abcde")])
+def test_finalists_are_from_both_ends_of_the_budget(count: int, kept: str) -> None:
+    assert "".join(with_both_ends("abcde", count)) == kept
+    assert with_both_ends([], count) == []
+
+
 def test_they_are_the_first_finalists_and_the_largest_is_the_best(finished: Run) -> None:
     assert finished.history.recommended is not None
     numbers = [network.number for network in finished.history.recommended.networks]
-    assert [trial.number for trial in finalists(finished)] == numbers[:3] or len(numbers) > 3
+    shares = [network.number for network in finished.history.recommended.shares]
+    assert [trial.number for trial in finalists(finished)][: len(shares)] == with_both_ends(shares, 3)
     best = read_yaml(finished.run_dir / "best.yaml")
     assert best["provenance"]["trial"] == numbers[0]
-    assert "its structure the best" in best["provenance"]["chosen_because"]
+    assert "the least validation error by the model of all trials" in best["provenance"]["chosen_because"]
+    predicted = finished.history.recommended.networks[0]
+    assert best["metrics"]["predicted_validation_error"] == pytest.approx(predicted.predicted_error)
+    with (finished.run_dir / "trials.csv").open() as file:
+        rows = {int(row["trial"]): row["predicted_error"] for row in csv.DictReader(file)}
+    assert {number for number, text in rows.items() if text} == set(numbers)
+    assert float(rows[numbers[0]]) == predicted.predicted_error
     files = sorted((finished.run_dir / "recommended").iterdir())
     assert len(files) == len(numbers)
     assert {ArchConfig.from_yaml(path).arch_id for path in files} == {
@@ -123,7 +160,9 @@ def _cut_after(run_dir: Path, event: str, which: int) -> None:
     (run_dir / RECORDS_FILE).write_text("".join(lines[: positions[which] + 1]))
 
 
-@pytest.mark.parametrize(("event", "which"), [("asked", -1), ("recommended", -1), ("finished", -1), ("final", 0)])
+@pytest.mark.parametrize(
+    ("event", "which"), [("asked", -1), ("recommended", 0), ("recommended", -1), ("finished", -1), ("final", 0)]
+)
 def test_a_kill_at_the_end_changes_nothing(event: str, which: int, finished: Run, tmp_path: Path) -> None:
     run_dir = tmp_path / "killed"
     shutil.copytree(finished.run_dir, run_dir)
@@ -171,7 +210,7 @@ def _raise(error: BaseException) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def _resumed_before_evaluating(finished: Run, run_dir: Path, console: Console | None = None) -> Run:
     if not run_dir.exists():
         shutil.copytree(finished.run_dir, run_dir)
-        _cut_after(run_dir, "recommended", -1)
+        _cut_after(run_dir, "recommended", 0)
     return resume_search(run_dir, {}, console or quiet())
 
 
@@ -254,10 +293,10 @@ def test_with_more_trials_it_recommends_anew_and_tries_nothing_twice(finished: R
     shutil.copytree(finished.run_dir, run_dir)
     longer = resume_search(run_dir, {"trials": 20}, quiet())
     assert longer.history.recommended is not None
-    assert longer.history.recommended.num_trials == sum(trial.origin != ORIGIN for trial in longer.trials) > 13
+    assert longer.history.recommended.num_trials == sum(trial.origin != ORIGIN for trial in longer.trials) == 20
     keys = [trial.candidate.key for trial in longer.trials]
     assert len(set(keys)) == len(keys)
-    assert all(longer.history.trials[number].has_ended for number in range(20))
+    assert all(trial.has_ended for trial in longer.trials)
     again = outcome_of(run_dir)
     resume_search(run_dir, {}, quiet())
     assert outcome_of(run_dir) == again

@@ -29,11 +29,12 @@ from sret_nas.nn.network import SReT
 from sret_nas.yaml_files import read_yaml
 from tests import REPOSITORY
 from tests.trials.runs.edited_records import edit_records
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.objectives import most_accurate, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.runs.trial import Trial
 from trials.search.plan import require_gpu
 from trials.search.search import resume_search, start_search

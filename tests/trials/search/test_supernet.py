@@ -26,10 +26,11 @@ from tests.trials.runs.edited_records import edit_records
 from trials.data import PreparedData
 from trials.report.finals import show_finals
 from trials.report.front import show_front
+from trials.runs.directory import RECORDS_FILE
+from trials.runs.history import read_history
 from trials.runs.objectives import best_of, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
-from trials.runs.records import RECORDS_FILE, read_history
 from trials.search.finalists import EQUAL_COST, finalists
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
@@ -161,8 +162,8 @@ def test_best_is_the_finalist_of_least_error_after_training_on_with_its_weights(
 def test_it_says_beforehand_what_it_will_do_and_afterwards_what_it_found(finished: Run, console: Console) -> None:
     text = text_of(console)
     assert "Plan: a supernet trained on 640 images at 32 px (" in text
-    assert re.search(r"(?<!\d)9 of its networks and up to 4 recommended ones scored", text)
-    assert re.search(r"(?<!\d)2 fine-tuned, 1 trained from scratch against 1 random ones", text)
+    assert re.search(r"(?<!\d)9 of its networks and up to 15 recommended ones scored", text)
+    assert re.search(r"(?<!\d)2 fine-tuned, 1 trained from scratch against as many random ones", text)
     narrow = quiet(80)
     show_front(finished.trials, finished.options, finished.run_dir, 224, narrow)
     assert max(map(len, text_of(narrow).splitlines()[:8])) <= 80

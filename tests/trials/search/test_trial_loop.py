@@ -29,10 +29,12 @@ from trials.engines.messages import (
     TrialResult,
     parse_job,
 )
+from trials.runs.directory import RECORDS_FILE
 from trials.runs.full_disk import StorageError, full_disk_explained
+from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
-from trials.runs.records import HEADER_KEYS, RECORDS_FILE, Records, read_history
+from trials.runs.records import HEADER_KEYS, Records
 from trials.search.session import Run
 from trials.search.trial_loop import run_trials
 from trials.strategies.candidates import CandidatePool
@@ -349,6 +351,7 @@ def with_rungs(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return session
 
 
+@pytest.mark.slow
 def test_most_trials_are_stopped_and_the_best_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decisions: list[tuple[int, bool]] = []
     promote = SuccessiveHalving.promote

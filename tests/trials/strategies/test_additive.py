@@ -125,25 +125,26 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow() -> None:
     stages = [{**stage, "mlp_ratio": [1 + number / 4 for number in range(13)]} for stage in listed["stages"]]
     space = SearchSpace.from_dict({**listed, "stages": stages})
 
-    def asked(settings: AdditiveSettings) -> tuple[list[tuple[str, str]], int]:
+    def asked(settings: AdditiveSettings, number: int) -> tuple[list[tuple[str, str]], int]:
         pool = CandidatePool(SReTDomain(space, Budget()), 0)
         strategy = AdditiveStrategy(pool, ("error", "flops"), 0, start=8, settings=settings)
         keys = []
-        for _ in range(276):
+        for _ in range(number):
             candidate = strategy.ask()
             assert candidate is not None
             keys.append(candidate.key)
             strategy.tell(candidate, planted(candidate))
         return keys, len(strategy.used)
 
-    grown, rounds = asked(SETTINGS)
+    grown, rounds = asked(SETTINGS, 276)
     without_limits = replace(
         SETTINGS, labels_per_proposal=10**9, max_labels=10**9, max_improvement_steps=10**9,
         refit_growth_of_many=SETTINGS.refit_growth,
     )  # fmt: skip
-    fixed, more_rounds = asked(without_limits)
-    assert grown[:200] == fixed[:200]
-    assert rounds < more_rounds
+    fixed, rounds_of_200 = asked(without_limits, 200)
+    assert grown[:200] == fixed
+    assert rounds_of_200 == (200 - 8) // SETTINGS.batch
+    assert rounds < (276 - 8) // SETTINGS.batch
 
 
 def test_the_design_is_cut_short() -> None:

@@ -97,6 +97,16 @@ class TestGP(NamedStrategy):
     ) -> Strategy[Candidate]:
         return create(self.name, domain, objectives, seed, self.population)
 
+    def test_it_runs_sixteen_ahead_and_hears_of_them_in_any_order(self) -> None:
+        """All but the last sixteen from the start."""
+        self.population = 32
+        super().test_it_runs_sixteen_ahead_and_hears_of_them_in_any_order()
+
+    def test_equal_seeds_ask_alike_and_others_do_not(self) -> None:
+        """All but the last three from the start."""
+        self.population = 17
+        super().test_equal_seeds_ask_alike_and_others_do_not()
+
     def test_it_ends_when_every_candidate_was_asked(self) -> None:
         """All of them from the start: suggestions for the last of hundreds would take minutes."""
         self.population = 1000
@@ -131,6 +141,7 @@ def test_gp_design_starts_from_the_design_and_then_asks_the_gaussian_process(mon
     assert {type(level) for params in suggested for level in params.values()} == {int}
 
 
+@pytest.mark.slow
 class TestEvolution(NamedStrategy):
     name: StrategyName = "evolution"
 
@@ -140,8 +151,12 @@ class TestAdditive(NamedStrategy):
 
 
 def asked_of_the_table(name: StrategyName) -> list[str]:
-    """What another process must ask alike; the table leaves nothing out and costs little."""
-    return [candidate.arch.arch_id for candidate in run(create(name, table(), seed=3), 14)]
+    """What another process must ask alike; the table leaves nothing out and costs little.
+
+    Of a Gaussian process, whose suggestions take a second each, only the start and two more.
+    """
+    number = 6 if name in ("gp", "gp_design") else 14
+    return [candidate.arch.arch_id for candidate in run(create(name, table(), seed=3), number, pending=0)]
 
 
 @pytest.mark.slow

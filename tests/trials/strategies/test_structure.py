@@ -80,6 +80,28 @@ def test_the_budget_s_other_bounds_hold(everyone: list[Candidate]) -> None:
     assert model.best_within(min(map(flops, everyone))) is None
 
 
+def _bend(everyone: list[Candidate], domain: SReTDomain, values: list[float]) -> Candidate | None:
+    return StructureModel(domain, everyone[::7], values[::7], FLOPS).bend(max(map(flops, everyone)))
+
+
+def test_the_front_bends_where_more_cost_begins_to_save_less(domain: SReTDomain, everyone: list[Candidate]) -> None:
+    recursion = [0.3 - 0.1 * (candidate.arch.stages[0].recursions - 1) for candidate in everyone]
+    found = _bend(everyone, domain, recursion)
+    assert found is not None
+    assert found.arch.stages[0].recursions == max(candidate.arch.stages[0].recursions for candidate in everyone)
+    cheapest = min(flops(c) for c in everyone if c.arch.stages[0].recursions == found.arch.stages[0].recursions)
+    assert flops(found) == pytest.approx(cheapest, rel=0.01)
+
+
+def test_a_straight_front_and_one_of_noise_have_no_bend(domain: SReTDomain, everyone: list[Candidate]) -> None:
+    straight = [0.5 - 0.05 * float(np.log2(flops(candidate))) for candidate in everyone]
+    assert _bend(everyone, domain, straight) is None
+    noise = np.random.default_rng(1).normal(0.3, 0.02, len(everyone)).tolist()
+    assert _bend(everyone, domain, noise) is None
+    model = StructureModel(domain, everyone[::7], straight[::7], FLOPS)
+    assert model.bend(min(map(flops, everyone)) - 1) is None
+
+
 def test_beliefs_are_right_and_less_sure_of_what_was_never_tried(domain: SReTDomain, everyone: list[Candidate]) -> None:
     told = [candidate for candidate in everyone if candidate.arch.stages[2].recursions == 1][:80]
     model = StructureModel(domain, told, [planted(candidate) for candidate in told], FLOPS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import pickle
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from sret_nas.files import digest_of_file
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
+from tests import REPOSITORY
 from trials.data import DataConfig, prepare
 from trials.engines.messages import InheritedTrialJob, SupernetSource
 from trials.training.recipe import ProxyConfig, TrainingConfig
@@ -110,3 +113,13 @@ def test_a_supernet_that_has_changed_is_refused(folder: Path, tmp_path: Path) ->
         context.supernet(meant.model_copy(update={"digest": "0" * 64}), CPU)
     with pytest.raises(UserError, match=r"no\.safetensors: there is no such file"):
         context.supernet(SupernetSource(path=str(tmp_path / "no.safetensors"), digest="0"), CPU)
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_search_does_without_what_only_whole_trainings_need() -> None:
+    """They take as long to import as all the rest, in every worker."""
+    script = (
+        "import sys, trials.worker.dispatch\nprint([name for name in ('timm', 'torchvision') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -134,6 +134,7 @@ def test_weights_alone_need_mean_and_deviation(
         (["MODEL", "image.png", "--top", "0"], "must be a whole number from 1"),
         (["MODEL", "image.png", "--recursions", "1,2"], "--recursions: limit must be one positive number"),
         (["MODEL", "image.png", "--device", "gpu"], "device must be auto, cpu, cuda or cuda:NUMBER, got 'gpu'"),
+        (["MODEL", "image.png", "--mean", "0.5"], "--mean and --std go together"),
         (["damaged.onnx", "image.png"], "damaged.onnx: cannot be read as an ONNX model"),
         (["damaged.pt2", "image.png"], "damaged.pt2: not a model of torch.export that can be read safely"),
     ],

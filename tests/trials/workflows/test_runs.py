@@ -97,8 +97,27 @@ def test_a_comparison_gives_least_errors_hypervolumes_and_the_options_that_diffe
     for errors in found["errors"]:
         known = [error for error in errors if error is not None]
         assert known == sorted(known)  # the less a network may cost, the more it errs
+        assert len(known) == len(errors) == 4  # limits are costs that both have tried
+    assert found["limits"][0] > 1.5 * found["limits"][-1] > 0
     assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--cost", "params"]) == 0
-    assert "Options that differ" in capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())  # titles wrap at the width of their tables
+    assert "Options that differ" in text
+    assert "Least observed validation error within so many parameters" in text
+    assert "Least predicted error, by the model of each run" in text
+
+
+def test_predicted_and_observed_errors_stand_beside_each_other(folder: Path, capsys: Capture) -> None:
+    assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for observed, predicted in zip(found["errors"], found["predicted"], strict=True):
+        assert predicted[0] == pytest.approx(observed[0], abs=0.02)
+        assert predicted[0] != observed[0]
+    assert main(["runs", "show", str(folder / "one"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    search = RecordedSearch.open(folder / "one")
+    observed = planted(search.history.trials[0].candidate)
+    assert shown["recommended"]["networks"][0]["observed_error"] == observed
+    assert (shown["best_error"], shown["best_predicted_error"]) == (observed, 0.3)
 
 
 def _other_images(header: dict[str, Any]) -> None:
@@ -163,7 +182,7 @@ def test_errors_of_other_trainings_and_changed_spaces_are_explained(
     def edit(header: dict[str, Any]) -> None:
         header["proxy"]["training"] = {"images": 12_345}
         header["options"]["width_scale"] = 0.5
-        header["space"]["stages"][0]["mlp_ratio"] = [3.0]
+        header["space"]["stages"][0]["mlp_ratio"].append(3.5)  # the networks stay in the space
 
     other = _edited(folder, tmp_path / "other", edit)
     assert main(["runs", "compare", str(folder / "one"), str(other), "--json"]) == 0
@@ -240,6 +259,7 @@ def test_cleaning_deletes_caches_alone_and_asks_first(
         (["report", "NOWHERE"], "is no run directory"),
         (["rerun", "one", "--trial", "39"], "must be the number of a finished trial, of which there are 35"),
         (["clean", "NOWHERE", "--yes"], "there is no such folder of runs"),
+        (["clean", "NOWHERE"], "there is no such folder of runs"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
