@@ -226,7 +226,7 @@ def test_a_network_whose_trial_diverges_is_replaced_by_the_next_best_of_its_cost
     known, before = run.history.recommended, finished.history.recommended
     assert known is not None
     assert before is not None
-    assert [network.limit for network in known.networks] == [network.limit for network in before.networks]
+    assert [network.limit for network in known.shares] == [network.limit for network in before.shares]  # the bend moves
     assert failed.number not in {network.number for network in known.networks}
     assert all(run.history.trials[network.number].result is not None for network in known.networks)
     best = read_yaml(run.run_dir / "best.yaml")
