@@ -16,7 +16,7 @@ Seven have what other public tables have. Their bounds hold the whole front, its
 - `cells-noisy`: the same, told with noise of 2 %.
 - `power`: error falls with a power of the cost, so that cheap networks are far worse than others; few attributes interact.
 - `plateau`: only few values of an attribute matter, and errors are measured in steps of half a point.
-- `test-set`, `test-set-2`: 100 networks, a tenth of them far worse than the others. What is measured is a count of errors
+- `test-set`, `test-set-2`, `test-set-3`: 100 networks, a tenth of them worse than the others, the cheapest most. What is measured is a count of errors
   in 2,000 images: there are ties, and half of the variance beyond cost is chance.
 - `window`: the networks of `ordered` of nearly equal cost.
 
@@ -48,19 +48,22 @@ from trials.strategies.table import TableDomain
 LARGE = GPTSpace((128, 256, 512), (14, 15, 16), (4, 6, 8))
 
 
-def _nk(sizes: tuple[int, ...], neighbours: int, ruggedness: float, seed: int) -> tuple[ProductDomain, FloatArray]:
+def _nk(
+    sizes: tuple[int, ...], neighbours: int, ruggedness: float, seed: int, costs: IntArray | None = None
+) -> tuple[ProductDomain, FloatArray]:
     """A space, and the values of its networks: trend and single effects of variance one, and the NK part."""
     rng = np.random.default_rng(seed)
-    domain = ProductDomain([np.sort(rng.integers(5, 100, size)).tolist() for size in sizes])
+    of_levels = [np.sort(rng.integers(5, 100, size)) for size in sizes] if costs is None else list(costs)
+    domain = ProductDomain([of_level.tolist() for of_level in of_levels])
     levels = domain.every
-    costs = np.log(domain.chain.costs(levels)[:, 0])
+    logs = np.log(domain.chain.costs(levels)[:, 0])
     single = sum(rng.normal(size=size)[levels[:, at]] for at, size in enumerate(sizes))
     rugged = np.zeros(len(levels))
     for at, size in enumerate(sizes):
         others = rng.choice([other for other in range(len(sizes)) if other != at], neighbours, replace=False)
         table = rng.normal(size=(size, *(sizes[other] for other in others)))
         rugged += table[levels[:, at], *(levels[:, other] for other in others)]
-    value = -_standardised(costs) + 0.7 * _standardised(single) + ruggedness * _standardised(rugged)
+    value = -_standardised(logs) + 0.7 * _standardised(single) + ruggedness * _standardised(rugged)
     return domain, value
 
 
@@ -145,13 +148,14 @@ def _plateau() -> Problem:
 
 
 def _test_set(name: str, seed: int) -> Problem:
-    domain, value = _nk((4,) * 6, 1, 0.5, seed=seed)
+    """100 networks whose costs differ by two orders of magnitude, and of which the cheapest fail more or less."""
     rng = np.random.default_rng(seed)
+    domain, value = _nk((4,) * 6, 1, 0.5, seed=seed, costs=rng.geometric(0.5, (6, 4)) * 4 ** np.arange(4))
     chosen = rng.choice(len(value), 100, replace=False)
-    error = 16 + 0.9 * value[chosen]
+    error = 16 + 0.6 * value[chosen]
     costs = domain.chain.costs(domain.every[chosen])[:, 0]
     cheap = np.argsort(costs)[:10]
-    error[cheap] += rng.exponential(3.0, len(cheap))
+    error[cheap] += np.sort(rng.exponential(3.0, len(cheap)))[::-1]
     measured = rng.binomial(2000, error / 100) / 20
     by_key = dict(zip(map(tuple, domain.every[chosen].tolist()), measured.tolist(), strict=True))
     members = [Choices(levels) for levels in by_key]
@@ -246,6 +250,7 @@ FACTORIES: dict[str, Callable[[], Problem]] = {
     "plateau": _plateau,
     "test-set": lambda: _test_set("test-set", seed=14),
     "test-set-2": lambda: _test_set("test-set-2", seed=15),
+    "test-set-3": lambda: _test_set("test-set-3", seed=16),
     "window": _window,
     "large": _large,
 }

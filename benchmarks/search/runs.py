@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.search.problems import Problem, problem_of
+from trials.strategies.additive import AdditiveStrategy
 from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.create import create_strategy
 from trials.strategies.strategy import Strategy, StrategyName
@@ -69,8 +70,8 @@ ENTRIES: dict[str, Entry] = {
 def search(name: str, entry_name: str, seed: int, evaluations: int, shared: Path) -> Line:
     """Runs a search of at most `evaluations`, or of as many as the problem has.
 
-    The line holds true values, costs and, where labels are noisy, told values, in the order of asking, and the
-    seconds that all calls of ask and tell took.
+    The line holds true values, costs and, where labels are noisy, told values and what a model says of them, in the
+    order of asking, and the seconds that all calls of ask and tell took.
     """
     return run_search(problem_of(name, shared), entry_name, seed, evaluations)
 
@@ -98,6 +99,9 @@ def run_search(problem: Problem, entry_name: str, seed: int, evaluations: int) -
         seconds += time.perf_counter() - started
     members = {} if problem.domain.members is None else {"members": len(problem.domain.members)}
     told = {"told": [round(problem.told(candidate, seed), 4) for candidate in asked]} if problem.noise else {}
+    if problem.noise and isinstance(strategy, AdditiveStrategy):
+        estimated = strategy.estimated()
+        told["estimated"] = [round(estimated[candidate.key][0], 4) for candidate in asked]
     return {
         "problem": problem.name,
         "strategy": entry_name,

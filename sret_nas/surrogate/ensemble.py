@@ -35,7 +35,7 @@ PRIOR_LABELS = {"size": 0.5, "additive": 2.0, "slopes": 0.5, "process": 0.5}
 """Labels that count for each model beforehand, so that a share is never decided by a handful."""
 MIN_SHARE = 0.03
 """Shares below it are dropped: they would not fill one of 32 draws."""
-MIN_STANDARD_ERRORS = 2.0
+MIN_STANDARD_ERRORS = 1.0
 """Standard errors by which logarithms must give labels a larger density, on average."""
 MIN_TAIL = 2.0
 """How many times as far from the median as the least value the largest must be, for logarithms to be tried."""
@@ -257,6 +257,24 @@ class Ensemble:
             return mean[:, None] + temper * (drawn - mean[:, None])
         mean, deviation = self._process.marginals(features, levels)
         return mean[:, None] + temper * deviation[:, None] * _quantiles(number)
+
+    def estimates(self) -> FloatArray:
+        """Returns what the labels would be without noise, shape (n,), by the last fit that judged, in its units.
+
+        An estimate is a label less its expected noise. The noise has the variance that the process fitted, so labels
+        without noise are left as they are. What sums miss of a network counts as its own, and not as noise.
+        """
+        assert self._process is not None
+        total, weight = np.zeros(len(self._sums[self._base].target)), np.zeros(len(self._sums[self._base].target))
+        for name, share in self.shares.items():
+            fit = self._sums[self._base if name == "process" else name]
+            chosen = self._process.chosen if name == "process" else np.arange(len(fit.target))
+            errors = self._process.label_errors if name == "process" else fit.label_errors(self._process_noise)
+            total[chosen] += share * ((fit.target[chosen] - errors) * fit.scale + fit.center)
+            weight[chosen] += share
+        known = weight > 0
+        labels = self._sums[self._base].target * self._sums[self._base].scale + self._sums[self._base].center
+        return self._told(np.where(known, total / np.where(known, weight, 1.0), labels))
 
     def _lack_of_fit(self, name: str) -> float:
         """Returns the standard deviation of what a model of sums misses, in units of the target."""

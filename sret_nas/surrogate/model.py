@@ -180,6 +180,15 @@ class Surrogate:
         precision = np.diag(cho_solve(self._factor, np.eye(len(self.target)), check_finite=False))
         return self.target - self._solved / precision, 1 / precision
 
+    def label_errors(self, noise_variance: float) -> FloatArray:
+        """Returns the expected noise of each label, shape (n,), in units of the target.
+
+        Args:
+            noise_variance: Variance of the noise; the rest of the fitted variance is what the model misses.
+        """
+        errors: FloatArray = min(noise_variance, float(self.variances[-1])) * self._solved
+        return errors
+
     @property
     def loo_predictions(self) -> FloatArray:
         """Leave-one-out predictions of the labels, of shape (n,), in the objective's units."""

@@ -102,6 +102,12 @@ class ResidualProcess:
         """Variance of the noise, in units of the labels' variance."""
         return float(np.exp(self.logs[2]))
 
+    @property
+    def label_errors(self) -> FloatArray:
+        """Expected noise of each label that it is conditioned on, shape (k,), in units of the target."""
+        errors: FloatArray = self.noise_variance * self._solved
+        return errors
+
     def _covariance(self, logs: FloatArray, additive: FloatArray, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Returns the covariance of labels, and that part of it which the process is."""
         process = np.exp(logs[1]) * self._correlation(logs, hot, hot)

@@ -263,7 +263,7 @@ def test_a_comparison_from_searches_to_tables(tmp_path: Path) -> None:
         entry: {seed: search("tiny-noise-x", entry, seed, 25, tmp_path) for seed in range(3)}
         for entry in ("random", "stratified")
     }
-    lines["additive"] = lines["stratified"]
+    lines["additive"] = {seed: {**line, "estimated": line["values"]} for seed, line in lines["stratified"].items()}
     figures = summarised(known, lines)
     draw_problem(tmp_path / "tiny.png", known, lines)
     assert (tmp_path / "tiny.png").stat().st_size > 10_000
@@ -275,12 +275,15 @@ def test_a_comparison_from_searches_to_tables(tmp_path: Path) -> None:
     pairs = list(zip(line["told"], line["costs"], strict=True))
     kept = [not any(other != pair and other[0] <= pair[0] and other[1] <= pair[1] for other in pairs) for pair in pairs]
     assert known.figures(line)["recommended_regret"] == regret(points[kept], best)
+    ours = known.figures(lines["additive"][1])  # estimates that are exact recommend the true front
+    assert ours["estimated_regret"] == ours["regret"]["25"] < ours["recommended_regret"]
     medians = [np.median([known.figures(it)["regret"]["25"] for it in lines[entry].values()]) for entry in lines]
     assert [row["regret"]["25"][0] for row in summary["strategies"].values()] == pytest.approx(medians)
     assert summary["against"]["25"]["stratified"] == {"seeds": 3, "wins": 0, "losses": 0, "p": 1.0, "p_holm": 1.0}
     text = markdown({"versions": {"numpy": "2"}, "date": "2026", "cores": 2, "problems": {"tiny": summary}})
     assert f"| {medians[0]:.2f} | **{medians[1]:.2f}** | **{medians[1]:.2f}** |" in text
     assert "| additive | 3 |" in text
+    assert "| observed front | estimated front |" in text
 
 
 def test_what_searches_found_extends_the_best_known_front() -> None:

@@ -106,6 +106,20 @@ class AdditiveStrategy(Strategy[C]):
         if np.isfinite(values).all():
             self._labels.add_partial(candidate.key, self._running[candidate.key], rung, self._tamed(values))
 
+    def estimated(self) -> dict[Hashable, tuple[float, ...]]:
+        """Returns the final values of all trials so far by key: costs as told, the others less their expected noise.
+
+        With noisy labels, the front of the estimates is nearer to the true one than that of the labels.
+        """
+        points, values = np.array(self._labels.points), self._labels.values()
+        chosen = spread_over(len(points), self._settings.max_labels)
+        costs = self._domain.chain.costs(points).astype(float)
+        for objective in self._learned:
+            model = Ensemble(self._domain.chain, self._axes, self._settings.ensemble)
+            model.fit(points[chosen], costs[chosen], values[chosen, objective], judge=True)
+            values[chosen, objective] = model.estimates()
+        return dict(zip(self._labels.keys, map(tuple, values.tolist()), strict=True))
+
     def _tamed(self, values: Sequence[float]) -> tuple[float, ...]:
         most = self._settings.max_value
         return tuple(float(np.clip(value, -most, most)) for value in values)

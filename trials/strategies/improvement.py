@@ -3,11 +3,14 @@
 The hypervolume lies between a worst value and, at each cost, the best value of the points within that cost. A
 candidate's gain is averaged over posterior draws of its value. A batch is chosen greedily: each candidate counts as
 evaluated, at the value of each draw, when the next is chosen.
+
+Values far above the others count by the logarithm of their distance (`_Tail`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,7 @@ from sret_nas.pareto import non_dominated
 LEVELS = 256
 """Sampled levels of cost at which improvement is measured if several costs are objectives."""
 FENCE = 3.0
-"""Interquartile ranges above the upper quartile from which a value is an outlier (Tukey, 1977)."""
+"""Interquartile ranges above the upper quartile from which a value is an outlier (Tukey's far fence, 1977)."""
 MAX_STEPS = 400
 """Number of labelled points up to which all are used, on the front or not."""
 
@@ -58,11 +61,39 @@ def improvement(
         beliefs: Posterior draws of the candidates' values, shape (n, draws).
         max_steps: Number of labelled points up to which all are used.
     """
-    worst = _worst(values)
+    tail = _Tail.of(values)
+    values, beliefs = tail.shortened(values), tail.shortened(beliefs)
+    worst = float(values.max() + 0.1 * np.ptp(values))
     if costs.shape[1] == 1:
         counts = _that_count(costs, values, max_steps)
         return InOneCost(costs[counts, 0], values[counts], new_costs[:, 0], beliefs, worst)
     return InSeveralCosts(costs, values, new_costs, beliefs, worst)
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """A scale on which values beyond a fence are closer.
+
+    Else the improvement that is possible on a few far worse values, mostly at the least costs, would count more than
+    all others. The scale keeps the order of values, so that whatever improves the front still gains something.
+    """
+
+    fence: float
+    unit: float
+    """Interquartile range; 0 if values are not to be changed."""
+
+    @classmethod
+    def of(cls, values: FloatArray) -> _Tail:
+        low, high = np.quantile(values, [0.25, 0.75])
+        return cls(float(high + FENCE * (high - low)), float(high - low))
+
+    def shortened(self, values: FloatArray) -> FloatArray:
+        """Returns values on the scale: as they are up to the fence, then growing by the logarithm of the distance."""
+        if self.unit <= 0:
+            return values
+        beyond = np.maximum(values - self.fence, 0.0)
+        shortened: FloatArray = np.minimum(values, self.fence) + self.unit * np.log1p(beyond / self.unit)
+        return shortened
 
 
 class InOneCost(Improvement):
@@ -124,17 +155,6 @@ def _that_count(costs: FloatArray, values: FloatArray, max_steps: int) -> npt.ND
     counts = non_dominated(np.column_stack([costs, values]))
     counts[np.argmax(costs[:, 0])] = True
     return counts
-
-
-def _worst(values: FloatArray) -> float:
-    """Returns the value assumed where nothing is known within a cost: a tenth of the range above the worst value.
-
-    Of values with a long tail, it is a limit beyond which values are outliers (Tukey's far fence): else what one finds
-    at the least cost would count more than everything else.
-    """
-    low, high = np.quantile(values, [0.25, 0.75])
-    worst = float(values.max() + 0.1 * np.ptp(values))
-    return min(worst, float(high + FENCE * (high - low))) if high > low else worst
 
 
 def _cumulative(values: FloatArray) -> FloatArray:

@@ -46,6 +46,10 @@ class Observations(Generic[P]):
         self._rungs[rung][key] = values
 
     @property
+    def keys(self) -> list[Hashable]:
+        return list(self._points)
+
+    @property
     def points(self) -> list[P]:
         return list(self._points.values())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -114,3 +116,25 @@ def test_a_label_below_the_floor_of_the_earlier_ones_moves_the_floor(below: floa
     assert ensemble.floor is None or ensemble.floor < values.min()
     ensemble.begin_round(RNG(3), 64)
     assert np.isfinite(believed(ensemble, POINTS)).all()
+
+
+@pytest.mark.parametrize("truth", [summed, rugged])
+def test_estimates_of_noisy_labels_are_nearer_to_the_truth(truth: Callable[[IntArray], FloatArray]) -> None:
+    points = RNG(8).integers(4, size=(120, 3))
+    noise = RNG(9).normal(scale=0.5, size=120)
+    away = fitted(truth(points) + noise, points).estimates() - truth(points)
+    assert (away**2).mean() < 0.6 * (noise**2).mean()
+
+
+def test_estimates_of_exact_labels_are_the_labels() -> None:
+    """What sums miss of a network is no noise."""
+    for labels in (rugged(POINTS), np.exp(summed(POINTS))):
+        assert fitted(labels).estimates() == pytest.approx(labels, abs=0.1 * labels.std())
+
+
+def test_estimates_of_many_labels_are_complete() -> None:
+    points = RNG(10).integers(4, size=(500, 3))
+    labels = summed(points) + RNG(11).normal(scale=0.3, size=500)
+    estimates = fitted(labels, points).estimates()
+    assert estimates.shape == (500,)
+    assert np.mean((estimates - summed(points)) ** 2) < np.mean((labels - summed(points)) ** 2)

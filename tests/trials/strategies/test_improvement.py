@@ -7,7 +7,7 @@ import pytest
 
 from sret_nas.arrays import FloatArray
 from sret_nas.pareto import hypervolume
-from trials.strategies.improvement import FENCE, Improvement, InSeveralCosts, improvement
+from trials.strategies.improvement import Improvement, InSeveralCosts, _Tail, improvement
 
 COSTS = np.array([[1.0], [2.0], [4.0]])
 VALUES = np.array([0.9, 0.5, 0.3])
@@ -33,10 +33,7 @@ def test_with_one_cost_gains_are_exact(seed: int, max_steps: int) -> None:
     costs, values = rng.integers(1, 9, (6, 1)).astype(float), rng.random(6)  # equal costs happen
     new_costs, beliefs = rng.integers(1, 9, (12, 1)).astype(float), rng.random((12, 3)) * 1.2
     gained = improvement(costs, values, new_costs, beliefs, max_steps)
-    low, high = np.quantile(values, [0.25, 0.75])
-    worst = min(values.max() + 0.1 * np.ptp(values), high + FENCE * (high - low))
-    most = max(costs.max(), new_costs.max())
-    corner = np.array([worst, most])
+    corner = np.array([values.max() + 0.1 * np.ptp(values), max(costs.max(), new_costs.max())])
 
     def expected(at: int, known: list[int]) -> float:
         with_known = [np.concatenate([values, beliefs[known, draw]]) for draw in range(3)]
@@ -70,6 +67,26 @@ def test_an_outlier_at_the_least_cost_does_not_decide_what_improves() -> None:
     values = np.array([100.0, 1.0, 0.9, 0.8, 0.7, 0.6])
     gained = improvement(costs, values, np.array([[1.0], [3.0]]), np.array([[50.0], [0.5]]))
     assert gained.choose(1, 2) == [1]
+
+
+def test_outliers_still_count_so_that_the_cheap_end_is_searched() -> None:
+    """The cheap end of a front lies far above all other values; a network that improves it gains."""
+    costs = np.array([[1.0], [20.0], [30.0], [40.0], [50.0], [60.0], [70.0], [80.0]])
+    values = np.array([9.0, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1.0])
+    low, high = np.quantile(values, [0.25, 0.75])
+    assert values[0] > high + 3 * (high - low)
+    gained = improvement(costs, values, np.array([[2.0], [80.0]]), np.array([[4.0], [0.97]]))
+    assert gained.choose(1, 2) == [0]
+
+
+def test_the_scale_of_values_keeps_their_order() -> None:
+    tail = _Tail.of(np.array([1.0, 2.0, 3.0, 4.0]))
+    values = np.array([-5.0, 0.0, 7.7, 8.0, 20.0, 1e100])
+    shortened = tail.shortened(values)
+    assert shortened[:3].tolist() == values[:3].tolist()  # the fence is at 3.25 + 3 * 1.5 = 7.75
+    assert (np.diff(shortened) > 0).all()
+    assert shortened[4] == pytest.approx(7.75 + 1.5 * np.log(1 + 12.25 / 1.5))
+    assert _Tail.of(np.ones(4)).shortened(values).tolist() == values.tolist()
 
 
 def test_the_second_choice_knows_the_first() -> None:

@@ -230,6 +230,7 @@ def test_images_of_other_classes_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "m.pt2").exists()
 
 
+@pytest.mark.slow
 def test_what_differs_from_the_network_is_not_kept(
     model: tuple[Path, SReT], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
