@@ -1,4 +1,4 @@
-"""The figures of SReT-Bench in docs/results.md. What has not been run says so."""
+"""The figures of SReT-Bench in docs/results.md and docs/sret-bench.md. What has not been run says so."""
 
 from __future__ import annotations
 
@@ -35,6 +35,20 @@ def additivity_table() -> str:
             taus = (shown(each.get(name)) for name in SETS)
             rows.append((seed, f"{found['n']:,}", model, shown(each["r2"]), *taus))
     return table(["supernet", "networks", "model", "R²", *(f"tau, {name}" for name in SETS.values())], rows)
+
+
+def additivity_summary() -> str:
+    """Returns in a sentence how well the fullest model, and FLOPs alone, predict networks they have not seen."""
+    found = load("sret_bench")["additivity"]["0"]
+    if found is None:
+        return f"inherited weights: {NOT_YET}"
+    best, flops = found["models"]["with pairs"], found["models"]["FLOPs"]
+    return (
+        f"Of the inherited errors of {found['n']:,} networks, a model with sums and pairs explains "
+        f"{best['r2']['value']:.0%} of the variance of networks that it has not seen, and FLOPs alone "
+        f"{flops['r2']['value']:.0%}. At like cost its tau is {shown(best['tau_at_like_cost'])}, and that of FLOPs "
+        f"{shown(flops['tau_at_like_cost'])}."
+    )
 
 
 def effects_table() -> str:
@@ -109,6 +123,7 @@ def precision_table() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     "sret-bench-additivity": additivity_table,
+    "sret-bench-summary": additivity_summary,
     "sret-bench-agreement": agreement_table,
     "sret-bench-effects": effects_table,
     "sret-bench-equal-seconds": equal_seconds_table,

@@ -12,12 +12,14 @@ Five are tables of 10,000 to 20,000 networks, whose front is known:
 
 Seven have what other public tables have. Their bounds hold the whole front, its cheap end included:
 
-- `cells`: small cells of six operations, as in NAS-Bench-201. Where no path is left, a network fails with an error of 90 %.
+- `cells`: small cells of six operations, as in NAS-Bench-201. Where no path is left, a network fails with an error
+  of 90 %.
 - `cells-noisy`: the same, told with noise of 2 %.
-- `power`: error falls with a power of the cost, so that cheap networks are far worse than others; few attributes interact.
+- `power`: error falls with a power of the cost, so that cheap networks are far worse than others; few attributes
+  interact.
 - `plateau`: only few values of an attribute matter, and errors are measured in steps of half a point.
-- `test-set`, `test-set-2`, `test-set-3`: 100 networks, a tenth of them worse than the others, the cheapest most. What is measured is a count of errors
-  in 2,000 images: there are ties, and half of the variance beyond cost is chance.
+- `test-set`, `test-set-2`, `test-set-3`: 100 networks, a tenth of them worse than the others, the cheapest most. What
+  is measured is a count of errors in 2,000 images: there are ties, and half of the variance beyond cost is chance.
 - `window`: the networks of `ordered` of nearly equal cost.
 
 `small` has 120 networks with noise in what is measured of each. `large` is a space of GPTs of other sizes than
