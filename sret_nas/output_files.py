@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -28,6 +29,7 @@ def require_free(outputs: Iterable[Path], *, reads: Iterable[Path], force: bool 
     """
     sources = [source for source in reads if source.exists()]
     for output in outputs:
+        require_writable(output, option)
         if not os.path.lexists(output):
             continue
         if output.is_dir():
@@ -39,10 +41,11 @@ def require_free(outputs: Iterable[Path], *, reads: Iterable[Path], force: bool 
 
 
 def require_empty_folder(folder: Path, option: str = "--out") -> None:
-    """Checks that a folder does not exist yet or is empty.
+    """Checks that a folder does not exist yet or is empty, and that it can be written.
 
     Raises `UserError` otherwise, naming the first entry of the folder.
     """
+    require_writable(folder, option)
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
@@ -50,6 +53,28 @@ def require_empty_folder(folder: Path, option: str = "--out") -> None:
     held = sorted(entry.name for entry in folder.iterdir())
     if held:
         raise UserError(f"{folder} is not empty (it holds {held[0]}): name an {option} that does not exist yet")
+
+
+def require_writable(path: Path, option: str = "--out") -> None:
+    """Checks that a file or folder can be made or replaced, which is best known before long work.
+
+    Raises `UserError` if the system allows neither, or allows no such name, with its reason.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _not_writable(path, error.strerror, option) from None
+    absolute = Path(os.path.abspath(path))  # unlike `resolve`, it does not follow a link, which would be replaced
+    folder = next(folder for folder in (absolute, *absolute.parents) if folder.is_dir())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+        raise _not_writable(path, os.strerror(errno.EROFS if is_read_only else errno.EACCES), option)
+
+
+def _not_writable(path: Path, reason: str | None, option: str) -> UserError:
+    return UserError(f"{path} cannot be written: {reason}: name another {option}")
 
 
 def require_outside(folder: Path, images: Path, option: str = "--out") -> None:

@@ -37,7 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
     return FileScheduling(config, log)
 
 
-SLOW_FIXTURES = {"exported", "shipped", "with_rungs"}
+SLOW_FIXTURES = {"exported", "shipped", "whole", "with_rungs"}
 """Fixtures that take seconds, so that all tests that use them are slow."""
 
 

@@ -23,17 +23,23 @@ seconds, or the machine, of which a Ray with several nodes needs all memory and 
 
 LONGEST = (
     "tests/trials/distributed/test_ray_group.py",
-    "tests/trials/engines/test_ray.py",
     "tests/trials/engines/test_ray_tune.py",
+    "tests/trials/engines/test_ray.py",
     "tests/sret_nas/nn/test_flops_of_spaces.py",
     "tests/sret_nas/nn/test_export.py",
     "tests/trials/search/test_search.py",
+    "tests/trials/strategies/test_strategies.py",
     "tests/trials/search/test_supernet.py",
-    "tests/trials/integrations/test_integrations.py",
-    "tests/trials/supernet/test_training.py",
-    "tests/trials/search/test_early_stopping.py",
-    "tests/trials/training/test_full.py",
     "tests/test_wheel.py",
+    "tests/trials/integrations/test_integrations.py",
+    "tests/test_golden.py",
+    "tests/trials/runs/test_remote_copy.py",
+    "tests/trials/search/test_early_stopping.py",
+    "tests/trials/supernet/test_training.py",
+    "tests/trials/training/test_full.py",
+    "tests/trials/search/test_recommend.py",
+    "tests/trials/search/test_lost_directory.py",
+    "tests/sret_nas/nn/test_supernet.py",
 )
 """Files that take longer than all others, the longest first. One that is missing here costs time, and nothing else."""
 

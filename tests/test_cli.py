@@ -250,3 +250,41 @@ def test_a_picture_is_drawn_over_nothing_unless_told_and_never_over_the_space(
     assert picture.read_text() == "mine"
     assert main(["space", str(space), "--samples", "0", "--picture", str(picture), "--force"]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "error: memory ran out: no more could be had"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "error: memory ran out: DefaultCPUAllocator"),
+        (ImportError("libtorch_cpu.so: failed to map segment"), "error: memory ran out: libtorch_cpu.so: failed"),
+        (OSError(12, "Cannot allocate memory"), "error: memory ran out: [Errno 12]"),
+        (
+            ImportError("libcublas.so.12: cannot open shared object file"),
+            "error: a library cannot be loaded: libcublas",
+        ),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "error: torch is not installed here: pip"),
+        (OSError(24, "Too many open files"), "error: [Errno 24] Too many open files"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("trials.report.space.show_space", fail)
+    assert main(["space", "smoke"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(message)
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("ours"), ImportError("ours", name="sret_nas.space")])
+def test_our_own_errors_keep_their_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("trials.report.space.show_space", fail)
+    with pytest.raises(type(error), match="ours"):
+        main(["space", "smoke"])

@@ -79,6 +79,7 @@ class TestReadme:
 
 
 class TestGenerated:
+    @pytest.mark.slow
     def test_the_pages_are_current(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert generate.main(["--check"]) == 0, capsys.readouterr().err
 

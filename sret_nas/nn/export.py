@@ -1,8 +1,9 @@
 """Turns a network into what runs without this package: a program of torch.export, ONNX, OpenVINO.
 
-All of them take images (batch, channels, side, side), float32 and standardised, and give logits (batch, classes). The
-batch is free; it is traced with two images, because torch.export takes a batch of one for a constant. Traces name the
-files of the machine that made them, which are left out.
+All of them take images (batch, channels, side, side), float32 and standardised, and give logits (batch, classes). With
+preprocessing, they take these images with 8 bits per channel, and standardise them themselves. The batch is free; it is
+traced with two images, because torch.export takes a batch of one for a constant. Traces name the files of the machine
+that made them, which are left out.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sret_nas.errors import UserError
 from sret_nas.nn.exported_info import ExportedInfo
+from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
 
 INPUT, OUTPUT = "images", "logits"
@@ -59,14 +62,38 @@ def cut_recursions(network: SReT, limit: int | Sequence[int]) -> SReT:
     return shallow.train(network.training)
 
 
-def trace(network: SReT) -> torch.export.ExportedProgram:
-    """Returns the network's program in evaluation mode and float32, for any number of images of its size."""
+class WithStandardisation(torch.nn.Module):
+    """A network that takes images with 8 bits per channel (B, channels, side, side), uint8, and standardises them."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: SReT, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(preprocessing.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(preprocessing.std)[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the logits (B, classes)."""
+        logits: Tensor = self.network((images.float() / 255 - self.mean) / self.std)
+        return logits
+
+
+def trace(network: SReT, preprocessing: Preprocessing | None = None) -> torch.export.ExportedProgram:
+    """Returns the network's program in evaluation mode and float32, for any number of images of its size.
+
+    With `preprocessing`, the program takes images of 8 bits and standardises them.
+    """
     network = network.float().eval()
     arch = network.current_arch
     images = torch.zeros(2, arch.channels, arch.image_size, arch.image_size)
+    traced: torch.nn.Module = network
+    if preprocessing is not None:
+        traced, images = WithStandardisation(network, preprocessing).eval(), images.to(torch.uint8)
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
-        program = torch.export.export(network, (images,), dynamic_shapes={INPUT: {0: batch}})
+        program = torch.export.export(traced, (images,), dynamic_shapes={INPUT: {0: batch}})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names files of this machine
     return program

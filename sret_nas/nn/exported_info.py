@@ -9,6 +9,7 @@ Each entry is JSON under a key of its own, so that other programs can read one w
 | `sret_nas.class_names` | names in the order of the logits |
 | `sret_nas.architecture` | the network, as `ArchConfig.to_dict` gives it |
 | `sret_nas.precision` | `fp32` or `int8` |
+| `sret_nas.pixels` | `uint8` if the network takes images of 8 bits and standardises them itself; else missing |
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class ExportedInfo(BaseModel):
     """None if it is not known how the images of its training were standardised."""
     class_names: tuple[str, ...] | None = None
     precision: Precision = "fp32"
+    pixels: Literal["uint8"] | None = None
+    """The type of the images that the network takes, if it standardises them itself; None if they must be."""
 
     def to_entries(self) -> dict[str, str]:
         """Returns the entries of a file's metadata by key."""
@@ -59,6 +62,8 @@ class ExportedInfo(BaseModel):
         data = {name: parse_json(text, f"{source}: metadata {PREFIX}{name}") for name, text in ours.items()}
         info = validate(cls, data, f"{source}: metadata")
         arch, names, preprocessing = info.architecture, info.class_names, info.preprocessing
+        if info.pixels is not None and preprocessing is None:
+            raise UserError(f"{source}: metadata: pixels are {info.pixels}, but preprocessing is missing")
         if names is not None and len(names) != arch.classes:
             raise UserError(f"{source}: metadata: class_names must have {arch.classes} names, got {len(names)}")
         if preprocessing is not None and preprocessing.channels != arch.channels:

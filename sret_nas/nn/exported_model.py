@@ -15,6 +15,7 @@ from sret_nas.errors import UserError
 from sret_nas.nn.export import require
 from sret_nas.nn.exported_info import PREFIX, ExportedInfo
 from sret_nas.nn.exported_program_file import read_exported_program
+from sret_nas.nn.model_directory import Preprocessing
 
 OPENVINO_FILE = "model.xml"
 """The file of a folder with an OpenVINO model; its weights are in `model.bin`."""
@@ -29,11 +30,23 @@ class ExportedModel:
     name: str
     """The format, and what runs it."""
     run: Callable[[Tensor], Tensor]
-    """Maps images (B, channels, side, side), float32 on the CPU, to logits (B, classes)."""
+    """Maps images (B, channels, side, side) on the CPU, float32 or, if `info.pixels` says so, uint8, to logits."""
     input_shape: tuple[int | None, ...]
     """(batch, channels, height, width); None where any size will do."""
     info: ExportedInfo | None
     """None if the file was not written by this package."""
+
+
+def to_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Returns standardised images (B, channels, side, side), float32, as the uint8 images that they were."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Returns uint8 images (B, channels, side, side) standardised, float32."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    return (pixels.float() / 255 - mean) / std
 
 
 def is_exported(path: Path) -> bool:
@@ -68,15 +81,18 @@ def open_onnx(path: Path, threads: int) -> ExportedModel:
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: cannot be read as an ONNX model: {_reason(error)}") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-        raise UserError(f"{path}: must have one input of float32 images, got {_listed(inputs)}")
+    info = ExportedInfo.from_entries(entries, str(path))
+    expected = "float" if info is None or info.pixels is None else info.pixels
+    if len(inputs) != 1 or inputs[0].type != f"tensor({expected})":
+        kind = "float32" if expected == "float" else expected
+        raise UserError(f"{path}: must have one input of {kind} images, got {_listed(inputs)}")
 
     def run(images: Tensor) -> Tensor:
         logits = session.run([outputs[0].name], {inputs[0].name: images.contiguous().numpy()})[0]
         return torch.from_numpy(logits)
 
     shape = tuple(size if isinstance(size, int) else None for size in inputs[0].shape)
-    return ExportedModel("ONNX, onnxruntime", run, shape, ExportedInfo.from_entries(entries, str(path)))
+    return ExportedModel("ONNX, onnxruntime", run, shape, info)
 
 
 def open_torch_export(path: Path, threads: int) -> ExportedModel:

@@ -77,6 +77,7 @@ def test_every_network_is_trained_and_some_twice() -> None:
     assert {number for number, seed in runs if seed == 1} == set(REPEATED)
 
 
+@pytest.mark.slow
 def test_equal_seconds_are_fewer_steps_for_more_networks() -> None:
     times = PassTimes(batch_size=10, weights=(1.0, 0.0, 0.0, 0.0), step=0.5, r2=1.0)
     single = supernets.config_of({"step_rule": "single"}, 100)

@@ -201,6 +201,7 @@ def test_a_report_publishes_the_tables_and_what_the_docs_show(whole: Path, monke
     }
 
 
+@pytest.mark.slow
 def test_the_table_is_a_problem_for_strategies(tmp_path: Path) -> None:
     drawn = StratifiedSampler(SearchSpace.load("sret_tiny"), Budget()).sample_many(np.random.default_rng(0), 12)
     table = Table(tmp_path / "table.gz", tmp_path / "growing", ("supernet", "number"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,38 @@ def test_a_folder_for_results_is_no_class_of_an_image_folder(tmp_path: Path) -> 
     for folder in (images / "results", tmp_path / "link" / "results", images):
         with pytest.raises(UserError, match=r"must not lie inside the image folder .*: name another --openvino"):
             require_outside(folder, images, "--openvino")
+
+
+def _forbidden(folder: Path) -> Path:
+    folder.chmod(0o555)
+    return folder / "new" / "deeper.yaml"
+
+
+def _below_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("")
+    return folder / "file" / "new.yaml"
+
+
+def _long_name(folder: Path) -> Path:
+    return folder / ("x" * 300)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(_forbidden, "Permission denied"), (_below_a_file, "Not a directory"), (_long_name, "File name too long")],
+)
+@pytest.mark.parametrize("check", [lambda path: require_free([path], reads=[]), require_empty_folder])
+def test_what_cannot_be_written_is_known_beforehand(
+    tmp_path: Path, make: Callable[[Path], Path], reason: str, check: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = make(tmp_path)
+    if os.geteuid() == 0:  # who may write everywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & stat.S_IWUSR))
+    with pytest.raises(UserError, match=f"cannot be written: {reason}: name another --out"):
+        check(path)
+
+
+def test_a_folder_that_may_be_written_needs_no_parent_that_may(tmp_path: Path) -> None:
+    require_empty_folder(tmp_path / "a" / "b" / "c")
+    require_free([Path("relative.yaml")], reads=[])

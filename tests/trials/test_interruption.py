@@ -116,6 +116,7 @@ def test_signals_that_torchrun_passes_on_are_not_counted_twice(monkeypatch: pyte
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
+@pytest.mark.slow
 def test_after_the_second_the_system_ends_a_process_that_does_not() -> None:
     """The process ignores all exceptions, and thus SIGTERM too."""
     script = (

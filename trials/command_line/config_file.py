@@ -14,15 +14,17 @@ from sret_nas.errors import ConfigError, UserError
 
 from .argument_types import NUMBERS, path
 
+WRITTEN_BY_RUNS = ("config.yaml", "training.yaml")
+
 NOT_IN_FILES = {"help", "run", "resume", "config"}
 
 
 def add_config(parser: argparse.ArgumentParser, group: Any) -> None:
     """Declares `--config`; the file's values are parsed by the options that the parser has when it is used."""
     group.add_argument(
-        "--config", metavar="FILE", type=lambda text: _parsed(parser, text),
-        help="options from a YAML file, such as `flops-budget: 1G`, or a run's config.yaml or training.yaml; those on "
-        "the command line win",
+        "--config", metavar="FILE|RUN", type=lambda text: _parsed(parser, text),
+        help="options from a YAML file, such as `flops-budget: 1G`, or those of a run (its folder, config.yaml or "
+        "training.yaml); those on the command line win",
     )  # fmt: skip
 
 
@@ -45,7 +47,10 @@ def _parsed(parser: argparse.ArgumentParser, text: str) -> dict[str, Any]:
     from sret_nas.yaml_files import read_yaml
 
     try:
-        return _options(parser, read_yaml(path(text)), text)
+        file = path(text)
+        if file.is_dir():  # a run
+            file = next((file / name for name in WRITTEN_BY_RUNS if (file / name).is_file()), file)
+        return _options(parser, read_yaml(file), str(file))
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

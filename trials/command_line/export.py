@@ -53,6 +53,11 @@ def add_command(commands: Any) -> None:
         "--opset", type=positive_count, metavar="N",
         help="version of ONNX's operators, from 18 to 25; from 23 on attention is one operator (default: 20)",
     )  # fmt: skip
+    group.add_argument(
+        "--with-preprocessing", action="store_true",
+        help="let the files take images with 8 bits per channel (uint8) of the network's size, and standardise them; "
+        "resizing and cropping stay outside",
+    )  # fmt: skip
     add_recursions(group)
     add_force(group)
     group = parser.add_argument_group("images")

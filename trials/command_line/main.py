@@ -54,9 +54,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         sys.stderr.close()
         return EXIT_FAILURE
-    except OSError as error:  # the disk is full, a file cannot be read, ...
-        print(f"error: {error}", file=sys.stderr)
+    except (OSError, MemoryError, ImportError, RuntimeError) as error:
+        if (fault := _fault_of_machine(error)) is None:
+            raise
+        print(f"error: {printable(fault)}", file=sys.stderr)
         return EXIT_FAILURE
+
+
+def _fault_of_machine(error: Exception) -> str | None:
+    """Returns what this machine lacks, in one line; None if the error is ours, and needs its traceback."""
+    from ..engines.failures import is_out_of_memory
+
+    if is_out_of_memory(error):
+        return f"memory ran out: {str(error) or 'no more could be had'}"
+    if isinstance(error, OSError):  # the disk is full, a file cannot be read, ...
+        return str(error)
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in ("sret_nas", "trials"):
+        if isinstance(error, ModuleNotFoundError):
+            return f"{error.name} is not installed here: pip install -e . installs all that is needed"
+        return f"a library cannot be loaded: {error}"
+    return None
 
 
 class Parser(argparse.ArgumentParser):

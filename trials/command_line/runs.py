@@ -173,11 +173,7 @@ def _rerun(given: argparse.Namespace) -> int:
 def _clean(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from sret_nas.errors import UserError
-
     from ..workflows.runs import clean
 
-    if not given.yes and not sys.stdin.isatty():
-        raise UserError("runs clean asks before it deletes, and there is no terminal to ask on: give --yes")
-    clean(given.folder, Console(), is_sure=given.yes)
+    clean(given.folder, Console(), is_sure=given.yes, can_ask=sys.stdin.isatty())
     return EXIT_OK

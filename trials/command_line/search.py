@@ -104,8 +104,9 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--best-by", metavar="RULE", choices=("expected", "proxy"),
-        help="how best.yaml is chosen: expected (the best structure at the budget, which the search also recommends at "
-        "3/4, 1/2 and 1/4 of it) or proxy (the least validation error, whatever the size) (default: expected)",
+        help="how best.yaml is chosen: expected (the best structure at the budget; others are recommended at 3/4, 1/2 "
+        "and 1/4 of it, and where the front bends) or proxy (the least validation error, whatever the size) "
+        "(default: expected)",
     )  # fmt: skip
     group.add_argument(
         "--population", type=int, metavar="N",

@@ -39,7 +39,7 @@ from sret_nas.errors import UserError
 
 from .decode import FORMATS, open_image
 from .leftovers import NO_IMAGES, is_image, is_left_over
-from .part_names import parts_named
+from .part_names import is_fold, parts_named
 from .source import PARTS, FoundSource, Samples, Source
 
 EXTENSIONS = tuple(FORMATS)
@@ -130,6 +130,7 @@ def _parts_in(folder: Path, notes: list[str]) -> dict[str, Path] | None:
     folders = {path.name: path for path in _visible_folders(folder)}
     named = _without_empty_twins(parts_named(folders), folders)
     if not named:
+        _refuse_folds(folder, folders)
         return None
     others = [path for name, path in folders.items() if name not in named and _has_images(path)]
     with_classes = [name for name in named if _holds_classes(folders[name])]
@@ -153,6 +154,16 @@ def _parts_in(folder: Path, notes: list[str]) -> dict[str, Path] | None:
     if others:
         notes.append(f"passed over beside the parts: {_listed([path.name for path in others])}")
     return _by_part(folder, folders, named)
+
+
+def _refuse_folds(folder: Path, folders: Mapping[str, Path]) -> None:
+    """Raises `UserError` if all folders with images are numbered parts of one set, such as the folds of one."""
+    folds = [name for name, path in folders.items() if _has_images(path)]
+    if len(folds) > 1 and all(is_fold(name) and _holds_classes(folders[name]) for name in folds):
+        raise UserError(
+            f"{folder}: {_listed(folds)} look like folds of one set, not like classes: put the classes of one into "
+            "val, and those of the others together into train"
+        )
 
 
 def _without_empty_twins(named: Mapping[str, str], folders: Mapping[str, Path]) -> dict[str, str]:
@@ -359,7 +370,13 @@ def _nested(listing: _Listing) -> list[str]:
     if not inside:
         return []
     if len(inside) == len(listing.class_names) and len({frozenset(counts) for counts in inside.values()}) == 1:
-        names = _listed(sorted(next(iter(inside.values()))))
+        shared = sorted(next(iter(inside.values())))
+        names = _listed(shared)
+        if len(shared) > 1 and all("/" in file.path.partition("/")[2] for file in listing.files):
+            return [
+                f"warning: the classes {_listed(sorted(inside))} hold the same folders ({names}), as parts of one set "
+                f"do: if they are parts, call them train and val or test"
+            ]
         return [f"every class in {listing.folder} has inside the folder {names}, whose images are the class's"]
     counts = [f"{outer}/{name} ({count:,})" for outer in inside for name, count in inside[outer].items()]
     return [f"folders inside classes in {listing.folder}, whose images are the class's: {_listed(counts)}"]

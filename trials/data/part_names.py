@@ -25,6 +25,10 @@ FILLERS = frozenset(
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 """A run of letters; a capital begins a new word. Digits and punctuation separate words."""
 
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+_FOLD = re.compile(r"(k?[\W_]*folds?|cv|splits?|parts?)[\W_]*\d+", re.IGNORECASE)
+
 _PART_OF_WORD = {word: part for part, words in WORDS.items() for word in words} | {
     fused: part
     for part, words in WORDS.items()
@@ -50,7 +54,10 @@ def parts_named(names: Iterable[str]) -> dict[str, str]:
 
 def _read(name: str) -> tuple[str, tuple[str, ...]] | None:
     """Returns the part that a name mentions, and its other words; None if it mentions none or several."""
-    words = [word.casefold() for word in _WORD.findall(unicodedata.normalize("NFC", name))]
+    normalised = unicodedata.normalize("NFC", name)
+    words = [word.casefold() for word in _WORD.findall(normalised)]
+    if _PART_OF_WORD.keys().isdisjoint(words):  # e.g. `tRaIn`, whose capitals begin no words
+        words = [word.casefold() for word in _LETTERS.findall(normalised)]
     parts = {_PART_OF_WORD[word] for word in words if word in _PART_OF_WORD}
     if parts == {"train", "val"}:  # e.g. `trainval`, which is for training
         parts = {"train"}
@@ -58,3 +65,8 @@ def _read(name: str) -> tuple[str, tuple[str, ...]] | None:
         return None
     rest = sorted(word for word in words if word not in _PART_OF_WORD and word not in FILLERS)
     return parts.pop(), tuple(rest)
+
+
+def is_fold(name: str) -> bool:
+    """Returns whether a name is that of a fold of a cross-validation, such as `fold_1`, or of a numbered part."""
+    return _FOLD.fullmatch(name.strip()) is not None

@@ -16,9 +16,21 @@ _DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 read-only, as Linux does to one with errors."""
 
 
+_OUT_OF_MEMORY_WORDS = ("can't allocate", "failed to map segment")
+
+
 def is_full(error: Exception) -> bool:
     """Returns whether an error means that nothing can be written any more, whatever is written."""
     return isinstance(error, OSError) and error.errno in _DISK_FULL_ERRORS
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error means that memory, of the machine or of a GPU, did not suffice."""
+    # By name: importing torch's OutOfMemoryError would load torch in the driver. The CPU allocator raises RuntimeError,
+    # and loading a library raises ImportError where the address space is limited (`ulimit -v`).
+    is_named_so = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    is_refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return is_named_so or is_refused or any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
 
 
 def timed_out(time_limit: float) -> Failure:
@@ -44,7 +56,6 @@ def failure_of(error: Exception) -> Failure:
         cause, message = "diverged", str(error)
     elif is_full(error):
         cause, message = "disk full", str(error)
-    # By name: importing torch's OutOfMemoryError would load torch in the driver. The CPU allocator raises RuntimeError.
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in message:
+    elif is_out_of_memory(error):
         cause = "out of memory"
     return Failure(cause=cause, message=message, traceback=traceback.format_exc())

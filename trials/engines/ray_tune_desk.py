@@ -24,6 +24,9 @@ from .messages import Failure
 from .ray_pool import reason_of
 from .ray_tune_trial import FIELDS
 
+IDLE_SECONDS = 0.5
+"""How long the tuner waits for the next job while none runs."""
+
 
 @dataclass
 class TuneJob:
@@ -63,8 +66,10 @@ class SubmittedJobs(Searcher):
         self._desk = desk
 
     def suggest(self, trial_id: str) -> Any:
+        # Tune sleeps for a second whenever it gets no trial and none runs. Waiting here is over as soon as a job comes.
+        timeout = 0.0 if self._desk.running else IDLE_SECONDS
         try:
-            job = self._desk.submitted.get_nowait()
+            job = self._desk.submitted.get(timeout=timeout)
         except queue.Empty:
             return self.FINISHED if self._desk.is_closing.is_set() else None
         job.trial_id = trial_id

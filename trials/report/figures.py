@@ -36,6 +36,8 @@ def front_figure(
 ) -> Figure:  # fmt: skip
     """Returns validation and test errors against every cost, with a button for each cost."""
     costs: list[CostName] = ["flops", "params", *(["latency"] if options.uses_latency else [])]  # type: ignore[list-item]
+    if recommended is not None and recommended.networks:
+        costs.sort(key=lambda cost: cost != recommended.networks[0].cost)  # that of the recommendations first
     figure, groups = go.Figure(), []
     for cost in costs:
         before = len(figure.data)
@@ -54,7 +56,7 @@ def front_figure(
         for cost, start, stop in groups
     ]
     figure.update_layout(
-        xaxis={"type": "log", "title": {"text": _TITLES[costs[0]]}},
+        xaxis={"type": "log", "title": {"text": _TITLES[costs[0]], "standoff": 14}},
         yaxis={"title": {"text": "error of the proxy, %"}},
         shapes=_budget_lines(options, costs[0]), height=520, hovermode="closest",
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"},

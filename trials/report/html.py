@@ -168,7 +168,7 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
     command = shlex.join(header["command"]) if isinstance(header["command"], list) else str(header["command"])
     facts = [
         (options.describe_budget(), "budget"),
-        (space.name, f"space, {space.num_networks:,} networks"),
+        (space.name, f"space, {format_quantity(space.num_networks)} networks"),
         (f"{space.image_size} px, {space.classes:,} classes", "target"),
         (f"{options.image_size} px, {header['data']['classes']:,} classes", "proxy"),
         *([("balanced", "error: every class counts alike")] if options.balanced_error else []),

@@ -11,7 +11,7 @@ from sret_nas.quantities import format_quantity
 UNIT_WIDTH = 700
 """Width of a drawing in its own units; it scales to the page."""
 
-_HEIGHT, _TOP, _FOOT = 96, 34, 34
+_HEIGHT, _TOP, _FOOT = 96, 42, 34
 _STEM = 44
 _GAP = 16
 

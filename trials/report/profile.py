@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sret_nas.nn.speed import Speed
 
 
+NARROW = 72
+"""Columns of a terminal below which tables leave out what they have no room for, and round their numbers."""
+
 MAX_BUILT_PARAMS = 250_000_000
 """Most parameters of a network that is built, 1 GB in float32."""
 MAX_BUILT_FLOPS = 10**12
@@ -52,8 +55,13 @@ def show_profile(arch: ArchConfig, console: Console, *, name: str, check: bool =
     variants = _variants(arch.canonical())
     if variants:
         console.print(f"Variants of the paper's network: {variants}", highlight=False)
-    console.print(_stage_table(arch.canonical()))
-    console.print(_part_table(arch, cost))
+    is_narrow = console.width < NARROW
+    if is_narrow:
+        console.print("Stages: width/heads, blocks x recursions, groups, loop, NLL, MLP", highlight=False)
+        console.print(arch.canonical().summary().replace(" | ", "\n"), highlight=False, markup=False)
+    else:
+        console.print(_stage_table(arch.canonical()))
+    console.print(_part_table(arch, cost, is_narrow=is_narrow))
     console.print(_operator_table(cost))
     too_large = too_large_to_build(arch, cost)
     if too_large is not None and (check or speed):
@@ -113,15 +121,22 @@ def _stage_table(arch: ArchConfig) -> Table:
     return table
 
 
-def _part_table(arch: ArchConfig, cost: Cost) -> Table:
-    table = _table(f"By part, {arch.image_size} px", ("part", "output"), ("FLOPs", "share", "params", "share"))
+def _part_table(arch: ArchConfig, cost: Cost, *, is_narrow: bool) -> Table:
+    words = ("part",) if is_narrow else ("part", "output")
+    table = _table(f"By part, {arch.image_size} px", words, ("FLOPs", "share", "params", "share"))
+
+    def written(amount: int) -> str:
+        return format_quantity(amount) if is_narrow else f"{amount:,}"
+
     shapes = _output_shapes(arch)
     for part, terms in cost.parts.items():
         flops, params = int(terms.flops), int(terms.params)
         shares = _share(flops, cost.flops), _share(params, cost.params)
-        table.add_row(part, shapes[part], f"{flops:,}", shares[0], f"{params:,}", shares[1])
+        output = [] if is_narrow else [shapes[part]]
+        table.add_row(part, *output, written(flops), shares[0], written(params), shares[1])
     table.add_section()
-    table.add_row("total", "", f"{cost.flops:,}", "100.0 %", f"{cost.params:,}", "100.0 %", style="bold")
+    total = ["total"] if is_narrow else ["total", ""]
+    table.add_row(*total, written(cost.flops), "100.0 %", written(cost.params), "100.0 %", style="bold")
     return table
 
 

@@ -166,6 +166,12 @@ class Comparison:
             for name in recorded[0]
             if any(options.get(name) != recorded[0][name] for options in recorded)
         }
+        digests = tuple(search.domain.space.digest for search in searches)
+        if len(set(digests)) > 1:  # also under the same name, where its file was changed
+            differing["space_digest"] = digests
+        profiles = tuple(_profile_of(search) for search in searches)
+        if len(set(profiles)) > 1:
+            differing["latency_profile"] = profiles
         runs = tuple(str(search.run_dir) for search in searches)
         return cls(runs, cost, limits, errors, predicted, volumes, differing)
 
@@ -174,7 +180,8 @@ class Comparison:
         unit = _unit(self.cost)
         observed = Table(
             title=f"Least observed validation error within so many {unit}", title_justify="left",
-            caption="One score each: of many trials, the best is too good.", caption_justify="left",
+            caption="One score each: of many trials, the best is too good. Hypervolume: of the box around all trials; "
+            "higher is better.", caption_justify="left",
         )  # fmt: skip
         predicted = Table(title="Least predicted error, by the model of each run", title_justify="left")
         for table in (observed, predicted):
@@ -214,6 +221,12 @@ def _predicted(search: RecordedSearch, cost: str, limits: Sequence[int]) -> tupl
     means = StructureModel(search.domain, candidates, errors, axis).belief(candidates).mean
     costs = np.array([search.domain.costs(candidate)[axis] for candidate in candidates])
     return tuple(float(means[costs <= limit].min()) if (costs <= limit).any() else None for limit in limits)
+
+
+def _profile_of(search: RecordedSearch) -> str | None:
+    """Returns the digest of the latency profile that a search predicted by; None if it knows no latency."""
+    latency = search.history.header.get("latency")
+    return None if latency is None else str(latency["digest"])
 
 
 def _unit(cost: str) -> str:

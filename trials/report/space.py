@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,9 @@ from sret_nas.space.search_space import SearchSpace, label_of
 
 from ..console import print_line
 from .cost_picture import check_picture_path, region_text, write_region_picture
+
+NARROW = 72
+"""Columns of a terminal below which networks are written under their table, and not in it."""
 
 COSTS: tuple[CostName, CostName] = ("flops", "params")
 
@@ -50,11 +53,11 @@ def show_space(
         console.print(_feasible_line(feasible), highlight=False)
     console.print(Text("\nNetworks by cost", style="italic"))
     console.print(region_text(feasible, console.width).append("\n"))
-    console.print(_networks("Ends of the space", space, _ends(feasible)))
+    _show_networks("Ends of the space", space, _ends(feasible), console)
     if samples:
         drawn = feasible.sample_many(np.random.default_rng(seed), samples)
         title = f"Drawn uniformly, seed {seed}" + (f": {budget.describe()}" if budget != Budget() else "")
-        console.print(_networks(title, space, ((str(row), arch) for row, arch in enumerate(drawn, start=1))))
+        _show_networks(title, space, [(str(row), arch) for row, arch in enumerate(drawn, start=1)], console)
     if picture is not None:
         write_region_picture(picture, feasible)
         print_line(console, f"Picture: {picture}")
@@ -68,7 +71,7 @@ def _described(space: SearchSpace) -> str:
 def _dimensions(space: SearchSpace) -> Table:
     """Returns a table with one column per stage and one row per dimension."""
     table = Table()
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for stage_number, tokens in enumerate(space.num_tokens, start=1):
         table.add_column(f"stage {stage_number}\n{tokens} tokens", overflow="fold")
     varied = dict.fromkeys(name for stage in space.stages for name in stage.variants)
@@ -116,16 +119,26 @@ def _feasible_line(feasible: FeasibleSet) -> str:
     return f"{approximately}{count:,} of them ({percent}) have {feasible.budget.describe()}"
 
 
-def _networks(title: str, space: SearchSpace, networks: Iterable[tuple[str, ArchConfig]]) -> Table:
-    """Returns a table with one row per network, and one line per stage, so that it fits into 80 columns."""
+def _show_networks(
+    title: str, space: SearchSpace, networks: Sequence[tuple[str, ArchConfig]], console: Console
+) -> None:
+    """Prints a table with one row per network, and one line per stage, which a narrow terminal gets below the table."""
+    is_narrow = console.width < NARROW
+    what = "width/heads, blocks x recursions, groups, loop, NLL, MLP"
     table = Table(title=title, title_justify="left")
-    table.add_column("", justify="left")
+    table.add_column("", justify="left", no_wrap=True)
     table.add_column("network", no_wrap=True)
     table.add_column(f"FLOPs\n{space.image_size} px", justify="right", no_wrap=True)
     table.add_column("params", justify="right", no_wrap=True)
-    table.add_column("stages: width/heads, blocks x recursions, groups, loop, NLL, MLP", overflow="fold")
+    if not is_narrow:
+        table.add_column(f"stages: {what}", overflow="fold")
     for label, arch in networks:
         cost = cost_of(arch)
-        stages = arch.summary().replace(" | ", "\n")
-        table.add_row(label, arch.arch_id, format_quantity(cost.flops), format_quantity(cost.params), stages)
-    return table
+        stages = [] if is_narrow else [arch.summary().replace(" | ", "\n")]
+        table.add_row(label, arch.arch_id, format_quantity(cost.flops), format_quantity(cost.params), *stages)
+    console.print(table)
+    if is_narrow:
+        console.print(f"Stages: {what}", highlight=False, markup=False)
+        for _, arch in networks:
+            stages = [f"  {stage}" for stage in arch.summary().split(" | ")]
+            console.print("\n".join([arch.arch_id, *stages]), highlight=False, markup=False)

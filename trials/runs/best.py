@@ -74,15 +74,16 @@ def _reason(network: Recommendation, recommended: Recommendations, by_number: Ma
     if recommended.size is None:
         return structure
     low, high = (100 * bound for bound in recommended.size.interval)
-    change = f"{100 * recommended.size.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
-    between = f"from {recommended.shares[-1].label} to {recommended.shares[0].label}"
-    if recommended.size.is_seen:
-        return f"{structure}; the proxies see the gain from size: {between} their error changes by {change}"
-    seen = "rises with size" if low > 0 else "shows no gain from size beyond noise"
-    return (
-        f"{structure}; the proxies' error {seen} ({between} {change}), so the size is taken from whole trainings of "
-        "this family, which gain from it"
+    change = (
+        f"{structure}; from {recommended.shares[-1].label} to {recommended.shares[0].label} the proxies' error changes "
+        f"by {100 * recommended.size.difference:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
     )
+    if recommended.size.is_seen:
+        return f"{change}, so they see the gain from size"
+    taken = "the size is taken from whole trainings of this family, which gain from it"
+    if low > 0:
+        return f"{change}, which speaks against size, but they are trained shortly: {taken}"
+    return f"{change}, no gain beyond noise, so {taken}"
 
 
 def _labels(networks: Sequence[Recommendation]) -> str:

@@ -12,12 +12,13 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
-from sret_nas.quantities import parse_quantity
+from sret_nas.quantities import parse_duration, parse_quantity
 
 from ..console import Console
 from ..runs.best import choose_best
 from ..runs.directory import new_run_dir
 from ..runs.objectives import pareto_front
+from ..runs.option_groups import flag
 from ..runs.options import SearchOptions
 from ..runs.pick import pick_network
 from ..runs.recorded_search import RecordedSearch
@@ -25,6 +26,8 @@ from ..runs.trial import Trial
 from .search import resume_search, start_search
 
 _QUANTITIES = ("flops_budget", "params_budget", "flops_min", "params_min")
+_DURATIONS = ("time_budget", "trial_timeout")
+_LISTS = ("objectives", "log")
 
 
 @dataclass(frozen=True)
@@ -114,23 +117,54 @@ def search(
         out: The run directory to create; None names one by date and time in `runs/`.
         resume: The run directory of a search to carry on instead.
         quiet: Whether nothing is printed.
-        options: The options of the command line, with `_` for `-`: `search(flops_budget="1G", trials=100)`.
+        options: The options of the command line, with `_` for `-`: `search(flops_budget="1G", trials=100)`. Values are
+            numbers, or as they are typed: `"1G"`, `"1h30m"`, `"error,params"`. `enqueue` is a list of YAML files or of
+            `ArchConfig`. `config`, `dry_run` and `open` are of the command line alone.
 
     Raises `UserError` for options and data that cannot be used, as the command does.
     """
     console = Console(file=io.StringIO()) if quiet else Console()
-    given = {name: _number(value) if name in _QUANTITIES else _plain(value) for name, value in options.items()}
+    given = {name: _parsed(name, value) for name, value in options.items()}
     if resume is not None:
         run = resume_search(Path(resume), given, console)
     else:
         run_dir = new_run_dir() if out is None else Path(out)
-        run = start_search(SearchOptions.parse(given, "search"), run_dir, _command(given), console)
+        run = start_search(SearchOptions.parse(given, "search"), run_dir, _command(options), console)
     return SearchResult.open(run.run_dir)
 
 
-def _number(value: int | str | None) -> int | None:
-    """Returns a quantity such as `1G` as a number."""
-    return parse_quantity(value) if isinstance(value, str) else value
+def _parsed(name: str, value: Any) -> Any:
+    """Returns the value of an option as the command line parses it. Raises `UserError`, naming the option."""
+    try:
+        if name in _QUANTITIES:
+            return _number(value)
+        if name in _DURATIONS and isinstance(value, str):
+            return parse_duration(value)
+        if name in _LISTS and isinstance(value, str):
+            return tuple(word.strip() for word in value.split(","))
+        if name == "enqueue" and value is not None:
+            return tuple(_network(each) for each in _listed(value))
+    except UserError as error:
+        raise UserError(f"{flag(name)}: {error}") from None
+    return _plain(value)
+
+
+def _number(value: float | str | None) -> int | None:
+    """Returns a quantity such as `1G` or 1e9 as a whole number. Raises `UserError` if it is none."""
+    if isinstance(value, float) and not value.is_integer():
+        raise UserError(f"must be a whole number, got {value:g}")
+    return parse_quantity(value) if isinstance(value, str) else None if value is None else int(value)
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def _network(value: Any) -> Any:
+    """Returns a network, given as a YAML file or as `ArchConfig`, as plain data."""
+    if isinstance(value, str | Path):
+        value = ArchConfig.from_yaml(value)
+    return value.to_dict() if isinstance(value, ArchConfig) else value
 
 
 def _plain(value: Any) -> Any:
@@ -140,13 +174,16 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _command(given: dict[str, Any]) -> list[str]:
-    """Returns the command that runs the same search, for the records."""
+def _command(options: dict[str, Any]) -> list[str]:
+    """Returns the command that runs the same search, for the records. Networks that are in no file have their id."""
     words = ["sret-nas", "search"]
-    for name, value in given.items():
-        flag = "--" + name.replace("_", "-")
+    for name, value in options.items():
         if value is True:
-            words.append(flag)
+            words.append(flag(name))
+        elif name == "enqueue" and value is not None:
+            networks = (each.arch_id if isinstance(each, ArchConfig) else str(each) for each in _listed(value))
+            words += [flag(name), *networks]
         elif value is not None and value is not False:
-            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            is_one = isinstance(value, str | Path | int | float)
+            words += [flag(name), str(value) if is_one else ",".join(map(str, value))]
     return words

@@ -65,12 +65,15 @@ def train_finalists(run: Run, engine: Engine) -> None:
 
 
 def finalists(run: Run) -> list[Trial]:
-    """Returns the finalists, the most expensive first: what is recommended, then evenly spaced networks of the front.
+    """Returns the finalists: what is recommended, most expensive first, then evenly spaced networks of the front.
+
+    Of what is recommended, the networks at both ends of the budget come first, and the one at the front's bend last.
 
     There are `--finalists` of them, or fewer if there are no more networks.
     """
-    recommended = recommended_trials(run)
-    chosen = with_both_ends(recommended, run.options.finalists)
+    recommended, bends = recommended_trials(run), _bends(run)
+    chosen = with_both_ends([trial for trial in recommended if trial not in bends], run.options.finalists)
+    chosen += bends[: run.options.finalists - len(chosen)]
     most_expensive_first = archived(run.trials, run.options.objectives)[::-1]
     others = [trial for trial in most_expensive_first if trial not in recommended]
     return chosen + _evenly(others, run.options.finalists - len(chosen))
@@ -88,6 +91,12 @@ def _evenly(items: list[Item], count: int) -> list[Item]:
     """Returns `count` evenly spaced items, the first included, or all if there are fewer."""
     count = min(count, len(items))
     return [items[position * len(items) // count] for position in range(count)]
+
+
+def _bends(run: Run) -> list[Trial]:
+    known = run.history.recommended
+    numbers = set() if known is None else {network.number for network in known.networks if network.is_bend}
+    return [trial for trial in recommended_trials(run) if trial.number in numbers]
 
 
 def with_both_ends(items: Sequence[Item], count: int) -> list[Item]:

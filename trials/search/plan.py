@@ -265,10 +265,8 @@ class Plan:
             steps.insert(0, f"a supernet trained on {config.training.images:,} images at {size} ({took})")
         if options.finalists > 0:
             seconds += self.finals_seconds / at_once
-            steps.append(
-                f"{options.finalists} fine-tuned, {options.controls} trained from scratch against as many random ones "
-                f"({format_seconds(self.finals_seconds / at_once)})"
-            )
+            pairs = f", {options.controls} trained from scratch against as many random ones" * (options.controls > 0)
+            steps.append(f"{options.finalists} fine-tuned{pairs} ({format_seconds(self.finals_seconds / at_once)})")
         whole = spent + self.supernet_seconds + seconds
         return f"{', '.join(steps)}; start-up {format_seconds(spent)}: about {format_seconds(whole)} in all"
 

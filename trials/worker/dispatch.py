@@ -32,7 +32,7 @@ def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
     if isinstance(job, LandscapeJob):
         return measure_point(job, context).model_dump(mode="json")
     if isinstance(job, StudyTrainingJob):
-        from .study import run_study_training  # here, as it imports timm, which no other job needs and which takes seconds
+        from .study import run_study_training  # here, as it imports timm, which no other job needs
 
         return run_study_training(job, context).model_dump(mode="json")
     context.forget_changed_images()

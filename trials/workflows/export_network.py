@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +32,15 @@ from sret_nas.nn.export import (
     write_torch_export,
 )
 from sret_nas.nn.exported_info import ExportedInfo
-from sret_nas.nn.exported_model import OPENVINO_FILE, ExportedModel, open_onnx, open_openvino, open_torch_export
+from sret_nas.nn.exported_model import (
+    OPENVINO_FILE,
+    ExportedModel,
+    from_pixels,
+    open_onnx,
+    open_openvino,
+    open_torch_export,
+    to_pixels,
+)
 from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
 from sret_nas.nn.quantization import quantize_onnx
@@ -75,6 +84,8 @@ class ExportRequest:
     openvino: Path | None = None
     """A folder, for two files."""
     int8: bool = False
+    with_preprocessing: bool = False
+    """Whether the files take images of 8 bits and standardise them."""
     opset: int = DEFAULT_OPSET
     recursions: tuple[int, ...] | None = None
     """Largest number of recursions, one for all stages or one for each; None keeps all."""
@@ -100,6 +111,10 @@ class ExportRequest:
             raise UserError("--int8 quantises the ONNX file: name it with --onnx")
         if self.int8 and self.data is None:
             raise UserError("--int8 needs images to calibrate on: name those of the training with --data")
+        if self.int8 and self.with_preprocessing:
+            raise UserError(
+                "--int8 and --with-preprocessing exclude each other: 8 bits are calibrated on float32 images"
+            )
         if self.data_root is not None and self.data is None:
             raise UserError("--data-root goes with the name of a torchvision data set, which --data must give")
         if (self.mean is None) != (self.std is None):
@@ -159,8 +174,14 @@ def export_network(request: ExportRequest, console: Console) -> None:
         network = cut_recursions(network, recursion_limit(request.recursions))
     arch = network.current_arch
     info = ExportedInfo(
-        architecture=arch, preprocessing=trained.preprocessing, class_names=trained.class_names, precision="fp32"
-    )
+        architecture=arch, preprocessing=trained.preprocessing, class_names=trained.class_names, precision="fp32",
+        pixels="uint8" if request.with_preprocessing else None,
+    )  # fmt: skip
+    if request.with_preprocessing and info.preprocessing is None:
+        raise UserError(
+            f"{request.source}: it is not known how images are standardised, which --with-preprocessing puts into the "
+            "file: give the training's images with --data, or --mean and --std"
+        )
     if info.preprocessing is None:
         print_line(
             console,
@@ -230,6 +251,8 @@ class _Row:
     num_bytes: int | None
     """Of its files; None if it is in no file."""
     top1: float | None = None
+    takes_pixels: bool = False
+    """Whether it takes images of 8 bits."""
 
 
 class _Exporter:
@@ -255,7 +278,7 @@ class _Exporter:
         print_line(self._console, f"Compared on {images.origin}")
         rows = [_Row("PyTorch", self._logits, None)]
         with self._console.status("Tracing"):
-            program = trace(self._network)
+            program = trace(self._network, self._standardisation)
         if request.torch_export is not None:
             path = self._folders["--torch-export"] / request.torch_export.name
             write_torch_export(program, path, self._info)
@@ -271,6 +294,15 @@ class _Exporter:
             if request.onnx is not None:
                 rows += self._onnx(fp32, request.onnx, images)
         self._show_latencies(rows)
+
+    @property
+    def _standardisation(self) -> Preprocessing | None:
+        """Returns what the exported network does to images of 8 bits; None if it takes standardised ones."""
+        return self._info.preprocessing if self._request.with_preprocessing else None
+
+    def _as_taken(self, images: Tensor) -> Tensor:
+        """Returns standardised images as the exported network takes them."""
+        return images if self._standardisation is None else to_pixels(images, self._standardisation)
 
     def _logits(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -345,15 +377,17 @@ class _Exporter:
             f"  logits of up to {largest:.3g} differ by at most {difference:.1g}, at batches of "
             f"{' and '.join(map(str, CHECKED_BATCHES))}",
         )
-        return _Row(model.name.partition(",")[0], model.run, size)
+        return _Row(model.name.partition(",")[0], model.run, size, takes_pixels=self._standardisation is not None)
 
     def _compare(self, model: ExportedModel, images: _Images) -> tuple[float, float]:
         """Returns the largest difference of logits, and the largest logit. Raises `UserError` for a large one."""
         checked = images.images[:NUM_CHECKED]
         difference = largest = 0.0
         for batch in (checked[: CHECKED_BATCHES[0]], *torch.split(checked[CHECKED_BATCHES[0] :], CHECKED_BATCHES[1])):
-            expected = self._logits(batch)
-            got = model.run(batch)
+            taken = self._as_taken(batch)
+            if self._standardisation is not None:  # generated images are no whole numbers before
+                batch = from_pixels(taken, self._standardisation)
+            expected, got = self._logits(batch), model.run(taken)
             if got.shape != expected.shape or not torch.isfinite(got).all():
                 raise UserError(f"{model.name} gives no logits for a batch of {len(batch)}: nothing was written")
             difference = max(difference, (got - expected).abs().max().item())
@@ -381,7 +415,7 @@ class _Exporter:
         arch, threads = self._network.arch, torch.get_num_threads()
         noise = natural_noise(LARGE_BATCH, arch.channels, arch.image_size)
         with self._console.status("Measuring latency"):
-            times = [median_latencies([row.run for row in rows], noise[:number]) for number in (1, LARGE_BATCH)]
+            times = [median_latencies(self._runs(rows, noise[:number])) for number in (1, LARGE_BATCH)]
         table = Table(
             "", "batch 1", f"batch {LARGE_BATCH}", "size",
             title=f"Median latency at {arch.image_size} px; {processor_name()}, {threads} thread{'s' * (threads > 1)}",
@@ -392,6 +426,11 @@ class _Exporter:
             size = "" if row.num_bytes is None else f"{row.num_bytes / 1e6:.2f} MB"
             table.add_row(row.name, _milliseconds(one), _milliseconds(large), size)
         self._console.print(table)
+
+    def _runs(self, rows: Sequence[_Row], images: Tensor) -> list[Callable[[], Tensor]]:
+        """Returns a pass of each network over the images, in the form that it takes."""
+        pixels = self._as_taken(images)
+        return [partial(row.run, pixels if row.takes_pixels else images) for row in rows]
 
 
 @contextmanager
@@ -421,20 +460,20 @@ def _best(model: ExportedModel, images: Tensor) -> Tensor:
     return torch.cat([model.run(batch).argmax(dim=1) for batch in torch.split(images, LARGE_BATCH)])
 
 
-def median_latencies(runs: Sequence[Callable[[Tensor], Tensor]], images: Tensor) -> list[float]:
-    """Returns the median seconds of a pass of each network over the same images.
+def median_latencies(runs: Sequence[Callable[[], Tensor]]) -> list[float]:
+    """Returns the median seconds of a pass of each network.
 
     They take turns, so that a machine that slows down slows all of them.
     """
     seconds: list[list[float]] = [[] for _ in runs]
     for run in runs:
-        run(images)  # the first pass allocates
+        run()  # the first pass allocates
     started = time.perf_counter()
     for passes in range(MAX_PASSES):
         if passes >= 3 and time.perf_counter() - started > MAX_SECONDS:
             break
         for run, measured in zip(runs, seconds, strict=True):
             start = time.perf_counter()
-            run(images)
+            run()
             measured.append(time.perf_counter() - start)
     return [statistics.median(measured) for measured in seconds]

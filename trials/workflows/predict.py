@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from sret_nas.errors import UserError, printable
 from sret_nas.files import validate
-from sret_nas.nn.exported_model import ExportedModel, is_exported, open_exported
+from sret_nas.nn.exported_model import ExportedModel, is_exported, open_exported, to_pixels
 from sret_nas.nn.model_directory import Preprocessing
 
 from ..console import escape, print_line
@@ -137,7 +136,14 @@ def _exported(request: PredictRequest) -> _Model:
         raise UserError(
             f"{request.model}: its metadata does not say how images are standardised (it {what}): give --mean and --std"
         )
-    return _Model(partial(_run_exported, exported), preprocessing, None if info is None else info.class_names)
+    if info is not None and info.pixels is not None and request.mean is not None:
+        raise UserError(f"{request.model}: it standardises images itself, so --mean and --std have no meaning")
+
+    def run(images: Tensor) -> Tensor:
+        as_taken = images if info is None or info.pixels is None else to_pixels(images, preprocessing)
+        return _run_exported(exported, as_taken)
+
+    return _Model(run, preprocessing, None if info is None else info.class_names)
 
 
 def _run_exported(model: ExportedModel, images: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from ..data.dataset_cache import PREPARED_DATA, config_digest
 from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
+from ..runs.comparability import differences, how_it_was_trained, largest_group, what_is_scored
 from ..runs.directory import RECORDS_FILE
 from ..runs.objectives import error_of
 from ..runs.pick import pick_network
@@ -87,23 +88,45 @@ def _recommended(search: RecordedSearch, known: Recommendations) -> dict[str, An
 def compare_runs(run_dirs: Sequence[Path], cost: str, console: Console, *, as_json: bool) -> None:
     """Prints how the fronts of several searches compare, and the options in which they differ.
 
-    Raises `UserError` if there are fewer than two, or if one has no finished trial.
+    Searches whose numbers are of something else than those of most are left out, each with the reason.
+
+    Raises `UserError` if fewer than two are left, if one is named twice, or if one has no finished trial.
     """
     if len(run_dirs) < 2:
         raise UserError(f"runs compare needs two runs or more, got {run_dirs[0]} alone; runs show tells of one")
+    for position, run_dir in enumerate(run_dirs):
+        if run_dir.resolve() in [earlier.resolve() for earlier in run_dirs[:position]]:
+            raise UserError(f"{run_dir} is named twice: name every run once")
     searches = [RecordedSearch.open(run_dir) for run_dir in run_dirs]
     for search in searches:
         if not any(trial.result is not None for trial in search.history.in_order):
             raise UserError(f"{search.run_dir}: no trial has finished, so there is nothing to compare")
-    comparison = Comparison.of(searches, cost)
+    comparable = largest_group(searches)
+    scored = what_is_scored(comparable[0])
+    left_out = {
+        str(search.run_dir): differences(what_is_scored(search), scored)
+        for search in searches
+        if search not in comparable
+    }
+    reasons = [f"{run_dir}: {reason} as in {comparable[0].run_dir}" for run_dir, reason in left_out.items()]
+    if len(comparable) < 2:
+        raise UserError(f"no two of these runs compare: {' | '.join(reasons)}")
+    comparison = Comparison.of(comparable, cost)
     if as_json:
-        console.print_json(json.dumps(vars(comparison)))
+        console.print_json(json.dumps({**vars(comparison), "left_out": left_out}))
         return
     for table in comparison.tables(console.width):
         console.print(table)
-    tasks = {(search.history.header["data"]["digest"], search.options.image_size) for search in searches}
-    if len(tasks) > 1:
-        print_line(console, "warning: these searches scored other images, or at another size: errors do not compare")
+    for reason in reasons:
+        print_line(console, f"warning: left out: {reason}: these numbers do not compare")
+    trained = how_it_was_trained(comparable[0])
+    for search in comparable[1:]:
+        if difference := differences(how_it_was_trained(search), trained):
+            print_line(
+                console,
+                f"warning: {search.run_dir} was trained otherwise than {comparable[0].run_dir} ({difference}): errors "
+                "differ by that as well",
+            )
 
 
 def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, force: bool = False) -> None:
@@ -182,10 +205,10 @@ def caches_in(folder: Path) -> list[tuple[Path, int, str]]:
     return found
 
 
-def clean(folder: Path, console: Console, *, is_sure: bool) -> None:
+def clean(folder: Path, console: Console, *, is_sure: bool, can_ask: bool) -> None:
     """Shows the caches of a folder of runs and, after a question or if `is_sure`, deletes them. Results stay.
 
-    Raises `UserError` if there is no such folder.
+    Raises `UserError` if there is no such folder, or if nobody can answer the question.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of runs")
@@ -200,6 +223,8 @@ def clean(folder: Path, console: Console, *, is_sure: bool) -> None:
         table.add_row(str(path), f"{num_bytes / 1e6:,.1f}", afterwards)
     console.print(table)
     total = sum(num_bytes for _, num_bytes, _ in caches) / 1e6
+    if not is_sure and not can_ask:
+        raise UserError("runs clean asks before it deletes, and there is no terminal to ask on: give --yes")
     if not is_sure and console.input(f"Delete these {total:,.1f} MB? [y/N] ").strip().lower() not in ("y", "yes"):
         print_line(console, "Nothing was deleted.")
         return

@@ -41,6 +41,7 @@ class TestParseQuantity:
     def test_whole_numbers_are_read_as_they_are(self, value: int) -> None:
         assert parse_quantity(str(value)) == value
 
+    @pytest.mark.slow
     @given(st.text(max_size=12))
     def test_any_text_is_a_quantity_or_a_user_error(self, text: str) -> None:
         try:

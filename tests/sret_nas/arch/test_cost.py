@@ -78,6 +78,7 @@ class TestClosedForm:
     ) -> None:
         assert_equals_trace(random_arch(random.Random(seed)))
 
+    @pytest.mark.slow
     @settings(
         max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )

@@ -34,6 +34,7 @@ def shares(archs: list[ArchConfig], stage: int) -> dict[int, float]:
     return {width: counts[width] / len(archs) for width in sorted(counts)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("space", "share"), [(MIDDLING, 0.2), (FOUR_STAGES, 0.5)], ids=["middling", "four stages"])
 def test_under_a_budget_every_width_of_every_stage_is_equally_frequent(space: SearchSpace, share: float) -> None:
     """Where draws that are spread over cost are far from it. And no network breaks the budget."""

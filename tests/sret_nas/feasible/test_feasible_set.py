@@ -132,6 +132,7 @@ class TestAgainstBruteForce:
             (network.flops, network.params) for network in networks.values()
         )
 
+    @pytest.mark.slow
     def test_count_and_members(self, case: tuple[SearchSpace, dict[str, CostedArch]]) -> None:
         space, networks = case
         for budget in budgets_around(networks, 2):
@@ -414,6 +415,7 @@ class TestRareWindows:
         assert list(feasible) == [network]
         assert feasible.sample_many(np.random.default_rng(0), 3) == [network] * 3
 
+    @pytest.mark.slow
     def test_one_in_a_hundred_million(self) -> None:
         space, cost = shipped("sret_tiny"), cost_of(preset("sret_t"))
         budget = Budget(flops_min=cost.flops, flops_max=cost.flops, params_min=cost.params, params_max=cost.params)
@@ -426,6 +428,7 @@ class TestRareWindows:
 
 
 class TestShippedSpaces:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "budget"),
         [("sret_tiny", Budget(flops_max=10**9)), ("sret_tiny", Budget(flops_max=6 * 10**8, params_max=3 * 10**6)),

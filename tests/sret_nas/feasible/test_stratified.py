@@ -76,6 +76,7 @@ class TestAgainstBruteForce:
 
 
 class TestProbability:
+    @pytest.mark.slow
     def test_over_every_network_of_a_space(self) -> None:
         budget = Budget(flops_max=int(np.median(EveryNetwork(FOUR_STAGES).flops)))
         strata = StratifiedSampler(FOUR_STAGES, budget)

@@ -168,9 +168,8 @@ VARIED = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "two tokens" else pytest.param(name, marks=pytest.mark.slow) for name in VARIED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIED)
 def test_variants_export(name: str, tmp_path: Path) -> None:
     _check_export(VARIED[name], 1, tmp_path)
 

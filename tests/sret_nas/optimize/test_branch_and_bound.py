@@ -233,6 +233,7 @@ def test_buckets_of_one_cost_each_find_the_same(name: str) -> None:
         np.testing.assert_allclose(front, np.unique(rows[non_dominated(rows)], axis=0), rtol=1e-12)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32 - 1), choices=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     states=st.integers(1, 3), most=st.sampled_from([1, 3, 50]), linked=st.sampled_from([0.4, 1.0]),

@@ -169,6 +169,7 @@ def test_finer_buckets_find_better_networks() -> None:
     assert least[1] <= least[0]
 
 
+@pytest.mark.slow
 def test_buckets_grow_until_prefixes_are_few_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Narrow buckets of two costs would otherwise exhaust the memory; results stay inside the bounds."""
     chain = chain_of(SearchSpace.load("sret_tiny"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cli import create_parser
 from trials.command_line.argument_types import duration, latency, path, quantity, seed, small_count, threads, words
 
 
@@ -56,3 +57,10 @@ def test_what_breaks_a_rule_is_named_with_the_rule(type_: Callable[[str], Any], 
     with pytest.raises(argparse.ArgumentTypeError) as raised:
         type_(text)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("command", [["search"], ["study", "run", "loops"], ["supernet", "train"]])
+def test_times_are_written_alike_in_all_commands(command: list[str]) -> None:
+    option = "time_budget" if command[0] == "supernet" else "trial_timeout"
+    given = create_parser().parse_args([*command, f"--{option.replace('_', '-')}", "1h30m"])
+    assert getattr(given, option) == 5400

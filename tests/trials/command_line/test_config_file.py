@@ -46,6 +46,8 @@ def test_what_a_run_wrote_repeats_it(tmp_path: Path) -> None:
     assert SearchOptions.parse(given("search", "--config", file), "test") == options
     changed = SearchOptions.parse(given("search", "--config", file, "--trials", "4"), "test")
     assert changed == options.model_copy(update={"trials": 4})
+    Path(file).rename(tmp_path / "config.yaml")
+    assert SearchOptions.parse(given("search", "--config", str(tmp_path)), "test") == options
     file = written(tmp_path, {"options": {"architecture": "sret_t", "seed": 1}, "recipe": {"clip_norm": None}})
     assert given("train", "--config", file) == {"architecture": "sret_t", "seed": 1, "clip_norm": None}
 

@@ -223,7 +223,22 @@ PARTS_OF = [
     (("seg_train", "seg_test"), ("train", "test")),
     (("ILSVRC2012_img_train", "ILSVRC2012_img_val"), ("train", "test")),
     (("trainval", "test"), ("train", "test")),
+    (("tRaIn", "tEsT"), ("train", "test")),
 ]
+
+
+@pytest.mark.parametrize(
+    "folds", [("fold1", "fold2", "fold3"), ("Fold_0", "Fold_1"), ("kfold-1", "kfold-2"), ("split 1", "split 2")]
+)
+def test_folds_are_not_taken_for_classes(tmp_path: Path, write: Write, folds: tuple[str, ...]) -> None:
+    layout(write, *(f"{fold}/{name}" for fold in folds for name in ("cat", "dog")))
+    with pytest.raises(UserError, match=f"{folds[0]}, {folds[1]}.* look like folds of one set, not like classes"):
+        run(tmp_path)
+
+
+def test_classes_with_a_number_are_classes(tmp_path: Path, write: Write) -> None:
+    layout(write, "part1", "part2")
+    assert run(tmp_path).class_names == ("part1", "part2")
 
 
 @pytest.mark.parametrize(("folders", "parts"), PARTS_OF)
@@ -423,6 +438,12 @@ def test_folders_inside_classes_are_shown(tmp_path: Path, write: Write) -> None:
     assert run(tmp_path).notes == (
         f"every class in {tmp_path}/images has inside the folder black, white, whose images are the class's",
     )
+
+
+def test_parts_in_another_language_are_warned_of(tmp_path: Path, write: Write) -> None:
+    layout(write, "Prueba/cat", "Prueba/dog", "Entrenamiento/cat", "Entrenamiento/dog")
+    (note,) = run(tmp_path).notes
+    assert note.startswith("warning: the classes Entrenamiento, Prueba hold the same folders (cat, dog), as parts of")
 
 
 def test_unreadable_images_are_counted_and_named(tmp_path: Path, write: Write) -> None:

@@ -260,7 +260,7 @@ def test_a_lost_machine_ends_a_training_that_has_no_other_room(
     """It can be resumed once there is room. The lost machine is that of the second process."""
 
     def lose_a_machine() -> None:
-        monkeypatch.setattr(on_ray, "START_SECONDS", 3.0)
+        monkeypatch.setattr(on_ray, "START_SECONDS", 1.0)
         lost = groups[-1].infos[1].node_id
         node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost)
         machines.cluster.remove_node(node, allow_graceful=False)

@@ -330,6 +330,7 @@ def test_trials_that_were_added_are_learned_from_before_and_during_a_study() -> 
         architecture(elsewhere.ask())
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_an_added_trial_with_costs_of_another_network(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -449,6 +450,7 @@ def drive(searcher: Any, numbers: range, pending: int = 2) -> list[tuple[str, st
     return keys
 
 
+@pytest.mark.slow
 def test_a_searcher_asks_what_the_strategy_asks_and_tells_exact_costs(searcher: Searcher) -> None:
     """Costs need not be reported: they are known."""
     found = searcher()

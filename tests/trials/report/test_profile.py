@@ -53,6 +53,14 @@ def test_a_gigantic_network_is_costed_and_not_built(stage: dict[str, Any], what:
     assert "By operator, 512 px" in text
 
 
+def test_a_narrow_terminal_gets_rounded_numbers_and_nothing_is_cut() -> None:
+    text = render(preset("sret_t"), 50)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 50
+    assert ("stage", "1", "270.7M", "24.1", "%", "127.1K", "2.7", "%") in rows_of(text)
+    assert "64/2h 2x2 g8,2 int every*1 m3.6" in text
+
+
 @pytest.mark.parametrize("width", [80, 120])
 class TestRendering:
     @pytest.mark.parametrize("name", ["sret_t", "sret_s_unsliced_512"])

@@ -36,7 +36,7 @@ def row_of(text: str, word: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│ ").split("│")]
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [50, 80, 120])
 @pytest.mark.parametrize("name", sorted(shipped_spaces()))
 def test_every_line_fits_and_nothing_is_cut(name: str, width: int) -> None:
     text = shown(shipped(name), Budget(), width)

@@ -125,6 +125,7 @@ def test_a_journal_that_is_there_is_written_anew_whatever_a_killed_writer_left(t
     assert not has_journal(tmp_path / "elsewhere", [])
 
 
+@pytest.mark.slow
 def test_a_trial_has_its_own_number_its_times_and_only_what_varies(tmp_path: Path) -> None:
     domain = SReTDomain(SearchSpace.from_dict({**SPACE.to_dict(), "depth_schedules": ["full"]}, "space"), Budget())
     trials = trials_that_ended(5)

@@ -68,6 +68,7 @@ def test_tensorboard_gets_trials_finals_and_the_hypervolume(search: RecordedSear
     assert found["search/best_error"][-1][1] == pytest.approx(min(result.error for result in results.values()))
 
 
+@pytest.mark.slow
 def test_tensorboard_does_not_bring_torch_into_a_driver(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from trials.integrations.trackers import TensorBoardTracker; "

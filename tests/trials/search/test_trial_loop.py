@@ -351,6 +351,7 @@ def with_rungs(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return session
 
 
+@pytest.mark.slow
 def test_most_trials_are_stopped_and_the_best_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decisions: list[tuple[int, bool]] = []
     promote = SuccessiveHalving.promote

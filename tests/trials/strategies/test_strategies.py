@@ -141,6 +141,7 @@ def test_gp_design_starts_from_the_design_and_then_asks_the_gaussian_process(mon
     assert {type(level) for params in suggested for level in params.values()} == {int}
 
 
+@pytest.mark.slow
 class TestEvolution(NamedStrategy):
     name: StrategyName = "evolution"
 

@@ -85,6 +85,7 @@ def test_results_are_files_that_agree_with_the_records(finished: tuple[Path, Stu
     assert "| Alike. (nobody) | none given | internal - external at 1 recursion(s) = " in page
 
 
+@pytest.mark.slow
 def test_equal_seeds_are_equal_trainings(finished: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
     """A variant has the same result in a study of other variants, so that studies can be put together."""
     others = [{"name": "internal"}, {"name": "wide", "changes": {"stages": {"width": 16}}}]
@@ -92,6 +93,7 @@ def test_equal_seeds_are_equal_trainings(finished: tuple[Path, StudyOutcome, str
     assert errors_of(outcome)["internal"] == {0: errors_of(finished[1])["internal"][0]}
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_where_it_was(
     finished: tuple[Path, StudyOutcome, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_an_interrupted_study_goes_on_where_it_was(
     assert errors_of(outcome) == errors_of(finished[1])
 
 
+@pytest.mark.slow
 def test_a_finished_study_can_have_more_seeds(finished: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(finished[0], run_dir)
@@ -151,6 +154,7 @@ def test_a_study_is_resumed_on_its_own_images_alone(finished: tuple[Path, StudyO
         resume(run_dir, data=str(tmp_path / "images"))
 
 
+@pytest.mark.slow
 def test_a_teacher_comes_first_and_its_labels_are_learned(tmp_path: Path) -> None:
     variants = [{"name": "classes"}, {"name": "soft", "labels": "soft"}, {"name": "both", "labels": "hard and soft"}]
     file = write_study(
@@ -165,6 +169,7 @@ def test_a_teacher_comes_first_and_its_labels_are_learned(tmp_path: Path) -> Non
     assert f"Teacher: test error {100 * outcome.teacher.error:.2f} %" in printed
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = FullTraining.run
 

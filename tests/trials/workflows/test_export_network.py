@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from contextlib import redirect_stdout
@@ -66,6 +67,56 @@ def shipped(model: tuple[Path, SReT], tmp_path_factory: pytest.TempPathFactory) 
     return Shipped(directory, network, out / "new" / "m.onnx", out / "m.pt2", out / "openvino", output.getvalue())
 
 
+@pytest.fixture(scope="module")
+def taking_pixels(model: tuple[Path, SReT], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of files that standardise images themselves, compared with the network on generated images."""
+    out = tmp_path_factory.mktemp("pixels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_network, "MAX_PASSES", 1)
+        with redirect_stdout(StringIO()):
+            code = main(
+                [
+                    "export", str(model[0]), "--with-preprocessing", "--onnx", str(out / "m.onnx"), "--torch-export",
+                    str(out / "m.pt2"), "--openvino", str(out / "openvino"),
+                ]
+            )  # fmt: skip
+    assert code == 0
+    return out
+
+
+def test_images_of_8_bits_go_into_the_file_as_they_are(taking_pixels: Path, model: tuple[Path, SReT]) -> None:
+    part = WholeImages.find(DataConfig(source="digits")).test
+    squares = [part.load(index, "L").resize((PREPROCESSING.image_size,) * 2) for index in range(7)]
+    pixels = np.stack([np.asarray(square, np.uint8)[None] for square in squares])
+    standardised = (torch.from_numpy(pixels).float() / 255 - PREPROCESSING.mean[0]) / PREPROCESSING.std[0]
+    with torch.inference_mode():
+        expected = model[1].eval()(standardised)
+    session = onnxruntime.InferenceSession(taking_pixels / "m.onnx")
+    assert session.get_inputs()[0].type == "tensor(uint8)"
+    program = torch.export.load(taking_pixels / "m.pt2").module()
+    for batch in (1, 7):
+        (logits,) = session.run(["logits"], {"images": pixels[:batch]})
+        assert np.allclose(logits, expected[:batch], atol=1e-4)
+        assert torch.allclose(program(torch.from_numpy(pixels[:batch])), expected[:batch], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.pt2", "openvino"])
+def test_predict_gives_such_files_the_images_that_they_take(
+    name: str, taking_pixels: Path, model: tuple[Path, SReT], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WholeImages.find(DataConfig(source="digits")).test.load(3, "L").save(tmp_path / "digit.png")
+    printed = []
+    for source in (taking_pixels / name, model[0]):
+        assert main(["predict", str(source), str(tmp_path / "digit.png"), "--json"]) == 0
+        printed.append(json.loads(capsys.readouterr().out)["predictions"])
+    for one, other in zip(*printed, strict=True):
+        assert one["class"] == other["class"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-4)
+    arguments = ["predict", str(taking_pixels / name), str(tmp_path / "digit.png"), "--mean", "0.5", "--std", "1"]
+    assert main(arguments) == 2
+    assert "it standardises images itself" in capsys.readouterr().err
+
+
 def digits(number: int) -> tuple[Tensor, Tensor]:
     """The first test images as the model takes them, and their labels."""
     part = WholeImages.find(DataConfig(source="digits")).test
@@ -125,6 +176,7 @@ def test_accuracy_is_that_of_the_network_on_the_test_part(shipped: Shipped) -> N
         (["--onnx", "m.onnx", "--opset", "17"], "--opset must be from 18 to 25, got 17"),
         (["--onnx", "m.onnx", "--opset", "x"], "must be a whole number from 1"),
         (["--onnx", "m.onnx", "--int8"], "--int8 needs images to calibrate on"),
+        (["--onnx", "m.onnx", "--int8", "--data", "digits", "--with-preprocessing"], "exclude each other"),
         (["--torch-export", "m.pt2", "--int8", "--data", "digits"], "--int8 quantises the ONNX file: name it"),
         (["--onnx", "m.onnx", "--mean", "0.5"], "--mean and --std go together"),
         (["--onnx", "m.onnx", "--mean", "0,0,0", "--std", "1,1,1"], "must have 1 value(s), one per channel, got 3"),
@@ -178,6 +230,7 @@ def test_images_of_other_classes_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "m.pt2").exists()
 
 
+@pytest.mark.slow
 def test_what_differs_from_the_network_is_not_kept(
     model: tuple[Path, SReT], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,7 @@ def result_of(out: Path, *arguments: object) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_the_network_itself_has_the_loss_that_evaluate_states(model: Path, data: Path, tmp_path: Path) -> None:
     result = result_of(tmp_path / "out", model, "--data", data, "--part", "test", *QUICK, "--images", 100)
     scores = tmp_path / "scores.json"
@@ -102,6 +103,7 @@ def test_the_network_itself_has_the_loss_that_evaluate_states(model: Path, data:
     assert "Biases, norms and one-dimensional residual coefficients stay still" in result["caption"]
 
 
+@pytest.mark.slow
 def test_points_lie_on_the_directions_and_the_training_loss_has_weight_decay(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def _images(model: Path, data: Path, tmp_path: Path) -> LandscapeImages:
     return LandscapeImages.open(out / network.images, network.images_digest)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_directions_and_augmentation(model: Path, data: Path, tmp_path: Path) -> None:
     results = [
         result_of(tmp_path / str(number), model, "--data", data, *QUICK, "--seed", seed)["landscapes"]
@@ -174,6 +177,7 @@ def test_a_shallower_depth_has_a_landscape_of_its_own(model: Path, data: Path, t
     assert deep["landscapes"][0]["centre"] != shallow["landscapes"][0]["centre"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_landscape_is_resumed_with_nothing_lost_and_nothing_done_twice(
     model: Path, data: Path, tmp_path: Path
 ) -> None:

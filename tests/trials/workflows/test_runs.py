@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from sret_nas.yaml_files import read_yaml
 from tests.trials.planted_search import NUM_TRIALS, planted, write_search
 from trials.data.dataset_cache import PREPARED_DATA
 from trials.runs.recorded_search import RecordedSearch
-from trials.runs.records import Records
+from trials.runs.records import RECORDS_FILE, Records
 from trials.strategies.strategy import Candidate
 from trials.strategies.table import TableDomain
 
@@ -117,6 +120,79 @@ def test_predicted_and_observed_errors_stand_beside_each_other(folder: Path, cap
     assert (shown["best_error"], shown["best_predicted_error"]) == (observed, 0.3)
 
 
+def _other_images(header: dict[str, Any]) -> None:
+    header["data"]["digest"] = "0" * 64
+
+
+def _other_size(header: dict[str, Any]) -> None:
+    header["options"]["image_size"] = header["proxy"]["image_size"] = 48
+
+
+def _other_error(header: dict[str, Any]) -> None:
+    header["options"]["balanced_error"] = True
+
+
+def _other_target(header: dict[str, Any]) -> None:
+    header["space"]["classes"] = 77
+
+
+Edit = Callable[[dict[str, Any]], None]
+
+
+def _edited(folder: Path, run_dir: Path, edit: Edit) -> Path:
+    """Returns a copy of a search in whose header something differs."""
+    shutil.copytree(folder / "one", run_dir)
+    first, rest = (run_dir / RECORDS_FILE).read_text().split("\n", 1)
+    header = json.loads(first)
+    header.pop("crc32", None)
+    edit(header)
+    (run_dir / RECORDS_FILE).write_text(f"{json.dumps(header)}\n{rest}")
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (_other_images, r"images .* \(digest 00000000\), not .* \(digest "),
+        (_other_size, r"image size 48 px, not \d+ px"),
+        (_other_error, r"error every class counts alike, not every image counts alike"),
+        (_other_target, r"target .* 77 classes, not "),
+    ],
+)
+def test_what_does_not_compare_is_named_and_left_out(
+    edit: Edit, reason: str, folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    other = _edited(folder, tmp_path / "other", edit)
+    assert main(["runs", "compare", str(other), str(folder / "one"), str(folder / "two")]) == 0
+    output = capsys.readouterr().out
+    assert re.search(f"left out: .*other: {reason}.* as in .*one", output)
+    assert main(["runs", "compare", str(other), str(folder / "one"), str(folder / "two"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(run).name for run in found["runs"]] == ["one", "two"]
+    assert list(found["left_out"]) == [str(other)]
+    assert main(["runs", "compare", str(folder / "one"), str(other)]) == 2
+    error = capsys.readouterr().err
+    assert re.search(f"no two of these runs compare: .*other: {reason}", error)
+    assert error.count("\n") == 1
+
+
+def test_errors_of_other_trainings_and_changed_spaces_are_explained(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    def edit(header: dict[str, Any]) -> None:
+        header["proxy"]["training"] = {"images": 12_345}
+        header["options"]["width_scale"] = 0.5
+        header["space"]["stages"][0]["mlp_ratio"].append(3.5)  # the networks stay in the space
+
+    other = _edited(folder, tmp_path / "other", edit)
+    assert main(["runs", "compare", str(folder / "one"), str(other), "--json"]) == 0
+    assert len(set(json.loads(capsys.readouterr().out)["options"]["space_digest"])) == 2
+    assert main(["runs", "compare", str(folder / "one"), str(other)]) == 0
+    output = capsys.readouterr().out
+    assert "other was trained otherwise than" in output
+    assert "width of the proxy 0.5 of the target's, not 1 of the target's" in output
+
+
 def test_a_pick_is_the_best_structure_that_the_model_knows_at_the_cost(
     folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -174,6 +250,7 @@ def test_cleaning_deletes_caches_alone_and_asks_first(
         (["list", "NOWHERE"], "there is no such folder of runs"),
         (["show", "NOWHERE"], "is no run directory"),
         (["compare", "one", "NOWHERE"], "is no run directory"),
+        (["compare", "one", "two", "./one"], "one is named twice: name every run once"),
         (["show", "one/records.jsonl"], "one/records.jsonl: is a file: name the run directory, perhaps "),
         (["rerun", "one", "--trial", "999"], "--trial must be the number of a finished trial, of which there are "),
         (["pick", "one"], "give --flops, --params or both"),
@@ -182,6 +259,7 @@ def test_cleaning_deletes_caches_alone_and_asks_first(
         (["report", "NOWHERE"], "is no run directory"),
         (["rerun", "one", "--trial", "39"], "must be the number of a finished trial, of which there are 35"),
         (["clean", "NOWHERE", "--yes"], "there is no such folder of runs"),
+        (["clean", "NOWHERE"], "there is no such folder of runs"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(

@@ -200,6 +200,7 @@ def test_a_directory_that_is_not_empty_is_left_alone(network: Path, images: Path
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_more_classes_than_the_data_has(network: Path, images: Path, tmp_path: Path) -> None:
     printed = train(tmp_path / "run", network, images, classes=7, epochs=1, warmup_epochs=0.0)
     assert "Target: classes 7 from --classes (was 10)" in printed

@@ -80,6 +80,7 @@ def test_train_does_what_its_options_say(run_dir: Path) -> None:
     assert recorded["options"]["threads"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_directory_is_used_once_and_carried_on_as_it_was(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,85 @@
+"""Options of the Python call: what the command line takes as text, and what Python has as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import create_parser
+from sret_nas.arch.presets import PRESETS
+from sret_nas.errors import UserError
+from sret_nas.yaml_files import dump_yaml
+from trials.search import api
+from trials.search.api import search
+
+ARCH = PRESETS["sret_t"]
+
+
+class SearchBegunError(Exception):
+    """A search would begin, with these options."""
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def begin(options: Any, run_dir: Path, command: list[str], console: Any) -> None:
+        raise SearchBegunError(options, command)
+
+    monkeypatch.setattr(api, "start_search", begin)
+
+    def options_of(**given: Any) -> tuple[Any, list[str]]:
+        with pytest.raises(SearchBegunError) as caught:
+            search(quiet=True, **given)
+        options, command = caught.value.args
+        return options, command
+
+    return options_of
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ({"flops_budget": "1G"}, "flops_budget", 10**9),
+        ({"flops_budget": 1e9}, "flops_budget", 10**9),
+        ({"time_budget": "1h30m"}, "time_budget", 5400.0),
+        ({"trial_timeout": "10m"}, "trial_timeout", 600.0),
+        ({"objectives": "error, params"}, "objectives", ("error", "params")),
+        ({"objectives": ["error", "params"]}, "objectives", ("error", "params")),
+        ({"log": "mlflow"}, "log", ("mlflow",)),
+        ({"enqueue": ARCH}, "enqueue", (ARCH,)),
+        ({"enqueue": [ARCH]}, "enqueue", (ARCH,)),
+        ({"data": Path("photos")}, "data", "photos"),
+    ],
+)
+def test_values_are_as_typed_or_as_python_has_them(given: dict[str, Any], name: str, value: Any, begun: Any) -> None:
+    options, _ = begun(**given)
+    assert getattr(options, name) == value
+
+
+def test_the_recorded_command_means_the_same(begun: Any, tmp_path: Path) -> None:
+    file = tmp_path / "net.yaml"
+    file.write_text(dump_yaml(ARCH.to_dict()))
+    options, command = begun(
+        flops_budget="1G", time_budget="2h", objectives=("error", "params"), enqueue=[file], no_supernet=True
+    )
+    typed = vars(create_parser().parse_args(command[1:]))
+    assert typed["time_budget"] == options.time_budget == 7200.0
+    assert typed["enqueue"] == [options.enqueue[0].to_dict()]
+    assert (typed["flops_budget"], tuple(typed["objectives"])) == (options.flops_budget, options.objectives)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"flops_budget": "much"}, "^--flops-budget: must be a number such as 1G"),
+        ({"flops_budget": 1.5}, "^--flops-budget: must be a whole number, got 1.5"),
+        ({"time_budget": "soon"}, "^--time-budget: must be a time such as 90s"),
+        ({"enqueue": "nofile.yaml"}, "^--enqueue: nofile.yaml: there is no such file"),
+        ({"objectives": "error,speed"}, "--objectives"),
+        ({"dry_run": True}, "dry_run: unknown key"),
+    ],
+)
+def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        search(quiet=True, **given)

@@ -1,0 +1,55 @@
+"""Which searches compare: their errors must be of the same images, and their costs of the same targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .recorded_search import RecordedSearch
+
+Aspects = dict[str, str]
+"""What numbers are of, by name, each as text for a message."""
+
+
+def what_is_scored(search: RecordedSearch) -> Aspects:
+    """Returns what the errors and costs of a search are of. Searches compare if all of it is equal."""
+    options, space, data = search.options, search.domain.space, search.history.header["data"]
+    name = data["summary"].partition("\n")[0].partition(":")[0]
+    return {
+        "images": f"{name} (digest {data['digest'][:8]})",
+        "image size": f"{options.image_size} px",
+        "error": "every class counts alike" if options.balanced_error else "every image counts alike",
+        "target": f"{space.image_size} px, {space.channels} channels, {space.classes} classes",
+    }
+
+
+def how_it_was_trained(search: RecordedSearch) -> Aspects:
+    """Returns how proxies came to their weights. Where it differs, errors compare, but say little of the networks."""
+    options, header = search.options, search.history.header
+    if options.no_supernet:
+        weights = f"from scratch, on {_images_of(header['proxy'])}"
+    else:
+        setting = header.get("supernet") or {}
+        given = setting.get("given")
+        supernet = f"of digest {given['digest'][:8]}" if given else f"of {_images_of(setting.get('config') or {})}"
+        weights = f"inherited from a supernet {supernet}"
+    return {"weights": weights, "width of the proxy": f"{options.width_scale:g} of the target's"}
+
+
+def _images_of(trained: dict[str, Any]) -> str:
+    """Returns the length of a recorded training; records of early versions may lack it."""
+    images = trained.get("training", {}).get("images")
+    return "unknown length" if images is None else f"{images:,} images"
+
+
+def differences(aspects: Aspects, others: Aspects) -> str:
+    """Returns in what two differ, as `image size 64 px, not 32 px`; empty if in nothing."""
+    return "; ".join(f"{name} {value}, not {others[name]}" for name, value in aspects.items() if value != others[name])
+
+
+def largest_group(searches: Sequence[RecordedSearch]) -> list[RecordedSearch]:
+    """Returns the most searches that compare with each other, in their order; of equal groups, the first."""
+    groups: dict[tuple[str, ...], list[RecordedSearch]] = {}
+    for search in searches:
+        groups.setdefault(tuple(what_is_scored(search).values()), []).append(search)
+    return max(groups.values(), key=len)
