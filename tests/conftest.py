@@ -13,6 +13,7 @@ import pytest
 
 from tests import REPOSITORY
 from trials import interruption
+from trials.machine import num_cores
 
 if TYPE_CHECKING:
     from tests.scheduling import FileScheduling
@@ -35,6 +36,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
     from tests.scheduling import FileScheduling
 
     return FileScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Returns one process more than there are cores for `-n auto`, because tests of Ray wait for most of their time."""
+    return num_cores() + 1
 
 
 SLOW_FIXTURES = {"exported", "shipped", "whole", "with_rungs"}

@@ -14,7 +14,9 @@ import hashlib
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +74,12 @@ class Outcomes:
 
     def undisturbed(self, engine: str, found: dict[str, Any]) -> None:
         """What searches that nothing disturbs take and find."""
-        self._undisturbed[engine] = found
+        self._undisturbed[engine] = {kind: {**each, "date": _today()} for kind, each in found.items()}
         self._write()
 
     def add(self, engine: str, fault: str, number: int, row: Row) -> None:
         print(f"{engine}, {'as promised' if row.as_promised else 'NOT AS PROMISED'}: {row}", flush=True)
-        self._rows.append({"engine": engine, "fault": fault, "case": number, **row.as_dict()})
+        self._rows.append({"engine": engine, "fault": fault, "case": number, "date": _today(), **row.as_dict()})
         self._rows.sort(key=lambda row: (row["engine"], NAMES.index(row["fault"]), row["case"]))
         self._write()
 
@@ -182,24 +184,34 @@ def markdown(result: dict[str, Any]) -> str:
     """The outcomes as a table; what did not go as promised comes first."""
     machine, rows = result["machine"], result["rows"]
     promised = sum(row["as_promised"] for row in rows)
+    dates = Counter(row["date"] for row in rows)
+    when = ", ".join(f"{count} on {date}" for date, count in sorted(dates.items(), reverse=True))
     lines = [
         "# What faults do", "",
-        f"`python -m benchmarks.faults.run`, {machine['date']}, {machine['cores']} cores ({machine['cpu']}), Ray "
-        f"{machine['versions']['ray']}. {promised} of {len(rows)} as promised.", "",
-        "| undisturbed | search | seconds | trials | what was found, as a digest |", "|---|---|---|---|---|",
+        f"`python -m benchmarks.faults.run`, {machine['cores']} cores ({machine['cpu']}), Ray "
+        f"{machine['versions']['ray']}. {promised} of {len(rows)} as promised: {when}. Searches of one day are "
+        "compared with undisturbed ones of that day.", "",
+        "| undisturbed | search | last on | seconds | trials | what was found, as a digest |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {engine} | {kind} | {found['seconds']:.0f} | {found['trials']} | {found['digest']} |"
+            f"| {engine} | {kind} | {found['date']} | {found['seconds']:.0f} | {found['trials']} | {found['digest']} |"
             for engine, kinds in result["undisturbed"].items() for kind, found in kinds.items()
         ),
         "",
-        "| engine | done | search | recorded, or said | went on | front as undisturbed | as promised |",
-        "|---|---|---|---|---|---|---|",
+        "| engine | done | search | recorded, or said | went on | front as undisturbed | as promised | date |",
+        "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in sorted(rows, key=lambda row: row["as_promised"]):
         front = "(a trial fewer)" if row["same_front"] is None and row["went_on"] else _yes(bool(row["same_front"]))
         told = [row["engine"], row["done"], row["search"], row["recorded"].replace("|", "/").replace("\n", " ")]
-        lines.append(f"| {' | '.join(told)} | {_yes(row['went_on'])} | {front} | {_yes(row['as_promised'])} |")
+        lines.append(
+            f"| {' | '.join(told)} | {_yes(row['went_on'])} | {front} | {_yes(row['as_promised'])} | {row['date']} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def _yes(flag: bool) -> str:

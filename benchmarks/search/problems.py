@@ -185,6 +185,12 @@ def _sret(shared: Path) -> Problem:
     )
 
 
+def _sret_bench(shared: Path) -> Problem:
+    from benchmarks.search.sret_bench import sret_bench_problem  # here, as it imports what a problem is
+
+    return sret_bench_problem()
+
+
 FACTORIES: dict[str, Callable[[Path], Problem]] = {
     **{f"hwgpt-{size}": lambda shared, size=size: _hw_gpt(shared, size) for size in HW_GPT},
     "hwgpt-s-window": _window,
@@ -200,6 +206,7 @@ FACTORIES: dict[str, Callable[[Path], Problem]] = {
         for family, dataset in VIT_BOUNDS
     },
     "sret-tiny": _sret,
+    "sret-bench": _sret_bench,
 }  # type: ignore[dict-item]
 
 

@@ -13,15 +13,18 @@ from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate
 from trials.strategies.table import TableDomain
 
+NUM_NETWORKS = 1_000
+"""Networks of the problem. They are numbered in random order, so the problem stays as it is while the table grows."""
+
 TABLE = Path(__file__).resolve().parent.parent / "results" / "sret_bench_inherited.jsonl.gz"
 
 
 def sret_bench_problem(table: Path = TABLE, supernet: int = 0) -> Problem:
-    """Returns the networks that a supernet has scored as a problem; the box spans their errors and costs.
+    """Returns the first networks that a supernet has scored as a problem; the box spans their errors and costs.
 
     Raises `FileNotFoundError` if the table has not been published.
     """
-    rows = [line for line in load(table)[1] if line["supernet"] == supernet]
+    rows = [line for line in load(table)[1] if line["supernet"] == supernet and line["number"] < NUM_NETWORKS]
     candidates = [Candidate(ArchConfig.from_dict(row["architecture"]), "full") for row in rows]
     errors = {candidate.key: row["error"] for candidate, row in zip(candidates, rows, strict=True)}
     costs = [row["flops"] for row in rows]

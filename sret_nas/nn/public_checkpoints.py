@@ -22,13 +22,17 @@ from sret_nas.files import write_atomically
 from sret_nas.nn.checkpoints import read_checkpoint
 from sret_nas.nn.network import SReT
 from sret_nas.nn.weight_shapes import Shape, network_shapes
+from sret_nas.nn.weights import wrapper_prefix
 
 _WEIGHT_AND_BIAS = ("weight", "bias")
 _BLOCK_LAYERS = {name: name for name in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")}
 _NLL_LAYERS = {"norm1": "norm", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
 
 
-WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema", "module", "net", "weights")
+WRAPPERS = (
+    *("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "ema", "module", "net", "network"),
+    *("weights", "params", "params_ema"),
+)
 """Keys under which training scripts save a state dict. The first that is present is used."""
 MAX_WRAPPERS = 4
 """Levels of nested wrappers that are unwrapped."""
@@ -38,8 +42,8 @@ MAX_ARGS = 200
 """Arguments of a training that are read."""
 ARCHITECTURE = "sret_nas_architecture"
 """The key of a public checkpoint under which `write_public` keeps the architecture."""
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-"""Prefixes that DistributedDataParallel, torch.compile and wrapping modules put before all names."""
+AVERAGED = "n_averaged"
+"""The counter that torch's `AveragedModel` keeps beside the weights."""
 
 
 class PublicCheckpoint(NamedTuple):
@@ -203,6 +207,7 @@ def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
         raise UserError(
             f"{source}: must hold weights by name, as a state dict or under one of {', '.join(WRAPPERS)}, got none"
         )
+    state = {name: value for name, value in state.items() if name != AVERAGED}
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UserError(f"{source}: {describe(name)} must be a tensor, got {type(value).__name__}")
@@ -210,9 +215,8 @@ def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
             raise UserError(f"{source}: {describe(name)} must be a plain tensor with values")
         if not (value.is_floating_point() or name.endswith("num_batches_tracked")):
             raise UserError(f"{source}: {describe(name)} must be of floating-point numbers, got {value.dtype}")
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return dict(state)
+    prefix = wrapper_prefix(state)
+    return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def _entries(arch: ArchConfig) -> list[_Entry]:

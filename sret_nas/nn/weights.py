@@ -33,7 +33,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _FLOATS.items()} | {torch.int64: 
 _COUNTER = "num_batches_tracked"
 """How the names of BatchNorm's counters end, the only integer tensors among the weights."""
 
-_WRAPPERS = ("module.", "_orig_mod.")
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.", "model.", "net.", "network.")
 
 _LFS_POINTER = b"version "
 """The first 8 bytes of the text that Git LFS leaves in place of a file; as a length they would be out of bounds."""
@@ -97,7 +97,10 @@ class WeightsFile:
 
 
 def wrapper_prefix(names: Iterable[str]) -> str:
-    """Returns what DistributedDataParallel and `torch.compile` put before the names of all weights that they wrap."""
+    """Returns what stands before the names of all weights.
+
+    DistributedDataParallel, `torch.compile`, FSDP, Lightning's Fabric and modules that hold a network put it there.
+    """
     names, prefix = list(names), ""
     while names:
         wrapper = next((w for w in _WRAPPERS if all(name.startswith(prefix + w) for name in names)), None)

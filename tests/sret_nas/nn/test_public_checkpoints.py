@@ -184,6 +184,9 @@ class TestCheckpoint:
         lambda state: {"model_ema": state},
         lambda state: {"model": {f"module.{name}": value for name, value in state.items()}, "model_ema": {}},
         lambda state: {"model": {"state_dict": {f"_orig_mod.module.{name}": value for name, value in state.items()}}},
+        lambda state: {"params_ema": {f"network.{name}": value for name, value in state.items()}},
+        lambda state: {"module": {f"_forward_module._fsdp_wrapped_module.{k}": v for k, v in state.items()}},
+        lambda state: {"n_averaged": torch.tensor(3), **{f"module.{name}": value for name, value in state.items()}},
     ])  # fmt: skip
     def test_what_weights_come_wrapped_in_is_taken_off(self, arch: ArchConfig, tmp_path: Path, wrap: Any) -> None:
         state = public_state(arch)

@@ -203,7 +203,7 @@ class TestSavedByOthers:
         with pytest.raises(UserError, match=r"head\.bias must have the shape \(\d+,\), got \(7,\)"):
             SReT.from_pretrained(tmp_path / "m")
 
-    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "_forward_module.module."])
     def test_a_wrapped_state_dict_is_loaded(self, prefix: str) -> None:
         own, other = network(), SReT(network().arch)
         other.load_state_dict({f"{prefix}{name}": tensor for name, tensor in own.state_dict().items()})

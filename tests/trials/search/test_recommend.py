@@ -271,6 +271,23 @@ def test_a_full_disk_ends_the_search_and_costs_nothing(
     assert outcome_of(tmp_path / "run") == outcome_of(finished.run_dir)
 
 
+def test_a_report_that_cannot_be_drawn_costs_no_result(finished: Run, tmp_path: Path) -> None:
+    run_dir, console = tmp_path / "whole", quiet()
+    shutil.copytree(finished.run_dir, run_dir)
+    for name in ("report.html", "front.png"):
+        (run_dir / name).unlink()
+        (run_dir / name).mkdir()  # which no file can replace
+    (run_dir / "best.yaml").unlink()
+    resume_search(run_dir, {}, console)
+    assert isinstance(console.file, io.StringIO)
+    warnings = [line for line in console.file.getvalue().splitlines() if line.startswith("warning: ")]
+    assert [line.partition(" could not be drawn (Is a directory); ")[0] for line in warnings] == [
+        f"warning: {run_dir / name}" for name in ("front.png", "report.html")
+    ]
+    assert "search --resume" in warnings[0]
+    assert read_yaml(run_dir / "best.yaml") == read_yaml(finished.run_dir / "best.yaml")
+
+
 def test_with_more_trials_it_recommends_anew_and_tries_nothing_twice(finished: Run, tmp_path: Path) -> None:
     run_dir = tmp_path / "longer"
     shutil.copytree(finished.run_dir, run_dir)
