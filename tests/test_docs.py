@@ -256,7 +256,7 @@ class TestClaims:
         problems = load("search")["problems"]
         for size in "sml":
             strategies = problems[f"hwgpt-{size}"]["strategies"]
-            for name in ("additive", "additive-before"):
+            for name in strategies.keys() & {"additive", "additive-stacked", "additive-before"}:
                 worst = strategies[name]["range"]["200"][1]
                 others = ("random", "nsga2-20", "nsga2-50", "tpe", "stratified", "nsga2-design", "evolution")
                 assert worst < min(strategies[other]["range"]["200"][0] for other in others)
@@ -267,9 +267,18 @@ class TestClaims:
         assert pit["additive-before"]["regret"]["50"][0] < pit["additive"]["regret"]["50"][0]
         last = problems["autoformer-c100"]["strategies"]
         assert last["evolution"]["regret"]["50"][0] < last["additive"]["regret"]["50"][0]
-        assert problems["hwgpt-s-window"]["against"]["200"]["evolution"]["p_holm"] > 0.05
-        for size in "sml":
-            assert problems[f"hwgpt-{size}"]["against"]["200"]["additive-before"]["p_holm"] > 0.05
+        for name in ("autoformer-c100", "autoformer-flower", "pit-chaoyang"):
+            assert problems[name]["against"]["50"]["evolution"]["p_holm"] > 0.05
+        window = problems["hwgpt-s-window"]["strategies"]
+        assert window["evolution"]["regret"]["200"][0] == pytest.approx(
+            window["additive-stacked"]["regret"]["200"][0], abs=0.01
+        )
+        assert problems["hwgpt-s"]["against"]["200"]["additive-before"]["p_holm"] > 0.05
+        for size in "ml":
+            stacked, before = (
+                problems[f"hwgpt-{size}"]["strategies"][f"additive-{name}"] for name in ("stacked", "before")
+            )
+            assert before["range"]["200"][0] < stacked["regret"]["200"][0] < before["range"]["200"][1]
         for other in ("tpe", "evolution"):
             before = problems["shuffled"]["strategies"]["additive-before"]["range"]["200"]
             low, high = problems["shuffled"]["strategies"][other]["range"]["200"]

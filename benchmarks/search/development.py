@@ -10,16 +10,15 @@ Five are tables of 10,000 to 20,000 networks, whose front is known:
 - `nk-noisy`: `nk-1`, told with noise of 2 %.
 - `ordered`: attributes with an optimum in the middle that shifts with the level of another attribute.
 
-Seven have what other public tables have. Their bounds hold the whole front, its cheap end included:
+Eight have what other public tables have. Bounds of all but the last hold the whole front, the cheap end too:
 
-- `cells`: small cells of six operations, as in NAS-Bench-201. Where no path is left, a network fails with an error
-  of 90 %.
+- `cells`: small cells of five operations, as in NAS-Bench-201. Where no path is left, a network fails with an error of
+  90 %.
 - `cells-noisy`: the same, told with noise of 2 %.
-- `power`: error falls with a power of the cost, so that cheap networks are far worse than others; few attributes
-  interact.
-- `plateau`: only few values of an attribute matter, and errors are measured in steps of half a point.
+- `power`: error falls with a power of the cost, so that cheap networks are far worse than others.
+- `plateau`: only few levels of an attribute matter, and errors are measured in steps of half a point.
 - `test-set`, `test-set-2`, `test-set-3`: 100 networks, a tenth of them worse than the others, the cheapest most. What
-  is measured is a count of errors in 2,000 images: there are ties, and half of the variance beyond cost is chance.
+  is measured is a count of errors in 2,000 images: there are ties, and much of the variance beyond cost is chance.
 - `window`: the networks of `ordered` of nearly equal cost.
 
 `small` has 120 networks with noise in what is measured of each. `large` is a space of GPTs of other sizes than
