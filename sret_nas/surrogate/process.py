@@ -10,16 +10,20 @@ hyperprior; the variances of the effects are those of the additive model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain
 from sret_nas.surrogate.centred_features import CentredFeatures
 from sret_nas.surrogate.model import Surrogate
+
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Shares of the prior's variance that are tried on the diagonal of a posterior covariance."""
 
 MAX_LABELS = 400
 """Most labels that a process is conditioned on."""
@@ -198,11 +202,9 @@ class ResidualProcess:
         mean, half = self._posterior(features, hot)
         prior = np.exp(self.logs[0]) * features.gram(self._base.prior)
         prior += np.exp(self.logs[1]) * self._correlation(self.logs, hot, hot)
-        covariance = prior - half.T @ half
-        covariance[np.diag_indices_from(covariance)] += 1e-6 * np.diag(prior).mean()
-        root = cholesky(covariance, lower=True, check_finite=False)
+        root, deviation = _root_and_deviation(prior - half.T @ half, float(np.diag(prior).mean()))
         drawn: FloatArray = mean[:, None] + root @ rng.normal(size=(len(mean), number))
-        return mean, np.sqrt(np.diag(covariance)), drawn
+        return mean, deviation, drawn
 
     def _posterior(self, features: CentredFeatures, hot: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Returns the posterior means, and the part of the covariance that labels explain as a root, (k, m)."""
@@ -211,3 +213,19 @@ class ResidualProcess:
         mean = features @ self._base.prior_mean + cross.T @ self._solved
         half: FloatArray = solve_triangular(self._factor[0], cross, lower=True, check_finite=False)
         return mean, half
+
+
+def _root_and_deviation(covariance: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
+    """Returns the Cholesky root of a covariance (m, m), and the standard deviations (m,).
+
+    A posterior covariance is a difference of large numbers, so rounding can leave it indefinite. As much is added to
+    its diagonal as is needed, beginning with a millionth of the prior's variance (`scale`). Raises `LinAlgError` if
+    that variance itself is not enough.
+    """
+    diagonal = np.diag_indices_from(covariance)
+    for share in RIDGES:
+        ridged = covariance.copy()
+        ridged[diagonal] += share * scale
+        with suppress(LinAlgError):
+            return cholesky(ridged, lower=True, check_finite=False), np.sqrt(np.diag(ridged))
+    raise LinAlgError("a posterior covariance is far from definite")

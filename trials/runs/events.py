@@ -226,6 +226,9 @@ class RecommendedEvent(_Event):
     time: Timestamp
     recommended: Recommendations
 
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "recommended": self.recommended.to_json()}
+
 
 TrialEvent = (
     AskedEvent | FinishedEvent | FailedEvent | RungEvent | StoppedEvent | RetriedEvent | TestedEvent | FinalEvent

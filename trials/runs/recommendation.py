@@ -6,7 +6,7 @@ its structure, at a cost that is given: the budget, and shares of it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
@@ -113,6 +113,17 @@ class Recommendations(BaseModel):
     networks: tuple[Recommendation, ...]
     size: SizeEffect | None = None
     """None if there are fewer than two shares of the budget with a network."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data for the record, in which what is as before there were rounds and bends is left out."""
+        content = self.model_dump(mode="json")
+        for name in ("round_number", "is_final"):
+            if content[name] == Recommendations.model_fields[name].default:
+                del content[name]
+        return {
+            **content,
+            "networks": [network.model_dump(mode="json", exclude_defaults=True) for network in self.networks],
+        }
 
     def of(self, number: int) -> Recommendation | None:
         """Returns what is recommended with a trial's network; None if it is not recommended."""

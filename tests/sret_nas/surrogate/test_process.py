@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.linalg import LinAlgError
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain, ChainStage
 from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
-from sret_nas.surrogate.process import MAX_LABELS, Levels, ResidualProcess
+from sret_nas.surrogate.process import MAX_LABELS, Levels, ResidualProcess, _root_and_deviation
 
 LEVELS = np.arange(4)
 STAGE = ChainStage(np.zeros(4, dtype=np.int64), 1 + LEVELS[:, None], ("a",), LEVELS[:, None])
@@ -93,3 +94,16 @@ def test_the_gradient_of_its_fit_is_that_of_its_value() -> None:
         steps = 1e-5 * np.eye(6)
         numeric = [(objective(logs + step)[0] - objective(logs - step)[0]) / 2e-5 for step in steps]
         assert slope == pytest.approx(numeric, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-7, 1e-4])
+def test_rounding_that_leaves_a_covariance_indefinite_costs_no_search(rounding: float) -> None:
+    covariance = np.outer([3.0, 2.0, 1.0], [3.0, 2.0, 1.0]) - rounding * np.eye(3)
+    root, deviation = _root_and_deviation(covariance, scale=5.0)
+    assert root @ root.T == pytest.approx(covariance, abs=20 * rounding + 1e-5)
+    assert deviation == pytest.approx([3.0, 2.0, 1.0], abs=0.01)
+
+
+def test_what_is_no_rounding_is_an_error() -> None:
+    with pytest.raises(LinAlgError, match="far from definite"):
+        _root_and_deviation(-10 * np.eye(2), scale=1.0)
