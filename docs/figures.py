@@ -423,8 +423,8 @@ def readme_figures() -> str:
             "[exact counts](docs/results.md#cost-counts-and-draws)",
         ),
         (
-            "HW-GPT S, 200 networks: regret of `additive`; of `stratified`, which learns nothing; of Optuna's TPE",
-            "; ".join(f"{regret_of('hwgpt-s', name, '200')} %" for name in ("additive", "stratified", "tpe")),
+            "HW-GPT M, 200 networks: regret of `additive`; of `stratified`, which learns nothing; of Optuna's TPE",
+            "; ".join(f"{regret_of('hwgpt-m', name, '200')} %" for name in ("additive", "stratified", "tpe")),
             "[strategies](docs/results.md#strategies)",
         ),
         (
