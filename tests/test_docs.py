@@ -256,7 +256,7 @@ class TestClaims:
         problems = load("search")["problems"]
         for size in "sml":
             strategies = problems[f"hwgpt-{size}"]["strategies"]
-            for name in strategies.keys() & {"additive", "additive-stacked", "additive-before"}:
+            for name in strategies.keys() & {"additive", "additive-before"}:
                 worst = strategies[name]["range"]["200"][1]
                 others = ("random", "nsga2-20", "nsga2-50", "tpe", "stratified", "nsga2-design", "evolution")
                 assert worst < min(strategies[other]["range"]["200"][0] for other in others)
@@ -269,16 +269,18 @@ class TestClaims:
         assert last["evolution"]["regret"]["50"][0] < last["additive"]["regret"]["50"][0]
         for name in ("autoformer-c100", "autoformer-flower", "pit-chaoyang"):
             assert problems[name]["against"]["50"]["evolution"]["p_holm"] > 0.05
-        window = problems["hwgpt-s-window"]["strategies"]
-        assert window["evolution"]["regret"]["200"][0] == pytest.approx(
-            window["additive-stacked"]["regret"]["200"][0], abs=0.01
-        )
-        assert problems["hwgpt-s"]["against"]["200"]["additive-before"]["p_holm"] > 0.05
-        for size in "ml":
-            stacked, before = (
-                problems[f"hwgpt-{size}"]["strategies"][f"additive-{name}"] for name in ("stacked", "before")
-            )
-            assert before["range"]["200"][0] < stacked["regret"]["200"][0] < before["range"]["200"][1]
+        window = problems["hwgpt-s-window"]["against"]
+        assert [window["200"][name]["losses"] for name in ("evolution", "additive-before")] == [14, 13]
+        assert window["50"]["evolution"]["losses"] == 0
+        for size in "sml":
+            level = problems[f"hwgpt-{size}"]["against"]["200"]["additive-before"]
+            assert level["wins"] == 13
+            assert level["p_holm"] > 0.05
+        noisy = problems["hwgpt-s-noise-2"]["strategies"]["additive"]
+        assert noisy["estimated_regret"][0] < noisy["recommended_regret"][0]
+        bench = problems["sret-bench"]["against"]["200"]
+        assert bench["evolution"]["wins"] == 18
+        assert all(found["losses"] == 0 for name, found in bench.items() if name != "evolution")
         for other in ("tpe", "evolution"):
             before = problems["shuffled"]["strategies"]["additive-before"]["range"]["200"]
             low, high = problems["shuffled"]["strategies"][other]["range"]["200"]

@@ -61,7 +61,6 @@ ENTRIES: dict[str, Entry] = {
     "qlognehvi": Entry("qlognehvi", 12),
     "evolution": Entry("evolution"),
     "additive": Entry("additive"),
-    "additive-stacked": Entry("additive", is_past=True),  # of 28 November 2026, before outliers counted
     "additive-before": Entry("additive", is_past=True),  # before 28 November 2026
     "additive-8": Entry("additive", pending=8),
 }
