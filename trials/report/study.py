@@ -15,7 +15,7 @@ from sret_nas.errors import printable
 from sret_nas.quantities import format_quantity, format_seconds
 
 from ..console import print_line
-from ..engines.messages import StudyTrainingResult
+from ..engines.results import StudyTrainingResult
 from ..runs.study import Claim, Study, Training
 from ..runs.study_records import StudyHistory
 from .paired import Interval, PairedDifference, Verdict, judge_equality, judge_order

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, StrictS
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
 
-from ..engines.messages import Failure, StudyTrainingResult
+from ..engines.results import Failure, StudyTrainingResult
 from .directory import RECORDS_FILE
 from .record_file import read_record_file
 from .study import LoadedStudy

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import DataConfig
-from ..engines.messages import StudyTrainingJob
+from ..engines.jobs import StudyTrainingJob
 from ..runs.study import TEACHER, Labels, LoadedStudy, Training
 from ..runs.study_options import StudyOptions
 from ..runs.study_records import Key
