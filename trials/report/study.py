@@ -16,7 +16,8 @@ from sret_nas.quantities import format_quantity, format_seconds
 
 from ..console import print_line
 from ..engines.results import StudyTrainingResult
-from ..runs.study import Claim, Study, Training
+from ..runs.loaded_study import Training
+from ..runs.study import Claim, Study
 from ..runs.study_records import StudyHistory
 from .paired import Interval, PairedDifference, Verdict, judge_equality, judge_order
 

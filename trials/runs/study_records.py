@@ -17,8 +17,8 @@ from sret_nas.files import validate
 
 from ..engines.results import Failure, StudyTrainingResult
 from .directory import RECORDS_FILE
+from .loaded_study import LoadedStudy
 from .record_file import read_record_file
-from .study import LoadedStudy
 from .study_options import StudyOptions
 
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**33)]
