@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from sret_nas.plurals import counted
+
 from .objectives import Objective, best_of, error_named
 from .recommendation import BestBy, Recommendation, Recommendations
 from .trial import Trial
+from .uncertainty import deviation_of_validation
 
 
 class Choice(NamedTuple):
@@ -57,10 +60,10 @@ def size_after_tuning(
     is_mean = error_named(objectives) == "depth_error"
     errors = [fmean((final.error_by_depth if is_mean else []) or [final.error]) for final in (largest, smallest)]
     images = largest.num_val_images
-    noise = 2 * math.sqrt(sum(error * (1 - error) / images for error in errors))
+    noise = 2 * math.hypot(*(deviation_of_validation(*each) for each in zip((largest, smallest), errors, strict=True)))
     return (
         f"Fine-tuned, the validation error is {errors[0]:.2%} at {shares[0].label} and {errors[1]:.2%} at "
-        f"{shares[-1].label}; with {images:,} images, differences below {100 * noise:.1f} points can be chance"
+        f"{shares[-1].label}; with {counted(images, 'image')}, differences below {100 * noise:.1f} points can be chance"
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, StrictInt, field_validator, model_vali
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_latency, format_quantity, parse_latency
 from sret_nas.space.search_space import SearchSpace
 
@@ -182,7 +183,8 @@ class SearchOptions(
     @model_validator(mode="after")
     def _check_search(self) -> Self:
         if len(self.enqueue) > self.trials:
-            raise ValueError(f"--enqueue names {len(self.enqueue)} networks for {self.trials} trials: raise --trials")
+            trials = counted(self.trials, "trial")
+            raise ValueError(f"--enqueue names {counted(len(self.enqueue), 'network')} for {trials}: raise --trials")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"--objectives must not repeat, got {','.join(self.objectives)}")
         if not set(self.objectives) & set(LEARNED):
