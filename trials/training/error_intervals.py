@@ -59,5 +59,5 @@ def balanced_deviation(wrong: npt.NDArray[Any], images: npt.NDArray[Any]) -> flo
 def format_interval(interval: tuple[float, float]) -> str:
     """Returns the bounds of an error (0 to 1) in per cent, with digits that fit its width, e.g. `1.2 to 4.3`."""
     low, high = (100 * bound for bound in interval)
-    digits = 0 if high - low >= 20 else 1 if high - low >= 0.5 else 2
+    digits = 0 if high - low >= 10 else 1 if high - low >= 0.5 else 2
     return f"{low:.{digits}f} to {high:.{digits}f}"
