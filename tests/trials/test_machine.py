@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trials import machine
-from trials.machine import cores_per_process
+from trials.machine import SPIN_COUNT, cores_per_process, have_threads_wait_briefly
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,16 @@ def test_the_cores_are_divided_among_the_processes_of_a_machine(
         if value is not None:
             monkeypatch.setenv(name, value)
     assert cores_per_process() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": SPIN_COUNT}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+    ],
+)
+def test_threads_wait_as_the_user_says_or_briefly(given: dict[str, str], expected: dict[str, str]) -> None:
+    have_threads_wait_briefly(given)
+    assert given == expected

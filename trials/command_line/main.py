@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from sret_nas import __version__
 from sret_nas.errors import UserError, printable
 
 from ..interruption import ignore_signals_after_interrupt
+from ..machine import have_threads_wait_briefly
 from ..program_name import program_name
 from . import (
     convert,
@@ -42,6 +44,7 @@ FLOPs are multiply-adds for one image, as fvcore counts them.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for the user's error, 1 for any other, 130 for Ctrl-C."""
     given = create_parser().parse_args(arguments)
+    have_threads_wait_briefly(os.environ)
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         with ignore_signals_after_interrupt():
