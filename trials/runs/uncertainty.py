@@ -60,6 +60,6 @@ def predicted_interval(error: float, deviation: float, images: float | None) -> 
 
 
 def format_prediction(error: float, deviation: float, images: float | None) -> str:
-    """Returns a predicted error with its interval on new images, e.g. `2.31 % (1.2 to 4.0)`."""
+    """Returns a predicted error with its interval on new images, e.g. `2.31% (1.2 to 4.0)`."""
     interval = predicted_interval(error, deviation, images)
-    return f"{100 * error:.2f} %" + ("" if interval is None else f" ({format_interval(interval)})")
+    return f"{error:.2%}" + ("" if interval is None else f" ({format_interval(interval)})")

@@ -111,7 +111,7 @@ def test_what_is_recommended_is_drawn_as_observed_and_as_predicted(given: Report
     assert (bars["array"][0], bars["arrayminus"][0]) == pytest.approx((100 * high - 30, 30 - 100 * low))
     assert bars["array"][0] > 9, "two deviations of the model alone are 2 points"
     assert traces["recommended, observed"]["x"] == traces["recommended, predicted"]["x"]
-    assert "30.00 % (21 to 40)" in page
+    assert "30.00% (21 to 40)" in page
     assert "the luck of 100 validation images" in page
 
 
