@@ -153,7 +153,7 @@ WRONG = [
         "small.yaml: is a recipe, which `train --recipe` takes, not options of a run",
     ),
     (["search", "--space", DEPTHS_STUDY], "depths.yaml: is a study, which `study run` takes, not a search space"),
-    (["search", "--flops-budget", "-1G"], "--flops-budget: must be a number such as 1G"),
+    (["search", "--flops-budget", "-1G"], "--flops-budget: must lie between 1 and 4.6e18, got '-1G'"),
     (["search", "--learning-rate", "-1e-3x"], "--learning-rate: must be a number, got '-1e-3x'"),
     (["fly"], "invalid choice: 'fly'"),
     (["search", "--resume"], "error: --resume: needs a value after it"),
