@@ -14,7 +14,7 @@ from sret_nas import __version__
 from sret_nas.errors import UserError, printable
 
 from ..interruption import ignore_signals_after_interrupt
-from ..machine import have_threads_wait_briefly
+from ..machine import have_threads_wait_briefly, missing_address_space
 from ..program_name import program_name
 from . import (
     convert,
@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for the user's error, 1 for any other, 130 for Ctrl-C."""
     given = create_parser().parse_args(arguments)
     have_threads_wait_briefly(os.environ)
+    if (missing := missing_address_space()) is not None:
+        print(f"error: {missing}", file=sys.stderr)
+        return EXIT_FAILURE
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         with ignore_signals_after_interrupt():

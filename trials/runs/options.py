@@ -52,6 +52,9 @@ FINE_TUNING_SHARE = 1 / 3
 FINE_TUNING_RATE = 0.25
 """Peak learning rate of fine-tuning, as a share of that of training from scratch."""
 
+MIN_WARMUP_STEPS, MAX_WARMUP_SHARE = 100, 0.3
+"""Steps over which the learning rate of finalists and controls rises, if they are no larger share of all steps."""
+
 WITH_SUPERNET = ("supernet", "supernet_images", "val_images_per_trial", "fine_tune_images", "finalists", "controls")
 """Options that have no effect on a search whose trials train from scratch."""
 
@@ -118,6 +121,15 @@ class SupernetOptions(SupernetTrainingOptions):
                 f"--controls must not exceed --finalists, got {self.controls} and {self.finalists}: give fewer"
             )
         return self
+
+    def control_training(self, images: int) -> TrainingConfig:
+        """Returns the training of finalists and controls from scratch: that of a proxy, with a long enough warm-up.
+
+        A tenth of 50 steps is too short a warm-up for deep networks: with it, some hardly learn (benchmarks/NOTES.md).
+        """
+        training = self.training(images)
+        share = min(MAX_WARMUP_SHARE, MIN_WARMUP_STEPS * training.batch_size / training.images)
+        return training.model_copy(update={"warmup_share": max(training.warmup_share, share)})
 
     def fine_tuning(self, images: int) -> TrainingConfig:
         """Returns the fine-tuning of inherited weights: a training like any other, at a lower learning rate."""

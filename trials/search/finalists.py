@@ -135,11 +135,13 @@ def _retrainings(run: Run) -> list[_Retraining]:
 
 
 def _job(run: Run, retraining: _Retraining) -> RetrainJob:
-    options, full = run.options, run.proxy.training
+    options, images = run.options, run.proxy.training.images
     is_inherited = retraining.role == "fine-tuned"
     return RetrainJob(
         arch=retraining.arch,
-        training=options.fine_tuning(round(FINE_TUNING_SHARE * full.images)) if is_inherited else full,
+        training=(
+            options.fine_tuning(round(FINE_TUNING_SHARE * images)) if is_inherited else options.control_training(images)
+        ),
         depth_schedule="joint" if options.scores_depths else "full",
         seed=options.seed,
         supernet=run.supernet,

@@ -246,3 +246,10 @@ def test_a_resumed_search_changes_what_it_may_and_nothing_else() -> None:
             begun.resumed_with(given)
     with pytest.raises(ConfigError, match=r"^search: --trials: must be greater than or equal to 1, got 0$"):
         begun.resumed_with({"trials": 0})
+
+
+@pytest.mark.parametrize(("images", "share"), [(3_237, 0.3), (32_000, 0.2), (1_000_000, 0.1)])
+def test_finalists_and_controls_from_scratch_warm_up_for_100_steps_or_three_tenths(images: int, share: float) -> None:
+    training = options(batch_size=64).control_training(images)
+    assert training.warmup_share == pytest.approx(share)
+    assert training.model_copy(update={"warmup_share": 0.1}) == options(batch_size=64).training(images)
