@@ -92,7 +92,7 @@ def _notes(space: SearchSpace) -> list[str]:
         *(["; ".join(f"{name}: {value}" for name, value in variants.items())] if variants else []),
         f"depth schedules (recipe, not architecture): {_choices(space.depth_schedules)}",
         f"FLOPs: multiply-adds of one image of {space.image_size} px, {counted(space.channels, 'channel')}, "
-        f"{counted(space.classes, 'class', 'classes')}",
+        f"{space.classes} classes",
     ]
 
 
