@@ -26,7 +26,7 @@ from ..runs.recorded_search import RecordedSearch
 from ..runs.trial import Trial
 from .search import resume_search, start_search
 
-_QUANTITIES = ("flops_budget", "params_budget", "flops_min", "params_min")
+_QUANTITIES = ("flops_budget", "params_budget", "flops_min", "params_min", "shallowest_flops_budget")
 _DURATIONS = ("time_budget", "trial_timeout")
 _LISTS = ("objectives", "log")
 
