@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from sret_nas.quantities import format_latency, format_quantity
 
-from ..engines.messages import RetrainResult
+from ..engines.results import RetrainResult
 from ..runs.objective_texts import TEXTS, error_text
 from ..runs.objectives import Objective, error_named, error_of, final_error_of, final_test_error_of
 from ..runs.options import SearchOptions

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sret_nas.quantities import format_latency, format_quantity
 
-from ..engines.messages import TrialResult
+from ..engines.results import TrialResult
 from .objectives import Objective, error_named, objective_values
 
 

@@ -11,7 +11,8 @@ from sret_nas.files import validate
 from ..console import Console, print_line
 from ..data.dataset_cache import cached_dataset
 from ..engines.inline import InlineEngine
-from ..engines.messages import InheritedTrialJob, ScratchTrialJob, TrialResult
+from ..engines.jobs import InheritedTrialJob, ScratchTrialJob
+from ..engines.results import TrialResult
 from ..engines.retries import JobQueue
 from ..runs.objective_texts import TEXTS, known_values
 from ..runs.objectives import LEARNED, Objective

@@ -15,7 +15,7 @@ from rich.console import Console
 from sret_nas.space.chain import chain_of
 from tests.trials.planted_search import write_search
 from tests.trials.search.test_tracking import scalars
-from trials.engines.messages import TrialResult
+from trials.engines.results import TrialResult
 from trials.report.figures import front_figure, predictions_figure
 from trials.report.insights import insights_of, quality_over_trials
 from trials.report.outputs import _metrics, _table
