@@ -52,21 +52,26 @@ def nearest_extreme(space: SearchSpace, budget: Budget) -> tuple[int, ...]:
 
     A cost without a minimum is minimised, one without a maximum is maximised, because that never increases the excess.
     So unless a cost has both, no network of the space has less excess. If a cost has both, both directions are tried.
+
+    Three bounded costs of which some are minimised and some maximised have fronts that are far too long. There, it is
+    the best of the fronts of two of them, and networks with less excess may exist.
     """
     directions = [
         [sign for sign, bound in ((1, high), (-1, low)) if bound is not None] or [1]
         for low, high in ((budget.flops_min, budget.flops_max), (budget.params_min, budget.params_max))
     ]
+    every: set[tuple[int, ...]] = set(product(*directions))
     if budget.shallowest_flops_max is not None:
-        # Three costs make long fronts, so those that are not bounded are left out of them.
-        directions = [
-            chosen if position in budget.bounded else [0] for position, chosen in enumerate([*directions, [1]])
-        ]
+        every = {
+            tuple(sign if position in budget.bounded else 0 for position, sign in enumerate((*signs, 1)))
+            for signs in every
+        }
+        mixed = {signs for signs in every if 0 not in signs and -1 in signs}
+        every -= mixed
+        every |= {(*signs[:out], 0, *signs[out + 1 :]) for signs in mixed for out in range(3)}
     costs = choice_costs_of(space)
     extremes = {
-        choices: costs.bounded(choices)
-        for signs in product(*directions)
-        for choices in undominated_networks(space, signs)
+        choices: costs.bounded(choices) for signs in sorted(every) for choices in undominated_networks(space, signs)
     }
     return min(extremes, key=lambda choices: (budget.excess(*extremes[choices]), extremes[choices]))
 
@@ -124,7 +129,7 @@ def _merged(fronts: list[_Front]) -> _Front:
 def _undominated(costs: IntArray, choices: IntArray) -> _Front:
     """Returns the front of choices with their signed costs, one per distinct cost."""
     costs, first = np.unique(costs, axis=0, return_index=True)
-    kept = non_dominated(costs)
+    kept = non_dominated(costs[:, (costs != 0).any(axis=0)] if costs.any() else costs)  # fewer costs are far faster
     return costs[kept], choices[first[kept]]
 
 

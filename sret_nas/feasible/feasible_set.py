@@ -284,6 +284,13 @@ class FeasibleSet:
         return None not in (budget.flops_min, budget.flops_max) or None not in (budget.params_min, budget.params_max)
 
     @property
+    def _extremes_decide(self) -> bool:
+        """Whether no network of the space has less excess than `_nearest_extreme`."""
+        budget = self.budget
+        is_mixed = self._has_three and (budget.flops_min or budget.params_min) is not None
+        return not self._has_two_sides and not is_mixed
+
+    @property
     def is_empty(self) -> bool:
         """Whether no network lies inside the budget; fast unless a cost has both a minimum and a maximum.
 
@@ -291,7 +298,7 @@ class FeasibleSet:
         """
         if self._is_inside(self._nearest_extreme):
             return False
-        if not self._has_two_sides or not self._completions.any():
+        if self._extremes_decide or not self._completions.any():
             return True
         if not self._has_three or len(self._draw(np.random.default_rng(0), _BATCH)) > 0:
             return False
@@ -310,7 +317,7 @@ class FeasibleSet:
         If a cost has both a minimum and a maximum and counts are estimates, it is the best network among draws.
         """
         best = self._nearest_extreme
-        if not self._has_two_sides:
+        if self._extremes_decide:
             return best
         while not self._is_inside(best):
             closer = self._with_budget(tighter_budget(self.budget, *best[1:]))._some_members()
@@ -331,7 +338,9 @@ class FeasibleSet:
         if self._cumulated_weights[-1] <= _FEW:
             return [self._costed(choices) for choices in self._iterate_choices()]
         draws = self._draw(np.random.default_rng(0), _BATCH)
-        return [self._costed(tuple(choices)) for choices in draws.tolist()]
+        if self._has_three and len(draws) == 0 and self._count_of_three != 0:
+            draws = self._draw(np.random.default_rng(1), _MAX_AT_ONCE)
+        return [self._costed(tuple(choices)) for choices in draws[:_BATCH].tolist()]
 
     def check(self) -> None:
         """Raises `BudgetError`, naming the nearest possible network, if the set is empty."""
