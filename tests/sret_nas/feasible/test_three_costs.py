@@ -126,17 +126,14 @@ def test_costs_of_choices_are_those_of_networks() -> None:
         assert bounded_costs(arch) == choice_costs_of(MIDDLING).bounded(tuple(row)) == three(arch)
 
 
-def test_draws_within_three_bounds_are_uniform() -> None:
-    members, feasible = inside(TIGHT), FeasibleSet(MIDDLING, TIGHT)
-    assert (
-        feasible.count
-        == members.sum()
-        < min(
-            FeasibleSet(MIDDLING, Budget(flops_max=150_000, params_max=8_000)).count,
-            FeasibleSet(MIDDLING, Budget(flops_max=150_000, shallowest_flops_max=125_000)).count,
-            FeasibleSet(MIDDLING, Budget(params_max=8_000, shallowest_flops_max=125_000)).count,
-        )
-    ), "or two bounds are enough"
+NARROW = Budget(flops_min=122_000, flops_max=150_000, params_max=7_900, shallowest_flops_max=115_000)
+
+
+@pytest.mark.parametrize(("budget", "slots"), [(TIGHT, (2, 1)), (NARROW, (0, 1))])
+def test_draws_within_three_bounds_are_uniform(budget: Budget, slots: tuple[int, int]) -> None:
+    members, feasible = inside(budget), FeasibleSet(MIDDLING, budget)
+    assert feasible._slots == slots
+    assert feasible.count == members.sum() < feasible._cumulated_weights[-1], "or two bounds are enough"
     num_draws = 50 * feasible.count
     times = EVERY.times_drawn(feasible.sample_choices(np.random.default_rng(1), num_draws))
     assert times[~members].sum() == 0
@@ -156,7 +153,8 @@ def test_strata_hold_the_networks_of_their_part() -> None:
 def test_groups_of_cells_that_fit_into_memory_do_not_change_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(three_costs, "_MAX_BINS", 50)
     monkeypatch.setattr(three_costs, "_CHUNK", 100)
-    assert count_inside(choice_costs_of(MIDDLING), TIGHT, 10**7) == inside(TIGHT).sum()
+    for budget in (TIGHT, NARROW):
+        assert count_inside(choice_costs_of(MIDDLING), budget, 10**7) == inside(budget).sum()
 
 
 def test_counts_of_spaces_that_are_too_rich_are_estimates() -> None:

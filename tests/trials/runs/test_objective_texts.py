@@ -21,7 +21,7 @@ from trials.report.insights import insights_of, quality_over_trials
 from trials.report.outputs import _metrics, _table
 from trials.report.plot import write_front_plot
 from trials.report.progress import SearchProgress, describe_trial
-from trials.report.runs import Comparison, RunSummary, runs_table
+from trials.report.runs import Comparison, RunSummary, _points, runs_table
 from trials.runs.compute_budget import ComputeBudget, ComputeUsage
 from trials.runs.objective_texts import TEXTS, metrics_of
 from trials.runs.objectives import Objective, pareto_front
@@ -177,6 +177,7 @@ def test_lists_and_comparisons_of_runs_say_which_error_they_have(
     text = io.StringIO()
     Console(file=text, width=200).print(runs_table([summary], 120))
     assert (re.search(r"\bmean\b", text.getvalue()) is not None) == (error == "depth_error")
+    assert _points(search.history.in_order, "flops", error)[:, 0].tolist() == pytest.approx(list(expected.values()))
     comparison = Comparison.of([search, search], "flops")
     assert comparison.error_name == error
     assert comparison.errors[0][0] == pytest.approx(min(expected.values()))
