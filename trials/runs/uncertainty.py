@@ -19,12 +19,6 @@ def images_of_trials(trials: Iterable[Trial]) -> float | None:
     return next((images_of(result) for trial in trials if (result := trial.result) is not None), None)
 
 
-def observed_interval(result: TrialResult) -> tuple[float, float]:
-    """Returns the 95 % interval of a trial's error on new images; the error itself if the images are not known."""
-    images = images_of(result)
-    return (result.error, result.error) if images is None else error_interval(result.error, images)
-
-
 def deviation_of_test(result: RetrainResult) -> float:
     """Returns the standard deviation of a finalist's test error by the luck of the test images."""
     if result.test_deviation is not None:
