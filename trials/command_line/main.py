@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except (OSError, MemoryError, ImportError, RuntimeError) as error:
         if (looping := str(error).removeprefix(SYMLINK_LOOP)) != str(error):
+            looping = looping.strip("'")
             print(f"error: {printable(looping)}: its symbolic links lead in a circle", file=sys.stderr)
             return EXIT_USER_ERROR
         if (fault := _fault_of_machine(error)) is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
@@ -19,7 +18,6 @@ from ..integrations.trackers import TrackerName
 from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
-from .directory import supernet_file
 from .engine_options import ComputeBudgetOptions, EngineOptions, PrecisionOptions
 from .objectives import LEARNED, Objective
 from .option_groups import (
@@ -29,7 +27,7 @@ from .option_groups import (
     ProxyRunOptions,
     SupernetTrainingOptions,
     TargetOptions,
-    absolute_if_there,
+    absolute_supernet_file,
     flag,
     with_data_root,
 )
@@ -104,10 +102,7 @@ class SupernetOptions(SupernetTrainingOptions):
     @field_validator("supernet")
     @classmethod
     def _make_supernet_absolute(cls, path: str | None) -> str | None:
-        try:
-            return None if path is None else absolute_if_there(str(supernet_file(Path(path).expanduser())))
-        except UserError as error:
-            raise ValueError(str(error)) from None
+        return None if path is None else absolute_supernet_file(path)
 
     @model_validator(mode="after")
     def _check_supernet(self) -> Self:
