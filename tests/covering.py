@@ -1,4 +1,4 @@
-"""Chooses few examples that together have every pair of choices that many have: what costs much is tried on those."""
+"""Chooses few examples that together have all that many have, so that what costs much is tried on those."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def pairs(choices: Collection[Hashable]) -> Iterable[frozenset[Hashable]]:
 
 
 def smallest_cover(examples: Sequence[Collection[Hashable]], costs: Sequence[float]) -> list[int]:
-    """Returns the indices of examples that have, together, every pair of choices that any example has.
+    """Returns the indices of examples that have, together, everything that any example has.
 
-    Greedy: the next example is the one with the most new pairs for its cost, so the result is small, not the smallest.
+    Greedy: the next example is the one with the most that is new for its cost. So the result is small, not the smallest.
 
     Args:
-        examples: the choices of each example.
+        examples: what each example has, such as its `pairs`.
         costs: what it costs to try each example.
     """
-    numbers: dict[frozenset[Hashable], int] = {}
-    rows = [[numbers.setdefault(pair, len(numbers)) for pair in pairs(choices)] for choices in examples]
+    numbers: dict[Hashable, int] = {}
+    rows = [[numbers.setdefault(one, len(numbers)) for one in example] for example in examples]
     has = np.zeros((len(examples), len(numbers)), np.float32)
     for row, columns in zip(has, rows, strict=True):
         row[columns] = 1

@@ -53,7 +53,9 @@ def traced_networks(name: str) -> list[tuple[ArchConfig, frozenset[Choice]]]:
     drawn = drawn_networks(name)
     return [
         drawn[index]
-        for index in smallest_cover([chosen for _, chosen in drawn], [blocks_run(arch) + 2.0 for arch, _ in drawn])
+        for index in smallest_cover(
+            [list(pairs(chosen)) for _, chosen in drawn], [blocks_run(arch) + 2.0 for arch, _ in drawn]
+        )
     ]
 
 
