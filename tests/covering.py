@@ -17,7 +17,7 @@ def pairs(choices: Collection[Hashable]) -> Iterable[frozenset[Hashable]]:
 def smallest_cover(examples: Sequence[Collection[Hashable]], costs: Sequence[float]) -> list[int]:
     """Returns the indices of examples that have, together, everything that any example has.
 
-    Greedy: the next example is the one with the most that is new for its cost. So the result is small, not the smallest.
+    Greedy: the next example is the one with the most that is new for its cost. The result is small, not the smallest.
 
     Args:
         examples: what each example has, such as its `pairs`.
