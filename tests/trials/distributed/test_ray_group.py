@@ -177,6 +177,31 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out + captured.err
 
 
+def test_a_search_trains_its_supernet_on_its_cluster(
+    folder: Path, whole: Path, machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one process per machine, which is recorded. Its trials find room afterwards.
+
+    Files and lines reach the driver, and nothing stays on the machines.
+    """
+    flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
+    asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
+    out = folder / "search"
+    assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
+    told = shown(capsys)
+    assert re.search(r"(?<!\d)1 thread in each of 2 processes on the cluster", told)
+    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
+    history = read_history(out)
+    assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
+    assert sum(trial.result is not None for trial in history.trials.values()) == 4
+    assert_same(out / "supernet", whole)
+    assert steps_of(out / "supernet") == STEPS
+    (scalars,) = (out / "supernet" / "tensorboard").iterdir()
+    assert scalars.read_bytes().count(b"loss") == STEPS
+    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
+    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
+
+
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collects the process groups that are started during a test."""
@@ -231,31 +256,6 @@ def main_raising(arguments: list[str]) -> None:
     """Runs the command line, and raises `KeyboardInterrupt` for its exit code."""
     if main(arguments) == 130:
         raise KeyboardInterrupt
-
-
-def test_a_search_trains_its_supernet_on_its_cluster(
-    folder: Path, whole: Path, machines: Machines, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With one process per machine, which is recorded. Its trials find room afterwards.
-
-    Files and lines reach the driver, and nothing stays on the machines.
-    """
-    flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
-    asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
-    out = folder / "search"
-    assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
-    told = shown(capsys)
-    assert re.search(r"(?<!\d)1 thread in each of 2 processes on the cluster", told)
-    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
-    history = read_history(out)
-    assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
-    assert sum(trial.result is not None for trial in history.trials.values()) == 4
-    assert_same(out / "supernet", whole)
-    assert steps_of(out / "supernet") == STEPS
-    (scalars,) = (out / "supernet" / "tensorboard").iterdir()
-    assert scalars.read_bytes().count(b"loss") == STEPS
-    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
-    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
 
 
 def test_a_killed_process_costs_no_more_than_the_way_from_the_last_checkpoint(
