@@ -39,8 +39,9 @@ from trials.distributed.processes import Processes
 from trials.training.augmentation import training_transform
 from trials.training.devices import compute_with
 from trials.training.distillation import Distillation, identify_views
-from trials.training.full import FullSpec, FullTraining
+from trials.training.full import FullTraining
 from trials.training.full_recipe import Recipe
+from trials.training.full_spec import FullSpec
 from trials.training.image_batches import AugmentedImages, all_views
 from trials.training.soft_labels import SoftLabelHeader, SoftLabels, SoftLabelWriter, fingerprints
 from trials.training.teachers import Teacher

@@ -17,7 +17,7 @@ from sret_nas.files import write_atomically
 from trials.report.study import StudyOutcome
 from trials.report.study_files import to_json, to_markdown
 from trials.report.study_picture import study_picture
-from trials.runs.study import LoadedStudy, shipped_studies
+from trials.runs.loaded_study import LoadedStudy, shipped_studies
 from trials.runs.study_records import read_study_history
 
 REPOSITORY = Path(__file__).resolve().parent.parent

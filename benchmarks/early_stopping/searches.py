@@ -16,7 +16,7 @@ from benchmarks.end_to_end.setting import BUDGET, PROXY, SPACE
 from sret_nas.arch.cost import cost_of
 from trials.data import PreparedData
 from trials.engines.inline import InlineEngine
-from trials.engines.messages import TrialJob, parse_job
+from trials.engines.jobs import TrialJob, parse_job
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
 from trials.runs.records import HEADER_KEYS, Records

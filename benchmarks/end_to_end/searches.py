@@ -13,7 +13,7 @@ from benchmarks.end_to_end.standalone import recommended
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from trials.data import PreparedData
-from trials.engines.messages import ScratchTrialJob
+from trials.engines.jobs import ScratchTrialJob
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.end_to_end.setting import BUDGETS, PROXY, STANDALONE
 from sret_nas.arch.config import ArchConfig
 from trials.data import PreparedData
-from trials.engines.messages import RetrainJob
+from trials.engines.jobs import RetrainJob
 
 Line = dict[str, Any]
 

@@ -34,7 +34,8 @@ from benchmarks.machine import describe_machine
 from sret_nas.files import write_atomically
 from sret_nas.space.search_space import SearchSpace
 from trials.engines.engine import Engine, Outcome
-from trials.engines.messages import Failure, TrialJob, parse_job
+from trials.engines.jobs import TrialJob, parse_job
+from trials.engines.results import Failure
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
 from trials.runs.records import HEADER_KEYS, Records

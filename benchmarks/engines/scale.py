@@ -34,7 +34,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
 from sret_nas.files import write_atomically
 from sret_nas.space.search_space import SearchSpace
-from trials.engines.messages import TargetCost, TrialResult
+from trials.engines.results import TargetCost, TrialResult
 from trials.runs.objectives import Objective, objective_values
 from trials.runs.optuna_journal import OptunaJournal
 from trials.runs.pareto_archive import ParetoArchive

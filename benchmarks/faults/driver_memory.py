@@ -33,7 +33,8 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.files import write_atomically
 from trials.engines.inline import InlineEngine
-from trials.engines.messages import SupernetSource, TargetCost, TrialResult
+from trials.engines.jobs import SupernetSource
+from trials.engines.results import TargetCost, TrialResult
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
 from trials.runs.records import HEADER_KEYS, Records

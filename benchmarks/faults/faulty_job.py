@@ -41,12 +41,13 @@ class FaultyJobRunner:
 
 
 def name_of(payload: dict[str, Any]) -> str | None:
-    """A network and how it is trained, as records name it; None for jobs that are of no network."""
+    """A network, and of a trial how it is trained, as records name it; None for jobs that are of no network."""
     if "arch" not in payload:
         return None
     from sret_nas.arch.config import ArchConfig
 
-    return f"{ArchConfig.from_dict(payload['arch'], 'job').arch_id} {payload.get('depth_schedule', '')}".strip()
+    arch_id = ArchConfig.from_dict(payload["arch"], "job").arch_id
+    return arch_id if payload["kind"] == "final" else f"{arch_id} {payload['depth_schedule']}"
 
 
 def _is_due(fault: dict[str, Any]) -> bool:

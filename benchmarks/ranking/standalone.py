@@ -9,7 +9,7 @@ from benchmarks.ranking.setting import PROXY, REPEATED, networks
 from benchmarks.recorded import Line, read_lines, run_all
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from trials.engines.messages import ScratchTrialJob
+from trials.engines.jobs import ScratchTrialJob
 
 
 def train_all(path: Path, data_dir: Path, data_digest: str, seeds: int, workers: int) -> None:

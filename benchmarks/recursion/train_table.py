@@ -23,7 +23,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, prepare
-from trials.engines.messages import ScratchTrialJob
+from trials.engines.jobs import ScratchTrialJob
 from trials.training.recipe import ProxyConfig, TrainingConfig
 from trials.worker.entry import JobRunner
 

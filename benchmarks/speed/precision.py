@@ -30,7 +30,7 @@ from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import write_atomically
 from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
-from trials.engines.messages import ScratchTrialJob
+from trials.engines.jobs import ScratchTrialJob
 from trials.training.recipe import Precision, ProxyConfig, TrainingConfig
 
 PAIRS, RESULT = RESULTS / "speed_precision.jsonl", RESULTS / "speed_precision.json"

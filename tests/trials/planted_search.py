@@ -10,7 +10,7 @@ import numpy as np
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
 from tests.counted_spaces import FOUR_STAGES
-from trials.engines.messages import Failure, RetrainResult, TargetCost, TrialResult
+from trials.engines.results import Failure, RetrainResult, TargetCost, TrialResult
 from trials.runs.options import SearchOptions
 from trials.runs.recommendation import Recommendation, Recommendations, SizeEffect
 from trials.runs.recorded_search import RecordedSearch

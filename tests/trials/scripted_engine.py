@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trials.engines.engine import Engine, Outcome
-from trials.engines.messages import Failure
+from trials.engines.results import Failure
 
 End = dict[str, Any] | Failure
 """A result, or a failure."""

@@ -72,7 +72,8 @@ def add_command(commands: Any) -> None:
 def _run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..workflows.export_network import ExportRequest, export_network
+    from ..workflows.export_network import export_network
+    from ..workflows.export_request import ExportRequest
 
     options = options_of(given)
     export_network(ExportRequest(**options), Console())

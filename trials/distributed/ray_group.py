@@ -28,10 +28,10 @@ from sret_nas.errors import UserError
 
 from ..console import Console, print_line
 from ..engines.file_transfer import BundleWriter, JobFiles
-from ..engines.messages import Failure
 from ..engines.ray_pool import reason_of
 from ..engines.ray_session import Cluster, OwnRay, Session
 from ..engines.ray_worker import WorkerInfo
+from ..engines.results import Failure
 from ..interruption import defer_interrupts
 from ..lost_directory import WatchedDirectory, rescue
 from ..machine import num_cores

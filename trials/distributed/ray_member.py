@@ -21,9 +21,9 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from ..console import Console
 from ..engines.failures import failure_of
 from ..engines.file_transfer import JobFiles
-from ..engines.messages import Failure
 from ..engines.node_cache import NodeCache, default_folder
 from ..engines.ray_worker import WorkerInfo
+from ..engines.results import Failure
 from ..interruption import interrupt_threads
 from .output_stream import OutputStream, Update
 from .processes import Processes, process_group

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from .messages import Failure
+from .results import Failure
 
 RunJob = Callable[[dict[str, Any]], dict[str, Any]]
 """The function that a worker runs: plain data in, plain data out. An exception becomes a failure."""

@@ -9,7 +9,7 @@ from sret_nas.errors import UserError
 
 from ..data.prepared import ImagesChangedError
 from ..training.recipe import DivergedError
-from .messages import Failure, FailureCause
+from .results import Failure, FailureCause
 
 _DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """The disk is full, the user's quota is used up, a file reached the limit of `ulimit -f`, or the disk became

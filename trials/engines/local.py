@@ -27,7 +27,7 @@ from sret_nas.errors import UserError
 from .engine import Engine, Outcome, RunJob
 from .failures import suspended, timed_out
 from .local_worker import serve
-from .messages import Failure
+from .results import Failure
 from .suspension import MAX_OVERSLEEP, is_suspended
 
 EXIT_SECONDS = 2.0

@@ -27,10 +27,10 @@ from sret_nas.files import write_atomically
 from .engine import Engine, Outcome, RunJob
 from .failures import failure_of, suspended, timed_out
 from .file_transfer import BundleWriter, value_at
-from .messages import Failure
 from .ray_pool import POLL_SECONDS, Pool, PoolJob, PoolWorker, reason_of
 from .ray_session import Cluster, OwnRay, Session
 from .ray_worker import Report, WorkerInfo
+from .results import Failure
 from .suspension import MAX_OVERSLEEP
 
 MAX_FALSE_STARTS = 1

@@ -31,7 +31,6 @@ from sret_nas.files import write_atomically
 from .engine import Engine, Outcome, RunJob
 from .failures import failure_of, suspended, timed_out
 from .file_transfer import BundleWriter, value_at
-from .messages import Failure
 from .ray import check_resources, open_session
 from .ray_calls import call_with_timeout
 from .ray_internals import start_no_ray_unasked
@@ -39,6 +38,7 @@ from .ray_pool import POLL_SECONDS, Nodes, live_nodes, require_room, room_for
 from .ray_session import Session
 from .ray_tune_desk import Desk, StopWhenClosing, SubmittedJobs, TrialWatch, TuneJob, failure_in_text
 from .ray_tune_trial import FileExchange, JobTrial
+from .results import Failure
 from .suspension import MAX_OVERSLEEP
 
 EXPERIMENTS = "ray-tune"

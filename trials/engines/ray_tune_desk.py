@@ -20,9 +20,9 @@ from ray.tune import Callback, Stopper
 from ray.tune.search import Searcher
 
 from .file_transfer import Payload
-from .messages import Failure
 from .ray_pool import reason_of
 from .ray_tune_trial import FIELDS
+from .results import Failure
 
 IDLE_SECONDS = 0.5
 """How long the tuner waits for the next job while none runs."""

@@ -9,8 +9,8 @@ from ray import tune
 
 from .engine import RunJob
 from .file_transfer import JobFiles, KeyPath
-from .messages import Failure
 from .ray_worker import Worker
+from .results import Failure
 
 FIELDS = "fields"
 """The key under which a report names the keys of the job's result, beside which Tune adds its own."""

@@ -15,8 +15,8 @@ import ray
 from .engine import RunJob
 from .failures import failure_of
 from .file_transfer import JobFiles, KeyPath, Payload, value_at, with_values
-from .messages import Failure
 from .node_cache import NodeCache, default_folder
+from .results import Failure
 
 
 @dataclass(frozen=True)

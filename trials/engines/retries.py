@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .engine import Engine, Outcome
-from .messages import Failure, Job
+from .jobs import Job
+from .results import Failure
 
 MAX_RETRIES = 2
 """Retries of a job, in addition to its first attempt."""

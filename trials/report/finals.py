@@ -11,7 +11,7 @@ from rich.table import Table
 from sret_nas.quantities import format_quantity
 
 from ..console import print_line
-from ..engines.messages import RetrainResult
+from ..engines.results import RetrainResult
 from ..runs.events import FinalistRole
 from ..runs.trial import Trial
 

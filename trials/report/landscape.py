@@ -16,7 +16,7 @@ from sret_nas.errors import printable
 from sret_nas.quantities import format_quantity
 
 from ..console import Console, escape
-from ..engines.messages import LandscapeResult
+from ..engines.results import LandscapeResult
 from ..runs.landscape_options import LandscapeOptions
 from ..runs.landscape_records import GridPoint, Header, RecordedNetwork
 from .basin import BASIN_FACTOR, BasinSummary, deviation, summarise

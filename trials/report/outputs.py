@@ -14,7 +14,7 @@ from sret_nas.arch.result_file import write_result
 from sret_nas.files import write_atomically
 from sret_nas.yaml_files import dump_yaml
 
-from ..engines.messages import TrialResult
+from ..engines.results import TrialResult
 from ..runs.best import choose_best
 from ..runs.directory import WEIGHTS, weights_file
 from ..runs.history import History

@@ -15,8 +15,9 @@ from sret_nas.errors import printable
 from sret_nas.quantities import format_quantity, format_seconds
 
 from ..console import print_line
-from ..engines.messages import StudyTrainingResult
-from ..runs.study import Claim, Study, Training
+from ..engines.results import StudyTrainingResult
+from ..runs.loaded_study import Training
+from ..runs.study import Claim, Study
 from ..runs.study_records import StudyHistory
 from .paired import Interval, PairedDifference, Verdict, judge_equality, judge_order
 

@@ -14,7 +14,8 @@ from sret_nas.errors import ConfigError, describe
 from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule
 
-from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
+from ..engines.jobs import SupernetSource
+from ..engines.results import Failure, FrontTestResult, RetrainResult, TrialResult
 from ..training.recipe import Precision
 from .recommendation import Recommendations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from sret_nas.errors import UserError
 
 from ..engines.failures import is_full
-from ..engines.messages import Failure
+from ..engines.results import Failure
 from ..program_name import resume_command
 
 

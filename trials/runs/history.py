@@ -10,7 +10,7 @@ from sret_nas.bounded_files import MissingFileError, read_lines
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.json_files import MAX_BYTES, parse_json
 
-from ..engines.messages import SupernetSource
+from ..engines.jobs import SupernetSource
 from ..strategies.strategy import Candidate
 from .checksums import without_checksum
 from .compute_budget import ComputeUsage

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictFloat, Stric
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate, write_atomically
 
-from ..engines.messages import LandscapeResult
+from ..engines.results import LandscapeResult
 from .checksums import with_checksum
 from .landscape_options import MAX_POINTS, LandscapeOptions
 from .record_file import RecordFile, read_record_file

@@ -11,7 +11,7 @@ import numpy as np
 
 from sret_nas.pareto import non_dominated
 
-from ..engines.messages import TrialResult
+from ..engines.results import TrialResult
 from .trial import Trial
 
 Objective = Literal["error", "cross_entropy", "depth_error", "flops", "params", "latency"]

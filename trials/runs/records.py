@@ -35,7 +35,8 @@ from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from sret_nas.json_files import MAX_BYTES
 
-from ..engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TrialResult
+from ..engines.jobs import SupernetSource
+from ..engines.results import Failure, FrontTestResult, RetrainResult, TrialResult
 from ..interruption import defer_interrupts
 from ..lost_directory import LostDirectoryError, is_same_file, lost_message, rescue
 from ..program_name import resume_command

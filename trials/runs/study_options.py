@@ -10,8 +10,9 @@ from sret_nas.errors import UserError
 
 from ..data import DataConfig
 from .engine_options import EngineOptions
+from .loaded_study import LoadedStudy, shipped_studies
 from .option_groups import DataOptions, absolute_if_there, flag
-from .study import MAX_SEEDS, LoadedStudy, shipped_studies
+from .study import MAX_SEEDS
 
 CHANGEABLE = {
     "data", "data_root", "seeds", "engine", "ray_address", "gpus_per_trial", "workers", "threads", "device",

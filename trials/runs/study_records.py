@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, StrictS
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
 
-from ..engines.messages import Failure, StudyTrainingResult
+from ..engines.results import Failure, StudyTrainingResult
 from .directory import RECORDS_FILE
+from .loaded_study import LoadedStudy
 from .record_file import read_record_file
-from .study import LoadedStudy
 from .study_options import StudyOptions
 
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**33)]

@@ -11,7 +11,7 @@ import sys
 from sret_nas.arch.config import ArchConfig
 from sret_nas.space.search_space import DepthSchedule
 
-from ..engines.messages import Failure, FrontTestResult, RetrainResult, TrialResult
+from ..engines.results import Failure, FrontTestResult, RetrainResult, TrialResult
 from ..strategies.strategy import Candidate
 from .events import (
     FailedEvent,

@@ -18,7 +18,8 @@ from sret_nas.arch.cost import cost_of
 
 from ..console import print_line
 from ..engines.engine import Engine
-from ..engines.messages import RetrainJob, RetrainResult
+from ..engines.jobs import RetrainJob
+from ..engines.results import RetrainResult
 from ..engines.retries import AttemptResult, JobQueue
 from ..interruption import raise_if_interrupted
 from ..report.finals import describe_final

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..console import print_line
 from ..engines.engine import Engine
-from ..engines.messages import FrontTestJob, FrontTestResult
+from ..engines.jobs import FrontTestJob
+from ..engines.results import FrontTestResult
 from ..engines.retries import AttemptResult, JobQueue
 from ..interruption import raise_if_interrupted
 from ..runs.full_disk import raise_if_nothing_can_be_recorded

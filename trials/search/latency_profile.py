@@ -31,7 +31,8 @@ from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console, Working, print_line
 from ..engines.engine import Engine
-from ..engines.messages import LatencyJob, LatencyTimes
+from ..engines.jobs import LatencyJob
+from ..engines.results import LatencyTimes
 from ..runs.options import SearchOptions
 from .measuring import run_measurement
 

@@ -7,7 +7,8 @@ from typing import Any
 from sret_nas.errors import UserError, printable
 
 from ..engines.engine import Engine
-from ..engines.messages import Failure, LatencyJob, SpeedJob
+from ..engines.jobs import LatencyJob, SpeedJob
+from ..engines.results import Failure
 from ..engines.retries import should_retry
 from ..runs.full_disk import raise_if_full
 

@@ -17,7 +17,8 @@ from sret_nas.space.search_space import DepthSchedule
 from ..console import Console, print_line
 from ..data import PreparedData
 from ..engines.engine import Engine
-from ..engines.messages import JobContext, SpeedJob, SpeedResult
+from ..engines.jobs import JobContext, SpeedJob
+from ..engines.results import SpeedResult
 from ..runs.options import FINE_TUNING_SHARE, SearchOptions
 from ..runs.recommendation import max_evaluations
 from ..strategies.sret import SReTDomain

@@ -16,7 +16,7 @@ from sret_nas.arch.cost import cost_of
 
 from ..console import print_line
 from ..engines.engine import Engine
-from ..engines.messages import TrialResult
+from ..engines.results import TrialResult
 from ..engines.retries import AttemptResult, JobQueue
 from ..interruption import raise_if_interrupted
 from ..report.progress import describe_retry

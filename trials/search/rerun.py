@@ -10,7 +10,8 @@ from sret_nas.files import validate
 from ..console import Console, print_line
 from ..data.dataset_cache import cached_dataset
 from ..engines.inline import InlineEngine
-from ..engines.messages import InheritedTrialJob, ScratchTrialJob, TrialResult
+from ..engines.jobs import InheritedTrialJob, ScratchTrialJob
+from ..engines.results import TrialResult
 from ..engines.retries import JobQueue
 from ..runs.recorded_search import RecordedSearch
 from ..runs.records import Records

@@ -9,7 +9,7 @@ from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console
 from ..data import PreparedData
-from ..engines.messages import JobContext, SupernetSource
+from ..engines.jobs import JobContext, SupernetSource
 from ..engines.retries import default_time_limit
 from ..report.drawing import warn_if_undrawn
 from ..report.html import REPORT, LiveReport, ReportInput

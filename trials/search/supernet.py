@@ -18,7 +18,7 @@ from ..data import PreparedData
 from ..distributed.choose_launcher import launcher_for
 from ..distributed.launcher import Launcher, RayPlacement
 from ..engines.engine import Engine
-from ..engines.messages import SupernetSource
+from ..engines.jobs import SupernetSource
 from ..lost_directory import LostDirectoryError
 from ..machine import cores_per_process, num_cores
 from ..program_name import resume_command

@@ -16,7 +16,8 @@ from sret_nas.errors import UserError
 
 from ..console import print_line
 from ..engines.engine import Engine
-from ..engines.messages import InheritedTrialJob, PartialScore, ScratchTrialJob, TrialJob, TrialResult
+from ..engines.jobs import InheritedTrialJob, PartialScore, ScratchTrialJob, TrialJob
+from ..engines.results import TrialResult
 from ..engines.retries import AttemptResult, JobQueue
 from ..interruption import raise_if_interrupted
 from ..program_name import resume_command

@@ -10,7 +10,7 @@ from sret_nas.quantities import format_seconds
 
 from ..console import Console, Working, print_line
 from ..engines.engine import Engine
-from ..engines.messages import StudyProbeResult
+from ..engines.results import StudyProbeResult
 from ..engines.retries import JobQueue
 from ..runs.study import TEACHER
 from .trainings import Planned

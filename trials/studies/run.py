@@ -24,7 +24,7 @@ from ..console import Console, count_progress, print_line
 from ..data.dataset_cache import require_apart
 from ..data.whole_images import WholeImages
 from ..engines.engine import Engine
-from ..engines.messages import StudyTrainingResult
+from ..engines.results import StudyTrainingResult
 from ..engines.retries import AttemptResult, JobQueue, default_time_limit
 from ..interruption import ignore_signals_after_interrupt, raise_if_interrupted
 from ..lost_directory import LostDirectoryError

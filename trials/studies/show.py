@@ -16,7 +16,8 @@ from sret_nas.quantities import format_quantity
 from ..console import Console, print_line
 from ..report.study import StudyOutcome, show_outcome
 from ..report.study_files import to_json
-from ..runs.study import LoadedStudy, Variant, shipped_studies
+from ..runs.loaded_study import LoadedStudy, shipped_studies
+from ..runs.study import Variant
 from ..runs.study_records import read_study_history
 
 

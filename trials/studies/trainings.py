@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import DataConfig
-from ..engines.messages import StudyTrainingJob
-from ..runs.study import TEACHER, Labels, LoadedStudy, Training
+from ..engines.jobs import StudyTrainingJob
+from ..runs.loaded_study import LoadedStudy, Training
+from ..runs.study import TEACHER, Labels
 from ..runs.study_options import StudyOptions
 from ..runs.study_records import Key
 

@@ -15,11 +15,11 @@ import json
 import math
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,13 +27,10 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
-from sret_nas.nn.model_directory import ModelInfo, Preprocessing, is_model_directory, read_model, write_model
+from sret_nas.nn.model_directory import ModelInfo, is_model_directory, read_model, write_model
 from sret_nas.nn.network import SReT
-from sret_nas.space.search_space import DepthSchedule
 
 from ..console import Console
 from ..data.whole_images import WholeImages
@@ -46,9 +43,9 @@ from .depth_schedule import depths_of_step
 from .devices import device_memory
 from .distillation import Distillation
 from .full_progress import FullProgress
-from .full_recipe import Recipe
+from .full_spec import FullSpec, Group, plan_of
 from .full_state import CHECKPOINT, FullState
-from .image_batches import AugmentedImages, BatchPlan, EvaluatedImages, evaluation_batches, training_parts
+from .image_batches import AugmentedImages, EvaluatedImages, evaluation_batches, training_parts
 from .initial_weights import InitialWeights, load_initial
 from .memory import require_memory
 from .recipe import DivergedError
@@ -68,67 +65,6 @@ of 108 block applications 432; networks with more than this have them in TensorB
 
 MAX_EVALUATED = 256
 """Images of a batch in evaluation."""
-
-
-class Group(Protocol):
-    """The processes of a data-parallel training, as `trials.distributed.processes` has them."""
-
-    @property
-    def rank(self) -> int: ...
-
-    @property
-    def world_size(self) -> int: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def is_first(self) -> bool: ...
-
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors by their means over all processes."""
-
-    def share(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors by those of the first process."""
-
-    def any(self, flag: bool) -> bool:
-        """Returns whether the flag is set in any process."""
-
-    def wait(self) -> None:
-        """Waits until all processes have called this."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FullSpec:
-    """A whole training as plain data, the same in all its processes."""
-
-    arch: ArchConfig
-    """The network, with the classes and channels of the data, its image size and drop path."""
-    recipe: Recipe
-    schedule: DepthSchedule
-    preprocessing: Preprocessing
-    seed: int
-    start: dict[str, JsonValue]
-    """What the first weights come from: identifies the training."""
-    provenance: dict[str, JsonValue]
-    """Where the network comes from, for the model directory."""
-    workers: int
-    """Processes that read images, for each process that trains."""
-
-    def identity(self, images: WholeImages) -> dict[str, JsonValue]:
-        """Returns the data that identify a training: with the same identity, the weights are the same."""
-        return {
-            "architecture": self.arch.to_dict(),
-            "recipe": self.recipe.model_dump(mode="json", exclude={"depth_distillation"}),
-            # None if it is off, because checkpoints of earlier versions lack it.
-            "depth distillation": self.recipe.depth_distillation or None,
-            "depth schedule": self.schedule,
-            "preprocessing": self.preprocessing.model_dump(mode="json"),
-            "seed": self.seed,
-            "start": self.start,
-            "classes": list(images.class_names),
-            "images (digest)": images.digest,
-        }
 
 
 class FullTraining:
@@ -456,23 +392,3 @@ def _metrics_of(score: ClassificationScores) -> dict[str, JsonValue]:
     return {
         "error": score.error, "top5_error": top5_error, "cross_entropy": score.cross_entropy, "images": score.images
     }  # fmt: skip
-
-
-def plan_of(recipe: Recipe, num_images: int, seed: int, world_size: int) -> BatchPlan:
-    """Returns the batches of a training. Raises `UserError` unless they split into parts of at least 2 images.
-
-    A batch is at most the whole training part, rounded down so that all parts are equal.
-    """
-    parts = world_size * recipe.gradient_accumulation
-    unit = parts * (2 if recipe.mixes else 1)  # timm mixes pairs
-    size = min(recipe.batch_size, num_images // unit * unit)
-    if size // parts < 2 or size % unit:
-        what = f"{world_size} process(es) with {recipe.gradient_accumulation} part(s) each"
-        rule = "an even number, because images are mixed in pairs" if recipe.mixes else "a whole number of at least 2"
-        raise UserError(
-            f"--batch-size must give every one of {what} {rule}, got a batch of {recipe.batch_size} and "
-            f"{num_images:,} training images"
-        )
-    return BatchPlan(
-        num_images=num_images, batch_size=size, repeats=recipe.repeated_augmentation, seed=seed, num_parts=parts
-    )

@@ -18,7 +18,8 @@ from sret_nas.space.search_space import DepthSchedule
 from ..data.whole_images import WholeImages
 from .depth_schedule import mean_depth_counts
 from .distillation import Distillation
-from .full import FullSpec, FullTraining, Group, count_scores
+from .full import FullTraining, count_scores
+from .full_spec import FullSpec, Group
 from .image_batches import EvaluatedImages, evaluation_batches
 
 PROBE_IMAGES = 32

@@ -21,15 +21,7 @@ from sret_nas.nn.supernet import Supernet
 from ..data import PreparedData
 from ..data.prepared import ImagesChangedError
 from ..data.whole_images import WholeImages
-from ..engines.messages import (
-    FrontTestJob,
-    LandscapeJob,
-    RetrainJob,
-    SpeedJob,
-    StudyTrainingJob,
-    SupernetSource,
-    TrialJob,
-)
+from ..engines.jobs import FrontTestJob, LandscapeJob, RetrainJob, SpeedJob, StudyTrainingJob, SupernetSource, TrialJob
 from ..supernet.inherit import SubnetScorer
 from ..training.devices import device_of
 from ..training.landscape_images import LandscapeImages

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engines.messages import (
+from ..engines.jobs import (
     FrontTestJob,
     LandscapeJob,
     LatencyJob,
-    Result,
     RetrainJob,
     SpeedJob,
     StudyTrainingJob,
     TrialJob,
     parse_job,
 )
+from ..engines.results import Result
 from ..training.devices import compute_with, release_memory
 from .context import WorkerContext
 from .evaluate import evaluate

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class JobRunner:
-    """Runs jobs (see `trials.engines.messages`) in the current process. The first call imports torch.
+    """Runs jobs (see `trials.engines.jobs`) in the current process. The first call imports torch.
 
     Engines send a copy to each worker, which calls it with one job after another. It owns the data kept between jobs
     (`trials.worker.context`). They are never pickled: a copy starts without any.

@@ -17,14 +17,8 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import DepthSchedule
 
 from ..data import PreparedData, Split
-from ..engines.messages import (
-    InheritedTrialJob,
-    ScratchTrialJob,
-    TargetCost,
-    TrialJob,
-    TrialResult,
-    trial_seed,
-)
+from ..engines.jobs import InheritedTrialJob, ScratchTrialJob, TrialJob, trial_seed
+from ..engines.results import TargetCost, TrialResult
 from ..supernet.inherit import SubnetScorer
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.devices import device_memory, device_name, device_of, peak_memory_mb

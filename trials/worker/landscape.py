@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sret_nas.nn.network import SReT
 
-from ..engines.messages import LandscapeJob, LandscapeResult
+from ..engines.jobs import LandscapeJob
+from ..engines.results import LandscapeResult
 from ..training.devices import device_name, device_of
 from ..training.landscape_images import AUGMENTED, PLAIN, LandscapeImages
 from ..training.train import parameter_groups, recalibrate_stem

@@ -9,7 +9,8 @@ from pathlib import Path
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
 
-from ..engines.messages import FrontTestJob, FrontTestResult, RetrainJob, RetrainResult, trial_seed
+from ..engines.jobs import FrontTestJob, RetrainJob, trial_seed
+from ..engines.results import FrontTestResult, RetrainResult
 from ..supernet.inherit import extract_for_eval
 from ..training.devices import device_of
 from ..training.recipe import DivergedError, proxy_arch

@@ -23,11 +23,13 @@ from sret_nas.nn.operating_points import Depth, all_depths, equal_depths, full_d
 
 from ..data.whole_images import IMAGENET_MEAN, IMAGENET_STD, WholeImages
 from ..distributed.processes import Processes, process_group
-from ..engines.messages import DepthScore, EpochScore, StudyProbeResult, StudyTrainingJob, StudyTrainingResult
+from ..engines.jobs import StudyTrainingJob
+from ..engines.results import DepthScore, EpochScore, StudyProbeResult, StudyTrainingResult
 from ..training.classification_scores import ClassificationScores, ScoreCounts
 from ..training.devices import device_name, device_of, peak_memory_mb
 from ..training.distillation import Distillation, distillation_of
-from ..training.full import LAST, MAX_EVALUATED, METRICS, FullSpec, FullTraining
+from ..training.full import LAST, MAX_EVALUATED, METRICS, FullTraining
+from ..training.full_spec import FullSpec
 from ..training.full_speed import expected_seconds_per_step
 from ..training.image_batches import EvaluatedImages, evaluation_batches
 from ..training.precision import choose_precision

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sret_nas.arch.cost import cost_of
 from sret_nas.nn.part_timing import time_network, time_part
 
-from ..engines.messages import LatencyJob, LatencyTimes, SpeedJob, SpeedResult
+from ..engines.jobs import LatencyJob, SpeedJob
+from ..engines.results import LatencyTimes, SpeedResult
 from ..machine import processor_name
 from ..training.devices import device_name, device_of
 from ..training.precision import choose_precision

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from sret_nas.errors import UserError
 from sret_nas.nn.export import (
-    DEFAULT_OPSET,
-    MAX_OPSET,
     MAX_SINGLE_FILE,
-    MIN_OPSET,
     cut_recursions,
-    require,
     trace,
     write_onnx,
     write_openvino,
@@ -48,109 +40,20 @@ from sret_nas.output_files import require_free, require_outside
 
 from ..console import print_line
 from ..data import DataConfig
-from ..data.image_files import image_batches, mode_for
-from ..data.whole_images import WholeImages, WholePart
-from ..machine import processor_name
+from ..data.whole_images import WholeImages
 from ..training.devices import compute_with
+from .export_images import NUM_CHECKED, ComparedImages, find_images
+from .export_latency import LARGE_BATCH, TimedNetwork, latency_table, median_latencies
+from .export_request import OPENVINO_FILES, ExportRequest, data_file
 from .generated_images import natural_noise
-from .trained_network import TrainedNetwork, load_trained, match_classes, recursion_limit
+from .trained_network import TrainedNetwork, load_trained, recursion_limit
 
 TOLERANCE = 1e-4
 """Largest difference of logits, over the largest logit or 1, between the network and what was exported in float32."""
 
 CHECKED_BATCHES = (1, 7)
-NUM_CHECKED = 64
-"""Images on which an exported network is compared with the network."""
-NUM_SCORED = 1000
-"""Test images on which the accuracy of 8 bits is measured, unless `--images` says otherwise."""
-NUM_CALIBRATION = 256
-"""Training images that give the ranges of activations."""
 MIN_AGREEMENT = 0.9
 """Share of images with the same best class below which a line warns of 8 bits."""
-
-LARGE_BATCH = 16
-MAX_PASSES = 30
-MAX_SECONDS = 5.0
-"""Passes of each network, or seconds of all together, for a latency."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportRequest:
-    """What is exported, and where to."""
-
-    source: Path
-    onnx: Path | None = None
-    torch_export: Path | None = None
-    openvino: Path | None = None
-    """A folder, for two files."""
-    int8: bool = False
-    with_preprocessing: bool = False
-    """Whether the files take images of 8 bits and standardise them."""
-    opset: int = DEFAULT_OPSET
-    recursions: tuple[int, ...] | None = None
-    """Largest number of recursions, one for all stages or one for each; None keeps all."""
-    data: str | None = None
-    data_root: str | None = None
-    split_seed: int = 0
-    images: int = NUM_SCORED
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    threads: int = 1
-    force: bool = False
-
-    def check(self) -> None:
-        """Raises `UserError` for options that contradict each other, or a library that is missing."""
-        if not self.outputs:
-            raise UserError("name what to write: --onnx FILE, --torch-export FILE or --openvino DIR")
-        for option, path, ending in (("--onnx", self.onnx, ".onnx"), ("--torch-export", self.torch_export, ".pt2")):
-            if path is not None and path.suffix != ending:
-                raise UserError(f"{option} must name a {ending} file, got {path}")
-        if not MIN_OPSET <= self.opset <= MAX_OPSET:
-            raise UserError(f"--opset must be from {MIN_OPSET} to {MAX_OPSET}, got {self.opset}")
-        if self.int8 and self.onnx is None:
-            raise UserError("--int8 quantises the ONNX file: name it with --onnx")
-        if self.int8 and self.data is None:
-            raise UserError("--int8 needs images to calibrate on: name those of the training with --data")
-        if self.int8 and self.with_preprocessing:
-            raise UserError(
-                "--int8 and --with-preprocessing exclude each other: 8 bits are calibrated on float32 images"
-            )
-        if self.data_root is not None and self.data is None:
-            raise UserError("--data-root goes with the name of a torchvision data set, which --data must give")
-        if (self.mean is None) != (self.std is None):
-            raise UserError("--mean and --std go together")
-        if self.onnx is not None or self.openvino is not None:
-            require("onnx", "onnxscript", "onnxruntime")
-        if self.openvino is not None:
-            require("openvino")
-
-    @property
-    def outputs(self) -> dict[str, list[Path]]:
-        """The files to write, by the option that names them."""
-        by_option = {
-            "--onnx": [] if self.onnx is None else [self.onnx, data_file(self.onnx)],
-            "--torch-export": [] if self.torch_export is None else [self.torch_export],
-            "--openvino": [] if self.openvino is None else [self.openvino / name for name in OPENVINO_FILES],
-        }
-        return {option: paths for option, paths in by_option.items() if paths}
-
-
-OPENVINO_FILES = (OPENVINO_FILE, str(Path(OPENVINO_FILE).with_suffix(".bin")))
-
-
-def data_file(path: Path) -> Path:
-    """Returns the file beside an ONNX file that holds its weights if they are too large for it."""
-    return path.with_name(f"{path.name}.data")
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Standardised images (n, channels, side, side) on which networks are compared."""
-
-    images: Tensor
-    labels: Tensor | None
-    calibration: Tensor | None
-    origin: str
 
 
 def export_network(request: ExportRequest, console: Console) -> None:
@@ -190,7 +93,7 @@ def export_network(request: ExportRequest, console: Console) -> None:
         )
     with ExitStack() as folders:
         exporter = _Exporter(request, network.float().eval(), info, reads, folders, console)
-        exporter.export(_images(request, whole, trained, network, console))
+        exporter.export(find_images(request, whole, trained, network, console))
 
 
 def _trained(request: ExportRequest, whole: WholeImages | None, console: Console) -> TrainedNetwork:
@@ -203,56 +106,6 @@ def _trained(request: ExportRequest, whole: WholeImages | None, console: Console
     if trained.preprocessing is None and whole is not None:
         trained = trained.with_images_of(whole)
     return trained
-
-
-def _images(
-    request: ExportRequest, whole: WholeImages | None, trained: TrainedNetwork, network: SReT, console: Console
-) -> _Images:
-    arch, preprocessing = network.arch, trained.preprocessing
-    if whole is None:
-        origin = f"{NUM_CHECKED} generated images: noise with the spectrum of photographs; --data names real ones"
-        return _Images(natural_noise(NUM_CHECKED, arch.channels, arch.image_size), None, None, origin)
-    assert preprocessing is not None  # with --data it is always known
-    source, test = whole.config.source, whole.test
-    mode_for(preprocessing)
-    label_of, _ = match_classes(trained, whole.class_names, source)
-    number = min(len(test), max(NUM_CHECKED, request.images) if request.int8 else NUM_CHECKED)
-    is_grey = not any(test.is_in_colour(index) for index in range(number))
-    if is_grey != (arch.channels == 1):
-        kind = "grey" if is_grey else "in colour"
-        raise UserError(f"{source}: its images are {kind}, but {trained.path} takes {arch.channels} channel(s)")
-    with console.status("Decoding images"):
-        images, labels = _decode(test, number, preprocessing, request.threads)
-        calibration = None
-        if request.int8:
-            calibration, _ = _decode(whole.train, NUM_CALIBRATION, preprocessing, request.threads)
-    return _Images(
-        images=images,
-        labels=torch.from_numpy(label_of[labels.numpy()]),
-        calibration=calibration,
-        origin=f"{min(number, NUM_CHECKED)} test images of {source}",
-    )
-
-
-def _decode(part: WholePart, number: int, preprocessing: Preprocessing, threads: int) -> tuple[Tensor, Tensor]:
-    """Returns the first images of a part, standardised, and their labels."""
-    positions = range(min(number, len(part)))
-    batches = list(image_batches(part, positions, preprocessing, batch_size=LARGE_BATCH, threads=threads))
-    images = torch.cat([torch.from_numpy(images) for images, _ in batches])
-    return images, torch.cat([torch.from_numpy(labels) for _, labels in batches])
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A network in the table of latencies."""
-
-    name: str
-    run: Callable[[Tensor], Tensor]
-    num_bytes: int | None
-    """Of its files; None if it is in no file."""
-    top1: float | None = None
-    takes_pixels: bool = False
-    """Whether it takes images of 8 bits."""
 
 
 class _Exporter:
@@ -271,12 +124,12 @@ class _Exporter:
             option: folders.enter_context(_folder_beside(paths[0], option)) for option, paths in request.outputs.items()
         }
 
-    def export(self, images: _Images) -> None:
+    def export(self, images: ComparedImages) -> None:
         request, threads = self._request, self._request.threads
         arch = self._network.arch
         print_line(self._console, f"Exporting {arch.arch_id}: {arch.summary()}")
         print_line(self._console, f"Compared on {images.origin}")
-        rows = [_Row("PyTorch", self._logits, None)]
+        rows = [TimedNetwork("PyTorch", self._logits, None)]
         with self._console.status("Tracing"):
             program = trace(self._network, self._standardisation)
         if request.torch_export is not None:
@@ -309,7 +162,7 @@ class _Exporter:
             logits: Tensor = self._network(images)
             return logits
 
-    def _openvino(self, fp32: Path, folder: Path, images: _Images) -> _Row:
+    def _openvino(self, fp32: Path, folder: Path, images: ComparedImages) -> TimedNetwork:
         written = self._folders["--openvino"] / OPENVINO_FILE
         with self._console.status("Converting to OpenVINO"):
             write_openvino(fp32, written, self._info)
@@ -318,7 +171,7 @@ class _Exporter:
         moves = {written.with_suffix(".bin"): folder / OPENVINO_FILES[1], written: folder / OPENVINO_FILES[0]}
         return self._kept("--openvino", model, images, moves)
 
-    def _onnx(self, fp32: Path, path: Path, images: _Images) -> list[_Row]:
+    def _onnx(self, fp32: Path, path: Path, images: ComparedImages) -> list[TimedNetwork]:
         model = open_onnx(fp32, self._request.threads)
         if not self._request.int8:
             moves = {data_file(fp32): data_file(path), fp32: path}
@@ -331,7 +184,7 @@ class _Exporter:
         self._compare(model, images)
         return self._int8(fp32, path, model, images)
 
-    def _int8(self, fp32: Path, path: Path, model: ExportedModel, images: _Images) -> list[_Row]:
+    def _int8(self, fp32: Path, path: Path, model: ExportedModel, images: ComparedImages) -> list[TimedNetwork]:
         assert images.calibration is not None
         assert images.labels is not None
         size = fp32.stat().st_size
@@ -361,11 +214,11 @@ class _Exporter:
         if agreement < MIN_AGREEMENT:
             print_line(self._console, f"warning: 8 bits change the class of {1 - agreement:.1%} of the images")
         return [
-            _Row("ONNX", model.run, size, top1[0]),
-            _Row("ONNX, int8", quantised.run, path.stat().st_size, top1[1]),
+            TimedNetwork("ONNX", model.run, size, top1[0]),
+            TimedNetwork("ONNX, int8", quantised.run, path.stat().st_size, top1[1]),
         ]
 
-    def _kept(self, option: str, model: ExportedModel, images: _Images, moves: dict[Path, Path]) -> _Row:
+    def _kept(self, option: str, model: ExportedModel, images: ComparedImages, moves: dict[Path, Path]) -> TimedNetwork:
         """Compares a model with the network, moves its files to their names, and says so."""
         difference, largest = self._compare(model, images)
         self._keep(option, moves)
@@ -377,9 +230,10 @@ class _Exporter:
             f"  logits of up to {largest:.3g} differ by at most {difference:.1g}, at batches of "
             f"{' and '.join(map(str, CHECKED_BATCHES))}",
         )
-        return _Row(model.name.partition(",")[0], model.run, size, takes_pixels=self._standardisation is not None)
+        name, takes_pixels = model.name.partition(",")[0], self._standardisation is not None
+        return TimedNetwork(name, model.run, size, takes_pixels=takes_pixels)
 
-    def _compare(self, model: ExportedModel, images: _Images) -> tuple[float, float]:
+    def _compare(self, model: ExportedModel, images: ComparedImages) -> tuple[float, float]:
         """Returns the largest difference of logits, and the largest logit. Raises `UserError` for a large one."""
         checked = images.images[:NUM_CHECKED]
         difference = largest = 0.0
@@ -411,23 +265,14 @@ class _Exporter:
         if option == "--onnx" and data_file(targets[-1]) not in targets:
             data_file(targets[-1]).unlink(missing_ok=True)  # of the file that was replaced, with --force
 
-    def _show_latencies(self, rows: Sequence[_Row]) -> None:
-        arch, threads = self._network.arch, torch.get_num_threads()
+    def _show_latencies(self, rows: Sequence[TimedNetwork]) -> None:
+        arch = self._network.arch
         noise = natural_noise(LARGE_BATCH, arch.channels, arch.image_size)
         with self._console.status("Measuring latency"):
             times = [median_latencies(self._runs(rows, noise[:number])) for number in (1, LARGE_BATCH)]
-        table = Table(
-            "", "batch 1", f"batch {LARGE_BATCH}", "size",
-            title=f"Median latency at {arch.image_size} px; {processor_name()}, {threads} thread{'s' * (threads > 1)}",
-        )  # fmt: skip
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row, one, large in zip(rows, *times, strict=True):
-            size = "" if row.num_bytes is None else f"{row.num_bytes / 1e6:.2f} MB"
-            table.add_row(row.name, _milliseconds(one), _milliseconds(large), size)
-        self._console.print(table)
+        self._console.print(latency_table(rows, *times, image_size=arch.image_size))
 
-    def _runs(self, rows: Sequence[_Row], images: Tensor) -> list[Callable[[], Tensor]]:
+    def _runs(self, rows: Sequence[TimedNetwork], images: Tensor) -> list[Callable[[], Tensor]]:
         """Returns a pass of each network over the images, in the form that it takes."""
         pixels = self._as_taken(images)
         return [partial(row.run, pixels if row.takes_pixels else images) for row in rows]
@@ -450,30 +295,6 @@ def _folder_beside(path: Path, option: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _milliseconds(seconds: float) -> str:
-    """Returns a time with three digits."""
-    return f"{float(f'{1e3 * seconds:.3g}'):g} ms"
-
-
 def _best(model: ExportedModel, images: Tensor) -> Tensor:
     """Returns the class with the largest logit of each image."""
     return torch.cat([model.run(batch).argmax(dim=1) for batch in torch.split(images, LARGE_BATCH)])
-
-
-def median_latencies(runs: Sequence[Callable[[], Tensor]]) -> list[float]:
-    """Returns the median seconds of a pass of each network.
-
-    They take turns, so that a machine that slows down slows all of them.
-    """
-    seconds: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        run()  # the first pass allocates
-    started = time.perf_counter()
-    for passes in range(MAX_PASSES):
-        if passes >= 3 and time.perf_counter() - started > MAX_SECONDS:
-            break
-        for run, measured in zip(runs, seconds, strict=True):
-            start = time.perf_counter()
-            run()
-            measured.append(time.perf_counter() - start)
-    return [statistics.median(measured) for measured in seconds]

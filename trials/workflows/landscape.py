@@ -27,7 +27,8 @@ from ..console import Console, count_progress, print_line
 from ..data.image_files import mode_for
 from ..data.whole_images import WholeImages
 from ..engines.engine import Engine, RunJob
-from ..engines.messages import Failure, LandscapeJob, LandscapeResult, WeightsSource
+from ..engines.jobs import LandscapeJob, WeightsSource
+from ..engines.results import Failure, LandscapeResult
 from ..engines.retries import AttemptResult, JobQueue, default_time_limit
 from ..interruption import ignore_signals_after_interrupt, raise_if_interrupted
 from ..program_name import resume_command

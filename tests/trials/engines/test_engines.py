@@ -19,7 +19,7 @@ from trials.engines.conformance import EngineContract, run_all
 from trials.engines.engine import Engine, Outcome
 from trials.engines.inline import InlineEngine
 from trials.engines.local import LocalEngine
-from trials.engines.messages import Failure
+from trials.engines.results import Failure
 from trials.engines.retries import should_retry
 
 SQUARES = [{"do": "square", "value": value} for value in range(4)]

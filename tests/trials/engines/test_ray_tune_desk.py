@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trials.engines.messages import Failure
 from trials.engines.ray_tune_desk import failure_in_text
 from trials.engines.ray_tune_trial import JobFailedError
+from trials.engines.results import Failure
 
 
 @pytest.mark.parametrize(

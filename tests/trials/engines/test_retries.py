@@ -9,7 +9,8 @@ import pytest
 
 from tests.trials.scripted_engine import ScriptedEngine
 from trials.engines.engine import Outcome
-from trials.engines.messages import Failure, FailureCause, LatencyJob
+from trials.engines.jobs import LatencyJob
+from trials.engines.results import Failure, FailureCause
 from trials.engines.retries import AttemptResult, JobQueue, default_time_limit, needs_exclusive, should_retry
 
 DIED, MEMORY = (Failure(cause=cause, message="") for cause in ("worker died", "out of memory"))

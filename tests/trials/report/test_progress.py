@@ -11,7 +11,7 @@ from rich.console import Console
 from sret_nas.quantities import format_seconds
 from tests.architectures import random_arch
 from tests.trials.scripted_engine import Clock
-from trials.engines.messages import Failure, TargetCost, TrialResult
+from trials.engines.results import Failure, TargetCost, TrialResult
 from trials.report.progress import SearchProgress, describe_trial
 from trials.runs.compute_budget import ComputeBudget, ComputeUsage
 from trials.runs.events import parse_event

@@ -6,7 +6,7 @@ import pytest
 
 from tests.trials.planted_search import retrained
 from tests.trials.runs.test_objectives import trial
-from trials.engines.messages import Failure
+from trials.engines.results import Failure
 from trials.runs.best import choose_best, size_after_tuning
 from trials.runs.recommendation import Recommendation, Recommendations, SizeEffect
 from trials.runs.trial import Trial

@@ -15,7 +15,7 @@ from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from tests.full_disk import largest_file
 from trials.engines.failures import failure_of, is_full
-from trials.engines.messages import Failure
+from trials.engines.results import Failure
 from trials.runs.directory import RECORDS_FILE
 from trials.runs.full_disk import (
     StorageError,

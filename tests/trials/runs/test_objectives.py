@@ -7,7 +7,7 @@ import math
 import pytest
 
 from sret_nas.arch.presets import PRESETS
-from trials.engines.messages import RetrainResult, TargetCost, TrialResult
+from trials.engines.results import RetrainResult, TargetCost, TrialResult
 from trials.runs.objectives import (
     archived,
     best_of,

@@ -15,7 +15,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import SearchSpace
 from tests.trials.planted_search import write_search
-from trials.engines.messages import Failure, TargetCost, TrialResult
+from trials.engines.results import Failure, TargetCost, TrialResult
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
 from trials.runs.trial import Trial
 from trials.strategies.optuna import constraints

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sret_nas.space.search_space import SearchSpace
-from trials.engines.messages import Failure, TargetCost, TrialResult
+from trials.engines.results import Failure, TargetCost, TrialResult
 from trials.runs.objectives import Objective, archived, error_of
 from trials.runs.pareto_archive import ParetoArchive
 from trials.runs.trial import Trial

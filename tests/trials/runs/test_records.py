@@ -17,7 +17,8 @@ import pytest
 from sret_nas import PRESETS, UserError, cost_of
 from tests.full_disk import largest_file
 from tests.trials.scripted_engine import Clock
-from trials.engines.messages import Failure, FrontTestResult, RetrainResult, SupernetSource, TargetCost, TrialResult
+from trials.engines.jobs import SupernetSource
+from trials.engines.results import Failure, FrontTestResult, RetrainResult, TargetCost, TrialResult
 from trials.lost_directory import LostDirectoryError
 from trials.runs.checksums import CHECKSUM
 from trials.runs.directory import RECORDS_FILE

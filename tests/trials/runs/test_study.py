@@ -11,7 +11,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.yaml_files import read_yaml
 from tests.trials.studies.tiny_study import DEFINITION, write_study
-from trials.runs.study import LoadedStudy, changed_architecture, shipped_studies, study_file
+from trials.runs.loaded_study import LoadedStudy, changed_architecture, shipped_studies, study_file
 from trials.runs.study_options import StudyOptions
 
 BASE = ArchConfig.from_dict(DEFINITION["base"])

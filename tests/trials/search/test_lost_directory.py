@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sret_nas.errors import UserError
 from trials.data.prepared import ImagesChangedError
-from trials.engines.messages import ScratchTrialJob
+from trials.engines.jobs import ScratchTrialJob
 from trials.lost_directory import LostDirectoryError, WatchedDirectory, rescue
 from trials.runs.directory import RECORDS_FILE
 from trials.runs.history import read_history

@@ -8,7 +8,8 @@ import pytest
 
 from sret_nas.errors import UserError
 from tests.trials.scripted_engine import End, ScriptedEngine
-from trials.engines.messages import Failure, FailureCause, LatencyJob
+from trials.engines.jobs import LatencyJob
+from trials.engines.results import Failure, FailureCause
 from trials.runs.full_disk import StorageError
 from trials.search.measuring import run_measurement
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from sret_nas.arch.budget import Budget
 from sret_nas.space.search_space import SearchSpace
 from tests.trials.scripted_engine import End, ScriptedEngine
-from trials.engines.messages import JobContext
+from trials.engines.jobs import JobContext
 from trials.runs.options import SearchOptions
 from trials.search.plan import Plan
 from trials.search.supernet import SupernetSetting

@@ -19,16 +19,8 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import DepthSchedule, SearchSpace
 from tests.trials.scripted_engine import Clock, End, ScriptedEngine
-from trials.engines.messages import (
-    Failure,
-    InheritedTrialJob,
-    ScratchTrialJob,
-    SupernetSource,
-    TargetCost,
-    TrialJob,
-    TrialResult,
-    parse_job,
-)
+from trials.engines.jobs import InheritedTrialJob, ScratchTrialJob, SupernetSource, TrialJob, parse_job
+from trials.engines.results import Failure, TargetCost, TrialResult
 from trials.runs.directory import RECORDS_FILE
 from trials.runs.full_disk import StorageError, full_disk_explained
 from trials.runs.history import read_history

@@ -21,7 +21,8 @@ from trials.distributed.processes import process_group
 from trials.training.augmentation import Mixing, training_transform
 from trials.training.distillation import Distillation, FKDImages, identify_views
 from trials.training.fkd_labels import FKDLabels, view_of
-from trials.training.full import FullSpec, FullTraining
+from trials.training.full import FullTraining
+from trials.training.full_spec import FullSpec
 from trials.training.full_state import DepthTask
 from trials.training.image_batches import AugmentedImages, BatchPlan, View, all_views
 from trials.training.soft_labels import SoftLabelHeader, SoftLabels, SoftLabelWriter, fingerprints

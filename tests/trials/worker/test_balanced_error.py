@@ -18,7 +18,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import DataConfig, PreparedData, Split, prepare
-from trials.engines.messages import (
+from trials.engines.jobs import (
     FrontTestJob,
     InheritedTrialJob,
     PartialScore,

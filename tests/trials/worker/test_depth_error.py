@@ -17,7 +17,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 from trials.data import DataConfig, PreparedData, Split, prepare
-from trials.engines.messages import InheritedTrialJob, PartialScore, RetrainJob, ScratchTrialJob, SupernetSource
+from trials.engines.jobs import InheritedTrialJob, PartialScore, RetrainJob, ScratchTrialJob, SupernetSource
 from trials.supernet.inherit import SubnetScorer, extract_for_eval
 from trials.training.recipe import ProxyConfig, TrainingConfig
 from trials.training.train import first_images, score

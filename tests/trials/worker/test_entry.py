@@ -22,7 +22,7 @@ from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
 from tests import REPOSITORY
 from trials.data import DataConfig, prepare
-from trials.engines.messages import InheritedTrialJob, SupernetSource
+from trials.engines.jobs import InheritedTrialJob, SupernetSource
 from trials.training.recipe import ProxyConfig, TrainingConfig
 from trials.worker.context import WorkerContext
 from trials.worker.entry import JobRunner

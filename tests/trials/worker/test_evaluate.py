@@ -13,7 +13,8 @@ from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, UserError, co
 from sret_nas.nn.network import SReT
 from sret_nas.space.search_space import DepthSchedule
 from trials.data import DataConfig, PreparedData, prepare
-from trials.engines.messages import FrontTestJob, ScratchTrialJob, SpeedJob, TrialResult, trial_seed
+from trials.engines.jobs import FrontTestJob, ScratchTrialJob, SpeedJob, trial_seed
+from trials.engines.results import TrialResult
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import (
     first_images,

@@ -26,7 +26,7 @@ from tests.trials.workflows.shipped_model import PREPROCESSING, write_digits_mod
 from trials.data import DataConfig
 from trials.data.image_files import image_batches
 from trials.data.whole_images import WholeImages
-from trials.workflows import export_network
+from trials.workflows import export_latency, export_network
 
 torch.set_num_threads(1)
 
@@ -54,7 +54,7 @@ def shipped(model: tuple[Path, SReT], tmp_path_factory: pytest.TempPathFactory) 
     directory, network = model
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_network, "MAX_PASSES", 1)
+        patch.setattr(export_latency, "MAX_PASSES", 1)
         with redirect_stdout(StringIO()) as output:
             code = main(
                 [
@@ -72,7 +72,7 @@ def taking_pixels(model: tuple[Path, SReT], tmp_path_factory: pytest.TempPathFac
     """The folder of files that standardise images themselves, compared with the network on generated images."""
     out = tmp_path_factory.mktemp("pixels")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_network, "MAX_PASSES", 1)
+        patch.setattr(export_latency, "MAX_PASSES", 1)
         with redirect_stdout(StringIO()):
             code = main(
                 [

@@ -21,7 +21,7 @@ from sret_nas.nn.directions import filter_normalised_direction
 from sret_nas.nn.model_directory import ModelInfo, Preprocessing, write_model
 from sret_nas.nn.network import SReT
 from trials.engines.file_transfer import BundleWriter
-from trials.engines.messages import LandscapeJob, WeightsSource
+from trials.engines.jobs import LandscapeJob, WeightsSource
 from trials.report.landscape import landscapes_of, short_names, show_landscapes
 from trials.report.landscape_pictures import _scale, _ticks
 from trials.runs.landscape_options import LandscapeOptions

@@ -24,7 +24,8 @@ from tests.trials.training.test_initial_weights import target_in_space, write_su
 from tests.trials.training.tiny_training import ARCH
 from trials.command_line.main import main
 from trials.runs.full_disk import StorageError
-from trials.workflows import train_network
+from trials.training.full import FullTraining
+from trials.workflows import network_task
 from trials.workflows.train_network import parse_train, resume_training, start_training
 
 
@@ -119,7 +120,7 @@ def test_a_diverged_training_is_a_failure(
     monkeypatch.setattr("trials.training.full.MAX_SKIPPED", 1)
     monkeypatch.setattr("trials.training.full_state.DepthTask.forward", lambda *_: {"loss": _nan()})
     arguments = ["train", str(network), "--data", str(images), "--out", str(tmp_path / "run"), "--batch-size", "12"]
-    monkeypatch.setattr(train_network.NetworkTask, "measure", lambda *_: train_network.Measurement(1, 1.0))
+    monkeypatch.setattr(network_task.NetworkTask, "measure", lambda *_: network_task.Measurement(1, 1.0))
     assert main([*arguments, "--data-workers", "0", "--threads", "1"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: the loss or a gradient was not finite in 1 steps in a row, up to step 1 of 60")
@@ -137,15 +138,15 @@ def test_an_interrupted_run_carries_on(
     """Its images have moved meanwhile, which changes nothing."""
     train(tmp_path / "whole", network, images)
     moved = shutil.copytree(images, tmp_path / "moved")
-    train_step = train_network.FullTraining.train_step
+    train_step = FullTraining.train_step
 
-    def interrupted(self: train_network.FullTraining, stream: Any) -> float | None:
+    def interrupted(self: FullTraining, stream: Any) -> float | None:
         if self._directory == tmp_path / "run" and self.state.counts.steps == 2:
             os.kill(os.getpid(), 2)
         return train_step(self, stream)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_network.FullTraining, "train_step", interrupted)
+        patch.setattr(FullTraining, "train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "run", network, moved)
     shutil.move(moved, tmp_path / "elsewhere")

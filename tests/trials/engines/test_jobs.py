@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from sret_nas import PRESETS
-from trials.engines.messages import (
+from trials.engines.jobs import (
     FrontTestJob,
     InheritedTrialJob,
     Job,

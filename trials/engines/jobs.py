@@ -1,14 +1,11 @@
-"""Messages between the driver of a search and its workers: jobs and results, as plain data in JSON.
-
-Images and weights are sent as paths, never by value.
-"""
+"""Jobs: what the driver of a search asks of its workers."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
@@ -18,19 +15,10 @@ from sret_nas.space.search_space import DepthSchedule
 from ..data import DataConfig
 from ..training.full_recipe import Recipe
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, TrainingConfig
-
-FailureCause = Literal[
-    "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "suspended",
-    "disk full", "images changed",
-]  # fmt: skip
-"""`refused`: a user's error, e.g. a device that does not exist."""
+from .message import Message
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class JobContext(_Message):
+class JobContext(Message):
     """The fields common to all jobs of a search that use images."""
 
     proxy: ProxyConfig
@@ -52,7 +40,7 @@ class _Job(JobContext):
     """The target; the worker derives the proxy network from it."""
 
 
-class WeightsSource(_Message):
+class WeightsSource(Message):
     """A file of trained weights."""
 
     path: str
@@ -64,7 +52,7 @@ class SupernetSource(WeightsSource):
     """The file of a trained supernet."""
 
 
-class PartialScore(_Message):
+class PartialScore(Message):
     """The score of inherited weights on the first validation images."""
 
     images: int
@@ -154,7 +142,7 @@ class SpeedJob(_Job):
     """Precision to choose on the worker's device, in place of `precision`; the result names what was chosen."""
 
 
-class LatencyJob(_Message):
+class LatencyJob(Message):
     """A job to time forward passes of parts and of whole networks in evaluation mode."""
 
     kind: Literal["latency"] = "latency"
@@ -166,7 +154,7 @@ class LatencyJob(_Message):
     networks: tuple[ArchConfig, ...] = ()
 
 
-class LandscapeJob(_Message):
+class LandscapeJob(Message):
     """A job to compute the losses of a trained network at one point of the plane that two directions span."""
 
     kind: Literal["landscape"] = "landscape"
@@ -193,7 +181,7 @@ class LandscapeJob(_Message):
     """Factor of the weight decay that is part of the training's loss; None if that loss is not computed."""
 
 
-class StudyTrainingJob(_Message):
+class StudyTrainingJob(Message):
     """A job to train one variant of a study whole, on one seed, and to score it on the test part."""
 
     kind: Literal["study training"] = "study training"
@@ -218,199 +206,6 @@ class StudyTrainingJob(_Message):
     """Whether only a few steps are timed, and nothing is written."""
 
 
-class TargetCost(_Message):
-    """FLOPs (multiply-adds, as fvcore counts) and parameters of a network, for an image size and number of classes."""
-
-    flops: int
-    params: int
-    image_size: int
-    classes: int
-    latency_us: int | None = None
-    """Predicted latency in microseconds, if the search uses latency. The header of the records names the device."""
-
-
-class TrialResult(_Message):
-    """The result of a trial, at its end or at a rung."""
-
-    share: float = 1.0
-    """Share of the trial's whole length: 1 for a finished trial."""
-    error: float
-    """Top-1 validation error, 0 to 1."""
-    cross_entropy: float
-    """Mean validation cross-entropy in nats."""
-    error_by_depth: list[float]
-    """Validation error with at most 1, 2, ... recursions of one file of weights. The last is `error`.
-
-    If the job scores depths, all are on the same images. Else the others are on fewer images, and only `error` is there
-    for inherited weights and at a rung before the last."""
-    val_images: int = 0
-    """Validation images behind `error`; 0 in old records, which lack the number."""
-    effective_images: float | None = None
-    """How many images of equal weight would tell `error` as exactly, if classes count alike; else None."""
-    train_loss: float | None
-    """None if nothing was trained."""
-    train_steps: int
-    train_images: int
-    train_seconds: float
-    seconds: float
-    """Duration of the job: building, training, scoring, saving."""
-    target: TargetCost
-    proxy: TargetCost
-    proxy_arch: ArchConfig
-    device: str
-    peak_memory_mb: float
-    """Largest resident memory of the worker process so far; on a GPU, largest memory torch allocated there."""
-
-
-class RetrainResult(_Message):
-    """Errors (0 to 1) and cross-entropies (nats) of a finalist on the whole validation and test splits."""
-
-    arch: ArchConfig
-    """The target."""
-    flops: int
-    params: int
-    """FLOPs and parameters of the target."""
-    inherited_error: float | None
-    """Validation error before fine-tuning; None for a network trained from scratch."""
-    inherited_cross_entropy: float | None
-    error: float
-    cross_entropy: float
-    test_error: float
-    test_cross_entropy: float
-    error_by_depth: list[float] = []
-    """Validation error with at most 1, 2, ... recursions; empty if only the full depth was trained."""
-    test_error_by_depth: list[float] = []
-    num_val_images: int
-    num_test_images: int
-    train_images: int
-    seconds: float
-
-
-class FrontTestResult(_Message):
-    """Test error (0 to 1) and cross-entropy (nats) of trained proxy weights."""
-
-    error: float
-    cross_entropy: float
-    num_images: int
-
-
-class SpeedResult(_Message):
-    """Training speed of a proxy network at full depth, and where it was measured."""
-
-    images_per_second: float
-    num_val_images: int
-    device: str
-    precision: Precision = "fp32"
-    """Precision of the measured steps."""
-    proxy_flops: int
-    """FLOPs of one forward pass with one image."""
-    classes: int
-    channels: int
-
-
-class LatencyTimes(_Message):
-    """Microseconds of several passes of each part and each network, and where they were measured."""
-
-    parts: list[list[float]]
-    networks: list[list[float]]
-    device: str
-    """`cpu` with the processor's name, or the GPU's name."""
-
-
-class LandscapeResult(_Message):
-    """Losses (nats) of a network at one point. None: the loss was not asked for, or it is not finite there."""
-
-    cross_entropy: float | None = None
-    """Mean over the images as they are evaluated."""
-    error: float | None = None
-    """Top-1 error (0 to 1) on the same images."""
-    augmented_cross_entropy: float | None = None
-    """Mean over augmented training images, with the labels of the training."""
-    weight_decay: float | None = None
-    """Half the factor of weight decay times the squared norm of all weights that are decayed."""
-    seconds: float
-    device: str
-
-
-class DepthScore(_Message):
-    """The score of a network that is run at one depth."""
-
-    recursions: tuple[int, ...]
-    """Of each stage."""
-    flops: int
-    """Multiply-adds of one image."""
-    error: float
-    """Top-1 error (0 to 1)."""
-    cross_entropy: float
-    """Mean, in nats."""
-
-
-class EpochScore(_Message):
-    """What was measured after an epoch."""
-
-    epoch: int
-    images: int
-    """Training images seen so far, counting repetitions."""
-    train_loss: float | None
-    """Mean since the last validation; None if no step counted."""
-    error: float
-    """Top-1 error (0 to 1) on the validation part."""
-    cross_entropy: float
-    coefficients: dict[str, float] | None = None
-    """The learnable residual coefficients by name; None if they were not measured."""
-
-
-class StudyTrainingResult(_Message):
-    """The result of a study's training: scores of the last weights on the test part, and how it went."""
-
-    arch_id: str
-    flops: int
-    """Multiply-adds of one image, at the full depth."""
-    params: int
-    error: float
-    """Top-1 error (0 to 1) of the last weights on the test part."""
-    cross_entropy: float
-    """Mean, in nats."""
-    test_images: int
-    depths: list[DepthScore] = []
-    """Scores at every depth, the shallowest first; empty if they were not measured."""
-    epochs: list[EpochScore] = []
-    """Every validation."""
-    steps: int
-    images: int
-    """Training images seen, counting repetitions."""
-    skipped: int
-    """Steps without a finite loss."""
-    train_seconds: float
-    """Time of all steps."""
-    seconds: float
-    """Duration of the job: of the last session of a training that was interrupted."""
-    precision: Precision
-    device: str
-    peak_memory_mb: float
-
-
-class StudyProbeResult(_Message):
-    """How long a step of a study's training takes, with its share of the evaluations."""
-
-    seconds_per_step: float
-    steps: int
-    """Of the whole training."""
-    images: int
-    """Training images that it sees."""
-    peak_memory_mb: float
-    precision: Precision
-    device: str
-
-
-class Failure(_Message):
-    """The reason why a job has no result."""
-
-    cause: FailureCause
-    message: str
-    traceback: str = ""
-
-
 Job = (
     ScratchTrialJob
     | InheritedTrialJob
@@ -421,16 +216,7 @@ Job = (
     | LandscapeJob
     | StudyTrainingJob
 )
-Result = (
-    TrialResult
-    | FrontTestResult
-    | RetrainResult
-    | SpeedResult
-    | LatencyTimes
-    | LandscapeResult
-    | StudyTrainingResult
-    | StudyProbeResult
-)
+
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

@@ -1,0 +1,223 @@
+"""Results: what workers answer to the driver's jobs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sret_nas.arch.config import ArchConfig
+
+from ..training.recipe import Precision
+from .message import Message
+
+FailureCause = Literal[
+    "diverged", "out of memory", "refused", "exception", "worker died", "timed out", "suspended",
+    "disk full", "images changed",
+]  # fmt: skip
+"""`refused`: a user's error, e.g. a device that does not exist."""
+
+
+class TargetCost(Message):
+    """FLOPs (multiply-adds, as fvcore counts) and parameters of a network, for an image size and number of classes."""
+
+    flops: int
+    params: int
+    image_size: int
+    classes: int
+    latency_us: int | None = None
+    """Predicted latency in microseconds, if the search uses latency. The header of the records names the device."""
+
+
+class TrialResult(Message):
+    """The result of a trial, at its end or at a rung."""
+
+    share: float = 1.0
+    """Share of the trial's whole length: 1 for a finished trial."""
+    error: float
+    """Top-1 validation error, 0 to 1."""
+    cross_entropy: float
+    """Mean validation cross-entropy in nats."""
+    error_by_depth: list[float]
+    """Validation error with at most 1, 2, ... recursions of one file of weights. The last is `error`.
+
+    If the job scores depths, all are on the same images. Else the others are on fewer images, and only `error` is there
+    for inherited weights and at a rung before the last."""
+    val_images: int = 0
+    """Validation images behind `error`; 0 in old records, which lack the number."""
+    effective_images: float | None = None
+    """How many images of equal weight would tell `error` as exactly, if classes count alike; else None."""
+    train_loss: float | None
+    """None if nothing was trained."""
+    train_steps: int
+    train_images: int
+    train_seconds: float
+    seconds: float
+    """Duration of the job: building, training, scoring, saving."""
+    target: TargetCost
+    proxy: TargetCost
+    proxy_arch: ArchConfig
+    device: str
+    peak_memory_mb: float
+    """Largest resident memory of the worker process so far; on a GPU, largest memory torch allocated there."""
+
+
+class RetrainResult(Message):
+    """Errors (0 to 1) and cross-entropies (nats) of a finalist on the whole validation and test splits."""
+
+    arch: ArchConfig
+    """The target."""
+    flops: int
+    params: int
+    """FLOPs and parameters of the target."""
+    inherited_error: float | None
+    """Validation error before fine-tuning; None for a network trained from scratch."""
+    inherited_cross_entropy: float | None
+    error: float
+    cross_entropy: float
+    test_error: float
+    test_cross_entropy: float
+    error_by_depth: list[float] = Field(default_factory=list)
+    """Validation error with at most 1, 2, ... recursions; empty if only the full depth was trained."""
+    test_error_by_depth: list[float] = Field(default_factory=list)
+    num_val_images: int
+    num_test_images: int
+    train_images: int
+    seconds: float
+
+
+class FrontTestResult(Message):
+    """Test error (0 to 1) and cross-entropy (nats) of trained proxy weights."""
+
+    error: float
+    cross_entropy: float
+    num_images: int
+
+
+class SpeedResult(Message):
+    """Training speed of a proxy network at full depth, and where it was measured."""
+
+    images_per_second: float
+    num_val_images: int
+    device: str
+    precision: Precision = "fp32"
+    """Precision of the measured steps."""
+    proxy_flops: int
+    """FLOPs of one forward pass with one image."""
+    classes: int
+    channels: int
+
+
+class LatencyTimes(Message):
+    """Microseconds of several passes of each part and each network, and where they were measured."""
+
+    parts: list[list[float]]
+    networks: list[list[float]]
+    device: str
+    """`cpu` with the processor's name, or the GPU's name."""
+
+
+class LandscapeResult(Message):
+    """Losses (nats) of a network at one point. None: the loss was not asked for, or it is not finite there."""
+
+    cross_entropy: float | None = None
+    """Mean over the images as they are evaluated."""
+    error: float | None = None
+    """Top-1 error (0 to 1) on the same images."""
+    augmented_cross_entropy: float | None = None
+    """Mean over augmented training images, with the labels of the training."""
+    weight_decay: float | None = None
+    """Half the factor of weight decay times the squared norm of all weights that are decayed."""
+    seconds: float
+    device: str
+
+
+class DepthScore(Message):
+    """The score of a network that is run at one depth."""
+
+    recursions: tuple[int, ...]
+    """Of each stage."""
+    flops: int
+    """Multiply-adds of one image."""
+    error: float
+    """Top-1 error (0 to 1)."""
+    cross_entropy: float
+    """Mean, in nats."""
+
+
+class EpochScore(Message):
+    """What was measured after an epoch."""
+
+    epoch: int
+    images: int
+    """Training images seen so far, counting repetitions."""
+    train_loss: float | None
+    """Mean since the last validation; None if no step counted."""
+    error: float
+    """Top-1 error (0 to 1) on the validation part."""
+    cross_entropy: float
+    coefficients: dict[str, float] | None = None
+    """The learnable residual coefficients by name; None if they were not measured."""
+
+
+class StudyTrainingResult(Message):
+    """The result of a study's training: scores of the last weights on the test part, and how it went."""
+
+    arch_id: str
+    flops: int
+    """Multiply-adds of one image, at the full depth."""
+    params: int
+    error: float
+    """Top-1 error (0 to 1) of the last weights on the test part."""
+    cross_entropy: float
+    """Mean, in nats."""
+    test_images: int
+    depths: list[DepthScore] = Field(default_factory=list)
+    """Scores at every depth, the shallowest first; empty if they were not measured."""
+    epochs: list[EpochScore] = Field(default_factory=list)
+    """Every validation."""
+    steps: int
+    images: int
+    """Training images seen, counting repetitions."""
+    skipped: int
+    """Steps without a finite loss."""
+    train_seconds: float
+    """Time of all steps."""
+    seconds: float
+    """Duration of the job: of the last session of a training that was interrupted."""
+    precision: Precision
+    device: str
+    peak_memory_mb: float
+
+
+class StudyProbeResult(Message):
+    """How long a step of a study's training takes, with its share of the evaluations."""
+
+    seconds_per_step: float
+    steps: int
+    """Of the whole training."""
+    images: int
+    """Training images that it sees."""
+    peak_memory_mb: float
+    precision: Precision
+    device: str
+
+
+class Failure(Message):
+    """The reason why a job has no result."""
+
+    cause: FailureCause
+    message: str
+    traceback: str = ""
+
+
+Result = (
+    TrialResult
+    | FrontTestResult
+    | RetrainResult
+    | SpeedResult
+    | LatencyTimes
+    | LandscapeResult
+    | StudyTrainingResult
+    | StudyProbeResult
+)

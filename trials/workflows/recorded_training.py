@@ -1,0 +1,155 @@
+"""Everything that decides about a whole training, as its run directory records it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import UserError
+from sret_nas.files import digest_of_file, write_atomically
+from sret_nas.nn.model_directory import RECIPE, WEIGHTS, Preprocessing, find_model_directory
+from sret_nas.space.search_space import DepthSchedule, canonical_schedule
+from sret_nas.yaml_files import dump_yaml
+
+from ..console import print_line
+from ..data.dataset_cache import require_apart
+from ..data.whole_images import IMAGENET_MEAN, IMAGENET_STD, WholeImages
+from ..runs.directory import versions
+from ..runs.train_options import TrainOptions
+from ..training.depth_schedule import SEVERAL_DEPTHS
+from ..training.distillation import Distillation
+from ..training.full_recipe import Recipe, default_recipe
+from .named_network import recorded_schedule
+
+TRAINING = "training.yaml"
+"""File in the run directory with the options, the network and everything else that resuming needs."""
+
+
+class RecordedTraining(BaseModel):
+    """The content of `TRAINING`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    options: TrainOptions
+    architecture: ArchConfig
+    """As it is trained: with the classes and channels of the data, its image size and drop path."""
+    recipe: Recipe
+    depth_schedule: DepthSchedule
+    preprocessing: Preprocessing
+    start: dict[str, str]
+    versions: dict[str, str]
+    command: list[str]
+
+    def write(self, run_dir: Path) -> None:
+        """Writes `TRAINING` and `RECIPE` into a run directory."""
+        write_atomically(run_dir / TRAINING, dump_yaml(self.model_dump(mode="json")))
+        write_atomically(run_dir / RECIPE, self.recipe.to_yaml())
+
+
+def record_training(
+    arch: ArchConfig, options: TrainOptions, changes: Mapping[str, Any], run_dir: Path, console: Console
+) -> tuple[RecordedTraining, WholeImages]:
+    """Returns everything that decides about a training, and its images. Raises `UserError` if something is wrong."""
+    image_size = options.image_size or arch.image_size
+    recipe_name = options.recipe or default_recipe(image_size)
+    recipe = Recipe.load(recipe_name, changes)
+    config = options.data_config_at(image_size)
+    require_apart(run_dir, config)
+    images = WholeImages.find(config)
+    _check_classes(options, images)
+    target = ArchConfig.from_dict(
+        {
+            **arch.to_dict(),
+            "image_size": image_size,
+            "classes": options.classes or len(images.class_names),
+            "channels": options.channels or images.channels,
+            "drop_path": arch.drop_path if recipe.drop_path is None else recipe.drop_path,
+        },
+        options.architecture,
+    )
+    channels: Literal[1, 3] = 1 if target.channels == 1 else 3
+    mean, std = images.mean_and_std(channels)
+    if recipe.normalization == "imagenet" and channels == 3:
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    schedule = canonical_schedule(target, recipe.depth_schedule or recorded_schedule(options.architecture) or "full")
+    if recipe.depth_distillation and schedule not in SEVERAL_DEPTHS:
+        raise UserError(
+            f"--depth-distillation needs several depths in a step, but the depth schedule is {schedule}: give "
+            f"--depth-schedule {' or '.join(SEVERAL_DEPTHS)}, and a network that recurs"
+        )
+    recorded = RecordedTraining(
+        options=options.model_copy(update={"recipe": recipe_name}),
+        architecture=target,
+        recipe=recipe,
+        depth_schedule=schedule,
+        preprocessing=Preprocessing(
+            image_size=image_size, mean=mean, std=std, interpolation=recipe.interpolation,
+            crop_fraction=recipe.crop_fraction,
+        ),
+        start=_start(options),
+        versions=versions(),
+        command=sys.argv,
+    )  # fmt: skip
+    _describe_target(arch, recorded, console)
+    return recorded, images
+
+
+def _check_classes(options: TrainOptions, images: WholeImages) -> None:
+    """Raises `UserError` if there are more classes in the data than the network is to have."""
+    number = len(images.class_names)
+    if options.classes is not None and options.classes < number:
+        raise UserError(f"--classes must be at least the {number} classes of the data, got {options.classes}")
+
+
+def _start(options: TrainOptions) -> dict[str, str]:
+    """Returns what the first weights come from. Raises `UserError` if a file is missing."""
+    if options.supernet is not None:
+        return {"from": "supernet", "sha256": digest_of_file(Path(options.supernet))}
+    if options.checkpoint is not None:
+        path = Path(options.checkpoint)
+        file = find_model_directory(path) / WEIGHTS if path.is_dir() else path
+        return {"from": "checkpoint", "sha256": digest_of_file(file)}
+    return {"from": "scratch"}
+
+
+def _describe_target(arch: ArchConfig, recorded: RecordedTraining, console: Console) -> None:
+    """Prints what differs between the network that was named and the one that is trained."""
+    target = recorded.architecture
+    origins = {
+        "classes": "--classes" if recorded.options.classes else "the data",
+        "channels": "--channels" if recorded.options.channels else "the data",
+        "image_size": "--image-size",
+        "drop_path": "the recipe",
+    }
+    changed = [
+        f"{name.replace('_', ' ')} {getattr(target, name):g} from {origin} (was {getattr(arch, name):g})"
+        for name, origin in origins.items()
+        if getattr(target, name) != getattr(arch, name)
+    ]
+    if changed:
+        print_line(console, f"Target: {', '.join(changed)}")
+    tokens = target.num_tokens
+    for index, stage in enumerate(target.stages):
+        if max(stage.groups[: stage.recursions]) > tokens[index]:
+            print_line(
+                console,
+                f"note: at {target.image_size} px stage {index + 1} has {tokens[index]} token(s), fewer than its "
+                f"{max(stage.groups[: stage.recursions])} slices: each token then attends to itself alone",
+            )
+
+
+def describe_labels(options: TrainOptions, distillation: Distillation) -> str:
+    """Returns where the labels come from, for people."""
+    at = f" at temperature {distillation.temperature:g}"
+    if distillation.teacher is not None:
+        return f"those of the teacher {options.teacher}{at}"
+    if distillation.stored is None:
+        return f"{options.soft_labels}, in FKD's format"
+    header = distillation.stored.header
+    return f"{options.soft_labels}, {header.epochs:,} epoch(s) of the teacher {header.teacher}{at}"
