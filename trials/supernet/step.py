@@ -13,8 +13,9 @@ from sret_nas.nn.supernet import Supernet
 
 from ..distributed.processes import Processes
 from ..training.losses import hard_cross_entropy, soft_cross_entropy
+from ..training.optimizer import adamw
 from ..training.precision import passes_in
-from ..training.train import adamw
+from ..training.train import parameter_groups
 from .config import SupernetConfig
 
 
@@ -24,7 +25,7 @@ class SupernetStep:
     def __init__(self, supernet: Supernet, config: SupernetConfig, processes: Processes) -> None:
         self._supernet, self._config, self._processes = supernet, config, processes
         training = config.training
-        self.optimizer = adamw(supernet, training.weight_decay, training.learning_rate)
+        self.optimizer = adamw(parameter_groups(supernet, training.weight_decay), training.learning_rate)
         self._parameters = list(supernet.parameters())
         self._precision = config.precision_on(processes.device.type)
 

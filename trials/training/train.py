@@ -18,8 +18,8 @@ from sret_nas.nn.stem import batch_norms
 from sret_nas.space.search_space import DepthSchedule
 
 from ..data import PreparedData, Split, batches, num_training_batches, training_batches
-from ..machine import collector_paused
 from .depth_schedule import depths_of_step
+from .optimizer import adamw
 from .precision import passes_in
 from .recipe import DivergedError, Precision, TrainingConfig
 
@@ -58,13 +58,6 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
 
 
-def adamw(module: nn.Module, weight_decay: float, learning_rate: float) -> torch.optim.AdamW:
-    """Returns the optimiser of a module's parameters, with `parameter_groups`."""
-    with collector_paused():  # the first optimiser of a process imports torch's compiler, which takes a second
-        # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
-        return torch.optim.AdamW(parameter_groups(module, weight_decay), lr=learning_rate, fused=True)
-
-
 def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
     """Returns a step's share of the peak learning rate: linear warm-up, then half a cosine down to 0."""
     warmup = round(warmup_share * steps)
@@ -85,7 +78,7 @@ class Training:
     ) -> None:  # fmt: skip
         self.network, self.config, self._precision = network, config, precision
         self._data, self._schedule, self._seed = data, schedule, seed
-        self.optimizer = adamw(network, config.weight_decay, config.learning_rate)
+        self.optimizer = adamw(parameter_groups(network, config.weight_decay), config.learning_rate)
         self.rng = random.Random(seed)
         self.steps = config.num_steps(len(data.train))
         """Steps of the whole training; the learning rate schedule depends on it."""
