@@ -40,7 +40,7 @@ def test_it_makes_the_steps_of_torch_s() -> None:
 
 def test_a_step_calls_its_closure_with_gradients_on() -> None:
     weight = nn.Parameter(torch.ones(2))
-    optimizer = adamw([{"params": [weight]}], 0.01)
+    optimizer = adamw([{"params": [weight], "weight_decay": 0.0}], 0.01)
 
     def closure() -> float:
         loss = weight.sum()
