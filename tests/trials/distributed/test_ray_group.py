@@ -394,10 +394,12 @@ def test_what_does_not_go_together_is_refused(
         (["--batch-size", "2"], "every process must see at least 2 images at a time"),
     ],
 )
-def test_what_a_cluster_cannot_do_is_refused(
-    folder: Path, on_cluster: list[str], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_cluster_cannot_do_is_refused_before_it_starts_processes(
+    folder: Path, on_cluster: list[str], groups: list[Any], flags: list[str], message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     assert main([*anew(folder, "refused"), *on_cluster, *flags]) == 2
+    assert groups == []
     assert re.search(rf"^error: .*{message}", shown(capsys).splitlines()[-1])
     assert not (folder / "refused").exists()
 
