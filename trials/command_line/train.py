@@ -9,6 +9,7 @@ from typing import Any
 
 from sret_nas.errors import UserError
 
+from ..machine import collector_paused
 from ..program_name import program_name
 from . import shared_options
 from .argument_types import number_or_none, numbers, true_or_false, word_or_none
@@ -183,10 +184,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from ..console import SearchConsole
-    from ..interruption import handle_interruptions
-    from ..training.recipe import DivergedError
-    from ..workflows.train_network import parse_train, resume_training, start_training
+    with collector_paused():
+        from ..console import SearchConsole
+        from ..interruption import handle_interruptions
+        from ..training.recipe import DivergedError
+        from ..workflows.train_network import parse_train, resume_training, start_training
 
     given = with_config(given)
     handle_interruptions()

@@ -24,6 +24,7 @@ from ..data import PreparedData
 from ..data.samples import samples_of
 from ..runs.best import Choice, choose_best, size_after_tuning
 from ..runs.history import History
+from ..runs.objective_texts import error_text
 from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import ORIGIN
@@ -151,6 +152,7 @@ def _context(given: ReportInput) -> dict[str, Any]:
         "shows_hypervolume": quality == HYPERVOLUME,
         "front_rows": [_row(trial, choice, options) for trial in archived(trials, options.objectives)[:MAX_FRONT]],
         "scores_depths": options.scores_depths,
+        "compared_error": error_text(options.objectives).word,
         **_depths(given, choice),
         "drawings": _drawings(given, choice),
         "wall": format_seconds(timeline.wall_seconds),
@@ -347,6 +349,11 @@ def _machine_readable(
 ) -> dict[str, Any]:
     """Returns the results as plain data, for programs that read the page."""
 
+    def depth_error(trial: Trial) -> dict[str, float | None]:
+        if not given.options.scores_depths:
+            return {}
+        return {"depth_error": None if trial.result is None else error_of(trial.result, ("depth_error",))}
+
     def plain(trial: Trial) -> dict[str, Any]:
         result = trial.result
         return {
@@ -354,6 +361,7 @@ def _machine_readable(
             "arch_id": trial.candidate.arch.arch_id,
             "architecture": trial.candidate.arch.to_dict(),
             "error": None if result is None else result.error,
+            **depth_error(trial),
             "flops": None if result is None else result.target.flops,
             "params": None if result is None else result.target.params,
         }

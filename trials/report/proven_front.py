@@ -18,7 +18,7 @@ from sret_nas.files import write_atomically
 from sret_nas.optimize.branch_and_bound import ProvenOptima
 from sret_nas.optimize.score_config import ScoreConfig
 from sret_nas.quantities import format_quantity
-from sret_nas.space.chain import chain_of
+from sret_nas.space.chain import chain_of, with_shallowest
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml
@@ -49,9 +49,12 @@ class ProvenFront:
         self._space, self._cost, self.budget = space, cost, budget
         chain, terms = chain_of(space), score.score(space, source)
         FeasibleSet(space, budget).check()
-        bounds = (
+        bounds: list[tuple[float, float]] = [
             (budget.flops_min or 0, budget.flops_max or inf), (budget.params_min or 0, budget.params_max or inf)
-        )  # fmt: skip
+        ]  # fmt: skip
+        if budget.shallowest_flops_max is not None:
+            chain = with_shallowest(chain, space)
+            bounds.append((0, budget.shallowest_flops_max))
         points = ProvenOptima(chain).front(terms, bounds, (cost,))
         self._points: IntArray = points
         self._costs: IntArray = chain.costs(points)
@@ -62,7 +65,7 @@ class ProvenFront:
 
     def row(self, position: int) -> tuple[float, int, int, ArchConfig]:
         """Returns the score, FLOPs, parameters and architecture of one of its networks."""
-        flops, params = self._costs[position].tolist()
+        flops, params = self._costs[position].tolist()[:2]
         arch = choice_costs_of(self._space).network(self._space, tuple(self._points[position].tolist()))
         return float(self._scores[position]), flops, params, arch
 

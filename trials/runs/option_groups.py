@@ -143,12 +143,13 @@ class TargetOptions(OptionGroup):
 
 
 class BudgetOptions(OptionGroup):
-    """Bounds on a network's FLOPs and parameters."""
+    """Bounds on a network's FLOPs and parameters, and on its FLOPs at the shallowest depth."""
 
     flops_budget: Count | None = None
     params_budget: Count | None = None
     flops_min: Count | None = None
     params_min: Count | None = None
+    shallowest_flops_budget: Count | None = None
 
     @property
     def budget(self) -> Budget:
@@ -157,6 +158,7 @@ class BudgetOptions(OptionGroup):
             params_max=self.params_budget,
             flops_min=self.flops_min,
             params_min=self.params_min,
+            shallowest_flops_max=self.shallowest_flops_budget,
         )
 
 

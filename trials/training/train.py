@@ -19,6 +19,7 @@ from sret_nas.space.search_space import DepthSchedule
 
 from ..data import PreparedData, Split, batches, num_training_batches, training_batches
 from .depth_schedule import depths_of_step
+from .optimizer import adamw
 from .precision import passes_in
 from .recipe import DivergedError, Precision, TrainingConfig
 
@@ -77,9 +78,7 @@ class Training:
     ) -> None:  # fmt: skip
         self.network, self.config, self._precision = network, config, precision
         self._data, self._schedule, self._seed = data, schedule, seed
-        # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
-        groups = parameter_groups(network, config.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        self.optimizer = adamw(parameter_groups(network, config.weight_decay), config.learning_rate)
         self.rng = random.Random(seed)
         self.steps = config.num_steps(len(data.train))
         """Steps of the whole training; the learning rate schedule depends on it."""

@@ -45,7 +45,9 @@ class _Record(BaseModel):
 
     space: dict[str, Any]
     proxy: ProxyConfig
-    budget: dict[Literal["flops_max", "params_max", "flops_min", "params_min"], StrictInt | None]
+    budget: dict[
+        Literal["flops_max", "params_max", "flops_min", "params_min", "shallowest_flops_max"], StrictInt | None
+    ]
     data: dict[str, Any]
     data_digest: StrictStr
     prepared: StrictStr

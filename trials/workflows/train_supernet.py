@@ -37,6 +37,7 @@ from ..runs.target import require_possible, target_for
 from ..supernet.config import SupernetConfig
 from ..supernet.job import TrainingJob
 from ..supernet.speed import steps_within
+from ..supernet.training import check_shares
 from ..training.recipe import DivergedError
 
 TRAINING = "training.yaml"
@@ -201,6 +202,7 @@ def _planned(
     num_images = len(job.images().train)
     length = options.supernet_training(num_images)
     batch_size = min(length.batch_size, num_images)
+    check_shares(batch_size, job.config, launcher.world_size)  # before Ray starts any process
     with Working(console, "Measuring how fast the supernet trains on this machine"):
         measured = launcher.measure(replace(job, config=job.config.model_copy(update={"training": length})))
     if seconds is not None:
