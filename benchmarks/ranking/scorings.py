@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SCORINGS = RESULTS / "ranking_scorings.jsonl"
 SCORED = tuple(Run("balanced draws", seed, SECONDS) for seed in (0, 1))
-"""Supernets as searches train them by default. What is chosen on the first is reported on the second."""
+"""Supernets as searches train them by default. What leads on the first is reported on the second."""
 USUAL = f"error, {SCORED_IMAGES:,} images"
 """The way of the other tables."""
 IMAGE_COUNTS = (1_000, SCORED_IMAGES, 10_000)
@@ -165,7 +165,7 @@ def _scores_of(network: SReT, seen: Tensor, labels: Any, seen_in_training: Tenso
     import torch
     from torch.nn.functional import cross_entropy
 
-    truth, training_truth = torch.from_numpy(labels).long(), torch.from_numpy(training_labels).long()
+    truth, training_truth = torch.tensor(labels).long(), torch.tensor(training_labels).long()
     with torch.no_grad():
         logits, training_logits = network.head(seen), network.head(seen_in_training)
 
@@ -330,7 +330,7 @@ NOTES = (
     "  are of a bootstrap over networks.",
     f"- **Lead in widths**: the interval of the difference to the usual way, {USUAL}, on the same samples.",
     "- **CPU s** is of one network on a machine that was busy with other things; fine-tuning counts with its score.",
-    "- A way is chosen on seed 0 and reported on seed 1.",
+    "- A way that leads beyond its interval on seed 0 is reported on seed 1.",
 )
 
 
