@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sret_nas.errors import ConfigError, UserError
+from sret_nas.plurals import counted
 from trials.runs.engine_options import ComputeOptions, EngineOptions
 from trials.runs.option_groups import BudgetOptions, DataOptions, ProxyRunOptions, TargetOptions, flag
 from trials.runs.options import SearchOptions
@@ -131,7 +132,8 @@ def test_no_more_is_used_than_there_are_jobs_and_cores(
     line = options.describe_unused(num_jobs)
     assert (line is not None) is is_told
     if line is not None:
-        assert line.startswith(f"note: {options.workers} workers with {options.threads} threads each are more than")
+        asked = f"{counted(options.workers, 'worker')} with {counted(options.threads, 'thread')} each"
+        assert line.startswith(f"note: {asked} are more than")
         assert line.endswith(f"trials at once): workers {workers}, threads {threads}")
     assert options.workers == given.get("workers", 8)
 

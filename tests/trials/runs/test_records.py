@@ -119,6 +119,7 @@ def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: py
     assert found.pop("effective_images") is None  # keys that say nothing stay out of the lines, as they were before
     tuned = final.model_dump(mode="json")
     assert [tuned.pop(f"{part}error_by_depth") for part in ("", "test_")] == [[], []]
+    assert [tuned.pop(f"{part}_deviation") for part in ("val", "test")] == [None, None]
     assert events == [
         {"event": "header", "format": 1, **HEADER, "supernet": None},
         {"event": "supernet", "seconds": 12.346, "source": {"path": "supernet.safetensors", "digest": "abc"}},
