@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.scheduling import FileScheduling
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: `pytest -n auto` has a process for each core
+os.environ.setdefault("RAY_worker_niceness", "0")  # not 15, or the tests beside leave Ray's workers hardly any time
 pytest.register_assert_rewrite("trials.engines.conformance", "trials.strategies.conformance")
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -172,11 +173,17 @@ class Faults:
                 threading.Event().wait(self.rng.uniform(1.0, 3.0))
         code = process.wait()
         causes = [event["failure"]["cause"] for event in search.events("retried", "failed")]
-        is_same = self._is_same(search)
+        attempts = Counter(event["number"] for event in search.events("retried", "failed"))
+        failed = [event["number"] for event in search.events("failed")]
+        # A trial whose worker was killed three times is given up, and a search without it may find something else.
+        are_given_up_rightly = all(attempts[number] == 3 for number in failed)
+        others = search.history().trials.keys() - set(failed)
+        finishes_others = all(search.finished()[number] == 1 for number in others)
+        is_same = are_given_up_rightly and finishes_others if failed else self._is_same(search)
         return Row(
             f"{killed} workers killed by SIGKILL from outside, some perhaps idle", kind,
             f"{len(causes)} attempts: {', '.join(sorted(set(causes))) or 'none failed'}; {_times(search)}", code == 0,
-            self._same_front(search), code == 0 and is_same and set(causes) <= {"worker died"},
+            None if failed else self._same_front(search), code == 0 and is_same and set(causes) <= {"worker died"},
         )  # fmt: skip
 
     def node_lost(self, kind: str) -> Row:

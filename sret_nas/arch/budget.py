@@ -1,8 +1,9 @@
-"""Budgets: lower and upper bounds on the FLOPs and the parameters of a network."""
+"""Budgets: bounds on the FLOPs and the parameters of a network, and on its FLOPs at the shallowest depth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sret_nas.errors import UserError
 from sret_nas.quantities import format_quantity
@@ -10,12 +11,17 @@ from sret_nas.quantities import format_quantity
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Closed bounds on FLOPs (multiply-adds, fvcore's convention) and on parameters; None is no bound."""
+    """Closed bounds on FLOPs (multiply-adds, fvcore's convention) and on parameters; None is no bound.
+
+    One file of weights runs at several recursion depths (mixed-depth training). `shallowest_flops_max` bounds the FLOPs
+    of the shallowest one, where every stage is applied once.
+    """
 
     flops_max: int | None = None
     params_max: int | None = None
     flops_min: int | None = None
     params_min: int | None = None
+    shallowest_flops_max: int | None = None
 
     def __post_init__(self) -> None:
         """Raises `UserError` for a bound below 1, or a minimum above its maximum."""
@@ -30,16 +36,37 @@ class Budget:
 
     def _bounds(self) -> tuple[tuple[str, int | None, int | None], ...]:
         """Returns name, minimum and maximum of each cost."""
-        return ("FLOPs", self.flops_min, self.flops_max), ("parameters", self.params_min, self.params_max)
+        return (
+            ("FLOPs", self.flops_min, self.flops_max),
+            ("parameters", self.params_min, self.params_max),
+            ("FLOPs at the shallowest depth", None, self.shallowest_flops_max),
+        )
 
-    def allows(self, flops: int, params: int) -> bool:
-        """Returns whether both costs lie inside the bounds."""
-        return self.excess(flops, params) == 0.0
+    @property
+    def bounded(self) -> tuple[int, ...]:
+        """Positions of the bounded costs: 0 for FLOPs, 1 for parameters, 2 for FLOPs at the shallowest depth."""
+        return tuple(position for position, (_, low, high) in enumerate(self._bounds()) if (low, high) != (None, None))
 
-    def excess(self, flops: int, params: int) -> float:
-        """Returns the largest relative violation of a bound: 0 inside the budget, 0.1 for a cost 10 % too high."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data; what came later than the other bounds is left out where it is no bound."""
+        data = dict(vars(self))
+        if self.shallowest_flops_max is None:
+            del data["shallowest_flops_max"]
+        return data
+
+    def allows(self, flops: int, params: int, shallowest_flops: int | None = None) -> bool:
+        """Returns whether the costs lie inside the bounds."""
+        return self.excess(flops, params, shallowest_flops) == 0.0
+
+    def excess(self, flops: int, params: int, shallowest_flops: int | None = None) -> float:
+        """Returns the largest relative violation of a bound: 0 inside the budget, 0.1 for a cost 10 % too high.
+
+        Raises `ValueError` without the FLOPs at the shallowest depth, if they are bounded.
+        """
+        if shallowest_flops is None and self.shallowest_flops_max is not None:
+            raise ValueError("the FLOPs at the shallowest depth are bounded, so they must be given")
         worst = 0.0
-        for cost, (_, low, high) in zip((flops, params), self._bounds(), strict=True):
+        for cost, (_, low, high) in zip((flops, params, shallowest_flops or 0), self._bounds(), strict=True):
             if high is not None and cost > high:
                 worst = max(worst, cost / high - 1)
             if low is not None and cost < low:

@@ -217,6 +217,12 @@ def cost_of(arch: ArchConfig) -> Cost:
     return Cost(arch.image_size, arch.classes, parts)
 
 
+def bounded_costs(arch: ArchConfig) -> tuple[int, int, int]:
+    """Returns what a `Budget` bounds: FLOPs, parameters, and FLOPs at the shallowest depth."""
+    cost = cost_of(arch)
+    return cost.flops, cost.params, cost_of(arch.with_max_recursions(1)).flops
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageColumns:
     """Many stages as columns: int64 arrays of shape (n,), and `groups` of shape (n, most recursions).

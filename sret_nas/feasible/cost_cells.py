@@ -27,6 +27,16 @@ _PROBES = 2048
 """Positions probed per step of a search for few targets."""
 
 
+Slots = tuple[int | None, int | None]
+"""The two costs that a table counts by, as positions in `Budget.bounded`; None for a cost that does not matter.
+
+Where the FLOPs at the shallowest depth stand in place of a cost, what is said of that cost is true of them.
+"""
+
+BOTH: Slots = (0, 1)
+"""FLOPs and parameters."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Closed bounds (FLOPs, parameters); 0 and `MAX_COST` stand for missing bounds."""
@@ -35,14 +45,15 @@ class Window:
     high: tuple[int, int]
 
     @classmethod
-    def of(cls, budget: Budget) -> Window:
-        """Converts a budget."""
+    def of(cls, budget: Budget, slots: Slots = BOTH) -> Window:
+        """Converts a budget's bounds on two costs."""
+        lows = {0: budget.flops_min, 1: budget.params_min}
+        highs = {0: budget.flops_max, 1: budget.params_max, 2: budget.shallowest_flops_max}
+        low = [None if slot is None else lows.get(slot) for slot in slots]
+        high = [None if slot is None else highs[slot] for slot in slots]
         return cls(
-            (budget.flops_min or 0, budget.params_min or 0),
-            (
-                MAX_COST if budget.flops_max is None else budget.flops_max,
-                MAX_COST if budget.params_max is None else budget.params_max,
-            ),
+            (low[0] or 0, low[1] or 0),
+            (MAX_COST if high[0] is None else high[0], MAX_COST if high[1] is None else high[1]),
         )
 
     def contains(self, flops: IntArray, params: IntArray) -> npt.NDArray[np.bool_]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError
-from sret_nas.feasible.cost_cells import CostCells, Layer, PrefixCosts, StageCosts, Window, runs_of
+from sret_nas.feasible.cost_cells import CostCells, Layer, PrefixCosts, Slots, StageCosts, Window, runs_of
 from sret_nas.feasible.summed_area_table import SummedAreaTable
 from sret_nas.space.choice_costs import ChoiceCosts, Links, choice_costs_of
 from sret_nas.space.search_space import SearchSpace
@@ -62,17 +62,17 @@ class CostTable:
         last_count: Number of choices in each of those cells.
     """
 
-    def __init__(self, costs: ChoiceCosts, is_bounded: tuple[bool, bool], max_pairs: int) -> None:
+    def __init__(self, costs: ChoiceCosts, slots: Slots, max_pairs: int) -> None:
         """Merges the choices into cells.
 
         Args:
             costs: The choices of the space.
-            is_bounded: Whether FLOPs and whether parameters matter; a cost that does not is treated as zero.
+            slots: The costs that matter; a cost that does not is treated as zero.
             max_pairs: Most cost sums of prefix and middle.
 
         Raises `UserError` for a space with more than `MAX_COMPLETIONS`.
         """
-        stages, links, self._stage_positions = _at_least_three(*_without_unbounded(costs, is_bounded))
+        stages, links, self._stage_positions = at_least_three(*_costs_of_slots(costs, slots))
         layers = [StageCosts(*stage) for stage in stages]
         limit = min(isqrt(max_pairs) // max(len(layer.cells) for layer in layers), isqrt(_MAX_TABLE_SIZE) - 1)
         if (
@@ -288,20 +288,26 @@ class CostTable:
         return list(zip(rows[fits].tolist(), columns[fits].tolist(), strict=True))
 
 
-def _without_unbounded(costs: ChoiceCosts, is_bounded: tuple[bool, bool]) -> tuple[list[_Stage], list[Links]]:
-    """Returns stages and poolings with unbounded costs set to zero, so that fewer cells are distinct."""
+def _costs_of_slots(costs: ChoiceCosts, slots: Slots) -> tuple[list[_Stage], list[Links]]:
+    """Returns stages and poolings with two costs; one that does not matter is zero, so that cells are fewer."""
+
+    def chosen(stage: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+        first, second = (0 * stage[0] if slot is None else stage[slot] for slot in slots)
+        return first, second
+
     stages = [
-        (width, flops * is_bounded[0], params * is_bounded[1])
-        for width, flops, params in zip(costs.width, costs.flops, costs.params, strict=True)
+        (width, *chosen(stage))
+        for width, *stage in zip(costs.width, costs.flops, costs.params, costs.shallowest_flops, strict=True)
     ]
-    links = [
-        {pair: (flops * is_bounded[0], params * is_bounded[1]) for pair, (flops, params) in stage.items()}
-        for stage in costs.links
-    ]
+    links = []
+    for stage in costs.links:
+        every = {pair: (flops, params, flops) for pair, (flops, params) in stage.items()}
+        first, second = ({pair: 0 if s is None else cost[s] for pair, cost in every.items()} for s in slots)
+        links.append({pair: (first[pair], second[pair]) for pair in every})
     return stages, links
 
 
-def _at_least_three(stages: list[_Stage], links: list[Links]) -> tuple[list[_Stage], list[Links], list[int]]:
+def at_least_three(stages: list[_Stage], links: list[Links]) -> tuple[list[_Stage], list[Links], list[int]]:
     """Pads a space of one or two stages to three with stages that cost nothing; also returns the real positions."""
     positions = list(range(len(stages)))
     if len(stages) == 1:
@@ -357,8 +363,6 @@ def _inside(below: FloatArray, flops_at: IntArray, params_at: IntArray) -> Float
     return np.maximum(inside, 0.0)
 
 
-def cost_table_of(space: SearchSpace, is_bounded: tuple[bool, bool], max_pairs: int) -> CostTable:
+def cost_table_of(space: SearchSpace, slots: Slots, max_pairs: int) -> CostTable:
     """Returns the table of a space, computed once for all budgets that bound the same costs."""
-    return space.tables.get(
-        (CostTable, is_bounded, max_pairs), lambda: CostTable(choice_costs_of(space), is_bounded, max_pairs)
-    )
+    return space.tables.get((CostTable, slots, max_pairs), lambda: CostTable(choice_costs_of(space), slots, max_pairs))

@@ -4,6 +4,11 @@ FLOPs and parameters of a network are sums over its stages and the poolings betw
 the widths of its neighbours. A `CostTable` uses this to count the networks in a window of costs and to draw from them,
 exactly and without rejection.
 
+A budget may also bound the FLOPs at the shallowest depth, which are as additive as the others. Two bounded costs are
+counted and drawn by the same table, whichever they are. Three are drawn from the table of the two that leave the fewest
+networks, and a draw is kept if the third cost fits, which keeps draws uniform; `sret_nas.feasible.three_costs` counts
+them exactly.
+
 Spaces beyond `MAX_PAIRS` are too rich for that; no shipped space is. Their table rounds costs and counts a superset.
 A draw from the superset is kept if its true cost lies inside the budget, so draws stay uniform. The count is then an
 estimate, the superset's count times the share of draws that are kept, and `count_is_exact` is False.
@@ -12,6 +17,7 @@ estimate, the superset's count times the share of draws that are kept, and `coun
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -19,13 +25,14 @@ import numpy as np
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.cost import cost_of
+from sret_nas.arch.cost import bounded_costs
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.cost_cells import Window
+from sret_nas.feasible.cost_cells import Slots, Window
 from sret_nas.feasible.cost_table import MAX_PAIRS, CostTable, cost_table_of
 from sret_nas.feasible.extremes import nearest_extreme, tighter_budget, undominated_networks
 from sret_nas.feasible.overflow import check_costs_fit
+from sret_nas.feasible.three_costs import count_inside
 from sret_nas.quantities import format_quantity, round_quantity
 from sret_nas.space.chain import chain_of
 from sret_nas.space.choice_costs import choice_costs_of
@@ -46,6 +53,9 @@ _ESTIMATE_DRAWS = 2_000
 _FEW = 1_000
 """Largest set of which `nearest` examines every network; of a larger one, it examines `_BATCH` draws."""
 
+_BOUNDS = (("flops_min", "flops_max"), ("params_min", "params_max"), ("shallowest_flops_max",))
+"""Fields of `Budget` that bound each cost."""
+
 _BATCH = 64
 """Draws that `nearest` examines before it narrows the window."""
 
@@ -56,6 +66,7 @@ class CostedArch(NamedTuple):
     arch: ArchConfig
     flops: int
     params: int
+    shallowest_flops: int
 
 
 class FeasibleSet:
@@ -65,8 +76,9 @@ class FeasibleSet:
     """
 
     def __init__(
-        self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS, completions: FloatArray | None = None
-    ) -> None:
+        self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS, completions: FloatArray | None = None,
+        slots: Slots | None = None,
+    ) -> None:  # fmt: skip
         """Checks that costs fit into 64 bits. Raises `UserError` otherwise.
 
         Args:
@@ -74,6 +86,7 @@ class FeasibleSet:
             budget: Bounds on their costs.
             max_pairs: Bounds time and memory (see `sret_nas.feasible.cost_table`); spaces within it are exact.
             completions: Counts of this set that `split` has made already.
+            slots: The costs that its table counts by, of three bounded ones.
         """
         check_costs_fit(space)
         self.space = space
@@ -81,21 +94,36 @@ class FeasibleSet:
         self._max_pairs = max_pairs
         self._costs = choice_costs_of(space)
         self._given_completions = completions
+        self._given_slots = slots
+
+    @cached_property
+    def _slots(self) -> Slots:
+        """The costs that the table counts by: those that are bounded or, of three, the two that leave the fewest."""
+        if self._given_slots is not None:
+            return self._given_slots
+        bounded = self.budget.bounded
+        if len(bounded) < 3:
+            return _slots_of(bounded)
+        two = {
+            _slots_of(kept): replace(self.budget, **dict.fromkeys(_BOUNDS[left_out]))
+            for left_out, kept in ((2, (0, 1)), (1, (0, 2)), (0, (1, 2)))
+        }
+        return min(two, key=lambda slots: self._with_budget(two[slots]).count)
+
+    @property
+    def _has_three(self) -> bool:
+        """Whether the budget bounds three costs, so that the table leaves one out."""
+        return len(self.budget.bounded) == 3
 
     @cached_property
     def _table(self) -> CostTable:
-        """The table that counts the costs that the budget bounds."""
-        budget = self.budget
-        is_bounded = (
-            (budget.flops_min or budget.flops_max) is not None,
-            (budget.params_min or budget.params_max) is not None,
-        )
-        return cost_table_of(self.space, is_bounded, self._max_pairs)
+        """The table that counts the costs that the budget bounds, or two of them."""
+        return cost_table_of(self.space, self._slots, self._max_pairs)
 
     @cached_property
     def _window(self) -> Window:
         """The budget, widened by the rounding of the table."""
-        return self._table.widened(Window.of(self.budget))
+        return self._table.widened(Window.of(self.budget, self._slots))
 
     @cached_property
     def _completions(self) -> FloatArray:
@@ -113,7 +141,14 @@ class FeasibleSet:
     @property
     def count_is_exact(self) -> bool:
         """Whether `count` is exact rather than an estimate from draws."""
+        if self._has_three:
+            return self._count_of_three is not None
         return self._table.is_exact or self._is_unbounded
+
+    @cached_property
+    def _count_of_three(self) -> int | None:
+        """The count where three costs are bounded; None if the space is too rich for an exact one."""
+        return count_inside(self._costs, self.budget, self._max_pairs)
 
     @property
     def _is_unbounded(self) -> bool:
@@ -125,7 +160,9 @@ class FeasibleSet:
         """Number of distinct networks inside the budget."""
         if self._is_unbounded:
             return self.space.num_networks
-        if self._table.is_exact:
+        if self._has_three and self._count_of_three is not None:
+            return self._count_of_three
+        if self._table.is_exact and not self._has_three:
             # Python's integers, because products of exact floats would be rounded from 2**53 on.
             pairs, choices = self._completions.sum(axis=0), self._table.last_count
             return sum(int(a) * int(b) for a, b in zip(pairs.tolist(), choices.tolist(), strict=True))
@@ -141,19 +178,19 @@ class FeasibleSet:
     def split(self, windows: Sequence[Budget]) -> list[FeasibleSet]:
         """Returns one set per window, all counted in a single pass over one table.
 
-        The windows must bound the same costs as the budget of this set.
+        The windows must all bound the same costs.
         """
-        parts = [self._with_budget(window) for window in windows]
+        slots = self._with_budget(windows[0])._slots
+        parts = [FeasibleSet(self.space, window, max_pairs=self._max_pairs, slots=slots) for window in windows]
         completions = parts[0]._table.completions([part._window for part in parts])
         return [
-            FeasibleSet(self.space, window, max_pairs=self._max_pairs, completions=counted)
+            FeasibleSet(self.space, window, max_pairs=self._max_pairs, completions=counted, slots=slots)
             for window, counted in zip(windows, completions, strict=True)
         ]
 
     def probability(self, arch: ArchConfig) -> float:
         """Returns the probability of a network in one draw: equal for all networks of the set, 0 for any other."""
-        cost = cost_of(arch)
-        is_inside = self.budget.allows(cost.flops, cost.params) and self.space.contains(arch)
+        is_inside = self.budget.allows(*bounded_costs(arch)) and self.space.contains(arch)
         return 1 / self.count if is_inside else 0.0
 
     def sample(self, rng: np.random.Generator) -> ArchConfig:
@@ -193,10 +230,13 @@ class FeasibleSet:
         total = self._cumulated_weights
         completion = np.searchsorted(total, rng.random(tries) * total[-1], side="right").clip(max=len(total) - 1)
         choices = self._table.draw(completion, self._window, rng)
-        if self._table.is_exact:
+        if self._table.is_exact and not self._has_three:
             return choices
         choices = choices[choices[:, 0] >= 0]
-        inside = Window.of(self.budget).contains(*chain_of(self.space).costs(choices).T)
+        flops, params = chain_of(self.space).costs(choices).T
+        inside = Window.of(self.budget).contains(flops, params)
+        if self.budget.shallowest_flops_max is not None:
+            inside &= self._costs.shallowest(choices, flops) <= self.budget.shallowest_flops_max
         return choices[inside]
 
     def __iter__(self) -> Iterator[ArchConfig]:
@@ -208,7 +248,7 @@ class FeasibleSet:
         """Yields the choices of all networks of the set."""
         for path, last in np.argwhere(self._completions > 0).tolist():
             for choices in self._table.members(path, last, self._window):
-                if self.budget.allows(*self._costs.cost(choices)):
+                if self.budget.allows(*self._costs.bounded(choices)):
                     yield choices
 
     def cheapest(self, by: CostName = "flops") -> CostedArch:
@@ -230,7 +270,7 @@ class FeasibleSet:
 
     def _costed(self, choices: tuple[int, ...]) -> CostedArch:
         """Builds and costs the network of some choices."""
-        return CostedArch(self._costs.network(self.space, choices), *self._costs.cost(choices))
+        return CostedArch(self._costs.network(self.space, choices), *self._costs.bounded(choices))
 
     @cached_property
     def _nearest_extreme(self) -> CostedArch:
@@ -244,14 +284,32 @@ class FeasibleSet:
         return None not in (budget.flops_min, budget.flops_max) or None not in (budget.params_min, budget.params_max)
 
     @property
+    def _extremes_decide(self) -> bool:
+        """Whether no network of the space has less excess than `_nearest_extreme`."""
+        budget = self.budget
+        is_mixed = self._has_three and (budget.flops_min or budget.params_min) is not None
+        return not self._has_two_sides and not is_mixed
+
+    @property
     def is_empty(self) -> bool:
         """Whether no network lies inside the budget; fast unless a cost has both a minimum and a maximum.
 
         If a cost has both and counts are estimates, False only means that emptiness is not proven.
         """
-        if self.budget.allows(self._nearest_extreme.flops, self._nearest_extreme.params):
+        if self._is_inside(self._nearest_extreme):
             return False
-        return not self._has_two_sides or not self._completions.any()
+        if self._extremes_decide or not self._completions.any():
+            return True
+        if not self._has_three or len(self._draw(np.random.default_rng(0), _BATCH)) > 0:
+            return False
+        return self._count_of_three == 0
+
+    @property
+    def has_members(self) -> bool:
+        """Whether networks are known to lie inside the budget: by the count or, where that is slow, by draws."""
+        if self._has_three and self._cumulated_weights[-1] > 0 and len(self._draw(np.random.default_rng(0), _BATCH)):
+            return True
+        return self.count > 0
 
     def nearest(self) -> CostedArch:
         """Returns the network with the least `Budget.excess`, which lies inside the budget if any does.
@@ -259,14 +317,17 @@ class FeasibleSet:
         If a cost has both a minimum and a maximum and counts are estimates, it is the best network among draws.
         """
         best = self._nearest_extreme
-        if not self._has_two_sides:
+        if self._extremes_decide:
             return best
-        while not self.budget.allows(best.flops, best.params):
-            closer = self._with_budget(tighter_budget(self.budget, best.flops, best.params))._some_members()
+        while not self._is_inside(best):
+            closer = self._with_budget(tighter_budget(self.budget, *best[1:]))._some_members()
             if not closer:
                 return best
-            best = min(closer, key=lambda costed: self.budget.excess(costed.flops, costed.params))
+            best = min(closer, key=lambda costed: self.budget.excess(*costed[1:]))
         return best
+
+    def _is_inside(self, network: CostedArch) -> bool:
+        return self.budget.allows(*network[1:])
 
     def _with_budget(self, budget: Budget) -> FeasibleSet:
         """Returns the networks of the same space inside another budget."""
@@ -277,7 +338,9 @@ class FeasibleSet:
         if self._cumulated_weights[-1] <= _FEW:
             return [self._costed(choices) for choices in self._iterate_choices()]
         draws = self._draw(np.random.default_rng(0), _BATCH)
-        return [self._costed(tuple(choices)) for choices in draws.tolist()]
+        if self._has_three and len(draws) == 0 and self._count_of_three != 0:
+            draws = self._draw(np.random.default_rng(1), _MAX_AT_ONCE)
+        return [self._costed(tuple(choices)) for choices in draws[:_BATCH].tolist()]
 
     def check(self) -> None:
         """Raises `BudgetError`, naming the nearest possible network, if the set is empty."""
@@ -286,11 +349,24 @@ class FeasibleSet:
         nearest, budget = self.nearest(), self.budget
         flops, flops_advice = _quote("FLOPs", nearest.flops, budget.flops_min, budget.flops_max)
         params, params_advice = _quote("parameters", nearest.params, budget.params_min, budget.params_max)
-        advice = " and ".join(text for text in (flops_advice, params_advice) if text)
+        costs, advice = f"{flops} and {params}", [flops_advice, params_advice]
+        if budget.shallowest_flops_max is not None:
+            shallowest, shallowest_advice = _quote(
+                "shallowest-depth FLOPs", nearest.shallowest_flops, None, budget.shallowest_flops_max
+            )
+            costs, advice = f"{flops}, {params} and {shallowest}", [*advice, shallowest_advice]
         raise BudgetError(
             f"no network of {self.space.name} (at {self.space.image_size} px) has {budget.describe()}; "
-            f"the nearest has {flops} and {params}; {advice}, or use another search space"
+            f"the nearest has {costs}; {' and '.join(filter(None, advice))}, or use another search space"
         )
+
+
+def _slots_of(bounded: Sequence[int]) -> Slots:
+    """Returns the slots of at most two bounded costs; FLOPs, which differ most, come first."""
+    first, second = (0 if 0 in bounded else None), (1 if 1 in bounded else None)
+    if 2 not in bounded:
+        return first, second
+    return (2, second) if first is None else (first, 2)
 
 
 def _ratio(ratio: float) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.cost import cost_of
+from sret_nas.arch.cost import bounded_costs
 from sret_nas.arrays import IntArray
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.space.choice_costs import choice_costs_of
@@ -51,7 +51,7 @@ class StratifiedSampler:
             replace(budget, **{f"{by}_min": start, f"{by}_max": end - 1}) for start, end in pairwise(edges.tolist())
         ]
         self.strata: tuple[FeasibleSet, ...] = tuple(
-            stratum for stratum in feasible.split(windows) if stratum.count > 0
+            stratum for stratum in feasible.split(windows) if stratum.has_members
         )
 
     def sample_many(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
@@ -74,8 +74,8 @@ class StratifiedSampler:
 
         It is exact if `FeasibleSet.count` is.
         """
-        cost = cost_of(arch)
-        holders = (stratum for stratum in self.strata if stratum.budget.allows(cost.flops, cost.params))
+        costs = bounded_costs(arch)
+        holders = (stratum for stratum in self.strata if stratum.budget.allows(*costs))
         return sum(stratum.probability(arch) for stratum in holders) / len(self.strata)
 
 

@@ -25,7 +25,7 @@ from sret_nas.feasible.stratified import StrataByCost
 from sret_nas.latency.cost_grid import CostGrid, least_from, least_point, members
 from sret_nas.latency.table import LatencyTable
 from sret_nas.quantities import format_latency, format_quantity
-from sret_nas.space.chain import Point
+from sret_nas.space.chain import Point, with_shallowest
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
@@ -153,7 +153,7 @@ class LatencySet:
         """
         drawn = (self._grid.draw(rng, low, high) for _ in range(tries))
         costs = choice_costs_of(self.space)
-        return [point for point in drawn if point is not None and self.budget.allows(*costs.cost(point))]
+        return [point for point in drawn if point is not None and self.budget.allows(*costs.bounded(point))]
 
     def sample_stratified(self, rng: np.random.Generator, num_draws: int, by: str) -> list[ArchConfig]:
         """Draws networks spread evenly over the log of a cost (`by`), in random order; some may be equal.
@@ -203,9 +203,13 @@ class LatencySet:
             yield from self._feasible
             return
         budget, inf = self.budget, float("inf")
-        lows = (budget.flops_min or 0, budget.params_min or 0, 0)
-        highs = (budget.flops_max or inf, budget.params_max or inf, self.max_latency_us)
-        for point in members(self._chain, lows, highs):
+        lows: tuple[float, ...] = (budget.flops_min or 0, budget.params_min or 0, 0)
+        highs: tuple[float, ...] = (budget.flops_max or inf, budget.params_max or inf, self.max_latency_us)
+        chain = self._chain
+        if budget.shallowest_flops_max is not None:
+            chain, lows = with_shallowest(chain, self.space), (*lows, 0)
+            highs = (*highs, budget.shallowest_flops_max)
+        for point in members(chain, lows, highs):
             yield self._network(point)
 
 

@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sret_nas.bounded_files import open_regular
 from sret_nas.errors import UserError, describe, printable
@@ -194,5 +195,30 @@ def _shown(name: str) -> str:
 
 def on_meta_device(build: Callable[[], Module]) -> Module:
     """Returns what `build` returns, on the meta device: shapes without values. Draws no random numbers."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInitialisation():
         return build()
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leaves out the initialisation of layers: without values it does nothing, and takes a quarter of the time.
+
+    It would also import torch's compiler, for a second.
+    """
+
+    INITIALISERS = frozenset(
+        {
+            nn.init.kaiming_uniform_,
+            nn.init.uniform_,
+            nn.init.normal_,
+            nn.init.constant_,
+            Tensor.normal_,
+            Tensor.uniform_,
+        }
+    )
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in self.INITIALISERS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

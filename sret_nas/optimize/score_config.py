@@ -127,11 +127,11 @@ class ScoreConfig(BaseModel):
         return total
 
     def _trend_of(self, chain: Chain) -> Any:
-        """Returns the trend: linear in the log costs."""
+        """Returns the trend: linear in the log costs, and the same for a chain with more costs."""
         slopes = np.array([{"flops": self.log_flops, "params": self.log_params}[name] for name in chain.cost_names])
 
         def trend(costs: FloatArray) -> FloatArray:
-            logs: FloatArray = np.log(costs) @ slopes
+            logs: FloatArray = np.log(costs[:, : len(slopes)]) @ slopes
             return logs
 
         return trend

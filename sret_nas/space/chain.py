@@ -9,7 +9,7 @@ SReTs. States without a listed link cannot follow each other. Each choice is als
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -119,6 +119,21 @@ class Chain:
 def chain_of(space: SearchSpace) -> Chain:
     """Returns the chain of a space, computed once per space; its points are tuples as in `ChoiceCosts`."""
     return space.tables.get(Chain, lambda: _chain_of(space))
+
+
+SHALLOWEST = "shallowest_flops"
+"""Name of the FLOPs at the shallowest depth as a cost of a chain."""
+
+
+def with_shallowest(chain: Chain, space: SearchSpace) -> Chain:
+    """Returns a chain of a space's networks with the FLOPs at the shallowest depth as its last cost."""
+    costs, flops = choice_costs_of(space), chain.cost_names.index("flops")
+    stages = tuple(
+        replace(stage, costs=np.column_stack([stage.costs, shallowest]))
+        for stage, shallowest in zip(chain.stages, costs.shallowest_flops, strict=True)
+    )
+    links = tuple({pair: (*cost, cost[flops]) for pair, cost in stage.items()} for stage in chain.links)
+    return Chain((*chain.cost_names, SHALLOWEST), stages, links, chain.state_levels)
 
 
 def _chain_of(space: SearchSpace) -> Chain:

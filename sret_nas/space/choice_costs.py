@@ -13,6 +13,7 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig, paper_stem_width
 from sret_nas.arch.cost import head_cost, pool_cost, stem_cost
+from sret_nas.arrays import IntArray
 from sret_nas.space.search_space import SearchSpace
 
 Links = dict[tuple[int, int], tuple[int, int]]
@@ -30,6 +31,8 @@ class ChoiceCosts:
         width: Width of each choice; one array of shape (choices,) per stage.
         flops: FLOPs of each choice, likewise.
         params: Parameters of each choice, likewise.
+        shallowest_flops: FLOPs of each choice at the shallowest depth, where it is applied once, likewise. Poolings
+            have the same FLOPs at every depth.
         links: Costs of the pooling after each stage but the last.
     """
 
@@ -42,6 +45,9 @@ class ChoiceCosts:
         self.width = [np.tile(tables[0].columns.width, stems), *(table.columns.width for table in tables[1:])]
         self.flops = [np.tile(tables[0].flops, stems), *(table.flops for table in tables[1:])]
         self.params = [np.tile(tables[0].params, stems), *(table.params for table in tables[1:])]
+        self.shallowest_flops = [
+            np.tile(tables[0].shallowest_flops, stems), *(table.shallowest_flops for table in tables[1:])
+        ]  # fmt: skip
 
         stem_width = paper_stem_width(self.width[0])
         if self.stem_widths:
@@ -54,6 +60,7 @@ class ChoiceCosts:
         for stage, cost in ((0, stem), (len(tables) - 1, head)):
             self.flops[stage] = self.flops[stage] + cost.flops
             self.params[stage] = self.params[stage] + cost.params
+            self.shallowest_flops[stage] = self.shallowest_flops[stage] + cost.flops
 
         self.links: list[Links] = []
         for stage in range(1, len(tables)):
@@ -69,6 +76,22 @@ class ChoiceCosts:
         for link, pair in zip(self.links, pairwise(widths), strict=True):
             flops, params = flops + link[pair][0], params + link[pair][1]
         return flops, params
+
+    def bounded(self, choices: tuple[int, ...]) -> tuple[int, int, int]:
+        """Returns what a `Budget` bounds of a network: FLOPs, parameters, and FLOPs at the shallowest depth."""
+        flops, params = self.cost(choices)
+        deeper = sum(
+            int(costs[choice]) - int(shallowest[choice])
+            for costs, shallowest, choice in zip(self.flops, self.shallowest_flops, choices, strict=True)
+        )
+        return flops, params, flops - deeper
+
+    def shallowest(self, choices: IntArray, flops: IntArray) -> IntArray:
+        """Returns the FLOPs at the shallowest depth, of shape (n,), of choices of shape (n, stages) and their FLOPs."""
+        shallowest = flops.copy()
+        for stage, column in enumerate(choices.T):
+            shallowest -= (self.flops[stage] - self.shallowest_flops[stage])[column]
+        return shallowest
 
     def choices(self, space: SearchSpace, arch: ArchConfig) -> tuple[int, ...]:
         """Returns the choices of a network. Raises `UserError` if it is not in the space."""

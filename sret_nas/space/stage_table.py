@@ -7,6 +7,7 @@ and spellings that `StageConfig.canonical` makes equal share one row. Both steps
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -25,6 +26,11 @@ _LOOPS: tuple[Loop, ...] = ("internal", "external")
 _NLLS: tuple[NLLPlacement, ...] = ("every", "between", "last", "none")
 """The placements of NLLs; a key holds positions in here."""
 
+_NUM_NLLS_OF_ONE = np.array(
+    [StageConfig(width=1, heads=1, blocks=1, recursions=1, groups=(1,), nll=nll).num_nlls for nll in _NLLS]
+)
+"""NLLs that follow each block if it is applied once, by the positions in `_NLLS`."""
+
 _KEY_COLUMNS = (
     "width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_hidden", "heads", "loop", "nll",
     "permute", "inverse", "permute_single",
@@ -42,6 +48,7 @@ class StageTable:
         columns: The rows as arguments of the cost formulas.
         flops: FLOPs, of shape (rows,).
         params: Parameters, of shape (rows,).
+        shallowest_flops: FLOPs of one recursion, of shape (rows,).
     """
 
     def __init__(self, choices: StageChoices, num_tokens: int, class_tokens: int = 0, coefficients: int = 2) -> None:
@@ -70,6 +77,11 @@ class StageTable:
         cost = self.columns.cost(num_tokens + class_tokens, coefficients)
         self.flops: IntArray = cost.flops
         self.params: IntArray = cost.params
+        once = replace(
+            self.columns, recursions=np.ones_like(self.columns.recursions),
+            num_nlls=_NUM_NLLS_OF_ONE[self.key[:, _KEY_COLUMNS.index("nll")]],
+        )  # fmt: skip
+        self.shallowest_flops: IntArray = once.cost(num_tokens + class_tokens, coefficients).flops
 
     def __len__(self) -> int:
         return len(self.key)

@@ -46,6 +46,11 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--params-budget", type=quantity, metavar="N", help="maximum number of parameters")
     group.add_argument("--flops-min", type=quantity, metavar="N", help="minimum FLOPs")
     group.add_argument("--params-min", type=quantity, metavar="N", help="minimum number of parameters")
+    group.add_argument(
+        "--shallowest-flops-budget", type=quantity, metavar="N",
+        help="maximum FLOPs at the shallowest recursion depth, at which one file of weights runs with every block "
+        "applied once",
+    )  # fmt: skip
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:

@@ -69,6 +69,7 @@ def _run(given: argparse.Namespace) -> int:
         params_max=given.params_budget,
         flops_min=given.flops_min,
         params_min=given.params_min,
+        shallowest_flops_max=given.shallowest_flops_budget,
     )
     space = SearchSpace.load(given.space)
     front, console = None, Console()

@@ -7,6 +7,7 @@ from typing import Any
 
 from sret_nas.errors import UserError
 
+from ..machine import collector_paused
 from ..program_name import program_name
 from . import shared_options
 from .argument_types import duration
@@ -108,9 +109,10 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from ..console import SearchConsole
-    from ..interruption import handle_interruptions
-    from ..workflows.train_supernet import parse_training, resume_training, start_training
+    with collector_paused():
+        from ..console import SearchConsole
+        from ..interruption import handle_interruptions
+        from ..workflows.train_supernet import parse_training, resume_training, start_training
 
     handle_interruptions()
     console = SearchConsole()

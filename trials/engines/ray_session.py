@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -259,8 +260,23 @@ def _set_authentication(variables: dict[str, str | None]) -> dict[str, str | Non
 
 
 def _disconnect() -> None:
-    """Disconnects, but stops waiting after `LEAVE_SECONDS`, since a cluster that is gone never answers."""
+    """Disconnects, but stops waiting after `LEAVE_SECONDS`, since a cluster that is gone never answers.
+
+    A Ctrl-C meanwhile is raised only afterwards. Unwinding frees Ray's references, and to free one while Ray shuts down
+    makes Ray end this process with exit code 1.
+    """
     thread = threading.Thread(target=ray.shutdown, daemon=True)
-    thread.start()
-    thread.join(LEAVE_SECONDS)
+    interruption: KeyboardInterrupt | None = None
+    deadline = time.monotonic() + LEAVE_SECONDS
+    try:
+        thread.start()  # waits for the thread's beginning, so it can be interrupted as well
+    except KeyboardInterrupt as error:
+        interruption = error
+    while thread.is_alive() and time.monotonic() < deadline:
+        try:
+            thread.join(deadline - time.monotonic())
+        except KeyboardInterrupt as error:
+            interruption = error
     hide_worker_deaths(False)
+    if interruption is not None:
+        raise interruption

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, get_args
 
@@ -79,7 +79,7 @@ class SearchSetting:
         return {
             "strategy": self.strategy,
             "space": self.space.to_dict(),
-            "budget": asdict(self.budget),
+            "budget": self.budget.to_dict(),
             "objectives": list(self.objectives),
             "seed": self.seed,
             "population": self.population,

@@ -126,9 +126,10 @@ def region_text(feasible: FeasibleSet, width: int) -> Text:
         text.append(f"{label:>{_MARGIN - 2}} {'┼' if is_line else '│'}").append(cells).append("\n")
     text.append(" " * (_MARGIN - 1) + "└" + "".join("┴" if line else "─" for _, line in columns) + "\n")
     text.append(_flops_labels(region, columns) + "\n")
+    at_depth = "" if region.budget.shallowest_flops_max is None else ",\nbut for its bound at the shallowest depth"
     return text.append(
         f"each character: the power of ten of the number of networks in its cell\n(a is 10), estimated from "
-        f"{region.draws:,} draws; lines: the budget", style="dim",
+        f"{region.draws:,} draws; lines: the budget{at_depth}", style="dim",
     )  # fmt: skip
 
 

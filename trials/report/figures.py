@@ -11,9 +11,14 @@ import plotly.graph_objects as go
 
 from sret_nas.quantities import format_latency, format_quantity
 
+from ..engines.results import RetrainResult
+from ..runs.objective_texts import TEXTS, error_text
+from ..runs.objectives import Objective, error_named, error_of, final_error_of, final_test_error_of
 from ..runs.options import SearchOptions
 from ..runs.recommendation import CostName, Recommendations
 from ..runs.trial import Trial
+from ..runs.uncertainty import format_prediction, images_of, images_of_trials, predicted_interval
+from ..training.error_intervals import error_interval
 from .insights import Insights, label_of
 
 GREY, BLUE, ORANGE, GREEN, RED, PURPLE = "#8a8f98", "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#a855f7"
@@ -57,7 +62,7 @@ def front_figure(
     ]
     figure.update_layout(
         xaxis={"type": "log", "title": {"text": _TITLES[costs[0]], "standoff": 14}},
-        yaxis={"title": {"text": "error of the proxy, %"}},
+        yaxis={"title": {"text": f"{error_text(options.objectives).proxy_title}, %"}},
         shapes=_budget_lines(options, costs[0]), height=520, hovermode="closest",
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"},
         updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "y": 1.02, "xanchor": "left",
@@ -82,6 +87,7 @@ def _front_traces(
     trials: Sequence[Trial], front: Sequence[Trial], best: Trial, cost: CostName, options: SearchOptions,
     recommended: Recommendations | None,
 ) -> list[Any]:  # fmt: skip
+    objectives = options.objectives
     on_front = {trial.number for trial in front}
     others = [trial for trial in trials if trial.result is not None and trial.number not in on_front]
     shown = [others[position] for position in _evenly(len(others), MAX_POINTS)]
@@ -91,52 +97,75 @@ def _front_traces(
     tested = [trial for trial in trials if trial.test is not None]
     controls = [(trial, trial.finals["control"]) for trial in trials if "control" in trial.finals]
     scratch = [(trial, trial.finals["from scratch"]) for trial in trials if "from scratch" in trial.finals]
-    is_line = "error" in options.objectives and cost in options.objectives
+    is_line = error_named(objectives) in objectives and cost in options.objectives
     ordered = sorted(front, key=lambda trial: _cost(trial, cost))
     traces = [
-        _points("tried", shown, cost, {"color": GREY, "size": 6, "opacity": 0.55}),
+        _points("tried", shown, cost, objectives, {"color": GREY, "size": 6, "opacity": 0.55}),
         go.Scatter(
-            name="Pareto-optimal", x=[_cost(trial, cost) for trial in ordered], y=[_error(trial) for trial in ordered],
-            text=[_hover(trial) for trial in ordered], hoverinfo="text",
+            name="Pareto-optimal", x=[_cost(trial, cost) for trial in ordered],
+            y=[_error(trial, objectives) for trial in ordered],
+            text=[_hover(trial, objectives) for trial in ordered], hoverinfo="text",
             mode="lines+markers" if is_line else "markers", line={"shape": "hv", "color": BLUE, "width": 2},
             marker={"color": BLUE, "size": 9},
-            error_y={"type": "data", "array": [_deviation(trial) for trial in ordered], "thickness": 1, "width": 2,
-                     "color": BLUE},
+            error_y={**_bars([_exact_error(trial, objectives) for trial in ordered],
+                             [_interval(trial, objectives) for trial in ordered]), "width": 2, "color": BLUE},
         ),
-        _points("recommended, observed", chosen, cost, {"color": ORANGE, "size": 13, "symbol": "diamond"}),
-        _predicted(chosen, cost, recommended),
-        _points("best.yaml", [best], cost, {"color": ORANGE, "size": 20, "symbol": "star", "line": {"width": 1}}),
-        _errors("fine-tuned, validation", [(t, f.flops, f.params, f.error) for t, f in finals], cost, GREEN, "circle"),
-        _errors("fine-tuned, test", [(t, f.flops, f.params, f.test_error) for t, f in finals], cost, GREEN, "square"),
+        _points("recommended, observed", chosen, cost, objectives, {"color": ORANGE, "size": 13, "symbol": "diamond"}),
+        _predicted(chosen, cost, recommended, images_of_trials(trials)),
+        _points("best.yaml", [best], cost, objectives,
+                {"color": ORANGE, "size": 20, "symbol": "star", "line": {"width": 1}}),
         _errors(
-            "test", [(t, t.result.target.flops, t.result.target.params, t.test.error) for t in tested
-                     if t.result is not None and t.test is not None], cost, GREEN, "square",
+            "fine-tuned, validation", [(t, f.flops, f.params, final_error_of(f, objectives)) for t, f in finals], cost,
+            GREEN, "circle",
         ),
+        _errors("fine-tuned, test", _test_errors(finals, objectives), cost, GREEN, "square"),
         _errors(
-            "from scratch, test", [(t, f.flops, f.params, f.test_error) for t, f in scratch], cost, PURPLE, "square"
+            "test, full depth" if options.scores_depths else "test",
+            [(t, t.result.target.flops, t.result.target.params, t.test.error) for t in tested
+             if t.result is not None and t.test is not None], cost, GREEN, "square",
         ),
-        _errors("random control, test", [(t, f.flops, f.params, f.test_error) for t, f in controls], cost, RED, "x"),
+        _errors("from scratch, test", _test_errors(scratch, objectives), cost, PURPLE, "square"),
+        _errors("random control, test", _test_errors(controls, objectives), cost, RED, "x"),
     ]  # fmt: skip
     return [trace for trace in traces if len(trace.x) > 0]
 
 
-def _points(name: str, trials: Sequence[Trial], cost: CostName, marker: dict[str, Any]) -> Any:
+def _points(
+    name: str, trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective], marker: dict[str, Any]
+) -> Any:
     return go.Scatter(
-        name=name, mode="markers", x=[_cost(trial, cost) for trial in trials], y=[_error(trial) for trial in trials],
-        text=[_hover(trial) for trial in trials], hoverinfo="text", marker=marker,
+        name=name, mode="markers", x=[_cost(trial, cost) for trial in trials],
+        y=[_error(trial, objectives) for trial in trials],
+        text=[_hover(trial, objectives) for trial in trials], hoverinfo="text", marker=marker,
     )  # fmt: skip
 
 
-def _predicted(chosen: Sequence[Trial], cost: CostName, recommended: Recommendations | None) -> Any:
-    """Returns what the model predicts of the recommended networks, with two standard deviations."""
+def _test_errors(
+    finals: Sequence[tuple[Trial, RetrainResult]], objectives: Sequence[Objective]
+) -> list[tuple[Trial, int, int, float]]:
+    return [(trial, final.flops, final.params, final_test_error_of(final, objectives)) for trial, final in finals]
+
+
+def _predicted(
+    chosen: Sequence[Trial], cost: CostName, recommended: Recommendations | None, images: float | None
+) -> Any:
+    """Returns what the model predicts of the recommended networks, with 95 % intervals on new images."""
     known = [(trial, network) for trial in chosen if recommended and (network := recommended.of(trial.number))]
+    errors = [network.predicted_error for _, network in known]
+    intervals = [
+        predicted_interval(network.predicted_error, network.deviation, images) or (network.predicted_error,) * 2
+        for _, network in known
+    ]
     return go.Scatter(
         name="recommended, predicted", mode="markers", x=[_cost(trial, cost) for trial, _ in known],
         y=[round(100 * network.predicted_error, 4) for _, network in known],
-        text=[f"trial {trial.number}, predicted: {network.prediction}" for trial, network in known], hoverinfo="text",
+        text=[
+            f"trial {trial.number}, predicted: "
+            f"{format_prediction(network.predicted_error, network.deviation, images)}" for trial, network in known
+        ],
+        hoverinfo="text",
         marker={"color": ORANGE, "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
-        error_y={"type": "data", "array": [200 * network.deviation for _, network in known], "thickness": 1, "width": 3,
-                 "color": ORANGE},
+        error_y={**_bars(errors, intervals), "width": 3, "color": ORANGE},
     )  # fmt: skip
 
 
@@ -162,25 +191,44 @@ def _cost(trial: Trial, cost: CostName) -> float:
     return float(target.flops if cost == "flops" else target.params)
 
 
-def _error(trial: Trial) -> float:
+def _error(trial: Trial, objectives: Sequence[Objective]) -> float:
     assert trial.result is not None
-    return round(100 * trial.result.error, 4)
+    return round(100 * error_of(trial.result, objectives), 4)
 
 
-def _deviation(trial: Trial) -> float:
-    """Returns the standard deviation of a validation error in points, from the number of images alone."""
+def _exact_error(trial: Trial, objectives: Sequence[Objective]) -> float:
     assert trial.result is not None
-    error, images = trial.result.error, trial.result.effective_images or trial.result.val_images
-    return 100 * math.sqrt(error * (1 - error) / images) if images else 0.0
+    return error_of(trial.result, objectives)
 
 
-def _hover(trial: Trial) -> str:
+def _interval(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, float]:
+    """Returns the 95 % interval of a trial's error on new images; the error itself if the images are not known.
+
+    Of a mean over depths it is the widest that there can be: that of depths which err on the same images.
+    """
+    assert trial.result is not None
+    error, images = error_of(trial.result, objectives), images_of(trial.result)
+    return (error, error) if images is None else error_interval(error, images)
+
+
+def _bars(errors: Sequence[float], intervals: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Returns error bars in points: the distances of intervals' bounds from errors, which may lie outside of them."""
+    return {
+        "type": "data", "symmetric": False, "thickness": 1,
+        "array": [100 * max(0.0, high - error) for error, (_, high) in zip(errors, intervals, strict=True)],
+        "arrayminus": [100 * max(0.0, error - low) for error, (low, _) in zip(errors, intervals, strict=True)],
+    }  # fmt: skip
+
+
+def _hover(trial: Trial, objectives: Sequence[Objective]) -> str:
     result = trial.result
     assert result is not None
     latency = "" if result.target.latency_us is None else f", {format_latency(result.target.latency_us)}"
     stages = trial.candidate.arch.summary().replace(" | ", "<br>")
+    names = dict.fromkeys(("error", error_named(objectives)))
+    errors = "".join(f"{TEXTS[name].title} {error_of(result, (name,)):.2%}<br>" for name in names)
     return (
-        f"<b>trial {trial.number}</b> {trial.candidate.arch.arch_id}<br>validation error {result.error:.2%}<br>"
+        f"<b>trial {trial.number}</b> {trial.candidate.arch.arch_id}<br>{errors}"
         f"{format_quantity(result.target.flops)} FLOPs, {format_quantity(result.target.params)} params{latency}<br>"
         f"{stages}"
     )
@@ -224,7 +272,7 @@ def effects_figure(insights: Insights) -> Figure | None:
     )  # fmt: skip
     figure.update_layout(
         height=90 + 22 * len(effects),
-        xaxis={"title": {"text": "points of error"}, "zeroline": True},
+        xaxis={"title": {"text": f"points of {insights.error}"}, "zeroline": True},
         yaxis={"automargin": True, "dtick": 1, "range": [-0.7, len(effects) - 0.3]},
     )
     return _plain(figure)
@@ -247,8 +295,8 @@ def predictions_figure(insights: Insights) -> Figure:
     )  # fmt: skip
     figure.update_layout(
         height=400, showlegend=False,
-        xaxis={"title": {"text": "error predicted from the other trials, %"}},
-        yaxis={"title": {"text": "observed error, %"}},
+        xaxis={"title": {"text": f"{insights.error} predicted from the other trials, %"}},
+        yaxis={"title": {"text": f"observed {insights.error}, %"}},
     )  # fmt: skip
     return _plain(figure)
 

@@ -15,7 +15,8 @@ from sret_nas.space.choices import StageChoices
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.choice_effects import ChoiceEffect, choice_effects
 
-from ..runs.objectives import Objective, error_of
+from ..runs.objective_texts import error_text
+from ..runs.objectives import Objective, error_named, error_of
 from ..runs.options import SearchOptions
 from ..runs.timeline import Timeline
 from ..runs.trial import Trial
@@ -33,6 +34,7 @@ class Insights:
         observed: Their errors, of shape (n,).
         left_out: Predictions of them from all other trials, of shape (n,).
         tau: Kendall's tau between the two.
+        error: What these errors are called.
     """
 
     space: SearchSpace
@@ -41,6 +43,7 @@ class Insights:
     observed: FloatArray
     left_out: FloatArray
     tau: float
+    error: str
 
 
 def insights_of(domain: SReTDomain, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Insights | None:
@@ -59,7 +62,7 @@ def insights_of(domain: SReTDomain, trials: Sequence[Trial], objectives: Sequenc
     left_out = model.surrogate.loo_predictions
     tau = float(np.nan_to_num(kendalltau(left_out, observed).statistic))
     numbers = [trial.number for trial in finished]
-    return Insights(domain.space, effects, numbers, observed, left_out, tau)
+    return Insights(domain.space, effects, numbers, observed, left_out, tau, error_text(objectives).word)
 
 
 def label_of(effect: ChoiceEffect, space: SearchSpace) -> str:
@@ -89,18 +92,23 @@ def quality_over_trials(
     """Returns a quality of the search after each trial, with its name.
 
     It is the hypervolume of error and log cost, as a share of the box between the best and the worst of all trials; or
-    the least error, if the objectives are not error and one cost.
+    the least error, if the objectives are not error and one cost. The error is the one by which the search compares.
     """
     finished = sorted(
         (trial for trial in trials if trial.result is not None),
         key=lambda trial: (timeline.ended.get(trial.number, math.inf), trial.number),
     )
     seconds = [timeline.ended.get(trial.number, timeline.wall_seconds) for trial in finished]
-    errors = [trial.result.error for trial in finished if trial.result is not None]
+    errors = [error_of(trial.result, options.objectives) for trial in finished if trial.result is not None]
     costs = [name for name in options.objectives if name in ("flops", "params")]
-    if "error" not in options.objectives or len(options.objectives) != 2 or not costs or len(finished) < 2:
+    if (
+        error_named(options.objectives) not in options.objectives
+        or len(options.objectives) != 2
+        or not costs
+        or len(finished) < 2
+    ):
         best = np.minimum.accumulate(errors) if errors else np.empty(0)
-        return "least validation error, %", [
+        return f"least {error_text(options.objectives).title}, %", [
             (count + 1, second, 100 * float(error))
             for count, (second, error) in enumerate(zip(seconds, best, strict=True))
         ]

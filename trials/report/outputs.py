@@ -18,19 +18,22 @@ from ..engines.results import TrialResult
 from ..runs.best import choose_best
 from ..runs.directory import WEIGHTS, weights_file
 from ..runs.history import History
-from ..runs.objectives import pareto_front
+from ..runs.objective_texts import known_values
+from ..runs.objectives import Objective, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendation, Recommendations
 from ..runs.trial import Trial
+from ..runs.uncertainty import images_of, images_of_trials, predicted_interval
 from .depths import depth_points
 from .plot import write_front_plot
 
 FRONT_PNG = "front.png"
 
 COLUMNS = (
-    "trial", "arch_id", "state", "share", "error", "predicted_error", "predicted_deviation", "cross_entropy",
-    "test_error", "fine_tuned_error", "flops", "params", "latency_us", "measured_latency_us", "depth_schedule",
-    "train_loss", "seconds", "peak_memory_mb", "origin", "failure", "architecture",
+    "trial", "arch_id", "state", "share", "error", "depth_error", "predicted_error", "predicted_deviation",
+    "predicted_low", "predicted_high", "cross_entropy", "test_error", "fine_tuned_error", "flops", "params",
+    "latency_us", "measured_latency_us", "depth_schedule", "train_loss", "seconds", "peak_memory_mb", "origin",
+    "failure", "architecture",
 )  # fmt: skip
 
 
@@ -42,7 +45,7 @@ def write_outputs(run_dir: Path, history: History, options: SearchOptions) -> No
     """
     header, trials = history.header, history.in_order
     write_atomically(run_dir / "config.yaml", dump_yaml(_configuration(header)))
-    write_atomically(run_dir / "trials.csv", _table(trials, history.recommended))
+    write_atomically(run_dir / "trials.csv", _table(trials, history.recommended, options.objectives))
     front = pareto_front(trials, options.objectives)
     if not front:
         return
@@ -90,7 +93,7 @@ def _write_proxies(trials: Sequence[Trial], run_dir: Path, header: dict[str, Any
             del provenance["proxy_weights"]
             target = {"arch_id": trial.arch_id, **trial.result.target.model_dump(mode="json")}
             write_result(
-                weights.with_suffix(".yaml"), trial.result.proxy_arch, metrics=_metrics(trial),
+                weights.with_suffix(".yaml"), trial.result.proxy_arch, metrics=_metrics(trial, header),
                 recipe={"proxy": header["proxy"], "data": header["data"]},
                 provenance={**provenance, "target": target},
             )  # fmt: skip
@@ -129,11 +132,13 @@ def _write_trial(
 ) -> None:  # fmt: skip
     result = trial.result
     assert result is not None
-    metrics = _metrics(trial)
+    metrics = _metrics(trial, header)
     network = None if known is None else known.of(trial.number)
     if network is not None:
         metrics["predicted_validation_error"] = network.predicted_error
         metrics["predicted_deviation"] = network.deviation
+        interval = predicted_interval(network.predicted_error, network.deviation, images_of(result))
+        metrics["predicted_interval_on_new_images"] = None if interval is None else list(interval)
     if result.target.latency_us is not None:
         metrics["target_latency"] = _latency(trial, header)
     recipe = {
@@ -168,7 +173,7 @@ def _provenance(trial: Trial, run_dir: Path, header: dict[str, Any]) -> dict[str
     }
 
 
-def _metrics(trial: Trial) -> dict[str, Any]:
+def _metrics(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
     """Returns the scores of the proxy network, after its own training or with weights of a supernet."""
     result = trial.result
     assert result is not None
@@ -181,6 +186,8 @@ def _metrics(trial: Trial) -> dict[str, Any]:
         "test_cross_entropy": None if trial.test is None else trial.test.cross_entropy,
         "note": "of the proxy network after the proxy run described under recipe, not of full training",
     }
+    if "depth_error" in header["options"].get("objectives", ()):
+        metrics["validation_depth_error"] = error_of(result, ("depth_error",))
     if trial.finals or result.train_steps == 0:
         metrics["note"] = "of the proxy network with weights inherited from the supernet, not of full training"
     if trial.finals:
@@ -205,22 +212,28 @@ def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(trials: Sequence[Trial], known: Recommendations | None) -> str:
+def _table(trials: Sequence[Trial], known: Recommendations | None, objectives: Sequence[Objective]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
+    images = images_of_trials(trials)
     for trial in trials:
         network = None if known is None else known.of(trial.number)
-        predicted = (
-            {}
-            if network is None
-            else {"predicted_error": network.predicted_error, "predicted_deviation": network.deviation}
-        )
-        writer.writerow({**_row(trial), **predicted})
+        predicted = {} if network is None else _predicted(network, images)
+        writer.writerow({**_row(trial, objectives), **predicted})
     return text.getvalue()
 
 
-def _row(trial: Trial) -> dict[str, Any]:
+def _predicted(network: Recommendation, images: float | None) -> dict[str, Any]:
+    """Returns the columns of a prediction, with its 95 % interval on new images."""
+    low, high = predicted_interval(network.predicted_error, network.deviation, images) or ("", "")
+    return {
+        "predicted_error": network.predicted_error, "predicted_deviation": network.deviation, "predicted_low": low,
+        "predicted_high": high,
+    }  # fmt: skip
+
+
+def _row(trial: Trial, objectives: Sequence[Objective]) -> dict[str, Any]:
     arch: ArchConfig = trial.arch
     row: dict[str, Any] = {
         "trial": trial.number,
@@ -233,12 +246,12 @@ def _row(trial: Trial) -> dict[str, Any]:
     if trial.failure is not None:
         row |= {"state": "failed", "failure": f"{trial.failure.cause}: {trial.failure.message}"}
     if trial.is_stopped:
-        row |= {"state": "stopped", **_result_columns(trial.partial[-1])}
+        row |= {"state": "stopped", **_result_columns(trial.partial[-1], objectives)}
     result = trial.result
     if result is not None:
         row |= {
             "state": "finished",
-            **_result_columns(result),
+            **_result_columns(result, objectives),
             "test_error": "" if trial.test is None else trial.test.error,
             **_final_columns(trial),
             "measured_latency_us": "" if trial.measured_us is None else trial.measured_us,
@@ -246,12 +259,12 @@ def _row(trial: Trial) -> dict[str, Any]:
     return row
 
 
-def _result_columns(result: TrialResult) -> dict[str, Any]:
+def _result_columns(result: TrialResult, objectives: Sequence[Objective]) -> dict[str, Any]:
     """Returns the columns of a result, which for a stopped trial is that of its last rung."""
+    known = known_values(result, objectives)
     return {
         "share": f"{result.share:.4g}",
-        "error": result.error,
-        "cross_entropy": result.cross_entropy,
+        **{name: value for name, value in known.items() if name not in ("flops", "params", "latency")},
         "flops": result.target.flops,
         "params": result.target.params,
         "latency_us": "" if result.target.latency_us is None else result.target.latency_us,

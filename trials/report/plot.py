@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.files import write_atomically
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 
+from ..runs.objective_texts import error_text
+from ..runs.objectives import Objective, error_named, error_of, final_error_of, final_test_error_of
 from ..runs.options import SearchOptions
 from ..runs.recommendation import CostName, Recommendations
 from ..runs.trial import Trial
@@ -37,19 +40,21 @@ def write_front_plot(
     left, *others = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (cost, label, bounds) in zip((left, *others), panels, strict=True):
         _scatter(axes, trials, front, cost, options)
-        _mark(axes, trials, best, cost, recommended)
+        _mark(axes, trials, best, cost, options, recommended)
         for bound in bounds:
             if bound is not None:
                 axes.axvline(bound, color=RED, linestyle="--", linewidth=1.2, label="budget")
         _scale(axes, cost)
         axes.set_xlabel(label)
         axes.grid(alpha=0.25)
-    left.set_ylabel(f"error of the proxy, % ({data['classes']} classes, {options.image_size} px)")
+    left.set_ylabel(
+        f"{error_text(options.objectives).proxy_title}, % ({data['classes']} classes, {options.image_size} px)"
+    )
     handles, labels = left.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, frameon=False)
     finished = sum(trial.is_finished for trial in trials)
-    figure.suptitle(f"{literal(space['name'])}: {finished} trials, {options.describe_budget()}")
+    figure.suptitle(f"{literal(space['name'])}: {counted(finished, 'trial')}, {options.describe_budget()}")
     write_atomically(path, png_of(figure))
 
 
@@ -85,53 +90,59 @@ def _scatter(
         costs = [getattr(result.target, "latency_us" if cost == "latency" else cost) or 0 for result in stopped]
         unit = 1000 if cost == "latency" else 1
         axes.scatter(
-            [value / unit for value in costs], [100 * result.error for result in stopped],
+            [value / unit for value in costs], [100 * error_of(result, options.objectives) for result in stopped],
             label="stopped early", color="0.75", s=14, marker="x", linewidths=0.8,
         )  # fmt: skip
     on_front = {trial.number for trial in front}
     tried = [trial for trial in trials if trial.is_finished and trial.number not in on_front]
-    _points(axes, tried, cost, "tried", color=GREY, s=18)
-    if "error" in options.objectives and cost in options.objectives:
+    _points(axes, tried, cost, options.objectives, "tried", color=GREY, s=18)
+    if error_named(options.objectives) in options.objectives and cost in options.objectives:
         ordered = sorted(front, key=lambda trial: _cost(trial, cost))
-        xs, ys = [_cost(trial, cost) for trial in ordered], [_error(trial) for trial in ordered]
+        xs, ys = [_cost(trial, cost) for trial in ordered], [_error(trial, options.objectives) for trial in ordered]
         axes.step(xs, ys, where="post", color=BLUE, linewidth=1.2, zorder=2)
-    _points(axes, front, cost, "Pareto-optimal", color=BLUE, s=36, zorder=3)
+    _points(axes, front, cost, options.objectives, "Pareto-optimal", color=BLUE, s=36, zorder=3)
 
 
-def _mark(axes: Any, trials: Sequence[Trial], best: Trial, cost: CostName, recommended: Recommendations | None) -> None:
+def _mark(
+    axes: Any, trials: Sequence[Trial], best: Trial, cost: CostName, options: SearchOptions,
+    recommended: Recommendations | None,
+) -> None:  # fmt: skip
     """Marks what is recommended, the errors after fine-tuning and on the test part, and the best, with its number."""
+    objectives = options.objectives
     numbers = set() if recommended is None else {network.number for network in recommended.networks}
     chosen = [trial for trial in trials if trial.number in numbers and trial.is_finished]
-    _points(axes, chosen, cost, "recommended", marker="D", s=46, facecolors="none", edgecolors=ORANGE, linewidths=1.6,
-            zorder=4)  # fmt: skip
+    _points(axes, chosen, cost, objectives, "recommended", marker="D", s=46, facecolors="none", edgecolors=ORANGE,
+            linewidths=1.6, zorder=4)  # fmt: skip
     for trial in chosen:
-        axes.annotate(f"{trial.number}", (_cost(trial, cost), _error(trial)), xytext=(6, 6),
+        axes.annotate(f"{trial.number}", (_cost(trial, cost), _error(trial, objectives)), xytext=(6, 6),
                       textcoords="offset points", fontsize=8)  # fmt: skip
     finals = [(trial, trial.finals["fine-tuned"]) for trial in trials if "fine-tuned" in trial.finals]
-    tested = [(_cost(trial, cost), 100 * final.test_error) for trial, final in finals]
+    tested = [(_cost(trial, cost), 100 * final_test_error_of(final, objectives)) for trial, final in finals]
     tested += [
         (_cost(trial, cost), 100 * trial.test.error)
         for trial in trials
         if trial.test is not None and trial.result is not None
     ]
-    tuned = [(_cost(trial, cost), 100 * final.error) for trial, final in finals]
-    for label, marker, points in (("fine-tuned, validation", "o", tuned), ("test", "s", tested)):
+    tuned = [(_cost(trial, cost), 100 * final_error_of(final, objectives)) for trial, final in finals]
+    test = "test, full depth" if options.scores_depths and not finals else "test"
+    for label, marker, points in (("fine-tuned, validation", "o", tuned), (test, "s", tested)):
         if points:
             axes.scatter(*zip(*points, strict=True), label=label, marker=marker, s=30, facecolors="none",
                          edgecolors=GREEN, zorder=4)  # fmt: skip
-    _points(axes, [best], cost, "best.yaml", marker="*", s=190, color=ORANGE, edgecolors="black", zorder=5)
+    _points(axes, [best], cost, objectives, "best.yaml", marker="*", s=190, color=ORANGE, edgecolors="black", zorder=5)
 
 
-def _points(axes: Any, trials: Sequence[Trial], cost: CostName, label: str, **style: Any) -> None:
+def _points(
+    axes: Any, trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective], label: str, **style: Any
+) -> None:
     if trials:
-        axes.scatter(
-            [_cost(trial, cost) for trial in trials], [_error(trial) for trial in trials], label=label, **style
-        )
+        errors = [_error(trial, objectives) for trial in trials]
+        axes.scatter([_cost(trial, cost) for trial in trials], errors, label=label, **style)
 
 
-def _error(trial: Trial) -> float:
+def _error(trial: Trial, objectives: Sequence[Objective]) -> float:
     assert trial.result is not None
-    return 100 * trial.result.error
+    return 100 * error_of(trial.result, objectives)
 
 
 def _scale(axes: Any, cost: CostName) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -19,10 +20,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sret_nas.quantities import format_latency, format_quantity, format_seconds
+from sret_nas.plurals import counted
+from sret_nas.quantities import format_seconds
 
 from ..console import print_line
 from ..runs.compute_budget import ComputeBudget
+from ..runs.objective_texts import TEXTS, error_text, known_values
+from ..runs.objectives import Objective, error_named, error_of
 from ..runs.trial import Trial
 
 REPLAY_LINE_SECONDS = 10.0
@@ -62,9 +66,10 @@ class SearchProgress:
     """
 
     def __init__(
-        self, console: Console, num_trials: int, num_known: int, best_error: float | None, compute_budget: ComputeBudget
-    ) -> None:
-        self._console = console
+        self, console: Console, num_trials: int, num_known: int, best_error: float | None,
+        compute_budget: ComputeBudget, objectives: Sequence[Objective],
+    ) -> None:  # fmt: skip
+        self._console, self._objectives = console, objectives
         self._compute_budget = compute_budget
         self._num_trials = num_trials
         self._num_done = self._num_known = num_known
@@ -80,21 +85,23 @@ class SearchProgress:
             disable=not console.is_terminal,
         )
         self._task: TaskID = self._bar.add_task(
-            "trials", total=num_trials, completed=num_known, left=_describe_best(best_error)
+            "trials", total=num_trials, completed=num_known, left=self._describe_best(best_error)
         )
 
     def trial_ended(self, trial: Trial, best_error: float | None, is_news: bool) -> None:
         """Counts one trial, updates the best validation error and, if `is_news`, prints a line about the trial."""
         self._num_done += 1
         left = f"{format_seconds(self._time_left())} left"
-        self._bar.update(self._task, completed=self._num_done, left=f"{left} {_describe_best(best_error)}")
+        self._bar.update(self._task, completed=self._num_done, left=f"{left} {self._describe_best(best_error)}")
         if is_news:
-            self.say(describe_trial(trial) + ("" if self._console.is_terminal else self._counter(left)))
+            self.say(
+                describe_trial(trial, self._objectives) + ("" if self._console.is_terminal else self._counter(left))
+            )
 
     def replayed(self, done: int, total: int) -> None:
         """Tells how far a resumed search is with asking again for what it knows: in the bar, or now and then a line."""
         self._started = now = time.monotonic()
-        text = f"replaying what is on record: {done:,} of {total:,} trials"
+        text = f"replaying what is on record: {done:,} of {counted(total, 'trial')}"
         self._bar.update(self._task, left=text)
         if not self._console.is_terminal and now - self._last_replay_line >= REPLAY_LINE_SECONDS:
             self._last_replay_line = now
@@ -113,6 +120,9 @@ class SearchProgress:
         per_trial = (time.monotonic() - self._started) / (self._num_done - self._num_known)
         return per_trial * (self._num_trials - self._num_done)
 
+    def _describe_best(self, error: float | None) -> str:
+        return "" if error is None else f"best {error_text(self._objectives).word} {error:.1%}"
+
     def __enter__(self) -> Self:
         self._bar.start()
         return self
@@ -123,30 +133,28 @@ class SearchProgress:
         self._bar.stop()
 
 
-def _describe_best(error: float | None) -> str:
-    return "" if error is None else f"best error {error:.1%}"
-
-
 def describe_retry(trial: Trial) -> str:
     """Returns a line about an attempt that failed because of the machine and is repeated."""
     failure, name = trial.retried[-1], f"trial {trial.number} {trial.arch_id}"
     return f"{name}, attempt {len(trial.retried)}: {failure.cause} ({failure.message}); it runs again"
 
 
-def describe_trial(trial: Trial) -> str:
-    """Returns a line about a trial that ended, of at most 80 columns unless it failed."""
+def describe_trial(trial: Trial, objectives: Sequence[Objective]) -> str:
+    """Returns a line about a trial that ended, with all objectives.
+
+    It has at most 80 columns unless the trial failed, or the objectives are others than error, FLOPs and parameters.
+    """
     name = f"trial {trial.number} {trial.arch_id}"
     if trial.is_stopped:
         last = trial.partial[-1]
-        return f"{name} stopped after {last.share:.0%}: error {last.error:.2%}"
+        error = error_text(objectives).write(error_of(last, objectives))
+        return f"{name} stopped after {last.share:.0%}: {error}"
     result = trial.result
     if result is None:
         assert trial.failure is not None
         return f"{name} failed: {trial.failure.cause} ({trial.failure.message})"
-    latency = result.target.latency_us
-    size = f"{format_quantity(result.target.params)} params" if latency is None else format_latency(latency)
+    known = known_values(result, objectives)
+    shown = {error_named(objectives), "flops", "latency" if "latency" in known else "params", *objectives}
+    values = ", ".join(TEXTS[objective].write(value) for objective, value in known.items() if objective in shown)
     schedule = f"{trial.depth_schedule}, " if result.train_steps > 0 else ""
-    return (
-        f"{name} error {result.error:.2%}, {format_quantity(result.target.flops)} FLOPs, {size}, "
-        f"{schedule}{result.seconds:.{0 if result.seconds >= 2 else 1}f} s"
-    )
+    return f"{name} {values}, {schedule}{result.seconds:.{0 if result.seconds >= 2 else 1}f} s"

@@ -17,8 +17,9 @@ from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.files import write_atomically
 from sret_nas.optimize.branch_and_bound import ProvenOptima
 from sret_nas.optimize.score_config import ScoreConfig
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
-from sret_nas.space.chain import chain_of
+from sret_nas.space.chain import chain_of, with_shallowest
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml
@@ -49,9 +50,12 @@ class ProvenFront:
         self._space, self._cost, self.budget = space, cost, budget
         chain, terms = chain_of(space), score.score(space, source)
         FeasibleSet(space, budget).check()
-        bounds = (
+        bounds: list[tuple[float, float]] = [
             (budget.flops_min or 0, budget.flops_max or inf), (budget.params_min or 0, budget.params_max or inf)
-        )  # fmt: skip
+        ]  # fmt: skip
+        if budget.shallowest_flops_max is not None:
+            chain = with_shallowest(chain, space)
+            bounds.append((0, budget.shallowest_flops_max))
         points = ProvenOptima(chain).front(terms, bounds, (cost,))
         self._points: IntArray = points
         self._costs: IntArray = chain.costs(points)
@@ -62,14 +66,14 @@ class ProvenFront:
 
     def row(self, position: int) -> tuple[float, int, int, ArchConfig]:
         """Returns the score, FLOPs, parameters and architecture of one of its networks."""
-        flops, params = self._costs[position].tolist()
+        flops, params = self._costs[position].tolist()[:2]
         arch = choice_costs_of(self._space).network(self._space, tuple(self._points[position].tolist()))
         return float(self._scores[position]), flops, params, arch
 
     def show(self, console: Console) -> None:
         """Prints the front, or `MAX_SHOWN` networks evenly spaced on it."""
         what = "FLOPs" if self._cost == "flops" else "parameters"
-        title = f"Proven front of score and {what}: {len(self):,} networks"
+        title = f"Proven front of score and {what}: {counted(len(self), 'network')}"
         if len(self) > MAX_SHOWN:
             title += f", {MAX_SHOWN} of them here"
         table = Table(title=title, title_justify="left")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.table import Table
@@ -17,7 +17,8 @@ from sret_nas.pareto import hypervolume
 from sret_nas.quantities import format_quantity, format_seconds
 
 from ..runs.best import choose_best
-from ..runs.objectives import error_of, pareto_front
+from ..runs.objective_texts import TEXTS
+from ..runs.objectives import Objective, error_named, error_of, pareto_front
 from ..runs.recorded_search import RecordedSearch
 from ..runs.trial import Trial
 from ..strategies.structure import MIN_RESULTS, StructureModel
@@ -41,7 +42,9 @@ class RunSummary:
     best: str | None
     """Id of the network in `best.yaml`; None before a trial has finished."""
     best_error: float | None
-    """Observed validation error of its proxy, 0 to 1: one score."""
+    """Observed error of its proxy, 0 to 1: one score."""
+    error_name: Literal["error", "depth_error"]
+    """The error by which the search compares networks, which this is: of the full depth, or the mean over depths."""
     best_predicted_error: float | None
     """Posterior mean of the model of all trials; None unless it was recommended."""
     best_flops: int | None
@@ -68,6 +71,7 @@ class RunSummary:
             trials=options.trials,
             best=None if best is None else best.trial.candidate.arch.arch_id,
             best_error=None if result is None else error_of(result, options.objectives),
+            error_name=error_named(options.objectives),
             best_predicted_error=None if network is None else network.predicted_error,
             best_flops=None if result is None else result.target.flops,
             best_params=None if result is None else result.target.params,
@@ -93,7 +97,10 @@ def size_of(folder: Path) -> int:
 def runs_table(runs: Sequence[RunSummary], width: int) -> Table:
     """Returns the list of runs, the latest first."""
     caption = "Of the network in best.yaml. Observed: one score. Predicted: by the model of all trials."
-    table = Table(caption=caption if width >= WIDE else "Of the network in best.yaml.", caption_justify="left")
+    caption = caption if width >= WIDE else "Of the network in best.yaml."
+    if any(run.error_name == "depth_error" for run in runs):
+        caption += " mean: over the recursion depths."
+    table = Table(caption=caption, caption_justify="left")
     titles = ["run", "state", "observed\nerror"]
     if width >= MEDIUM:
         titles += ["FLOPs", "age"]
@@ -108,8 +115,8 @@ def runs_table(runs: Sequence[RunSummary], width: int) -> Table:
             "state": run.state,
             "budget": run.budget,
             "trials": str(run.finished),
-            "observed\nerror": _percent(run.best_error),
-            "predicted\nerror": _percent(run.best_predicted_error),
+            "observed\nerror": _percent(run.best_error, run.error_name),
+            "predicted\nerror": _percent(run.best_predicted_error, run.error_name),
             "FLOPs": "-" if run.best_flops is None else format_quantity(run.best_flops, 3),
             "age": format_seconds(max(0.0, time.time() - run.began)),
             "MB": f"{run.megabytes:,.1f}",
@@ -125,9 +132,10 @@ class Comparison:
     Attributes:
         runs: The run directories.
         cost: The cost that fronts are compared by.
+        error_name: The error that they are compared by: the mean over depths, if all runs minimise that.
         limits: Costs at which least errors are compared, the largest first: evenly spaced over the logarithm of the
             costs that all runs have tried.
-        errors: Least observed validation error of each run within each limit; None if it has no network there.
+        errors: Least observed error of each run within each limit; None if it has no network there.
         predicted: Least error that the model of each run's trials expects of one of its networks within each limit;
             None if it has no network there, or too few trials for a model.
         hypervolumes: Of each run's front in error and log cost, as a share of the box that holds all trials.
@@ -136,6 +144,7 @@ class Comparison:
 
     runs: tuple[str, ...]
     cost: str
+    error_name: Literal["error", "depth_error"]
     limits: tuple[int, ...]
     errors: tuple[tuple[float | None, ...], ...]
     predicted: tuple[tuple[float | None, ...], ...]
@@ -145,21 +154,23 @@ class Comparison:
     @classmethod
     def of(cls, searches: Sequence[RecordedSearch], cost: str) -> Comparison:
         """Compares searches that have a finished trial each."""
-        fronts = [_front(search, cost) for search in searches]
-        points = np.concatenate([_points(search.history.in_order, cost) for search in searches])
+        has_depths = all(search.options.scores_depths for search in searches)
+        error: Literal["error", "depth_error"] = "depth_error" if has_depths else "error"
+        fronts = [_front(search, cost, error) for search in searches]
+        points = np.concatenate([_points(search.history.in_order, cost, error) for search in searches])
         low, high = points.min(axis=0), points.max(axis=0)
         spread = np.where(high > low, high - low, 1.0)
         volumes = tuple(
             float(hypervolume((front - low) / spread, np.full(2, 1.0 + 1e-9)) / (1.0 + 1e-9) ** 2) for front in fronts
         )
-        logs = [_points(search.history.in_order, cost)[:, 1] for search in searches]
+        logs = [_points(search.history.in_order, cost, error)[:, 1] for search in searches]
         most, least = min(float(log.max()) for log in logs), max(float(log.min()) for log in logs)
         limits = tuple(
             round(math.exp(most - position * max(0.0, most - least) / NUM_LIMITS)) for position in range(NUM_LIMITS)
         )
         limits = tuple(dict.fromkeys(limits))
         errors = tuple(tuple(_least(front, limit) for limit in limits) for front in fronts)
-        predicted = tuple(_predicted(search, cost, limits) for search in searches)
+        predicted = tuple(_predicted(search, cost, error, limits) for search in searches)
         recorded = [search.options.model_dump(mode="json") for search in searches]
         differing = {
             name: tuple(options.get(name) for options in recorded)
@@ -173,13 +184,13 @@ class Comparison:
         if len(set(profiles)) > 1:
             differing["latency_profile"] = profiles
         runs = tuple(str(search.run_dir) for search in searches)
-        return cls(runs, cost, limits, errors, predicted, volumes, differing)
+        return cls(runs, cost, error, limits, errors, predicted, volumes, differing)
 
     def tables(self, width: int) -> list[Table]:
         """Returns tables of errors, observed and predicted, with a row per run, and one of options that differ."""
         unit = _unit(self.cost)
         observed = Table(
-            title=f"Least observed validation error within so many {unit}", title_justify="left",
+            title=f"Least observed {TEXTS[self.error_name].title} within so many {unit}", title_justify="left",
             caption="One score each: of many trials, the best is too good. Hypervolume: of the box around all trials; "
             "higher is better.", caption_justify="left",
         )  # fmt: skip
@@ -206,17 +217,17 @@ class Comparison:
         return [*errors, options]
 
 
-def _percent(error: float | None) -> str:
-    return "-" if error is None else f"{error:.2%}"
+def _percent(error: float | None, name: Objective = "error") -> str:
+    return "-" if error is None else f"{error:.2%}\nmean" if name == "depth_error" else f"{error:.2%}"
 
 
-def _predicted(search: RecordedSearch, cost: str, limits: Sequence[int]) -> tuple[float | None, ...]:
+def _predicted(search: RecordedSearch, cost: str, error: Objective, limits: Sequence[int]) -> tuple[float | None, ...]:
     """Returns, within each limit, the least posterior mean of the networks that a search has tried."""
     trials = [trial for trial in search.history.in_order if trial.result is not None]
     if len(trials) < MIN_RESULTS:
         return (None,) * len(limits)
     candidates = [trial.candidate for trial in trials]
-    errors = [error_of(trial.result, search.options.objectives) for trial in trials if trial.result is not None]
+    errors = [error_of(trial.result, (error,)) for trial in trials if trial.result is not None]
     axis = search.domain.chain.cost_names.index(cost)
     means = StructureModel(search.domain, candidates, errors, axis).belief(candidates).mean
     costs = np.array([search.domain.costs(candidate)[axis] for candidate in candidates])
@@ -233,15 +244,16 @@ def _unit(cost: str) -> str:
     return "FLOPs" if cost == "flops" else "parameters"
 
 
-def _points(trials: Sequence[Trial], cost: str) -> FloatArray:
+def _points(trials: Sequence[Trial], cost: str, error: Objective) -> FloatArray:
     """Returns error and log cost of the trials that finished, of shape (n, 2)."""
     results = [trial.result for trial in trials if trial.result is not None]
-    return np.array([(result.error, math.log(getattr(result.target, cost))) for result in results])
+    return np.array([(error_of(result, (error,)), math.log(getattr(result.target, cost))) for result in results])
 
 
-def _front(search: RecordedSearch, cost: str) -> FloatArray:
+def _front(search: RecordedSearch, cost: str, error: Objective) -> FloatArray:
     """Returns the front of a search in error and log cost, of shape (n, 2)."""
-    return _points(pareto_front(search.history.in_order, ("error", "params" if cost == "params" else "flops")), cost)
+    objectives: tuple[Objective, ...] = (error, "params" if cost == "params" else "flops")
+    return _points(pareto_front(search.history.in_order, objectives), cost, error)
 
 
 def _least(front: FloatArray, limit: int) -> float | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import NamedTuple
 
-from .objectives import Objective, best_of, error_named
+from sret_nas.plurals import counted
+
+from .objective_texts import error_text
+from .objectives import Objective, best_of, final_error_of
 from .recommendation import BestBy, Recommendation, Recommendations
 from .trial import Trial
+from .uncertainty import deviation_of_validation
 
 
 class Choice(NamedTuple):
@@ -29,8 +32,7 @@ def choose_best(
 
     Raises `ValueError` if no trial has finished.
     """
-    is_mean = error_named(objectives) == "depth_error"
-    error = "mean validation error over its recursion depths" if is_mean else "validation error"
+    error = error_text(objectives).title
     by_number = {trial.number: trial for trial in trials}
     if best_by == "expected" and recommended is not None:
         for network in recommended.networks:
@@ -54,13 +56,13 @@ def size_after_tuning(
     finals = [by_number[network.number].finals.get("fine-tuned") for network in shares]
     if len(shares) < 2 or (largest := finals[0]) is None or (smallest := finals[-1]) is None:
         return None
-    is_mean = error_named(objectives) == "depth_error"
-    errors = [fmean((final.error_by_depth if is_mean else []) or [final.error]) for final in (largest, smallest)]
+    errors = [final_error_of(final, objectives) for final in (largest, smallest)]
     images = largest.num_val_images
-    noise = 2 * math.sqrt(sum(error * (1 - error) / images for error in errors))
+    noise = 2 * math.hypot(*(deviation_of_validation(*each) for each in zip((largest, smallest), errors, strict=True)))
+    title = error_text(objectives).title
     return (
-        f"Fine-tuned, the validation error is {errors[0]:.2%} at {shares[0].label} and {errors[1]:.2%} at "
-        f"{shares[-1].label}; with {images:,} images, differences below {100 * noise:.1f} points can be chance"
+        f"Fine-tuned, the {title} is {errors[0]:.2%} at {shares[0].label} and {errors[1]:.2%} at {shares[-1].label}; "
+        f"with {counted(images, 'image')}, differences below {100 * noise:.1f} points can be chance"
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from sret_nas.pareto import non_dominated
 
-from ..engines.results import TrialResult
+from ..engines.results import RetrainResult, TrialResult
 from .trial import Trial
 
 Objective = Literal["error", "cross_entropy", "depth_error", "flops", "params", "latency"]
@@ -71,6 +71,20 @@ def error_of(result: TrialResult, objectives: Sequence[Objective]) -> float:
     return objective_values(result, (error_named(objectives),))[0]
 
 
+def final_error_of(final: RetrainResult, objectives: Sequence[Objective]) -> float:
+    """Returns the validation error (0 to 1) of a finalist by which a search compares networks."""
+    return _mean_if_compared(final.error, final.error_by_depth, objectives)
+
+
+def final_test_error_of(final: RetrainResult, objectives: Sequence[Objective]) -> float:
+    """Returns the test error (0 to 1) that belongs to `final_error_of`."""
+    return _mean_if_compared(final.test_error, final.test_error_by_depth, objectives)
+
+
+def _mean_if_compared(error: float, by_depth: Sequence[float], objectives: Sequence[Objective]) -> float:
+    return fmean((by_depth if error_named(objectives) == "depth_error" else ()) or [error])
+
+
 def by_accuracy(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """Returns a sort key of finished trials, most accurate first: error, then cross-entropy, then FLOPs."""
     result = trial.result
@@ -96,8 +110,7 @@ def best_of(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
 
     def rank(trial: Trial) -> tuple[float, ...]:
         final = trial.finals["fine-tuned"]
-        by_depth = final.error_by_depth if error_named(objectives) == "depth_error" else []
-        return fmean(by_depth or [final.error]), final.cross_entropy, final.flops, trial.number
+        return final_error_of(final, objectives), final.cross_entropy, final.flops, trial.number
 
     return min(finals, key=rank)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
@@ -35,6 +35,7 @@ def pick_network(search: RecordedSearch, budget: Budget) -> Picked:
     Args:
         search: The search; at least `MIN_RESULTS` of its trials must have finished.
         budget: Bounds FLOPs, parameters or both from above. The structure is the best at the first of these bounds.
+            What the search bounds at the shallowest depth stays bounded.
 
     Raises `UserError` if no network meets the budget, or too few trials have finished.
     """
@@ -50,6 +51,7 @@ def pick_network(search: RecordedSearch, budget: Budget) -> Picked:
     if limit is None:
         raise UserError("a pick needs the most that the network may cost: FLOPs, parameters or both")
     objectives = search.options.objectives
+    budget = replace(budget, shallowest_flops_max=search.options.shallowest_flops_budget)
     errors = [error_of(trial.result, objectives) for trial in finished if trial.result is not None]
     axis = whole.chain.cost_names.index(cost)
     model = StructureModel(whole, [trial.candidate for trial in finished], errors, axis).within(whole.within(budget))

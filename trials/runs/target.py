@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import FeasibleSet
@@ -26,7 +28,7 @@ def require_possible(space: SearchSpace, budget: Budget) -> None:
         return
     cheapest = _with(space, {name: _FEWEST[name] for name in unstated})
     try:
-        FeasibleSet(cheapest, Budget(flops_max=budget.flops_max, params_max=budget.params_max)).check()
+        FeasibleSet(cheapest, replace(budget, flops_min=None, params_min=None)).check()
     except BudgetError as error:
         words = _describe({name: getattr(cheapest, name) for name in unstated})
         raise BudgetError(f"{error} (for {words}, the fewest that images can have)") from None

@@ -17,7 +17,8 @@ from sret_nas.quantities import parse_duration, parse_quantity
 from ..console import Console
 from ..runs.best import choose_best
 from ..runs.directory import new_run_dir
-from ..runs.objectives import pareto_front
+from ..runs.objective_texts import known_values
+from ..runs.objectives import Objective, pareto_front
 from ..runs.option_groups import flag
 from ..runs.options import SearchOptions
 from ..runs.pick import pick_network
@@ -25,7 +26,7 @@ from ..runs.recorded_search import RecordedSearch
 from ..runs.trial import Trial
 from .search import resume_search, start_search
 
-_QUANTITIES = ("flops_budget", "params_budget", "flops_min", "params_min")
+_QUANTITIES = ("flops_budget", "params_budget", "flops_min", "params_min", "shallowest_flops_budget")
 _DURATIONS = ("time_budget", "trial_timeout")
 _LISTS = ("objectives", "log")
 
@@ -43,15 +44,20 @@ class FoundNetwork:
     """Posterior mean of the model of all trials; None for a network that was not recommended or picked."""
     test_error: float | None = None
     """Error on the test part, if it was tested at the end."""
+    depth_error: float | None = None
+    """Mean of the observed validation errors over the recursion depths; None unless that was an objective."""
 
     @classmethod
-    def of(cls, trial: Trial, predicted_error: float | None = None) -> FoundNetwork:
-        """Returns the network of a trial."""
+    def of(
+        cls, trial: Trial, predicted_error: float | None = None, objectives: Sequence[Objective] = ("error", "flops")
+    ) -> FoundNetwork:
+        """Returns the network of a trial of a search with these objectives."""
         final, result = trial.finals.get("fine-tuned"), trial.result
         test = final.test_error if final is not None else None if trial.test is None else trial.test.error
         cost = cost_of(trial.candidate.arch)
         error = None if result is None else result.error
-        return cls(trial.candidate.arch, cost.flops, cost.params, error, predicted_error, test)
+        depth_error = None if result is None else known_values(result, objectives).get("depth_error")
+        return cls(trial.candidate.arch, cost.flops, cost.params, error, predicted_error, test, depth_error)
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,13 @@ class SearchResult:
         predicted = {network.number: network.predicted_error for network in networks}
         return cls(
             run_dir=search.run_dir,
-            front=tuple(FoundNetwork.of(trial) for trial in pareto_front(trials, objectives)),
+            front=tuple(FoundNetwork.of(trial, None, objectives) for trial in pareto_front(trials, objectives)),
             recommended=tuple(
-                FoundNetwork.of(trial, error)
+                FoundNetwork.of(trial, error, objectives)
                 for number, error in predicted.items()
                 if (trial := search.history.trials[number]).result is not None
             ),
-            best=FoundNetwork.of(best, predicted.get(best.number)),
+            best=FoundNetwork.of(best, predicted.get(best.number), objectives),
             reason=reason,
         )
 
@@ -101,9 +107,10 @@ class SearchResult:
         Raises `UserError` if neither is given, or no network is that cheap.
         """
         budget = Budget(flops_max=_number(flops), params_max=_number(params))
-        picked = pick_network(RecordedSearch.open(self.run_dir), budget)
+        search = RecordedSearch.open(self.run_dir)
+        picked = pick_network(search, budget)
         if picked.trial is not None:
-            return FoundNetwork.of(picked.trial, picked.predicted_error)
+            return FoundNetwork.of(picked.trial, picked.predicted_error, search.options.objectives)
         cost = cost_of(picked.candidate.arch)
         return FoundNetwork(picked.candidate.arch, cost.flops, cost.params, None, picked.predicted_error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sret_nas.errors import UserError
@@ -13,6 +14,8 @@ from ..engines.inline import InlineEngine
 from ..engines.jobs import InheritedTrialJob, ScratchTrialJob
 from ..engines.results import TrialResult
 from ..engines.retries import JobQueue
+from ..runs.objective_texts import TEXTS, known_values
+from ..runs.objectives import LEARNED, Objective
 from ..runs.recorded_search import RecordedSearch
 from ..runs.records import Records
 from ..training.recipe import ProxyConfig
@@ -52,13 +55,18 @@ def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
     if end.failure is not None:
         raise UserError(f"{run_dir}: trial {number} failed when it ran again: {end.failure.message}")
     again = TrialResult.model_validate(end.result)
-    for what, result in (("recorded", trial.result), ("again", again)):
-        print_line(
-            console,
-            f"{what}: error {result.error:.4%}, cross-entropy {result.cross_entropy:.6f}, {result.seconds:.1f} s",
+    recorded_values, values = (_learned(result, search.options.objectives) for result in (trial.result, again))
+    for what, known, result in (("recorded", recorded_values, trial.result), ("again", values, again)):
+        errors = ", ".join(
+            f"{TEXTS[name].word} {value:{'.6f' if name == 'cross_entropy' else '.4%'}}" for name, value in known.items()
         )
-    is_equal = (again.error, again.cross_entropy) == (trial.result.error, trial.result.cross_entropy)
+        print_line(console, f"{what}: {errors}, {result.seconds:.1f} s")
+    is_equal = values == recorded_values
     print_line(console, "Equal to the last bit." if is_equal else f"Different; the record is of {_setup(search)}.")
+
+
+def _learned(result: TrialResult, objectives: Sequence[Objective]) -> dict[Objective, float]:
+    return {name: value for name, value in known_values(result, objectives).items() if name in LEARNED}
 
 
 def _setup(search: RecordedSearch) -> str:

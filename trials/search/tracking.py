@@ -20,6 +20,8 @@ from ..console import Console, print_line
 from ..integrations.trackers import TensorBoardTracker, Tracker, TrackerName, open_tracker
 from ..report.drawing import reason_of
 from ..report.html import REPORT
+from ..runs.objective_texts import error_text, metrics_of
+from ..runs.objectives import error_of
 from ..runs.options import SearchOptions
 from ..runs.trial import Trial
 
@@ -52,6 +54,7 @@ class Tracking:
             chain: the search's space, whose most expensive network bounds the hypervolume where no budget does.
         """
         self._run_dir, self._console = run_dir, console
+        self._objectives = options.objectives
         self._volume = _Hypervolume(options.flops_budget or _most_flops(chain))
         self._best: float | None = None
         self._open: list[_Open] = []
@@ -79,16 +82,13 @@ class Tracking:
         result = trial.result
         if result is None:
             return {"trial/failed": float(trial.failure is not None), "trial/stopped": float(trial.is_stopped)}
-        self._best = min(result.error, math.inf if self._best is None else self._best)
+        error = error_of(result, self._objectives)
+        self._best = min(error, math.inf if self._best is None else self._best)
         return {
-            "trial/error": result.error,
-            "trial/cross_entropy": result.cross_entropy,
-            "trial/flops": float(result.target.flops),
-            "trial/params": float(result.target.params),
-            **({} if result.target.latency_us is None else {"trial/latency_ms": result.target.latency_us / 1000}),
+            **{f"trial/{name}": value for name, value in metrics_of(result, self._objectives).items()},
             "trial/seconds": result.seconds,
-            "search/best_error": self._best,
-            "search/hypervolume": self._volume.add(result.error, result.target.flops),
+            f"search/best_{error_text(self._objectives).metric}": self._best,
+            "search/hypervolume": self._volume.add(error, result.target.flops),
         }
 
     def _log(self, what: str, metrics: Mapping[str, float], step: int, seconds: float) -> None:

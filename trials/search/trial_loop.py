@@ -40,7 +40,9 @@ def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal:
     loop = _TrialLoop(run, strategy, engine, journal)
     num_known = run.history.num_ended
     num_trials = max(run.options.trials, num_known)
-    with SearchProgress(run.console, num_trials, num_known, loop.front.best_error, loop.compute_budget) as progress:
+    with SearchProgress(
+        run.console, num_trials, num_known, loop.front.best_error, loop.compute_budget, run.options.objectives
+    ) as progress:
         loop.run(progress)
     loop.tell_why_it_ended()
 

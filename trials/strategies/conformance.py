@@ -34,7 +34,7 @@ import numpy as np
 import pytest
 
 from sret_nas.arch.budget import Budget
-from sret_nas.arch.cost import cost_of
+from sret_nas.arch.cost import bounded_costs, cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.space.search_space import SearchSpace
@@ -67,6 +67,7 @@ BUDGETS = {
         flops_max=612_000_000, flops_min=588_000_000, params_max=2_525_000, params_min=2_475_000
     ),
     "next to the cheapest": Budget(flops_max=110_000_000),
+    "a cheap shallowest depth": Budget(flops_max=600_000_000, params_max=2_500_000, shallowest_flops_max=250_000_000),
 }
 OBJECTIVES = {
     "three": ("error", "flops", "params"),
@@ -129,8 +130,7 @@ def run(
 def assert_new_and_inside(asked: Sequence[Candidate], number: int, domain: SReTDomain) -> None:
     assert len({candidate.key for candidate in asked}) == number
     for candidate in asked:
-        cost = cost_of(candidate.arch)
-        assert domain.budget.allows(cost.flops, cost.params)
+        assert domain.budget.allows(*bounded_costs(candidate.arch))
         assert domain.space.contains(candidate.arch)
         assert candidate.depth_schedule in domain.space.effective_schedules(candidate.arch)
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.cost import cost_of
+from sret_nas.arch.cost import bounded_costs
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StrataByCost
 from sret_nas.latency.fast_set import LatencySet
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
-from sret_nas.space.chain import Chain, ChainStage, Point, chain_of
+from sret_nas.space.chain import SHALLOWEST, Chain, ChainStage, Point, chain_of, with_shallowest
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import DepthSchedule, SearchSpace, Value, canonical_schedule
 
@@ -62,16 +62,17 @@ class SReTDomain(Domain[Candidate]):
         return {**self.space.encode(candidate.arch), "depth_schedule": candidate.depth_schedule}
 
     def costs(self, candidate: Candidate) -> tuple[float, ...]:
-        cost, latency = cost_of(candidate.arch), self.latency_us(candidate)
-        return (cost.flops, cost.params) if latency is None else (cost.flops, cost.params, latency)
+        flops, params, shallowest = bounded_costs(candidate.arch)
+        latency = self.latency_us(candidate)
+        costs = (flops, params) if latency is None else (flops, params, latency)
+        return costs if self.budget.shallowest_flops_max is None else (*costs, shallowest)
 
     def latency_us(self, candidate: Candidate) -> int | None:
         """Returns the candidate's predicted latency in microseconds; None without a latency table."""
         return None if self._latency is None else self._latency.latency(candidate.arch)
 
     def excess(self, candidate: Candidate) -> float:
-        cost = cost_of(candidate.arch)
-        excess = self.budget.excess(cost.flops, cost.params)
+        excess = self.budget.excess(*bounded_costs(candidate.arch))
         if self._latency is None or self._latency_max is None:
             return excess
         return max(excess, self._latency.latency(candidate.arch) / self._latency_max - 1)
@@ -81,6 +82,8 @@ class SReTDomain(Domain[Candidate]):
         return self._with_any_schedule(self._feasible.sample(rng), rng)
 
     def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[Candidate]:
+        if by == SHALLOWEST:  # no strata of its own: it rises with FLOPs
+            by = "flops"
         if self._fast is not None:
             drawn = self._fast.sample_stratified(rng, number, by)
         else:
@@ -100,6 +103,8 @@ class SReTDomain(Domain[Candidate]):
     def chain(self) -> Chain:
         """Returns the space's chain, with the depth schedule as a last stage of zero cost."""
         chain = chain_of(self.space) if self._latency is None else self._latency.chain
+        if self.budget.shallowest_flops_max is not None:
+            chain = with_shallowest(chain, self.space)
         num_schedules = len(self.space.depth_schedules)
         schedules = ChainStage(
             state=np.zeros(num_schedules, dtype=np.int64),
@@ -114,12 +119,15 @@ class SReTDomain(Domain[Candidate]):
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
         budget, most = self.budget, float("inf")
-        bounds = (
+        bounds: list[tuple[float, float]] = [
             (budget.flops_min or 0, most if budget.flops_max is None else budget.flops_max),
             (budget.params_min or 0, most if budget.params_max is None else budget.params_max),
-            (0, most if self._latency_max is None else self._latency_max),
-        )
-        return bounds if self._latency is not None else bounds[:2]
+        ]
+        if self._latency is not None:
+            bounds.append((0, most if self._latency_max is None else self._latency_max))
+        if budget.shallowest_flops_max is not None:
+            bounds.append((0, budget.shallowest_flops_max))
+        return tuple(bounds)
 
     def point(self, candidate: Candidate) -> Point:
         return *choice_costs_of(self.space).choices(self.space, candidate.arch), self._position(candidate)

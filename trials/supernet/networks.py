@@ -108,7 +108,7 @@ def extreme(space: SearchSpace, budget: Budget, end: Literal["cheapest", "most_e
     feasible = FeasibleSet(space, budget)
     feasible.check()
     whole = feasible.most_expensive() if end == "most_expensive" else feasible.cheapest()
-    if budget.allows(whole.flops, whole.params):
+    if budget.allows(*whole[1:]):
         return whole.arch
     rng = np.random.default_rng(0)
     sign = 1 if end == "most_expensive" else -1

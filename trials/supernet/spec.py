@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
@@ -37,7 +37,7 @@ class TrainingSpec:
             "depth distillation": self.config.depth_distillation or None,
             "proxy": self.proxy.model_dump(mode="json", exclude={"training"}),
             "space_digest": self.space.digest,
-            "budget": asdict(self.budget),
+            "budget": self.budget.to_dict(),
             "data_digest": data.digest,
             "seed": self.seed,
         }

@@ -13,6 +13,7 @@ from sret_nas.nn.supernet import Supernet
 
 from ..distributed.processes import Processes
 from ..training.losses import hard_cross_entropy, soft_cross_entropy
+from ..training.optimizer import adamw
 from ..training.precision import passes_in
 from ..training.train import parameter_groups
 from .config import SupernetConfig
@@ -24,9 +25,7 @@ class SupernetStep:
     def __init__(self, supernet: Supernet, config: SupernetConfig, processes: Processes) -> None:
         self._supernet, self._config, self._processes = supernet, config, processes
         training = config.training
-        groups = parameter_groups(supernet, training.weight_decay)
-        # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
-        self.optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+        self.optimizer = adamw(parameter_groups(supernet, training.weight_decay), training.learning_rate)
         self._parameters = list(supernet.parameters())
         self._precision = config.precision_on(processes.device.type)
 

@@ -18,6 +18,7 @@ from sret_nas.errors import UserError
 from sret_nas.nn.shared_weights import pool_shapes
 from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weight_shapes import supernet_shapes
+from sret_nas.plurals import counted
 from sret_nas.space.supernet_shape import SupernetShape, bounding_shape
 
 from ..console import Console
@@ -99,7 +100,7 @@ class SupernetTraining:
         self.processes = processes
         self.steps = spec.config.training.num_steps(len(data.train))
         self._batch_size = min(spec.config.training.batch_size, len(data.train))
-        _check_shares(self._batch_size, spec.config, processes)
+        check_shares(self._batch_size, spec.config, processes.world_size)
         adapted = spec.proxy_maker(data)
         self.networks = StepNetworks(spec.space, spec.budget, spec.config, adapted, spec.seed)
         shape = bounding_shape(spec.space, adapted=adapted)
@@ -206,15 +207,15 @@ def _require_memory(shape: SupernetShape, name: str, device: torch.device) -> No
     require_memory(num_params, memory, what, advice)
 
 
-def _check_shares(batch_size: int, config: SupernetConfig, processes: Processes) -> None:
+def check_shares(batch_size: int, config: SupernetConfig, world_size: int) -> None:
     """Raises `UserError` unless a batch splits into equal shares of at least 2 images per pass."""
-    if batch_size % processes.world_size:
+    if batch_size % world_size:
         raise UserError(
-            f"batch_size must be a multiple of the {processes.world_size} processes, got {batch_size} images a batch"
+            f"batch_size must be a multiple of the {world_size} processes, got {counted(batch_size, 'image')} a batch"
         )
-    if batch_size // processes.world_size // config.gradient_accumulation < 2:
+    if batch_size // world_size // config.gradient_accumulation < 2:
         parts = config.gradient_accumulation
         raise UserError(
             "every process must see at least 2 images at a time, which BatchNorm needs, got a batch of "
-            f"{batch_size} for {processes.world_size} processes with --gradient-accumulation {parts}"
+            f"{batch_size} for {world_size} processes with --gradient-accumulation {parts}"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.cost import cost_of
+from sret_nas.arch.cost import bounded_costs, cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
@@ -49,7 +49,7 @@ def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
     """
     started = time.perf_counter()
     target = target_cost(job.arch)
-    if not job.budget.allows(target.flops, target.params):
+    if not job.budget.allows(*bounded_costs(job.arch)):
         raise BudgetError(
             f"network {job.arch.arch_id} with {target.flops} FLOPs and {target.params} parameters "
             f"breaks the budget: {job.budget.describe()}"

@@ -19,37 +19,44 @@ from sret_nas.arch.cost import OPERATORS, attended_pairs, cost_of
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.nn.flops import TracedCost
 from sret_nas.space.search_space import SearchSpace, shipped_spaces
+from tests.covering import pairs, smallest_cover
 
-NETWORKS = 200
-"""Of each space. A term that is wrong for one network in twenty escapes a hundred draws once in 170 times."""
-CHUNKS = 4
-"""Parts of each space's networks, so that several processes can share the test."""
-DRAWS = 4
-"""Of which the shallowest network is taken, mostly."""
-MIN_TIMES = 5
+DRAWS = 1000
+"""Networks of each space from which the traced ones are chosen."""
+MIN_TIMES = 2
 """How many of a space's networks have a choice, at least."""
 IMAGE_SIZES = (24, 33, 40, 47, 56, 64, 71, 80)
 
+Choice = tuple[str, object]
+"""A dimension of a space, or the image size, and its value."""
+
 
 @cache
-def random_networks(name: str) -> list[ArchConfig]:
-    """Returns `NETWORKS` different networks, each with its own image size.
-
-    A trace takes its time by the block that is run, and what one more block or recursion costs is seen in any network.
-    So three of four networks are the shallowest of four draws; the others are as they were drawn.
-    """
+def drawn_networks(name: str) -> list[tuple[ArchConfig, frozenset[Choice]]]:
+    """Returns random networks of a space, each with an image size of its own, and what was chosen for them."""
     space, rng = SearchSpace.load(name), np.random.default_rng(0)
-    found: dict[str, ArchConfig] = {}
-    sizes = (*IMAGE_SIZES, *range(25, 80, 3)) if space.num_networks < NETWORKS else IMAGE_SIZES
-    sampler = StratifiedSampler(space, Budget())
-    while len(found) < NETWORKS:
-        draws = sampler.sample_many(rng, DRAWS * NETWORKS)
-        for start in range(0, len(draws), DRAWS):
-            drawn = draws[start : start + DRAWS]
-            arch = drawn[0] if start % (4 * DRAWS) == 0 else min(drawn, key=blocks_run)
-            small = arch.model_copy(update={"image_size": int(rng.choice(sizes)), "classes": 10})
-            found[small.arch_id] = small
-    return list(found.values())[:NETWORKS]
+    found = {}
+    for arch in StratifiedSampler(space, Budget()).sample_many(rng, DRAWS):
+        chosen = {**space.encode(arch), "image size": int(rng.choice(IMAGE_SIZES))}
+        small = arch.model_copy(update={"image_size": chosen["image size"], "classes": 10})
+        found[small.arch_id] = small, frozenset(chosen.items())
+    return list(found.values())
+
+
+@cache
+def traced_networks(name: str) -> list[tuple[ArchConfig, frozenset[Choice]]]:
+    """Returns networks that together have every pair of choices of all that were drawn.
+
+    A term of the closed form that is wrong for one choice, or for two together, cannot escape them. A trace takes its
+    time by the block that is run, so networks with few of them come first.
+    """
+    drawn = drawn_networks(name)
+    return [
+        drawn[index]
+        for index in smallest_cover(
+            [list(pairs(chosen)) for _, chosen in drawn], [blocks_run(arch) + 2.0 for arch, _ in drawn]
+        )
+    ]
 
 
 def blocks_run(arch: ArchConfig) -> int:
@@ -57,13 +64,10 @@ def blocks_run(arch: ArchConfig) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", range(CHUNKS))
 @pytest.mark.parametrize("name", list(shipped_spaces()))
-def test_the_closed_form_is_fvcore_s_count(
-    name: str, chunk: int, traced_cost: Callable[[ArchConfig], TracedCost]
-) -> None:
+def test_the_closed_form_is_fvcore_s_count(name: str, traced_cost: Callable[[ArchConfig], TracedCost]) -> None:
     torch.set_num_threads(1)
-    for arch in random_networks(name)[chunk::CHUNKS]:
+    for arch, _ in traced_networks(name):
         cost, traced = cost_of(arch), traced_cost(arch)
         assert cost.params == traced.params, arch
         by_operator = {operator: traced.flops_by_operator.get(operator, 0) for operator in OPERATORS}
@@ -72,27 +76,29 @@ def test_the_closed_form_is_fvcore_s_count(
 
 
 @pytest.mark.parametrize("name", list(shipped_spaces()))
-def test_these_networks_have_every_choice_of_their_space(name: str) -> None:
-    space = SearchSpace.load(name)
-    whole = {"image_size": space.image_size, "classes": space.classes}
-    chosen = [space.encode(arch.model_copy(update=whole)) for arch in random_networks(name)]
-    for dimension, choices in space.dimensions().items():
-        if dimension != "depth_schedule":
-            times = Counter(one[dimension] for one in chosen)
-            assert min(times[choice] for choice in choices) >= MIN_TIMES, (dimension, times)
+def test_these_networks_have_every_choice_of_their_space_and_every_pair_of_them(name: str) -> None:
+    traced = traced_networks(name)
+    times = Counter(choice for _, chosen in traced for choice in chosen)
+    dimensions = {**SearchSpace.load(name).dimensions(), "image size": IMAGE_SIZES}
+    del dimensions["depth_schedule"]
+    for dimension, choices in dimensions.items():
+        assert min(times[dimension, choice] for choice in choices) >= MIN_TIMES, dimension
+    covered = {pair for _, chosen in traced for pair in pairs(chosen)}
+    assert covered == {pair for _, chosen in drawn_networks(name) for pair in pairs(chosen)}
 
 
 @pytest.mark.parametrize("name", list(shipped_spaces()))
 def test_many_of_these_networks_have_slices_of_unequal_length(name: str) -> None:
+    traced = traced_networks(name)
     uneven = [
         any(
             groups < tokens and tokens % groups
             for stage, tokens in zip(arch.stages, arch.num_tokens, strict=True)
             for groups in stage.groups[: stage.recursions]
         )
-        for arch in random_networks(name)
+        for arch, _ in traced
     ]
-    assert sum(uneven) > NETWORKS // 20
+    assert sum(uneven) > len(traced) // 20
 
 
 def test_unequal_slices_cost_their_own_squares() -> None:

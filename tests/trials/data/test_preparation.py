@@ -48,6 +48,13 @@ def test_digits_are_scikit_learns_in_disjoint_parts(digits: PreparedData) -> Non
     assert found == expected
 
 
+def test_digits_are_asked_of_scikit_learn_if_their_file_lies_elsewhere(
+    digits: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trials.data.digits.find_spec", lambda name: None)
+    assert prepare(DataConfig(image_size=8), tmp_path).digest == digits.digest
+
+
 def test_digits_are_split_sixty_twenty_twenty_within_every_class(digits: PreparedData) -> None:
     counts = np.bincount(load_digits().target)
     for part in (digits.val, digits.test):
@@ -342,16 +349,16 @@ def test_the_configuration_goes_through_json(digits: PreparedData) -> None:
 
 
 @pytest.mark.slow
-def test_preparing_digits_does_not_import_torch(tmp_path: Path) -> None:
+def test_preparing_digits_imports_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
         "from trials.data import DataConfig, prepare\n"
         "prepare(DataConfig(image_size=8), Path(sys.argv[1]))\n"
-        "print('torch' in sys.modules)\n"
+        "print([name for name in ('torch', 'sklearn') if name in sys.modules])\n"
     )
     answer = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True, text=True)
-    assert answer.stdout == "False\n"
+    assert answer.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

@@ -177,59 +177,29 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out + captured.err
 
 
-def test_a_cluster_trains_as_torchrun_does(
-    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On two machines. Files and lines reach the driver, and nothing stays on the machines."""
-    assert main([*anew(folder, "ray"), *on_cluster]) == 0
-    assert_same(folder / "ray", whole)
-    assert steps_of(folder / "ray") == STEPS
-    told = shown(capsys)
-    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
-    (scalars,) = (folder / "ray" / "tensorboard").iterdir()
-    assert scalars.read_bytes().count(b"loss") == STEPS
-    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
-    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
-
-
-def test_ctrl_c_leaves_a_checkpoint_which_torchrun_and_ray_carry_on(
-    folder: Path, whole: Path, on_cluster: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Begun and interrupted on Ray, carried on and interrupted under torchrun, and carried on to its end on Ray."""
-    begun = folder / "interrupted"
-    with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
-        main_raising([*anew(folder, "interrupted"), *on_cluster])
-    assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in shown(capsys)
-    steps = steps_of(begun)
-    assert 0 < steps < STEPS - 1
-    assert not (begun / SUPERNET).exists()
-    mark(begun)
-    (tmp_path / "interrupted.py").write_text(INTERRUPTED.replace("INTERRUPTED_AT", str(steps + 1)))
-    torchrun("supernet", "train", "--resume", str(begun), script=tmp_path / "interrupted.py", code=130)
-    assert steps_of(begun) == steps + 1
-    assert main(["supernet", "train", "--resume", str(begun), *on_cluster]) == 0
-    assert_carried_on(begun, whole)
-
-
-def main_raising(arguments: list[str]) -> None:
-    """Runs the command line, and raises `KeyboardInterrupt` for its exit code."""
-    if main(arguments) == 130:
-        raise KeyboardInterrupt
-
-
 def test_a_search_trains_its_supernet_on_its_cluster(
     folder: Path, whole: Path, machines: Machines, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With one process per machine, which is recorded. Its trials find room afterwards."""
+    """With one process per machine, which is recorded. Its trials find room afterwards.
+
+    Files and lines reach the driver, and nothing stays on the machines.
+    """
     flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
     asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
     out = folder / "search"
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
-    assert re.search(r"(?<!\d)1 thread in each of 2 processes on the cluster", shown(capsys))
+    told = shown(capsys)
+    assert re.search(r"(?<!\d)1 thread in each of 2 processes on the cluster", told)
+    assert re.search(rf"^step {STEPS}: validation accuracy smallest .*%", told, re.MULTILINE)
     history = read_history(out)
     assert (history.header["supernet"]["processes"], history.header["supernet"]["threads"]) == (2, 1)
     assert sum(trial.result is not None for trial in history.trials.values()) == 4
     assert_same(out / "supernet", whole)
+    assert steps_of(out / "supernet") == STEPS
+    (scalars,) = (out / "supernet" / "tensorboard").iterdir()
+    assert scalars.read_bytes().count(b"loss") == STEPS
+    assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
+    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
 
 
 @pytest.fixture
@@ -239,6 +209,53 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     join = on_ray.ProcessGroup._join
     monkeypatch.setattr(on_ray.ProcessGroup, "_join", lambda self, *rest: (started.append(self), join(self, *rest)))
     return started
+
+
+def test_what_is_interrupted_or_loses_a_machine_is_carried_on_by_torchrun_and_ray(
+    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], groups: list[Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """One training: interrupted on Ray and under torchrun, ended on Ray by a lost machine, and carried on there.
+
+    The lost machine is that of the second process. It ends the training, because there is no room for another one.
+    """
+    begun = folder / "interrupted"
+    resume = ["supernet", "train", "--resume", str(begun)]
+    with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        main_raising([*anew(folder, "interrupted"), *on_cluster])
+    assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in shown(capsys)
+    steps = steps_of(begun)
+    assert 0 < steps < STEPS - 1
+    assert not (begun / SUPERNET).exists()
+
+    mark(begun)
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED.replace("INTERRUPTED_AT", str(steps + 1)))
+    torchrun(*resume, script=tmp_path / "interrupted.py", code=130)
+    assert steps_of(begun) == steps + 1
+
+    def lose_a_machine() -> None:
+        monkeypatch.setattr(on_ray, "START_SECONDS", 1.0)
+        lost = groups[-1].infos[1].node_id
+        node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost)
+        machines.cluster.remove_node(node, allow_graceful=False)
+
+    with on_first_update(lose_a_machine):
+        assert main([*resume, *on_cluster]) == 1
+    monkeypatch.undo()
+    error = shown(capsys).splitlines()[-1]
+    assert "process 1 of 2" in error
+    assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in error
+    assert not (begun / SUPERNET).exists()
+
+    machines.add()
+    assert main([*resume, *on_cluster]) == 0
+    assert_carried_on(begun, whole)
+
+
+def main_raising(arguments: list[str]) -> None:
+    """Runs the command line, and raises `KeyboardInterrupt` for its exit code."""
+    if main(arguments) == 130:
+        raise KeyboardInterrupt
 
 
 def test_a_killed_process_costs_no_more_than_the_way_from_the_last_checkpoint(
@@ -251,29 +268,6 @@ def test_a_killed_process_costs_no_more_than_the_way_from_the_last_checkpoint(
     assert line.startswith(f"process 1 of 2 (pid {victim.process_id} on {victim.host}) ended: ")
     assert line.endswith("; the training starts again from the beginning (1 of 2 times)")
     assert_same(folder / "killed", whole)
-
-
-def test_a_lost_machine_ends_a_training_that_has_no_other_room(
-    folder: Path, machines: Machines, on_cluster: list[str], groups: list[Any], monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """It can be resumed once there is room. The lost machine is that of the second process."""
-
-    def lose_a_machine() -> None:
-        monkeypatch.setattr(on_ray, "START_SECONDS", 1.0)
-        lost = groups[-1].infos[1].node_id
-        node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost)
-        machines.cluster.remove_node(node, allow_graceful=False)
-
-    with on_first_update(lose_a_machine):
-        assert main([*anew(folder, "lost"), *on_cluster]) == 1
-    monkeypatch.undo()
-    error = shown(capsys).splitlines()[-1]
-    assert "process 1 of 2" in error
-    assert f"carry on with: sret-nas supernet train --resume {folder / 'lost'} --engine ray" in error
-    machines.add()
-    assert main(["supernet", "train", "--resume", str(folder / "lost"), *on_cluster]) == 0
-    assert_same(folder / "lost", folder / "torchrun")
 
 
 def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: Path) -> None:
@@ -301,7 +295,7 @@ def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: P
     assert set().union(*listening.values()) <= LOOPBACK, "torch's and gloo's ports included"
     assert processes_with(mark) == []
     assert 0 < steps_of(out) < STEPS
-    subprocess.run([*command, "supernet", "train", "--resume", str(out), *flags], env=environment, check=True)
+    assert main(["supernet", "train", "--resume", str(out), *flags]) == 0
     assert_same(out, whole)
 
 
@@ -345,7 +339,7 @@ def test_a_machine_without_the_images_of_a_network_says_so(
     folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Before anything is written."""
+    """Before anything is written. One process is enough."""
     measure = on_ray.RayLauncher.measure
 
     def without_images(self: Any, task: Any) -> Any:
@@ -353,7 +347,7 @@ def test_a_machine_without_the_images_of_a_network_says_so(
         return measure(self, elsewhere)
 
     monkeypatch.setattr(on_ray.RayLauncher, "measure", without_images)
-    assert main([*network_flags, "--out", str(folder / "nowhere"), *on_cluster]) == 2
+    assert main([*network_flags, "--out", str(folder / "nowhere"), *on_cluster, "--workers", "1"]) == 2
     assert "/no/such/images" in shown(capsys).splitlines()[-1]
     assert not (folder / "nowhere").exists()
 
@@ -400,10 +394,12 @@ def test_what_does_not_go_together_is_refused(
         (["--batch-size", "2"], "every process must see at least 2 images at a time"),
     ],
 )
-def test_what_a_cluster_cannot_do_is_refused(
-    folder: Path, on_cluster: list[str], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_cluster_cannot_do_is_refused_before_it_starts_processes(
+    folder: Path, on_cluster: list[str], groups: list[Any], flags: list[str], message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     assert main([*anew(folder, "refused"), *on_cluster, *flags]) == 2
+    assert groups == []
     assert re.search(rf"^error: .*{message}", shown(capsys).splitlines()[-1])
     assert not (folder / "refused").exists()
 

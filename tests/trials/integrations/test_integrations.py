@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +17,7 @@ import pytest
 
 import trials.integrations.optuna_sampler as optuna_sampler
 from sret_nas import ArchConfig, Budget, BudgetError, SearchSpace, UserError, cost_of
+from tests.trials.strategies.quick_gp import quick_gp
 from trials.integrations.optuna_sampler import StrategySampler, architecture
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
@@ -25,6 +26,12 @@ from trials.strategies.strategy import StrategyName
 SMOKE = SearchSpace.load("smoke")
 NAMES = get_args(StrategyName)
 BUDGET = Budget(flops_max=10**9)
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> Iterator[None]:
+    with quick_gp():
+        yield
 
 
 def error_of(arch: ArchConfig) -> float:

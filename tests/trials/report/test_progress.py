@@ -56,7 +56,7 @@ def finished_trial(number: int) -> Trial:
 
 
 def test_a_trial_s_line_fits_80_columns() -> None:
-    line = describe_trial(finished_trial(9))
+    line = describe_trial(finished_trial(9), ("error", "flops"))
     assert line.startswith("trial 9 ")
     assert line.endswith(" error 100.00%, 1.234G FLOPs, 12.34M params, sandwich, 999 s")
     assert len(line) <= 80
@@ -65,7 +65,7 @@ def test_a_trial_s_line_fits_80_columns() -> None:
 def test_a_replay_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, text = Clock(), io.StringIO()
     monkeypatch.setattr("trials.report.progress.time", clock)
-    with SearchProgress(Console(file=text, width=80), 3000, 2000, None, FREE) as progress:
+    with SearchProgress(Console(file=text, width=80), 3000, 2000, None, FREE, ("error",)) as progress:
         for done in range(1, 26):
             clock.now += 1.0
             progress.replayed(done, 2000)
@@ -79,7 +79,12 @@ def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> N
     text = io.StringIO()
     failed = Trial(4, finished_trial(4).candidate, failure=Failure(cause="diverged", message="nan [/] loss"))
     with SearchProgress(
-        Console(file=text, width=80), num_trials=7, num_known=3, best_error=None, compute_budget=FREE
+        Console(file=text, width=80),
+        num_trials=7,
+        num_known=3,
+        best_error=None,
+        compute_budget=FREE,
+        objectives=("error", "flops"),
     ) as progress:
         progress.trial_ended(finished_trial(5), 0.4, is_news=False)
         progress.trial_ended(finished_trial(3), 0.5, is_news=True)
@@ -97,6 +102,8 @@ def test_a_terminal_s_bar_tells_what_is_spent_while_no_trial_ends() -> None:
     usage.apply(parse_event({"event": "header", "format": 1, "time": 1000.0, **{key: {} for key in HEADER_KEYS}}))
     bounded = ComputeBudget(usage, expected=1.0, time_budget=7200.0, gpu_hours=None, gpus_per_trial=1.0)
     console = Console(file=text, width=200, force_terminal=True)
-    with SearchProgress(console, num_trials=7, num_known=3, best_error=None, compute_budget=bounded):
+    with SearchProgress(
+        console, num_trials=7, num_known=3, best_error=None, compute_budget=bounded, objectives=("error",)
+    ):
         pass
     assert "of 2 h 0 min spent, 0 s left" in text.getvalue()  # it began in 1970

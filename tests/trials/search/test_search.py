@@ -28,6 +28,7 @@ from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
 from sret_nas.yaml_files import read_yaml
 from tests import REPOSITORY
+from tests.forked import Forked
 from tests.trials.runs.edited_records import edit_records
 from trials.runs.directory import RECORDS_FILE
 from trials.runs.history import read_history
@@ -247,12 +248,11 @@ def resumed_here(run_dir: Path, *arguments: str) -> int:
     return main(["search", f"--resume={run_dir}", *arguments, "--workers=0"])
 
 
-def search_process(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def search_process(*arguments: str) -> Forked:
+    return Forked(lambda: main(["search", *arguments]))
 
 
-def wait_for_trials(process: subprocess.Popen[str], number: int) -> None:
+def wait_for_trials(process: Forked | subprocess.Popen[str], number: int) -> None:
     """Reads the plain progress lines until so many trials have ended."""
     assert process.stdout is not None
     seen = 0
@@ -283,8 +283,9 @@ def test_a_killed_search_resumes_to_the_same_front(
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "stopped"
-    process = search_process(
-        *FLAGS, "--trials=30", "--workers=2", f"--out={run_dir}"
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, "--workers=2", f"--out={run_dir}"]
+    process = subprocess.Popen(
+        [*command, "--trials=30"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )  # enough not to end before the signal comes
     wait_for_trials(process, 1)
     process.send_signal(signal.SIGINT)

@@ -6,8 +6,6 @@ import io
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
-from tests import REPOSITORY
+from tests.forked import Forked
 from tests.trials.runs.edited_records import edit_records
 from trials.data import PreparedData
 from trials.report.finals import show_finals
@@ -137,7 +135,9 @@ def test_finals_are_trained_on_tested_and_compared_with_networks_of_equal_cost(f
     pairs = [trial for trial in chosen if "from scratch" in trial.finals]
     assert len(pairs) == 1
     found, control = pairs[0].finals["from scratch"], pairs[0].finals["control"]
-    assert (found.inherited_error, control.inherited_error) == (None, None)
+    assert pairs[0].result is not None
+    assert found.inherited_error == pairs[0].result.error
+    assert control.inherited_error is not None
     assert found.train_images == control.train_images == 96
     assert found.arch.arch_id == pairs[0].candidate.arch.arch_id != control.arch.arch_id
     assert abs(control.flops / found.flops - 1) <= EQUAL_COST + 1e-9
@@ -181,15 +181,8 @@ def test_nothing_is_said_of_luck_where_nothing_was_compared(finished: Run) -> No
 def test_killed_anywhere_it_resumes_to_the_same_end(finished: Run, tmp_path: Path, kill_at: str, workers: int) -> None:
     """With as many workers as it says, while the whole search has one."""
     run_dir = tmp_path / "killed"
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "search"]
-    process = subprocess.Popen(
-        [*command, *FLAGS, f"--workers={workers}", f"--out={run_dir}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = Forked(lambda: main(["search", *FLAGS, f"--workers={workers}", f"--out={run_dir}"]))
     begin = {"supernet": "Training the supernet", "trial": "trial ", "final": "Finals:"}[kill_at]
-    assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(begin):
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, get_args
 
@@ -20,6 +20,7 @@ from cli import main
 from sret_nas import Budget, cost_of
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.pareto import hypervolume
+from tests.trials.strategies.quick_gp import quick_gp
 from trials.strategies import conformance
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.conformance import (
@@ -87,10 +88,15 @@ class TestTPE(NamedStrategy):
 
 @pytest.mark.slow
 class TestGP(NamedStrategy):
-    """With a long start: a suggestion of the Gaussian process takes a second or more."""
+    """With a long start: a suggestion of the Gaussian process takes a tenth of a second."""
 
     name: StrategyName = "gp"
     population = 14
+
+    @pytest.fixture(autouse=True)
+    def _quick(self) -> Iterator[None]:
+        with quick_gp():
+            yield
 
     def create(
         self, domain: Domain[Candidate], objectives: Sequence[str] = ("error", "flops"), seed: int = 0
@@ -153,10 +159,11 @@ class TestAdditive(NamedStrategy):
 def asked_of_the_table(name: StrategyName) -> list[str]:
     """What another process must ask alike; the table leaves nothing out and costs little.
 
-    Of a Gaussian process, whose suggestions take a second each, only the start and two more.
+    Of a Gaussian process, whose suggestions take long, only the start and two more.
     """
     number = 6 if name in ("gp", "gp_design") else 14
-    return [candidate.arch.arch_id for candidate in run(create(name, table(), seed=3), number, pending=0)]
+    with quick_gp():
+        return [candidate.arch.arch_id for candidate in run(create(name, table(), seed=3), number, pending=0)]
 
 
 @pytest.mark.slow

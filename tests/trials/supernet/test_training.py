@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,10 @@ from sret_nas.arch.budget import Budget
 from sret_nas.errors import BudgetError, UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
-from tests import REPOSITORY
+from tests.forked import Forked
+from tests.trials.distributed.two_ranks import run_in_two_ranks
 from tests.trials.supernet import tiny_supernet
-from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, trained
+from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, train_and_print_steps, trained
 from trials.data import PreparedData
 from trials.interruption import StepAborted, handle_interruptions
 from trials.supernet import training
@@ -37,8 +36,6 @@ from trials.training.train import score
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
-
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return Supernet.load(path)[0].state_dict()
@@ -50,17 +47,12 @@ def assert_same_weights(path: Path, other: Path) -> None:
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
-def start(directory: Path, data: PreparedData, how: SupernetConfig) -> subprocess.Popen[str]:
+def start(directory: Path, data: PreparedData, how: SupernetConfig) -> Forked:
     """Starts the same training in another process, which prints the number of steps after each."""
-    command = [sys.executable, str(HERE / "tiny_supernet.py"), str(directory), str(data.directory)]
-    return subprocess.Popen(
-        [*command, how.model_dump_json()], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
+    return Forked(lambda: train_and_print_steps(directory, data, how))
 
 
-def read_until(process: subprocess.Popen[str], step: int) -> None:
-    assert process.stdout is not None
+def read_until(process: Forked, step: int) -> None:
     for line in process.stdout:
         if int(line) == step:
             return
@@ -276,18 +268,8 @@ def test_two_processes_train_as_one_that_runs_both_shares(
     plain = SPACE.to_dict()
     for stage in plain["stages"]:
         stage["groups"] = [[1]]
-    (tmp_path / "run.py").write_text(
-        "import sys; from pathlib import Path\n"
-        "from tests.trials.supernet import tiny_supernet; from trials.data import PreparedData\n"
-        f"tiny_supernet.SPACE = tiny_supernet.SearchSpace.from_dict({plain})\n"
-        "directory, data = map(Path, sys.argv[1:])\n"
-        "tiny_supernet.trained(directory, PreparedData.open(data), tiny_supernet.config(images=3 * 32))\n"
-    )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    command = [*torchrun, str(tmp_path / "run.py"), str(tmp_path / "two"), str(data.directory)]
-    subprocess.run(command, check=True, env=environment, capture_output=True)
     monkeypatch.setattr(tiny_supernet, "SPACE", SearchSpace.from_dict(plain))
+    run_in_two_ranks(lambda: trained(tmp_path / "two", data, config(images=3 * 32)), tmp_path / "store")
     one = weights(trained(tmp_path / "one", data, config(images=3 * 32, gradient_accumulation=2)))
     two = weights(tmp_path / "two" / training.SUPERNET)
     assert one.keys() == two.keys()
@@ -299,11 +281,10 @@ def test_two_processes_train_as_one_that_runs_both_shares(
 
 
 def test_batches_that_processes_cannot_share() -> None:
-    processes = training.Processes(0, 3, torch.device("cpu"))
     with pytest.raises(UserError, match="must be a multiple of the 3 processes, got 32 images a batch"):
-        training._check_shares(32, config(), processes)
+        training.check_shares(32, config(), 3)
     with pytest.raises(UserError, match="at least 2 images at a time"):
-        training._check_shares(6, config(gradient_accumulation=2), processes)
+        training.check_shares(6, config(gradient_accumulation=2), 3)
 
 
 def test_a_wrong_configuration_is_explained() -> None:

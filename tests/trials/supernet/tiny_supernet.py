@@ -1,8 +1,7 @@
-"""A supernet for tests, whose steps take milliseconds. As a script, this module trains it in its own process."""
+"""A supernet for tests, whose steps take milliseconds."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,11 @@ def trained(
     )  # fmt: skip
 
 
-def main(directory: str, data_dir: str, how: str) -> None:
-    """Trains with a checkpoint after every step, and prints the number of steps before each checkpoint."""
+def train_and_print_steps(directory: Path, data: PreparedData, how: SupernetConfig) -> None:
+    """Trains with a checkpoint after every step, and prints the number of steps before each checkpoint.
+
+    For a process of its own, whose trainings are all like this from then on.
+    """
     training.CHECKPOINT_SECONDS = 0.0
     train_step = training.SupernetTraining.train_step
 
@@ -89,8 +91,4 @@ def main(directory: str, data_dir: str, how: str) -> None:
         return loss
 
     training.SupernetTraining.train_step = told_step  # type: ignore[method-assign]
-    trained(Path(directory), PreparedData.open(Path(data_dir)), SupernetConfig.model_validate_json(how))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    trained(directory, data, how)

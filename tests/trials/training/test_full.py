@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from sret_nas.errors import UserError
 from sret_nas.nn.model_directory import read_model
-from tests import REPOSITORY
+from tests.forked import Forked
 from tests.full_disk import largest_file
+from tests.trials.distributed.two_ranks import run_in_two_ranks
 from tests.trials.training import tiny_training
-from tests.trials.training.tiny_training import ARCH, BUSY, recipe, run, spec, weights
+from tests.trials.training.tiny_training import ARCH, BUSY, recipe, run, spec, train_and_print_steps, weights
 from trials.data.whole_images import WholeImages
 from trials.distributed.processes import process_group
 from trials.training import full, full_state
 from trials.training.losses import soft_cross_entropy
 from trials.training.recipe import DivergedError
-
-SCRIPT = [sys.executable, "-m", "tests.trials.training.tiny_training"]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +41,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-
-
 def assert_equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -60,9 +52,7 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(images: WholeImages
     """In the middle of its second epoch, with a process that reads images; it continues without one."""
     how: dict[str, Any] = {"changes": BUSY, "schedule": "joint"}
     whole = run(tmp_path / "whole", spec(**how), images)
-    command = [*SCRIPT, str(tmp_path / "killed"), json.dumps({**how, "workers": 1})]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment())
-    assert process.stdout is not None
+    process = Forked(lambda: train_and_print_steps(tmp_path / "killed", spec(**how, workers=1)))
     assert any(int(line) >= 5 for line in process.stdout)
     process.kill()
     process.communicate()
@@ -85,29 +75,13 @@ SCHEDULES = ("joint", "sandwich", "random", "growing")
 def test_two_processes_train_as_one_that_computes_both_parts(
     images: WholeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With every schedule. The same views, mixing, permutations and drop path belong to a part wherever it runs.
+    """With every schedule. The same views, mixing, permutations and drop path belong to a part wherever it runs."""
 
-    This process is the first one, and another is started as torchrun would start it.
-    """
-    body = (
-        "import sys; from pathlib import Path; import torch; from torch.distributed import FileStore\n"
-        "from tests.trials.training.tiny_training import *\n"
-        "torch.set_num_threads(1)\n"
-        "with process_group('cpu', FileStore(sys.argv[2], 2)):\n"
-        f"    for schedule in {SCHEDULES}:\n"
-        "        run(Path(sys.argv[1]) / schedule, spec(BUSY, schedule), WholeImages.find(DATA))\n"
-    )
-    store = tmp_path / "store"
-    ranks = {"WORLD_SIZE": "2", "LOCAL_RANK": "0"}
-    command = [sys.executable, "-c", body, str(tmp_path / "two"), str(store)]
-    second = subprocess.Popen(command, env={**environment(), **ranks, "RANK": "1"}, cwd=REPOSITORY)
-    with monkeypatch.context() as patch:
-        for name, value in {**ranks, "RANK": "0"}.items():
-            patch.setenv(name, value)
-        with process_group("cpu", FileStore(str(store), 2)):
-            for schedule in SCHEDULES:
-                run(tmp_path / "two" / schedule, spec(BUSY, schedule), images)
-    assert second.wait() == 0
+    def train() -> None:
+        for schedule in SCHEDULES:
+            run(tmp_path / "two" / schedule, spec(BUSY, schedule), images)
+
+    run_in_two_ranks(train, tmp_path / "store")
     for schedule in SCHEDULES:
         run(tmp_path / "one" / schedule, spec({**BUSY, "gradient_accumulation": 2}, schedule), images)
         one, two = weights(tmp_path / "one" / schedule), weights(tmp_path / "two" / schedule)

@@ -1,9 +1,7 @@
-"""A whole training for tests, whose steps take milliseconds. As a script, this module runs it in its own process."""
+"""A whole training for tests, whose steps take milliseconds."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,12 +68,11 @@ def weights(directory: Path) -> dict[str, Tensor]:
     return {**content["network"], **{f"averaged {name}": value for name, value in averaged.items()}}
 
 
-def main(directory: str, how: str) -> None:
+def train_and_print_steps(directory: Path, how: full.FullSpec) -> None:
     """Trains with a checkpoint after every step, and prints the number of steps before each checkpoint.
 
-    `how` is JSON: the arguments of `spec`, without arch.
+    For a process of its own, whose trainings are all like this from then on.
     """
-    torch.set_num_threads(1)
     full.CHECKPOINT_SECONDS = -1.0
     train_step = full.FullTraining.train_step
 
@@ -85,8 +82,4 @@ def main(directory: str, how: str) -> None:
         return loss
 
     full.FullTraining.train_step = told_step  # type: ignore[method-assign]
-    run(Path(directory), spec(**json.loads(how)), WholeImages.find(DATA))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run(directory, how, WholeImages.find(DATA))

@@ -1,0 +1,43 @@
+"""The connection to Ray: how it ends. What it connects to is tested with the engine (`test_ray`)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+import ray
+
+from trials.engines import ray_session
+
+
+def test_an_interrupt_waits_until_ray_has_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freeing a reference of Ray's meanwhile, as unwinding does, would end the process with exit code 1."""
+    may_end, order = threading.Event(), list[str]()
+
+    def shutdown() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        may_end.wait(10)
+        order.append("shut down")
+
+    def release(signum: int, frame: object) -> None:
+        threading.Timer(0.05, may_end.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    before = signal.signal(signal.SIGINT, release)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ray_session._disconnect()
+        order.append("interrupted")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert order == ["shut down", "interrupted"]
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(ray_session, "LEAVE_SECONDS", 0.01)
+    monkeypatch.setattr(ray, "shutdown", ended.wait)
+    ray_session._disconnect()
+    ended.set()
