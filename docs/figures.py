@@ -347,7 +347,7 @@ def supernet_agreement() -> str:
         return f"{min(values):.2f} to {max(values):.2f}"
 
     return (
-        f"By inherited cross-entropy, two supernets that differ in their seed alone agree with tau {span('agreement')} "
+        f"By inherited cross-entropy, two supernets of a variant agree with tau {span('agreement')} "
         f"inside widths ({len(rows)} variants). With the networks' own trainings their mean has {span('truth')}, where "
         f"a perfect prediction would have {perfect:.2f}."
     )

@@ -47,11 +47,16 @@ SCORED = tuple(Run("balanced draws", seed, SECONDS) for seed in (0, 1))
 """Supernets as searches train them by default. What leads on the first is reported on the second."""
 USUAL = f"error, {SCORED_IMAGES:,} images"
 """The way of the other tables."""
+USUAL_ENTROPY = f"cross-entropy, {SCORED_IMAGES:,} images"
+KEYS = ("variant", "seed", "seconds")
+"""What names a supernet."""
 IMAGE_COUNTS = (1_000, SCORED_IMAGES, 10_000)
 HEAD_IMAGES = 4_000
 """Training images on which heads, biases and temperatures of single networks are fitted."""
 FITTING_STEPS = 50
 HEAD_DECAY = 1e-3
+UNUSABLE = "leading slices"
+"""A variant that ranks no better than chance."""
 CORRECTED = ("single", "balanced draws")
 """Variants whose errors are corrected by trained networks."""
 TRAINED_FOR_CORRECTION = 8
@@ -98,7 +103,7 @@ def score_all(runs: Sequence[Run], work: Path, data_dir: Path, data: PreparedDat
 
 
 def _is_done(run: Run, way: str) -> bool:
-    return any(line["way"] == way and _is_of(line, run) for line in read_lines(SCORINGS))
+    return any(line["way"] == way and _key(line) == run.key[:3] for line in read_lines(SCORINGS))
 
 
 def _record(run: Run, way: str, scored: Sequence[float], cpu_seconds: float) -> None:
@@ -110,8 +115,8 @@ def _record(run: Run, way: str, scored: Sequence[float], cpu_seconds: float) -> 
     print(f"{run.name}: {way}", flush=True)
 
 
-def _is_of(line: Line, run: Run) -> bool:
-    return (line["variant"], line["seed"], line["seconds"]) == (run.variant, run.seed, run.seconds)
+def _key(line: Line) -> tuple[Any, ...]:
+    return tuple(line[key] for key in KEYS)
 
 
 def _score_inherited(supernet: Supernet, data: PreparedData, run: Run) -> None:
@@ -252,12 +257,10 @@ def figures(table: Table, lines: Sequence[Line]) -> dict[str, Any]:
     for line in lines:
         scored = np.array(line["networks"])
         usual = next(
-            np.array(other["networks"])
-            for other in lines
-            if other["way"] == USUAL and all(other[key] == line[key] for key in ("variant", "seed", "seconds"))
+            np.array(other["networks"]) for other in lines if other["way"] == USUAL and _key(other) == _key(line)
         )
         row: dict[str, Any] = {
-            **{key: line[key] for key in ("variant", "seed", "seconds", "way", "cpu_seconds")},
+            **{key: line[key] for key in (*KEYS, "way", "cpu_seconds")},
             "mean": float(scored.mean()),
         }
         for name, inside in groups.items():
@@ -272,22 +275,58 @@ def figures(table: Table, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def agreement(table: Table, supernets: Sequence[Line]) -> list[dict[str, Any]]:
-    """How well two supernets that differ in their seed alone agree inside widths, and their mean with the truth."""
-    by_key: dict[tuple[str, int], dict[int, Line]] = {}
-    for line in supernets:
+    """How well the first two supernets of a variant agree inside widths, and their mean with the truth."""
+    by_key: dict[tuple[str, int], list[Line]] = {}
+    for line in sorted(supernets, key=lambda line: int(line["seed"])):
         if line.get("flops_max") is None:
-            by_key.setdefault((line["variant"], line["seconds"]), {})[line["seed"]] = line
+            by_key.setdefault((line["variant"], line["seconds"]), []).append(line)
     found = []
     for (variant, seconds), lines in by_key.items():
         if len(lines) < 2:
             continue
-        row: dict[str, Any] = {"variant": variant, "seconds": seconds}
+        row: dict[str, Any] = {"variant": variant, "seconds": seconds, "seeds": [line["seed"] for line in lines[:2]]}
         for metric in ("error", "cross_entropy"):
-            first, second = (
-                np.array([network[metric] for network in lines[seed]["networks"]]) for seed in sorted(lines)[:2]
-            )
+            first, second = (np.array([network[metric] for network in line["networks"]]) for line in lines[:2])
             row[f"{metric}_agreement"] = tau_b(first, second, table.first_width)
             row[f"{metric}_truth"] = tau_b(first + second, table.measured("error"), table.first_width)
+        found.append(row)
+    return found
+
+
+def as_supernets(lines: Sequence[Line]) -> list[Line]:
+    """The supernets that were scored here, each as a line of the other tables: trainings of their own."""
+    ways = {(*_key(line), line["way"]): line["networks"] for line in lines}
+    return [
+        {
+            **dict(zip(KEYS, key, strict=True)),
+            "networks": [
+                {"error": error, "cross_entropy": entropy}
+                for error, entropy in zip(ways[*key, USUAL], ways[*key, USUAL_ENTROPY], strict=True)
+            ],
+        }
+        for key in dict.fromkeys(_key(line) for line in lines)
+    ]
+
+
+def error_or_entropy(table: Table, supernets: Sequence[Line]) -> list[dict[str, Any]]:
+    """Mean taus of inherited errors, and of inherited cross-entropies, with the errors of the table, by seconds.
+
+    The lead of cross-entropy has an interval of a bootstrap over networks: all supernets rank the same ones.
+    """
+    measured, samples = table.measured("error"), resamples(len(table.trainings))
+    groups = {"tau": None, "tau_in_bins": table.bins, "tau_in_widths": table.first_width}
+    whole = [line for line in supernets if line.get("flops_max") is None and line["variant"] != UNUSABLE]
+    found = []
+    for seconds in sorted({line["seconds"] for line in whole}):
+        lines = [line for line in whole if line["seconds"] == seconds]
+        row: dict[str, Any] = {"seconds": seconds, "supernets": len(lines)}
+        for name, inside in groups.items():
+            drawn = {}
+            for metric in ("error", "cross_entropy"):
+                rows = [np.array([network[metric] for network in line["networks"]]) for line in lines]
+                row[f"{metric}_{name}"] = float(np.mean([tau_b(scored, measured, inside) for scored in rows]))
+                drawn[metric] = np.mean([taus(scored, measured, samples, inside) for scored in rows], axis=0)
+            row[f"lead_{name}_interval"] = interval(drawn["cross_entropy"] - drawn["error"])
         found.append(row)
     return found
 
@@ -319,7 +358,7 @@ def corrected(table: Table, supernets: Sequence[Line]) -> list[dict[str, Any]]:
                 drawn.append([tau_b(predicted, measured[left], of) for of in (None, bins[left], widths[left])])
             mean = np.nanmean(drawn, axis=0).tolist()
             names = ("tau", "tau_in_bins", "tau_in_widths")
-            key = {name: line[name] for name in ("variant", "seed", "seconds")}
+            key = {name: line[name] for name in KEYS}
             found.append({**key, "columns": list(columns), **dict(zip(names, mean, strict=True))})
     return found
 
@@ -345,23 +384,44 @@ def markdown(result: dict[str, Any]) -> str:
         *NOTES,
         f"- {HINDSIGHT.capitalize()} has tau {result['hindsight_tau']:.2f} over all.",
     ]
-    for key in dict.fromkeys((row["variant"], row["seed"], row["seconds"]) for row in result["ways"]):
+    for key in dict.fromkeys(_key(row) for row in result["ways"]):
         lines += [
             "", f"## {key[0].capitalize()}, {key[2]} s, seed {key[1]}", "",
             "| scored by | CPU s | tau | in bins | in widths | lead in widths | mean |",
             f"{'| --- ' * 7}|",
-            *(_row(row) for row in result["ways"] if (row["variant"], row["seed"], row["seconds"]) == key),
+            *(_row(row) for row in result["ways"] if _key(row) == key),
         ]  # fmt: skip
     lines += [
         "", "## Do two supernets agree inside widths?", "",
         "Of two supernets of the same variant: tau inside widths between them, and of their mean with the table.",
+        "Of equal seeds, one is of the other tables and one was trained here: on another machine, by a later version.",
         "",
-        "| variant | s | error: agree | with the truth | cross-entropy: agree | with the truth |",
-        f"{'| --- ' * 6}|",
+        "| variant | s | seeds | error: agree | with the truth | cross-entropy: agree | with the truth |",
+        f"{'| --- ' * 7}|",
         *(
-            f"| {row['variant']} | {row['seconds']} | {row['error_agreement']:.2f} | {row['error_truth']:.2f} "
+            f"| {row['variant']} | {row['seconds']} | {', '.join(map(str, row['seeds']))} "
+            f"| {row['error_agreement']:.2f} | {row['error_truth']:.2f} "
             f"| {row['cross_entropy_agreement']:.2f} | {row['cross_entropy_truth']:.2f} |"
             for row in result["agreement"]
+        ),
+    ]  # fmt: skip
+    lines += [
+        "", "## Error or cross-entropy?", "",
+        f"Means over all supernets of the other tables but {UNUSABLE}. The lead of cross-entropy is an interval of a",
+        "bootstrap over networks.",
+        "",
+        "| s | supernets | tau: error | cross-entropy | lead | in bins: error | cross-entropy | lead "
+        "| in widths: error | cross-entropy | lead |",
+        f"{'| --- ' * 11}|",
+        *(
+            f"| {row['seconds']} | {row['supernets']} | "
+            + " | ".join(
+                f"{row[f'error_{name}']:.2f} | {row[f'cross_entropy_{name}']:.2f} "
+                f"| {row[f'lead_{name}_interval'][0]:.2f} to {row[f'lead_{name}_interval'][1]:.2f}"
+                for name in ("tau", "tau_in_bins", "tau_in_widths")
+            )
+            + " |"
+            for row in result["error_or_entropy"]
         ),
     ]  # fmt: skip
     lines += [
@@ -399,7 +459,8 @@ def report() -> None:
     result = {
         **describe_machine("torch", "numpy"),
         **figures(table, read_lines(SCORINGS)),
-        "agreement": agreement(table, read_lines(SUPERNETS)),
+        "agreement": agreement(table, [*read_lines(SUPERNETS), *as_supernets(read_lines(SCORINGS))]),
+        "error_or_entropy": error_or_entropy(table, read_lines(SUPERNETS)),
         "corrected": corrected(table, read_lines(SUPERNETS)),
     }
     write_atomically(RESULTS / "ranking_scorings.json", json.dumps(result, indent=1) + "\n")

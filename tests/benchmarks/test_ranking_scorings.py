@@ -71,6 +71,28 @@ def test_two_supernets_of_a_variant_are_held_against_each_other() -> None:
     assert scorings.agreement(TABLE, lines[:1]) == []
 
 
+def test_error_and_cross_entropy_are_compared_over_supernets_of_equal_seconds() -> None:
+    networks = [{"error": 1 - error, "cross_entropy": error} for error in ERRORS]
+    lines = [
+        {"variant": variant, "seed": 0, "seconds": seconds, "networks": networks, "flops_max": flops_max}
+        for variant, seconds, flops_max in (
+            ("single", 60, None), ("uniform draws", 60, None), ("single", 120, None), ("single", 240, 5),
+            ("leading slices", 60, None),
+        )
+    ]  # fmt: skip
+    rows = scorings.error_or_entropy(TABLE, lines)
+    assert [(row["seconds"], row["supernets"]) for row in rows] == [(60, 2), (120, 1)]
+    assert (rows[0]["error_tau_in_widths"], rows[0]["cross_entropy_tau_in_widths"]) == pytest.approx((-1, 1))
+    assert rows[0]["lead_tau_in_widths_interval"] == pytest.approx((2, 2))
+
+
+def test_what_was_scored_here_is_a_supernet_of_its_own() -> None:
+    usual, entropy = line(scorings.USUAL, ERRORS), line(scorings.USUAL_ENTROPY, ERRORS[::-1])
+    (supernet,) = scorings.as_supernets([usual, entropy, line("own head, error", ERRORS)])
+    assert (supernet["variant"], supernet["seed"]) == ("balanced draws", 0)
+    assert supernet["networks"][0] == {"error": ERRORS[0], "cross_entropy": ERRORS[-1]}
+
+
 def test_trained_networks_correct_an_error_that_width_explains() -> None:
     measured = TABLE.measured("error")
     squeezed = measured - 0.9 * measured.mean() * (TABLE.first_width == 16)
@@ -90,7 +112,7 @@ def test_the_report_has_a_row_for_every_way() -> None:
     result = {"versions": {"torch": "2"}, "date": "2026-01-31", "cores": 2, **scorings.figures(TABLE, lines)}
     rows = [
         row
-        for row in scorings.markdown({**result, "agreement": [], "corrected": []}).splitlines()
+        for row in scorings.markdown({**result, "agreement": [], "error_or_entropy": [], "corrected": []}).splitlines()
         if row.startswith("| better |")
     ]
     assert rows == [
