@@ -66,7 +66,7 @@ SEARCH = (
     "--precision=fp32",
 )  # fmt: skip
 """A budget that rules networks out, one process, and a few seconds of training. Of the 12 trials, the default strategy
-chooses 6 by its design, 4 by the model of size alone, and 2 by the additive model."""
+chooses 6 by its design, and 6 by its models."""
 
 DESIGN = 6
 """Trials that are asked for before anything is known."""

@@ -21,6 +21,13 @@ Eight have what other public tables have. Bounds of all but the last hold the wh
   is measured is a count of errors in 2,000 images: there are ties, and much of the variance beyond cost is chance.
 - `window`: the networks of `ordered` of nearly equal cost.
 
+Five have kinds that the others lack:
+
+- `sizes`: five widths of eight levels. Error saturates with each, and a width that is larger than the next is wasted.
+- `macro`: eight layers of three operations. Error falls with the logarithm of what the layers do together.
+- `ranks`: what is told of a network is its rank in the space.
+- `large-window`, `large-noise`: `large` at nearly equal cost, and told with noise of 2 %.
+
 `small` has 120 networks with noise in what is measured of each. `large` is a space of GPTs of other sizes than
 HW-GPT's, with effects that add up, products of neighbours, and a small random neural network on top. Its front is the
 best of a long search.
@@ -190,6 +197,31 @@ def _small() -> Problem:
     return replace(problem, domain=TableDomain(domain, members), checkpoints=(10, 20, 50))
 
 
+def _sizes() -> Problem:
+    rng = np.random.default_rng(21)
+    widths = np.arange(1, 9)
+    domain = ProductDomain([(widths**2 * scale).tolist() for scale in rng.integers(2, 12, 5)])
+    share = domain.every / 7
+    error = (rng.uniform(2, 6, 5) * np.exp(-rng.uniform(1, 3, 5) * share)).sum(axis=1)
+    error += (rng.uniform(1, 3, 4) * np.maximum(share[:, :-1] - share[:, 1:], 0) ** 2).sum(axis=1)
+    return _whole_front(_table("sizes", domain, 25 + error + rng.normal(scale=0.15, size=len(error))))
+
+
+def _macro() -> Problem:
+    rng = np.random.default_rng(22)
+    costs = [[1, 10 + 4 * at, 18 + 8 * at] for at in range(8)]
+    domain = ProductDomain(costs)
+    strength = np.column_stack([np.zeros(8), rng.uniform(0.5, 1.5, 8), rng.uniform(0.9, 2.2, 8)])
+    done = 0.5 + strength[np.arange(8), domain.every].sum(axis=1)
+    pairs = sum(rng.normal(size=(3, 3))[domain.every[:, at], domain.every[:, at + 1]] for at in range(7))
+    return _whole_front(_table("macro", domain, 30 - 8 * np.log(done) + 0.3 * _standardised(np.asarray(pairs))))
+
+
+def _ranks() -> Problem:
+    domain, value = _nk((4,) * 7, 1, 0.7, seed=23)
+    return _table("ranks", domain, np.argsort(np.argsort(value)).astype(float))
+
+
 def _ordered() -> Problem:
     rng = np.random.default_rng(4)
     sizes = (6, 6, 5, 4, 4, 4)
@@ -238,6 +270,17 @@ def _large() -> Problem:
     return Problem("large", "large", domain, ("error", "params"), value, bounds, landscape=landscape)
 
 
+def _large_window() -> Problem:
+    drawn = GPTDomain(LARGE).draw_stratified(np.random.default_rng(0), 4000, "params")
+    middle = float(np.median([LARGE.params(network) for network in drawn]))
+    costs = round(0.98 * middle), round(1.02 * middle)
+    domain, landscape = GPTDomain(LARGE, *costs), _Mixed()
+    inside = domain.draw_stratified(np.random.default_rng(0), 2000, "params")
+    values = landscape(np.array([LARGE.levels(network) for network in inside]))
+    bounds = Bounds((float(values.min()) - 4, float(np.quantile(values, 0.25))), costs)
+    return replace(_large(), name="large-window", title="large-window", domain=domain, bounds=bounds)
+
+
 FACTORIES: dict[str, Callable[[], Problem]] = {
     "nk-1": lambda: _nk_one("nk-1"),
     "nk-2": _nk_two,
@@ -254,6 +297,11 @@ FACTORIES: dict[str, Callable[[], Problem]] = {
     "test-set-3": lambda: _test_set("test-set-3", seed=16),
     "window": _window,
     "large": _large,
+    "large-window": _large_window,
+    "large-noise": lambda: replace(_large(), name="large-noise", title="large-noise", noise=0.02),
+    "sizes": _sizes,
+    "macro": _macro,
+    "ranks": _ranks,
 }
 
 

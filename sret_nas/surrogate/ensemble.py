@@ -24,8 +24,9 @@ from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain
 from sret_nas.surrogate.centred_features import CentredFeatures
 from sret_nas.surrogate.features import EffectTerms
+from sret_nas.surrogate.kernel import Kernel, Levels
 from sret_nas.surrogate.model import Surrogate
-from sret_nas.surrogate.process import Levels, ResidualProcess
+from sret_nas.surrogate.process import ResidualProcess
 
 MODELS = ("size", "additive", "slopes", "process")
 SUMS = MODELS[:-1]
@@ -71,8 +72,7 @@ class Described:
 
     points: IntArray
     costs: FloatArray
-    levels: FloatArray
-    """Of `Levels`."""
+    levels: Levels
     terms: dict[bool, EffectTerms]
     """Without and with slopes."""
     _effects: dict[bool, csr_array] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Described:
     def take(self, chosen: IntArray) -> Described:
         """Returns some of the points."""
         effects = {has_slopes: matrix[chosen] for has_slopes, matrix in self._effects.items()}
-        return Described(self.points[chosen], self.costs[chosen], self.levels[chosen], self.terms, effects)
+        return Described(self.points[chosen], self.costs[chosen], self.levels.take(chosen), self.terms, effects)
 
 
 class Ensemble:
@@ -97,7 +97,7 @@ class Ensemble:
         self._chain, self._axes = chain, axes
         self._settings = settings or EnsembleSettings()
         self._terms = {has_slopes: EffectTerms(chain, has_slopes=has_slopes) for has_slopes in (False, True)}
-        self._levels = Levels(chain)
+        self._kernel = Kernel(chain)
         self._variances: dict[str, FloatArray] = {}
         self._logs: FloatArray | None = None
         self._base = "additive"
@@ -127,7 +127,7 @@ class Ensemble:
         self._process = None
         if judge or "process" in self.shares:
             base = self._sums[self._base]
-            self._process = ResidualProcess(base, self._levels, points, start=self._logs, refit=judge)
+            self._process = ResidualProcess(base, self._kernel, points, start=self._logs, refit=judge)
             self._logs = self._process.logs
         if judge:
             self._share(labels)
@@ -199,7 +199,7 @@ class Ensemble:
 
     def describe(self, points: IntArray, costs: FloatArray) -> Described:
         """Returns points together with their features, which later fits share."""
-        return Described(points, costs, self._levels.one_hot(points), self._terms)
+        return Described(points, costs, self._kernel.levels(points), self._terms)
 
     def begin_round(self, rng: np.random.Generator, num_draws: int) -> None:
         """Divides draws among the models by their shares, and draws the weights of the sums."""
@@ -245,7 +245,7 @@ class Ensemble:
         return self._told(np.concatenate(parts, axis=1))
 
     def _of_process(
-        self, features: CentredFeatures, levels: FloatArray, rng: np.random.Generator, number: int, *, is_joint: bool
+        self, features: CentredFeatures, levels: Levels, rng: np.random.Generator, number: int, *, is_joint: bool
     ) -> FloatArray:
         assert self._process is not None
         temper = self._settings.temper_of_process

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.linalg import LinAlgError
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain, ChainStage
+from sret_nas.surrogate.centred_features import CentredFeatures
 from sret_nas.surrogate.features import EffectTerms
+from sret_nas.surrogate.kernel import Kernel, Levels
 from sret_nas.surrogate.model import Surrogate
-from sret_nas.surrogate.process import MAX_LABELS, Levels, ResidualProcess, _root_and_deviation
+from sret_nas.surrogate.process import MAX_LABELS, ResidualProcess, _root_and_deviation
 
 LEVELS = np.arange(4)
 STAGE = ChainStage(np.zeros(4, dtype=np.int64), 1 + LEVELS[:, None], ("a",), LEVELS[:, None])
@@ -28,12 +32,12 @@ def drawn(number: int, seed: int = 0) -> IntArray:
 
 def fitted(points: IntArray, values: FloatArray) -> tuple[Surrogate, ResidualProcess]:
     base = Surrogate(EffectTerms(CHAIN), points, CHAIN.costs(points).astype(float), values, (0,))
-    return base, ResidualProcess(base, Levels(CHAIN), points)
+    return base, ResidualProcess(base, Kernel(CHAIN), points)
 
 
-def described(base: Surrogate, points: IntArray) -> tuple[FloatArray, FloatArray]:
+def described(base: Surrogate, points: IntArray) -> tuple[CentredFeatures, Levels]:
     features = base.features(CHAIN.costs(points).astype(float), EffectTerms(CHAIN).sparse(points))
-    return features, Levels(CHAIN).one_hot(points)
+    return features, Kernel(CHAIN).levels(points)
 
 
 def test_it_learns_what_sums_cannot_and_which_attribute_is_irrelevant() -> None:
@@ -42,15 +46,33 @@ def test_it_learns_what_sums_cannot_and_which_attribute_is_irrelevant() -> None:
     errors = [np.mean((model.loo[0] - base.target) ** 2) for model in (base, process)]
     assert errors[0] > 0.5
     assert errors[1] < 0.1
-    first, second, last = process.logs[3:]
+    first, second, last = process.logs[4:7]
     assert min(first, last) > second + 1
+
+
+def test_it_learns_from_some_levels_of_those_between() -> None:
+    """The value grows with the product of two attributes, of each of which only every other level was seen."""
+    stage = ChainStage(np.zeros(9, dtype=np.int64), np.ones((9, 1), dtype=np.int64), ("a",), np.arange(9)[:, None])
+    chain = Chain(("cost",), (stage, stage), ({(0, 0): (0,)},))
+    every = np.array(list(product(range(9), repeat=2)))
+    values = (every[:, 0] - 4.0) * (every[:, 1] - 4) + every[:, 0]
+    is_seen = (every % 2 == 0).all(axis=1)
+    costs = chain.costs(every).astype(float)
+    terms = EffectTerms(chain)
+    base = Surrogate(terms, every[is_seen], costs[is_seen], values[is_seen], (0,))
+    kernel = Kernel(chain)
+    process = ResidualProcess(base, kernel, every[is_seen])
+    unseen = every[~is_seen]
+    mean = process.marginals(base.features(costs[~is_seen], terms.sparse(unseen)), kernel.levels(unseen))[0]
+    predicted = mean * base.scale + base.center
+    assert np.mean((predicted - values[~is_seen]) ** 2) < 0.05 * values.var()
 
 
 def test_left_out_labels_are_predicted_as_by_a_process_without_them() -> None:
     points = drawn(30)
     values = alike(points) + np.random.default_rng(1).normal(scale=0.2, size=30)
     base, process = fitted(points, values)
-    levels = process._hot
+    levels = process._rows
     covariance = process._covariance(process.logs, process._additive, levels)[0]
     for left in (0, 7):
         others = np.delete(np.arange(30), left)
@@ -76,8 +98,8 @@ def test_draws_have_the_mean_and_the_spread_of_the_marginals() -> None:
 def test_it_is_conditioned_on_a_number_of_labels_that_is_bounded() -> None:
     points = drawn(MAX_LABELS + 50)
     base = Surrogate(EffectTerms(CHAIN), points, CHAIN.costs(points).astype(float), alike(points), (0,))
-    logs = np.log([1.0, 0.5, 0.01, 1.0, 1.0, 1.0])
-    process = ResidualProcess(base, Levels(CHAIN), points, start=logs, refit=False)
+    logs = np.log([1.0, 0.01, 0.5, 0.5, *[1.0] * 6])
+    process = ResidualProcess(base, Kernel(CHAIN), points, start=logs, refit=False)
     assert len(np.unique(process.chosen)) == len(process.chosen) == MAX_LABELS
     assert process.chosen[-MAX_LABELS // 2 :].tolist() == list(range(MAX_LABELS // 2 + 50, MAX_LABELS + 50))
     assert process.logs.tolist() == logs.tolist()
@@ -87,11 +109,11 @@ def test_the_gradient_of_its_fit_is_that_of_its_value() -> None:
     """By finite differences, at the optimum's start and elsewhere."""
     points = drawn(20)
     base = Surrogate(EffectTerms(CHAIN), points, CHAIN.costs(points).astype(float), alike(points), (0,))
-    process = ResidualProcess(base, Levels(CHAIN), points)
-    objective = process.neg_log_posterior(process._error, process._additive, process._hot)
-    for logs in (np.zeros(6), np.array([0.3, -1.0, -3.0, 0.5, -2.0, 1.0])):
+    process = ResidualProcess(base, Kernel(CHAIN), points)
+    objective = process.neg_log_posterior(process._error, process._additive, process._rows)
+    for logs in (np.zeros(10), np.array([0.3, -3.0, -1.0, -0.5, 0.5, -2.0, 1.0, 0.4, 1.0, -1.5])):
         _, slope = objective(logs)
-        steps = 1e-5 * np.eye(6)
+        steps = 1e-5 * np.eye(10)
         numeric = [(objective(logs + step)[0] - objective(logs - step)[0]) / 2e-5 for step in steps]
         assert slope == pytest.approx(numeric, rel=1e-4, abs=1e-6)
 
