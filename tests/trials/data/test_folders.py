@@ -391,7 +391,7 @@ def test_images_without_their_ending_are_counted_and_named(tmp_path: Path, write
 def test_images_beside_the_classes_are_counted_and_named(tmp_path: Path, write: Write) -> None:
     layout(write, "cat", "dog")
     path = write("stray.png", 0)
-    assert run(tmp_path).notes == (f"passed over 1 images that lie beside the folders of the classes: {path}",)
+    assert run(tmp_path).notes == (f"passed over 1 image that lies beside the folders of the classes: {path}",)
 
 
 def test_a_class_that_val_or_test_lacks_is_a_warning_and_the_numbers_are_train_s(tmp_path: Path, write: Write) -> None:
