@@ -192,11 +192,19 @@ def note_passed_over(listings: Iterable[Listing]) -> list[str]:
     beside = [path for listing in listings for path in listing.beside]
     unnamed = [path for listing in listings for path in listing.passed_over if is_image(path)]
     notes = []
-    for paths, what in (
-        (left_over, "folders that hold nothing of a class, by their name or by all their files"),
-        (beside, "images that lie beside the folders of the classes"),
-        (unnamed, "files that are images, but not by their ending"),
+    for paths, one, several in (
+        (
+            left_over,
+            "folder that holds nothing of a class, by its name or by all its files",
+            "folders that hold nothing of a class, by their name or by all their files",
+        ),
+        (
+            beside,
+            "image that lies beside the folders of the classes",
+            "images that lie beside the folders of the classes",
+        ),
+        (unnamed, "file that is an image, but not by its ending", "files that are images, but not by their ending"),
     ):
         if paths:
-            notes.append(f"passed over {len(paths):,} {what}: {listed(paths, most=3)}")
+            notes.append(f"passed over {counted(len(paths), one, several)}: {listed(paths, most=3)}")
     return notes

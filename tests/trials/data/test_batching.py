@@ -175,7 +175,7 @@ def test_batches_that_cannot_be() -> None:
     part = part_of(8)
     with pytest.raises(UserError, match=r"at least 2 images, which BatchNorm needs, got batch_size=1 for 8 images"):
         training_batches(part, batch_size=1)
-    with pytest.raises(UserError, match="got batch_size=4 for 1 images"):
+    with pytest.raises(UserError, match="got batch_size=4 for 1 image"):
         training_batches(part_of(1), batch_size=4)
     with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
         batches(part, batch_size=0)

@@ -124,7 +124,7 @@ def test_nested_files_upper_case_links_hidden_and_other_files(tmp_path: Path, wr
     found = shades(data)
     assert sorted(found["train"] + found["val"] + found["test"]) == [0, 1, 2, 3, 4, 5, 50, 60]
     assert data.metadata.passed_over == (str(tmp_path / "images/a/notes.txt"),)
-    assert "passed over 1 files" in data.summary()
+    assert "passed over 1 file that is no image by its extension" in data.summary()
     assert "notes.txt" in data.summary()
 
 
@@ -176,7 +176,7 @@ def test_a_changed_or_further_file_is_seen(tmp_path: Path, write: Write) -> None
         ),
         (
             lambda path, write: (fill(write, "train/", "ab", 5), write("test/unlabelled.png", 0)),
-            r"images/test: must have one folder of images per class, got 1 images and no folder in it \(understood "
+            r"images/test: must have one folder of images per class, got 1 image and no folder in it \(understood "
             r".*images/train as the training part, .*images/test as the test part\)",
         ),
         (
@@ -391,7 +391,7 @@ def test_images_without_their_ending_are_counted_and_named(tmp_path: Path, write
 def test_images_beside_the_classes_are_counted_and_named(tmp_path: Path, write: Write) -> None:
     layout(write, "cat", "dog")
     path = write("stray.png", 0)
-    assert run(tmp_path).notes == (f"passed over 1 images that lie beside the folders of the classes: {path}",)
+    assert run(tmp_path).notes == (f"passed over 1 image that lies beside the folders of the classes: {path}",)
 
 
 def test_a_class_that_val_or_test_lacks_is_a_warning_and_the_numbers_are_train_s(tmp_path: Path, write: Write) -> None:

@@ -386,7 +386,7 @@ def test_what_does_not_go_together_is_refused(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--workers", "3"], r"--workers 3, each with 1 threads and 0 GPUs, are more than the cluster .* is 2 \("),
+        (["--workers", "3"], r"--workers 3, each with 1 thread and 0 GPUs, are more than the cluster .* is 2 \("),
         (["--threads", "2"], r"--workers 2, each with 2 threads and 0 GPUs, .*, which is 0 "),
         (["--gpus-per-worker", "1"], "--gpus-per-worker goes with a GPU, got 1 and device cpu"),
         (["--gpus-per-worker", "1", "--device", "auto"], "no machine of the cluster .* has a GPU that Ray knows of"),
