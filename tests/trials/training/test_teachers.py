@@ -67,7 +67,7 @@ def test_images_are_standardised_and_resized_as_the_teacher_expects() -> None:
     expected = (pixels.expand(2, 3, 16, 16) - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
     torch.testing.assert_close(kept.seen, F.interpolate(expected, (32, 32), mode="bicubic", antialias=True))
     grey = Teacher(kept, "kept", None, 32, (0.5,), (0.5,))
-    with pytest.raises(UserError, match=r"the teacher kept takes images of 1 channel\(s\), but the network takes 3"):
+    with pytest.raises(UserError, match=r"the teacher kept takes images of 1 channel, but the network takes 3"):
         grey.adapt_to(COLOUR)
 
 
