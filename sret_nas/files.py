@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from sret_nas.bounded_files import open_regular
 from sret_nas.errors import ConfigError, UserError, describe, printable
+from sret_nas.plurals import counted
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -138,8 +139,8 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     if kind == "string_too_long":
         return f"must have at most {context['max_length']} characters, got {describe(value)}"
     if kind in ("too_short", "too_long"):
-        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
-        return f"must have {bound} item(s), got {context['actual_length']}"
+        word, bound = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
+        return f"must have at {word} {counted(bound, 'item')}, got {context['actual_length']}"
     rule = error["msg"].removeprefix("Input should be ").removeprefix("Input should ")
     return f"must be {rule}, got {describe(value)}"
 

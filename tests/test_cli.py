@@ -99,6 +99,8 @@ def test_the_defaults_in_supernet_train_s_help_are_the_options_defaults(capsys: 
     assert SupernetConfig.model_fields["distil"].default is True  # the flag is --no-distil
 
 
+SMALL_RECIPE, DEPTHS_STUDY = str(REPOSITORY / "recipes" / "small.yaml"), str(REPOSITORY / "studies" / "depths.yaml")
+
 WRONG = [
     (["search", "--flops-budget", "1X"], "must be a number such as 1G, 4.8M, 600K, 1.1e9 or 1100000000, got '1X'"),
     (["search", "--flops-budget", "1M"], "the nearest"),
@@ -143,6 +145,16 @@ WRONG = [
     (["supernet", "extract", "missing.safetensors", "sret_t", "--out", "x.txt"], "--out must name a .yaml file"),
     (["supernet", "extract", "missing.safetensors", "sret_t"], "the following arguments are required: --out"),
     (["profile", str(REPOSITORY / "search_spaces" / "smoke.yaml")], "smoke.yaml: is a search space, which `space` and"),
+    (["profile", SMALL_RECIPE], "small.yaml: is a recipe, which `train --recipe` takes, not a network"),
+    (["space", SMALL_RECIPE], "small.yaml: is a recipe, which `train --recipe` takes, not a search space"),
+    (["study", "show", SMALL_RECIPE], "small.yaml: is a recipe, which `train --recipe` takes, not a study"),
+    (
+        ["search", "--config", SMALL_RECIPE],
+        "small.yaml: is a recipe, which `train --recipe` takes, not options of a run",
+    ),
+    (["search", "--space", DEPTHS_STUDY], "depths.yaml: is a study, which `study run` takes, not a search space"),
+    (["search", "--flops-budget", "-1G"], "--flops-budget: must lie between 1 and 4.6e18, got '-1G'"),
+    (["search", "--learning-rate", "-1e-3x"], "--learning-rate: must be a number, got '-1e-3x'"),
     (["fly"], "invalid choice: 'fly'"),
     (["search", "--resume"], "error: --resume: needs a value after it"),
     (["search", "--balanced-error=yes"], "error: --balanced-error: takes no value, got 'yes'"),
@@ -178,6 +190,18 @@ def test_a_user_s_mistake_is_explained_and_exits_with_2(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+@pytest.mark.parametrize("arguments", [["search", "--data", "loop", "--dry-run"], ["search", "--out", "loop/run"]])
+def test_links_that_lead_in_a_circle_are_named(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    assert run_in_process(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "loop" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 @pytest.mark.parametrize(

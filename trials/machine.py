@@ -5,9 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import platform
-from collections.abc import Iterator
+import resource
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
+
+SPIN_COUNT = "10000"
+"""Rounds of a loop in which a thread of GNU's OpenMP waits before it sleeps; 300,000 by default."""
+
+MIN_ADDRESS_SPACE = 512 * 10**6
+"""Least bytes of addresses with which libraries load, or fail in an error that can be shown."""
 
 
 @contextmanager
@@ -43,6 +50,22 @@ def cores_per_process() -> int:
     return max(1, num_cores() // processes)
 
 
+def have_threads_wait_briefly(environment: MutableMapping[str, str]) -> None:
+    """Lets OpenMP's threads wait for each other for some 10 µs before they sleep, unless a user has decided otherwise.
+
+    By default they spin for milliseconds. Beside other work, a thread then spins on the core that the thread which it
+    waits for should have, and training falls to a small part of its speed. Sleeping at once
+    (`OMP_WAIT_POLICY=passive`) makes two threads hardly faster than one on small networks.
+
+    Takes effect in a process that has not loaded torch yet, and in those that it starts.
+
+    Args:
+        environment: Of the process; changed.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & environment.keys():
+        environment["GOMP_SPINCOUNT"] = SPIN_COUNT
+
+
 def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
     """Returns the bytes of memory of this machine, or of the container in which the process runs, if it has less.
 
@@ -52,6 +75,20 @@ def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     allowed = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
     return min(physical, int(allowed)) if allowed.isdigit() else physical
+
+
+def missing_address_space() -> str | None:
+    """Returns what is wrong if this process may use too little memory to load the libraries; None if it may.
+
+    With less, some of them neither load nor fail: OpenBLAS asks for memory again and again.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY or limit >= MIN_ADDRESS_SPACE:
+        return None
+    return (
+        f"memory ran out: this process may use {limit / 1e6:,.0f} MB (ulimit -v), and at least "
+        f"{MIN_ADDRESS_SPACE / 1e6:,.0f} MB are needed to begin with"
+    )
 
 
 def processor_name() -> str:

@@ -98,7 +98,8 @@ def train_all(
     left: Sequence[Run], path: Path, work: Path, data_dir: Path, times: PassTimes, teacher: Teacher | None, workers: int
 ) -> None:
     """Trains and scores supernets, and appends a JSON line for each as it ends. A teacher if any is `TAUGHT`."""
-    run_all(path, [(_train_and_score, (run, work, data_dir, times, teacher)) for run in left], workers)
+    recorded = read_lines(path)
+    run_all(path, [(_train_and_score, (run, work, data_dir, recorded, times, teacher)) for run in left], workers)
 
 
 def config_of(changes: Mapping[str, Any], images: int) -> SupernetConfig:
@@ -106,30 +107,64 @@ def config_of(changes: Mapping[str, Any], images: int) -> SupernetConfig:
     return SupernetConfig.model_validate({"training": training.model_dump(), **BASE, **changes})
 
 
-def _train_and_score(run: Run, work: Path, data_dir: Path, times: PassTimes, teacher: Teacher | None) -> Line:
+def images_at_pace(run: Run, recorded: Sequence[Line]) -> int | None:
+    """Images of a training at the pace of the first on record of its variant and budget; None if there is none.
+
+    So trainings of one variant are equal work per second on every machine, whatever it can do.
+    """
+    for line in recorded:
+        if (line["variant"], line.get("flops_max")) == (run.variant, run.flops_max):
+            return round(line["steps"] * run.seconds / line["seconds"]) * int(RECIPE["batch_size"])
+    return None
+
+
+def _planned_images(
+    run: Run, recorded: Sequence[Line], times: PassTimes, budget: Budget, teacher: Teacher | None
+) -> int:
+    images = images_at_pace(run, recorded)
+    if images is not None:
+        return images
+    planned = config_of(run.changes, RECIPE["batch_size"])
+    return times.images(planned, run.seconds, budget, teaching=teacher.seconds if teacher else 0)
+
+
+def trained_supernet(run: Run, work: Path, data_dir: Path, images: int) -> Path:
+    """The file of a supernet that learns the true labels; it is trained, in this process on one thread, if missing."""
+    from rich.console import Console
+
+    from trials.supernet.spec import TrainingSpec
+    from trials.supernet.training import train_supernet
+
+    directory = work / run.name
+    directory.mkdir(parents=True, exist_ok=True)
+    config, budget = config_of(run.changes, images), Budget(flops_max=run.flops_max)
+    spec = TrainingSpec(space=SPACE, budget=budget, proxy=PROXY, config=config, seed=run.seed)
+    with (directory / "training.log").open("a", encoding="utf-8") as log:
+        return train_supernet(
+            directory, spec, PreparedData.open(data_dir), device="cpu", threads=1, console=Console(file=log)
+        )
+
+
+def _train_and_score(
+    run: Run, work: Path, data_dir: Path, recorded: Sequence[Line], times: PassTimes, teacher: Teacher | None
+) -> Line:
     """One supernet from its plan to the scores of its subnets, in this process, on one thread."""
     from rich.console import Console
 
     from sret_nas.nn.supernet import Supernet
-    from trials.supernet.spec import TrainingSpec
-    from trials.supernet.training import train_supernet
 
     teacher = teacher if run.variant == TAUGHT else None
     budget = Budget(flops_max=run.flops_max)
-    planned = config_of(run.changes, RECIPE["batch_size"])
-    images = times.images(planned, run.seconds, budget, teaching=teacher.seconds if teacher else 0)
-    config = config_of(run.changes, images)
-    directory = work / run.name
-    directory.mkdir(parents=True, exist_ok=True)
-    data = PreparedData.open(data_dir)
+    images = _planned_images(run, recorded, times, budget, teacher)
+    config, data = config_of(run.changes, images), PreparedData.open(data_dir)
     began = time.process_time()
-    with (directory / "training.log").open("a", encoding="utf-8") as log:
-        console = Console(file=log)
-        if teacher:
-            path = teacher.train_supernet(directory, budget, config, data, run.seed, console)
-        else:
-            spec = TrainingSpec(space=SPACE, budget=budget, proxy=PROXY, config=config, seed=run.seed)
-            path = train_supernet(directory, spec, data, device="cpu", threads=1, console=console)
+    if teacher:
+        directory = work / run.name
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / "training.log").open("a", encoding="utf-8") as log:
+            path = teacher.train_supernet(directory, budget, config, data, run.seed, Console(file=log))
+    else:
+        path = trained_supernet(run, work, data_dir, images)
     seconds = time.process_time() - began
     _, record = Supernet.load(path)
     return {

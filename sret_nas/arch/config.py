@@ -31,6 +31,7 @@ from pydantic import (
 from sret_nas.errors import ConfigError, describe
 from sret_nas.files import short_digest, validate
 from sret_nas.yaml_files import read_yaml
+from sret_nas.yaml_kinds import require_kind
 
 Loop = Literal["internal", "external"]
 NLLPlacement = Literal["every", "between", "last", "none"]
@@ -434,10 +435,7 @@ class ArchConfig(Described):
         `UserError` or `ConfigError` if it cannot be read, or if a result's architecture was edited (another `arch_id`).
         """
         data = read_yaml(Path(path))
-        if isinstance(data, dict) and {"name", "stages"} <= data.keys():
-            raise ConfigError(
-                str(path), "", "is a search space, which `space` and `search --space` take, not a network"
-            )
+        require_kind(data, "network", path)
         if not isinstance(data, dict) or "architecture" not in data:
             return cls.from_dict(data, str(path))
         arch = cls.from_dict(data["architecture"], f"{path}: architecture")

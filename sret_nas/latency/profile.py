@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from sret_nas.files import short_digest
+from sret_nas.plurals import counted
 
 MIN_FOR_TAU = 5
 """Fewest networks for which a rank correlation is shown; four networks are in order by chance once in 24."""
@@ -54,7 +55,7 @@ class MeasurementSetup(BaseModel):
 
     def describe(self) -> str:
         """Returns e.g. `batch 1 of 224 px, cpu (AMD EPYC), 1 thread, torch 2.15.0`."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        threads = counted(self.threads, "thread")
         return f"batch {self.batch_size} of {self.image_size} px, {self.device}, {threads}, torch {self.torch}"
 
 
@@ -77,7 +78,7 @@ class FitQuality(BaseModel):
         The taus are omitted for fewer than `MIN_FOR_TAU` networks.
         """
         rank = f", tau {self.tau:.2f} (FLOPs: {self.flops_tau:.2f})" if self.num_networks >= MIN_FOR_TAU else ""
-        networks = "1 network that was" if self.num_networks == 1 else f"{self.num_networks} networks that were"
+        networks = counted(self.num_networks, "network that was", "networks that were")
         return f"{100 * self.median_error:.1f} % median error{rank} on {networks} held out"
 
 

@@ -25,6 +25,7 @@ from sret_nas.errors import UserError
 from sret_nas.files import validate
 from sret_nas.json_files import parse_json
 from sret_nas.nn.model_directory import Preprocessing
+from sret_nas.plurals import counted
 
 PREFIX = "sret_nas."
 """How the keys of the entries begin."""
@@ -65,9 +66,11 @@ class ExportedInfo(BaseModel):
         if info.pixels is not None and preprocessing is None:
             raise UserError(f"{source}: metadata: pixels are {info.pixels}, but preprocessing is missing")
         if names is not None and len(names) != arch.classes:
-            raise UserError(f"{source}: metadata: class_names must have {arch.classes} names, got {len(names)}")
+            raise UserError(
+                f"{source}: metadata: class_names must have {counted(arch.classes, 'name')}, got {len(names)}"
+            )
         if preprocessing is not None and preprocessing.channels != arch.channels:
             raise UserError(
-                f"{source}: metadata: mean must have {arch.channels} value(s), got {preprocessing.channels}"
+                f"{source}: metadata: mean must have {counted(arch.channels, 'value')}, got {preprocessing.channels}"
             )
         return info

@@ -30,6 +30,7 @@ from sret_nas.files import validate, write_atomically
 from sret_nas.json_files import read_json
 from sret_nas.nn.network import SReT
 from sret_nas.output_files import require_empty_folder
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 from sret_nas.yaml_files import dump_yaml, read_yaml
 
@@ -205,7 +206,8 @@ def _card(arch: ArchConfig, info: ModelInfo) -> str:
     lines = [
         "---", "library_name: timm", "pipeline_tag: image-classification", "tags:", "- sret", "---", "",
         f"# SReT {arch.arch_id}", "",
-        f"A Sliced Recursive Transformer for images of {size}, {arch.channels} channel(s) and {arch.classes} classes:",
+        f"A Sliced Recursive Transformer for images of {size}, {counted(arch.channels, 'channel')} and "
+        f"{counted(arch.classes, 'class', 'classes')}:",
         f"{format_quantity(cost.flops)} FLOPs (multiply-adds), {format_quantity(cost.params)} parameters. It was built",
         "with sret-nas.", "",
         *_measured(info.metrics),
@@ -269,7 +271,7 @@ def read_model(directory: Path) -> tuple[SReT, ModelInfo]:
         raise UserError(f"{directory / CONFIG}: num_classes must be {arch.classes}, got {config.num_classes}")
     if info.preprocessing.channels != arch.channels:
         raise UserError(
-            f"{directory / CONFIG}: mean must have {arch.channels} value(s), got {info.preprocessing.channels}"
+            f"{directory / CONFIG}: mean must have {counted(arch.channels, 'value')}, got {info.preprocessing.channels}"
         )
     if info.class_names is not None and len(info.class_names) != arch.classes:
         raise UserError(

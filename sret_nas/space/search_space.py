@@ -44,6 +44,7 @@ from sret_nas.space.choices import (
 from sret_nas.space.stage_table import StageTable
 from sret_nas.space.tables import SpaceTables
 from sret_nas.yaml_files import read_yaml
+from sret_nas.yaml_kinds import require_kind
 
 DepthSchedule = Literal["full", "joint", "sandwich", "random", "growing"]
 """How different recursion depths are trained together: part of the searched recipe, not of the architecture."""
@@ -136,8 +137,7 @@ class SearchSpace(Described):
                 f"the shipped ones are {', '.join(shipped)}"
             )
         data = read_yaml(path)
-        if isinstance(data, dict) and "architecture" in data:
-            raise UserError(f"{path}: is one network, which `profile` and `evaluate` take, not a search space")
+        require_kind(data, "search space", path)
         return cls.from_dict(data, str(path))
 
     @classmethod

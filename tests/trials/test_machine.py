@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
+
 import pytest
 
 from trials import machine
-from trials.machine import cores_per_process
+from trials.machine import (
+    MIN_ADDRESS_SPACE,
+    SPIN_COUNT,
+    cores_per_process,
+    have_threads_wait_briefly,
+    missing_address_space,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +45,36 @@ def test_the_cores_are_divided_among_the_processes_of_a_machine(
         if value is not None:
             monkeypatch.setenv(name, value)
     assert cores_per_process() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": SPIN_COUNT}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+    ],
+)
+def test_threads_wait_as_the_user_says_or_briefly(given: dict[str, str], expected: dict[str, str]) -> None:
+    have_threads_wait_briefly(given)
+    assert given == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_enough"), [(resource.RLIM_INFINITY, True), (MIN_ADDRESS_SPACE, True), (1, False)]
+)
+def test_so_little_memory_that_libraries_hang_is_too_little(
+    monkeypatch: pytest.MonkeyPatch, limit: int, is_enough: bool
+) -> None:
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (limit, resource.RLIM_INFINITY))
+    assert (missing_address_space() is None) == is_enough
+
+
+def test_with_too_little_memory_a_command_ends_in_one_line() -> None:
+    """With 260 MB, NumPy's import would never come to an end."""
+    command = f'ulimit -v 260000; exec "{sys.executable}" -m sret_nas runs list'
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "error: memory ran out: this process may use 266 MB (ulimit -v), and at least 512 MB are needed to begin with\n"
+    )

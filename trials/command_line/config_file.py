@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sret_nas.errors import ConfigError, UserError
+from sret_nas.yaml_kinds import require_kind
 
 from .argument_types import NUMBERS, path
 
@@ -67,6 +68,7 @@ def _options(parser: argparse.ArgumentParser, content: object, source: str) -> d
     for key, value in content.items():
         name = str(key).replace("-", "_")
         if name not in actions:
+            require_kind(content, "options of a run", source)
             raise ConfigError(source, str(key), f"{parser.prog} has no such option")
         options[name] = _value(actions[name], value, source, str(key))
     return options

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -12,6 +14,7 @@ from sret_nas import __version__
 from sret_nas.errors import UserError, printable
 
 from ..interruption import ignore_signals_after_interrupt
+from ..machine import have_threads_wait_briefly, missing_address_space
 from ..program_name import program_name
 from . import (
     convert,
@@ -38,10 +41,17 @@ Neural architecture search for Sliced Recursive Transformers (SReT, ECCV 2022).
 FLOPs are multiply-adds for one image, as fvcore counts them.
 """
 
+SYMLINK_LOOP = "Symlink loop from "
+"""How the RuntimeError of `Path.resolve` begins, before Python 3.13."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for the user's error, 1 for any other, 130 for Ctrl-C."""
     given = create_parser().parse_args(arguments)
+    have_threads_wait_briefly(os.environ)
+    if (missing := missing_address_space()) is not None:
+        print(f"error: {missing}", file=sys.stderr)
+        return EXIT_FAILURE
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         with ignore_signals_after_interrupt():
@@ -55,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return EXIT_FAILURE
     except (OSError, MemoryError, ImportError, RuntimeError) as error:
+        if (looping := str(error).removeprefix(SYMLINK_LOOP)) != str(error):
+            looping = looping.strip("'")
+            print(f"error: {printable(looping)}: its symbolic links lead in a circle", file=sys.stderr)
+            return EXIT_USER_ERROR
         if (fault := _fault_of_machine(error)) is None:
             raise
         print(f"error: {printable(fault)}", file=sys.stderr)
@@ -84,7 +98,8 @@ class Parser(argparse.ArgumentParser):
 
         So the message names the command, and the option that may have been meant.
         """
-        given, unknown = super().parse_known_args(args, namespace)
+        arguments = _with_negative_values(sys.argv[1:] if args is None else args)
+        given, unknown = super().parse_known_args(arguments, namespace)
         if unknown and self._subparsers is None:
             known = [name for name in self._option_string_actions if name.startswith("--")]
             name = unknown[0].partition("=")[0]
@@ -96,6 +111,21 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints the message and exits."""
         self.exit(EXIT_USER_ERROR, f"error: {printable(_reworded(message.removeprefix('argument '), self.prog))}\n")
+
+
+def _with_negative_values(arguments: Sequence[str]) -> list[str]:
+    """Returns arguments in which `--option -1G` is `--option=-1G`.
+
+    To argparse, what begins with a minus and is no plain number is an option. The values' own parsers say more of it.
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        is_value = re.match(r"-[.\d]", argument) is not None
+        if is_value and joined and joined[-1].startswith("--") and len(joined[-1]) > 2 and "=" not in joined[-1]:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 _MISSING_VALUES = {"expected one argument": "a value", "expected at least one argument": "one value or more"}

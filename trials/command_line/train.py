@@ -20,7 +20,7 @@ from .process_options import OF_PROCESSES, add_processes, placement_of
 EXAMPLES = """\
 examples:
   {program} train runs/2026-01-31-120000/best.yaml --data path/to/images --out runs/mine
-  {program} train best.yaml --data path/to/images --supernet runs/2026-01-31-120000/supernet.safetensors
+  {program} train best.yaml --data path/to/images --supernet runs/2026-01-31-120000
   {program} train runs/mine --checkpoint runs/mine --image-size 384 --epochs 30 --data path/to/images
   {program} train best.yaml --data path/to/images --teacher runs/teacher
   {program} train --resume runs/mine
@@ -140,7 +140,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("first weights", "Without these options, new ones.")
-    group.add_argument("--supernet", metavar="FILE", help="weights that a search's supernet has for the network")
+    group.add_argument("--supernet", metavar="FILE|RUN", help="weights that a search's supernet has for the network")
     group.add_argument(
         "--checkpoint", metavar="FILE|DIR",
         help="a trained network of another image size, number of channels or classes: a directory that `train` wrote, "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 
 from ..seeds import seed_from
 from .prepared import Split
@@ -33,7 +34,7 @@ def num_training_batches(part: Split, *, batch_size: int) -> int:
     if batch_size < 2 or len(part) < 2:
         raise UserError(
             "a training batch must have at least 2 images, which BatchNorm needs, "
-            f"got batch_size={batch_size} for {len(part)} images"
+            f"got batch_size={batch_size} for {counted(len(part), 'image')}"
         )
     return max(1, len(part) // batch_size)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 
 from .folder_tree import (
     EXTENSIONS,
@@ -65,7 +66,7 @@ def list_classes(folder: Path, understood: str, is_train: bool) -> Listing:
     beside = images_in(folder)
     classes = visible_folders(folder)
     if not classes:
-        got = f"got {len(beside):,} images and no folder in it" if beside else "got no folder in it"
+        got = f"got {counted(len(beside), 'image')} and no folder in it" if beside else "got no folder in it"
         raise UserError(f"{folder}: must have one folder of images per class, {got}{understood}")
     _refuse_equal(classes)
     files: list[ListedFile] = []
@@ -101,7 +102,8 @@ def are_no_images(others: Sequence[str]) -> bool:
 
 def _refuse_without_images(path: Path, others: Sequence[str]) -> NoReturn:
     unnamed = [other for other in others if is_image(other)]
-    why = f"; {len(unnamed):,} files are images, but not by their ending, e.g. {unnamed[0]}" if unnamed else ""
+    files = counted(len(unnamed), "file is an image, but not by its", "files are images, but not by their")
+    why = f"; {files} ending, e.g. {unnamed[0]}" if unnamed else ""
     raise UserError(
         f"{path}: the folder of a class must have images ({' '.join(EXTENSIONS)}), got none{why}; "
         "add images or remove the folder"

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 
 from .config import DataConfig
 from .decode import UNREADABLE, Pixels, to_pixels, without_warnings
@@ -207,8 +208,8 @@ def _write_arrays(
     if problems and not config.skip_broken:
         total = sum(len(selection.indices) for selection in selections.values())
         raise UserError(
-            f"{len(problems):,} of {total:,} images cannot be read; mend or remove them, or leave them out with "
-            "--skip-broken:",
+            f"{len(problems):,} of {counted(total, 'image')} cannot be read; mend or remove them, or leave them out "
+            "with --skip-broken:",
             *sorted(problems.values())[:5],
         )
     _require_some_left(selections, problems)

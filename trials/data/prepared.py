@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from sret_nas.arrays import FloatArray
 from sret_nas.errors import UserError, printable
 from sret_nas.files import write_atomically
+from sret_nas.plurals import counted
 
 from .config import DataConfig
 from .source import PARTS, IntArray
@@ -285,9 +286,10 @@ class PreparedData:
         """Returns a few lines for people about the classes, the parts and their origins."""
         size = self.config.image_size
         kind = "grey" if self.channels == 1 else "colour"
+        classes = counted(self.num_classes, "class", "classes")
         flips = "mirrored at random in training" if self.flip else "never mirrored"
         lines = [
-            f"{self.config.source}: {self.num_classes} classes, {kind} images of {size} x {size} px, {flips}",
+            f"{self.config.source}: {classes}, {kind} images of {size} x {size} px, {flips}",
             f"  classes    {self._classes()}",
         ]
         for title, name, part in (
@@ -298,11 +300,11 @@ class PreparedData:
             lines.append(f"  {title:<10} {len(part):>9,} images: {self.metadata.origins[name]}")
         if self.metadata.passed_over:
             count, first = len(self.metadata.passed_over), self.metadata.passed_over[0]
-            lines.append(f"  passed over {count:,} files that are no images by their extension, e.g. {first}")
+            files = counted(count, "file that is no image by its", "files that are no images by their")
+            lines.append(f"  passed over {files} extension, e.g. {first}")
         if self.metadata.left_out:
             count, first = len(self.metadata.left_out), self.metadata.left_out[0]
-            images = "image" if count == 1 else "images"
-            lines.append(f"  left out {count:,} {images} that cannot be read, e.g. {first}")
+            lines.append(f"  left out {counted(count, 'image')} that cannot be read, e.g. {first}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _classes(self) -> str:

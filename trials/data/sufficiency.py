@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sret_nas.plurals import counted
+
 from .prepared import PreparedData
 
 MIN_VAL_IMAGES = 100
@@ -25,7 +27,7 @@ def data_warnings(data: PreparedData, *, balanced_error: bool = False) -> list[s
     lines = []
     num_val = data.val.balanced().effective_images if balanced_error else float(len(data.val))
     if num_val < MIN_VAL_IMAGES:
-        images = f"{len(data.val)} validation images"
+        images = counted(len(data.val), "validation image")
         if balanced_error and num_val < len(data.val):
             images += f", of classes that count alike as if they were {num_val:.0f},"
         lines.append(

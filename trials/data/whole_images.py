@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 
 from .config import DataConfig
 from .decode import UNREADABLE, has_colour, to_whole_image, without_warnings
@@ -175,7 +176,7 @@ class WholeImages:
     def summary(self) -> str:
         """Returns one line: the images of each part, and the number of classes."""
         counts = ", ".join(f"{len(self.parts[name]):,} {name} ({self.origins[name]})" for name in PARTS)
-        return f"{counts}; {len(self.class_names):,} classes"
+        return f"{counts}; {counted(len(self.class_names), 'class', 'classes')}"
 
 
 def mode_of(channels: Literal[1, 3]) -> Literal["L", "RGB"]:

@@ -25,6 +25,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 
 from ..console import Console, print_line
 from ..engines.file_transfer import BundleWriter, JobFiles
@@ -125,8 +126,9 @@ def needs_of(name: str, placement: RayPlacement, device: str, threads: int | Non
     if processes > room or room == 0:
         has = "; ".join(f"{machine['CPU']:g} CPUs, {machine.get('GPU', 0):g} GPUs" for machine in there)
         raise UserError(
-            f"--workers {processes}, each with {needs.threads} threads and {gpus} GPUs, are more than {name} holds, "
-            f"which is {room} (there: {has or 'no machine with a CPU'}): lower --workers or --threads, or add machines"
+            f"--workers {processes}, each with {counted(needs.threads, 'thread')} and {gpus} GPUs, are more than "
+            f"{name} holds, which is {room} (there: {has or 'no machine with a CPU'}): lower --workers or --threads, "
+            "or add machines"
         )
     return needs
 

@@ -120,7 +120,7 @@ class FrontTestJob(_Job):
 class RetrainJob(_Job):
     """A job to retrain a finalist of a search, and score it on the whole validation and test splits.
 
-    With a supernet, its weights are inherited and fine-tuned; without one, it is trained from scratch.
+    With a supernet, its weights are inherited, scored and fine-tuned; without one, it is trained from scratch.
     """
 
     kind: Literal["final"] = "final"
@@ -129,6 +129,8 @@ class RetrainJob(_Job):
     """The recursion depths at which it is trained. With several, every depth is scored."""
     seed: int
     supernet: SupernetSource | None = None
+    is_from_scratch: bool = False
+    """Whether it is trained from scratch all the same. The supernet then only tells the error with its weights."""
     weights_path: str | None = None
     """Where to save the trained proxy weights, if anywhere."""
 

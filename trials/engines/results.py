@@ -71,7 +71,8 @@ class RetrainResult(Message):
     params: int
     """FLOPs and parameters of the target."""
     inherited_error: float | None
-    """Validation error before fine-tuning; None for a network trained from scratch."""
+    """Validation error with inherited weights, before any training; None without a supernet, and in old records of
+    networks that were trained from scratch."""
     inherited_cross_entropy: float | None
     error: float
     cross_entropy: float
@@ -82,6 +83,11 @@ class RetrainResult(Message):
     test_error_by_depth: list[float] = Field(default_factory=list)
     num_val_images: int
     num_test_images: int
+    val_deviation: float | None = None
+    """Standard deviation of `error` by the luck of the images, if classes count alike. Else it is None, and follows
+    from the number of images."""
+    test_deviation: float | None = None
+    """The same of `test_error`."""
     train_images: int
     seconds: float
 

@@ -13,10 +13,19 @@ from rich.table import Table
 
 from sret_nas.arrays import IntArray
 from sret_nas.errors import printable
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 
 from ..console import print_line
-from ..training.classification_scores import NUM_BINS, ClassificationScores, ClassScore, balanced_accuracy, class_scores
+from ..training.classification_scores import (
+    NUM_BINS,
+    ClassificationScores,
+    ClassScore,
+    balanced_accuracy,
+    balanced_accuracy_interval,
+    class_scores,
+)
+from ..training.error_intervals import format_interval
 
 NARROW = 62
 """Columns of a terminal below which the table leaves out parameters and calibration."""
@@ -80,6 +89,11 @@ class Evaluation:
         return None if self.confusion is None else balanced_accuracy(self.confusion)
 
     @property
+    def balanced_accuracy_interval(self) -> tuple[float, float] | None:
+        """Returns the 95 % interval of the balanced accuracy on new images; None if classes were not counted."""
+        return None if self.confusion is None else balanced_accuracy_interval(self.confusion)
+
+    @property
     def classes(self) -> list[ClassScore]:
         """Returns the scores of all classes at the deepest point; none if they were not counted."""
         return [] if self.confusion is None else class_scores(self.confusion)
@@ -89,11 +103,12 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Prints the operating points, the calibration, and the classes that are recognised worst."""
     scores, at = evaluation.deepest.scores, evaluation.deepest.name
     console.print(_points_table(evaluation, console.width))
-    print_line(
-        console, f"Top-1 at {at}: {_percent(scores.accuracy)} % ± {100 * scores.error_margin:.2f} (95 % interval)"
-    )
+    interval = format_interval(scores.accuracy_interval)
+    print_line(console, f"Top-1 at {at}: {_percent(scores.accuracy)} % (95 % interval {interval})")
     if evaluation.balanced_accuracy is not None and len({one.images for one in evaluation.classes if one.images}) > 1:
-        print_line(console, f"Balanced (mean over classes) at {at}: {_percent(evaluation.balanced_accuracy)} %")
+        balanced = _percent(evaluation.balanced_accuracy)
+        interval = format_interval(evaluation.balanced_accuracy_interval or (0.0, 1.0))
+        print_line(console, f"Balanced (mean over classes) at {at}: {balanced} % (95 % interval {interval})")
     if len(evaluation.points) > 1:
         console.print(
             "The stem comes before all recursions: its BatchNorm statistics are the same at every depth, and need no "
@@ -111,8 +126,8 @@ def _points_table(evaluation: Evaluation, width: int) -> Table:
     has_latency = evaluation.deepest.latency_ms is not None
     has_top5 = evaluation.deepest.scores.top5_accuracy is not None
     where = "CPU" if evaluation.device == "cpu" else evaluation.device
-    threads = f", {evaluation.threads} thread{'s' if evaluation.threads > 1 else ''}" if where == "CPU" else ""
-    title = f"{evaluation.deepest.scores.images:,} images ({evaluation.part}), {evaluation.image_size} px"
+    threads = f", {counted(evaluation.threads, 'thread')}" if where == "CPU" else ""
+    title = f"{counted(evaluation.deepest.scores.images, 'image')} ({evaluation.part}), {evaluation.image_size} px"
     if has_latency:
         title += f"; ms of one image, {escape(where)}{threads}"
     table = _table(title)

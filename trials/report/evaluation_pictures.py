@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sret_nas.errors import printable
+from sret_nas.plurals import counted
 
 from .drawing import literal, own_style, png_of
 from .evaluation import Evaluation, OperatingPoint
@@ -47,8 +48,10 @@ def depths_picture(evaluation: Evaluation) -> bytes:
         axes.set_xlabel(label)
         axes.grid(alpha=0.25)
         axes.margins(x=0.12)
-    axes_of_panels[0].set_ylabel(f"top-1 accuracy, % ({evaluation.part}, {evaluation.deepest.scores.images:,} images)")
-    margin = 100 * evaluation.deepest.scores.error_margin
+    images = counted(evaluation.deepest.scores.images, "image")
+    axes_of_panels[0].set_ylabel(f"top-1 accuracy, % ({evaluation.part}, {images})")
+    low, high = evaluation.deepest.scores.accuracy_interval
+    margin = 50 * (high - low)
     figure.suptitle(
         f"One file of weights, by recursions of each stage; 95 % interval of each point: ± {margin:.1f} points"
     )
@@ -117,9 +120,8 @@ def confusion_picture(evaluation: Evaluation) -> bytes:
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     axes.set_xlabel("taken for")
     axes.set_ylabel("true class")
-    axes.set_title(
-        f"{evaluation.deepest.scores.images:,} images ({evaluation.part}), recursions {evaluation.deepest.name}"
-    )
+    images = counted(evaluation.deepest.scores.images, "image")
+    axes.set_title(f"{images} ({evaluation.part}), recursions {evaluation.deepest.name}")
     return png_of(figure)
 
 

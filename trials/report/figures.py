@@ -17,6 +17,8 @@ from ..runs.objectives import Objective, error_named, error_of, final_error_of, 
 from ..runs.options import SearchOptions
 from ..runs.recommendation import CostName, Recommendations
 from ..runs.trial import Trial
+from ..runs.uncertainty import format_prediction, images_of, images_of_trials, predicted_interval
+from ..training.error_intervals import error_interval
 from .insights import Insights, label_of
 
 GREY, BLUE, ORANGE, GREEN, RED, PURPLE = "#8a8f98", "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#a855f7"
@@ -105,11 +107,11 @@ def _front_traces(
             text=[_hover(trial, objectives) for trial in ordered], hoverinfo="text",
             mode="lines+markers" if is_line else "markers", line={"shape": "hv", "color": BLUE, "width": 2},
             marker={"color": BLUE, "size": 9},
-            error_y={"type": "data", "array": [_deviation(trial, objectives) for trial in ordered], "thickness": 1,
-                     "width": 2, "color": BLUE},
+            error_y={**_bars([_exact_error(trial, objectives) for trial in ordered],
+                             [_interval(trial, objectives) for trial in ordered]), "width": 2, "color": BLUE},
         ),
         _points("recommended, observed", chosen, cost, objectives, {"color": ORANGE, "size": 13, "symbol": "diamond"}),
-        _predicted(chosen, cost, recommended),
+        _predicted(chosen, cost, recommended, images_of_trials(trials)),
         _points("best.yaml", [best], cost, objectives,
                 {"color": ORANGE, "size": 20, "symbol": "star", "line": {"width": 1}}),
         _errors(
@@ -144,16 +146,26 @@ def _test_errors(
     return [(trial, final.flops, final.params, final_test_error_of(final, objectives)) for trial, final in finals]
 
 
-def _predicted(chosen: Sequence[Trial], cost: CostName, recommended: Recommendations | None) -> Any:
-    """Returns what the model predicts of the recommended networks, with two standard deviations."""
+def _predicted(
+    chosen: Sequence[Trial], cost: CostName, recommended: Recommendations | None, images: float | None
+) -> Any:
+    """Returns what the model predicts of the recommended networks, with 95 % intervals on new images."""
     known = [(trial, network) for trial in chosen if recommended and (network := recommended.of(trial.number))]
+    errors = [network.predicted_error for _, network in known]
+    intervals = [
+        predicted_interval(network.predicted_error, network.deviation, images) or (network.predicted_error,) * 2
+        for _, network in known
+    ]
     return go.Scatter(
         name="recommended, predicted", mode="markers", x=[_cost(trial, cost) for trial, _ in known],
         y=[round(100 * network.predicted_error, 4) for _, network in known],
-        text=[f"trial {trial.number}, predicted: {network.prediction}" for trial, network in known], hoverinfo="text",
+        text=[
+            f"trial {trial.number}, predicted: "
+            f"{format_prediction(network.predicted_error, network.deviation, images)}" for trial, network in known
+        ],
+        hoverinfo="text",
         marker={"color": ORANGE, "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
-        error_y={"type": "data", "array": [200 * network.deviation for _, network in known], "thickness": 1, "width": 3,
-                 "color": ORANGE},
+        error_y={**_bars(errors, intervals), "width": 3, "color": ORANGE},
     )  # fmt: skip
 
 
@@ -184,14 +196,28 @@ def _error(trial: Trial, objectives: Sequence[Objective]) -> float:
     return round(100 * error_of(trial.result, objectives), 4)
 
 
-def _deviation(trial: Trial, objectives: Sequence[Objective]) -> float:
-    """Returns the standard deviation of a validation error in points, from the number of images alone.
+def _exact_error(trial: Trial, objectives: Sequence[Objective]) -> float:
+    assert trial.result is not None
+    return error_of(trial.result, objectives)
 
-    Of a mean over depths it is the largest that there can be: that of depths which err on the same images.
+
+def _interval(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, float]:
+    """Returns the 95 % interval of a trial's error on new images; the error itself if the images are not known.
+
+    Of a mean over depths it is the widest that there can be: that of depths which err on the same images.
     """
     assert trial.result is not None
-    error, images = error_of(trial.result, objectives), trial.result.effective_images or trial.result.val_images
-    return 100 * math.sqrt(error * (1 - error) / images) if images else 0.0
+    error, images = error_of(trial.result, objectives), images_of(trial.result)
+    return (error, error) if images is None else error_interval(error, images)
+
+
+def _bars(errors: Sequence[float], intervals: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Returns error bars in points: the distances of intervals' bounds from errors, which may lie outside of them."""
+    return {
+        "type": "data", "symmetric": False, "thickness": 1,
+        "array": [100 * max(0.0, high - error) for error, (_, high) in zip(errors, intervals, strict=True)],
+        "arrayminus": [100 * max(0.0, error - low) for error, (low, _) in zip(errors, intervals, strict=True)],
+    }  # fmt: skip
 
 
 def _hover(trial: Trial, objectives: Sequence[Objective]) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sret_nas.latency.profile import LatencyProfile
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 
 from ..console import print_line
@@ -50,7 +51,7 @@ def show_front(
     front = pareto_front(trials, options.objectives)
     best, reason = choose_best(trials, options.objectives, options.best_by, recommended)
     stopped = sum(trial.is_stopped for trial in trials)
-    title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {len(finished)} trials"
+    title = f"Pareto-optimal in {', '.join(options.objectives)}: {len(front)} of {counted(len(finished), 'trial')}"
     title += f"; {stopped} more stopped early" if stopped else ""
     members = archived(trials, options.objectives)
     caption = _caption(options, is_best_shown=any(trial is best for trial in members))

@@ -30,13 +30,14 @@ from ..runs.options import SearchOptions
 from ..runs.recommendation import ORIGIN
 from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
+from ..runs.uncertainty import format_prediction, images_of_trials, predicted_interval
 from ..strategies.sret import SReTDomain
 from .depths import depth_cells, operating_points
-from .finals import compared, noise_of, pairs_of
+from .finals import compared, describe_noise, late_learners, pairs_of
 from .insights import HYPERVOLUME, Insights, insights_of, label_of, quality_over_trials
 from .network_drawing import draw_network
 from .outputs import recommended_name
-from .recommended import not_scored
+from .recommended import describe_prediction, not_scored
 
 REPORT = "report.html"
 
@@ -194,11 +195,12 @@ def _clock(seconds: float) -> str:
 
 def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
     known, rows = given.history.recommended, []
+    images = images_of_trials(given.history.in_order)
     for network in () if known is None else known.networks:
         trial = given.history.trials[network.number]
         row = _row(trial, choice, given.options)
         row["limit"] = f"{network.label} (bend)" if network.is_bend else network.label
-        row["predicted"] = network.prediction
+        row["predicted"] = format_prediction(network.predicted_error, network.deviation, images)
         row["file"] = "" if trial.result is None else recommended_name(network, trial)
         rows.append(row)
     if given.options.best_by == "proxy":
@@ -213,6 +215,7 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
         "best_number": None if choice is None else choice.trial.number,
         "best_reason": None if choice is None else choice.reason,
         "tuned_sizes": size_after_tuning(given.history.in_order, given.options.objectives, known),
+        "prediction_note": describe_prediction(images),
         "has_bend": known is not None and any(network.is_bend for network in known.networks),
     }
 
@@ -284,10 +287,7 @@ def _luck(trials: Sequence[Trial]) -> dict[str, Any]:
         }
         for trial, found, random in pairs
     ]
-    noise = ""
-    if pairs:
-        images = pairs[0][1].num_test_images
-        noise = f"Of {images:,} test images, differences below {100 * noise_of(pairs):.1f} points can be chance."
+    noise = " ".join([describe_noise(pairs), *late_learners(pairs)]) if pairs else ""
     return {"luck_rows": rows, "luck_noise": noise}
 
 
@@ -366,12 +366,16 @@ def _machine_readable(
             "params": None if result is None else result.target.params,
         }
 
-    known = given.history.recommended
+    known, images = given.history.recommended, images_of_trials(given.history.in_order)
+    recommended = None if known is None else known.model_dump(mode="json")
+    for network in () if recommended is None else recommended["networks"]:
+        interval = predicted_interval(network["predicted_error"], network["deviation"], images)
+        network["interval_on_new_images"] = interval
     return {
         "options": given.options.model_dump(mode="json"),
         "best": None if choice is None else {**plain(choice.trial), "reason": choice.reason},
         "front": [plain(trial) for trial in front[:MAX_FRONT]],
-        "recommended": None if known is None else known.model_dump(mode="json"),
+        "recommended": recommended,
         "effects": []
         if insights is None
         else [

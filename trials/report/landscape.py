@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from sret_nas.errors import printable
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 
 from ..console import Console, escape
@@ -152,7 +153,7 @@ def caption(landscapes: Landscapes) -> str:
         f"stem's statistics {statistics}.",
     ]
     if "plain" in landscapes.losses:
-        lines.append(f"plain: cross-entropy on {counts['plain']:,} {options.part} images.")
+        lines.append(f"plain: cross-entropy on {counted(counts['plain'], f'{options.part} image')}.")
     if "training" in landscapes.losses:
         lines.append(
             f"training: cross-entropy on {max(n.num_images.get('augmented', 0) for n in landscapes.header.networks):,} "

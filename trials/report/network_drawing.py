@@ -6,6 +6,7 @@ from html import escape
 
 from sret_nas.arch.config import ArchConfig, StageConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 
 UNIT_WIDTH = 700
@@ -101,6 +102,6 @@ def _words(stage: StageConfig, side: int) -> str:
     """Returns a stage in words, for readers who cannot see the drawing."""
     groups = ", ".join(map(str, stage.groups[: stage.recursions]))
     return (
-        f"{stage.blocks} blocks of {stage.width} channels at {side} x {side} tokens, each applied {stage.recursions} "
-        f"times ({stage.loop} loop), groups {groups}, NLL {stage.nll}"
+        f"{counted(stage.blocks, 'block')} of {stage.width} channels at {side} x {side} tokens, each applied "
+        f"{counted(stage.recursions, 'time')} ({stage.loop} loop), groups {groups}, NLL {stage.nll}"
     )

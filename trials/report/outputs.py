@@ -23,6 +23,7 @@ from ..runs.objectives import Objective, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import Recommendation, Recommendations
 from ..runs.trial import Trial
+from ..runs.uncertainty import images_of, images_of_trials, predicted_interval
 from .depths import depth_points
 from .plot import write_front_plot
 
@@ -30,8 +31,9 @@ FRONT_PNG = "front.png"
 
 COLUMNS = (
     "trial", "arch_id", "state", "share", "error", "depth_error", "predicted_error", "predicted_deviation",
-    "cross_entropy", "test_error", "fine_tuned_error", "flops", "params", "latency_us", "measured_latency_us",
-    "depth_schedule", "train_loss", "seconds", "peak_memory_mb", "origin", "failure", "architecture",
+    "predicted_low", "predicted_high", "cross_entropy", "test_error", "fine_tuned_error", "flops", "params",
+    "latency_us", "measured_latency_us", "depth_schedule", "train_loss", "seconds", "peak_memory_mb", "origin",
+    "failure", "architecture",
 )  # fmt: skip
 
 
@@ -135,6 +137,8 @@ def _write_trial(
     if network is not None:
         metrics["predicted_validation_error"] = network.predicted_error
         metrics["predicted_deviation"] = network.deviation
+        interval = predicted_interval(network.predicted_error, network.deviation, images_of(result))
+        metrics["predicted_interval_on_new_images"] = None if interval is None else list(interval)
     if result.target.latency_us is not None:
         metrics["target_latency"] = _latency(trial, header)
     recipe = {
@@ -212,15 +216,21 @@ def _table(trials: Sequence[Trial], known: Recommendations | None, objectives: S
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
+    images = images_of_trials(trials)
     for trial in trials:
         network = None if known is None else known.of(trial.number)
-        predicted = (
-            {}
-            if network is None
-            else {"predicted_error": network.predicted_error, "predicted_deviation": network.deviation}
-        )
+        predicted = {} if network is None else _predicted(network, images)
         writer.writerow({**_row(trial, objectives), **predicted})
     return text.getvalue()
+
+
+def _predicted(network: Recommendation, images: float | None) -> dict[str, Any]:
+    """Returns the columns of a prediction, with its 95 % interval on new images."""
+    low, high = predicted_interval(network.predicted_error, network.deviation, images) or ("", "")
+    return {
+        "predicted_error": network.predicted_error, "predicted_deviation": network.deviation, "predicted_low": low,
+        "predicted_high": high,
+    }  # fmt: skip
 
 
 def _row(trial: Trial, objectives: Sequence[Objective]) -> dict[str, Any]:

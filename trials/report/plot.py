@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.files import write_atomically
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 
 from ..runs.objective_texts import error_text
@@ -53,7 +54,7 @@ def write_front_plot(
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, frameon=False)
     finished = sum(trial.is_finished for trial in trials)
-    figure.suptitle(f"{literal(space['name'])}: {finished} trials, {options.describe_budget()}")
+    figure.suptitle(f"{literal(space['name'])}: {counted(finished, 'trial')}, {options.describe_budget()}")
     write_atomically(path, png_of(figure))
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sret_nas.arch.config import ArchConfig, token_sides
 from sret_nas.arch.cost import Cost, cost_of
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import label_of
 
@@ -201,7 +202,7 @@ def _show_speed(arch: ArchConfig, console: Console) -> None:
 
 
 def _describe_speed(speed: Speed) -> str:
-    threads = "1 thread" if speed.num_threads == 1 else f"{speed.num_threads} threads"
+    threads = counted(speed.num_threads, "thread")
     device = f"CPU, {threads}" if speed.device == "cpu" else speed.device
     return (
         f"speed:  {speed.latency_ms:.1f} ms for one image, {speed.images_per_s:.1f} images/s in batches of "

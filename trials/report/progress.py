@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 
 from ..console import print_line
@@ -100,7 +101,7 @@ class SearchProgress:
     def replayed(self, done: int, total: int) -> None:
         """Tells how far a resumed search is with asking again for what it knows: in the bar, or now and then a line."""
         self._started = now = time.monotonic()
-        text = f"replaying what is on record: {done:,} of {total:,} trials"
+        text = f"replaying what is on record: {done:,} of {counted(total, 'trial')}"
         self._bar.update(self._task, left=text)
         if not self._console.is_terminal and now - self._last_replay_line >= REPLAY_LINE_SECONDS:
             self._last_replay_line = now

@@ -17,6 +17,7 @@ from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.files import write_atomically
 from sret_nas.optimize.branch_and_bound import ProvenOptima
 from sret_nas.optimize.score_config import ScoreConfig
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 from sret_nas.space.chain import chain_of, with_shallowest
 from sret_nas.space.choice_costs import choice_costs_of
@@ -72,7 +73,7 @@ class ProvenFront:
     def show(self, console: Console) -> None:
         """Prints the front, or `MAX_SHOWN` networks evenly spaced on it."""
         what = "FLOPs" if self._cost == "flops" else "parameters"
-        title = f"Proven front of score and {what}: {len(self):,} networks"
+        title = f"Proven front of score and {what}: {counted(len(self), 'network')}"
         if len(self) > MAX_SHOWN:
             title += f", {MAX_SHOWN} of them here"
         table = Table(title=title, title_justify="left")

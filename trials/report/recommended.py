@@ -14,9 +14,11 @@ from ..runs.best import size_after_tuning
 from ..runs.objectives import Objective, error_named, error_of
 from ..runs.recommendation import Recommendation, Recommendations
 from ..runs.trial import Trial
+from ..runs.uncertainty import format_prediction, images_of_trials
 
-WIDE, MEDIUM = 92, 66
-"""Columns of a terminal from which the table has all columns, and all but costs; below, it has only the predictions."""
+WIDE, ONE_LINE, MEDIUM = 100, 80, 66
+"""Columns of a terminal from which the table has all columns, predictions on one line, and all columns but costs.
+Below, it has only the predictions."""
 
 
 def show_recommended(
@@ -39,7 +41,8 @@ def show_recommended(
 def _table(
     trials: Sequence[Trial], networks: Sequence[Recommendation], width: int, objectives: Sequence[Objective]
 ) -> Table:
-    caption = "predicted: posterior mean of the model of all trials ± its standard deviation; observed: one score"
+    images = images_of_trials(trials)
+    caption = f"{describe_prediction(images)}; observed: one score"
     if any(network.is_bend for network in networks):
         caption += "; bend: beyond this cost, more of it saves less error by that model"
     if error_named(objectives) == "depth_error":
@@ -53,7 +56,7 @@ def _table(
     for name in _columns(networks[0], width, has_finals=has_finals):
         table.add_column(name, justify="right", no_wrap=True)
     for network in networks:
-        cells = _cells(network, by_number[network.number], objectives)
+        cells = _cells(network, by_number[network.number], objectives, images, is_narrow=width < ONE_LINE)
         table.add_row(*(cells[column] for column in _columns(networks[0], width, has_finals=has_finals).values()))
     return table
 
@@ -71,14 +74,27 @@ def _columns(network: Recommendation, width: int, *, has_finals: bool) -> dict[s
     return columns | {"test\nerror": "test"}
 
 
-def _cells(network: Recommendation, trial: Trial, objectives: Sequence[Objective]) -> dict[str, str]:
+def describe_prediction(images: float | None) -> str:
+    """Returns what a predicted error is, and its interval, given the validation images of equal weight."""
+    if images is None:
+        return "predicted: by the model of all trials, for the validation images"
+    return (
+        "predicted: by the model of all trials, with the 95 % interval of the error on new images, as that model and "
+        f"the luck of {images:,.0f} validation images leave it"
+    )
+
+
+def _cells(
+    network: Recommendation, trial: Trial, objectives: Sequence[Objective], images: float | None, *, is_narrow: bool
+) -> dict[str, str]:
     result, final = trial.result, trial.finals.get("fine-tuned")
     test = final.test_error if final is not None else None if trial.test is None else trial.test.error
+    predicted = format_prediction(network.predicted_error, network.deviation, images)
     limit = f"{network.limit / 1000:.4g}" if network.cost == "latency" else format_quantity(network.limit)
     return {
         "limit": f"{limit}\nbend" if network.is_bend else limit,
         "trial": str(trial.number),
-        "predicted": network.prediction,
+        "predicted": predicted.replace(" (", "\n(") if is_narrow else predicted,
         "observed": not_scored(trial) if result is None else f"{error_of(result, objectives):.2%}",
         "flops": "-" if result is None else format_quantity(result.target.flops),
         "params": "-" if result is None else format_quantity(result.target.params),

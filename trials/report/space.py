@@ -15,6 +15,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import printable
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace, label_of
@@ -48,7 +49,7 @@ def show_space(
     console.print(Text(printable(space.name), style="bold").append(_described(space), style="not bold"))
     console.print(_dimensions(space))
     console.print("\n".join(_notes(space)), highlight=False, markup=False)
-    console.print(f"\n{space.num_networks:,} distinct networks", highlight=False)
+    console.print(f"\n{counted(space.num_networks, 'distinct network')}", highlight=False)
     if budget != Budget():
         console.print(_feasible_line(feasible), highlight=False)
     console.print(Text("\nNetworks by cost", style="italic"))
@@ -73,7 +74,7 @@ def _dimensions(space: SearchSpace) -> Table:
     table = Table()
     table.add_column("", no_wrap=True)
     for stage_number, tokens in enumerate(space.num_tokens, start=1):
-        table.add_column(f"stage {stage_number}\n{tokens} tokens", overflow="fold")
+        table.add_column(f"stage {stage_number}\n{counted(tokens, 'token')}", overflow="fold")
     varied = dict.fromkeys(name for stage in space.stages for name in stage.variants)
     for name in (*STAGE_DIMENSIONS, *varied):
         table.add_row(name, *(_choices(getattr(stage, name)) for stage in space.stages))
@@ -90,7 +91,7 @@ def _notes(space: SearchSpace) -> list[str]:
         f"{stem}stem strides: {_choices(space.stem.strides)}; drop path: {space.drop_path:g}",
         *(["; ".join(f"{name}: {value}" for name, value in variants.items())] if variants else []),
         f"depth schedules (recipe, not architecture): {_choices(space.depth_schedules)}",
-        f"FLOPs: multiply-adds of one image of {space.image_size} px, {space.channels} channels, "
+        f"FLOPs: multiply-adds of one image of {space.image_size} px, {counted(space.channels, 'channel')}, "
         f"{space.classes} classes",
     ]
 

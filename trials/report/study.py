@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import printable
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity, format_seconds
 
 from ..console import print_line
@@ -98,7 +99,7 @@ class JudgedClaim:
     def compared(self) -> str:
         """Returns what the difference is, e.g. `external - internal`."""
         first, second = self.claim.pair
-        at = "" if self.claim.at_depth is None else f" at {self.claim.at_depth} recursion(s)"
+        at = "" if self.claim.at_depth is None else f" at {counted(self.claim.at_depth, 'recursion')}"
         return f"{first} - {second}{at}" if self.claim.equal else f"{second} - {first}{at}"
 
 
@@ -196,7 +197,7 @@ def show_outcome(outcome: StudyOutcome, console: Console) -> None:
 def describe_method(outcome: StudyOutcome) -> str:
     """Returns how to read the table, in sentences."""
     result = outcome.any_result
-    images = f" on {result.test_images:,} test images" if result is not None else ""
+    images = f" on {counted(result.test_images, 'test image')}" if result is not None else ""
     return (
         f"Error of the last weights{images}: mean over seeds, ± their standard deviation. Difference: to "
         f"{outcome.study.reference_name} on the same seeds, in points, with the 90 % interval and the two-sided p of "
@@ -222,7 +223,7 @@ def describe_difference(difference: PairedDifference) -> str:
     p_value = "" if difference.p_value is None else f"; p = {difference.p_value:.2g}"
     return (
         f"{interval.mean:+.2f} points (90 % interval {interval.low:+.2f} to {interval.high:+.2f}; "
-        f"{difference.positive} of {interval.seeds} seeds above 0{p_value})"
+        f"{difference.positive} of {counted(interval.seeds, 'seed')} above 0{p_value})"
     )
 
 
@@ -235,7 +236,9 @@ def verdict_of(judged: JudgedClaim) -> str:
 def _table(outcome: StudyOutcome, width: int) -> Table:
     is_narrow, is_wide = width < NARROW, width >= WIDE
     study, seeds = outcome.study, len(outcome.history.seeds)
-    title = f"{study.title}: {outcome.num_finished} of {outcome.num_planned} trainings, {seeds} seed(s)"
+    title = (
+        f"{study.title}: {outcome.num_finished} of {counted(outcome.num_planned, 'training')}, {counted(seeds, 'seed')}"
+    )
     table = Table(
         title=escape(printable(title)), title_justify="left", title_style="italic", box=box.SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sret_nas.files import write_atomically
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity, format_seconds
 
 from ..console import Console
@@ -132,7 +133,7 @@ def to_markdown(outcome: StudyOutcome, picture: str) -> str:
         lines += [study.setting, ""]
     lines += [*_claims(outcome), "## Variants", "", *_table(outcome), "", describe_method(outcome), ""]
     if outcome.num_finished < outcome.num_planned:
-        done = f"{outcome.num_finished} of {outcome.num_planned} trainings"
+        done = f"{outcome.num_finished} of {counted(outcome.num_planned, 'training')}"
         lines += [f"**Not complete**: {done} have finished.", ""]
     lines += [f"![Errors of the variants]({picture})", "", *_depths(outcome), "## How it was run", "", *_how(outcome)]
     return "\n".join(lines) + "\n"
@@ -203,9 +204,10 @@ def _how(outcome: StudyOutcome) -> list[str]:
         f"{history.loaded.base.image_size} px.",
         f"- Seeds {seeds[0]} to {seeds[-1]}: equal seeds have equal orders and augmentations of the images.",
         f"- Training: {result.images:,} images in {result.steps:,} steps of {result.images // max(1, result.steps)}, "
-        f"{recipe.epochs} epoch(s), {recipe.optimizer}, learning rate {recipe.learning_rate:g}, {result.precision}.",
-        f"- Machine: {header.processor}, {header.device}, {threads} thread(s); {format_seconds(history.seconds)} for "
-        "all trainings.",
+        f"{counted(recipe.epochs, 'epoch')}, {recipe.optimizer}, learning rate {recipe.learning_rate:g}, "
+        f"{result.precision}.",
+        f"- Machine: {header.processor}, {header.device}, {counted(threads, 'thread')}; "
+        f"{format_seconds(history.seconds)} for all trainings.",
         f"- Date: {time.strftime('%Y-%m-%d', time.gmtime(header.time))}; {versions}.",
         f"- Again: `sret-nas study run {outcome.study.name} --data DIR --seeds {len(seeds)}`",
     ]

@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from sret_nas.plurals import counted
+
 from .objective_texts import error_text
 from .objectives import Objective, best_of, final_error_of
 from .recommendation import BestBy, Recommendation, Recommendations
 from .trial import Trial
+from .uncertainty import deviation_of_validation
 
 
 class Choice(NamedTuple):
@@ -55,11 +58,11 @@ def size_after_tuning(
         return None
     errors = [final_error_of(final, objectives) for final in (largest, smallest)]
     images = largest.num_val_images
-    noise = 2 * math.sqrt(sum(error * (1 - error) / images for error in errors))
+    noise = 2 * math.hypot(*(deviation_of_validation(*each) for each in zip((largest, smallest), errors, strict=True)))
     title = error_text(objectives).title
     return (
         f"Fine-tuned, the {title} is {errors[0]:.2%} at {shares[0].label} and {errors[1]:.2%} at {shares[-1].label}; "
-        f"with {images:,} images, differences below {100 * noise:.1f} points can be chance"
+        f"with {counted(images, 'image')}, differences below {100 * noise:.1f} points can be chance"
     )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
+from sret_nas.plurals import counted
+
 from ..machine import num_cores
 from ..training.recipe import RequestedPrecision
 from .option_groups import OptionGroup, flag
@@ -111,10 +113,11 @@ class EngineOptions(ComputeOptions):
         workers, threads = self.usable_workers(num_jobs), self.usable_threads
         if threads == self.threads and (workers == self.workers or self.workers == _default_workers()):
             return None
-        cores = "" if self.ray_address is not None else f"{num_cores()} cores, "
+        cores = "" if self.ray_address is not None else f"{counted(num_cores(), 'core')}, "
         return (
-            f"note: {self.workers} workers with {self.threads} threads each are more than can be used ({cores}at most "
-            f"{min(self.lookahead, num_jobs)} trials at once): workers {workers}, threads {threads}"
+            f"note: {counted(self.workers, 'worker')} with {counted(self.threads, 'thread')} each are more than can be "
+            f"used ({cores}at most {counted(min(self.lookahead, num_jobs), 'trial')} at once): workers {workers}, "
+            f"threads {threads}"
         )
 
     def with_workers(self, workers: int, source: str) -> Self:

@@ -40,7 +40,10 @@ def _current_role(role: object) -> object:
     return "control" if role == "rival" else role
 
 
-LEFT_OUT_OF_RESULTS: dict[str, JsonValue] = {"effective_images": None, "error_by_depth": [], "test_error_by_depth": []}
+LEFT_OUT_OF_RESULTS: dict[str, JsonValue] = {
+    "effective_images": None, "error_by_depth": [], "test_error_by_depth": [], "val_deviation": None,
+    "test_deviation": None,
+}  # fmt: skip
 """Values in results that are not written: most searches have no other, and earlier versions had no such keys."""
 
 

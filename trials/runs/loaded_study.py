@@ -15,6 +15,7 @@ from sret_nas.errors import ConfigError, UserError, describe
 from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule, canonical_schedule
 from sret_nas.yaml_files import read_yaml
+from sret_nas.yaml_kinds import require_kind
 
 from ..training.full_recipe import Recipe
 from .study import TEACHER, Labels, Study
@@ -56,8 +57,7 @@ class LoadedStudy:
         """
         path = study_file(name_or_path)
         data = read_yaml(path)
-        if isinstance(data, dict) and "stages" in data and "variants" not in data:
-            raise UserError(f"{path}: is a network or a search space, not a study, which has variants")
+        require_kind(data, "study", path)
         study = validate(Study, data, str(path))
         loaded = cls(study, _base(study, path), _recipe(study, path))
         loaded.require_valid(str(path))

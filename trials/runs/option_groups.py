@@ -26,12 +26,13 @@ from pydantic import (
 )
 
 from sret_nas.arch.budget import Budget
-from sret_nas.errors import ConfigError
+from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
 from sret_nas.space.search_space import SearchSpace
 
 from ..data import DIGITS, DataConfig
 from ..training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
+from .directory import supernet_file
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -75,6 +76,17 @@ def absolute_if_there(path: str) -> str:
     """
     expanded = Path(path).expanduser()
     return str(expanded.absolute()) if expanded.is_dir() or expanded.is_file() else path
+
+
+def absolute_supernet_file(path: str) -> str:
+    """Returns the absolute path of the supernet's file that an option means, which may name its directory.
+
+    Raises `ValueError` for a directory without one.
+    """
+    try:
+        return absolute_if_there(str(supernet_file(Path(path).expanduser())))
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 class OptionGroup(BaseModel):

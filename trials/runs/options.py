@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, StrictInt, field_validator, model_validator
@@ -11,6 +10,7 @@ from pydantic import AliasChoices, Field, StrictInt, field_validator, model_vali
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_latency, format_quantity, parse_latency
 from sret_nas.space.search_space import SearchSpace
 
@@ -18,7 +18,6 @@ from ..integrations.trackers import TrackerName
 from ..strategies.early_stopping import ETA, SuccessiveHalving
 from ..strategies.strategy import StrategyName
 from ..training.recipe import TrainingConfig
-from .directory import supernet_file
 from .engine_options import ComputeBudgetOptions, EngineOptions, PrecisionOptions
 from .objectives import LEARNED, Objective
 from .option_groups import (
@@ -28,7 +27,7 @@ from .option_groups import (
     ProxyRunOptions,
     SupernetTrainingOptions,
     TargetOptions,
-    absolute_if_there,
+    absolute_supernet_file,
     flag,
     with_data_root,
 )
@@ -50,6 +49,9 @@ FINE_TUNING_SHARE = 1 / 3
 
 FINE_TUNING_RATE = 0.25
 """Peak learning rate of fine-tuning, as a share of that of training from scratch."""
+
+MIN_WARMUP_STEPS, MAX_WARMUP_SHARE = 100, 0.3
+"""Steps over which the learning rate of finalists and controls rises, if they are no larger share of all steps."""
 
 WITH_SUPERNET = ("supernet", "supernet_images", "val_images_per_trial", "fine_tune_images", "finalists", "controls")
 """Options that have no effect on a search whose trials train from scratch."""
@@ -100,10 +102,7 @@ class SupernetOptions(SupernetTrainingOptions):
     @field_validator("supernet")
     @classmethod
     def _make_supernet_absolute(cls, path: str | None) -> str | None:
-        try:
-            return None if path is None else absolute_if_there(str(supernet_file(Path(path).expanduser())))
-        except UserError as error:
-            raise ValueError(str(error)) from None
+        return None if path is None else absolute_supernet_file(path)
 
     @model_validator(mode="after")
     def _check_supernet(self) -> Self:
@@ -117,6 +116,15 @@ class SupernetOptions(SupernetTrainingOptions):
                 f"--controls must not exceed --finalists, got {self.controls} and {self.finalists}: give fewer"
             )
         return self
+
+    def control_training(self, images: int) -> TrainingConfig:
+        """Returns the training of finalists and controls from scratch: that of a proxy, with a long enough warm-up.
+
+        A tenth of 50 steps is too short a warm-up for deep networks: with it, some hardly learn (benchmarks/NOTES.md).
+        """
+        training = self.training(images)
+        share = min(MAX_WARMUP_SHARE, MIN_WARMUP_STEPS * training.batch_size / training.images)
+        return training.model_copy(update={"warmup_share": max(training.warmup_share, share)})
 
     def fine_tuning(self, images: int) -> TrainingConfig:
         """Returns the fine-tuning of inherited weights: a training like any other, at a lower learning rate."""
@@ -182,7 +190,8 @@ class SearchOptions(
     @model_validator(mode="after")
     def _check_search(self) -> Self:
         if len(self.enqueue) > self.trials:
-            raise ValueError(f"--enqueue names {len(self.enqueue)} networks for {self.trials} trials: raise --trials")
+            trials = counted(self.trials, "trial")
+            raise ValueError(f"--enqueue names {counted(len(self.enqueue), 'network')} for {trials}: raise --trials")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"--objectives must not repeat, got {','.join(self.objectives)}")
         if not set(self.objectives) & set(LEARNED):

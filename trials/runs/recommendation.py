@@ -57,9 +57,9 @@ class Recommendation(BaseModel):
     is_bend: bool = False
     """Whether it is recommended because the model's front bends there; its share is then that of its own cost."""
     predicted_error: Finite
-    """Posterior mean of the proxy's validation error, 0 to 1."""
+    """Posterior mean of the proxy's error on the validation images, 0 to 1."""
     deviation: Annotated[Finite, Field(ge=0)]
-    """Posterior standard deviation of it."""
+    """Posterior standard deviation of it: on these images, not on new ones (`trials.runs.uncertainty`)."""
 
     @property
     def label(self) -> str:
@@ -67,16 +67,6 @@ class Recommendation(BaseModel):
         if self.cost == "latency":
             return format_latency(self.limit)
         return f"{format_quantity(self.limit)} {'FLOPs' if self.cost == 'flops' else 'params'}"
-
-    @property
-    def prediction(self) -> str:
-        """Returns the predicted error with its standard deviation, e.g. `2.31 ± 0.40 %`."""
-        return format_prediction(self.predicted_error, self.deviation)
-
-
-def format_prediction(error: float, deviation: float) -> str:
-    """Returns an error (0 to 1) with its standard deviation, e.g. `2.31 ± 0.40 %`."""
-    return f"{100 * error:.2f} ± {100 * deviation:.2f} %"
 
 
 class SizeEffect(BaseModel):

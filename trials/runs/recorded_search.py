@@ -12,6 +12,7 @@ from sret_nas.errors import UserError
 from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
 from sret_nas.latency.table import LatencyTable
+from sret_nas.plurals import counted
 from sret_nas.space.search_space import SearchSpace
 
 from ..strategies.sret import SReTDomain
@@ -54,7 +55,7 @@ class RecordedSearch:
         ended = self.history.num_ended
         if ended >= self.options.trials or self._all_were_tried():
             return "finished"
-        return f"{ended} of {self.options.trials} trials"
+        return f"{ended} of {counted(self.options.trials, 'trial')}"
 
     def _all_were_tried(self) -> bool:
         tried = {trial.candidate.key for trial in self.history.in_order if trial.has_ended}

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 
 from ..console import Console, print_line
 from ..program_name import resume_command
@@ -115,8 +116,8 @@ def _require_beginning(stored: bytes, run_dir: Path, address: str) -> None:
     if stored.startswith(local):
         ahead = stored[len(local) :].count(b"\n")
         raise UserError(
-            f"{address} is {ahead} records ahead of {run_dir}, so the search was carried on elsewhere: carry on from "
-            f"there with --resume {address} and an --out that does not exist yet"
+            f"{address} is {counted(ahead, 'record')} ahead of {run_dir}, so the search was carried on elsewhere: "
+            f"carry on from there with --resume {address} and an --out that does not exist yet"
         )
     raise UserError(
         f"{address} and {run_dir} have the same beginning and went different ways, so the search was carried on "

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, field_validator, model_validator
 
 from .engine_options import ComputeOptions
-from .option_groups import DataOptions, absolute_if_there, flag
+from .option_groups import DataOptions, absolute_if_there, absolute_supernet_file, flag
 
 Temperature = Annotated[StrictFloat, Field(gt=0, le=1000, allow_inf_nan=False)]
 
@@ -41,7 +41,12 @@ class TrainOptions(DataOptions, ComputeOptions):
     data_workers: Annotated[StrictInt, Field(ge=0, le=256)] | None = None
     """Processes that read images; None chooses by the number of cores."""
 
-    @field_validator("architecture", "supernet", "checkpoint", "recipe", "teacher_checkpoint", "soft_labels")
+    @field_validator("supernet")
+    @classmethod
+    def _supernet_file(cls, path: str | None) -> str | None:
+        return None if path is None else absolute_supernet_file(path)
+
+    @field_validator("architecture", "checkpoint", "recipe", "teacher_checkpoint", "soft_labels")
     @classmethod
     def _absolute(cls, path: str | None, info: ValidationInfo) -> str | None:
         return None if path is None else absolute_if_there(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 
 from ..runs.options import SearchOptions
 from ..strategies.sret import SReTDomain
@@ -24,7 +25,8 @@ def enqueued_candidates(domain: SReTDomain, options: SearchOptions) -> list[Cand
         if not domain.space.contains(arch):
             raise UserError(
                 f"--enqueue: network {arch.arch_id} is not one of {domain.space.name} for "
-                f"{domain.space.image_size} px, {domain.space.channels} channel(s) and {domain.space.classes} classes"
+                f"{domain.space.image_size} px, {counted(domain.space.channels, 'channel')} and "
+                f"{domain.space.classes} classes"
             )
         candidate = domain.decode({**domain.space.encode(arch), "depth_schedule": domain.space.depth_schedules[0]})
         assert candidate is not None  # the space contains it

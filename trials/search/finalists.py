@@ -15,6 +15,7 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.plurals import counted
 
 from ..console import print_line
 from ..engines.engine import Engine
@@ -54,7 +55,7 @@ def train_finalists(run: Run, engine: Engine) -> None:
     """
     retrainings = [each for each in _retrainings(run) if each.role not in each.trial.finals]
     if retrainings:
-        print_line(run.console, f"Finals: training {len(retrainings)} networks, to score them on the test part")
+        print_line(run.console, f"Finals: training {counted(len(retrainings), 'network')}, to score on the test part")
     queue = JobQueue(engine)
     for job_id, retraining in enumerate(retrainings):
         queue.add(job_id, _job(run, retraining), run.final_time_limit)
@@ -134,14 +135,17 @@ def _retrainings(run: Run) -> list[_Retraining]:
 
 
 def _job(run: Run, retraining: _Retraining) -> RetrainJob:
-    options, full = run.options, run.proxy.training
+    options, images = run.options, run.proxy.training.images
     is_inherited = retraining.role == "fine-tuned"
     return RetrainJob(
         arch=retraining.arch,
-        training=options.fine_tuning(round(FINE_TUNING_SHARE * full.images)) if is_inherited else full,
+        training=(
+            options.fine_tuning(round(FINE_TUNING_SHARE * images)) if is_inherited else options.control_training(images)
+        ),
         depth_schedule="joint" if options.scores_depths else "full",
         seed=options.seed,
-        supernet=run.supernet if is_inherited else None,
+        supernet=run.supernet,
+        is_from_scratch=not is_inherited,
         weights_path=str(run.weights_path(retraining.trial)) if is_inherited else None,
         **dict(run.job_context),
     )

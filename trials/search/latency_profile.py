@@ -26,6 +26,7 @@ from sret_nas.files import short_digest, validate, write_atomically
 from sret_nas.json_files import read_json
 from sret_nas.latency.profile import LatencyProfile, MeasurementSetup, Part
 from sret_nas.latency.table import LatencyFeatures, parts_of
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import SearchSpace
 
@@ -116,7 +117,7 @@ def measure_profile(
     started = time.perf_counter()
     parts, (fitted, held_out) = parts_of(space), _networks(space, NUM_FITTED, num_held_out)
     networks = fitted + held_out
-    what = f"Latency: timing {len(parts)} parts and {len(networks)} networks of {space.name}"
+    what = f"Latency: timing {counted(len(parts), 'part')} and {counted(len(networks), 'network')} of {space.name}"
     print_line(console, f"{what}, for about {PROFILE_SECONDS} s at most; once, then searches of this space know")
     rounds: list[LatencyTimes] = []
     num_rounds = MIN_ROUNDS
@@ -126,7 +127,7 @@ def measure_profile(
             per_round = (time.perf_counter() - started) / len(rounds)
             num_rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(PROFILE_SECONDS / per_round)))
             left = format_seconds(per_round * (num_rounds - len(rounds)))
-            working.update(f"{what}: {len(rounds)} of {num_rounds} rounds, {left} left")
+            working.update(f"{what}: {len(rounds)} of {counted(num_rounds, 'round')}, {left} left")
     times = _minima([timed.parts for timed in rounds])
     measured = np.array(_minima([timed.networks for timed in rounds]))
     return _fitted_profile(

@@ -11,6 +11,7 @@ import numpy as np
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import DepthSchedule
 
@@ -227,7 +228,7 @@ class Plan:
         if self._supernet is None or many.images_per_second >= MIN_GAIN_OF_THREADS * few.images_per_second:
             return []
         return [
-            f"warning: {self._supernet.threads} threads train at {many.images_per_second:.0f} images/s, and "
+            f"warning: {counted(self._supernet.threads, 'thread')} train at {many.images_per_second:.0f} images/s, and "
             f"{self._threads} at {few.images_per_second:.0f}: other work uses this machine; --workers 1 trains the "
             "supernet with fewer"
         ]
@@ -251,7 +252,7 @@ class Plan:
         seconds += extra * per_trial / at_once
         if self._supernet is None:
             return (
-                f"{num_trials} trials{more} of {images:,} training images at {size}{self._compared}; about "
+                f"{counted(num_trials, 'trial')}{more} of {images:,} training images at {size}{self._compared}; about "
                 f"{format_seconds(per_trial)} each, {at_once} at once; start-up {format_seconds(spent)}: about "
                 f"{format_seconds(spent + seconds)} in all"
             )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from sret_nas.arch.cost import cost_of
+from sret_nas.plurals import counted
 
 from ..console import print_line
 from ..engines.engine import Engine
@@ -121,7 +122,7 @@ def _choose(run: Run, results: list[Trial], num_trials: int, round_number: int) 
     )  # fmt: skip
     trials = [run.history.trials[network.number] for network in networks]
     new = [network.label for network, trial in zip(networks, trials, strict=True) if not trial.has_ended]
-    took = f"(model of {len(results)} trials, {time.monotonic() - started:.1f} s)"
+    took = f"(model of {counted(len(results), 'trial')}, {time.monotonic() - started:.1f} s)"
     if round_number == 1 and networks:
         labels = ", ".join(network.label for network in networks)
         print_line(run.console, f"Recommending the best structure at {labels} {took}")

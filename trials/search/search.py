@@ -18,6 +18,7 @@ from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
+from sret_nas.plurals import counted
 from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console, Working, print_line
@@ -260,7 +261,9 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
         num_ended = history.num_ended
-        print_line(console, f"Resuming {run_dir}: {num_ended} of {options.trials} trials have ended.")
+        print_line(
+            console, f"Resuming {run_dir}: {num_ended} of {counted(options.trials, 'trial has', 'trials have')} ended."
+        )
         with create_engine(options, JobRunner(), options.max_jobs, run_dir, console) as engine:
             engine.keep_files()
             device = header["device"]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file, validate
+from sret_nas.plurals import counted
 from sret_nas.space.search_space import DepthSchedule
 
 from ..console import print_line
@@ -151,8 +152,8 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
     config, setting = setting.config, _feasible_now(run, setting)
     with _launcher(run, setting, engine) as launcher:
         images = config.training.images
-        where = "" if setting.processes is None else f" in each of {setting.processes} processes on the cluster"
-        threads = "1 thread" if setting.threads == 1 else f"{setting.threads} threads"
+        where = "" if setting.processes is None else f" in each of {_num_processes(setting)} on the cluster"
+        threads = counted(setting.threads, "thread")
         print_line(run.console, f"Training the supernet on {images:,} images, {threads}{where}")
         job = TrainingJob(
             space=run.space, budget=run.options.budget, proxy=run.proxy, config=config,
@@ -196,9 +197,13 @@ def _feasible_now(run: Run, setting: SupernetSetting) -> SupernetSetting:
     return now
 
 
+def _num_processes(setting: SupernetSetting) -> str:
+    return counted(setting.processes or 1, "process", "processes")
+
+
 def _describe(setting: SupernetSetting) -> str:
-    where = "this process" if setting.processes is None else f"{setting.processes} processes of a cluster"
-    return f"{where} with {setting.threads} threads"
+    where = "this process" if setting.processes is None else f"{_num_processes(setting)} of a cluster"
+    return f"{where} with {counted(setting.threads, 'thread')}"
 
 
 @contextmanager

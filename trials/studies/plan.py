@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 
 from ..console import Console, Working, print_line
@@ -58,7 +59,7 @@ def describe_total(seconds: Sequence[float], workers: int) -> str:
     """Returns how long trainings take together, in words."""
     busy = max(1, min(workers, len(seconds)))
     total = max(sum(seconds) / busy, max(seconds, default=0.0))
-    return f"about {format_seconds(total)} with {busy} worker{'s' if busy > 1 else ''}"
+    return f"about {format_seconds(total)} with {counted(busy, 'worker')}"
 
 
 def measure_plan(engine: Engine, distinct: Sequence[Planned], console: Console) -> StudyPlan:

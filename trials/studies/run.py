@@ -17,6 +17,7 @@ from typing import Any
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from sret_nas.output_files import require_empty_folder
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 from sret_nas.yaml_files import dump_yaml
 
@@ -85,7 +86,7 @@ def start_study(options: StudyOptions, run_dir: Path, command: list[str], consol
     planned = planned_trainings(loaded, seeds, setting)
     study = loaded.study
     print_line(
-        console, f"Study: {study.title}: {len(study.variants)} variants on {len(seeds)} seed(s)"
+        console, f"Study: {study.title}: {counted(len(study.variants), 'variant')} on {counted(len(seeds), 'seed')}"
         + ("" if loaded.teacher is None else ", and a teacher")
     )  # fmt: skip
     with create_engine(options, JobRunner(), len(planned), run_dir, console) as engine:
@@ -134,13 +135,14 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
         )  # fmt: skip
         planned = planned_trainings(history.loaded, history.seeds, setting)
         left = [one for one in planned if not history.has_ended(one.key)]
-        print_line(console, f"Resuming {run_dir}: {len(planned) - len(left)} of {len(planned)} trainings have ended.")
+        trainings = counted(len(planned), "training has", "trainings have")
+        print_line(console, f"Resuming {run_dir}: {len(planned) - len(left)} of {trainings} ended.")
         session = Session(setting, history, records, planned, console)
         if not left:
             return session.conclude()
         engine = stack.enter_context(create_engine(history.options, JobRunner(), len(left), run_dir, console))
         expected = [history.header.expected_seconds.get(one.training.name, 0.0) for one in left]
-        print_line(console, f"Plan: {len(left)} trainings, {describe_total(expected, engine.capacity)}")
+        print_line(console, f"Plan: {counted(len(left), 'training')}, {describe_total(expected, engine.capacity)}")
         records.append(
             StudyResumed(
                 time=time.time(), options=history.options.model_dump(mode="json"), versions=versions()

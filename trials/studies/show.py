@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import printable
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 
 from ..console import Console, print_line
@@ -60,8 +61,8 @@ def _show_definition(loaded: LoadedStudy, console: Console) -> None:
             console.print(printable(text), markup=False, highlight=False)
     console.print()
     print_line(console, f"Base: {loaded.base.summary()}, {loaded.base.image_size} px")
-    length = f"{recipe.epochs} epoch(s), batches of {recipe.batch_size}"
-    print_line(console, f"Recipe: {study.recipe}, {length}; {study.seeds} seed(s)")
+    length = f"{counted(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}"
+    print_line(console, f"Recipe: {study.recipe}, {length}; {counted(study.seeds, 'seed')}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("variant", overflow="fold")
     table.add_column("FLOPs", justify="right", no_wrap=True)

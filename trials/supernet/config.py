@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
+from sret_nas.plurals import counted
 from sret_nas.space.search_space import DepthSchedule
 
 from ..training.depth_schedule import SEVERAL_DEPTHS
@@ -113,6 +114,6 @@ class SupernetConfig(BaseModel):
         if self.training.batch_size // self.gradient_accumulation < 2:
             raise ValueError(
                 f"--gradient-accumulation must leave at least 2 images at a time, which BatchNorm needs, "
-                f"got {self.gradient_accumulation} parts of a batch of {self.training.batch_size}"
+                f"got {counted(self.gradient_accumulation, 'part')} of a batch of {self.training.batch_size}"
             )
         return self

@@ -35,6 +35,9 @@ SCORED_IMAGES = 1000
 POINTS = 500
 """Approximate number of points of a curve in TensorBoard."""
 
+SLOW = 0.25
+"""A share of the fastest speed so far. Below it, a line says that the training has become slow."""
+
 _NUM_DRAWN = 15
 """Random networks of which the one with the median FLOPs is scored."""
 
@@ -89,6 +92,8 @@ class Monitor:
         self._state, self._watched, self._steps, self._console = state, watched, steps, console
         self._begun = self._last_line = time.monotonic()
         self._steps_before, self._seconds_before = state.counts.steps, state.counts.seconds
+        self._counted = state.counts.images, state.counts.seconds
+        self._fastest, self._is_slow = 0.0, False
         self._losses: list[float] = []
         self._scorings: list[float] = []
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=self._steps_before or None)
@@ -117,8 +122,23 @@ class Monitor:
         if now - self._last_line > LINE_SECONDS:
             if not self._console.is_terminal:
                 print_line(self._console, f"step {done:,} of {self._steps:,}: {self._describe()}")
+            self._say_if_slow()
             self._last_line = now
             self._score_if_time(now)
+
+    def _say_if_slow(self) -> None:
+        """Says once that the speed of the steps since the last line is far below the fastest so far."""
+        counts, (images, seconds) = self._state.counts, self._counted
+        speed = (counts.images - images) / (counts.seconds - seconds)
+        self._counted = counts.images, counts.seconds
+        if speed < SLOW * self._fastest and not self._is_slow:
+            self._is_slow = True
+            print_line(
+                self._bar.console,
+                f"note: {speed:,.0f} images/s now, and {self._fastest:,.0f} before: other work uses this machine; "
+                "several threads suffer from it more than one (--threads 1)",
+            )
+        self._fastest = max(self._fastest, speed)
 
     def finished(self) -> None:
         """Shows the final scores of the three subnets."""

@@ -18,6 +18,7 @@ from sret_nas.errors import UserError
 from sret_nas.nn.shared_weights import pool_shapes
 from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weight_shapes import supernet_shapes
+from sret_nas.plurals import counted
 from sret_nas.space.supernet_shape import SupernetShape, bounding_shape
 
 from ..console import Console
@@ -209,7 +210,9 @@ def _require_memory(shape: SupernetShape, name: str, device: torch.device) -> No
 def check_shares(batch_size: int, config: SupernetConfig, world_size: int) -> None:
     """Raises `UserError` unless a batch splits into equal shares of at least 2 images per pass."""
     if batch_size % world_size:
-        raise UserError(f"batch_size must be a multiple of the {world_size} processes, got {batch_size} images a batch")
+        raise UserError(
+            f"batch_size must be a multiple of the {world_size} processes, got {counted(batch_size, 'image')} a batch"
+        )
     if batch_size // world_size // config.gradient_accumulation < 2:
         parts = config.gradient_accumulation
         raise UserError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sret_nas.arrays import FloatArray, IntArray
+
+from .error_intervals import balanced_deviation, error_interval
 
 TOP = 5
 """Classes among which the true one counts as found, in the second accuracy."""
@@ -53,9 +54,10 @@ class ClassificationScores:
         return round(self.images * (1 - self.accuracy)) / self.images
 
     @property
-    def error_margin(self) -> float:
-        """Half the width of the 95 % interval of the accuracy, by the normal approximation."""
-        return 1.96 * math.sqrt(self.accuracy * (1 - self.accuracy) / self.images)
+    def accuracy_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy on new images."""
+        low, high = error_interval(1 - self.accuracy, self.images)
+        return 1 - high, 1 - low
 
 
 class ScoreCounts:
@@ -154,6 +156,13 @@ def balanced_accuracy(confusion: IntArray) -> float:
     """Returns the mean over classes that have images of the share that is recognised, from `count_confusion`."""
     images = confusion.sum(axis=1)
     return float((confusion.diagonal()[images > 0] / images[images > 0]).mean())
+
+
+def balanced_accuracy_interval(confusion: IntArray) -> tuple[float, float]:
+    """Returns the 95 % interval of the balanced accuracy on new images, by the normal approximation."""
+    images, accuracy = confusion.sum(axis=1), balanced_accuracy(confusion)
+    margin = 1.96 * balanced_deviation(images - confusion.diagonal(), images)
+    return max(0.0, accuracy - margin), min(1.0, accuracy + margin)
 
 
 def class_scores(confusion: IntArray) -> list[ClassScore]:

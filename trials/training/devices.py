@@ -11,6 +11,7 @@ import sys
 import torch
 
 from sret_nas.errors import UserError
+from sret_nas.plurals import counted
 
 from ..machine import memory_bytes, num_cores
 
@@ -62,7 +63,7 @@ def device_of(name: str, local_rank: int = 0, alone: bool = True) -> torch.devic
     if device.type == "cuda" and not alone:
         device = torch.device("cuda", local_rank)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device {device} is not there: torch sees {torch.cuda.device_count()} CUDA device(s)")
+        raise UserError(f"device {device} is not there: torch sees {counted(torch.cuda.device_count(), 'CUDA device')}")
     return device
 
 

@@ -31,6 +31,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.files import write_atomically
 from sret_nas.nn.model_directory import ModelInfo, is_model_directory, read_model, write_model
 from sret_nas.nn.network import SReT
+from sret_nas.plurals import counted
 
 from ..console import Console
 from ..data.whole_images import WholeImages
@@ -315,7 +316,7 @@ class FullTraining:
         write_model(self._directory / BEST, network.cpu(), replace(info, metrics=metrics), replace=True)
         progress.say(
             f"best: epoch {counts.best_epoch}, val error {metrics['validation']['error']:.2%}, test error "
-            f"{score.error:.2%} on {score.images:,} images"
+            f"{score.error:.2%} on {counted(score.images, 'image')}"
         )
         return metrics
 

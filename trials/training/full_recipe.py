@@ -16,6 +16,7 @@ from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
 from sret_nas.space.search_space import DepthSchedule
 from sret_nas.yaml_files import dump_yaml, read_yaml
+from sret_nas.yaml_kinds import require_kind
 
 from .recipe import BatchSize, LearningRate, RequestedPrecision, Share
 
@@ -128,6 +129,7 @@ class Recipe(BaseModel):
         """
         path = recipe_file(name_or_path)
         data = read_yaml(path)
+        require_kind(data, "recipe", path)
         cls.parse(data, str(path))  # a mistake in the file is the file's, not the command line's
         try:
             return cls.parse({**data, **changes}, command)

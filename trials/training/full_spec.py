@@ -13,6 +13,7 @@ from torch import Tensor
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.nn.model_directory import Preprocessing
+from sret_nas.plurals import counted
 from sret_nas.space.search_space import DepthSchedule
 
 from ..data.whole_images import WholeImages
@@ -90,11 +91,12 @@ def plan_of(recipe: Recipe, num_images: int, seed: int, world_size: int) -> Batc
     unit = parts * (2 if recipe.mixes else 1)  # timm mixes pairs
     size = min(recipe.batch_size, num_images // unit * unit)
     if size // parts < 2 or size % unit:
-        what = f"{world_size} process(es) with {recipe.gradient_accumulation} part(s) each"
+        processes = counted(world_size, "process", "processes")
+        what = f"{processes} with {counted(recipe.gradient_accumulation, 'part')} each"
         rule = "an even number, because images are mixed in pairs" if recipe.mixes else "a whole number of at least 2"
         raise UserError(
             f"--batch-size must give every one of {what} {rule}, got a batch of {recipe.batch_size} and "
-            f"{num_images:,} training images"
+            f"{counted(num_images, 'training image')}"
         )
     return BatchPlan(
         num_images=num_images, batch_size=size, repeats=recipe.repeated_augmentation, seed=seed, num_parts=parts

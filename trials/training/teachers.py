@@ -23,6 +23,7 @@ from sret_nas.files import digest_of_file
 from sret_nas.json_files import read_json
 from sret_nas.nn.checkpoints import read_checkpoint
 from sret_nas.nn.model_directory import CONFIG, TIMM_NAME, Preprocessing, find_model_directory, read_model
+from sret_nas.plurals import counted
 
 LOCAL_DIR = "local-dir:"
 """timm's prefix for a folder with `config.json` and weights."""
@@ -69,7 +70,9 @@ class Teacher(nn.Module):
         """
         own, given = len(self._mean), student.channels
         if given != own and given != 1:
-            raise UserError(f"the teacher {self.name} takes images of {own} channel(s), but the network takes {given}")
+            raise UserError(
+                f"the teacher {self.name} takes images of {counted(own, 'channel')}, but the network takes {given}"
+            )
         own_mean, own_std = (torch.tensor(values).view(-1, 1, 1) for values in (self._mean, self._std))
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (student.mean, student.std))
         self._scale, self._shift = std / own_std, (mean - own_mean) / own_std

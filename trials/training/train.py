@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from sret_nas.space.search_space import DepthSchedule
 
 from ..data import PreparedData, Split, batches, num_training_batches, training_batches
 from .depth_schedule import depths_of_step
+from .error_intervals import balanced_deviation
 from .optimizer import adamw
 from .precision import passes_in
 from .recipe import DivergedError, Precision, TrainingConfig
@@ -40,6 +42,9 @@ class Score:
 
     error: float
     cross_entropy: float
+    deviation: float | None = None
+    """Standard deviation of the error by the luck of the images, if classes count alike and all images were scored at
+    once; else None."""
 
 
 EMBEDDINGS = ("pos_embed", "class_tokens.")
@@ -217,14 +222,19 @@ def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
     """Returns the score of logits: batches (B, classes) for all images of a split, in its order."""
     wrong, entropy, start = 0.0, 0.0, 0
     weights = None if part.image_weights is None else torch.from_numpy(part.image_weights)
+    wrong_images = np.zeros(len(part.labels))
     for batch in logits:
         span = slice(start, start + len(batch))
         labels = torch.tensor(part.labels[span]).to(batch.device)
         start += len(batch)
         is_wrong = batch.argmax(dim=1) != labels
         wrong += float(is_wrong.sum() if weights is None else weights[span][is_wrong.cpu()].sum())
+        wrong_images[span] = is_wrong.cpu()
         entropy += float(F.cross_entropy(batch.float(), labels, reduction="sum"))
-    return Score(wrong / total_weight(part), entropy / len(part.labels))
+    deviation = None
+    if weights is not None:
+        deviation = balanced_deviation(np.bincount(part.labels, weights=wrong_images), np.bincount(part.labels))
+    return Score(wrong / total_weight(part), entropy / len(part.labels), deviation)
 
 
 def total_weight(part: Split) -> float:

@@ -29,15 +29,16 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     seed, batch_size = trial_seed(job.seed, arch.arch_id, job.depth_schedule), job.training.batch_size
     precision = job.precision
-    if job.supernet is None:
-        before = None
+    supernet = None if job.supernet is None else context.supernet(job.supernet, device_of(job.device))
+    before = None
+    if supernet is not None:
+        inherited = extract_for_eval(supernet, arch, data, batch_size, precision)
+        before = score(inherited, data.val, batch_size, precision=precision)
+    if supernet is None or job.is_from_scratch:
         network = build(arch, job.device, seed)
         report = train(network, data, job.training, job.depth_schedule, seed, precision=precision)
         recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     else:
-        supernet = context.supernet(job.supernet, device_of(job.device))
-        inherited = extract_for_eval(supernet, arch, data, batch_size, precision)
-        before = score(inherited, data.val, batch_size, precision=precision)
         network, report = trained_on(supernet, arch, data, job.training, seed, precision, job.depth_schedule)
     val, test = (score(network, part, batch_size, precision=precision) for part in (data.val, data.test))
     by_depth: list[list[float]] = [[], []]
@@ -63,6 +64,8 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
         test_error_by_depth=by_depth[1],
         num_val_images=len(data.val),
         num_test_images=len(data.test),
+        val_deviation=val.deviation,
+        test_deviation=test.deviation,
         train_images=report.images,
         seconds=time.perf_counter() - started,
     )

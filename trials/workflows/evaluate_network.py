@@ -22,6 +22,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.operating_points import Depth, all_depths, equal_depths, full_depth, logits_at_depths, num_depths
 from sret_nas.nn.speed import time_passes
 from sret_nas.output_files import require_empty_folder, require_free, require_outside
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 
 from ..console import Console, count_progress, print_line
@@ -213,8 +214,8 @@ def _announce(
     """Prints what is going to be evaluated on what."""
     total = sum(len(images.parts[part]) for part in parts)
     origin = "; ".join(f"{part}: {images.origins[part]}" for part in parts)
-    many = f"{len(depths)} recursion depths" if len(depths) > 1 else "one recursion depth"
-    print_line(console, f"Evaluating {trained.path} at {many} on {total:,} images ({origin})")
+    many = counted(len(depths), "recursion depth")
+    print_line(console, f"Evaluating {trained.path} at {many} on {counted(total, 'image')} ({origin})")
     size = preprocessing.image_size
     print_line(
         console,
@@ -244,7 +245,7 @@ class _Progress:
         self.bar.update(self._task, completed=self._done, text=f"{left} left")
         if not self._console.is_terminal and now - self._last_line >= LINE_SECONDS and self._done < self._total:
             self._last_line = now
-            print_line(self._console, f"{self._done:,} of {self._total:,} images, {left} left")
+            print_line(self._console, f"{self._done:,} of {counted(self._total, 'image')}, {left} left")
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ from torch import Tensor
 from sret_nas.errors import UserError
 from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
+from sret_nas.plurals import counted
 
 from ..data.image_files import image_batches, mode_for
 from ..data.whole_images import WholeImages, WholePart
@@ -51,7 +52,9 @@ def find_images(
     is_grey = not any(test.is_in_colour(index) for index in range(number))
     if is_grey != (arch.channels == 1):
         kind = "grey" if is_grey else "in colour"
-        raise UserError(f"{source}: its images are {kind}, but {trained.path} takes {arch.channels} channel(s)")
+        raise UserError(
+            f"{source}: its images are {kind}, but {trained.path} takes {counted(arch.channels, 'channel')}"
+        )
     with console.status("Decoding images"):
         images, labels = _decode(test, number, preprocessing, request.threads)
         calibration = None
@@ -61,7 +64,7 @@ def find_images(
         images=images,
         labels=torch.from_numpy(label_of[labels.numpy()]),
         calibration=calibration,
-        origin=f"{min(number, NUM_CHECKED)} test images of {source}",
+        origin=f"{counted(min(number, NUM_CHECKED), 'test image')} of {source}",
     )
 
 

@@ -37,6 +37,7 @@ from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
 from sret_nas.nn.quantization import quantize_onnx
 from sret_nas.output_files import require_free, require_outside
+from sret_nas.plurals import counted
 
 from ..console import print_line
 from ..data import DataConfig
@@ -196,14 +197,15 @@ class _Exporter:
         for number in CHECKED_BATCHES:
             quantised.run(images.images[:number])
         labels = images.labels
-        with self._console.status(f"Scoring {len(labels):,} test images, twice"):
+        with self._console.status(f"Scoring {counted(len(labels), 'test image')}, twice"):
             before, after = (_best(one, images.images) for one in (model, quantised))
         agreement = (before == after).float().mean().item()
         top1 = [(best == labels).float().mean().item() for best in (before, after)]
         self._keep("--onnx", {written: path})
         print_line(
             self._console,
-            f"{path}: ONNX opset {self._request.opset}, int8, calibrated on {len(images.calibration)} training images, "
+            f"{path}: ONNX opset {self._request.opset}, int8, calibrated on "
+            f"{counted(len(images.calibration), 'training image')}, "
             f"{path.stat().st_size / 1e6:.2f} MB",
         )
         print_line(

@@ -21,6 +21,7 @@ from sret_nas.errors import ConfigError, UserError, printable
 from sret_nas.files import digest_of_file, write_atomically
 from sret_nas.nn.operating_points import Depth, full_depth
 from sret_nas.output_files import new_folder, require_empty_folder, require_outside
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 
 from ..console import Console, count_progress, print_line
@@ -112,7 +113,8 @@ def resume_landscape(out: Path, given: Mapping[str, Any], run_job: RunJob, conso
                 )
         options = records.options.with_given(given, "landscape")
         num_points = len(list(_points(options, len(records.header.networks))))
-        print_line(console, f"Resuming {out}: {len(records.points):,} of {num_points:,} points are there")
+        points = counted(num_points, "point is", "points are")
+        print_line(console, f"Resuming {out}: {len(records.points):,} of {points} there")
         return _run(records, options, run_job, console)
 
 
@@ -329,7 +331,7 @@ class _Work:
         now = time.monotonic()
         is_between = self._is_announced and self._num_ended < len(self._todo)
         if is_between and not self._console.is_terminal and now - self._last_line > LINE_SECONDS:
-            print_line(self._console, f"{self._num_ended:,} of {len(self._todo):,} points, {text}")
+            print_line(self._console, f"{self._num_ended:,} of {counted(len(self._todo), 'point')}, {text}")
             self._last_line = now
 
     @property
@@ -350,7 +352,8 @@ class _Work:
         each = seconds * self._cost(self._todo[-1])
         print_line(
             self._console,
-            f"Plan: {len(self._todo):,} points of {_networks(len(self._records.header.networks))}, about "
+            f"Plan: {counted(len(self._todo), 'point')} of "
+            f"{counted(len(self._records.header.networks), 'network')}, about "
             f"{format_seconds(each)} each, {self._engine.capacity} at once: about {format_seconds(expected)}",
         )
         print_line(self._console, f"Results: {self._records.directory}")
@@ -384,7 +387,3 @@ def _raise(failure: Failure) -> None:
     if failure.cause in ("worker died", "timed out", "suspended"):
         raise ChildProcessError(f"a point could not be computed: {message}; --resume carries on")
     raise RuntimeError(f"a point failed: {message}\n{failure.traceback}")
-
-
-def _networks(count: int) -> str:
-    return "1 network" if count == 1 else f"{count} networks"

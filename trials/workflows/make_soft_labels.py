@@ -14,6 +14,7 @@ import torch
 
 from sret_nas.errors import UserError
 from sret_nas.nn.model_directory import Preprocessing
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity, format_seconds
 
 from ..console import Console, count_progress, print_line
@@ -139,8 +140,8 @@ class _Work:
         seconds = self._seconds_per_view() * (self._rows - done)
         print_line(
             console,
-            f"Plan: {header.epochs:,} epoch(s) of {header.images:,} images, {header.row.itemsize} bytes each: "
-            f"{header.num_bytes / 1e6:,.2f} MB; about {format_seconds(seconds)}"
+            f"Plan: {counted(header.epochs, 'epoch')} of {counted(header.images, 'image')}, {header.row.itemsize} "
+            f"bytes each: {header.num_bytes / 1e6:,.2f} MB; about {format_seconds(seconds)}"
             + (f"; {done:,} of {self._rows:,} labels are there" if done else ""),
         )
 

@@ -17,6 +17,7 @@ from sret_nas.errors import UserError, printable
 from sret_nas.files import validate
 from sret_nas.nn.exported_model import ExportedModel, is_exported, open_exported, to_pixels
 from sret_nas.nn.model_directory import Preprocessing
+from sret_nas.plurals import counted
 
 from ..console import escape, print_line
 from ..data import DataConfig
@@ -126,7 +127,7 @@ def _exported(request: PredictRequest) -> _Model:
         if size is None:
             raise UserError(
                 f"{request.model}: must take images of the shape (batch, {channels}, side, side) for --mean and --std "
-                f"of {channels} value(s), got {tuple('any' if one is None else one for one in shape)}"
+                f"of {counted(channels, 'value')}, got {tuple('any' if one is None else one for one in shape)}"
             )
         constants = {"image_size": size, "mean": request.mean, "std": request.std}
         known = {} if preprocessing is None else preprocessing.model_dump()
@@ -152,7 +153,7 @@ def _run_exported(model: ExportedModel, images: Tensor) -> Tensor:
     try:
         logits = torch.cat([model.run(image[None]) for image in images]) if one_by_one else model.run(images)
     except Exception as error:  # a file of another program can fail in many ways, and onnxruntime's have no base
-        raise UserError(f"{model.name}: cannot run {len(images)} images: {error}") from None
+        raise UserError(f"{model.name}: cannot run {counted(len(images), 'image')}: {error}") from None
     if logits.dim() != 2 or len(logits) != len(images):
         raise UserError(f"{model.name}: must give logits of the shape (batch, classes), got {tuple(logits.shape)}")
     return logits

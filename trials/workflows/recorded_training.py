@@ -14,6 +14,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file, write_atomically
 from sret_nas.nn.model_directory import RECIPE, WEIGHTS, Preprocessing, find_model_directory
+from sret_nas.plurals import counted
 from sret_nas.space.search_space import DepthSchedule, canonical_schedule
 from sret_nas.yaml_files import dump_yaml
 
@@ -139,8 +140,8 @@ def _describe_target(arch: ArchConfig, recorded: RecordedTraining, console: Cons
         if max(stage.groups[: stage.recursions]) > tokens[index]:
             print_line(
                 console,
-                f"note: at {target.image_size} px stage {index + 1} has {tokens[index]} token(s), fewer than its "
-                f"{max(stage.groups[: stage.recursions])} slices: each token then attends to itself alone",
+                f"note: at {target.image_size} px stage {index + 1} has {counted(tokens[index], 'token')}, fewer than "
+                f"its {max(stage.groups[: stage.recursions])} slices: each token then attends to itself alone",
             )
 
 
@@ -152,4 +153,4 @@ def describe_labels(options: TrainOptions, distillation: Distillation) -> str:
     if distillation.stored is None:
         return f"{options.soft_labels}, in FKD's format"
     header = distillation.stored.header
-    return f"{options.soft_labels}, {header.epochs:,} epoch(s) of the teacher {header.teacher}{at}"
+    return f"{options.soft_labels}, {counted(header.epochs, 'epoch')} of the teacher {header.teacher}{at}"

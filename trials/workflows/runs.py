@@ -28,8 +28,10 @@ from ..runs.comparability import differences, how_it_was_trained, largest_group,
 from ..runs.directory import RECORDS_FILE
 from ..runs.objectives import error_of
 from ..runs.pick import pick_network
-from ..runs.recommendation import Recommendations, format_prediction
+from ..runs.recommendation import Recommendations
 from ..runs.recorded_search import RecordedSearch, is_running
+from ..runs.uncertainty import images_of_trials, predicted_interval
+from ..training.error_intervals import format_interval
 
 
 def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
@@ -144,11 +146,14 @@ def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, f
         require_free([out], reads=[run_dir], force=force)
     picked = pick_network(search, budget)
     arch, cost = picked.candidate.arch, cost_of(picked.candidate.arch)
+    images = images_of_trials(search.history.in_order)
+    interval = predicted_interval(picked.predicted_error, picked.deviation, images)
+    on_new = "" if interval is None else f" (on new images {format_interval(interval)} %, with 95 % probability)"
     tried = "not tried yet" if picked.trial is None else f"tried as trial {picked.trial.number}"
     print_line(
         console,
         f"{arch.arch_id}: {format_quantity(cost.flops)} FLOPs, {format_quantity(cost.params)} params, predicted "
-        f"validation error {format_prediction(picked.predicted_error, picked.deviation)} ({tried})",
+        f"validation error {100 * picked.predicted_error:.2f} %{on_new}, {tried}",
     )
     print_line(console, arch.summary())
     if out is None:
@@ -157,6 +162,7 @@ def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, f
     metrics = {
         "predicted_validation_error": picked.predicted_error,
         "standard_deviation": picked.deviation,
+        "predicted_interval_on_new_images": None if interval is None else list(interval),
         "note": "of the proxy, by the model of the search's trials",
     }
     number = None if picked.trial is None else picked.trial.number

@@ -23,6 +23,7 @@ from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.files import digest_of_file, validate
 from sret_nas.nn.supernet import Supernet
 from sret_nas.output_files import require_free
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import SearchSpace
 
@@ -175,7 +176,7 @@ def show_subnets(
     scorer = SubnetScorer(trained.supernet, trained.data, trained.batch_size)
     table = Table(
         "network", "FLOPs", "params", "val error", "cross-entropy",
-        title=f"{len(trained.data.val):,} validation images; FLOPs at each network's own input",
+        title=f"{counted(len(trained.data.val), 'validation image')}; FLOPs at each network's own input",
     )  # fmt: skip
     for title, arch, proxy in networks:
         scored, cost = scorer.score(proxy), cost_of(arch)

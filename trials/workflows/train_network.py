@@ -14,6 +14,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.files import validate
 from sret_nas.output_files import require_empty_folder
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.yaml_files import read_yaml
 
@@ -93,8 +94,8 @@ def start_training(
         measured = launcher.measure(task)
         steps, epochs = recorded.recipe.epochs * plan.steps_per_epoch, recorded.recipe.epochs
         duration = format_seconds(steps * measured.seconds_per_step)
-        per_epoch = f"{plan.steps_per_epoch:,} steps with {plan.batch_size:,} images"
-        print_line(console, f"Plan: {epochs:,} epochs of {per_epoch}; about {duration}")
+        per_epoch = f"{counted(plan.steps_per_epoch, 'step')} with {plan.batch_size:,} images"
+        print_line(console, f"Plan: {counted(epochs, 'epoch')} of {per_epoch}; about {duration}")
         print_line(console, f"Results: {run_dir}")
         launcher.wait()  # until all have looked whether there is a training already
         # The choice is recorded, so that a resumed training keeps it, wherever it goes on.
@@ -156,7 +157,9 @@ def _show_plan(recorded: RecordedTraining, images: WholeImages, console: Console
     ):
         print_line(console, line)
     if options.threads > num_cores():
-        print_line(console, f"note: --threads {options.threads} is more than can be used: {num_cores()} cores")
+        print_line(
+            console, f"note: --threads {options.threads} is more than can be used: {counted(num_cores(), 'core')}"
+        )
 
 
 def _train(run_dir: Path, task: NetworkTask, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Path:

@@ -17,6 +17,7 @@ from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import validate, write_atomically
 from sret_nas.nn.supernet import Supernet
 from sret_nas.output_files import require_empty_folder
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml, read_yaml
@@ -170,7 +171,9 @@ def _describe_threads(
 ) -> None:
     """Prints that this machine has fewer cores than there are to be threads, if so."""
     if placement is None and launcher.is_first and options.threads > num_cores():
-        print_line(console, f"note: --threads {options.threads} is more than can be used: {num_cores()} cores")
+        print_line(
+            console, f"note: --threads {options.threads} is more than can be used: {counted(num_cores(), 'core')}"
+        )
 
 
 def _on_first(launcher: Launcher, prepare: Callable[[], PreparedData]) -> PreparedData:
@@ -212,7 +215,7 @@ def _planned(
     for line in (
         f"Supernet: {format_quantity(measured.parameters)} parameters for the networks of {job.space.name}, "
         f"{job.budget.describe()}; seed {job.seed}",
-        f"Plan: {steps:,} steps, {length.images:,} training images at {job.proxy.image_size} px, "
+        f"Plan: {counted(steps, 'step')}, {counted(length.images, 'training image')} at {job.proxy.image_size} px, "
         f"{measured.precision}; about {format_seconds(steps * measured.seconds_per_step)}, and a little for "
         "checkpoints and scores",
         f"Results: {run_dir}",
@@ -252,7 +255,7 @@ def _resuming(run_dir: Path, launcher: Launcher) -> str:
 def _show_updates(training: dict[str, Any], console: Console) -> None:
     """Prints how often the least and the most trained blocks and NLLs were updated."""
     table = Table(
-        "", "least updated", "steps", "most updated", "steps", title=f"Updates in {training['steps']:,} steps"
+        "", "least updated", "steps", "most updated", "steps", title=f"Updates in {counted(training['steps'], 'step')}"
     )
     for kind in ("blocks", "NLLs"):
         counts = [(steps, name) for name, steps in training["updates"].items() if ("NLL" in name) == (kind == "NLLs")]

@@ -13,6 +13,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError, describe
 from sret_nas.nn.model_directory import Preprocessing, find_model_directory, is_model_directory, read_model
 from sret_nas.nn.network import SReT
+from sret_nas.plurals import counted
 from sret_nas.yaml_files import read_yaml
 
 from ..data.dataset_cache import PREPARED_DATA
@@ -51,7 +52,8 @@ class TrainedNetwork:
         arch = self.network.arch
         if not len(mean) == len(std) == arch.channels:
             raise UserError(
-                f"--mean and --std must have {arch.channels} value(s), one per channel, got {len(mean)} and {len(std)}"
+                f"--mean and --std must have {counted(arch.channels, 'value')}, one per channel, got {len(mean)} and "
+                f"{len(std)}"
             )
         known = self.preprocessing or Preprocessing(image_size=arch.image_size, mean=mean, std=std)
         return replace(self, preprocessing=known.model_copy(update={"mean": mean, "std": std}))

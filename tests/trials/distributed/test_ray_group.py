@@ -339,7 +339,7 @@ def test_a_machine_without_the_images_of_a_network_says_so(
     folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Before anything is written."""
+    """Before anything is written. One process is enough."""
     measure = on_ray.RayLauncher.measure
 
     def without_images(self: Any, task: Any) -> Any:
@@ -347,7 +347,7 @@ def test_a_machine_without_the_images_of_a_network_says_so(
         return measure(self, elsewhere)
 
     monkeypatch.setattr(on_ray.RayLauncher, "measure", without_images)
-    assert main([*network_flags, "--out", str(folder / "nowhere"), *on_cluster]) == 2
+    assert main([*network_flags, "--out", str(folder / "nowhere"), *on_cluster, "--workers", "1"]) == 2
     assert "/no/such/images" in shown(capsys).splitlines()[-1]
     assert not (folder / "nowhere").exists()
 
@@ -394,10 +394,12 @@ def test_what_does_not_go_together_is_refused(
         (["--batch-size", "2"], "every process must see at least 2 images at a time"),
     ],
 )
-def test_what_a_cluster_cannot_do_is_refused(
-    folder: Path, on_cluster: list[str], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_cluster_cannot_do_is_refused_before_it_starts_processes(
+    folder: Path, on_cluster: list[str], groups: list[Any], flags: list[str], message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     assert main([*anew(folder, "refused"), *on_cluster, *flags]) == 2
+    assert groups == []
     assert re.search(rf"^error: .*{message}", shown(capsys).splitlines()[-1])
     assert not (folder / "refused").exists()
 

@@ -17,6 +17,7 @@ from trials.report.insights import insights_of, label_of
 from trials.report.network_drawing import draw_network
 from trials.runs.records import Records
 from trials.runs.timeline import read_timeline
+from trials.training.error_intervals import error_interval
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +106,13 @@ def test_what_is_recommended_is_drawn_as_observed_and_as_predicted(given: Report
     figures = json.JSONDecoder().raw_decode(text.lstrip()[len("const figures = ") :])[0]
     traces = {trace["name"]: trace for trace in figures["front"]["data"] if trace["visible"]}
     assert traces["recommended, predicted"]["y"] == [30.0, 30.0]
-    assert traces["recommended, predicted"]["error_y"]["array"] == [2.0, 2.0]
+    low, high = error_interval(0.3, 100, 0.01)  # of 100 validation images; the model's deviation is 1 point
+    bars = traces["recommended, predicted"]["error_y"]
+    assert (bars["array"][0], bars["arrayminus"][0]) == pytest.approx((100 * high - 30, 30 - 100 * low))
+    assert bars["array"][0] > 9, "two deviations of the model alone are 2 points"
     assert traces["recommended, observed"]["x"] == traces["recommended, predicted"]["x"]
-    assert "30.00 ± 1.00 %" in page
+    assert "30.00% (21 to 40)" in page
+    assert "the luck of 100 validation images" in page
 
 
 def test_work_is_summed_by_its_kind(given: ReportInput) -> None:

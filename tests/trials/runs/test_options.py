@@ -17,6 +17,7 @@ from sret_nas.yaml_files import dump_yaml
 from trials.data import DataConfig
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
+from trials.runs.train_options import TrainOptions
 from trials.strategies.early_stopping import SuccessiveHalving
 
 
@@ -246,3 +247,19 @@ def test_a_resumed_search_changes_what_it_may_and_nothing_else() -> None:
             begun.resumed_with(given)
     with pytest.raises(ConfigError, match=r"^search: --trials: must be greater than or equal to 1, got 0$"):
         begun.resumed_with({"trials": 0})
+
+
+@pytest.mark.parametrize(("images", "share"), [(3_237, 0.3), (32_000, 0.2), (1_000_000, 0.1)])
+def test_finalists_and_controls_from_scratch_warm_up_for_100_steps_or_three_tenths(images: int, share: float) -> None:
+    training = options(batch_size=64).control_training(images)
+    assert training.warmup_share == pytest.approx(share)
+    assert training.model_copy(update={"warmup_share": 0.1}) == options(batch_size=64).training(images)
+
+
+def test_train_takes_the_supernet_of_a_run_by_its_directory(tmp_path: Path) -> None:
+    given = {"architecture": "sret_t", "supernet": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"there is no trained supernet in this directory"):
+        validate(TrainOptions, given, "train")
+    (tmp_path / "supernet").mkdir()
+    (tmp_path / "supernet" / "supernet.safetensors").touch()
+    assert validate(TrainOptions, given, "train").supernet == str(tmp_path / "supernet" / "supernet.safetensors")

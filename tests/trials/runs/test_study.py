@@ -100,7 +100,7 @@ def test_a_wrong_claim_is_named(claim: dict[str, Any], problem: str, tmp_path: P
 
 
 def test_a_search_space_is_no_study() -> None:
-    with pytest.raises(UserError, match=r"smoke.yaml: is a network or a search space, not a study"):
+    with pytest.raises(UserError, match=r"smoke.yaml: is a search space, which .* take, not a study"):
         LoadedStudy.load("search_spaces/smoke.yaml")
 
 

@@ -135,7 +135,9 @@ def test_finals_are_trained_on_tested_and_compared_with_networks_of_equal_cost(f
     pairs = [trial for trial in chosen if "from scratch" in trial.finals]
     assert len(pairs) == 1
     found, control = pairs[0].finals["from scratch"], pairs[0].finals["control"]
-    assert (found.inherited_error, control.inherited_error) == (None, None)
+    assert pairs[0].result is not None
+    assert found.inherited_error == pairs[0].result.error
+    assert control.inherited_error is not None
     assert found.train_images == control.train_images == 96
     assert found.arch.arch_id == pairs[0].candidate.arch.arch_id != control.arch.arch_id
     assert abs(control.flops / found.flops - 1) <= EQUAL_COST + 1e-9

@@ -53,7 +53,7 @@ def resume(run_dir: Path, **given: Any) -> tuple[StudyOutcome, str]:
 def test_a_study_says_what_it_costs_and_what_came_out(finished: tuple[Path, StudyOutcome, str]) -> None:
     _, outcome, printed = finished
     lines = printed.splitlines()
-    assert lines[1] == "Study: Tiny loops: 2 variants on 2 seed(s)"
+    assert lines[1] == "Study: Tiny loops: 2 variants on 2 seeds"
     assert lines[2].startswith("Trainings: 4 of 96 images each, about ")
     assert lines[3].startswith("Plan: about ")
     assert lines[3].endswith(" MB of memory for each worker")
@@ -82,7 +82,7 @@ def test_results_are_files_that_agree_with_the_records(finished: tuple[Path, Stu
     assert str(run_dir) not in (run_dir / "results.json").read_text() + (run_dir / "results.md").read_text()
     assert (run_dir / "results.png").read_bytes().startswith(b"\x89PNG")
     page = (run_dir / "results.md").read_text()
-    assert "| Alike. (nobody) | none given | internal - external at 1 recursion(s) = " in page
+    assert "| Alike. (nobody) | none given | internal - external at 1 recursion = " in page
 
 
 @pytest.mark.slow

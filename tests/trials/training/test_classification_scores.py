@@ -12,6 +12,7 @@ from trials.training.classification_scores import (
     NUM_BINS,
     ScoreCounts,
     balanced_accuracy,
+    balanced_accuracy_interval,
     class_scores,
     count_confusion,
 )
@@ -82,10 +83,11 @@ class TestScoreCounts:
         assert counts.scores().bins[-1].images == 1
         assert counts.scores().cross_entropy == 0
 
-    def test_the_margin_is_that_of_a_proportion(self) -> None:
+    def test_the_interval_is_that_of_a_proportion(self) -> None:
         counts = ScoreCounts(2)
         counts.add(np.array([[1.0, 0.0]] * 100), np.array([0] * 90 + [1] * 10))
-        assert counts.scores().error_margin == pytest.approx(1.96 * 0.03)
+        low, high = counts.scores().accuracy_interval
+        assert (low, high) == pytest.approx((0.9 - 1.96 * 0.03, 0.9 + 1.96 * 0.03), abs=0.015)
 
 
 class TestClasses:
@@ -95,6 +97,12 @@ class TestClasses:
 
     def test_balanced_accuracy_is_the_mean_over_classes_with_images(self) -> None:
         assert balanced_accuracy(np.array([[1, 3, 0], [0, 10, 0], [0, 0, 0]])) == (1 / 4 + 1) / 2
+
+    def test_the_balanced_accuracy_is_less_certain_than_its_images_suggest(self) -> None:
+        """Of 10 images of one class, 5 are found; of 1,000 of the other, 900: the first alone leave it open."""
+        low, high = balanced_accuracy_interval(np.array([[5, 5], [100, 900]]))
+        assert (low + high) / 2 == pytest.approx(0.7)
+        assert (high - low) / 2 == pytest.approx(1.96 * (0.25 / 10 + 0.09 / 1000) ** 0.5 / 2, rel=0.01)
 
     def test_scores_of_classes_by_hand(self) -> None:
         first, second, third, fourth = class_scores(np.array([[1, 2, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0] * 4]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.optim import AdamW
@@ -11,12 +12,12 @@ from torch.optim import AdamW
 from trials.training.optimizer import UncompiledAdamW, adamw
 
 
-def trained(kind: type[AdamW]) -> tuple[nn.Module, dict[str, Any]]:
+def trained(kind: type[AdamW], fused: bool) -> tuple[nn.Module, dict[str, Any]]:
     """Returns a module after a few steps, of which the last follows a change to the loaded state, and the state."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
     groups = [{"params": module[0].parameters(), "weight_decay": 0.3}, {"params": module[1].parameters()}]
-    optimizer = kind(groups, lr=0.01, fused=True)
+    optimizer = kind(groups, lr=0.01, fused=fused)
     for step in range(4):
         optimizer.zero_grad()
         module(torch.randn(4, 5)).square().sum().backward()
@@ -28,8 +29,9 @@ def trained(kind: type[AdamW]) -> tuple[nn.Module, dict[str, Any]]:
     return module, optimizer.state_dict()
 
 
-def test_it_makes_the_steps_of_torch_s() -> None:
-    (ours, state), (theirs, expected) = trained(UncompiledAdamW), trained(AdamW)
+@pytest.mark.parametrize("fused", [True, False])
+def test_it_makes_the_steps_of_torch_s(fused: bool) -> None:
+    (ours, state), (theirs, expected) = trained(UncompiledAdamW, fused), trained(AdamW, fused)
     for value, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(value, other)
     assert state["param_groups"] == expected["param_groups"]
@@ -40,7 +42,7 @@ def test_it_makes_the_steps_of_torch_s() -> None:
 
 def test_a_step_calls_its_closure_with_gradients_on() -> None:
     weight = nn.Parameter(torch.ones(2))
-    optimizer = adamw([{"params": [weight]}], 0.01)
+    optimizer = adamw([{"params": [weight], "weight_decay": 0.0}], 0.01)
 
     def closure() -> float:
         loss = weight.sum()

@@ -110,13 +110,19 @@ def arch() -> ArchConfig:
     return next(iter(FeasibleSet(SPACE, Budget())))
 
 
-def expected(network: SReT, part: Split) -> tuple[float, float]:
-    """Returns the plain error and the mean of both classes' errors."""
+def expected_by_class(network: SReT, part: Split) -> list[float]:
+    """Returns the errors of both classes."""
     with torch.no_grad():
         mean, std = torch.tensor(part.mean), torch.tensor(part.std)
         images = (torch.from_numpy(np.array(part.images)).float() / 255 - mean) / std
-        wrong = (network.eval()(images.permute(0, 3, 1, 2)).argmax(dim=1).numpy() != part.labels).astype(float)
-    return wrong.mean(), (wrong[part.labels == 0].mean() + wrong[part.labels == 1].mean()) / 2
+        wrong = network.eval()(images.permute(0, 3, 1, 2)).argmax(dim=1).numpy() != part.labels
+    return [float(wrong[part.labels == label].mean()) for label in (0, 1)]
+
+
+def expected(network: SReT, part: Split) -> tuple[float, float]:
+    """Returns the plain error and the mean of both classes' errors."""
+    errors = expected_by_class(network, part)
+    return float(np.average(errors, weights=np.bincount(part.labels))), float(np.mean(errors))
 
 
 def test_trials_and_tests_count_classes_alike(
@@ -157,6 +163,26 @@ def test_inherited_scores_and_finals_count_classes_alike(
     network = SReT.load(weights)
     assert final.error == pytest.approx(expected(network, data.val)[1])
     assert final.test_error == pytest.approx(expected(network, data.test)[1])
+    images = np.bincount(data.test.labels)
+    rates = (np.array(expected_by_class(network, data.test)) * images + 0.5) / (images + 1)
+    assert final.test_deviation == pytest.approx((rates * (1 - rates) / images).sum() ** 0.5 / 2)
+
+
+def test_a_network_from_scratch_is_scored_with_inherited_weights_and_trained_without_them(
+    data_dir: Path, data: PreparedData, arch: ArchConfig, supernet: SupernetSource
+) -> None:
+    shared = {
+        "arch": arch, "proxy": PROXY, "data_dir": str(data_dir), "data_digest": data.digest, "device": "cpu", "seed": 0,
+        "training": PROXY.training,
+    }  # fmt: skip
+    context = WorkerContext()
+    alone = retrain(RetrainJob(**shared), context)
+    fine_tuned = retrain(RetrainJob(**shared, supernet=supernet), context)
+    scored = retrain(RetrainJob(**shared, supernet=supernet, is_from_scratch=True), context)
+    assert (scored.cross_entropy, scored.error) == (alone.cross_entropy, alone.error)
+    assert (alone.inherited_error, scored.inherited_error) == (None, fine_tuned.inherited_error)
+    assert fine_tuned.cross_entropy != alone.cross_entropy
+    assert alone.test_deviation is None, "it follows from the number of images"
 
 
 def test_errors_on_parts_of_the_images_add_up(data: PreparedData, arch: ArchConfig, supernet: SupernetSource) -> None:

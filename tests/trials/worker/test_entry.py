@@ -117,7 +117,8 @@ def test_a_supernet_that_has_changed_is_refused(folder: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_worker_of_a_search_does_without_what_only_whole_trainings_need() -> None:
-    """They take as long to import as all the rest, in every worker. So does torch's compiler, also in a training."""
+    """They take as long to import as all the rest, in every worker. So does torch's compiler, which neither a step
+    nor an opened supernet needs."""
     script = (
         "import sys, torch, trials.worker.dispatch\n"
         "from trials.training.optimizer import adamw\n"
@@ -127,6 +128,11 @@ def test_a_worker_of_a_search_does_without_what_only_whole_trainings_need() -> N
         "weight.sum().backward()\n"
         "optimizer.step()\n"
         "optimizer.load_state_dict(optimizer.state_dict())\n"
+        "from sret_nas.space.supernet_shape import bounding_shape\n"
+        "from sret_nas.nn.supernet import Supernet\n"
+        "from sret_nas.nn.weights import on_meta_device\n"
+        "from sret_nas.space.search_space import SearchSpace\n"
+        "on_meta_device(lambda: Supernet(bounding_shape(SearchSpace.load('smoke'))))\n"
         "print([name for name in ('timm', 'torchvision', 'torch._dynamo') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)

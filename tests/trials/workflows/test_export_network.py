@@ -179,7 +179,7 @@ def test_accuracy_is_that_of_the_network_on_the_test_part(shipped: Shipped) -> N
         (["--onnx", "m.onnx", "--int8", "--data", "digits", "--with-preprocessing"], "exclude each other"),
         (["--torch-export", "m.pt2", "--int8", "--data", "digits"], "--int8 quantises the ONNX file: name it"),
         (["--onnx", "m.onnx", "--mean", "0.5"], "--mean and --std go together"),
-        (["--onnx", "m.onnx", "--mean", "0,0,0", "--std", "1,1,1"], "must have 1 value(s), one per channel, got 3"),
+        (["--onnx", "m.onnx", "--mean", "0,0,0", "--std", "1,1,1"], "must have 1 value, one per channel, got 3"),
         (["--onnx", "m.onnx", "--mean", "0", "--std", "0"], "must be positive, got '0'"),
         (["--torch-export", "m.pt2", "--recursions", "1,1"], "one for each of the 1 stages, got 1,1"),
         (["--torch-export", "m.pt2", "--recursions", "0"], "must be a whole number from 1 to 16, got '0'"),

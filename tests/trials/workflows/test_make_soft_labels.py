@@ -55,7 +55,7 @@ def test_the_command_line_alone(teacher: Path, tmp_path: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Data: digits: 48 train")
     assert lines[1] == f"Teacher: {teacher}, 5.26K parameters, 16 px; images of 16 px, recipe small, seed 0"
-    assert lines[2].startswith("Plan: 1 epoch(s) of 48 images, 44 bytes each: 0.02 MB; about ")
+    assert lines[2].startswith("Plan: 1 epoch of 48 images, 44 bytes each: 0.02 MB; about ")
     assert lines[3] == f"Soft labels: {out}"
     assert main([*command, *MACHINE, "--out", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
@@ -68,7 +68,7 @@ def test_the_command_line_alone(teacher: Path, tmp_path: Path, capsys: pytest.Ca
     )
     assert not (tmp_path / "x").exists()
     assert main([*train, "--crop-scale", "0.5,1", "--out", str(tmp_path / "run")]) == 0
-    assert f"Labels: {out}, 1 epoch(s) of the teacher {teacher} at temperature 1" in capsys.readouterr().out
+    assert f"Labels: {out}, 1 epoch of the teacher {teacher} at temperature 1" in capsys.readouterr().out
     assert read_yaml(tmp_path / "run" / "result.yaml")["provenance"]["labels"] == {"soft labels": str(out)}
 
 
