@@ -120,7 +120,8 @@ class Ensemble:
         if judge:
             self.floor = self._best_floor(points, costs, values)
         labels = self.modelled(values)
-        names = SUMS if judge else {*self.shares, self._base} - {"process"}
+        # In the order of `SUMS`, whatever the hashes of this process: draws are made in this order.
+        names = [name for name in SUMS if judge or name in self.shares or name == self._base]
         self._sums = {name: self._fitted(name, points, costs, labels, judge=judge) for name in names}
         if judge:
             self._base = max(("additive", "slopes"), key=lambda name: _density(labels, self._sums[name]).sum())

@@ -20,11 +20,7 @@ class AdditiveSettings:
     """Number of labels (results) from which on models are fitted."""
 
     batch: int = 4
-    """Number of proposals per fit from `pairs_until` labels on; about as many trials usually run at once."""
-    alone_until: int = 30
-    """Number of labels below which there is one proposal per fit: few labels make a fit cheap, and each worth much."""
-    pairs_until: int = 60
-    """Number of labels below which there are at most two."""
+    """Minimum number of proposals per fit; about as many trials usually run at once."""
     labels_per_proposal: int = 50
     """Labels per proposal in larger batches: more labels make a fit more expensive, and each label less informative.
     From 250 labels on this gives more than `batch`."""
@@ -80,10 +76,7 @@ class AdditiveSettings:
 
     def batch_of(self, num_labels: int) -> int:
         """Returns the number of proposals per fit with `num_labels` labels."""
-        grown = max(self.batch, num_labels // self.labels_per_proposal)
-        if num_labels < self.pairs_until:
-            return min(grown, 1 if num_labels < self.alone_until else 2)
-        return grown
+        return max(self.batch, num_labels // self.labels_per_proposal)
 
     def is_refit_due(self, num_labels: int, judged_at: int) -> bool:
         """Returns whether to fit variances and compare models again, which was last done at `judged_at` labels."""

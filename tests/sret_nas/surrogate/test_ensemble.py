@@ -51,6 +51,14 @@ def test_shares_are_those_that_make_left_out_labels_most_probable() -> None:
     assert stacked(densities, np.array([1e6, 1e6])).tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
+def test_models_are_drawn_from_in_one_order_between_judgements() -> None:
+    """Draws are made in this order, so it must not depend on the hashes of names, which differ between processes."""
+    ensemble = fitted(summed(POINTS) + RNG(5).normal(scale=0.2, size=60))
+    ensemble.shares = {"process": 0.1, "slopes": 0.2, "size": 0.3, "additive": 0.4}
+    ensemble.fit(POINTS, CHAIN.costs(POINTS).astype(float), summed(POINTS), judge=False)
+    assert list(ensemble._sums) == ["size", "additive", "slopes"]
+
+
 def test_the_process_has_the_draws_where_effects_do_not_add_up() -> None:
     assert fitted(rugged(POINTS)).best_model == "process"
     assert fitted(summed(POINTS) + RNG(5).normal(scale=0.2, size=60)).best_model == "additive"

@@ -65,15 +65,6 @@ class Search:
     origins: list[str | None]
 
 
-def rounds_until(number: int) -> list[int]:
-    """Returns the sizes of the rounds after a design of eight, up to a number of trials."""
-    sizes, known = [], 8
-    while known < number:
-        sizes.append(SETTINGS.batch_of(known))
-        known += sizes[-1]
-    return sizes
-
-
 @pytest.fixture(scope="module")
 def of_forty() -> Search:
     """Returns a search of forty trials. Tests share it and must not change it."""
@@ -94,30 +85,27 @@ def test_it_comes_to_use_the_additive_model_where_sums_are_the_truth(of_forty: S
     """The process has a part, too: it contains the sums, and where it adds nothing it predicts as well."""
     strategy = of_forty.strategy
     (shares,) = strategy.used[-1]
-    assert shares["additive"] > 0.25
+    assert shares["additive"] > 0.3
     assert shares.get("size", 0.0) < 0.05
-    assert len(strategy.used) == len(rounds_until(40))
+    assert len(strategy.used) == 32 // SETTINGS.batch  # rounds after the design of eight
 
 
 @pytest.mark.slow
 def test_it_says_where_a_candidate_comes_from(of_forty: Search) -> None:
     used = of_forty.strategy.used
-    largest = [max(shares, key=lambda name: shares[name]) for (shares,) in used]
-    rounds = [name for name, size in zip(largest, rounds_until(40), strict=True) for _ in range(size)]
+    rounds = [max(shares, key=lambda name: shares[name]) for (shares,) in used for _ in range(SETTINGS.batch)]
     assert of_forty.origins == ["design"] * 8 + rounds
 
 
 def test_rounds_grow_with_the_labels() -> None:
-    sizes = {12: 1, 29: 1, 30: 2, 59: 2, 60: 4, 249: 4, 250: 5, 10_000: 200}
-    assert {number: SETTINGS.batch_of(number) for number in sizes} == sizes
+    assert [SETTINGS.batch_of(number) for number in (12, 200, 249, 250, 10_000)] == [4, 4, 4, 5, 200]
 
 
 @pytest.mark.slow
 def test_rounds_stay_large_where_the_best_networks_are_used_up() -> None:
     """Batches are as large as what is known, and a front has a few dozen networks: those behind it fill a round, and
     neighbours of the best."""
-    settings = replace(SETTINGS, labels_per_proposal=1, pairs_until=0, bucket_width_of_rich_stages=0.1)
-    strategy = additive(settings=settings)
+    strategy = additive(settings=replace(SETTINGS, labels_per_proposal=1, bucket_width_of_rich_stages=0.1))
     searched(strategy, 250)
     assert len(strategy.used) == 5  # after 8, 16, 32, 64 and 128 labels
 
@@ -155,8 +143,8 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow() -> None:
     )  # fmt: skip
     fixed, rounds_of_200 = asked(without_limits, 200)
     assert grown[:200] == fixed
-    assert rounds_of_200 == len(rounds_until(200))
-    assert rounds < rounds_of_200 + (276 - 200) // SETTINGS.batch
+    assert rounds_of_200 == (200 - 8) // SETTINGS.batch
+    assert rounds < (276 - 8) // SETTINGS.batch
 
 
 def test_the_design_is_cut_short() -> None:
