@@ -127,7 +127,7 @@ def _other_architecture(config: dict[str, Any]) -> None:
         (_config(lambda config: config["pretrained_cfg"].update(mean=[0.5])), "value per channel"),
         (
             _config(lambda config: config["pretrained_cfg"].update(input_size=[1, 32, 32], mean=[0.5], std=[0.5])),
-            r"must have 3 value\(s\)",
+            r"must have 3 values",
         ),
         (_config(lambda config: config["pretrained_cfg"].update(input_size=[1, 32, 32])), "input_size must be"),
         (_config(lambda config: config["pretrained_cfg"].update(input_size=[3, 32, 64])), "input_size must be"),
