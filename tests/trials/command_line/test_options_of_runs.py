@@ -59,7 +59,8 @@ def test_an_option_of_both_is_read_alike(name: str) -> None:
 
 def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None:
     assert options_of(search).keys() & options_of(supernet_train).keys() == {
-        "space", "flops_budget", "params_budget", "shallowest_flops_budget", "flops_min", "params_min", "target_image_size", "target_classes",
+        "space", "flops_budget", "params_budget", "shallowest_flops_budget", "flops_min", "params_min",
+        "target_image_size", "target_classes",
         "target_channels", "data", "data_root", "max_train_images", "max_val_images", "max_test_images", "split_seed",
         "skip_broken",
         "image_size", "width_scale", "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device",
