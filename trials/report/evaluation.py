@@ -108,7 +108,8 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     if evaluation.balanced_accuracy is not None and len({one.images for one in evaluation.classes if one.images}) > 1:
         balanced = _percent(evaluation.balanced_accuracy)
         interval = format_interval(evaluation.balanced_accuracy_interval or (0.0, 1.0))
-        print_line(console, f"Balanced (mean over classes) at {at}: {balanced} % (95 % interval {interval})")
+        text = f"Balanced (mean over classes) at {at}: {balanced} % (95 % interval {interval})"
+        console.print(text, highlight=False)
     if len(evaluation.points) > 1:
         console.print(
             "The stem comes before all recursions: its BatchNorm statistics are the same at every depth, and need no "
