@@ -31,7 +31,6 @@ from benchmarks.faults.searches import (
     read_on,
     read_until,
 )
-from trials.runs.recommendation import ORIGIN
 
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override")
 PATIENCE = 10.0
@@ -131,8 +130,7 @@ class Faults:
         whole = self.whole[kind]
         number, network = _victim(whole, job)
         with tempfile.TemporaryDirectory(dir=self._folder) as counts:
-            meant = "final" if job == "final" else "trial"
-            fault = {"what": what, "network": network, "kind": meant, "times": times, "folder": counts}
+            fault = {"what": what, "network": network, "kind": job, "times": times, "folder": counts}
             search = self._search(kind, script=FAULTY, environment={VARIABLE: json.dumps(fault)})
             limit = (f"--trial-timeout={PATIENCE + self.seconds[kind]:.0f}s",) if what == "hang" else ()
             found = search.run(*limit)
@@ -151,11 +149,11 @@ class Faults:
         attempts = min(times, 3 if is_retried else 1)
         # On Ray, a worker that is gone within milliseconds may be taken for one that died before the job, once.
         uncounted = {0, 1} if self._engine == "ray" and what == "worker killed" else {0}
-        counted = attempts if job == "final" else len(causes)
+        counted = len(causes) if job == "trial" else attempts
         promised = happened - counted in uncounted and others and survives == recovers and set(causes) <= {cause}
         return Row(
             f"{what} in {_attempts(job, number, times)}", kind,
-            _said(found, number) if job == "final" else _describe_attempts(causes, survives), found.code == 0,
+            _describe_attempts(causes, survives) if job == "trial" else _said(found, number), found.code == 0,
             self._same_front(search) if recovers else None, promised and (same or not recovers),
         )  # fmt: skip
 
@@ -370,16 +368,13 @@ def _victim(whole: Search, job: str) -> tuple[int, str]:
     trials = [trial for trial in history.trials.values() if trial.result is not None]
     if job == "final":
         trials = [trial for trial in trials if trial.finals]
-    if job == "recommended trial":
-        trials = [trial for trial in trials if trial.origin == ORIGIN]
     best = min(trials, key=lambda trial: (trial.result.error, trial.number))  # type: ignore[union-attr]
     arch, schedule = best.candidate.arch.arch_id, best.candidate.depth_schedule
     return best.number, arch if job == "final" else f"{arch} {schedule}"
 
 
 def _attempts(job: str, number: int, times: int) -> str:
-    kinds = {"trial": "", "final": "a final of ", "recommended trial": "recommended "}
-    what = f"{kinds[job]}trial {number}"
+    what = f"trial {number}" if job == "trial" else f"a final of trial {number}"
     return f"{what}, {'once' if times == 1 else f'{times} times'}"
 
 

@@ -153,7 +153,6 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
             job("worker killed", "supernet", 1, "worker died"),
             job("worker killed", "supernet", 1, "worker died", job="final"),
             *(lambda kind=kind: [faults.workers_killed(kind, kills=4)] for kind in kinds),
-            job("worker killed", "supernet", 1, "worker died", job="recommended trial"),
         ],
         "node": [] if engine == "local" else [
             *(lambda kind=kind: [faults.node_lost(kind)] for kind in kinds),
@@ -165,10 +164,7 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
             job("memory", "from scratch", 9, "out of memory"),
             job("memory", "supernet", 1, "out of memory"),
         ],
-        "hang": [
-            *(job("hang", kind, 9, "timed out") for kind in kinds),
-            job("hang", "supernet", 9, "timed out", job="recommended trial"),
-        ],
+        "hang": [job("hang", kind, 9, "timed out") for kind in kinds],
         "nan": [job("nan", kind, 9, "diverged") for kind in kinds],
         "exception": [job("exception", kind, 9, "exception") for kind in kinds],
         "disk": [
