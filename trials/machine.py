@@ -54,8 +54,8 @@ def have_threads_wait_briefly(environment: MutableMapping[str, str]) -> None:
     """Lets OpenMP's threads wait for each other for some 10 µs before they sleep, unless a user has decided otherwise.
 
     By default they spin for milliseconds. Beside other work, a thread then spins on the core that the thread which it
-    waits for should have, and training falls to a small part of its speed. Sleeping at once
-    (`OMP_WAIT_POLICY=passive`) makes two threads hardly faster than one on small networks.
+    waits for should have, and training may come to a halt. Sleeping at once (`OMP_WAIT_POLICY=passive`) makes two
+    threads slower than one on small networks (benchmarks/threads.py).
 
     Takes effect in a process that has not loaded torch yet, and in those that it starts.
 
