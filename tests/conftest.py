@@ -73,7 +73,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(autouse=True)
 def _no_signal_is_left() -> Iterator[None]:
-    """A signal that one test sent to this process is not counted as the first of two by the next."""
+    """Forgets signals, so that one that a test sent to this process is not counted as the first of two by the next."""
     yield
     interruption._pending.clear()
     interruption._received.clear()
@@ -82,7 +82,7 @@ def _no_signal_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder of reference data beside the checkout; tests that need it are skipped where it is absent."""
+    """Returns the folder of reference data beside the checkout; tests that need it are skipped where it is absent."""
     path = REPOSITORY.parent / "shared"
     if not path.is_dir():
         pytest.skip("the reference data beside the checkout is not here")
