@@ -28,7 +28,7 @@ from ray.exceptions import RayError
 from sret_nas.errors import UserError
 from tests import REPOSITORY
 from tests.trials.engines.jobs_for_ray import look_around
-from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
+from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, with_descendants
 from tests.trials.ray_private import metadata_changed
 from trials.engines import ray_calls, ray_session
 from trials.engines.conformance import EngineContract, run_all
@@ -81,6 +81,12 @@ def processes_with(mark: str) -> list[str]:
 def started() -> Iterator[RayEngine]:
     with RayEngine(look_around, num_workers=2) as engine:
         yield engine
+
+
+def started_by(engine: RayEngine) -> list[psutil.Process]:
+    """Returns the processes of an engine's own Ray. This process may have others: a cluster's, for other tests."""
+    head = engine._session._head  # type: ignore[attr-defined]
+    return with_descendants(psutil.Process(head._process.pid))
 
 
 class TestOnThisMachine(EngineContract):
@@ -172,10 +178,10 @@ class TestOnThisMachine(EngineContract):
             (tmp_path / "release").touch()
         assert [outcome.failure for outcome in engine.wait()] == [None]
 
-    def test_it_listens_on_the_loopback_interface_alone(self, engine: Engine) -> None:
+    def test_it_listens_on_the_loopback_interface_alone(self, engine: RayEngine) -> None:
         """True of the driver, the head, its agents and the workers."""
         results(run_all(engine, [{"do": "place"}] * 2))
-        found = listening_addresses(psutil.Process())
+        found = listening_addresses([psutil.Process(), *started_by(engine)])
         assert {"gcs_server", "raylet"} <= found.keys()
         assert found["gcs_server"]
         assert found["raylet"]
@@ -185,7 +191,7 @@ class TestOnThisMachine(EngineContract):
         """Ray makes its own folders writable by everybody."""
         sockets = {
             Path(told.laddr)
-            for process in psutil.Process().children(recursive=True)
+            for process in started_by(engine)
             for told in process.net_connections("unix")
             if told.status == psutil.CONN_NONE and told.laddr.startswith("/")
         }
@@ -281,12 +287,6 @@ def test_ctrl_c_twice_ends_everything() -> None:
     assert "KeyboardInterrupt" in err or "core worker has already been shutdown" in err
     assert driver.returncode in (-signal.SIGINT, 1)
     await_that(lambda: processes_with(mark) == [], seconds=10)
-
-
-@pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    with two_machines(tmp_path_factory.mktemp("elsewhere")) as machines:
-        yield machines
 
 
 @pytest.fixture
