@@ -41,8 +41,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Returns one process more than there are cores for `-n auto`, because tests of Ray wait for most of their time."""
-    return num_cores() + 1
+    """Returns a process for each core for `-n auto`, and one more if slow tests run too, as those of Ray wait a lot.
+
+    A process takes nine seconds to import what tests import.
+    """
+    return num_cores() + ("not slow" not in config.getoption("markexpr"))
 
 
 SLOW_FIXTURES = {"exported", "shipped", "whole", "with_rungs"}
