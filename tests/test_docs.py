@@ -16,7 +16,8 @@ import torch
 from cli import create_parser, main
 from docs import generate
 from docs.commands import leaf_parsers
-from docs.figures import FIGURES, load
+from docs.figures import FIGURES
+from docs.figures.tables import load
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted(
