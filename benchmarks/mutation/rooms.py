@@ -28,6 +28,8 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "arch": {
         "sret_nas/arch/config.py": (f"{_S}/arch/test_config.py", f"{_S}/arch/test_result_file.py", _PRESETS),
+        "sret_nas/arch/parts.py": (f"{_S}/arch/test_config.py", _PRESETS),
+        "sret_nas/arch/sizes.py": (f"{_S}/arch/test_config.py", f"{_S}/arch/test_cost.py"),
         "sret_nas/arch/presets.py": (_PRESETS,),
         "sret_nas/arch/cost.py": (_PRESETS, _CHAIN, f"{_S}/arch/test_cost.py", _SET),
         "sret_nas/arch/result_file.py": (f"{_S}/arch/test_result_file.py",),

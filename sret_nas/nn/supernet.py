@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sret_nas.arch.config import CLASS_TOKENS, ArchConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import CLASS_TOKENS
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NORM_EPS

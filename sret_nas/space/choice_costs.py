@@ -11,8 +11,9 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from sret_nas.arch.config import ArchConfig, paper_stem_width
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import head_cost, pool_cost, stem_cost
+from sret_nas.arch.sizes import paper_stem_width
 from sret_nas.arrays import IntArray
 from sret_nas.space.search_space import SearchSpace
 

@@ -14,17 +14,8 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from sret_nas.arch.config import (
-    Described,
-    Loop,
-    NLLPlacement,
-    Ratio,
-    StemConfig,
-    StemKind,
-    StemNorm,
-    Stride,
-    hidden_width,
-)
+from sret_nas.arch.parts import Described, Loop, NLLPlacement, Ratio, StemConfig, StemKind, StemNorm, Stride
+from sret_nas.arch.sizes import hidden_width
 from sret_nas.errors import describe
 
 MAX_SPELLINGS = 250_000

@@ -20,17 +20,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, StrictInt, model_validator
 
-from sret_nas.arch.config import (
-    CLASS_TOKENS,
-    COEFFICIENTS,
-    ArchConfig,
-    Described,
-    Head,
-    Residual,
-    StageConfig,
-    paper_stem_width,
-    token_sides,
-)
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import CLASS_TOKENS, COEFFICIENTS, Described, Head, Residual, StageConfig
+from sret_nas.arch.sizes import paper_stem_width, token_sides
 from sret_nas.errors import UserError
 from sret_nas.files import short_digest, validate
 from sret_nas.space.choices import (

@@ -11,18 +11,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sret_nas.arch.config import (
-    ArchConfig,
-    Described,
-    Head,
-    Residual,
-    StageConfig,
-    StemConfig,
-    StemKind,
-    StemNorm,
-    Stride,
-    token_sides,
-)
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import Described, Head, Residual, StageConfig, StemConfig, StemKind, StemNorm, Stride
+from sret_nas.arch.sizes import token_sides
 from sret_nas.errors import UserError
 from sret_nas.space.choices import is_legal
 from sret_nas.space.search_space import SearchSpace

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig
 from sret_nas.errors import UserError
 from sret_nas.nn import supernet as supernet_module
 from sret_nas.nn.flops import fvcore_cost
