@@ -44,6 +44,8 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "surrogate": {
         "sret_nas/surrogate/model.py": (_MODEL,),
+        "sret_nas/surrogate/process.py": (f"{_S}/surrogate/test_process.py",),
+        "sret_nas/surrogate/kernel.py": (f"{_S}/surrogate/test_kernel.py",),
         "sret_nas/surrogate/features.py": (f"{_S}/surrogate/test_features.py", _MODEL),
         "sret_nas/surrogate/ordinal_effects.py": (f"{_S}/surrogate/test_features.py", _MODEL),
     },
