@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain, chain_of
-from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate import model as surrogate_model
 from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate, _Evidence
+from tests.counted_spaces import shipped
 
-CHAIN = chain_of(SearchSpace.load("sret_tiny"))
+CHAIN = chain_of(shipped("sret_tiny"))
 
 
 @pytest.fixture(autouse=True)
