@@ -5,7 +5,6 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from ..engines.engine import Engine
 from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
-from ..program_name import resume_command
+from ..program_name import resume_command, typed_words
 from ..report.drawing import warn_if_undrawn
 from ..report.html import REPORT, write_report
 from ..report.outputs import FRONT_PNG, write_front_picture, write_outputs
@@ -377,7 +376,7 @@ def _journal(run: Run) -> OptunaJournal:
     """Returns the Optuna journal, rewritten with the trials that have ended so far."""
     options, header = run.options, run.history.header
     about = {
-        "command": shlex.join(header["command"]),
+        "command": " ".join(typed_words(header["command"])),
         "budget": options.describe_budget(),
         "space": run.space.name,
         "data": header["data"].get("summary"),

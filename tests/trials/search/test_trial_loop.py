@@ -48,7 +48,7 @@ OPTIONS: dict[str, Any] = {
     "lookahead": 4, "workers": 2, "device": "cpu",
 }  # fmt: skip
 HEADER: dict[str, Any] = {
-    **{key: {} for key in HEADER_KEYS},
+    **{key: {} for key in HEADER_KEYS} | {"command": []},
     "data": {"digest": "0"},
     "expected": {"trial_seconds": 10.0, "final_seconds": 100.0},
 }
