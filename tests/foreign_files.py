@@ -82,7 +82,7 @@ ODD_VALUES: tuple[Any, ...] = (
 
 
 def good_files() -> dict[str, bytes]:
-    """A small good file of every kind, by the kind's name."""
+    """Returns a small good file of every kind, by the kind's name."""
     torch.manual_seed(0)
     network, supernet = SReT(TINY), Supernet(bounding_shape(SMOKE.model_copy(update={"image_size": 32, "classes": 3})))
     weights = {"network": _saved(network.save), "supernet": _saved(lambda path: supernet.save(path, {"seed": 0}))}
@@ -127,7 +127,7 @@ READERS: dict[str, Reader] = {
 
 @functools.cache
 def _prepared_files() -> dict[str, bytes]:
-    """The files of a small prepared data set, by name: two classes of five grey images."""
+    """Returns the files of a small prepared data set, by name: two classes of five grey images."""
     with tempfile.TemporaryDirectory() as folder:
         for number in range(10):
             path = Path(folder, "images", "ab"[number % 2], f"{number}.png")
@@ -140,7 +140,7 @@ def _prepared_files() -> dict[str, bytes]:
 
 @functools.cache
 def _model_directory() -> dict[str, bytes]:
-    """The files of a small model directory, by name."""
+    """Returns the files of a small model directory, by name."""
     with tempfile.TemporaryDirectory() as folder:
         preprocessing = Preprocessing(image_size=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
         info = ModelInfo(preprocessing=preprocessing, class_names=("a", "b", "c"), metrics={"test": {"error": 0.1}})
@@ -216,7 +216,7 @@ def _read_image(path: Path) -> None:
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
-    """A file with one to three changes: of bytes, of words, of values, of what a header claims, or cut off."""
+    """Returns a file with one to three changes: of bytes, of words, of values, of what a header claims, or cut off."""
     for _ in range(rng.choice((1, 1, 2, 3))):
         content = rng.choice((_flip, _cut_off, _insert, _replace_word, _replace_word, _replace_value, _repeat))(
             content, rng
@@ -256,7 +256,7 @@ def _replace_word(content: bytes, rng: random.Random) -> bytes:
 
 
 def _replace_value(content: bytes, rng: random.Random) -> bytes:
-    """In a file of JSON, or the JSON header of safetensors, one value becomes an odd one of another type."""
+    """Replaces one value in a file of JSON, or the JSON header of safetensors, by an odd one of another type."""
     length = int.from_bytes(content[:8], "little")
     is_weights = 0 < length <= len(content) - 8
     texts = content[8 : 8 + length].split(b"\n") if is_weights else content.split(b"\n")

@@ -35,7 +35,7 @@ HEAVY = (
 
 
 def run_in_process(*arguments: str) -> int:
-    """`main`'s exit code, argparse's own exits included."""
+    """Returns `main`'s exit code, argparse's own exits included."""
     try:
         return main(arguments)
     except SystemExit as exit_:

@@ -111,7 +111,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
 
 
 def _told(trial: Trial, spent: dict[str, list[float]]) -> Line:
-    """What was found of a trial, at its rungs and at its end, and how much was spent by then."""
+    """Returns what was found of a trial, at its rungs and at its end, and how much was spent by then."""
     found = [*trial.partial, *([trial.result] if trial.result is not None else [])]
     return {
         "flops": cost_of(trial.candidate.arch).flops,

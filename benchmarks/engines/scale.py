@@ -95,7 +95,7 @@ class Stopwatch:
         self.processor[step].append(time.process_time() - processor)
 
     def describe(self, step: str, trials: int) -> dict[str, float]:
-        """Milliseconds per trial, of the last tenth of so many."""
+        """Returns milliseconds per trial, of the last tenth of so many."""
         found: dict[str, float] = {}
         for name, seconds in (("wall", self.wall), ("processor", self.processor)):
             last = 1000 * np.array(seconds[step][trials - max(trials // 10, 20) : trials])
@@ -149,7 +149,7 @@ class Bookkeeping:
 
 
 def measure(name: Any, trials: int) -> dict[str, Any]:
-    """One strategy, in this process."""
+    """Measures one strategy, in this process."""
     domain = SReTDomain(SearchSpace.load("sret_tiny"), Budget(flops_max=10**9))
     strategy = create_strategy(name, domain, OBJECTIVES, seed=SEED, population=20)
     rows = []

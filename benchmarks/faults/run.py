@@ -73,7 +73,7 @@ class Outcomes:
         return any((row["engine"], row["fault"], row["case"]) == (engine, fault, number) for row in self._rows)
 
     def undisturbed(self, engine: str, found: dict[str, Any]) -> None:
-        """What searches that nothing disturbs take and find."""
+        """Records what searches that nothing disturbs take and find."""
         self._undisturbed[engine] = {kind: {**each, "date": _today()} for kind, each in found.items()}
         self._write()
 
@@ -96,7 +96,7 @@ class Outcomes:
 
 
 def disturb(folder: Path, engine: str, kills: int, only: Sequence[str], most: int | None, outcomes: Outcomes) -> None:
-    """The faults that nothing is known of yet, at most so many of each kind.
+    """Tries the faults that nothing is known of yet, at most so many of each kind.
 
     The first of each kind come first, in the order of `only`, so that a part of all says something of every kind.
     """
@@ -120,7 +120,7 @@ def disturb(folder: Path, engine: str, kills: int, only: Sequence[str], most: in
 
 
 def describe(faults: Faults, kind: str) -> dict[str, Any]:
-    """Equal digests are equal findings, to the last bit."""
+    """Returns a digest: equal ones are equal findings, to the last bit."""
     found = json.dumps(faults.whole[kind].found(), default=str)
     return {
         "seconds": round(faults.seconds[kind], 1),
@@ -181,7 +181,7 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The outcomes as a table; what did not go as promised comes first."""
+    """Returns the outcomes as a table; what did not go as promised comes first."""
     machine, rows = result["machine"], result["rows"]
     promised = sum(row["as_promised"] for row in rows)
     dates = Counter(row["date"] for row in rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -103,15 +104,20 @@ class Described(BaseModel):
     @property
     def variants(self) -> dict[str, Any]:
         """The values of `VARIANTS` that are not the default, by key."""
-        fields = type(self).model_fields
-        values = {name: getattr(self, name) for name in self.VARIANTS}
-        return {name: value for name, value in values.items() if value != fields[name].default}
+        defaults = _default_variants(type(self))
+        return {name: value for name, default in defaults if (value := getattr(self, name)) != default}
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Returns plain data without the variants that have their default."""
         data: dict[str, Any] = handler(self)
         return {name: value for name, value in data.items() if name not in self.VARIANTS or name in self.variants}
+
+
+@cache
+def _default_variants(part: type[Described]) -> tuple[tuple[str, Any], ...]:
+    """Returns the keys of `VARIANTS` with their defaults, which pydantic looks up slowly."""
+    return tuple((name, part.model_fields[name].default) for name in part.VARIANTS)
 
 
 class StageConfig(Described):
@@ -230,7 +236,8 @@ class StageConfig(Described):
             changes["nll_ratio"] = 1.0
         if self.variants:
             changes |= self._canonical_permutation(num_tokens)
-        return self.model_copy(update=changes)
+        differs = any(getattr(self, name) != value for name, value in changes.items())
+        return self.model_copy(update=changes) if differs else self
 
     def _canonical_permutation(self, num_tokens: int) -> dict[str, bool]:
         """Returns `permute`, `inverse` and `permute_single` with the defaults where they have no effect."""

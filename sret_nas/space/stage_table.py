@@ -31,6 +31,9 @@ _NUM_NLLS_OF_ONE = np.array(
 )
 """NLLs that follow each block if it is applied once, by the positions in `_NLLS`."""
 
+MAX_KEPT_STAGES = 4096
+"""Stages that a table keeps when they were asked for: a kilobyte each, which takes a tenth of a millisecond to make."""
+
 _KEY_COLUMNS = (
     "width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_hidden", "heads", "loop", "nll",
     "permute", "inverse", "permute_single",
@@ -62,6 +65,7 @@ class StageTable:
         """
         self.choices = choices
         self.num_tokens = num_tokens
+        self._stages: dict[int, StageConfig] = {}
         shape = [len(getattr(choices, name)) for name in choices.dimensions]
         position = dict(zip(choices.dimensions, np.indices(shape).reshape(len(shape), -1), strict=True))
         key = _canonical_key(choices, num_tokens, position)
@@ -88,9 +92,14 @@ class StageTable:
 
     def stage(self, row: int) -> StageConfig:
         """Returns the stage of one row, in canonical form."""
+        if row in self._stages:
+            return self._stages[row]
         values = self.values(row)
         groups = schedule_of(values.pop("groups"), values["recursions"])
-        return StageConfig(groups=groups, **values).canonical(self.num_tokens)
+        stage = StageConfig(groups=groups, **values).canonical(self.num_tokens)
+        if len(self._stages) < MAX_KEPT_STAGES:
+            self._stages[row] = stage
+        return stage
 
     def permuted(self, recursion: int) -> IntArray:
         """Returns whether each row permutes its tokens in a recursion (from 0), of shape (rows,).

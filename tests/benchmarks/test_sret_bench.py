@@ -51,7 +51,7 @@ class KilledError(Exception):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work directory in which everything was run without interruption."""
+    """Returns a work directory in which everything was run without interruption."""
     work = tmp_path_factory.mktemp("bench")
     bench.run(TINY, work, work / "results")
     return work

@@ -25,13 +25,13 @@ NUM_TRIALS = 40
 
 
 def planted(candidate: Candidate) -> float:
-    """An error that a second recursion in the first stage lowers by 5 points, with noise of up to one point."""
+    """Returns an error that a second recursion in the first stage lowers by 5 points, with noise of up to one point."""
     noise = int(candidate.arch.arch_id, 16) % 1000 / 1e5
     return 0.4 - 0.05 * candidate.arch.stages[0].recursions + noise
 
 
 def planted_by_depth(candidate: Candidate) -> list[float]:
-    """The planted error at the full depth, and 20 points more for each recursion less."""
+    """Returns the planted error at the full depth, and 20 points more for each recursion less."""
     deepest = candidate.arch.max_recursions
     return [planted(candidate) + 0.2 * (deepest - depth) for depth in range(1, deepest + 1)]
 

@@ -28,7 +28,7 @@ ARCH = ArchConfig(
 
 @pytest.fixture
 def amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A processor whose linear layers may be convolutions, whatever runs the test."""
+    """Yields a processor whose linear layers may be convolutions, whatever runs the test."""
     monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "AMD EPYC", "avx512_f": True})
     compute._is_amd_with_avx512.cache_clear()
     yield
@@ -36,7 +36,7 @@ def amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def operators_of(outputs: Tensor) -> Counter[str]:
-    """The backward nodes that lead to a tensor, by name."""
+    """Returns the backward nodes that lead to a tensor, by name."""
     names: Counter[str] = Counter()
     waiting, known = [outputs.grad_fn], set()
     while waiting:

@@ -30,7 +30,7 @@ class Malicious:
 
 
 def changed(path: Path, change: Callable[[dict[str, bytes]], None]) -> bytes:
-    """The archive of torch.export with other entries; their names are those below the first folder."""
+    """Returns the archive of torch.export with other entries; their names are those below the first folder."""
     with zipfile.ZipFile(path) as archive:
         first = archive.namelist()[0].partition("/")[0]
         entries = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}

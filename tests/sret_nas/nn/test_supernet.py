@@ -293,9 +293,9 @@ ODD_SPACES = {
 
 
 def covering(space: SearchSpace, adapted: Callable[[ArchConfig], ArchConfig]) -> list[ArchConfig]:
-    """Networks that need, together, all that a supernet of the space holds: the largest, with NLLs wherever they may
-    be (after the last recursion: at every depth); and for any two widths that may be neighbours a network of little
-    else."""
+    """Returns networks that need, together, all that a supernet of the space holds: the largest, with NLLs wherever
+    they may be (after the last recursion: at every depth); and for any two widths that may be neighbours a network
+    of little else."""
     shapes = [
         [shape for shape in product(s.width, s.heads) if is_legal(*shape, max(s.nll_ratio), max(s.mlp_ratio))]
         for s in space.stages

@@ -143,7 +143,7 @@ def random_score(chain: Chain, seed: int, trend: Any = no_trend, levels: int | N
 
 
 def windows(everything: Enumerated) -> list[Bounds]:
-    """Windows of every form between costs that occur, down to one network and to none."""
+    """Returns windows of every form between costs that occur, down to one network and to none."""
     (f0, f1, f2), (p0, p1, p2) = (np.quantile(costs, [0.2, 0.4, 0.6], method="nearest") for costs in everything.costs.T)
     one = everything.costs[len(everything.costs) // 3]
     return [

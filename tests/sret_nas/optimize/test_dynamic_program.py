@@ -18,7 +18,7 @@ FREE: Bounds = [(0, inf), (0, inf)]
 
 
 def three_stages(seed: int = 0, choices: tuple[int, ...] = (30, 24, 20), most: int = 1000) -> Chain:
-    """Random costs and states; neighbours (0, 2) of the first two stages are not linked."""
+    """Returns random costs and states; neighbours (0, 2) of the first two stages are not linked."""
     rng = np.random.default_rng(seed)
     stages = tuple(
         ChainStage(rng.integers(3, size=number), rng.integers(1, most, size=(number, 2)), (), np.zeros((number, 0)))

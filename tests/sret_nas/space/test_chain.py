@@ -14,7 +14,7 @@ from sret_nas.space.search_space import SearchSpace
 
 
 def by_hand() -> Chain:
-    """Two stages of two states each; 7 after 1 is no network."""
+    """Returns two stages of two states each; 7 after 1 is no network."""
     first = ChainStage(np.array([3, 1, 3]), np.array([[1, 10], [2, 20], [3, 30]]), ("a",), np.array([[0], [1], [2]]))
     second = ChainStage(np.array([7, 5]), np.array([[100, 5], [200, 6]]), ("a", "b"), np.array([[0, 4], [1, 0]]))
     return Chain(("flops", "params"), (first, second), ({(3, 7): (1000, 1), (3, 5): (2000, 2), (1, 5): (3000, 3)},))

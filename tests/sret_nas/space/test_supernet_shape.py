@@ -156,7 +156,7 @@ class TestExtentOf:
 
 
 def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], int | None]:
-    """The rows of a random network, and the width of its stem."""
+    """Returns the rows of a random network, and the width of its stem."""
     return [rng.randrange(len(table)) for table in space.stage_choices], rng.choice(space.stem.width or (None,))
 
 
@@ -185,7 +185,7 @@ SHAPE = SupernetShape(
 
 
 def held_arch(stage: dict[str, Any] | None = None, **changes: Any) -> ArchConfig:
-    """A network of `SHAPE` with changes of its second stage, and others."""
+    """Returns a network of `SHAPE` with changes of its second stage, and others."""
     shape: dict[str, Any] = {"heads": 2, "blocks": 2, "recursions": 2, "groups": (1, 1), "nll": "between"}
     first = StageConfig(width=12, mlp_ratio=2.0, **shape)
     second = StageConfig.model_validate({"width": 16, "mlp_ratio": 2.0} | shape | (stage or {}))
@@ -236,7 +236,7 @@ class TestCheck:
 
 
 def changed(stage: dict[str, Any] | None = None, **changes: Any) -> SupernetShape:
-    """`SHAPE` with changes of its first stage, and others."""
+    """Returns `SHAPE` with changes of its first stage, and others."""
     stages = (SHAPE.stages[0].model_copy(update=stage or {}), SHAPE.stages[1])
     return SHAPE.model_copy(update={"stages": stages, **changes})
 

@@ -20,7 +20,7 @@ CHAIN = chain_of(SearchSpace.load("sret_tiny"))
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As the strategy does: small matrices are slower on two threads that share their cores with other tests."""
+    """Limits threads as the strategy does: small matrices are slower on two that share their cores with other tests."""
     with threadpool_limits(1):
         yield
 
@@ -36,7 +36,7 @@ def costs_of(chain: Chain, points: IntArray) -> FloatArray:
 
 
 def planted(points: IntArray, seed: int = 0) -> FloatArray:
-    """Effects of recursions and MLP ratios in every stage, and a trend in the cost: larger is better."""
+    """Returns effects of recursions and MLP ratios in every stage, and a trend in the cost: larger is better."""
     rng = np.random.default_rng(seed)
     value = -0.5 * np.log(costs_of(CHAIN, points)[:, 0])
     for number, stage in enumerate(CHAIN.stages):

@@ -22,7 +22,8 @@ CHAIN = Chain(("cost",), (STAGE, STAGE, STAGE), ({(0, 0): (0,)},) * 2)
 
 
 def alike(points: IntArray) -> FloatArray:
-    """Whether the first and the last stage choose alike, which no sum over stages can say; the second is irrelevant."""
+    """Returns whether the first and the last stage choose alike, which no sum over stages can say; the second is
+    irrelevant."""
     return np.where(points[:, 0] == points[:, 2], 1.0, -1.0)
 
 

@@ -14,7 +14,7 @@ from trials.data.sufficiency import data_warnings
 
 
 def split(labels: IntArray) -> Split:
-    """A part with labels alone, which are all that is looked at."""
+    """Returns a part with labels alone, which are all that is looked at."""
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)
     return Split(images=images, labels=labels, mean=(0.0,), std=(1.0,), flip=False)
 

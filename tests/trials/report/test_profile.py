@@ -27,7 +27,7 @@ def render(arch: ArchConfig, width: int, *, check: bool = False, speed: bool = F
 
 
 def rows_of(text: str) -> set[tuple[str, ...]]:
-    """Every line as its words: what a reader sees, without the spacing."""
+    """Returns every line as its words: what a reader sees, without the spacing."""
     return {tuple(line.split()) for line in text.splitlines()}
 
 

@@ -45,7 +45,7 @@ FREE = ComputeBudget(ComputeUsage(), expected=1.0, time_budget=None, gpu_hours=N
 
 
 def finished_trial(number: int) -> Trial:
-    """As wide as they come."""
+    """Returns a trial as wide as they come."""
     arch = random_arch(random.Random(0))
     cost = TargetCost(flops=1_234_499_999, params=12_344_999, image_size=224, classes=1000)
     result = TrialResult(

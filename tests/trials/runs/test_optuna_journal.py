@@ -26,7 +26,7 @@ DOMAIN = SReTDomain(SPACE, Budget(flops_max=10**9))
 
 
 def trials_that_ended(number: int) -> list[Trial]:
-    """Every third has failed, and the fifth was stopped at its second rung."""
+    """Returns trials of which every third has failed, and the fifth was stopped at its second rung."""
     rng, trials = np.random.default_rng(0), []
     for position in range(number):
         trial = Trial(position, DOMAIN.draw(rng))
@@ -53,7 +53,7 @@ def trials_that_ended(number: int) -> list[Trial]:
 
 
 def written(run_dir: Path, trials: list[Trial]) -> list[optuna.trial.FrozenTrial]:
-    """The trials of the study on disk, as others read it."""
+    """Returns the trials of the study on disk, as others read it."""
     run_dir.mkdir()
     journal = OptunaJournal(run_dir, DOMAIN, ("error", "flops"), {"budget": "FLOPs at most 1G"})
     for trial in trials:

@@ -62,7 +62,7 @@ ORIGINS = ("design", "additive", "")
 
 
 def write_run(run_dir: Path) -> None:
-    """A finished trial that was tested, one that failed twice, and one that never ended."""
+    """Writes a finished trial that was tested, one that failed twice, and one that never ended."""
     with Records(run_dir) as records:
         records.start(HEADER)
         for number, candidate in enumerate(CANDIDATES):

@@ -27,7 +27,7 @@ CONTEXT = JobContext(proxy=PROXY, data_dir="data", data_digest="0", device="cpu"
 
 
 def measured(payload: dict[str, Any], attempt: int) -> End:
-    """Two threads are half as fast again as one."""
+    """Returns two threads are half as fast again as one."""
     speed = 100.0 * (1 + payload["threads"]) / 2
     return {
         "images_per_second": speed, "num_val_images": 100, "device": "cpu", "proxy_flops": 10**7, "classes": 10,
@@ -36,7 +36,7 @@ def measured(payload: dict[str, Any], attempt: int) -> End:
 
 
 def measured_beside_other_work(payload: dict[str, Any], attempt: int) -> End:
-    """Two threads are a quarter as fast as one, which waits for no other."""
+    """Returns two threads are a quarter as fast as one, which waits for no other."""
     return {**measured(payload, attempt), "images_per_second": 100.0 / payload["threads"] ** 2}  # type: ignore[dict-item]
 
 

@@ -67,7 +67,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def result_of(job: TrialJob) -> dict[str, Any]:
-    """What the network's name says: an error as good as random."""
+    """Returns what the network's name says: an error as good as random."""
     cost = cost_of(job.arch)
     target = TargetCost(flops=cost.flops, params=cost.params, image_size=224, classes=1000)
     error = int(job.arch.arch_id[:4], 16) / 16**4
@@ -145,7 +145,7 @@ def key_of(arch: ArchConfig, schedule: DepthSchedule) -> str:
 
 
 def dying(number: int, times: int) -> Play:
-    """The first attempts at a trial, in this session, lose their worker."""
+    """Lets the first attempts at a trial, in this session, lose their worker."""
     return lambda asked, attempt: DIED if asked == number and attempt <= times else None
 
 
@@ -328,7 +328,7 @@ RUNGS: dict[str, Any] = {"rungs": 3, "eta": 2, "trials": 30, "space": "paper_abl
 
 
 def story(run_dir: Path) -> list[tuple[Any, ...]]:
-    """Of every trial what it was, what it had at its rungs, and how it ended."""
+    """Returns of every trial what it was, what it had at its rungs, and how it ended."""
     return [
         (number, trial.candidate.key, [found.error for found in trial.partial], trial.is_stopped,
          trial.failure and trial.failure.cause, trial.result and trial.result.error)

@@ -76,7 +76,8 @@ def test_ridge_solves_the_normal_equations_and_leaves_one_out(shape: tuple[int, 
     standard = (features - features.mean(axis=0)) / scale
 
     def solved(rows: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-        """Weights and constant from the normal equations, with the constant as a column that is not penalised."""
+        """Returns weights and constant from the normal equations, with the constant as a column
+        that is not penalised."""
         design = np.column_stack([standard[rows], np.ones(len(rows))])
         penalties = np.diag([*[penalty] * standard.shape[1], 0.0])
         solution = np.linalg.solve(design.T @ design + penalties, design.T @ targets[rows])

@@ -38,7 +38,7 @@ from trials.workflows.train_supernet import TRAINING, RecordedTraining
 
 @pytest.fixture(scope="module", autouse=True)
 def handlers() -> Iterator[None]:
-    """The command line's handlers of Ctrl-C are its own."""
+    """Yields the command line's handlers of Ctrl-C are its own."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
@@ -47,7 +47,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the command: narrowed proxies, few steps."""
+    """Runs the command: narrowed proxies, few steps."""
     folder = tmp_path_factory.mktemp("command")
     (folder / "space.yaml").write_text(dump_yaml({**SPACE.to_dict(), "image_size": 32, "classes": 100}))
     arguments = [

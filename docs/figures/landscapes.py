@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from docs.figures import load, table
+from docs.figures.tables import load, table
 
 
 def deep_landscape_table() -> str:
