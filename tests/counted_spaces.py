@@ -44,6 +44,12 @@ PATCHES = space_of(
     residual="plain", head="class_token", stem={"kind": "patch", "strides": [2, 4, 1]},
 )  # fmt: skip
 
+STEMS = space_of(
+    {"width": [8, 12], "recursions": [1, 2], "groups": [[2, 2], [1]]}, {"width": [12], "mlp_ratio": [1.0, 2.0]},
+    stem={"width": [4, 6], "kind": ["patch", "conv"], "norm": ["layer", "none", "batch"], "strides": [1, 2, 2]},
+)  # fmt: skip
+"""Every kind of stem, with every norm."""
+
 MIDDLING = space_of(FIRST, SECOND, THIRD)
 FOUR_STAGES = space_of(
     {"width": [8, 12], "mlp_ratio": [1.0, 2.0], "recursions": [1, 2]},
@@ -72,13 +78,14 @@ class EveryNetwork:
             StageColumns(**{name: value[row] for name, value in vars(table.columns).items()})
             for table, row in zip(space.stage_choices, rows, strict=True)
         ]
-        stem_width = np.maximum(1, columns[0].width // 2)
-        if space.stem.width:
-            stem_width = np.array(space.stem.width)[stem]
-        self.flops, self.params = bulk_cost(
-            columns, space.stem.stem(1), space.image_size, space.channels, space.classes, stem_width, space.residual,
-            space.head,
-        )  # fmt: skip
+        self.flops, self.params = np.zeros((2, len(stem)), dtype=np.int64)
+        for number, one in enumerate(space.stem.stems):
+            stem_width = np.maximum(1, columns[0].width // 2) if one.width is None else np.full(len(stem), one.width)
+            costs = bulk_cost(
+                columns, space.stem.config(one, 1), space.image_size, space.channels, space.classes, stem_width,
+                space.residual, space.head,
+            )  # fmt: skip
+            self.flops[stem == number], self.params[stem == number] = (cost[stem == number] for cost in costs)
 
     def is_inside(self, budget: Budget) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which networks a budget allows, of shape (n,)."""

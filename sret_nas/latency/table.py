@@ -44,9 +44,8 @@ class _Use(NamedTuple):
 
 def check_is_predicted(space: SearchSpace) -> None:
     """Raises `UserError` for a space with a variant of the whole network, whose parts are not among those timed."""
-    variants = {**{f"stem {name}": value for name, value in space.stem.variants.items()}, **space.variants}
-    if variants:
-        named = ", ".join(f"{name}: {value}" for name, value in variants.items())
+    named = ", ".join(space.variant_words())
+    if named:
         raise UserError(
             f"{space.name}: latency is predicted for networks with the paper's stem, residual connections and head, "
             f"got {named}: search by FLOPs or parameters, and measure the result with `profile`"
@@ -73,9 +72,11 @@ def _uses_in_blocks(table: StageTable) -> Iterator[_Use]:
 
 def _stem_sizes(space: SearchSpace) -> IntArray:
     """Returns the sizes (see `Part`) of the stem of every choice of stage 1, of shape (choices, 6)."""
-    costs = choice_costs_of(space)
-    width = costs.width[0]
-    stem = np.repeat(costs.stem_widths, costs.rows[0]) if costs.stem_widths else paper_stem_width(width)
+    width = choice_costs_of(space).width[0]
+    rows = space.stage_choices[0].columns.width
+    stem = np.concatenate([
+        paper_stem_width(rows) if one.width is None else np.full(len(rows), one.width) for one in space.stem.stems
+    ])  # fmt: skip
     shared = np.tile((space.channels, *space.stem.strides), (len(width), 1))
     return np.column_stack([shared[:, 0], stem, width, shared[:, 1:]])
 

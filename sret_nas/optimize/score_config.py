@@ -67,6 +67,8 @@ class ScoreConfig(BaseModel):
     """Additional effects of single stages: empty, or one entry per stage of the space."""
     stem_width: Effects = {}
     """Effects of the stem's listed widths."""
+    stem_kind: Effects = {}
+    stem_norm: Effects = {}
     log_flops: Effect = 0.0
     log_params: Effect = 0.0
 
@@ -111,7 +113,8 @@ class ScoreConfig(BaseModel):
         for stage_index, own in enumerate(self.stages):
             for name, effects in _named(own):
                 _refuse_unlisted(effects, set(_listed(space, stage_index, name)), ("stages", stage_index, name), source)
-        _refuse_unlisted(self.stem_width, set(space.stem.width or ()), ("stem_width",), source)
+        for name, effects in self._stem_effects():
+            _refuse_unlisted(effects, set(_listed_stem(space, name)), (f"stem_{name}",), source)
 
     def _terms(self, space: SearchSpace, stage_index: int, stage: ChainStage) -> FloatArray:
         """Returns the terms of all choices of a stage, of shape (choices,)."""
@@ -121,10 +124,16 @@ class ScoreConfig(BaseModel):
                 values = _listed(space, stage_index, name)
                 if name in stage.attributes:  # a variant that is not listed has one value
                     total += _by_level(values, effects)[stage.levels[:, stage.attributes.index(name)]]
-        if stage_index == 0 and self.stem_width:
-            widths = space.stem.width or ()
-            total += _by_level(widths, self.stem_width)[stage.levels[:, stage.attributes.index("stem width")]]
+        if stage_index == 0:
+            for name, effects in self._stem_effects():
+                levels = stage.levels[:, stage.attributes.index(f"stem {name}")]
+                total += _by_level(_listed_stem(space, name), effects)[levels]
         return total
+
+    def _stem_effects(self) -> list[tuple[str, Effects]]:
+        """Returns the dimensions of the stem that have any effect."""
+        named = {"width": self.stem_width, "kind": self.stem_kind, "norm": self.stem_norm}
+        return [(name, effects) for name, effects in named.items() if effects]
 
     def _trend_of(self, chain: Chain) -> Any:
         """Returns the trend: linear in the log costs, and the same for a chain with more costs."""
@@ -145,6 +154,11 @@ def _named(effects: StageEffects) -> Iterator[tuple[str, Effects]]:
 def _listed(space: SearchSpace, stage_index: int, name: str) -> tuple[Value, ...]:
     """Returns the values that a stage lists for a dimension, as a score file writes them."""
     return tuple(label_of(value) for value in getattr(space.stages[stage_index], name))
+
+
+def _listed_stem(space: SearchSpace, name: str) -> tuple[Value, ...]:
+    """Returns the values that a space lists for a dimension of the stem."""
+    return tuple(getattr(space.stem, name)) if name in space.stem.dimensions else ()
 
 
 def _by_level(values: tuple[Value, ...], effects: Mapping[Value, float]) -> FloatArray:

@@ -142,10 +142,10 @@ def _chain_of(space: SearchSpace) -> Chain:
     for stage_index, table in enumerate(space.stage_choices):
         levels = table.spelling
         attributes = table.choices.dimensions
-        if stage_index == 0 and costs.stem_widths:
-            stem = np.repeat(np.arange(len(costs.stem_widths)), len(table))
-            levels = np.column_stack([np.tile(levels, (len(costs.stem_widths), 1)), stem])
-            attributes = (*attributes, "stem width")
+        if stage_index == 0:
+            stem = np.repeat(_stem_levels(space), len(table), axis=0)
+            levels = np.column_stack([np.tile(levels, (len(costs.stems), 1)), stem])
+            attributes = (*attributes, *(f"stem {name}" for name in space.stem.dimensions))
         stages.append(
             ChainStage(
                 state=costs.width[stage_index],
@@ -155,3 +155,10 @@ def _chain_of(space: SearchSpace) -> Chain:
             )
         )
     return Chain(("flops", "params"), tuple(stages), tuple(costs.links))
+
+
+def _stem_levels(space: SearchSpace) -> IntArray:
+    """Returns the positions of the listed values that spell each stem, of shape (stems, dimensions of the stem)."""
+    spellings = [space.stem.spelling(stem) for stem in space.stem.stems]
+    levels = [[getattr(space.stem, name).index(value) for name, value in one.items()] for one in spellings]
+    return np.array(levels, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Costs of a space's choices: FLOPs and parameters of a network are sums over its choices and its poolings.
 
 A network is written as its *choices*: one integer per stage, the row of the stage's table. In stage 1 it also encodes
-the stem's width. Networks are counted, drawn and compared as such tuples; `ChoiceCosts.network` builds architectures
+the stem. Networks are counted, drawn and compared as such tuples; `ChoiceCosts.network` builds architectures
 from them.
 """
 
@@ -26,7 +26,7 @@ class ChoiceCosts:
     A choice of stage 1 is `stem * rows[0] + row`; of every other stage, it is the row.
 
     Attributes:
-        stem_widths: The listed widths of the stem; None for the paper's stem.
+        stems: The distinct stems.
         rows: Number of distinct stages per stage.
         width: Width of each choice; one array of shape (choices,) per stage.
         flops: FLOPs of each choice, likewise.
@@ -39,9 +39,9 @@ class ChoiceCosts:
     def __init__(self, space: SearchSpace) -> None:
         """Costs all choices of the space."""
         tables, tokens = space.stage_choices, space.num_tokens
-        self.stem_widths = space.stem.width
+        self.stems = space.stem.stems
         self.rows = [len(table) for table in tables]
-        stems = len(self.stem_widths or (None,))
+        stems = len(self.stems)
         self.width = [np.tile(tables[0].columns.width, stems), *(table.columns.width for table in tables[1:])]
         self.flops = [np.tile(tables[0].flops, stems), *(table.flops for table in tables[1:])]
         self.params = [np.tile(tables[0].params, stems), *(table.params for table in tables[1:])]
@@ -49,24 +49,29 @@ class ChoiceCosts:
             np.tile(tables[0].shallowest_flops, stems), *(table.shallowest_flops for table in tables[1:])
         ]  # fmt: skip
 
-        stem_width = paper_stem_width(self.width[0])
-        if self.stem_widths:
-            stem_width = np.repeat(np.array(self.stem_widths, dtype=np.int64), self.rows[0])
-        stem = stem_cost(
-            space.image_size, space.channels, stem_width, space.stem.strides, self.width[0], space.stem.kind,
-            space.stem.norm,
-        )  # fmt: skip
+        stem = self._stem_costs(space, tables[0].columns.width)
         head = head_cost(tokens[-1], self.width[-1], space.classes, space.head)
-        for stage, cost in ((0, stem), (len(tables) - 1, head)):
-            self.flops[stage] = self.flops[stage] + cost.flops
-            self.params[stage] = self.params[stage] + cost.params
-            self.shallowest_flops[stage] = self.shallowest_flops[stage] + cost.flops
+        for stage, (flops, params) in ((0, stem), (len(tables) - 1, (head.flops, head.params))):
+            self.flops[stage] = self.flops[stage] + flops
+            self.params[stage] = self.params[stage] + params
+            self.shallowest_flops[stage] = self.shallowest_flops[stage] + flops
 
         self.links: list[Links] = []
         for stage in range(1, len(tables)):
             widths = product(np.unique(self.width[stage - 1]).tolist(), np.unique(self.width[stage]).tolist())
             pools = {pair: pool_cost(tokens[stage], *pair) for pair in widths}
             self.links.append({pair: (cost.flops, cost.params) for pair, cost in pools.items()})
+
+    def _stem_costs(self, space: SearchSpace, width: IntArray) -> tuple[IntArray, IntArray]:
+        """Returns the FLOPs and parameters of the stem of every choice of stage 1; `width` is that of its rows."""
+        costs = [
+            stem_cost(
+                space.image_size, space.channels, paper_stem_width(width) if stem.width is None else stem.width,
+                space.stem.strides, width, stem.kind, stem.norm,
+            )
+            for stem in self.stems
+        ]  # fmt: skip
+        return np.concatenate([cost.flops for cost in costs]), np.concatenate([cost.params for cost in costs])
 
     def cost(self, choices: tuple[int, ...]) -> tuple[int, int]:
         """Returns FLOPs and parameters of a network."""
@@ -96,13 +101,12 @@ class ChoiceCosts:
     def choices(self, space: SearchSpace, arch: ArchConfig) -> tuple[int, ...]:
         """Returns the choices of a network. Raises `UserError` if it is not in the space."""
         first, *others = space.rows_of(arch)
-        stem = self.stem_widths.index(arch.stem.width) if self.stem_widths else 0
-        return stem * self.rows[0] + first, *others
+        return self.stems.index(space.stem_of(arch)) * self.rows[0] + first, *others
 
     def network(self, space: SearchSpace, choices: tuple[int, ...]) -> ArchConfig:
         """Builds the architecture of one choice per stage; `space` must be the one that was costed."""
         stem, row = divmod(choices[0], self.rows[0])
-        return space.network((row, *choices[1:]), self.stem_widths[stem] if self.stem_widths else None)
+        return space.network((row, *choices[1:]), self.stems[stem])
 
 
 def choice_costs_of(space: SearchSpace) -> ChoiceCosts:

@@ -3,7 +3,7 @@
 A space lists choices per stage. Its networks are the distinct ones among all combinations: combinations that break a
 rule of `StageConfig` are dropped, and all spellings of one network (see `ArchConfig.canonical`) count once. Whether two
 stages are equal does not depend on the other stages. The space is therefore the product of one `StageTable` per stage
-(and of the stem's widths), and it is counted, costed and searched as such.
+(and of the stems), and it is counted, costed and searched as such.
 
 `docs/search-spaces.md` explains every key.
 """
@@ -28,7 +28,6 @@ from sret_nas.arch.config import (
     Head,
     Residual,
     StageConfig,
-    paper_stem_width,
     token_sides,
 )
 from sret_nas.errors import UserError
@@ -37,6 +36,7 @@ from sret_nas.space.choices import (
     MAX_SPELLINGS,
     Listed,
     StageChoices,
+    StemChoice,
     StemChoices,
     is_legal,
     schedule_of,
@@ -158,6 +158,13 @@ class SearchSpace(Described):
         content = self.model_dump(mode="json", exclude={"name", "description"})
         return short_digest(json.dumps(content, sort_keys=True))
 
+    def variant_words(self) -> list[str]:
+        """Returns the variants of whole networks that are not the default alone, e.g. `stem kind: conv patch`."""
+        variants = {**{f"stem {name}": values for name, values in self.stem.variants.items()}, **self.variants}
+        return [
+            f"{name}: {' '.join(values) if isinstance(values, tuple) else values}" for name, values in variants.items()
+        ]
+
     @property
     def num_tokens(self) -> tuple[int, ...]:
         """Tokens (N) in each stage, the same for all networks of the space."""
@@ -179,18 +186,18 @@ class SearchSpace(Described):
     @property
     def num_networks(self) -> int:
         """Exact number of distinct networks, i.e. of distinct `arch_id`s."""
-        return len(self.stem.width or (None,)) * prod(len(table) for table in self.stage_choices)
+        return len(self.stem.stems) * prod(len(table) for table in self.stage_choices)
 
-    def network(self, rows: Sequence[int], stem_width: int | None = None) -> ArchConfig:
-        """Builds a network from one row of each table of `stage_choices`; `stem_width` None is the paper's stem."""
+    def network(self, rows: Sequence[int], stem: StemChoice | None = None) -> ArchConfig:
+        """Builds a network from one row of each table of `stage_choices`; `stem` None is the first of the stems."""
         stages = tuple(table.stage(row) for table, row in zip(self.stage_choices, rows, strict=True))
-        return self.assembled(stages, stem_width)
+        return self.assembled(stages, stem)
 
-    def assembled(self, stages: tuple[StageConfig, ...], stem_width: int | None) -> ArchConfig:
-        """Builds a network from stages, for the space's input; `stem_width` None is the paper's stem."""
-        width = paper_stem_width(stages[0].width) if stem_width is None else stem_width
+    def assembled(self, stages: tuple[StageConfig, ...], stem: StemChoice | None = None) -> ArchConfig:
+        """Builds a network from stages, for the space's input; `stem` None is the first of the stems."""
+        stem = self.stem.stems[0] if stem is None else stem
         return ArchConfig(
-            stages=stages, stem=self.stem.stem(width).canonical(stages[0].width), image_size=self.image_size,
+            stages=stages, stem=self.stem.config(stem, stages[0].width), image_size=self.image_size,
             channels=self.channels, classes=self.classes, drop_path=self.drop_path, residual=self.residual,
             head=self.head,
         )  # fmt: skip
@@ -198,10 +205,12 @@ class SearchSpace(Described):
     def dimensions(self) -> dict[str, tuple[Value, ...]]:
         """Returns the choices as flat categorical dimensions.
 
-        The names are `stem.width` (if listed), `stage1.width`, ..., `depth_schedule`. A group schedule is written with
-        dashes, e.g. `8-2`.
+        The names are `stem.width`, `stem.kind` and `stem.norm` (those that are listed), `stage1.width`, ...,
+        `depth_schedule`. A group schedule is written with dashes, e.g. `8-2`.
         """
-        dimensions: dict[str, tuple[Value, ...]] = {"stem.width": self.stem.width} if self.stem.width else {}
+        dimensions: dict[str, tuple[Value, ...]] = {
+            f"stem.{name}": getattr(self.stem, name) for name in self.stem.dimensions
+        }
         for stage_number, stage in enumerate(self.stages, start=1):
             for name in stage.dimensions:
                 dimensions[f"stage{stage_number}.{name}"] = tuple(label_of(value) for value in getattr(stage, name))
@@ -220,7 +229,9 @@ class SearchSpace(Described):
                 return None
             stage["groups"] = schedule_of(stage["groups"], stage["recursions"])
             stages.append(StageConfig(**stage))
-        return self.assembled(tuple(stages), chosen.get("stem.width")).canonical()
+        fixed = StemChoice(None, self.stem.kind[0], self.stem.norm[0])
+        stem = fixed._replace(**{name: chosen[f"stem.{name}"] for name in self.stem.dimensions})
+        return self.assembled(tuple(stages), stem).canonical()
 
     def _listed(self, values: Mapping[str, Value], name: str) -> Any:
         """Returns the listed value whose label was chosen. Raises `UserError` if there is none."""
@@ -239,7 +250,9 @@ class SearchSpace(Described):
         Raises `UserError` if the network is not in the space.
         """
         rows = self.rows_of(arch)
-        values: dict[str, Value] = {"stem.width": arch.stem.width} if self.stem.width else {}
+        values: dict[str, Value] = {
+            f"stem.{name}": value for name, value in self.stem.spelling(self.stem_of(arch)).items()
+        }
         for stage_number, (table, row) in enumerate(zip(self.stage_choices, rows, strict=True), start=1):
             values |= {f"stage{stage_number}.{name}": label_of(value) for name, value in table.values(row).items()}
         return values
@@ -248,7 +261,7 @@ class SearchSpace(Described):
         """Returns the rows of `stage_choices` that form a network. Raises `UserError` if it is not in the space."""
         rows = self._rows_of(arch)
         if rows is None:
-            raise UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")
+            raise self._is_missing(arch)
         return rows
 
     def contains(self, arch: ArchConfig) -> bool:
@@ -260,13 +273,27 @@ class SearchSpace(Described):
         names = ("image_size", "channels", "classes", "drop_path", "residual", "head")
         if len(self.stages) != len(arch.stages) or any(getattr(self, name) != getattr(arch, name) for name in names):
             return None
-        first = arch.stages[0].width
-        stems = [self.stem.stem(width).canonical(first) for width in self.stem.width or (paper_stem_width(first),)]
-        if arch.stem.canonical(first) not in stems:
+        if self._stem_of(arch) is None:
             return None
         rows = [table.row_of(stage) for table, stage in zip(self.stage_choices, arch.stages, strict=True)]
         rows_in_space = tuple(row for row in rows if row is not None)
         return rows_in_space if len(rows_in_space) == len(rows) else None
+
+    def stem_of(self, arch: ArchConfig) -> StemChoice:
+        """Returns the one of the stems that a network has. Raises `UserError` if it is not in the space."""
+        stem = self._stem_of(arch)
+        if stem is None:
+            raise self._is_missing(arch)
+        return stem
+
+    def _stem_of(self, arch: ArchConfig) -> StemChoice | None:
+        """Returns the one of the stems that a network has, or None."""
+        first = arch.stages[0].width
+        wanted = arch.stem.canonical(first)
+        return next((stem for stem in self.stem.stems if self.stem.config(stem, first) == wanted), None)
+
+    def _is_missing(self, arch: ArchConfig) -> UserError:
+        return UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")
 
     def effective_schedules(self, arch: ArchConfig) -> tuple[DepthSchedule, ...]:
         """Returns the depth schedules that differ for this network, by canonical names, in the listed order."""

@@ -77,8 +77,8 @@ def _value(effect: ChoiceEffect, level: int, space: SearchSpace) -> str:
     """Returns a level as it is written in the space."""
     if effect.attribute == "depth schedule":
         return str(space.depth_schedules[level])
-    if effect.attribute == "stem width":
-        return str((space.stem.width or ())[level])
+    if effect.attribute.startswith("stem "):
+        return str(getattr(space.stem, effect.attribute.removeprefix("stem "))[level])
     value = getattr(space.stages[effect.stage], effect.attribute)[level]
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
 

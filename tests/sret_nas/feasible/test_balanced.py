@@ -15,7 +15,7 @@ from sret_nas.errors import BudgetError
 from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import FOUR_STAGES, MIDDLING
+from tests.counted_spaces import FOUR_STAGES, MIDDLING, STEMS
 
 NUMBER = 2000
 
@@ -49,6 +49,16 @@ def test_under_a_budget_every_width_of_every_stage_is_equally_frequent(space: Se
         assert list(after.values()) == pytest.approx([1 / len(after)] * len(after), abs=0.05)
         farthest = max(farthest, *(abs(value - 1 / len(before)) for value in before.values()))
     assert farthest > 0.2
+
+
+@pytest.mark.slow
+def test_stems_are_equally_frequent() -> None:
+    """Patches are one stem of seven, and each norm two; with widths alone balanced they would stay so."""
+    drawn = BalancedSampler(STEMS, Budget()).sample_many(np.random.default_rng(1), NUMBER)
+    counts = Counter((arch.stem.kind, arch.stem.norm) for arch in drawn)
+    assert len(counts) == 4
+    assert [count / NUMBER for count in counts.values()] == pytest.approx([0.25] * 4, abs=0.05)
+    assert list(shares(drawn, 0).values()) == pytest.approx([0.5, 0.5], abs=0.05)
 
 
 def test_factors_have_a_limit_so_that_few_networks_are_not_drawn_over_and_over() -> None:

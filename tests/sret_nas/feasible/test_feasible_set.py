@@ -30,6 +30,7 @@ from tests.counted_spaces import (
     MIDDLING,
     PATCHES,
     SECOND,
+    STEMS,
     THIRD,
     VARIED,
     EveryNetwork,
@@ -47,6 +48,7 @@ SPACES = {
     "four stages": FOUR_STAGES,
     "variants": VARIED,
     "variants of patches": PATCHES,
+    "all stems": STEMS,
 }
 
 
@@ -69,12 +71,10 @@ def every_network(space: SearchSpace) -> dict[str, CostedArch]:
     tables = [stages_of(choices, tokens) for choices, tokens in zip(space.stages, space.num_tokens, strict=True)]
     networks = {}
     for stages in product(*tables):
-        for width in space.stem.width or [stages[0].width // 2]:
+        for width, kind, norm in product(space.stem.width or [stages[0].width // 2], space.stem.kind, space.stem.norm):
             arch = ArchConfig(
                 stages=stages, image_size=space.image_size, classes=space.classes, drop_path=space.drop_path,
-                stem=StemConfig(
-                    width=width, strides=space.stem.strides, kind=space.stem.kind, norm=space.stem.norm
-                ),
+                stem=StemConfig(width=width, strides=space.stem.strides, kind=kind, norm=norm),
                 residual=space.residual, head=space.head,
             )  # fmt: skip
             networks[arch.arch_id] = CostedArch(arch, *bounded_costs(arch))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
+from tests.counted_spaces import STEMS
 
 
 def by_hand() -> Chain:
@@ -96,8 +98,27 @@ def test_the_stem_is_part_of_the_first_stage() -> None:
     assert chain.costs(points).tolist() == [[cost_of(arch).flops, cost_of(arch).params] for arch in networks]
 
 
-@pytest.mark.parametrize("stem", [{}, {"width": [4, 6, 9]}], ids=["paper's stem", "three stems"])
-def test_choices_make_a_network_and_are_read_back(stem: dict[str, list[int]]) -> None:
+def test_kinds_and_norms_of_the_stem_are_attributes_of_the_first_stage() -> None:
+    chain, costs = chain_of(STEMS), choice_costs_of(STEMS)
+    first, listed = chain.stages[0], STEMS.stem
+    assert first.attributes[-3:] == ("stem width", "stem kind", "stem norm")
+    points = np.array(list(product(*(range(len(stage)) for stage in chain.stages))))
+    networks = [costs.network(STEMS, tuple(point)) for point in points.tolist()]
+    levels = first.levels[points[:, 0], -3:].tolist()
+    for arch, (width, kind, norm) in zip(networks, levels, strict=True):
+        spelled = (listed.width or ())[width], listed.kind[kind], listed.norm[norm]
+        is_patch = arch.stem.kind == "patch"  # spelled with what is listed first
+        assert spelled == ((4, "patch", "layer") if is_patch else (arch.stem.width, arch.stem.kind, arch.stem.norm))
+    assert len(set(map(tuple, levels))) == 2 * 3 + 1
+    assert chain.costs(points).tolist() == [[cost_of(arch).flops, cost_of(arch).params] for arch in networks]
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [{}, {"width": [4, 6, 9]}, {"kind": ["conv", "patch"], "norm": ["batch", "layer"]}],
+    ids=["paper's stem", "three stems", "two kinds, one with two norms"],
+)
+def test_choices_make_a_network_and_are_read_back(stem: dict[str, list[Any]]) -> None:
     data = SearchSpace.load("smoke").to_dict()
     space = SearchSpace.from_dict({**data, "stem": {**data["stem"], **stem}} if stem else data)
     costs = choice_costs_of(space)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import UserError
+from sret_nas.space.choices import StemChoice
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import StageShape, SupernetShape, bounding_shape, nll_recursions
 from tests.counted_spaces import space_of
@@ -40,7 +41,7 @@ def every_stage(space: SearchSpace, number: int, adapted: Adapted) -> list[ArchC
     networks = []
     for row in range(len(space.stage_choices[number])):
         rows[number] = row
-        for stem in space.stem.width or (None,):
+        for stem in space.stem.stems:
             network = adapted(space.network(rows, stem))
             depths = range(1, network.stages[number].recursions + 1)
             networks += [network.with_max_recursions(depth) for depth in depths]
@@ -63,10 +64,14 @@ def brute_force_extent(space: SearchSpace, adapted: Adapted) -> SupernetShape:
             )
         )
     some = places[0][0]
+    stems = [network.stem.canonical(network.stages[0].width) for network in places[0]]
+    convolutions = [stem for stem in stems if stem.kind == "conv"] or stems
     return SupernetShape(
         stages=tuple(stages),
-        stem_width=max(network.stem.width for network in places[0]),
-        strides=some.stem.strides,
+        stem_width=max(stem.width for stem in convolutions),
+        strides=convolutions[0].strides,
+        stem_kind=tuple(dict.fromkeys(stem.kind for stem in stems)),
+        stem_norm=tuple(dict.fromkeys(stem.norm for stem in convolutions)),
         image_size=some.image_size,
         channels=some.channels,
         classes=some.classes,
@@ -97,8 +102,14 @@ STAGES = st.fixed_dictionaries(
 SPACES = st.builds(
     lambda stages, stem: space_of(*stages, stem=stem),
     st.lists(STAGES, min_size=1, max_size=3),
-    st.sampled_from([{}, {"width": [2, 5], "strides": [1, 2, 2]}]),
-)
+    st.sampled_from(
+        [
+            {}, {"width": [2, 5], "strides": [1, 2, 2]}, {"kind": "patch", "strides": [1, 4, 2]},
+            {"width": [1, 2], "strides": [1, 2, 2], "kind": ["patch", "conv"], "norm": ["none", "layer"]},
+            {"kind": ["conv", "patch"]}, {"norm": ["layer", "batch"]},
+        ]
+    ),
+)  # fmt: skip
 ADAPTATIONS = st.sampled_from([unchanged, proxies(1.0), proxies(0.5)])
 
 
@@ -155,9 +166,9 @@ class TestExtentOf:
         assert extent.side == arch.resolutions[0]
 
 
-def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], int | None]:
-    """The rows of a random network, and the width of its stem."""
-    return [rng.randrange(len(table)) for table in space.stage_choices], rng.choice(space.stem.width or (None,))
+def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], StemChoice]:
+    """The rows of a random network, and its stem."""
+    return [rng.randrange(len(table)) for table in space.stage_choices], rng.choice(space.stem.stems)
 
 
 class TestNLLRecursions:
@@ -220,7 +231,7 @@ class TestCheck:
             (held_arch(stem=StemConfig(width=6, norm="layer")), "its stem norm must be batch, got layer"),
             (held_arch(stem=StemConfig(width=6, kind="patch")), "its stem kind must be conv, got patch"),
             (held_arch(stages=held_arch().stages[:1]), "its number of stages must be 2, got 1"),
-            (held_arch(stem=StemConfig(width=7)), "its stem's width must be at most 6, got 7"),
+            (held_arch(stem=StemConfig(width=7)), "its stem width must be at most 6, got 7"),
             (held_arch({"width": 12}), "the width of stage 2 must be one of [16], got 12"),
             (held_arch({"blocks": 3}), "blocks of stage 2 must be at most 2, got 3"),
             (held_arch({"mlp_ratio": 2.07}), "mlp_hidden of stage 2 must be at most 32, got 33"),
@@ -263,7 +274,7 @@ class TestLacks:
             (changed(image_size=32), "image_size must be 40, got 32"),
             (changed(strides=(1, 2, 2)), "strides must be (2, 2, 2), got (1, 2, 2)"),
             (changed(stages=SHAPE.stages[:1]), "there must be 2 stages, got 1"),
-            (changed(stem_width=7), "the stem's width must be at most 6, got 7"),
+            (changed(stem_width=7), "stem width must be at most 6, got 7"),
             (changed({"widths": (8, 10, 12)}), "widths of stage 1 must be among [8, 12], got 10"),
             (changed({"nll_recursions": (0, 1)}), "nll_recursions of stage 1 must be among [0], got 1"),
             (changed({"blocks": 3}), "blocks of stage 1 must be at most 2, got 3"),
