@@ -1,10 +1,10 @@
-"""Balanced sampling for training a supernet: every width of every stage is about equally frequent, and every stem.
+"""Balanced sampling for training a supernet: every width and every variant is about equally frequent.
 
 Under a budget, wide stages are rare among the feasible networks, and rarer still among draws stratified by cost. The
 shared weights that only they use would hardly be trained, and they would look worse than they are (benchmarks/ranking).
 Stratified draws are therefore resampled with weights: the product of one factor per stage, which depends on its width,
-and of one that depends on the kind and norm of the stem. The factors are found by iterative proportional fitting on a
-sample (Deming and Stephan, 1940).
+and of one for each variant of the network that the space lists: the kind and norm of the stem, and the residual
+connections. The factors are found by iterative proportional fitting on a sample (Deming and Stephan, 1940).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FITTED_ON = 8192
 SWEEPS = 100
 """Iterations of the fit over all factors."""
 MAX_WEIGHT = 4.0
-"""Largest factor of a width, relative to the geometric mean of its stage (or of a stem, relative to that of all stems).
+"""Largest factor of a width, relative to the geometric mean of its stage (of a variant: of its values).
 If a budget allows very few wide networks, they stay rarer; otherwise the same few would be drawn again and again."""
 OVERSAMPLING = 8
 """Stratified draws per kept draw."""
 
 
 class BalancedSampler:
-    """Draws networks inside a budget such that all widths of a stage, and all stems, are about equally frequent."""
+    """Draws networks inside a budget such that all widths of a stage, and all variants, are about equally frequent."""
 
     def __init__(self, space: SearchSpace, budget: Budget) -> None:
         """Fits the factors. Raises `BudgetError` if no network lies inside the budget."""
@@ -39,9 +39,13 @@ class BalancedSampler:
         costs = choice_costs_of(space)
         self._balanced = [(stage, _positions(width)) for stage, width in enumerate(costs.width)]
         """What each factor depends on: a stage, and the position of each of its choices among the balanced values."""
-        kinds = [(stem.kind, stem.norm) for stem in costs.stems]
-        if len(set(kinds)) > 1:
-            self._balanced.append((0, np.repeat([kinds.index(kind) for kind in kinds], costs.rows[0])))
+        for variants in (
+            [option.stem and option.stem[1:] for option in costs.options[0]],  # kind and norm
+            [option.residual for option in costs.options[0]],
+        ):
+            if len(distinct := list(dict.fromkeys(variants))) > 1:
+                positions = [distinct.index(variant) for variant in variants]
+                self._balanced.append((0, np.repeat(positions, costs.rows[0])))
         self.factors = self._fit_factors(self._strata.sample_choices(np.random.default_rng(0), FITTED_ON))
 
     def _fit_factors(self, choices: IntArray) -> list[FloatArray]:

@@ -9,6 +9,7 @@ error. All four are additive over choices and links, and so are the predictions,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from math import isqrt
@@ -20,7 +21,7 @@ from sret_nas.arch.config import ArchConfig, paper_stem_width
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.latency.profile import LatencyProfile, Part, PartKind
-from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.chain import Chain, chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
@@ -206,11 +207,11 @@ class LatencyTable:
         """The chain of the space with latency as its last cost."""
         chain = chain_of(self.space)
         stages = tuple(
-            ChainStage(stage.state, np.column_stack([stage.costs, latency]), stage.attributes, stage.levels)
+            replace(stage, costs=np.column_stack([stage.costs, latency]))
             for stage, latency in zip(chain.stages, self.stages, strict=True)
         )
         links = tuple(
             {pair: (*costs, latencies[pair]) for pair, costs in stage.items()}
             for stage, latencies in zip(chain.links, self.links, strict=True)
         )
-        return Chain((*chain.cost_names, "latency"), stages, links)
+        return replace(chain, cost_names=(*chain.cost_names, "latency"), stages=stages, links=links)

@@ -8,8 +8,8 @@ channels, the ratio of two stages' widths decided the ranking of networks: bench
 
 Recursion counts, loop orders, group schedules, attention heads and permutations own no weights. Stems of convolutions
 share theirs, and the scale and shift of their norms, whatever the norm; patch embeddings have their own. Residual
-connections and the head are the same in all networks of a supernet. The forward pass is defined once,
-in `network.SReT`: here its parameters are replaced by slices of the shared weights.
+connections share the coefficients of their branches. The head is the same in all networks of a supernet. The forward
+pass is defined once, in `network.SReT`: here its parameters are replaced by slices of the shared weights.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -63,7 +64,7 @@ class Supernet(nn.Module):
         widths = [stage.width for stage in extent.stages]
         self.stem = StemWeights(extent)
         self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], extent.side, extent.side))
-        self.stages = nn.ModuleList(StageWeights(stage, extent.residual) for stage in extent.stages)
+        self.stages = nn.ModuleList(StageWeights(stage, extent.widest_residual) for stage in extent.stages)
         self.pools = nn.ModuleList(
             PoolWeights(before.widths, after.widths) for before, after in pairwise(extent.stages)
         )
@@ -196,6 +197,9 @@ class Supernet(nn.Module):
             # Never used whole: as views, embedding and position would have one tensor as their gradient.
             used = IndexSet.of(spread(shape[2], shared_shape[1]), shared_shape[1], device)
             return WeightSlice(module, path[-1], shape, None, used)
+        if path[-1] == "coefficients" and shape != shared_shape:  # of the branches alone
+            used = IndexSet.of(2 * np.arange(shape[0]) + 1, shared_shape[0], device)
+            return WeightSlice(module, path[-1], shape, used, None)
         assert shape[2:] == shared_shape[2:], (name, shape, shared_shape)
         rows = self._index_set(shape[0], shared_shape[0], device)
         columns = self._index_set(shape[1], shared_shape[1], device) if len(shape) > 1 else None

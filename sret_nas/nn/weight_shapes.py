@@ -56,7 +56,7 @@ def supernet_shapes(extent: SupernetShape) -> Shapes:
         yield from _convolutions((extent.channels, extent.stem_width, widths[0], widths[0]), has_norms, False)
     if "patch" in extent.stem_kind:
         yield from _patches(prod(extent.strides), extent.channels, widths[0])
-    coefficients = COEFFICIENTS[extent.residual]
+    coefficients = COEFFICIENTS[extent.widest_residual]
     for index, stage in enumerate(extent.stages):
         for block in range(stage.blocks):
             yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden, coefficients)

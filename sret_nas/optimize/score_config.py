@@ -69,6 +69,8 @@ class ScoreConfig(BaseModel):
     """Effects of the stem's listed widths."""
     stem_kind: Effects = {}
     stem_norm: Effects = {}
+    residual: Effects = {}
+    """Effects of the residual connections, where the space lists several."""
     log_flops: Effect = 0.0
     log_params: Effect = 0.0
 
@@ -113,8 +115,8 @@ class ScoreConfig(BaseModel):
         for stage_index, own in enumerate(self.stages):
             for name, effects in _named(own):
                 _refuse_unlisted(effects, set(_listed(space, stage_index, name)), ("stages", stage_index, name), source)
-        for name, effects in self._stem_effects():
-            _refuse_unlisted(effects, set(_listed_stem(space, name)), (f"stem_{name}",), source)
+        for key, (name, effects) in self._effects_of_network().items():
+            _refuse_unlisted(effects, set(space.dimensions().get(name, ())), (key,), source)
 
     def _terms(self, space: SearchSpace, stage_index: int, stage: ChainStage) -> FloatArray:
         """Returns the terms of all choices of a stage, of shape (choices,)."""
@@ -124,16 +126,16 @@ class ScoreConfig(BaseModel):
                 values = _listed(space, stage_index, name)
                 if name in stage.attributes:  # a variant that is not listed has one value
                     total += _by_level(values, effects)[stage.levels[:, stage.attributes.index(name)]]
-        if stage_index == 0:
-            for name, effects in self._stem_effects():
-                levels = stage.levels[:, stage.attributes.index(f"stem {name}")]
-                total += _by_level(_listed_stem(space, name), effects)[levels]
+        for name, effects in self._effects_of_network().values():
+            if (attribute := name.replace(".", " ")) in stage.attributes:
+                levels = stage.levels[:, stage.attributes.index(attribute)]
+                total += _by_level(space.dimensions()[name], effects)[levels]
         return total
 
-    def _stem_effects(self) -> list[tuple[str, Effects]]:
-        """Returns the dimensions of the stem that have any effect."""
-        named = {"width": self.stem_width, "kind": self.stem_kind, "norm": self.stem_norm}
-        return [(name, effects) for name, effects in named.items() if effects]
+    def _effects_of_network(self) -> dict[str, tuple[str, Effects]]:
+        """Returns the dimensions besides those of stages that have any effect, and their effects, by key."""
+        names = {"stem_width": "stem.width", "stem_kind": "stem.kind", "stem_norm": "stem.norm", "residual": "residual"}
+        return {key: (name, getattr(self, key)) for key, name in names.items() if getattr(self, key)}
 
     def _trend_of(self, chain: Chain) -> Any:
         """Returns the trend: linear in the log costs, and the same for a chain with more costs."""
@@ -154,11 +156,6 @@ def _named(effects: StageEffects) -> Iterator[tuple[str, Effects]]:
 def _listed(space: SearchSpace, stage_index: int, name: str) -> tuple[Value, ...]:
     """Returns the values that a stage lists for a dimension, as a score file writes them."""
     return tuple(label_of(value) for value in getattr(space.stages[stage_index], name))
-
-
-def _listed_stem(space: SearchSpace, name: str) -> tuple[Value, ...]:
-    """Returns the values that a space lists for a dimension of the stem."""
-    return tuple(getattr(space.stem, name)) if name in space.stem.dimensions else ()
 
 
 def _by_level(values: tuple[Value, ...], effects: Mapping[Value, float]) -> FloatArray:

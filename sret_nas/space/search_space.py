@@ -3,7 +3,7 @@
 A space lists choices per stage. Its networks are the distinct ones among all combinations: combinations that break a
 rule of `StageConfig` are dropped, and all spellings of one network (see `ArchConfig.canonical`) count once. Whether two
 stages are equal does not depend on the other stages. The space is therefore the product of one `StageTable` per stage
-(and of the stems), and it is counted, costed and searched as such.
+(and of the stems and residual connections), and it is counted, costed and searched as such.
 
 `docs/search-spaces.md` explains every key.
 """
@@ -21,8 +21,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, StrictInt, model_validator
 
 from sret_nas.arch.config import (
-    CLASS_TOKENS,
-    COEFFICIENTS,
     ArchConfig,
     Described,
     Head,
@@ -35,6 +33,7 @@ from sret_nas.files import short_digest, validate
 from sret_nas.space.choices import (
     MAX_SPELLINGS,
     Listed,
+    OneOrListed,
     StageChoices,
     StemChoice,
     StemChoices,
@@ -72,8 +71,8 @@ class SearchSpace(Described):
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=8)]
     depth_schedules: Listed[DepthSchedule] = ("full",)
     """The schedules to choose from; see `DepthSchedule`."""
-    residual: Residual = "path"
-    """The residual connections of all networks."""
+    residual: OneOrListed[Residual] = ("path",)
+    """The residual connections: of all networks, or those to choose from."""
     head: Head = "average"
     """The head of all networks."""
     _tables: SpaceTables = PrivateAttr(default_factory=SpaceTables)
@@ -176,45 +175,51 @@ class SearchSpace(Described):
         return self.tables.get(StageTable, self._tabulate_stages)
 
     def _tabulate_stages(self) -> tuple[StageTable, ...]:
-        """Finds and costs the distinct stages; class tokens join the last one."""
-        last, coefficients = len(self.stages) - 1, COEFFICIENTS[self.residual]
-        return tuple(
-            StageTable(stage, tokens, CLASS_TOKENS[self.head] if index == last else 0, coefficients)
-            for index, (stage, tokens) in enumerate(zip(self.stages, self.num_tokens, strict=True))
-        )
+        """Finds the distinct stages."""
+        return tuple(StageTable(stage, tokens) for stage, tokens in zip(self.stages, self.num_tokens, strict=True))
 
     @property
     def num_networks(self) -> int:
         """Exact number of distinct networks, i.e. of distinct `arch_id`s."""
-        return len(self.stem.stems) * prod(len(table) for table in self.stage_choices)
+        return len(self.residual) * len(self.stem.stems) * prod(len(table) for table in self.stage_choices)
 
-    def network(self, rows: Sequence[int], stem: StemChoice | None = None) -> ArchConfig:
-        """Builds a network from one row of each table of `stage_choices`; `stem` None is the first of the stems."""
+    def network(
+        self, rows: Sequence[int], stem: StemChoice | None = None, residual: Residual | None = None
+    ) -> ArchConfig:  # fmt: skip
+        """Builds a network from one row of each table of `stage_choices`; None stands for what is listed first."""
         stages = tuple(table.stage(row) for table, row in zip(self.stage_choices, rows, strict=True))
-        return self.assembled(stages, stem)
+        return self.assembled(stages, stem, residual)
 
-    def assembled(self, stages: tuple[StageConfig, ...], stem: StemChoice | None = None) -> ArchConfig:
-        """Builds a network from stages, for the space's input; `stem` None is the first of the stems."""
+    def assembled(
+        self, stages: tuple[StageConfig, ...], stem: StemChoice | None = None, residual: Residual | None = None
+    ) -> ArchConfig:  # fmt: skip
+        """Builds a network from stages, for the space's input; None stands for what is listed first."""
         stem = self.stem.stems[0] if stem is None else stem
         return ArchConfig(
             stages=stages, stem=self.stem.config(stem, stages[0].width), image_size=self.image_size,
-            channels=self.channels, classes=self.classes, drop_path=self.drop_path, residual=self.residual,
-            head=self.head,
+            channels=self.channels, classes=self.classes, drop_path=self.drop_path,
+            residual=residual or self.residual[0], head=self.head,
         )  # fmt: skip
 
     def dimensions(self) -> dict[str, tuple[Value, ...]]:
         """Returns the choices as flat categorical dimensions.
 
-        The names are `stem.width`, `stem.kind` and `stem.norm` (those that are listed), `stage1.width`, ...,
-        `depth_schedule`. A group schedule is written with dashes, e.g. `8-2`.
+        The names are `stem.width`, `stem.kind`, `stem.norm` and `residual` (those that are listed), `stage1.width`,
+        ..., `depth_schedule`. A group schedule is written with dashes, e.g. `8-2`.
         """
         dimensions: dict[str, tuple[Value, ...]] = {
             f"stem.{name}": getattr(self.stem, name) for name in self.stem.dimensions
         }
+        dimensions |= {name: getattr(self, name) for name in self.listed_variants}
         for stage_number, stage in enumerate(self.stages, start=1):
             for name in stage.dimensions:
                 dimensions[f"stage{stage_number}.{name}"] = tuple(label_of(value) for value in getattr(stage, name))
         return dimensions | {"depth_schedule": self.depth_schedules}
+
+    @property
+    def listed_variants(self) -> tuple[str, ...]:
+        """The keys of `VARIANTS` that list several values to choose from."""
+        return ("residual",) if len(self.residual) > 1 else ()
 
     def decode(self, values: Mapping[str, Value]) -> ArchConfig | None:
         """Builds the network of one choice per dimension; returns None if the combination is illegal.
@@ -231,12 +236,12 @@ class SearchSpace(Described):
             stages.append(StageConfig(**stage))
         fixed = StemChoice(None, self.stem.kind[0], self.stem.norm[0])
         stem = fixed._replace(**{name: chosen[f"stem.{name}"] for name in self.stem.dimensions})
-        return self.assembled(tuple(stages), stem).canonical()
+        return self.assembled(tuple(stages), stem, chosen.get("residual")).canonical()
 
     def _listed(self, values: Mapping[str, Value], name: str) -> Any:
         """Returns the listed value whose label was chosen. Raises `UserError` if there is none."""
-        part, _, key = name.partition(".")
-        owner = self.stem if part == "stem" else self.stages[int(part.removeprefix("stage")) - 1]
+        part, _, key = name.rpartition(".")
+        owner = {"": self, "stem": self.stem}.get(part) or self.stages[int(part.removeprefix("stage")) - 1]
         listed: tuple[Any, ...] = getattr(owner, key)
         for value in listed:
             if name in values and label_of(value) == values[name]:
@@ -253,6 +258,7 @@ class SearchSpace(Described):
         values: dict[str, Value] = {
             f"stem.{name}": value for name, value in self.stem.spelling(self.stem_of(arch)).items()
         }
+        values |= {name: getattr(arch, name) for name in self.listed_variants}
         for stage_number, (table, row) in enumerate(zip(self.stage_choices, rows, strict=True), start=1):
             values |= {f"stage{stage_number}.{name}": label_of(value) for name, value in table.values(row).items()}
         return values
@@ -270,8 +276,10 @@ class SearchSpace(Described):
 
     def _rows_of(self, arch: ArchConfig) -> tuple[int, ...] | None:
         """Returns the rows of `stage_choices` that form a network, or None if it is not in the space."""
-        names = ("image_size", "channels", "classes", "drop_path", "residual", "head")
+        names = ("image_size", "channels", "classes", "drop_path", "head")
         if len(self.stages) != len(arch.stages) or any(getattr(self, name) != getattr(arch, name) for name in names):
+            return None
+        if arch.residual not in self.residual:
             return None
         if self._stem_of(arch) is None:
             return None

@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sret_nas.arch.config import (
+    COEFFICIENTS,
     ArchConfig,
     Described,
     Head,
@@ -69,7 +70,8 @@ class SupernetShape(Described):
     image_size: Size
     channels: Size
     classes: Size
-    residual: Residual = "path"
+    residual: OneOrListed[Residual] = ("path",)
+    """The residual connections that occur. Those with fewer coefficients use some of the others'."""
     head: Head = "average"
     stem_kind: OneOrListed[StemKind] = ("conv",)
     """The kinds of stem that occur. Each has weights of its own."""
@@ -89,6 +91,11 @@ class SupernetShape(Described):
         return "conv" in self.stem_kind and self.stem_norm != ("none",)
 
     @property
+    def widest_residual(self) -> Residual:
+        """The residual connections with the most coefficients, which hold those of all others."""
+        return max(self.residual, key=COEFFICIENTS.__getitem__)
+
+    @property
     def side(self) -> int:
         """Side of the first stage's token grid."""
         return token_sides(self.image_size, self.strides, 1)[0]
@@ -101,9 +108,11 @@ class SupernetShape(Described):
 
     def first_missing(self, other: SupernetShape) -> str | None:
         """Describes the first thing that this shape lacks to hold all networks of another one; None if nothing."""
-        for name in ("channels", "classes", "image_size", "residual", "head"):
+        for name in ("channels", "classes", "image_size", "head"):
             if getattr(self, name) != getattr(other, name):
                 return f"{name} must be {getattr(self, name)}, got {getattr(other, name)}"
+        if strange := [residual for residual in other.residual if residual not in self.residual]:
+            return f"residual must be {' or '.join(self.residual)}, got {strange[0]}"
         for kind in other.stem_kind:
             problem = self._first_missing_of_stem(kind, other.stem_norm, other.strides, other.stem_width)
             if problem is not None:
@@ -128,11 +137,12 @@ class SupernetShape(Described):
             ("classes", self.classes, arch.classes),
             ("image size", self.image_size, arch.image_size),
             ("number of stages", len(self.stages), len(arch.stages)),
-            ("residual", self.residual, arch.residual),
             ("head", self.head, arch.head),
         ):
             if ours != wanted:
                 return f"its {what} must be {ours}, got {wanted}"
+        if arch.residual not in self.residual:
+            return f"its residual must be {' or '.join(self.residual)}, got {arch.residual}"
         stem = arch.stem
         problem = self._first_missing_of_stem(stem.kind, (stem.norm,), stem.strides, stem.width)
         if problem is not None:
@@ -206,7 +216,7 @@ def bounding_shape(
         image_size=first.image_size,
         channels=first.channels,
         classes=first.classes,
-        residual=first.residual,
+        residual=space.residual,
         head=first.head,
         stem_kind=space.stem.kind,
         stem_norm=space.stem.norm,

@@ -15,7 +15,7 @@ from sret_nas.errors import BudgetError
 from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import FOUR_STAGES, MIDDLING, STEMS
+from tests.counted_spaces import FOUR_STAGES, MIDDLING, RESIDUALS, STEMS
 
 NUMBER = 2000
 
@@ -59,6 +59,15 @@ def test_stems_are_equally_frequent() -> None:
     assert len(counts) == 4
     assert [count / NUMBER for count in counts.values()] == pytest.approx([0.25] * 4, abs=0.05)
     assert list(shares(drawn, 0).values()) == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+@pytest.mark.slow
+def test_residuals_are_equally_frequent_under_a_budget_that_most_plain_networks_meet() -> None:
+    drawn = StratifiedSampler(RESIDUALS, Budget()).sample_many(np.random.default_rng(0), 500)
+    budget = Budget(params_max=min(cost_of(arch).params for arch in drawn if arch.residual == "path") + 400)
+    drawn = BalancedSampler(RESIDUALS, budget).sample_many(np.random.default_rng(1), NUMBER)
+    counts = Counter(arch.residual for arch in drawn)
+    assert [counts[residual] / NUMBER for residual in RESIDUALS.residual] == pytest.approx([1 / 3] * 3, abs=0.05)
 
 
 def test_factors_have_a_limit_so_that_few_networks_are_not_drawn_over_and_over() -> None:

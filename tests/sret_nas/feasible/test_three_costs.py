@@ -26,6 +26,7 @@ from tests.counted_spaces import (
     FOUR_STAGES,
     MIDDLING,
     PATCHES,
+    RESIDUALS,
     SECOND,
     THIRD,
     VARIED,
@@ -43,6 +44,7 @@ SPACES = {
     "four stages": FOUR_STAGES,
     "variants": VARIED,
     "variants of patches": PATCHES,
+    "all residuals": RESIDUALS,
 }
 
 Costs = dict[str, tuple[int, int, int]]

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import COEFFICIENTS, ArchConfig, Residual, StageConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.nn import supernet as supernet_module
@@ -28,7 +28,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.choices import StemChoice, is_legal
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from tests.counted_spaces import PATCHES, STEMS, VARIED, space_of
+from tests.counted_spaces import PATCHES, RESIDUALS, STEMS, VARIED, space_of
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
@@ -80,8 +80,8 @@ def drawn(space: SearchSpace, image_size: int, seed: int, number: int) -> list[A
     networks = []
     for _ in range(number):
         rows = [rng.randrange(len(table)) for table in space.stage_choices]
-        stem = rng.choice(space.stem.stems)
-        networks.append(resized(space.network(rows, stem), image_size))
+        stem, residual = rng.choice(space.stem.stems), rng.choice(space.residual)
+        networks.append(resized(space.network(rows, stem, residual), image_size))
     depths = [rng.randint(1, stage.recursions) for stage in networks[-1].stages]
     return [*networks[:-1], networks[-1].with_max_recursions(depths)]
 
@@ -117,6 +117,8 @@ def kept_entries(supernet: Supernet, name: str, arch: ArchConfig, shape: torch.S
     kept = [
         torch.tensor([i * most // number for i in range(number)]) for number, most in zip(shape, whole, strict=True)
     ]
+    if name.endswith("coefficients") and shape != whole:  # of the branches, each of which follows its identity
+        kept[0] = torch.arange(1, whole[0], 2)
     if ".qkv." in name:
         part, most = shape[0] // 3, whole[0] // 3
         kept[0] = torch.tensor([third * most + i * most // part for third in range(3) for i in range(part)])
@@ -179,7 +181,8 @@ class TestIsTheExtractedNetwork:
                 supernet.fresh_permutations = fresh
                 assert_is_the_extracted(supernet, arch, images_for(arch))
 
-    @pytest.mark.parametrize(("seed", "space"), list(product(range(4), [SMALL, COPRIME, VARIED, PATCHES, STEMS])))
+    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("space", [SMALL, COPRIME, VARIED, PATCHES, STEMS, RESIDUALS])
     def test_in_small_spaces_in_double_precision(self, seed: int, space: SearchSpace) -> None:
         supernet = copy.deepcopy(randomised(space, 40)).double()
         for arch, is_training in product(drawn(space, 40, seed, number=2), (False, True)):
@@ -191,6 +194,13 @@ class TestIsTheExtractedNetwork:
             arch = resized(STEMS.network([number, 1], stem), 40)
             assert (arch.stem.kind, arch.stem.norm) == (stem.kind, stem.norm)
             assert_is_the_extracted(supernet.train(number % 2 == 0), arch, images_for(arch).double())
+
+    @pytest.mark.parametrize("residual", ["path", "branch", "plain"])
+    def test_with_every_residual(self, residual: Residual) -> None:
+        supernet = copy.deepcopy(randomised(RESIDUALS, 40)).double().train()
+        arch = resized(RESIDUALS.network([1, 1, 0], residual=residual), 40)
+        assert (arch.residual, arch.stages[2].num_nlls) == (residual, 1)
+        assert_is_the_extracted(supernet, arch, images_for(arch).double())
 
     def test_on_images_of_another_size(self) -> None:
         supernet = randomised(SMALL, 40).train()
@@ -297,6 +307,8 @@ ODD_SPACES = {
     "variants": VARIED,
     "variants of patches": PATCHES,
     "all stems": STEMS,
+    "all residuals": RESIDUALS,
+    "plain and branch": space_of({"nll": ["every"]}, residual=["plain", "branch"]),
 }
 
 
@@ -334,7 +346,7 @@ def built(
         sizes = {name: pick(getattr(choices, name)) for name in ("blocks", "recursions", "nll_ratio", "mlp_ratio")}
         nll = "every" if "every" in choices.nll else choices.nll[placement % len(choices.nll)]
         stages.append(StageConfig(width=width, heads=heads, nll=nll, groups=(1,) * sizes["recursions"], **sizes))
-    return space.assembled(tuple(stages), stem)
+    return space.assembled(tuple(stages), stem, max(space.residual, key=COEFFICIENTS.__getitem__))
 
 
 def widths_of(arch: ArchConfig) -> list[int]:

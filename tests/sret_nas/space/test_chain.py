@@ -9,10 +9,10 @@ import pytest
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.space.chain import Chain, ChainStage, chain_of
-from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.choice_costs import RESIDUAL_STEP, choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import STEMS
+from tests.counted_spaces import RESIDUALS, STEMS, EveryNetwork
 
 
 def by_hand() -> Chain:
@@ -111,6 +111,46 @@ def test_kinds_and_norms_of_the_stem_are_attributes_of_the_first_stage() -> None
         assert spelled == ((4, "patch", "layer") if is_patch else (arch.stem.width, arch.stem.kind, arch.stem.norm))
     assert len(set(map(tuple, levels))) == 2 * 3 + 1
     assert chain.costs(points).tolist() == [[cost_of(arch).flops, cost_of(arch).params] for arch in networks]
+
+
+class TestResiduals:
+    """Residual connections are those of all stages: states know them, and stage 1 has them as an attribute."""
+
+    chain = chain_of(RESIDUALS)
+    points = EveryNetwork(RESIDUALS).choices
+
+    def test_points_are_the_networks(self) -> None:
+        costs = choice_costs_of(RESIDUALS)
+        networks = [costs.network(RESIDUALS, tuple(point)) for point in self.points.tolist()]
+        assert len({arch.arch_id for arch in networks}) == len(networks) == RESIDUALS.num_networks
+        assert self.chain.costs(self.points).tolist() == [
+            [cost.flops, cost.params] for cost in map(cost_of, networks)
+        ]  # fmt: skip
+        assert [costs.choices(RESIDUALS, arch) for arch in networks] == list(map(tuple, self.points.tolist()))
+        column = self.chain.stages[0].attributes.index("residual")
+        levels = self.chain.stages[0].levels[self.points[:, 0], column].tolist()
+        assert [RESIDUALS.residual[level] for level in levels] == [arch.residual for arch in networks]
+        assert not any("residual" in stage.attributes for stage in self.chain.stages[1:])
+
+    def test_links_join_equal_residuals(self) -> None:
+        for links, (first, second) in zip(self.chain.links, pairwise(self.chain.stages), strict=True):
+            pairs = product(first.states.tolist(), second.states.tolist())
+            assert set(links) == {(a, b) for a, b in pairs if a // RESIDUAL_STEP == b // RESIDUAL_STEP}
+
+    def test_states_are_a_width_and_residuals(self) -> None:
+        # Two widths (one in the last stage) with each of three residuals.
+        assert self.chain.levels_of_states(0).tolist() == [[0, 0], [1, 0], [0, 1], [1, 1], [0, 2], [1, 2]]
+        assert self.chain.levels_of_states(2).tolist() == [[0, 0], [0, 1], [0, 2]]
+
+    def test_they_are_turned_in_all_stages_at_once(self) -> None:
+        common, costs = self.chain.common, choice_costs_of(RESIDUALS)
+        assert common is not None
+        assert common.name == "residual"
+        for level, residual in enumerate(RESIDUALS.residual):
+            turned = common.with_level(self.points, level)
+            for before, after in zip(self.points[::7].tolist(), turned[::7].tolist(), strict=True):
+                expected = costs.network(RESIDUALS, tuple(before)).model_copy(update={"residual": residual})
+                assert costs.network(RESIDUALS, tuple(after)) == expected
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ NETWORK_VARIANTS = st.sampled_from(
     [
         {}, {"residual": "plain"}, {"residual": "branch", "stem": {"kind": "patch", "strides": [2, 4, 2]}},
         {"stem": {"kind": ["patch", "conv"], "norm": ["none", "batch"], "width": [2, 5], "strides": [1, 2, 2]}},
-        {"stem": {"kind": ["conv", "patch"]}}, {"stem": {"norm": ["layer", "batch", "none"]}},
+        {"stem": {"kind": ["conv", "patch"]}, "residual": ["plain", "path"]}, {"stem": {"norm": ["layer", "batch", "none"]}},
     ]
 )  # fmt: skip
 PLAIN_SPACES = st.fixed_dictionaries(
@@ -407,7 +407,10 @@ WRONG = [
     (("stem", "norm"), None, "stem.norm: must be 'batch', 'layer' or 'none', got None"),
     (("stages", 0, "permute"), True, "stages[0].permute: must be a list of choices, got True; a single choice is a list of one: [True]"),
     (("stages", 0, "permute"), [False, False], "stages[0].permute: must list every choice once, got false twice"),
-    (("residual",), ["plain"], "residual: must be 'path', 'branch' or 'plain', got ['plain']"),
+    (("residual",), ["plain", "plane"], "residual[1]: must be 'path', 'branch' or 'plain', got 'plane'"),
+    (("residual",), "plane", "residual: must be 'path', 'branch' or 'plain', got 'plane'"),
+    (("residual",), ["plain", "path", "plain"], "residual: must list every choice once, got plain twice"),
+    (("residual",), [], "residual: must have at least 1 item, got 0"),
     (("head",), "token", "head: must be 'average', 'class_token' or 'distillation_token', got 'token'"),
     (("depth_schedules",), ["deep"], "depth_schedules[0]: must be 'full', 'joint', 'sandwich', 'random' or 'growing', got 'deep'"),
     (("depth_schedules",), ["full", "full"], "depth_schedules: must list every choice once, got full twice"),
@@ -456,6 +459,25 @@ def test_a_list_of_one_is_the_value_itself(key: str) -> None:
     assert of_one == alone
     assert (of_one.digest, of_one.to_dict()["stem"].get("norm")) == (alone.digest, "layer")
     assert not [name for name in of_one.dimensions() if name.startswith("stem")]
+
+
+def test_residuals_to_choose_from_survive_yaml(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict(changed("residual", value=["plain", "path"]))
+    assert space.to_dict()["residual"] == ["plain", "path"]
+    (tmp_path / "space.yaml").write_text(dump_yaml(space.to_dict()))
+    again = SearchSpace.load(tmp_path / "space.yaml")
+    assert (again, again.digest) == (space, space.digest)
+    assert space.dimensions()["residual"] == ("plain", "path")
+    assert space.num_networks == 2 * SMOKE.num_networks
+    one = SearchSpace.from_dict(changed("residual", value=["plain"]))
+    assert one == SearchSpace.from_dict(changed("residual", value="plain"))
+    assert one.to_dict()["residual"] == "plain"
+    assert "residual" not in one.dimensions()
+    assert SearchSpace.from_dict(changed("residual", value=["path"])).digest == SMOKE.digest
+    stranger = ArchConfig.from_dict({**space.network([0, 0, 0]).to_dict(), "residual": "branch"})
+    assert not space.contains(stranger)
+    with pytest.raises(UserError, match="residual must be one of plain, path, got 'branch'"):
+        space.decode({**space.encode(space.network([0, 0, 0])), "residual": "branch"})
 
 
 def test_stems_to_choose_from_survive_yaml(tmp_path: Path) -> None:
