@@ -178,10 +178,9 @@ class StemChoices(Described):
     @property
     def stems(self) -> tuple[StemChoice, ...]:
         """The distinct stems. A patch embedding has neither a width of its own nor a norm, so it is one of them."""
-        every = product(self.width or (None,), self.kind, self.norm)
-        return tuple(
-            dict.fromkeys(StemChoice(*one) if one[1] == "conv" else StemChoice(None, "patch", "batch") for one in every)
-        )
+        patches = StemChoice(None, "patch", "batch")
+        every = [StemChoice(*one) for one in product(self.width or (None,), self.kind, self.norm)]
+        return tuple(dict.fromkeys(stem if stem.kind == "conv" else patches for stem in every))
 
     def spelling(self, stem: StemChoice) -> dict[str, Any]:
         """Returns the listed values that spell one of `stems`, by dimension: of several, the first."""

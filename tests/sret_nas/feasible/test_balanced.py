@@ -13,9 +13,10 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler
+from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import FOUR_STAGES, MIDDLING, RESIDUALS, STEMS
+from tests.counted_spaces import FOUR_STAGES, MIDDLING, STEMS, space_of
 
 NUMBER = 2000
 
@@ -61,13 +62,19 @@ def test_stems_are_equally_frequent() -> None:
     assert list(shares(drawn, 0).values()) == pytest.approx([0.5, 0.5], abs=0.05)
 
 
-@pytest.mark.slow
-def test_residuals_are_equally_frequent_under_a_budget_that_most_plain_networks_meet() -> None:
-    drawn = StratifiedSampler(RESIDUALS, Budget()).sample_many(np.random.default_rng(0), 500)
-    budget = Budget(params_max=min(cost_of(arch).params for arch in drawn if arch.residual == "path") + 400)
-    drawn = BalancedSampler(RESIDUALS, budget).sample_many(np.random.default_rng(1), NUMBER)
-    counts = Counter(arch.residual for arch in drawn)
-    assert [counts[residual] / NUMBER for residual in RESIDUALS.residual] == pytest.approx([1 / 3] * 3, abs=0.05)
+def test_residuals_are_equally_frequent_where_plain_ones_alone_may_have_two_blocks() -> None:
+    space = space_of(
+        {"blocks": [1, 2], "recursions": [1, 2, 3], "groups": [[1], [2, 2], [4, 4]]},
+        residual=["plain", "path", "branch"],
+    )
+    budget = Budget(params_max=max(cost_of(arch).params for arch in FeasibleSet(space, Budget()) if is_plain(arch)))
+    for sampler, expected in ((FeasibleSet, 1 / 2), (BalancedSampler, 1 / 3)):
+        drawn = sampler(space, budget).sample_many(np.random.default_rng(1), NUMBER)
+        assert np.mean([is_plain(arch) for arch in drawn]) == pytest.approx(expected, abs=0.04), sampler
+
+
+def is_plain(arch: ArchConfig) -> bool:
+    return arch.residual == "plain"
 
 
 def test_factors_have_a_limit_so_that_few_networks_are_not_drawn_over_and_over() -> None:
