@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,19 @@ PATCHES = space_of(
     residual="plain", head="class_token", stem={"kind": "patch", "strides": [2, 4, 1]},
 )  # fmt: skip
 
+STEMS = space_of(
+    {"width": [8, 12], "recursions": [1, 2], "groups": [[2, 2], [1]]}, {"width": [12], "mlp_ratio": [1.0, 2.0]},
+    stem={"width": [4, 6], "kind": ["patch", "conv"], "norm": ["layer", "none", "batch"], "strides": [1, 2, 2]},
+)  # fmt: skip
+"""Every kind of stem, with every norm."""
+
+RESIDUALS = space_of(
+    {"width": [8, 12], "recursions": [1, 2], "groups": [[2, 2], [1]]}, {"width": [12, 16], "heads": [4]},
+    {"width": [12], "blocks": [1, 2], "nll": ["every", "none"]},
+    residual=["plain", "path", "branch"], stem={"kind": ["conv", "patch"]},
+)  # fmt: skip
+"""Every residual, with two stems."""
+
 MIDDLING = space_of(FIRST, SECOND, THIRD)
 FOUR_STAGES = space_of(
     {"width": [8, 12], "mlp_ratio": [1.0, 2.0], "recursions": [1, 2]},
@@ -64,21 +78,30 @@ class EveryNetwork:
     """All networks of a space: `choices` (n, stages), and `flops` and `params` (n,) from the closed form in bulk."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self.shape = tuple(len(costs) for costs in choice_costs_of(space).flops)
-        self.choices: IntArray = np.indices(self.shape).reshape(len(self.shape), -1).T
-        stem, first = np.divmod(self.choices[:, 0], len(space.stage_choices[0]))
-        rows = [first, *self.choices.T[1:]]
-        columns = [
-            StageColumns(**{name: value[row] for name, value in vars(table.columns).items()})
-            for table, row in zip(space.stage_choices, rows, strict=True)
+        costs = choice_costs_of(space)
+        self.shape = tuple(len(flops) for flops in costs.flops)
+        every: IntArray = np.indices(self.shape).reshape(len(self.shape), -1).T
+        options = [
+            [options[number] for number in (column // rows).tolist()]
+            for options, rows, column in zip(costs.options, costs.rows, every.T, strict=True)
         ]
-        stem_width = np.maximum(1, columns[0].width // 2)
-        if space.stem.width:
-            stem_width = np.array(space.stem.width)[stem]
-        self.flops, self.params = bulk_cost(
-            columns, space.stem.stem(1), space.image_size, space.channels, space.classes, stem_width, space.residual,
-            space.head,
-        )  # fmt: skip
+        kept = np.array([len({option.residual for option in network}) == 1 for network in zip(*options, strict=True)])
+        self.choices: IntArray = every[kept]
+        self._places = np.flatnonzero(kept)
+        columns = [
+            StageColumns(**{name: value[column % rows] for name, value in vars(table.columns).items()})
+            for table, rows, column in zip(space.stage_choices, costs.rows, self.choices.T, strict=True)
+        ]
+        first = [options[0][place] for place in self._places.tolist()]
+        self.flops, self.params = np.zeros((2, len(first)), dtype=np.int64)
+        for residual, stem in product(space.residual, space.stem.stems):
+            has = np.array([(option.residual, option.stem) == (residual, stem) for option in first])
+            stem_width = np.maximum(1, columns[0].width // 2) if stem.width is None else np.full(len(has), stem.width)
+            found = bulk_cost(
+                columns, space.stem.config(stem, 1), space.image_size, space.channels, space.classes, stem_width,
+                residual, space.head,
+            )  # fmt: skip
+            self.flops[has], self.params[has] = (cost[has] for cost in found)
 
     def is_inside(self, budget: Budget) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Returns which networks a budget allows, of shape (n,)."""
@@ -87,11 +110,14 @@ class EveryNetwork:
 
     def times_drawn(self, choices: IntArray) -> IntArray:
         """Returns how often each network is in an array of drawn choices, of shape (n,)."""
-        return np.bincount(np.ravel_multi_index(tuple(choices.T), self.shape), minlength=len(self.choices))
+        places = np.ravel_multi_index(tuple(choices.T), self.shape)
+        assert np.isin(places, self._places).all()
+        counts: IntArray = np.bincount(places, minlength=int(np.prod(self.shape)))[self._places]
+        return counts
 
 
 def chi_square_deviation(times_drawn: IntArray, expected: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Returns Pearson's chi-square in its standard deviations: with df degrees of freedom it is df +- sqrt(2 df)."""
+    """Pearson's chi-square in its standard deviations: with df degrees of freedom it is df +- sqrt(2 df)."""
     chi_square = float(((times_drawn - expected) ** 2 / expected).sum())
     df = len(expected) - 1
     return (chi_square - df) / (2 * df) ** 0.5

@@ -3,7 +3,7 @@
 A space lists choices per stage. Its networks are the distinct ones among all combinations: combinations that break a
 rule of `StageConfig` are dropped, and all spellings of one network (see `ArchConfig.canonical`) count once. Whether two
 stages are equal does not depend on the other stages. The space is therefore the product of one `StageTable` per stage
-(and of the stem's widths), and it is counted, costed and searched as such.
+(and of the stems and residual connections), and it is counted, costed and searched as such.
 
 `docs/search-spaces.md` explains every key.
 """
@@ -21,14 +21,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, StrictInt, model_validator
 
 from sret_nas.arch.config import (
-    CLASS_TOKENS,
-    COEFFICIENTS,
     ArchConfig,
     Described,
     Head,
     Residual,
     StageConfig,
-    paper_stem_width,
     token_sides,
 )
 from sret_nas.errors import UserError
@@ -36,7 +33,9 @@ from sret_nas.files import short_digest, validate
 from sret_nas.space.choices import (
     MAX_SPELLINGS,
     Listed,
+    OneOrListed,
     StageChoices,
+    StemChoice,
     StemChoices,
     is_legal,
     schedule_of,
@@ -72,8 +71,8 @@ class SearchSpace(Described):
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=8)]
     depth_schedules: Listed[DepthSchedule] = ("full",)
     """The schedules to choose from; see `DepthSchedule`."""
-    residual: Residual = "path"
-    """The residual connections of all networks."""
+    residual: OneOrListed[Residual] = ("path",)
+    """The residual connections: of all networks, or those to choose from."""
     head: Head = "average"
     """The head of all networks."""
     _tables: SpaceTables = PrivateAttr(default_factory=SpaceTables)
@@ -158,6 +157,13 @@ class SearchSpace(Described):
         content = self.model_dump(mode="json", exclude={"name", "description"})
         return short_digest(json.dumps(content, sort_keys=True))
 
+    def variant_words(self) -> list[str]:
+        """Returns the variants of whole networks that are not the default alone, e.g. `stem kind: conv patch`."""
+        variants = {**{f"stem {name}": values for name, values in self.stem.variants.items()}, **self.variants}
+        return [
+            f"{name}: {' '.join(values) if isinstance(values, tuple) else values}" for name, values in variants.items()
+        ]
+
     @property
     def num_tokens(self) -> tuple[int, ...]:
         """Tokens (N) in each stage, the same for all networks of the space."""
@@ -169,43 +175,51 @@ class SearchSpace(Described):
         return self.tables.get(StageTable, self._tabulate_stages)
 
     def _tabulate_stages(self) -> tuple[StageTable, ...]:
-        """Finds and costs the distinct stages; class tokens join the last one."""
-        last, coefficients = len(self.stages) - 1, COEFFICIENTS[self.residual]
-        return tuple(
-            StageTable(stage, tokens, CLASS_TOKENS[self.head] if index == last else 0, coefficients)
-            for index, (stage, tokens) in enumerate(zip(self.stages, self.num_tokens, strict=True))
-        )
+        """Finds the distinct stages."""
+        return tuple(StageTable(stage, tokens) for stage, tokens in zip(self.stages, self.num_tokens, strict=True))
 
     @property
     def num_networks(self) -> int:
         """Exact number of distinct networks, i.e. of distinct `arch_id`s."""
-        return len(self.stem.width or (None,)) * prod(len(table) for table in self.stage_choices)
+        return len(self.residual) * len(self.stem.stems) * prod(len(table) for table in self.stage_choices)
 
-    def network(self, rows: Sequence[int], stem_width: int | None = None) -> ArchConfig:
-        """Builds a network from one row of each table of `stage_choices`; `stem_width` None is the paper's stem."""
+    def network(
+        self, rows: Sequence[int], stem: StemChoice | None = None, residual: Residual | None = None
+    ) -> ArchConfig:  # fmt: skip
+        """Builds a network from one row of each table of `stage_choices`; None stands for what is listed first."""
         stages = tuple(table.stage(row) for table, row in zip(self.stage_choices, rows, strict=True))
-        return self.assembled(stages, stem_width)
+        return self.assembled(stages, stem, residual)
 
-    def assembled(self, stages: tuple[StageConfig, ...], stem_width: int | None) -> ArchConfig:
-        """Builds a network from stages, for the space's input; `stem_width` None is the paper's stem."""
-        width = paper_stem_width(stages[0].width) if stem_width is None else stem_width
+    def assembled(
+        self, stages: tuple[StageConfig, ...], stem: StemChoice | None = None, residual: Residual | None = None
+    ) -> ArchConfig:  # fmt: skip
+        """Builds a network from stages, for the space's input; None stands for what is listed first."""
+        stem = self.stem.stems[0] if stem is None else stem
         return ArchConfig(
-            stages=stages, stem=self.stem.stem(width).canonical(stages[0].width), image_size=self.image_size,
-            channels=self.channels, classes=self.classes, drop_path=self.drop_path, residual=self.residual,
-            head=self.head,
+            stages=stages, stem=self.stem.config(stem, stages[0].width), image_size=self.image_size,
+            channels=self.channels, classes=self.classes, drop_path=self.drop_path,
+            residual=residual or self.residual[0], head=self.head,
         )  # fmt: skip
 
     def dimensions(self) -> dict[str, tuple[Value, ...]]:
         """Returns the choices as flat categorical dimensions.
 
-        The names are `stem.width` (if listed), `stage1.width`, ..., `depth_schedule`. A group schedule is written with
-        dashes, e.g. `8-2`.
+        The names are `stem.width`, `stem.kind`, `stem.norm` and `residual` (those that are listed), `stage1.width`,
+        ..., `depth_schedule`. A group schedule is written with dashes, e.g. `8-2`.
         """
-        dimensions: dict[str, tuple[Value, ...]] = {"stem.width": self.stem.width} if self.stem.width else {}
+        dimensions: dict[str, tuple[Value, ...]] = {
+            f"stem.{name}": getattr(self.stem, name) for name in self.stem.dimensions
+        }
+        dimensions |= {name: getattr(self, name) for name in self.listed_variants}
         for stage_number, stage in enumerate(self.stages, start=1):
             for name in stage.dimensions:
                 dimensions[f"stage{stage_number}.{name}"] = tuple(label_of(value) for value in getattr(stage, name))
         return dimensions | {"depth_schedule": self.depth_schedules}
+
+    @property
+    def listed_variants(self) -> tuple[str, ...]:
+        """The keys of `VARIANTS` that list several values to choose from."""
+        return ("residual",) if len(self.residual) > 1 else ()
 
     def decode(self, values: Mapping[str, Value]) -> ArchConfig | None:
         """Builds the network of one choice per dimension; returns None if the combination is illegal.
@@ -220,12 +234,14 @@ class SearchSpace(Described):
                 return None
             stage["groups"] = schedule_of(stage["groups"], stage["recursions"])
             stages.append(StageConfig(**stage))
-        return self.assembled(tuple(stages), chosen.get("stem.width")).canonical()
+        fixed = StemChoice(None, self.stem.kind[0], self.stem.norm[0])
+        stem = fixed._replace(**{name: chosen[f"stem.{name}"] for name in self.stem.dimensions})
+        return self.assembled(tuple(stages), stem, chosen.get("residual")).canonical()
 
     def _listed(self, values: Mapping[str, Value], name: str) -> Any:
         """Returns the listed value whose label was chosen. Raises `UserError` if there is none."""
-        part, _, key = name.partition(".")
-        owner = self.stem if part == "stem" else self.stages[int(part.removeprefix("stage")) - 1]
+        part, _, key = name.rpartition(".")
+        owner = {"": self, "stem": self.stem}.get(part) or self.stages[int(part.removeprefix("stage")) - 1]
         listed: tuple[Any, ...] = getattr(owner, key)
         for value in listed:
             if name in values and label_of(value) == values[name]:
@@ -239,7 +255,10 @@ class SearchSpace(Described):
         Raises `UserError` if the network is not in the space.
         """
         rows = self.rows_of(arch)
-        values: dict[str, Value] = {"stem.width": arch.stem.width} if self.stem.width else {}
+        values: dict[str, Value] = {
+            f"stem.{name}": value for name, value in self.stem.spelling(self.stem_of(arch)).items()
+        }
+        values |= {name: getattr(arch, name) for name in self.listed_variants}
         for stage_number, (table, row) in enumerate(zip(self.stage_choices, rows, strict=True), start=1):
             values |= {f"stage{stage_number}.{name}": label_of(value) for name, value in table.values(row).items()}
         return values
@@ -248,7 +267,7 @@ class SearchSpace(Described):
         """Returns the rows of `stage_choices` that form a network. Raises `UserError` if it is not in the space."""
         rows = self._rows_of(arch)
         if rows is None:
-            raise UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")
+            raise self._is_missing(arch)
         return rows
 
     def contains(self, arch: ArchConfig) -> bool:
@@ -257,16 +276,32 @@ class SearchSpace(Described):
 
     def _rows_of(self, arch: ArchConfig) -> tuple[int, ...] | None:
         """Returns the rows of `stage_choices` that form a network, or None if it is not in the space."""
-        names = ("image_size", "channels", "classes", "drop_path", "residual", "head")
+        names = ("image_size", "channels", "classes", "drop_path", "head")
         if len(self.stages) != len(arch.stages) or any(getattr(self, name) != getattr(arch, name) for name in names):
             return None
-        first = arch.stages[0].width
-        stems = [self.stem.stem(width).canonical(first) for width in self.stem.width or (paper_stem_width(first),)]
-        if arch.stem.canonical(first) not in stems:
+        if arch.residual not in self.residual:
+            return None
+        if self._stem_of(arch) is None:
             return None
         rows = [table.row_of(stage) for table, stage in zip(self.stage_choices, arch.stages, strict=True)]
         rows_in_space = tuple(row for row in rows if row is not None)
         return rows_in_space if len(rows_in_space) == len(rows) else None
+
+    def stem_of(self, arch: ArchConfig) -> StemChoice:
+        """Returns the one of the stems that a network has. Raises `UserError` if it is not in the space."""
+        stem = self._stem_of(arch)
+        if stem is None:
+            raise self._is_missing(arch)
+        return stem
+
+    def _stem_of(self, arch: ArchConfig) -> StemChoice | None:
+        """Returns the one of the stems that a network has, or None."""
+        first = arch.stages[0].width
+        wanted = arch.stem.canonical(first)
+        return next((stem for stem in self.stem.stems if self.stem.config(stem, first) == wanted), None)
+
+    def _is_missing(self, arch: ArchConfig) -> UserError:
+        return UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")
 
     def effective_schedules(self, arch: ArchConfig) -> tuple[DepthSchedule, ...]:
         """Returns the depth schedules that differ for this network, by canonical names, in the listed order."""

@@ -29,7 +29,9 @@ from tests.counted_spaces import (
     FOUR_STAGES,
     MIDDLING,
     PATCHES,
+    RESIDUALS,
     SECOND,
+    STEMS,
     THIRD,
     VARIED,
     EveryNetwork,
@@ -47,6 +49,11 @@ SPACES = {
     "four stages": FOUR_STAGES,
     "variants": VARIED,
     "variants of patches": PATCHES,
+    "all stems": STEMS,
+    "all residuals": RESIDUALS,
+    "all residuals, one stage": space_of({"width": [8, 12]}, residual=["path", "plain", "branch"]),
+    "two residuals, two stages": space_of(FIRST, THIRD, residual=["branch", "plain"]),
+    "two residuals, four stages": FOUR_STAGES.model_copy(update={"residual": ("branch", "path")}),
 }
 
 
@@ -69,13 +76,12 @@ def every_network(space: SearchSpace) -> dict[str, CostedArch]:
     tables = [stages_of(choices, tokens) for choices, tokens in zip(space.stages, space.num_tokens, strict=True)]
     networks = {}
     for stages in product(*tables):
-        for width in space.stem.width or [stages[0].width // 2]:
+        widths = space.stem.width or [stages[0].width // 2]
+        for width, kind, norm, residual in product(widths, space.stem.kind, space.stem.norm, space.residual):
             arch = ArchConfig(
                 stages=stages, image_size=space.image_size, classes=space.classes, drop_path=space.drop_path,
-                stem=StemConfig(
-                    width=width, strides=space.stem.strides, kind=space.stem.kind, norm=space.stem.norm
-                ),
-                residual=space.residual, head=space.head,
+                stem=StemConfig(width=width, strides=space.stem.strides, kind=kind, norm=norm),
+                residual=residual, head=space.head,
             )  # fmt: skip
             networks[arch.arch_id] = CostedArch(arch, *bounded_costs(arch))
     return networks
@@ -224,6 +230,15 @@ class TestUniformDraws:
         assert len(EVERY_MIDDLING.choices) == MIDDLING.num_networks == 120 * 68 * 4
         assert feasible.count == EVERY_MIDDLING.is_inside(budget).sum() > 50
         assert abs(self.deviation(EVERY_MIDDLING, feasible, 10 * feasible.count)) < 4
+
+    @pytest.mark.parametrize("space", [STEMS, RESIDUALS], ids=["all stems", "all residuals"])
+    def test_of_spaces_that_list_variants(self, space: SearchSpace) -> None:
+        every = EveryNetwork(space)
+        flops, params = np.quantile(every.flops, [0.2, 0.8]), np.quantile(every.params, [0.1, 0.9])
+        budget = Budget(flops_min=int(flops[0]), flops_max=int(flops[1]), params_max=int(params[1]))
+        feasible = FeasibleSet(space, budget)
+        assert 40 < feasible.count < space.num_networks
+        assert abs(self.deviation(every, feasible, 30 * feasible.count)) < 4
 
     @pytest.mark.parametrize("at_once", [1, 7, 2**20])
     def test_however_many_are_drawn_at_once(self, at_once: int) -> None:

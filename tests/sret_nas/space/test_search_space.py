@@ -63,8 +63,12 @@ VARIANTS = st.sampled_from(
     ]
 )  # fmt: skip
 NETWORK_VARIANTS = st.sampled_from(
-    [{}, {"residual": "plain"}, {"residual": "branch", "stem": {"kind": "patch", "strides": [2, 4, 2]}}]
-)
+    [
+        {}, {"residual": "plain"}, {"residual": "branch", "stem": {"kind": "patch", "strides": [2, 4, 2]}},
+        {"stem": {"kind": ["patch", "conv"], "norm": ["none", "batch"], "width": [2, 5], "strides": [1, 2, 2]}},
+        {"stem": {"kind": ["conv", "patch"]}, "residual": ["plain", "path"]}, {"stem": {"norm": ["layer", "batch", "none"]}},
+    ]
+)  # fmt: skip
 PLAIN_SPACES = st.fixed_dictionaries(
     {
         "name": st.just("random"),
@@ -405,9 +409,21 @@ WRONG = [
     (("stem", "strides"), [2, 2, 4], "stem: strides of 3x3 convolutions must be 1 or 2, got [2, 2, 4]; a stem of kind patch may have 4"),
     (("stem",), {"kind": "patch", "norm": "none"}, "stem: a stem of kind patch has no norm, got none"),
     (("stem",), {"kind": "patch", "width": [8]}, "stem: a stem of kind patch has no width, got [8]"),
+    (("stem",), {"kind": ["patch"], "norm": ["layer", "none"]}, "stem: a stem of kind patch has no norm, got ['layer', 'none']"),
+    (("stem",), {"kind": ["patch", "conv"], "strides": [4, 2, 2]}, "stem: strides of 3x3 convolutions must be 1 or 2, got [4, 2, 2]; a stem of kind patch may have 4"),
+    (("stem", "kind"), "conf", "stem.kind: must be 'conv' or 'patch', got 'conf'"),
+    (("stem", "kind"), 3, "stem.kind: must be 'conv' or 'patch', got 3"),
+    (("stem", "kind"), ["conv", "conf"], "stem.kind[1]: must be 'conv' or 'patch', got 'conf'"),
+    (("stem", "kind"), [["conv"]], "stem.kind[0]: must be 'conv' or 'patch', got ['conv']"),
+    (("stem", "kind"), ["conv", "patch", "conv"], "stem.kind: must list every choice once, got conv twice"),
+    (("stem", "norm"), [], "stem.norm: must have at least 1 item, got 0"),
+    (("stem", "norm"), None, "stem.norm: must be 'batch', 'layer' or 'none', got None"),
     (("stages", 0, "permute"), True, "stages[0].permute: must be a list of choices, got True; a single choice is a list of one: [True]"),
     (("stages", 0, "permute"), [False, False], "stages[0].permute: must list every choice once, got false twice"),
-    (("residual",), ["plain"], "residual: must be 'path', 'branch' or 'plain', got ['plain']"),
+    (("residual",), ["plain", "plane"], "residual[1]: must be 'path', 'branch' or 'plain', got 'plane'"),
+    (("residual",), "plane", "residual: must be 'path', 'branch' or 'plain', got 'plane'"),
+    (("residual",), ["plain", "path", "plain"], "residual: must list every choice once, got plain twice"),
+    (("residual",), [], "residual: must have at least 1 item, got 0"),
     (("head",), "token", "head: must be 'average', 'class_token' or 'distillation_token', got 'token'"),
     (("depth_schedules",), ["deep"], "depth_schedules[0]: must be 'full', 'joint', 'sandwich', 'random' or 'growing', got 'deep'"),
     (("depth_schedules",), ["full", "full"], "depth_schedules: must list every choice once, got full twice"),
@@ -447,6 +463,65 @@ def test_digests_do_not_depend_on_variants_that_came_later() -> None:
     """Supernets and profiles of latency are kept by them."""
     assert SearchSpace.load("sret_tiny").digest == "24340c0c8f34"
     assert not {"residual", "head"} & SMOKE.to_dict().keys()
+
+
+@pytest.mark.parametrize("key", ["kind", "norm"])
+def test_a_list_of_one_is_the_value_itself(key: str) -> None:
+    one, listed = ({"kind": "conv", "norm": "layer"}, {"kind": ["conv"], "norm": ["layer"]})
+    alone, of_one = (SearchSpace.from_dict(changed("stem", value=stem)) for stem in (one, one | {key: listed[key]}))
+    assert of_one == alone
+    assert (of_one.digest, of_one.to_dict()["stem"].get("norm")) == (alone.digest, "layer")
+    assert not [name for name in of_one.dimensions() if name.startswith("stem")]
+
+
+def test_residuals_to_choose_from_survive_yaml(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict(changed("residual", value=["plain", "path"]))
+    assert space.to_dict()["residual"] == ["plain", "path"]
+    (tmp_path / "space.yaml").write_text(dump_yaml(space.to_dict()))
+    again = SearchSpace.load(tmp_path / "space.yaml")
+    assert (again, again.digest) == (space, space.digest)
+    assert space.dimensions()["residual"] == ("plain", "path")
+    assert space.num_networks == 2 * SMOKE.num_networks
+    one = SearchSpace.from_dict(changed("residual", value=["plain"]))
+    assert one == SearchSpace.from_dict(changed("residual", value="plain"))
+    assert one.to_dict()["residual"] == "plain"
+    assert "residual" not in one.dimensions()
+    assert SearchSpace.from_dict(changed("residual", value=["path"])).digest == SMOKE.digest
+    stranger = ArchConfig.from_dict({**space.network([0, 0, 0]).to_dict(), "residual": "branch"})
+    assert not space.contains(stranger)
+    with pytest.raises(UserError, match="residual must be one of plain, path, got 'branch'"):
+        space.decode({**space.encode(space.network([0, 0, 0])), "residual": "branch"})
+
+
+def test_stems_to_choose_from_survive_yaml(tmp_path: Path) -> None:
+    stem = {"width": [8, 12], "kind": ["conv", "patch"], "norm": ["none", "batch"]}
+    space = SearchSpace.from_dict(changed("stem", value=stem))
+    assert space.to_dict()["stem"] == stem | {"strides": [2, 2, 2]}
+    (tmp_path / "space.yaml").write_text(dump_yaml(space.to_dict()))
+    again = SearchSpace.load(tmp_path / "space.yaml")
+    assert (again, again.digest) == (space, space.digest)
+    assert again.digest != SMOKE.digest
+    assert {name: values for name, values in space.dimensions().items() if name.startswith("stem")} == {
+        f"stem.{name}": tuple(values) for name, values in stem.items()
+    }
+    assert space.num_networks == 5 * SMOKE.num_networks  # two widths with two norms, and patches
+
+
+def test_a_stem_that_is_not_listed_is_not_in_the_space() -> None:
+    space = SearchSpace.from_dict(changed("stem", value={"width": [8], "kind": ["conv", "patch"]}))
+    member = space.network([0, 0, 0])
+    for stem in (
+        {"width": 9},
+        {"width": 8, "norm": "layer"},
+        {"width": 8, "strides": [2, 2, 1]},
+        {"width": 8, "kind": "patch", "strides": [2, 2, 1]},
+    ):
+        stranger = ArchConfig.from_dict({**member.to_dict(), "stem": stem})
+        assert not space.contains(stranger)
+        with pytest.raises(UserError, match="is not in this search space"):
+            space.encode(stranger)
+    patches = ArchConfig.from_dict({**member.to_dict(), "stem": {"width": 77, "kind": "patch", "norm": "none"}})
+    assert space.encode(patches)["stem.kind"] == "patch"
 
 
 def test_a_stage_too_rich_to_be_tabled() -> None:
