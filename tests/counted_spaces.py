@@ -117,7 +117,7 @@ class EveryNetwork:
 
 
 def chi_square_deviation(times_drawn: IntArray, expected: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Pearson's chi-square in its standard deviations: with df degrees of freedom it is df +- sqrt(2 df)."""
+    """Returns Pearson's chi-square in its standard deviations: with df degrees of freedom it is df +- sqrt(2 df)."""
     chi_square = float(((times_drawn - expected) ** 2 / expected).sum())
     df = len(expected) - 1
     return (chi_square - df) / (2 * df) ** 0.5

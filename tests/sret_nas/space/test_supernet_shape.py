@@ -250,7 +250,7 @@ class TestCheck:
 
 
 def changed(stage: dict[str, Any] | None = None, **changes: Any) -> SupernetShape:
-    """`SHAPE` with changes of its first stage, and others."""
+    """Returns `SHAPE` with changes of its first stage, and others."""
     stages = (SHAPE.stages[0].model_copy(update=stage or {}), SHAPE.stages[1])
     return SHAPE.model_copy(update={"stages": stages, **changes})
 
