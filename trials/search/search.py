@@ -170,7 +170,7 @@ def _prepared(
         require_gpu(options, plan.device)
         plan.require_time(spent=spent())
         plan.require_timeout()
-        plan.announce(console, options.trials, run_dir, spent())
+        plan.announce(console, options.trials, spent())
         return _Prepared(options, domain, data_dir, data, proxy, setting, profile, plan, engine)
     except BaseException:
         engine.close()
@@ -187,6 +187,7 @@ def _begin(
     """Prepares and plans a search, and only then writes the first record."""
     search = _prepared(options, space, records.run_dir, lambda: records.now() - records.began, console)
     try:
+        print_line(console, f"Results: {records.run_dir}")
         history = records.start(_header(search, command))
         search.engine.keep_files()
     except BaseException:
@@ -271,7 +272,8 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
                     setting = recorded_setting(header, run_dir)
                     is_trained = history.supernet is not None
                     plan = Plan(engine, domain, options, run.job_context, setting, is_trained=is_trained)
-                plan.announce(console, options.trials - num_ended, run_dir, time.monotonic() - began)
+                plan.announce(console, options.trials - num_ended, time.monotonic() - began)
+                print_line(console, f"Results: {run_dir}")
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device
             require_gpu(options, device)
