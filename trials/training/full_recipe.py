@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
+from sret_nas.plurals import counted
 from sret_nas.space.search_space import DepthSchedule
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from sret_nas.yaml_kinds import require_kind
@@ -167,7 +168,8 @@ class Recipe(BaseModel):
             )
         if self.warmup_epochs >= self.epochs > 0 and self.warmup_epochs > 0:
             raise ValueError(
-                f"warmup_epochs must be less than the epochs, got {self.warmup_epochs:g} of {self.epochs} epochs: "
+                f"warmup_epochs must be less than the epochs, got {self.warmup_epochs:g} of "
+                f"{counted(self.epochs, 'epoch')}: "
                 "lower it as well, to 0 for no warmup"
             )
         if self.batch_size // self.gradient_accumulation < 2:
