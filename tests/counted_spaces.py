@@ -58,6 +58,14 @@ RESIDUALS = space_of(
 )  # fmt: skip
 """Every residual, with two stems."""
 
+HEADS = space_of(
+    {"width": [8, 12], "recursions": [1, 2]},
+    {"width": [12, 16], "heads": [4], "recursions": [1, 2], "groups": [[1], [2, 1], [1, 2]], "inverse": [True, False],
+     "permute_single": [False, True]},
+    head=["class_token", "average", "distillation_token"], residual=["path", "plain"], stem={"norm": ["batch", "none"]},
+)  # fmt: skip
+"""Every head, where many last stages do not always see all tokens in their places, with two residuals and stems."""
+
 MIDDLING = space_of(FIRST, SECOND, THIRD)
 FOUR_STAGES = space_of(
     {"width": [8, 12], "mlp_ratio": [1.0, 2.0], "recursions": [1, 2]},
@@ -82,24 +90,24 @@ class EveryNetwork:
         self.shape = tuple(len(flops) for flops in costs.flops)
         every: IntArray = np.indices(self.shape).reshape(len(self.shape), -1).T
         options = [
-            [options[number] for number in (column // rows).tolist()]
-            for options, rows, column in zip(costs.options, costs.rows, every.T, strict=True)
+            [options[number] for number in option[column].tolist()]
+            for options, option, column in zip(costs.options, costs.option, every.T, strict=True)
         ]
         kept = np.array([len({option.residual for option in network}) == 1 for network in zip(*options, strict=True)])
         self.choices: IntArray = every[kept]
         self._places = np.flatnonzero(kept)
         columns = [
-            StageColumns(**{name: value[column % rows] for name, value in vars(table.columns).items()})
-            for table, rows, column in zip(space.stage_choices, costs.rows, self.choices.T, strict=True)
+            StageColumns(**{name: value[rows[column]] for name, value in vars(table.columns).items()})
+            for table, rows, column in zip(space.stage_choices, costs.row, self.choices.T, strict=True)
         ]
-        first = [options[0][place] for place in self._places.tolist()]
-        self.flops, self.params = np.zeros((2, len(first)), dtype=np.int64)
-        for residual, stem in product(space.residual, space.stem.stems):
-            has = np.array([(option.residual, option.stem) == (residual, stem) for option in first])
+        of_ends = [(options[0][at].residual, options[0][at].stem, options[-1][at].head) for at in self._places.tolist()]
+        self.flops, self.params = np.zeros((2, len(of_ends)), dtype=np.int64)
+        for residual, stem, head in product(space.residual, space.stem.stems, space.head):
+            has = np.array([one == (residual, stem, head) for one in of_ends])
             stem_width = np.maximum(1, columns[0].width // 2) if stem.width is None else np.full(len(has), stem.width)
             found = bulk_cost(
                 columns, space.stem.config(stem, 1), space.image_size, space.channels, space.classes, stem_width,
-                residual, space.head,
+                residual, head,
             )  # fmt: skip
             self.flops[has], self.params[has] = (cost[has] for cost in found)
 

@@ -3,8 +3,9 @@
 Under a budget, wide stages are rare among the feasible networks, and rarer still among draws stratified by cost. The
 shared weights that only they use would hardly be trained, and they would look worse than they are (benchmarks/ranking).
 Stratified draws are therefore resampled with weights: the product of one factor per stage, which depends on its width,
-and of one for each variant of the network that the space lists: the kind and norm of the stem, and the residual
-connections. The factors are found by iterative proportional fitting on a sample (Deming and Stephan, 1940).
+and of one for each variant of the network that the space lists: the kind and norm of the stem, the residual
+connections, and the head. The factors are found by iterative proportional fitting on a sample (Deming and Stephan,
+1940).
 """
 
 from __future__ import annotations
@@ -39,13 +40,15 @@ class BalancedSampler:
         costs = choice_costs_of(space)
         self._balanced = [(stage, _positions(width)) for stage, width in enumerate(costs.width)]
         """What each factor depends on: a stage, and the position of each of its choices among the balanced values."""
-        for variants in (
-            [option.stem and option.stem[1:] for option in costs.options[0]],  # kind and norm
-            [option.residual for option in costs.options[0]],
+        last = len(space.stages) - 1
+        for stage, variants in (
+            (0, [option.stem and option.stem[1:] for option in costs.options[0]]),  # kind and norm
+            (0, [option.residual for option in costs.options[0]]),
+            (last, [option.head for option in costs.options[last]]),
         ):
             if len(distinct := list(dict.fromkeys(variants))) > 1:
-                positions = [distinct.index(variant) for variant in variants]
-                self._balanced.append((0, np.repeat(positions, costs.rows[0])))
+                positions = np.array([distinct.index(variant) for variant in variants])
+                self._balanced.append((stage, positions[costs.option[stage]]))
         self.factors = self._fit_factors(self._strata.sample_choices(np.random.default_rng(0), FITTED_ON))
 
     def _fit_factors(self, choices: IntArray) -> list[FloatArray]:

@@ -8,8 +8,9 @@ stage leave of the window, so the histogram gives the exact number of pairs that
 Draws go backwards through the same counts, without rejection: first the state path and the last stage's cell, then the
 prefix's cell, then the middle's cell, and finally one choice or prefix within each cell.
 
-This is exact as long as there are at most `MAX_PAIRS` sums, as in all shipped spaces. Beyond that, in spaces of four or
-more rich stages, costs are rounded down to a grid, and a window widened by the rounding holds a superset.
+This is exact as long as there are at most `MAX_PAIRS` sums for each of the residual connections, as in all shipped
+spaces. Beyond that, in spaces of four or more rich stages, costs are rounded down to a grid, and a window widened by
+the rounding holds a superset.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sret_nas.space.choice_costs import ChoiceCosts, Links, choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 MAX_PAIRS = 40_000_000
-"""Most cost sums of prefix and middle; about a second of one core."""
+"""Most cost sums of prefix and middle for each of the residual connections; about a second of one core."""
 
 MAX_COMPLETIONS = 2**22
 """Most counts in the result of `CostTable.completions` for one window: 32 MiB."""
@@ -69,10 +70,11 @@ class CostTable:
         Args:
             costs: The choices of the space.
             slots: The costs that matter; a cost that does not is treated as zero.
-            max_pairs: Most cost sums of prefix and middle.
+            max_pairs: Most cost sums of prefix and middle, for each of the residual connections.
 
         Raises `UserError` for a space with more than `MAX_COMPLETIONS`.
         """
+        max_pairs *= costs.num_residuals
         stages, links, self._stage_positions = at_least_three(*_costs_of_slots(costs, slots))
         layers = [StageCosts(*stage) for stage in stages]
         limit = min(isqrt(max_pairs) // max(len(layer.cells) for layer in layers), isqrt(_MAX_TABLE_SIZE) - 1)

@@ -37,7 +37,7 @@ def _check_costs_fit(space: SearchSpace) -> None:
 def _most_expensive_parts(space: SearchSpace) -> list[PartCost]:
     """Returns parts that cost at least as much as those of any network, because costs grow with every dimension."""
     tokens, widths = space.num_tokens, [max(stage.width) for stage in space.stages]
-    attended = [*tokens[:-1], tokens[-1] + CLASS_TOKENS[space.head]]
+    attended = [*tokens[:-1], tokens[-1] + max(CLASS_TOKENS[head] for head in space.head)]
     stages = [_most_expensive_stage(*stage) for stage in zip(space.stages, attended, strict=True)]
     # A pooling between widths without a common divisor is a full convolution, which is the most expensive kind.
     pools = [
@@ -51,7 +51,8 @@ def _most_expensive_parts(space: SearchSpace) -> list[PartCost]:
         )
         for stem in space.stem.stems
     ]  # fmt: skip
-    return [*stems, *stages, *pools, head_cost(tokens[-1], widths[-1], space.classes, space.head)]
+    heads = [head_cost(tokens[-1], widths[-1], space.classes, head) for head in space.head]
+    return [*stems, *stages, *pools, *heads]
 
 
 def _most_expensive_stage(stage: StageChoices, tokens: int) -> PartCost:

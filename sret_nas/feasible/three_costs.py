@@ -36,7 +36,11 @@ _Cells = dict[int, tuple[IntArray, FloatArray]]
 
 
 def count_inside(costs: ChoiceCosts, budget: Budget, max_pairs: int) -> int | None:
-    """Returns the number of networks inside a budget; None if more than `max_pairs` cost sums would be formed."""
+    """Returns the number of networks inside a budget.
+
+    Returns None if more than `max_pairs` cost sums would be formed for each of the residual connections.
+    """
+    max_pairs *= costs.num_residuals
     columns = zip(costs.state, costs.flops, costs.params, costs.shallowest_flops, strict=True)
     stages = [_cells(*stage) for stage in columns]
     links = [

@@ -8,8 +8,8 @@ channels, the ratio of two stages' widths decided the ranking of networks: bench
 
 Recursion counts, loop orders, group schedules, attention heads and permutations own no weights. Stems of convolutions
 share theirs, and the scale and shift of their norms, whatever the norm; patch embeddings have their own. Residual
-connections share the coefficients of their branches. The head is the same in all networks of a supernet. The forward
-pass is defined once, in `network.SReT`: here its parameters are replaced by slices of the shared weights.
+connections share the coefficients of their branches, heads the last norm, the classifier and the class token. The
+forward pass is defined once, in `network.SReT`: here its parameters are replaced by slices of the shared weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sret_nas.arch.config import CLASS_TOKENS, ArchConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NORM_EPS
@@ -68,7 +68,7 @@ class Supernet(nn.Module):
         self.pools = nn.ModuleList(
             PoolWeights(before.widths, after.widths) for before, after in pairwise(extent.stages)
         )
-        count = CLASS_TOKENS[extent.head]
+        count = extent.class_tokens
         self.class_tokens = ClassTokenWeights(count, widths[-1]) if count else None
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
@@ -196,7 +196,8 @@ class Supernet(nn.Module):
         if isinstance(module, ClassTokenWeights):  # (1, tokens, D) in a network
             # Never used whole: as views, embedding and position would have one tensor as their gradient.
             used = IndexSet.of(spread(shape[2], shared_shape[1]), shared_shape[1], device)
-            return WeightSlice(module, path[-1], shape, None, used)
+            first = self._index_set(shape[1], shared_shape[0], device)  # the class token is the first of two
+            return WeightSlice(module, path[-1], shape, first, used)
         if path[-1] == "coefficients" and shape != shared_shape:  # of the branches alone
             used = IndexSet.of(2 * np.arange(shape[0]) + 1, shared_shape[0], device)
             return WeightSlice(module, path[-1], shape, used, None)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import gcd, prod
 
-from sret_nas.arch.config import CLASS_TOKENS, COEFFICIENTS, ArchConfig, Head
+from sret_nas.arch.config import COEFFICIENTS, ArchConfig
 from sret_nas.space.supernet_shape import SupernetShape
 
 Shape = tuple[int, ...]
@@ -41,7 +41,7 @@ def network_shapes(arch: ArchConfig) -> Shapes:
     if arch.class_tokens:
         yield "class_tokens.embedding", (1, arch.class_tokens, widths[-1])
         yield "class_tokens.position", (1, arch.class_tokens, widths[-1])
-    yield from _ends(widths, arch.classes, arch.head)
+    yield from _ends(widths, arch.classes, arch.class_tokens)
 
 
 def supernet_shapes(extent: SupernetShape) -> Shapes:
@@ -66,10 +66,10 @@ def supernet_shapes(extent: SupernetShape) -> Shapes:
                 yield from _nll(name, stage.width, stage.nll_hidden, coefficients)
     for index, after in enumerate(widths[1:]):
         yield f"pools.{index}.bias", (after,)
-    if CLASS_TOKENS[extent.head]:
-        yield "class_tokens.embedding", (CLASS_TOKENS[extent.head], widths[-1])
-        yield "class_tokens.position", (CLASS_TOKENS[extent.head], widths[-1])
-    yield from _ends(widths, extent.classes, extent.head)
+    if extent.class_tokens:
+        yield "class_tokens.embedding", (extent.class_tokens, widths[-1])
+        yield "class_tokens.position", (extent.class_tokens, widths[-1])
+    yield from _ends(widths, extent.classes, extent.class_tokens)
 
 
 def _convolutions(widths: Sequence[int], has_norms: bool, has_statistics: bool) -> Shapes:
@@ -108,10 +108,10 @@ def _nll(name: str, width: int, hidden: int, coefficients: int) -> Shapes:
     yield from _linear(f"{name}.mlp.fc2", hidden, width)
 
 
-def _ends(widths: Sequence[int], classes: int, head: Head) -> Shapes:
+def _ends(widths: Sequence[int], classes: int, class_tokens: int) -> Shapes:
     yield from _norm("norm", widths[-1])
     yield from _linear("head", widths[-1], classes)
-    if head == "distillation_token":
+    if class_tokens == 2:
         yield from _linear("head_dist", widths[-1], classes)
 
 

@@ -71,6 +71,8 @@ class ScoreConfig(BaseModel):
     stem_norm: Effects = {}
     residual: Effects = {}
     """Effects of the residual connections, where the space lists several."""
+    head: Effects = {}
+    """Effects of the head, likewise."""
     log_flops: Effect = 0.0
     log_params: Effect = 0.0
 
@@ -134,7 +136,8 @@ class ScoreConfig(BaseModel):
 
     def _effects_of_network(self) -> dict[str, tuple[str, Effects]]:
         """Returns the dimensions besides those of stages that have any effect, and their effects, by key."""
-        names = {"stem_width": "stem.width", "stem_kind": "stem.kind", "stem_norm": "stem.norm", "residual": "residual"}
+        names = {"stem_width": "stem.width", "stem_kind": "stem.kind", "stem_norm": "stem.norm"}
+        names |= {name: name for name in ("residual", "head")}
         return {key: (name, getattr(self, key)) for key, name in names.items() if getattr(self, key)}
 
     def _trend_of(self, chain: Chain) -> Any:

@@ -168,7 +168,7 @@ def _chain_of(space: SearchSpace) -> Chain:
                 costs=np.column_stack([costs.flops[stage_index], costs.params[stage_index]]),
                 attributes=(*table.choices.dimensions, *attributes),
                 levels=np.column_stack([
-                    np.tile(table.spelling, (len(options), 1)), np.repeat(levels, len(table), axis=0)
+                    table.spelling[costs.row[stage_index]], levels[costs.option[stage_index]]
                 ]),
             )
         )  # fmt: skip
@@ -179,16 +179,18 @@ def _chain_of(space: SearchSpace) -> Chain:
 def _option_levels(space: SearchSpace, stage_index: int, options: Sequence[Option]) -> tuple[list[str], IntArray]:
     """Returns the attributes of the options of a stage, and their levels, of shape (options, attributes).
 
-    What the whole network has is an attribute of stage 1 alone.
+    The residual connections, which all stages have, are an attribute of stage 1 alone.
     """
     listed: dict[str, tuple[Any, ...]] = {}
     if stage_index == 0:
         listed |= {f"stem {name}": getattr(space.stem, name) for name in space.stem.dimensions}
-        listed |= {name: getattr(space, name) for name in space.listed_variants}
+        listed |= {name: getattr(space, name) for name in space.listed_variants if name != "head"}
+    if stage_index == len(space.stages) - 1 and "head" in space.listed_variants:
+        listed["head"] = space.head
     rows = []
     for option in options:
         stem = {} if option.stem is None else space.stem.spelling(option.stem)
-        values = {**{f"stem {name}": value for name, value in stem.items()}, "residual": option.residual}
+        values = {f"stem {name}": value for name, value in stem.items()} | option._asdict()
         rows.append([values_listed.index(values[name]) for name, values_listed in listed.items()])
     return list(listed), np.array(rows, dtype=np.int64).reshape(len(options), len(listed))
 

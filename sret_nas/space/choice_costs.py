@@ -1,8 +1,8 @@
 """Costs of a space's choices: FLOPs and parameters of a network are sums over its choices and its poolings.
 
 A network is written as its *choices*: one integer per stage, the row of the stage's table. A choice also encodes the
-residual connections, which are those of the whole network, and in stage 1 the stem. Networks are counted, drawn and
-compared as such tuples; `ChoiceCosts.network` builds architectures from them.
+residual connections, which are those of the whole network; in stage 1 the stem; and in the last stage the head.
+Networks are counted, drawn and compared as such tuples; `ChoiceCosts.network` builds architectures from them.
 
 Choices of neighbouring stages fit if they have the same residual connections. Each choice therefore has a *state*: its
 residual connections and its width, on which the pooling depends. States of neighbours either have a link or do not fit.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sret_nas.arch.config import CLASS_TOKENS, COEFFICIENTS, ArchConfig, Residual, paper_stem_width
+from sret_nas.arch.config import CLASS_TOKENS, COEFFICIENTS, ArchConfig, Head, Residual, paper_stem_width
 from sret_nas.arch.cost import head_cost, pool_cost, stem_cost
 from sret_nas.arrays import IntArray
 from sret_nas.space.choices import StemChoice
@@ -34,17 +34,21 @@ class Option(NamedTuple):
     residual: Residual
     stem: StemChoice | None
     """In stage 1 alone."""
+    head: Head | None
+    """In the last stage alone."""
 
 
 class ChoiceCosts:
     """The costs of a space's choices; the stem counts with stage 1, the head with the last stage.
 
-    A choice is `option * rows + row`, with the position of its option and the row of its stage.
+    The choices of a stage are its rows with the first option, then those with the second, and so on. A head with class
+    tokens does not go with all rows.
 
     Attributes:
         options: What the choices of a stage decide besides its row, one list per stage.
-        rows: Number of distinct stages per stage.
-        width: Width of each choice; one array of shape (choices,) per stage.
+        option: Position of each choice's option; one array of shape (choices,) per stage.
+        row: Row of each choice, likewise.
+        width: Width of each choice, likewise.
         state: State of each choice, likewise: its width, plus `RESIDUAL_STEP` for every residual listed before its own.
         flops: FLOPs of each choice, likewise.
         params: Parameters of each choice, likewise.
@@ -55,22 +59,26 @@ class ChoiceCosts:
 
     def __init__(self, space: SearchSpace) -> None:
         """Costs all choices of the space."""
-        tables = space.stage_choices
-        self.rows = [len(table) for table in tables]
-        self.options = [
-            [Option(*one) for one in product(space.residual, space.stem.stems if stage == 0 else (None,))]
-            for stage in range(len(tables))
-        ]
-        self.width, self.state, self.flops, self.params, self.shallowest_flops = (list[IntArray]() for _ in range(5))
-        for stage, (table, options) in enumerate(zip(tables, self.options, strict=True)):
-            costs = [_costs(space, stage, option) for option in options]
-            for column, parts in zip(
-                (self.flops, self.params, self.shallowest_flops), zip(*costs, strict=True), strict=True
-            ):
-                column.append(np.concatenate(parts))
-            residual = np.repeat([space.residual.index(option.residual) for option in options], len(table))
-            self.width.append(np.tile(table.columns.width, len(options)))
-            self.state.append(RESIDUAL_STEP * residual + self.width[-1])
+        self.options, self._rows = list[list[Option]](), list[list[IntArray]]()
+        self.option, self.row, self.width, self.state = (list[IntArray]() for _ in range(4))
+        self.flops, self.params, self.shallowest_flops = (list[IntArray]() for _ in range(3))
+        for stage, table in enumerate(space.stage_choices):
+            options = _options(space, stage)
+            rows = [np.arange(len(table)) if one.head is None else space.last_rows(one.head) for one in options]
+            self.options.append(options)
+            self._rows.append(rows)
+            self.option.append(np.repeat(np.arange(len(options)), [len(kept) for kept in rows]))
+            self.row.append(np.concatenate(rows))
+            self.width.append(table.columns.width[self.row[-1]])
+            residual = np.array([space.residual.index(option.residual) for option in options])
+            self.state.append(RESIDUAL_STEP * residual[self.option[-1]] + self.width[-1])
+            costs = [
+                [cost[kept] for cost in _costs(space, stage, one)] for one, kept in zip(options, rows, strict=True)
+            ]
+            flops, params, shallowest_flops = (np.concatenate(parts) for parts in zip(*costs, strict=True))
+            self.flops.append(flops)
+            self.params.append(params)
+            self.shallowest_flops.append(shallowest_flops)
 
         self.links: list[Links] = []
         for tokens, (before, after) in zip(space.num_tokens[1:], pairwise(self.width), strict=True):
@@ -83,6 +91,11 @@ class ChoiceCosts:
                 for start in range(0, len(space.residual) * RESIDUAL_STEP, RESIDUAL_STEP)
                 for (first, second), cost in pools.items()
             })  # fmt: skip
+
+    @property
+    def num_residuals(self) -> int:
+        """Number of residual connections to choose from: as many parts of the space have no link between them."""
+        return len({option.residual for option in self.options[0]})
 
     def cost(self, choices: tuple[int, ...]) -> tuple[int, int]:
         """Returns FLOPs and parameters of a network."""
@@ -111,27 +124,32 @@ class ChoiceCosts:
 
     def choices(self, space: SearchSpace, arch: ArchConfig) -> tuple[int, ...]:
         """Returns the choices of a network. Raises `UserError` if it is not in the space."""
-        rows, stem = space.rows_of(arch), space.stem_of(arch)
-        wanted = [Option(arch.residual, stem if stage == 0 else None) for stage in range(len(rows))]
-        return tuple(
-            options.index(option) * count + row
-            for options, option, count, row in zip(self.options, wanted, self.rows, rows, strict=True)
-        )
+        rows, stem, choices = space.rows_of(arch), space.stem_of(arch), []
+        for stage, row in enumerate(rows):
+            wanted = Option(arch.residual, stem if stage == 0 else None, arch.head if stage == len(rows) - 1 else None)
+            option = self.options[stage].index(wanted)
+            before = sum(len(kept) for kept in self._rows[stage][:option])
+            choices.append(before + int(np.searchsorted(self._rows[stage][option], row)))
+        return tuple(choices)
 
     def network(self, space: SearchSpace, choices: tuple[int, ...]) -> ArchConfig:
         """Builds the architecture of one choice per stage; `space` must be the one that was costed."""
-        option, _ = divmod(choices[0], self.rows[0])
-        residual, stem = self.options[0][option]
-        return space.network([choice % rows for choice, rows in zip(choices, self.rows, strict=True)], stem, residual)
+        first, last = (self.options[stage][self.option[stage][choices[stage]]] for stage in (0, -1))
+        rows = [int(row[choice]) for row, choice in zip(self.row, choices, strict=True)]
+        return space.network(rows, first.stem, first.residual, last.head)
+
+
+def _options(space: SearchSpace, stage: int) -> list[Option]:
+    """Returns what the choices of a stage may decide besides its row, by residual connections first."""
+    stems = space.stem.stems if stage == 0 else (None,)
+    heads = space.head if stage == len(space.stages) - 1 else (None,)
+    return [Option(*one) for one in product(space.residual, stems, heads)]
 
 
 def _costs(space: SearchSpace, stage: int, option: Option) -> tuple[IntArray, IntArray, IntArray]:
     """Returns FLOPs, parameters and FLOPs at the shallowest depth of a stage's rows with an option, (rows,) each."""
-    table, is_last = space.stage_choices[stage], stage == len(space.stages) - 1
-    class_tokens = CLASS_TOKENS[space.head] if is_last else 0
-    flops, params, shallowest_flops = table.costs(class_tokens, COEFFICIENTS[option.residual])
-    width = table.columns.width
-    parts = [head_cost(table.num_tokens, width, space.classes, space.head)] if is_last else []
+    table, parts = space.stage_choices[stage], []
+    width, class_tokens = table.columns.width, 0
     if option.stem is not None:
         stem_width = paper_stem_width(width) if option.stem.width is None else option.stem.width
         parts.append(
@@ -140,6 +158,10 @@ def _costs(space: SearchSpace, stage: int, option: Option) -> tuple[IntArray, In
                 option.stem.norm,
             )
         )  # fmt: skip
+    if option.head is not None:
+        class_tokens = CLASS_TOKENS[option.head]
+        parts.append(head_cost(table.num_tokens, width, space.classes, option.head))
+    flops, params, shallowest_flops = table.costs(class_tokens, COEFFICIENTS[option.residual])
     for part in parts:
         flops, params, shallowest_flops = flops + part.flops, params + part.params, shallowest_flops + part.flops
     return flops, params, shallowest_flops

@@ -267,13 +267,13 @@ class StageChoices(Described):
         """
         for position, value in enumerate(getattr(self, name)):
             if not is_useful(value):
-                raise _error_at((name, position), f"{value} is in no legal network: {rule}", value)
+                raise error_at((name, position), f"{value} is in no legal network: {rule}", value)
 
 
-def _error_at(location: tuple[str | int, ...], problem: str, value: object) -> ValidationError:
+def error_at(location: tuple[str | int, ...], problem: str, value: object) -> ValidationError:
     """Returns a validation error at a key inside the model; a plain `ValueError` would only name the model."""
     kind = PydanticCustomError("value_error", "{error}", {"error": problem})
-    return ValidationError.from_exception_data("StageChoices", [InitErrorDetails(type=kind, loc=location, input=value)])
+    return ValidationError.from_exception_data("choices", [InitErrorDetails(type=kind, loc=location, input=value)])
 
 
 STAGE_DIMENSIONS = tuple(name for name in StageChoices.model_fields if name not in StageChoices.VARIANTS)

@@ -72,6 +72,13 @@ class StageTable:
     def __len__(self) -> int:
         return len(self.key)
 
+    @cached_property
+    def keeps_all_tokens(self) -> npt.NDArray[np.bool_]:
+        """Masks the rows whose attention always sees all tokens, in their places, as class tokens need it; (rows,)."""
+        is_whole = (self.columns.groups == 1).all(axis=1)
+        mask: npt.NDArray[np.bool_] = is_whole & (self.key[:, _KEY_COLUMNS.index("permute_single")] == 0)
+        return mask
+
     def costs(self, class_tokens: int, coefficients: int) -> tuple[IntArray, IntArray, IntArray]:
         """Returns FLOPs, parameters, and FLOPs of one recursion, of shape (rows,) each.
 

@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sret_nas.arch.config import (
+    CLASS_TOKENS,
     COEFFICIENTS,
     ArchConfig,
     Described,
@@ -72,7 +73,8 @@ class SupernetShape(Described):
     classes: Size
     residual: OneOrListed[Residual] = ("path",)
     """The residual connections that occur. Those with fewer coefficients use some of the others'."""
-    head: Head = "average"
+    head: OneOrListed[Head] = ("average",)
+    """The heads that occur. All share the last norm, the classifier, and the first of the class tokens."""
     stem_kind: OneOrListed[StemKind] = ("conv",)
     """The kinds of stem that occur. Each has weights of its own."""
     stem_norm: OneOrListed[StemNorm] = ("batch",)
@@ -96,6 +98,11 @@ class SupernetShape(Described):
         return max(self.residual, key=COEFFICIENTS.__getitem__)
 
     @property
+    def class_tokens(self) -> int:
+        """The most class tokens that a network has."""
+        return max(CLASS_TOKENS[head] for head in self.head)
+
+    @property
     def side(self) -> int:
         """Side of the first stage's token grid."""
         return token_sides(self.image_size, self.strides, 1)[0]
@@ -108,11 +115,13 @@ class SupernetShape(Described):
 
     def first_missing(self, other: SupernetShape) -> str | None:
         """Describes the first thing that this shape lacks to hold all networks of another one; None if nothing."""
-        for name in ("channels", "classes", "image_size", "head"):
+        for name in ("channels", "classes", "image_size"):
             if getattr(self, name) != getattr(other, name):
                 return f"{name} must be {getattr(self, name)}, got {getattr(other, name)}"
-        if strange := [residual for residual in other.residual if residual not in self.residual]:
-            return f"residual must be {' or '.join(self.residual)}, got {strange[0]}"
+        for name in ("residual", "head"):
+            held = getattr(self, name)
+            if strange := [variant for variant in getattr(other, name) if variant not in held]:
+                return f"{name} must be {' or '.join(held)}, got {strange[0]}"
         for kind in other.stem_kind:
             problem = self._first_missing_of_stem(kind, other.stem_norm, other.strides, other.stem_width)
             if problem is not None:
@@ -137,12 +146,12 @@ class SupernetShape(Described):
             ("classes", self.classes, arch.classes),
             ("image size", self.image_size, arch.image_size),
             ("number of stages", len(self.stages), len(arch.stages)),
-            ("head", self.head, arch.head),
         ):
             if ours != wanted:
                 return f"its {what} must be {ours}, got {wanted}"
-        if arch.residual not in self.residual:
-            return f"its residual must be {' or '.join(self.residual)}, got {arch.residual}"
+        for what, held, variant in (("residual", self.residual, arch.residual), ("head", self.head, arch.head)):
+            if variant not in held:
+                return f"its {what} must be {' or '.join(held)}, got {variant}"
         stem = arch.stem
         problem = self._first_missing_of_stem(stem.kind, (stem.norm,), stem.strides, stem.width)
         if problem is not None:
@@ -217,7 +226,7 @@ def bounding_shape(
         channels=first.channels,
         classes=first.classes,
         residual=space.residual,
-        head=first.head,
+        head=space.head,
         stem_kind=space.stem.kind,
         stem_norm=space.stem.norm,
     )

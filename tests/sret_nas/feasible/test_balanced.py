@@ -16,7 +16,7 @@ from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import FOUR_STAGES, MIDDLING, STEMS, space_of
+from tests.counted_spaces import FOUR_STAGES, HEADS, MIDDLING, STEMS, space_of
 
 NUMBER = 2000
 
@@ -71,6 +71,15 @@ def test_residuals_are_equally_frequent_where_plain_ones_alone_may_have_two_bloc
     for sampler, expected in ((FeasibleSet, 1 / 2), (BalancedSampler, 1 / 3)):
         drawn = sampler(space, budget).sample_many(np.random.default_rng(1), NUMBER)
         assert np.mean([is_plain(arch) for arch in drawn]) == pytest.approx(expected, abs=0.04), sampler
+
+
+@pytest.mark.slow
+def test_heads_are_equally_frequent_where_most_networks_slice_tokens_of_the_last_stage() -> None:
+    drawn = FeasibleSet(HEADS, Budget()).sample_many(np.random.default_rng(1), NUMBER)
+    assert np.mean([arch.head == "average" for arch in drawn]) > 0.5
+    drawn = BalancedSampler(HEADS, Budget()).sample_many(np.random.default_rng(1), NUMBER)
+    counts = Counter(arch.head for arch in drawn)
+    assert [counts[head] / NUMBER for head in HEADS.head] == pytest.approx([1 / 3] * 3, abs=0.05)
 
 
 def is_plain(arch: ArchConfig) -> bool:

@@ -27,6 +27,7 @@ from sret_nas.space.search_space import SearchSpace, shipped_spaces
 from tests.counted_spaces import (
     FIRST,
     FOUR_STAGES,
+    HEADS,
     MIDDLING,
     PATCHES,
     RESIDUALS,
@@ -51,6 +52,13 @@ SPACES = {
     "variants of patches": PATCHES,
     "all stems": STEMS,
     "all residuals": RESIDUALS,
+    "all heads": HEADS,
+    "all heads, one stage": space_of(
+        {"width": [8, 12], "groups": [[1], [2, 1]], "recursions": [1, 2]},
+        head=["average", "class_token"],
+        residual=["plain", "path"],
+        stem={"kind": ["conv", "patch"]},
+    ),
     "all residuals, one stage": space_of({"width": [8, 12]}, residual=["path", "plain", "branch"]),
     "two residuals, two stages": space_of(FIRST, THIRD, residual=["branch", "plain"]),
     "two residuals, four stages": FOUR_STAGES.model_copy(update={"residual": ("branch", "path")}),
@@ -77,12 +85,16 @@ def every_network(space: SearchSpace) -> dict[str, CostedArch]:
     networks = {}
     for stages in product(*tables):
         widths = space.stem.width or [stages[0].width // 2]
-        for width, kind, norm, residual in product(widths, space.stem.kind, space.stem.norm, space.residual):
-            arch = ArchConfig(
-                stages=stages, image_size=space.image_size, classes=space.classes, drop_path=space.drop_path,
-                stem=StemConfig(width=width, strides=space.stem.strides, kind=kind, norm=norm),
-                residual=residual, head=space.head,
-            )  # fmt: skip
+        variants = (widths, space.stem.kind, space.stem.norm, space.residual, space.head)
+        for width, kind, norm, residual, head in product(*variants):
+            try:
+                arch = ArchConfig(
+                    stages=stages, image_size=space.image_size, classes=space.classes, drop_path=space.drop_path,
+                    stem=StemConfig(width=width, strides=space.stem.strides, kind=kind, norm=norm),
+                    residual=residual, head=head,
+                )  # fmt: skip
+            except ValidationError:  # class tokens where attention does not see all tokens
+                continue
             networks[arch.arch_id] = CostedArch(arch, *bounded_costs(arch))
     return networks
 
@@ -231,7 +243,7 @@ class TestUniformDraws:
         assert feasible.count == EVERY_MIDDLING.is_inside(budget).sum() > 50
         assert abs(self.deviation(EVERY_MIDDLING, feasible, 10 * feasible.count)) < 4
 
-    @pytest.mark.parametrize("space", [STEMS, RESIDUALS], ids=["all stems", "all residuals"])
+    @pytest.mark.parametrize("space", [STEMS, RESIDUALS, HEADS], ids=["all stems", "all residuals", "all heads"])
     def test_of_spaces_that_list_variants(self, space: SearchSpace) -> None:
         every = EveryNetwork(space)
         flops, params = np.quantile(every.flops, [0.2, 0.8]), np.quantile(every.params, [0.1, 0.9])

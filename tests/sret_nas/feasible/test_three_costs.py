@@ -25,6 +25,7 @@ from sret_nas.space.search_space import SearchSpace
 from tests.counted_spaces import (
     FIRST,
     FOUR_STAGES,
+    HEADS,
     MIDDLING,
     PATCHES,
     RESIDUALS,
@@ -46,6 +47,7 @@ SPACES = {
     "variants": VARIED,
     "variants of patches": PATCHES,
     "all residuals": RESIDUALS,
+    "all heads": HEADS,
     "two residuals, four stages": FOUR_STAGES.model_copy(update={"residual": ("path", "plain"), "stem": StemChoices()}),
 }
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sret_nas.arch.config import COEFFICIENTS, ArchConfig, Residual, StageConfig
+from sret_nas.arch.config import CLASS_TOKENS, COEFFICIENTS, ArchConfig, Head, Residual, StageConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.nn import supernet as supernet_module
@@ -28,7 +28,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.choices import StemChoice, is_legal
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from tests.counted_spaces import PATCHES, RESIDUALS, STEMS, VARIED, space_of
+from tests.counted_spaces import HEADS, PATCHES, RESIDUALS, STEMS, VARIED, space_of
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
@@ -76,12 +76,15 @@ def randomised(space: SearchSpace, image_size: int) -> Supernet:
 
 def drawn(space: SearchSpace, image_size: int, seed: int, number: int) -> list[ArchConfig]:
     """Returns random networks of a space, the last with fewer recursions, different between stages."""
-    rng = random.Random(seed)
+    rng, of_network = random.Random(seed), random.Random(seed)
     networks = []
     for _ in range(number):
         rows = [rng.randrange(len(table)) for table in space.stage_choices]
-        stem, residual = rng.choice(space.stem.stems), rng.choice(space.residual)
-        networks.append(resized(space.network(rows, stem, residual), image_size))
+        stem = rng.choice(space.stem.stems)
+        residual, head = of_network.choice(space.residual), of_network.choice(space.head)
+        if head != "average":
+            rows[-1] = of_network.choice(space.last_rows(head).tolist())
+        networks.append(resized(space.network(rows, stem, residual, head), image_size))
     depths = [rng.randint(1, stage.recursions) for stage in networks[-1].stages]
     return [*networks[:-1], networks[-1].with_max_recursions(depths)]
 
@@ -112,8 +115,8 @@ def kept_entries(supernet: Supernet, name: str, arch: ArchConfig, shape: torch.S
     """Returns a network's indices in each dimension of a shared parameter, by the rule `i * whole // number`."""
     if name.startswith("pools") and name.endswith("weight"):
         return [torch.tensor(pooling_rows(supernet, int(name.split(".")[1]), arch))]
-    if name.startswith("class_tokens."):  # without the first dimension of a network
-        shape = shape[1:]
+    if name.startswith("class_tokens."):  # without the first dimension of a network; the class token comes first
+        return [torch.arange(shape[1]), torch.tensor([i * whole[1] // shape[2] for i in range(shape[2])])]
     kept = [
         torch.tensor([i * most // number for i in range(number)]) for number, most in zip(shape, whole, strict=True)
     ]
@@ -182,7 +185,7 @@ class TestIsTheExtractedNetwork:
                 assert_is_the_extracted(supernet, arch, images_for(arch))
 
     @pytest.mark.parametrize("seed", range(4))
-    @pytest.mark.parametrize("space", [SMALL, COPRIME, VARIED, PATCHES, STEMS, RESIDUALS])
+    @pytest.mark.parametrize("space", [SMALL, COPRIME, VARIED, PATCHES, STEMS, RESIDUALS, HEADS])
     def test_in_small_spaces_in_double_precision(self, seed: int, space: SearchSpace) -> None:
         supernet = copy.deepcopy(randomised(space, 40)).double()
         for arch, is_training in product(drawn(space, 40, seed, number=2), (False, True)):
@@ -201,6 +204,13 @@ class TestIsTheExtractedNetwork:
         arch = resized(RESIDUALS.network([1, 1, 0], residual=residual), 40)
         assert (arch.residual, arch.stages[2].num_nlls) == (residual, 1)
         assert_is_the_extracted(supernet, arch, images_for(arch).double())
+
+    @pytest.mark.parametrize("head", ["average", "class_token", "distillation_token"])
+    def test_with_every_head(self, head: Head) -> None:
+        supernet = copy.deepcopy(randomised(HEADS, 40)).double().train()
+        for residual, row in product(HEADS.residual, HEADS.last_rows("class_token")[::5].tolist()):
+            arch = resized(HEADS.network([1, row], residual=residual, head=head), 40)
+            assert_is_the_extracted(supernet, arch, images_for(arch).double())
 
     def test_on_images_of_another_size(self) -> None:
         supernet = randomised(SMALL, 40).train()
@@ -308,6 +318,8 @@ ODD_SPACES = {
     "variants of patches": PATCHES,
     "all stems": STEMS,
     "all residuals": RESIDUALS,
+    "all heads": HEADS,
+    "an average or a class token": space_of({}, head=["average", "class_token"]),
     "plain and branch": space_of({"nll": ["every"]}, residual=["plain", "branch"]),
 }
 
@@ -346,7 +358,8 @@ def built(
         sizes = {name: pick(getattr(choices, name)) for name in ("blocks", "recursions", "nll_ratio", "mlp_ratio")}
         nll = "every" if "every" in choices.nll else choices.nll[placement % len(choices.nll)]
         stages.append(StageConfig(width=width, heads=heads, nll=nll, groups=(1,) * sizes["recursions"], **sizes))
-    return space.assembled(tuple(stages), stem, max(space.residual, key=COEFFICIENTS.__getitem__))
+    residual, head = max(space.residual, key=COEFFICIENTS.__getitem__), max(space.head, key=CLASS_TOKENS.__getitem__)
+    return space.assembled(tuple(stages), stem, residual, head)
 
 
 def widths_of(arch: ArchConfig) -> list[int]:

@@ -16,7 +16,7 @@ from sret_nas.nn.weight_shapes import network_shapes, supernet_shapes
 from sret_nas.nn.weights import on_meta_device
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from tests.counted_spaces import PATCHES, RESIDUALS, STEMS, VARIED
+from tests.counted_spaces import HEADS, PATCHES, RESIDUALS, STEMS, VARIED
 
 
 def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
@@ -43,7 +43,7 @@ def test_of_supernets(name: str) -> None:
     assert found == shapes_of(on_meta_device(lambda: Supernet(extent)))
 
 
-@pytest.mark.parametrize("space", [STEMS, RESIDUALS, VARIED, PATCHES])
+@pytest.mark.parametrize("space", [STEMS, RESIDUALS, HEADS, VARIED, PATCHES])
 def test_of_supernets_with_variants(space: SearchSpace) -> None:
     extent = bounding_shape(space)
     found = dict(chain(supernet_shapes(extent), pool_shapes(extent, "extent")))

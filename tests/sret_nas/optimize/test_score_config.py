@@ -15,7 +15,7 @@ from sret_nas.optimize.score_config import ScoreConfig, StageEffects
 from sret_nas.space.chain import chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.choices import StageChoices
-from tests.counted_spaces import RESIDUALS, STEMS, VARIED
+from tests.counted_spaces import HEADS, RESIDUALS, STEMS, VARIED
 from tests.latency_profiles import SMALL
 
 FILE = """\
@@ -94,6 +94,16 @@ def test_residuals_have_effects(tmp_path: Path) -> None:
     points = np.array([choice_costs_of(RESIDUALS).choices(RESIDUALS, arch) for arch in networks])
     expected = [{"plain": 3, "path": 0.5, "branch": 0}[arch.residual] for arch in networks]
     assert score.of(chain_of(RESIDUALS), points).tolist() == expected
+
+
+def test_heads_have_effects(tmp_path: Path) -> None:
+    text = "head: {average: 3, distillation_token: 0.5}\nresidual: {plain: 10}\n"
+    score = ScoreConfig.load(write(tmp_path, text)).score(HEADS)
+    networks = list(FeasibleSet(HEADS, Budget()))
+    points = np.array([choice_costs_of(HEADS).choices(HEADS, arch) for arch in networks])
+    effects = {"average": 3, "distillation_token": 0.5, "class_token": 0}
+    expected = [effects[arch.head] + 10 * (arch.residual == "plain") for arch in networks]
+    assert score.of(chain_of(HEADS), points).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.choice_costs import RESIDUAL_STEP, choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import RESIDUALS, STEMS, EveryNetwork
+from tests.counted_spaces import HEADS, RESIDUALS, STEMS, EveryNetwork
 
 
 def by_hand() -> Chain:
@@ -111,6 +111,19 @@ def test_kinds_and_norms_of_the_stem_are_attributes_of_the_first_stage() -> None
         assert spelled == ((4, "patch", "layer") if is_patch else (arch.stem.width, arch.stem.kind, arch.stem.norm))
     assert len(set(map(tuple, levels))) == 2 * 3 + 1
     assert chain.costs(points).tolist() == [[cost_of(arch).flops, cost_of(arch).params] for arch in networks]
+
+
+def test_heads_are_attributes_of_the_last_stage() -> None:
+    chain, costs, points = chain_of(HEADS), choice_costs_of(HEADS), EveryNetwork(HEADS).choices
+    networks = [costs.network(HEADS, tuple(point)) for point in points.tolist()]
+    assert len({arch.arch_id for arch in networks}) == len(networks) == HEADS.num_networks
+    assert [costs.choices(HEADS, arch) for arch in networks] == list(map(tuple, points.tolist()))
+    assert chain.costs(points).tolist() == [[cost.flops, cost.params] for cost in map(cost_of, networks)]
+    assert chain.stages[-1].attributes[-1] == "head"
+    assert "head" not in chain.stages[0].attributes
+    assert all(len(np.unique(stage.levels, axis=0)) * 2 == len(stage) for stage in chain.stages[1:])  # two residuals
+    levels = chain.stages[-1].levels[points[:, -1], -1].tolist()
+    assert [HEADS.head[level] for level in levels] == [arch.head for arch in networks]
 
 
 class TestResiduals:

@@ -66,6 +66,7 @@ NETWORK_VARIANTS = st.sampled_from(
     [
         {}, {"residual": "plain"}, {"residual": "branch", "stem": {"kind": "patch", "strides": [2, 4, 2]}},
         {"stem": {"kind": ["patch", "conv"], "norm": ["none", "batch"], "width": [2, 5], "strides": [1, 2, 2]}},
+        {"head": ["average", "class_token"]}, {"head": ["distillation_token", "average", "class_token"]},
         {"stem": {"kind": ["conv", "patch"]}, "residual": ["plain", "path"]}, {"stem": {"norm": ["layer", "batch", "none"]}},
     ]
 )  # fmt: skip
@@ -425,6 +426,9 @@ WRONG = [
     (("residual",), ["plain", "path", "plain"], "residual: must list every choice once, got plain twice"),
     (("residual",), [], "residual: must have at least 1 item, got 0"),
     (("head",), "token", "head: must be 'average', 'class_token' or 'distillation_token', got 'token'"),
+    (("head",), ["average", "token"], "head[1]: must be 'average', 'class_token' or 'distillation_token', got 'token'"),
+    (("head",), ["average", "average"], "head: must list every choice once, got average twice"),
+    (("head",), [], "head: must have at least 1 item, got 0"),
     (("depth_schedules",), ["deep"], "depth_schedules[0]: must be 'full', 'joint', 'sandwich', 'random' or 'growing', got 'deep'"),
     (("depth_schedules",), ["full", "full"], "depth_schedules: must list every choice once, got full twice"),
     (("drop_path",), 1, "drop_path: must be less than 1, got 1"),
@@ -457,6 +461,48 @@ def test_class_tokens_need_a_last_stage_that_sees_all_tokens(changes: dict[str, 
     with pytest.raises(ConfigError) as caught:
         SearchSpace.from_dict(data, "mine.yaml")
     assert str(caught.value) == f"mine.yaml: {message}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"groups": [[2, 1], [1000]]},
+        {"recursions": [2], "groups": [[1, 2]]},
+        {"recursions": [2, 3], "groups": [[1]], "permute": [True], "inverse": [False], "permute_single": [True]},
+    ],
+)
+def test_class_tokens_beside_the_average_need_some_last_stage_that_sees_all_tokens(changes: dict[str, Any]) -> None:
+    data = SMOKE.to_dict()
+    data["stages"][-1] |= changes
+    data["head"] = ["average", "class_token"]
+    with pytest.raises(ConfigError) as caught:
+        SearchSpace.from_dict(data, "mine.yaml")
+    assert str(caught.value) == (
+        "mine.yaml: head[1]: class_token is in no legal network: it needs attention over all tokens, in their places, "
+        f"in the last stage, such as groups: [1], got {data['stages'][-1]['groups']}"
+    )
+    data["stages"][-1] |= {"recursions": [1, 2], "groups": [[1, 2]]}
+    with_some = SearchSpace.from_dict(data)
+    heads = {(arch.head, arch.stages[-1].recursions) for arch in every_spelling(with_some) if arch is not None}
+    assert heads == {("average", 1), ("average", 2), ("class_token", 1)}
+
+
+def test_heads_to_choose_from_survive_yaml(tmp_path: Path) -> None:
+    data = changed("head", value=["average", "distillation_token"])
+    data["stages"][-1]["groups"] = [[1], [2]]
+    space = SearchSpace.from_dict(data)
+    (tmp_path / "space.yaml").write_text(dump_yaml(space.to_dict()))
+    again = SearchSpace.load(tmp_path / "space.yaml")
+    assert (again, again.digest, again.to_dict()) == (space, space.digest, data)
+    assert space.dimensions()["head"] == ("average", "distillation_token")
+    assert space.num_networks == 3 * 2 * (2 * 2 + 2)  # groups of 2 with the average alone
+    with_tokens = space.network([0, 0, 0], head="distillation_token")
+    assert space.encode(with_tokens)["head"] == "distillation_token"
+    values = {**space.encode(with_tokens), "stage3.groups": "2"}
+    assert space.decode(values) is None
+    assert space.decode({**values, "head": "average"}) is not None
+    one = SearchSpace.from_dict({**data, "head": ["average"]})
+    assert (one.head, "head" in one.to_dict(), "head" in one.dimensions()) == (("average",), False, False)
 
 
 def test_digests_do_not_depend_on_variants_that_came_later() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sret_nas.arch.config import ArchConfig, Residual, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig, Head, Residual, StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import UserError
 from sret_nas.space.choices import StemChoice
@@ -41,8 +41,8 @@ def every_stage(space: SearchSpace, number: int, adapted: Adapted) -> list[ArchC
     networks = []
     for row in range(len(space.stage_choices[number])):
         rows[number] = row
-        for stem, residual in product(space.stem.stems, space.residual):
-            network = adapted(space.network(rows, stem, residual))
+        for variants in product(space.stem.stems, space.residual, space.head):
+            network = adapted(space.network(rows, *variants))
             depths = range(1, network.stages[number].recursions + 1)
             networks += [network.with_max_recursions(depth) for depth in depths]
     return networks
@@ -71,6 +71,7 @@ def brute_force_extent(space: SearchSpace, adapted: Adapted) -> SupernetShape:
         stem_width=max(stem.width for stem in convolutions),
         strides=convolutions[0].strides,
         residual=tuple(dict.fromkeys(network.residual for network in places[0])),
+        head=tuple(dict.fromkeys(network.head for network in places[0])),
         stem_kind=tuple(dict.fromkeys(stem.kind for stem in stems)),
         stem_norm=tuple(dict.fromkeys(stem.norm for stem in convolutions)),
         image_size=some.image_size,
@@ -101,7 +102,7 @@ STAGES = st.fixed_dictionaries(
     lambda stage: all(any(width % heads == 0 for width in stage["width"]) for heads in stage["heads"])
 )  # fmt: skip
 SPACES = st.builds(
-    lambda stages, stem, residual: space_of(*stages, stem=stem, residual=residual),
+    lambda stages, stem, residual, head: space_of(*stages, stem=stem, residual=residual, head=head),
     st.lists(STAGES, min_size=1, max_size=3),
     st.sampled_from(
         [
@@ -111,6 +112,7 @@ SPACES = st.builds(
         ]
     ),
     st.sampled_from(["path", "plain", ["branch", "plain"], ["plain", "branch", "path"]]),
+    st.sampled_from(["average", ["average", "class_token"], ["distillation_token", "class_token"]]),
 )  # fmt: skip
 ADAPTATIONS = st.sampled_from([unchanged, proxies(1.0), proxies(0.5)])
 
@@ -168,10 +170,10 @@ class TestExtentOf:
         assert extent.side == arch.resolutions[0]
 
 
-def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], StemChoice, Residual]:
-    """Returns the rows of a random network, its stem, and its residual connections."""
+def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], StemChoice, Residual, Head]:
+    """Returns the rows of a random network, its stem, its residual connections, and its head."""
     rows = [rng.randrange(len(table)) for table in space.stage_choices]
-    return rows, rng.choice(space.stem.stems), rng.choice(space.residual)
+    return rows, rng.choice(space.stem.stems), rng.choice(space.residual), rng.choice(space.head)
 
 
 class TestNLLRecursions:
@@ -272,10 +274,10 @@ class TestLacks:
         ("other", "problem"),
         [
             (changed(channels=1), "channels must be 3, got 1"),
-            (changed(residual=["path", "plain"]), "residual must be path, got plain"),
-            (changed(stem_kind=["conv", "patch"]), "stem kind must be conv, got patch"),
-            (changed(stem_norm=["none", "batch"]), "stem norm must be batch, got none"),
-            (changed(head="class_token"), "head must be average, got class_token"),
+            (changed(residual=("path", "plain")), "residual must be path, got plain"),
+            (changed(stem_kind=("conv", "patch")), "stem kind must be conv, got patch"),
+            (changed(stem_norm=("none", "batch")), "stem norm must be batch, got none"),
+            (changed(head=("class_token",)), "head must be average, got class_token"),
             (changed(classes=9), "classes must be 10, got 9"),
             (changed(image_size=32), "image_size must be 40, got 32"),
             (changed(strides=(1, 2, 2)), "strides must be (2, 2, 2), got (1, 2, 2)"),

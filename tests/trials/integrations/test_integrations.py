@@ -266,7 +266,8 @@ def test_an_enqueued_network_is_tried_and_never_proposed_again(strategy: Strateg
 
 
 def test_variants_of_the_network_are_parameters_that_come_back() -> None:
-    data = SMOKE.to_dict() | {"residual": ["plain", "path"], "stem": {"kind": ["conv", "patch"]}}
+    variants = {"residual": ["plain", "path"], "stem": {"kind": ["conv", "patch"]}, "head": ["class_token", "average"]}
+    data = SMOKE.to_dict() | variants
     domain = SReTDomain(SearchSpace.from_dict(data), Budget())
     everyone = list(domain)
     study = create_study(StrategySampler("additive", domain.space, Budget(), seed=3))
@@ -278,7 +279,8 @@ def test_variants_of_the_network_are_parameters_that_come_back() -> None:
     for trial in study.trials:
         decoded = domain.space.decode(trial.params)
         assert decoded is not None
-        assert (decoded.residual, decoded.stem.kind) == (trial.params["residual"], trial.params["stem.kind"])
+        found = (decoded.residual, decoded.stem.kind, decoded.head)
+        assert found == tuple(trial.params[name] for name in ("residual", "stem.kind", "head"))
         assert decoded.arch_id == key_of(trial)[0]
 
 
