@@ -48,7 +48,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return num_cores() + ("not slow" not in config.getoption("markexpr"))
 
 
-SLOW_FIXTURES = {"exported", "shipped", "whole", "with_rungs"}
+SLOW_FIXTURES = {"bucket", "exported", "shipped", "whole", "with_rungs"}
 """Fixtures that take seconds, so that all tests that use them are slow."""
 
 

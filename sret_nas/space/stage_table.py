@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.arch.config import Loop, NLLPlacement, StageConfig, hidden_width
 from sret_nas.arch.cost import StageColumns
+from sret_nas.arch.parts import Loop, NLLPlacement, StageConfig
+from sret_nas.arch.sizes import hidden_width
 from sret_nas.arrays import IntArray
 from sret_nas.space.choices import StageChoices, is_legal, schedule_of
 

@@ -22,6 +22,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from tests import REPOSITORY
+from tests.counted_spaces import shipped
 from trials.strategies.create import create_strategy
 from trials.strategies.strategy import Candidate
 
@@ -203,7 +204,7 @@ def test_a_report_publishes_the_tables_and_what_the_docs_show(whole: Path, monke
 
 @pytest.mark.slow
 def test_the_table_is_a_problem_for_strategies(tmp_path: Path) -> None:
-    drawn = StratifiedSampler(SearchSpace.load("sret_tiny"), Budget()).sample_many(np.random.default_rng(0), 12)
+    drawn = StratifiedSampler(shipped("sret_tiny"), Budget()).sample_many(np.random.default_rng(0), 12)
     table = Table(tmp_path / "table.gz", tmp_path / "growing", ("supernet", "number"))
     table.begin({})
     for number, arch in enumerate(drawn):

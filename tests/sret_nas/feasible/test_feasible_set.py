@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sret_nas.arch.budget import Budget
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import bounded_costs, cost_of
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import BudgetError, UserError
 from sret_nas.feasible.feasible_set import CostedArch, FeasibleSet

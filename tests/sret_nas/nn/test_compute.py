@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig
 from sret_nas.nn import compute
 from sret_nas.nn.compute import attention, multiplies_bf16, project
 from sret_nas.nn.flops import fvcore_cost

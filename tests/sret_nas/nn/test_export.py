@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 import torch
 
-from sret_nas.arch.config import ArchConfig, Head, Residual, StemKind, StemNorm
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import Head, Residual, StemKind, StemNorm
 from sret_nas.errors import UserError
 from sret_nas.nn import export
 from sret_nas.nn.export import cut_recursions, trace, write_onnx, write_openvino, write_torch_export

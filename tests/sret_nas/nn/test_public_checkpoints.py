@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT

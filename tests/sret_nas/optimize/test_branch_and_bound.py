@@ -21,7 +21,7 @@ from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets
 from sret_nas.pareto import non_dominated
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import HEADS, RESIDUALS
+from tests.counted_spaces import HEADS, RESIDUALS, shipped
 
 FREE: Bounds = [(0, inf), (0, inf)]
 OBJECTIVES = [("flops",), ("params",), ("flops", "params"), ("params", "flops")]
@@ -207,7 +207,7 @@ def test_the_enumerations_are_not_trivial() -> None:
 
 @pytest.mark.slow
 def test_a_space_of_a_million_networks() -> None:
-    everything = Enumerated(chain_of(SearchSpace.load("paper_ablations")))
+    everything = Enumerated(chain_of(shipped("paper_ablations")))
     assert len(everything.points) == 1_185_600
     chain, score = everything.chain, random_score(everything.chain, 5, log_trend(-3.0, -1.0))
     scores = score.of(chain, everything.points)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sret_nas.arch.config import ArchConfig, Head, Residual, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import Head, Residual, StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import UserError
 from sret_nas.space.choices import StemChoice

@@ -9,8 +9,8 @@ import pytest
 
 from sret_nas.arrays import IntArray
 from sret_nas.space.chain import Chain, ChainStage, chain_of
-from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.features import EffectTerms, Trend
+from tests.counted_spaces import shipped
 
 
 def two_attributes() -> Chain:
@@ -50,7 +50,7 @@ CHAINS = {
     "two attributes": two_attributes(),
     "steep": steep(),
     "uneven": uneven(),
-    "sret_tiny": chain_of(SearchSpace.load("sret_tiny")),
+    "sret_tiny": chain_of(shipped("sret_tiny")),
 }
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig
 from sret_nas.arch.presets import preset
 from sret_nas.nn.flops import fvcore_cost
 from trials.report.profile import CostMismatchError, cost_differences, show_profile

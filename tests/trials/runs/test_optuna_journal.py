@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import SearchSpace
+from tests.counted_spaces import shipped
 from tests.trials.planted_search import write_search
 from trials.engines.results import Failure, TargetCost, TrialResult
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
@@ -21,7 +22,7 @@ from trials.runs.trial import Trial
 from trials.strategies.optuna import constraints
 from trials.strategies.sret import SReTDomain
 
-SPACE = SearchSpace.load("sret_tiny")
+SPACE = shipped("sret_tiny")
 DOMAIN = SReTDomain(SPACE, Budget(flops_max=10**9))
 
 

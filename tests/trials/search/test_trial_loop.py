@@ -17,7 +17,8 @@ from rich.console import Console
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.space.search_space import DepthSchedule, SearchSpace
+from sret_nas.space.search_space import DepthSchedule
+from tests.counted_spaces import shipped
 from tests.trials.scripted_engine import Clock, End, ScriptedEngine
 from trials.engines.jobs import InheritedTrialJob, ScratchTrialJob, SupernetSource, TrialJob, parse_job
 from trials.engines.results import Failure, TargetCost, TrialResult
@@ -83,7 +84,7 @@ def result_of(job: TrialJob) -> dict[str, Any]:
 @cache
 def domain_of(space: str, budget: Budget) -> SReTDomain:
     """Returns the same domain for all sessions, so that its networks are counted once."""
-    return SReTDomain(SearchSpace.load(space), budget)
+    return SReTDomain(shipped(space), budget)
 
 
 class Session:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sret_nas import Budget, BudgetError, cost_of
-from sret_nas.space.search_space import SearchSpace
+from tests.counted_spaces import shipped
 from trials.strategies.fronts import best_of, crowding_distances, front_ranks, most_spread
 from trials.strategies.ridge import PENALTIES, Ridge, tamed
 from trials.strategies.sret import SReTDomain
@@ -115,7 +115,7 @@ def test_targets_keep_their_order_within_0_and_1() -> None:
     assert tamed(np.array([-np.inf, 0.0, np.inf])).tolist() == [0.0, 0.5, 1.0]
 
 
-BASE = SReTDomain(SearchSpace.load("sret_tiny"), Budget(flops_max=600_000_000))
+BASE = SReTDomain(shipped("sret_tiny"), Budget(flops_max=600_000_000))
 
 
 def test_a_table_holds_the_members_inside_the_budget_once() -> None:
