@@ -80,7 +80,8 @@ def _study_records() -> bytes:
         options = StudyOptions.parse({"study": "study.yaml"}, "test")
     header = StudyHeader(
         time=1.0, command=("study",), options=options.model_dump(mode="json"), study=loaded.to_dict(),
-        data={"name": "digits", "digest": "0", "classes": 10, "channels": 1, "train": 48, "val": 20, "test": 40},
+        data={"name": "digits", "digest": "0", "classes": 10, "channels": 1, "train_images": 48,
+              "val_images": 20, "test_images": 40},
         versions={"torch": "3"}, device="cpu", processor="one", expected_seconds={"internal": 1.0}, memory_mb=100.0,
     )  # fmt: skip
     result = StudyTrainingResult(

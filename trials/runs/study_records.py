@@ -32,6 +32,20 @@ class _Event(BaseModel):
     """Seconds since the epoch."""
 
 
+class StudyImages(BaseModel):
+    """The images of a study."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: StrictStr
+    digest: StrictStr
+    classes: Annotated[StrictInt, Field(ge=2, le=1_000_000)]
+    channels: Annotated[StrictInt, Field(ge=1, le=64)]
+    train_images: Annotated[StrictInt, Field(ge=1)]
+    val_images: Annotated[StrictInt, Field(ge=1)]
+    test_images: Annotated[StrictInt, Field(ge=1)]
+
+
 class StudyHeader(_Event):
     """The first line: everything that decides the trainings."""
 
@@ -41,8 +55,7 @@ class StudyHeader(_Event):
     options: dict[str, JsonValue]
     study: dict[str, JsonValue]
     """As `LoadedStudy.to_dict` writes it."""
-    data: dict[str, JsonValue]
-    """`name`, `digest`, `classes`, `channels`, and the number of images of each part."""
+    data: StudyImages
     versions: dict[str, StrictStr]
     device: StrictStr
     processor: StrictStr
