@@ -27,11 +27,10 @@ from trials.command_line.main import create_parser
 from trials.engines.results import LandscapeResult, StudyTrainingResult
 from trials.report.html import ReportInput, write_report
 from trials.report.landscape import landscapes_of, show_landscapes, to_json
-from trials.runs.directory import RECORDS_FILE
+from trials.runs.directory import LANDSCAPE_FILE, RECORDS_FILE
 from trials.runs.events import check_header
 from trials.runs.history import read_history
 from trials.runs.landscape_options import LandscapeOptions
-from trials.runs.landscape_records import RECORDS_FILE as LANDSCAPE_FILE
 from trials.runs.landscape_records import GridPoint, Header, LandscapeRecords, PointEvent, RecordedNetwork
 from trials.runs.loaded_study import LoadedStudy
 from trials.runs.options import SearchOptions
