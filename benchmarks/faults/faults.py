@@ -157,17 +157,12 @@ class Faults:
         # On Ray, a worker that is gone within milliseconds may be taken for one that died before the job, once.
         uncounted = {0, 1} if self._engine == "ray" and what == "worker killed" else {0}
         counted = attempts if job == "final" else len(causes)
-        promised = happened - counted in uncounted and others and set(causes) <= {cause}
-        said = _said(found, number)
-        if job == "final":  # it is no trial that fails
-            promised &= survives and (recovers or "failed" in said)
-        else:
-            promised &= survives == recovers
+        promised = happened - counted in uncounted and others and survives == recovers and set(causes) <= {cause}
         if job == RECOMMENDED:
             promised &= _is_replaced(search, number) != recovers
         return Row(
             f"{what} in {_attempts(job, number, times)}", kind,
-            said if job == "final" else _describe_attempts(causes, survives), found.code == 0,
+            _said(found, number) if job == "final" else _describe_attempts(causes, survives), found.code == 0,
             self._same_front(search) if recovers else None, promised and (same or not recovers),
         )  # fmt: skip
 

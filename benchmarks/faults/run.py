@@ -172,7 +172,6 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
         "hang": [
             *(job("hang", kind, 9, "timed out") for kind in kinds),
             job("hang", RECOMMENDING, 9, "timed out", job=RECOMMENDED),
-            job("hang", "supernet", 1, "timed out", job="final"),
         ],
         "nan": [job("nan", kind, 9, "diverged") for kind in kinds],
         "exception": [job("exception", kind, 9, "exception") for kind in kinds],
