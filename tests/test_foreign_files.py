@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import tempfile
 from pathlib import Path
 
@@ -41,3 +42,40 @@ def test_a_changed_file_is_read_or_refused_in_one_line(kind: str, seed: int, tmp
             assert text.isprintable(), f"seed {seed}"
             assert len(text) <= MAX_MESSAGE, f"seed {seed}"
             assert str(tmp_path) in text or "latency profile" in text, f"seed {seed}: {text}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "problem"),
+    [
+        (
+            "records of a finished search",
+            rb'"target": \{"flops": \d+',
+            b'"target": {"flops": 0',
+            "result.target.flops: not a record",
+        ),
+        (
+            "records of a finished search",
+            rb'"params": \d+, "image_size": 64',
+            b'"params": -1, "image_size": 64',
+            "params",
+        ),
+        (
+            "records of a finished search",
+            rb'"test_error": 0.\d+',
+            b'"test_error": 7.5',
+            "result.test_error: not a record",
+        ),
+        ("records of a finished search", rb'"seconds": 0.5', b'"seconds": -0.5', "result.seconds: not a record"),
+        ("records of a study", rb'"error": 0.5', b'"error": -0.5', "finished.result.error: not a record"),
+        ("record of a landscape", rb'"error": 0.5', b'"error": 1e308', "result.error: must be less than"),
+    ],
+)
+def test_results_that_nothing_can_have_are_named_with_their_key(
+    kind: str, before: bytes, after: bytes, problem: str, tmp_path: Path
+) -> None:
+    changed, count = re.subn(before, after, KINDS[kind].good())
+    assert count > 0
+    (tmp_path / "file").write_bytes(changed)
+    with pytest.raises(UserError, match=re.escape(problem)) as error:
+        KINDS[kind].read(tmp_path / "file")
+    assert str(error.value).startswith(str(tmp_path))

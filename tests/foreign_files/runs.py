@@ -27,11 +27,10 @@ from trials.command_line.main import create_parser
 from trials.engines.results import LandscapeResult, StudyTrainingResult
 from trials.report.html import ReportInput, write_report
 from trials.report.landscape import landscapes_of, show_landscapes, to_json
-from trials.runs.directory import RECORDS_FILE
+from trials.runs.directory import LANDSCAPE_FILE, RECORDS_FILE
 from trials.runs.events import check_header
 from trials.runs.history import read_history
 from trials.runs.landscape_options import LandscapeOptions
-from trials.runs.landscape_records import RECORDS_FILE as LANDSCAPE_FILE
 from trials.runs.landscape_records import GridPoint, Header, LandscapeRecords, PointEvent, RecordedNetwork
 from trials.runs.loaded_study import LoadedStudy
 from trials.runs.options import SearchOptions
@@ -80,7 +79,8 @@ def _study_records() -> bytes:
         options = StudyOptions.parse({"study": "study.yaml"}, "test")
     header = StudyHeader(
         time=1.0, command=("study",), options=options.model_dump(mode="json"), study=loaded.to_dict(),
-        data={"name": "digits", "digest": "0", "classes": 10, "channels": 1, "train": 48, "val": 20, "test": 40},
+        data={"name": "digits", "digest": "0", "classes": 10, "channels": 1, "train_images": 48,
+              "val_images": 20, "test_images": 40},
         versions={"torch": "3"}, device="cpu", processor="one", expected_seconds={"internal": 1.0}, memory_mb=100.0,
     )  # fmt: skip
     result = StudyTrainingResult(

@@ -42,6 +42,7 @@ from ..runs.study_options import StudyOptions
 from ..runs.study_records import (
     StudyHeader,
     StudyHistory,
+    StudyImages,
     StudyInterrupted,
     StudyResumed,
     TrainingFailed,
@@ -124,7 +125,7 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
             raise UserError(f"--seeds must be at least the {len(before)} of the study, got {len(history.seeds)}")
         config = history.options.data_config_of(history.loaded)
         images = WholeImages.find(config)
-        digest = str(history.header.data["digest"])
+        digest = history.header.data.digest
         if images.digest != digest:
             raise UserError(
                 f"the images of {config.source} are not those that {run_dir} was begun with: put those back, say with "
@@ -161,13 +162,15 @@ def _header(
         command=tuple(command),
         options=options.model_dump(mode="json"),
         study=study,
-        data={
-            "name": Path(options.data).name,
-            "digest": setting.data_digest,
-            "classes": setting.classes,
-            "channels": setting.channels,
-            **{f"{name}_images": len(part) for name, part in images.parts.items()},
-        },
+        data=StudyImages(
+            name=Path(options.data).name,
+            digest=setting.data_digest,
+            classes=setting.classes,
+            channels=setting.channels,
+            train_images=len(images.train),
+            val_images=len(images.val),
+            test_images=len(images.test),
+        ),
         versions=versions(),
         device=plan.device,
         processor=processor_name(),
