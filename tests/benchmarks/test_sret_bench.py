@@ -17,7 +17,7 @@ from benchmarks.sret_bench.load import load
 from benchmarks.sret_bench.report import report
 from benchmarks.sret_bench.setting import Setting, published
 from benchmarks.sret_bench.tables import Table
-from docs import sret_bench as docs
+from docs.figures import sret_bench as docs
 from sret_nas.arch.budget import Budget
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
