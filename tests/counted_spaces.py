@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,27 @@ PATCHES = space_of(
     residual="plain", head="class_token", stem={"kind": "patch", "strides": [2, 4, 1]},
 )  # fmt: skip
 
+STEMS = space_of(
+    {"width": [8, 12], "recursions": [1, 2], "groups": [[2, 2], [1]]}, {"width": [12], "mlp_ratio": [1.0, 2.0]},
+    stem={"width": [4, 6], "kind": ["patch", "conv"], "norm": ["layer", "none", "batch"], "strides": [1, 2, 2]},
+)  # fmt: skip
+"""Every kind of stem, with every norm."""
+
+RESIDUALS = space_of(
+    {"width": [8, 12], "recursions": [1, 2], "groups": [[2, 2], [1]]}, {"width": [12, 16], "heads": [4]},
+    {"width": [12], "blocks": [1, 2], "nll": ["every", "none"]},
+    residual=["plain", "path", "branch"], stem={"kind": ["conv", "patch"]},
+)  # fmt: skip
+"""Every residual, with two stems."""
+
+HEADS = space_of(
+    {"width": [8, 12], "recursions": [1, 2]},
+    {"width": [12, 16], "heads": [4], "recursions": [1, 2], "groups": [[1], [2, 1], [1, 2]], "inverse": [True, False],
+     "permute_single": [False, True]},
+    head=["class_token", "average", "distillation_token"], residual=["path", "plain"], stem={"norm": ["batch", "none"]},
+)  # fmt: skip
+"""Every head, where many last stages do not always see all tokens in their places, with two residuals and stems."""
+
 MIDDLING = space_of(FIRST, SECOND, THIRD)
 FOUR_STAGES = space_of(
     {"width": [8, 12], "mlp_ratio": [1.0, 2.0], "recursions": [1, 2]},
@@ -64,21 +86,30 @@ class EveryNetwork:
     """All networks of a space: `choices` (n, stages), and `flops` and `params` (n,) from the closed form in bulk."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self.shape = tuple(len(costs) for costs in choice_costs_of(space).flops)
-        self.choices: IntArray = np.indices(self.shape).reshape(len(self.shape), -1).T
-        stem, first = np.divmod(self.choices[:, 0], len(space.stage_choices[0]))
-        rows = [first, *self.choices.T[1:]]
-        columns = [
-            StageColumns(**{name: value[row] for name, value in vars(table.columns).items()})
-            for table, row in zip(space.stage_choices, rows, strict=True)
+        costs = choice_costs_of(space)
+        self.shape = tuple(len(flops) for flops in costs.flops)
+        every: IntArray = np.indices(self.shape).reshape(len(self.shape), -1).T
+        options = [
+            [options[number] for number in option[column].tolist()]
+            for options, option, column in zip(costs.options, costs.option, every.T, strict=True)
         ]
-        stem_width = np.maximum(1, columns[0].width // 2)
-        if space.stem.width:
-            stem_width = np.array(space.stem.width)[stem]
-        self.flops, self.params = bulk_cost(
-            columns, space.stem.stem(1), space.image_size, space.channels, space.classes, stem_width, space.residual,
-            space.head,
-        )  # fmt: skip
+        kept = np.array([len({option.residual for option in network}) == 1 for network in zip(*options, strict=True)])
+        self.choices: IntArray = every[kept]
+        self._places = np.flatnonzero(kept)
+        columns = [
+            StageColumns(**{name: value[rows[column]] for name, value in vars(table.columns).items()})
+            for table, rows, column in zip(space.stage_choices, costs.row, self.choices.T, strict=True)
+        ]
+        of_ends = [(options[0][at].residual, options[0][at].stem, options[-1][at].head) for at in self._places.tolist()]
+        self.flops, self.params = np.zeros((2, len(of_ends)), dtype=np.int64)
+        for residual, stem, head in product(space.residual, space.stem.stems, space.head):
+            has = np.array([one == (residual, stem, head) for one in of_ends])
+            stem_width = np.maximum(1, columns[0].width // 2) if stem.width is None else np.full(len(has), stem.width)
+            found = bulk_cost(
+                columns, space.stem.config(stem, 1), space.image_size, space.channels, space.classes, stem_width,
+                residual, head,
+            )  # fmt: skip
+            self.flops[has], self.params[has] = (cost[has] for cost in found)
 
     def is_inside(self, budget: Budget) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Returns which networks a budget allows, of shape (n,)."""
@@ -87,7 +118,10 @@ class EveryNetwork:
 
     def times_drawn(self, choices: IntArray) -> IntArray:
         """Returns how often each network is in an array of drawn choices, of shape (n,)."""
-        return np.bincount(np.ravel_multi_index(tuple(choices.T), self.shape), minlength=len(self.choices))
+        places = np.ravel_multi_index(tuple(choices.T), self.shape)
+        assert np.isin(places, self._places).all()
+        counts: IntArray = np.bincount(places, minlength=int(np.prod(self.shape)))[self._places]
+        return counts
 
 
 def chi_square_deviation(times_drawn: IntArray, expected: np.ndarray[Any, np.dtype[np.float64]]) -> float:

@@ -192,6 +192,17 @@ def test_a_user_s_mistake_is_explained_and_exits_with_2(
     assert list(tmp_path.iterdir()) == []  # nothing half-written
 
 
+@pytest.mark.parametrize(
+    "command", [["search", "--data"], ["train", "sret_t", "--recipe"], ["runs", "show"], ["evaluate"], ["study", "run"]]
+)
+def test_a_path_that_is_too_long_is_named(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "x" * 300]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert len(error) < 500
+    assert "File name too long" in error
+
+
 @pytest.mark.parametrize("arguments", [["search", "--data", "loop", "--dry-run"], ["search", "--out", "loop/run"]])
 def test_links_that_lead_in_a_circle_are_named(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -94,7 +94,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
 
     inner = create_strategy(entry.strategy, domain, options.objectives, seed=seed, population=POPULATION)
     with tempfile.TemporaryDirectory() as folder, Records(Path(folder) / "run") as records:
-        header = {**{key: {} for key in HEADER_KEYS}, "data": {"digest": data.digest}}
+        header = {**{key: {} for key in HEADER_KEYS} | {"command": []}, "data": {"digest": data.digest}}
         run = Run(
             records.run_dir,
             options,

@@ -149,7 +149,7 @@ def searched(engine: SimulatedCluster, domain: SReTDomain, folder: Path, given: 
     )  # fmt: skip
     proxy = ProxyConfig(image_size=32, width_scale=1.0, training=TrainingConfig(images=64))
     expected = {"trial_seconds": TRIAL_SECONDS, "final_seconds": TRIAL_SECONDS}
-    header = {**{key: {} for key in HEADER_KEYS}, "data": {"digest": "0"}, "expected": expected}
+    header = {**{key: {} for key in HEADER_KEYS} | {"command": []}, "data": {"digest": "0"}, "expected": expected}
     strategy = create_strategy(given.strategy, domain, OBJECTIVES, seed=SEED, population=20)
     with Records(folder / "run") as records:
         run = Run(

@@ -116,7 +116,7 @@ class Bookkeeping:
     def __init__(self, run_dir: Path, strategy: Strategy[Candidate], domain: SReTDomain) -> None:
         self._strategy, self._domain, self._planted = strategy, domain, Planted(domain)
         self._records = Records(run_dir)
-        self._history = self._records.start({key: {} for key in HEADER_KEYS})
+        self._history = self._records.start({key: {} for key in HEADER_KEYS} | {"command": []})
         self._journal = OptunaJournal(run_dir, domain, OBJECTIVES)
         self._front = ParetoArchive(OBJECTIVES)
         self._in_flight: deque[Trial] = deque()

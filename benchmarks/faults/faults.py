@@ -31,10 +31,13 @@ from benchmarks.faults.searches import (
     read_on,
     read_until,
 )
+from trials.runs.recommendation import ORIGIN
 
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override")
 PATIENCE = 10.0
 """Seconds that a trial may take where one hangs, over those of the whole undisturbed search."""
+RECOMMENDED = "recommended trial"
+"""A job whose fault happens to a network that the search recommends, and that no trial had tried before."""
 LONG_TRIALS = "--train-images=2048"
 MAX_SECONDS_TO_END = 10.0
 ENDS_OF_INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGALRM)
@@ -74,12 +77,15 @@ class Faults:
     def find_undisturbed(self) -> None:
         """Runs the search that all others are compared with."""
         for kind in KINDS:
-            self.whole[kind] = self._search(kind)
+            self._undisturbed_of(kind)
+
+    def _undisturbed_of(self, kind: str) -> Search:
+        """Returns the undisturbed search of a kind, which is run when it is first asked for."""
+        if kind not in self.whole:
             started = time.monotonic()
-            first = self.whole[kind].run()
+            self.whole[kind] = self._undisturbed(kind)
             self.seconds[kind] = time.monotonic() - started
-            if first.code != 0:
-                sys.exit(f"the undisturbed search failed:\n{first.output}")
+        return self.whole[kind]
 
     def _search(self, kind: str, **settings: Any) -> Search:
         self._number += 1
@@ -126,11 +132,12 @@ class Faults:
         )  # fmt: skip
 
     def job_fault(self, what: str, kind: str, times: int, cause: str, job: str = "trial") -> Row:
-        """Lets the first attempts at one network of the undisturbed search's front end badly."""
-        whole = self.whole[kind]
+        """Lets the first attempts at one network end badly: of the undisturbed search's front, or recommended by it."""
+        whole = self._undisturbed_of(kind)
         number, network = _victim(whole, job)
         with tempfile.TemporaryDirectory(dir=self._folder) as counts:
-            fault = {"what": what, "network": network, "kind": job, "times": times, "folder": counts}
+            meant = "final" if job == "final" else "trial"
+            fault = {"what": what, "network": network, "kind": meant, "times": times, "folder": counts}
             search = self._search(kind, script=FAULTY, environment={VARIABLE: json.dumps(fault)})
             limit = (f"--trial-timeout={PATIENCE + self.seconds[kind]:.0f}s",) if what == "hang" else ()
             found = search.run(*limit)
@@ -149,11 +156,13 @@ class Faults:
         attempts = min(times, 3 if is_retried else 1)
         # On Ray, a worker that is gone within milliseconds may be taken for one that died before the job, once.
         uncounted = {0, 1} if self._engine == "ray" and what == "worker killed" else {0}
-        counted = len(causes) if job == "trial" else attempts
+        counted = attempts if job == "final" else len(causes)
         promised = happened - counted in uncounted and others and survives == recovers and set(causes) <= {cause}
+        if job == RECOMMENDED:
+            promised &= _is_replaced(search, number) != recovers
         return Row(
             f"{what} in {_attempts(job, number, times)}", kind,
-            _describe_attempts(causes, survives) if job == "trial" else _said(found, number), found.code == 0,
+            _said(found, number) if job == "final" else _describe_attempts(causes, survives), found.code == 0,
             self._same_front(search) if recovers else None, promised and (same or not recovers),
         )  # fmt: skip
 
@@ -363,20 +372,34 @@ def _seconds_until_half(search: Search) -> int:
     return round(finished[len(finished) // 2]["time"] - header["time"])
 
 
+def _is_replaced(search: Search, number: int) -> bool:
+    """Returns whether a search recommends other networks than a trial's, and every one of them finished."""
+    history = search.history()
+    known = history.recommended
+    numbers = [] if known is None else [network.number for network in known.networks]
+    has_finished = bool(numbers) and all(history.trials[one].result is not None for one in numbers)
+    return has_finished and history.trials[number].result is None and number not in numbers
+
+
 def _victim(whole: Search, job: str) -> tuple[int, str]:
-    """Returns the best trial of an undisturbed search, by number and by the name that jobs know it by."""
+    """Returns the best trial of an undisturbed search, by number and by the name that jobs know it by.
+
+    Of recommended ones, the first: all others depend on its result.
+    """
     history = whole.history()
     trials = [trial for trial in history.trials.values() if trial.result is not None]
     if job == "final":
         trials = [trial for trial in trials if trial.finals]
+    if job == RECOMMENDED:
+        trials = [min((trial for trial in trials if trial.origin == ORIGIN), key=lambda trial: trial.number)]
     best = min(trials, key=lambda trial: (trial.result.error, trial.number))  # type: ignore[union-attr]
     arch, schedule = best.candidate.arch.arch_id, best.candidate.depth_schedule
     return best.number, arch if job == "final" else f"{arch} {schedule}"
 
 
 def _attempts(job: str, number: int, times: int) -> str:
-    what = f"trial {number}" if job == "trial" else f"a final of trial {number}"
-    return f"{what}, {'once' if times == 1 else f'{times} times'}"
+    before = {"trial": "", RECOMMENDED: "recommended ", "final": "a final of "}
+    return f"{before[job]}trial {number}, {'once' if times == 1 else f'{times} times'}"
 
 
 def _describe_attempts(causes: list[str], survives: bool) -> str:

@@ -36,6 +36,17 @@ KINDS = {
 }
 """The digits in both. With a supernet: training it, twelve scores, four finals; without: ten trainings, final tests."""
 
+RECOMMENDING = "recommending"
+OPTIONS = {
+    **KINDS,
+    RECOMMENDING: (
+        "--space=sret_tiny", "--flops-budget=200M", "--strategy=random", "--supernet-images=320", "--trials=12",
+        "--train-images=256", "--finalists=1", "--controls=0",
+    ),
+}  # fmt: skip
+"""With one kind more, for faults in what is recommended: of a trillion networks twelve are drawn, so that what the
+model finds best is untried, and is evaluated by trials of its own."""
+
 MARK = "FAULTY_SEARCH"
 """Environment variable that a process inherits from the search that started it."""
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
@@ -62,7 +73,7 @@ class Search:
             engine = (*engine, f"--ray-address={self.address}")
         if "--resume" in more:
             return [sys.executable, *PLAIN, "search", "--resume", str(self.run_dir), *more[1:]]
-        options = (*COMMON, *KINDS[self.kind], *engine, *more)
+        options = (*COMMON, *OPTIONS[self.kind], *engine, *more)
         return [sys.executable, *self.script, "search", *options, f"--out={self.run_dir}"]
 
     def start(self, *more: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:

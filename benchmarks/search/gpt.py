@@ -140,7 +140,7 @@ class GPTSpace:
             at: (self.embeds.index(embed), self.layers.index(layers), int(bias))
             for at, (embed, layers, bias) in enumerate(self.states)
         }
-        return Chain(("params",), stages, (same,) * self.most_layers, parts)
+        return Chain(("params",), stages, (same,) * self.most_layers, (parts,) * len(stages))
 
     def _layer(self, position: int) -> ChainStage:
         states = range(len(self.states))

@@ -1,8 +1,9 @@
 """Choices merged by equal cost into the cells that a `CostTable` counts with, stage by stage.
 
-The choices of one stage and width fall into a few hundred *cells*: distinct costs with the number of choices that have
-them. The cells of a prefix of stages are built from pairs of a cell of the earlier stages and a cell of the last stage.
-If there would be too many cells, costs are rounded down to a grid; `rounding_error` bounds the difference.
+The choices of one stage and state (see `ChoiceCosts`) fall into a few hundred *cells*: distinct costs with the number
+of choices that have them. The cells of a prefix of stages are built from pairs of a cell of the earlier stages and a
+cell of the last stage. If there would be too many cells, costs are rounded down to a grid; `rounding_error` bounds the
+difference.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Window:
 
 @dataclass(frozen=True)
 class CostCells:
-    """Items of one width (choices, or pairs of cells) merged by cost; sorted by FLOPs, then parameters.
+    """Items of one state (choices, or pairs of cells) merged by cost; sorted by FLOPs, then parameters.
 
     Attributes:
         flops: FLOPs of each cell, of shape (cells,).
@@ -115,36 +116,36 @@ def _sortable(costs: IntArray) -> npt.NDArray[np.integer]:
 
 
 class StageCosts:
-    """The choices of one stage (see `ChoiceCosts`) by width and cost.
+    """The choices of one stage (see `ChoiceCosts`) by state and cost.
 
     Attributes:
-        cells: Cells by width.
+        cells: Cells by state.
         rounding_error: Most by which FLOPs and parameters of a cell lie below those of its choices.
     """
 
     num_stages = 1
 
-    def __init__(self, width: IntArray, flops: IntArray, params: IntArray, limit: int | None = None) -> None:
-        """Merges choices, given by arrays of shape (choices,), into at most `limit` cells per width."""
+    def __init__(self, state: IntArray, flops: IntArray, params: IntArray, limit: int | None = None) -> None:
+        """Merges choices, given by arrays of shape (choices,), into at most `limit` cells per state."""
         self.cells: dict[int, CostCells] = {}
         self._choices: dict[int, IntArray] = {}
         steps = []
-        for w in np.unique(width).tolist():
-            choices = np.flatnonzero(width == w)
+        for one in np.unique(state).tolist():
+            choices = np.flatnonzero(state == one)
             steps.append(_step_for(flops[choices], params[choices], limit))
-            self.cells[w] = CostCells.of(flops[choices], params[choices], step=steps[-1])
-            self._choices[w] = choices
+            self.cells[one] = CostCells.of(flops[choices], params[choices], step=steps[-1])
+            self._choices[one] = choices
         self.rounding_error = _rounding_error(steps)
 
-    def draw(self, width: int, cell: IntArray, rng: np.random.Generator) -> IntArray:
+    def draw(self, state: int, cell: IntArray, rng: np.random.Generator) -> IntArray:
         """Draws, for each of n cells, one of its choices uniformly; shape (n, 1)."""
-        cells = self.cells[width]
+        cells = self.cells[state]
         position = rng.integers(cells.start[cell], cells.start[cell + 1])
-        return self._choices[width][cells.merged[position], None]
+        return self._choices[state][cells.merged[position], None]
 
-    def members(self, width: int, cell: int) -> Iterator[tuple[int, ...]]:
+    def members(self, state: int, cell: int) -> Iterator[tuple[int, ...]]:
         """Yields the choices of a cell."""
-        return ((choice,) for choice in self._choices[width][self.cells[width].members(cell)].tolist())
+        return ((choice,) for choice in self._choices[state][self.cells[state].members(cell)].tolist())
 
 
 def _step_for(flops: IntArray, params: IntArray, limit: int | None) -> tuple[int, int]:
@@ -166,78 +167,93 @@ def _rounding_error(steps: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 class PrefixCosts:
-    """The prefixes of all networks up to one stage, by that stage's width and by cost.
+    """The prefixes of all networks up to one stage, by that stage's state and by cost.
 
-    A prefix is a pair of a cell of the earlier prefixes, of any width, and a cell of the stage. The pairs of one width
-    are numbered `earlier * stage cells + stage cell`. Cells keep their pairs, so that prefixes can be drawn from them.
+    A prefix is a pair of a cell of the earlier prefixes, of a state with a link to the stage's, and a cell of the
+    stage. The pairs of one state are numbered `earlier * stage cells + stage cell`. Cells keep their pairs, so that
+    prefixes can be drawn from them.
     """
 
     def __init__(self, before: Layer, stage: StageCosts, links: Links, limit: int) -> None:
-        """Combines the prefixes `before` with one more stage, into at most `limit` cells per width."""
+        """Combines the prefixes `before` with one more stage, into at most `limit` cells per state."""
         self.num_stages: int = before.num_stages + 1
         self._before, self._stage, self._links = before, stage, links
-        self._earlier = [(w, cell) for w, cells in before.cells.items() for cell in range(len(cells))]
-        self._earlier_count = np.concatenate([cells.count for cells in before.cells.values()])
+        self._earlier = {state: self._linked_cells(state) for state in stage.cells}
+        self._earlier_count = {
+            state: np.concatenate([before.cells[earlier].count for earlier in self._linked_states(state)])
+            for state in stage.cells
+        }
         self.cells: dict[int, CostCells] = {}
         steps = []
-        for width in stage.cells:
-            flops, params = self._sums(width)
-            count = np.outer(self._earlier_count, stage.cells[width].count).ravel()
+        for state in stage.cells:
+            flops, params = self._sums(state)
+            count = np.outer(self._earlier_count[state], stage.cells[state].count).ravel()
             steps.append(_step_for(flops, params, limit))
-            self.cells[width] = CostCells.of(flops, params, count, steps[-1])
+            self.cells[state] = CostCells.of(flops, params, count, steps[-1])
         rounding = _rounding_error(steps)
         self.rounding_error: tuple[int, int] = (
             before.rounding_error[0] + stage.rounding_error[0] + rounding[0],
             before.rounding_error[1] + stage.rounding_error[1] + rounding[1],
         )
 
-    def _sums(self, width: int) -> tuple[IntArray, IntArray]:
-        """Returns FLOPs and parameters of all pairs of a width, each of shape (pairs,)."""
-        stage, flops, params = self._stage.cells[width], [], []
-        for width_before, before in self._before.cells.items():
-            link = self._links[width_before, width]
+    def _linked_states(self, state: int) -> list[int]:
+        """Returns the states before that have a link to a state of the stage."""
+        return [before for before in self._before.cells if (before, state) in self._links]
+
+    def _linked_cells(self, state: int) -> IntArray:
+        """Returns state and cell of the earlier prefixes that a state of the stage may follow, of shape (cells, 2)."""
+        linked = [(before, len(self._before.cells[before])) for before in self._linked_states(state)]
+        return np.array([(before, cell) for before, number in linked for cell in range(number)])
+
+    def _sums(self, state: int) -> tuple[IntArray, IntArray]:
+        """Returns FLOPs and parameters of all pairs of a state, each of shape (pairs,)."""
+        stage, flops, params = self._stage.cells[state], [], []
+        for state_before in self._linked_states(state):
+            before, link = self._before.cells[state_before], self._links[state_before, state]
             flops.append((before.flops[:, None] + (stage.flops + link[0])).ravel())
             params.append((before.params[:, None] + (stage.params + link[1])).ravel())
         return np.concatenate(flops), np.concatenate(params)
 
     @cached_property
     def _cumulated(self) -> dict[int, FloatArray]:
-        """By width, the running sum, within each cell, of the prefixes of its pairs; only needed for draws."""
-        return {width: self._cumulate(width) for width in self.cells}
+        """By state, the running sum, within each cell, of the prefixes of its pairs; only needed for draws."""
+        return {state: self._cumulate(state) for state in self.cells}
 
-    def _cumulate(self, width: int) -> FloatArray:
-        """Sums the prefixes of the pairs of a width, cell by cell, of shape (pairs,)."""
-        cells, stage = self.cells[width], self._stage.cells[width]
+    def _cumulate(self, state: int) -> FloatArray:
+        """Sums the prefixes of the pairs of a state, cell by cell, of shape (pairs,)."""
+        cells, stage = self.cells[state], self._stage.cells[state]
         earlier, second = np.divmod(cells.merged, len(stage))
-        total: FloatArray = self._earlier_count[earlier] * stage.count[second]
+        total: FloatArray = self._earlier_count[state][earlier] * stage.count[second]
         for part in np.split(total, cells.start[1:-1]):
             np.cumsum(part, out=part)
         return total
 
-    def draw(self, width: int, cell: IntArray, rng: np.random.Generator) -> IntArray:
+    def draw(self, state: int, cell: IntArray, rng: np.random.Generator) -> IntArray:
         """Draws, for each of n cells, one of its prefixes uniformly; shape (n, stages)."""
-        cells, total = self.cells[width], self._cumulated[width]
+        cells, total = self.cells[state], self._cumulated[state]
         low, high = cells.start[cell, None], cells.start[cell + 1, None] - 1
         position = first_above(total.take, low, high, rng.random(low.shape) * total[high])[:, 0]
-        earlier, second = np.divmod(cells.merged[position], len(self._stage.cells[width]))
+        earlier, second = np.divmod(cells.merged[position], len(self._stage.cells[state]))
         choices = np.empty((len(cell), self.num_stages), dtype=np.int64)
-        choices[:, -1:] = self._stage.draw(width, second, rng)
-        before = np.array(self._earlier)[earlier]
-        for width_before in np.unique(before[:, 0]).tolist():
-            chosen = np.flatnonzero(before[:, 0] == width_before)
-            choices[chosen, :-1] = self._before.draw(width_before, before[chosen, 1], rng)
+        choices[:, -1:] = self._stage.draw(state, second, rng)
+        before = self._earlier[state][earlier]
+        for state_before in np.unique(before[:, 0]).tolist():
+            chosen = np.flatnonzero(before[:, 0] == state_before)
+            choices[chosen, :-1] = self._before.draw(state_before, before[chosen, 1], rng)
         return choices
 
-    def members(self, width: int, cell: int) -> Iterator[tuple[int, ...]]:
+    def members(self, state: int, cell: int) -> Iterator[tuple[int, ...]]:
         """Yields the choices of all prefixes of a cell."""
-        for pair in self.cells[width].members(cell).tolist():
-            earlier, second = divmod(pair, len(self._stage.cells[width]))
-            for parts in product(self._before.members(*self._earlier[earlier]), self._stage.members(width, second)):
+        for pair in self.cells[state].members(cell).tolist():
+            earlier, second = divmod(pair, len(self._stage.cells[state]))
+            for parts in product(
+                self._before.members(*self._earlier[state][earlier].tolist()), self._stage.members(state, second)
+            ):
                 yield parts[0] + parts[1]
 
 
 Layer = StageCosts | PrefixCosts
-"""Choices by width and cell: of one stage, or of all stages up to one."""
+"""Choices by state and cell: of one stage, or of all stages up to one."""
 
 
 def starts_of_runs(values: IntArray) -> IntArray:

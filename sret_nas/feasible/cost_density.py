@@ -9,7 +9,7 @@ balance heuristic of Veach and Guibas, "Optimally combining sampling techniques 
 
 from __future__ import annotations
 
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 
@@ -56,12 +56,12 @@ class _ExponentialProposal:
         """Sums the weights of all points by the forward algorithm, for a tilt of shape (costs,)."""
         self._choices = [_by_state(stage.state) for stage in chain.stages]
         self._costs = [stage.costs for stage in chain.stages]
-        self._link_costs = [
-            np.array([[links[before, after] for after in later] for before in earlier])
-            for links, (earlier, later) in zip(chain.links, pairwise(self._choices), strict=True)
-        ]
+        self._link_costs = chain.link_costs
         self._log_weights = [-(costs @ tilt) for costs in self._costs]
-        self._log_links = [-(costs @ tilt) for costs in self._link_costs]
+        self._log_links = [
+            np.where(is_link, -(costs @ tilt), -np.inf)
+            for is_link, costs in zip(chain.is_link, chain.link_costs, strict=True)
+        ]
         # For each stage and state, the log of the summed weights of all prefixes that end there.
         self._log_sums: list[FloatArray] = []
         for stage_index, choices in enumerate(self._choices):

@@ -1,15 +1,16 @@
 """Counts the networks of a space in a window of costs, and draws from them.
 
 Equal costs are merged into cells (`sret_nas.feasible.cost_cells`). A network is cut in three: the last stage, the stage
-before it (the middle), and all earlier stages (the prefix). For each pair of widths of prefix and middle (a *width
+before it (the middle), and all earlier stages (the prefix). For each pair of states of prefix and middle (a *state
 path*), the cost sums of their cells are counted in a histogram. The bins end at the costs that the cells of the last
 stage leave of the window, so the histogram gives the exact number of pairs that complete each of those cells.
 
-Draws go backwards through the same counts, without rejection: first the width path and the last stage's cell, then the
+Draws go backwards through the same counts, without rejection: first the state path and the last stage's cell, then the
 prefix's cell, then the middle's cell, and finally one choice or prefix within each cell.
 
-This is exact as long as there are at most `MAX_PAIRS` sums, as in all shipped spaces. Beyond that, in spaces of four or
-more rich stages, costs are rounded down to a grid, and a window widened by the rounding holds a superset.
+This is exact as long as there are at most `MAX_PAIRS` sums for each of the residual connections, as in all shipped
+spaces. Beyond that, in spaces of four or more rich stages, costs are rounded down to a grid, and a window widened by
+the rounding holds a superset.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ import numpy as np
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError
 from sret_nas.feasible.cost_cells import CostCells, Layer, PrefixCosts, Slots, StageCosts, Window, runs_of
+from sret_nas.feasible.overflow import MAX_COST
 from sret_nas.feasible.summed_area_table import SummedAreaTable
 from sret_nas.space.choice_costs import ChoiceCosts, Links, choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
 MAX_PAIRS = 40_000_000
-"""Most cost sums of prefix and middle; about a second of one core."""
+"""Most cost sums of prefix and middle for each of the residual connections; about a second of one core."""
 
 MAX_COMPLETIONS = 2**22
 """Most counts in the result of `CostTable.completions` for one window: 32 MiB."""
@@ -42,13 +44,13 @@ _MAX_THRESHOLDS = 2**23
 """Most bins of one histogram; if needed, the cells of the last stage are processed in parts."""
 
 _MAX_TABLE_SIZE = 2**23
-"""Most entries of the `SummedAreaTable` of one width of the middle; beyond that, costs are rounded."""
+"""Most entries of the `SummedAreaTable` of one state of the middle; beyond that, costs are rounded."""
 
 _EXACT = 2**53
 """Pairs of prefix and middle below which counts are exact although they are summed in floating point."""
 
 _Stage = tuple[IntArray, IntArray, IntArray]
-"""Width, FLOPs and parameters of every choice of a stage, each of shape (choices,)."""
+"""State, FLOPs and parameters of every choice of a stage, each of shape (choices,)."""
 
 
 class CostTable:
@@ -57,8 +59,8 @@ class CostTable:
     Attributes:
         rounding_error: Most by which rounding lowers the FLOPs and the parameters of a network.
         is_exact: Whether nothing is rounded, neither costs nor counts.
-        paths: Width paths, i.e. widths of prefix and middle.
-        last_cells: Width and cell of the last stage, of shape (last cells, 2).
+        paths: State paths, i.e. states of prefix and middle.
+        last_cells: State and cell of the last stage, of shape (last cells, 2).
         last_count: Number of choices in each of those cells.
     """
 
@@ -68,16 +70,17 @@ class CostTable:
         Args:
             costs: The choices of the space.
             slots: The costs that matter; a cost that does not is treated as zero.
-            max_pairs: Most cost sums of prefix and middle.
+            max_pairs: Most cost sums of prefix and middle, for each of the residual connections.
 
         Raises `UserError` for a space with more than `MAX_COMPLETIONS`.
         """
+        max_pairs *= costs.num_residuals
         stages, links, self._stage_positions = at_least_three(*_costs_of_slots(costs, slots))
         layers = [StageCosts(*stage) for stage in stages]
         limit = min(isqrt(max_pairs) // max(len(layer.cells) for layer in layers), isqrt(_MAX_TABLE_SIZE) - 1)
         if (
             len(layers) > 3
-            or _num_pairs(layers[0], layers[1]) > max_pairs
+            or _num_pairs(layers[0], layers[1], links[0]) > max_pairs
             or _max_table_size(layers[1]) > _MAX_TABLE_SIZE
         ):
             layers = [StageCosts(*stage, limit) for stage in stages]
@@ -97,7 +100,9 @@ class CostTable:
         pairs = _num_choices(self.prefix) * _num_choices(self.middle)
         self.is_exact = self.rounding_error == (0, 0) and pairs < _EXACT
         self.paths = [path for path in product(self.prefix.cells, self.middle.cells) if path in self._before_middle]
-        self.last_cells = np.array([(w, cell) for w, cells in self.last.cells.items() for cell in range(len(cells))])
+        self.last_cells = np.array(
+            [(state, cell) for state, cells in self.last.cells.items() for cell in range(len(cells))]
+        )
         self.last_count = np.concatenate([cells.count for cells in self.last.cells.values()])
         if len(self.paths) * len(self.last_cells) > MAX_COMPLETIONS:
             raise UserError(
@@ -116,27 +121,27 @@ class CostTable:
         The result has the shape (windows, paths, last cells). The cost sums are binned once for all windows.
         """
         counts = np.zeros((len(windows), len(self.paths), len(self.last_cells)))
-        for middle_width in self.middle.cells:
-            limits = self._limits(windows, middle_width)
+        for middle_state in self.middle.cells:
+            limits = self._limits(windows, middle_state)
             num_thresholds = prod(len(np.unique(limit)) for limit in limits)
             num_chunks = min(1 + num_thresholds // _MAX_THRESHOLDS, len(self.last_cells))
             for chunk in np.array_split(np.arange(len(self.last_cells)), num_chunks):
                 flops_limits, flops_at = np.unique(limits[0][..., chunk], return_inverse=True)
                 params_limits, params_at = np.unique(limits[1][..., chunk], return_inverse=True)
                 shape = len(windows), 2, len(chunk)
-                for path, widths in enumerate(self.paths):
-                    if widths[1] == middle_width:
-                        below = self._cumulated(widths, flops_limits, params_limits)
+                for path, states in enumerate(self.paths):
+                    if states[1] == middle_state:
+                        below = self._cumulated(states, flops_limits, params_limits)
                         counts[:, path, chunk] = _inside(below, flops_at.reshape(shape), params_at.reshape(shape))
         return counts
 
-    def _limits(self, windows: Sequence[Window], middle_width: int) -> list[IntArray]:
+    def _limits(self, windows: Sequence[Window], middle_state: int) -> list[IntArray]:
         """Returns the bounds on the costs of prefix and middle for each last cell: one array for FLOPs, one for params.
 
         Each has the shape (windows, 2, last cells): the highest cost that is too low, and the highest that fits.
         """
         limits = []
-        for cost, rest in enumerate(self._rests[middle_width]):
+        for cost, rest in enumerate(self._rests[middle_state]):
             bounds = np.array([(window.low[cost] - 1, window.high[cost]) for window in windows])
             # Clipping merges all limits out of reach of any sum, which keeps the histogram small.
             limits.append(np.clip(bounds[:, :, None] - rest, -1, self._max_cost(cost)))
@@ -144,14 +149,19 @@ class CostTable:
 
     @cached_property
     def _rests(self) -> dict[int, IntArray]:
-        """Costs of the last cells and the pooling before them, by the middle's width; of shape (2, last cells)."""
+        """Costs of the last cells and the pooling before them, by the middle's state; of shape (2, last cells)."""
         return {
-            middle_width: np.hstack([
-                np.array([cells.flops, cells.params]) + np.array(self._before_last[middle_width, width])[:, None]
-                for width, cells in self.last.cells.items()
+            middle_state: np.hstack([
+                self._rest(middle_state, state, np.array([cells.flops, cells.params]))
+                for state, cells in self.last.cells.items()
             ])
-            for middle_width in self.middle.cells
+            for middle_state in self.middle.cells
         }  # fmt: skip
+
+    def _rest(self, middle_state: int, state: int, costs: IntArray) -> IntArray:
+        """Returns some costs of a last state with its pooling; beyond any window if the middle's has no link to it."""
+        link = self._before_last.get((middle_state, state))
+        return np.full_like(costs, MAX_COST + 1) if link is None else costs + np.array(link)[:, None]
 
     def _max_cost(self, cost: int) -> int:
         """Bounds a cost of all pairs of prefix and middle from above."""
@@ -160,7 +170,7 @@ class CostTable:
         return sum(max_costs) + max(link[cost] for link in self._before_middle.values())
 
     def _cumulated(self, path: tuple[int, int], flops_limits: IntArray, params_limits: IntArray) -> FloatArray:
-        """Counts the pairs on a width path below each pair of limits.
+        """Counts the pairs on a state path below each pair of limits.
 
         Returns:
             Pairs with at most `flops_limits[i]` FLOPs and `params_limits[j]` parameters, at [i, j].
@@ -182,11 +192,11 @@ class CostTable:
         return np.cumsum(np.cumsum(histogram[:-1, :-1], axis=0), axis=1)
 
     def _pair(self, path: tuple[int, int]) -> tuple[CostCells, CostCells, tuple[int, int]]:
-        """Returns the cells of prefix and middle on a width path, and the costs of the pooling between them."""
+        """Returns the cells of prefix and middle on a state path, and the costs of the pooling between them."""
         return self.prefix.cells[path[0]], self.middle.cells[path[1]], self._before_middle[path]
 
     def draw(self, completion: IntArray, window: Window, rng: np.random.Generator) -> IntArray:
-        """Draws networks inside a window uniformly, given their width paths and cells of the last stage.
+        """Draws networks inside a window uniformly, given their state paths and cells of the last stage.
 
         Args:
             completion: `path * last cells + last cell` for each draw, of shape (n,).
@@ -205,7 +215,7 @@ class CostTable:
         return choices[:, self._stage_positions]
 
     def _draw_on(self, path: tuple[int, int], last: IntArray, window: Window, rng: np.random.Generator) -> IntArray:
-        """Draws networks on one width path for cells of the last stage in ascending order; -1 for none."""
+        """Draws networks on one state path for cells of the last stage in ascending order; -1 for none."""
         choices = np.full((len(last), self.prefix.num_stages + 2), -1)
         first = self._draw_first(path, last, window, rng)
         is_there = first >= 0
@@ -244,9 +254,9 @@ class CostTable:
     def _draw_last(self, last: IntArray, rng: np.random.Generator) -> IntArray:
         """Draws a choice from each cell of the last stage; the cells ascend. Of shape (n, 1)."""
         choices = np.empty((len(last), 1), dtype=np.int64)
-        width, cell = self.last_cells[last].T
-        for run in runs_of(width):
-            choices[run] = self.last.draw(int(width[run.start]), cell[run], rng)
+        state, cell = self.last_cells[last].T
+        for run in runs_of(state):
+            choices[run] = self.last.draw(int(state[run.start]), cell[run], rng)
         return choices
 
     def _room(self, path: tuple[int, int], last: IntArray, window: Window) -> tuple[IntArray, IntArray]:
@@ -259,19 +269,19 @@ class CostTable:
 
     @cached_property
     def _area_tables(self) -> dict[int, SummedAreaTable]:
-        """The choices of the middle by FLOPs and parameters, for each width."""
-        return {width: SummedAreaTable(cells) for width, cells in self.middle.cells.items()}
+        """The choices of the middle by FLOPs and parameters, for each state."""
+        return {state: SummedAreaTable(cells) for state, cells in self.middle.cells.items()}
 
     def members(self, path: int, last: int, window: Window) -> Iterator[tuple[int, ...]]:
-        """Yields the networks on a width path with a given last cell whose rounded costs lie in the window."""
-        widths, (last_width, last_cell) = self.paths[path], self.last_cells[last].tolist()
-        low, high = self._room(widths, np.array([last]), window)
+        """Yields the networks on a state path with a given last cell whose rounded costs lie in the window."""
+        states, (last_state, last_cell) = self.paths[path], self.last_cells[last].tolist()
+        low, high = self._room(states, np.array([last]), window)
         room = Window((int(low[0, 0, 0]), int(low[1, 0, 0])), (int(high[0, 0, 0]), int(high[1, 0, 0])))
-        for first, second in self._fitting(widths, room):
+        for first, second in self._fitting(states, room):
             for parts in product(
-                self.prefix.members(widths[0], first),
-                self.middle.members(widths[1], second),
-                self.last.members(last_width, last_cell),
+                self.prefix.members(states[0], first),
+                self.middle.members(states[1], second),
+                self.last.members(last_state, last_cell),
             ):
                 choices = parts[0] + parts[1] + parts[2]
                 yield tuple(choices[stage] for stage in self._stage_positions)
@@ -296,8 +306,8 @@ def _costs_of_slots(costs: ChoiceCosts, slots: Slots) -> tuple[list[_Stage], lis
         return first, second
 
     stages = [
-        (width, *chosen(stage))
-        for width, *stage in zip(costs.width, costs.flops, costs.params, costs.shallowest_flops, strict=True)
+        (state, *chosen(stage))
+        for state, *stage in zip(costs.state, costs.flops, costs.params, costs.shallowest_flops, strict=True)
     ]
     links = []
     for stage in costs.links:
@@ -311,41 +321,41 @@ def at_least_three(stages: list[_Stage], links: list[Links]) -> tuple[list[_Stag
     """Pads a space of one or two stages to three with stages that cost nothing; also returns the real positions."""
     positions = list(range(len(stages)))
     if len(stages) == 1:
-        widths = np.unique(stages[0][0]).tolist()
+        states = np.unique(stages[0][0]).tolist()
         stages, links, positions = (
             [_free(np.zeros(1, dtype=np.int64)), *stages],
-            [{(0, w): (0, 0) for w in widths}],
+            [{(0, state): (0, 0) for state in states}],
             [1],
         )
     if len(stages) == 2:
-        widths = np.unique(stages[0][0])
-        links = [{(w, w): (0, 0) for w in widths.tolist()}, *links]
-        stages, positions = [stages[0], _free(widths), stages[1]], [2 * stage for stage in positions]
+        states = np.unique(stages[0][0])
+        links = [{(state, state): (0, 0) for state in states.tolist()}, *links]
+        stages, positions = [stages[0], _free(states), stages[1]], [2 * stage for stage in positions]
     return stages, links, positions
 
 
-def _free(widths: IntArray) -> _Stage:
-    """Returns a stage with one choice per width, which costs nothing."""
-    return widths, np.zeros_like(widths), np.zeros_like(widths)
+def _free(states: IntArray) -> _Stage:
+    """Returns a stage with one choice per state, which costs nothing."""
+    return states, np.zeros_like(states), np.zeros_like(states)
 
 
-def _num_pairs(first: StageCosts, second: StageCosts) -> int:
-    """Counts the cost sums of two stages over all pairs of widths."""
-    return _num_cells(first) * _num_cells(second)
+def _num_pairs(first: StageCosts, second: StageCosts, links: Links) -> int:
+    """Counts the cost sums of two stages over all pairs of states with a link."""
+    return sum(len(first.cells[before]) * len(second.cells[after]) for before, after in links)
 
 
 def _num_cells(layer: StageCosts) -> int:
-    """Counts the cells of all widths."""
+    """Counts the cells of all states."""
     return sum(len(cells) for cells in layer.cells.values())
 
 
 def _max_table_size(stage: StageCosts) -> int:
-    """Returns the size of the largest `SummedAreaTable` of a stage's widths."""
+    """Returns the size of the largest `SummedAreaTable` of a stage's states."""
     return max(SummedAreaTable.size(cells) for cells in stage.cells.values())
 
 
 def _num_choices(layer: Layer) -> float:
-    """Counts the choices or prefixes of all widths."""
+    """Counts the choices or prefixes of all states."""
     return float(sum(cells.count.sum() for cells in layer.cells.values()))
 
 

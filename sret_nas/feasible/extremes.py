@@ -30,18 +30,19 @@ def undominated_networks(space: SearchSpace, signs: tuple[int, ...]) -> tuple[tu
 def _undominated_networks(space: SearchSpace, signs: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Computes the front by dynamic programming over the stages.
 
-    A prefix that is dominated stays dominated whatever follows, so only the front of each width is extended.
+    A prefix that is dominated stays dominated whatever follows, so only the front of each state is extended.
     """
     costs = choice_costs_of(space)
     fronts = _fronts_of_stage(costs, 0, signs)
-    for stage in range(1, len(costs.width)):
+    for stage in range(1, len(costs.state)):
         links = costs.links[stage - 1]
         fronts = {
-            width: _merged([
-                _sums(before, front, _link_costs(links[width_before, width], signs))
-                for width_before, before in fronts.items()
+            state: _merged([
+                _sums(before, front, _link_costs(links[state_before, state], signs))
+                for state_before, before in fronts.items()
+                if (state_before, state) in links
             ])
-            for width, front in _fronts_of_stage(costs, stage, signs).items()
+            for state, front in _fronts_of_stage(costs, stage, signs).items()
         }  # fmt: skip
     _, networks = _merged(list(fronts.values()))
     return tuple(tuple(int(choice) for choice in network) for network in networks)
@@ -111,13 +112,13 @@ def _link_costs(link: tuple[int, int], signs: tuple[int, ...]) -> IntArray:
 
 
 def _fronts_of_stage(costs: ChoiceCosts, stage: int, signs: tuple[int, ...]) -> dict[int, _Front]:
-    """Returns the front of one stage's choices for each width."""
+    """Returns the front of one stage's choices for each state."""
     fronts = {}
-    for width in np.unique(costs.width[stage]).tolist():
-        choices = np.flatnonzero(costs.width[stage] == width)
+    for state in np.unique(costs.state[stage]).tolist():
+        choices = np.flatnonzero(costs.state[stage] == state)
         columns = (costs.flops, costs.params, costs.shallowest_flops)[: len(signs)]
         own = np.stack([column[stage][choices] for column in columns], axis=1)
-        fronts[width] = _undominated(own * signs, choices[:, None])
+        fronts[state] = _undominated(own * signs, choices[:, None])
     return fronts
 
 

@@ -38,18 +38,22 @@ def _check_costs_fit(space: SearchSpace) -> None:
 def _most_expensive_parts(space: SearchSpace) -> list[PartCost]:
     """Returns parts that cost at least as much as those of any network, because costs grow with every dimension."""
     tokens, widths = space.num_tokens, [max(stage.width) for stage in space.stages]
-    stem_width = max(space.stem.width or (widths[0],))
-    attended = [*tokens[:-1], tokens[-1] + CLASS_TOKENS[space.head]]
+    attended = [*tokens[:-1], tokens[-1] + max(CLASS_TOKENS[head] for head in space.head)]
     stages = [_most_expensive_stage(*stage) for stage in zip(space.stages, attended, strict=True)]
     # A pooling between widths without a common divisor is a full convolution, which is the most expensive kind.
     pools = [
         PartCost(params=(9 * before + 1) * after, conv=9 * before * after * later)
         for later, before, after in zip(tokens[1:], widths, widths[1:], strict=False)
     ]
-    stem = stem_cost(
-        space.image_size, space.channels, stem_width, space.stem.strides, widths[0], space.stem.kind, space.stem.norm
-    )
-    return [stem, *stages, *pools, head_cost(tokens[-1], widths[-1], space.classes, space.head)]
+    stems = [
+        stem_cost(
+            space.image_size, space.channels, stem.width or widths[0], space.stem.strides, widths[0], stem.kind,
+            stem.norm,
+        )
+        for stem in space.stem.stems
+    ]  # fmt: skip
+    heads = [head_cost(tokens[-1], widths[-1], space.classes, head) for head in space.head]
+    return [*stems, *stages, *pools, *heads]
 
 
 def _most_expensive_stage(stage: StageChoices, tokens: int) -> PartCost:

@@ -8,6 +8,7 @@ every group bins all pairs anew. That takes several times as long as two costs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from math import prod
 
@@ -31,28 +32,32 @@ _EXACT = 2**53
 """Pairs below which counts are exact although they are summed in floating point."""
 
 _Cells = dict[int, tuple[IntArray, FloatArray]]
-"""By width: the distinct costs, of shape (cells, 3), and how many choices or prefixes have them, of shape (cells,)."""
+"""By state: the distinct costs, of shape (cells, 3), and how many choices or prefixes have them, of shape (cells,)."""
 
 
 def count_inside(costs: ChoiceCosts, budget: Budget, max_pairs: int) -> int | None:
-    """Returns the number of networks inside a budget; None if more than `max_pairs` cost sums would be formed."""
-    columns = zip(costs.width, costs.flops, costs.params, costs.shallowest_flops, strict=True)
+    """Returns the number of networks inside a budget.
+
+    Returns None if more than `max_pairs` cost sums would be formed for each of the residual connections.
+    """
+    max_pairs *= costs.num_residuals
+    columns = zip(costs.state, costs.flops, costs.params, costs.shallowest_flops, strict=True)
     stages = [_cells(*stage) for stage in columns]
     links = [
         {pair: np.array([flops, params, flops]) for pair, (flops, params) in stage.items()} for stage in costs.links
     ]
     while len(stages) < 3:  # stages in front that cost nothing
-        widths = list(stages[0])
+        states = list(stages[0])
         stages.insert(0, {0: (np.zeros((1, 3), dtype=np.int64), np.ones(1))})
-        links.insert(0, {(0, width): np.zeros(3, dtype=np.int64) for width in widths})
+        links.insert(0, {(0, state): np.zeros(3, dtype=np.int64) for state in states})
     prefix = stages[0]
     for position in range(1, len(stages) - 2):
-        if _num_cells(prefix) * _num_cells(stages[position]) > min(max_pairs, _MAX_PREFIXES):
+        if _num_pairs(prefix, stages[position], links[position - 1]) > min(max_pairs, _MAX_PREFIXES):
             return None
         prefix = _combined(prefix, stages[position], links[position - 1])
     middle, last = stages[-2:]
     pairs = sum(count.sum() for _, count in prefix.values()) * sum(count.sum() for _, count in middle.values())
-    if _num_cells(prefix) * _num_cells(middle) > max_pairs or pairs >= _EXACT:
+    if _num_pairs(prefix, middle, links[-2]) > max_pairs or pairs >= _EXACT:
         return None
     low = np.array([budget.flops_min or 0, budget.params_min or 0, 0])
     highest = (budget.flops_max, budget.params_max, budget.shallowest_flops_max)
@@ -70,34 +75,35 @@ def count_inside(costs: ChoiceCosts, budget: Budget, max_pairs: int) -> int | No
     return total
 
 
-def _cells(width: IntArray, *costs: IntArray) -> _Cells:
-    """Merges the choices of a stage by width and cost."""
+def _cells(state: IntArray, *costs: IntArray) -> _Cells:
+    """Merges the choices of a stage by state and cost."""
     table = np.stack(costs, axis=1)
     cells: _Cells = {}
-    for w in np.unique(width).tolist():
-        distinct, count = np.unique(table[width == w], axis=0, return_counts=True)
-        cells[w] = distinct, count.astype(np.float64)
+    for one in np.unique(state).tolist():
+        distinct, count = np.unique(table[state == one], axis=0, return_counts=True)
+        cells[one] = distinct, count.astype(np.float64)
     return cells
 
 
 def _combined(before: _Cells, stage: _Cells, links: dict[tuple[int, int], IntArray]) -> _Cells:
     """Returns the cells of prefixes that are one stage longer."""
     cells = {}
-    for width, (costs, count) in stage.items():
+    for state, (costs, count) in stage.items():
         sums, counts = [], []
-        for width_before, (costs_before, count_before) in before.items():
-            if (width_before, width) in links:
-                sums.append((costs_before[:, None] + costs + links[width_before, width]).reshape(-1, 3))
+        for state_before, (costs_before, count_before) in before.items():
+            if (state_before, state) in links:
+                sums.append((costs_before[:, None] + costs + links[state_before, state]).reshape(-1, 3))
                 counts.append(np.outer(count_before, count).ravel())
         if sums:
             distinct, inverse = np.unique(np.concatenate(sums), axis=0, return_inverse=True)
             total = np.bincount(inverse.ravel(), np.concatenate(counts))
-            cells[width] = distinct, total.astype(np.float64)
+            cells[state] = distinct, total.astype(np.float64)
     return cells
 
 
-def _num_cells(cells: _Cells) -> int:
-    return sum(len(count) for _, count in cells.values())
+def _num_pairs(before: _Cells, stage: _Cells, links: Iterable[tuple[int, int]]) -> int:
+    """Counts the cost sums of cells that may follow each other."""
+    return sum(len(before[first][1]) * len(stage[second][1]) for first, second in links if first in before)
 
 
 class _Pairs:

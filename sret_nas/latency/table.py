@@ -9,6 +9,7 @@ error. All four are additive over choices and links, and so are the predictions,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from math import isqrt
@@ -21,7 +22,7 @@ from sret_nas.arch.sizes import paper_stem_width
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.latency.profile import LatencyProfile, Part, PartKind
-from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.chain import Chain, chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
@@ -45,9 +46,8 @@ class _Use(NamedTuple):
 
 def check_is_predicted(space: SearchSpace) -> None:
     """Raises `UserError` for a space with a variant of the whole network, whose parts are not among those timed."""
-    variants = {**{f"stem {name}": value for name, value in space.stem.variants.items()}, **space.variants}
-    if variants:
-        named = ", ".join(f"{name}: {value}" for name, value in variants.items())
+    named = ", ".join(space.variant_words())
+    if named:
         raise UserError(
             f"{space.name}: latency is predicted for networks with the paper's stem, residual connections and head, "
             f"got {named}: search by FLOPs or parameters, and measure the result with `profile`"
@@ -74,9 +74,11 @@ def _uses_in_blocks(table: StageTable) -> Iterator[_Use]:
 
 def _stem_sizes(space: SearchSpace) -> IntArray:
     """Returns the sizes (see `Part`) of the stem of every choice of stage 1, of shape (choices, 6)."""
-    costs = choice_costs_of(space)
-    width = costs.width[0]
-    stem = np.repeat(costs.stem_widths, costs.rows[0]) if costs.stem_widths else paper_stem_width(width)
+    width = choice_costs_of(space).width[0]
+    rows = space.stage_choices[0].columns.width
+    stem = np.concatenate([
+        paper_stem_width(rows) if one.width is None else np.full(len(rows), one.width) for one in space.stem.stems
+    ])  # fmt: skip
     shared = np.tile((space.channels, *space.stem.strides), (len(width), 1))
     return np.column_stack([shared[:, 0], stem, width, shared[:, 1:]])
 
@@ -206,11 +208,11 @@ class LatencyTable:
         """The chain of the space with latency as its last cost."""
         chain = chain_of(self.space)
         stages = tuple(
-            ChainStage(stage.state, np.column_stack([stage.costs, latency]), stage.attributes, stage.levels)
+            replace(stage, costs=np.column_stack([stage.costs, latency]))
             for stage, latency in zip(chain.stages, self.stages, strict=True)
         )
         links = tuple(
             {pair: (*costs, latencies[pair]) for pair, costs in stage.items()}
             for stage, latencies in zip(chain.links, self.links, strict=True)
         )
-        return Chain((*chain.cost_names, "latency"), stages, links)
+        return replace(chain, cost_names=(*chain.cost_names, "latency"), stages=stages, links=links)

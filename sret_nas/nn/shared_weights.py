@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
-from math import gcd
+from math import gcd, prod
 
 import numpy as np
 import torch
 from torch import nn
 
-from sret_nas.arch.parts import Residual
+from sret_nas.arch.parts import Residual, StemNorm
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import NLL, Block
+from sret_nas.nn.stem import PatchStem, Stem
 from sret_nas.nn.weight_shapes import Shapes
 from sret_nas.space.supernet_shape import StageShape, SupernetShape
 
 MAX_PAIRS, PAIRS_PER_LOOP = 200_000_000, 1_000
 """Limits on the pooling filters of a supernet in a file: the sum over all pairs of widths, with shared filters counted
 for each pair; and what a pair adds to that sum for the time of its own loop."""
+
+
+class StemWeights(nn.Module):
+    """The weights of a supernet's stems: convolutions, which share a scale and shift whatever the norm, and patches."""
+
+    def __init__(self, extent: SupernetShape) -> None:
+        super().__init__()
+        width = extent.stages[0].width
+        if "conv" in extent.stem_kind:
+            norm: StemNorm = "layer" if extent.has_stem_norms else "none"  # the weights of a BatchNorm are alike
+            stem = Stem(extent.channels, extent.stem_width, width, extent.strides, norm)
+            self.convs, self.norms = stem.convs, stem.norms
+        if "patch" in extent.stem_kind:
+            self.proj = PatchStem(extent.channels, width, prod(extent.strides)).proj
+
+    def initialise(self) -> None:
+        """Draws convolutions that keep the variance of their input (He et al., 2015), and sets biases to 0."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d):
+                if name == "proj":  # patches do not overlap, and no ReLU follows
+                    nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
+                else:
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
 
 class StageWeights(nn.Module):

@@ -6,9 +6,10 @@ work here. Poolings are grouped convolutions and attention has heads, so a chann
 others it is connected to. With even spreading, that position is the same in networks of all widths. (With leading
 channels, the ratio of two stages' widths decided the ranking of networks: benchmarks/ranking.)
 
-Recursion counts, loop orders, group schedules, attention heads and permutations own no weights. Residual connections,
-the stem's kind and norm, and the head are the same in all networks of a supernet. The forward pass is defined once,
-in `network.SReT`: here its parameters are replaced by slices of the shared weights.
+Recursion counts, loop orders, group schedules, attention heads and permutations own no weights. Stems of convolutions
+share theirs, and the scale and shift of their norms, whatever the norm; patch embeddings have their own. Residual
+connections share the coefficients of their branches, heads the last norm, the classifier and the class token. The
+forward pass is defined once, in `network.SReT`: here its parameters are replaced by slices of the shared weights.
 """
 
 from __future__ import annotations
@@ -18,19 +19,26 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.parts import CLASS_TOKENS
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
 from sret_nas.nn.layers import NORM_EPS
 from sret_nas.nn.network import SReT
 from sret_nas.nn.permutations import FixedPermutations
-from sret_nas.nn.shared_weights import ClassTokenWeights, PoolWeights, StageWeights, pool_shapes, spread
-from sret_nas.nn.stem import PatchStem, batch_norms, stem_of
+from sret_nas.nn.shared_weights import (
+    ClassTokenWeights,
+    PoolWeights,
+    StageWeights,
+    StemWeights,
+    pool_shapes,
+    spread,
+)
+from sret_nas.nn.stem import batch_norms
 from sret_nas.nn.weight_shapes import supernet_shapes
 from sret_nas.nn.weight_slices import IndexSet, SlicedNetwork, WeightSlice
 from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, with_empty_tensors, write_weights
@@ -54,14 +62,13 @@ class Supernet(nn.Module):
         self.fresh_permutations = True
         """Whether training draws new permutations at every pass, as in `SReT`."""
         widths = [stage.width for stage in extent.stages]
-        self.stem = stem_of(extent.stem, extent.channels, widths[0])
-        _use_batch_statistics(self.stem)
+        self.stem = StemWeights(extent)
         self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], extent.side, extent.side))
-        self.stages = nn.ModuleList(StageWeights(stage, extent.residual) for stage in extent.stages)
+        self.stages = nn.ModuleList(StageWeights(stage, extent.widest_residual) for stage in extent.stages)
         self.pools = nn.ModuleList(
             PoolWeights(before.widths, after.widths) for before, after in pairwise(extent.stages)
         )
-        count = CLASS_TOKENS[extent.head]
+        count = extent.class_tokens
         self.class_tokens = ClassTokenWeights(count, widths[-1]) if count else None
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], extent.classes)
@@ -73,7 +80,7 @@ class Supernet(nn.Module):
         """Initialises all weights but the poolings', and sets biases to 0.
 
         Linear layers and the position embedding start small (standard deviation 0.02), so that every block starts near
-        the identity; convolutions keep the variance of their input (He et al., 2015). PyTorch's defaults, with which
+        the identity; for convolutions see `StemWeights`. PyTorch's defaults, with which
         networks start, were no gain for a supernet, whose narrow networks would start with the spread of its widest
         fan-in (benchmarks/NOTES.md).
         """
@@ -81,17 +88,11 @@ class Supernet(nn.Module):
         if self.class_tokens is not None:
             for tokens in self.class_tokens.parameters():
                 nn.init.trunc_normal_(tokens, std=0.02)
-        for name, module in self.named_modules():
+        self.stem.initialise()
+        for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv2d) and name.startswith("stem."):
-                if isinstance(self.stem, PatchStem):  # patches do not overlap, and no ReLU follows
-                    nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
-                else:
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
 
     def _clear_caches(self) -> None:
         """Empties everything that is derived from the extent and rebuilt on demand."""
@@ -195,7 +196,11 @@ class Supernet(nn.Module):
         if isinstance(module, ClassTokenWeights):  # (1, tokens, D) in a network
             # Never used whole: as views, embedding and position would have one tensor as their gradient.
             used = IndexSet.of(spread(shape[2], shared_shape[1]), shared_shape[1], device)
-            return WeightSlice(module, path[-1], shape, None, used)
+            first = self._index_set(shape[1], shared_shape[0], device)  # the class token is the first of two
+            return WeightSlice(module, path[-1], shape, first, used)
+        if path[-1] == "coefficients" and shape != shared_shape:  # of the branches alone
+            used = IndexSet.of(2 * np.arange(shape[0]) + 1, shared_shape[0], device)
+            return WeightSlice(module, path[-1], shape, used, None)
         assert shape[2:] == shared_shape[2:], (name, shape, shared_shape)
         rows = self._index_set(shape[0], shared_shape[0], device)
         columns = self._index_set(shape[1], shared_shape[1], device) if len(shape) > 1 else None

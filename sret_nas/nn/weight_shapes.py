@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import gcd, prod
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.parts import CLASS_TOKENS, COEFFICIENTS, Head, StemKind, StemNorm
+from sret_nas.arch.parts import COEFFICIENTS
 from sret_nas.space.supernet_shape import SupernetShape
 
 Shape = tuple[int, ...]
@@ -24,8 +24,11 @@ def network_shapes(arch: ArchConfig) -> Shapes:
     widths, side = [stage.width for stage in arch.stages], arch.resolutions[0]
     yield "pos_embed", (1, widths[0], side, side)
     stem = arch.stem
-    has_statistics = stem.norm == "batch"
-    yield from _stem_of(stem.kind, stem.norm, stem.strides, arch.channels, stem.width, widths[0], has_statistics)
+    if stem.kind == "patch":
+        yield from _patches(prod(stem.strides), arch.channels, widths[0])
+    else:
+        norms = stem.norm != "none", stem.norm == "batch"
+        yield from _convolutions((arch.channels, stem.width, widths[0], widths[0]), *norms)
     coefficients = COEFFICIENTS[arch.residual]
     for index, stage in enumerate(arch.stages):
         for block in range(stage.blocks):
@@ -39,7 +42,7 @@ def network_shapes(arch: ArchConfig) -> Shapes:
     if arch.class_tokens:
         yield "class_tokens.embedding", (1, arch.class_tokens, widths[-1])
         yield "class_tokens.position", (1, arch.class_tokens, widths[-1])
-    yield from _ends(widths, arch.classes, arch.head)
+    yield from _ends(widths, arch.classes, arch.class_tokens)
 
 
 def supernet_shapes(extent: SupernetShape) -> Shapes:
@@ -49,10 +52,12 @@ def supernet_shapes(extent: SupernetShape) -> Shapes:
     """
     widths = [stage.width for stage in extent.stages]
     yield "pos_embed", (1, widths[0], extent.side, extent.side)
-    yield from _stem_of(
-        extent.stem_kind, extent.stem_norm, extent.strides, extent.channels, extent.stem_width, widths[0], False
-    )
-    coefficients = COEFFICIENTS[extent.residual]
+    if "conv" in extent.stem_kind:
+        has_norms = extent.has_stem_norms
+        yield from _convolutions((extent.channels, extent.stem_width, widths[0], widths[0]), has_norms, False)
+    if "patch" in extent.stem_kind:
+        yield from _patches(prod(extent.strides), extent.channels, widths[0])
+    coefficients = COEFFICIENTS[extent.widest_residual]
     for index, stage in enumerate(extent.stages):
         for block in range(stage.blocks):
             yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden, coefficients)
@@ -62,31 +67,27 @@ def supernet_shapes(extent: SupernetShape) -> Shapes:
                 yield from _nll(name, stage.width, stage.nll_hidden, coefficients)
     for index, after in enumerate(widths[1:]):
         yield f"pools.{index}.bias", (after,)
-    if CLASS_TOKENS[extent.head]:
-        yield "class_tokens.embedding", (CLASS_TOKENS[extent.head], widths[-1])
-        yield "class_tokens.position", (CLASS_TOKENS[extent.head], widths[-1])
-    yield from _ends(widths, extent.classes, extent.head)
+    if extent.class_tokens:
+        yield "class_tokens.embedding", (extent.class_tokens, widths[-1])
+        yield "class_tokens.position", (extent.class_tokens, widths[-1])
+    yield from _ends(widths, extent.classes, extent.class_tokens)
 
 
-def _stem_of(
-    kind: StemKind, norm: StemNorm, strides: Sequence[int], channels: int, stem_width: int, width: int,
-    has_statistics: bool,
-) -> Shapes:  # fmt: skip
-    if kind == "patch":
-        patch = prod(strides)
-        yield "stem.proj.weight", (width, channels, patch, patch)
-        yield "stem.proj.bias", (width,)
-        return
-    widths = (channels, stem_width, width, width)
+def _convolutions(widths: Sequence[int], has_norms: bool, has_statistics: bool) -> Shapes:
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         yield f"stem.convs.{index}.weight", (outputs, inputs, 3, 3)
         yield f"stem.convs.{index}.bias", (outputs,)
-    for index, outputs in enumerate(widths[1:] if norm != "none" else ()):
+    for index, outputs in enumerate(widths[1:] if has_norms else ()):
         yield from _norm(f"stem.norms.{index}", outputs)
         if has_statistics:
             yield f"stem.norms.{index}.running_mean", (outputs,)
             yield f"stem.norms.{index}.running_var", (outputs,)
             yield f"stem.norms.{index}.num_batches_tracked", ()
+
+
+def _patches(patch: int, channels: int, width: int) -> Shapes:
+    yield "stem.proj.weight", (width, channels, patch, patch)
+    yield "stem.proj.bias", (width,)
 
 
 def _block(name: str, width: int, mlp_hidden: int, coefficients: int) -> Shapes:
@@ -108,10 +109,10 @@ def _nll(name: str, width: int, hidden: int, coefficients: int) -> Shapes:
     yield from _linear(f"{name}.mlp.fc2", hidden, width)
 
 
-def _ends(widths: Sequence[int], classes: int, head: Head) -> Shapes:
+def _ends(widths: Sequence[int], classes: int, class_tokens: int) -> Shapes:
     yield from _norm("norm", widths[-1])
     yield from _linear("head", widths[-1], classes)
-    if head == "distillation_token":
+    if class_tokens == 2:
         yield from _linear("head_dist", widths[-1], classes)
 
 

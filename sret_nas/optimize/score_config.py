@@ -67,6 +67,12 @@ class ScoreConfig(BaseModel):
     """Additional effects of single stages: empty, or one entry per stage of the space."""
     stem_width: Effects = {}
     """Effects of the stem's listed widths."""
+    stem_kind: Effects = {}
+    stem_norm: Effects = {}
+    residual: Effects = {}
+    """Effects of the residual connections, where the space lists several."""
+    head: Effects = {}
+    """Effects of the head, likewise."""
     log_flops: Effect = 0.0
     log_params: Effect = 0.0
 
@@ -111,7 +117,8 @@ class ScoreConfig(BaseModel):
         for stage_index, own in enumerate(self.stages):
             for name, effects in _named(own):
                 _refuse_unlisted(effects, set(_listed(space, stage_index, name)), ("stages", stage_index, name), source)
-        _refuse_unlisted(self.stem_width, set(space.stem.width or ()), ("stem_width",), source)
+        for key, (name, effects) in self._effects_of_network().items():
+            _refuse_unlisted(effects, set(space.dimensions().get(name, ())), (key,), source)
 
     def _terms(self, space: SearchSpace, stage_index: int, stage: ChainStage) -> FloatArray:
         """Returns the terms of all choices of a stage, of shape (choices,)."""
@@ -121,10 +128,17 @@ class ScoreConfig(BaseModel):
                 values = _listed(space, stage_index, name)
                 if name in stage.attributes:  # a variant that is not listed has one value
                     total += _by_level(values, effects)[stage.levels[:, stage.attributes.index(name)]]
-        if stage_index == 0 and self.stem_width:
-            widths = space.stem.width or ()
-            total += _by_level(widths, self.stem_width)[stage.levels[:, stage.attributes.index("stem width")]]
+        for name, effects in self._effects_of_network().values():
+            if (attribute := name.replace(".", " ")) in stage.attributes:
+                levels = stage.levels[:, stage.attributes.index(attribute)]
+                total += _by_level(space.dimensions()[name], effects)[levels]
         return total
+
+    def _effects_of_network(self) -> dict[str, tuple[str, Effects]]:
+        """Returns the dimensions besides those of stages that have any effect, and their effects, by key."""
+        names = {"stem_width": "stem.width", "stem_kind": "stem.kind", "stem_norm": "stem.norm"}
+        names |= {name: name for name in ("residual", "head")}
+        return {key: (name, getattr(self, key)) for key, name in names.items() if getattr(self, key)}
 
     def _trend_of(self, chain: Chain) -> Any:
         """Returns the trend: linear in the log costs, and the same for a chain with more costs."""

@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 from math import prod
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    StrictInt,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from sret_nas.arch.parts import Described, Loop, NLLPlacement, Ratio, StemConfig, StemKind, StemNorm, Stride
-from sret_nas.arch.sizes import hidden_width
+from sret_nas.arch.sizes import hidden_width, paper_stem_width
 from sret_nas.errors import describe
 
 MAX_SPELLINGS = 250_000
@@ -78,6 +88,35 @@ Listed = Annotated[
 ]
 """The values to choose from: at least one, all distinct."""
 
+
+def _one_or_listed(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Validates a list of values, or a single value as a list of one, whose errors then name the key alone."""
+    if isinstance(value, list | tuple):
+        return validate(value)
+    try:
+        return validate([value])
+    except ValidationError as error:
+        problems = [
+            InitErrorDetails(type=one["type"], loc=one["loc"][1:], input=one["input"], ctx=one.get("ctx", {}))
+            for one in error.errors(include_url=False)
+        ]
+        raise ValidationError.from_exception_data(error.title, problems) from None
+
+
+def _one_or_all(values: tuple[Item, ...]) -> Any:
+    """Returns a single value without its list, as it was written before there were lists."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+OneOrListed = Annotated[
+    tuple[Item, ...],
+    Field(min_length=1),
+    AfterValidator(_must_be_distinct),
+    WrapValidator(_one_or_listed),
+    PlainSerializer(_one_or_all),
+]
+"""A value that all networks have, or a list of those to choose from."""
+
 Width = Annotated[StrictInt, Field(ge=1, le=8192)]
 """Channels; the bounds are those of `StageConfig.width` and `StemConfig.width`."""
 
@@ -89,29 +128,60 @@ Schedule = Annotated[
 """Slices of the attention (G) in recursion 1, 2, ...; the last number repeats for all further recursions."""
 
 
+class StemChoice(NamedTuple):
+    """One choice of a stem. `width` is None for the paper's: half the first stage's."""
+
+    width: int | None
+    kind: StemKind
+    norm: StemNorm
+
+
 class StemChoices(Described):
-    """The choices of the stem. Strides, kind and norm are those of all networks."""
+    """The choices of the stem. Strides are those of all networks."""
 
     VARIANTS = ("kind", "norm")
 
     width: Listed[Width] | None = None
     """Output channels of the first convolution; null means the paper's stem: half the first stage's width."""
     strides: tuple[Stride, Stride, Stride] = (2, 2, 2)
-    kind: StemKind = "conv"
-    norm: StemNorm = "batch"
+    kind: OneOrListed[StemKind] = ("conv",)
+    norm: OneOrListed[StemNorm] = ("batch",)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Raises `ValueError` for settings that contradict each other."""
-        self.stem(1)
+        for stem in self.stems:
+            self.config(stem, 1)
         for name in ("width", "norm"):
-            if self.kind == "patch" and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"a stem of kind patch has no {name}, got {_format_value(getattr(self, name))}")
+            value = getattr(self, name)
+            if self.kind == ("patch",) and value != type(self).model_fields[name].default:
+                got = value[0] if name == "norm" and len(value) == 1 else _format_value(value)
+                raise ValueError(f"a stem of kind patch has no {name}, got {got}")
         return self
 
-    def stem(self, width: int) -> StemConfig:
-        """Returns the stem whose first convolution has `width` channels."""
-        return StemConfig(width=width, strides=self.strides, kind=self.kind, norm=self.norm)
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The keys that list what to choose from: the width wherever it is listed, kind and norm if several are."""
+        varied = tuple(name for name in self.VARIANTS if len(getattr(self, name)) > 1)
+        return ("width", *varied) if self.width else varied
+
+    @property
+    def stems(self) -> tuple[StemChoice, ...]:
+        """The distinct stems. A patch embedding has neither a width of its own nor a norm, so it is one of them."""
+        patches = StemChoice(None, "patch", "batch")
+        every = [StemChoice(*one) for one in product(self.width or (None,), self.kind, self.norm)]
+        return tuple(dict.fromkeys(stem if stem.kind == "conv" else patches for stem in every))
+
+    def spelling(self, stem: StemChoice) -> dict[str, Any]:
+        """Returns the listed values that spell one of `stems`, by dimension: of several, the first."""
+        spelled = {"width": stem.width, "kind": stem.kind, "norm": stem.norm}
+        without = ("width", "norm") if stem.kind == "patch" else ()
+        return {name: getattr(self, name)[0] if name in without else spelled[name] for name in self.dimensions}
+
+    def config(self, stem: StemChoice, width: int) -> StemConfig:
+        """Returns one of `stems` before a first stage of some width."""
+        own = paper_stem_width(width) if stem.width is None else stem.width
+        return StemConfig(width=own, strides=self.strides, kind=stem.kind, norm=stem.norm).canonical(width)
 
 
 class StageChoices(Described):
@@ -187,13 +257,13 @@ class StageChoices(Described):
         """
         for position, value in enumerate(getattr(self, name)):
             if not is_useful(value):
-                raise _error_at((name, position), f"{value} is in no legal network: {rule}", value)
+                raise error_at((name, position), f"{value} is in no legal network: {rule}", value)
 
 
-def _error_at(location: tuple[str | int, ...], problem: str, value: object) -> ValidationError:
+def error_at(location: tuple[str | int, ...], problem: str, value: object) -> ValidationError:
     """Returns a validation error at a key inside the model; a plain `ValueError` would only name the model."""
     kind = PydanticCustomError("value_error", "{error}", {"error": problem})
-    return ValidationError.from_exception_data("StageChoices", [InitErrorDetails(type=kind, loc=location, input=value)])
+    return ValidationError.from_exception_data("choices", [InitErrorDetails(type=kind, loc=location, input=value)])
 
 
 STAGE_DIMENSIONS = tuple(name for name in StageChoices.model_fields if name not in StageChoices.VARIANTS)

@@ -3,7 +3,7 @@
 A space lists choices per stage. Its networks are the distinct ones among all combinations: combinations that break a
 rule of `StageConfig` are dropped, and all spellings of one network (see `ArchConfig.canonical`) count once. Whether two
 stages are equal does not depend on the other stages. The space is therefore the product of one `StageTable` per stage
-(and of the stem's widths), and it is counted, costed and searched as such.
+(and of the stems, residual connections and heads), and it is counted, costed and searched as such.
 
 `docs/search-spaces.md` explains every key.
 """
@@ -18,18 +18,23 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, PrivateAttr, StrictInt, model_validator
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.parts import CLASS_TOKENS, COEFFICIENTS, Described, Head, Residual, StageConfig
-from sret_nas.arch.sizes import paper_stem_width, token_sides
+from sret_nas.arch.parts import Described, Head, Residual, StageConfig
+from sret_nas.arch.sizes import token_sides
+from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 from sret_nas.files import short_digest, validate
 from sret_nas.space.choices import (
     MAX_SPELLINGS,
     Listed,
+    OneOrListed,
     StageChoices,
+    StemChoice,
     StemChoices,
+    error_at,
     is_legal,
     schedule_of,
 )
@@ -64,10 +69,11 @@ class SearchSpace(Described):
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=8)]
     depth_schedules: Listed[DepthSchedule] = ("full",)
     """The schedules to choose from; see `DepthSchedule`."""
-    residual: Residual = "path"
-    """The residual connections of all networks."""
-    head: Head = "average"
-    """The head of all networks."""
+    residual: OneOrListed[Residual] = ("path",)
+    """The residual connections: of all networks, or those to choose from."""
+    head: OneOrListed[Head] = ("average",)
+    """The head: of all networks, or those to choose from. Where the average over tokens is among them, networks with
+    class tokens are those whose last stage always sees all tokens."""
     _tables: SpaceTables = PrivateAttr(default_factory=SpaceTables)
 
     @model_validator(mode="after")
@@ -90,17 +96,37 @@ class SearchSpace(Described):
 
     @model_validator(mode="after")
     def _check_head(self) -> Self:
-        """Raises `ValueError` for class tokens in a last stage that may slice its tokens, or move them."""
-        last = self.stages[-1]
-        if self.head != "average" and any(groups > 1 for schedule in last.groups for groups in schedule):
+        """Raises an error for class tokens in a last stage that may slice its tokens or move them, or always does so.
+
+        Raises `ValueError` if all networks have class tokens, and `ValidationError` if only some heads are impossible.
+        """
+        last, heads = self.stages[-1], [head for head in self.head if head != "average"]
+        if "average" in self.head:
+            return self._check_listed_heads(heads)
+        if heads and any(groups > 1 for schedule in last.groups for groups in schedule):
             raise ValueError(
-                f"head {self.head} needs attention over all tokens in the last stage, groups: [[1]], got "
+                f"head {heads[0]} needs attention over all tokens in the last stage, groups: [[1]], got "
                 f"{[list(schedule) for schedule in last.groups]}"
             )
-        if self.head != "average" and True in last.permute_single and False in last.inverse:
+        if heads and True in last.permute_single and False in last.inverse:
             raise ValueError(
-                f"head {self.head} needs tokens that keep their places in the last stage, got permute_single: true "
+                f"head {heads[0]} needs tokens that keep their places in the last stage, got permute_single: true "
                 "and inverse: false"
+            )
+        return self
+
+    def _check_listed_heads(self, heads: Sequence[Head]) -> Self:
+        """Raises `ValidationError` for heads with class tokens if no last stage always sees all tokens."""
+        last = self.stages[-1]
+        fewest = min(last.recursions)  # the more recursions, the more slices and permutations
+        is_whole = self.num_tokens[-1] == 1 or any(max(schedule_of(groups, fewest)) == 1 for groups in last.groups)
+        is_kept = fewest == 1 or False in last.permute or True in last.inverse or False in last.permute_single
+        if heads and not (is_whole and is_kept):
+            raise error_at(
+                ("head", self.head.index(heads[0])),
+                f"{heads[0]} is in no legal network: it needs attention over all tokens, in their places, in the last "
+                f"stage, such as groups: [1], got {[list(schedule) for schedule in last.groups]}",
+                heads[0],
             )
         return self
 
@@ -150,6 +176,11 @@ class SearchSpace(Described):
         content = self.model_dump(mode="json", exclude={"name", "description"})
         return short_digest(json.dumps(content, sort_keys=True))
 
+    def variant_words(self) -> list[str]:
+        """Returns the variants of whole networks that are not the default alone, e.g. `stem kind: conv patch`."""
+        variants = {**{f"stem {name}": values for name, values in self.stem.variants.items()}, **self.variants}
+        return [f"{name}: {' '.join(values)}" for name, values in variants.items()]
+
     @property
     def num_tokens(self) -> tuple[int, ...]:
         """Tokens (N) in each stage, the same for all networks of the space."""
@@ -161,43 +192,60 @@ class SearchSpace(Described):
         return self.tables.get(StageTable, self._tabulate_stages)
 
     def _tabulate_stages(self) -> tuple[StageTable, ...]:
-        """Finds and costs the distinct stages; class tokens join the last one."""
-        last, coefficients = len(self.stages) - 1, COEFFICIENTS[self.residual]
-        return tuple(
-            StageTable(stage, tokens, CLASS_TOKENS[self.head] if index == last else 0, coefficients)
-            for index, (stage, tokens) in enumerate(zip(self.stages, self.num_tokens, strict=True))
-        )
+        """Finds the distinct stages."""
+        return tuple(StageTable(stage, tokens) for stage, tokens in zip(self.stages, self.num_tokens, strict=True))
 
     @property
     def num_networks(self) -> int:
         """Exact number of distinct networks, i.e. of distinct `arch_id`s."""
-        return len(self.stem.width or (None,)) * prod(len(table) for table in self.stage_choices)
+        *others, _ = self.stage_choices
+        last = sum(len(self.last_rows(head)) for head in self.head)
+        return len(self.residual) * len(self.stem.stems) * prod(len(table) for table in others) * last
 
-    def network(self, rows: Sequence[int], stem_width: int | None = None) -> ArchConfig:
-        """Builds a network from one row of each table of `stage_choices`; `stem_width` None is the paper's stem."""
+    def last_rows(self, head: Head) -> IntArray:
+        """Returns the rows of the last stage's table that a head goes with, ascending."""
+        last = self.stage_choices[-1]
+        return np.arange(len(last)) if head == "average" else np.flatnonzero(last.keeps_all_tokens)
+
+    def network(
+        self, rows: Sequence[int], stem: StemChoice | None = None, residual: Residual | None = None,
+        head: Head | None = None,
+    ) -> ArchConfig:  # fmt: skip
+        """Builds a network from one row of each table of `stage_choices`; None stands for what is listed first."""
         stages = tuple(table.stage(row) for table, row in zip(self.stage_choices, rows, strict=True))
-        return self.assembled(stages, stem_width)
+        return self.assembled(stages, stem, residual, head)
 
-    def assembled(self, stages: tuple[StageConfig, ...], stem_width: int | None) -> ArchConfig:
-        """Builds a network from stages, for the space's input; `stem_width` None is the paper's stem."""
-        width = paper_stem_width(stages[0].width) if stem_width is None else stem_width
+    def assembled(
+        self, stages: tuple[StageConfig, ...], stem: StemChoice | None = None, residual: Residual | None = None,
+        head: Head | None = None,
+    ) -> ArchConfig:  # fmt: skip
+        """Builds a network from stages, for the space's input; None stands for what is listed first."""
+        stem = self.stem.stems[0] if stem is None else stem
         return ArchConfig(
-            stages=stages, stem=self.stem.stem(width).canonical(stages[0].width), image_size=self.image_size,
-            channels=self.channels, classes=self.classes, drop_path=self.drop_path, residual=self.residual,
-            head=self.head,
+            stages=stages, stem=self.stem.config(stem, stages[0].width), image_size=self.image_size,
+            channels=self.channels, classes=self.classes, drop_path=self.drop_path,
+            residual=residual or self.residual[0], head=head or self.head[0],
         )  # fmt: skip
 
     def dimensions(self) -> dict[str, tuple[Value, ...]]:
         """Returns the choices as flat categorical dimensions.
 
-        The names are `stem.width` (if listed), `stage1.width`, ..., `depth_schedule`. A group schedule is written with
-        dashes, e.g. `8-2`.
+        The names are `stem.width`, `stem.kind`, `stem.norm`, `residual` and `head` (those that are listed),
+        `stage1.width`, ..., `depth_schedule`. A group schedule is written with dashes, e.g. `8-2`.
         """
-        dimensions: dict[str, tuple[Value, ...]] = {"stem.width": self.stem.width} if self.stem.width else {}
+        dimensions: dict[str, tuple[Value, ...]] = {
+            f"stem.{name}": getattr(self.stem, name) for name in self.stem.dimensions
+        }
+        dimensions |= {name: getattr(self, name) for name in self.listed_variants}
         for stage_number, stage in enumerate(self.stages, start=1):
             for name in stage.dimensions:
                 dimensions[f"stage{stage_number}.{name}"] = tuple(label_of(value) for value in getattr(stage, name))
         return dimensions | {"depth_schedule": self.depth_schedules}
+
+    @property
+    def listed_variants(self) -> tuple[str, ...]:
+        """The keys of `VARIANTS` that list several values to choose from."""
+        return tuple(name for name in self.VARIANTS if len(getattr(self, name)) > 1)
 
     def decode(self, values: Mapping[str, Value]) -> ArchConfig | None:
         """Builds the network of one choice per dimension; returns None if the combination is illegal.
@@ -206,18 +254,23 @@ class SearchSpace(Described):
         """
         chosen = {name: self._listed(values, name) for name in self.dimensions() if name != "depth_schedule"}
         stages = []
-        for stage_number, choices in enumerate(self.stages, start=1):
+        for stage_number, (choices, tokens) in enumerate(zip(self.stages, self.num_tokens, strict=True), start=1):
             stage = {name: chosen[f"stage{stage_number}.{name}"] for name in choices.dimensions}
             if not is_legal(stage["width"], stage["heads"], stage["nll_ratio"], stage["mlp_ratio"]):
                 return None
             stage["groups"] = schedule_of(stage["groups"], stage["recursions"])
-            stages.append(StageConfig(**stage))
-        return self.assembled(tuple(stages), chosen.get("stem.width")).canonical()
+            stages.append(StageConfig(**stage).canonical(tokens))
+        head = chosen.get("head", self.head[0])
+        if head != "average" and (max(stages[-1].groups) > 1 or stages[-1].permute_single):
+            return None
+        fixed = StemChoice(None, self.stem.kind[0], self.stem.norm[0])
+        stem = fixed._replace(**{name: chosen[f"stem.{name}"] for name in self.stem.dimensions})
+        return self.assembled(tuple(stages), stem, chosen.get("residual"), head).canonical()
 
     def _listed(self, values: Mapping[str, Value], name: str) -> Any:
         """Returns the listed value whose label was chosen. Raises `UserError` if there is none."""
-        part, _, key = name.partition(".")
-        owner = self.stem if part == "stem" else self.stages[int(part.removeprefix("stage")) - 1]
+        part, _, key = name.rpartition(".")
+        owner = {"": self, "stem": self.stem}.get(part) or self.stages[int(part.removeprefix("stage")) - 1]
         listed: tuple[Any, ...] = getattr(owner, key)
         for value in listed:
             if name in values and label_of(value) == values[name]:
@@ -231,7 +284,10 @@ class SearchSpace(Described):
         Raises `UserError` if the network is not in the space.
         """
         rows = self.rows_of(arch)
-        values: dict[str, Value] = {"stem.width": arch.stem.width} if self.stem.width else {}
+        values: dict[str, Value] = {
+            f"stem.{name}": value for name, value in self.stem.spelling(self.stem_of(arch)).items()
+        }
+        values |= {name: getattr(arch, name) for name in self.listed_variants}
         for stage_number, (table, row) in enumerate(zip(self.stage_choices, rows, strict=True), start=1):
             values |= {f"stage{stage_number}.{name}": label_of(value) for name, value in table.values(row).items()}
         return values
@@ -240,7 +296,7 @@ class SearchSpace(Described):
         """Returns the rows of `stage_choices` that form a network. Raises `UserError` if it is not in the space."""
         rows = self._rows_of(arch)
         if rows is None:
-            raise UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")
+            raise self._is_missing(arch)
         return rows
 
     def contains(self, arch: ArchConfig) -> bool:
@@ -249,16 +305,32 @@ class SearchSpace(Described):
 
     def _rows_of(self, arch: ArchConfig) -> tuple[int, ...] | None:
         """Returns the rows of `stage_choices` that form a network, or None if it is not in the space."""
-        names = ("image_size", "channels", "classes", "drop_path", "residual", "head")
+        names = ("image_size", "channels", "classes", "drop_path")
         if len(self.stages) != len(arch.stages) or any(getattr(self, name) != getattr(arch, name) for name in names):
             return None
-        first = arch.stages[0].width
-        stems = [self.stem.stem(width).canonical(first) for width in self.stem.width or (paper_stem_width(first),)]
-        if arch.stem.canonical(first) not in stems:
+        if arch.residual not in self.residual or arch.head not in self.head:
+            return None
+        if self._stem_of(arch) is None:
             return None
         rows = [table.row_of(stage) for table, stage in zip(self.stage_choices, arch.stages, strict=True)]
         rows_in_space = tuple(row for row in rows if row is not None)
         return rows_in_space if len(rows_in_space) == len(rows) else None
+
+    def stem_of(self, arch: ArchConfig) -> StemChoice:
+        """Returns the one of the stems that a network has. Raises `UserError` if it is not in the space."""
+        stem = self._stem_of(arch)
+        if stem is None:
+            raise self._is_missing(arch)
+        return stem
+
+    def _stem_of(self, arch: ArchConfig) -> StemChoice | None:
+        """Returns the one of the stems that a network has, or None."""
+        first = arch.stages[0].width
+        wanted = arch.stem.canonical(first)
+        return next((stem for stem in self.stem.stems if self.stem.config(stem, first) == wanted), None)
+
+    def _is_missing(self, arch: ArchConfig) -> UserError:
+        return UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")
 
     def effective_schedules(self, arch: ArchConfig) -> tuple[DepthSchedule, ...]:
         """Returns the depth schedules that differ for this network, by canonical names, in the listed order."""

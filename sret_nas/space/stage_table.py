@@ -1,4 +1,4 @@
-"""Table of the distinct stages that one stage's choices allow, with their costs.
+"""Table of the distinct stages that one stage's choices allow.
 
 The spellings of a stage are all combinations of its listed values. Spellings that `StageConfig` refuses are dropped,
 and spellings that `StageConfig.canonical` makes equal share one row. Both steps work on arrays of all spellings.
@@ -50,20 +50,10 @@ class StageTable:
         spelling: For each row and each dimension of the choices, the position of the listed value, of shape (rows,
             dimensions). Of several spellings the first is used.
         columns: The rows as arguments of the cost formulas.
-        flops: FLOPs, of shape (rows,).
-        params: Parameters, of shape (rows,).
-        shallowest_flops: FLOPs of one recursion, of shape (rows,).
     """
 
-    def __init__(self, choices: StageChoices, num_tokens: int, class_tokens: int = 0, coefficients: int = 2) -> None:
-        """Finds and costs the distinct stages.
-
-        Args:
-            choices: The listed values.
-            num_tokens: Tokens of the image (N).
-            class_tokens: Tokens that join them, which count in the costs alone.
-            coefficients: Coefficients of each residual connection.
-        """
+    def __init__(self, choices: StageChoices, num_tokens: int) -> None:
+        """Finds the distinct stages of the listed values on `num_tokens` tokens of the image (N)."""
         self.choices = choices
         self.num_tokens = num_tokens
         self._stages: dict[int, StageConfig] = {}
@@ -79,17 +69,30 @@ class StageTable:
             **{name: np.ascontiguousarray(self.key[:, column]) for column, name in enumerate(_KEY_COLUMNS[:6])},
             groups=np.ascontiguousarray(self.key[:, len(_KEY_COLUMNS) :]),
         )
-        cost = self.columns.cost(num_tokens + class_tokens, coefficients)
-        self.flops: IntArray = cost.flops
-        self.params: IntArray = cost.params
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @cached_property
+    def keeps_all_tokens(self) -> npt.NDArray[np.bool_]:
+        """Masks the rows whose attention always sees all tokens, in their places, as class tokens need it; (rows,)."""
+        is_whole = (self.columns.groups == 1).all(axis=1)
+        mask: npt.NDArray[np.bool_] = is_whole & (self.key[:, _KEY_COLUMNS.index("permute_single")] == 0)
+        return mask
+
+    def costs(self, class_tokens: int, coefficients: int) -> tuple[IntArray, IntArray, IntArray]:
+        """Returns FLOPs, parameters, and FLOPs of one recursion, of shape (rows,) each.
+
+        Args:
+            class_tokens: Tokens that join those of the image, which count in the costs alone.
+            coefficients: Coefficients of each residual connection.
+        """
+        cost = self.columns.cost(self.num_tokens + class_tokens, coefficients)
         once = replace(
             self.columns, recursions=np.ones_like(self.columns.recursions),
             num_nlls=_NUM_NLLS_OF_ONE[self.key[:, _KEY_COLUMNS.index("nll")]],
         )  # fmt: skip
-        self.shallowest_flops: IntArray = once.cost(num_tokens + class_tokens, coefficients).flops
-
-    def __len__(self) -> int:
-        return len(self.key)
+        return cost.flops, cost.params, once.cost(self.num_tokens + class_tokens, coefficients).flops
 
     def stage(self, row: int) -> StageConfig:
         """Returns the stage of one row, in canonical form."""

@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Annotated, Any, Self
+from math import prod
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.parts import Described, Head, Residual, StageConfig, StemConfig, StemKind, StemNorm, Stride
+from sret_nas.arch.parts import (
+    CLASS_TOKENS,
+    COEFFICIENTS,
+    Described,
+    Head,
+    Residual,
+    StageConfig,
+    StemConfig,
+    StemKind,
+    StemNorm,
+    Stride,
+)
 from sret_nas.arch.sizes import token_sides
 from sret_nas.errors import UserError
-from sret_nas.space.choices import is_legal
+from sret_nas.space.choices import OneOrListed, is_legal
 from sret_nas.space.search_space import SearchSpace
 
 Size = Annotated[int, Field(ge=1)]
@@ -52,7 +64,6 @@ class SupernetShape(Described):
     """The shape of a supernet's weights; `sret_nas.nn.supernet` builds them from it alone."""
 
     VARIANTS = ("residual", "head", "stem_kind", "stem_norm")
-    """All networks of a supernet have the same of these."""
 
     stages: Annotated[tuple[StageShape, ...], Field(min_length=1)]
     stem_width: Size
@@ -60,21 +71,36 @@ class SupernetShape(Described):
     image_size: Size
     channels: Size
     classes: Size
-    residual: Residual = "path"
-    head: Head = "average"
-    stem_kind: StemKind = "conv"
-    stem_norm: StemNorm = "batch"
+    residual: OneOrListed[Residual] = ("path",)
+    """The residual connections that occur. Those with fewer coefficients use some of the others'."""
+    head: OneOrListed[Head] = ("average",)
+    """The heads that occur. All share the last norm, the classifier, and the first of the class tokens."""
+    stem_kind: OneOrListed[StemKind] = ("conv",)
+    """The kinds of stem that occur. Each has weights of its own."""
+    stem_norm: OneOrListed[StemNorm] = ("batch",)
+    """The norms that occur after the convolutions of a stem. All share one scale and one shift per channel."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Raises `ValueError` for strides that the kind of stem does not have."""
-        _ = self.stem
+        """Raises `ValueError` for strides that a kind of stem does not have."""
+        for kind in self.stem_kind:
+            StemConfig(width=self.stem_width, strides=self.strides, kind=kind)
         return self
 
     @property
-    def stem(self) -> StemConfig:
-        """The widest stem."""
-        return StemConfig(width=self.stem_width, strides=self.strides, kind=self.stem_kind, norm=self.stem_norm)
+    def has_stem_norms(self) -> bool:
+        """Whether a norm with weights follows the convolutions of some stem."""
+        return "conv" in self.stem_kind and self.stem_norm != ("none",)
+
+    @property
+    def widest_residual(self) -> Residual:
+        """The residual connections with the most coefficients, which hold those of all others."""
+        return max(self.residual, key=COEFFICIENTS.__getitem__)
+
+    @property
+    def class_tokens(self) -> int:
+        """The most class tokens that a network has."""
+        return max(CLASS_TOKENS[head] for head in self.head)
 
     @property
     def side(self) -> int:
@@ -89,14 +115,19 @@ class SupernetShape(Described):
 
     def first_missing(self, other: SupernetShape) -> str | None:
         """Describes the first thing that this shape lacks to hold all networks of another one; None if nothing."""
-        same = ("channels", "classes", "image_size", "strides", *self.VARIANTS)
-        for name in same:
+        for name in ("channels", "classes", "image_size"):
             if getattr(self, name) != getattr(other, name):
                 return f"{name} must be {getattr(self, name)}, got {getattr(other, name)}"
+        for name in ("residual", "head"):
+            held = getattr(self, name)
+            if strange := [variant for variant in getattr(other, name) if variant not in held]:
+                return f"{name} must be {' or '.join(held)}, got {strange[0]}"
+        for kind in other.stem_kind:
+            problem = self._first_missing_of_stem(kind, other.stem_norm, other.strides, other.stem_width)
+            if problem is not None:
+                return "{} must be {}, got {}".format(*problem)
         if len(self.stages) != len(other.stages):
             return f"there must be {len(self.stages)} stages, got {len(other.stages)}"
-        if self.stem_width < other.stem_width:
-            return f"the stem's width must be at most {self.stem_width}, got {other.stem_width}"
         for stage_number, (ours, theirs) in enumerate(zip(self.stages, other.stages, strict=True), start=1):
             for name in ("widths", "nll_recursions"):
                 held, wanted = getattr(ours, name), getattr(theirs, name)
@@ -110,19 +141,21 @@ class SupernetShape(Described):
 
     def _first_missing_of(self, arch: ArchConfig) -> str | None:
         """Describes the first thing that this shape lacks to hold a network; None if nothing."""
-        stem = arch.stem.canonical(arch.stages[0].width)
         for what, ours, wanted in (
             ("channels", self.channels, arch.channels),
             ("classes", self.classes, arch.classes),
             ("image size", self.image_size, arch.image_size),
-            ("strides", self.strides, stem.strides),
             ("number of stages", len(self.stages), len(arch.stages)),
-            *((name.replace("_", " "), getattr(self, name), wanted) for name, wanted in _variants_of(arch).items()),
         ):
             if ours != wanted:
                 return f"its {what} must be {ours}, got {wanted}"
-        if stem.width > self.stem_width:
-            return f"its stem's width must be at most {self.stem_width}, got {stem.width}"
+        for what, held, variant in (("residual", self.residual, arch.residual), ("head", self.head, arch.head)):
+            if variant not in held:
+                return f"its {what} must be {' or '.join(held)}, got {variant}"
+        stem = arch.stem
+        problem = self._first_missing_of_stem(stem.kind, (stem.norm,), stem.strides, stem.width)
+        if problem is not None:
+            return "its {} must be {}, got {}".format(*problem)
         for stage_number, (shape, stage) in enumerate(zip(self.stages, arch.stages, strict=True), start=1):
             if stage.width not in shape.widths:
                 return f"the width of stage {stage_number} must be one of {list(shape.widths)}, got {stage.width}"
@@ -135,11 +168,23 @@ class SupernetShape(Described):
                 return f"there is no NLL after recursion {min(missing) + 1} of stage {stage_number}"
         return None
 
+    def _first_missing_of_stem(
+        self, kind: StemKind, norms: Sequence[StemNorm], strides: tuple[Stride, ...], width: int
+    ) -> tuple[str, object, object] | None:  # fmt: skip
+        """Returns what must be otherwise to hold stems of a kind: its name, what it must be, what it is.
 
-def _variants_of(arch: ArchConfig) -> dict[str, Any]:
-    """Returns the values of `SupernetShape.VARIANTS` of a network."""
-    stem = arch.stem.canonical(arch.stages[0].width)
-    return {"residual": arch.residual, "head": arch.head, "stem_kind": stem.kind, "stem_norm": stem.norm}
+        A patch embedding has neither a norm nor a width of its own, and of its strides only the product counts.
+        """
+        if kind not in self.stem_kind:
+            return "stem kind", " or ".join(self.stem_kind), kind
+        if kind == "patch":
+            return None if prod(strides) == prod(self.strides) else ("strides", self.strides, strides)
+        if strides != self.strides:
+            return "strides", self.strides, strides
+        missing = [norm for norm in norms if norm not in self.stem_norm]
+        if missing:
+            return "stem norm", " or ".join(self.stem_norm), missing[0]
+        return ("stem width", f"at most {self.stem_width}", width) if width > self.stem_width else None
 
 
 def nll_recursions(stage: StageConfig) -> list[int]:
@@ -162,23 +207,28 @@ def bounding_shape(
             stages of a network independently.
     """
     extremes = [_extreme_stages(space, stage_index) for stage_index in range(len(space.stages))]
-    stem_width = None if space.stem.width is None else max(space.stem.width)
     networks = [
-        adapted(space.assembled(tuple(stages[min(row, len(stages) - 1)] for stages in extremes), stem_width))
+        adapted(space.assembled(tuple(stages[min(row, len(stages) - 1)] for stages in extremes), stem))
         for row in range(max(map(len, extremes)))
+        for stem in space.stem.stems
     ]
-    stem = max(network.stem.width for network in networks)
-    first = networks[0].canonical()
+    # What the weights of convolutions depend on does not matter to a patch embedding.
+    stems = [network.canonical().stem for network in networks]
+    convolutions = [stem for stem in stems if stem.kind == "conv"] or stems
+    first = networks[0]
     return SupernetShape(
         stages=tuple(
             _stage_shape([network.stages[stage_index] for network in networks]) for stage_index in range(len(extremes))
         ),
-        stem_width=stem,
-        strides=first.stem.strides,
+        stem_width=max(stem.width for stem in convolutions),
+        strides=convolutions[0].strides,
         image_size=first.image_size,
         channels=first.channels,
         classes=first.classes,
-        **_variants_of(first),
+        residual=space.residual,
+        head=space.head,
+        stem_kind=space.stem.kind,
+        stem_norm=space.stem.norm,
     )
 
 

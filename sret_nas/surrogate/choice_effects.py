@@ -78,7 +78,10 @@ def choice_effects(
 
 def _step(chain: Chain, points: IntArray, stage_index: int, column: int, before: int) -> tuple[IntArray, IntArray]:
     """Returns the points that can step from a level to the next in one attribute, and where they then are."""
-    stage = chain.stages[stage_index]
+    stage, common = chain.stages[stage_index], chain.common
+    if common is not None and stage.attributes[column] == common.name:
+        old_points = points[stage.levels[points[:, stage_index], column] == before]
+        return old_points, common.with_level(old_points, before + 1)
     position_of = {tuple(levels): choice for choice, levels in enumerate(stage.levels.tolist())}
     old, new = [], []
     for point in points.tolist():

@@ -59,7 +59,7 @@ def write_search(run_dir: Path, seed: int = 0, *, num_failed: int = 5, **given: 
     """Writes the records of a finished search with options `given`, as a search does, and returns it."""
     domain, rng = SReTDomain(FOUR_STAGES, Budget(flops_max=900_000)), np.random.default_rng(seed)
     options = SearchOptions.parse({"trials": NUM_TRIALS, "flops_budget": 900_000, "seed": seed, **given}, "test")
-    header: dict[str, Any] = {key: {} for key in HEADER_KEYS}
+    header: dict[str, Any] = {key: {} for key in HEADER_KEYS} | {"command": []}
     header |= {
         "command": ["cli.py", "search", f"--data={HOSTILE}"], "options": options.model_dump(mode="json"),
         "space": FOUR_STAGES.to_dict(), "device": "cpu", "versions": {"torch": "2"}, "space_digest": FOUR_STAGES.digest,

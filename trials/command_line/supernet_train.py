@@ -78,8 +78,8 @@ def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
     )
     add_renamed(
         group, "--subnet-sampling", "--draws", dest="subnet_sampling", metavar="NAME",
-        help="how random networks are drawn: balanced (spread over cost, all widths equally often), stratified (spread "
-        "evenly over log-FLOPs) or uniform (default: balanced)",
+        help="how random networks are drawn: balanced (spread over cost, all widths and variants equally often), "
+        "stratified (spread evenly over log-FLOPs) or uniform (default: balanced)",
     )  # fmt: skip
     group.add_argument(
         "--no-distil", dest="distil", action="store_false",

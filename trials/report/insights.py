@@ -78,8 +78,10 @@ def _value(effect: ChoiceEffect, level: int, space: SearchSpace) -> str:
     """Returns a level as it is written in the space."""
     if effect.attribute == "depth schedule":
         return str(space.depth_schedules[level])
-    if effect.attribute == "stem width":
-        return str((space.stem.width or ())[level])
+    if effect.attribute.startswith("stem "):
+        return str(getattr(space.stem, effect.attribute.removeprefix("stem "))[level])
+    if effect.attribute in space.listed_variants:
+        return str(getattr(space, effect.attribute)[level])
     value = getattr(space.stages[effect.stage], effect.attribute)[level]
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
 

@@ -85,11 +85,10 @@ def _dimensions(space: SearchSpace) -> Table:
 def _notes(space: SearchSpace) -> list[str]:
     """Returns lines about the stem and the depth schedules, and the definition of FLOPs."""
     width = _choices(space.stem.width) if space.stem.width else "half the width of stage 1"
-    stem = f"stem width: {width}; " if space.stem.kind == "conv" else ""
-    variants = {**{f"stem {name}": value for name, value in space.stem.variants.items()}, **space.variants}
+    stem = f"stem width: {width}; " if "conv" in space.stem.kind else ""
     return [
         f"{stem}stem strides: {_choices(space.stem.strides)}; drop path: {space.drop_path:g}",
-        *(["; ".join(f"{name}: {value}" for name, value in variants.items())] if variants else []),
+        *(["; ".join(space.variant_words())] if space.variant_words() else []),
         f"depth schedules (recipe, not architecture): {_choices(space.depth_schedules)}",
         f"FLOPs: multiply-adds of one image of {space.image_size} px, {counted(space.channels, 'channel')}, "
         f"{space.classes} classes",

@@ -1,4 +1,4 @@
-"""Networks next to others: they differ in one choice of one stage."""
+"""Networks next to others: they differ in one choice of one stage, or in what all stages have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Neighbours:
     """Draws points of a chain that differ from given ones in one attribute of one stage, inside bounds.
 
     The stage keeps its state, so that the links fit. Where no choice of a state differs in a single attribute, any
-    other choice of the state is taken.
+    other choice of the state is taken. What all choices have in common is changed in all stages at once.
     """
 
     def __init__(self, chain: Chain, bounds: Bounds) -> None:
@@ -26,12 +26,18 @@ class Neighbours:
         if len(points) == 0:
             return points
         varied = np.repeat(points, -(-number // len(points)), axis=0)
-        stages = rng.integers(len(self._chain.stages), size=len(varied))
+        num_stages, common = len(self._chain.stages), self._chain.common
+        stages = rng.integers(num_stages + (common is not None), size=len(varied))
         picks = rng.random(len(varied))
         for row, (stage, pick) in enumerate(zip(stages.tolist(), picks.tolist(), strict=True)):
-            choices = self._others(stage, int(varied[row, stage]))
-            if len(choices):
-                varied[row, stage] = choices[int(pick * len(choices))]
+            if stage < num_stages:
+                choices = self._others(stage, int(varied[row, stage]))
+                if len(choices):
+                    varied[row, stage] = choices[int(pick * len(choices))]
+            elif common is not None:
+                others = np.setdiff1d(common.turned[0][varied[row, 0]], varied[row, 0])
+                level = int(np.flatnonzero(common.turned[0][varied[row, 0]] == others[int(pick * len(others))])[0])
+                varied[row] = common.with_level(varied[row, None], level)[0]
         costs = self._chain.costs(varied)
         inside: IntArray = varied[((costs >= self._low) & (costs <= self._high)).all(axis=1)]
         return inside

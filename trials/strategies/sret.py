@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -113,8 +114,13 @@ class SReTDomain(Domain[Candidate]):
             levels=np.arange(num_schedules)[:, None],
         )
         free = (0,) * len(chain.cost_names)
-        last = {(int(width), 0): free for width in np.unique(chain.stages[-1].state)}
-        return Chain(chain.cost_names, (*chain.stages, schedules), (*chain.links, last))
+        last = {(int(state), 0): free for state in chain.stages[-1].states}
+        chain = replace(chain, stages=(*chain.stages, schedules), links=(*chain.links, last))
+        if chain.common is None or chain.state_levels is None:
+            return chain
+        every_level = np.repeat(np.arange(num_schedules)[:, None], chain.common.turned[0].shape[1], axis=1)
+        common = replace(chain.common, turned=(*chain.common.turned, every_level))
+        return replace(chain, state_levels=(*chain.state_levels, {0: (0, 0)}), common=common)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:

@@ -14,8 +14,8 @@ from ..training.depth_schedule import SEVERAL_DEPTHS
 from ..training.recipe import Precision, RequestedPrecision, TrainingConfig
 
 SubnetSampling = Literal["balanced", "stratified", "uniform"]
-"""How random networks are drawn. `balanced`: spread over cost, with all widths equally likely. `stratified`: evenly
-over the logarithm of FLOPs. `uniform`: uniformly over the feasible networks."""
+"""How random networks are drawn. `balanced`: spread over cost, with all widths and variants equally likely.
+`stratified`: evenly over the logarithm of FLOPs. `uniform`: uniformly over the feasible networks."""
 
 StepRule = Literal["sandwich", "alternate", "single"]
 """Which networks a step trains. `sandwich`: the largest, the smallest and some random ones together (BigNAS, 2020).

@@ -135,7 +135,7 @@ def _prefix(arch: ArchConfig, num_stages: int) -> Hashable:
     """Returns a key for everything that the features after the stem and the first `num_stages` stages depend on."""
     stages = arch.canonical().stages[:num_stages]
     # The first stage's width decides the stem's last two convolutions, also when no stage is in the prefix.
-    return arch.stem, arch.stages[0].width, stages
+    return arch.stem, arch.stages[0].width, arch.residual if stages else None, stages
 
 
 def _statistics(network: SReT) -> dict[str, Tensor]:

@@ -13,9 +13,10 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler
+from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import FOUR_STAGES, MIDDLING
+from tests.counted_spaces import FOUR_STAGES, HEADS, MIDDLING, STEMS, space_of
 
 NUMBER = 2000
 
@@ -49,6 +50,40 @@ def test_under_a_budget_every_width_of_every_stage_is_equally_frequent(space: Se
         assert list(after.values()) == pytest.approx([1 / len(after)] * len(after), abs=0.05)
         farthest = max(farthest, *(abs(value - 1 / len(before)) for value in before.values()))
     assert farthest > 0.2
+
+
+@pytest.mark.slow
+def test_stems_are_equally_frequent() -> None:
+    """Patches are one stem of seven, and each norm two; with widths alone balanced they would stay so."""
+    drawn = BalancedSampler(STEMS, Budget()).sample_many(np.random.default_rng(1), NUMBER)
+    counts = Counter((arch.stem.kind, arch.stem.norm) for arch in drawn)
+    assert len(counts) == 4
+    assert [count / NUMBER for count in counts.values()] == pytest.approx([0.25] * 4, abs=0.05)
+    assert list(shares(drawn, 0).values()) == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+def test_residuals_are_equally_frequent_where_plain_ones_alone_may_have_two_blocks() -> None:
+    space = space_of(
+        {"blocks": [1, 2], "recursions": [1, 2, 3], "groups": [[1], [2, 2], [4, 4]]},
+        residual=["plain", "path", "branch"],
+    )
+    budget = Budget(params_max=max(cost_of(arch).params for arch in FeasibleSet(space, Budget()) if is_plain(arch)))
+    for sampler, expected in ((FeasibleSet, 1 / 2), (BalancedSampler, 1 / 3)):
+        drawn = sampler(space, budget).sample_many(np.random.default_rng(1), NUMBER)
+        assert np.mean([is_plain(arch) for arch in drawn]) == pytest.approx(expected, abs=0.04), sampler
+
+
+@pytest.mark.slow
+def test_heads_are_equally_frequent_where_most_networks_slice_tokens_of_the_last_stage() -> None:
+    drawn = FeasibleSet(HEADS, Budget()).sample_many(np.random.default_rng(1), NUMBER)
+    assert np.mean([arch.head == "average" for arch in drawn]) > 0.5
+    drawn = BalancedSampler(HEADS, Budget()).sample_many(np.random.default_rng(1), NUMBER)
+    counts = Counter(arch.head for arch in drawn)
+    assert [counts[head] / NUMBER for head in HEADS.head] == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
+def is_plain(arch: ArchConfig) -> bool:
+    return arch.residual == "plain"
 
 
 def test_factors_have_a_limit_so_that_few_networks_are_not_drawn_over_and_over() -> None:

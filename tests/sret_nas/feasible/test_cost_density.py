@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sret_nas.feasible.cost_density import _ExponentialProposal, _log_sum, estimate_counts
-from sret_nas.space.chain import Chain, ChainStage
+from sret_nas.space.chain import Chain, ChainStage, chain_of
+from tests.counted_spaces import RESIDUALS, EveryNetwork
 
 RNG = np.random.default_rng(0)
 
@@ -86,3 +87,17 @@ def test_every_cell_is_counted_without_bias() -> None:
 def test_few_draws_are_rounded_up_to_one_of_each_kind() -> None:
     edges = (np.array([0, 1000]), np.array([0, 1000]))
     assert estimate_counts(CHAIN, edges, 1, np.random.default_rng(0))[0, 0] > 0
+
+
+def test_links_that_are_missing_are_never_drawn() -> None:
+    """Residual connections are those of all stages, so most pairs of states have no link."""
+    chain, every = chain_of(RESIDUALS), EveryNetwork(RESIDUALS)
+    proposal = _ExponentialProposal(chain, np.array([1e-6, -1e-3]))
+    costs = np.column_stack([every.flops, every.params])
+    logs = -(costs @ np.array([1e-6, -1e-3]))
+    assert proposal.log_total == pytest.approx(logs.max() + np.log(np.exp(logs - logs.max()).sum()), rel=1e-12)
+    drawn = proposal.draw(5_000, np.random.default_rng(1))
+    assert set(map(tuple, drawn.tolist())) <= set(map(tuple, costs.tolist()))
+    whole = (np.array([0, 10**12]), np.array([0, 10**12]))
+    found = estimate_counts(chain, whole, 20_000, np.random.default_rng(0))
+    assert found[0, 0] == pytest.approx(RESIDUALS.num_networks, rel=0.02)

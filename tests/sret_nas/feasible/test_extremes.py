@@ -13,9 +13,15 @@ from sret_nas.feasible.extremes import nearest_extreme, tighter_budget, undomina
 from sret_nas.pareto import non_dominated
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import FIRST, FOUR_STAGES, THIRD, EveryNetwork, space_of
+from tests.counted_spaces import FIRST, FOUR_STAGES, HEADS, RESIDUALS, STEMS, THIRD, EveryNetwork, space_of
 
-SPACES = {"two stages": space_of(FIRST, THIRD), "four stages": FOUR_STAGES}
+SPACES = {
+    "two stages": space_of(FIRST, THIRD),
+    "four stages": FOUR_STAGES,
+    "all stems": STEMS,
+    "all residuals": RESIDUALS,
+    "all heads": HEADS,
+}
 EVERY = {name: EveryNetwork(space) for name, space in SPACES.items()}
 
 

@@ -28,9 +28,12 @@ from sret_nas.space.search_space import SearchSpace, shipped_spaces
 from tests.counted_spaces import (
     FIRST,
     FOUR_STAGES,
+    HEADS,
     MIDDLING,
     PATCHES,
+    RESIDUALS,
     SECOND,
+    STEMS,
     THIRD,
     VARIED,
     EveryNetwork,
@@ -48,6 +51,18 @@ SPACES = {
     "four stages": FOUR_STAGES,
     "variants": VARIED,
     "variants of patches": PATCHES,
+    "all stems": STEMS,
+    "all residuals": RESIDUALS,
+    "all heads": HEADS,
+    "all heads, one stage": space_of(
+        {"width": [8, 12], "groups": [[1], [2, 1]], "recursions": [1, 2]},
+        head=["average", "class_token"],
+        residual=["plain", "path"],
+        stem={"kind": ["conv", "patch"]},
+    ),
+    "all residuals, one stage": space_of({"width": [8, 12]}, residual=["path", "plain", "branch"]),
+    "two residuals, two stages": space_of(FIRST, THIRD, residual=["branch", "plain"]),
+    "two residuals, four stages": FOUR_STAGES.model_copy(update={"residual": ("branch", "path")}),
 }
 
 
@@ -70,14 +85,17 @@ def every_network(space: SearchSpace) -> dict[str, CostedArch]:
     tables = [stages_of(choices, tokens) for choices, tokens in zip(space.stages, space.num_tokens, strict=True)]
     networks = {}
     for stages in product(*tables):
-        for width in space.stem.width or [stages[0].width // 2]:
-            arch = ArchConfig(
-                stages=stages, image_size=space.image_size, classes=space.classes, drop_path=space.drop_path,
-                stem=StemConfig(
-                    width=width, strides=space.stem.strides, kind=space.stem.kind, norm=space.stem.norm
-                ),
-                residual=space.residual, head=space.head,
-            )  # fmt: skip
+        widths = space.stem.width or [stages[0].width // 2]
+        variants = (widths, space.stem.kind, space.stem.norm, space.residual, space.head)
+        for width, kind, norm, residual, head in product(*variants):
+            try:
+                arch = ArchConfig(
+                    stages=stages, image_size=space.image_size, classes=space.classes, drop_path=space.drop_path,
+                    stem=StemConfig(width=width, strides=space.stem.strides, kind=kind, norm=norm),
+                    residual=residual, head=head,
+                )  # fmt: skip
+            except ValidationError:  # class tokens where attention does not see all tokens
+                continue
             networks[arch.arch_id] = CostedArch(arch, *bounded_costs(arch))
     return networks
 
@@ -225,6 +243,15 @@ class TestUniformDraws:
         assert len(EVERY_MIDDLING.choices) == MIDDLING.num_networks == 120 * 68 * 4
         assert feasible.count == EVERY_MIDDLING.is_inside(budget).sum() > 50
         assert abs(self.deviation(EVERY_MIDDLING, feasible, 10 * feasible.count)) < 4
+
+    @pytest.mark.parametrize("space", [STEMS, RESIDUALS, HEADS], ids=["all stems", "all residuals", "all heads"])
+    def test_of_spaces_that_list_variants(self, space: SearchSpace) -> None:
+        every = EveryNetwork(space)
+        flops, params = np.quantile(every.flops, [0.2, 0.8]), np.quantile(every.params, [0.1, 0.9])
+        budget = Budget(flops_min=int(flops[0]), flops_max=int(flops[1]), params_max=int(params[1]))
+        feasible = FeasibleSet(space, budget)
+        assert 40 < feasible.count < space.num_networks
+        assert abs(self.deviation(every, feasible, 30 * feasible.count)) < 4
 
     @pytest.mark.parametrize("at_once", [1, 7, 2**20])
     def test_however_many_are_drawn_at_once(self, at_once: int) -> None:

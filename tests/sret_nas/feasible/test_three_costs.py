@@ -20,12 +20,15 @@ from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.feasible.three_costs import count_inside
 from sret_nas.space.chain import chain_of, with_shallowest
 from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.choices import StemChoices
 from sret_nas.space.search_space import SearchSpace
 from tests.counted_spaces import (
     FIRST,
     FOUR_STAGES,
+    HEADS,
     MIDDLING,
     PATCHES,
+    RESIDUALS,
     SECOND,
     THIRD,
     VARIED,
@@ -43,6 +46,9 @@ SPACES = {
     "four stages": FOUR_STAGES,
     "variants": VARIED,
     "variants of patches": PATCHES,
+    "all residuals": RESIDUALS,
+    "all heads": HEADS,
+    "two residuals, four stages": FOUR_STAGES.model_copy(update={"residual": ("path", "plain"), "stem": StemChoices()}),
 }
 
 Costs = dict[str, tuple[int, int, int]]

@@ -19,17 +19,17 @@ from torch import Tensor
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.arch.parts import StageConfig
+from sret_nas.arch.parts import CLASS_TOKENS, COEFFICIENTS, Head, Residual, StageConfig
 from sret_nas.errors import UserError
 from sret_nas.nn import supernet as supernet_module
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
 from sret_nas.nn.shared_weights import spread
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space.choices import is_legal
+from sret_nas.space.choices import StemChoice, is_legal
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from tests.counted_spaces import PATCHES, VARIED, shipped, space_of
+from tests.counted_spaces import HEADS, PATCHES, RESIDUALS, STEMS, VARIED, shipped, space_of
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
@@ -77,12 +77,15 @@ def randomised(space: SearchSpace, image_size: int) -> Supernet:
 
 def drawn(space: SearchSpace, image_size: int, seed: int, number: int) -> list[ArchConfig]:
     """Returns random networks of a space, the last with fewer recursions, different between stages."""
-    rng = random.Random(seed)
+    rng, of_network = random.Random(seed), random.Random(seed)
     networks = []
     for _ in range(number):
         rows = [rng.randrange(len(table)) for table in space.stage_choices]
-        stem = rng.choice(space.stem.width or (None,))
-        networks.append(resized(space.network(rows, stem), image_size))
+        stem = rng.choice(space.stem.stems)
+        residual, head = of_network.choice(space.residual), of_network.choice(space.head)
+        if head != "average":
+            rows[-1] = of_network.choice(space.last_rows(head).tolist())
+        networks.append(resized(space.network(rows, stem, residual, head), image_size))
     depths = [rng.randint(1, stage.recursions) for stage in networks[-1].stages]
     return [*networks[:-1], networks[-1].with_max_recursions(depths)]
 
@@ -113,11 +116,13 @@ def kept_entries(supernet: Supernet, name: str, arch: ArchConfig, shape: torch.S
     """Returns a network's indices in each dimension of a shared parameter, by the rule `i * whole // number`."""
     if name.startswith("pools") and name.endswith("weight"):
         return [torch.tensor(pooling_rows(supernet, int(name.split(".")[1]), arch))]
-    if name.startswith("class_tokens."):  # without the first dimension of a network
-        shape = shape[1:]
+    if name.startswith("class_tokens."):  # without the first dimension of a network; the class token comes first
+        return [torch.arange(shape[1]), torch.tensor([i * whole[1] // shape[2] for i in range(shape[2])])]
     kept = [
         torch.tensor([i * most // number for i in range(number)]) for number, most in zip(shape, whole, strict=True)
     ]
+    if name.endswith("coefficients") and shape != whole:  # of the branches, each of which follows its identity
+        kept[0] = torch.arange(1, whole[0], 2)
     if ".qkv." in name:
         part, most = shape[0] // 3, whole[0] // 3
         kept[0] = torch.tensor([third * most + i * most // part for third in range(3) for i in range(part)])
@@ -180,11 +185,33 @@ class TestIsTheExtractedNetwork:
                 supernet.fresh_permutations = fresh
                 assert_is_the_extracted(supernet, arch, images_for(arch))
 
-    @pytest.mark.parametrize(("seed", "space"), list(product(range(4), [SMALL, COPRIME, VARIED, PATCHES])))
+    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("space", [SMALL, COPRIME, VARIED, PATCHES, STEMS, RESIDUALS, HEADS])
     def test_in_small_spaces_in_double_precision(self, seed: int, space: SearchSpace) -> None:
         supernet = copy.deepcopy(randomised(space, 40)).double()
         for arch, is_training in product(drawn(space, 40, seed, number=2), (False, True)):
             assert_is_the_extracted(supernet.train(is_training), arch, images_for(arch).double())
+
+    def test_with_every_stem(self) -> None:
+        supernet = copy.deepcopy(randomised(STEMS, 40)).double()
+        for number, stem in enumerate(STEMS.stem.stems):
+            arch = resized(STEMS.network([number, 1], stem), 40)
+            assert (arch.stem.kind, arch.stem.norm) == (stem.kind, stem.norm)
+            assert_is_the_extracted(supernet.train(number % 2 == 0), arch, images_for(arch).double())
+
+    @pytest.mark.parametrize("residual", ["path", "branch", "plain"])
+    def test_with_every_residual(self, residual: Residual) -> None:
+        supernet = copy.deepcopy(randomised(RESIDUALS, 40)).double().train()
+        arch = resized(RESIDUALS.network([1, 1, 0], residual=residual), 40)
+        assert (arch.residual, arch.stages[2].num_nlls) == (residual, 1)
+        assert_is_the_extracted(supernet, arch, images_for(arch).double())
+
+    @pytest.mark.parametrize("head", ["average", "class_token", "distillation_token"])
+    def test_with_every_head(self, head: Head) -> None:
+        supernet = copy.deepcopy(randomised(HEADS, 40)).double().train()
+        for residual, row in product(HEADS.residual, HEADS.last_rows("class_token")[::5].tolist()):
+            arch = resized(HEADS.network([1, row], residual=residual, head=head), 40)
+            assert_is_the_extracted(supernet, arch, images_for(arch).double())
 
     def test_on_images_of_another_size(self) -> None:
         supernet = randomised(SMALL, 40).train()
@@ -290,6 +317,11 @@ ODD_SPACES = {
     "a small space": SMALL,
     "variants": VARIED,
     "variants of patches": PATCHES,
+    "all stems": STEMS,
+    "all residuals": RESIDUALS,
+    "all heads": HEADS,
+    "an average or a class token": space_of({}, head=["average", "class_token"]),
+    "plain and branch": space_of({"nll": ["every"]}, residual=["plain", "branch"]),
 }
 
 
@@ -305,9 +337,10 @@ def covering(space: SearchSpace, adapted: Callable[[ArchConfig], ArchConfig]) ->
     widest = max(small, key=lambda path: sum(widths_of(small[path])))
     networks = []
     for placement in range(max(1 if "every" in stage.nll else len(stage.nll) for stage in space.stages)):
-        arch = adapted(built(space, widest, max, placement))
-        shallowest = 1 if any(stage.nll == "last" for stage in arch.stages) else arch.max_recursions
-        networks += [arch.with_max_recursions(depth) for depth in range(shallowest, arch.max_recursions + 1)]
+        for stem in space.stem.stems:
+            arch = adapted(built(space, widest, max, placement, stem))
+            shallowest = 1 if any(stage.nll == "last" for stage in arch.stages) else arch.max_recursions
+            networks += [arch.with_max_recursions(depth) for depth in range(shallowest, arch.max_recursions + 1)]
     seen: set[tuple[int, tuple[int, int]]] = set()
     for arch in small.values():
         pairs = set(enumerate(pairwise(widths_of(arch))))
@@ -317,14 +350,17 @@ def covering(space: SearchSpace, adapted: Callable[[ArchConfig], ArchConfig]) ->
     return networks
 
 
-def built(space: SearchSpace, path: Shapes, pick: Callable[..., Any], placement: int = 0) -> ArchConfig:
-    """Returns the network with given (width, heads) and the most or the least of everything else."""
+def built(
+    space: SearchSpace, path: Shapes, pick: Callable[..., Any], placement: int = 0, stem: StemChoice | None = None
+) -> ArchConfig:  # fmt: skip
+    """Returns the network with given (width, heads) and stem, and the most or the least of everything else."""
     stages = []
     for choices, (width, heads) in zip(space.stages, path, strict=True):
         sizes = {name: pick(getattr(choices, name)) for name in ("blocks", "recursions", "nll_ratio", "mlp_ratio")}
         nll = "every" if "every" in choices.nll else choices.nll[placement % len(choices.nll)]
         stages.append(StageConfig(width=width, heads=heads, nll=nll, groups=(1,) * sizes["recursions"], **sizes))
-    return space.assembled(tuple(stages), None if space.stem.width is None else max(space.stem.width))
+    residual, head = max(space.residual, key=COEFFICIENTS.__getitem__), max(space.head, key=CLASS_TOKENS.__getitem__)
+    return space.assembled(tuple(stages), stem, residual, head)
 
 
 def widths_of(arch: ArchConfig) -> list[int]:

@@ -21,7 +21,7 @@ from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets
 from sret_nas.pareto import non_dominated
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import shipped
+from tests.counted_spaces import HEADS, RESIDUALS, shipped
 
 FREE: Bounds = [(0, inf), (0, inf)]
 OBJECTIVES = [("flops",), ("params",), ("flops", "params"), ("params", "flops")]
@@ -69,6 +69,8 @@ def small_space() -> SearchSpace:
 CHAINS: dict[str, Callable[[], Chain]] = {
     "smoke": lambda: chain_of(SearchSpace.load("smoke")),
     "three stages, two stems": lambda: chain_of(small_space()),
+    "all residuals": lambda: chain_of(RESIDUALS),
+    "all heads": lambda: chain_of(HEADS),
     "one stage": lambda: random_chain(0, (700,)),
     "two stages": lambda: random_chain(1, (300, 40)),
     "three stages": lambda: random_chain(2, (24, 30, 24), states=3),

@@ -15,7 +15,7 @@ from sret_nas.optimize.score_config import ScoreConfig, StageEffects
 from sret_nas.space.chain import chain_of
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.choices import StageChoices
-from tests.counted_spaces import VARIED
+from tests.counted_spaces import HEADS, RESIDUALS, STEMS, VARIED
 from tests.latency_profiles import SMALL
 
 FILE = """\
@@ -73,6 +73,39 @@ def test_variants_have_effects(tmp_path: Path) -> None:
     assert set(expected) == {5.0, 5.1, 6.1}
 
 
+def test_stems_have_effects(tmp_path: Path) -> None:
+    text = "stem_width: {6: 0.5}\nstem_kind: {patch: 1}\nstem_norm: {none: 10, layer: 20}\n"
+    score = ScoreConfig.load(write(tmp_path, text)).score(STEMS)
+    networks = list(FeasibleSet(STEMS, Budget()))
+    found = score.of(chain_of(STEMS), np.array([choice_costs_of(STEMS).choices(STEMS, arch) for arch in networks]))
+    # A patch embedding is spelled with the width and the norm that are listed first.
+    expected = [
+        21 if arch.stem.kind == "patch"
+        else 0.5 * (arch.stem.width == 6) + {"none": 10, "layer": 20, "batch": 0}[arch.stem.norm]
+        for arch in networks
+    ]  # fmt: skip
+    assert found == pytest.approx(expected)
+    assert set(expected) == {0.0, 0.5, 10.0, 10.5, 20.0, 20.5, 21}
+
+
+def test_residuals_have_effects(tmp_path: Path) -> None:
+    score = ScoreConfig.load(write(tmp_path, "residual: {plain: 3, path: 0.5}\n")).score(RESIDUALS)
+    networks = list(FeasibleSet(RESIDUALS, Budget()))
+    points = np.array([choice_costs_of(RESIDUALS).choices(RESIDUALS, arch) for arch in networks])
+    expected = [{"plain": 3, "path": 0.5, "branch": 0}[arch.residual] for arch in networks]
+    assert score.of(chain_of(RESIDUALS), points).tolist() == expected
+
+
+def test_heads_have_effects(tmp_path: Path) -> None:
+    text = "head: {average: 3, distillation_token: 0.5}\nresidual: {plain: 10}\n"
+    score = ScoreConfig.load(write(tmp_path, text)).score(HEADS)
+    networks = list(FeasibleSet(HEADS, Budget()))
+    points = np.array([choice_costs_of(HEADS).choices(HEADS, arch) for arch in networks])
+    effects = {"average": 3, "distillation_token": 0.5, "class_token": 0}
+    expected = [effects[arch.head] + 10 * (arch.residual == "plain") for arch in networks]
+    assert score.of(chain_of(HEADS), points).tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -84,6 +117,8 @@ def test_variants_have_effects(tmp_path: Path) -> None:
         ("every_stage: {heads: {3: 1}}", r"every_stage\.heads: 3 is not listed by the space \(1, 2\)"),
         ("stages: [{}, {width: {12: 1}}]", r"stages\[1\]\.width: 12 is not listed by the space \(16, 8\)"),
         ("stages: [{width: {8: 1}}]", r"stages: must have one entry per stage of small, 2, or be left out; got 1"),
+        ("residual: {path: 1}", r"residual: path is not listed by the space \(none\)"),
+        ("stem_norm: {batch: 1}", r"stem_norm: batch is not listed by the space \(none\)"),
         ("stem_width: {5: 1}", r"stem_width: 5 is not listed by the space \(4, 8\)"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ import pytest
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
 from sret_nas.space.chain import Chain, ChainStage, chain_of
-from sret_nas.space.choice_costs import choice_costs_of
+from sret_nas.space.choice_costs import RESIDUAL_STEP, choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import shipped
+from tests.counted_spaces import HEADS, RESIDUALS, STEMS, EveryNetwork, shipped
 
 
 def by_hand() -> Chain:
@@ -97,8 +98,80 @@ def test_the_stem_is_part_of_the_first_stage() -> None:
     assert chain.costs(points).tolist() == [[cost_of(arch).flops, cost_of(arch).params] for arch in networks]
 
 
-@pytest.mark.parametrize("stem", [{}, {"width": [4, 6, 9]}], ids=["paper's stem", "three stems"])
-def test_choices_make_a_network_and_are_read_back(stem: dict[str, list[int]]) -> None:
+def test_kinds_and_norms_of_the_stem_are_attributes_of_the_first_stage() -> None:
+    chain, costs = chain_of(STEMS), choice_costs_of(STEMS)
+    first, listed = chain.stages[0], STEMS.stem
+    assert first.attributes[-3:] == ("stem width", "stem kind", "stem norm")
+    points = np.array(list(product(*(range(len(stage)) for stage in chain.stages))))
+    networks = [costs.network(STEMS, tuple(point)) for point in points.tolist()]
+    levels = first.levels[points[:, 0], -3:].tolist()
+    for arch, (width, kind, norm) in zip(networks, levels, strict=True):
+        spelled = (listed.width or ())[width], listed.kind[kind], listed.norm[norm]
+        is_patch = arch.stem.kind == "patch"  # spelled with what is listed first
+        assert spelled == ((4, "patch", "layer") if is_patch else (arch.stem.width, arch.stem.kind, arch.stem.norm))
+    assert len(set(map(tuple, levels))) == 2 * 3 + 1
+    assert chain.costs(points).tolist() == [[cost_of(arch).flops, cost_of(arch).params] for arch in networks]
+
+
+def test_heads_are_attributes_of_the_last_stage() -> None:
+    chain, costs, points = chain_of(HEADS), choice_costs_of(HEADS), EveryNetwork(HEADS).choices
+    networks = [costs.network(HEADS, tuple(point)) for point in points.tolist()]
+    assert len({arch.arch_id for arch in networks}) == len(networks) == HEADS.num_networks
+    assert [costs.choices(HEADS, arch) for arch in networks] == list(map(tuple, points.tolist()))
+    assert chain.costs(points).tolist() == [[cost.flops, cost.params] for cost in map(cost_of, networks)]
+    assert chain.stages[-1].attributes[-1] == "head"
+    assert "head" not in chain.stages[0].attributes
+    assert all(len(np.unique(stage.levels, axis=0)) * 2 == len(stage) for stage in chain.stages[1:])  # two residuals
+    levels = chain.stages[-1].levels[points[:, -1], -1].tolist()
+    assert [HEADS.head[level] for level in levels] == [arch.head for arch in networks]
+
+
+class TestResiduals:
+    """Residual connections are those of all stages: states know them, and stage 1 has them as an attribute."""
+
+    chain = chain_of(RESIDUALS)
+    points = EveryNetwork(RESIDUALS).choices
+
+    def test_points_are_the_networks(self) -> None:
+        costs = choice_costs_of(RESIDUALS)
+        networks = [costs.network(RESIDUALS, tuple(point)) for point in self.points.tolist()]
+        assert len({arch.arch_id for arch in networks}) == len(networks) == RESIDUALS.num_networks
+        assert self.chain.costs(self.points).tolist() == [
+            [cost.flops, cost.params] for cost in map(cost_of, networks)
+        ]  # fmt: skip
+        assert [costs.choices(RESIDUALS, arch) for arch in networks] == list(map(tuple, self.points.tolist()))
+        column = self.chain.stages[0].attributes.index("residual")
+        levels = self.chain.stages[0].levels[self.points[:, 0], column].tolist()
+        assert [RESIDUALS.residual[level] for level in levels] == [arch.residual for arch in networks]
+        assert not any("residual" in stage.attributes for stage in self.chain.stages[1:])
+
+    def test_links_join_equal_residuals(self) -> None:
+        for links, (first, second) in zip(self.chain.links, pairwise(self.chain.stages), strict=True):
+            pairs = product(first.states.tolist(), second.states.tolist())
+            assert set(links) == {(a, b) for a, b in pairs if a // RESIDUAL_STEP == b // RESIDUAL_STEP}
+
+    def test_states_are_a_width_and_residuals(self) -> None:
+        # Two widths (one in the last stage) with each of three residuals.
+        assert self.chain.levels_of_states(0).tolist() == [[0, 0], [1, 0], [0, 1], [1, 1], [0, 2], [1, 2]]
+        assert self.chain.levels_of_states(2).tolist() == [[0, 0], [0, 1], [0, 2]]
+
+    def test_they_are_turned_in_all_stages_at_once(self) -> None:
+        common, costs = self.chain.common, choice_costs_of(RESIDUALS)
+        assert common is not None
+        assert common.name == "residual"
+        for level, residual in enumerate(RESIDUALS.residual):
+            turned = common.with_level(self.points, level)
+            for before, after in zip(self.points[::7].tolist(), turned[::7].tolist(), strict=True):
+                expected = costs.network(RESIDUALS, tuple(before)).model_copy(update={"residual": residual})
+                assert costs.network(RESIDUALS, tuple(after)) == expected
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [{}, {"width": [4, 6, 9]}, {"kind": ["conv", "patch"], "norm": ["batch", "layer"]}],
+    ids=["paper's stem", "three stems", "two kinds, one with two norms"],
+)
+def test_choices_make_a_network_and_are_read_back(stem: dict[str, list[Any]]) -> None:
     data = SearchSpace.load("smoke").to_dict()
     space = SearchSpace.from_dict({**data, "stem": {**data["stem"], **stem}} if stem else data)
     costs = choice_costs_of(space)

@@ -64,8 +64,13 @@ VARIANTS = st.sampled_from(
     ]
 )  # fmt: skip
 NETWORK_VARIANTS = st.sampled_from(
-    [{}, {"residual": "plain"}, {"residual": "branch", "stem": {"kind": "patch", "strides": [2, 4, 2]}}]
-)
+    [
+        {}, {"residual": "plain"}, {"residual": "branch", "stem": {"kind": "patch", "strides": [2, 4, 2]}},
+        {"stem": {"kind": ["patch", "conv"], "norm": ["none", "batch"], "width": [2, 5], "strides": [1, 2, 2]}},
+        {"head": ["average", "class_token"]}, {"head": ["distillation_token", "average", "class_token"]},
+        {"stem": {"kind": ["conv", "patch"]}, "residual": ["plain", "path"]}, {"stem": {"norm": ["layer", "batch", "none"]}},
+    ]
+)  # fmt: skip
 PLAIN_SPACES = st.fixed_dictionaries(
     {
         "name": st.just("random"),
@@ -406,10 +411,25 @@ WRONG = [
     (("stem", "strides"), [2, 2, 4], "stem: strides of 3x3 convolutions must be 1 or 2, got [2, 2, 4]; a stem of kind patch may have 4"),
     (("stem",), {"kind": "patch", "norm": "none"}, "stem: a stem of kind patch has no norm, got none"),
     (("stem",), {"kind": "patch", "width": [8]}, "stem: a stem of kind patch has no width, got [8]"),
+    (("stem",), {"kind": ["patch"], "norm": ["layer", "none"]}, "stem: a stem of kind patch has no norm, got ['layer', 'none']"),
+    (("stem",), {"kind": ["patch", "conv"], "strides": [4, 2, 2]}, "stem: strides of 3x3 convolutions must be 1 or 2, got [4, 2, 2]; a stem of kind patch may have 4"),
+    (("stem", "kind"), "conf", "stem.kind: must be 'conv' or 'patch', got 'conf'"),
+    (("stem", "kind"), 3, "stem.kind: must be 'conv' or 'patch', got 3"),
+    (("stem", "kind"), ["conv", "conf"], "stem.kind[1]: must be 'conv' or 'patch', got 'conf'"),
+    (("stem", "kind"), [["conv"]], "stem.kind[0]: must be 'conv' or 'patch', got ['conv']"),
+    (("stem", "kind"), ["conv", "patch", "conv"], "stem.kind: must list every choice once, got conv twice"),
+    (("stem", "norm"), [], "stem.norm: must have at least 1 item, got 0"),
+    (("stem", "norm"), None, "stem.norm: must be 'batch', 'layer' or 'none', got None"),
     (("stages", 0, "permute"), True, "stages[0].permute: must be a list of choices, got True; a single choice is a list of one: [True]"),
     (("stages", 0, "permute"), [False, False], "stages[0].permute: must list every choice once, got false twice"),
-    (("residual",), ["plain"], "residual: must be 'path', 'branch' or 'plain', got ['plain']"),
+    (("residual",), ["plain", "plane"], "residual[1]: must be 'path', 'branch' or 'plain', got 'plane'"),
+    (("residual",), "plane", "residual: must be 'path', 'branch' or 'plain', got 'plane'"),
+    (("residual",), ["plain", "path", "plain"], "residual: must list every choice once, got plain twice"),
+    (("residual",), [], "residual: must have at least 1 item, got 0"),
     (("head",), "token", "head: must be 'average', 'class_token' or 'distillation_token', got 'token'"),
+    (("head",), ["average", "token"], "head[1]: must be 'average', 'class_token' or 'distillation_token', got 'token'"),
+    (("head",), ["average", "average"], "head: must list every choice once, got average twice"),
+    (("head",), [], "head: must have at least 1 item, got 0"),
     (("depth_schedules",), ["deep"], "depth_schedules[0]: must be 'full', 'joint', 'sandwich', 'random' or 'growing', got 'deep'"),
     (("depth_schedules",), ["full", "full"], "depth_schedules: must list every choice once, got full twice"),
     (("drop_path",), 1, "drop_path: must be less than 1, got 1"),
@@ -444,10 +464,111 @@ def test_class_tokens_need_a_last_stage_that_sees_all_tokens(changes: dict[str, 
     assert str(caught.value) == f"mine.yaml: {message}"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"groups": [[2, 1], [1000]]},
+        {"recursions": [2], "groups": [[1, 2]]},
+        {"recursions": [2, 3], "groups": [[1]], "permute": [True], "inverse": [False], "permute_single": [True]},
+    ],
+)
+def test_class_tokens_beside_the_average_need_some_last_stage_that_sees_all_tokens(changes: dict[str, Any]) -> None:
+    data = SMOKE.to_dict()
+    data["stages"][-1] |= changes
+    data["head"] = ["average", "class_token"]
+    with pytest.raises(ConfigError) as caught:
+        SearchSpace.from_dict(data, "mine.yaml")
+    assert str(caught.value) == (
+        "mine.yaml: head[1]: class_token is in no legal network: it needs attention over all tokens, in their places, "
+        f"in the last stage, such as groups: [1], got {data['stages'][-1]['groups']}"
+    )
+    data["stages"][-1] |= {"recursions": [1, 2], "groups": [[1, 2]]}
+    with_some = SearchSpace.from_dict(data)
+    heads = {(arch.head, arch.stages[-1].recursions) for arch in every_spelling(with_some) if arch is not None}
+    assert heads == {("average", 1), ("average", 2), ("class_token", 1)}
+
+
+def test_heads_to_choose_from_survive_yaml(tmp_path: Path) -> None:
+    data = changed("head", value=["average", "distillation_token"])
+    data["stages"][-1]["groups"] = [[1], [2]]
+    space = SearchSpace.from_dict(data)
+    (tmp_path / "space.yaml").write_text(dump_yaml(space.to_dict()))
+    again = SearchSpace.load(tmp_path / "space.yaml")
+    assert (again, again.digest, again.to_dict()) == (space, space.digest, data)
+    assert space.dimensions()["head"] == ("average", "distillation_token")
+    assert space.num_networks == 3 * 2 * (2 * 2 + 2)  # groups of 2 with the average alone
+    with_tokens = space.network([0, 0, 0], head="distillation_token")
+    assert space.encode(with_tokens)["head"] == "distillation_token"
+    values = {**space.encode(with_tokens), "stage3.groups": "2"}
+    assert space.decode(values) is None
+    assert space.decode({**values, "head": "average"}) is not None
+    one = SearchSpace.from_dict({**data, "head": ["average"]})
+    assert (one.head, "head" in one.to_dict(), "head" in one.dimensions()) == (("average",), False, False)
+
+
 def test_digests_do_not_depend_on_variants_that_came_later() -> None:
     """Supernets and profiles of latency are kept by them."""
     assert SearchSpace.load("sret_tiny").digest == "24340c0c8f34"
     assert not {"residual", "head"} & SMOKE.to_dict().keys()
+
+
+@pytest.mark.parametrize("key", ["kind", "norm"])
+def test_a_list_of_one_is_the_value_itself(key: str) -> None:
+    one, listed = ({"kind": "conv", "norm": "layer"}, {"kind": ["conv"], "norm": ["layer"]})
+    alone, of_one = (SearchSpace.from_dict(changed("stem", value=stem)) for stem in (one, one | {key: listed[key]}))
+    assert of_one == alone
+    assert (of_one.digest, of_one.to_dict()["stem"].get("norm")) == (alone.digest, "layer")
+    assert not [name for name in of_one.dimensions() if name.startswith("stem")]
+
+
+def test_residuals_to_choose_from_survive_yaml(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict(changed("residual", value=["plain", "path"]))
+    assert space.to_dict()["residual"] == ["plain", "path"]
+    (tmp_path / "space.yaml").write_text(dump_yaml(space.to_dict()))
+    again = SearchSpace.load(tmp_path / "space.yaml")
+    assert (again, again.digest) == (space, space.digest)
+    assert space.dimensions()["residual"] == ("plain", "path")
+    assert space.num_networks == 2 * SMOKE.num_networks
+    one = SearchSpace.from_dict(changed("residual", value=["plain"]))
+    assert one == SearchSpace.from_dict(changed("residual", value="plain"))
+    assert one.to_dict()["residual"] == "plain"
+    assert "residual" not in one.dimensions()
+    assert SearchSpace.from_dict(changed("residual", value=["path"])).digest == SMOKE.digest
+    stranger = ArchConfig.from_dict({**space.network([0, 0, 0]).to_dict(), "residual": "branch"})
+    assert not space.contains(stranger)
+    with pytest.raises(UserError, match="residual must be one of plain, path, got 'branch'"):
+        space.decode({**space.encode(space.network([0, 0, 0])), "residual": "branch"})
+
+
+def test_stems_to_choose_from_survive_yaml(tmp_path: Path) -> None:
+    stem = {"width": [8, 12], "kind": ["conv", "patch"], "norm": ["none", "batch"]}
+    space = SearchSpace.from_dict(changed("stem", value=stem))
+    assert space.to_dict()["stem"] == stem | {"strides": [2, 2, 2]}
+    (tmp_path / "space.yaml").write_text(dump_yaml(space.to_dict()))
+    again = SearchSpace.load(tmp_path / "space.yaml")
+    assert (again, again.digest) == (space, space.digest)
+    assert again.digest != SMOKE.digest
+    assert {name: values for name, values in space.dimensions().items() if name.startswith("stem")} == {
+        f"stem.{name}": tuple(values) for name, values in stem.items()
+    }
+    assert space.num_networks == 5 * SMOKE.num_networks  # two widths with two norms, and patches
+
+
+def test_a_stem_that_is_not_listed_is_not_in_the_space() -> None:
+    space = SearchSpace.from_dict(changed("stem", value={"width": [8], "kind": ["conv", "patch"]}))
+    member = space.network([0, 0, 0])
+    for stem in (
+        {"width": 9},
+        {"width": 8, "norm": "layer"},
+        {"width": 8, "strides": [2, 2, 1]},
+        {"width": 8, "kind": "patch", "strides": [2, 2, 1]},
+    ):
+        stranger = ArchConfig.from_dict({**member.to_dict(), "stem": stem})
+        assert not space.contains(stranger)
+        with pytest.raises(UserError, match="is not in this search space"):
+            space.encode(stranger)
+    patches = ArchConfig.from_dict({**member.to_dict(), "stem": {"width": 77, "kind": "patch", "norm": "none"}})
+    assert space.encode(patches)["stem.kind"] == "patch"
 
 
 def test_a_stage_too_rich_to_be_tabled() -> None:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.parts import StageConfig, StemConfig
+from sret_nas.arch.parts import Head, Residual, StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import UserError
+from sret_nas.space.choices import StemChoice
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import StageShape, SupernetShape, bounding_shape, nll_recursions
 from tests.counted_spaces import space_of
@@ -41,8 +42,8 @@ def every_stage(space: SearchSpace, number: int, adapted: Adapted) -> list[ArchC
     networks = []
     for row in range(len(space.stage_choices[number])):
         rows[number] = row
-        for stem in space.stem.width or (None,):
-            network = adapted(space.network(rows, stem))
+        for variants in product(space.stem.stems, space.residual, space.head):
+            network = adapted(space.network(rows, *variants))
             depths = range(1, network.stages[number].recursions + 1)
             networks += [network.with_max_recursions(depth) for depth in depths]
     return networks
@@ -64,10 +65,16 @@ def brute_force_extent(space: SearchSpace, adapted: Adapted) -> SupernetShape:
             )
         )
     some = places[0][0]
+    stems = [network.stem.canonical(network.stages[0].width) for network in places[0]]
+    convolutions = [stem for stem in stems if stem.kind == "conv"] or stems
     return SupernetShape(
         stages=tuple(stages),
-        stem_width=max(network.stem.width for network in places[0]),
-        strides=some.stem.strides,
+        stem_width=max(stem.width for stem in convolutions),
+        strides=convolutions[0].strides,
+        residual=tuple(dict.fromkeys(network.residual for network in places[0])),
+        head=tuple(dict.fromkeys(network.head for network in places[0])),
+        stem_kind=tuple(dict.fromkeys(stem.kind for stem in stems)),
+        stem_norm=tuple(dict.fromkeys(stem.norm for stem in convolutions)),
         image_size=some.image_size,
         channels=some.channels,
         classes=some.classes,
@@ -96,10 +103,18 @@ STAGES = st.fixed_dictionaries(
     lambda stage: all(any(width % heads == 0 for width in stage["width"]) for heads in stage["heads"])
 )  # fmt: skip
 SPACES = st.builds(
-    lambda stages, stem: space_of(*stages, stem=stem),
+    lambda stages, stem, residual, head: space_of(*stages, stem=stem, residual=residual, head=head),
     st.lists(STAGES, min_size=1, max_size=3),
-    st.sampled_from([{}, {"width": [2, 5], "strides": [1, 2, 2]}]),
-)
+    st.sampled_from(
+        [
+            {}, {"width": [2, 5], "strides": [1, 2, 2]}, {"kind": "patch", "strides": [1, 4, 2]},
+            {"width": [1, 2], "strides": [1, 2, 2], "kind": ["patch", "conv"], "norm": ["none", "layer"]},
+            {"kind": ["conv", "patch"]}, {"norm": ["layer", "batch"]},
+        ]
+    ),
+    st.sampled_from(["path", "plain", ["branch", "plain"], ["plain", "branch", "path"]]),
+    st.sampled_from(["average", ["average", "class_token"], ["distillation_token", "class_token"]]),
+)  # fmt: skip
 ADAPTATIONS = st.sampled_from([unchanged, proxies(1.0), proxies(0.5)])
 
 
@@ -156,9 +171,10 @@ class TestExtentOf:
         assert extent.side == arch.resolutions[0]
 
 
-def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], int | None]:
-    """Returns the rows of a random network, and the width of its stem."""
-    return [rng.randrange(len(table)) for table in space.stage_choices], rng.choice(space.stem.width or (None,))
+def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], StemChoice, Residual, Head]:
+    """Returns the rows of a random network, its stem, its residual connections, and its head."""
+    rows = [rng.randrange(len(table)) for table in space.stage_choices]
+    return rows, rng.choice(space.stem.stems), rng.choice(space.residual), rng.choice(space.head)
 
 
 class TestNLLRecursions:
@@ -186,7 +202,7 @@ SHAPE = SupernetShape(
 
 
 def held_arch(stage: dict[str, Any] | None = None, **changes: Any) -> ArchConfig:
-    """Returns a network of `SHAPE` with changes of its second stage, and others."""
+    """A network of `SHAPE` with changes of its second stage, and others."""
     shape: dict[str, Any] = {"heads": 2, "blocks": 2, "recursions": 2, "groups": (1, 1), "nll": "between"}
     first = StageConfig(width=12, mlp_ratio=2.0, **shape)
     second = StageConfig.model_validate({"width": 16, "mlp_ratio": 2.0} | shape | (stage or {}))
@@ -221,7 +237,7 @@ class TestCheck:
             (held_arch(stem=StemConfig(width=6, norm="layer")), "its stem norm must be batch, got layer"),
             (held_arch(stem=StemConfig(width=6, kind="patch")), "its stem kind must be conv, got patch"),
             (held_arch(stages=held_arch().stages[:1]), "its number of stages must be 2, got 1"),
-            (held_arch(stem=StemConfig(width=7)), "its stem's width must be at most 6, got 7"),
+            (held_arch(stem=StemConfig(width=7)), "its stem width must be at most 6, got 7"),
             (held_arch({"width": 12}), "the width of stage 2 must be one of [16], got 12"),
             (held_arch({"blocks": 3}), "blocks of stage 2 must be at most 2, got 3"),
             (held_arch({"mlp_ratio": 2.07}), "mlp_hidden of stage 2 must be at most 32, got 33"),
@@ -259,12 +275,15 @@ class TestLacks:
         ("other", "problem"),
         [
             (changed(channels=1), "channels must be 3, got 1"),
-            (changed(head="class_token"), "head must be average, got class_token"),
+            (changed(residual=("path", "plain")), "residual must be path, got plain"),
+            (changed(stem_kind=("conv", "patch")), "stem kind must be conv, got patch"),
+            (changed(stem_norm=("none", "batch")), "stem norm must be batch, got none"),
+            (changed(head=("class_token",)), "head must be average, got class_token"),
             (changed(classes=9), "classes must be 10, got 9"),
             (changed(image_size=32), "image_size must be 40, got 32"),
             (changed(strides=(1, 2, 2)), "strides must be (2, 2, 2), got (1, 2, 2)"),
             (changed(stages=SHAPE.stages[:1]), "there must be 2 stages, got 1"),
-            (changed(stem_width=7), "the stem's width must be at most 6, got 7"),
+            (changed(stem_width=7), "stem width must be at most 6, got 7"),
             (changed({"widths": (8, 10, 12)}), "widths of stage 1 must be among [8, 12], got 10"),
             (changed({"nll_recursions": (0, 1)}), "nll_recursions of stage 1 must be among [0], got 1"),
             (changed({"blocks": 3}), "blocks of stage 1 must be at most 2, got 3"),

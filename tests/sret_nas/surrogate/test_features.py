@@ -21,7 +21,7 @@ def two_attributes() -> Chain:
     every = np.arange(8)
     second = ChainStage(every // 2, 1 + every[:, None], ("c",), every[:, None] % 2)
     links = {(state, state): (0,) for state in range(4)}
-    return Chain(("cost",), (first, second), (links,), {state: (state // 2, state % 2) for state in range(4)})
+    return Chain(("cost",), (first, second), (links,), ({state: (state // 2, state % 2) for state in range(4)},) * 2)
 
 
 def steep() -> Chain:

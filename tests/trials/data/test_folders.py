@@ -432,11 +432,11 @@ def test_the_first_lines_name_the_first_ten_classes_with_counts(tmp_path: Path, 
 def test_folders_inside_classes_are_shown(tmp_path: Path, write: Write) -> None:
     layout(write, "cat/black", "cat/white", "dog")
     assert run(tmp_path).notes == (
-        f"folders inside classes in {tmp_path}/images, whose images are the class's: cat/black (5), cat/white (5)",
+        f"in classes of {tmp_path}/images, images lie in folders; they are the class's: cat/black (5), cat/white (5)",
     )
     layout(write, "dog/black", "dog/white")
     assert run(tmp_path).notes == (
-        f"every class in {tmp_path}/images has inside the folder black, white, whose images are the class's",
+        f"in every class of {tmp_path}/images, images lie in the folders black, white: they are the class's",
     )
 
 

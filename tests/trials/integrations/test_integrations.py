@@ -265,6 +265,25 @@ def test_an_enqueued_network_is_tried_and_never_proposed_again(strategy: Strateg
     assert sorted(tried) == sorted(candidate.key for candidate in everyone)
 
 
+def test_variants_of_the_network_are_parameters_that_come_back() -> None:
+    variants = {"residual": ["plain", "path"], "stem": {"kind": ["conv", "patch"]}, "head": ["class_token", "average"]}
+    data = SMOKE.to_dict() | variants
+    domain = SReTDomain(SearchSpace.from_dict(data), Budget())
+    everyone = list(domain)
+    study = create_study(StrategySampler("additive", domain.space, Budget(), seed=3))
+    known = next(one for one in everyone if one.arch.stem.kind == "patch")
+    study.enqueue_trial(dict(domain.encode(known)))
+    study.optimize(succeed, n_trials=len(everyone))
+    assert key_of(study.trials[0]) == known.key
+    assert sorted(map(key_of, study.trials)) == sorted(one.key for one in everyone)
+    for trial in study.trials:
+        decoded = domain.space.decode(trial.params)
+        assert decoded is not None
+        found = (decoded.residual, decoded.stem.kind, decoded.head)
+        assert found == tuple(trial.params[name] for name in ("residual", "stem.kind", "head"))
+        assert decoded.arch_id == key_of(trial)[0]
+
+
 def test_a_network_that_is_enqueued_twice_is_tried_twice_and_told_once() -> None:
     domain = SReTDomain(SMOKE, BUDGET)
     known = dict(domain.encode(next(iter(domain))))

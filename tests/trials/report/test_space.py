@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sret_nas.errors import BudgetError, UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import SearchSpace, shipped_spaces
-from tests.counted_spaces import FIRST, SECOND, STAGE, THIRD, EveryNetwork, shipped, space_of
+from tests.counted_spaces import FIRST, SECOND, STAGE, STEMS, THIRD, EveryNetwork, shipped, space_of
 from trials.report.cost_picture import CostRegion, mark_presets, region_text
 from trials.report.space import show_space
 
@@ -60,6 +61,13 @@ def test_smoke_in_full() -> None:
     assert row_of(text, cheapest.arch.arch_id)[:4] == ["least", cheapest.arch.arch_id, "56.22M", "159.2K"]
     most_expensive = FeasibleSet(space, Budget()).most_expensive()
     assert row_of(text, most_expensive.arch.arch_id)[:4] == ["most", most_expensive.arch.arch_id, "128.9M", "243.8K"]
+
+
+def test_variants_to_choose_from_are_shown() -> None:
+    text = shown(STEMS, Budget(), samples=6, seed=1)
+    assert "stem width: 4 6; stem strides: 1 2 2; drop path: 0\n" in text
+    assert "\nstem kind: patch conv; stem norm: layer none batch\n" in text
+    assert {"stem=patch", "stem norm=layer", "stem norm=none"} <= {cell.strip() for cell in re.split("[│\n]", text)}
 
 
 def test_samples_are_inside_the_budget_and_the_seed_decides() -> None:

@@ -436,6 +436,7 @@ def test_a_dry_run_prints_the_plan_and_begins_nothing(tmp_path: Path, capsys: py
     told = capsys.readouterr().out
     assert re.search(r"^Plan: 6 trials .*of 256 training images at 32 px; about .* in all$", told, re.MULTILINE)
     assert told.splitlines()[-1] == "Dry run: that is the plan, and nothing was begun"
+    assert "Results:" not in told
     assert not (tmp_path / "run").exists()
     assert main(["search", "--dry-run", "--resume=x"]) == 2
     assert "--dry-run plans a new search" in capsys.readouterr().err

@@ -231,7 +231,7 @@ def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path:
     for change, message in (
         (
             {"space": "sret_tiny"},
-            "does not hold all networks of sret_tiny at 32 px: the stem's width must be at most 12",
+            "does not hold all networks of sret_tiny at 32 px: stem width must be at most 12",
         ),
         ({"max_train_images": 64}, "--max-train-images 64 does not go with .*, which was trained with 128: leave out"),
         ({"image_size": 40}, "--image-size 40 does not go with --supernet .*, which was trained with 32: leave out"),

@@ -49,7 +49,7 @@ OPTIONS: dict[str, Any] = {
     "lookahead": 4, "workers": 2, "device": "cpu",
 }  # fmt: skip
 HEADER: dict[str, Any] = {
-    **{key: {} for key in HEADER_KEYS},
+    **{key: {} for key in HEADER_KEYS} | {"command": []},
     "data": {"digest": "0"},
     "expected": {"trial_seconds": 10.0, "final_seconds": 100.0},
 }
@@ -71,8 +71,8 @@ def result_of(job: TrialJob) -> dict[str, Any]:
     """Returns what the network's name says: an error as good as random."""
     cost = cost_of(job.arch)
     target = TargetCost(flops=cost.flops, params=cost.params, image_size=224, classes=1000)
-    error = int(job.arch.arch_id[:4], 16) / 16**4
-    error += (1 - job.share) * int(job.arch.arch_id[4:8], 16) / 16**4
+    error = int(job.arch.arch_id[:4], 16) / (2 * 16**4)
+    error += (1 - job.share) * int(job.arch.arch_id[4:8], 16) / (2 * 16**4)
     found = TrialResult(
         share=job.share, error=error, cross_entropy=error, error_by_depth=[error], train_loss=1.0, train_steps=1,
         train_images=1, train_seconds=1.0, seconds=2.0, target=target, proxy=target, proxy_arch=job.arch, device="cpu",

@@ -7,7 +7,7 @@ import numpy as np
 from sret_nas import Budget
 from sret_nas.space.chain import Chain, ChainStage
 from sret_nas.surrogate.ensemble import Ensemble
-from tests.counted_spaces import shipped
+from tests.counted_spaces import RESIDUALS, shipped
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.conformance import table
 from trials.strategies.neighbours import Neighbours
@@ -25,6 +25,24 @@ def test_neighbours_differ_in_one_attribute_of_one_stage_and_stay_inside_the_bud
     assert len(np.unique(near, axis=0)) > 20
     assert (levels != own).sum(axis=1).max() == 1
     assert all(DOMAIN.excess(DOMAIN.candidate(tuple(row))) == 0 for row in near.tolist())
+
+
+def test_what_all_stages_have_in_common_is_changed_in_all_of_them() -> None:
+    domain = SReTDomain(RESIDUALS, Budget())
+    candidate = domain.draw(np.random.default_rng(0))
+    near = Neighbours(domain.chain, domain.bounds).draw(
+        np.array([domain.point(candidate)]), 300, np.random.default_rng(0)
+    )  # fmt: skip
+    found = {domain.candidate(tuple(point)).arch.arch_id for point in near.tolist()}
+    others = [one for one in RESIDUALS.residual if one != candidate.arch.residual]
+    assert {candidate.arch.model_copy(update={"residual": other}).arch_id for other in others} <= found
+    encoded = [domain.encode(domain.candidate(tuple(point))) for point in near.tolist()]
+    own = domain.encode(candidate)
+    assert max(sum(values[name] != own[name] for name in own) for values in encoded) == 1
+    most = domain.costs(candidate)[1]
+    bounded = Neighbours(domain.chain, ((0, np.inf), (0, most))).draw(near[:5], 200, np.random.default_rng(1))
+    assert 0 < len(bounded) < 200
+    assert domain.chain.costs(bounded)[:, 1].max() <= most
 
 
 def test_a_stage_whose_choices_all_differ_in_more_takes_any_of_the_same_state() -> None:

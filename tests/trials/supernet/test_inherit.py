@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,23 @@ def test_kept_features_change_no_bit_of_any_score(
     alone = [score(extract_for_eval(supernet, arch, data, 16), data.val, 16) for arch in networks]
     assert kept == alone
     assert len({each.cross_entropy for each in alone}) == len(networks)  # or equality would say little
+
+
+@pytest.mark.slow
+def test_features_are_not_shared_by_networks_with_other_stems_residuals_or_heads(data: PreparedData) -> None:
+    stem = {"kind": ["conv", "patch"], "norm": ["batch", "layer"]}
+    variants = {"stem": stem, "residual": ["path", "plain"], "head": ["average", "class_token"]}
+    space = SearchSpace.from_dict({**SPACE.to_dict(), **variants})
+    torch.manual_seed(0)
+    supernet = Supernet(bounding_shape(space))
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    networks = [space.network([0, 0, 0], *one) for one in product(space.stem.stems, space.residual, space.head)]
+    scorer = SubnetScorer(supernet, data, batch_size=16)
+    kept = [scorer.score(arch) for arch in networks]
+    assert kept == [score(extract_for_eval(supernet, arch, data, 16), data.val, 16) for arch in networks]
+    assert len({each.cross_entropy for each in kept}) == len(networks) == 12
 
 
 def test_what_was_computed_once_is_not_computed_again(

@@ -27,13 +27,14 @@ from sret_nas.quantities import parse_duration
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, spec, trained
 from trials.data import PreparedData, batches
+from trials.runs.directory import TRAINING
 from trials.supernet import monitor, training
 from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import extreme
 from trials.supernet.speed import seconds_per_step, steps_within
 from trials.training.recipe import proxy_arch
 from trials.training.train import score
-from trials.workflows.train_supernet import TRAINING, RecordedTraining
+from trials.workflows.train_supernet import RecordedTraining
 
 
 @pytest.fixture(scope="module", autouse=True)
