@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 from ray.cluster_utils import Cluster as RayCluster
 
 from trials.engines.ray_internals import reload_authentication
@@ -106,6 +107,7 @@ def two_machines(elsewhere: Path) -> Iterator[Machines]:
         machines.start()
         yield machines
         with machines.admitting():
+            ray.shutdown()  # a test that failed may have left a connection, with which no cluster ends
             machines.cluster.shutdown()
 
 
