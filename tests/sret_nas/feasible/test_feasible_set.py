@@ -103,6 +103,7 @@ UNEVEN = space_of(
     FIRST, {"width": [12], "mlp_ratio": [1.0, 1.5, 2.0, 3.0]},
     {"width": [12], "mlp_ratio": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}, {"width": [16, 24]}, image_size=64,
 )  # fmt: skip
+FOUR_RESIDUALS = FOUR_STAGES.model_copy(update={"residual": ("branch", "path")})
 EVERY_MIDDLING = EveryNetwork(MIDDLING)
 BRUTE_FORCE: dict[str, dict[str, CostedArch]] = {}
 
@@ -271,7 +272,7 @@ class TestUniformDraws:
         assert (FeasibleSet(MIDDLING, feasible.budget).sample_choices(np.random.default_rng(0), 500) == drawn).all()
 
     @pytest.mark.parametrize("max_pairs", [10**6, 100])
-    @pytest.mark.parametrize("space", [FOUR_STAGES, UNEVEN], ids=["even", "uneven"])
+    @pytest.mark.parametrize("space", [FOUR_STAGES, UNEVEN, FOUR_RESIDUALS], ids=["even", "uneven", "residuals"])
     def test_four_stages_exact_and_rounded(self, space: SearchSpace, max_pairs: int) -> None:
         """In the uneven one, cells of the first two stages hold pairs that stand for different numbers of networks."""
         every = EveryNetwork(space)
@@ -280,6 +281,18 @@ class TestUniformDraws:
         feasible = FeasibleSet(space, budget, max_pairs=max_pairs)
         assert feasible.count_is_exact == (max_pairs == 10**6)
         assert abs(self.deviation(every, feasible, 20_000)) < 4
+
+    def test_residuals_do_not_count_towards_the_limit_of_an_exact_count(self) -> None:
+        def is_exact(space: SearchSpace, max_pairs: int) -> bool:
+            return FeasibleSet(space, Budget(flops_max=10**9), max_pairs=max_pairs).count_is_exact
+
+        listed = MIDDLING.model_copy(update={"residual": ("path", "branch", "plain")})
+        enough = 10**6
+        while is_exact(MIDDLING, enough // 2):  # then it is less than twice what is needed
+            enough //= 2
+        assert enough > 1000
+        assert is_exact(listed, enough)
+        assert not is_exact(listed, enough // 4)
 
     def test_draws_in_a_row_are_independent(self) -> None:
         """Draws are not sorted by cost or width: the first ones are distributed as all others."""
