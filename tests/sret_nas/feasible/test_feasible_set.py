@@ -5,11 +5,11 @@ import random
 from collections import Counter
 from itertools import pairwise, product
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -219,6 +219,53 @@ def middling_window(first: float, last: float, params: bool = False) -> Budget:
     low, high = (int(share * (len(flops) - 1)) for share in (first, last))
     bounds = {"params_min": int(quantiles[low]), "params_max": int(quantiles[high])} if params else {}
     return Budget(flops_min=int(flops[low]), flops_max=int(flops[high]), **bounds)
+
+
+def listed(*values: str) -> st.SearchStrategy[str | list[str]]:
+    """One of some values, or some of them to choose from."""
+    return st.one_of(st.sampled_from(values), st.permutations(values).map(lambda order: order[: 1 + len(order[0]) % 3]))
+
+
+VARIANTS = st.fixed_dictionaries(
+    {
+        "residual": listed("path", "branch", "plain"),
+        "head": listed("average", "class_token", "distillation_token"),
+        "stem": st.fixed_dictionaries(
+            {
+                "kind": st.sampled_from(["conv", ["patch", "conv"], ["conv", "patch"]]),
+                "norm": listed("batch", "layer", "none"),
+            }
+        ),
+    }
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(VARIANTS, st.integers(1, 4), st.randoms(use_true_random=False))
+def test_random_spaces_that_list_variants(variants: dict[str, Any], num_stages: int, rng: random.Random) -> None:
+    """Counts, members and draws inside random budgets are those of all networks, built one by one."""
+    stages = [
+        {"width": rng.choice([[8], [8, 12]]), "recursions": rng.choice([[1], [1, 2]]), "nll": ["every", "none"]}
+        for _ in range(num_stages)
+    ]
+    stages[-1]["groups"] = rng.choice([[[1]], [[1], [2, 1]]]) if "average" in variants["head"] else [[1]]
+    space = space_of(*stages, **variants)
+    every, costs = EveryNetwork(space), choice_costs_of(space)
+    networks = [costs.network(space, tuple(row)) for row in every.choices.tolist()]
+    assert space.num_networks == len({arch.arch_id for arch in networks}) == len(networks)
+    flops, params = (sorted(rng.choice(values.tolist()) for _ in range(2)) for values in (every.flops, every.params))
+    budget = Budget(flops_min=flops[0], flops_max=flops[1], params_max=params[1])
+    inside = every.is_inside(budget)
+    feasible = FeasibleSet(space, budget)
+    assert (feasible.count, feasible.count_is_exact) == (inside.sum(), True)
+    assert {arch.arch_id for arch in feasible} == {networks[at].arch_id for at in np.flatnonzero(inside).tolist()}
+    if feasible.count:
+        drawn = feasible.sample(np.random.default_rng(0))
+        assert feasible.probability(drawn) == 1 / feasible.count
+        assert costs.cost(costs.choices(space, drawn)) == (cost_of(drawn).flops, cost_of(drawn).params)
+    dearest = max(networks, key=lambda arch: (cost_of(arch).params, cost_of(arch).flops))
+    assert FeasibleSet(space, Budget()).most_expensive("params").params == cost_of(dearest).params
 
 
 class TestUniformDraws:
