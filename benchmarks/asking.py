@@ -58,8 +58,8 @@ def planted(candidate: Candidate) -> tuple[float, float]:
 
 
 def create(name: Any, num_labels: int) -> Strategy[Candidate]:
-    """The additive strategy with a design of all but the last labels, so that few rounds are planned before the clock
-    runs."""
+    """Returns the additive strategy with a design of all but the last labels, so that few rounds are planned before the
+    clock runs."""
     if name != "additive":
         return create_strategy(name, DOMAIN, ("error", "flops"), seed=0, population=20)
     start = num_labels - LAST

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _median_seconds(run: Callable[[], object], repeats: int) -> float:
-    """The median over `repeats` timed calls, after one untimed."""
+    """Returns the median over `repeats` timed calls, after one untimed."""
     run()
     seconds = []
     for _ in range(repeats):
@@ -60,7 +60,8 @@ def _median_seconds(run: Callable[[], object], repeats: int) -> float:
 
 
 def _closed_form_seconds(arch: ArchConfig, calls: int = 1000) -> float:
-    """Per architecture, FLOPs and parameters summed; timed in bundles, because one call is near the clock's grain."""
+    """Returns the seconds per architecture, of FLOPs and parameters together; timed in bundles, because one call is
+    near the clock's grain."""
 
     def cost_many_times() -> None:
         for _ in range(calls):
@@ -79,7 +80,7 @@ def _bulk_figures(arch: ArchConfig, count: int) -> dict[str, Any]:
 
 
 def _random_columns(arch: ArchConfig, count: int, rng: np.random.Generator) -> list[StageColumns]:
-    """Random stages around those of an architecture: every column varies, as in a search."""
+    """Returns random stages around those of an architecture: every column varies, as in a search."""
     columns = []
     for stage in arch.stages:
         width = stage.heads * 8 * rng.integers(2, 6, count)

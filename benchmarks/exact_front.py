@@ -49,7 +49,7 @@ CASES: dict[str, dict[str, Bounds]] = {
 
 
 def effects_of(stage: ChainStage, size: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A term per choice: a sum of random effects of its levels."""
+    """Returns a term per choice: a sum of random effects of its levels."""
     effects = [
         rng.normal(0, size, number)[levels] for levels, number in zip(stage.levels.T, stage.num_levels, strict=True)
     ]
@@ -85,7 +85,8 @@ def rows_of(chain: Chain, score: AdditiveScore, points: npt.NDArray[np.int64]) -
 def gap(
     exact: npt.NDArray[np.float64], other: npt.NDArray[np.float64], most_flops: float
 ) -> tuple[float, float | None]:
-    """By how many per cent the hypervolume of log FLOPs and score is smaller, and the largest excess of the score.
+    """Returns by how many per cent the hypervolume of log FLOPs and score is smaller, and the largest excess of the
+    score.
 
     The reference is the most FLOPs allowed (of the exact front, where any are) and the exact front's largest score. The
     excess is that of each network of the other front over the best that has no more FLOPs; None if there is none.
@@ -104,7 +105,7 @@ def bucketed_answer(chain: Chain, score: AdditiveScore, bounds: Bounds, width: f
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each figure; None where a score has none."""
+    """Returns the median of each figure; None where a score has none."""
     return {
         key: None if any(row[key] is None for row in rows) else statistics.median(row[key] for row in rows)
         for key in rows[0]
@@ -112,7 +113,8 @@ def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def figures_of(name: str, bounds: Bounds) -> dict[str, Any]:
-    """Medians over the scores; the chain's halves are made beforehand, once for each cost that they may be fine in."""
+    """Returns medians over the scores; the chain's halves are made beforehand, once for each cost that they may be fine
+    in."""
     chain = chain_of(SearchSpace.load(name))
     optima = [ProvenOptima(chain) for _ in range(3)]
     exact, bucketed = [], {width: [] for width in WIDTHS}  # type: ignore[var-annotated]

@@ -50,7 +50,7 @@ CASES = (
 
 
 def seconds_of(run: Callable[[], object], repeats: int) -> float:
-    """The median CPU time of some calls."""
+    """Returns the median CPU time of some calls."""
     timings = []
     for _ in range(repeats):
         started = time.process_time()
@@ -60,7 +60,7 @@ def seconds_of(run: Callable[[], object], repeats: int) -> float:
 
 
 def seconds_unless_too_coarse(run: Callable[[], object]) -> float | None:
-    """The CPU time of a call; None where the table is so coarse that draws from a narrow window are refused."""
+    """Returns the CPU time of a call; None where the table is so coarse that draws from a narrow window are refused."""
     try:
         return seconds_of(run, 1)
     except BudgetError:
@@ -68,18 +68,18 @@ def seconds_unless_too_coarse(run: Callable[[], object]) -> float | None:
 
 
 def memory_mb() -> float:
-    """The most memory that this process has held, in units of 10**6 bytes."""
+    """Returns the most memory that this process has held, in units of 10**6 bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def apart(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What a function says in a fresh process, so that memory is its own."""
+    """Returns what a function says in a fresh process, so that memory is its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def count_from_scratch(space: dict[str, Any], budget: Budget) -> int:
-    """Tables and count of a space that nothing is known of yet."""
+    """Measures tables and count of a space that nothing is known of yet."""
     return FeasibleSet(SearchSpace.from_dict(space), budget).count
 
 
@@ -113,7 +113,8 @@ def case_of(name: str, budget: Budget) -> dict[str, Any]:
 
 
 def deeper(num_stages: int) -> dict[str, Any]:
-    """sret_tiny's first stages, continued beyond its three by stages of twice and four times the last one's widths."""
+    """Returns sret_tiny's first stages, continued beyond its three by stages of twice and four times the last one's
+    widths."""
     data = SearchSpace.load("sret_tiny").to_dict()
     stages = list(data["stages"])
     last = stages[-1]
@@ -122,7 +123,7 @@ def deeper(num_stages: int) -> dict[str, Any]:
 
 
 def richer(num_ratios: int) -> dict[str, Any]:
-    """sret_tiny with so many MLP ratios, from 2 on: each gives a stage other costs."""
+    """Returns sret_tiny with so many MLP ratios, from 2 on: each gives a stage other costs."""
     data = SearchSpace.load("sret_tiny").to_dict()
     ratios = [2 + 2 * number / max(1, num_ratios - 1) for number in range(num_ratios)]
     stages = [stage | {"mlp_ratio": ratios} for stage in data["stages"]]
@@ -130,7 +131,8 @@ def richer(num_ratios: int) -> dict[str, Any]:
 
 
 def growth_of(data: dict[str, Any], max_pairs: int) -> dict[str, Any]:
-    """A window of +-2 % in both costs around the geometric middle of the ends: counted, and drawn from."""
+    """Measures a window of +-2 % in both costs around the geometric middle of the ends: counting
+    it, and drawing from it."""
     before, space = memory_mb(), SearchSpace.from_dict(data)
     ends = FeasibleSet(space, Budget())
     least, most = ends.cheapest(), ends.most_expensive()

@@ -27,7 +27,7 @@ SAMPLE_SECONDS = 0.5
 
 
 def process_tree(root: int) -> list[int]:
-    """A process and all its descendants."""
+    """Returns a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -43,7 +43,7 @@ def process_tree(root: int) -> list[int]:
 
 
 def resident_mb(root: int) -> float:
-    """Proportional set size of a process tree in MB."""
+    """Returns the proportional set size of a process tree in MB."""
     kilobytes = 0
     for process in process_tree(root):
         try:

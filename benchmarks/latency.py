@@ -82,7 +82,7 @@ def main() -> None:
 def _case(
     name: str, timer: LatencyTimer, profile: LatencyProfile, space: SearchSpace, budget: Budget
 ) -> dict[str, Any]:  # fmt: skip
-    """Predictions against measurements of networks drawn uniformly inside a budget."""
+    """Compares predictions with measurements of networks drawn uniformly inside a budget."""
     networks = FeasibleSet(space, budget).sample_many(np.random.default_rng(SEED), NUM_NETWORKS)
     table = LatencyTable(space, profile)
     predicted = np.array([table.latency(arch) for arch in networks], dtype=np.float64)
@@ -103,7 +103,7 @@ def _case(
 
 
 def _public_case(path: Path) -> dict[str, Any]:
-    """An additive model of another family of networks: encoder and decoder, each a sum over its layers.
+    """Returns an additive model of another family of networks: encoder and decoder, each a sum over its layers.
 
     Per layer constant, width times hidden width, width, heads; fitted to `NUM_PROFILED` networks as ours is.
     """
@@ -123,7 +123,7 @@ def _public_case(path: Path) -> dict[str, Any]:
 
 
 def _layer_sums(row: dict[str, float]) -> list[float]:
-    """What adds over the layers of a network, and 1; columns 2, 3, 7 and 8 are numbers of weights."""
+    """Returns what adds over the layers of a network, and 1; columns 2, 3, 7 and 8 are numbers of weights."""
     sums = [1.0]
     for side in ("encoder", "decoder"):
         width, layers = row[f"{side}_embed_dim"], row[f"{side}_layer_num"]

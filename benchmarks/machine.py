@@ -11,7 +11,7 @@ from typing import Any
 
 
 def describe_machine(*packages: str) -> dict[str, Any]:
-    """Date, processor, cores that this process may use, and versions of Python and the packages named."""
+    """Returns date, processor, cores that this process may use, and versions of Python and the packages named."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": datetime.now(UTC).date().isoformat(),

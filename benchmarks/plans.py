@@ -40,6 +40,8 @@ SEARCHES = {
     "from scratch, NSGA-II": "--space smoke --image-size 32 --no-supernet --train-images 1000 --trials 12 "
     "--strategy nsga2 --workers 1",
     "from scratch, rungs": f"{SMALL} --no-supernet --train-images 900 --trials 12 --rungs 2",
+    "latency": f"{SMALL} --supernet-images 4000 --trials 80 --finalists 0 --controls 0 --objectives error,latency",
+    "Ray": f"{SMALL} --supernet-images 4000 --trials 100 --finalists 1 --controls 0 --train-images 2000 --engine ray",
     "CIFAR-10": f"{TINY} --max-train-images 4000 --max-val-images 1000 --max-test-images 1000 --supernet-images 4000 "
     "--trials 60 --finalists 1 --controls 0",
 }

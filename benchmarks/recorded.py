@@ -21,7 +21,8 @@ Task = tuple[Callable[..., Line], tuple[Any, ...]]
 
 
 def arguments(description: str | None, work: str, at_once: str) -> argparse.Namespace:
-    """Those of a command that runs what its results lack, `at_once` in so many processes, and reports them all."""
+    """Returns those of a command that runs what its results lack, `at_once` in so many
+    processes, and reports them all."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10 as a folder of class folders in train and val")
     parser.add_argument("--work", type=Path, default=BENCHMARKS.parent / "runs" / work, help="for what is large")
@@ -34,7 +35,7 @@ def arguments(description: str | None, work: str, at_once: str) -> argparse.Name
 
 
 def images_of(given: argparse.Namespace, prepared: Callable[[str, Path], PreparedData]) -> tuple[PreparedData, Path]:
-    """The images of a command, and where they lie. From here on every process computes on one core."""
+    """Returns the images of a command, and where they lie. From here on every process computes on one core."""
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     data_dir = (given.work / "data").absolute()
     data_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -65,12 +66,12 @@ def append(path: Path, line: Line) -> None:
 
 
 def header_of(path: Path) -> Line:
-    """What the first line says, of the machine and the images."""
+    """Returns what the first line says, of the machine and the images."""
     header: Line = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
     return header
 
 
 def read_lines(path: Path) -> list[Line]:
-    """What is on record, without the header: all of it was run from a seed."""
+    """Returns what is on record, without the header: all of it was run from a seed."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [line for line in map(json.loads, text.splitlines()) if "seed" in line]

@@ -28,8 +28,9 @@ from timm.data import resolve_model_data_config
 from torch import Tensor
 
 from benchmarks.machine import describe_machine
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.files import write_atomically
 from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.quantities import format_quantity

@@ -146,7 +146,8 @@ def _memory_of_process(what: str, name: str, arch: ArchConfig) -> float:
 
 
 def _peak_memory(what: str, name: str, arch: ArchConfig) -> float:
-    """Peak resident MB of this process: two passes of a network in the `supernet` or as a `network`, or `nothing`."""
+    """Returns the peak resident MB of this process: two passes of a network in the `supernet` or as a `network`, or
+    `nothing`."""
     compute_with(1)
     images = torch.randn(BATCH, arch.channels, arch.image_size, arch.image_size)
     if what == "supernet":

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.machine import describe_machine
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.files import write_atomically
 from sret_nas.nn.network import SReT

@@ -15,14 +15,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from docs.against import FIGURES as AGAINST
 from docs.commands import command_reference
 from docs.figures import FIGURES
-from docs.sret_bench import FIGURES as SRET_BENCH
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-PARTS: dict[str, Callable[[], str]] = {"commands": command_reference, **FIGURES, **SRET_BENCH, **AGAINST}
+PARTS: dict[str, Callable[[], str]] = {"commands": command_reference, **FIGURES}
 
 _PART = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->)(.*?)(<!-- /generated -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?generated.*?-->")

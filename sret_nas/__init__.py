@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sret_nas.arch.budget import Budget
-    from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+    from sret_nas.arch.config import ArchConfig
     from sret_nas.arch.cost import cost_of
+    from sret_nas.arch.parts import StageConfig, StemConfig
     from sret_nas.arch.presets import PRESETS, preset
     from sret_nas.errors import BudgetError, ConfigError, UserError
     from sret_nas.feasible.feasible_set import FeasibleSet
@@ -44,7 +45,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "arch.config": ("ArchConfig", "StageConfig", "StemConfig"),
+    "arch.config": ("ArchConfig",),
+    "arch.parts": ("StageConfig", "StemConfig"),
     "arch.budget": ("Budget",),
     "arch.cost": ("cost_of",),
     "errors": ("BudgetError", "ConfigError", "UserError"),

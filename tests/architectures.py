@@ -7,7 +7,8 @@ from typing import get_args
 
 from hypothesis import strategies as st
 
-from sret_nas.arch.config import ArchConfig, Head, Residual, StageConfig, StemConfig, StemKind, StemNorm
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import Head, Residual, StageConfig, StemConfig, StemKind, StemNorm
 
 
 def random_stage(rng: random.Random, max_width: int = 32) -> StageConfig:

@@ -41,11 +41,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Returns one process more than there are cores for `-n auto`, because tests of Ray wait for most of their time."""
-    return num_cores() + 1
+    """Returns a process for each core for `-n auto`, and one more if slow tests run too, as those of Ray wait a lot.
+
+    A process takes nine seconds to import what tests import.
+    """
+    return num_cores() + ("not slow" not in config.getoption("markexpr"))
 
 
-SLOW_FIXTURES = {"exported", "shipped", "whole", "with_rungs"}
+SLOW_FIXTURES = {"bucket", "exported", "shipped", "whole", "with_rungs"}
 """Fixtures that take seconds, so that all tests that use them are slow."""
 
 
@@ -73,7 +76,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(autouse=True)
 def _no_signal_is_left() -> Iterator[None]:
-    """A signal that one test sent to this process is not counted as the first of two by the next."""
+    """Forgets signals, so that one that a test sent to this process is not counted as the first of two by the next."""
     yield
     interruption._pending.clear()
     interruption._received.clear()
@@ -82,7 +85,7 @@ def _no_signal_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder of reference data beside the checkout; tests that need it are skipped where it is absent."""
+    """Returns the folder of reference data beside the checkout; tests that need it are skipped where it is absent."""
     path = REPOSITORY.parent / "shared"
     if not path.is_dir():
         pytest.skip("the reference data beside the checkout is not here")

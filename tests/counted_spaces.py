@@ -112,12 +112,12 @@ class EveryNetwork:
             self.flops[has], self.params[has] = (cost[has] for cost in found)
 
     def is_inside(self, budget: Budget) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which networks a budget allows, of shape (n,)."""
+        """Returns which networks a budget allows, of shape (n,)."""
         pairs = zip(self.flops.tolist(), self.params.tolist(), strict=True)
         return np.array([budget.allows(*costs) for costs in pairs])
 
     def times_drawn(self, choices: IntArray) -> IntArray:
-        """How often each network is in an array of drawn choices, of shape (n,)."""
+        """Returns how often each network is in an array of drawn choices, of shape (n,)."""
         places = np.ravel_multi_index(tuple(choices.T), self.shape)
         assert np.isin(places, self._places).all()
         counts: IntArray = np.bincount(places, minlength=int(np.prod(self.shape)))[self._places]
@@ -125,7 +125,7 @@ class EveryNetwork:
 
 
 def chi_square_deviation(times_drawn: IntArray, expected: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Pearson's chi-square in its standard deviations: with df degrees of freedom it is df +- sqrt(2 df)."""
+    """Returns Pearson's chi-square in its standard deviations: with df degrees of freedom it is df +- sqrt(2 df)."""
     chi_square = float(((times_drawn - expected) ** 2 / expected).sum())
     df = len(expected) - 1
     return (chi_square - df) / (2 * df) ** 0.5

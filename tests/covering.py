@@ -17,7 +17,8 @@ def pairs(choices: Collection[Hashable]) -> Iterable[frozenset[Hashable]]:
 def smallest_cover(examples: Sequence[Collection[Hashable]], costs: Sequence[float]) -> list[int]:
     """Returns the indices of examples that have, together, everything that any example has.
 
-    Greedy: the next example is the one with the most that is new for its cost. The result is small, not the smallest.
+    Greedy: the next example is the one with the most that is new for its cost, where what few examples have counts for
+    more. The result is small, not the smallest.
 
     Args:
         examples: what each example has, such as its `pairs`.
@@ -28,7 +29,7 @@ def smallest_cover(examples: Sequence[Collection[Hashable]], costs: Sequence[flo
     has = np.zeros((len(examples), len(numbers)), np.float32)
     for row, columns in zip(has, rows, strict=True):
         row[columns] = 1
-    missing, found = np.ones(len(numbers), np.float32), list[int]()
+    missing, found = 1 / has.sum(axis=0), list[int]()
     while missing.any():
         best = int(np.argmax(has @ missing / np.asarray(costs)))
         found.append(best)

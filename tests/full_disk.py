@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Inside, writing more bytes than these to a file fails with EFBIG, after those that there was room for."""
+    """Lets writing more bytes than these to a file fail with EFBIG, after those that there was room for."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

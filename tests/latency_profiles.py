@@ -33,7 +33,7 @@ SMALL = SearchSpace.from_dict(
 
 
 def pretended_time(part: Part) -> float:
-    """Microseconds, different for every part: a size with luck."""
+    """Returns microseconds, different for every part: a size with luck."""
     luck = random.Random(repr(part)).uniform(0.5, 1.5)
     return round(luck * (10 + part.side * part.side * part.sizes[0] / 20), 2)
 

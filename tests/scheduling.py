@@ -17,9 +17,11 @@ TOGETHER = {
     "tests/sret_nas/nn/test_export.py": "exported",
     "tests/sret_nas/nn/test_exported_model.py": "exported",
     "tests/sret_nas/nn/test_quantization.py": "exported",
+    "tests/trials/runs/test_remote_copy.py": "s3",
+    "tests/trials/runs/test_remote_storage.py": "s3",
 }
 """Files of which no two run at the same time, by the name of what they share: a fixture of the session that takes
-seconds, or the machine, of which a Ray with several nodes needs all memory and cores."""
+seconds. A Ray with several nodes, which is one, also needs most of the machine."""
 
 LONGEST = (
     "tests/trials/distributed/test_ray_group.py",

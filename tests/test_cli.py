@@ -35,7 +35,7 @@ HEAVY = (
 
 
 def run_in_process(*arguments: str) -> int:
-    """`main`'s exit code, argparse's own exits included."""
+    """Returns `main`'s exit code, argparse's own exits included."""
     try:
         return main(arguments)
     except SystemExit as exit_:
@@ -190,6 +190,17 @@ def test_a_user_s_mistake_is_explained_and_exits_with_2(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+@pytest.mark.parametrize(
+    "command", [["search", "--data"], ["train", "sret_t", "--recipe"], ["runs", "show"], ["evaluate"], ["study", "run"]]
+)
+def test_a_path_that_is_too_long_is_named(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "x" * 300]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert len(error) < 500
+    assert "File name too long" in error
 
 
 @pytest.mark.parametrize("arguments", [["search", "--data", "loop", "--dry-run"], ["search", "--out", "loop/run"]])

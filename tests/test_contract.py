@@ -26,7 +26,7 @@ def test_imports_keep_the_contract() -> None:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what is checked, to be broken."""
+    """Returns a copy of what is checked, to be broken."""
     directory = tmp_path_factory.mktemp("copy")
     shutil.copy(REPOSITORY / ".importlinter", directory)
     for package in ("sret_nas", "trials"):

@@ -58,7 +58,7 @@ def job() -> dict[str, Any]:
 
 
 def searches() -> list[list[str]]:
-    """Every search that is written anywhere, as arguments."""
+    """Returns every search that is written anywhere, as arguments."""
     job = yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
     texts = [*GUIDE.replace("\\\n", " ").splitlines(), job["spec"]["entrypoint"]]
     texts += (DEPLOY / "slurm.sh").read_text().splitlines()
@@ -164,7 +164,7 @@ LABELS = {"app.kubernetes.io/name": "sret-nas"}
 
 
 def templates(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """All pods that the job makes."""
+    """Returns all pods that the job makes."""
     spec = job["spec"]["rayClusterSpec"]
     groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
     return [job["spec"]["submitterPodTemplate"], *(group["template"] for group in groups)]

@@ -16,7 +16,8 @@ import torch
 from cli import create_parser, main
 from docs import generate
 from docs.commands import leaf_parsers
-from docs.figures import FIGURES, load
+from docs.figures import FIGURES
+from docs.figures.tables import load
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -28,7 +29,7 @@ NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page, as links name them."""
+    """Returns the headings of a page, as links name them."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -137,7 +138,7 @@ class TestGenerated:
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """Every command of ours in a text, as arguments."""
+    """Returns every command of ours in a text, as arguments."""
     lines = text.replace("\\\n", " ").splitlines()
     found = (re.search(r"(?:python cli\.py|nproc_per_node \d+ cli\.py|sret-nas) ([a-z].*)", line) for line in lines)
     return [shlex.split(match[1], comments=True) for match in found if match is not None]

@@ -127,7 +127,7 @@ class Golden:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
-    """The file named like the test; meanwhile no library uses more than one thread."""
+    """Yields the file named like the test; meanwhile no library uses more than one thread."""
     path = GOLDEN / f"{request.node.name.removeprefix('test_')}.json"
     file = Golden(path, request.config.getoption("--record-golden"))
     file.require_its_draws()

@@ -6,6 +6,7 @@ import pytest
 
 from tests import REPOSITORY
 from tests.scheduling import LONGEST, TOGETHER, sort_longest_first
+from trials.machine import num_cores
 
 RUN_HERE: list[str] = []
 
@@ -16,6 +17,14 @@ def test_the_tests_before_this_one_ran_in_this_process(number: int, request: pyt
     of_this_file = [item.nodeid for item in request.session.items if item.path == request.path]
     assert of_this_file[: of_this_file.index(request.node.nodeid)] == RUN_HERE
     RUN_HERE.append(request.node.nodeid)
+
+
+@pytest.mark.parametrize(("marks", "more"), [("not slow", 0), ("not slow and not gpu", 0), ("slow", 1), ("", 1)])
+def test_there_is_a_process_more_than_cores_where_some_wait(
+    marks: str, more: int, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pytestconfig.option, "markexpr", marks)
+    assert pytestconfig.hook.pytest_xdist_auto_num_workers(config=pytestconfig) == num_cores() + more
 
 
 def test_all_files_with_a_place_are_there() -> None:

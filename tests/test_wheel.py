@@ -27,7 +27,7 @@ SEARCH = (
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout."""
+    """Returns the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     isolation = ["--no-build-isolation"] if find_spec("hatchling") else []
     pip("wheel", "--no-deps", *isolation, "--wheel-dir", folder, REPOSITORY)
@@ -37,7 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of a virtual environment that has the wheel, and for all else the packages of this interpreter.
+    """Returns the `bin` of a virtual environment that has the wheel, and for all else the packages of this interpreter.
 
     Those come by a path file, since `--system-site-packages` would give those of the system, not of a virtual
     environment. Path files inside such folders have no effect, so that an editable installation is out of sight.
@@ -54,7 +54,8 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of a user whose own modules have names that this checkout has, and must not be mistaken for ours."""
+    """Returns a folder of a user whose own modules have names that this checkout has, and must not be mistaken for
+    ours."""
     for name in ("trials", "cli", "tests", "docs"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('this module is the user\\'s own')\n")
     return tmp_path
@@ -67,7 +68,7 @@ def pip(*arguments: str | Path) -> None:
 
 
 def run(*command: str | Path, folder: Path) -> str:
-    """The output of a command that is run in a folder, whose modules are found first."""
+    """Returns the output of a command that is run in a folder, whose modules are found first."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

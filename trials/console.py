@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-__all__ = ["Console", "Progress", "SearchConsole", "Working", "count_progress", "escape", "print_line"]
+__all__ = [
+    "Console", "Progress", "Repeated", "SearchConsole", "Working", "count_progress", "escape", "print_line",
+]  # fmt: skip
 
 from sret_nas.errors import printable
 
@@ -35,6 +39,43 @@ FIRST_LINE_SECONDS, LINE_SECONDS = 4.0, 30.0
 """Until the first line about work that goes on where there is no terminal, and between the next ones."""
 
 
+class Repeated:
+    """Calls a function now and then, in a thread, while other work goes on.
+
+    A context manager. If a call raises, as printing does when nobody reads any more, there are no more calls, and
+    leaving raises the same.
+    """
+
+    def __init__(self, action: Callable[[], None], first: float, between: float) -> None:
+        """Stores the function, the seconds until its first call, and those between the next ones."""
+        self._action, self._first, self._between = action, first, between
+        self._has_ended = threading.Event()
+        self._ended_by: BaseException | None = None
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._has_ended.set()
+        self._thread.join()
+        if error is None and self._ended_by is not None:
+            raise self._ended_by
+
+    def _repeat(self) -> None:
+        wait = self._first
+        while not self._has_ended.wait(wait):
+            try:
+                self._action()
+            except BaseException as error:
+                self._ended_by = error
+                return
+            wait = self._between
+
+
 class Working:
     """Shows that work goes on: a spinner with a text on a terminal, else a line now and then.
 
@@ -45,11 +86,10 @@ class Working:
         self, console: Console, text: str, first: float = FIRST_LINE_SECONDS, between: float = LINE_SECONDS
     ) -> None:
         """Stores the text; `first` and `between` are in seconds."""
-        self._console, self._text, self._first, self._between = console, text, first, between
+        self._console, self._text = console, text
         self._status = console.status(escape(text)) if console.is_terminal else None
-        self._has_ended = threading.Event()
-        self._ended_by: BaseException | None = None
-        self._thread = threading.Thread(target=self._print_lines, daemon=True)
+        is_silent = console.is_terminal or console.quiet
+        self._lines = nullcontext() if is_silent else Repeated(self._print_line, first, between)
 
     def update(self, text: str) -> None:
         """Shows this text from now on."""
@@ -60,8 +100,7 @@ class Working:
     def __enter__(self) -> Self:
         if self._status is not None:
             self._status.start()
-        elif not self._console.quiet:
-            self._thread.start()
+        self._lines.__enter__()
         return self
 
     def __exit__(
@@ -69,21 +108,10 @@ class Working:
     ) -> None:
         if self._status is not None:
             self._status.stop()
-        self._has_ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if error is None and self._ended_by is not None:
-            raise self._ended_by
+        self._lines.__exit__(kind, error, trace)
 
-    def _print_lines(self) -> None:
-        wait = self._first
-        while not self._has_ended.wait(wait):
-            try:
-                print_line(self._console, f"{self._text} ...")
-            except BaseException as error:  # nobody reads any more, which ends the main thread's work as well
-                self._ended_by = error
-                return
-            wait = self._between
+    def _print_line(self) -> None:
+        print_line(self._console, f"{self._text} ...")
 
 
 class SearchConsole(Console):

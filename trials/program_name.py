@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import PurePath
 
 
@@ -11,7 +12,15 @@ def program_name() -> str:
     """Returns the words before the command: `sret-nas`, `python -m sret_nas`, or `python cli.py` with the path that was
     typed.
     """
-    started = sys.argv[0] if sys.argv else ""
+    return _program(sys.argv[0] if sys.argv else "")
+
+
+def typed_words(arguments: Sequence[str]) -> list[str]:
+    """Returns the words to type in a shell for a recorded `sys.argv`, such as `python cli.py`, `search`, `--trials`."""
+    return [_program(arguments[0]), *map(shlex.quote, arguments[1:])] if arguments else []
+
+
+def _program(started: str) -> str:
     if PurePath(started).name == "cli.py":
         return f"python {shlex.quote(started)}"
     if PurePath(started).parts[-2:] == ("sret_nas", "__main__.py"):

@@ -22,7 +22,8 @@ TIMES = tuple(SECONDS * share / 8 for share in range(1, 9))
 
 
 def figures(searches: list[Line]) -> Line:
-    """For every entry with all its seeds: hypervolumes at `TIMES`, and how many trials were begun and ended."""
+    """Returns, for every entry with all its seeds, hypervolumes at `TIMES`, and how many
+    trials were begun and ended."""
     entries = {}
     for entry in ENTRIES:
         lines = sorted((line for line in searches if line["entry"] == entry.name), key=lambda line: int(line["seed"]))
@@ -36,7 +37,7 @@ def figures(searches: list[Line]) -> Line:
 
 
 def ended_by(line: Line, seconds: float) -> list[Line]:
-    """The trials that had come to their very end by a time."""
+    """Returns the trials that had come to their very end by a time."""
     return [
         {"flops": trial["flops"], "test_error": trial["errors"][-1]}
         for trial in line["trials"]
@@ -45,7 +46,7 @@ def ended_by(line: Line, seconds: float) -> list[Line]:
 
 
 def volume_at(line: Line, seconds: float) -> float:
-    """Hypervolume of the networks that a search could show by a time, in validation error and log FLOPs."""
+    """Returns hypervolume of the networks that a search could show by a time, in validation error and log FLOPs."""
     return front_volume(list(ended_by(line, seconds)))
 
 
@@ -86,7 +87,7 @@ def markdown(result: Line) -> str:
 
 
 def draw(path: Path, result: Line) -> None:
-    """Median hypervolume against time, a line per search in a band of all seeds."""
+    """Draws the median hypervolume against time, a line per search in a band of all seeds."""
     figure, panel = plt.subplots(figsize=(7.5, 4.5))
     for (name, entry), marker in zip(result["entries"].items(), "osD^", strict=False):
         volumes = np.array(entry["volumes"])

@@ -22,7 +22,7 @@ SEARCHES = RESULTS / "early_stopping_searches.jsonl"
 
 
 def run(given: argparse.Namespace) -> None:
-    """Everything that results/ lacks."""
+    """Runs everything that results/ lacks."""
     data, data_dir = images_of(given, prepared)
     summary = data.summary().replace(given.data, "cifar10")
     begin(SEARCHES, {**describe_machine("torch", "optuna", "numpy"), "data": summary})
@@ -33,7 +33,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def report() -> None:
-    """From the committed results alone."""
+    """Writes the report, from the committed results alone."""
     result = {**header_of(SEARCHES), **figures(read_lines(SEARCHES))}
     write_atomically(RESULTS / "early_stopping.json", json.dumps(result, indent=1) + "\n")
     write_atomically(RESULTS / "early_stopping.md", markdown(result))

@@ -94,7 +94,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
 
     inner = create_strategy(entry.strategy, domain, options.objectives, seed=seed, population=POPULATION)
     with tempfile.TemporaryDirectory() as folder, Records(Path(folder) / "run") as records:
-        header = {**{key: {} for key in HEADER_KEYS}, "data": {"digest": data.digest}}
+        header = {**{key: {} for key in HEADER_KEYS} | {"command": []}, "data": {"digest": data.digest}}
         run = Run(
             records.run_dir,
             options,
@@ -111,7 +111,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
 
 
 def _told(trial: Trial, spent: dict[str, list[float]]) -> Line:
-    """What was found of a trial, at its rungs and at its end, and how much was spent by then."""
+    """Returns what was found of a trial, at its rungs and at its end, and how much was spent by then."""
     found = [*trial.partial, *([trial.result] if trial.result is not None else [])]
     return {
         "flops": cost_of(trial.candidate.arch).flops,

@@ -37,7 +37,7 @@ OTHERS = (*AIM, ADDITIVE.name)
 
 
 def figures(searches: list[Line], trainings: list[Line]) -> Line:
-    """For every entry and seed: test errors at the budgets, hypervolume, and how much was evaluated.
+    """Returns, for every entry and seed, test errors at the budgets, hypervolume, and how much was evaluated.
 
     Entries that were not run with all seeds are left out.
     """
@@ -68,8 +68,8 @@ def _run(search: Line, tested: dict[tuple[str, int], Line]) -> Line:
 
 
 def front_volume(found: list[Line | None]) -> float:
-    """Hypervolume in test error and the logarithm of FLOPs, as a share of the box down to no error, of the cheapest
-    budget's half to the largest budget."""
+    """Returns hypervolume in test error and the logarithm of FLOPs, as a share of the box down to no error, of the
+    cheapest budget's half to the largest budget."""
     low, high = math.log(BUDGETS[0] / 2), math.log(BUDGETS[-1])
     points = [
         (line["test_error"] / WORST, (math.log(line["flops"]) - low) / (high - low))
@@ -133,7 +133,7 @@ def _row(name: str, entry: Line) -> list[str]:
 
 
 def _errors_at(entry: Line, k: int) -> list[float]:
-    """Test errors, in %, of the networks recommended for a budget, one per seed."""
+    """Returns test errors, in %, of the networks recommended for a budget, one per seed."""
     found = [run["recommended"][k] for run in entry["runs"]]
     return [100 * (WORST if line is None else line["test_error"]) for line in found]
 
@@ -152,7 +152,7 @@ def _comparisons(result: Line) -> list[str]:
 
 
 def draw(path: Path, result: Line) -> None:
-    """Test errors at each budget, a line per search (median) in a band (range over seeds)."""
+    """Draws test errors at each budget, a line per search (median) in a band (range over seeds)."""
     figure, panel = plt.subplots(figsize=(7.5, 4.5))
     for (name, entry), marker in zip(result["entries"].items(), "osD^v", strict=False):
         errors = [

@@ -24,7 +24,7 @@ SEARCHES, TRAININGS = RESULTS / "end_to_end_searches.jsonl", RESULTS / "end_to_e
 
 
 def run(given: argparse.Namespace) -> None:
-    """Everything that results/ lacks."""
+    """Runs everything that results/ lacks."""
     data, data_dir = images_of(given, prepared)
     summary = data.summary().replace(given.data, "cifar10")
     begin(SEARCHES, {**describe_machine("torch", "optuna", "numpy"), "data": summary})
@@ -38,7 +38,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def report() -> None:
-    """From the committed results alone."""
+    """Writes the report, from the committed results alone."""
     result = {**header_of(SEARCHES), **figures(read_lines(SEARCHES), read_lines(TRAININGS))}
     write_atomically(RESULTS / "end_to_end.json", json.dumps(result, indent=1) + "\n")
     write_atomically(RESULTS / "end_to_end.md", markdown(result))

@@ -52,7 +52,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
 
 
 def shortened(search: Line) -> Line:
-    """Without the architectures of networks that the search does not recommend."""
+    """Leaves out the architectures of networks that the search does not recommend."""
     kept = [trial for trial in recommended(search) if trial is not None]
     bare = [{name: value for name, value in trial.items() if name != "architecture"} for trial in search["trials"]]
     trials = [whole if whole in kept else short for whole, short in zip(search["trials"], bare, strict=True)]
@@ -117,7 +117,7 @@ def _config(steps: int) -> SupernetConfig:
 
 
 def _planned_steps(work: Path, seconds: float, seed: int, data: PreparedData) -> int:
-    """As many steps as fit, from a few that are measured and thrown away; they count as spent, too."""
+    """Returns as many steps as fit, from a few that are measured and thrown away; they count as spent, too."""
     from trials.distributed.processes import process_group
     from trials.supernet.spec import TrainingSpec
     from trials.supernet.speed import MEASURED_STEPS, seconds_per_step, steps_within

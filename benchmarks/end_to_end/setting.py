@@ -32,7 +32,7 @@ BATCH_SIZE = 128
 
 
 def training(images: int, batch_size: int = BATCH_SIZE) -> TrainingConfig:
-    """The recipe of every training here, of any length."""
+    """Returns the recipe of every training here, of any length."""
     return TrainingConfig(images=images, batch_size=batch_size, learning_rate=5e-3)
 
 
@@ -69,6 +69,7 @@ ENTRIES = (RANDOM, NSGA2, ADDITIVE, FULL, FIFTH)
 
 
 def prepared(source: str, directory: Path) -> PreparedData:
-    """CIFAR-10: validation from its training part; its test part is what recommended networks are tested on."""
+    """Prepares CIFAR-10: validation from its training part; its test part is what recommended
+    networks are tested on."""
     config = DataConfig(source=source, image_size=SPACE.image_size, val_fraction=0.2, max_val=VALIDATION_IMAGES)
     return prepare(config, directory.absolute())

@@ -14,7 +14,8 @@ Line = dict[str, Any]
 
 
 def recommended(search: Line) -> list[Line | None]:
-    """For each of `BUDGETS` the trial with the least validation error among those within it, None if there is none.
+    """Returns, for each of `BUDGETS`, the trial with the least validation error among those within it; None if there is
+    none.
 
     Of equals the cheapest.
     """
@@ -30,7 +31,8 @@ def arch_of(trial: Line) -> ArchConfig:
 
 
 def trainings(searches: list[Line]) -> dict[tuple[str, int], ArchConfig]:
-    """Every training that is needed, by network and seed, which is the search's: each once, whoever recommends it."""
+    """Returns every training that is needed, by network and seed, which is the search's: each once, whoever recommends
+    it."""
     needed = {}
     for search in searches:
         for trial in recommended(search):
@@ -41,7 +43,7 @@ def trainings(searches: list[Line]) -> dict[tuple[str, int], ArchConfig]:
 
 
 def train_and_test(arch: ArchConfig, seed: int, data_dir: Path) -> Line:
-    """One training, in this process, on one thread."""
+    """Runs one training, in this process, on one thread."""
     from trials.worker.entry import JobRunner
 
     data = PreparedData.open(data_dir)

@@ -142,14 +142,14 @@ class SimulatedCluster(Engine):
 
 
 def searched(engine: SimulatedCluster, domain: SReTDomain, folder: Path, given: argparse.Namespace) -> Run:
-    """A whole search on the simulated cluster."""
+    """Runs a whole search on the simulated cluster."""
     options = SearchOptions(
         space="sret_tiny", flops_budget=10**9, no_supernet=True, trials=given.trials, seed=SEED, workers=given.workers,
         strategy=given.strategy, device="cpu",
     )  # fmt: skip
     proxy = ProxyConfig(image_size=32, width_scale=1.0, training=TrainingConfig(images=64))
     expected = {"trial_seconds": TRIAL_SECONDS, "final_seconds": TRIAL_SECONDS}
-    header = {**{key: {} for key in HEADER_KEYS}, "data": {"digest": "0"}, "expected": expected}
+    header = {**{key: {} for key in HEADER_KEYS} | {"command": []}, "data": {"digest": "0"}, "expected": expected}
     strategy = create_strategy(given.strategy, domain, OBJECTIVES, seed=SEED, population=20)
     with Records(folder / "run") as records:
         run = Run(
@@ -161,7 +161,7 @@ def searched(engine: SimulatedCluster, domain: SReTDomain, folder: Path, given: 
 
 
 def rows_of(engine: SimulatedCluster, trials: int) -> list[dict[str, Any]]:
-    """Milliseconds per trial over the last tenth of so many."""
+    """Returns milliseconds per trial over the last tenth of so many."""
     rows = []
     for mark in (*(mark for mark in MARKS if mark < trials), trials - 1):
         first = mark - max(mark // 10, 1)

@@ -18,7 +18,7 @@ Measured = dict[str, Any]
 
 
 def on(engine: Engine, payloads: list[dict[str, Any]], started: float) -> Measured:
-    """Jobs on one of our engines, at its capacity, as a search runs them, after one for each worker to warm it."""
+    """Runs jobs on one of our engines, at its capacity, as a search runs them, after one for each worker to warm it."""
     capacity = engine.capacity
     for number in range(capacity):
         engine.submit(-number, {"products": 1})
@@ -60,7 +60,7 @@ def with_ray(payloads: list[dict[str, Any]], workers: int) -> Measured:
 
 
 def with_tune_and_optuna(payloads: list[dict[str, Any]], workers: int) -> Measured:
-    """As most people write it: a function, OptunaSearch, everything else by default."""
+    """Runs jobs as most people write it: a function, OptunaSearch, everything else by default."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -95,7 +95,8 @@ def with_tune_and_optuna(payloads: list[dict[str, Any]], workers: int) -> Measur
 
 
 def with_driven_tune(payloads: list[dict[str, Any]], workers: int) -> Measured:
-    """What the Ray engine might have been: a tuner in a thread whose searcher hands out jobs, on reused actors."""
+    """Returns what the Ray engine might have been: a tuner in a thread whose searcher hands out
+    jobs, on reused actors."""
     from benchmarks.engines.driven_tune import DrivenTune
 
     started = time.perf_counter()

@@ -34,7 +34,7 @@ PROCESSES = 2
 
 
 def meet_and_work(seconds: float, note: str) -> None:
-    """What a process does: averages a tensor with the other, says so, and works until it is told to end."""
+    """Does what a process does: averages a tensor with the other, says so, and works until it is told to end."""
     import torch
     import torch.distributed as dist
 
@@ -85,7 +85,7 @@ def with_trainer(seconds: float, note: str) -> None:
 
 
 def measured(system: str, seconds: float, note: str) -> None:
-    """In a process of its own."""
+    """Measures in a process of its own."""
     from trials.engines.ray_session import OwnRay
 
     session = OwnRay(PROCESSES)

@@ -46,7 +46,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(system: str, workers: int, num_jobs: int, products: int) -> dict[str, Any]:
-    """One row. All seconds are of the wall clock."""
+    """Returns one row. All seconds are of the wall clock."""
     options = {"system": system, "workers": workers, "num_jobs": num_jobs, "products": products}
     with tempfile.TemporaryDirectory() as home:
         environment = {
@@ -75,7 +75,7 @@ def measure(system: str, workers: int, num_jobs: int, products: int) -> dict[str
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The tables of a result, as far as it goes."""
+    """Returns the tables of a result, as far as it goes."""
     machine, settings = result["machine"], result["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
@@ -117,7 +117,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def begun(path: Path, settings: dict[str, Any], is_anew: bool) -> dict[str, Any]:
-    """What was measured with these settings so far, or nothing yet."""
+    """Returns what was measured with these settings so far, or nothing yet."""
     known = json.loads(path.read_text()) if path.exists() and not is_anew else {}
     if known.get("settings") == settings:
         return dict(known)

@@ -95,7 +95,7 @@ class Stopwatch:
         self.processor[step].append(time.process_time() - processor)
 
     def describe(self, step: str, trials: int) -> dict[str, float]:
-        """Milliseconds per trial, of the last tenth of so many."""
+        """Returns milliseconds per trial, of the last tenth of so many."""
         found: dict[str, float] = {}
         for name, seconds in (("wall", self.wall), ("processor", self.processor)):
             last = 1000 * np.array(seconds[step][trials - max(trials // 10, 20) : trials])
@@ -116,7 +116,7 @@ class Bookkeeping:
     def __init__(self, run_dir: Path, strategy: Strategy[Candidate], domain: SReTDomain) -> None:
         self._strategy, self._domain, self._planted = strategy, domain, Planted(domain)
         self._records = Records(run_dir)
-        self._history = self._records.start({key: {} for key in HEADER_KEYS})
+        self._history = self._records.start({key: {} for key in HEADER_KEYS} | {"command": []})
         self._journal = OptunaJournal(run_dir, domain, OBJECTIVES)
         self._front = ParetoArchive(OBJECTIVES)
         self._in_flight: deque[Trial] = deque()
@@ -149,7 +149,7 @@ class Bookkeeping:
 
 
 def measure(name: Any, trials: int) -> dict[str, Any]:
-    """One strategy, in this process."""
+    """Measures one strategy, in this process."""
     domain = SReTDomain(SearchSpace.load("sret_tiny"), Budget(flops_max=10**9))
     strategy = create_strategy(name, domain, OBJECTIVES, seed=SEED, population=20)
     rows = []

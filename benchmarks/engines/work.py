@@ -20,13 +20,13 @@ def run(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def multiply(products: int) -> float:
-    """The same product again and again: powers would soon hold numbers that take longer."""
+    """Computes the same product again and again: powers would soon hold numbers that take longer."""
     matrix = np.random.default_rng(0).standard_normal((SIZE, SIZE))
     return float(sum((matrix @ matrix)[0, 0] for _ in range(products)))
 
 
 def products_in(seconds: float) -> int:
-    """Products that take so many seconds of this processor's time."""
+    """Computes products that take so many seconds of this processor's time."""
     products = 64
     while True:
         started = time.process_time()

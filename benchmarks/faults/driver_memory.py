@@ -110,7 +110,11 @@ def measure(name: Any, trials: int, where: bool) -> dict[str, Any]:
     options = options.model_copy(update={"flops_budget": 10**9})
     domain = SReTDomain(options.load_space(), options.budget)
     proxy = ProxyConfig(image_size=32, width_scale=1.0, training=TrainingConfig(images=64))
-    header = {**{key: {} for key in HEADER_KEYS}, "data": {"digest": "0"}, "expected": {"trial_seconds": 1.0}}
+    header = {
+        **{key: {} for key in HEADER_KEYS} | {"command": []},
+        "data": {"digest": "0"},
+        "expected": {"trial_seconds": 1.0},
+    }
     with tempfile.TemporaryDirectory() as folder, Records(Path(folder) / "run") as records:
         history = records.start(header)
         history.supernet = SupernetSource(path="supernet.safetensors", digest="0")

@@ -31,10 +31,13 @@ from benchmarks.faults.searches import (
     read_on,
     read_until,
 )
+from trials.runs.recommendation import ORIGIN
 
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override")
 PATIENCE = 10.0
 """Seconds that a trial may take where one hangs, over those of the whole undisturbed search."""
+RECOMMENDED = "recommended trial"
+"""A job whose fault happens to a network that the search recommends, and that no trial had tried before."""
 LONG_TRIALS = "--train-images=2048"
 MAX_SECONDS_TO_END = 10.0
 ENDS_OF_INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGALRM)
@@ -72,21 +75,24 @@ class Faults:
         """Wall time of the undisturbed searches, by kind."""
 
     def find_undisturbed(self) -> None:
-        """What all others are compared with."""
+        """Runs the search that all others are compared with."""
         for kind in KINDS:
-            self.whole[kind] = self._search(kind)
+            self._undisturbed_of(kind)
+
+    def _undisturbed_of(self, kind: str) -> Search:
+        """Returns the undisturbed search of a kind, which is run when it is first asked for."""
+        if kind not in self.whole:
             started = time.monotonic()
-            first = self.whole[kind].run()
+            self.whole[kind] = self._undisturbed(kind)
             self.seconds[kind] = time.monotonic() - started
-            if first.code != 0:
-                sys.exit(f"the undisturbed search failed:\n{first.output}")
+        return self.whole[kind]
 
     def _search(self, kind: str, **settings: Any) -> Search:
         self._number += 1
         return Search(kind, self._folder / f"run-{self._number:03d}", **{"engine": self._engine, **settings})
 
     def _undisturbed(self, kind: str, *more: str, **settings: Any) -> Search:
-        """Another one to compare with, where options or the cluster differ."""
+        """Runs another one to compare with, where options or the cluster differ."""
         search = self._search(kind, **settings)
         found = search.run(*more)
         if found.code != 0:
@@ -94,7 +100,7 @@ class Faults:
         return search
 
     def _is_same(self, search: Search, whole: Search | None = None) -> bool:
-        """Whether a search found all that the undisturbed one did, and each trial ran to its end once."""
+        """Returns whether a search found all that the undisturbed one did, and each trial ran to its end once."""
         whole = whole or self.whole[search.kind]
         return search.found() == whole.found() and search.finished() == whole.finished()
 
@@ -102,7 +108,7 @@ class Faults:
         return search.front() == (whole or self.whole[search.kind]).front()
 
     def driver_killed(self, kind: str) -> Row:
-        """At a random moment; then the search is carried on."""
+        """Kills the driver at a random moment; then the search is carried on."""
         search = self._search(kind)
         after = self.rng.uniform(0.02, 1.0) * self.seconds[kind]
         process = search.start()
@@ -126,11 +132,12 @@ class Faults:
         )  # fmt: skip
 
     def job_fault(self, what: str, kind: str, times: int, cause: str, job: str = "trial") -> Row:
-        """Of one network of the undisturbed search's front, the first attempts end badly."""
-        whole = self.whole[kind]
+        """Lets the first attempts at one network end badly: of the undisturbed search's front, or recommended by it."""
+        whole = self._undisturbed_of(kind)
         number, network = _victim(whole, job)
         with tempfile.TemporaryDirectory(dir=self._folder) as counts:
-            fault = {"what": what, "network": network, "kind": job, "times": times, "folder": counts}
+            meant = "final" if job == "final" else "trial"
+            fault = {"what": what, "network": network, "kind": meant, "times": times, "folder": counts}
             search = self._search(kind, script=FAULTY, environment={VARIABLE: json.dumps(fault)})
             limit = (f"--trial-timeout={PATIENCE + self.seconds[kind]:.0f}s",) if what == "hang" else ()
             found = search.run(*limit)
@@ -149,16 +156,18 @@ class Faults:
         attempts = min(times, 3 if is_retried else 1)
         # On Ray, a worker that is gone within milliseconds may be taken for one that died before the job, once.
         uncounted = {0, 1} if self._engine == "ray" and what == "worker killed" else {0}
-        counted = len(causes) if job == "trial" else attempts
+        counted = attempts if job == "final" else len(causes)
         promised = happened - counted in uncounted and others and survives == recovers and set(causes) <= {cause}
+        if job == RECOMMENDED:
+            promised &= _is_replaced(search, number) != recovers
         return Row(
             f"{what} in {_attempts(job, number, times)}", kind,
-            _describe_attempts(causes, survives) if job == "trial" else _said(found, number), found.code == 0,
+            _said(found, number) if job == "final" else _describe_attempts(causes, survives), found.code == 0,
             self._same_front(search) if recovers else None, promised and (same or not recovers),
         )  # fmt: skip
 
     def workers_killed(self, kind: str, kills: int) -> Row:
-        """From outside, one after the other, at random moments."""
+        """Kills workers from outside, one after the other, at random moments."""
         search = self._search(kind)
         process = search.start()
         killed = 0
@@ -187,7 +196,7 @@ class Faults:
         )  # fmt: skip
 
     def node_lost(self, kind: str) -> Row:
-        """One of a cluster's two nodes is killed as trials, or finals, run there; later another one joins."""
+        """Kills one of a cluster's two nodes as trials, or finals, run there; later another one joins."""
         with cluster_of(2) as nodes:  # a supernet is trained by a process on each, which makes others of its weights
             whole = self._undisturbed(kind, address=nodes.address)
         with cluster_of(2) as nodes:
@@ -212,7 +221,7 @@ class Faults:
         )  # fmt: skip
 
     def node_joins(self, kind: str) -> Row:
-        """A search that has one node is given another one. Trials are long, for a node takes a while to come."""
+        """Gives a search that has one node another one. Trials are long, for a node takes a while to come."""
         whole = self._undisturbed(kind, LONG_TRIALS, engine="local")
         with cluster_of(1) as nodes:
             search = self._search(kind, address=nodes.address)
@@ -230,7 +239,7 @@ class Faults:
         )  # fmt: skip
 
     def no_cluster(self, kind: str) -> Row:
-        """An address at which there is none."""
+        """Searches at an address at which there is none."""
         search = self._search(kind, address="127.0.0.1:1")
         found = search.run()
         return Row(
@@ -239,7 +248,7 @@ class Faults:
         )  # fmt: skip
 
     def interrupted_twice(self, kind: str, phase: str, beginning: str) -> Row:
-        """Ctrl-C, Ctrl-C to the whole group of processes, as a terminal sends it; a bystander must live."""
+        """Sends Ctrl-C, and Ctrl-C to the whole group of processes, as a terminal sends it; a bystander must live."""
         search = self._search(kind)
         with subprocess.Popen(["sleep", "600"], start_new_session=True) as bystander:
             process = search.start()
@@ -272,7 +281,7 @@ class Faults:
         )  # fmt: skip
 
     def disk_full(self, kind: str, kilobytes: int) -> Row:
-        """A file system of its own with so little room; it gets more, and the search is carried on."""
+        """Gives a search a file system of its own with so little room; it gets more, and the search is carried on."""
         search = self._search(kind)
         copy = self._folder / f"{search.run_dir.name}-copy"
         script = (
@@ -309,7 +318,8 @@ class Faults:
         )  # fmt: skip
 
     def no_permission(self, kind: str) -> Row:
-        """A folder that may be read and not written; root must do without its right to write everywhere."""
+        """Searches into a folder that may be read and not written; root must do without its
+        right to write everywhere."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             os.chmod(folder, 0o555)
             search = Search(kind, Path(folder) / "run", self._engine)
@@ -321,7 +331,7 @@ class Faults:
         )  # fmt: skip
 
     def two_at_once(self, kind: str) -> list[Row]:
-        """While one runs, another is begun in its run directory, and one is resumed there."""
+        """Begins another search in the run directory of one that runs, and resumes one there."""
         search = self._search(kind)
         process = search.start()
         read_until(process, "Results: ")
@@ -340,7 +350,7 @@ class Faults:
         ]  # fmt: skip
 
     def time_budget(self, kind: str) -> Row:
-        """Too short for all trials; then the search is carried on with enough."""
+        """Gives a search too little time for all trials; then it is carried on with enough."""
         search = self._search(kind)
         seconds = _seconds_until_half(self.whole[kind])
         first = search.run(f"--time-budget={seconds}s")
@@ -357,25 +367,39 @@ class Faults:
 
 
 def _seconds_until_half(search: Search) -> int:
-    """Wall time of a search from its beginning until half of its trials had ended: too little for all."""
+    """Returns the wall time of a search from its beginning until half of its trials had ended: too little for all."""
     (header,), finished = search.events("header"), search.events("finished")
     return round(finished[len(finished) // 2]["time"] - header["time"])
 
 
+def _is_replaced(search: Search, number: int) -> bool:
+    """Returns whether a search recommends other networks than a trial's, and every one of them finished."""
+    history = search.history()
+    known = history.recommended
+    numbers = [] if known is None else [network.number for network in known.networks]
+    has_finished = bool(numbers) and all(history.trials[one].result is not None for one in numbers)
+    return has_finished and history.trials[number].result is None and number not in numbers
+
+
 def _victim(whole: Search, job: str) -> tuple[int, str]:
-    """The best trial of an undisturbed search, by number and by the name that jobs know it by."""
+    """Returns the best trial of an undisturbed search, by number and by the name that jobs know it by.
+
+    Of recommended ones, the first: all others depend on its result.
+    """
     history = whole.history()
     trials = [trial for trial in history.trials.values() if trial.result is not None]
     if job == "final":
         trials = [trial for trial in trials if trial.finals]
+    if job == RECOMMENDED:
+        trials = [min((trial for trial in trials if trial.origin == ORIGIN), key=lambda trial: trial.number)]
     best = min(trials, key=lambda trial: (trial.result.error, trial.number))  # type: ignore[union-attr]
     arch, schedule = best.candidate.arch.arch_id, best.candidate.depth_schedule
     return best.number, arch if job == "final" else f"{arch} {schedule}"
 
 
 def _attempts(job: str, number: int, times: int) -> str:
-    what = f"trial {number}" if job == "trial" else f"a final of trial {number}"
-    return f"{what}, {'once' if times == 1 else f'{times} times'}"
+    before = {"trial": "", RECOMMENDED: "recommended ", "final": "a final of "}
+    return f"{before[job]}trial {number}, {'once' if times == 1 else f'{times} times'}"
 
 
 def _describe_attempts(causes: list[str], survives: bool) -> str:
@@ -389,7 +413,7 @@ def _said(found: Ended, number: int) -> str:
 
 
 def _describe_records(search: Search) -> str:
-    """How far a search had come."""
+    """Returns how far a search had come."""
     if not search.events("header"):
         return "nothing on record"
     supernet = "the supernet, " if search.events("supernet") else ""
@@ -404,7 +428,7 @@ def _times(search: Search) -> str:
 
 
 def _short(found: Ended, search: Search) -> str:
-    """What was said in the end, without the folders, processes and name of this machine."""
+    """Returns what was said in the end, without the folders, processes and name of this machine."""
     text = found.last_line.replace(f"{search.run_dir.parent}/", "")
     text = re.sub(r"process \d+ on [^)]+", "process N on HOST", text)
     return re.sub(r"\d+\.\d+\.\d+\.\d+", "HOST", text)

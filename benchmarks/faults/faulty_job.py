@@ -41,7 +41,7 @@ class FaultyJobRunner:
 
 
 def name_of(payload: dict[str, Any]) -> str | None:
-    """A network, and of a trial how it is trained, as records name it; None for jobs that are of no network."""
+    """Returns a network, and of a trial how it is trained, as records name it; None for jobs that are of no network."""
     if "arch" not in payload:
         return None
     from sret_nas.arch.config import ArchConfig

@@ -2,7 +2,7 @@
 
     python -m benchmarks.faults.fuzz_files [--cases 20000] [--seed 0] [--out DIR]
 
-A case is a good small file with one to three changes (`tests/foreign_files.py`), made from the seed, the kind and the
+A case is a good small file with one to three changes (`tests/foreign_files`), made from the seed, the kind and the
 case's number alone. It goes as promised if the file is read or refused in one printable line, in under 2 s and 500 MB.
 Cases run in processes that are forked once everything is imported, so that one that hangs or dies costs itself alone;
 time is that of the process's CPU, since others may use the machine. The table is written to
@@ -29,9 +29,11 @@ import torch
 from benchmarks.machine import describe_machine
 from sret_nas.errors import MAX_MESSAGE, UserError
 from sret_nas.files import write_atomically
-from tests.foreign_files import READERS, good_files, mutated
+from tests.foreign_files import KINDS, Kind, mutated
+from tests.foreign_files.exports import KINDS as EXPORTS
 
 MAX_SECONDS, MAX_MEGABYTES = 2.0, 500.0
+ALL_KINDS = {**KINDS, **EXPORTS}
 HANGS_AFTER = 30.0
 """Seconds after which a case is given up."""
 CASES_PER_PROCESS = 200
@@ -70,32 +72,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=20_000, help="over all kinds (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=list(READERS), default=list(READERS), metavar="KIND")
+    parser.add_argument("--only", nargs="+", choices=list(ALL_KINDS), default=list(ALL_KINDS), metavar="KIND")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "results", metavar="DIR")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    files, started = good_files(), time.perf_counter()
+    started = time.perf_counter()
     found: dict[str, Outcomes] = {}
     for position, kind in enumerate(given.only):
         number = given.cases // len(given.only) + (position < given.cases % len(given.only))
-        found[kind] = run_kind(kind, files[kind], number, given.seed)
+        found[kind] = run_kind(kind, ALL_KINDS[kind], number, given.seed)
         print(f"{kind}: {found[kind]}", flush=True)
     report(found, given.seed, time.perf_counter() - started, given.out)
     sys.exit(1 if any(outcomes.broken for outcomes in found.values()) else 0)
 
 
-def run_kind(kind: str, good: bytes, number: int, seed: int) -> Outcomes:
+def run_kind(name: str, kind: Kind, number: int, seed: int) -> Outcomes:
     """Runs the cases 0 to `number` of a kind, a fresh process for every few and after each that hung or died."""
-    outcomes, case = Outcomes(), 0
+    outcomes, case, good = Outcomes(), 0, kind.good()
     with tempfile.TemporaryDirectory() as folder:  # what a first call imports counts for no case
         path = Path(folder) / "file"
         path.write_bytes(good)
-        READERS[kind](path)
+        kind.read(path)
     fork = multiprocessing.get_context("fork")
     while case < number:
         ours, theirs = fork.Pipe(duplex=False)
         last = min(number, case + CASES_PER_PROCESS)
-        process = fork.Process(target=run_cases, args=(kind, good, range(case, last), seed, theirs))
+        process = fork.Process(target=run_cases, args=(name, good, range(case, last), seed, theirs))
         process.start()
         theirs.close()
         while case < last:
@@ -117,24 +119,24 @@ def run_kind(kind: str, good: bytes, number: int, seed: int) -> Outcomes:
     return outcomes
 
 
-def run_cases(kind: str, good: bytes, cases: range, seed: int, to: Connection) -> None:
+def run_cases(name: str, good: bytes, cases: range, seed: int, to: Connection) -> None:
     """Sends the outcome of each case with its seconds and by how many MB it raised the most memory held so far."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
-            path.write_bytes(mutated(good, random.Random(f"{seed} {kind} {case}")))
+            path.write_bytes(mutated(good, random.Random(f"{seed} {name} {case}")))
             started = time.process_time()
-            outcome = outcome_of(kind, path)
+            outcome = outcome_of(ALL_KINDS[name], path)
             seconds = time.process_time() - started
         megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         to.send((outcome, seconds, megabytes))
 
 
-def outcome_of(kind: str, path: Path) -> str:
+def outcome_of(kind: Kind, path: Path) -> str:
     """Returns `read`, `refused`, or what else happened."""
     try:
-        READERS[kind](path)
+        kind.read(path)
     except UserError as error:
         text = str(error)
         return "refused" if text.isprintable() and len(text) <= MAX_MESSAGE else "refused, but not in one line"

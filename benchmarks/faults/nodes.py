@@ -29,13 +29,13 @@ class Nodes:
         self.there.append(self.cluster.add_node(num_cpus=1))
 
     def kill(self) -> None:
-        """The first one, with all its processes."""
+        """Kills the first node, with all its processes."""
         self.cluster.remove_node(self.there.pop(0), allow_graceful=False)
 
 
 @contextmanager
 def cluster_of(number: int) -> Iterator[Nodes]:
-    """A cluster of so many nodes, with temporary files of its own."""
+    """Yields a cluster of so many nodes, with temporary files of its own."""
     folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # short: it holds sockets, whose names may not be long
     (folder / "ray").mkdir()  # where Ray notes its address
     before = os.environ.get("TMPDIR")

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.faults import Faults, Row
-from benchmarks.faults.searches import KINDS
+from benchmarks.faults.faults import RECOMMENDED, Faults, Row
+from benchmarks.faults.searches import KINDS, RECOMMENDING
 from benchmarks.machine import describe_machine
 from sret_nas.files import write_atomically
 
@@ -73,8 +73,10 @@ class Outcomes:
         return any((row["engine"], row["fault"], row["case"]) == (engine, fault, number) for row in self._rows)
 
     def undisturbed(self, engine: str, found: dict[str, Any]) -> None:
-        """What searches that nothing disturbs take and find."""
-        self._undisturbed[engine] = {kind: {**each, "date": _today()} for kind, each in found.items()}
+        """Records what searches that nothing disturbs take and find."""
+        self._undisturbed.setdefault(engine, {}).update(
+            {kind: {**each, "date": _today()} for kind, each in found.items()}
+        )
         self._write()
 
     def add(self, engine: str, fault: str, number: int, row: Row) -> None:
@@ -96,7 +98,7 @@ class Outcomes:
 
 
 def disturb(folder: Path, engine: str, kills: int, only: Sequence[str], most: int | None, outcomes: Outcomes) -> None:
-    """The faults that nothing is known of yet, at most so many of each kind.
+    """Tries the faults that nothing is known of yet, at most so many of each kind.
 
     The first of each kind come first, in the order of `only`, so that a part of all says something of every kind.
     """
@@ -117,10 +119,11 @@ def disturb(folder: Path, engine: str, kills: int, only: Sequence[str], most: in
         faults.rng.seed(f"{SEED} {name} {number}")
         for row in case():
             outcomes.add(engine, name, number, row)
+    outcomes.undisturbed(engine, {kind: describe(faults, kind) for kind in faults.whole})  # those asked for meanwhile
 
 
 def describe(faults: Faults, kind: str) -> dict[str, Any]:
-    """Equal digests are equal findings, to the last bit."""
+    """Returns a digest: equal ones are equal findings, to the last bit."""
     found = json.dumps(faults.whole[kind].found(), default=str)
     return {
         "seconds": round(faults.seconds[kind], 1),
@@ -153,6 +156,8 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
             job("worker killed", "supernet", 1, "worker died"),
             job("worker killed", "supernet", 1, "worker died", job="final"),
             *(lambda kind=kind: [faults.workers_killed(kind, kills=4)] for kind in kinds),
+            job("worker killed", RECOMMENDING, 1, "worker died", job=RECOMMENDED),
+            job("worker killed", RECOMMENDING, 9, "worker died", job=RECOMMENDED),
         ],
         "node": [] if engine == "local" else [
             *(lambda kind=kind: [faults.node_lost(kind)] for kind in kinds),
@@ -164,7 +169,10 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
             job("memory", "from scratch", 9, "out of memory"),
             job("memory", "supernet", 1, "out of memory"),
         ],
-        "hang": [job("hang", kind, 9, "timed out") for kind in kinds],
+        "hang": [
+            *(job("hang", kind, 9, "timed out") for kind in kinds),
+            job("hang", RECOMMENDING, 9, "timed out", job=RECOMMENDED),
+        ],
         "nan": [job("nan", kind, 9, "diverged") for kind in kinds],
         "exception": [job("exception", kind, 9, "exception") for kind in kinds],
         "disk": [
@@ -181,7 +189,7 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The outcomes as a table; what did not go as promised comes first."""
+    """Returns the outcomes as a table; what did not go as promised comes first."""
     machine, rows = result["machine"], result["rows"]
     promised = sum(row["as_promised"] for row in rows)
     dates = Counter(row["date"] for row in rows)

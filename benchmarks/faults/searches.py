@@ -36,6 +36,17 @@ KINDS = {
 }
 """The digits in both. With a supernet: training it, twelve scores, four finals; without: ten trainings, final tests."""
 
+RECOMMENDING = "recommending"
+OPTIONS = {
+    **KINDS,
+    RECOMMENDING: (
+        "--space=sret_tiny", "--flops-budget=200M", "--strategy=random", "--supernet-images=320", "--trials=12",
+        "--train-images=256", "--finalists=1", "--controls=0",
+    ),
+}  # fmt: skip
+"""With one kind more, for faults in what is recommended: of a trillion networks twelve are drawn, so that what the
+model finds best is untried, and is evaluated by trials of its own."""
+
 MARK = "FAULTY_SEARCH"
 """Environment variable that a process inherits from the search that started it."""
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
@@ -56,17 +67,17 @@ class Search:
     """The processes of the last start."""
 
     def command(self, *more: str) -> list[str]:
-        """To begin it, or, with `--resume`, to carry it on."""
+        """Returns the command that begins it, or, with `--resume`, carries it on."""
         engine = () if self.engine == "local" else (f"--engine={self.engine}",)
         if self.address is not None:
             engine = (*engine, f"--ray-address={self.address}")
         if "--resume" in more:
             return [sys.executable, *PLAIN, "search", "--resume", str(self.run_dir), *more[1:]]
-        options = (*COMMON, *KINDS[self.kind], *engine, *more)
+        options = (*COMMON, *OPTIONS[self.kind], *engine, *more)
         return [sys.executable, *self.script, "search", *options, f"--out={self.run_dir}"]
 
     def start(self, *more: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """As a terminal does it: in a session, and a group of processes, of its own."""
+        """Starts it as a terminal does: in a session, and a group of processes, of its own."""
         mark = uuid.uuid4().hex
         self.family = Family(mark)
         return subprocess.Popen(
@@ -91,22 +102,23 @@ class Search:
         return [event for event in events if event["event"] in kinds]
 
     def finished(self) -> Counter[int]:
-        """How often each trial's result is on record."""
+        """Returns how often each trial's result is on record."""
         return Counter(event["number"] for event in self.events("finished"))
 
     def most_at_once(self, until: float = math.inf) -> int:
-        """Of the trials that finished, how many ran at the same time at most, among those that ended before a time."""
+        """Returns how many of the trials that finished ran at the same time at most, among those that ended before a
+        time."""
         finished = [event for event in self.events("finished") if event["time"] <= until]
         spans = [(event["time"] - event["seconds"], event["time"]) for event in finished]
         return max((sum(begin <= start < end for begin, end in spans) for start, _ in spans), default=0)
 
     def found(self) -> list[Any]:
-        """All that it found, trial by trial and in its finals, to the last bit."""
+        """Returns all that it found, trial by trial and in its finals, to the last bit."""
         trials = self.history().trials
         return [_found(trial) for _, trial in sorted(trials.items())]
 
     def front(self) -> list[Any]:
-        """Its front and its best network, to the last bit."""
+        """Returns its front and its best network, to the last bit."""
         trials = list(self.history().trials.values())
         front = pareto_front(trials, ("error", "flops"))
         return [_found(trial)[1:] for trial in [*front, best_of(trials, ("error", "flops"))]]
@@ -126,7 +138,7 @@ class Ended:
 
     @property
     def is_one_line(self) -> bool:
-        """Whether it says what is wrong in one line, without a traceback."""
+        """Returns whether it says what is wrong in one line, without a traceback."""
         return "Traceback" not in self.output and self.output.count("error: ") == 1
 
 
@@ -175,7 +187,7 @@ class Family:
         self._sessions: set[int] = set()
 
     def members(self) -> list[int]:
-        """Those that live. Sessions are learned from those that carry the mark, so call it while these live."""
+        """Returns those that live. Sessions are learned from those that carry the mark, so call it while these live."""
         own = {process: session for process, session in _sessions() if self._is_marked(process)}
         self._sessions |= set(own.values())
         return [process for process, session in _sessions() if process in own or session in self._sessions]
@@ -187,11 +199,11 @@ class Family:
             return False
 
     def workers(self) -> list[int]:
-        """Those that run jobs, of either engine."""
+        """Returns those that run jobs, of either engine."""
         return [process for process in self.members() if _is_worker(process)]
 
     def seconds_until_gone(self, patience: float, process: subprocess.Popen[str] | None = None) -> float | None:
-        """How long it takes until nothing of it lives; None if that takes longer than one will wait.
+        """Returns how long it takes until nothing of it lives; None if that takes longer than one will wait.
 
         `process` is its first one, if that is a child of this process.
         """
@@ -212,7 +224,7 @@ class Family:
 
 
 def _sessions() -> list[tuple[int, int]]:
-    """Of every process that lives, its session."""
+    """Returns the session of every process that lives."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():

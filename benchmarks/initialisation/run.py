@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Everything that results/ lacks."""
+    """Runs everything that results/ lacks."""
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     folders = {"CIFAR-10": given.work / "cifar10", "Fashion-MNIST": given.work / "fashion-mnist"}
     for folder in folders.values():
@@ -67,7 +67,7 @@ def _piece_of(line: Line) -> Piece:
 
 
 def report() -> None:
-    """From the committed results alone."""
+    """Writes the report, from the committed results alone."""
     result = {**header_of(TRAININGS), **figures(read_lines(TRAININGS), read_lines(SUPERNET_TRAININGS))}
     write_atomically(RESULTS / "initialisation.json", json.dumps(result, indent=1) + "\n")
     write_atomically(RESULTS / "initialisation.md", markdown(result))

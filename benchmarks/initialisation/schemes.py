@@ -97,18 +97,18 @@ def fan_in(gain: float) -> LinearRule:
 
 
 def xavier(module: nn.Linear) -> None:
-    """Glorot and Bengio's uniform rule (2010): the fans of both sides count."""
+    """Draws by Glorot and Bengio's uniform rule (2010): the fans of both sides count."""
     nn.init.xavier_uniform_(module.weight)
     _zero_bias(module)
 
 
 def torch_linear(module: nn.Linear) -> None:
-    """PyTorch's default: weights and biases uniform within 1 / sqrt(fan_in)."""
+    """Draws by PyTorch's default: weights and biases uniform within 1 / sqrt(fan_in)."""
     module.reset_parameters()
 
 
 def he_conv(module: nn.Conv2d, in_stem: bool) -> None:
-    """He et al. (2015): in the stem for the ReLU that follows, in poolings without one."""
+    """Draws as He et al. (2015): in the stem for the ReLU that follows, in poolings without one."""
     if in_stem:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     else:
@@ -117,7 +117,7 @@ def he_conv(module: nn.Conv2d, in_stem: bool) -> None:
 
 
 def torch_conv(module: nn.Conv2d, in_stem: bool) -> None:
-    """PyTorch's default: weights and biases uniform within 1 / sqrt(fan_in)."""
+    """Draws by PyTorch's default: weights and biases uniform within 1 / sqrt(fan_in)."""
     module.reset_parameters()
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.presets import preset
 from trials.data import DataConfig, PreparedData, prepare
 from trials.training.recipe import TrainingConfig

@@ -27,7 +27,7 @@ class Mutant:
 
 
 def sampled(source: str, size: int, seed: int, names: tuple[str, ...] | None = None) -> list[Mutant]:
-    """`size` mutants of a source drawn without replacement, by line; all where there are no more.
+    """Returns `size` mutants of a source drawn without replacement, by line; all where there are no more.
 
     Only those inside the top-level definitions `names`, if these are given.
     """
@@ -98,7 +98,7 @@ class _Visitor(cst.CSTVisitor):
 
 
 def _bare(node: cst.CSTNode) -> bool:
-    """Whether a node is an operator or white space, which libcst gives no usable place."""
+    """Returns whether a node is an operator or white space, which libcst gives no usable place."""
     return isinstance(node, (cst.BaseParenthesizableWhitespace, cst.BaseCompOp, cst.BaseBinaryOp, cst.BaseUnaryOp))
 
 
@@ -111,7 +111,7 @@ def _name_of(statement: cst.CSTNode) -> str | None:
 
 
 def _names_a_type(node: cst.CSTNode) -> bool:
-    """Whether an assignment is a type's other name, such as `Row = tuple[int, ...]`: no line runs by it."""
+    """Returns whether an assignment is a type's other name, such as `Row = tuple[int, ...]`: no line runs by it."""
     return m.matches(
         node, m.Assign(targets=[m.AssignTarget(m.Name(m.MatchRegex(r"_?[A-Z][a-z]\w*$")))], value=m.Subscript())
     )

@@ -28,6 +28,8 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "arch": {
         "sret_nas/arch/config.py": (f"{_S}/arch/test_config.py", f"{_S}/arch/test_result_file.py", _PRESETS),
+        "sret_nas/arch/parts.py": (f"{_S}/arch/test_config.py", _PRESETS),
+        "sret_nas/arch/sizes.py": (f"{_S}/arch/test_config.py", f"{_S}/arch/test_cost.py"),
         "sret_nas/arch/presets.py": (_PRESETS,),
         "sret_nas/arch/cost.py": (_PRESETS, _CHAIN, f"{_S}/arch/test_cost.py", _SET),
         "sret_nas/arch/result_file.py": (f"{_S}/arch/test_result_file.py",),
@@ -42,6 +44,8 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "surrogate": {
         "sret_nas/surrogate/model.py": (_MODEL,),
+        "sret_nas/surrogate/process.py": (f"{_S}/surrogate/test_process.py",),
+        "sret_nas/surrogate/kernel.py": (f"{_S}/surrogate/test_kernel.py",),
         "sret_nas/surrogate/features.py": (f"{_S}/surrogate/test_features.py", _MODEL),
         "sret_nas/surrogate/ordinal_effects.py": (f"{_S}/surrogate/test_features.py", _MODEL),
     },

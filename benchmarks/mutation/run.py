@@ -80,7 +80,8 @@ class Checkout:
                 shutil.copy(source, path / name)
 
     def try_tests(self, tests: tuple[str, ...]) -> tuple[float, dict[str, float]]:
-        """The seconds of CPU that all tests take, and each on the clock. Ends the command if one fails of itself."""
+        """Returns the seconds of CPU that all tests take, and each on the clock. Ends the command if one fails of
+        itself."""
         timings = self.path / "timings.json"
         status, seconds = self._forked(tests, {}, 600, timings)
         if status != "survived":
@@ -90,7 +91,7 @@ class Checkout:
     def try_mutant(
         self, file: str, mutant: Mutant, tests: tuple[str, ...], seconds: float, each: dict[str, float]
     ) -> str:
-        """`killed`, `timed out` or `survived`."""
+        """Returns `killed`, `timed out` or `survived`."""
         path = self.path / file
         original = path.read_text(encoding="utf-8")
         shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
@@ -103,7 +104,7 @@ class Checkout:
     def _forked(
         self, tests: tuple[str, ...], each: dict[str, float], limit: int, timings: Path | None
     ) -> tuple[str, float]:
-        """How the tests end within `limit` seconds of CPU, and how many they used."""
+        """Returns how the tests end within `limit` seconds of CPU, and how many they used."""
         child = os.fork()
         if child == 0:
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
@@ -121,7 +122,7 @@ class Checkout:
             time.sleep(0.01)
 
     def _run_pytest(self, tests: tuple[str, ...], each: dict[str, float], timings: Path | None) -> None:
-        """Never returns: the process ends with pytest's exit code."""
+        """Runs tests and never returns: the process ends with pytest's exit code."""
         from hypothesis import Phase, settings
 
         code = 70
@@ -197,13 +198,13 @@ def main() -> None:
 
 
 def read(path: Path) -> Line:
-    """The outcomes so far."""
+    """Returns the outcomes so far."""
     result: Line = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"modules": {}}
     return result
 
 
 def run_module(checkout: Checkout, file: str, tests: tuple[str, ...], size: int) -> Line:
-    """A sample of a module's mutants, each tried."""
+    """Tries a sample of a module's mutants."""
     source = (REPOSITORY / file).read_text(encoding="utf-8")
     seconds, each = checkout.try_tests(tests)
     print(f"{file}: tests take {seconds:.1f} s", flush=True)
@@ -234,7 +235,7 @@ def run_survivors(checkout: Checkout, file: str, tests: tuple[str, ...], old: Li
 
 
 def write(path: Path, result: Line) -> None:
-    """The outcomes, with the explanations of what survived, as JSON and as a table."""
+    """Writes the outcomes, with the explanations of what survived, as JSON and as a table."""
     why = {(e["module"], e["before"], e["after"]): e["why"] for e in yaml.safe_load(EXPLAINED.read_text()) or []}
     for file, module in result["modules"].items():
         for row in module["mutants"]:
@@ -246,7 +247,7 @@ def write(path: Path, result: Line) -> None:
 
 
 def markdown(result: Line) -> str:
-    """A table of rooms and modules, then each mutant that no test noticed at first."""
+    """Returns a table of rooms and modules, then each mutant that no test noticed at first."""
     machine = result["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     lines = [

@@ -13,14 +13,14 @@ SIMULATIONS = 500
 
 
 def cost_bins(costs: FloatArray, number: int) -> IntArray:
-    """Bins (n,) of equally many networks, give or take one, by cost; equal costs may fall into two."""
+    """Returns bins (n,) of equally many networks, give or take one, by cost; equal costs may fall into two."""
     ranks = np.argsort(np.argsort(costs, kind="stable"), kind="stable")
     bins: IntArray = ranks * number // len(costs)
     return bins
 
 
 def tau_b(predicted: FloatArray, measured: FloatArray, bins: IntArray | None = None) -> float:
-    """Kendall's tau-b of two rows (n,); given bins, over the pairs inside a bin alone, all bins together.
+    """Returns Kendall's tau-b of two rows (n,); given bins, over the pairs inside a bin alone, all bins together.
 
     Not a number where either row is tied in all pairs.
     """
@@ -28,7 +28,7 @@ def tau_b(predicted: FloatArray, measured: FloatArray, bins: IntArray | None = N
 
 
 def taus(predicted: FloatArray, measured: FloatArray, counts: FloatArray, bins: IntArray | None = None) -> FloatArray:
-    """`tau_b` of samples (m,) in which network i occurs `counts[:, i]` times, (m, n)."""
+    """Returns `tau_b` of samples (m,) in which network i occurs `counts[:, i]` times, (m, n)."""
     signs, others = (np.sign(row[:, None] - row) for row in (predicted, measured))
     if bins is not None:
         signs, others = (table * (bins[:, None] == bins) for table in (signs, others))
@@ -43,19 +43,19 @@ def taus(predicted: FloatArray, measured: FloatArray, counts: FloatArray, bins: 
 
 
 def resamples(number: int, seed: int = 0) -> FloatArray:
-    """How often each of `number` networks occurs in each bootstrap sample: (RESAMPLES, number)."""
+    """Returns how often each of `number` networks occurs in each bootstrap sample: (RESAMPLES, number)."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(number, np.full(number, 1 / number), size=RESAMPLES).astype(np.float64)
 
 
 def interval(values: FloatArray) -> tuple[float, float]:
-    """95 % percentile interval, without the samples that have no value."""
+    """Returns the 95 % percentile interval, without the samples that have no value."""
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
 def regret_at(predicted: FloatArray, measured: FloatArray, number: int) -> float:
-    """What the best of the `number` networks predicted lowest is worse, in `measured`, than the best of all.
+    """Returns what the best of the `number` networks predicted lowest is worse, in `measured`, than the best of all.
 
     Of networks that tie in prediction, the first are taken.
     """
@@ -64,19 +64,21 @@ def regret_at(predicted: FloatArray, measured: FloatArray, number: int) -> float
 
 
 def regret_in_bins(predicted: FloatArray, measured: FloatArray, bins: IntArray) -> float:
-    """The regret of choosing one network in every bin, on average over bins."""
+    """Returns the regret of choosing one network in every bin, on average over bins."""
     return float(
         np.mean([regret_at(predicted[bins == which], measured[bins == which], 1) for which in np.unique(bins)])
     )
 
 
 def noise_sd(pairs: FloatArray) -> float:
-    """Standard deviation of one training's result, from results (n, 2) of two trainings each."""
+    """Returns the standard deviation of one training's result, from results (n, 2) of two trainings each."""
     return float(np.sqrt(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2) / 2))
 
 
 def noise_ceiling(measured: FloatArray, noise: float, bins: IntArray, within: bool, seed: int = 0) -> float:
-    """Mean tau-b that a perfect prediction would reach with results as noisy as these; `within` bins or over all.
+    """Returns the mean tau-b that a perfect prediction would reach with results as noisy as
+    these; `within` bins or over
+    all.
 
     Simulated: the truth is taken to be the results, drawn towards the mean of their bin until their spread inside bins
     is what noise leaves of it, and new noise is added to it. 0 inside bins where noise leaves nothing.

@@ -44,7 +44,7 @@ class PassTimes:
         return float(np.dot(_features(arch), self.weights))
 
     def images(self, config: SupernetConfig, seconds: float, budget: Budget = BUDGET, teaching: float = 0) -> int:
-        """Images of a training, of the networks inside a budget, that takes so many seconds.
+        """Returns images of a training, of the networks inside a budget, that takes so many seconds.
 
         `teaching` are those that a teacher adds to a step.
         """
@@ -62,7 +62,7 @@ def read_pass_times(path: Path) -> PassTimes:
 
 
 def pass_times(path: Path, data: PreparedData, batch_size: int) -> PassTimes:
-    """Those in a file, or measured now and left there."""
+    """Returns those in a file, or measured now and left there."""
     if path.exists():
         return read_pass_times(path)
     archs = StratifiedSampler(SPACE, BUDGET).sample_many(np.random.default_rng(1), TIMED_NETWORKS)
@@ -78,7 +78,7 @@ def pass_times(path: Path, data: PreparedData, batch_size: int) -> PassTimes:
 
 
 def _features(arch: ArchConfig) -> list[float]:
-    """A constant, FLOPs, block applications, and the numbers that these write."""
+    """Returns a constant, FLOPs, block applications, and the numbers that these write."""
     stages = list(zip(arch.stages, arch.num_tokens, strict=True))
     applications = sum(stage.blocks * stage.recursions for stage, _ in stages)
     written = sum(stage.blocks * stage.recursions * stage.width * tokens for stage, tokens in stages)
@@ -86,7 +86,8 @@ def _features(arch: ArchConfig) -> list[float]:
 
 
 def _measured(archs: list[ArchConfig], data: PreparedData, batch_size: int) -> tuple[FloatArray, float]:
-    """Least CPU seconds of a pass of each network, over rounds through all of them, and of the rest of a step."""
+    """Returns the least CPU seconds of a pass of each network, over rounds through all of them, and
+    of the rest of a step."""
     import torch
     from torch.nn.functional import cross_entropy
 

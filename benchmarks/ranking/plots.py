@@ -20,7 +20,7 @@ KINDS = {"tau": "tau, all networks", "tau_in_bins": "tau inside cost bins"}
 
 
 def draw_networks(path: Path, table: Table, supernet: Line, title: str) -> None:
-    """Every network of the table: error with inherited weights against its own training; colour is FLOPs."""
+    """Draws every network of the table: error with inherited weights against its own training; colour is FLOPs."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
     flops = table.cost("flops") / 1e6
     for panel, metric, name in ((left, "error", "error"), (right, "cross_entropy", "cross-entropy (nats)")):
@@ -44,7 +44,8 @@ def draw_networks(path: Path, table: Table, supernet: Line, title: str) -> None:
 
 
 def draw_variants(path: Path, result: dict[str, Any], groups: Sequence[tuple[str, list[Line]]]) -> None:
-    """Tau of each group of supernets (same variant and time, a point per seed), of costs alone, and of the truth."""
+    """Draws tau of each group of supernets (same variant and time, a point per seed), of costs
+    alone, and of the truth."""
     figure, panels = plt.subplots(1, 2, figsize=(10, 0.8 + 0.3 * (len(groups) + len(COSTS))), sharey=True)
     for panel, (kind, title) in zip(panels, KINDS.items(), strict=True):
         for row, (_, lines) in enumerate(groups):
@@ -70,7 +71,7 @@ def _draw_row(panel: Axes, row: int, lines: list[Line], kind: str, colour: str) 
 
 
 def draw_times(path: Path, result: dict[str, Any], lines: Sequence[Line]) -> None:
-    """Tau against the time that the supernet was trained for; lines are supernets of one variant."""
+    """Draws tau against the time that the supernet was trained for; lines are supernets of one variant."""
     figure, panel = plt.subplots(figsize=(6, 4))
     seconds = sorted({line["seconds"] for line in lines})
     for kind, title in KINDS.items():

@@ -76,7 +76,7 @@ class Table:
         return cost_bins(self.cost("flops"), BINS)
 
     def within(self, flops_max: int) -> Table:
-        """The part of it that a budget allows."""
+        """Returns the part of it that a budget allows."""
         return Table(tuple(trained for trained in self.trainings if trained[0]["flops"] <= flops_max))
 
     def cost(self, name: str) -> FloatArray:
@@ -84,34 +84,34 @@ class Table:
 
     @property
     def first_width(self) -> IntArray:
-        """Channels of stage 1."""
+        """Returns channels of stage 1."""
         return np.array([trained[0]["architecture"]["stages"][0]["width"] for trained in self.trainings])
 
     def measured(self, metric: str) -> FloatArray:
-        """The mean over a network's seeds."""
+        """Returns the mean over a network's seeds."""
         return np.array([np.mean([line[metric] for line in trained]) for trained in self.trainings])
 
     def twice(self, metric: str) -> FloatArray:
-        """The first two results of those that have them, (n, 2)."""
+        """Returns the first two results of those that have them, (n, 2)."""
         return np.array([[line[metric] for line in trained[:2]] for trained in self.trainings if len(trained) > 1])
 
 
 def figures(table: Table, supernets: Iterable[Line]) -> dict[str, Any]:
-    """All that is reported, by metric: what noise allows, costs alone, and every supernet."""
+    """Returns all that is reported, by metric: what noise allows, costs alone, and every supernet."""
     supernets = list(supernets)
     whole = [line for line in supernets if line.get("flops_max") is None]
     return {metric: {"noise": _noise(table, metric), **_compared(table, whole, metric)} for metric in METRICS}
 
 
 def figures_within(table: Table, supernets: Iterable[Line], flops_max: int) -> dict[str, Any]:
-    """The same of the networks inside a budget and the supernets that were trained for it, by error alone."""
+    """Returns the same of the networks inside a budget and the supernets that were trained for it, by error alone."""
     inside = [line for line in supernets if line.get("flops_max") == flops_max]
     few = table.within(flops_max)
     return {"flops_max": flops_max, "networks": len(few.trainings), **_compared(few, inside, "error")}
 
 
 def _compared(table: Table, supernets: list[Line], metric: str) -> dict[str, Any]:
-    """Costs alone and every supernet, as they rank a table."""
+    """Returns costs alone and every supernet, as they rank a table."""
     return {
         "costs": {name: _ranked(-table.cost(name), table, metric) for name in COSTS},
         "hindsight": _ranked(-table.first_width.astype(np.float64), table, metric),
@@ -128,7 +128,7 @@ def _compared(table: Table, supernets: list[Line], metric: str) -> dict[str, Any
 
 
 def _noise(table: Table, metric: str) -> dict[str, float]:
-    """How noisy the table is, and what a perfect prediction would reach."""
+    """Returns how noisy the table is, and what a perfect prediction would reach."""
     twice, measured = table.twice(metric), table.measured(metric)
     noise = noise_sd(twice)
     return {
@@ -143,7 +143,7 @@ def _noise(table: Table, metric: str) -> dict[str, float]:
 
 
 def _ranked(predicted: FloatArray, table: Table, metric: str) -> dict[str, Any]:
-    """How well a prediction, less being better, ranks the table; its lead over costs alone, inside bins."""
+    """Returns how well a prediction, less being better, ranks the table; its lead over costs alone, inside bins."""
     measured, bins = table.measured(metric), table.bins
     samples = resamples(len(measured))
 
@@ -166,12 +166,12 @@ def _ranked(predicted: FloatArray, table: Table, metric: str) -> dict[str, Any]:
 
 
 def _known(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Returns a number; None for NaN, which JSON does not have."""
     return value if np.isfinite(value) else None
 
 
 def groups_of(lines: Iterable[Line], seconds: int) -> list[tuple[str, list[Line]]]:
-    """Supernets of a time by their variant, in the order in which variants first occur."""
+    """Returns supernets of a time by their variant, in the order in which variants first occur."""
     groups: dict[str, list[Line]] = {}
     for line in lines:
         if line["seconds"] == seconds:
@@ -180,7 +180,7 @@ def groups_of(lines: Iterable[Line], seconds: int) -> list[tuple[str, list[Line]
 
 
 def markdown(result: Mapping[str, Any], seconds: int) -> str:
-    """The report; `seconds` is the time of the supernets that are compared."""
+    """Returns the report; `seconds` is the time of the supernets that are compared."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
         "# Does inherited accuracy rank networks as training each by itself does?",
@@ -214,7 +214,7 @@ def _tables(result: Mapping[str, Any], metric: str, seconds: int) -> list[str]:
 
 
 def _tight(result: Mapping[str, Any]) -> list[str]:
-    """Supernets that were trained inside a budget, as they rank the networks that it allows."""
+    """Returns supernets that were trained inside a budget, as they rank the networks that it allows."""
     _, factor, digits = METRICS["error"]
     rows = [(f"{line['variant']}, {line['seconds']} s", [line]) for line in result["supernets"]]
     rows += [(title, [result["costs"][name]]) for name, title in COSTS.items()]
@@ -237,7 +237,7 @@ def _of_other_times(result: Mapping[str, Any], seconds: int) -> list[Line]:
 
 
 def _row(name: str, lines: list[Line], factor: float, digits: int) -> str:
-    """Means over seeds."""
+    """Returns means over seeds."""
 
     def mean(key: str, digits: int = 0, factor: float = 1) -> str:
         values = [line[key] for line in lines if line.get(key) is not None]

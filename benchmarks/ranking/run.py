@@ -31,7 +31,7 @@ TEACHER = RESULTS / "ranking_teacher.json"
 
 
 def train(given: argparse.Namespace) -> None:
-    """Everything that results/ lacks."""
+    """Trains everything that results/ lacks."""
     data, data_dir = images_of(given, prepared)
     begin(TABLE, header(data, given.data))
     standalone.train_all(TABLE, data_dir, data.digest, SEEDS, given.workers)
@@ -53,7 +53,7 @@ def header(data: PreparedData, source: str) -> Line:
 
 
 def report() -> None:
-    """From the committed results alone."""
+    """Writes the report, from the committed results alone."""
     table, lines = Table.of(read_lines(TABLE)), read_lines(SUPERNETS)
     result = {**describe_machine("torch", "numpy"), "networks": len(table.trainings), **figures(table, lines)}
     result["within_budget"] = figures_within(table, lines, supernets.TIGHT)

@@ -151,7 +151,7 @@ def _calibrated(network: SReT, data: PreparedData) -> SReT:
 
 
 def _seen_by_head(network: SReT, part: Any) -> Tensor:
-    """What the head sees of every image, (images, D)."""
+    """Returns what the head sees of every image, (images, D)."""
     import torch
 
     from trials.data import batches
@@ -166,7 +166,7 @@ def _seen_by_head(network: SReT, part: Any) -> Tensor:
 
 
 def _scores_of(network: SReT, seen: Tensor, labels: Any, seen_in_training: Tensor, training_labels: Any) -> Line:
-    """One network's score in every way without training; less is better in all."""
+    """Scores one network in every way without training; less is better in all."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -196,7 +196,8 @@ def _scores_of(network: SReT, seen: Tensor, labels: Any, seen_in_training: Tenso
 
 
 def _fitted(inputs: Tensor, labels: Tensor, applied_to: Tensor, head: bool) -> Tensor:
-    """Logits of a linear head on standardised inputs, or of a bias and one temperature on logits, fitted by LBFGS."""
+    """Returns logits of a linear head on standardised inputs, or of a bias and one temperature on logits, fitted by
+    LBFGS."""
     import torch
     from torch import nn
     from torch.nn.functional import cross_entropy
@@ -230,7 +231,7 @@ def _fitted(inputs: Tensor, labels: Tensor, applied_to: Tensor, head: bool) -> T
 
 
 def _score_fine_tuned(supernet: Supernet, data: PreparedData, tuning: FineTuning, run: Run) -> None:
-    """Error and cross-entropy, on the usual images, after the fine-tuning that trials of a search may do."""
+    """Scores by error and cross-entropy, on the usual images, after the fine-tuning that trials of a search may do."""
     from trials.engines.jobs import trial_seed
     from trials.training.recipe import TrainingConfig
     from trials.training.train import first_images, score
@@ -249,7 +250,7 @@ def _score_fine_tuned(supernet: Supernet, data: PreparedData, tuning: FineTuning
 
 
 def figures(table: Table, lines: Sequence[Line]) -> dict[str, Any]:
-    """How every way ranks the table by its errors, for each supernet, and its lead over the usual one."""
+    """Returns how every way ranks the table by its errors, for each supernet, and its lead over the usual one."""
     measured, bins, widths = table.measured("error"), table.bins, table.first_width
     samples = resamples(len(measured))
     groups = {"": None, "_in_bins": bins, "_in_widths": widths}
@@ -275,7 +276,7 @@ def figures(table: Table, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def agreement(table: Table, supernets: Sequence[Line]) -> list[dict[str, Any]]:
-    """How well the first two supernets of a variant agree inside widths, and their mean with the truth."""
+    """Returns how well the first two supernets of a variant agree inside widths, and their mean with the truth."""
     by_key: dict[tuple[str, int], list[Line]] = {}
     for line in sorted(supernets, key=lambda line: int(line["seed"])):
         if line.get("flops_max") is None:
@@ -294,7 +295,7 @@ def agreement(table: Table, supernets: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def as_supernets(lines: Sequence[Line]) -> list[Line]:
-    """The supernets that were scored here, each as a line of the other tables: trainings of their own."""
+    """Returns the supernets that were scored here, each as a line of the other tables: trainings of their own."""
     ways = {(*_key(line), line["way"]): line["networks"] for line in lines}
     return [
         {
@@ -309,7 +310,8 @@ def as_supernets(lines: Sequence[Line]) -> list[Line]:
 
 
 def error_or_entropy(table: Table, supernets: Sequence[Line]) -> list[dict[str, Any]]:
-    """Mean taus of inherited errors, and of inherited cross-entropies, with the errors of the table, by seconds.
+    """Returns the mean taus of inherited errors, and of inherited cross-entropies, with the errors of the table, by
+    seconds.
 
     The lead of cross-entropy has an interval of a bootstrap over networks: all supernets rank the same ones.
     """
@@ -332,7 +334,7 @@ def error_or_entropy(table: Table, supernets: Sequence[Line]) -> list[dict[str, 
 
 
 def corrected(table: Table, supernets: Sequence[Line]) -> list[dict[str, Any]]:
-    """What inherited errors rank when a few networks of the table, trained by themselves, correct them.
+    """Returns what inherited errors rank when a few networks of the table, trained by themselves, correct them.
 
     A ridge regression of their errors, on the inherited error alone or with width and FLOPs as well, predicts the
     others: mean taus of those others, over draws of which are trained.
@@ -374,7 +376,7 @@ NOTES = (
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The report."""
+    """Returns the report."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
         "# Ways to score networks with inherited weights",
@@ -454,7 +456,7 @@ def _row(row: dict[str, Any]) -> str:
 
 
 def report() -> None:
-    """From the committed results alone."""
+    """Writes the report, from the committed results alone."""
     table = Table.of(read_lines(TABLE))
     result = {
         **describe_machine("torch", "numpy"),

@@ -30,18 +30,18 @@ PROXY = ProxyConfig(
 
 
 def networks() -> list[ArchConfig]:
-    """The networks of the table in order of FLOPs: two from each of 16 strata of log-cost."""
+    """Returns the networks of the table in order of FLOPs: two from each of 16 strata of log-cost."""
     drawn = StratifiedSampler(SPACE, BUDGET).sample_many(np.random.default_rng(0), NUM_NETWORKS)
     return sorted(drawn, key=lambda arch: cost_of(arch).flops)
 
 
 def within(budget: Budget) -> list[ArchConfig]:
-    """Those of them that meet a budget."""
+    """Returns those of them that meet a budget."""
     costs = {arch: cost_of(arch) for arch in networks()}
     return [arch for arch, cost in costs.items() if budget.allows(cost.flops, cost.params)]
 
 
 def prepared(source: str, directory: Path) -> PreparedData:
-    """The images, with a validation part so large that its own noise counts little beside that of training."""
+    """Returns the images, with a validation part so large that its own noise counts little beside that of training."""
     config = DataConfig(source=source, image_size=SPACE.image_size, val_fraction=0.2)
     return prepare(config, directory.absolute())

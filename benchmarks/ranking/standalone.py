@@ -23,7 +23,7 @@ def train_all(path: Path, data_dir: Path, data_digest: str, seeds: int, workers:
 
 
 def runs(seeds: int) -> list[tuple[int, int]]:
-    """Networks and seeds in an order in which every beginning is spread over cost, and has repeats."""
+    """Returns networks and seeds in an order in which every beginning is spread over cost, and has repeats."""
     order = random.Random(0).sample(range(len(networks())), len(networks()))
     return [(number, seed) for number in order for seed in range(seeds if number in REPEATED else 1)]
 

@@ -89,7 +89,7 @@ RUNS = [
 
 
 def missing(runs: Sequence[Run], path: Path) -> list[Run]:
-    """Those that a file of JSON lines lacks."""
+    """Returns those that a file of JSON lines lacks."""
     done = {(line["variant"], line["seed"], line["seconds"], line.get("flops_max")) for line in read_lines(path)}
     return [run for run in runs if run.key not in done]
 
@@ -108,7 +108,7 @@ def config_of(changes: Mapping[str, Any], images: int) -> SupernetConfig:
 
 
 def images_at_pace(run: Run, recorded: Sequence[Line]) -> int | None:
-    """Images of a training at the pace of the first on record of its variant and budget; None if there is none.
+    """Returns images of a training at the pace of the first on record of its variant and budget; None if there is none.
 
     So trainings of one variant are equal work per second on every machine, whatever it can do.
     """
@@ -129,7 +129,8 @@ def _planned_images(
 
 
 def trained_supernet(run: Run, work: Path, data_dir: Path, images: int) -> Path:
-    """The file of a supernet that learns the true labels; it is trained, in this process on one thread, if missing."""
+    """Returns the file of a supernet that learns the true labels; it is trained, in this process on one thread, if
+    missing."""
     from rich.console import Console
 
     from trials.supernet.spec import TrainingSpec
@@ -148,7 +149,7 @@ def trained_supernet(run: Run, work: Path, data_dir: Path, images: int) -> Path:
 def _train_and_score(
     run: Run, work: Path, data_dir: Path, recorded: Sequence[Line], times: PassTimes, teacher: Teacher | None
 ) -> Line:
-    """One supernet from its plan to the scores of its subnets, in this process, on one thread."""
+    """Takes one supernet from its plan to the scores of its subnets, in this process, on one thread."""
     from rich.console import Console
 
     from sret_nas.nn.supernet import Supernet
@@ -177,7 +178,8 @@ def _train_and_score(
 
 
 def scores(supernet_path: Path, data: PreparedData, budget: Budget) -> dict[str, Any]:
-    """Error and cross-entropy, with inherited weights, of the table's networks inside a budget, and of its two ends."""
+    """Returns error and cross-entropy, with inherited weights, of the table's networks inside a budget, and of its two
+    ends."""
     from sret_nas.nn.supernet import Supernet
     from trials.supernet.inherit import SubnetScorer
     from trials.supernet.networks import extreme

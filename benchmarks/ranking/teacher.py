@@ -51,7 +51,7 @@ ROUNDS = 6
 
 
 def build(classes: int) -> nn.Module:
-    """The teacher with random weights: its stem halves the image once instead of twice."""
+    """Returns the teacher with random weights: its stem halves the image once instead of twice."""
     import timm
 
     network: nn.Module = timm.create_model(NAME, pretrained=False, num_classes=classes, **SHAPE)
@@ -61,7 +61,7 @@ def build(classes: int) -> nn.Module:
 
 
 def logits_of(teacher: nn.Module, images: Tensor) -> Tensor:
-    """Logits (B, classes) of images (B, 3, H, W); passes in bf16, which take half as long."""
+    """Returns logits (B, classes) of images (B, 3, H, W); passes in bf16, which take half as long."""
     with torch.autocast("cpu", torch.bfloat16):
         logits: Tensor = teacher(images.contiguous(memory_format=torch.channels_last))
     return logits.float()
@@ -75,7 +75,7 @@ class Teacher:
     seconds: float
 
     def network(self, classes: int) -> nn.Module:
-        """In evaluation mode."""
+        """Returns the teacher in evaluation mode."""
         network = build(classes)
         network.load_state_dict(torch.load(self.weights, weights_only=True))
         return network.eval().requires_grad_(False)
@@ -83,7 +83,8 @@ class Teacher:
     def train_supernet(
         self, directory: Path, budget: Budget, config: SupernetConfig, data: PreparedData, seed: int, console: Console
     ) -> Path:
-        """As `trials.supernet.training.train_supernet`, on one thread of this process, with soft labels alone."""
+        """Trains as `trials.supernet.training.train_supernet`, on one thread of this process,
+        with soft labels alone."""
         spec = TrainingSpec(space=SPACE, budget=budget, proxy=PROXY, config=config, seed=seed)
         identity = {**spec.identity(data), "teacher": NAME}
         torch.set_num_threads(1)
@@ -98,7 +99,7 @@ class Teacher:
 
 
 def prepared_teacher(weights: Path, result: Path, data: PreparedData, times: PassTimes) -> Teacher:
-    """The one in a file, or one that is trained now; what it is worth and costs is left in `result`."""
+    """Returns the one in a file, or one that is trained now; what it is worth and costs is left in `result`."""
     if not weights.exists() or not result.exists():
         found = {
             **describe_machine("torch", "timm"), "seed": 0, "network": NAME, "shape": SHAPE, "recipe": RECIPE,
@@ -179,7 +180,7 @@ class TaughtStep(SupernetStep):
 
 
 def seconds_of(teacher: nn.Module, data: PreparedData, times: PassTimes) -> dict[str, float]:
-    """What the teacher's pass over a batch, and a step of its own training, take in the seconds of `PassTimes`.
+    """Returns what the teacher's pass over a batch, and a step of its own training, take in the seconds of `PassTimes`.
 
     Those are of an idle core, and the machine may be busy now: passes of the supernet, the teacher and its training
     take turns, and what the supernet's should have taken sets the measure for all.

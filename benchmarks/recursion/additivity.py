@@ -42,13 +42,13 @@ METRICS = ("cross_entropy", "error")
 
 
 def read_table() -> list[dict[str, Any]]:
-    """The lines of the table, without its header."""
+    """Returns the lines of the table, without its header."""
     lines = (RESULTS / "recursion_table.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if "number" in line]
 
 
 def predictions(model: str, points: IntArray, values: FloatArray, unseen: IntArray) -> FloatArray:
-    """What a model fitted to labelled points predicts of unseen ones."""
+    """Returns what a model fitted to labelled points predicts of unseen ones."""
     costs, unseen_costs = (CHAIN.costs(table).astype(float) for table in (points, unseen))
     if model in ("FLOPs", "parameters"):
         column = ("FLOPs", "parameters").index(model)
@@ -61,7 +61,7 @@ def predictions(model: str, points: IntArray, values: FloatArray, unseen: IntArr
 
 
 def judged(points: IntArray, values: FloatArray, num_labels: int) -> dict[str, dict[str, list[float]]]:
-    """R2 and Kendall's tau of every model on unseen networks: median and the middle half over random splits."""
+    """Returns R2 and Kendall's tau of every model on unseen networks: median and the middle half over random splits."""
     rng = np.random.default_rng(num_labels)
     scores: dict[str, list[tuple[float, float]]] = {model: [] for model in MODELS}
     for _ in range(SPLITS):
@@ -76,7 +76,7 @@ def judged(points: IntArray, values: FloatArray, num_labels: int) -> dict[str, d
 
 
 def ceiling(lines: list[dict[str, Any]], metric: str) -> dict[str, float]:
-    """What the networks that were trained twice say of their noise."""
+    """Returns what the networks that were trained twice say of their noise."""
     first = {line["number"]: line[metric] for line in lines if line["seed"] == 0}
     second = {line["number"]: line[metric] for line in lines if line["seed"] == 1}
     both = np.array([(first[number], second[number]) for number in sorted(second)])
@@ -92,7 +92,7 @@ def ceiling(lines: list[dict[str, Any]], metric: str) -> dict[str, float]:
 
 
 def draw(result: dict[str, Any]) -> None:
-    """Tau and R2 against the number of labels, one panel per score and metric."""
+    """Draws tau and R2 against the number of labels, one panel per score and metric."""
     figure, panels = plt.subplots(2, 2, figsize=(9, 6.5), sharex=True)
     for row, metric in zip(panels, METRICS, strict=True):
         for panel, score in zip(row, ("tau", "r2"), strict=True):

@@ -33,7 +33,8 @@ NUM_VAL = 5_000
 
 
 def networks_of_table(number: int) -> list[ArchConfig]:
-    """The networks of the table: those it has by their numbers, then new draws, cost-stratified over the space."""
+    """Returns the networks of the table: those it has by their numbers, then new draws,
+    cost-stratified over the space."""
     known = {line["number"]: ArchConfig.from_dict(line["architecture"]) for line in table_lines()}
     strata = StratifiedSampler(SearchSpace.load("sret_tiny"), Budget())
     fresh = iter(strata.sample_many(np.random.default_rng(len(known)), number))
@@ -41,7 +42,7 @@ def networks_of_table(number: int) -> list[ArchConfig]:
 
 
 def runs(networks: int, repeats: int) -> Iterator[tuple[int, int, ArchConfig]]:
-    """Number, seed and network of every training. Repeats come between, so that an early stop leaves both."""
+    """Yields number, seed and network of every training. Repeats come between, so that an early stop leaves both."""
     for number, arch in enumerate(networks_of_table(networks)):
         yield number, 0, arch
         if number < repeats:
@@ -49,7 +50,7 @@ def runs(networks: int, repeats: int) -> Iterator[tuple[int, int, ArchConfig]]:
 
 
 def table_lines() -> list[dict[str, Any]]:
-    """The trainings on record, without the header."""
+    """Returns the trainings on record, without the header."""
     lines = RESULT.read_text().splitlines() if RESULT.exists() else []
     return [line for line in map(json.loads, lines) if "number" in line]
 

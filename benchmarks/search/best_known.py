@@ -65,7 +65,8 @@ class FrontSearch:
         return self.archive
 
     def _evaluate(self, levels: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Normalised values, and normalised costs with a penalty outside the budget; feasible ones are archived."""
+        """Returns normalised values, and normalised costs with a penalty outside the budget; feasible ones are
+        archived."""
         values, costs = self.landscape(levels), self.space.params_of_levels(levels)
         (least, most) = self.domain.bounds[0]
         inside = (costs >= least) & (costs <= most)
@@ -75,7 +76,7 @@ class FrontSearch:
         return normalised[:, 0] + 1e4 * penalty, normalised[:, 1]
 
     def _descend(self, starts: IntArray) -> None:
-        """Coordinate descent, one layer's MLP and heads at a time, of every start under every weight."""
+        """Descends by coordinates, one layer's MLP and heads at a time, from every start under every weight."""
         levels = np.repeat(starts, len(WEIGHTS), axis=0)
         weights = np.tile(WEIGHTS, len(starts))
         num_layers = np.array([layers for _, layers, _ in self.space.states])[levels[:, 0]]
@@ -85,7 +86,7 @@ class FrontSearch:
                 levels[present] = self._best_layer(levels[present], weights[present], layer)
 
     def _best_layer(self, levels: IntArray, weights: FloatArray, layer: int) -> IntArray:
-        """Each row with its best choice in one layer."""
+        """Returns each row with its best choice in one layer."""
         most, ratios, heads = self.space.most_layers, len(self.space.mlp_ratios), len(self.space.heads)
         options = np.repeat(levels[:, None, :], ratios * heads, axis=1)
         options[:, :, 1 + layer] = np.repeat(np.arange(1, 1 + ratios), heads)
@@ -96,7 +97,7 @@ class FrontSearch:
         return best
 
     def _children(self) -> IntArray:
-        """Mutants and crossings of the front, its members taken evenly over their costs."""
+        """Returns mutants and crossings of the front, its members taken evenly over their costs."""
         archive, rng = self.archive, self._rng
         aims = rng.uniform(archive.costs.min(), archive.costs.max(), CHILDREN)
         order = np.argsort(archive.costs)
@@ -114,7 +115,7 @@ class FrontSearch:
 
 
 def _starts(space: GPTSpace, rng: np.random.Generator) -> IntArray:
-    """Random networks of every state."""
+    """Returns random networks of every state."""
     rows = []
     for state, (_, layers, _) in enumerate(space.states):
         absent = np.arange(space.most_layers) >= layers
@@ -125,7 +126,7 @@ def _starts(space: GPTSpace, rng: np.random.Generator) -> IntArray:
 
 
 def best_known(problem: Problem) -> tuple[FloatArray, int]:
-    """The front as rows (value, cost), and how many evaluations it took; a table's is exact."""
+    """Returns the front as rows (value, cost), and how many evaluations it took; a table's is exact."""
     if problem.landscape is not None and isinstance(problem.domain, GPTDomain):
         archive = FrontSearch(problem.domain, problem.landscape, problem.bounds).run()
         return np.column_stack([archive.values, archive.costs]), archive.evaluations

@@ -66,7 +66,7 @@ class QLogNEHVIStrategy(Strategy[C]):
         return self._design.pop(0) if self._design else self._pool.draw()
 
     def _rows(self, candidates: Sequence[C]) -> torch.Tensor:
-        """Levels from 0 to 1, then the logarithm of the cost."""
+        """Returns levels from 0 to 1, then the logarithm of the cost."""
         rows = []
         for candidate in candidates:
             encoded = self._domain.encode(candidate)
@@ -75,7 +75,7 @@ class QLogNEHVIStrategy(Strategy[C]):
         return torch.tensor(rows, dtype=torch.float64)
 
     def _candidates(self) -> list[C]:
-        """What the acquisition is evaluated on."""
+        """Returns what the acquisition is evaluated on."""
         members = self._domain.members
         if members is not None:
             open_ones = [member for member in members if self._pool.is_open(member)]
@@ -120,7 +120,7 @@ class QLogNEHVIStrategy(Strategy[C]):
 
 
 def _with_cost(samples: torch.Tensor, X: torch.Tensor) -> torch.Tensor:  # noqa: N803 - BoTorch passes it by this name
-    """Values drawn from the model, and beside each the network's cost, which is known."""
+    """Returns values drawn from the model, and beside each the network's cost, which is known."""
     cost = -X[..., -1:].expand(*samples.shape[:-1], 1)
     return torch.cat([samples, cost], dim=-1)
 

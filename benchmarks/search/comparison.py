@@ -14,7 +14,7 @@ RESAMPLES, SEED = 2000, 0
 
 
 def median_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
-    """The median, and the 95 % percentile interval of the medians of 2,000 bootstrap samples."""
+    """Returns the median, and the 95 % percentile interval of the medians of 2,000 bootstrap samples."""
     table = np.asarray(values, dtype=np.float64)
     drawn = np.random.default_rng(SEED).integers(len(table), size=(RESAMPLES, len(table)))
     low, high = np.quantile(np.median(table[drawn], axis=1), [0.025, 0.975])
@@ -22,7 +22,7 @@ def median_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment: the least of k is multiplied by k, the next by k - 1, ..., never decreasing."""
+    """Adjusts by Holm's step-down rule: the least of k is multiplied by k, the next by k - 1, ..., never decreasing."""
     adjusted, so_far = {}, 0.0
     for rank, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_value))
@@ -31,12 +31,12 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def signed_rank(ours: FloatArray, theirs: FloatArray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test on pairs; 1 if all pairs are equal."""
+    """Returns the two-sided p of Wilcoxon's signed-rank test on pairs; 1 if all pairs are equal."""
     return 1.0 if (ours == theirs).all() else float(wilcoxon(ours, theirs).pvalue)
 
 
 def against(ours: Mapping[int, float], others: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float]]:
-    """Ours against each other's results by seed, less being better: wins, losses, ties, p after Holm.
+    """Compares ours with each other's results by seed, less being better: wins, losses, ties, p after Holm.
 
     Only seeds that both have count, and whoever shares none is left out.
     """

@@ -25,7 +25,8 @@ TREND = (43.0, 21.3)
 
 
 def hashed(levels: IntArray, salt: int) -> npt.NDArray[np.uint64]:
-    """64 bits per row, of shape (n,), that look drawn at random: the finaliser of SplitMix64, column by column."""
+    """Returns 64 bits per row, of shape (n,), that look drawn at random: the finaliser of
+    SplitMix64, column by column."""
     state = np.full(len(levels), salt, dtype=np.uint64)
     for column in levels.T.astype(np.uint64):
         state = (state ^ (column + np.uint64(1))) + np.uint64(0x9E3779B97F4A7C15)
@@ -36,7 +37,7 @@ def hashed(levels: IntArray, salt: int) -> npt.NDArray[np.uint64]:
 
 
 def shuffled(landscape: Landscape, domain: GPTDomain, salt: int = 1) -> Landscape:
-    """Every network has the value of another: one of 4,096 uniform draws, chosen by the network's hash."""
+    """Gives every network the value of another: one of 4,096 uniform draws, chosen by the network's hash."""
     rng = np.random.default_rng(salt)
     values = landscape(np.array([domain.space.levels(domain.draw(rng)) for _ in range(SHUFFLED_DRAWS)]))
     return lambda levels: values[(hashed(levels, salt) % np.uint64(SHUFFLED_DRAWS)).astype(np.intp)]

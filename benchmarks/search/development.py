@@ -59,7 +59,7 @@ LARGE = GPTSpace((128, 256, 512), (14, 15, 16), (4, 6, 8))
 def _nk(
     sizes: tuple[int, ...], neighbours: int, ruggedness: float, seed: int, costs: IntArray | None = None
 ) -> tuple[ProductDomain, FloatArray]:
-    """A space, and the values of its networks: trend and single effects of variance one, and the NK part."""
+    """Returns a space, and the values of its networks: trend and single effects of variance one, and the NK part."""
     rng = np.random.default_rng(seed)
     of_levels = [np.sort(rng.integers(5, 100, size)) for size in sizes] if costs is None else list(costs)
     domain = ProductDomain([of_level.tolist() for of_level in of_levels])
@@ -108,7 +108,7 @@ def _steep() -> Problem:
 
 
 def _whole_front(problem: Problem) -> Problem:
-    """With bounds that hold all networks of the front, and a tenth of its range."""
+    """Returns the problem with bounds that hold all networks of the front, and a tenth of its range."""
     members = list(problem.domain.members or ())
     values, costs = np.array([problem.value(m) for m in members]), np.array([problem.cost(m) for m in members])
     front = values[non_dominated(np.column_stack([values, costs]))]
@@ -121,7 +121,8 @@ CELL_OPERATIONS = ("none", "identity", "pooling", "small convolution", "large co
 
 
 def _cells(name: str, noise: float = 0.0) -> Problem:
-    """An operation on each edge between four nodes: what counts is what the paths from the first to the last do."""
+    """Returns an operation on each edge between four nodes: what counts is what the paths from the first to the last
+    do."""
     rng = np.random.default_rng(11)
     domain = ProductDomain([[1, 1, 1, 6, 18]] * len(CELL_EDGES))
     strength = np.array([0.0, 0.0, -0.3, 1.0, 1.35])
@@ -156,7 +157,8 @@ def _plateau() -> Problem:
 
 
 def _test_set(name: str, seed: int) -> Problem:
-    """100 networks whose costs differ by two orders of magnitude, and of which the cheapest fail more or less."""
+    """Returns 100 networks whose costs differ by two orders of magnitude, and of which the
+    cheapest fail more or less."""
     rng = np.random.default_rng(seed)
     domain, value = _nk((4,) * 6, 1, 0.5, seed=seed, costs=rng.geometric(0.5, (6, 4)) * 4 ** np.arange(4))
     chosen = rng.choice(len(value), 100, replace=False)
@@ -187,7 +189,7 @@ def _window() -> Problem:
 
 
 def _small() -> Problem:
-    """120 networks, half of whose variance beyond cost nothing explains, as where each was trained once."""
+    """Returns 120 networks, half of whose variance beyond cost nothing explains, as where each was trained once."""
     domain, value = _nk((4,) * 6, 1, 0.5, seed=6)
     rng = np.random.default_rng(7)
     value = value + rng.normal(scale=0.8, size=len(value))
@@ -307,13 +309,13 @@ FACTORIES: dict[str, Callable[[], Problem]] = {
 
 @lru_cache(maxsize=8)
 def problem_of(name: str) -> Problem:
-    """A problem by its name."""
+    """Returns a problem by its name."""
     return FACTORIES[name]()
 
 
 @lru_cache(maxsize=8)
 def best_of(name: str) -> float:
-    """The hypervolume of a problem's front."""
+    """Returns the hypervolume of a problem's front."""
     problem = problem_of(name)
     if isinstance(problem.landscape, _Mixed) and isinstance(problem.domain, GPTDomain):
         return _best_of_search(problem.domain, problem.landscape, problem.bounds)
@@ -329,7 +331,7 @@ def _best_of_search(domain: GPTDomain, landscape: Landscape, bounds: Bounds) -> 
 
 
 def regrets(problem: Problem, entry: str, seed: int, best: float) -> tuple[dict[int, float], float]:
-    """The regret of a search at every checkpoint, and its milliseconds per ask."""
+    """Returns the regret of a search at every checkpoint, and its milliseconds per ask."""
     line = run_search(problem, entry, seed, problem.checkpoints[-1])
     points = problem.bounds.normalised(line["values"], line["costs"])
     number = len(points)

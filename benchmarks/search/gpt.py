@@ -53,17 +53,18 @@ class GPTSpace:
     biases: tuple[bool, ...] = (True, False)
 
     def outer_params(self, embed: int) -> int:
-        """Parameters outside the layers: embedding, output layer, last norm."""
+        """Returns parameters outside the layers: embedding, output layer, last norm."""
         return 2 * VOCABULARY * embed + 2 * embed
 
     def layer_params(self, embed: int, bias: bool, mlp_ratio: float, heads: int) -> int:
-        """Parameters of a layer: two norms, attention in and out, MLP in and out. Linear in MLP ratio and in heads."""
+        """Returns parameters of a layer: two norms, attention in and out, MLP in and out. Linear in MLP ratio and in
+        heads."""
         attended, hidden, one = HEAD_SIZE * heads, int(mlp_ratio * embed), int(bias)
         attention = (embed + one) * 3 * attended + (attended + one) * embed
         return 4 * embed + attention + (embed + one) * hidden + (hidden + one) * embed
 
     def params(self, network: GPT) -> int:
-        """Parameters of the standalone model."""
+        """Returns parameters of the standalone model."""
         layers = zip(network.mlp_ratios, network.heads, strict=True)
         inner = (self.layer_params(network.embed, network.bias, ratio, heads) for ratio, heads in layers)
         return self.outer_params(network.embed) + sum(inner)
@@ -74,7 +75,7 @@ class GPTSpace:
 
     @cached_property
     def states(self) -> tuple[tuple[int, int, bool], ...]:
-        """(embed, layers, bias) of every state."""
+        """Returns (embed, layers, bias) of every state."""
         return tuple(product(self.embeds, self.layers, self.biases))
 
     @property
@@ -83,7 +84,8 @@ class GPTSpace:
         return sum(per_layer**layers for _, layers, _ in self.states)
 
     def levels(self, network: GPT) -> tuple[int, ...]:
-        """A network as numbers: its state, then each layer's MLP level, then each layer's heads level; 0 is absent."""
+        """Returns a network as numbers: its state, then each layer's MLP level, then each layer's heads level; 0 is
+        absent."""
         absent = (0,) * (self.most_layers - len(network.heads))
         ratios = tuple(1 + self.mlp_ratios.index(ratio) for ratio in network.mlp_ratios)
         heads = tuple(1 + self.heads.index(number) for number in network.heads)
@@ -91,7 +93,7 @@ class GPTSpace:
         return state, *ratios, *absent, *heads, *absent
 
     def network(self, levels: tuple[int, ...]) -> GPT:
-        """The network of `levels`; what a state has no layer for is ignored."""
+        """Returns the network of `levels`; what a state has no layer for is ignored."""
         embed, layers, bias = self.states[levels[0]]
         ratios = levels[1 : 1 + layers]
         heads = levels[1 + self.most_layers :][:layers]
@@ -100,7 +102,7 @@ class GPTSpace:
         )
 
     def params_of_levels(self, levels: IntArray) -> IntArray:
-        """Parameters, of shape (n,), of networks given as levels, of shape (n, 1 + 2 x most layers)."""
+        """Returns parameters, of shape (n,), of networks given as levels, of shape (n, 1 + 2 x most layers)."""
         state, most = levels[:, 0], self.most_layers
         layers = self._layer_table[state[:, None], levels[:, 1 : 1 + most], levels[:, 1 + most :]]
         outer = np.array([self.outer_params(embed) for embed, _, _ in self.states])
@@ -109,7 +111,7 @@ class GPTSpace:
 
     @cached_property
     def _layer_table(self) -> IntArray:
-        """A layer's parameters by state, MLP level and heads level; 0 where it is absent."""
+        """Returns a layer's parameters by state, MLP level and heads level; 0 where it is absent."""
         table = np.zeros((len(self.states), 1 + len(self.mlp_ratios), 1 + len(self.heads)), dtype=np.int64)
         for state, mlp, heads in product(*(range(length) for length in table.shape)):
             table[state, mlp, heads] = self._layer_cost(state, mlp, heads) if heads else 0
@@ -117,7 +119,9 @@ class GPTSpace:
 
     @cached_property
     def chain(self) -> Chain:
-        """Stage 0 chooses the state; every layer then one of the state's choices, or its single choice of being absent.
+        """Returns a chain in which stage 0 chooses the state; every layer then one of the state's choices, or
+        its single choice of being
+        absent.
 
         States never change along the chain, so links join equal states and cost nothing.
         """
@@ -155,14 +159,14 @@ class GPTSpace:
         return self.layer_params(embed, bias, self.mlp_ratios[mlp - 1], self.heads[heads - 1]) if mlp else 0
 
     def point(self, network: GPT) -> Point:
-        """A network as a point of the chain."""
+        """Returns a network as a point of the chain."""
         levels, most = self.levels(network), self.most_layers
         pairs = zip(levels[1 : 1 + most], levels[1 + most :], strict=True)
         return levels[0], *(self._positions[at][levels[0], mlp, heads] for at, (mlp, heads) in enumerate(pairs))
 
     @cached_property
     def _positions(self) -> tuple[dict[tuple[int, int, int], int], ...]:
-        """Per layer: which choice of the chain (state, MLP level, heads level) is."""
+        """Returns, per layer, which choice of the chain (state, MLP level, heads level) is."""
         stages = self.chain.stages[1:]
         return tuple(
             {
@@ -175,7 +179,7 @@ class GPTSpace:
         )
 
     def network_at(self, point: Point) -> GPT:
-        """The network that a point of the chain means."""
+        """Returns the network that a point of the chain means."""
         chosen = [stage.levels[at].tolist() for stage, at in zip(self.chain.stages[1:], point[1:], strict=True)]
         return self.network((point[0], *(mlp for mlp, _ in chosen), *(heads for _, heads in chosen)))
 
@@ -201,7 +205,7 @@ class Perplexity:
         ]  # fmt: skip
 
     def __call__(self, levels: npt.ArrayLike) -> FloatArray:
-        """Perplexities, of shape (n,), of networks given as levels, of shape (n, 1 + 2 x most layers)."""
+        """Returns perplexities, of shape (n,), of networks given as levels, of shape (n, 1 + 2 x most layers)."""
         hidden = self.one_hot(np.asarray(levels, dtype=np.int64))
         for weight, bias in self._layers[:-1]:
             hidden = np.maximum(hidden @ weight + bias, 0)
@@ -210,7 +214,7 @@ class Perplexity:
         return perplexity
 
     def one_hot(self, levels: IntArray) -> FloatArray:
-        """Embedding, layers, MLP ratios by layer, heads by layer, bias (yes, no); absent layers are zeros."""
+        """Returns embedding, layers, MLP ratios by layer, heads by layer, bias (yes, no); absent layers are zeros."""
         space = self.space
         shared = np.array([
             (*(embed == it for it in space.embeds), *(layers == it for it in space.layers), bias, not bias)
@@ -221,12 +225,12 @@ class Perplexity:
 
 
 def perplexity_of(size: str, shared: Path) -> Perplexity:
-    """The predictor of a size: `s`, `m` or `l`. `shared` is the folder that holds the public benchmarks."""
+    """Returns the predictor of a size: `s`, `m` or `l`. `shared` is the folder that holds the public benchmarks."""
     return Perplexity(HW_GPT[size], shared / "hwgpt" / f"perplexity_{size}.pt")
 
 
 def _steps(values: tuple[float, ...]) -> tuple[int, ...]:
-    """How many steps, as wide as the least gap, each value lies above the least: (8, 16, 20) is (0, 2, 3)."""
+    """Returns how many steps, as wide as the least gap, each value lies above the least: (8, 16, 20) is (0, 2, 3)."""
     ordered = sorted(values)
     gap = min(high - low for low, high in pairwise(ordered))
     return tuple(round((value - ordered[0]) / gap) for value in values)
@@ -249,7 +253,8 @@ class _Sums:
         return np.array(self._ways[length], dtype=np.float64)
 
     def draw(self, length: int, total: int, rng: np.random.Generator) -> list[int]:
-        """Which value each element has: uniform over all sequences with that sum, from the last element backwards."""
+        """Returns which value each element has: uniform over all sequences with that sum, from the last element
+        backwards."""
         chosen = []
         for before in reversed(range(length)):
             ways = [self._at(before, total - value) / self._at(before + 1, total) for value in self.values]
@@ -278,7 +283,7 @@ class Cells:
 
     @cached_property
     def shares(self) -> FloatArray:
-        """Cumulative shares of the networks, group by group."""
+        """Returns cumulative shares of the networks, group by group."""
         total: FloatArray = np.cumsum(self.count)
         return total / total[-1]
 
@@ -309,7 +314,7 @@ class GPTSums:
         return params, count[ratio, head], np.column_stack([np.full(len(ratio), state), ratio, head])
 
     def draw(self, cells: Cells, rng: np.random.Generator) -> GPT:
-        """Uniform over the networks of the cells, to the rounding of doubles."""
+        """Draws uniformly over the networks of the cells, to the rounding of doubles."""
         at = min(int(np.searchsorted(cells.shares, rng.random(), side="right")), len(cells.shares) - 1)
         state, ratio, head = cells.where[at].tolist()
         embed, layers, bias = self.space.states[state]
@@ -324,7 +329,7 @@ class GPTSums:
 
 @lru_cache(maxsize=8)
 def sums_of(space: GPTSpace) -> GPTSums:
-    """A space's sums, kept: every search of it needs them."""
+    """Returns a space's sums, kept: every search of it needs them."""
     return GPTSums(space)
 
 
@@ -341,7 +346,7 @@ class GPTDomain(Domain[GPT]):
 
     @property
     def count(self) -> float:
-        """Networks inside the budget."""
+        """Returns networks inside the budget."""
         return float(self._cells.count.sum())
 
     @cached_property
@@ -365,7 +370,7 @@ class GPTDomain(Domain[GPT]):
         )
 
     def encode(self, candidate: GPT) -> dict[str, Value]:
-        """Absent layers take the first choices."""
+        """Encodes networks; absent layers take the first choices."""
         ratios, heads = dict(enumerate(candidate.mlp_ratios)), dict(enumerate(candidate.heads))
         layers = range(self.space.most_layers)
         return {
@@ -387,14 +392,15 @@ class GPTDomain(Domain[GPT]):
         return self._sums.draw(self._cells, rng)
 
     def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[GPT]:
-        """As `sret_nas.feasible.stratified`: as many from each stratum, give or take one, in random order."""
+        """Draws as `sret_nas.feasible.stratified`: as many from each stratum, give or take one, in random order."""
         rounds = -(-number // len(self.strata))
         order = np.concatenate([rng.permutation(len(self.strata)) for _ in range(rounds)])[:number] if number else ()
         return [self._sums.draw(self.strata[at], rng) for at in order]
 
     @cached_property
     def strata(self) -> tuple[Cells, ...]:
-        """At most 16 groups of networks, of equal width in the logarithm of the parameters; empty ones left out."""
+        """Returns at most 16 groups of networks, of equal width in the logarithm of the parameters; empty ones left
+        out."""
         edges = np.geomspace(self._cells.params.min(), self._cells.params.max() + 1, NUM_STRATA + 1).round()
         windows = (self._cells.inside(low, high - 1) for low, high in pairwise(edges))
         return tuple(cells for cells in windows if len(cells.params))

@@ -17,18 +17,18 @@ NUM_BUDGETS = 10
 
 
 def front_of(points: FloatArray) -> FloatArray:
-    """The non-dominated rows, each once, sorted by value."""
+    """Returns the non-dominated rows, each once, sorted by value."""
     front: FloatArray = np.unique(points[non_dominated(points)], axis=0)
     return front
 
 
 def regret(points: FloatArray, best: float) -> float:
-    """How many % of the best-known front's hypervolume, `best`, are missing."""
+    """Returns how many % of the best-known front's hypervolume, `best`, are missing."""
     return 100 * (1 - hypervolume(points, REFERENCE) / best)
 
 
 def regret_curve(points: FloatArray, best: float) -> FloatArray:
-    """The regret after each evaluation, of shape (n,)."""
+    """Returns the regret after each evaluation, of shape (n,)."""
     front, curve, current = np.empty((0, 2)), [], 100.0
     for point in points:
         if not (front <= point).all(axis=1).any():
@@ -41,7 +41,7 @@ def regret_curve(points: FloatArray, best: float) -> FloatArray:
 def excess_values(
     values: npt.ArrayLike, costs: npt.ArrayLike, known: tuple[FloatArray, FloatArray], box: tuple[float, float]
 ) -> FloatArray:
-    """By how much the best value within each of ten budgets exceeds the best known one, of shape (10,).
+    """Returns by how much the best value within each of ten budgets exceeds the best known one, of shape (10,).
 
     Budgets are spread evenly over the logarithm of the cost, from a step above the box's least to its most. `known`
     is the best-known front, values and costs. NaN where nothing known fits a budget; infinite where only a known one
@@ -54,24 +54,25 @@ def excess_values(
 
 
 def _best_within(values: FloatArray, costs: FloatArray, budgets: FloatArray) -> FloatArray:
-    """The least value at each budget; infinite where nothing is as cheap."""
+    """Returns the least value at each budget; infinite where nothing is as cheap."""
     fits = costs[None, :] <= budgets[:, None]
     least: FloatArray = np.where(fits, values[None, :], np.inf).min(axis=1, initial=np.inf)
     return least
 
 
 def igd_plus(points: FloatArray, front: FloatArray) -> float:
-    """Mean distance, counting only where it is worse, from the best-known front to the points (Ishibuchi, 2015)."""
+    """Returns the mean distance, counting only where it is worse, from the best-known front to the points (Ishibuchi,
+    2015)."""
     return float(moocore.igd_plus(front_of(points), ref=front))
 
 
 def recommended(told: npt.ArrayLike, costs: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Which networks a search would hand out: those not dominated by what it was told, of shape (n,)."""
+    """Returns which networks a search would hand out: those not dominated by what it was told, of shape (n,)."""
     return non_dominated(np.column_stack([told, costs]))
 
 
 def attainment(fronts: list[FloatArray], share: float, grid: FloatArray) -> FloatArray:
-    """The empirical attainment surface: at each cost of `grid`, the value that a `share` of the runs reached.
+    """Returns the empirical attainment surface: at each cost of `grid`, the value that a `share` of the runs reached.
 
     `fronts` are rows (value, cost); of 20 runs, a share of 0.5 gives the 10th best. Infinite where too few reached any.
     """

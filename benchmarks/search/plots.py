@@ -31,7 +31,7 @@ GRID = 300
 def draw_problem(
     path: Path, known: Known, lines: Mapping[str, Mapping[int, Line]]
 ) -> None:  # fmt: skip
-    """One PNG with both panels."""
+    """Writes one PNG with both panels."""
     curves = {}
     for name, by_seed in lines.items():
         if by_seed:
@@ -46,7 +46,7 @@ def draw_problem(
 
 
 def _draw_curves(axes: Axes, curves: Mapping[str, FloatArray]) -> None:
-    """Medians, and quartiles as bands; from the fifth evaluation on, before which all curves are noise."""
+    """Draws medians, and quartiles as bands; from the fifth evaluation on, before which all curves are noise."""
     for name, table in curves.items():
         evaluations = np.arange(1, table.shape[1] + 1)
         low, middle, high = np.quantile(table, QUARTILES, axis=0)
@@ -66,7 +66,8 @@ def _draw_curves(axes: Axes, curves: Mapping[str, FloatArray]) -> None:
 
 
 def _draw_attainment(axes: Axes, known: Known, lines: Mapping[str, Mapping[int, Line]]) -> None:
-    """Median surfaces as lines, quartiles as bands: at each cost, the value that half of the runs reached or beat."""
+    """Draws median surfaces as lines, quartiles as bands: at each cost, the value that half of the runs reached or
+    beat."""
     value, cost = known.problem.objectives
     box = known.problem.bounds.cost
     grid = np.geomspace(*box, GRID) if known.problem.bounds.log_cost else np.linspace(*box, GRID)
@@ -90,12 +91,12 @@ def _draw_attainment(axes: Axes, known: Known, lines: Mapping[str, Mapping[int, 
 
 
 def _top(axes: Axes) -> float:
-    """A little above the highest line."""
+    """Returns a little above the highest line."""
     centred_levels = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
     low, high = np.nanmin(centred_levels), np.nanmax(centred_levels)
     return float(high + 0.05 * (high - low))
 
 
 def _drawable(surface: FloatArray) -> FloatArray:
-    """Where nothing was reached, nothing is drawn."""
+    """Replaces infinity by NaN: where nothing was reached, nothing is drawn."""
     return np.where(np.isinf(surface), np.nan, surface)

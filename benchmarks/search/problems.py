@@ -45,7 +45,8 @@ class Bounds:
     log_cost: bool = False
 
     def normalised(self, values: npt.ArrayLike, costs: npt.ArrayLike) -> FloatArray:
-        """Values and costs, of shape (n,) each, as rows (n, 2): the ideal point is (0, 0), the reference (1, 1)."""
+        """Returns values and costs, of shape (n,) each, as rows (n, 2): the ideal point is (0, 0), the reference (1,
+        1)."""
         low, high = self.value
         first = (np.asarray(values, dtype=np.float64) - low) / (high - low)
         scale = np.log if self.log_cost else np.asarray
@@ -73,17 +74,17 @@ class Problem:
         return int(self.domain.costs(candidate)[position])
 
     def told(self, candidate: Any, seed: int) -> float:
-        """The value as a strategy is told it: the same for a network and a seed, however often."""
+        """Returns the value as a strategy is told it: the same for a network and a seed, however often."""
         return self.value(candidate) * (1 + self.noise * _normal(candidate.key, seed))
 
     @property
     def front_name(self) -> str:
-        """Problems that differ in noise alone share a front."""
+        """Returns the name of a problem's front; problems that differ in noise alone share one."""
         return self.name.partition("-noise")[0]
 
 
 def _normal(key: Hashable, seed: int) -> float:
-    """A standard normal number that looks drawn at random, by a network's key and a seed."""
+    """Returns a standard normal number that looks drawn at random, by a network's key and a seed."""
     digest = blake2b(repr((key, seed)).encode(), digest_size=8).digest()
     return NormalDist().inv_cdf((int.from_bytes(digest, "big") + 0.5) / 2**64)
 
@@ -153,7 +154,7 @@ VIT_BOUNDS = {
 
 
 def _vit(shared: Path, family: str, dataset: str) -> Problem:
-    """100 networks, so a search of 50 sees half of them."""
+    """Returns the problem of 100 networks, half of which a search of 50 sees."""
     table = autoformer_table if family == "autoformer" else pit_table
     domain, errors = table(dataset, shared)
     title = f"ViT-Bench-101 {'AutoFormer' if family == 'autoformer' else 'PiT'}, {DATASETS[dataset]}"
@@ -169,7 +170,7 @@ def _vit(shared: Path, family: str, dataset: str) -> Problem:
 
 
 def _sret(shared: Path) -> Problem:
-    """The networks of sret_tiny that `recursion/train_table.py` has trained so far."""
+    """Returns the networks of sret_tiny that `recursion/train_table.py` has trained so far."""
     lines = [json.loads(line) for line in SRET_TABLE.read_text(encoding="utf-8").splitlines()]
     rows = [line for line in lines if line.get("seed") == 0]
     candidates = [Candidate(ArchConfig.from_dict(row["architecture"]), "full") for row in rows]
@@ -212,5 +213,5 @@ FACTORIES: dict[str, Callable[[Path], Problem]] = {
 
 @lru_cache(maxsize=32)
 def problem_of(name: str, shared: Path) -> Problem:
-    """A problem by its name; `shared` is the folder of the public benchmarks."""
+    """Returns a problem by its name; `shared` is the folder of the public benchmarks."""
     return FACTORIES[name](shared)

@@ -88,7 +88,7 @@ def run_all(given: argparse.Namespace) -> dict[Key, Line]:
 
 
 def known_of(names: list[str], shared: Path) -> dict[str, Known]:
-    """The best-known fronts: searched for where results/search_fronts.npz lacks them; of tables, read anew."""
+    """Returns the best-known fronts: searched for where results/search_fronts.npz lacks them; of tables, read anew."""
     cached: dict[str, Any] = dict(np.load(FRONTS)) if FRONTS.exists() else {}
     known = {}
     for name in names:
@@ -102,7 +102,7 @@ def known_of(names: list[str], shared: Path) -> dict[str, Known]:
 
 
 def extended(known: dict[str, Known], lines: dict[Key, Line]) -> dict[str, Known]:
-    """Every problem's front with all that was evaluated on it, whatever the noise of the labels."""
+    """Returns every problem's front with all that was evaluated on it, whatever the noise of the labels."""
     by_front: dict[str, list[Line]] = {}
     for line in lines.values():
         by_front.setdefault(known[line["problem"]].problem.front_name, []).append(line)

@@ -33,7 +33,8 @@ class Entry:
 
     @property
     def start(self) -> int:
-        """Evaluations before the first that the method itself decides; up to them it is its start and nothing else."""
+        """Returns evaluations before the first that the method itself decides; up to them it is its start and nothing
+        else."""
         if self.strategy in ("random", "stratified"):
             return 0
         return self.population if self.strategy != "additive" else min(self.population, AdditiveSettings().max_start)
@@ -119,13 +120,13 @@ def key_of(line: Line) -> Key:
 
 
 def num_evaluations(problem: Problem, most: int) -> int:
-    """How long a search of the problem is: never longer than its last checkpoint, or than its table."""
+    """Returns how long a search of the problem is: never longer than its last checkpoint, or than its table."""
     members = problem.domain.members
     return min(most, problem.checkpoints[-1], *([] if members is None else [len(members)]))
 
 
 def is_current(line: Line, evaluations: int, shared: Path) -> bool:
-    """Whether the same search would be as long, of the same problem: a table may have grown since."""
+    """Returns whether the same search would be as long, of the same problem: a table may have grown since."""
     problem = problem_of(line["problem"], shared)
     members = problem.domain.members
     is_same = line.get("members") == (None if members is None else len(members))
@@ -133,7 +134,7 @@ def is_current(line: Line, evaluations: int, shared: Path) -> bool:
 
 
 def read_lines(path: Path) -> dict[Key, Line]:
-    """The finished searches of a file, plain or compressed; a torn last line is ignored."""
+    """Returns the finished searches of a file, plain or compressed; a torn last line is ignored."""
     if not path.exists():
         return {}
     with lzma.open(path, "rt") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
@@ -148,6 +149,6 @@ def append_line(path: Path, line: Line) -> None:
 
 
 def bundle(lines: Iterable[Line], path: Path) -> None:
-    """All searches in one compressed file, sorted, equal bytes for equal searches."""
+    """Writes all searches to one compressed file, sorted, equal bytes for equal searches."""
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in sorted(lines, key=key_of))
     path.write_bytes(lzma.compress(text.encode()))

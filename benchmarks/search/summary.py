@@ -61,20 +61,20 @@ class Known:
 
     @cached_property
     def best(self) -> float:
-        """The front's hypervolume."""
+        """Returns the front's hypervolume."""
         return hypervolume(self.normalised_front, REFERENCE)
 
     def extended(self, lines: Iterable[Line]) -> Known:
-        """With all that searches evaluated: a best-known front can only grow."""
+        """Extends a front with all that searches evaluated: a best-known front can only grow."""
         found = [np.column_stack([line["values"], line["costs"]]) for line in lines]
         return Known(self.problem, front_of(np.vstack([self.front, *found])))
 
     def curve(self, line: Line) -> FloatArray:
-        """The regret of a search after each evaluation."""
+        """Returns the regret of a search after each evaluation."""
         return regret_curve(self.normalised(np.column_stack([line["values"], line["costs"]])), self.best)
 
     def figures(self, line: Line) -> dict[str, Any]:
-        """All figures of one search; those at checkpoints by the number of evaluations."""
+        """Returns all figures of one search; those at checkpoints by the number of evaluations."""
         rows = np.column_stack([line["values"], line["costs"]])
         points = self.normalised(rows)
         excess = excess_values(rows[:, 0], rows[:, 1], (self.front[:, 0], self.front[:, 1]), self.problem.bounds.cost)
@@ -99,7 +99,7 @@ class Known:
 
 
 def summarised(known: Known, lines: Mapping[str, Mapping[int, Line]]) -> dict[str, Any]:
-    """A problem's part of the result; `lines` by strategy and seed."""
+    """Returns a problem's part of the result; `lines` by strategy and seed."""
     figures = {
         name: {seed: known.figures(line) for seed, line in by_seed.items()}
         for name, by_seed in lines.items()
@@ -122,7 +122,7 @@ def summarised(known: Known, lines: Mapping[str, Mapping[int, Line]]) -> dict[st
 
 
 def _of_strategy(by_seed: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """Medians over seeds, with intervals where they are compared."""
+    """Returns medians over seeds, with intervals where they are compared."""
     rows = list(by_seed.values())
     numbers = [number for number in rows[0]["regret"] if all(number in row["regret"] for row in rows)]
     excess = np.array([row["excess"] for row in rows])
@@ -145,17 +145,18 @@ def _of_strategy(by_seed: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """The least and the most of all seeds."""
+    """Returns the least and the most of all seeds."""
     return float(min(values)), float(max(values))
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows neither: nothing known fits the budget (NaN), or most searches found nothing that does (infinite)."""
+    """Returns a number; None where nothing known fits the budget (NaN), or most searches found nothing that does
+    (infinite)."""
     return float(value) if np.isfinite(value) else None
 
 
 def _comparisons(figures: Mapping[str, Mapping[int, dict[str, Any]]], checkpoints: tuple[int, ...]) -> dict[str, Any]:
-    """Ours against the others at every checkpoint; empty without ours."""
+    """Compares ours with the others at every checkpoint; empty without ours."""
     if OURS not in figures:
         return {}
     result = {}
@@ -170,7 +171,7 @@ def _comparisons(figures: Mapping[str, Mapping[int, dict[str, Any]]], checkpoint
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The result as Markdown: an overview, then a table per problem."""
+    """Returns the result as Markdown: an overview, then a table per problem."""
     problems = result["problems"]
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     names = list(dict.fromkeys(name for problem in problems.values() for name in problem["strategies"]))
@@ -213,7 +214,7 @@ def _checkpoints(problem: Mapping[str, Any]) -> list[str]:
 
 
 def _section(problem: Mapping[str, Any]) -> list[str]:
-    """A problem's bounds, and its table: regret with intervals, then what it costs and how it compares."""
+    """Returns a problem's bounds, and its table: regret with intervals, then what it costs and how it compares."""
     bounds, numbers = problem["bounds"], _checkpoints(problem)
     (value, cost), scale = problem["objectives"], "log " if problem["bounds"]["log_cost"] else ""
     noisy = any("recommended_regret" in row for row in problem["strategies"].values())
@@ -258,7 +259,7 @@ def _cells(
 
 
 def _with_range(medians: Sequence[float] | None, values: Sequence[float] | None) -> str:
-    """A median and a range, e.g. `1.29 (1.10-1.41)`."""
+    """Returns a median and a range, e.g. `1.29 (1.10-1.41)`."""
     if medians is None or values is None:
         return ""
     low, high = values

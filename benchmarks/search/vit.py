@@ -28,18 +28,18 @@ DATASETS = {"c100": "CIFAR-100", "flower": "Flowers", "chaoyang": "Chaoyang"}
 
 
 def block_params(width: int, mlp_ratio: float) -> int:
-    """Parameters of a transformer block with biases everywhere: two norms, attention, MLP."""
+    """Returns parameters of a transformer block with biases everywhere: two norms, attention, MLP."""
     hidden = int(width * mlp_ratio)
     return 4 * width + (width + 1) * 3 * width + (width + 1) * width + (width + 1) * hidden + (hidden + 1) * width
 
 
 def entry_params(width: int, positions: int) -> int:
-    """Parameters of the patch embedding, a class token and positions."""
+    """Returns parameters of the patch embedding, a class token and positions."""
     return (3 * PATCH_SIZE**2 + 1) * width + width + positions * width
 
 
 def exit_params(width: int) -> int:
-    """Parameters of the last norm and the output layer."""
+    """Returns parameters of the last norm and the output layer."""
     return 2 * width + (width + 1) * CLASSES
 
 
@@ -71,7 +71,8 @@ class PiT:
 
 
 def pooling_params(width: int, next_width: int) -> int:
-    """Parameters of the pooling between two stages: a depth-wise 3 x 3 convolution, and a layer for the token."""
+    """Returns parameters of the pooling between two stages: a depth-wise 3 x 3 convolution, and
+    a layer for the token."""
     return (9 + 1) * next_width + (width + 1) * next_width
 
 
@@ -122,7 +123,7 @@ class PiTDomain(Domain[PiT]):
 
     @cached_property
     def _rows(self) -> list[list[tuple[int, int, int, int]]]:
-        """Per stage: base, MLP ratio, heads and depth of every choice."""
+        """Returns, per stage, base, MLP ratio, heads and depth of every choice."""
         return [list(product(self.bases, self.mlp_ratios, self.heads, depths)) for depths in self.depths]
 
     @cached_property
@@ -131,7 +132,7 @@ class PiTDomain(Domain[PiT]):
 
     @cached_property
     def chain(self) -> Chain:
-        """Three stages of (base, MLP ratio, heads) and depth; links keep the base and the ratio."""
+        """Returns three stages of (base, MLP ratio, heads) and depth; links keep the base and the ratio."""
         links = {
             (first, second): (pooling_params(base * heads, base * next_heads),)
             for first, (base, ratio, heads) in enumerate(self._states)
@@ -174,7 +175,7 @@ Errors = dict[Hashable, float]
 
 
 def autoformer_table(dataset: str, shared: Path) -> tuple[TableDomain[GPT], Errors]:
-    """The measured AutoFormers and their error in %, by key: trained on `dataset` with distillation."""
+    """Returns the measured AutoFormers and their error in %, by key: trained on `dataset` with distillation."""
     rows = _read(shared / "vitbench101" / "gt_autoformer.pth", dataset)
     networks = [GPT(arch["hidden_dim"], True, tuple(arch["mlp_ratio"]), tuple(arch["num_heads"])) for arch, _ in rows]
     errors = {network.key: error for network, (_, error) in zip(networks, rows, strict=True)}
@@ -182,7 +183,7 @@ def autoformer_table(dataset: str, shared: Path) -> tuple[TableDomain[GPT], Erro
 
 
 def pit_table(dataset: str, shared: Path) -> tuple[TableDomain[PiT], Errors]:
-    """The measured PiTs and their error in %, by key: trained on `dataset` with distillation."""
+    """Returns the measured PiTs and their error in %, by key: trained on `dataset` with distillation."""
     rows = _read(shared / "vitbench101" / "gt_pit.pth", dataset)
     networks = [
         PiT(arch["base_dim"], arch["mlp_ratio"], tuple(arch["depth"]), tuple(arch["num_heads"])) for arch, _ in rows
@@ -192,7 +193,7 @@ def pit_table(dataset: str, shared: Path) -> tuple[TableDomain[PiT], Errors]:
 
 
 def _read(path: Path, dataset: str) -> list[tuple[dict[str, Any], float]]:
-    """Architecture and error in % of each network."""
+    """Reads architecture and error in % of each network."""
     import torch  # only to read the file
 
     rows = torch.load(path, weights_only=True, map_location="cpu")

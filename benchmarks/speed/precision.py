@@ -43,7 +43,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 def networks() -> list[ArchConfig]:
-    """The networks in order of FLOPs."""
+    """Returns the networks in order of FLOPs."""
     sampler = StratifiedSampler(SearchSpace.load("sret_tiny"), BUDGET, num_strata=NUM_NETWORKS)
     drawn = sampler.sample_many(np.random.default_rng(0), NUM_NETWORKS)
     return sorted(drawn, key=lambda arch: cost_of(arch).flops)
@@ -55,7 +55,7 @@ def prepared(source: str, directory: Path) -> PreparedData:
 
 
 def train(given: argparse.Namespace) -> None:
-    """Every pair that the results lack."""
+    """Trains every pair that the results lack."""
     data, data_dir = images_of(given, prepared)
     begin(
         PAIRS,
@@ -98,7 +98,7 @@ def _train_pair(number: int, arch: ArchConfig, seed: int, data_dir: Path, data_d
 
 
 def report() -> None:
-    """From the committed pairs alone."""
+    """Writes the report, from the committed pairs alone."""
     lines = sorted(read_lines(PAIRS), key=lambda line: (line["seed"], line["number"]))
     differences = [line["bf16"]["error"] - line["fp32"]["error"] for line in lines]
     speedups = [line["fp32"]["cpu_seconds"] / line["bf16"]["cpu_seconds"] for line in lines]
@@ -122,7 +122,7 @@ def report() -> None:
 
 
 def _tau(lines: list[Line], first: tuple[str, int], second: tuple[str, int]) -> float:
-    """Kendall's tau-b between the errors of two rows of trainings, each of a precision and a seed."""
+    """Returns Kendall's tau-b between the errors of two rows of trainings, each of a precision and a seed."""
     rows = []
     for precision, seed in (first, second):
         errors = {line["number"]: line[precision]["error"] for line in lines if line["seed"] == seed}

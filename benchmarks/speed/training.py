@@ -90,7 +90,8 @@ def main() -> None:
 
 
 def public_code(path: Path) -> dict[str, Callable[..., nn.Module]]:
-    """The networks of the public file, by name. It imports one function of einops, which need not be installed."""
+    """Returns the networks of the public file, by name. It imports one function of einops, which
+    need not be installed."""
 
     def rearrange(tensor: Tensor, pattern: str, h: int = 0, w: int = 0) -> Tensor:
         if pattern == "b c h w -> b (h w) c":
@@ -160,7 +161,7 @@ def _products_of(way: Way) -> Iterator[None]:
 
 
 def _products() -> dict[str, float]:
-    """GFLOP/s of a square product by MKL (as `linear`), by oneDNN (as a convolution), and in bf16."""
+    """Returns GFLOP/s of a square product by MKL (as `linear`), by oneDNN (as a convolution), and in bf16."""
     size = 1024
     left, right = torch.randn(size, size), torch.randn(size, size)
     pixels, filters = left.view(16, size // 16, 1, size).permute(0, 3, 1, 2), right[:, :, None, None]

@@ -162,7 +162,7 @@ def kinds_of_effects(lines: Sequence[Line]) -> Figures | None:
     drawn = resamples(len(lines))
 
     def explained(kinds: Sequence[str]) -> FloatArray:
-        """R2 in the networks themselves, then in their bootstrap samples."""
+        """Returns R2 in the networks themselves, then in their bootstrap samples."""
         wanted = [values for (_, kind, _), values in columns.items() if kind in kinds]
         predicted = _ridge_cross_validated(np.column_stack([costs, *wanted]), errors)
         return np.concatenate([r2(predicted, errors, np.ones((1, len(errors)))), r2(predicted, errors, drawn)])

@@ -17,19 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sret_nas.arch.config import (
-    CLASS_TOKENS,
-    COEFFICIENTS,
-    ArchConfig,
-    Head,
-    Residual,
-    StageConfig,
-    StemConfig,
-    StemKind,
-    StemNorm,
-    strided,
-    token_sides,
-)
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import CLASS_TOKENS, COEFFICIENTS, Head, Residual, StageConfig, StemConfig, StemKind, StemNorm
+from sret_nas.arch.sizes import strided, token_sides
 from sret_nas.arrays import IntArray
 
 Count = Any

@@ -6,7 +6,8 @@ stands for the paper's `*` (no slicing); `_384` and `_512` are image sizes.
 
 from __future__ import annotations
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.errors import UserError
 
 Groups = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]

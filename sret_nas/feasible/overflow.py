@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sret_nas.arch.config import CLASS_TOKENS, hidden_width
 from sret_nas.arch.cost import PartCost, attended_pairs, head_cost, stage_cost, stem_cost
+from sret_nas.arch.parts import CLASS_TOKENS
+from sret_nas.arch.sizes import hidden_width
 from sret_nas.errors import UserError
 from sret_nas.space.choices import StageChoices
 from sret_nas.space.search_space import SearchSpace

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import nnls
-from scipy.stats import kendalltau
 
 from sret_nas.arrays import FloatArray
 from sret_nas.latency.profile import FitQuality
@@ -39,4 +38,6 @@ def _tau(first: Sequence[float] | FloatArray, second: FloatArray) -> float:
     """Returns Kendall's tau-b, or 0 if one of the two does not vary."""
     if len(np.unique(first)) < 2 or len(np.unique(second)) < 2:
         return 0.0
+    from scipy.stats import kendalltau  # takes half a second to import
+
     return float(kendalltau(first, second).statistic)

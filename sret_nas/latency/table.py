@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sret_nas.arch.config import ArchConfig, paper_stem_width
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.sizes import paper_stem_width
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.latency.profile import LatencyProfile, Part, PartKind

@@ -11,7 +11,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.arch.config import Residual
+from sret_nas.arch.parts import Residual
 from sret_nas.nn.compute import attention, project
 from sret_nas.nn.residual import ResidualModule
 

@@ -33,6 +33,7 @@ from sret_nas.nn.weights import (
     check_layout,
     layout_of,
     on_meta_device,
+    with_empty_tensors,
     wrapper_prefix,
     write_weights,
 )
@@ -160,7 +161,7 @@ class SReT(ImageModel):
     @classmethod
     def empty(cls, arch: ArchConfig, device: torch.device, dtype: torch.dtype) -> SReT:
         """Returns a network with uninitialised parameters and the buffers of a new one. Draws no random numbers."""
-        network = on_meta_device(lambda: cls(arch)).to(dtype).to_empty(device=device)
+        network = with_empty_tensors(on_meta_device(lambda: cls(arch)).to(dtype), device)
         for norm in batch_norms(network.stem):
             norm.reset_running_stats()
         return network

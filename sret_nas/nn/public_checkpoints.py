@@ -190,8 +190,7 @@ def _is_plain(value: object) -> bool:
 def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
     """Returns the state dict in a checkpoint: itself, or under one of `WRAPPERS`, without prefixes common to all names.
 
-    Raises `UserError` if there is none, or naming the key of a value that is not a plain tensor of floating-point
-    numbers.
+    Raises `UserError` if there is none, or naming the key of a value that is not a tensor of floating-point numbers.
     """
     state = checkpoint
     for _ in range(MAX_WRAPPERS):
@@ -211,8 +210,6 @@ def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UserError(f"{source}: {describe(name)} must be a tensor, got {type(value).__name__}")
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise UserError(f"{source}: {describe(name)} must be a plain tensor with values")
         if not (value.is_floating_point() or name.endswith("num_batches_tracked")):
             raise UserError(f"{source}: {describe(name)} must be of floating-point numbers, got {value.dtype}")
     prefix = wrapper_prefix(state)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sret_nas.arch.config import ArchConfig, token_sides
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import PUBLISHED, preset
+from sret_nas.arch.sizes import token_sides
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.nn.public_checkpoints import PublicCheckpoint, differences
 

@@ -7,7 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from sret_nas.arch.config import COEFFICIENTS, Residual
+from sret_nas.arch.parts import COEFFICIENTS, Residual
 
 PATHS: dict[Residual, tuple[str, ...]] = {"path": ("identity", "branch"), "branch": ("branch",), "plain": ()}
 """What each coefficient of a connection weighs, in the order of the coefficients."""

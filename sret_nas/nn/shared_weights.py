@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sret_nas.arch.config import Residual, StemNorm
+from sret_nas.arch.parts import Residual, StemNorm
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import NLL, Block

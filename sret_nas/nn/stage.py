@@ -10,7 +10,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sret_nas.arch.config import Residual, StageConfig
+from sret_nas.arch.parts import Residual, StageConfig
 from sret_nas.nn.layers import NLL, Block
 from sret_nas.nn.permutations import fixed_permutation, permutation_pair
 

@@ -8,7 +8,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.arch.config import StemConfig, StemNorm
+from sret_nas.arch.parts import StemConfig, StemNorm
 from sret_nas.nn.compute import with_channels_last
 from sret_nas.nn.layers import NORM_EPS
 

@@ -41,7 +41,7 @@ from sret_nas.nn.shared_weights import (
 from sret_nas.nn.stem import batch_norms
 from sret_nas.nn.weight_shapes import supernet_shapes
 from sret_nas.nn.weight_slices import IndexSet, SlicedNetwork, WeightSlice
-from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, write_weights
+from sret_nas.nn.weights import WeightsFile, check_layout, on_meta_device, with_empty_tensors, write_weights
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 
 CACHE_SIZE = 256
@@ -149,7 +149,7 @@ class Supernet(nn.Module):
         check_layout(expected, file.layout, str(path))
         weights = file.read()
         supernet = on_meta_device(lambda: cls(extent))
-        supernet.to(weights["pos_embed"].dtype).to_empty(device="cpu").load_state_dict(weights)
+        with_empty_tensors(supernet.to(weights["pos_embed"].dtype), torch.device("cpu")).load_state_dict(weights)
         return supernet, training
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import gcd, prod
 
-from sret_nas.arch.config import COEFFICIENTS, ArchConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import COEFFICIENTS
 from sret_nas.space.supernet_shape import SupernetShape
 
 Shape = tuple[int, ...]

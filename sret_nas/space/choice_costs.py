@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sret_nas.arch.config import CLASS_TOKENS, COEFFICIENTS, ArchConfig, Head, Residual, paper_stem_width
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import head_cost, pool_cost, stem_cost
+from sret_nas.arch.parts import CLASS_TOKENS, COEFFICIENTS, Head, Residual
+from sret_nas.arch.sizes import paper_stem_width
 from sret_nas.arrays import IntArray
 from sret_nas.space.choices import StemChoice
 from sret_nas.space.search_space import SearchSpace

@@ -24,18 +24,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from sret_nas.arch.config import (
-    Described,
-    Loop,
-    NLLPlacement,
-    Ratio,
-    StemConfig,
-    StemKind,
-    StemNorm,
-    Stride,
-    hidden_width,
-    paper_stem_width,
-)
+from sret_nas.arch.parts import Described, Loop, NLLPlacement, Ratio, StemConfig, StemKind, StemNorm, Stride
+from sret_nas.arch.sizes import hidden_width, paper_stem_width
 from sret_nas.errors import describe
 
 MAX_SPELLINGS = 250_000

@@ -21,14 +21,9 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, PrivateAttr, StrictInt, model_validator
 
-from sret_nas.arch.config import (
-    ArchConfig,
-    Described,
-    Head,
-    Residual,
-    StageConfig,
-    token_sides,
-)
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import Described, Head, Residual, StageConfig
+from sret_nas.arch.sizes import token_sides
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 from sret_nas.files import short_digest, validate

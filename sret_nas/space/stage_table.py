@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sret_nas.arch.config import Loop, NLLPlacement, StageConfig, hidden_width
 from sret_nas.arch.cost import StageColumns
+from sret_nas.arch.parts import Loop, NLLPlacement, StageConfig
+from sret_nas.arch.sizes import hidden_width
 from sret_nas.arrays import IntArray
 from sret_nas.space.choices import StageChoices, is_legal, schedule_of
 
@@ -30,6 +31,9 @@ _NUM_NLLS_OF_ONE = np.array(
     [StageConfig(width=1, heads=1, blocks=1, recursions=1, groups=(1,), nll=nll).num_nlls for nll in _NLLS]
 )
 """NLLs that follow each block if it is applied once, by the positions in `_NLLS`."""
+
+MAX_KEPT_STAGES = 4096
+"""Stages that a table keeps when they were asked for: a kilobyte each, which takes a tenth of a millisecond to make."""
 
 _KEY_COLUMNS = (
     "width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_hidden", "heads", "loop", "nll",
@@ -52,6 +56,7 @@ class StageTable:
         """Finds the distinct stages of the listed values on `num_tokens` tokens of the image (N)."""
         self.choices = choices
         self.num_tokens = num_tokens
+        self._stages: dict[int, StageConfig] = {}
         shape = [len(getattr(choices, name)) for name in choices.dimensions]
         position = dict(zip(choices.dimensions, np.indices(shape).reshape(len(shape), -1), strict=True))
         key = _canonical_key(choices, num_tokens, position)
@@ -91,9 +96,14 @@ class StageTable:
 
     def stage(self, row: int) -> StageConfig:
         """Returns the stage of one row, in canonical form."""
+        if row in self._stages:
+            return self._stages[row]
         values = self.values(row)
         groups = schedule_of(values.pop("groups"), values["recursions"])
-        return StageConfig(groups=groups, **values).canonical(self.num_tokens)
+        stage = StageConfig(groups=groups, **values).canonical(self.num_tokens)
+        if len(self._stages) < MAX_KEPT_STAGES:
+            self._stages[row] = stage
+        return stage
 
     def permuted(self, recursion: int) -> IntArray:
         """Returns whether each row permutes its tokens in a recursion (from 0), of shape (rows,).

@@ -12,10 +12,10 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sret_nas.arch.config import (
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import (
     CLASS_TOKENS,
     COEFFICIENTS,
-    ArchConfig,
     Described,
     Head,
     Residual,
@@ -24,8 +24,8 @@ from sret_nas.arch.config import (
     StemKind,
     StemNorm,
     Stride,
-    token_sides,
 )
+from sret_nas.arch.sizes import token_sides
 from sret_nas.errors import UserError
 from sret_nas.space.choices import OneOrListed, is_legal
 from sret_nas.space.search_space import SearchSpace

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
@@ -284,7 +284,7 @@ class Ensemble:
 
 def _quantiles(number: int) -> FloatArray:
     """Returns evenly spaced quantiles of the normal distribution, shape (number,)."""
-    quantiles: FloatArray = norm.ppf((np.arange(number) + 0.5) / number)
+    quantiles: FloatArray = ndtri((np.arange(number) + 0.5) / number)
     return quantiles
 
 

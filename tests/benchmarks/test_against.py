@@ -31,7 +31,7 @@ class KilledError(Exception):
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    """Four steps on noise, in colour."""
+    """Returns four steps on noise, in colour."""
     root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for part, number in (("train", 10), ("val", 2)):
@@ -50,7 +50,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 
 @pytest.fixture(scope="module")
 def whole(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work directory in which everything was run without interruption."""
+    """Returns a work directory in which everything was run without interruption."""
     work = tmp_path_factory.mktemp("against")
     run.run(setting, work, work / "results")
     return work

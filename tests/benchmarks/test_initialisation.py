@@ -17,8 +17,8 @@ from sret_nas.arch.presets import preset
 from sret_nas.nn.network import SReT
 from sret_nas.nn.shared_weights import PoolWeights
 from sret_nas.nn.supernet import Supernet
-from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
+from tests.counted_spaces import shipped
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_fan_in_and_scaled_outputs(network: SReT) -> None:
 
 
 def test_a_supernets_poolings_follow_the_rule_for_convolutions() -> None:
-    supernet = Supernet(bounding_shape(SearchSpace.load("sret_tiny")))
+    supernet = Supernet(bounding_shape(shipped("sret_tiny")))
     (_, pool) = (module for module in supernet.modules() if isinstance(module, PoolWeights))
     SCHEMES["torch"].apply(supernet, seed=0)
     assert pool.weight.abs().max().item() <= 1 / 3  # one channel a group between the largest widths

@@ -29,7 +29,7 @@ LEVELS = np.array([TINY.levels(network) for network in DOMAIN])
 
 
 def landscape(levels: IntArray) -> FloatArray:
-    """Fewer heads than MLP ratio would be bad; and some of it is not a sum over layers."""
+    """Returns scores by which fewer heads than MLP ratio would be bad; and some of it is not a sum over layers."""
     total: FloatArray = 40 - levels[:, 1:].sum(axis=1) - levels[:, 0] + 0.3 * levels[:, 1] * levels[:, -1]
     return total
 

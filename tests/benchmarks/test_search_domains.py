@@ -27,7 +27,7 @@ def size_of(modules: list[nn.Module]) -> int:
 
 
 def gpt_modules(network: GPT) -> list[nn.Module]:
-    """A GPT as HW-GPT-Bench builds it: heads of 64, output layer not shared, norms with biases in any case."""
+    """Returns a GPT as HW-GPT-Bench builds it: heads of 64, output layer not shared, norms with biases in any case."""
     embed, bias = network.embed, network.bias
     modules: list[nn.Module] = [
         nn.Embedding(VOCABULARY, embed), nn.Linear(embed, VOCABULARY, bias=False), nn.LayerNorm(embed)
@@ -47,7 +47,7 @@ def vit_block(width: int, ratio: float) -> list[nn.Module]:
 
 
 def vit_ends(first: int, last: int) -> list[nn.Module]:
-    """Without tokens and positions."""
+    """Returns a network's two ends, without tokens and positions."""
     return [nn.Conv2d(3, first, 16, 16), nn.LayerNorm(last), nn.Linear(last, CLASSES)]
 
 
@@ -164,7 +164,7 @@ def test_heads_and_ratios_of_uneven_steps_are_counted() -> None:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """Random weights in the benchmark's format, for spaces of two layers."""
+    """Returns random weights in the benchmark's format, for spaces of two layers."""
     torch.manual_seed(0)
     sizes = [(20, 128), *[(128, 128)] * 3, (128, 1)]
     layers = {f"fc{at}": nn.Linear(*size) for at, size in enumerate(sizes, 1)}

@@ -17,11 +17,12 @@ from benchmarks.sret_bench.load import load
 from benchmarks.sret_bench.report import report
 from benchmarks.sret_bench.setting import Setting, published
 from benchmarks.sret_bench.tables import Table
-from docs import sret_bench as docs
+from docs.figures import sret_bench as docs
 from sret_nas.arch.budget import Budget
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 from tests import REPOSITORY
+from tests.counted_spaces import shipped
 from trials.strategies.create import create_strategy
 from trials.strategies.strategy import Candidate
 
@@ -51,7 +52,7 @@ class KilledError(Exception):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work directory in which everything was run without interruption."""
+    """Returns a work directory in which everything was run without interruption."""
     work = tmp_path_factory.mktemp("bench")
     bench.run(TINY, work, work / "results")
     return work
@@ -203,7 +204,7 @@ def test_a_report_publishes_the_tables_and_what_the_docs_show(whole: Path, monke
 
 @pytest.mark.slow
 def test_the_table_is_a_problem_for_strategies(tmp_path: Path) -> None:
-    drawn = StratifiedSampler(SearchSpace.load("sret_tiny"), Budget()).sample_many(np.random.default_rng(0), 12)
+    drawn = StratifiedSampler(shipped("sret_tiny"), Budget()).sample_many(np.random.default_rng(0), 12)
     table = Table(tmp_path / "table.gz", tmp_path / "growing", ("supernet", "number"))
     table.begin({})
     for number, arch in enumerate(drawn):

@@ -26,7 +26,7 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def lines() -> list[dict[str, Any]]:
-    """Networks whose error is a sum: recursions, groups and nothing else."""
+    """Returns networks whose error is a sum: recursions, groups and nothing else."""
     archs = FeasibleSet(SPACE, Budget()).sample_many(np.random.default_rng(0), 140)
     return [line(number, arch) for number, arch in enumerate(archs)]
 

@@ -21,7 +21,7 @@ def by_definition(points: list[tuple[float, ...]]) -> list[bool]:
 
 
 def volume_by_cells(points: list[tuple[int, ...]], reference: tuple[int, ...]) -> int:
-    """Unit cells below the reference, from 0 on, whose lower corner some point is nowhere above."""
+    """Returns unit cells below the reference, from 0 on, whose lower corner some point is nowhere above."""
     cells = product(*(range(bound) for bound in reference))
     return sum(any(all(p <= c for p, c in zip(point, cell, strict=True)) for point in points) for cell in cells)
 

@@ -25,13 +25,13 @@ NUM_TRIALS = 40
 
 
 def planted(candidate: Candidate) -> float:
-    """An error that a second recursion in the first stage lowers by 5 points, with noise of up to one point."""
+    """Returns an error that a second recursion in the first stage lowers by 5 points, with noise of up to one point."""
     noise = int(candidate.arch.arch_id, 16) % 1000 / 1e5
     return 0.4 - 0.05 * candidate.arch.stages[0].recursions + noise
 
 
 def planted_by_depth(candidate: Candidate) -> list[float]:
-    """The planted error at the full depth, and 20 points more for each recursion less."""
+    """Returns the planted error at the full depth, and 20 points more for each recursion less."""
     deepest = candidate.arch.max_recursions
     return [planted(candidate) + 0.2 * (deepest - depth) for depth in range(1, deepest + 1)]
 
@@ -59,7 +59,7 @@ def write_search(run_dir: Path, seed: int = 0, *, num_failed: int = 5, **given: 
     """Writes the records of a finished search with options `given`, as a search does, and returns it."""
     domain, rng = SReTDomain(FOUR_STAGES, Budget(flops_max=900_000)), np.random.default_rng(seed)
     options = SearchOptions.parse({"trials": NUM_TRIALS, "flops_budget": 900_000, "seed": seed, **given}, "test")
-    header: dict[str, Any] = {key: {} for key in HEADER_KEYS}
+    header: dict[str, Any] = {key: {} for key in HEADER_KEYS} | {"command": []}
     header |= {
         "command": ["cli.py", "search", f"--data={HOSTILE}"], "options": options.model_dump(mode="json"),
         "space": FOUR_STAGES.to_dict(), "device": "cpu", "versions": {"torch": "2"}, "space_digest": FOUR_STAGES.digest,

@@ -6,8 +6,8 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,70 @@ from trials.engines.ray_internals import reload_authentication
 
 @dataclass
 class Machines:
-    """A cluster on this machine whose nodes have room for one worker each, except the head, which has none."""
+    """A cluster on this machine whose nodes have room for one worker each, except the head, which has none.
 
-    cluster: Any
-    temporary: Path
-    """Where its nodes keep temporary files."""
+    Its nodes are started in another folder, with a home and temporary files of their own. It wants a token.
+    """
+
+    folder: Path
+    """Where its nodes keep their files: a short path, because it holds sockets."""
+    elsewhere: Path
+    """Where its nodes are started."""
+    cluster: Any = None
+    token: str = field(default_factory=lambda: uuid.uuid4().hex * 2)
+
+    @property
+    def temporary(self) -> Path:
+        """Returns where its nodes keep temporary files."""
+        return self.folder / "t"
 
     @property
     def cache(self) -> Path:
-        """Where its nodes keep what jobs read."""
+        """Returns where its nodes keep what jobs read."""
         return self.temporary / f"sret-nas-{os.getuid()}"
 
     @property
     def address(self) -> str:
         return str(self.cluster.address)
 
+    @contextmanager
+    def admitting(self) -> Iterator[None]:
+        """Lets this process join: it has the token, and works elsewhere.
+
+        Ray's workers look for code where their driver works, and must not find the checkout.
+        """
+        patch = pytest.MonkeyPatch()
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", self.token)
+        patch.chdir(self.elsewhere)
+        reload_authentication()
+        try:
+            yield
+        finally:
+            patch.undo()
+            reload_authentication()
+
+    def start(self) -> None:
+        """Starts the head, and nodes for two workers."""
+        without = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        head = {"num_cpus": 0, **without, "temp_dir": str(self.folder)}
+        with self._at_home():
+            self.cluster = _started(lambda: RayCluster(initialize_head=True, head_node_args=head))
+        self.add()
+        self.add()
+
     def add(self) -> Any:
-        return _started(lambda: self.cluster.add_node(num_cpus=1))
+        """Starts another node."""
+        with self._at_home():
+            return _started(lambda: self.cluster.add_node(num_cpus=1))
+
+    @contextmanager
+    def _at_home(self) -> Iterator[None]:
+        with self.admitting(), pytest.MonkeyPatch.context() as patch:
+            patch.delenv("PYTHONPATH", raising=False)
+            patch.setenv("HOME", str(self.folder))
+            patch.setenv("TMPDIR", str(self.temporary))
+            yield
 
 
 STARTS = 4
@@ -52,32 +99,24 @@ def _started(start: Callable[[], Any]) -> Any:
 
 @contextmanager
 def two_machines(elsewhere: Path) -> Iterator[Machines]:
-    """A cluster that wants a token, started in another folder, with a home and temporary files of its own."""
-    with ExitStack() as stack:
-        # short: it holds sockets
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory("", "r", "/tmp", ignore_cleanup_errors=True)))
-        (folder / "t" / "ray").mkdir(parents=True)
-        stack.callback(reload_authentication)
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex * 2)
-        patch.setenv("HOME", str(folder))
-        patch.setenv("TMPDIR", str(folder / "t"))
-        patch.chdir(elsewhere)
-        reload_authentication()
-        head = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False, "temp_dir": str(folder)}
-        cluster = _started(lambda: RayCluster(initialize_head=True, head_node_args=head))
-        machines = Machines(cluster, folder / "t")
-        machines.add()
-        machines.add()
+    """Yields a cluster with room for two workers. Nothing has its token outside of `admitting`."""
+    with tempfile.TemporaryDirectory("", "r", "/tmp", ignore_cleanup_errors=True) as folder:
+        machines = Machines(Path(folder), elsewhere)
+        (machines.temporary / "ray").mkdir(parents=True)
+        machines.start()
         yield machines
-        cluster.shutdown()
+        with machines.admitting():
+            machines.cluster.shutdown()
 
 
-def listening_addresses(process: psutil.Process) -> dict[str, set[str]]:
-    """Returns the addresses on which a process and its descendants accept connections, by the processes' names."""
+def with_descendants(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def listening_addresses(processes: list[psutil.Process]) -> dict[str, set[str]]:
+    """Returns the addresses on which processes accept connections, by the processes' names."""
     found: dict[str, set[str]] = {}
-    for each in [process, *process.children(recursive=True)]:
+    for each in processes:
         with suppress(psutil.NoSuchProcess):
             listening = [told for told in each.net_connections("inet") if told.status == psutil.CONN_LISTEN]
             found.setdefault(each.name(), set()).update(told.laddr.ip for told in listening)

@@ -20,7 +20,7 @@ server.stop()
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Its address. It ends with the context, and with this process."""
+    """Yields its address. It ends with the context, and with this process."""
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True,

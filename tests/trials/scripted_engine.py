@@ -34,7 +34,8 @@ class ScriptedEngine(Engine):
         self, play: Callable[[dict[str, Any], int], End], capacity: int = 2, clock: Clock | None = None,
         seconds: float = 0.0, pick: Callable[[int], int] = lambda running: 0,
     ) -> None:  # fmt: skip
-        """With a clock, every wait takes so many seconds of its time. `pick` says which of so many ends first."""
+        """Says how jobs end. With a clock, every wait takes so many seconds of its time. `pick` says which of so many
+        ends first."""
         self._play, self._capacity, self._clock, self._seconds = play, capacity, clock, seconds
         self._pick = pick
         self._running: list[tuple[int, dict[str, Any]]] = []

@@ -27,8 +27,9 @@ class Lines(io.StringIO):
 
 def test_without_a_terminal_there_is_a_line_now_and_then() -> None:
     lines = Lines(2)
-    with Working(Console(file=lines, width=40), "Reading", first=0.01, between=0.01) as working:
-        working.update("Reading [3 of 4]")
+    working = Working(Console(file=lines, width=40), "Reading", first=0.01, between=0.01)
+    working.update("Reading [3 of 4]")
+    with working:
         assert lines.are_there.wait(10)
     assert lines.getvalue().splitlines()[:2] == ["Reading [3 of 4] ..."] * 2
 

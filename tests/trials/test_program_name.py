@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from trials.program_name import program_name, resume_command
+from trials.program_name import program_name, resume_command, typed_words
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,16 @@ def test_the_command_that_resumes_can_be_pasted(monkeypatch: pytest.MonkeyPatch)
     assert resume_command("search", "my runs/1") == "python cli.py search --resume 'my runs/1'"
     assert resume_command("supernet train", "runs/1", "") == "python cli.py supernet train --resume runs/1"
     assert resume_command("search", "runs/1", "--trials 9") == "python cli.py search --resume runs/1 --trials 9"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed"),
+    [
+        (["cli.py", "search", "--data", "my images"], "python cli.py search --data 'my images'"),
+        (["/usr/lib/sret_nas/__main__.py", "train"], "python -m sret_nas train"),
+        (["/usr/bin/sret-nas", "runs", "list"], "sret-nas runs list"),
+        ([], ""),
+    ],
+)
+def test_recorded_commands_can_be_pasted(arguments: list[str], typed: str) -> None:
+    assert " ".join(typed_words(arguments)) == typed

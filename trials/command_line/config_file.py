@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from sret_nas.errors import ConfigError, UserError
+from sret_nas.errors import MAX_VALUE, ConfigError, UserError, printable
 from sret_nas.yaml_kinds import require_kind
 
 from .argument_types import NUMBERS, path
@@ -18,6 +18,8 @@ from .argument_types import NUMBERS, path
 WRITTEN_BY_RUNS = ("config.yaml", "training.yaml")
 
 NOT_IN_FILES = {"help", "run", "resume", "config"}
+NOT_RECORDED = NOT_IN_FILES | {"out", "dry_run", "open", "quiet"}
+"""Options that say what a command does, not what a run is: no run records them."""
 
 
 def add_config(parser: argparse.ArgumentParser, group: Any) -> None:
@@ -62,7 +64,11 @@ def _options(parser: argparse.ArgumentParser, content: object, source: str) -> d
     if isinstance(content.get("options"), dict):  # a run wrote it: values are plain data, and None is the default
         recipe = content.get("recipe")
         recorded = {name: value for name, value in content["options"].items() if value is not None}
-        return {**recorded, **(recipe if isinstance(recipe, dict) else {})}
+        recorded |= recipe if isinstance(recipe, dict) else {}
+        for name in recorded:
+            if name in NOT_RECORDED or not name.isidentifier() or name.startswith("_"):
+                raise ConfigError(source, f"options.{printable(name, MAX_VALUE)}", "no run records such an option")
+        return recorded
     actions = {action.dest: action for action in parser._actions if action.dest not in NOT_IN_FILES}
     options: dict[str, Any] = {}
     for key, value in content.items():

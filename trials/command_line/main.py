@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -11,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from sret_nas import __version__
-from sret_nas.errors import UserError, printable
+from sret_nas.errors import MAX_VALUE, UserError, printable
 
 from ..interruption import ignore_signals_after_interrupt
 from ..machine import have_threads_wait_briefly, missing_address_space
@@ -68,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (looping := str(error).removeprefix(SYMLINK_LOOP)) != str(error):
             looping = looping.strip("'")
             print(f"error: {printable(looping)}: its symbolic links lead in a circle", file=sys.stderr)
+            return EXIT_USER_ERROR
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print(f"error: {printable(str(error.filename), MAX_VALUE)}: {error.strerror}", file=sys.stderr)
             return EXIT_USER_ERROR
         if (fault := _fault_of_machine(error)) is None:
             raise

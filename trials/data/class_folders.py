@@ -181,9 +181,10 @@ def note_nested_folders(listing: Listing) -> list[str]:
                 f"warning: the classes {listed(sorted(inside))} hold the same folders ({names}), as parts of one set "
                 f"do: if they are parts, call them train and val or test"
             ]
-        return [f"every class in {listing.folder} has inside the folder {names}, whose images are the class's"]
+        folders = "folder" if len(shared) == 1 else "folders"
+        return [f"in every class of {listing.folder}, images lie in the {folders} {names}: they are the class's"]
     counts = [f"{outer}/{name} ({count:,})" for outer in inside for name, count in inside[outer].items()]
-    return [f"folders inside classes in {listing.folder}, whose images are the class's: {listed(counts)}"]
+    return [f"in classes of {listing.folder}, images lie in folders; they are the class's: {listed(counts)}"]
 
 
 def note_passed_over(listings: Iterable[Listing]) -> list[str]:

@@ -43,5 +43,8 @@ def data_warnings(data: PreparedData, *, balanced_error: bool = False) -> list[s
             "counts images, so a network may do well without the small class; --balanced-error counts classes alike"
         )
     elif counts[least] < MIN_CLASS_IMAGES:
-        lines.append(f"warning: class {smallest} training images, from which hardly anything can be learned")
+        images = counted(int(counts[least]), "training image")
+        lines.append(
+            f"warning: class {data.class_names[least]!r} has {images}, from which hardly anything can be learned"
+        )
     return lines

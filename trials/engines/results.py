@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,14 +18,25 @@ FailureCause = Literal[
 """`refused`: a user's error, e.g. a device that does not exist."""
 
 
+Flops = Annotated[int, Field(ge=1, le=10**18)]
+"""Multiply-adds of one image, as fvcore counts them."""
+Params = Annotated[int, Field(ge=1, le=10**18)]
+Count = Annotated[int, Field(ge=0, le=10**18)]
+ErrorRate = Annotated[float, Field(ge=0, le=1 + 1e-6)]
+"""Top-1 error, 0 to 1; where classes count alike, rounding may lift it above 1."""
+Nats = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
+Megabytes = Annotated[float, Field(ge=0, le=1e12)]
+
+
 class TargetCost(Message):
     """FLOPs (multiply-adds, as fvcore counts) and parameters of a network, for an image size and number of classes."""
 
-    flops: int
-    params: int
+    flops: Flops
+    params: Params
     image_size: int
     classes: int
-    latency_us: int | None = None
+    latency_us: Count | None = None
     """Predicted latency in microseconds, if the search uses latency. The header of the records names the device."""
 
 
@@ -34,31 +45,31 @@ class TrialResult(Message):
 
     share: float = 1.0
     """Share of the trial's whole length: 1 for a finished trial."""
-    error: float
+    error: ErrorRate
     """Top-1 validation error, 0 to 1."""
-    cross_entropy: float
+    cross_entropy: Nats
     """Mean validation cross-entropy in nats."""
-    error_by_depth: list[float]
+    error_by_depth: list[ErrorRate]
     """Validation error with at most 1, 2, ... recursions of one file of weights. The last is `error`.
 
     If the job scores depths, all are on the same images. Else the others are on fewer images, and only `error` is there
     for inherited weights and at a rung before the last."""
-    val_images: int = 0
+    val_images: Count = 0
     """Validation images behind `error`; 0 in old records, which lack the number."""
-    effective_images: float | None = None
+    effective_images: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """How many images of equal weight would tell `error` as exactly, if classes count alike; else None."""
-    train_loss: float | None
+    train_loss: Nats | None
     """None if nothing was trained."""
-    train_steps: int
-    train_images: int
-    train_seconds: float
-    seconds: float
+    train_steps: Count
+    train_images: Count
+    train_seconds: Seconds
+    seconds: Seconds
     """Duration of the job: building, training, scoring, saving."""
     target: TargetCost
     proxy: TargetCost
     proxy_arch: ArchConfig
     device: str
-    peak_memory_mb: float
+    peak_memory_mb: Megabytes
     """Largest resident memory of the worker process so far; on a GPU, largest memory torch allocated there."""
 
 
@@ -67,48 +78,48 @@ class RetrainResult(Message):
 
     arch: ArchConfig
     """The target."""
-    flops: int
-    params: int
+    flops: Flops
+    params: Params
     """FLOPs and parameters of the target."""
-    inherited_error: float | None
+    inherited_error: ErrorRate | None
     """Validation error with inherited weights, before any training; None without a supernet, and in old records of
     networks that were trained from scratch."""
-    inherited_cross_entropy: float | None
-    error: float
-    cross_entropy: float
-    test_error: float
-    test_cross_entropy: float
-    error_by_depth: list[float] = Field(default_factory=list)
+    inherited_cross_entropy: Nats | None
+    error: ErrorRate
+    cross_entropy: Nats
+    test_error: ErrorRate
+    test_cross_entropy: Nats
+    error_by_depth: list[ErrorRate] = Field(default_factory=list)
     """Validation error with at most 1, 2, ... recursions; empty if only the full depth was trained."""
-    test_error_by_depth: list[float] = Field(default_factory=list)
-    num_val_images: int
-    num_test_images: int
-    val_deviation: float | None = None
+    test_error_by_depth: list[ErrorRate] = Field(default_factory=list)
+    num_val_images: Count
+    num_test_images: Count
+    val_deviation: Nats | None = None
     """Standard deviation of `error` by the luck of the images, if classes count alike. Else it is None, and follows
     from the number of images."""
-    test_deviation: float | None = None
+    test_deviation: Nats | None = None
     """The same of `test_error`."""
-    train_images: int
-    seconds: float
+    train_images: Count
+    seconds: Seconds
 
 
 class FrontTestResult(Message):
     """Test error (0 to 1) and cross-entropy (nats) of trained proxy weights."""
 
-    error: float
-    cross_entropy: float
-    num_images: int
+    error: ErrorRate
+    cross_entropy: Nats
+    num_images: Count
 
 
 class SpeedResult(Message):
     """Training speed of a proxy network at full depth, and where it was measured."""
 
     images_per_second: float
-    num_val_images: int
+    num_val_images: Count
     device: str
     precision: Precision = "fp32"
     """Precision of the measured steps."""
-    proxy_flops: int
+    proxy_flops: Flops
     """FLOPs of one forward pass with one image."""
     classes: int
     channels: int
@@ -126,15 +137,15 @@ class LatencyTimes(Message):
 class LandscapeResult(Message):
     """Losses (nats) of a network at one point. None: the loss was not asked for, or it is not finite there."""
 
-    cross_entropy: float | None = None
+    cross_entropy: Nats | None = None
     """Mean over the images as they are evaluated."""
-    error: float | None = None
+    error: ErrorRate | None = None
     """Top-1 error (0 to 1) on the same images."""
-    augmented_cross_entropy: float | None = None
+    augmented_cross_entropy: Nats | None = None
     """Mean over augmented training images, with the labels of the training."""
-    weight_decay: float | None = None
+    weight_decay: Nats | None = None
     """Half the factor of weight decay times the squared norm of all weights that are decayed."""
-    seconds: float
+    seconds: Seconds
     device: str
 
 
@@ -143,25 +154,25 @@ class DepthScore(Message):
 
     recursions: tuple[int, ...]
     """Of each stage."""
-    flops: int
+    flops: Flops
     """Multiply-adds of one image."""
-    error: float
+    error: ErrorRate
     """Top-1 error (0 to 1)."""
-    cross_entropy: float
+    cross_entropy: Nats
     """Mean, in nats."""
 
 
 class EpochScore(Message):
     """What was measured after an epoch."""
 
-    epoch: int
-    images: int
+    epoch: Count
+    images: Count
     """Training images seen so far, counting repetitions."""
-    train_loss: float | None
+    train_loss: Nats | None
     """Mean since the last validation; None if no step counted."""
-    error: float
+    error: ErrorRate
     """Top-1 error (0 to 1) on the validation part."""
-    cross_entropy: float
+    cross_entropy: Nats
     coefficients: dict[str, float] | None = None
     """The learnable residual coefficients by name; None if they were not measured."""
 
@@ -170,41 +181,41 @@ class StudyTrainingResult(Message):
     """The result of a study's training: scores of the last weights on the test part, and how it went."""
 
     arch_id: str
-    flops: int
+    flops: Flops
     """Multiply-adds of one image, at the full depth."""
-    params: int
-    error: float
+    params: Params
+    error: ErrorRate
     """Top-1 error (0 to 1) of the last weights on the test part."""
-    cross_entropy: float
+    cross_entropy: Nats
     """Mean, in nats."""
-    test_images: int
+    test_images: Count
     depths: list[DepthScore] = Field(default_factory=list)
     """Scores at every depth, the shallowest first; empty if they were not measured."""
     epochs: list[EpochScore] = Field(default_factory=list)
     """Every validation."""
-    steps: int
-    images: int
+    steps: Count
+    images: Count
     """Training images seen, counting repetitions."""
-    skipped: int
+    skipped: Count
     """Steps without a finite loss."""
-    train_seconds: float
+    train_seconds: Seconds
     """Time of all steps."""
-    seconds: float
+    seconds: Seconds
     """Duration of the job: of the last session of a training that was interrupted."""
     precision: Precision
     device: str
-    peak_memory_mb: float
+    peak_memory_mb: Megabytes
 
 
 class StudyProbeResult(Message):
     """How long a step of a study's training takes, with its share of the evaluations."""
 
-    seconds_per_step: float
-    steps: int
+    seconds_per_step: Seconds
+    steps: Count
     """Of the whole training."""
-    images: int
+    images: Count
     """Training images that it sees."""
-    peak_memory_mb: float
+    peak_memory_mb: Megabytes
     precision: Precision
     device: str
 

@@ -19,6 +19,7 @@ from ..runs.recommendation import CostName, Recommendations
 from ..runs.trial import Trial
 from ..runs.uncertainty import format_prediction, images_of, images_of_trials, predicted_interval
 from ..training.error_intervals import error_interval
+from .error_axis import end_of_axis
 from .insights import Insights, label_of
 
 GREY, BLUE, ORANGE, GREEN, RED, PURPLE = "#8a8f98", "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#a855f7"
@@ -27,6 +28,10 @@ MAX_POINTS = 4_000
 """Most trials off the front that are drawn; of more, evenly spaced ones. Every point costs some 200 bytes."""
 
 Figure = dict[str, Any]
+
+_TRIED, _SCRATCH, _CONTROL = "tried", "from scratch, test", "random control, test"
+_MAY_LIE_ABOVE = (_TRIED, _SCRATCH, _CONTROL)
+"""Points that need not be inside the picture, if the others are flattened by them."""
 
 _TITLES: dict[CostName, str] = {
     "flops": "FLOPs (multiply-adds) of the target",
@@ -43,11 +48,14 @@ def front_figure(
     costs: list[CostName] = ["flops", "params", *(["latency"] if options.uses_latency else [])]  # type: ignore[list-item]
     if recommended is not None and recommended.networks:
         costs.sort(key=lambda cost: cost != recommended.networks[0].cost)  # that of the recommendations first
-    figure, groups = go.Figure(), []
+    figure, groups, error_range = go.Figure(), [], None
     for cost in costs:
         before = len(figure.data)
-        for trace in _front_traces(trials, front, best, cost, options, recommended):
-            figure.add_trace(trace.update(visible=cost == costs[0]))
+        traces = _front_traces(trials, front, best, cost, options, recommended)
+        if cost == costs[0]:
+            error_range = _error_range(traces)
+        for trace in traces:
+            figure.add_trace(_within(trace, error_range).update(visible=cost == costs[0]))
         groups.append((cost, before, len(figure.data)))
     buttons = [
         {
@@ -62,7 +70,8 @@ def front_figure(
     ]
     figure.update_layout(
         xaxis={"type": "log", "title": {"text": _TITLES[costs[0]], "standoff": 14}},
-        yaxis={"title": {"text": f"{error_text(options.objectives).proxy_title}, %"}},
+        yaxis={"title": {"text": f"{error_text(options.objectives).proxy_title}, %"},
+               **({} if error_range is None else {"range": error_range})},
         shapes=_budget_lines(options, costs[0]), height=520, hovermode="closest",
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"},
         updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "y": 1.02, "xanchor": "left",
@@ -100,7 +109,7 @@ def _front_traces(
     is_line = error_named(objectives) in objectives and cost in options.objectives
     ordered = sorted(front, key=lambda trial: _cost(trial, cost))
     traces = [
-        _points("tried", shown, cost, objectives, {"color": GREY, "size": 6, "opacity": 0.55}),
+        _points(_TRIED, shown, cost, objectives, {"color": GREY, "size": 6, "opacity": 0.55}),
         go.Scatter(
             name="Pareto-optimal", x=[_cost(trial, cost) for trial in ordered],
             y=[_error(trial, objectives) for trial in ordered],
@@ -124,10 +133,37 @@ def _front_traces(
             [(t, t.result.target.flops, t.result.target.params, t.test.error) for t in tested
              if t.result is not None and t.test is not None], cost, GREEN, "square",
         ),
-        _errors("from scratch, test", _test_errors(scratch, objectives), cost, PURPLE, "square"),
-        _errors("random control, test", _test_errors(controls, objectives), cost, RED, "x"),
+        _errors(_SCRATCH, _test_errors(scratch, objectives), cost, PURPLE, "square"),
+        _errors(_CONTROL, _test_errors(controls, objectives), cost, RED, "x"),
     ]  # fmt: skip
     return [trace for trace in traces if len(trace.x) > 0]
+
+
+def _error_range(traces: Sequence[Any]) -> list[float] | None:
+    """Returns the least and the largest error that the picture shows, in percent; None if it shows all."""
+    others = [error for trace in traces if trace.name in _MAY_LIE_ABOVE for error in trace.y]
+    seen = [error for trace in traces if trace.name not in _MAY_LIE_ABOVE for error in trace.y]
+    end = end_of_axis(seen, others)
+    if end is None:
+        return None
+    lowest = [error - below for trace in traces for error, below in zip(trace.y, _below(trace), strict=True)]
+    return [max(0.0, min(lowest) - 0.03 * end), end]
+
+
+def _below(trace: Any) -> Sequence[float]:
+    """Returns how far the error bars of a trace reach below its points."""
+    below = trace.error_y.arrayminus
+    return [0.0] * len(trace.y) if below is None else below
+
+
+def _within(trace: Any, error_range: list[float] | None) -> Any:
+    """Moves the points of a trace that lie above the picture to its edge, as triangles; their text has the errors."""
+    if error_range is None or trace.name not in _MAY_LIE_ABOVE:
+        return trace
+    end = error_range[1]
+    symbol = trace.marker.symbol or "circle"
+    symbols = ["triangle-up" if error > end else symbol for error in trace.y]
+    return trace.update(y=[min(error, end) for error in trace.y], marker={"symbol": symbols}, cliponaxis=False)
 
 
 def _points(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from sret_nas.yaml_files import dump_yaml
 
 from ..data import PreparedData
 from ..data.samples import samples_of
+from ..program_name import typed_words
 from ..runs.best import Choice, choose_best, size_after_tuning
 from ..runs.history import History
 from ..runs.objective_texts import error_text
@@ -168,7 +168,6 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
     recommended = sum(trial.origin == ORIGIN for trial in finished)
     and_more = f", and {recommended} recommended" if recommended else ""
     state = "running" if given.is_running else "finished"
-    command = shlex.join(header["command"]) if isinstance(header["command"], list) else str(header["command"])
     facts = [
         (options.describe_budget(), "budget"),
         (space.name, f"space, {format_quantity(space.num_networks)} networks"),
@@ -184,7 +183,7 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
         "state": state,
         "updated": f"begun {_clock(timeline.began)}, this page is of {_clock(time.time())}",
         "facts": facts,
-        "command": command,
+        "command": typed_words(header["command"]),
         "configuration": dump_yaml({"options": options.model_dump(mode="json"), "versions": header["versions"]}),
     }
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from sret_nas.arrays import FloatArray
 from sret_nas.pareto import hypervolume
@@ -54,6 +53,8 @@ def insights_of(domain: SReTDomain, trials: Sequence[Trial], objectives: Sequenc
     finished = [trial for trial in trials if trial.result is not None]
     if len(finished) < MIN_RESULTS:
         return None
+    from scipy.stats import kendalltau  # takes half a second to import
+
     observed = np.array([error_of(trial.result, objectives) for trial in finished if trial.result is not None])
     candidates = [trial.candidate for trial in finished]
     model = StructureModel(domain, candidates, observed.tolist(), axis=0)

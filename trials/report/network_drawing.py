@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig
 from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 

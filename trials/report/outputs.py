@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from sret_nas.files import write_atomically
 from sret_nas.yaml_files import dump_yaml
 
 from ..engines.results import TrialResult
+from ..program_name import typed_words
 from ..runs.best import choose_best
 from ..runs.directory import WEIGHTS, weights_file
 from ..runs.history import History
@@ -110,7 +110,7 @@ def recommended_name(network: Recommendation, trial: Trial) -> str:
 def _configuration(header: dict[str, Any]) -> dict[str, Any]:
     """Returns the header of the records for people to read, with the command as it was typed."""
     kept = {key: value for key, value in header.items() if key not in ("event", "format", "time")}
-    return {**kept, "command": shlex.join(header["command"]), "latency": _latency_summary(header)}
+    return {**kept, "command": " ".join(typed_words(header["command"])), "latency": _latency_summary(header)}
 
 
 def _latency_summary(header: dict[str, Any]) -> dict[str, Any] | None:
@@ -165,7 +165,7 @@ def _provenance(trial: Trial, run_dir: Path, header: dict[str, Any]) -> dict[str
         "run": run_dir.name,
         "trial": trial.number,
         "proxy_weights": weights_file(trial.number) if has_weights else None,
-        "command": shlex.join(header["command"]),
+        "command": " ".join(typed_words(header["command"])),
         "space": header["space"]["name"],
         "space_digest": header["space_digest"],
         "seed": header["options"]["seed"],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.9
 """Probability with which intervals contain what many seeds would give."""
@@ -38,7 +38,7 @@ class Interval:
         if len(values) == 1:
             return cls(mean, -math.inf, math.inf, 1, 0.0)
         spread = stdev(values)
-        half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * spread / math.sqrt(len(values))
+        half = float(stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2)) * spread / math.sqrt(len(values))
         return cls(mean, mean - half, mean + half, len(values), spread)
 
 
@@ -62,7 +62,7 @@ class PairedDifference:
         interval, p_value = Interval.of(differences), None
         if interval.spread > 0:
             t = interval.mean / (interval.spread / math.sqrt(interval.seeds))
-            p_value = float(2 * stats.t.sf(abs(t), interval.seeds - 1))
+            p_value = float(2 * stdtr(interval.seeds - 1, -abs(t)))
         return cls(
             interval, p_value, sum(value > 0 for value in differences), sum(value < 0 for value in differences)
         )  # fmt: skip

@@ -16,6 +16,7 @@ from ..runs.options import SearchOptions
 from ..runs.recommendation import CostName, Recommendations
 from ..runs.trial import Trial
 from .drawing import literal, own_style, png_of
+from .error_axis import end_of_axis
 
 GREY, BLUE, ORANGE, GREEN, RED = "0.65", "tab:blue", "tab:orange", "tab:green", "tab:red"
 
@@ -38,12 +39,14 @@ def write_front_plot(
     panels = _panels(options, header)
     figure = Figure(figsize=(4.9 * len(panels), 5.2), layout="constrained", dpi=130)
     left, *others = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    end = _end_of_axis(trials, front, best, options.objectives, recommended)
     for axes, (cost, label, bounds) in zip((left, *others), panels, strict=True):
         _scatter(axes, trials, front, cost, options)
         _mark(axes, trials, best, cost, options, recommended)
         for bound in bounds:
             if bound is not None:
                 axes.axvline(bound, color=RED, linestyle="--", linewidth=1.2, label="budget")
+        _show_above(axes, trials, cost, options.objectives, end)
         _scale(axes, cost)
         axes.set_xlabel(label)
         axes.grid(alpha=0.25)
@@ -85,14 +88,9 @@ def _cost(trial: Trial, cost: CostName) -> float:
 def _scatter(
     axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: CostName, options: SearchOptions
 ) -> None:
-    stopped = [trial.partial[-1] for trial in trials if trial.is_stopped]
-    if stopped:
-        costs = [getattr(result.target, "latency_us" if cost == "latency" else cost) or 0 for result in stopped]
-        unit = 1000 if cost == "latency" else 1
-        axes.scatter(
-            [value / unit for value in costs], [100 * error_of(result, options.objectives) for result in stopped],
-            label="stopped early", color="0.75", s=14, marker="x", linewidths=0.8,
-        )  # fmt: skip
+    if stopped := _stopped(trials, cost, options.objectives):
+        axes.scatter(*zip(*stopped, strict=True), label="stopped early", color="0.75", s=14, marker="x",
+                     linewidths=0.8)  # fmt: skip
     on_front = {trial.number for trial in front}
     tried = [trial for trial in trials if trial.is_finished and trial.number not in on_front]
     _points(axes, tried, cost, options.objectives, "tried", color=GREY, s=18)
@@ -130,6 +128,46 @@ def _mark(
             axes.scatter(*zip(*points, strict=True), label=label, marker=marker, s=30, facecolors="none",
                          edgecolors=GREEN, zorder=4)  # fmt: skip
     _points(axes, [best], cost, objectives, "best.yaml", marker="*", s=190, color=ORANGE, edgecolors="black", zorder=5)
+
+
+def _end_of_axis(
+    trials: Sequence[Trial], front: Sequence[Trial], best: Trial, objectives: Sequence[Objective],
+    recommended: Recommendations | None,
+) -> float | None:  # fmt: skip
+    """Returns the largest error that the picture shows, in percent; None if it shows all."""
+    numbers = set() if recommended is None else {network.number for network in recommended.networks}
+    marked = [*front, best, *(trial for trial in trials if trial.number in numbers and trial.is_finished)]
+    seen = [_error(trial, objectives) for trial in marked]
+    for trial in trials:
+        if (final := trial.finals.get("fine-tuned")) is not None:
+            seen += [100 * final_error_of(final, objectives), 100 * final_test_error_of(final, objectives)]
+        if trial.test is not None:
+            seen.append(100 * trial.test.error)
+    return end_of_axis(seen, [error for _, error in _scored(trials, "flops", objectives)])
+
+
+def _show_above(
+    axes: Any, trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective], end: float | None
+) -> None:
+    """Ends the axis of errors, if it is to end, and marks networks with larger errors by triangles at its edge."""
+    if end is None:
+        return
+    axes.set_ylim(top=end)
+    above = [value for value, error in _scored(trials, cost, objectives) if error > end]
+    axes.scatter(above, [end] * len(above), label="error above the picture", color=GREY, s=24, marker="^",
+                 clip_on=False)  # fmt: skip
+
+
+def _scored(trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective]) -> list[tuple[float, float]]:
+    """Returns cost and error, in percent, of all trials that finished or were stopped early."""
+    finished = [(_cost(trial, cost), _error(trial, objectives)) for trial in trials if trial.is_finished]
+    return finished + _stopped(trials, cost, objectives)
+
+
+def _stopped(trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective]) -> list[tuple[float, float]]:
+    stopped = [trial.partial[-1] for trial in trials if trial.is_stopped]
+    name, unit = ("latency_us", 1000) if cost == "latency" else (cost, 1)
+    return [((getattr(result.target, name) or 0) / unit, 100 * error_of(result, objectives)) for result in stopped]
 
 
 def _points(

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sret_nas.arch.config import ArchConfig, token_sides
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import Cost, cost_of
+from sret_nas.arch.sizes import token_sides
 from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 from sret_nas.space.search_space import label_of

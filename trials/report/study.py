@@ -156,7 +156,7 @@ def _variant(
     history: StudyHistory, training: Training, results: dict[int, StudyTrainingResult], reference: dict[int, float]
 ) -> VariantOutcome:
     data = history.header.data
-    training = training.on(classes=int(str(data["classes"])), channels=int(str(data["channels"])))
+    training = training.on(classes=data.classes, channels=data.channels)
     cost = cost_of(training.arch)
     errors = {seed: 100 * result.error for seed, result in results.items()}
     is_reference = training.name == history.loaded.study.reference_name

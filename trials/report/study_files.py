@@ -59,7 +59,7 @@ def to_json(outcome: StudyOutcome) -> str:
         "finished": outcome.num_finished,
         "planned": outcome.num_planned,
         "seconds": round(outcome.history.seconds, 1),
-        "data": header.data,
+        "data": header.data.model_dump(mode="json"),
         "machine": {"processor": header.processor, "device": header.device, "threads": outcome.history.options.threads},
         "precision": None if result is None else result.precision,
         "versions": header.versions,
@@ -199,8 +199,8 @@ def _how(outcome: StudyOutcome) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in header.versions.items())
     threads = history.options.threads
     return [
-        f"- Data: {header.data['name']}: {header.data['train_images']:,} training, {header.data['val_images']:,} "
-        f"validation and {header.data['test_images']:,} test images of {header.data['classes']} classes, at "
+        f"- Data: {header.data.name}: {header.data.train_images:,} training, {header.data.val_images:,} "
+        f"validation and {header.data.test_images:,} test images of {header.data.classes} classes, at "
         f"{history.loaded.base.image_size} px.",
         f"- Seeds {seeds[0]} to {seeds[-1]}: equal seeds have equal orders and augmentations of the images.",
         f"- Training: {result.images:,} images in {result.steps:,} steps of {result.images // max(1, result.steps)}, "

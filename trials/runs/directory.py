@@ -18,6 +18,12 @@ from sret_nas.errors import UserError
 RECORDS_FILE = "records.jsonl"
 """File in a run directory with all events of its search or study, from which the other files are derived."""
 
+TRAINING = "training.yaml"
+"""File in the directory of a training, of a network or a supernet, with all that resuming needs."""
+
+LANDSCAPE_FILE = "landscape.jsonl"
+"""File in the folder of a landscape with its header and points."""
+
 LOCK_FILE = "lock"
 """File in a run directory that names the process that writes there, and that the system unlocks when it ends."""
 

@@ -73,7 +73,7 @@ class HeaderEvent(_Event):
     event: Literal["header"] = "header"
     format: Literal[1]
     time: Timestamp
-    command: JsonValue
+    command: list[StrictStr]
     options: dict[str, JsonValue]
     space: dict[str, JsonValue]
     space_digest: JsonValue

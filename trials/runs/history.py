@@ -26,6 +26,7 @@ from .events import (
     parse_event,
 )
 from .recommendation import ORIGIN, Recommendations
+from .run_kinds import instead
 from .trial import Trial
 
 
@@ -96,6 +97,8 @@ def read_history(run_dir: Path) -> History:
     try:
         for line_number, line in enumerate(read_lines(path, MAX_BYTES), start=1):
             source = f"{path}, line {line_number}"
+            if line_number == 1 and (other := instead(run_dir, "search")):
+                raise UserError(f"{run_dir} is no run directory of a search{other}")
             plain, is_checked = without_checksum(line, source, must_be_checked=is_checked)
             content = parse_json(plain, source)
             event = parse_event(content, source)
@@ -110,7 +113,9 @@ def read_history(run_dir: Path) -> History:
             except KeyError as error:
                 raise UserError(f"{source}: not a record of this tool: trial {error} was never asked for") from None
     except MissingFileError:
-        raise UserError(f"{run_dir} is no run directory: there is no {path.name} in it") from None
+        raise UserError(
+            f"{run_dir} is no run directory: there is no {path.name} in it{instead(run_dir, 'search')}"
+        ) from None
     if history is None:
         raise UserError(f"{path} is empty: the search ended before it began; start a new one")
     return history

@@ -18,10 +18,10 @@ from sret_nas.files import validate, write_atomically
 
 from ..engines.results import LandscapeResult
 from .checksums import with_checksum
+from .directory import LANDSCAPE_FILE
 from .landscape_options import MAX_POINTS, LandscapeOptions
 from .record_file import RecordFile, read_record_file
-
-RECORDS_FILE = "landscape.jsonl"
+from .run_kinds import instead
 
 MAX_NETWORKS = 12
 """Networks of one landscape: more do not fit into one picture."""
@@ -101,7 +101,7 @@ class PointEvent(BaseModel):
 
 def write_header(folder: Path, header: Header) -> None:
     """Begins the record in a new folder."""
-    write_atomically(folder / RECORDS_FILE, with_checksum(header.model_dump(mode="json")))
+    write_atomically(folder / LANDSCAPE_FILE, with_checksum(header.model_dump(mode="json")))
 
 
 class LandscapeRecords:
@@ -113,9 +113,11 @@ class LandscapeRecords:
         Raises `UserError` if the folder has no record, another process computes it, or it is damaged.
         """
         self.directory = directory
-        path = directory / RECORDS_FILE
+        path = directory / LANDSCAPE_FILE
         if not path.is_file():
-            raise UserError(f"{directory} holds no landscape: there is no {RECORDS_FILE} in it")
+            raise UserError(
+                f"{directory} holds no landscape: there is no {LANDSCAPE_FILE} in it{instead(directory, 'landscape')}"
+            )
         self._file = RecordFile(path)
         try:
             self.header, self.points = _read(path)

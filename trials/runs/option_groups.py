@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from sret_nas.arch.budget import Budget
-from sret_nas.errors import ConfigError, UserError
+from sret_nas.errors import ConfigError, UserError, describe
 from sret_nas.files import validate
 from sret_nas.space.search_space import SearchSpace
 
@@ -72,10 +72,15 @@ def validate_as_typed(
 def absolute_if_there(path: str) -> str:
     """Returns the absolute path of an existing file or folder, so that a run can be resumed from another folder.
 
-    Anything else, such as the name of a data set, is returned unchanged.
+    Anything else, such as the name of a data set, is returned unchanged. Raises `ValueError` for a path that the system
+    cannot look up, such as one that is too long.
     """
-    expanded = Path(path).expanduser()
-    return str(expanded.absolute()) if expanded.is_dir() or expanded.is_file() else path
+    try:
+        expanded = Path(path).expanduser()
+        return str(expanded.absolute()) if expanded.is_dir() or expanded.is_file() else path
+    except (OSError, RuntimeError) as error:  # RuntimeError: `~nobody` of a user who does not exist
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{describe(path)} cannot be looked up: {reason}") from None
 
 
 def absolute_supernet_file(path: str) -> str:

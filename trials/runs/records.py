@@ -67,6 +67,7 @@ from .events import (
 from .full_disk import StorageError
 from .history import History, read_history, refuse_file
 from .recommendation import Recommendations
+from .run_kinds import instead
 
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
 
@@ -75,6 +76,8 @@ def _refuse_occupied(run_dir: Path) -> None:
     """Raises `UserError` if a directory holds a search (at least its whole header), or any other file."""
     path = run_dir / RECORDS_FILE
     if path.exists() and next(read_lines(path, MAX_BYTES), None) is not None:
+        if other := instead(run_dir, "search"):
+            raise UserError(f"{run_dir} is not empty{other}; name another --out")
         raise UserError(f"{run_dir} holds a search already: carry it on with --resume {run_dir}, or name another --out")
     others = sorted(entry.name for entry in run_dir.iterdir() if not _is_left_over(entry))
     if others:
@@ -117,7 +120,9 @@ class Records:
             if must_exist:
                 refuse_file(run_dir)
             if must_exist and not (run_dir / RECORDS_FILE).is_file():
-                raise UserError(f"{run_dir} is no run directory: there is no {RECORDS_FILE} in it")
+                raise UserError(
+                    f"{run_dir} is no run directory: there is no {RECORDS_FILE} in it{instead(run_dir, 'search')}"
+                )
             run_dir.mkdir(parents=True, exist_ok=True)
             self._lock = open(run_dir / LOCK_FILE, "a+")  # noqa: SIM115 - held until `close`
         except OSError as error:

@@ -19,6 +19,7 @@ from ..engines.results import Failure, StudyTrainingResult
 from .directory import RECORDS_FILE
 from .loaded_study import LoadedStudy
 from .record_file import read_record_file
+from .run_kinds import instead
 from .study_options import StudyOptions
 
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**33)]
@@ -32,6 +33,20 @@ class _Event(BaseModel):
     """Seconds since the epoch."""
 
 
+class StudyImages(BaseModel):
+    """The images of a study."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: StrictStr
+    digest: StrictStr
+    classes: Annotated[StrictInt, Field(ge=2, le=1_000_000)]
+    channels: Annotated[StrictInt, Field(ge=1, le=64)]
+    train_images: Annotated[StrictInt, Field(ge=1)]
+    val_images: Annotated[StrictInt, Field(ge=1)]
+    test_images: Annotated[StrictInt, Field(ge=1)]
+
+
 class StudyHeader(_Event):
     """The first line: everything that decides the trainings."""
 
@@ -41,8 +56,7 @@ class StudyHeader(_Event):
     options: dict[str, JsonValue]
     study: dict[str, JsonValue]
     """As `LoadedStudy.to_dict` writes it."""
-    data: dict[str, JsonValue]
-    """`name`, `digest`, `classes`, `channels`, and the number of images of each part."""
+    data: StudyImages
     versions: dict[str, StrictStr]
     device: StrictStr
     processor: StrictStr
@@ -162,12 +176,14 @@ def read_study_history(run_dir: Path) -> StudyHistory:
     """Returns the history in a run directory. Raises `UserError` if there is none, or if it is damaged."""
     path = run_dir / RECORDS_FILE
     if not path.is_file():
-        raise UserError(f"{run_dir} holds no study: there is no {RECORDS_FILE} in it")
+        raise UserError(f"{run_dir} holds no study: there is no {RECORDS_FILE} in it{instead(run_dir, 'study')}")
     history: StudyHistory | None = None
     for source, content in read_record_file(path):
         if history is None:
             if content.get("event") != "study header":
-                raise UserError(f"{run_dir} holds no study: {path.name} is of something else, such as a search")
+                raise UserError(
+                    f"{run_dir} holds no study: {path.name} is of something else{instead(run_dir, 'study')}"
+                )
             history = begin_history(validate(StudyHeader, content, source))
             continue
         history.apply(_event(content, source), source)

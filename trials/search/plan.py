@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -203,8 +202,8 @@ class Plan:
             costs.append(sum(count * cost_of(arch.with_max_recursions(depth)).flops for depth, count in counts.items()))
         return fmean(costs)
 
-    def announce(self, console: Console, num_trials: int, run_dir: Path, spent: float) -> None:
-        """Prints the search, its expected time, its limits, and where the results will be.
+    def announce(self, console: Console, num_trials: int, spent: float) -> None:
+        """Prints the search, its expected time and its limits.
 
         Args:
             spent: Wall seconds since the search was asked for, which are part of the whole time.
@@ -217,7 +216,6 @@ class Plan:
             f"Plan: {self._describe(num_trials, spent)}",
             *self._warnings(),
             *self._bounds(),
-            f"Results: {run_dir}",
         )
         for line in lines:
             print_line(console, line)

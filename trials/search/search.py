@@ -5,7 +5,6 @@ The core, where a strategy proposes trials and an engine runs them, is `trials.s
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from ..engines.engine import Engine
 from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt
 from ..lost_directory import LostDirectoryError
-from ..program_name import resume_command
+from ..program_name import resume_command, typed_words
 from ..report.drawing import warn_if_undrawn
 from ..report.html import REPORT, write_report
 from ..report.outputs import FRONT_PNG, write_front_picture, write_outputs
@@ -171,7 +170,7 @@ def _prepared(
         require_gpu(options, plan.device)
         plan.require_time(spent=spent())
         plan.require_timeout()
-        plan.announce(console, options.trials, run_dir, spent())
+        plan.announce(console, options.trials, spent())
         return _Prepared(options, domain, data_dir, data, proxy, setting, profile, plan, engine)
     except BaseException:
         engine.close()
@@ -188,6 +187,7 @@ def _begin(
     """Prepares and plans a search, and only then writes the first record."""
     search = _prepared(options, space, records.run_dir, lambda: records.now() - records.began, console)
     try:
+        print_line(console, f"Results: {records.run_dir}")
         history = records.start(_header(search, command))
         search.engine.keep_files()
     except BaseException:
@@ -272,7 +272,8 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
                     setting = recorded_setting(header, run_dir)
                     is_trained = history.supernet is not None
                     plan = Plan(engine, domain, options, run.job_context, setting, is_trained=is_trained)
-                plan.announce(console, options.trials - num_ended, run_dir, time.monotonic() - began)
+                plan.announce(console, options.trials - num_ended, time.monotonic() - began)
+                print_line(console, f"Results: {run_dir}")
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device
             require_gpu(options, device)
@@ -377,7 +378,7 @@ def _journal(run: Run) -> OptunaJournal:
     """Returns the Optuna journal, rewritten with the trials that have ended so far."""
     options, header = run.options, run.history.header
     about = {
-        "command": shlex.join(header["command"]),
+        "command": " ".join(typed_words(header["command"])),
         "budget": options.describe_budget(),
         "space": run.space.name,
         "data": header["data"].get("summary"),

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import qmc
 
 from sret_nas.arrays import FloatArray
 from sret_nas.pareto import non_dominated
@@ -167,6 +166,8 @@ def _levels(costs: FloatArray) -> FloatArray:
     low, high = costs.min(axis=0, initial=np.inf), costs.max(axis=0, initial=-np.inf)
     if costs.shape[1] == 0:
         return np.zeros((1, 0))
+    from scipy.stats import qmc  # half a second, for few searches
+
     grid = qmc.Halton(costs.shape[1], scramble=False).random(LEVELS + 1)[1:]
     levels: FloatArray = low + (high - low) * grid
     return levels

@@ -18,10 +18,9 @@ from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 from sret_nas.output_files import require_empty_folder
 from sret_nas.plurals import counted
-from sret_nas.quantities import format_seconds
 from sret_nas.yaml_files import dump_yaml
 
-from ..console import Console, count_progress, print_line
+from ..console import Console, print_line
 from ..data.dataset_cache import require_apart
 from ..data.whole_images import WholeImages
 from ..engines.engine import Engine
@@ -43,6 +42,7 @@ from ..runs.study_options import StudyOptions
 from ..runs.study_records import (
     StudyHeader,
     StudyHistory,
+    StudyImages,
     StudyInterrupted,
     StudyResumed,
     TrainingFailed,
@@ -51,8 +51,10 @@ from ..runs.study_records import (
     begin_history,
     read_study_history,
 )
+from ..training.progress_note import NOTE
 from ..worker.entry import JobRunner
 from .plan import StudyPlan, describe_total, measure_plan
+from .progress import StudyProgress, name_of
 from .trainings import Planned, Setting, planned_trainings
 
 DEFINITION = "study.yaml"
@@ -123,7 +125,7 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
             raise UserError(f"--seeds must be at least the {len(before)} of the study, got {len(history.seeds)}")
         config = history.options.data_config_of(history.loaded)
         images = WholeImages.find(config)
-        digest = str(history.header.data["digest"])
+        digest = history.header.data.digest
         if images.digest != digest:
             raise UserError(
                 f"the images of {config.source} are not those that {run_dir} was begun with: put those back, say with "
@@ -160,13 +162,15 @@ def _header(
         command=tuple(command),
         options=options.model_dump(mode="json"),
         study=study,
-        data={
-            "name": Path(options.data).name,
-            "digest": setting.data_digest,
-            "classes": setting.classes,
-            "channels": setting.channels,
-            **{f"{name}_images": len(part) for name, part in images.parts.items()},
-        },
+        data=StudyImages(
+            name=Path(options.data).name,
+            digest=setting.data_digest,
+            classes=setting.classes,
+            channels=setting.channels,
+            train_images=len(images.train),
+            val_images=len(images.val),
+            test_images=len(images.test),
+        ),
         versions=versions(),
         device=plan.device,
         processor=processor_name(),
@@ -223,15 +227,16 @@ class _Loop:
         self._session, self._queue = session, JobQueue(engine)
         self._waiting = [one for one in session.planned if not session.history.has_ended(one.key)]
         """Trainings that are not in the queue yet; those of a teacher's students wait for the teacher."""
-        self._started = self._written = time.monotonic()
-        self._known = len(session.planned) - len(self._waiting)
-        self._done = self._known
-        self._bar = count_progress(session.console, "trainings")
-        self._task = self._bar.add_task("trainings", total=len(session.planned), completed=self._done, text="")
+        self._written = time.monotonic()
+        history = session.history
+        self._progress = StudyProgress(
+            session.planned, lambda one: history.has_ended(one.key), history.header.expected_seconds, engine.capacity,
+            session.console,
+        )  # fmt: skip
 
     def run(self) -> None:
         """Runs until all trainings have ended."""
-        with self._bar:
+        with self._progress:
             self._enqueue()
             while not self._queue.is_empty:
                 raise_if_interrupted()
@@ -240,7 +245,7 @@ class _Loop:
                     self._record(end)
                 self._enqueue()
         for one in self._waiting:
-            print_line(self._session.console, f"{_name(one)}: not run, because its teacher failed")
+            print_line(self._session.console, f"{name_of(one)}: not run, because its teacher failed")
 
     def _enqueue(self) -> None:
         history = self._session.history
@@ -269,9 +274,10 @@ class _Loop:
             event = TrainingFinished(result=StudyTrainingResult.model_validate(end.result), **about)
         self._session.records.append(event.model_dump(mode="json"))
         self._session.history.apply(event, RECORDS_FILE)
-        self._tell(planned, event)
+        self._progress.tell(planned, event)
         if isinstance(event, TrainingFinished):
-            (planned.directory / CHECKPOINT).unlink(missing_ok=True)
+            for name in (CHECKPOINT, NOTE):
+                (planned.directory / name).unlink(missing_ok=True)
             self._write_results()
 
     def _write_results(self) -> None:
@@ -280,24 +286,4 @@ class _Loop:
         if now - self._written >= RESULTS_SECONDS:
             self._written = now
             session = self._session
-            write_study_results(session.setting.run_dir, StudyOutcome.of(session.history), self._bar.console)
-
-    def _tell(self, planned: Planned, event: TrainingFinished | TrainingFailed | TrainingRetried) -> None:
-        if isinstance(event, TrainingRetried):
-            why = f"{event.failure.cause}: {event.failure.message}"
-            print_line(self._bar.console, f"{_name(planned)}: {why}; tried again")
-            return
-        self._done += 1
-        per_training = (time.monotonic() - self._started) / (self._done - self._known)
-        left = f"{format_seconds(per_training * (len(self._session.planned) - self._done))} left"
-        self._bar.update(self._task, completed=self._done, text=left)
-        if isinstance(event, TrainingFailed):
-            text = f"failed: {event.failure.cause}: {event.failure.message}"
-        else:
-            text = f"test error {100 * event.result.error:.2f} %, {format_seconds(event.seconds)}"
-        counter = "" if self._session.console.is_terminal else f" [{self._done}/{len(self._session.planned)}, {left}]"
-        print_line(self._bar.console, f"{_name(planned)}: {text}{counter}")
-
-
-def _name(planned: Planned) -> str:
-    return f"{planned.training.name}, seed {planned.seed}"
+            write_study_results(session.setting.run_dir, StudyOutcome.of(session.history), self._progress.console)

@@ -28,6 +28,9 @@ MAX_CROPS = 100_000
 MAX_HALF_PRECISION_CLASSES = 2_049
 """Classes up to which float16, in which some files keep class indices too, tells all of them apart."""
 
+_TENSORS = (torch.float16, torch.float32, torch.float64, torch.int32, torch.int64, torch.bool)
+"""Types of tensors that are read; NumPy has no others that matter here."""
+
 _RECONSTRUCT, _SCALAR = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
 """The functions of NumPy that build an array and a number from their bytes."""
 
@@ -96,7 +99,7 @@ class FKDLabels:
         return self._image(crops, flips, labels, path)
 
     def _image(self, crops: Any, flips: Any, labels: Any, path: Path) -> FKDImage:
-        number = len(flips) if flips.ndim == 1 else -1
+        number = len(flips) if flips.ndim == 1 and labels.ndim >= 1 else -1
         if not 1 <= number <= MAX_CROPS or crops.shape != (number, 4) or len(labels) != number:
             raise UserError(f"{path}: must hold as many crops as flips and labels, at most {MAX_CROPS:,}")
         if labels.dtype == np.float16 and self.classes > MAX_HALF_PRECISION_CLASSES:
@@ -129,8 +132,8 @@ def view_of(seed: int, epoch: int, index: int, views: int) -> int:
 
 
 def _array(value: object, path: Path) -> npt.NDArray[Any]:
-    if isinstance(value, torch.Tensor):
-        value = value.numpy()
+    if isinstance(value, torch.Tensor) and value.dtype in _TENSORS:
+        value = value.detach().numpy()
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fib" or not np.isfinite(value).all():
         raise UserError(f"{path}: must hold arrays of finite numbers, as FKD writes them")
     return value

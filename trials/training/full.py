@@ -49,6 +49,7 @@ from .full_state import CHECKPOINT, FullState
 from .image_batches import AugmentedImages, EvaluatedImages, evaluation_batches, training_parts
 from .initial_weights import InitialWeights, load_initial
 from .memory import require_memory
+from .progress_note import ProgressNote, ProgressNotes
 from .recipe import DivergedError
 from .train import recalibrate_stem
 
@@ -116,13 +117,14 @@ class FullTraining:
         self._watched: WatchedDirectory | None = None
         self._identity: dict[str, JsonValue] = {}
 
-    def run(self, console: Console | None) -> dict[str, Any]:
+    def run(self, console: Console | None, notes: ProgressNotes | None = None) -> dict[str, Any]:
         """Runs the remaining steps, then tests the best network once. Returns the metrics.
 
         Writes a checkpoint every `CHECKPOINT_SECONDS`, after every validation, and on Ctrl-C.
 
         Args:
             console: for progress; None shows nothing, and writes no scalars for TensorBoard.
+            notes: of how far it is, for a process that waits; None takes none.
 
         Raises:
             UserError: The directory's checkpoint is of another training, or an image cannot be read.
@@ -140,7 +142,7 @@ class FullTraining:
         progress = FullProgress(shown, self.state.counts, self.steps, self.plan.steps_per_epoch, quiet)
         with progress, defer_interrupts() as interruptions:
             try:
-                self._run_steps(progress, interruptions)
+                self._run_steps(progress, interruptions, notes)
             except StepAborted:  # the step is half done, and no checkpoint may hold its weights
                 raise
             except KeyboardInterrupt:  # raised between two steps, so the weights are consistent
@@ -148,13 +150,14 @@ class FullTraining:
                 raise
             return self._finish(progress)
 
-    def _run_steps(self, progress: FullProgress, interruptions: list[int]) -> None:
+    def _run_steps(self, progress: FullProgress, interruptions: list[int], notes: ProgressNotes | None) -> None:
         with closing(self.parts(range(self.state.counts.steps, self.steps))) as stream:
-            self._run_steps_on(stream, progress, interruptions)
+            self._run_steps_on(stream, progress, interruptions, notes)
 
     def _run_steps_on(
-        self, stream: Iterator[tuple[Tensor, Tensor]], progress: FullProgress, interruptions: list[int]
-    ) -> None:
+        self, stream: Iterator[tuple[Tensor, Tensor]], progress: FullProgress, interruptions: list[int],
+        notes: ProgressNotes | None,
+    ) -> None:  # fmt: skip
         counts = self.state.counts
         saved = time.monotonic()
         while True:
@@ -169,6 +172,9 @@ class FullTraining:
                 return
             loss = self.train_step(stream)
             progress.step_done(loss, self.state.learning_rate)
+            if notes is not None and notes.is_due:
+                self._require_directory()
+                notes.write(ProgressNote(counts.steps, self.steps))
             if self._group.any(time.monotonic() - saved > CHECKPOINT_SECONDS):
                 self._save()
                 saved = time.monotonic()

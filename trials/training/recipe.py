@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig
 
 BatchSize = Annotated[StrictInt, Field(ge=2, le=65_536)]
 LearningRate = Annotated[StrictFloat, Field(gt=0, le=10, allow_inf_nan=False)]

@@ -33,6 +33,7 @@ from ..training.full_spec import FullSpec
 from ..training.full_speed import expected_seconds_per_step
 from ..training.image_batches import EvaluatedImages, evaluation_batches
 from ..training.precision import choose_precision
+from ..training.progress_note import ProgressNotes
 from .context import WorkerContext
 
 MAX_DEPTHS = 16
@@ -53,7 +54,7 @@ def run_study_training(job: StudyTrainingJob, context: WorkerContext) -> StudyTr
         if job.is_probe:
             return _probe(job, spec, images, processes, distillation, precision)
         training = FullTraining(Path(job.directory), spec, images, processes, None, distillation)
-        training.run(None)
+        training.run(None, ProgressNotes(Path(job.directory)))
         network, _ = read_model(Path(job.directory) / LAST)
         network = network.eval().to(processes.device)
         scores = _scores(network, training, images, _depths(job))

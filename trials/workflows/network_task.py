@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from ..data import DataConfig
 from ..data.whole_images import WholeImages
 from ..distributed.processes import Processes, process_group
 from ..distributed.task import Measurement
+from ..program_name import typed_words
 from ..training.devices import compute_with
 from ..training.distillation import Distillation, distillation_of
 from ..training.full import BEST, LAST, METRICS, FullTraining
@@ -115,7 +115,7 @@ def task_of(recorded: RecordedTraining) -> NetworkTask:
     elif options.soft_labels is not None:
         labels = {"soft labels": options.soft_labels}
     provenance: dict[str, Any] = {
-        "command": shlex.join(recorded.command),
+        "command": " ".join(typed_words(recorded.command)),
         **({} if labels is None else {"labels": labels}),
         "start": start | {name: value for name in ("supernet", "checkpoint") if (value := getattr(options, name))},
         "data": options.data if options.data_root is None else f"{options.data} in {options.data_root}",

@@ -21,15 +21,12 @@ from sret_nas.yaml_files import dump_yaml
 from ..console import print_line
 from ..data.dataset_cache import require_apart
 from ..data.whole_images import IMAGENET_MEAN, IMAGENET_STD, WholeImages
-from ..runs.directory import versions
+from ..runs.directory import TRAINING, versions
 from ..runs.train_options import TrainOptions
 from ..training.depth_schedule import SEVERAL_DEPTHS
 from ..training.distillation import Distillation
 from ..training.full_recipe import Recipe, default_recipe
 from .named_network import recorded_schedule
-
-TRAINING = "training.yaml"
-"""File in the run directory with the options, the network and everything else that resuming needs."""
 
 
 class RecordedTraining(BaseModel):

@@ -26,16 +26,17 @@ from ..engines.failures import is_full
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import locked, new_run_dir
+from ..runs.directory import TRAINING, locked, new_run_dir
 from ..runs.full_disk import StorageError
 from ..runs.option_groups import flag
+from ..runs.run_kinds import instead
 from ..runs.train_options import CHANGEABLE, TrainOptions
 from ..training.full import BEST, LAST
 from ..training.full_recipe import Recipe
 from ..training.full_spec import plan_of
 from .named_network import named_architecture
 from .network_task import RESULT, NetworkTask, task_of
-from .recorded_training import TRAINING, RecordedTraining, describe_labels, record_training
+from .recorded_training import RecordedTraining, describe_labels, record_training
 
 MAX_DATA_WORKERS = 8
 """Processes that read images, by default, for each process that trains."""
@@ -116,8 +117,10 @@ def resume_training(
     Raises `UserError` if there is no training, or if options are given that must not change; and as `start_training`.
     """
     path = run_dir / TRAINING
-    if not path.is_file():
-        raise UserError(f"{run_dir} holds no training of a network: there is no {TRAINING} in it")
+    other = instead(run_dir, "training of a network")
+    if not path.is_file() or other:
+        missing = "" if path.is_file() else f": there is no {TRAINING} in it"
+        raise UserError(f"{run_dir} holds no training of a network{missing}{other}")
     others = sorted(given.keys() - CHANGEABLE)
     if others:
         name = "the architecture" if others[0] == "architecture" else flag(others[0])
@@ -190,7 +193,7 @@ def _explained(run_dir: Path, recorded: RecordedTraining, launcher: Launcher, co
     except OSError as error:
         if not is_full(error):
             raise
-        what = str(error) if error.filename is None else f"{error.filename} cannot be written: {error.strerror}"
+        what = f"{run_dir if error.filename is None else error.filename} cannot be written: {error.strerror}"
         raise StorageError(f"{what}; the last checkpoint is whole: make room, then {carry_on}") from None
     except KeyboardInterrupt:
         print_line(console, f"Interrupted; {carry_on}")

@@ -31,8 +31,9 @@ from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import SUPERNET, locked, new_run_dir
+from ..runs.directory import SUPERNET, TRAINING, locked, new_run_dir
 from ..runs.option_groups import flag, validate_as_typed, with_data_root
+from ..runs.run_kinds import instead
 from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
 from ..runs.target import require_possible, target_for
 from ..supernet.config import SupernetConfig
@@ -40,9 +41,6 @@ from ..supernet.job import TrainingJob
 from ..supernet.speed import steps_within
 from ..supernet.training import check_shares
 from ..training.recipe import DivergedError
-
-TRAINING = "training.yaml"
-"""File in the run directory with the options and the planned length of the training."""
 
 _FLAGS = {"supernet_images": "--images", "distil": "--no-distil"}
 """Options of this command whose names differ from their fields."""
@@ -141,8 +139,10 @@ def resume_training(
 
     Raises `UserError` if there is no training, or if options are given that must not change.
     """
-    if not (run_dir / TRAINING).is_file():
-        raise UserError(f"{run_dir} holds no training of a supernet: there is no {TRAINING} in it")
+    other = instead(run_dir, "training of a supernet")
+    if not (run_dir / TRAINING).is_file() or other:
+        missing = "" if (run_dir / TRAINING).is_file() else f": there is no {TRAINING} in it"
+        raise UserError(f"{run_dir} holds no training of a supernet{missing}{other}")
     others = sorted(given.keys() - CHANGEABLE)
     if others:
         named = _FLAGS.get(others[0], flag(others[0]))

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, halved, hidden_width
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
+from sret_nas.arch.sizes import halved, hidden_width
 from sret_nas.errors import ConfigError
 from sret_nas.yaml_files import dump_yaml, parse_yaml
 from tests.architectures import random_arch, varied_archs

@@ -62,7 +62,8 @@ class TestCostCells:
 
 
 def assert_cells_are_near(layer: Layer, costs: dict[tuple[int, ...], tuple[int, int, int]]) -> None:
-    """Each cell's members cost as much as it says, or more by the rounding error at most; each is in one cell."""
+    """Asserts that each cell's members cost as much as it says, or more by the rounding error at most; each is in one
+    cell."""
     seen = Counter[tuple[int, ...]]()
     for width, cells in layer.cells.items():
         for cell in range(len(cells)):
@@ -123,7 +124,7 @@ class TestStageCosts:
 class TestPrefixCosts:
     @staticmethod
     def layers(scale: int, limits: tuple[int, int]) -> tuple[Layer, dict[tuple[int, ...], tuple[int, int, int]]]:
-        """Two stages after a first one, and every prefix by its choices with its width and costs."""
+        """Returns two stages after a first one, and every prefix by its choices with its width and costs."""
         first = StageCosts(WIDTH, FLOPS * scale, PARAMS * scale)
         second = StageCosts(WIDTH[:10], FLOPS[:10] * scale, PARAMS[:10] * scale)
         third = StageCosts(WIDTH[:4], FLOPS[:4] * scale, PARAMS[:4] * scale)

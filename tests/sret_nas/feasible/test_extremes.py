@@ -38,7 +38,7 @@ def test_the_front_of_both_costs(name: str, signs: tuple[int, int]) -> None:
 
 
 def budgets(name: str) -> list[Budget]:
-    """Budgets of every form that no network meets, and one that some do."""
+    """Returns budgets of every form that no network meets, and one that some do."""
     flops, params = (int(costs.min()) for costs in (EVERY[name].flops, EVERY[name].params))
     dear, heavy = (int(costs.max()) for costs in (EVERY[name].flops, EVERY[name].params))
     return [

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sret_nas.arch.budget import Budget
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import bounded_costs, cost_of
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import BudgetError, UserError
 from sret_nas.feasible.feasible_set import CostedArch, FeasibleSet
@@ -117,7 +118,7 @@ def case(request: pytest.FixtureRequest) -> tuple[SearchSpace, dict[str, CostedA
 
 
 def budgets_around(networks: dict[str, CostedArch], number: int) -> list[Budget]:
-    """Budgets of every form whose bounds are costs that occur, or lie one beside them."""
+    """Returns budgets of every form whose bounds are costs that occur, or lie one beside them."""
     rng = random.Random(0)
     flops = sorted({network.flops for network in networks.values()})
     params = sorted({network.params for network in networks.values()})
@@ -214,7 +215,7 @@ def test_count_is_plain_data(budget: Budget, max_pairs: int, is_exact: bool) -> 
 
 
 def middling_window(first: float, last: float, params: bool = False) -> Budget:
-    """A window of MIDDLING's FLOPs between two shares of its networks, and of parameters alike if asked for."""
+    """Returns a window of MIDDLING's FLOPs between two shares of its networks, and of parameters alike if asked for."""
     flops, quantiles = np.sort(EVERY_MIDDLING.flops), np.sort(EVERY_MIDDLING.params)
     low, high = (int(share * (len(flops) - 1)) for share in (first, last))
     bounds = {"params_min": int(quantiles[low]), "params_max": int(quantiles[high])} if params else {}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sret_nas.arch.budget import Budget
-from sret_nas.arch.config import StemConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet

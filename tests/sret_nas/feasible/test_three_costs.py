@@ -56,7 +56,7 @@ Costs = dict[str, tuple[int, int, int]]
 
 @pytest.fixture(scope="module", params=SPACES)
 def case(request: pytest.FixtureRequest) -> tuple[SearchSpace, Costs]:
-    """A space, and what its networks cost, by id: each is built, cut to one recursion, and costed again."""
+    """Returns a space, and what its networks cost, by id: each is built, cut to one recursion, and costed again."""
     space = SPACES[request.param]
     archs = [choice_costs_of(space).network(space, tuple(row)) for row in EveryNetwork(space).choices.tolist()]
     return space, {arch.arch_id: three(arch) for arch in archs}
@@ -68,7 +68,8 @@ def three(arch: ArchConfig) -> tuple[int, int, int]:
 
 
 def budgets(costs: Costs, number: int) -> Iterator[Budget]:
-    """Budgets of every form that bound the shallowest depth; their bounds are costs that occur, or lie one beside."""
+    """Yields budgets of every form that bound the shallowest depth; their bounds are costs that occur, or lie one
+    beside."""
     rng = random.Random(0)
     columns = [sorted(set(column)) for column in zip(*costs.values(), strict=True)]
     for _ in range(number):

@@ -86,7 +86,7 @@ def test_times_are_written_as_they_are_read(microseconds: int) -> None:
 
 
 def parts_in_order(arch: ArchConfig) -> list[Part]:
-    """The parts of one pass, application by application, as the network runs them."""
+    """Returns the parts of one pass, application by application, as the network runs them."""
     stem = (arch.channels, arch.stem.width, arch.stages[0].width, *arch.stem.strides)
     parts = [Part("stem", arch.image_size, stem)]
     for number, (stage, side) in enumerate(zip(arch.stages, arch.resolutions, strict=True)):
@@ -315,7 +315,7 @@ def test_the_quoted_latency_is_enough() -> None:
 
 
 def assembled(network: SReT) -> list[torch.nn.Module]:
-    """The network's parts in order, with the network's own layers in them."""
+    """Returns the network's parts in order, with the network's own layers in them."""
     modules: list[torch.nn.Module] = []
     queue: list[torch.nn.Module] = []
     for stage in network.stages:

@@ -49,7 +49,7 @@ class Exported:
 
 
 def trained_network(arch: ArchConfig, seed: int = 0) -> SReT:
-    """A network whose every weight matters: new ones have zeros for biases and ones for coefficients."""
+    """Returns a network whose every weight matters: new ones have zeros for biases and ones for coefficients."""
     torch.manual_seed(seed)
     network = SReT(arch).eval()
     with torch.no_grad():
@@ -77,7 +77,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 def largest_difference(run: Callable[[Tensor], Tensor], network: SReT, images: Tensor) -> float:
-    """The largest difference of logits over the largest logit."""
+    """Returns the largest difference of logits over the largest logit."""
     with torch.inference_mode():
         expected, got = network(images), run(images)
     assert got.shape == expected.shape

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig
 from sret_nas.nn import compute
 from sret_nas.nn.compute import attention, multiplies_bf16, project
 from sret_nas.nn.flops import fvcore_cost
@@ -28,7 +29,7 @@ ARCH = ArchConfig(
 
 @pytest.fixture
 def amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A processor whose linear layers may be convolutions, whatever runs the test."""
+    """Yields a processor whose linear layers may be convolutions, whatever runs the test."""
     monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "AMD EPYC", "avx512_f": True})
     compute._is_amd_with_avx512.cache_clear()
     yield
@@ -36,7 +37,7 @@ def amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def operators_of(outputs: Tensor) -> Counter[str]:
-    """The backward nodes that lead to a tensor, by name."""
+    """Returns the backward nodes that lead to a tensor, by name."""
     names: Counter[str] = Counter()
     waiting, known = [outputs.grad_fn], set()
     while waiting:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import random
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +16,13 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sret_nas.errors import UserError
 from sret_nas.nn.exported_info import ExportedInfo
 from sret_nas.nn.exported_model import is_exported, open_exported
+from tests.foreign_files.mutation import mutated
 from tests.sret_nas.nn.conftest import Exported
 
 CANARY = Path("canary")
@@ -30,7 +36,7 @@ class Malicious:
 
 
 def changed(path: Path, change: Callable[[dict[str, bytes]], None]) -> bytes:
-    """The archive of torch.export with other entries; their names are those below the first folder."""
+    """Returns the archive of torch.export with other entries; their names are those below the first folder."""
     with zipfile.ZipFile(path) as archive:
         first = archive.namelist()[0].partition("/")[0]
         entries = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
@@ -151,3 +157,24 @@ def test_exported_models_are_known_by_their_endings_and_files(exported: Exported
     assert not is_exported(Path("a.safetensors"))
     assert is_exported(exported.xml.parent)
     assert not is_exported(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pt2", "onnx", "xml"])
+@settings(max_examples=15, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_changed_file_is_read_or_refused_in_one_line(
+    name: str, seed: int, exported: Exported, tmp_path: Path
+) -> None:
+    good: Path = getattr(exported, name)
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        path = Path(folder, good.name)
+        path.write_bytes(mutated(good.read_bytes(), random.Random(seed)))
+        if name == "xml":
+            shutil.copy(good.with_suffix(".bin"), folder)
+        try:
+            open_exported(path, threads=1)
+        except UserError as error:
+            text = str(error)
+            assert text.isprintable(), f"seed {seed}"
+            assert str(path) in text, f"seed {seed}: {text}"

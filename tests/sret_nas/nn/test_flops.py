@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig
 from sret_nas.nn.flops import UncountedError, fvcore_cost, trace_cost
 from sret_nas.nn.network import SReT
 from sret_nas.nn.speed import measure_speed

@@ -18,7 +18,8 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import OPERATORS, attended_pairs, cost_of
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.nn.flops import TracedCost
-from sret_nas.space.search_space import SearchSpace, shipped_spaces
+from sret_nas.space.search_space import shipped_spaces
+from tests.counted_spaces import shipped
 from tests.covering import pairs, smallest_cover
 
 DRAWS = 1000
@@ -34,7 +35,7 @@ Choice = tuple[str, object]
 @cache
 def drawn_networks(name: str) -> list[tuple[ArchConfig, frozenset[Choice]]]:
     """Returns random networks of a space, each with an image size of its own, and what was chosen for them."""
-    space, rng = SearchSpace.load(name), np.random.default_rng(0)
+    space, rng = shipped(name), np.random.default_rng(0)
     found = {}
     for arch in StratifiedSampler(space, Budget()).sample_many(rng, DRAWS):
         chosen = {**space.encode(arch), "image size": int(rng.choice(IMAGE_SIZES))}
@@ -79,7 +80,7 @@ def test_the_closed_form_is_fvcore_s_count(name: str, traced_cost: Callable[[Arc
 def test_these_networks_have_every_choice_of_their_space_and_every_pair_of_them(name: str) -> None:
     traced = traced_networks(name)
     times = Counter(choice for _, chosen in traced for choice in chosen)
-    dimensions = {**SearchSpace.load(name).dimensions(), "image size": IMAGE_SIZES}
+    dimensions = {**shipped(name).dimensions(), "image size": IMAGE_SIZES}
     del dimensions["depth_schedule"]
     for dimension, choices in dimensions.items():
         assert min(times[dimension, choice] for choice in choices) >= MIN_TIMES, dimension

@@ -10,7 +10,8 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from sret_nas.arch.config import ArchConfig, Head, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import Head, StageConfig, StemConfig
 from sret_nas.nn.network import SReT
 from tests.sret_nas.nn.conftest import trained_network
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import NLL, Block

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
@@ -199,7 +200,7 @@ class TestCheckpoint:
         (torch.full((3,), float("nan")), r"head\.bias holds numbers that are not finite"),
         (torch.zeros(3, dtype=torch.int64), r"'head\.bias' must be of floating-point numbers, got torch\.int64"),
         ([1, 2, 3], r"'head\.bias' must be a tensor, got list"),
-        (torch.zeros(3).to_sparse(), r"'head\.bias' must be a plain tensor with values"),
+        (torch.zeros(3).to_sparse(), r"'head\.bias' must be a plain tensor with all its values in the file"),
     ])  # fmt: skip
     def test_what_is_no_weight_is_named_by_its_key(
         self, arch: ArchConfig, tmp_path: Path, value: Any, problem: str

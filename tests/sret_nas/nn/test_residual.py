@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sret_nas.arch.config import ArchConfig, Residual, StageConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import Residual, StageConfig
 from sret_nas.nn.network import SReT
 from sret_nas.nn.residual import ResidualModule
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig, StemNorm
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig, StemConfig, StemNorm
 from sret_nas.nn.network import SReT
 from sret_nas.nn.stem import PixelNorm, batch_norms, pad_to_patches, stem_of
 

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sret_nas.arch.config import CLASS_TOKENS, COEFFICIENTS, ArchConfig, Head, Residual, StageConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import CLASS_TOKENS, COEFFICIENTS, Head, Residual, StageConfig
 from sret_nas.errors import UserError
 from sret_nas.nn import supernet as supernet_module
 from sret_nas.nn.flops import fvcore_cost
@@ -28,7 +29,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.choices import StemChoice, is_legal
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from tests.counted_spaces import HEADS, PATCHES, RESIDUALS, STEMS, VARIED, space_of
+from tests.counted_spaces import HEADS, PATCHES, RESIDUALS, STEMS, VARIED, shipped, space_of
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 torch.set_num_threads(1)
@@ -176,7 +177,7 @@ class TestIsTheExtractedNetwork:
     @pytest.mark.parametrize("image_size", [40, 37])
     @pytest.mark.parametrize("name", DAILY_OR_SLOW)
     def test_in_every_mode(self, name: str, image_size: int) -> None:
-        space = SearchSpace.load(name)
+        space = shipped(name)
         supernet = randomised(space, image_size)
         for arch in drawn(space, image_size, seed=image_size, number=2 if image_size == 40 else 1):
             for is_training, fresh in ((True, False), (True, True), (False, True)):
@@ -277,7 +278,7 @@ class TestSpread:
 
 class TestInitialWeights:
     def test_blocks_start_small_and_convolutions_keep_the_variance(self) -> None:
-        supernet = Supernet(bounding_shape(SearchSpace.load("sret_tiny"), adapted=lambda arch: resized(arch, 40)))
+        supernet = Supernet(bounding_shape(shipped("sret_tiny"), adapted=lambda arch: resized(arch, 40)))
         deviations = {
             "stages.0.blocks.0.attn.qkv": 0.02,
             "stages.2.blocks.2.mlp.fc2": 0.02,
@@ -295,7 +296,7 @@ class TestInitialWeights:
 class TestCost:
     @pytest.mark.parametrize("name", SHIPPED)
     def test_of_an_extracted_network_is_the_closed_form(self, name: str) -> None:
-        space = SearchSpace.load(name)
+        space = shipped(name)
         for arch in drawn(space, 40, seed=11, number=4):
             network = randomised(space, 40).extract(arch)
             assert sum(parameter.numel() for parameter in network.parameters()) == cost_of(arch).params
@@ -325,9 +326,9 @@ ODD_SPACES = {
 
 
 def covering(space: SearchSpace, adapted: Callable[[ArchConfig], ArchConfig]) -> list[ArchConfig]:
-    """Networks that need, together, all that a supernet of the space holds: the largest, with NLLs wherever they may
-    be (after the last recursion: at every depth); and for any two widths that may be neighbours a network of little
-    else."""
+    """Returns networks that need, together, all that a supernet of the space holds: the largest, with NLLs wherever
+    they may be (after the last recursion: at every depth); and for any two widths that may be neighbours a network
+    of little else."""
     shapes = [
         [shape for shape in product(s.width, s.heads) if is_legal(*shape, max(s.nll_ratio), max(s.mlp_ratio))]
         for s in space.stages
@@ -375,7 +376,7 @@ class TestHoldsNothingInVain:
     @pytest.mark.parametrize("width_scale", [1.0, 0.5])
     @pytest.mark.parametrize("name", [*DAILY_OR_SLOW, *ODD_SPACES])
     def test_every_weight_is_some_networks(self, name: str, width_scale: float) -> None:
-        space = ODD_SPACES.get(name) or SearchSpace.load(name)
+        space = ODD_SPACES.get(name) or shipped(name)
         proxy = ProxyConfig(image_size=48, width_scale=width_scale, training=TrainingConfig(images=2))
 
         def adapted(arch: ArchConfig) -> ArchConfig:

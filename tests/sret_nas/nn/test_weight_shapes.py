@@ -16,7 +16,7 @@ from sret_nas.nn.weight_shapes import network_shapes, supernet_shapes
 from sret_nas.nn.weights import on_meta_device
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from tests.counted_spaces import HEADS, PATCHES, RESIDUALS, STEMS, VARIED
+from tests.counted_spaces import HEADS, PATCHES, RESIDUALS, STEMS, VARIED, shipped
 
 
 def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
@@ -38,7 +38,7 @@ def test_of_every_placement_of_nlls(nll: str) -> None:
 
 @pytest.mark.parametrize("name", ["smoke", "sret_tiny", "sret_small", "paper_ablations"])
 def test_of_supernets(name: str) -> None:
-    extent = bounding_shape(SearchSpace.load(name))
+    extent = bounding_shape(shipped(name))
     found = dict(chain(supernet_shapes(extent), pool_shapes(extent, "extent")))
     assert found == shapes_of(on_meta_device(lambda: Supernet(extent)))
 

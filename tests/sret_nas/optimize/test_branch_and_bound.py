@@ -21,7 +21,7 @@ from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets
 from sret_nas.pareto import non_dominated
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import HEADS, RESIDUALS
+from tests.counted_spaces import HEADS, RESIDUALS, shipped
 
 FREE: Bounds = [(0, inf), (0, inf)]
 OBJECTIVES = [("flops",), ("params",), ("flops", "params"), ("params", "flops")]
@@ -146,7 +146,7 @@ def random_score(chain: Chain, seed: int, trend: Any = no_trend, levels: int | N
 
 
 def windows(everything: Enumerated) -> list[Bounds]:
-    """Windows of every form between costs that occur, down to one network and to none."""
+    """Returns windows of every form between costs that occur, down to one network and to none."""
     (f0, f1, f2), (p0, p1, p2) = (np.quantile(costs, [0.2, 0.4, 0.6], method="nearest") for costs in everything.costs.T)
     one = everything.costs[len(everything.costs) // 3]
     return [
@@ -207,7 +207,7 @@ def test_the_enumerations_are_not_trivial() -> None:
 
 @pytest.mark.slow
 def test_a_space_of_a_million_networks() -> None:
-    everything = Enumerated(chain_of(SearchSpace.load("paper_ablations")))
+    everything = Enumerated(chain_of(shipped("paper_ablations")))
     assert len(everything.points) == 1_185_600
     chain, score = everything.chain, random_score(everything.chain, 5, log_trend(-3.0, -1.0))
     scores = score.of(chain, everything.points)

@@ -11,14 +11,14 @@ import pytest
 from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets, ParetoDP, best_of_each
 from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import PATCHES
+from tests.counted_spaces import PATCHES, shipped
 
 Floats = npt.NDArray[np.float64]
 FREE: Bounds = [(0, inf), (0, inf)]
 
 
 def three_stages(seed: int = 0, choices: tuple[int, ...] = (30, 24, 20), most: int = 1000) -> Chain:
-    """Random costs and states; neighbours (0, 2) of the first two stages are not linked."""
+    """Returns random costs and states; neighbours (0, 2) of the first two stages are not linked."""
     rng = np.random.default_rng(seed)
     stages = tuple(
         ChainStage(rng.integers(3, size=number), rng.integers(1, most, size=(number, 2)), (), np.zeros((number, 0)))
@@ -159,7 +159,7 @@ def test_bounds_that_hold_nothing() -> None:
 
 def test_finer_buckets_find_better_networks() -> None:
     """Finer buckets find lower scores in a space of 1.4e12 networks."""
-    chain = chain_of(SearchSpace.load("sret_tiny"))
+    chain = chain_of(shipped("sret_tiny"))
     score = random_score(chain, 3, lambda costs: np.abs(np.log(costs[:, 0] / 1e9)))
     least = []
     for width in (0.3, 0.01):
@@ -172,7 +172,7 @@ def test_finer_buckets_find_better_networks() -> None:
 @pytest.mark.slow
 def test_buckets_grow_until_prefixes_are_few_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Narrow buckets of two costs would otherwise exhaust the memory; results stay inside the bounds."""
-    chain = chain_of(SearchSpace.load("sret_tiny"))
+    chain = chain_of(shipped("sret_tiny"))
     rng = np.random.default_rng(0)
     score = AdditiveScore(
         tuple(rng.normal(size=len(stage)) for stage in chain.stages),

@@ -12,11 +12,11 @@ from sret_nas.space.chain import Chain, ChainStage, chain_of
 from sret_nas.space.choice_costs import RESIDUAL_STEP, choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import HEADS, RESIDUALS, STEMS, EveryNetwork
+from tests.counted_spaces import HEADS, RESIDUALS, STEMS, EveryNetwork, shipped
 
 
 def by_hand() -> Chain:
-    """Two stages of two states each; 7 after 1 is no network."""
+    """Returns two stages of two states each; 7 after 1 is no network."""
     first = ChainStage(np.array([3, 1, 3]), np.array([[1, 10], [2, 20], [3, 30]]), ("a",), np.array([[0], [1], [2]]))
     second = ChainStage(np.array([7, 5]), np.array([[100, 5], [200, 6]]), ("a", "b"), np.array([[0, 4], [1, 0]]))
     return Chain(("flops", "params"), (first, second), ({(3, 7): (1000, 1), (3, 5): (2000, 2), (1, 5): (3000, 3)},))
@@ -55,7 +55,7 @@ class TestByHand:
 @pytest.mark.parametrize("name", ["smoke", "sret_tiny", "sret_small", "paper_ablations"])
 class TestOfSpaces:
     def test_costs_are_those_of_the_networks(self, name: str) -> None:
-        space = SearchSpace.load(name)
+        space = shipped(name)
         chain, costs = chain_of(space), choice_costs_of(space)
         rng = np.random.default_rng(0)
         points = np.column_stack([rng.integers(len(stage), size=30) for stage in chain.stages])
@@ -63,16 +63,16 @@ class TestOfSpaces:
         assert chain.costs(points).tolist() == [[cost.flops, cost.params] for cost in built]
 
     def test_every_pair_of_neighbours_is_linked(self, name: str) -> None:
-        chain = chain_of(SearchSpace.load(name))
+        chain = chain_of(shipped(name))
         for links, (first, second) in zip(chain.links, pairwise(chain.stages), strict=True):
             assert set(links) == set(product(first.states.tolist(), second.states.tolist()))
 
     def test_points_are_as_many_as_networks(self, name: str) -> None:
-        space = SearchSpace.load(name)
+        space = shipped(name)
         assert np.prod([len(stage) for stage in chain_of(space).stages]) == space.num_networks
 
     def test_levels_spell_choices(self, name: str) -> None:
-        space = SearchSpace.load(name)
+        space = shipped(name)
         chain, costs = chain_of(space), choice_costs_of(space)
         for number, stage in enumerate(chain.stages):
             assert stage.attributes[: len(STAGE_DIMENSIONS)] == STAGE_DIMENSIONS

@@ -14,12 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import bulk_cost, cost_of
+from sret_nas.arch.parts import StageConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import ConfigError, UserError
+from sret_nas.space import stage_table
 from sret_nas.space.choices import MAX_SPELLINGS, STAGE_DIMENSIONS, StageChoices, StemChoices, schedule_of
 from sret_nas.space.search_space import SearchSpace, canonical_schedule, shipped_spaces
+from sret_nas.space.stage_table import StageTable
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.counted_spaces import HEADS, RESIDUALS, STEMS
 
@@ -216,6 +219,17 @@ class TestStageTables:
         )
         assert flops.tolist() == [cost_of(arch).flops for arch in networks]
         assert params.tolist() == [cost_of(arch).params for arch in networks]
+
+    def test_stages_are_made_once_but_a_large_table_does_not_keep_them_all(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stage_table, "MAX_KEPT_STAGES", 2)
+        table = StageTable(SMOKE.stages[0], SMOKE.num_tokens[0])
+        first, second, third = (table.stage(row) for row in range(3))
+        assert table.stage(0) is first
+        assert table.stage(1) is second
+        assert table.stage(2) is not third
+        assert table.stage(2) == third
 
     def test_row_of_a_stranger(self) -> None:
         table = SMOKE.stage_choices[0]

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sret_nas.arch.config import ArchConfig, Head, Residual, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import Head, Residual, StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import UserError
 from sret_nas.space.choices import StemChoice
@@ -171,7 +172,7 @@ class TestExtentOf:
 
 
 def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], StemChoice, Residual, Head]:
-    """The rows of a random network, its stem, its residual connections, and its head."""
+    """Returns the rows of a random network, its stem, its residual connections, and its head."""
     rows = [rng.randrange(len(table)) for table in space.stage_choices]
     return rows, rng.choice(space.stem.stems), rng.choice(space.residual), rng.choice(space.head)
 
@@ -252,7 +253,7 @@ class TestCheck:
 
 
 def changed(stage: dict[str, Any] | None = None, **changes: Any) -> SupernetShape:
-    """`SHAPE` with changes of its first stage, and others."""
+    """Returns `SHAPE` with changes of its first stage, and others."""
     stages = (SHAPE.stages[0].model_copy(update=stage or {}), SHAPE.stages[1])
     return SHAPE.model_copy(update={"stages": stages, **changes})
 

@@ -24,7 +24,7 @@ def summed(points: IntArray) -> FloatArray:
 
 
 def rugged(points: IntArray) -> FloatArray:
-    """Every pair of far choices has a value of its own."""
+    """Returns a sum in which every pair of far choices has a value of its own."""
     return RNG(2).normal(size=(4, 4))[points[:, 0], points[:, 2]] + 0.3 * points[:, 1]
 
 

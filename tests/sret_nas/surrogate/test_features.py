@@ -9,12 +9,13 @@ import pytest
 
 from sret_nas.arrays import IntArray
 from sret_nas.space.chain import Chain, ChainStage, chain_of
-from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.features import EffectTerms, Trend
+from tests.counted_spaces import shipped
 
 
 def two_attributes() -> Chain:
-    """A first stage of four states, each of two attributes, and a second one with two choices for every state."""
+    """Returns a first stage of four states, each of two attributes, and a second one with two
+    choices for every state."""
     states = np.arange(4)
     first = ChainStage(states, 10 * (1 + states[:, None]), ("a", "b"), np.column_stack([states // 2, states % 2]))
     every = np.arange(8)
@@ -24,7 +25,7 @@ def two_attributes() -> Chain:
 
 
 def steep() -> Chain:
-    """A first stage of three states, and a second one with four choices for every state."""
+    """Returns a first stage of three states, and a second one with four choices for every state."""
     states, every = np.arange(3), np.arange(12)
     first = ChainStage(states, 10 * (1 + states[:, None]), ("a",), states[:, None])
     second = ChainStage(every // 4, 1 + every[:, None], ("c",), every[:, None] % 4)
@@ -32,7 +33,8 @@ def steep() -> Chain:
 
 
 def uneven() -> Chain:
-    """Four stages with two choices for every of 2, 3, 2 and 4 states; the first two and the last have attribute c."""
+    """Returns four stages with two choices for every of 2, 3, 2 and 4 states; the first two and the last have attribute
+    c."""
     stages = []
     for attribute, number in (("c", 2), ("c", 3), ("b", 2), ("c", 4)):
         every = np.arange(2 * number)
@@ -48,7 +50,7 @@ CHAINS = {
     "two attributes": two_attributes(),
     "steep": steep(),
     "uneven": uneven(),
-    "sret_tiny": chain_of(SearchSpace.load("sret_tiny")),
+    "sret_tiny": chain_of(shipped("sret_tiny")),
 }
 
 

@@ -6,21 +6,24 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from scipy.optimize import approx_fprime
+from scipy.stats import multivariate_normal
 from threadpoolctl import threadpool_limits
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore
 from sret_nas.space.chain import Chain, chain_of
-from sret_nas.space.search_space import SearchSpace
+from sret_nas.surrogate import model as surrogate_model
 from sret_nas.surrogate.features import EffectTerms
-from sret_nas.surrogate.model import Surrogate
+from sret_nas.surrogate.model import Surrogate, _Evidence
+from tests.counted_spaces import shipped
 
-CHAIN = chain_of(SearchSpace.load("sret_tiny"))
+CHAIN = chain_of(shipped("sret_tiny"))
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As the strategy does: small matrices are slower on two threads that share their cores with other tests."""
+    """Limits threads as the strategy does: small matrices are slower on two that share their cores with other tests."""
     with threadpool_limits(1):
         yield
 
@@ -36,7 +39,7 @@ def costs_of(chain: Chain, points: IntArray) -> FloatArray:
 
 
 def planted(points: IntArray, seed: int = 0) -> FloatArray:
-    """Effects of recursions and MLP ratios in every stage, and a trend in the cost: larger is better."""
+    """Returns effects of recursions and MLP ratios in every stage, and a trend in the cost: larger is better."""
     rng = np.random.default_rng(seed)
     value = -0.5 * np.log(costs_of(CHAIN, points)[:, 0])
     for number, stage in enumerate(CHAIN.stages):
@@ -104,6 +107,76 @@ def test_left_out_predictions_are_those_of_a_model_without_the_label() -> None:
         without[left] = part.predict(points[[left]], costs[[left]], part.mean_weights)[0, 0]
     fitted_values = model.predict(points, costs, model.mean_weights)[:, 0]
     assert np.abs(model.loo_predictions - without).mean() < 0.1 * np.abs(fitted_values - without).mean()
+
+
+def test_left_out_labels_have_the_mean_and_variance_of_conditioning_on_the_others() -> None:
+    """A Gaussian of the labels, with the features' covariance, conditioned on all labels but one."""
+    model = fitted(30)
+    covariance = (model.label_features * model.prior) @ model.label_features.T + model.variances[-1] * np.eye(30)
+    mean = model.label_features @ model.prior_mean
+    for left in range(30):
+        others = np.delete(np.arange(30), left)
+        weights = np.linalg.solve(covariance[np.ix_(others, others)], covariance[others, left])
+        assert model.loo[0][left] == pytest.approx(mean[left] + weights @ (model.target - mean)[others], abs=1e-8)
+        assert model.loo[1][left] == pytest.approx(
+            covariance[left, left] - weights @ covariance[others, left], rel=1e-7
+        )
+
+
+def test_errors_of_labels_are_what_is_left_of_them_as_far_as_it_is_noise() -> None:
+    model = fitted(40)
+    rest = model.target - model.label_features @ model.mean_weights[:, 0]
+    assert model.label_errors(np.inf) == pytest.approx(rest, abs=1e-9)
+    assert model.label_errors(model.variances[-1] / 4) == pytest.approx(rest / 4, abs=1e-9)
+    assert np.abs(rest).max() > 1e-3
+
+
+def evidence(number: int = 12) -> _Evidence:
+    """Returns the evidence of random labels, with a trend, two groups and noise."""
+    rng = np.random.default_rng(0)
+    trend, *groups = (rng.normal(size=(number, columns)) for columns in (2, 3, 4))
+    return _Evidence(rng.normal(size=number), trend @ trend.T, [*(g @ g.T for g in groups), np.eye(number)])
+
+
+def test_the_evidence_is_the_density_of_the_labels_and_of_the_hyperprior() -> None:
+    """Up to a constant. The medians of the shares are 0.05, and 0.02 for the noise, with spreads of the logs."""
+    posterior = evidence()
+    hyperprior = multivariate_normal(np.log([0.05, 0.05, 0.02]), np.diag(np.square([2.0, 2.0, 1.5])))
+
+    def expected(logs: FloatArray) -> float:
+        parts = zip(np.exp(logs), posterior.kernels, strict=True)
+        covariance = posterior.fixed + sum(variance * kernel for variance, kernel in parts)
+        labels = multivariate_normal(np.zeros(len(posterior.error)), covariance)
+        return float(-labels.logpdf(posterior.error) - hyperprior.logpdf(logs))
+
+    places = np.random.default_rng(1).normal(-1, 1, size=(6, 3))
+    away = [posterior.neg_log_posterior(logs)[0] - expected(logs) for logs in places]
+    assert away == pytest.approx([away[0]] * 6, abs=1e-8)
+
+
+def test_the_evidence_s_gradient_is_its_slope() -> None:
+    posterior = evidence()
+    for logs in np.random.default_rng(2).normal(-1, 1, size=(4, 3)):
+        slopes = approx_fprime(logs, lambda at: posterior.neg_log_posterior(at)[0], 1e-6)
+        assert posterior.neg_log_posterior(logs)[1] == pytest.approx(slopes, abs=1e-3)
+
+
+def test_of_many_labels_evenly_spaced_ones_decide_the_variances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two labels are exchanged, so that all else is as before, but for the rounding of sums."""
+    monkeypatch.setattr(surrogate_model, "MAX_FOR_VARIANCES", 11)
+    points = drawn(CHAIN, 41, seed=1)
+    costs, values = costs_of(CHAIN, points), planted(points)
+
+    def variances(first: int, second: int) -> FloatArray:
+        exchanged = values.copy()
+        exchanged[[first, second]] = values[[second, first]]
+        return Surrogate(EffectTerms(CHAIN), points, costs, exchanged, (0,)).variances
+
+    before = variances(0, 0)
+    for position in (1, 38):
+        assert variances(position, position + 1) == pytest.approx(before, rel=1e-5)
+    for position in (3, 39):
+        assert variances(position, position + 1) != pytest.approx(before, rel=1e-2)
 
 
 def test_draws_have_the_posterior_s_mean_and_spread() -> None:

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy.linalg import LinAlgError
+from scipy.stats import multivariate_normal
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain, ChainStage
@@ -22,7 +23,8 @@ CHAIN = Chain(("cost",), (STAGE, STAGE, STAGE), ({(0, 0): (0,)},) * 2)
 
 
 def alike(points: IntArray) -> FloatArray:
-    """Whether the first and the last stage choose alike, which no sum over stages can say; the second is irrelevant."""
+    """Returns whether the first and the last stage choose alike, which no sum over stages can say; the second is
+    irrelevant."""
     return np.where(points[:, 0] == points[:, 2], 1.0, -1.0)
 
 
@@ -116,6 +118,34 @@ def test_the_gradient_of_its_fit_is_that_of_its_value() -> None:
         steps = 1e-5 * np.eye(10)
         numeric = [(objective(logs + step)[0] - objective(logs - step)[0]) / 2e-5 for step in steps]
         assert slope == pytest.approx(numeric, rel=1e-4, abs=1e-6)
+
+
+def test_its_fit_is_that_of_the_density_of_labels_and_of_the_hyperprior() -> None:
+    """Up to a constant. The scale's median is 1, and the noise's 0.003; the kernel has its own."""
+    points = drawn(20)
+    base, process = fitted(points, alike(points))
+    kernel, levels = process._kernel, process._rows
+    spread = np.array([0.7, 2.0, *kernel.spread])
+    hyperprior = multivariate_normal(np.array([0.0, np.log(0.003), *kernel.center]), np.diag(spread**2))
+
+    def expected(logs: FloatArray) -> float:
+        scale, noise = np.exp(logs[:2])
+        covariance = scale * process._additive + sum(kernel.parts(logs[2:], levels, levels)) + noise * np.eye(20)
+        labels = multivariate_normal(base.label_features @ base.prior_mean, covariance)
+        return float(-labels.logpdf(base.target) - hyperprior.logpdf(logs))
+
+    value = process.neg_log_posterior(process._error, process._additive, levels)
+    places = np.random.default_rng(3).normal(-1, 0.7, size=(5, 10))
+    away = [value(logs)[0] - expected(logs) for logs in places]
+    assert away == pytest.approx([away[0]] * 5, abs=1e-8)
+
+
+def test_errors_of_labels_are_what_it_leaves_of_them() -> None:
+    points = drawn(40)
+    base, process = fitted(points, alike(points) + np.random.default_rng(1).normal(scale=0.2, size=40))
+    mean = process.marginals(*described(base, points))[0]
+    assert process.label_errors == pytest.approx(base.target - mean, abs=1e-9)
+    assert np.abs(process.label_errors).max() > 1e-2
 
 
 @pytest.mark.parametrize("rounding", [0.0, 1e-7, 1e-4])

@@ -56,6 +56,11 @@ def test_what_a_run_wrote_repeats_it(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         ({"flop-budget": "1G"}, "flop-budget: sret-nas search has no such option"),
+        *(
+            ({"options": {"seed": 1, name: 1.5}}, f"own.yaml: options.{name}: no run records such an option")
+            for name in ("__class__", "run", "out", "resume", "dry_run", "a b")
+        ),
+        ({"options": {"seed": 1}, "recipe": {"out": "x"}}, "own.yaml: options.out: no run records such an option"),
         ({"flops-budget": "much"}, "flops-budget: "),
         ({"trials": "many"}, "trials: must be a whole number, got 'many'"),
         ({"no-supernet": "yes"}, "no-supernet: must be true or false, got 'yes'"),

@@ -17,7 +17,7 @@ RUN_DIRECTORY = {"out", "resume", "dry_run", "open", "quiet", "config"}
 
 
 def options_of(command: ModuleType) -> dict[str, argparse.Action]:
-    """A command's options by the names that their values get."""
+    """Returns a command's options by the names that their values get."""
     commands = argparse.ArgumentParser().add_subparsers()
     command.add_command(commands)
     (parser,) = commands.choices.values()

@@ -27,7 +27,7 @@ def one_thread() -> Iterator[None]:
 
 
 def part_of(number: int, size: int = 16, channels: int = 3, *, flip: bool = True) -> Split:
-    """Random images, labelled by their numbers."""
+    """Returns random images, labelled by their numbers."""
     images = np.random.default_rng(0).integers(0, 256, (number, size, size, channels), dtype=np.uint8)
     images.flags.writeable = False
     mean, std = (0.5, 0.25, 0.125)[:channels], (0.2, 0.3, 0.4)[:channels]
@@ -35,7 +35,7 @@ def part_of(number: int, size: int = 16, channels: int = 3, *, flip: bool = True
 
 
 def as_bytes(part: Split, images: torch.Tensor) -> np.ndarray:
-    """Batches undone: (B, H, W, C) pixels from 0 to 255."""
+    """Returns batches undone: (B, H, W, C) pixels from 0 to 255."""
     pixels = images.numpy().astype(np.float64).transpose(0, 2, 3, 1) * part.std + part.mean
     rounded = np.rint(pixels * 255)
     assert abs(pixels * 255 - rounded).max() < 1e-3
@@ -43,7 +43,7 @@ def as_bytes(part: Split, images: torch.Tensor) -> np.ndarray:
 
 
 def candidates(image: np.ndarray, reach: int) -> dict[bytes, tuple[int, int, bool]]:
-    """Every image that shifts and a mirror can make of one, by padding with its border and cropping."""
+    """Returns every image that shifts and a mirror can make of one, by padding with its border and cropping."""
     size = len(image)
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
     made = {}

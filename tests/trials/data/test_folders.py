@@ -44,7 +44,7 @@ def run(tmp_path: Path, **changes: object) -> PreparedData:
 
 
 def shades(data: PreparedData) -> dict[str, list[int]]:
-    """The shade of every image of each part, after a check that the image is flat."""
+    """Returns the shade of every image of each part, after a check that the image is flat."""
     found = {}
     for name in ("train", "val", "test"):
         images = getattr(data, name).images
@@ -202,7 +202,7 @@ def test_folders_that_cannot_be_used(
 
 
 def layout(write: Write, *folders: str, count: int = 5) -> None:
-    """Images in each folder."""
+    """Writes images into each folder."""
     for number, folder in enumerate(folders):
         for image in range(count):
             write(f"{folder}/{image}.png", number * count + image)
@@ -432,11 +432,11 @@ def test_the_first_lines_name_the_first_ten_classes_with_counts(tmp_path: Path, 
 def test_folders_inside_classes_are_shown(tmp_path: Path, write: Write) -> None:
     layout(write, "cat/black", "cat/white", "dog")
     assert run(tmp_path).notes == (
-        f"folders inside classes in {tmp_path}/images, whose images are the class's: cat/black (5), cat/white (5)",
+        f"in classes of {tmp_path}/images, images lie in folders; they are the class's: cat/black (5), cat/white (5)",
     )
     layout(write, "dog/black", "dog/white")
     assert run(tmp_path).notes == (
-        f"every class in {tmp_path}/images has inside the folder black, white, whose images are the class's",
+        f"in every class of {tmp_path}/images, images lie in the folders black, white: they are the class's",
     )
 
 
@@ -486,7 +486,7 @@ def test_limits_below_the_number_of_classes(tmp_path: Path, write: Write) -> Non
 
 
 def _corner_image(mode: str) -> Image.Image:
-    """16 x 16 with the upper left quarter bright and the rest dark."""
+    """Returns an image of 16 x 16 with the upper left quarter bright and the rest dark."""
     values = np.full((16, 16), 40, np.uint8)
     values[:8, :8] = 200
     return Image.fromarray(values).convert(mode)

@@ -172,7 +172,7 @@ def _edit(directory: Path, key: str, value: object) -> None:
 
 
 def _edit_as_an_earlier_version(directory: Path, key: str, value: object) -> None:
-    """Without a checksum."""
+    """Removes the checksum."""
     fields = json.loads((directory / "data.json").read_text())
     del fields["checksum"]
     (directory / "data.json").write_text(json.dumps({**fields, key: value}))

@@ -14,7 +14,7 @@ from trials.data.sufficiency import data_warnings
 
 
 def split(labels: IntArray) -> Split:
-    """A part with labels alone, which are all that is looked at."""
+    """Returns a part with labels alone, which are all that is looked at."""
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)
     return Split(images=images, labels=labels, mean=(0.0,), std=(1.0,), flip=False)
 
@@ -45,6 +45,7 @@ def images(train: list[int], val: int | Split) -> PreparedData:
             500,
             ["class 'class 0' has 400 training images and 'class 2' has 8: the error counts images, so a network"],
         ),
+        ([9, 1], 100, ["class 'class 1' has 1 training image, from which hardly anything can be learned"]),
         ([9, 4], 100, ["class 'class 1' has 4 training images, from which hardly anything can be learned"]),
     ],
 )

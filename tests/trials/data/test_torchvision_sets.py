@@ -23,13 +23,13 @@ def load(name: str, root: Path, size: int = 8) -> PreparedData:
 
 
 def values(data: PreparedData, part: str) -> dict[int, list[int]]:
-    """For each class the first pixels of its images in a part, sorted."""
+    """Returns, for each class, the first pixels of its images in a part, sorted."""
     chosen = getattr(data, part)
     return {label: sorted(chosen.images[chosen.labels == label, 0, 0, 0].tolist()) for label in range(data.num_classes)}
 
 
 def _write_idx(path: Path, array: np.ndarray) -> None:
-    """The format of MNIST's files: magic number (type, dimensions), sizes, big-endian; then the bytes."""
+    """Writes the format of MNIST's files: magic number (type, dimensions), sizes, big-endian; then the bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     path.write_bytes(header + array.astype(np.uint8).tobytes())

@@ -31,7 +31,7 @@ from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.yaml_files import dump_yaml
 from tests import REPOSITORY
-from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
+from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, with_descendants
 from tests.trials.supernet.tiny_supernet import SPACE, config
 from tests.trials.training.tiny_training import ARCH
 from trials.data import PreparedData
@@ -87,12 +87,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trainings")
     (folder / "space.yaml").write_text(dump_yaml(SPACE.to_dict()))
     return folder
-
-
-@pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    with two_machines(tmp_path_factory.mktemp("elsewhere")) as machines:
-        yield machines
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +181,7 @@ def test_a_search_trains_its_supernet_on_its_cluster(
     """
     flags = [word if word != "--images" else "--supernet-images" for word in FLAGS]
     asked = ["search", "--space", str(folder / "space.yaml"), *flags, "--trials", "4", "--finalists", "0", "--controls"]
-    out = folder / "search"
+    out, cached = folder / "search", set(machines.cache.glob("*/train_images.npy"))
     assert main([*asked, "0", "--engine", "ray", "--ray-address", machines.address, "--out", str(out)]) == 0
     told = shown(capsys)
     assert re.search(r"(?<!\d)1 thread in each of 2 processes on the cluster", told)
@@ -200,7 +194,7 @@ def test_a_search_trains_its_supernet_on_its_cluster(
     (scalars,) = (out / "supernet" / "tensorboard").iterdir()
     assert scalars.read_bytes().count(b"loss") == STEPS
     assert [path.name for path in machines.temporary.glob("sret-nas-training-*")] == []
-    assert list(machines.cache.glob("*/train_images.npy")), "the images travelled"
+    assert set(machines.cache.glob("*/train_images.npy")) > cached, "the images travelled"
 
 
 @pytest.fixture
@@ -285,7 +279,7 @@ def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: P
     )  # fmt: skip
     while not (out / "tensorboard").exists() and driver.poll() is None:
         threading.Event().wait(0.05)
-    listening = listening_addresses(psutil.Process(driver.pid))
+    listening = listening_addresses(with_descendants(psutil.Process(driver.pid)))
     os.killpg(driver.pid, signal.SIGINT)
     told, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, told

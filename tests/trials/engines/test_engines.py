@@ -33,7 +33,7 @@ class TestInlineEngine(EngineContract):
 
 
 def left_idle(engine: Engine) -> Engine:
-    """The engine, once jobs that a test has left behind have ended."""
+    """Returns the engine, once jobs that a test has left behind have ended."""
     while engine.wait():
         pass
     return engine

@@ -28,7 +28,7 @@ from ray.exceptions import RayError
 from sret_nas.errors import UserError
 from tests import REPOSITORY
 from tests.trials.engines.jobs_for_ray import look_around
-from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, two_machines
+from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, with_descendants
 from tests.trials.ray_private import metadata_changed
 from trials.engines import ray_calls, ray_session
 from trials.engines.conformance import EngineContract, run_all
@@ -81,6 +81,12 @@ def processes_with(mark: str) -> list[str]:
 def started() -> Iterator[RayEngine]:
     with RayEngine(look_around, num_workers=2) as engine:
         yield engine
+
+
+def started_by(engine: RayEngine) -> list[psutil.Process]:
+    """Returns the processes of an engine's own Ray. This process may have others: a cluster's, for other tests."""
+    head = engine._session._head  # type: ignore[attr-defined]
+    return with_descendants(psutil.Process(head._process.pid))
 
 
 class TestOnThisMachine(EngineContract):
@@ -172,10 +178,10 @@ class TestOnThisMachine(EngineContract):
             (tmp_path / "release").touch()
         assert [outcome.failure for outcome in engine.wait()] == [None]
 
-    def test_it_listens_on_the_loopback_interface_alone(self, engine: Engine) -> None:
+    def test_it_listens_on_the_loopback_interface_alone(self, engine: RayEngine) -> None:
         """True of the driver, the head, its agents and the workers."""
         results(run_all(engine, [{"do": "place"}] * 2))
-        found = listening_addresses(psutil.Process())
+        found = listening_addresses([psutil.Process(), *started_by(engine)])
         assert {"gcs_server", "raylet"} <= found.keys()
         assert found["gcs_server"]
         assert found["raylet"]
@@ -185,7 +191,7 @@ class TestOnThisMachine(EngineContract):
         """Ray makes its own folders writable by everybody."""
         sockets = {
             Path(told.laddr)
-            for process in psutil.Process().children(recursive=True)
+            for process in started_by(engine)
             for told in process.net_connections("unix")
             if told.status == psutil.CONN_NONE and told.laddr.startswith("/")
         }
@@ -283,12 +289,6 @@ def test_ctrl_c_twice_ends_everything() -> None:
     await_that(lambda: processes_with(mark) == [], seconds=10)
 
 
-@pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    with two_machines(tmp_path_factory.mktemp("elsewhere")) as machines:
-        yield machines
-
-
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """Returns a folder with the files that these jobs read, and a supernet beside it."""
@@ -299,11 +299,19 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="class")
+def joined(machines: Machines) -> Iterator[RayEngine]:
+    with RayEngine(look_around, address=machines.address) as engine:
+        yield engine
+
+
 class TestOnACluster:
     @pytest.fixture
-    def engine(self, machines: Machines) -> Iterator[RayEngine]:
-        with RayEngine(look_around, address=machines.address) as engine:
-            yield engine
+    def engine(self, joined: RayEngine) -> RayEngine:
+        """Returns the engine of all these tests, once jobs that the last one has left behind have ended."""
+        while joined.wait():
+            pass
+        return joined
 
     def test_what_jobs_name_travels_with_them(self, engine: RayEngine, machines: Machines, images: Path) -> None:
         supernet = {"path": str(images.parent / "supernet"), "digest": "d"}
@@ -352,6 +360,35 @@ class TestOnACluster:
         assert failures[1].message.startswith("FileNotFoundError: ")
         assert "/nowhere/train_images.npy" in failures[1].message
 
+    def test_machines_go_and_come(self, engine: RayEngine, machines: Machines, tmp_path: Path) -> None:
+        """A machine that joins is used. A machine that is lost takes only its own job with it."""
+        release = tmp_path / "release"
+        waiting = {"do": "await", "path": str(release)}
+        added = machines.add()
+        await_that(lambda: self.capacity_with_news(engine) == 3)
+        for job in range(3):
+            engine.submit(job, waiting)
+        machines.cluster.remove_node(added, allow_graceful=False)
+        (lost,) = engine.wait()
+        assert lost.failure is not None
+        assert lost.failure.cause == "worker died"
+        assert lost.failure.message.startswith("the machine ")
+        assert engine.capacity == 2
+        with pytest.raises(RuntimeError):
+            engine.submit(3, waiting)
+        release.touch()
+        ended = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
+        assert {0, 1, 2} - ended.keys() == {lost.job_id}
+        assert len({result["process"] for result in results(ended)}) == 2
+
+    @staticmethod
+    def capacity_with_news(engine: RayEngine) -> int:
+        """Returns its capacity after a short job: an engine notices newly started workers while it waits."""
+        results(run_all(engine, [{"do": "place"}]))
+        return engine.capacity
+
+
+class TestJoiningACluster:
     def test_a_share_of_a_machine_is_enough(self, machines: Machines) -> None:
         with RayEngine(look_around, address=machines.address, cpus_per_trial=0.5) as engine:
             assert engine.capacity == 4
@@ -384,33 +421,6 @@ class TestOnACluster:
         for part in ("Ray: 1.2.3", "Python: 3.4.5", f"Ray: {ray.__version__}", f"Python: {versions}"):
             assert part in str(refused.value)
         assert "\n" not in str(refused.value)
-
-    def test_machines_go_and_come(self, engine: RayEngine, machines: Machines, tmp_path: Path) -> None:
-        """A machine that joins is used. A machine that is lost takes only its own job with it."""
-        release = tmp_path / "release"
-        waiting = {"do": "await", "path": str(release)}
-        added = machines.add()
-        await_that(lambda: self.capacity_with_news(engine) == 3)
-        for job in range(3):
-            engine.submit(job, waiting)
-        machines.cluster.remove_node(added, allow_graceful=False)
-        (lost,) = engine.wait()
-        assert lost.failure is not None
-        assert lost.failure.cause == "worker died"
-        assert lost.failure.message.startswith("the machine ")
-        assert engine.capacity == 2
-        with pytest.raises(RuntimeError):
-            engine.submit(3, waiting)
-        release.touch()
-        ended = {outcome.job_id: outcome for _ in range(2) for outcome in engine.wait()}
-        assert {0, 1, 2} - ended.keys() == {lost.job_id}
-        assert len({result["process"] for result in results(ended)}) == 2
-
-    @staticmethod
-    def capacity_with_news(engine: RayEngine) -> int:
-        """Returns its capacity after a short job: an engine notices newly started workers while it waits."""
-        results(run_all(engine, [{"do": "place"}]))
-        return engine.capacity
 
 
 @pytest.mark.parametrize(
@@ -510,5 +520,7 @@ def test_impossible_shares_are_refused(options: dict[str, float], message: str) 
 
 
 def test_nobody_imports_ray_who_does_not_use_it() -> None:
-    script = "import sys, trials.engines, trials.search.search\nassert 'ray' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    """Nor what takes as long, until a search comes to where it is needed."""
+    script = "import sys, trials.engines, trials.search.search\nprint({*sys.modules} & {'ray', 'torch', 'scipy.stats'})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

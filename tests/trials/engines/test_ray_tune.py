@@ -14,7 +14,7 @@ from ray.tune import Callback, ExperimentAnalysis
 
 from tests.trials.engines.jobs_for_engines import misbehave
 from tests.trials.engines.jobs_for_ray import look_around
-from tests.trials.ray_machines import Machines, two_machines
+from tests.trials.ray_machines import Machines
 from trials.command_line.main import main
 from trials.engines.conformance import EngineContract, run_all
 from trials.engines.engine import Engine
@@ -67,12 +67,6 @@ SEARCH = [
     "--max-test-images", "32", "--image-size", "16", "--supernet-images", "64", "--batch-size", "32", "--workers", "1",
     "--finalists", "0", "--controls", "0", "--device", "cpu",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    with two_machines(tmp_path_factory.mktemp("elsewhere")) as machines:
-        yield machines
 
 
 @pytest.mark.slow

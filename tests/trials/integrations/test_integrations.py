@@ -35,12 +35,12 @@ def _quick() -> Iterator[None]:
 
 
 def error_of(arch: ArchConfig) -> float:
-    """A cheap stand-in for training."""
+    """Returns a cheap stand-in for training."""
     return 1000 / cost_of(arch).params
 
 
 def objective(trial: optuna.Trial) -> tuple[float, float]:
-    """Trial 2 fails, trial 3 is pruned; what is left is quick."""
+    """Lets trial 2 fail and prunes trial 3; what is left is quick."""
     arch, schedule = architecture(trial)
     if trial.number == 2:
         raise ArithmeticError
@@ -54,7 +54,7 @@ def create_study(sampler: StrategySampler) -> optuna.Study:
 
 
 def by_hand(name: StrategyName, number: int, fail: tuple[int, ...] = (2, 3)) -> list[tuple[str, str]]:
-    """The same search with the strategy alone."""
+    """Returns the same search with the strategy alone."""
     domain = SReTDomain(SMOKE, BUDGET)
     strategy = create_strategy(name, domain, ("error", "flops"), seed=0, population=4)
     keys = []
@@ -69,7 +69,7 @@ def by_hand(name: StrategyName, number: int, fail: tuple[int, ...] = (2, 3)) -> 
 
 
 def keys_of(study: optuna.Study) -> list[tuple[str, str]]:
-    """What the trials tried, from what they keep."""
+    """Returns what the trials tried, from what they keep."""
     return [
         (ArchConfig.from_dict(trial.user_attrs["architecture"]).arch_id, trial.user_attrs["depth_schedule"])
         for trial in study.trials
@@ -426,7 +426,7 @@ def test_settings_that_cannot_be_are_refused(given: dict[str, Any], message: str
 
 
 def usage(module: Any) -> str:
-    """The lines of code that a module's docstring shows."""
+    """Returns the lines of code that a module's docstring shows."""
     blocks = [part for part in module.__doc__.split("\n\n") if part.startswith("    ")]
     assert len(blocks) == 1
     return textwrap.dedent(blocks[0])
@@ -449,7 +449,7 @@ Searcher = Callable[..., Any]
 
 @pytest.fixture
 def searcher() -> Searcher:
-    """A searcher over a few candidates."""
+    """Returns a searcher over a few candidates."""
     from trials.integrations.ray_searcher import StrategySearcher
 
     def create(name: StrategyName = "evolution", **fields: Any) -> Any:
@@ -459,7 +459,7 @@ def searcher() -> Searcher:
 
 
 def drive(searcher: Any, numbers: range, pending: int = 2) -> list[tuple[str, str]]:
-    """Some trials of a search, results two behind; every fifth fails in another way."""
+    """Returns some trials of a search, results two behind; every fifth fails in another way."""
     failures: list[dict[str, Any]] = [
         {"result": {"error": float("nan")}}, {"result": None, "error": True}, {"result": {"error": 0.1}, "error": True},
     ]  # fmt: skip

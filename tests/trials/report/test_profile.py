@@ -10,8 +10,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig
 from sret_nas.arch.presets import preset
 from sret_nas.nn.flops import fvcore_cost
 from trials.report.profile import CostMismatchError, cost_differences, show_profile
@@ -27,7 +28,7 @@ def render(arch: ArchConfig, width: int, *, check: bool = False, speed: bool = F
 
 
 def rows_of(text: str) -> set[tuple[str, ...]]:
-    """Every line as its words: what a reader sees, without the spacing."""
+    """Returns every line as its words: what a reader sees, without the spacing."""
     return {tuple(line.split()) for line in text.splitlines()}
 
 

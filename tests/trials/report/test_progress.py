@@ -45,7 +45,7 @@ FREE = ComputeBudget(ComputeUsage(), expected=1.0, time_budget=None, gpu_hours=N
 
 
 def finished_trial(number: int) -> Trial:
-    """As wide as they come."""
+    """Returns a trial as wide as they come."""
     arch = random_arch(random.Random(0))
     cost = TargetCost(flops=1_234_499_999, params=12_344_999, image_size=224, classes=1000)
     result = TrialResult(
@@ -99,7 +99,11 @@ def test_without_a_terminal_every_line_counts_and_nothing_else_is_written() -> N
 def test_a_terminal_s_bar_tells_what_is_spent_while_no_trial_ends() -> None:
     text = io.StringIO()
     usage = ComputeUsage()
-    usage.apply(parse_event({"event": "header", "format": 1, "time": 1000.0, **{key: {} for key in HEADER_KEYS}}))
+    usage.apply(
+        parse_event(
+            {"event": "header", "format": 1, "time": 1000.0, **{key: {} for key in HEADER_KEYS} | {"command": []}}
+        )
+    )
     bounded = ComputeBudget(usage, expected=1.0, time_budget=7200.0, gpu_hours=None, gpus_per_trial=1.0)
     console = Console(file=text, width=200, force_terminal=True)
     with SearchProgress(

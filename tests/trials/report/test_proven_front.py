@@ -18,7 +18,7 @@ EFFECTS = {"recursions": {1: 0.5}, "width": {8: 0.3, 12: 0.1}, "heads": {2: 0.05
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
-    """A space, and a score of it."""
+    """Returns a space, and a score of it."""
     space, score = tmp_path / "small.yaml", tmp_path / "score.yaml"
     space.write_text(dump_yaml(SMALL.to_dict()))
     score.write_text(dump_yaml({"every_stage": EFFECTS}))
@@ -32,7 +32,7 @@ def score_of(arch: ArchConfig) -> float:
 
 
 def front_by_hand(cost: str, most_flops: int) -> list[tuple[int, float]]:
-    """Costs and scores that no network beats, cheapest first."""
+    """Returns costs and scores that no network beats, cheapest first."""
     found: list[tuple[int, float]] = []
     rows = {
         (getattr(cost_of(arch), cost), round(score_of(arch), 9))

@@ -32,7 +32,7 @@ def shown(
 
 
 def row_of(text: str, word: str) -> list[str]:
-    """The cells of the first table row that holds a word."""
+    """Returns the cells of the first table row that holds a word."""
     line = next(line for line in text.splitlines() if f" {word} " in line and "│" in line)
     return [cell.strip() for cell in line.strip("│ ").split("│")]
 
@@ -101,14 +101,14 @@ def test_markup_in_a_description_is_only_text() -> None:
 
 
 def grid_of(text: str) -> list[str]:
-    """The lines of the picture, from the highest parameters on, without the labels."""
+    """Returns the lines of the picture, from the highest parameters on, without the labels."""
     lines = [line[8:] for line in text.splitlines() if len(line) > 8 and line[8] in "│┼" and not line.startswith("│")]
     return [line.rstrip() for line in lines]
 
 
 @pytest.fixture(autouse=True)
 def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of few draws, where they are not what is tested; those that are say how many they want."""
+    """Lets pictures have few draws, where they are not what is tested; those that are say how many they want."""
     monkeypatch.setattr("trials.report.cost_picture.TEXT_DRAWS", 4_900)
     monkeypatch.setattr("trials.report.cost_picture.PNG_DRAWS", 4_900)
 

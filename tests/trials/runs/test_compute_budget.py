@@ -34,7 +34,7 @@ FINAL = {
     "train_images": 1, "seconds": 0.0,
 }  # fmt: skip
 REST: dict[str, dict[str, Any]] = {
-    "header": {"format": 1, **{key: {} for key in HEADER_KEYS}},
+    "header": {"format": 1, **{key: {} for key in HEADER_KEYS} | {"command": []}},
     "resumed": {"options": {}},
     "supernet": {"source": {"path": "supernet.safetensors", "digest": "0"}},
     "asked": {"arch_id": "0", "flops": 1, "params": 1, "depth_schedule": "full", "architecture": ARCH},

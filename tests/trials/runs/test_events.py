@@ -136,7 +136,7 @@ def test_events_are_of_their_kind() -> None:
 )
 def test_a_header_says_how_many_processes_train_the_supernet(supernet: dict[str, Any] | None, processes: int) -> None:
     keys = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
-    content = {"event": "header", "format": 1, "time": 17.5, **{key: {} for key in keys}}
+    content = {"event": "header", "format": 1, "time": 17.5, **{key: {} for key in keys}, "command": []}
     header = parse_event({**content, "supernet": supernet, "expected": {"trial_seconds": 1.0}})
     assert isinstance(header, HeaderEvent)
     assert header.supernet_processes == processes

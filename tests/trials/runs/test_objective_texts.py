@@ -45,7 +45,7 @@ VALUES: dict[Objective, tuple[float, str]] = {
 
 
 def a_trial(search: RecordedSearch) -> Trial:
-    """A trial with the values above."""
+    """Returns a trial with the values above."""
     trial = search.history.trials[0]
     result = trial.result
     assert result is not None
@@ -127,7 +127,7 @@ def test_a_stopped_trial_s_line_has_the_error_that_is_minimised(
 
 
 def mean_of(search: RecordedSearch, error: Objective) -> dict[int, float]:
-    """The error that a search compares by, of each trial, by number: worked out from its results."""
+    """Returns the error that a search compares by, of each trial, by number: worked out from its results."""
 
     def value(result: TrialResult) -> float:
         return fmean(result.error_by_depth) if error == "depth_error" else result.error

@@ -96,7 +96,7 @@ def test_the_front_is_sorted_by_flops_then_error_then_number() -> None:
 
 def test_of_equal_error_the_lesser_cross_entropy_then_flops_then_number_is_most_accurate() -> None:
     trials = [
-        trial(0, 0.2, 0, 0),
+        trial(0, 0.2, 0, 1),
         trial(1, 0.1, 3, 10),
         trial(2, 0.1, 2, 30),
         trial(3, 0.1, 2, 20),
@@ -116,7 +116,7 @@ def test_with_error_as_objective_the_most_accurate_is_on_the_front() -> None:
 def test_the_best_is_a_finalist_if_there_are_any() -> None:
     def final(error: float, loss: float, flops: int) -> RetrainResult:
         return RetrainResult(
-            arch=ARCH, flops=flops, params=1, inherited_error=None, inherited_cross_entropy=None, error=error,
+            arch=ARCH, flops=1 + flops, params=1, inherited_error=None, inherited_cross_entropy=None, error=error,
             cross_entropy=loss, test_error=0.0, test_cross_entropy=0.0, num_val_images=1, num_test_images=1,
             train_images=1, seconds=1.0,
         )  # fmt: skip

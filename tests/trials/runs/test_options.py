@@ -22,7 +22,7 @@ from trials.strategies.early_stopping import SuccessiveHalving
 
 
 def options(**given: Any) -> SearchOptions:
-    """As a command makes them of what was given: a problem is one line."""
+    """Makes options as a command does of what was given: a problem is one line."""
     return validate(SearchOptions, given, "search")
 
 

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import SearchSpace
+from tests.counted_spaces import shipped
 from tests.trials.planted_search import write_search
 from trials.engines.results import Failure, TargetCost, TrialResult
 from trials.runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
@@ -21,12 +22,12 @@ from trials.runs.trial import Trial
 from trials.strategies.optuna import constraints
 from trials.strategies.sret import SReTDomain
 
-SPACE = SearchSpace.load("sret_tiny")
+SPACE = shipped("sret_tiny")
 DOMAIN = SReTDomain(SPACE, Budget(flops_max=10**9))
 
 
 def trials_that_ended(number: int) -> list[Trial]:
-    """Every third has failed, and the fifth was stopped at its second rung."""
+    """Returns trials of which every third has failed, and the fifth was stopped at its second rung."""
     rng, trials = np.random.default_rng(0), []
     for position in range(number):
         trial = Trial(position, DOMAIN.draw(rng))
@@ -53,7 +54,7 @@ def trials_that_ended(number: int) -> list[Trial]:
 
 
 def written(run_dir: Path, trials: list[Trial]) -> list[optuna.trial.FrozenTrial]:
-    """The trials of the study on disk, as others read it."""
+    """Returns the trials of the study on disk, as others read it."""
     run_dir.mkdir()
     journal = OptunaJournal(run_dir, DOMAIN, ("error", "flops"), {"budget": "FLOPs at most 1G"})
     for trial in trials:

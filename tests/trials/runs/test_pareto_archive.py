@@ -38,7 +38,7 @@ def random_trials(number: int, levels: int, seed: int) -> list[Trial]:
         else:
             target = TargetCost(flops=flops, params=params, image_size=32, classes=10, latency_us=latency)
             trial.result = TrialResult(
-                error=error / 10, cross_entropy=loss / 10, error_by_depth=[loss / 10, error / 10],
+                error=error / 100, cross_entropy=loss / 100, error_by_depth=[loss / 100, error / 100],
                 train_loss=1.0, train_steps=1, train_images=1, train_seconds=1.0, seconds=1.0, target=target,
                 proxy=target, proxy_arch=arch, device="cpu", peak_memory_mb=1.0,
             )  # fmt: skip

@@ -32,7 +32,7 @@ CANDIDATES = [
     Candidate(PRESETS["sret_lt"], "joint"),
     Candidate(PRESETS["sret_s"], "full"),
 ]
-HEADER = {key: {"of": key} for key in HEADER_KEYS}
+HEADER = {key: {"of": key} for key in HEADER_KEYS} | {"command": ["search"]}
 FAILURE = Failure(cause="diverged", message="the loss became nan", traceback="...")
 DEATH = Failure(cause="worker died", message="SIGKILL")
 TEST_RESULT = FrontTestResult(error=0.25, cross_entropy=1.5, num_images=100)
@@ -62,7 +62,7 @@ ORIGINS = ("design", "additive", "")
 
 
 def write_run(run_dir: Path) -> None:
-    """A finished trial that was tested, one that failed twice, and one that never ended."""
+    """Writes a finished trial that was tested, one that failed twice, and one that never ended."""
     with Records(run_dir) as records:
         records.start(HEADER)
         for number, candidate in enumerate(CANDIDATES):
@@ -255,7 +255,7 @@ def test_what_a_resumed_search_changes_counts_from_then_on(tmp_path: Path) -> No
 def test_a_second_writer_is_turned_away_and_a_dead_one_is_not_waited_for(tmp_path: Path) -> None:
     script = (
         "import sys, os, signal; from pathlib import Path; from trials.runs.records import HEADER_KEYS, Records;"
-        "records = Records(Path(sys.argv[1])); records.start(dict.fromkeys(HEADER_KEYS, {}));"
+        "records = Records(Path(sys.argv[1])); records.start({**dict.fromkeys(HEADER_KEYS, {}), 'command': []});"
         "print('locked', flush=True);"
         "sys.stdin.read(); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -66,7 +66,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
-    """What a search leaves that was begun, as far as copies look into it."""
+    """Returns what a search leaves that was begun, as far as copies look into it."""
     folder = tmp_path / "runs" / "r"
     (folder / "weights").mkdir(parents=True)
     (folder / RECORDS_FILE).write_bytes(b"header\n")
@@ -155,7 +155,7 @@ def test_what_records_name_is_there_before_them(run_dir: Path, storage: Path) ->
     append(run_dir, b"finished 1\nfinished 2\n")
 
     def go_on(name: str) -> None:
-        """The next trial beats the first while that is being copied."""
+        """Goes on: the next trial beats the first while that is being copied."""
         if name == "weights/1" and not (run_dir / "weights" / "3").exists():
             (run_dir / "weights" / "3").write_bytes(b"3")
             append(run_dir, b"finished 3\n")
@@ -397,7 +397,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def flags(options: dict[str, Any]) -> list[str]:
-    """Options as they are typed."""
+    """Returns options as they are typed."""
     given = {**options}
     return (["--no-supernet"] if given.pop("no_supernet", False) else []) + [
         f"{flag(name)}={value}" for name, value in given.items()
@@ -405,7 +405,7 @@ def flags(options: dict[str, Any]) -> list[str]:
 
 
 def outcome_of(run_dir: Path) -> list[tuple[Any, ...]]:
-    """All that a search found, trial by trial, to the last bit."""
+    """Returns all that a search found, trial by trial, to the last bit."""
     return [
         (
             number, trial.candidate.key, trial.result and (trial.result.error, trial.result.cross_entropy),

@@ -19,7 +19,9 @@ from trials.runs.remote_storage import (
 )
 
 
-@pytest.fixture(params=["folder", "bucket", "part of a bucket"])
+@pytest.fixture(
+    params=["folder", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bucket", "part of a bucket"))]
+)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
         return str(tmp_path)

@@ -18,7 +18,7 @@ from trials.runs.target import require_possible, target_for
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    """Ten classes of grey images."""
+    """Returns ten classes of grey images."""
     config = DataConfig(image_size=8, max_train=20, max_val=10, max_test=10)
     return prepare(config, tmp_path_factory.mktemp("digits"))
 

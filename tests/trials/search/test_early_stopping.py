@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def story(run_dir: Path) -> list[tuple[Any, ...]]:
-    """All that a search found, trial by trial and rung by rung, to the last bit."""
+    """Returns all that a search found, trial by trial and rung by rung, to the last bit."""
     return [
         (number, trial.candidate.key, trial.is_stopped, trial.test,
          [(found.error, found.cross_entropy, found.train_loss) for found in (*trial.partial, trial.result) if found])
@@ -133,7 +133,7 @@ MEASURED = 8
 
 
 def steps_since_the_last_record(run_dir: Path, steps: int) -> int:
-    """Steps that were trained in vain."""
+    """Returns the steps that were trained in vain."""
     history = read_history(run_dir).trials.values()
     ends = [trial.result.train_steps if trial.result else len(trial.partial) * 2 for trial in history]
     return steps - sum(ends)

@@ -69,7 +69,7 @@ def text_of(console: Console) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_profiles() -> Any:
-    """Fewer rounds than people get: what is tested here is what becomes of the numbers."""
+    """Lets profiles take fewer rounds than people get: what is tested here is what becomes of the numbers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency, "MIN_ROUNDS", 1)
         patch.setattr(latency, "MAX_ROUNDS", 1)
@@ -79,7 +79,7 @@ def quick_profiles() -> Any:
 
 @pytest.fixture(scope="module")
 def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A search with latency as an objective and no budget; read-only for the tests that share it."""
+    """Returns a search with latency as an objective and no budget; read-only for the tests that share it."""
     return start_search(
         SearchOptions.parse(OPTIONS, "search"), tmp_path_factory.mktemp("runs") / "unbounded", ["test"], quiet()
     )
@@ -87,7 +87,8 @@ def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def bounded(unbounded: Run, bound: int, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A search under a bound, which finds a profile beside it: the one that was measured, with pretended numbers."""
+    """Returns a search under a bound, which finds a profile beside it: the one that was measured, with pretended
+    numbers."""
     folder = tmp_path_factory.mktemp("bounded")
     (path,) = (unbounded.run_dir.parent / PROFILES).iterdir()
     measured, pretended = json.loads(path.read_text()), pretended_profile(unbounded.space).model_dump(mode="json")
@@ -103,7 +104,7 @@ def bounded(unbounded: Run, bound: int, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def bound(unbounded: Run) -> int:
-    """A pretended latency that six of the twelve networks meet, in microseconds."""
+    """Returns a pretended latency that six of the twelve networks meet, in microseconds."""
     table = LatencyTable(unbounded.space, pretended_profile(unbounded.space))
     networks = {candidate.arch.arch_id: candidate.arch for candidate in unbounded.domain}
     latencies = sorted(map(table.latency, networks.values()))
@@ -232,7 +233,7 @@ def test_a_resumed_search_keeps_its_latency(bounded: Run, given: dict[str, Any],
 
 
 def without_checksum(event: dict[str, Any]) -> dict[str, Any]:
-    """An event as earlier versions wrote it."""
+    """Returns an event as earlier versions wrote it."""
     return {key: value for key, value in event.items() if key != "crc32"}
 
 
@@ -340,7 +341,7 @@ def test_the_budget_in_words(options: dict[str, Any], text: str) -> None:
 
 @pytest.fixture(scope="module")
 def domain() -> SReTDomain:
-    """About a tenth of the small space's networks, by pretended latencies."""
+    """Returns a domain with about a tenth of the small space's networks, by pretended latencies."""
     latencies = sorted(TABLE.latency(arch) for arch in LatencySet(SMALL, Budget(), TABLE, None))
     return SReTDomain(SMALL, Budget(), TABLE, latencies[len(latencies) // 10])
 

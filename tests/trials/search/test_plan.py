@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ CONTEXT = JobContext(proxy=PROXY, data_dir="data", data_digest="0", device="cpu"
 
 
 def measured(payload: dict[str, Any], attempt: int) -> End:
-    """Two threads are half as fast again as one."""
+    """Returns two threads are half as fast again as one."""
     speed = 100.0 * (1 + payload["threads"]) / 2
     return {
         "images_per_second": speed, "num_val_images": 100, "device": "cpu", "proxy_flops": 10**7, "classes": 10,
@@ -36,7 +35,7 @@ def measured(payload: dict[str, Any], attempt: int) -> End:
 
 
 def measured_beside_other_work(payload: dict[str, Any], attempt: int) -> End:
-    """Two threads are a quarter as fast as one, which waits for no other."""
+    """Returns two threads are a quarter as fast as one, which waits for no other."""
     return {**measured(payload, attempt), "images_per_second": 100.0 / payload["threads"] ** 2}  # type: ignore[dict-item]
 
 
@@ -59,7 +58,7 @@ def test_a_supernet_s_training_is_as_fast_as_was_measured_with_its_threads() -> 
 def whole_minutes(plan: Plan, spent: float) -> int:
     """Returns the minutes of the whole search, as the plan says them, rounded down."""
     console = Console(file=io.StringIO(), width=500)
-    plan.announce(console, 200, Path("runs/x"), spent)
+    plan.announce(console, 200, spent)
     found = re.search(r"about (?:(\d+) h )?(?:(\d+) min)?[^:]* in all", console.file.getvalue())  # type: ignore[attr-defined]
     assert found is not None
     return 60 * int(found[1] or 0) + int(found[2] or 0)
@@ -75,6 +74,6 @@ def test_the_whole_time_has_what_was_spent_and_only_what_is_left() -> None:
 @pytest.mark.parametrize(("how", "is_warned"), [(measured, False), (measured_beside_other_work, True)])
 def test_threads_that_hinder_each_other_are_warned_of(how: Callable[..., End], is_warned: bool) -> None:
     console = Console(file=io.StringIO(), width=500)
-    plan_of(threads=2, measured=how).announce(console, 200, Path("runs/x"), 0.0)
+    plan_of(threads=2, measured=how).announce(console, 200, 0.0)
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("warning: 2 threads train at 25 images/s, and 1 at 100: other work uses this machine" in told) == is_warned

@@ -63,12 +63,12 @@ def start(options: dict[str, Any], run_dir: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def finished(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A whole search; read-only for the tests that share it."""
+    """Returns a whole search; read-only for the tests that share it."""
     return start(options, tmp_path_factory.mktemp("runs") / "whole")
 
 
 def outcome_of(run_dir: Path) -> list[Any]:
-    """All that was tried, found and recommended, to the last bit."""
+    """Returns all that was tried, found and recommended, to the last bit."""
     history = read_history(run_dir)
     assert history.recommended is not None
     return [

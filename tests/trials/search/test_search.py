@@ -77,14 +77,14 @@ def quiet() -> Console:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """An uninterrupted search in this process; read-only for the tests that share it."""
+    """Returns an uninterrupted search in this process; read-only for the tests that share it."""
     return start_search(
         SearchOptions.parse(OPTIONS, "search"), tmp_path_factory.mktemp("runs") / "whole", ["test"], quiet()
     )
 
 
 def outcome_of(run_dir: Path) -> list[tuple[Any, ...]]:
-    """All that a search found, trial by trial, to the last bit."""
+    """Returns all that a search found, trial by trial, to the last bit."""
     trials = read_history(run_dir).trials
     return [
         (number, trial.candidate.key, trial.result and (trial.result.error, trial.result.cross_entropy), trial.test)
@@ -93,7 +93,7 @@ def outcome_of(run_dir: Path) -> list[tuple[Any, ...]]:
 
 
 def front_files(run_dir: Path) -> dict[str, Any]:
-    """The front's architectures by file name."""
+    """Returns the front's architectures by file name."""
     return {path.name: yaml.safe_load(path.read_text())["architecture"] for path in (run_dir / "pareto").iterdir()}
 
 
@@ -244,7 +244,8 @@ def test_these_searches_learn(finished: Run) -> None:
 
 
 def resumed_here(run_dir: Path, *arguments: str) -> int:
-    """The exit code of a resumed search whose trials run in this process, which need not import torch once more."""
+    """Returns the exit code of a resumed search whose trials run in this process, which need not import torch once
+    more."""
     return main(["search", f"--resume={run_dir}", *arguments, "--workers=0"])
 
 
@@ -435,6 +436,7 @@ def test_a_dry_run_prints_the_plan_and_begins_nothing(tmp_path: Path, capsys: py
     told = capsys.readouterr().out
     assert re.search(r"^Plan: 6 trials .*of 256 training images at 32 px; about .* in all$", told, re.MULTILINE)
     assert told.splitlines()[-1] == "Dry run: that is the plan, and nothing was begun"
+    assert "Results:" not in told
     assert not (tmp_path / "run").exists()
     assert main(["search", "--dry-run", "--resume=x"]) == 2
     assert "--dry-run plans a new search" in capsys.readouterr().err

@@ -78,7 +78,7 @@ def console() -> Console:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, console: Console) -> Run:
-    """An uninterrupted search; read-only for the tests that share it."""
+    """Returns an uninterrupted search; read-only for the tests that share it."""
     return start_search(
         SearchOptions.parse(OPTIONS, "search"), tmp_path_factory.mktemp("runs") / "whole", ["test"], console
     )
@@ -89,7 +89,7 @@ def events(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def outcome_of(run_dir: Path) -> list[Any]:
-    """All that a search found, to the last bit; how long it took left out."""
+    """Returns all that a search found, to the last bit; how long it took left out."""
     found: list[Any] = []
     for number, trial in sorted(read_history(run_dir).trials.items()):
         finals = {role: final.model_dump(exclude={"seconds"}) for role, final in trial.finals.items()}

@@ -39,7 +39,7 @@ def follow(search: RecordedSearch, run_dir: Path, log: tuple[str, ...] = (), num
 
 
 def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard reads: (step, value) by tag."""
+    """Returns what TensorBoard reads: (step, value) by tag."""
     from tensorboardX.event_file_writer import event_pb2  # type: ignore[import-untyped]
 
     found: dict[str, list[tuple[int, float]]] = {}

@@ -17,7 +17,8 @@ from rich.console import Console
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.space.search_space import DepthSchedule, SearchSpace
+from sret_nas.space.search_space import DepthSchedule
+from tests.counted_spaces import shipped
 from tests.trials.scripted_engine import Clock, End, ScriptedEngine
 from trials.engines.jobs import InheritedTrialJob, ScratchTrialJob, SupernetSource, TrialJob, parse_job
 from trials.engines.results import Failure, TargetCost, TrialResult
@@ -48,7 +49,7 @@ OPTIONS: dict[str, Any] = {
     "lookahead": 4, "workers": 2, "device": "cpu",
 }  # fmt: skip
 HEADER: dict[str, Any] = {
-    **{key: {} for key in HEADER_KEYS},
+    **{key: {} for key in HEADER_KEYS} | {"command": []},
     "data": {"digest": "0"},
     "expected": {"trial_seconds": 10.0, "final_seconds": 100.0},
 }
@@ -67,11 +68,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def result_of(job: TrialJob) -> dict[str, Any]:
-    """What the network's name says: an error as good as random."""
+    """Returns what the network's name says: an error as good as random."""
     cost = cost_of(job.arch)
     target = TargetCost(flops=cost.flops, params=cost.params, image_size=224, classes=1000)
-    error = int(job.arch.arch_id[:4], 16) / 16**4
-    error += (1 - job.share) * int(job.arch.arch_id[4:8], 16) / 16**4
+    error = int(job.arch.arch_id[:4], 16) / (2 * 16**4)
+    error += (1 - job.share) * int(job.arch.arch_id[4:8], 16) / (2 * 16**4)
     found = TrialResult(
         share=job.share, error=error, cross_entropy=error, error_by_depth=[error], train_loss=1.0, train_steps=1,
         train_images=1, train_seconds=1.0, seconds=2.0, target=target, proxy=target, proxy_arch=job.arch, device="cpu",
@@ -83,7 +84,7 @@ def result_of(job: TrialJob) -> dict[str, Any]:
 @cache
 def domain_of(space: str, budget: Budget) -> SReTDomain:
     """Returns the same domain for all sessions, so that its networks are counted once."""
-    return SReTDomain(SearchSpace.load(space), budget)
+    return SReTDomain(shipped(space), budget)
 
 
 class Session:
@@ -145,7 +146,7 @@ def key_of(arch: ArchConfig, schedule: DepthSchedule) -> str:
 
 
 def dying(number: int, times: int) -> Play:
-    """The first attempts at a trial, in this session, lose their worker."""
+    """Lets the first attempts at a trial, in this session, lose their worker."""
     return lambda asked, attempt: DIED if asked == number and attempt <= times else None
 
 
@@ -328,7 +329,7 @@ RUNGS: dict[str, Any] = {"rungs": 3, "eta": 2, "trials": 30, "space": "paper_abl
 
 
 def story(run_dir: Path) -> list[tuple[Any, ...]]:
-    """Of every trial what it was, what it had at its rungs, and how it ended."""
+    """Returns of every trial what it was, what it had at its rungs, and how it ended."""
     return [
         (number, trial.candidate.key, [found.error for found in trial.partial], trial.is_stopped,
          trial.failure and trial.failure.cause, trial.result and trial.result.error)

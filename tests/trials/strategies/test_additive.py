@@ -13,6 +13,7 @@ from sret_nas.space.chain import chain_of
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
+from tests.counted_spaces import shipped
 from trials.strategies.additive import AdditiveStrategy, is_surely_less, spread_over
 from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.candidates import CandidatePool
@@ -20,7 +21,7 @@ from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate, Strategy
 
-TINY = SearchSpace.load("sret_tiny")
+TINY = shipped("sret_tiny")
 BUDGET = Budget(flops_max=1_000_000_000)
 DOMAIN = SReTDomain(TINY, BUDGET)
 SETTINGS = AdditiveSettings()
@@ -29,7 +30,8 @@ WORST = 0.9, 1e9
 
 
 def planted(candidate: Candidate) -> tuple[float, float]:
-    """Error falls with cost; MLP ratios, widths and schedules add to it or take from it, the same in every stage."""
+    """Returns error falls with cost; MLP ratios, widths and schedules add to it or take from it, the same in every
+    stage."""
     cost, error = cost_of(candidate.arch), 0.0
     for stage in candidate.arch.stages:
         error += 0.03 * (stage.mlp_ratio > 3) + 0.05 * (stage.recursions == 2) - 0.04 * (stage.nll == "last")
@@ -198,7 +200,7 @@ def test_one_model_is_surely_closer_only_beyond_chance() -> None:
 
 def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() -> None:
     """A value that falls with MLP ratios, the more so the wider the stage before, and one of noise alone."""
-    chain, rng = chain_of(SearchSpace.load("sret_tiny")), np.random.default_rng(0)
+    chain, rng = chain_of(shipped("sret_tiny")), np.random.default_rng(0)
     points = np.column_stack([rng.integers(len(stage), size=80) for stage in chain.stages])
     costs = chain.costs(points).astype(float)
     ratio, width = (chain.stages[0].attributes.index(name) for name in ("mlp_ratio", "width"))

@@ -18,7 +18,7 @@ def of_one_cost(new_costs: list[float], beliefs: list[list[float]]) -> Improveme
 
 
 def added(costs: FloatArray, values: FloatArray, new_cost: FloatArray, value: float, corner: FloatArray) -> float:
-    """Hypervolume that one more point adds inside the corner (value, costs...)."""
+    """Returns hypervolume that one more point adds inside the corner (value, costs...)."""
     known = [(value, *cost) for value, cost in zip(values.tolist(), costs.tolist(), strict=True)]
     bounds = tuple(corner.tolist())
     return hypervolume([*known, (value, *new_cost.tolist())], bounds) - hypervolume(known, bounds)

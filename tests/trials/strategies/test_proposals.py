@@ -6,16 +6,15 @@ import numpy as np
 
 from sret_nas import Budget
 from sret_nas.space.chain import Chain, ChainStage
-from sret_nas.space.search_space import SearchSpace
 from sret_nas.surrogate.ensemble import Ensemble
-from tests.counted_spaces import RESIDUALS
+from tests.counted_spaces import RESIDUALS, shipped
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.conformance import table
 from trials.strategies.neighbours import Neighbours
 from trials.strategies.proposals import TableProposals
 from trials.strategies.sret import SReTDomain
 
-DOMAIN = SReTDomain(SearchSpace.load("sret_tiny"), Budget(flops_max=1_000_000_000))
+DOMAIN = SReTDomain(shipped("sret_tiny"), Budget(flops_max=1_000_000_000))
 
 
 def test_neighbours_differ_in_one_attribute_of_one_stage_and_stay_inside_the_budget() -> None:

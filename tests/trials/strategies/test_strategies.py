@@ -158,7 +158,7 @@ class TestAdditive(NamedStrategy):
 
 
 def asked_of_the_table(name: StrategyName) -> list[str]:
-    """What another process must ask alike; the table leaves nothing out and costs little.
+    """Returns what another process must ask alike; the table leaves nothing out and costs little.
 
     Of a Gaussian process, whose suggestions take long, only the start and two more.
     """
@@ -288,7 +288,7 @@ def in_error(candidate: Candidate) -> Values:
 
 
 def bins_of(costs: Sequence[float], low: float, high: float, number: int = 16) -> list[int]:
-    """Bins of equal width in the logarithm, by formula."""
+    """Returns bins of equal width in the logarithm, by formula."""
     return [min(int(number * np.log(cost / low) / np.log(high / low)), number - 1) for cost in costs]
 
 
@@ -347,7 +347,7 @@ def test_the_first_parents_of_nsga2_design_are_the_design() -> None:
 
 
 def landscape(candidate: Candidate) -> Values:
-    """An error that falls with cost and with the product of neighbouring choices."""
+    """Returns an error that falls with cost and with the product of neighbouring choices."""
     first, *_, last = candidate.arch.stages
     penalty = 0.3 * first.recursions + 0.2 * (last.loop == "internal") - 0.05 * last.mlp_ratio
     cost = cost_of(candidate.arch)
@@ -409,7 +409,7 @@ def test_evolution_breeds_also_in_a_narrow_budget(monkeypatch: pytest.MonkeyPatc
 
 
 def exactly(times: int, draw: Callable[[], Candidate | None]) -> Callable[[], Candidate | None]:
-    """The function, until it was called so often; then it fails the test."""
+    """Returns the function, until it was called so often; then it fails the test."""
     left = iter(range(times))
 
     def limited() -> Candidate | None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sret_nas import Budget, BudgetError, cost_of
-from sret_nas.space.search_space import SearchSpace
+from tests.counted_spaces import shipped
 from trials.strategies.fronts import best_of, crowding_distances, front_ranks, most_spread
 from trials.strategies.ridge import PENALTIES, Ridge, tamed
 from trials.strategies.sret import SReTDomain
@@ -76,7 +76,8 @@ def test_ridge_solves_the_normal_equations_and_leaves_one_out(shape: tuple[int, 
     standard = (features - features.mean(axis=0)) / scale
 
     def solved(rows: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-        """Weights and constant from the normal equations, with the constant as a column that is not penalised."""
+        """Returns weights and constant from the normal equations, with the constant as a column
+        that is not penalised."""
         design = np.column_stack([standard[rows], np.ones(len(rows))])
         penalties = np.diag([*[penalty] * standard.shape[1], 0.0])
         solution = np.linalg.solve(design.T @ design + penalties, design.T @ targets[rows])
@@ -114,7 +115,7 @@ def test_targets_keep_their_order_within_0_and_1() -> None:
     assert tamed(np.array([-np.inf, 0.0, np.inf])).tolist() == [0.0, 0.5, 1.0]
 
 
-BASE = SReTDomain(SearchSpace.load("sret_tiny"), Budget(flops_max=600_000_000))
+BASE = SReTDomain(shipped("sret_tiny"), Budget(flops_max=600_000_000))
 
 
 def test_a_table_holds_the_members_inside_the_budget_once() -> None:

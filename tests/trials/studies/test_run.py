@@ -173,10 +173,10 @@ def test_a_teacher_comes_first_and_its_labels_are_learned(tmp_path: Path) -> Non
 def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = FullTraining.run
 
-    def diverging(training: FullTraining, console: Console | None) -> dict[str, Any]:
+    def diverging(training: FullTraining, *given: Any) -> dict[str, Any]:
         if training._directory.name == "external-seed0":
             raise DivergedError("the loss is not finite")
-        return run(training, console)
+        return run(training, *given)
 
     file = write_study(tmp_path)
     monkeypatch.setattr(FullTraining, "run", diverging)

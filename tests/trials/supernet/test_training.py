@@ -64,7 +64,7 @@ HOW = config(images=8 * 32, random_networks=1, depth_schedule="random")
 
 @pytest.fixture(scope="module")
 def whole(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted training; read-only for the tests that share it."""
+    """Returns an uninterrupted training; read-only for the tests that share it."""
     return trained(tmp_path_factory.mktemp("whole"), data, HOW)
 
 

@@ -58,6 +58,8 @@ def test_other_kinds_of_labels(tmp_path: Path, stored: Any, expected: list[list[
         ([CROPS[:1], FLIPS, BEST], "must hold as many crops as flips and labels"),
         ([CROPS * 3, FLIPS, BEST], "crops and probabilities must lie between 0 and 1"),
         ([CROPS, FLIPS, torch.tensor([4, 0])], "of other classes: the data have 4"),
+        ([CROPS, FLIPS, torch.tensor(1)], "must hold as many crops as flips and labels"),
+        ([CROPS, FLIPS, torch.zeros(2, dtype=torch.bfloat16)], "must hold arrays of finite numbers"),
         ([CROPS, FLIPS, torch.zeros(2, 3)], "must hold hard, smoothed or marginal labels, got the shape (2, 3)"),
     ],
 )

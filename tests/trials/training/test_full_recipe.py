@@ -60,6 +60,29 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
         ({"crop_scale": [1.0, 0.5]}, "--crop-scale must be two numbers, the smaller one above 0 and first"),
         ({"crop_ratio": [0.0, 0.5]}, "--crop-ratio[0]: must be greater than 0, got 0.0"),
         ({"auto_augment": "rand-m9; import os"}, "train: --auto-augment must be a policy of timm"),
+        *(
+            (
+                {"auto_augment": policy},
+                f"--auto-augment must be a policy of timm such as rand-m9-mstd0.5-inc1, augmix-m3 or "
+                f"3a, with at most 9 operations, got {policy!r}",
+            )
+            for policy in (
+                "rand-m1.2.3",
+                "rand-n1000000000",
+                "rand-w9",
+                "rand-mstd",
+                "rand-m9-mstd0.5.5",
+                "rand-inc2",
+                "rand-p2",
+                "augmix-w99999999",
+                "augmix-d99",
+                "augmix-a0",
+                "augmix-a0.00-m3",
+                "original-n2",
+                "3a-",
+                "rand-tbest",
+            )
+        ),
         ({"gradient_accumulation": 65}, "--gradient-accumulation must leave at least 2 images at a time"),
         ({"learning_rate": float("nan")}, "--learning-rate: must be"),
         ({"depth_schedule": "deep"}, "--depth-schedule: must be 'full', 'joint'"),

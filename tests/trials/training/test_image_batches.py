@@ -46,7 +46,12 @@ def disturb_generators() -> None:
     torch.rand(3)
 
 
-@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "rand-m10-n4-inc1", "v0", "augmix-m5-w2", "3a"])
+ALL_SECTIONS = ("rand-m9-n3-mstd0.5-mmax12-p.5-inc0-tweights", "augmix-m5-w4-d2-a0.5-b1-mstd1", "original-mstd0.5")
+
+
+@pytest.mark.parametrize(
+    "policy", ["rand-m9-mstd0.5-inc1", "rand-m10-n4-inc1", "v0", "augmix-m5-w2", "3a", *ALL_SECTIONS]
+)
 @pytest.mark.parametrize("preprocessing", [GREY, COLOUR], ids=["grey", "colour"])
 def test_an_augmented_image_depends_on_seed_epoch_and_index_alone(
     policy: str, preprocessing: Preprocessing, images: WholeImages

@@ -11,6 +11,7 @@ from sret_nas.arch.presets import PRESETS
 from sret_nas.errors import UserError
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
+from tests.counted_spaces import shipped
 from trials.machine import memory_bytes
 from trials.supernet import training
 from trials.training.devices import device_memory
@@ -47,7 +48,7 @@ def test_a_proxy_that_cannot_fit_is_not_built(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_supernet_that_cannot_fit_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = bounding_shape(SearchSpace.load("sret_tiny"))
+    shape = bounding_shape(shipped("sret_tiny"))
     monkeypatch.setattr(training, "device_memory", lambda device: 10**6)
     with pytest.raises(UserError, match=r"^the supernet of sret_tiny has \d\.\d+M parameters: .* --no-supernet"):
         training._require_memory(shape, "sret_tiny", torch.device("cpu"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig
 from trials.data import DataConfig, PreparedData, prepare
 from trials.training import precision
 from trials.training.precision import choose_precision, passes_in

@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.nn.model_directory import Preprocessing
 from trials.data import DataConfig
 from trials.data.whole_images import WholeImages

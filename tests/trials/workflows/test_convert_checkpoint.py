@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cli import main
 from sret_nas import SReT
-from sret_nas.arch.config import ArchConfig, StageConfig
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.parts import StageConfig
 from sret_nas.files import write_atomically
 from sret_nas.nn.model_directory import read_info
 from sret_nas.nn.public_checkpoints import to_public

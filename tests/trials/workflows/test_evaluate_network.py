@@ -17,8 +17,9 @@ from rich.console import Console
 
 from cli import main
 from sret_nas import SReT
-from sret_nas.arch.config import ArchConfig, StageConfig, StemConfig
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.result_file import write_result
 from sret_nas.nn.model_directory import ModelInfo, Preprocessing, write_model
 from trials.data.config import DataConfig

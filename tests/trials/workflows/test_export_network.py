@@ -69,7 +69,7 @@ def shipped(model: tuple[Path, SReT], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def taking_pixels(model: tuple[Path, SReT], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of files that standardise images themselves, compared with the network on generated images."""
+    """Returns the folder of files that standardise images themselves, compared with the network on generated images."""
     out = tmp_path_factory.mktemp("pixels")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_latency, "MAX_PASSES", 1)
@@ -118,7 +118,7 @@ def test_predict_gives_such_files_the_images_that_they_take(
 
 
 def digits(number: int) -> tuple[Tensor, Tensor]:
-    """The first test images as the model takes them, and their labels."""
+    """Returns the first test images as the model takes them, and their labels."""
     part = WholeImages.find(DataConfig(source="digits")).test
     ((images, labels),) = image_batches(part, range(number), PREPROCESSING, batch_size=number, threads=1)
     return torch.from_numpy(images), torch.from_numpy(labels)
@@ -205,7 +205,7 @@ def test_wrong_options_are_explained_and_nothing_is_written(
 
 
 def exit_code(*arguments: str) -> int:
-    """`main`'s exit code, argparse's own exits included."""
+    """Returns `main`'s exit code, argparse's own exits included."""
     try:
         return main(arguments)
     except SystemExit as exit_:

@@ -24,8 +24,9 @@ from trials.engines.file_transfer import BundleWriter
 from trials.engines.jobs import LandscapeJob, WeightsSource
 from trials.report.landscape import landscapes_of, short_names, show_landscapes
 from trials.report.landscape_pictures import _scale, _ticks
+from trials.runs.directory import LANDSCAPE_FILE
 from trials.runs.landscape_options import LandscapeOptions
-from trials.runs.landscape_records import RECORDS_FILE, LandscapeRecords
+from trials.runs.landscape_records import LandscapeRecords
 from trials.training.full_recipe import Recipe
 from trials.training.landscape_images import LandscapeImages
 from trials.worker.entry import JobRunner
@@ -128,7 +129,7 @@ def test_points_lie_on_the_directions_and_the_training_loss_has_weight_decay(
             assert [row[1] for row in pair["surface"]] == pair["second"]
             assert pair["surface"][1] == pair["first"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "landscape.json", RECORDS_FILE, "profiles.png", "contours.png", "surfaces.png",
+        "landscape.json", LANDSCAPE_FILE, "profiles.png", "contours.png", "surfaces.png",
     }  # fmt: skip
 
 
@@ -208,7 +209,7 @@ def test_an_interrupted_landscape_is_resumed_with_nothing_lost_and_nothing_done_
         start_landscape(
             LandscapeOptions.parse(data_options, "test"), [model, other], out, run_some, Console(quiet=True)
         )
-    with (out / RECORDS_FILE).open("ab") as file:
+    with (out / LANDSCAPE_FILE).open("ab") as file:
         file.write(b'{"event": "point", "network": 0,')  # a kill in the middle of a line
     resume_landscape(out, {"workers": 0}, count, Console(quiet=True))
     assert set(computed.values()) == {1}
@@ -280,8 +281,8 @@ def test_a_resumed_landscape_keeps_what_decides_its_values(finished: Path, capsy
 
 
 def test_a_changed_record_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = (finished / RECORDS_FILE).read_bytes()
-    (tmp_path / RECORDS_FILE).write_bytes(content.replace(b'"x"', b'"y"').replace(b'"i": 1', b'"i": 2', 1))
+    content = (finished / LANDSCAPE_FILE).read_bytes()
+    (tmp_path / LANDSCAPE_FILE).write_bytes(content.replace(b'"x"', b'"y"').replace(b'"i": 1', b'"i": 2', 1))
     assert landscape("--resume", tmp_path) == 2
     assert "its checksum says that it has changed" in capsys.readouterr().err
 

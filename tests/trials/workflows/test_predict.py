@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SReT]:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder with two images, one of them nested and in colour, a hidden one, and a note."""
+    """Returns a folder with two images, one of them nested and in colour, a hidden one, and a note."""
     folder = tmp_path / "images"
     (folder / "more").mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -156,7 +156,7 @@ def test_wrong_input_is_explained(
 
 
 def stranger(path: Path, batch: int | None, output: str) -> Path:
-    """An ONNX file of another program, which gives the mean of each channel, or of whole images."""
+    """Returns an ONNX file of another program, which gives the mean of each channel, or of whole images."""
     over = [2, 3] if output == "channels" else [1, 2, 3]
     axes = helper.make_tensor("axes", TensorProto.INT64, [len(over)], over)
     mean = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)

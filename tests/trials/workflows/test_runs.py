@@ -28,7 +28,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two searches; read-only for the tests that share it."""
+    """Returns a folder with two searches; read-only for the tests that share it."""
     folder = tmp_path_factory.mktemp("runs")
     write_search(folder / "one")
     write_search(folder / "two", seed=1, num_failed=0)

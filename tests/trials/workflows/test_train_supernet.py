@@ -27,18 +27,19 @@ from sret_nas.quantities import parse_duration
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, spec, trained
 from trials.data import PreparedData, batches
+from trials.runs.directory import TRAINING
 from trials.supernet import monitor, training
 from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import extreme
 from trials.supernet.speed import seconds_per_step, steps_within
 from trials.training.recipe import proxy_arch
 from trials.training.train import score
-from trials.workflows.train_supernet import TRAINING, RecordedTraining
+from trials.workflows.train_supernet import RecordedTraining
 
 
 @pytest.fixture(scope="module", autouse=True)
 def handlers() -> Iterator[None]:
-    """The command line's handlers of Ctrl-C are its own."""
+    """Yields the command line's handlers of Ctrl-C are its own."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
@@ -47,7 +48,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the command: narrowed proxies, few steps."""
+    """Runs the command: narrowed proxies, few steps."""
     folder = tmp_path_factory.mktemp("command")
     (folder / "space.yaml").write_text(dump_yaml({**SPACE.to_dict(), "image_size": 32, "classes": 100}))
     arguments = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from docs.figures import load, table
+from docs.figures.tables import load, table
 
 NOT_YET = "not yet run"
 SETS = {"tau": "all", "tau_at_like_cost": "at like cost", "tau_in_window": "0.9 to 1 G"}

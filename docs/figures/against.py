@@ -6,7 +6,7 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
-from docs.figures import load, table
+from docs.figures.tables import load, table
 from sret_nas.quantities import format_quantity
 
 

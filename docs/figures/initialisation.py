@@ -1,0 +1,39 @@
+"""The figures of the comparison of initialisations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from docs.figures.tables import load, table
+
+
+def initialisation_table() -> str:
+    """Returns PyTorch's defaults against the old initialisation: paired differences with 95 % intervals."""
+    result = load("initialisation")
+    rows = [
+        [
+            f"{setting['data']}, {setting['network']}, {setting['images']:,} images",
+            *_differences(setting["schemes"]["torch"]["differences"]),
+        ]
+        for setting in result["settings"]
+    ]
+    rows.append(["all pairs together", *_differences(result["together"]["torch"])])
+    return table(["what was trained", "pairs", "training loss", "validation cross-entropy", "test error, points"], rows)
+
+
+def _differences(found: dict[str, Any]) -> list[str]:
+    """Returns the number of pairs, and for each metric the mean difference, its interval, and the pairs won."""
+    cells = [str(found["train_loss"]["pairs"])]
+    for metric, factor, digits in (("train_loss", 1, 3), ("val_cross_entropy", 1, 3), ("test_error", 100, 2)):
+        difference = found[metric]
+        half = difference["half_interval"]
+        interval = "" if half is None else f" ± {factor * half:.{digits}f}"
+        cells.append(f"{factor * difference['mean']:+.{digits}f}{interval} ({difference['better']} better)")
+    return cells
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "initialisation-table": initialisation_table,
+}
+"""The parts by the names that markers use."""
