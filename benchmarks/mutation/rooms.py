@@ -64,7 +64,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/optimize/dynamic_program.py": (_DP, _MODEL),
         "sret_nas/optimize/branch_and_bound.py": _FRONT,
         "sret_nas/optimize/meet_in_the_middle.py": _FRONT,
-        "sret_nas/optimize/incumbents.py": _FRONT,
+        "sret_nas/optimize/incumbents.py": (f"{_S}/optimize/test_incumbents.py", *_FRONT),
     },
     "runs": {
         "trials/runs/objectives.py": (

@@ -26,7 +26,8 @@ DRAWS = 1000
 """Networks of each space from which the traced ones are chosen."""
 MIN_TIMES = 2
 """How many of a space's networks have a choice, at least."""
-IMAGE_SIZES = (24, 33, 40, 47, 56, 64, 71, 80)
+IMAGE_SIZES = (24, 33, 47, 71, 80)
+"""They make 3, 5, 6, 9 and 10 tokens a side after three strides of 2."""
 
 Choice = tuple[str, object]
 """A dimension of a space, or the image size, and its value."""
