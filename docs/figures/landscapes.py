@@ -18,7 +18,9 @@ def deep_landscape_table() -> str:
 
 def _row(landscape: dict[str, Any], error: float) -> tuple[str, ...]:
     basin = landscape["basin"]
-    width = f"{'≥ ' if basin['is_wider'] else ''}{basin['mean_width']:.2f} ± {basin['std_width']:.2f}"
+    width = f"{'≥ ' if basin['is_wider'] else ''}{basin['mean_width']:.2f}"
+    if basin["std_width"] > 0:  # else the loss doubles in no direction
+        width += f" ± {basin['std_width']:.2f}"
     sharpness = f"{basin['mean_sharpness']:.1f} ± {basin['std_sharpness']:.1f}"
     return landscape["network"], f"{error:.1%}", landscape["loss"], f"{landscape['centre']:.3f}", width, sharpness
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sret_nas.errors import UserError
+from sret_nas.files import write_atomically
 from sret_nas.nn.exported_info import ExportedInfo
 from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
@@ -105,7 +106,7 @@ def write_torch_export(program: torch.export.ExportedProgram, path: Path, info: 
     buffer = io.BytesIO()
     with _quiet():
         torch.export.save(program, buffer, extra_files=info.to_entries())
-    path.write_bytes(buffer.getbuffer())
+    write_atomically(path, buffer.getvalue())
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path, info: ExportedInfo, opset: int) -> None:
@@ -134,7 +135,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, info: Exported
     if size > MAX_SINGLE_FILE:
         onnx_program.save(path, external_data=True)
     else:
-        path.write_bytes(onnx_program.model_proto.SerializeToString())
+        write_atomically(path, onnx_program.model_proto.SerializeToString())
 
 
 def _remove_traces(model: Any) -> None:

@@ -178,6 +178,15 @@ class StemChoices(Described):
         without = ("width", "norm") if stem.kind == "patch" else ()
         return {name: getattr(self, name)[0] if name in without else spelled[name] for name in self.dimensions}
 
+    def find(self, stem: StemConfig, width: int) -> StemChoice | None:
+        """Returns the one of `stems` that a stem before a first stage of some width is, or None."""
+        if stem.kind == "patch":
+            found, is_same = StemChoice(None, "patch", "batch"), prod(stem.strides) == prod(self.strides)
+        else:
+            found = StemChoice(stem.width if self.width else None, "conv", stem.norm)
+            is_same = stem.strides == self.strides and (bool(self.width) or stem.width == paper_stem_width(width))
+        return found if is_same and found in self.stems else None
+
     def config(self, stem: StemChoice, width: int) -> StemConfig:
         """Returns one of `stems` before a first stage of some width."""
         own = paper_stem_width(width) if stem.width is None else stem.width

@@ -254,15 +254,17 @@ class SearchSpace(Described):
         """
         chosen = {name: self._listed(values, name) for name in self.dimensions() if name != "depth_schedule"}
         stages = []
-        for stage_number, (choices, tokens) in enumerate(zip(self.stages, self.num_tokens, strict=True), start=1):
+        for stage_number, choices in enumerate(self.stages, start=1):
             stage = {name: chosen[f"stage{stage_number}.{name}"] for name in choices.dimensions}
             if not is_legal(stage["width"], stage["heads"], stage["nll_ratio"], stage["mlp_ratio"]):
                 return None
             stage["groups"] = schedule_of(stage["groups"], stage["recursions"])
-            stages.append(StageConfig(**stage).canonical(tokens))
+            stages.append(StageConfig(**stage))
         head = chosen.get("head", self.head[0])
-        if head != "average" and (max(stages[-1].groups) > 1 or stages[-1].permute_single):
-            return None
+        if head != "average":
+            stages[-1] = stages[-1].canonical(self.num_tokens[-1])
+            if max(stages[-1].groups) > 1 or stages[-1].permute_single:
+                return None
         fixed = StemChoice(None, self.stem.kind[0], self.stem.norm[0])
         stem = fixed._replace(**{name: chosen[f"stem.{name}"] for name in self.stem.dimensions})
         return self.assembled(tuple(stages), stem, chosen.get("residual"), head).canonical()
@@ -310,7 +312,7 @@ class SearchSpace(Described):
             return None
         if arch.residual not in self.residual or arch.head not in self.head:
             return None
-        if self._stem_of(arch) is None:
+        if self.stem.find(arch.stem, arch.stages[0].width) is None:
             return None
         rows = [table.row_of(stage) for table, stage in zip(self.stage_choices, arch.stages, strict=True)]
         rows_in_space = tuple(row for row in rows if row is not None)
@@ -318,16 +320,10 @@ class SearchSpace(Described):
 
     def stem_of(self, arch: ArchConfig) -> StemChoice:
         """Returns the one of the stems that a network has. Raises `UserError` if it is not in the space."""
-        stem = self._stem_of(arch)
+        stem = self.stem.find(arch.stem, arch.stages[0].width)
         if stem is None:
             raise self._is_missing(arch)
         return stem
-
-    def _stem_of(self, arch: ArchConfig) -> StemChoice | None:
-        """Returns the one of the stems that a network has, or None."""
-        first = arch.stages[0].width
-        wanted = arch.stem.canonical(first)
-        return next((stem for stem in self.stem.stems if self.stem.config(stem, first) == wanted), None)
 
     def _is_missing(self, arch: ArchConfig) -> UserError:
         return UserError(f"{self.name}: the network {arch.arch_id} ({arch.summary()}) is not in this search space")

@@ -32,6 +32,9 @@ ODD_TENSORS = (
 )  # fmt: skip
 
 
+_WORD = re.compile(rb"(?<![\w.])[\w.]+|\"[^\"\n]{0,40}\"")
+
+
 def mutated(content: bytes, rng: random.Random) -> bytes:
     """A file with one to three changes: of bytes, of words, of values, of what a header claims, or cut off."""
     for _ in range(rng.choice((1, 1, 2, 3))):
@@ -65,11 +68,10 @@ def _repeat(content: bytes, rng: random.Random) -> bytes:
 
 
 def _replace_word(content: bytes, rng: random.Random) -> bytes:
-    words = list(re.finditer(rb"[\w.]+|\"[^\"\n]{0,40}\"", content))
-    if not words:
-        return content
-    word = rng.choice(words)
-    return content[: word.start()] + rng.choice(ODD_WORDS) + content[word.end() :]
+    """Replaces the next word from some place on, or else the first: of a large file not all words are looked for."""
+    start = rng.randrange(len(content) + 1)
+    word = _WORD.search(content, start) or _WORD.search(content)
+    return content if word is None else content[: word.start()] + rng.choice(ODD_WORDS) + content[word.end() :]
 
 
 def _replace_value(content: bytes, rng: random.Random) -> bytes:

@@ -28,14 +28,26 @@ def part_folders(folder: Path, notes: list[str]) -> dict[str, Path]:
     """Returns the folders that hold the classes, by part, and appends to `notes`."""
     for _ in range(MAX_NESTED):
         parts = _parts_in(folder, notes)
-        if parts is not None:
+        if parts is not None and not (holding := [path for path in parts.values() if _holds_parts(path)]):
             return {part: _innermost(path, notes) for part, path in parts.items()}
-        inner = _only_folder(folder)
+        if parts is not None and len(parts) > 1:
+            inside = listed(sorted(path.name for path in visible_folders(holding[0])))
+            raise UserError(
+                f"{holding[0]}: understood as a part, but it holds parts again, {inside}: put its classes there"
+            )
+        inner = _only_folder(folder) if parts is None else holding[0]
         if inner is None:
             break
         notes.append(f"read {inner}, the only folder in {folder}")
         folder = inner
     return {"train": folder}
+
+
+def _holds_parts(folder: Path) -> bool:
+    """Returns whether all folders in a part are parts themselves, of at least two kinds, such as in `train/train`."""
+    names = [path.name for path in visible_folders(folder) if has_images(path)]
+    named = parts_named(names)
+    return len(set(named.values())) > 1 and len(named) == len(names)
 
 
 def _innermost(folder: Path, notes: list[str]) -> Path:

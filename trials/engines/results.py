@@ -18,13 +18,14 @@ FailureCause = Literal[
 """`refused`: a user's error, e.g. a device that does not exist."""
 
 
+# Losses have no bounds here: `retries` tells a number that is not finite as a training that diverged, and records are
+# read without such numbers.
 Flops = Annotated[int, Field(ge=1, le=10**18)]
 """Multiply-adds of one image, as fvcore counts them."""
 Params = Annotated[int, Field(ge=1, le=10**18)]
 Count = Annotated[int, Field(ge=0, le=10**18)]
 ErrorRate = Annotated[float, Field(ge=0, le=1 + 1e-6)]
 """Top-1 error, 0 to 1; where classes count alike, rounding may lift it above 1."""
-Nats = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Megabytes = Annotated[float, Field(ge=0, le=1e12)]
 
@@ -47,7 +48,7 @@ class TrialResult(Message):
     """Share of the trial's whole length: 1 for a finished trial."""
     error: ErrorRate
     """Top-1 validation error, 0 to 1."""
-    cross_entropy: Nats
+    cross_entropy: float
     """Mean validation cross-entropy in nats."""
     error_by_depth: list[ErrorRate]
     """Validation error with at most 1, 2, ... recursions of one file of weights. The last is `error`.
@@ -58,7 +59,7 @@ class TrialResult(Message):
     """Validation images behind `error`; 0 in old records, which lack the number."""
     effective_images: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """How many images of equal weight would tell `error` as exactly, if classes count alike; else None."""
-    train_loss: Nats | None
+    train_loss: float | None
     """None if nothing was trained."""
     train_steps: Count
     train_images: Count
@@ -84,20 +85,20 @@ class RetrainResult(Message):
     inherited_error: ErrorRate | None
     """Validation error with inherited weights, before any training; None without a supernet, and in old records of
     networks that were trained from scratch."""
-    inherited_cross_entropy: Nats | None
+    inherited_cross_entropy: float | None
     error: ErrorRate
-    cross_entropy: Nats
+    cross_entropy: float
     test_error: ErrorRate
-    test_cross_entropy: Nats
+    test_cross_entropy: float
     error_by_depth: list[ErrorRate] = Field(default_factory=list)
     """Validation error with at most 1, 2, ... recursions; empty if only the full depth was trained."""
     test_error_by_depth: list[ErrorRate] = Field(default_factory=list)
     num_val_images: Count
     num_test_images: Count
-    val_deviation: Nats | None = None
+    val_deviation: float | None = None
     """Standard deviation of `error` by the luck of the images, if classes count alike. Else it is None, and follows
     from the number of images."""
-    test_deviation: Nats | None = None
+    test_deviation: float | None = None
     """The same of `test_error`."""
     train_images: Count
     seconds: Seconds
@@ -107,7 +108,7 @@ class FrontTestResult(Message):
     """Test error (0 to 1) and cross-entropy (nats) of trained proxy weights."""
 
     error: ErrorRate
-    cross_entropy: Nats
+    cross_entropy: float
     num_images: Count
 
 
@@ -137,13 +138,13 @@ class LatencyTimes(Message):
 class LandscapeResult(Message):
     """Losses (nats) of a network at one point. None: the loss was not asked for, or it is not finite there."""
 
-    cross_entropy: Nats | None = None
+    cross_entropy: float | None = None
     """Mean over the images as they are evaluated."""
     error: ErrorRate | None = None
     """Top-1 error (0 to 1) on the same images."""
-    augmented_cross_entropy: Nats | None = None
+    augmented_cross_entropy: float | None = None
     """Mean over augmented training images, with the labels of the training."""
-    weight_decay: Nats | None = None
+    weight_decay: float | None = None
     """Half the factor of weight decay times the squared norm of all weights that are decayed."""
     seconds: Seconds
     device: str
@@ -158,7 +159,7 @@ class DepthScore(Message):
     """Multiply-adds of one image."""
     error: ErrorRate
     """Top-1 error (0 to 1)."""
-    cross_entropy: Nats
+    cross_entropy: float
     """Mean, in nats."""
 
 
@@ -168,11 +169,11 @@ class EpochScore(Message):
     epoch: Count
     images: Count
     """Training images seen so far, counting repetitions."""
-    train_loss: Nats | None
+    train_loss: float | None
     """Mean since the last validation; None if no step counted."""
     error: ErrorRate
     """Top-1 error (0 to 1) on the validation part."""
-    cross_entropy: Nats
+    cross_entropy: float
     coefficients: dict[str, float] | None = None
     """The learnable residual coefficients by name; None if they were not measured."""
 
@@ -186,7 +187,7 @@ class StudyTrainingResult(Message):
     params: Params
     error: ErrorRate
     """Top-1 error (0 to 1) of the last weights on the test part."""
-    cross_entropy: Nats
+    cross_entropy: float
     """Mean, in nats."""
     test_images: Count
     depths: list[DepthScore] = Field(default_factory=list)

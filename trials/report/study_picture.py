@@ -32,11 +32,11 @@ def study_picture(outcome: StudyOutcome) -> bytes:
     rows = math.ceil(len(panels) / columns)
     height = max(3.4, 1.2 + 0.36 * len(names))
     figure = Figure(figsize=(5.6 * columns, height * rows + 0.5), layout="constrained", dpi=130)
-    all_axes = figure.subplots(rows, columns, squeeze=False).flat
+    all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, panel in zip(all_axes, panels, strict=False):
         panel(axes, outcome, colours)
         axes.grid(alpha=0.25)
-    for axes in list(all_axes)[len(panels) :]:
+    for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     figure.suptitle(literal(outcome.study.title))
     return png_of(figure)

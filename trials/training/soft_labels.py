@@ -13,7 +13,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Self
@@ -197,13 +198,25 @@ class SoftLabelWriter:
         rows = np.empty(len(probabilities), self.header.row)
         rows["classes"], rows["probabilities"] = best_classes(probabilities, self.header.top)
         rows["fingerprint"] = seen
-        self._file.write(rows.tobytes())
+        with self._named_in_errors():
+            self._file.write(rows.tobytes())
         self.done += len(rows)
 
     def flush(self) -> None:
         """Makes sure that what was appended survives a crash of the machine."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._named_in_errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        """Names the file in errors of the system, which does so when opening fails, not when writing does."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno is not None:
+                error.filename = str(self.unfinished)
+            raise
 
     def finish(self) -> None:
         """Gives the file its name. Raises `UserError` if another one has it by now."""
@@ -218,7 +231,8 @@ class SoftLabelWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with self._named_in_errors():
+            self._file.close()
 
 
 def _first_difference(wanted: SoftLabelHeader, found: SoftLabelHeader) -> str | None:

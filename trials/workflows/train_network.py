@@ -193,7 +193,7 @@ def _explained(run_dir: Path, recorded: RecordedTraining, launcher: Launcher, co
     except OSError as error:
         if not is_full(error):
             raise
-        what = str(error) if error.filename is None else f"{error.filename} cannot be written: {error.strerror}"
+        what = f"{run_dir if error.filename is None else error.filename} cannot be written: {error.strerror}"
         raise StorageError(f"{what}; the last checkpoint is whole: make room, then {carry_on}") from None
     except KeyboardInterrupt:
         print_line(console, f"Interrupted; {carry_on}")

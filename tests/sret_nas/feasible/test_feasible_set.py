@@ -5,11 +5,11 @@ import random
 from collections import Counter
 from itertools import pairwise, product
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -104,6 +104,7 @@ UNEVEN = space_of(
     FIRST, {"width": [12], "mlp_ratio": [1.0, 1.5, 2.0, 3.0]},
     {"width": [12], "mlp_ratio": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}, {"width": [16, 24]}, image_size=64,
 )  # fmt: skip
+FOUR_RESIDUALS = FOUR_STAGES.model_copy(update={"residual": ("branch", "path")})
 EVERY_MIDDLING = EveryNetwork(MIDDLING)
 BRUTE_FORCE: dict[str, dict[str, CostedArch]] = {}
 
@@ -221,6 +222,53 @@ def middling_window(first: float, last: float, params: bool = False) -> Budget:
     return Budget(flops_min=int(flops[low]), flops_max=int(flops[high]), **bounds)
 
 
+def listed(*values: str) -> st.SearchStrategy[str | list[str]]:
+    """One of some values, or some of them to choose from."""
+    return st.one_of(st.sampled_from(values), st.permutations(values).map(lambda order: order[: 1 + len(order[0]) % 3]))
+
+
+VARIANTS = st.fixed_dictionaries(
+    {
+        "residual": listed("path", "branch", "plain"),
+        "head": listed("average", "class_token", "distillation_token"),
+        "stem": st.fixed_dictionaries(
+            {
+                "kind": st.sampled_from(["conv", ["patch", "conv"], ["conv", "patch"]]),
+                "norm": listed("batch", "layer", "none"),
+            }
+        ),
+    }
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(VARIANTS, st.integers(1, 4), st.randoms(use_true_random=False))
+def test_random_spaces_that_list_variants(variants: dict[str, Any], num_stages: int, rng: random.Random) -> None:
+    """Counts, members and draws inside random budgets are those of all networks, built one by one."""
+    stages = [
+        {"width": rng.choice([[8], [8, 12]]), "recursions": rng.choice([[1], [1, 2]]), "nll": ["every", "none"]}
+        for _ in range(num_stages)
+    ]
+    stages[-1]["groups"] = rng.choice([[[1]], [[1], [2, 1]]]) if "average" in variants["head"] else [[1]]
+    space = space_of(*stages, **variants)
+    every, costs = EveryNetwork(space), choice_costs_of(space)
+    networks = [costs.network(space, tuple(row)) for row in every.choices.tolist()]
+    assert space.num_networks == len({arch.arch_id for arch in networks}) == len(networks)
+    flops, params = (sorted(rng.choice(values.tolist()) for _ in range(2)) for values in (every.flops, every.params))
+    budget = Budget(flops_min=flops[0], flops_max=flops[1], params_max=params[1])
+    inside = every.is_inside(budget)
+    feasible = FeasibleSet(space, budget)
+    assert (feasible.count, feasible.count_is_exact) == (inside.sum(), True)
+    assert {arch.arch_id for arch in feasible} == {networks[at].arch_id for at in np.flatnonzero(inside).tolist()}
+    if feasible.count:
+        drawn = feasible.sample(np.random.default_rng(0))
+        assert feasible.probability(drawn) == 1 / feasible.count
+        assert costs.cost(costs.choices(space, drawn)) == (cost_of(drawn).flops, cost_of(drawn).params)
+    dearest = max(networks, key=lambda arch: (cost_of(arch).params, cost_of(arch).flops))
+    assert FeasibleSet(space, Budget()).most_expensive("params").params == cost_of(dearest).params
+
+
 class TestUniformDraws:
     """Checks by Pearson's chi-square that all networks of a window are drawn equally often, and no others."""
 
@@ -272,7 +320,7 @@ class TestUniformDraws:
         assert (FeasibleSet(MIDDLING, feasible.budget).sample_choices(np.random.default_rng(0), 500) == drawn).all()
 
     @pytest.mark.parametrize("max_pairs", [10**6, 100])
-    @pytest.mark.parametrize("space", [FOUR_STAGES, UNEVEN], ids=["even", "uneven"])
+    @pytest.mark.parametrize("space", [FOUR_STAGES, UNEVEN, FOUR_RESIDUALS], ids=["even", "uneven", "residuals"])
     def test_four_stages_exact_and_rounded(self, space: SearchSpace, max_pairs: int) -> None:
         """In the uneven one, cells of the first two stages hold pairs that stand for different numbers of networks."""
         every = EveryNetwork(space)
@@ -281,6 +329,18 @@ class TestUniformDraws:
         feasible = FeasibleSet(space, budget, max_pairs=max_pairs)
         assert feasible.count_is_exact == (max_pairs == 10**6)
         assert abs(self.deviation(every, feasible, 20_000)) < 4
+
+    def test_residuals_do_not_count_towards_the_limit_of_an_exact_count(self) -> None:
+        def is_exact(space: SearchSpace, max_pairs: int) -> bool:
+            return FeasibleSet(space, Budget(flops_max=10**9), max_pairs=max_pairs).count_is_exact
+
+        listed = MIDDLING.model_copy(update={"residual": ("path", "branch", "plain")})
+        enough = 10**6
+        while is_exact(MIDDLING, enough // 2):  # then it is less than twice what is needed
+            enough //= 2
+        assert enough > 1000
+        assert is_exact(listed, enough)
+        assert not is_exact(listed, enough // 4)
 
     def test_draws_in_a_row_are_independent(self) -> None:
         """Draws are not sorted by cost or width: the first ones are distributed as all others."""

@@ -43,6 +43,11 @@ def test_variants_of_the_whole_network_are_refused() -> None:
         UserError, match=r"^test: latency is predicted for .*, got stem norm: layer, residual: branch, head: "
     ):
         parts_of(VARIED)
+    listed = space_of({}, residual=["plain", "path"], head=["average", "class_token"], stem={"kind": ["conv", "patch"]})
+    with pytest.raises(
+        UserError, match="got stem kind: conv patch, residual: plain path, head: average class_token: search by FLOPs"
+    ):
+        parts_of(listed)
 
 
 def test_a_permutation_that_is_not_undone_is_a_part_of_its_own() -> None:

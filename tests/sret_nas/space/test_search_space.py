@@ -24,6 +24,7 @@ from sret_nas.space.choices import MAX_SPELLINGS, STAGE_DIMENSIONS, StageChoices
 from sret_nas.space.search_space import SearchSpace, canonical_schedule, shipped_spaces
 from sret_nas.space.stage_table import StageTable
 from sret_nas.yaml_files import dump_yaml, read_yaml
+from tests.counted_spaces import HEADS, RESIDUALS, STEMS
 
 SMOKE = SearchSpace.load("smoke")
 
@@ -159,6 +160,12 @@ class TestNumNetworks:
         if space is not None and space.stages[0].num_spellings <= 600:
             found = [arch.arch_id for arch in every_spelling(space) if arch is not None]
             assert space.num_networks == len(set(found))
+
+    @pytest.mark.parametrize("space", [STEMS, RESIDUALS, HEADS], ids=["stems", "residuals", "heads"])
+    def test_with_variants_to_choose_from(self, space: SearchSpace) -> None:
+        found = {arch.arch_id: arch for arch in every_spelling(space) if arch is not None}
+        assert space.num_networks == len(found)
+        assert all(space.contains(arch) for arch in found.values())
 
     def test_two_stages(self) -> None:
         stages = [SMOKE.to_dict()["stages"][0], SMOKE.to_dict()["stages"][1]]

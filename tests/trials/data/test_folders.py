@@ -292,6 +292,12 @@ def test_classes_that_are_called_almost_or_just_as_parts(
             ("apple", "train", "test"),
             "understood test as the test part and train as the training part, but they hold images and no folders",
         ),
+        (("train/train", "train/test"), r"train/train: must have one folder of images per class, got 5 images and no"),
+        (("Train/train_set", "Train/val"), r"Train/train_set: must have one folder of images per class, got 5 images"),
+        (
+            ("train/train/cat", "train/test/cat", "test/train/cat", "test/test/cat"),
+            r"train: understood as a part, but it holds parts again, test, train: put its classes there",
+        ),
         (("train/cat", "train/dog", "Train/cat"), "must have one folder for train, got Train and train"),
         (("train/cat", "train/dog", "test1/cat", "test2/cat"), "one folder for test, got test1 and test2"),
         (
@@ -311,6 +317,14 @@ def test_what_looks_like_parts_and_does_not_fit_is_refused(
     with pytest.raises(UserError, match=message):
         run(tmp_path)
     assert not (tmp_path / "prepared" / "data.json").exists()
+
+
+def test_parts_inside_a_lone_training_part_are_the_parts(tmp_path: Path, write: Write) -> None:
+    layout(write, "train/train/cat", "train/train/dog", "train/val/cat", "train/val/dog")
+    data = run(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert len(data.test) == 10
+    assert any("images/train, the only folder in" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("outer", ["photos", "archive/photos", "photos/photos", "__MACOSX/../photos"])

@@ -20,6 +20,7 @@ from cli import main
 from sret_nas import Budget, cost_of
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.pareto import hypervolume
+from tests.counted_spaces import HEADS
 from tests.trials.strategies.quick_gp import quick_gp
 from trials.strategies import conformance
 from trials.strategies.candidates import CandidatePool
@@ -436,3 +437,32 @@ def test_evolution_runs_ahead_within_one_batch_and_then_fits_anew() -> None:
         asked.append([[candidate.key for candidate in part] for part in (start, first, then)])
     assert asked[0][:2] == asked[1][:2]
     assert asked[0][2] != asked[1][2]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "random",
+        "stratified",
+        "nsga2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("additive", "evolution", "tpe")),
+    ],
+)
+def test_variants_of_the_network_are_searched(name: StrategyName) -> None:
+    """In a space where many spellings are no network, since class tokens need a last stage that sees all tokens."""
+    domain = SReTDomain(HEADS, Budget(params_max=4_000))
+    strategy, seen = create(name, domain, seed=1, population=8), list[Candidate]()
+    for _ in range(30):
+        candidate = strategy.ask()
+        assert candidate is not None
+        assert domain.excess(candidate) == 0
+        assert domain.candidate(domain.point(candidate)) == candidate
+        seen.append(candidate)
+        error = 0.5 - 0.2 * (candidate.arch.head == "class_token") - 0.1 * (candidate.arch.residual == "plain")
+        strategy.tell(candidate, (error, float(cost_of(candidate.arch).flops)))
+    assert len({candidate.key for candidate in seen}) == 30
+    assert {candidate.arch.head for candidate in seen} == set(HEADS.head)
+    assert {candidate.arch.residual for candidate in seen} == set(HEADS.residual)
+    if name == "additive":
+        late = [(candidate.arch.head, candidate.arch.residual) for candidate in seen[-10:]]
+        assert late.count(("class_token", "plain")) >= 5
