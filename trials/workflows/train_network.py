@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -194,7 +195,8 @@ def _explained(run_dir: Path, recorded: RecordedTraining, launcher: Launcher, co
         if not is_full(error):
             raise
         what = f"{run_dir if error.filename is None else error.filename} cannot be written: {error.strerror}"
-        raise StorageError(f"{what}; the last checkpoint is whole: make room, then {carry_on}") from None
+        remedy = "make it writable" if error.errno == errno.EROFS else "make room"
+        raise StorageError(f"{what}; the last checkpoint is whole: {remedy}, then {carry_on}") from None
     except KeyboardInterrupt:
         print_line(console, f"Interrupted; {carry_on}")
         raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from trials.command_line.main import main
 from trials.runs.full_disk import StorageError
 from trials.training.full import FullTraining
 from trials.workflows import network_task
-from trials.workflows.train_network import parse_train, resume_training, start_training
+from trials.workflows.train_network import _explained, parse_train, resume_training, start_training
 
 
 @pytest.fixture(autouse=True)
@@ -229,6 +231,16 @@ def test_a_supernet_is_the_start(images: Path, tmp_path: Path) -> None:
     assert (
         f"Start: the supernet {supernet}; position embedding resized from 8 to 16 tokens a side; {changes}" in printed
     )
+
+
+def test_a_disk_that_became_read_only_is_to_be_made_writable(tmp_path: Path) -> None:
+    launcher: Any = SimpleNamespace(flags=())
+    recorded: Any = None
+    with (
+        pytest.raises(StorageError, match=r"lock cannot be written: Read-only .*: make it writable, then carry on"),
+        _explained(tmp_path, recorded, launcher, Console(quiet=True)),
+    ):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "lock")
 
 
 @pytest.mark.parametrize("room", [20_000, 4_000])
