@@ -43,8 +43,8 @@ SUPERNET_DIR = "supernet"
 def locked(run_dir: Path, work: str) -> Iterator[None]:
     """Keeps other processes out of the directory of a training while the block runs.
 
-    Raises `UserError` if another one is in it, or if it cannot be written. Unlike `flock`, this lock is not inherited by
-    processes that read images, which may live a few seconds longer than a training that was killed.
+    Raises `UserError` if another one is in it, or if it cannot be written. Unlike `flock`, this lock is not inherited
+    by processes that read images, which may live a few seconds longer than a training that was killed.
 
     Args:
         run_dir: The directory, which is created if it does not exist.
