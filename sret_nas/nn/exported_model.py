@@ -135,7 +135,7 @@ def open_openvino(path: Path, threads: int) -> ExportedModel:
             for name in ExportedInfo.model_fields
             if model.has_rt_info(keys := [PREFIX.removesuffix("."), name])
         }
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter for a message with bytes of the file
         raise UserError(f"{path}: cannot be read as an OpenVINO model: {_reason(error)}") from None
     request = compiled.create_infer_request()
 
