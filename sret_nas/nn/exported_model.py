@@ -76,7 +76,8 @@ def open_onnx(path: Path, threads: int) -> ExportedModel:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are exceptions too
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # With its fallback, onnxruntime would print what is wrong, and try the same again.
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         entries = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: cannot be read as an ONNX model: {_reason(error)}") from None
@@ -134,7 +135,7 @@ def open_openvino(path: Path, threads: int) -> ExportedModel:
             for name in ExportedInfo.model_fields
             if model.has_rt_info(keys := [PREFIX.removesuffix("."), name])
         }
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter for a message with bytes of the file
         raise UserError(f"{path}: cannot be read as an OpenVINO model: {_reason(error)}") from None
     request = compiled.create_infer_request()
 

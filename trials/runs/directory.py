@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -42,16 +43,22 @@ SUPERNET_DIR = "supernet"
 def locked(run_dir: Path, work: str) -> Iterator[None]:
     """Keeps other processes out of the directory of a training while the block runs.
 
-    Raises `UserError` if another one is in it. Unlike `flock`, this lock is not inherited by processes that read
-    images, which may live a few seconds longer than a training that was killed.
+    Raises `UserError` if another one is in it, or if it cannot be written. Unlike `flock`, this lock is not inherited
+    by processes that read images, which may live a few seconds longer than a training that was killed.
 
     Args:
         run_dir: The directory, which is created if it does not exist.
         work: What runs there, in the message.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / LOCK_FILE
-    with open(path, "a+", encoding="utf-8") as file:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{run_dir} cannot be written: {error.strerror}") from None
+    with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -166,10 +166,10 @@ class StudyHistory:
             self.retried.setdefault(key, []).append(event.failure)
 
 
-def begin_history(header: StudyHeader) -> StudyHistory:
-    """Returns the history of a study that begins. Raises `ConfigError` if the header is not valid."""
-    options = StudyOptions.parse(header.options, "options of the study")
-    return StudyHistory(header, options, LoadedStudy.recorded(header.study, "study of the records"))
+def begin_history(header: StudyHeader, source: str = "study") -> StudyHistory:
+    """Returns the history of a study that begins. Raises `ConfigError` with `source` if the header is not valid."""
+    options = StudyOptions.parse(header.options, f"{source}: options")
+    return StudyHistory(header, options, LoadedStudy.recorded(header.study, f"{source}: study"))
 
 
 def read_study_history(run_dir: Path) -> StudyHistory:
@@ -184,7 +184,7 @@ def read_study_history(run_dir: Path) -> StudyHistory:
                 raise UserError(
                     f"{run_dir} holds no study: {path.name} is of something else{instead(run_dir, 'study')}"
                 )
-            history = begin_history(validate(StudyHeader, content, source))
+            history = begin_history(validate(StudyHeader, content, source), source)
             continue
         history.apply(_event(content, source), source)
     if history is None:

@@ -145,6 +145,17 @@ def test_a_stranger_s_onnx_file_runs_without_what_is_known(exported: Exported, t
     assert opened.input_shape == (None, 3, 33, 33)
 
 
+def test_what_is_wrong_with_an_onnx_file_is_printed_by_nobody(
+    exported: Exported, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = exported.onnx.read_bytes()
+    assert b"MatMul" in content
+    (tmp_path / "m.onnx").write_bytes(content.replace(b"MatMul", b"\xefatMul"))  # an operator whose name is no UTF-8
+    with pytest.raises(UserError, match=r"m\.onnx: cannot be read as an ONNX model: .*0xef"):
+        open_exported(tmp_path / "m.onnx", threads=1)
+    assert capfd.readouterr().out == ""
+
+
 def test_metadata_are_read_as_they_were_written(exported: Exported) -> None:
     entries = exported.info.to_entries()
     assert json.loads(entries["sret_nas.class_names"]) == list(exported.info.class_names or ())

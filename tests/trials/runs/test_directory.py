@@ -38,3 +38,9 @@ def test_another_process_is_kept_out_until_the_first_has_ended_or_was_killed(tmp
     with locked(run_dir, "training"):
         assert (run_dir / LOCK_FILE).read_text().startswith("process ")
     assert not (run_dir / LOCK_FILE).exists()
+
+
+def test_a_directory_whose_lock_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run" / LOCK_FILE).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"run cannot be written: Is a directory"), locked(tmp_path / "run", "training"):
+        pass
