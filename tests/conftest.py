@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests import REPOSITORY
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: `pytest -n auto` has a process for each core
 os.environ.setdefault("RAY_worker_niceness", "0")  # not 15, or the tests beside leave Ray's workers hardly any time
+hypothesis.settings.register_profile("suite", deadline=None)  # on a busy machine every example may take long
+hypothesis.settings.load_profile("suite")
 pytest.register_assert_rewrite("trials.engines.conformance", "trials.strategies.conformance")
 
 

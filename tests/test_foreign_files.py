@@ -39,7 +39,7 @@ AS_TYPED = ("search: ", "train: ")
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in KINDS]
 )
-@settings(max_examples=20, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_changed_file_is_read_or_refused_in_one_line(kind: str, seed: int, tmp_path: Path) -> None:
     good = KINDS[kind].good()

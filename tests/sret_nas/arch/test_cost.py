@@ -80,16 +80,14 @@ class TestClosedForm:
         assert_equals_trace(random_arch(random.Random(seed)))
 
     @pytest.mark.slow
-    @settings(
-        max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(arch=varied_archs())
     def test_is_the_trace_of_any_variant(
         self, arch: ArchConfig, assert_equals_trace: Callable[[ArchConfig], None]
     ) -> None:
         assert_equals_trace(arch)
 
-    @settings(max_examples=100, deadline=None, derandomize=True)
+    @settings(max_examples=100, derandomize=True)
     @given(arch=varied_archs())
     def test_all_spellings_of_a_variant_cost_the_same(self, arch: ArchConfig) -> None:
         canonical = arch.canonical()

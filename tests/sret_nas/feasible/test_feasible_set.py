@@ -242,7 +242,7 @@ VARIANTS = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(VARIANTS, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_random_spaces_that_list_variants(variants: dict[str, Any], num_stages: int, rng: random.Random) -> None:
     """Counts, members and draws inside random budgets are those of all networks, built one by one."""

@@ -172,7 +172,7 @@ def test_exported_models_are_known_by_their_endings_and_files(exported: Exported
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pt2", "onnx", "xml"])
-@settings(max_examples=15, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_changed_file_is_read_or_refused_in_one_line(
     name: str, seed: int, exported: Exported, tmp_path: Path

@@ -243,7 +243,7 @@ def test_buckets_of_one_cost_each_find_the_same(name: str) -> None:
     levels=st.sampled_from([1, 3, 1000]), slope=st.sampled_from([-1, 0, 2]), k=st.sampled_from([1, 3, 10**6]),
     objectives=st.sampled_from(OBJECTIVES), share=st.floats(0.1, 1.0),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_small_chain_exactly(
     seed: int, choices: list[int], states: int, most: int, linked: float, levels: int, slope: int, k: int,
     objectives: tuple[str, ...], share: float,

@@ -153,7 +153,7 @@ class TestLoad:
 
 
 class TestNumNetworks:
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(SPACES)
     def test_equals_the_number_of_ids_among_all_spellings(self, data: dict[str, Any]) -> None:
         space = space_or_none(data)
@@ -279,7 +279,7 @@ class TestDimensions:
         assert next(iter(space.dimensions().items())) == ("stem.width", (8, 16))
         assert space.num_networks == 2 * SMOKE.num_networks
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(SPACES, st.randoms(use_true_random=False))
     def test_encode_is_undone_by_decode(self, data: dict[str, Any], rng: random.Random) -> None:
         space = space_or_none(data)

@@ -129,7 +129,7 @@ def test_seed_and_epoch_alone_decide(tmp_path: Path) -> None:
 
 
 @given(st.integers(2, 40), st.integers(2, 45))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_training_batches_are_full_unless_there_is_only_one(number: int, batch_size: int) -> None:
     part = part_of(number, size=8, channels=1)
     sizes = [len(labels) for _, labels in training_batches(part, batch_size=batch_size)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sret_nas import Budget, BudgetError, cost_of
@@ -17,7 +17,6 @@ from trials.strategies.table import TableDomain
 numbers = st.sampled_from([-1.0, 0.0, 1.0, 2.0, 3.0, float("inf")])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3).flatmap(lambda width: st.lists(st.tuples(*[numbers] * width), min_size=1, max_size=12)))
 def test_a_front_rank_is_the_longest_chain_of_dominators(rows: list[tuple[float, ...]]) -> None:
     points = np.array(rows)

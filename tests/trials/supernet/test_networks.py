@@ -46,7 +46,7 @@ def budgets(draw: st.DrawFn) -> Budget:
 
 @pytest.mark.slow
 @given(budgets())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_ends_of_a_budget_are_those_of_all_its_networks(budget: Budget) -> None:
     inside = [costs for costs in EVERY if budget.allows(*costs)]
     if not inside:

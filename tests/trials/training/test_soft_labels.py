@@ -87,7 +87,7 @@ class TestFormat:
         found = SoftLabels(path).targets(np.repeat([0, 1], 5), np.tile(np.arange(5), 2))
         np.testing.assert_allclose(found, taught, atol=1e-3)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(2, 40), st.data())
     def test_dense_labels_sum_to_one_and_keep_the_order(self, classes: int, data: st.DataObject) -> None:
         top = data.draw(st.integers(1, classes))
