@@ -68,7 +68,9 @@ class LoadedStudy:
         """Returns the study that `to_dict` recorded. Raises `ConfigError` if it is not valid any more."""
         study = validate(Study, data.get("study"), source)
         base = ArchConfig.from_dict(data.get("base"), source)
-        return cls(study, base, Recipe.parse(data.get("recipe"), source))
+        loaded = cls(study, base, Recipe.parse(data.get("recipe"), source))
+        loaded.require_valid(source)
+        return loaded
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the whole study as plain data; it needs no other file."""

@@ -28,9 +28,10 @@ Positive = Annotated[StrictFloat, Field(gt=0, le=1000, allow_inf_nan=False)]
 MIN_IMAGENET_SIZE = 128
 """Smallest side of an image in pixels for which `imagenet` is the default recipe."""
 
-_MSTD = r"mstd(\d{1,4}|\d{0,4}\.\d{1,4})"
-_RAND = rf"rand(-(m\d{{1,2}}|n[1-9]|p(1|0?\.\d{{1,4}})|mmax\d{{1,2}}|inc[01]|t(weights|3aw?)|{_MSTD}))*"
-_AUGMIX = rf"augmix(-(m\d{{1,2}}|w[1-9]|d[1-9]|a0*(?!0*\.?0*(-|$))(\d{{1,4}}|\d{{0,4}}\.\d{{1,4}})|b[01]|{_MSTD}))*"
+_NUMBER = r"\d{1,4}(\.\d{1,4})?"  # timm takes none that begins with a point
+_MSTD = rf"mstd{_NUMBER}"
+_RAND = rf"rand(-(m\d{{1,2}}|n[1-9]|p(1|0\.\d{{1,4}})|mmax\d{{1,2}}|inc[01]|t(weights|3aw?)|{_MSTD}))*"
+_AUGMIX = rf"augmix(-(m\d{{1,2}}|w[1-9]|d[1-9]|a(?!0*(\.0*)?(-|$)){_NUMBER}|b[01]|{_MSTD}))*"
 _AUTO_AUGMENT = re.compile(rf"({_RAND})|({_AUGMIX})|(original|v0|originalr|v0r|3a)(-{_MSTD})?")
 """The policies that `timm.data.create_transform` builds, with at most 9 operations for an image. It fails for other
 sections, and works for hours through a million operations."""

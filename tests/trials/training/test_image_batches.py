@@ -46,7 +46,7 @@ def disturb_generators() -> None:
     torch.rand(3)
 
 
-ALL_SECTIONS = ("rand-m9-n3-mstd0.5-mmax12-p.5-inc0-tweights", "augmix-m5-w4-d2-a0.5-b1-mstd1", "original-mstd0.5")
+ALL_SECTIONS = ("rand-m9-n3-mstd0.5-mmax12-p0.5-inc0-tweights", "augmix-m5-w4-d2-a0.5-b1-mstd1", "original-mstd0.5")
 
 
 @pytest.mark.parametrize(
