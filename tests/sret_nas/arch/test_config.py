@@ -85,6 +85,23 @@ class TestStage:
         three = stage(recursions=3, groups=(1, 1, 1), nll=nll)
         assert [three.nll_after(recursion, 2) for recursion in range(2)] == after
 
+    @pytest.mark.parametrize(
+        ("changes", "num_tokens", "expected"),
+        [
+            ({}, 16, [False, True, False]),  # not before the first recursion, nor in one slice
+            ({}, 2, [False, False, False]),  # slices of one token
+            ({}, 3, [False, True, False]),
+            ({"inverse": False}, 16, [False, True, False]),
+            ({"inverse": False, "permute_single": True}, 16, [False, True, True]),
+            ({"inverse": False, "permute_single": True}, 1, [False, False, False]),
+            ({"permute_single": True}, 16, [False, True, False]),  # the inverse puts one slice back
+            ({"permute": False, "inverse": False, "permute_single": True}, 16, [False, False, False]),
+        ],
+    )
+    def test_which_recursions_permute(self, changes: dict[str, Any], num_tokens: int, expected: list[bool]) -> None:
+        one = stage(recursions=3, groups=(4, 2, 1), **changes)
+        assert [one.permutes(recursion, num_tokens) for recursion in range(3)] == expected
+
 
 class TestIdentity:
     @pytest.mark.parametrize(
