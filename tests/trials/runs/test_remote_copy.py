@@ -118,6 +118,20 @@ def test_the_copy_follows_the_run_directory(run_dir: Path, storage: Path) -> Non
     assert text_of(console) == f"Copy: {copy}\n"
 
 
+@pytest.mark.parametrize("folder", ["weights", "pareto", "recommended", "checkpoints", "tensorboard"])
+def test_what_a_search_deletes_goes_from_the_copy_too(folder: str, run_dir: Path, storage: Path) -> None:
+    gone, kept = run_dir / folder / "old", run_dir / "trials.csv"
+    for path in (gone, kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"once")
+    with copied(store_for(str(storage), "r"), run_dir, quiet()):
+        await_that(lambda: {f"{folder}/old", "trials.csv"} <= files_in(storage / "r").keys())
+        gone.unlink()
+        kept.unlink()
+        await_that(lambda: f"{folder}/old" not in files_in(storage / "r"))
+    assert "trials.csv" in files_in(storage / "r")  # results are never deleted
+
+
 def test_without_a_storage_there_is_no_copy(run_dir: Path) -> None:
     console = quiet()
     with copied(None, run_dir, console):
