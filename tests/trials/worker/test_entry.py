@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ SPACE = SearchSpace.load("smoke").model_copy(update={"image_size": 32, "channels
 NETWORKS = list(FeasibleSet(SPACE, Budget()))
 PROXY = ProxyConfig(image_size=32, training=TrainingConfig(images=64, batch_size=32))
 CPU = torch.device("cpu")
+
+_TORCH = tuple(map(int, version("torch").split(".")[:2]))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,7 @@ def test_a_supernet_that_has_changed_is_refused(folder: Path, tmp_path: Path) ->
         context.supernet(SupernetSource(path=str(tmp_path / "no.safetensors"), digest="0"), CPU)
 
 
+@pytest.mark.skipif(_TORCH < (2, 14), reason="older versions of torch import their compiler for every optimiser")
 @pytest.mark.slow
 def test_a_worker_of_a_search_does_without_what_only_whole_trainings_need(tmp_path: Path) -> None:
     """They take as long to import as all the rest, in every worker. So does torch's compiler, which neither a step
