@@ -118,7 +118,7 @@ def test_a_supernet_that_has_changed_is_refused(folder: Path, tmp_path: Path) ->
         context.supernet(SupernetSource(path=str(tmp_path / "no.safetensors"), digest="0"), CPU)
 
 
-@pytest.mark.skipif(_TORCH < (2, 14), reason="torch 2.9 imports its compiler for every optimiser; others before 2.14 were not tried")
+@pytest.mark.skipif(_TORCH < (2, 14), reason="seen of torch 2.9: it imports its compiler for every optimiser")
 @pytest.mark.slow
 def test_a_worker_of_a_search_does_without_what_only_whole_trainings_need(tmp_path: Path) -> None:
     """They take as long to import as all the rest, in every worker. So does torch's compiler, which neither a step
