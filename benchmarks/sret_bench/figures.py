@@ -7,6 +7,7 @@ intervals are 95 % percentile intervals of a bootstrap over networks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -236,13 +237,17 @@ def _ridge_cross_validated(table: FloatArray, values: FloatArray) -> FloatArray:
 
 
 def between_supernets(lines: Sequence[Line]) -> Figures | None:
-    """Returns how far two supernets of other seeds agree: over all networks, at like cost, and in the window."""
+    """Returns how far two supernets of other seeds agree: over all networks, at like cost, and in the window.
+
+    Of more than two, these are the two with the most networks in common.
+    """
     by_supernet: dict[int, dict[int, Line]] = {}
     for line in lines:
         by_supernet.setdefault(line["supernet"], {})[line["number"]] = line
     if len(by_supernet) < 2:
         return None
-    one, other = (by_supernet[seed] for seed in sorted(by_supernet)[:2])
+    scored = (by_supernet[seed] for seed in sorted(by_supernet))
+    one, other = max(combinations(scored, 2), key=lambda pair: len(pair[0].keys() & pair[1].keys()))
     common = sorted(one.keys() & other.keys())
     if len(common) < MIN_NETWORKS:
         return None

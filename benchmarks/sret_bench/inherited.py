@@ -56,8 +56,10 @@ def train(
 def fill(setting: Setting, seed: int, data: PreparedData, work: Path, table: Table) -> None:
     """Trains a supernet and scores what the table lacks of its networks; every score is on disk at once.
 
-    Raises `ValueError` if the table has scores of another supernet with this seed.
+    Does nothing for a supernet that has ended. Raises `ValueError` if the table has scores of another supernet with this seed.
     """
+    if seed in setting.ended:
+        return
     done = table.done
     left = [(number, *network) for number, network in enumerate(networks(setting)) if (seed, number) not in done]
     if not left:

@@ -73,7 +73,7 @@ def progress(setting: Setting, tables: Tables) -> dict[str, list[int]]:
     return {
         **{
             f"networks scored with supernet {seed}": [
-                sum(line["supernet"] == seed for line in tables.inherited.lines), networks
+                sum(line["supernet"] == seed for line in tables.inherited.lines), setting.ended.get(seed, networks)
             ]
             for seed in setting.supernet_seeds
         },

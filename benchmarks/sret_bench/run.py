@@ -1,9 +1,10 @@
 """Makes the tables of SReT-Bench, piece by piece: it can be killed at any time, and carries on where it stopped.
 
     python -m benchmarks.sret_bench.run --data path/to/cifar10 [--work DIR]
+    python -m benchmarks.sret_bench.run --data path/to/cifar10 [--work DIR] --pieces trainings
     python -m benchmarks.sret_bench.run --data path/to/cifar10 [--work DIR] --plan
 
-One process, one thread. Supernets and long trainings write checkpoints, and every score is a JSON line in the work
+One process, one thread; pieces that add to different tables may run in processes of their own. Supernets and long trainings write checkpoints, and every score is a JSON line in the work
 directory as soon as it is there. `--plan` runs nothing: it times a few steps and says how long each piece takes.
 `python -m benchmarks.sret_bench.report` publishes what is there, and carries on from what was published.
 """
@@ -106,8 +107,8 @@ def begin(setting: Setting, data: PreparedData, tables: Tables) -> None:
     tables.precision.begin({**about, "supernet": short})
 
 
-def run(setting: Setting, work: Path, results: Path = RESULTS) -> None:
-    """Runs all that the tables lack."""
+def run(setting: Setting, work: Path, results: Path = RESULTS, beginning: Sequence[str] = ("",)) -> None:
+    """Runs all that the tables lack, in pieces whose names begin with one of `beginning`."""
     from trials.training.devices import compute_with
 
     compute_with(1)
@@ -115,14 +116,18 @@ def run(setting: Setting, work: Path, results: Path = RESULTS) -> None:
     tables = Tables.open(work, results)
     begin(setting, data, tables)
     for name, piece in pieces(setting, data, work, tables):
-        print(name, flush=True)
-        piece()
+        if name.startswith(tuple(beginning)):
+            print(name, flush=True)
+            piece()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="CIFAR-10 as a folder of class folders in train and val")
     parser.add_argument("--work", type=Path, default=WORK, help="for images, checkpoints and growing tables")
+    parser.add_argument(
+        "--pieces", nargs="+", default=[""], metavar="NAME", help="beginnings of names: supernet, trainings, precision"
+    )
     parser.add_argument("--plan", action="store_true", help="measure, and say how long everything takes")
     given = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -131,7 +136,7 @@ def main() -> None:
 
         print_plan(published(given.data), given.work)
     else:
-        run(published(given.data), given.work)
+        run(published(given.data), given.work, beginning=given.pieces)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sret_nas.space.search_space import SearchSpace
@@ -27,7 +28,9 @@ class Setting:
     learning_rate: float = 3e-3
     precision: Precision = "bf16"
     supernet_images: int = 1_000_000
-    supernet_seeds: tuple[int, ...] = (0, 1)
+    supernet_seeds: tuple[int, ...] = (0, 1, 2)
+    ended: Mapping[int, int] = field(default_factory=dict)
+    """Supernets that score no more, with the number of networks they have scored: their weights are lost."""
     num_stratified: int = 2_000
     """Networks spread evenly over the logarithm of FLOPs, from the cheapest to the most expensive of the space."""
     num_in_window: int = 500
@@ -77,4 +80,4 @@ def published(source: str) -> Setting:
     """Returns the setting of the published tables."""
     space = SearchSpace.load("sret_tiny")
     one_schedule = SearchSpace.from_dict({**space.to_dict(), "depth_schedules": ["full"]}, "sret_tiny")
-    return Setting(space=one_schedule, source=source)
+    return Setting(space=one_schedule, source=source, ended={0: 1_416})
