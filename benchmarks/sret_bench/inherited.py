@@ -56,7 +56,9 @@ def train(
 def fill(setting: Setting, seed: int, data: PreparedData, work: Path, table: Table) -> None:
     """Trains a supernet and scores what the table lacks of its networks; every score is on disk at once.
 
-    Does nothing for a supernet that has ended. Raises `ValueError` if the table has scores of another supernet with this seed.
+    Does nothing for a supernet that has ended.
+
+    Raises `ValueError` if the table has scores of another supernet with this seed.
     """
     if seed in setting.ended:
         return

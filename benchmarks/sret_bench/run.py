@@ -4,9 +4,10 @@
     python -m benchmarks.sret_bench.run --data path/to/cifar10 [--work DIR] --pieces trainings
     python -m benchmarks.sret_bench.run --data path/to/cifar10 [--work DIR] --plan
 
-One process, one thread; pieces that add to different tables may run in processes of their own. Supernets and long trainings write checkpoints, and every score is a JSON line in the work
-directory as soon as it is there. `--plan` runs nothing: it times a few steps and says how long each piece takes.
-`python -m benchmarks.sret_bench.report` publishes what is there, and carries on from what was published.
+One process, one thread; pieces that add to different tables may run in processes of their own. Supernets and long
+trainings write checkpoints, and every score is a JSON line in the work directory as soon as it is there. `--plan` runs
+nothing: it times a few steps and says how long each piece takes. `python -m benchmarks.sret_bench.report` publishes
+what is there, and carries on from what was published.
 """
 
 from __future__ import annotations

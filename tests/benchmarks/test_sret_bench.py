@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from benchmarks.sret_bench import figures, scratch
 from benchmarks.sret_bench import run as bench
 from benchmarks.sret_bench.chosen import STRUCTURES, from_both_ends
 from benchmarks.sret_bench.load import load
-from benchmarks.sret_bench.report import report
+from benchmarks.sret_bench.report import progress, report
 from benchmarks.sret_bench.setting import Setting, published
 from benchmarks.sret_bench.tables import Table
 from docs.figures import sret_bench as docs
@@ -162,6 +163,16 @@ def test_scores_of_two_supernets_are_never_mixed(whole: Path) -> None:
     table.lines = [{**line, "supernet_digest": "another"} for line in table.lines if line["number"] != 3]
     with pytest.raises(ValueError, match="another supernet of seed 0"):
         bench.inherited.fill(TINY, 0, TINY.prepared(whole / "data"), whole, table)
+
+
+def test_a_supernet_that_has_ended_is_neither_trained_nor_missing(tmp_path: Path) -> None:
+    ended = replace(TINY, supernet_images=16, ended={0: 3})
+    bench.run(ended, tmp_path, tmp_path / "results", beginning=["supernet"])
+    tables = bench.Tables.open(tmp_path, tmp_path / "results")
+    assert {line["supernet"] for line in tables.inherited.lines} == {1}
+    assert not (tmp_path / "supernet-0").exists()
+    assert (tables.scratch.lines, tables.precision.lines) == ([], [])  # pieces of other names
+    assert progress(ended, tables)["networks scored with supernet 0"] == [0, 3]
 
 
 def test_a_published_table_is_loaded_by_the_standard_library_and_carried_on(tmp_path: Path) -> None:
