@@ -60,6 +60,7 @@ class StepNetworks:
         seed: int,
     ) -> None:
         self._config, self._adapted, self._seed = config, adapted, seed
+        FeasibleSet(space, budget).check()
         self._space, self._budget = space, budget
         self._sampler = _SAMPLERS[config.subnet_sampling](space, budget)
         self._chunk = lru_cache(maxsize=2)(self._draw_chunk)
