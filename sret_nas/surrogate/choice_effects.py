@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,9 +62,10 @@ def choice_effects(
     drawn = np.column_stack([model.mean_weights, model.draw_weights(rng, num_draws)])
     effects = []
     for stage_index, stage in enumerate(chain.stages):
+        position_of = {tuple(levels): choice for choice, levels in enumerate(stage.levels.tolist())}
         for column, name in enumerate(stage.attributes):
             for before in range(stage.num_levels[column] - 1):
-                old, new = _step(chain, points, stage_index, column, before)
+                old, new = _step(chain, points, stage_index, position_of, column, before)
                 if len(old) == 0:
                     continue
                 old_costs, new_costs = chain.costs(old).astype(float), chain.costs(new).astype(float)
@@ -76,13 +77,18 @@ def choice_effects(
     return effects
 
 
-def _step(chain: Chain, points: IntArray, stage_index: int, column: int, before: int) -> tuple[IntArray, IntArray]:
-    """Returns the points that can step from a level to the next in one attribute, and where they then are."""
+def _step(
+    chain: Chain, points: IntArray, stage_index: int, position_of: Mapping[tuple[int, ...], int], column: int,
+    before: int,
+) -> tuple[IntArray, IntArray]:  # fmt: skip
+    """Returns the points that can step from a level to the next in one attribute, and where they then are.
+
+    `position_of` has the position of each of the stage's choices, by its levels.
+    """
     stage, common = chain.stages[stage_index], chain.common
     if common is not None and stage.attributes[column] == common.name:
         old_points = points[stage.levels[points[:, stage_index], column] == before]
         return old_points, common.with_level(old_points, before + 1)
-    position_of = {tuple(levels): choice for choice, levels in enumerate(stage.levels.tolist())}
     old, new = [], []
     for point in points.tolist():
         levels = stage.levels[point[stage_index]].tolist()

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.latency.profile import Part
-from sret_nas.space.search_space import DepthSchedule
+from sret_nas.space.search_space import DepthSchedule, SearchSpace
 
 from ..data import DataConfig
 from ..training.full_recipe import Recipe
@@ -144,6 +144,23 @@ class SpeedJob(_Job):
     """Precision to choose on the worker's device, in place of `precision`; the result names what was chosen."""
 
 
+class SupernetSpeedJob(JobContext):
+    """A job to measure, on a supernet whose weights are discarded, how long its training steps and its scores take."""
+
+    kind: Literal["supernet speed"] = "supernet speed"
+    space: SearchSpace
+    budget: Budget
+    training: TrainingConfig
+    depth_schedule: DepthSchedule = "full"
+    """How the search trains its supernet."""
+    seed: int
+    steps: int = 7
+    training_threads: int | None = None
+    """CPU threads that train; None measures no training. `threads` are those that score."""
+    scored: Annotated[tuple[ArchConfig, ...], Field(min_length=1)]
+    """Targets of networks that are scored."""
+
+
 class LatencyJob(Message):
     """A job to time forward passes of parts and of whole networks in evaluation mode."""
 
@@ -214,6 +231,7 @@ Job = (
     | FrontTestJob
     | RetrainJob
     | SpeedJob
+    | SupernetSpeedJob
     | LatencyJob
     | LandscapeJob
     | StudyTrainingJob

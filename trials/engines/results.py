@@ -116,7 +116,10 @@ class SpeedResult(Message):
     """Training speed of a proxy network at full depth, and where it was measured."""
 
     images_per_second: float
+    start_seconds: Seconds
+    """What a training takes beside its steps: building, first passes, which are slow, and BatchNorm's statistics."""
     num_val_images: Count
+    num_test_images: Count
     device: str
     precision: Precision = "fp32"
     """Precision of the measured steps."""
@@ -124,6 +127,21 @@ class SpeedResult(Message):
     """FLOPs of one forward pass with one image."""
     classes: int
     channels: int
+
+
+class SupernetSpeedResult(Message):
+    """How long a supernet's training and the scores of its networks take."""
+
+    start_seconds: Seconds | None = None
+    """Before the first step of training; None if no training was measured."""
+    step_seconds: Seconds | None = None
+    """A step of training, with the networks that it will train."""
+    first_images: Count
+    """Images of a score's first batch."""
+    first_batch_seconds: Seconds
+    """Extracting a network, and scoring its first batch."""
+    seconds_per_flop: Seconds
+    """Scoring an image of the batches after the first, per FLOP."""
 
 
 class LatencyTimes(Message):
@@ -234,6 +252,7 @@ Result = (
     | FrontTestResult
     | RetrainResult
     | SpeedResult
+    | SupernetSpeedResult
     | LatencyTimes
     | LandscapeResult
     | StudyTrainingResult

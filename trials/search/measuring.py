@@ -7,13 +7,15 @@ from typing import Any
 from sret_nas.errors import UserError, printable
 
 from ..engines.engine import Engine
-from ..engines.jobs import LatencyJob, SpeedJob
+from ..engines.jobs import LatencyJob, SpeedJob, SupernetSpeedJob
 from ..engines.results import Failure
 from ..engines.retries import should_retry
 from ..runs.full_disk import raise_if_full
 
 
-def run_measurement(engine: Engine, job: SpeedJob | LatencyJob, what: str, smaller: str) -> dict[str, Any]:
+def run_measurement(
+    engine: Engine, job: SpeedJob | SupernetSpeedJob | LatencyJob, what: str, smaller: str
+) -> dict[str, Any]:
     """Returns the result of a job on an idle engine. A job that failed because of the machine is retried.
 
     Args:

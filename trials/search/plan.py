@@ -1,9 +1,10 @@
-"""The plan that a search announces: its expected time, from measured training steps and costs of typical candidates."""
+"""The plan that a search announces: its expected time, from measured steps and scores, and costs of candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -17,20 +18,29 @@ from sret_nas.space.search_space import DepthSchedule
 from ..console import Console, print_line
 from ..data import PreparedData
 from ..engines.engine import Engine
-from ..engines.jobs import JobContext, SpeedJob
-from ..engines.results import SpeedResult
+from ..engines.jobs import JobContext, SpeedJob, SupernetSpeedJob
+from ..engines.results import SpeedResult, SupernetSpeedResult
 from ..runs.options import FINE_TUNING_SHARE, SearchOptions
-from ..runs.recommendation import max_evaluations
+from ..runs.recommendation import SHARES, max_evaluations
 from ..strategies.sret import SReTDomain
+from ..strategies.strategy import Candidate
 from ..training.depth_schedule import mean_depth_counts
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, proxy_arch
+from .finalists import with_both_ends
 from .measuring import run_measurement
+from .recommend import cost_and_limit
 from .supernet import SupernetSetting
 
 TRAINING_PER_FORWARD = 3
 """Cost of a training step relative to a forward pass: the backward pass costs about two."""
-SAMPLES = 16
-"""Random candidates whose mean cost is taken as the expected cost of a trial."""
+SAMPLES = 32
+"""Candidates, spread over the logarithm of FLOPs as trials are, whose mean cost is taken as the cost of a trial."""
+SCORED = 3
+"""Candidates, spread over the samples, whose scores with a supernet's weights are timed."""
+RESULTS_SECONDS = 4.0
+"""What pictures, report and files take at the end of a search, most of it imports of libraries (benchmarks/plans)."""
+SHALLOW_IMAGES = 1000
+"""Validation images on which trials from scratch score smaller numbers of recursions (`trials.worker.evaluate`)."""
 
 
 def require_gpu(options: SearchOptions, device: str) -> None:
@@ -55,15 +65,16 @@ def require_rungs(options: SearchOptions, proxy: ProxyConfig, data: PreparedData
         )
 
 
-MIN_GAIN_OF_THREADS = 0.9
-"""A supernet's threads that train at less than this share of the speed of a worker's threads are warned of."""
+MIN_GAIN_OF_THREADS = 0.7
+"""A supernet's threads that train at less than this share of the speed of a worker's threads are warned of. With equal
+threads, a supernet trains at some 0.8 of the speed of a network with as many FLOPs."""
 
 
 class Plan:
     """The expected times of a search.
 
-    They follow from the training speed of one typical candidate, measured in a worker, which also checks that training
-    works on this machine.
+    They follow from the training speed of one typical candidate and, with a supernet, some of its steps and scores.
+    Both are measured in a worker, which also checks that training works on this machine.
     """
 
     def __init__(
@@ -81,25 +92,32 @@ class Plan:
         """
         self._engine, self._space, self._options, self._supernet = engine, domain.space, options, supernet
         self._proxy, self._threads = context.proxy, context.threads
-        rng = np.random.default_rng(0)
-        drawn = (domain.draw(rng).arch for _ in range(SAMPLES))
-        self._samples = sorted(drawn, key=lambda arch: cost_of(arch).flops)
-        typical = self._samples[SAMPLES // 2]
-        self._speed = self._measure(SpeedJob(arch=typical, requested=requested, **dict(context)))
-        self._supernet_speed, self._is_trained = self._speed, is_trained
-        if (
-            supernet is not None
-            and supernet.config is not None
-            and not is_trained
-            and supernet.threads != context.threads
-        ):
-            # Measured again, since twice the threads do not give twice the speed.
-            its_context = context.model_copy(update={"threads": supernet.threads, "precision": self.precision})
-            self._supernet_speed = self._measure(SpeedJob(arch=typical, **dict(its_context)))
+        self._trains = None if supernet is None or is_trained else supernet.config
+        candidates = domain.draw_stratified(np.random.default_rng(0), SAMPLES, by="flops")
+        candidates.sort(key=lambda candidate: cost_of(candidate.arch).flops)
+        self._samples = [candidate.arch for candidate in candidates]
+        self._recommended = [_nearest_below(share, domain, options, candidates) for share in SHARES]
+        job = SpeedJob(arch=self._samples[SAMPLES // 2], requested=requested, **dict(context))
+        self._speed = SpeedResult.model_validate(self._measure(job, "a proxy's training"))
+        self._supernet_speed = None if supernet is None else self._measured_supernet(context, supernet)
 
-    def _measure(self, job: SpeedJob) -> SpeedResult:
-        smaller = "lower --batch-size or --image-size"
-        return SpeedResult.model_validate(run_measurement(self._engine, job, "measuring a proxy's training", smaller))
+    def _measured_supernet(self, context: JobContext, supernet: SupernetSetting) -> SupernetSpeedResult:
+        """Measures the training of the supernet, if there is any left, and scores with its weights."""
+        trains = self._trains
+        job = SupernetSpeedJob(
+            **dict(context.model_copy(update={"precision": self.precision})),
+            space=self._space,
+            budget=self._options.budget,
+            training=self._proxy.training if trains is None else trains.training,
+            depth_schedule="full" if trains is None else trains.depth_schedule,
+            seed=self._options.seed,
+            training_threads=None if trains is None else supernet.threads,
+            scored=tuple(self._samples[(2 * position + 1) * SAMPLES // (2 * SCORED)] for position in range(SCORED)),
+        )
+        return SupernetSpeedResult.model_validate(self._measure(job, "the supernet's training"))
+
+    def _measure(self, job: SpeedJob | SupernetSpeedJob, what: str) -> dict[str, Any]:
+        return run_measurement(self._engine, job, f"measuring {what}", "lower --batch-size or --image-size")
 
     @property
     def device(self) -> str:
@@ -114,20 +132,43 @@ class Plan:
     @property
     def trial_seconds(self) -> float:
         """Returns the expected seconds of a trial, averaged over networks and their depth schedules."""
+        return self._seconds_of_trials(self._samples)
+
+    def _seconds_of_trials(self, archs: Sequence[ArchConfig]) -> float:
+        """Returns the expected seconds of a trial, averaged over some networks."""
         options, speed = self._options, self._speed
         images = min(speed.num_val_images, options.val_images_per_trial or speed.num_val_images)
         depths: DepthSchedule = "joint" if options.scores_depths else "full"
-        forward = speed.proxy_flops if options.no_supernet else self._flops_per_image(self._samples, depths)
-        scored = images * forward / TRAINING_PER_FORWARD
-        if not options.no_supernet:
-            trained = options.fine_tune_images * forward
-        else:
+        if self._supernet_speed is None:
             trained = self._proxy.training.images * fmean(
                 self._flops_per_image([arch], schedule)
-                for arch in self._samples
+                for arch in archs
                 for schedule in self._space.effective_schedules(arch)
             )
-        return (trained + scored) * _seconds_per_flop(self._speed)
+            # At all smaller numbers of recursions, if they are to be scored, or else on some images.
+            deepest, others = self._flops_per_image(archs, "full"), self._flops_per_image(archs, "joint")
+            few = images if options.scores_depths else min(images, SHALLOW_IMAGES)
+            return self._training_seconds(trained) + self._scoring_seconds(images * deepest + few * (others - deepest))
+        if options.fine_tune_images > 0:
+            forward = self._flops_per_image(archs, depths)
+            return self._training_seconds(options.fine_tune_images * forward) + self._scoring_seconds(images * forward)
+        return self._inherited_seconds(archs, images, depths)
+
+    def _inherited_seconds(self, archs: Sequence[ArchConfig], images: int, depths: DepthSchedule) -> float:
+        """Returns the mean seconds of scoring networks with a supernet's weights."""
+        speed = self._supernet_speed
+        assert speed is not None
+        deepest, forward = self._flops_per_image(archs, "full"), self._flops_per_image(archs, depths)
+        more = max(0, images - speed.first_images) * forward * speed.seconds_per_flop
+        return speed.first_batch_seconds * forward / deepest + more
+
+    def _training_seconds(self, flops: float) -> float:
+        """Returns the seconds of training a network, from the forward FLOPs of all images it sees."""
+        return self._speed.start_seconds + flops * _seconds_per_flop(self._speed)
+
+    def _scoring_seconds(self, flops: float) -> float:
+        """Returns the seconds of scoring a trained network, from the FLOPs of all images."""
+        return flops * _seconds_per_flop(self._speed) / TRAINING_PER_FORWARD
 
     @property
     def _compared(self) -> str:
@@ -138,11 +179,18 @@ class Plan:
     @property
     def supernet_seconds(self) -> float:
         """Returns the expected seconds of the supernet's training; 0 if none is trained."""
-        if self._supernet is None or self._supernet.config is None or self._is_trained:
+        speed, trains = self._supernet_speed, self._trains
+        if speed is None or trains is None:
             return 0.0
-        config = self._supernet.config
-        flops = config.training.images * config.networks_per_step * self._flops_per_image(self._samples, "full")
-        return flops * _seconds_per_flop(self._supernet_speed) / self._supernet_processes
+        assert speed.start_seconds is not None
+        assert speed.step_seconds is not None
+        return speed.start_seconds + self._supernet_steps * speed.step_seconds / self._supernet_processes
+
+    @property
+    def _supernet_steps(self) -> float:
+        assert self._trains is not None
+        training = self._trains.training
+        return training.images / training.batch_size
 
     @property
     def _supernet_processes(self) -> int:
@@ -154,14 +202,29 @@ class Plan:
         if self._supernet is None:
             return 0.0
         options = self._options
-        return (FINE_TUNING_SHARE * options.finalists + 2 * options.controls) * self.final_seconds
+        fine_tuned = self._final_seconds(FINE_TUNING_SHARE, self._finalists) + self._inherited_seconds(
+            self._finalists, self._speed.num_val_images, "full"
+        )
+        return options.finalists * fine_tuned + 2 * options.controls * self.final_seconds
 
     @property
     def final_seconds(self) -> float:
-        """Returns the expected seconds of training one network from scratch, at the depths that are scored."""
-        images = self._proxy.training.images
+        """Returns the expected seconds of training and scoring one finalist from scratch, at the depths scored."""
+        return self._final_seconds(1.0, self._finalists)
+
+    @property
+    def _finalists(self) -> list[ArchConfig]:
+        """Returns networks that cost what finalists cost."""
+        if self._options.best_by == "proxy" or self._options.finalists == 0:
+            return self._samples
+        return with_both_ends(self._recommended, self._options.finalists)
+
+    def _final_seconds(self, share: float, archs: Sequence[ArchConfig]) -> float:
+        """Returns the mean seconds of training networks on a share of the images, and of scoring all parts."""
         depths: DepthSchedule = "joint" if self._options.scores_depths else "full"
-        return images * self._flops_per_image(self._samples, depths) * _seconds_per_flop(self._speed)
+        forward, speed = self._flops_per_image(archs, depths), self._speed
+        scored = self._scoring_seconds((speed.num_val_images + speed.num_test_images) * forward)
+        return self._training_seconds(share * self._proxy.training.images * forward) + scored
 
     def require_time(self, spent: float) -> None:
         """Raises `UserError` if `--time-budget` or `--gpu-hours` leaves no room for a single trial.
@@ -222,13 +285,17 @@ class Plan:
 
     def _warnings(self) -> list[str]:
         """Returns the line that says that more threads train more slowly than few, as beside other work, if they do."""
-        many, few = self._supernet_speed, self._speed
-        if self._supernet is None or many.images_per_second >= MIN_GAIN_OF_THREADS * few.images_per_second:
+        setting, trains, measured = self._supernet, self._trains, self._supernet_speed
+        if setting is None or trains is None or measured is None or setting.threads == self._threads:
+            return []
+        assert measured.step_seconds is not None
+        many = trains.training.batch_size / measured.step_seconds
+        few = 1 / (_seconds_per_flop(self._speed) * self._flops_per_image(self._samples, trains.depth_schedule))
+        if many >= MIN_GAIN_OF_THREADS * few:
             return []
         return [
-            f"warning: {counted(self._supernet.threads, 'thread')} train at {many.images_per_second:.0f} images/s, and "
-            f"{self._threads} at {few.images_per_second:.0f}: other work uses this machine; --workers 1 trains the "
-            "supernet with fewer"
+            f"warning: {counted(setting.threads, 'thread')} train at {many:.0f} images/s, and {self._threads} at "
+            f"{few:.0f}: other work uses this machine; --workers 1 trains the supernet with fewer"
         ]
 
     def _bounds(self) -> list[str]:
@@ -247,18 +314,18 @@ class Plan:
         if self._options.best_by == "expected":
             extra = max_evaluations(from_scratch=self._options.no_supernet)
             more = f" and up to {extra} recommended ones"
-        seconds += extra * per_trial / at_once
+            seconds += extra * self._seconds_of_trials(self._recommended) / at_once
         if self._supernet is None:
             return (
                 f"{counted(num_trials, 'trial')}{more} of {images:,} training images at {size}{self._compared}; about "
-                f"{format_seconds(per_trial)} each, {at_once} at once; start-up {format_seconds(spent)}: about "
-                f"{format_seconds(spent + seconds)} in all"
+                f"{format_seconds(per_trial)} each, {at_once} at once; {_ends(spent)}: about "
+                f"{format_seconds(spent + seconds + RESULTS_SECONDS)} in all"
             )
         config, options = self._supernet.config, self._options
         steps = [f"{num_trials} of its networks{more} scored{self._compared} ({format_seconds(seconds)})"]
         if config is None:
             steps.insert(0, f"the supernet {options.supernet}")
-        elif self._is_trained:
+        elif self._trains is None:
             steps.insert(0, "the supernet, which is trained")
         else:
             took = format_seconds(self.supernet_seconds)
@@ -267,8 +334,26 @@ class Plan:
             seconds += self.finals_seconds / at_once
             pairs = f", {options.controls} trained from scratch against as many random ones" * (options.controls > 0)
             steps.append(f"{options.finalists} fine-tuned{pairs} ({format_seconds(self.finals_seconds / at_once)})")
-        whole = spent + self.supernet_seconds + seconds
-        return f"{', '.join(steps)}; start-up {format_seconds(spent)}: about {format_seconds(whole)} in all"
+        whole = spent + self.supernet_seconds + seconds + RESULTS_SECONDS
+        return f"{', '.join(steps)}; {_ends(spent)}: about {format_seconds(whole)} in all"
+
+
+def _ends(spent: float) -> str:
+    return f"start-up {format_seconds(spent)}, results {format_seconds(RESULTS_SECONDS)}"
+
+
+def _nearest_below(
+    share: float, domain: SReTDomain, options: SearchOptions, candidates: Sequence[Candidate]
+) -> ArchConfig:
+    """Returns the candidate whose cost is the nearest below a share of what bounds the search, or the cheapest one."""
+    cost, limit = cost_and_limit(options, candidates)
+    axis = domain.chain.cost_names.index(cost)
+
+    def cost_of_candidate(candidate: Candidate) -> float:
+        return domain.costs(candidate)[axis]
+
+    inside = [candidate for candidate in candidates if cost_of_candidate(candidate) <= share * limit]
+    return (max(inside, key=cost_of_candidate) if inside else min(candidates, key=cost_of_candidate)).arch
 
 
 def _seconds_per_flop(speed: SpeedResult) -> float:

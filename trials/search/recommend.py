@@ -10,7 +10,7 @@ extrapolation.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.plurals import counted
@@ -23,6 +23,7 @@ from ..interruption import raise_if_interrupted
 from ..report.progress import describe_retry
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.objectives import error_of
+from ..runs.options import SearchOptions
 from ..runs.recommendation import ORIGIN, SHARES, CostName, Recommendation, Recommendations, SizeEffect, max_rounds
 from ..runs.trial import Trial
 from ..strategies.strategy import Candidate
@@ -95,7 +96,7 @@ def _record_recommendations(run: Run, recommended: Recommendations) -> Recommend
 def _choose(run: Run, results: list[Trial], num_trials: int, round_number: int) -> Recommendations:
     """Fits the model and returns its best networks; those that are new become trials, which are not run yet."""
     started = time.monotonic()
-    cost, limit = _cost_and_limit(run)
+    cost, limit = cost_and_limit(run.options, [trial.candidate for trial in run.trials])
     model = _model_of(run, results, cost)
     chosen: dict[tuple[str, str], tuple[int, Candidate]] = {}
     for share in SHARES:
@@ -187,9 +188,8 @@ def _model_of(run: Run, results: list[Trial], cost: CostName) -> StructureModel:
     return StructureModel(run.domain, [trial.candidate for trial in results], errors, axis)
 
 
-def _cost_and_limit(run: Run) -> tuple[CostName, int]:
-    """Returns the bounded cost, FLOPs first, and its bound; without a bound, FLOPs and those of the largest network."""
-    options = run.options
+def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> tuple[CostName, int]:
+    """Returns the bounded cost, FLOPs first, and its bound; without one, FLOPs and the most that candidates have."""
     bounds: list[tuple[CostName, int | None]] = [
         ("flops", options.budget.flops_max),
         ("params", options.budget.params_max),
@@ -198,7 +198,7 @@ def _cost_and_limit(run: Run) -> tuple[CostName, int]:
     for name, bound in bounds:
         if bound is not None:
             return name, bound
-    return "flops", max(cost_of(trial.candidate.arch).flops for trial in run.trials)
+    return "flops", max(cost_of(candidate.arch).flops for candidate in candidates)
 
 
 def _number_of(run: Run, candidate: Candidate) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -60,10 +60,20 @@ class StepNetworks:
         seed: int,
     ) -> None:
         self._config, self._adapted, self._seed = config, adapted, seed
+        FeasibleSet(space, budget).check()
+        self._space, self._budget = space, budget
         self._sampler = _SAMPLERS[config.subnet_sampling](space, budget)
-        self.largest = adapted(extreme(space, budget, "most_expensive"))
-        self.smallest = adapted(extreme(space, budget, "cheapest"))
         self._chunk = lru_cache(maxsize=2)(self._draw_chunk)
+
+    @cached_property
+    def largest(self) -> ArchConfig:
+        """Returns the proxy of the network with the most FLOPs inside the budget."""
+        return self._adapted(extreme(self._space, self._budget, "most_expensive"))
+
+    @cached_property
+    def smallest(self) -> ArchConfig:
+        """Returns the proxy of the network with the fewest FLOPs inside the budget."""
+        return self._adapted(extreme(self._space, self._budget, "cheapest"))
 
     def of_step(self, step: int, steps: int) -> list[ArchConfig]:
         """Returns the networks that step `step` of `steps` trains, the largest first if it is one of them."""
@@ -112,7 +122,8 @@ def extreme(space: SearchSpace, budget: Budget, end: Literal["cheapest", "most_e
         return whole.arch
     rng = np.random.default_rng(0)
     sign = 1 if end == "most_expensive" else -1
-    best, flops = feasible.nearest().arch, feasible.nearest().flops
+    nearest = feasible.nearest()
+    best, flops = nearest.arch, nearest.flops
     while True:
         try:
             drawn = FeasibleSet(space, _beyond(budget, flops, sign)).sample_many(rng, _TRIES)

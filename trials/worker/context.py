@@ -21,7 +21,16 @@ from sret_nas.nn.supernet import Supernet
 from ..data import PreparedData
 from ..data.prepared import ImagesChangedError
 from ..data.whole_images import WholeImages
-from ..engines.jobs import FrontTestJob, LandscapeJob, RetrainJob, SpeedJob, StudyTrainingJob, SupernetSource, TrialJob
+from ..engines.jobs import (
+    FrontTestJob,
+    LandscapeJob,
+    RetrainJob,
+    SpeedJob,
+    StudyTrainingJob,
+    SupernetSource,
+    SupernetSpeedJob,
+    TrialJob,
+)
 from ..supernet.inherit import SubnetScorer
 from ..training.devices import device_of
 from ..training.landscape_images import LandscapeImages
@@ -68,7 +77,7 @@ class WorkerContext:
         self._movable = _LastUsed[MovableNetwork]()
         self._whole_images = _LastUsed[WholeImages]()
 
-    def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob) -> PreparedData:
+    def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob | SupernetSpeedJob) -> PreparedData:
         """Returns a job's images.
 
         Raises `UserError` if the search began with others, `ImagesChangedError` if they are damaged.

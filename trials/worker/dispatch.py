@@ -11,6 +11,7 @@ from ..engines.jobs import (
     RetrainJob,
     SpeedJob,
     StudyTrainingJob,
+    SupernetSpeedJob,
     TrialJob,
     parse_job,
 )
@@ -20,6 +21,7 @@ from .context import WorkerContext
 from .evaluate import evaluate
 from .landscape import measure_point
 from .retrain import retrain, run_front_test
+from .supernet_timing import measure_supernet_speed
 from .timing import measure_latency, measure_training_speed
 
 
@@ -41,7 +43,7 @@ def execute(payload: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
     return result.model_dump(mode="json")
 
 
-def _run(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob, context: WorkerContext) -> Result:
+def _run(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob | SupernetSpeedJob, context: WorkerContext) -> Result:
     match job:
         case FrontTestJob():
             return run_front_test(job, context)
@@ -51,5 +53,9 @@ def _run(job: TrialJob | FrontTestJob | RetrainJob | SpeedJob, context: WorkerCo
             speed = measure_training_speed(job, context)
             release_memory()  # the worker now waits while a supernet is trained
             return speed
+        case SupernetSpeedJob():
+            supernet_speed = measure_supernet_speed(job, context)
+            release_memory()
+            return supernet_speed
         case _:
             return evaluate(job, context)

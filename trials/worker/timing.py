@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from sret_nas.arch.cost import cost_of
 from sret_nas.nn.part_timing import time_network, time_part
 
@@ -11,7 +13,7 @@ from ..machine import processor_name
 from ..training.devices import device_name, device_of
 from ..training.precision import choose_precision
 from ..training.recipe import proxy_arch
-from ..training.train import train
+from ..training.train import recalibrate_batch_norm, train
 from .context import WorkerContext
 from .evaluate import build
 
@@ -30,12 +32,17 @@ def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     device = device_of(job.device)
     precision = job.precision if job.requested is None else choose_precision(job.requested, device)
+    started = time.perf_counter()
     network = build(arch, job.device, seed=0)
-    train(network, data, job.proxy.training, "full", seed=0, max_steps=2, precision=precision)
+    warm_up = train(network, data, job.proxy.training, "full", seed=0, max_steps=2, precision=precision)
+    recalibrate_batch_norm(network, data.train, job.proxy.training.batch_size, precision=precision)
+    warmed_up = time.perf_counter()
     report = train(network, data, job.proxy.training, "full", seed=0, max_steps=job.steps, precision=precision)
     return SpeedResult(
         images_per_second=report.images / report.seconds,
+        start_seconds=max(0.0, warmed_up - started - warm_up.steps * report.seconds / report.steps),
         num_val_images=len(data.val),
+        num_test_images=len(data.test),
         device=device_name(device),
         precision=precision,
         proxy_flops=cost_of(arch).flops,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sret_nas import PRESETS
+from sret_nas import PRESETS, Budget
+from sret_nas.space.search_space import SearchSpace
 from trials.engines.jobs import (
     FrontTestJob,
     InheritedTrialJob,
@@ -20,6 +21,7 @@ from trials.engines.jobs import (
     ScratchTrialJob,
     SpeedJob,
     SupernetSource,
+    SupernetSpeedJob,
     parse_job,
 )
 from trials.training.recipe import ProxyConfig, TrainingConfig
@@ -35,6 +37,15 @@ JOBS: list[Job] = [
     FrontTestJob(**SHARED, weights_path="weights.safetensors"),
     RetrainJob(**SHARED, training=TRAINING, seed=3),
     SpeedJob(**SHARED),
+    SupernetSpeedJob(
+        **dict(CONTEXT),
+        space=SearchSpace.load("smoke"),
+        budget=Budget(flops_max=5),
+        training=TRAINING,
+        seed=3,
+        training_threads=2,
+        scored=(PRESETS["sret_t"],),
+    ),
     LatencyJob(networks=(PRESETS["sret_t"],)),
 ]
 

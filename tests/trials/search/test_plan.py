@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from sret_nas.arch.budget import Budget
+from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.cost import cost_of
 from sret_nas.space.search_space import SearchSpace
 from tests.trials.scripted_engine import End, ScriptedEngine
 from trials.engines.jobs import JobContext
@@ -19,40 +22,92 @@ from trials.search.plan import Plan
 from trials.search.supernet import SupernetSetting
 from trials.strategies.sret import SReTDomain
 from trials.supernet.config import SupernetConfig
-from trials.training.recipe import ProxyConfig, TrainingConfig
+from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
 
 PROXY = ProxyConfig(image_size=32, training=TrainingConfig(images=640))
 CONTEXT = JobContext(proxy=PROXY, data_dir="data", data_digest="0", device="cpu", threads=1)
 
 
 def measured(payload: dict[str, Any], attempt: int) -> End:
-    """Returns two threads are half as fast again as one."""
-    speed = 100.0 * (1 + payload["threads"]) / 2
+    """Returns 100 images/s of a network alone; a supernet's step takes 2 s with one thread and 1 s with two."""
+    if payload["kind"] == "supernet speed":
+        trains = payload["training_threads"] is not None
+        return {
+            "start_seconds": 5.0 if trains else None,
+            "step_seconds": 2.0 / payload["training_threads"] if trains else None,
+            "first_images": 40, "first_batch_seconds": 0.5, "seconds_per_flop": 1e-9,
+        }  # fmt: skip
     return {
-        "images_per_second": speed, "num_val_images": 100, "device": "cpu", "proxy_flops": 10**7, "classes": 10,
-        "channels": 3,
+        "images_per_second": 100.0, "start_seconds": 3.0, "num_val_images": 100, "num_test_images": 200,
+        "device": "cpu", "proxy_flops": 10**7, "classes": 10, "channels": 3,
     }  # fmt: skip
 
 
 def measured_beside_other_work(payload: dict[str, Any], attempt: int) -> End:
-    """Returns two threads are a quarter as fast as one, which waits for no other."""
-    return {**measured(payload, attempt), "images_per_second": 100.0 / payload["threads"] ** 2}  # type: ignore[dict-item]
+    """Returns two threads take 64 s for a step of a supernet: they wait for other work."""
+    found = measured(payload, attempt)
+    return {**found, "step_seconds": 64.0} if payload["kind"] == "supernet speed" else found  # type: ignore[dict-item]
 
 
 def plan_of(
-    threads: int, processes: int | None = None, is_trained: bool = False, measured: Callable[..., End] = measured
-) -> Plan:
-    options = SearchOptions(space="smoke", flops_budget=10**9, device="cpu")
+    threads: int = 1, processes: int | None = None, is_trained: bool = False, measured: Callable[..., End] = measured,
+    space: str = "smoke", **given: Any,
+) -> Plan:  # fmt: skip
+    options = SearchOptions(space=space, flops_budget=10**9, device="cpu", **given)
     setting = SupernetSetting(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
-    domain = SReTDomain(SearchSpace.load("smoke"), Budget(flops_max=10**9))
+    if options.no_supernet:
+        setting = None  # type: ignore[assignment]
+    domain = SReTDomain(SearchSpace.load(space), Budget(flops_max=10**9))
     return Plan(ScriptedEngine(measured), domain, options, CONTEXT, setting, is_trained=is_trained)
 
 
-def test_a_supernet_s_training_is_as_fast_as_was_measured_with_its_threads() -> None:
-    alone = plan_of(threads=1)
-    assert plan_of(threads=2).supernet_seconds == pytest.approx(alone.supernet_seconds / 1.5)
-    assert plan_of(threads=2).trial_seconds == alone.trial_seconds
-    assert plan_of(threads=2, processes=4).supernet_seconds == pytest.approx(alone.supernet_seconds / 6)
+def forward(plan: Plan, archs: list[ArchConfig]) -> float:
+    """Returns the mean FLOPs of the proxies of some targets."""
+    return fmean(cost_of(proxy_arch(arch, PROXY, channels=3, classes=10)).flops for arch in archs)
+
+
+def test_a_supernet_s_training_takes_what_was_measured_with_its_threads() -> None:
+    steps = 640 / 64
+    assert plan_of(threads=1).supernet_seconds == pytest.approx(5 + 2 * steps)
+    assert plan_of(threads=2).supernet_seconds == pytest.approx(5 + 1 * steps)
+    assert plan_of(threads=2, processes=4).supernet_seconds == pytest.approx(5 + steps / 4)
+    assert plan_of(threads=2).trial_seconds == plan_of(threads=1).trial_seconds
+
+
+def test_a_trial_with_inherited_weights_takes_what_scores_took() -> None:
+    plan = plan_of()
+    flops = forward(plan, plan._samples)
+    assert plan.trial_seconds == pytest.approx(0.5 + 60 * flops * 1e-9)
+    # fewer than the first batch has
+    assert plan_of(val_images_per_trial=30).trial_seconds == pytest.approx(0.5)
+
+
+def test_a_trial_from_scratch_takes_its_start_its_training_and_its_scores() -> None:
+    plan = plan_of(no_supernet=True)
+    per_flop = 1 / (100 * 10**7)
+    archs = plan._samples
+    shallow = fmean(
+        sum(cost_of(proxy.with_max_recursions(depth)).flops for depth in range(1, proxy.max_recursions + 1))
+        for proxy in (proxy_arch(arch, PROXY, channels=3, classes=10) for arch in archs)
+    )
+    trained = 640 * fmean(
+        plan._flops_per_image([arch], schedule) for arch in archs for schedule in plan._space.effective_schedules(arch)
+    )
+    assert plan.trial_seconds == pytest.approx(3 + (trained + 100 * shallow / 3) * per_flop)
+
+
+def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
+    plan = plan_of(finalists=2, controls=1, space="sret_tiny")
+    ends = [plan._recommended[0], plan._recommended[-1]]
+    costs, sampled = ([cost_of(arch).flops for arch in archs] for archs in (plan._recommended, plan._samples))
+    assert costs == [max(cost for cost in sampled if cost <= share * 10**9) for share in (1, 0.75, 0.5, 0.25)]
+    assert len(set(costs)) == 4
+    flops, per_flop = forward(plan, ends), 1 / (100 * 10**7)
+    scores = 300 * flops / 3 * per_flop
+    whole, tuned = (3 + share * 640 * flops * per_flop + scores for share in (1, 1 / 3))
+    inherited = 0.5 + 60 * flops * 1e-9
+    assert plan.final_seconds == pytest.approx(whole)
+    assert plan.finals_seconds == pytest.approx(2 * (tuned + inherited) + 2 * whole)
 
 
 def whole_minutes(plan: Plan, spent: float) -> int:
@@ -76,4 +131,6 @@ def test_threads_that_hinder_each_other_are_warned_of(how: Callable[..., End], i
     console = Console(file=io.StringIO(), width=500)
     plan_of(threads=2, measured=how).announce(console, 200, 0.0)
     told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert ("warning: 2 threads train at 25 images/s, and 1 at 100: other work uses this machine" in told) == is_warned
+    assert (re.search(r"warning: 2 threads train at 1 images/s, and 1 at \d+: other work uses", told) is not None) == (
+        is_warned
+    )

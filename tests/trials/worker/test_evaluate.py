@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from sret_nas import ArchConfig, Budget, BudgetError, StageConfig, UserError, cost_of
+from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.nn.network import SReT
-from sret_nas.space.search_space import DepthSchedule
+from sret_nas.space.search_space import DepthSchedule, SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
-from trials.engines.jobs import FrontTestJob, ScratchTrialJob, SpeedJob, trial_seed
-from trials.engines.results import TrialResult
+from trials.engines.jobs import FrontTestJob, ScratchTrialJob, SpeedJob, SupernetSpeedJob, trial_seed
+from trials.engines.results import SupernetSpeedResult, TrialResult
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import (
     first_images,
@@ -260,9 +261,28 @@ def test_speed_is_measured_on_real_steps(data_dir: str) -> None:
         WorkerContext(),
     )
     assert speed.images_per_second > 0
+    assert 0 < speed.start_seconds < 60
     assert (speed.channels, speed.classes) == (1, 10)
+    data = PreparedData.open(Path(data_dir))
+    assert (speed.num_val_images, speed.num_test_images) == (len(data.val), len(data.test))
     proxy = proxy_arch(ARCH, PROXY, channels=1, classes=10)
     assert speed.proxy_flops == cost_of(proxy).flops
+
+
+@pytest.mark.parametrize("training_threads", [1, None])
+def test_a_supernet_is_measured_on_real_steps_and_scores(data_dir: str, training_threads: int | None) -> None:
+    space = SearchSpace.load("smoke")
+    few, many = FeasibleSet(space, Budget()).cheapest().arch, FeasibleSet(space, Budget()).most_expensive().arch
+    job = SupernetSpeedJob(
+        proxy=PROXY, data_dir=data_dir, data_digest=digest_in(data_dir), device="cpu", space=space, budget=Budget(),
+        training=PROXY.training, seed=0, steps=3, training_threads=training_threads, scored=(few, many),
+    )  # fmt: skip
+    speed = SupernetSpeedResult.model_validate(JobRunner()(job.model_dump(mode="json")))
+    assert (speed.start_seconds is None) == (speed.step_seconds is None) == (training_threads is None)
+    assert training_threads is None or min(speed.start_seconds or 0, speed.step_seconds or 0) > 0
+    assert speed.first_images == min(PROXY.training.batch_size, len(PreparedData.open(Path(data_dir)).val))
+    assert speed.first_batch_seconds > 0
+    assert 0 < speed.seconds_per_flop < 1e-6
 
 
 def test_a_trial_s_seed_is_its_proxy_s() -> None:
