@@ -208,7 +208,6 @@ def test_what_the_architecture_says_of_a_file_is_in_it() -> None:
         assert name.rpartition(".")[2] in (REPOSITORY / path).read_text(), f"{name} in {path}"
 
 
-
 class TestMessages:
     """The table of messages in docs/troubleshooting.md."""
 
