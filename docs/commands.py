@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cli import create_parser
 
@@ -26,21 +26,31 @@ def leaf_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentP
 
 def _section(parser: argparse.ArgumentParser) -> str:
     name = parser.prog.partition(" ")[2]
-    usage = parser.format_usage().removeprefix("usage: ").strip()
-    parts = [f"## {name}", parser.description or "", f"```text\n{usage}\n```"]
+    usage = parser.format_usage().removeprefix("usage: ").removesuffix(" [-h]\n").strip()
+    lines = [line.strip() for line in usage.splitlines()]
+    parts = [f"## {name}", (parser.description or "").strip(), "\n".join(["```text", *lines, "```"])]
+    untitled = [group for group in parser._action_groups if group.title in ("positional arguments", "options")]
+    if actions := [action for group in untitled for action in _shown(group)]:
+        parts.append(_table(actions, "argument" if all(not action.option_strings for action in actions) else "option"))
     for group in parser._action_groups:
-        shown = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
-        shown = [action for action in shown if not isinstance(action, argparse._HelpAction)]
-        if not shown:
-            continue
-        if group.title not in ("options", "positional arguments"):
+        if group not in untitled and (actions := _shown(group)):
             parts.append(f"**{(group.title or '').capitalize()}.** {_marked(group.description or '')}".strip())
-        rows = [f"| {_spelling(action)} | {_escaped(_marked(action.help or ''))} |" for action in shown]
-        parts.append("\n".join(["| option | meaning |", "| --- | --- |", *rows]))
+            parts.append(_table(actions, "option"))
     if parser.epilog:
         lines = [line.strip() for line in parser.epilog.splitlines()[1:]]
         parts.append("\n".join(["```sh", *lines, "```"]))
     return "\n\n".join(parts)
+
+
+def _shown(group: argparse._ArgumentGroup) -> list[argparse.Action]:
+    """Returns what `--help` shows of a group, without `--help` itself."""
+    shown = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
+    return [action for action in shown if not isinstance(action, argparse._HelpAction)]
+
+
+def _table(actions: Sequence[argparse.Action], heading: str) -> str:
+    rows = [f"| {_spelling(action)} | {_escaped(_marked(action.help or ''))} |" for action in actions]
+    return "\n".join([f"| {heading} | meaning |", "| --- | --- |", *rows])
 
 
 def _spelling(action: argparse.Action) -> str:
@@ -52,8 +62,8 @@ def _spelling(action: argparse.Action) -> str:
 
 
 def _marked(text: str) -> str:
-    """Options inside a sentence, set as code."""
-    return re.sub(r"(--[a-z][a-z0-9-]+)", r"`\1`", text)
+    """Sets options inside a sentence as code, but not what is code already."""
+    return re.sub(r"(`[^`]+`)|(--[a-z][a-z0-9-]+)", lambda match: match[1] or f"`{match[2]}`", text)
 
 
 def _escaped(text: str) -> str:

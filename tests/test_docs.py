@@ -199,6 +199,15 @@ def test_every_file_that_the_architecture_names_is_there() -> None:
     assert [room for room in rooms if not any((REPOSITORY / p / room).is_dir() for p in ("sret_nas", "trials"))] == []
 
 
+def test_what_the_architecture_says_of_a_file_is_in_it() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`([\w.-]+)`\s\(`([\w/]+\.py)`\)", text)
+    named += [(name, path) for path, name in re.findall(r"`([\w/]+\.py)`: `([\w.]+)`", text)]
+    assert len(named) >= 10
+    for name, path in named:
+        assert name.rpartition(".")[2] in (REPOSITORY / path).read_text(), f"{name} in {path}"
+
+
 class TestMessages:
     """The table of messages in docs/troubleshooting.md."""
 

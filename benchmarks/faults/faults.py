@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -14,12 +13,22 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.faulty_job import VARIABLE
 from benchmarks.faults.nodes import cluster_of
+from benchmarks.faults.rows import (
+    RECOMMENDED,
+    Row,
+    describe_attempts,
+    describe_records,
+    describe_trials,
+    describe_victim,
+    quoted,
+    said_last,
+    said_of_trial,
+)
 from benchmarks.faults.searches import (
     EXIT_INTERRUPTED,
     EXIT_USER_ERROR,
@@ -36,30 +45,10 @@ from trials.runs.recommendation import ORIGIN
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override")
 PATIENCE = 10.0
 """Seconds that a trial may take where one hangs, over those of the whole undisturbed search."""
-RECOMMENDED = "recommended trial"
-"""A job whose fault happens to a network that the search recommends, and that no trial had tried before."""
 LONG_TRIALS = "--train-images=2048"
 MAX_SECONDS_TO_END = 10.0
 ENDS_OF_INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGALRM)
 """By itself; by a signal that came when Python had stopped listening; by the system, which was asked to see to it."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was done, and what became of it."""
-
-    done: str
-    search: str
-    recorded: str
-    went_on: bool
-    """The search went on, or was carried on, to its end."""
-    same_front: bool | None
-    """None where the fault costs a trial, so that the front may differ."""
-    as_promised: bool
-    """Everything that users may rely on in this case."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Faults:
@@ -119,7 +108,7 @@ class Faults:
         process.kill()
         process.wait()
         before = search.finished()
-        on_record = _describe_records(search)
+        on_record = describe_records(search)
         resumed = search.resume()
         is_same = resumed.code == 0 and self._is_same(search)
         kept = all(search.finished()[number] == 1 for number in before)
@@ -127,7 +116,7 @@ class Faults:
         killed.end()
         return Row(
             f"driver killed by SIGKILL after {after:.1f} s of {self.seconds[kind]:.1f}", kind,
-            f"{on_record}; after resuming, {_times(search)}{left}", resumed.code == 0,
+            f"{on_record}; after resuming, {describe_trials(search)}{left}", resumed.code == 0,
             resumed.code == 0 and self._same_front(search), is_same and kept and not left,
         )  # fmt: skip
 
@@ -143,7 +132,7 @@ class Faults:
             found = search.run(*limit)
             happened = len(list(Path(counts).iterdir()))
         if found.code != 0:
-            return Row(f"{what} in {_attempts(job, number, times)}", kind, found.output, False, False, False)
+            return Row(f"{what} in {describe_victim(job, number, times)}", kind, found.output, False, False, False)
         retried = [event for event in search.events("retried") if event["number"] == number]
         failed = [event for event in search.events("failed") if event["number"] == number]
         causes = [event["failure"]["cause"] for event in [*retried, *failed]]
@@ -161,8 +150,8 @@ class Faults:
         if job == RECOMMENDED:
             promised &= _is_replaced(search, number) != recovers
         return Row(
-            f"{what} in {_attempts(job, number, times)}", kind,
-            _said(found, number) if job == "final" else _describe_attempts(causes, survives), found.code == 0,
+            f"{what} in {describe_victim(job, number, times)}", kind,
+            said_of_trial(found, number) if job == "final" else describe_attempts(causes, survives), found.code == 0,
             self._same_front(search) if recovers else None, promised and (same or not recovers),
         )  # fmt: skip
 
@@ -191,8 +180,9 @@ class Faults:
         is_same = are_given_up_rightly and finishes_others if failed else self._is_same(search)
         return Row(
             f"{killed} workers killed by SIGKILL from outside, some perhaps idle", kind,
-            f"{len(causes)} attempts: {', '.join(sorted(set(causes))) or 'none failed'}; {_times(search)}", code == 0,
-            None if failed else self._same_front(search), code == 0 and is_same and set(causes) <= {"worker died"},
+            f"{len(causes)} attempts: {', '.join(sorted(set(causes))) or 'none failed'}; {describe_trials(search)}",
+            code == 0, None if failed else self._same_front(search),
+            code == 0 and is_same and set(causes) <= {"worker died"},
         )  # fmt: skip
 
     def node_lost(self, kind: str) -> Row:
@@ -215,7 +205,7 @@ class Faults:
         return Row(
             f"one of two nodes killed in the {'finals' if kind == 'supernet' else 'trials'}, another added", kind,
             f"{len(finished)} trials had finished; {len(causes)} attempts ended: "
-            f"{', '.join(sorted(set(causes))) or 'none'}; {_times(search)}", code == 0,
+            f"{', '.join(sorted(set(causes))) or 'none'}; {describe_trials(search)}", code == 0,
             code == 0 and self._same_front(search, whole),
             began and same and set(causes) <= {"worker died"} and not search.events("failed"),
         )  # fmt: skip
@@ -234,7 +224,7 @@ class Faults:
         before, after = search.most_at_once(until=joined), search.most_at_once()
         same = code == 0 and self._is_same(search, whole)
         return Row(
-            "a second node joins", kind, f"{before} trial at once, then {after}; {_times(search)}", code == 0,
+            "a second node joins", kind, f"{before} trial at once, then {after}; {describe_trials(search)}", code == 0,
             code == 0 and self._same_front(search, whole), began and same and (before, after) == (1, 2),
         )  # fmt: skip
 
@@ -243,7 +233,7 @@ class Faults:
         search = self._search(kind, address="127.0.0.1:1")
         found = search.run()
         return Row(
-            "a cluster that is not there", kind, f"exit code {found.code}: {_short(found, search)}", False, None,
+            "a cluster that is not there", kind, f"exit code {found.code}: {said_last(found, search)}", False, None,
             found.code == EXIT_USER_ERROR and found.is_one_line and not search.run_dir.exists(),
         )  # fmt: skip
 
@@ -286,9 +276,9 @@ class Faults:
         copy = self._folder / f"{search.run_dir.name}-copy"
         script = (
             f"mkdir {search.run_dir} && mount -t tmpfs -o size={kilobytes}k tmpfs {search.run_dir} || exit 99\n"
-            f"{_quoted(search.command())} 2>&1; echo EXIT CODE $?; cp {search.run_dir}/records.jsonl {copy} || true\n"
+            f"{quoted(search.command())} 2>&1; echo EXIT CODE $?; cp {search.run_dir}/records.jsonl {copy} || true\n"
             f"mount -o remount,size=200m {search.run_dir}\n"
-            f"{_quoted(search.command('--resume'))} >/dev/null 2>&1; code=$?; rm -rf {copy}-run\n"
+            f"{quoted(search.command('--resume'))} >/dev/null 2>&1; code=$?; rm -rf {copy}-run\n"
             f"cp -r {search.run_dir} {copy}-run; exit $code\n"
         )
         found = ended(
@@ -306,13 +296,13 @@ class Faults:
         whole_lines = copy.read_bytes().endswith(b"\n") if copy.is_file() and copy.stat().st_size > 0 else None
         if "has not begun" in first:
             return Row(
-                f"disk full ({kilobytes} KB)", kind, f"exit code {message.code}: {_short(message, search)}", True, None,
-                message.code == 1 and message.is_one_line and not whole_lines,
+                f"disk full ({kilobytes} KB)", kind, f"exit code {message.code}: {said_last(message, search)}", True,
+                None, message.code == 1 and message.is_one_line and not whole_lines,
             )  # fmt: skip
         same = found.code == 0 and self._is_same(resumed)
         return Row(
             f"disk full ({kilobytes} KB), then room", kind,
-            f"exit code {message.code}: {_short(message, search)}", found.code == 0,
+            f"exit code {message.code}: {said_last(message, search)}", found.code == 0,
             found.code == 0 and self._same_front(resumed),
             message.code == 1 and message.is_one_line and bool(whole_lines) and same,
         )  # fmt: skip
@@ -326,8 +316,8 @@ class Faults:
             found = search.run(prefix=WITHOUT_OVERRIDE if os.geteuid() == 0 else ())
             is_clean = list(Path(folder).iterdir()) == []
         return Row(
-            "run directory without permission", kind, f"exit code {found.code}: {_short(found, search)}", False, None,
-            found.code == EXIT_USER_ERROR and found.is_one_line and is_clean,
+            "run directory without permission", kind, f"exit code {found.code}: {said_last(found, search)}", False,
+            None, found.code == EXIT_USER_ERROR and found.is_one_line and is_clean,
         )  # fmt: skip
 
     def two_at_once(self, kind: str) -> list[Row]:
@@ -342,7 +332,7 @@ class Faults:
         return [
             Row(
                 f"a second search {what} in the run directory of one that runs", kind,
-                f"the second: exit code {second.code}: {_short(second, search)}", first.code == 0,
+                f"the second: exit code {second.code}: {said_last(second, search)}", first.code == 0,
                 first.code == 0 and self._same_front(search),
                 second.code == EXIT_USER_ERROR and second.is_one_line and same,
             )
@@ -359,7 +349,7 @@ class Faults:
         resumed = search.resume("--time-budget=1h")
         return Row(
             f"a time budget of {seconds} s, then of 1 h", kind,
-            f"exit code {first.code} with {done} of {num_trials} trials; after resuming, {_times(search)}",
+            f"exit code {first.code} with {done} of {num_trials} trials; after resuming, {describe_trials(search)}",
             resumed.code == 0, self._same_front(search),
             first.code == 0 and resumed.code == 0 and done < num_trials
             and [row[:3] for row in search.found()] == [row[:3] for row in self.whole[kind].found()],
@@ -395,44 +385,3 @@ def _victim(whole: Search, job: str) -> tuple[int, str]:
     best = min(trials, key=lambda trial: (trial.result.error, trial.number))  # type: ignore[union-attr]
     arch, schedule = best.candidate.arch.arch_id, best.candidate.depth_schedule
     return best.number, arch if job == "final" else f"{arch} {schedule}"
-
-
-def _attempts(job: str, number: int, times: int) -> str:
-    before = {"trial": "", RECOMMENDED: "recommended ", "final": "a final of "}
-    return f"{before[job]}trial {number}, {'once' if times == 1 else f'{times} times'}"
-
-
-def _describe_attempts(causes: list[str], survives: bool) -> str:
-    attempts = ", ".join(f"{number}. {cause}" for number, cause in enumerate(causes, start=1))
-    return f"attempts: {attempts}{f', {len(causes) + 1}. finished' if survives else ''}"
-
-
-def _said(found: Ended, number: int) -> str:
-    lines = [line for line in found.output.splitlines() if line.startswith(f"trial {number}, ") and "failed" in line]
-    return f"said: {'; '.join(lines)}"
-
-
-def _describe_records(search: Search) -> str:
-    """Returns how far a search had come."""
-    if not search.events("header"):
-        return "nothing on record"
-    supernet = "the supernet, " if search.events("supernet") else ""
-    finals = len(search.events("final", "tested"))
-    return f"{supernet}{sum(search.finished().values())} trials and {finals} finals on record"
-
-
-def _times(search: Search) -> str:
-    finished = search.finished()
-    twice = sum(count > 1 for count in finished.values())
-    return f"{len(finished)} trials finished, {twice} of them twice"
-
-
-def _short(found: Ended, search: Search) -> str:
-    """Returns what was said in the end, without the folders, processes and name of this machine."""
-    text = found.last_line.replace(f"{search.run_dir.parent}/", "")
-    text = re.sub(r"process \d+ on [^)]+", "process N on HOST", text)
-    return re.sub(r"\d+\.\d+\.\d+\.\d+", "HOST", text)
-
-
-def _quoted(command: list[str]) -> str:
-    return " ".join(f"'{word}'" for word in command)

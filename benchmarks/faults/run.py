@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.faults import RECOMMENDED, Faults, Row
+from benchmarks.faults.faults import Faults
+from benchmarks.faults.rows import RECOMMENDED, Row
 from benchmarks.faults.searches import KINDS, RECOMMENDING
 from benchmarks.machine import describe_machine
 from sret_nas.files import write_atomically

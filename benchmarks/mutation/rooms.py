@@ -12,6 +12,8 @@ _FEASIBLE = (_SET, f"{_S}/feasible/test_stratified.py", f"{_S}/feasible/test_bal
 _FRONT = (f"{_S}/optimize/test_branch_and_bound.py",)
 _SPACE = f"{_S}/space/test_search_space.py"
 _PRESETS = f"{_S}/arch/test_presets.py"
+_QUICK = ("-m", "not slow")
+"""For pytest: leaves out the tests that run whole searches, whose time would be most of a mutant's."""
 
 ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "pareto": {
@@ -82,7 +84,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/optuna_journal.py": (f"{_R}/runs/test_optuna_journal.py",),
         "trials/runs/full_disk.py": (f"{_R}/runs/test_full_disk.py",),
         "trials/runs/remote_storage.py": (f"{_R}/runs/test_remote_storage.py",),
-        "trials/runs/remote_copy.py": (f"{_R}/runs/test_remote_copy.py",),
+        "trials/runs/remote_copy.py": (f"{_R}/runs/test_remote_copy.py", *_QUICK),
         "trials/runs/options.py": (
             f"{_R}/runs/test_options.py",
             f"{_R}/command_line/test_options_of_runs.py",

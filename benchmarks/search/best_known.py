@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.search.controls import Landscape
-from benchmarks.search.gpt import GPTDomain, GPTSpace
+from benchmarks.search.gpt import GPTSpace
+from benchmarks.search.gpt_domain import GPTDomain
 from benchmarks.search.problems import Bounds, Problem
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.pareto import non_dominated

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.search.gpt import GPTDomain, GPTSpace
+from benchmarks.search.gpt import GPTSpace
+from benchmarks.search.gpt_domain import GPTDomain
 from sret_nas.arrays import FloatArray, IntArray
 
 Landscape = Callable[[IntArray], FloatArray]

@@ -44,7 +44,8 @@ import numpy as np
 
 from benchmarks.search.best_known import FrontSearch
 from benchmarks.search.controls import Landscape
-from benchmarks.search.gpt import GPT, GPTDomain, GPTSpace
+from benchmarks.search.gpt import GPT, GPTSpace
+from benchmarks.search.gpt_domain import GPTDomain
 from benchmarks.search.metrics import REFERENCE, front_of, regret
 from benchmarks.search.problems import Bounds, Problem
 from benchmarks.search.products import Choices, ProductDomain

@@ -8,24 +8,19 @@ norms, which always have theirs. So heads cost parameters, and the bias choice d
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import pairwise, product
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.errors import BudgetError
 from sret_nas.space.chain import Chain, ChainStage, Point
-from sret_nas.space.search_space import Value
-from trials.strategies.domain import Domain
 
 VOCABULARY, HEAD_SIZE = 50_254, 64
-NUM_STRATA = 16
 
 
 @dataclass(frozen=True)
@@ -227,201 +222,3 @@ class Perplexity:
 def perplexity_of(size: str, shared: Path) -> Perplexity:
     """Returns the predictor of a size: `s`, `m` or `l`. `shared` is the folder that holds the public benchmarks."""
     return Perplexity(HW_GPT[size], shared / "hwgpt" / f"perplexity_{size}.pt")
-
-
-def _steps(values: tuple[float, ...]) -> tuple[int, ...]:
-    """Returns how many steps, as wide as the least gap, each value lies above the least: (8, 16, 20) is (0, 2, 3)."""
-    ordered = sorted(values)
-    gap = min(high - low for low, high in pairwise(ordered))
-    return tuple(round((value - ordered[0]) / gap) for value in values)
-
-
-class _Sums:
-    """Sequences of whole numbers counted by their sum, and drawn uniformly given it."""
-
-    def __init__(self, values: tuple[int, ...], length: int) -> None:
-        self.values = values
-        self._ways = [[1]]  # of each length, the number of sequences per sum: whole numbers of any size
-        for _ in range(length):
-            ways = [0] * (len(self._ways[-1]) + max(values))
-            for value in values:
-                for total, number in enumerate(self._ways[-1]):
-                    ways[total + value] += number
-            self._ways.append(ways)
-
-    def counts(self, length: int) -> FloatArray:
-        return np.array(self._ways[length], dtype=np.float64)
-
-    def draw(self, length: int, total: int, rng: np.random.Generator) -> list[int]:
-        """Returns which value each element has: uniform over all sequences with that sum, from the last element
-        backwards."""
-        chosen = []
-        for before in reversed(range(length)):
-            ways = [self._at(before, total - value) / self._at(before + 1, total) for value in self.values]
-            at = min(int(np.searchsorted(np.cumsum(ways), rng.random(), side="right")), len(ways) - 1)
-            chosen.append(at)
-            total -= self.values[at]
-        return chosen[::-1]
-
-    def _at(self, length: int, total: int) -> int:
-        ways = self._ways[length]
-        return ways[total] if 0 <= total < len(ways) else 0
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """Networks grouped by what fixes their parameters: state, sum of MLP ratios, sum of heads. One row per group."""
-
-    params: IntArray
-    count: FloatArray
-    where: IntArray
-    """State, sum of the MLP ratios' steps above the least, sum of the heads' steps above the least."""
-
-    def inside(self, least: float, most: float) -> Cells:
-        kept = (self.params >= least) & (self.params <= most)
-        return Cells(self.params[kept], self.count[kept], self.where[kept])
-
-    @cached_property
-    def shares(self) -> FloatArray:
-        """Returns cumulative shares of the networks, group by group."""
-        total: FloatArray = np.cumsum(self.count)
-        return total / total[-1]
-
-
-class GPTSums:
-    """The networks of a space counted by their parameters: a layer's are linear in its MLP ratio and its heads."""
-
-    def __init__(self, space: GPTSpace) -> None:
-        self.space = space
-        self._ratios = _Sums(_steps(space.mlp_ratios), space.most_layers)
-        self._heads = _Sums(_steps(space.heads), space.most_layers)
-
-    @cached_property
-    def cells(self) -> Cells:
-        groups = [self._of_state(state) for state in range(len(self.space.states))]
-        return Cells(*(np.concatenate(columns) for columns in zip(*groups, strict=True)))
-
-    def _of_state(self, state: int) -> tuple[IntArray, FloatArray, IntArray]:
-        embed, layers, bias = self.space.states[state]
-        count = np.outer(self._ratios.counts(layers), self._heads.counts(layers))
-        ratio, head = np.nonzero(count)
-        (low_ratio, next_ratio), (low, more) = sorted(self.space.mlp_ratios)[:2], sorted(self.space.heads)[:2]
-        least = self.space.layer_params(embed, bias, low_ratio, low)
-        per_ratio = self.space.layer_params(embed, bias, next_ratio, low) - least
-        per_head = self.space.layer_params(embed, bias, low_ratio, more) - least
-        head_unit = sorted(_steps(self.space.heads))[1]
-        params = self.space.outer_params(embed) + layers * least + per_ratio * ratio + per_head // head_unit * head
-        return params, count[ratio, head], np.column_stack([np.full(len(ratio), state), ratio, head])
-
-    def draw(self, cells: Cells, rng: np.random.Generator) -> GPT:
-        """Draws uniformly over the networks of the cells, to the rounding of doubles."""
-        at = min(int(np.searchsorted(cells.shares, rng.random(), side="right")), len(cells.shares) - 1)
-        state, ratio, head = cells.where[at].tolist()
-        embed, layers, bias = self.space.states[state]
-        ratios, heads = self._ratios.draw(layers, ratio, rng), self._heads.draw(layers, head, rng)
-        return GPT(
-            embed,
-            bias,
-            tuple(self.space.mlp_ratios[level] for level in ratios),
-            tuple(self.space.heads[level] for level in heads),
-        )
-
-
-@lru_cache(maxsize=8)
-def sums_of(space: GPTSpace) -> GPTSums:
-    """Returns a space's sums, kept: every search of it needs them."""
-    return GPTSums(space)
-
-
-class GPTDomain(Domain[GPT]):
-    """The GPTs of a space with `least` to `most` parameters. Raises `BudgetError` if there is none."""
-
-    def __init__(self, space: GPTSpace, least: float = 0, most: float = math.inf) -> None:
-        self.space = space
-        self._bounds = (least, most)
-        self._sums = sums_of(space)
-        self._cells = self._sums.cells.inside(least, most)
-        if len(self._cells.params) == 0:
-            raise BudgetError(f"no network of the space has {least:,.0f} to {most:,.0f} parameters; widen the budget")
-
-    @property
-    def count(self) -> float:
-        """Returns networks inside the budget."""
-        return float(self._cells.count.sum())
-
-    @cached_property
-    def dimensions(self) -> Mapping[str, tuple[Value, ...]]:
-        space, layers = self.space, range(self.space.most_layers)
-        return {
-            "embed": space.embeds,
-            "layers": space.layers,
-            "bias": space.biases,
-            **{f"mlp.{at}": space.mlp_ratios for at in layers},
-            **{f"heads.{at}": space.heads for at in layers},
-        }
-
-    def decode(self, values: Mapping[str, Value]) -> GPT:
-        layers = range(int(values["layers"]))
-        return GPT(
-            int(values["embed"]),
-            bool(values["bias"]),
-            tuple(float(values[f"mlp.{at}"]) for at in layers),
-            tuple(int(values[f"heads.{at}"]) for at in layers),
-        )
-
-    def encode(self, candidate: GPT) -> dict[str, Value]:
-        """Encodes networks; absent layers take the first choices."""
-        ratios, heads = dict(enumerate(candidate.mlp_ratios)), dict(enumerate(candidate.heads))
-        layers = range(self.space.most_layers)
-        return {
-            "embed": candidate.embed,
-            "layers": len(heads),
-            "bias": candidate.bias,
-            **{f"mlp.{at}": ratios.get(at, self.space.mlp_ratios[0]) for at in layers},
-            **{f"heads.{at}": heads.get(at, self.space.heads[0]) for at in layers},
-        }
-
-    def costs(self, candidate: GPT) -> tuple[float, ...]:
-        return (self.space.params(candidate),)
-
-    def excess(self, candidate: GPT) -> float:
-        (least, most), params = self._bounds, self.space.params(candidate)
-        return max(0.0, params / most - 1, least / params - 1)
-
-    def draw(self, rng: np.random.Generator) -> GPT:
-        return self._sums.draw(self._cells, rng)
-
-    def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[GPT]:
-        """Draws as `sret_nas.feasible.stratified`: as many from each stratum, give or take one, in random order."""
-        rounds = -(-number // len(self.strata))
-        order = np.concatenate([rng.permutation(len(self.strata)) for _ in range(rounds)])[:number] if number else ()
-        return [self._sums.draw(self.strata[at], rng) for at in order]
-
-    @cached_property
-    def strata(self) -> tuple[Cells, ...]:
-        """Returns at most 16 groups of networks, of equal width in the logarithm of the parameters; empty ones left
-        out."""
-        edges = np.geomspace(self._cells.params.min(), self._cells.params.max() + 1, NUM_STRATA + 1).round()
-        windows = (self._cells.inside(low, high - 1) for low, high in pairwise(edges))
-        return tuple(cells for cells in windows if len(cells.params))
-
-    def __iter__(self) -> Iterator[GPT]:
-        for embed, layers, bias in self.space.states:
-            for ratios in product(self.space.mlp_ratios, repeat=layers):
-                for heads in product(self.space.heads, repeat=layers):
-                    if self.excess(network := GPT(embed, bias, ratios, heads)) == 0:
-                        yield network
-
-    @property
-    def chain(self) -> Chain:
-        return self.space.chain
-
-    @property
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        return (self._bounds,)
-
-    def point(self, candidate: GPT) -> Point:
-        return self.space.point(candidate)
-
-    def candidate(self, point: Point) -> GPT:
-        return self.space.network_at(point)

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.search.controls import Landscape, PlantedPairs, shuffled
-from benchmarks.search.gpt import GPT, HW_GPT, GPTDomain, perplexity_of
+from benchmarks.search.gpt import GPT, HW_GPT, perplexity_of
+from benchmarks.search.gpt_domain import GPTDomain
 from benchmarks.search.vit import DATASETS, autoformer_table, pit_table
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks.search.gpt import GPT, GPTDomain, GPTSpace
+from benchmarks.search.gpt import GPT, GPTSpace
+from benchmarks.search.gpt_domain import GPTDomain
 from sret_nas.space.chain import Chain, ChainStage, Point
 from sret_nas.space.search_space import Value
 from trials.strategies.domain import Domain

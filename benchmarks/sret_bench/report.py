@@ -19,6 +19,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.ranking.metrics import FloatArray
 from benchmarks.recorded import RESULTS
 from benchmarks.sret_bench import figures
+from benchmarks.sret_bench.effects import kinds_of_effects
 from benchmarks.sret_bench.plan import SPEED
 from benchmarks.sret_bench.run import WORK, Tables
 from benchmarks.sret_bench.setting import Setting, published
@@ -43,7 +44,7 @@ def report(setting: Setting, work: Path, results: Path = RESULTS) -> figures.Fig
         "progress": progress(setting, tables),
         "speed": speed,
         "additivity": {str(seed): figures.additivity(setting.space, lines) for seed, lines in by_supernet.items()},
-        "effects": figures.kinds_of_effects(first),
+        "effects": kinds_of_effects(first),
         "between_supernets": figures.between_supernets(inherited),
         "structures": figures.structures(tables.scratch.lines),
         "lengths": figures.lengths(tables.scratch.lines),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from docs.figures.tables import load, table
+from sret_nas.plurals import counted
 
 MIN_SEEDS = 5
 """Fewest seeds of a median that may be called the lowest."""
@@ -12,8 +13,14 @@ USUAL_SEEDS = 20
 """Seeds of a strategy in the comparison, where a table does not say otherwise."""
 
 
-def regret_of(problem: str, strategy: str, number: str) -> str:
+def regret_of(problem: str, strategy: str, number: str, has_range: bool = True) -> str:
     """Returns median and range over seeds, e.g. `0.53 (0.41-0.70)`; the number of seeds if it is not the usual one.
+
+    Args:
+        problem: The key of a problem.
+        strategy: The name of a strategy.
+        number: Evaluations.
+        has_range: Whether the range is wanted: a table of many columns has no room for it.
 
     Empty where the strategy has no result, or has decided nothing of its own before that many evaluations.
     """
@@ -21,10 +28,10 @@ def regret_of(problem: str, strategy: str, number: str) -> str:
     if found is None or number not in found["regret"]:
         return ""
     low, high = found["range"][number]
-    if found["seeds"] == 1:
-        return f"{found['regret'][number][0]:.2f} (1 seed)"
-    seeds = "" if found["seeds"] == USUAL_SEEDS else f", {found['seeds']} seeds"
-    return f"{found['regret'][number][0]:.2f} ({low:.2f}-{high:.2f}{seeds})"
+    notes = [f"{low:.2f}-{high:.2f}"] if has_range and found["seeds"] > 1 else []
+    if found["seeds"] != USUAL_SEEDS:
+        notes.append(counted(found["seeds"], "seed"))
+    return f"{found['regret'][number][0]:.2f}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def median_regret(problem: str, strategy: str, number: str) -> float:
@@ -43,7 +50,7 @@ def strategies_table() -> str:
     for key, problem in problems.items():
         last = max((number for found in problem["strategies"].values() for number in found["regret"]), key=int)
         least = min(round(median_regret(key, name, last), 2) for name in names)
-        cells = [regret_of(key, name, last) for name in names]
+        cells = [regret_of(key, name, last, has_range=False) for name in names]
         is_least = [round(median_regret(key, name, last), 2) == least for name in names]
         shown = [f"**{cell}**" if bold else cell for cell, bold in zip(cells, is_least, strict=True)]
         rows.append([problem["title"], last, *shown])

@@ -14,16 +14,17 @@ from typing import Any
 
 import torch
 import torch.fx
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.differences import first_difference
 from sret_nas.errors import UserError, describe
 from sret_nas.nn.compute import convolve_groups
 from sret_nas.nn.heads import ClassTokens
 from sret_nas.nn.image_model import ImageModel
 from sret_nas.nn.layers import NLL, NORM_EPS, Block
-from sret_nas.nn.permutations import FixedPermutations, permutation_pair
+from sret_nas.nn.permutations import FixedPermutations, check_permutations, permutation_pair
+from sret_nas.nn.position_embedding import initialise_position_embedding, resize_position_embedding, resized_state
 from sret_nas.nn.stage import Stage, drop_path_rates
 from sret_nas.nn.stem import batch_norms, stem_of
 from sret_nas.nn.weight_shapes import network_shapes
@@ -41,11 +42,12 @@ from sret_nas.nn.weights import (
 MIN_IMAGE_SIZE = 8
 """Smallest side of an image in pixels, the lower bound of `ArchConfig.image_size`."""
 
-MAX_PERMUTED = 2_000_000
-"""Entries of all permutations of a loaded network together, unless it has more weights. A million takes a second."""
-
 HEADS = ("head.", "head_dist.")
 """How the names of the weights begin that depend on the classes."""
+
+# A traced graph keeps the call: whether it resizes depends on the images. torch.fx finds what it wraps by this module's
+# name for it, so a function from elsewhere is named here, where it is called.
+torch.fx.wrap("resize_position_embedding")
 
 Application = tuple[int, int, int]
 """Stage, block and recursion, each counted from 0."""
@@ -138,7 +140,7 @@ class SReT(ImageModel):
             fitting = f"{own} describes the network of these weights" if own.is_file() else "SReT.load builds theirs"
             raise UserError(
                 f"{source} holds the weights of {self.arch.arch_id}, and {target} describes {arch.arch_id}, which "
-                f"differs in {_difference(mine.canonical(), arch.canonical())}; only classes and image size may: "
+                f"differs in {first_difference(mine.canonical(), arch.canonical())}; only classes and image size may: "
                 f"{fitting}"
             )
         if self.arch == arch:
@@ -220,7 +222,7 @@ class SReT(ImageModel):
         else:
             arch = ArchConfig.from_yaml(beside) if described is None else described
         check_layout(network_shapes(arch), file.layout, str(path))
-        _check_permutations(arch, sum(prod(shape) for _, shape in file.layout.values()), str(path))
+        check_permutations(arch, sum(prod(shape) for _, shape in file.layout.values()), str(path))
         weights = file.read()
         network = cls.empty(arch, torch.device("cpu"), weights["pos_embed"].dtype)
         network.load_state_dict(weights)
@@ -396,57 +398,3 @@ def to_tokens(features: Tensor) -> Tensor:
 def to_feature_map(tokens: Tensor, height: int, width: int) -> Tensor:
     """Views tokens (B, h w, D) as features (B, D, h, w), channels-last."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], height, width)
-
-
-def _check_permutations(arch: ArchConfig, num_weights: int, source: str) -> None:
-    """Raises `UserError` for an architecture whose permutations have far more entries than the network has weights.
-
-    No such network is ever trained, but a short header could describe one and keep `load` busy.
-    """
-    total = 0
-    for index, (stage, tokens) in enumerate(zip(arch.stages, arch.num_tokens, strict=True)):
-        permuting = sum(stage.permutes(recursion, tokens) for recursion in range(stage.recursions))
-        total += permuting * stage.blocks * tokens
-        if total > max(MAX_PERMUTED, num_weights):
-            raise UserError(
-                f"{source}: stages[{index}] permutes {tokens:,} tokens in {permuting * stage.blocks:,} places, which "
-                f"makes {total:,} numbers for {num_weights:,} weights: at most {MAX_PERMUTED:,} are made"
-            )
-
-
-def initialise_position_embedding(embedding: Tensor) -> None:
-    """Draws a position embedding from a truncated normal distribution of standard deviation 0.02, as in ViT and DeiT.
-
-    Linear layers and convolutions keep PyTorch's defaults: weights and biases are uniform within 1 / sqrt(fan_in). So
-    narrow layers start with larger weights than wide ones. A standard deviation of 0.02 in all linear layers, as in
-    DeiT, is too small for narrow networks and cost accuracy (benchmarks/initialisation). The public code of SReT keeps
-    the defaults, too.
-    """
-    nn.init.trunc_normal_(embedding, std=0.02)
-
-
-@torch.fx.wrap
-def resize_position_embedding(embedding: Tensor, height: int, width: int) -> Tensor:
-    """Resizes an embedding (1, D, h, w) to (1, D, height, width), bicubically; returns it as it is if it fits."""
-    if tuple(embedding.shape[2:]) == (height, width):
-        return embedding
-    return F.interpolate(embedding, size=(height, width), mode="bicubic", align_corners=False)
-
-
-def _difference(one: ArchConfig, other: ArchConfig) -> str:
-    """Returns the first key in which two architectures differ, with both values, e.g. `stage 2 width (64 and 96)`."""
-    pairs = [("number of stages", len(one.stages), len(other.stages))]
-    for number, (first, second) in enumerate(zip(one.stages, other.stages, strict=False), start=1):
-        keys = type(first).model_fields
-        pairs += [(f"stage {number} {key}", getattr(first, key), getattr(second, key)) for key in keys]
-    pairs += [("channels", one.channels, other.channels), ("stem width", one.stem.width, other.stem.width)]
-    pairs += [(f"stem {key}", getattr(one.stem, key), getattr(other.stem, key)) for key in one.stem.VARIANTS]
-    pairs += [(key, getattr(one, key), getattr(other, key)) for key in one.VARIANTS]
-    found = next(((name, first, second) for name, first, second in pairs if first != second), None)
-    return "the stem's strides" if found is None else f"{found[0]} ({found[1]} and {found[2]})"
-
-
-def resized_state(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:
-    """Returns the `state_dict` of a network of another image size with its position embedding resized for `arch`."""
-    side = arch.resolutions[0]
-    return {**state, "pos_embed": resize_position_embedding(state["pos_embed"], side, side)}

@@ -8,6 +8,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import UserError
+
+MAX_PERMUTED = 2_000_000
+"""Entries of all permutations of a loaded network together, unless it has more weights. A million takes a second."""
+
 
 @lru_cache(maxsize=256)  # sorting by Python's generator takes milliseconds per permutation
 def fixed_permutation(num_tokens: int, stage: int, block: int, recursion: int) -> tuple[int, ...]:
@@ -44,3 +50,19 @@ class FixedPermutations:
             order = fixed_permutation(num_tokens, stage, block, recursion)
             self._tensors[key] = permutation_pair(torch.tensor(order, device=device))
         return self._tensors[key]
+
+
+def check_permutations(arch: ArchConfig, num_weights: int, source: str) -> None:
+    """Raises `UserError` for an architecture whose permutations have far more entries than the network has weights.
+
+    No such network is ever trained, but a short header could describe one and keep `load` busy.
+    """
+    total = 0
+    for index, (stage, tokens) in enumerate(zip(arch.stages, arch.num_tokens, strict=True)):
+        permuting = sum(stage.permutes(recursion, tokens) for recursion in range(stage.recursions))
+        total += permuting * stage.blocks * tokens
+        if total > max(MAX_PERMUTED, num_weights):
+            raise UserError(
+                f"{source}: stages[{index}] permutes {tokens:,} tokens in {permuting * stage.blocks:,} places, which "
+                f"makes {total:,} numbers for {num_weights:,} weights: at most {MAX_PERMUTED:,} are made"
+            )

@@ -13,7 +13,8 @@ from torch import Tensor
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import PRESETS
 from sret_nas.errors import UserError
-from sret_nas.nn.network import SReT, resized_state
+from sret_nas.nn.network import SReT
+from sret_nas.nn.position_embedding import resized_state
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the channels of ImageNet's images, for pixels scaled to [0, 1]."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.ranking import scorings
+from benchmarks.ranking import scorings, scorings_report
 from benchmarks.ranking.report import Table
 from benchmarks.ranking.supernets import Run, images_at_pace
 
@@ -50,8 +50,12 @@ def test_an_own_bias_undoes_a_shift_of_logits_and_an_own_head_finds_the_classes(
 
 
 def test_ways_are_compared_with_the_usual_one_of_the_same_supernet() -> None:
-    lines = [line(scorings.USUAL, ERRORS[::-1]), line("better", ERRORS), line(scorings.USUAL, ERRORS, seed=1)]
-    usual, better, other = scorings.figures(TABLE, lines)["ways"]
+    lines = [
+        line(scorings_report.USUAL, ERRORS[::-1]),
+        line("better", ERRORS),
+        line(scorings_report.USUAL, ERRORS, seed=1),
+    ]
+    usual, better, other = scorings_report.figures(TABLE, lines)["ways"]
     assert usual["tau"] == pytest.approx(-better["tau"]) == pytest.approx(-1)
     assert usual["lead_in_widths_interval"] == (0, 0)
     assert better["lead_in_widths_interval"] == pytest.approx((2, 2))
@@ -64,11 +68,11 @@ def test_two_supernets_of_a_variant_are_held_against_each_other() -> None:
         {"variant": "single", "seed": seed, "seconds": 60, "networks": networks}
         for seed, networks in enumerate((first, first))
     ]
-    (row,) = scorings.agreement(TABLE, lines)
+    (row,) = scorings_report.agreement(TABLE, lines)
     assert (row["error_agreement"], row["cross_entropy_agreement"]) == pytest.approx((1, 1))
     assert (row["error_truth"], row["cross_entropy_truth"]) == pytest.approx((1, -1))
-    assert scorings.agreement(TABLE, [lines[0], {**lines[1], "networks": second}])[0]["error_agreement"] < 0
-    assert scorings.agreement(TABLE, lines[:1]) == []
+    assert scorings_report.agreement(TABLE, [lines[0], {**lines[1], "networks": second}])[0]["error_agreement"] < 0
+    assert scorings_report.agreement(TABLE, lines[:1]) == []
 
 
 def test_error_and_cross_entropy_are_compared_over_supernets_of_equal_seconds() -> None:
@@ -80,15 +84,15 @@ def test_error_and_cross_entropy_are_compared_over_supernets_of_equal_seconds() 
             ("leading slices", 60, None),
         )
     ]  # fmt: skip
-    rows = scorings.error_or_entropy(TABLE, lines)
+    rows = scorings_report.error_or_entropy(TABLE, lines)
     assert [(row["seconds"], row["supernets"]) for row in rows] == [(60, 2), (120, 1)]
     assert (rows[0]["error_tau_in_widths"], rows[0]["cross_entropy_tau_in_widths"]) == pytest.approx((-1, 1))
     assert rows[0]["lead_tau_in_widths_interval"] == pytest.approx((2, 2))
 
 
 def test_what_was_scored_here_is_a_supernet_of_its_own() -> None:
-    usual, entropy = line(scorings.USUAL, ERRORS), line(scorings.USUAL_ENTROPY, ERRORS[::-1])
-    (supernet,) = scorings.as_supernets([usual, entropy, line("own head, error", ERRORS)])
+    usual, entropy = line(scorings_report.USUAL, ERRORS), line(scorings_report.USUAL_ENTROPY, ERRORS[::-1])
+    (supernet,) = scorings_report.as_supernets([usual, entropy, line("own head, error", ERRORS)])
     assert (supernet["variant"], supernet["seed"]) == ("balanced draws", 0)
     assert supernet["networks"][0] == {"error": ERRORS[0], "cross_entropy": ERRORS[-1]}
 
@@ -100,19 +104,21 @@ def test_trained_networks_correct_an_error_that_width_explains() -> None:
         "variant": "single", "seed": 0, "seconds": 60, "networks": [{"error": error} for error in squeezed],
     }  # fmt: skip
     table = Table(TABLE.trainings * 2)
-    alone, with_slopes, slopes = scorings.corrected(table, [{**supernet, "networks": supernet["networks"] * 2}])
+    alone, with_slopes, slopes = scorings_report.corrected(table, [{**supernet, "networks": supernet["networks"] * 2}])
     assert alone["columns"] == ["inherited error"]
     assert with_slopes["tau"] > alone["tau"] + 0.2
     assert slopes["columns"] == ["width of stage 1", "FLOPs"]
-    assert scorings.corrected(table, [{**supernet, "variant": "sandwich"}]) == []
+    assert scorings_report.corrected(table, [{**supernet, "variant": "sandwich"}]) == []
 
 
 def test_the_report_has_a_row_for_every_way() -> None:
-    lines = [line(scorings.USUAL, ERRORS[::-1]), line("better", ERRORS)]
-    result = {"versions": {"torch": "2"}, "date": "2026-01-31", "cores": 2, **scorings.figures(TABLE, lines)}
+    lines = [line(scorings_report.USUAL, ERRORS[::-1]), line("better", ERRORS)]
+    result = {"versions": {"torch": "2"}, "date": "2026-01-31", "cores": 2, **scorings_report.figures(TABLE, lines)}
     rows = [
         row
-        for row in scorings.markdown({**result, "agreement": [], "error_or_entropy": [], "corrected": []}).splitlines()
+        for row in scorings_report.markdown(
+            {**result, "agreement": [], "error_or_entropy": [], "corrected": []}
+        ).splitlines()
         if row.startswith("| better |")
     ]
     assert rows == [

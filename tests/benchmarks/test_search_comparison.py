@@ -14,7 +14,8 @@ from benchmarks.search import best_known as long_search
 from benchmarks.search.best_known import FrontSearch, best_known
 from benchmarks.search.comparison import against, holm, median_interval, signed_rank
 from benchmarks.search.controls import INTERACTION_SD, PlantedPairs, hashed, shuffled
-from benchmarks.search.gpt import GPT, HW_GPT, GPTDomain, GPTSpace
+from benchmarks.search.gpt import GPT, HW_GPT, GPTSpace
+from benchmarks.search.gpt_domain import GPTDomain
 from benchmarks.search.metrics import attainment, excess_values, igd_plus, recommended, regret, regret_curve
 from benchmarks.search.plots import draw_problem
 from benchmarks.search.problems import FACTORIES, MEDIAN_PARAMS_S, Bounds, Problem

@@ -12,7 +12,8 @@ import torch
 from scipy.stats import chisquare
 from torch import nn
 
-from benchmarks.search.gpt import GPT, HW_GPT, VOCABULARY, GPTDomain, GPTSpace, Perplexity
+from benchmarks.search.gpt import GPT, HW_GPT, VOCABULARY, GPTSpace, Perplexity
+from benchmarks.search.gpt_domain import GPTDomain
 from benchmarks.search.vit import AUTOFORMER, CLASSES, PiT, PiTDomain
 from sret_nas.errors import BudgetError
 

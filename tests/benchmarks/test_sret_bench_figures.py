@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.sret_bench import figures
+from benchmarks.sret_bench.effects import kinds_of_effects
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
@@ -52,7 +53,7 @@ def test_a_sum_of_effects_is_explained(lines: list[dict[str, Any]]) -> None:
 
 
 def test_what_a_recursion_is_worth_and_which_kinds_of_choices_matter(lines: list[dict[str, Any]]) -> None:
-    found = figures.kinds_of_effects(lines)
+    found = kinds_of_effects(lines)
     assert found is not None
     for stage in (1, 2):
         gain = found["recursions"][f"stage {stage}, 2 instead of 1"]

@@ -26,7 +26,7 @@ def add_config(parser: argparse.ArgumentParser, group: Any) -> None:
     """Declares `--config`; the file's values are parsed by the options that the parser has when it is used."""
     group.add_argument(
         "--config", metavar="FILE|RUN", type=lambda text: _parsed(parser, text),
-        help="options from a YAML file, such as `flops-budget: 1G`, or those of a run (its folder, config.yaml or "
+        help="options from a YAML file, such as `data: path/to/images`, or those of a run (its folder, config.yaml or "
         "training.yaml); those on the command line win",
     )  # fmt: skip
 

@@ -163,7 +163,7 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sret-nas {__version__}")
     parser.add_argument(
         "--print-completion", action=PrintCompletion, choices=SHELLS, default=argparse.SUPPRESS,
-        help="print what a shell completes commands and options by",
+        help="print the script by which a shell completes commands and options",
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (

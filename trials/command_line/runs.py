@@ -33,10 +33,17 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for programs instead of tables")
 
 
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR",
+        help="folder of run directories (default: runs)",
+    )  # fmt: skip
+
+
 def _add_list(actions: Any) -> None:
     text = "list the searches in a folder, the latest first"
     parser = actions.add_parser("list", usage=f"{USAGE} [DIR]", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
+    _add_folder(parser)
     _add_json(parser)
     parser.set_defaults(run=_list)
 
@@ -99,7 +106,7 @@ def _add_rerun(actions: Any) -> None:
 def _add_clean(actions: Any) -> None:
     text = "show caches that no result depends on, and delete them after a question"
     parser = actions.add_parser("clean", usage=f"{USAGE} [DIR]", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
+    _add_folder(parser)
     parser.add_argument("--yes", action="store_true", help="delete without a question")
     parser.set_defaults(run=_clean)
 

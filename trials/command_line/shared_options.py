@@ -38,10 +38,9 @@ def add_space(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_budget(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "budget", "Numbers such as 1G, 4.8M, 600K or 1.1e9. A network outside the budget is never trained."
-    )
+def add_budget(parser: argparse.ArgumentParser, effect: str = "A network outside the budget is never trained.") -> None:
+    """Declares the bounds of costs; `effect` is a sentence that says what they do."""
+    group = parser.add_argument_group("budget", f"Numbers such as 1G, 4.8M, 600K or 1.1e9. {effect}")
     group.add_argument("--flops-budget", type=quantity, metavar="N", help="maximum FLOPs (multiply-adds for one image)")
     group.add_argument("--params-budget", type=quantity, metavar="N", help="maximum number of parameters")
     group.add_argument("--flops-min", type=quantity, metavar="N", help="minimum FLOPs")

@@ -40,7 +40,7 @@ def add_command(commands: Any) -> None:
         help="also write the picture to this file, with the published networks marked",
     )
     add_force(parser)
-    add_budget(parser)
+    add_budget(parser, "Counts, both ends and samples are those of the networks within it.")
     group = parser.add_argument_group(
         "proven front", "The non-dominated networks of a score of yours and a cost, inside the budget."
     )

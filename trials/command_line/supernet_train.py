@@ -99,7 +99,7 @@ def _add_networks_of_a_step(parser: argparse.ArgumentParser) -> None:
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "machine",
-        "For several processes use --engine ray, or torchrun --nproc-per-node N -m sret_nas supernet train ...",
+        "For several processes use --engine ray, or `torchrun --nproc-per-node N -m sret_nas supernet train ...`.",
     )
     add_processes(group)
     shared_options.add_threads(

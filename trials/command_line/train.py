@@ -170,8 +170,8 @@ def add_teacher(parser: argparse.ArgumentParser, *, stored: bool) -> None:
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "machine",
-        "For several processes use --engine ray, or torchrun --nproc-per-node N -m sret_nas train ... On a cluster, "
-        "images and labels must lie at the same path on every machine.",
+        "For several processes use --engine ray, or `torchrun --nproc-per-node N -m sret_nas train ...`. On a "
+        "cluster, images and labels must lie at the same path on every machine.",
     )
     add_processes(group)
     group.add_argument(

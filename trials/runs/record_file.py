@@ -35,6 +35,26 @@ def read_record_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield source, content
 
 
+def write_line(file: int, line: bytes, size: int, path: Path) -> None:
+    """Writes a line to disk, or cuts it off again and raises `StorageError`.
+
+    Args:
+        file: The descriptor of a file that is open for appending.
+        line: What to write.
+        size: The bytes that the file has.
+        path: The file's, for the message.
+    """
+    written = 0
+    try:
+        while written < len(line):  # a disk that becomes full first takes what it still can
+            written += os.write(file, line[written:])
+        os.fsync(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # a read-only disk; a torn line is ignored when the file is read
+            os.ftruncate(file, size)
+        raise StorageError(error.errno, error.strerror, str(path)) from error
+
+
 class RecordFile:
     """A file of records, open for appending."""
 
@@ -67,22 +87,11 @@ class RecordFile:
         """
         line = with_checksum(content)
         with defer_interrupts() as interruptions:
-            self._write(line)
+            write_line(self._file, line, self._size, self.path)
+            self._size += len(line)
+            self.require_in_place()
         if interruptions:
             raise KeyboardInterrupt
-
-    def _write(self, line: bytes) -> None:
-        written = 0
-        try:
-            while written < len(line):  # a disk that becomes full first takes what it still can
-                written += os.write(self._file, line[written:])
-            os.fsync(self._file)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # a read-only disk; a torn line is ignored when the file is read
-                os.ftruncate(self._file, self._size)
-            raise StorageError(error.errno, error.strerror, str(self.path)) from error
-        self._size += len(line)
-        self.require_in_place()
 
     def require_in_place(self) -> None:
         """Raises `LostDirectoryError`, after rescuing all lines, if the folder was deleted, moved or replaced."""

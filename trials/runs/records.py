@@ -64,9 +64,9 @@ from .events import (
     TrialEvent,
     parse_event,
 )
-from .full_disk import StorageError
 from .history import History, read_history, refuse_file
 from .recommendation import Recommendations
+from .record_file import write_line
 from .run_kinds import instead
 
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
@@ -285,27 +285,15 @@ class Records:
         """
         if isinstance(event, FailedEvent | RetriedEvent):
             self.require_in_place()  # the failure may come of the lost directory: a resumed search repeats the trial
+        assert self._file is not None
         line = with_checksum(event.to_json())
         with defer_interrupts() as interruptions:
-            self._write(line)
+            write_line(self._file, line, self._size, self.run_dir / RECORDS_FILE)
+            self._size += len(line)
+            self.require_in_place()
             self.usage.apply(event)
         if interruptions:
             raise KeyboardInterrupt
-
-    def _write(self, line: bytes) -> None:
-        """Writes a line to disk, or cuts it off again and raises `StorageError`."""
-        assert self._file is not None
-        written = 0
-        try:
-            while written < len(line):  # a disk that becomes full first takes what it still can
-                written += os.write(self._file, line[written:])
-            os.fsync(self._file)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # a read-only disk; a torn line is ignored when the file is read
-                os.ftruncate(self._file, self._size)
-            raise StorageError(error.errno, error.strerror, str(self.run_dir / RECORDS_FILE)) from error
-        self._size += len(line)
-        self.require_in_place()
 
     def require_in_place(self) -> None:
         """Raises `LostDirectoryError` if the run directory was deleted, moved or replaced, after rescuing all records.

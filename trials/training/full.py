@@ -15,7 +15,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import WatchedDirectory, rescue
 from ..seeds import seed_from
 from .augmentation import Mixing, evaluation_transform, training_transform
-from .classification_scores import ClassificationScores, ScoreCounts
+from .classification_scores import ClassificationScores
 from .depth_schedule import depths_of_step
 from .devices import device_memory
 from .distillation import Distillation
@@ -49,6 +49,7 @@ from .full_state import CHECKPOINT, FullState
 from .image_batches import AugmentedImages, EvaluatedImages, evaluation_batches, training_parts
 from .initial_weights import InitialWeights, load_initial
 from .memory import require_memory
+from .network_scores import count_scores, metrics_of
 from .progress_note import ProgressNote, ProgressNotes
 from .recipe import DivergedError
 from .train import recalibrate_stem
@@ -291,14 +292,14 @@ class FullTraining:
         counts.epochs.append(
             {
                 "epoch": epoch, "step": counts.steps, "train_loss": loss,
-                "validation": _metrics_of(score), "learning_rate": self.state.learning_rate,
+                "validation": metrics_of(score), "learning_rate": self.state.learning_rate,
                 "skipped_steps": counts.skipped, "images": counts.images, "seconds": round(counts.seconds, 3),
                 **({"residual_coefficients": in_line} if 0 < len(in_line) <= MAX_COEFFICIENTS else {}),
             }
         )  # fmt: skip
         if self._group.is_first:
             self._require_directory()
-            metrics = {"validation": {**_metrics_of(score), "epoch": epoch}}
+            metrics = {"validation": {**metrics_of(score), "epoch": epoch}}
             for name in (LAST, *([BEST] if is_best else [])):
                 self._write_model(name, network, metrics)
             self._write_metrics()
@@ -316,8 +317,8 @@ class FullTraining:
         self._group.share(list(network.state_dict().values()))
         score = self.score(network, "test")
         if info is None:
-            return {"test": _metrics_of(score)}
-        metrics = {**info.metrics, "test": _metrics_of(score)}
+            return {"test": metrics_of(score)}
+        metrics = {**info.metrics, "test": metrics_of(score)}
         self._require_directory()
         write_model(self._directory / BEST, network.cpu(), replace(info, metrics=metrics), replace=True)
         progress.say(
@@ -378,24 +379,3 @@ class FullTraining:
         """Raises `LostDirectoryError`, after a checkpoint beside it, if the directory is not there any more."""
         if self._watched is not None and self._watched.is_lost:
             raise rescue(self._directory, lambda folder: self.state.save(folder / CHECKPOINT, self._identity))
-
-
-@torch.no_grad()
-def count_scores(network: SReT, batches: Iterable[tuple[Tensor, Tensor]]) -> ScoreCounts:
-    """Returns the counts of a network over batches of images and labels. It is in evaluation mode afterwards."""
-    counts, device = ScoreCounts(network.arch.classes), network.pos_embed.device
-    network.eval()
-    for images, labels in batches:
-        counts.add(network(images.to(device)).float().cpu().numpy(), labels.cpu().numpy())
-    return counts
-
-
-def _metrics_of(score: ClassificationScores) -> dict[str, JsonValue]:
-    """Returns the errors (0 to 1) and the cross-entropy (nats) of a score, as plain data.
-
-    The second error counts images whose class is not among the five most probable ones: 0 for five classes or fewer.
-    """
-    top5_error = 0.0 if score.top5_accuracy is None else 1 - score.top5_accuracy
-    return {
-        "error": score.error, "top5_error": top5_error, "cross_entropy": score.cross_entropy, "images": score.images
-    }  # fmt: skip

@@ -18,9 +18,10 @@ from sret_nas.space.search_space import DepthSchedule
 from ..data.whole_images import WholeImages
 from .depth_schedule import mean_depth_counts
 from .distillation import Distillation
-from .full import FullTraining, count_scores
+from .full import FullTraining
 from .full_spec import FullSpec, Group
 from .image_batches import EvaluatedImages, evaluation_batches
+from .network_scores import count_scores
 
 PROBE_IMAGES = 32
 """Images of the first step of each process that is timed."""

@@ -11,7 +11,7 @@ from sret_nas.arch.parts import StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.feasible_set import CostName, FeasibleSet
-from sret_nas.feasible.stratified import StratifiedSampler
+from sret_nas.feasible.stratified import StrataByCost, StratifiedSampler
 from sret_nas.space.choice_costs import choice_costs_of
 from tests.counted_spaces import FOUR_STAGES, MIDDLING, EveryNetwork, chi_square_deviation, shipped
 
@@ -148,3 +148,11 @@ def test_counting_together_is_counting_apart() -> None:
     together = FeasibleSet(MIDDLING, Budget()).split(budgets)
     assert [members.budget for members in together] == budgets
     assert [members.count for members in together] == [FeasibleSet(MIDDLING, budget).count for budget in budgets]
+
+
+def test_each_cost_has_its_own_strata_which_are_made_once() -> None:
+    strata = StrataByCost(MIDDLING, BUDGETS["a window of both"])
+    for by in ("flops", "params"):
+        expected = StratifiedSampler(MIDDLING, BUDGETS["a window of both"], by=by)
+        assert [stratum.budget for stratum in strata.of(by).strata] == [stratum.budget for stratum in expected.strata]
+        assert strata.of(by) is strata.of(by)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.nn.model_directory import ModelInfo, Preprocessing, write_model
-from sret_nas.nn.network import SReT, resized_state
+from sret_nas.nn.network import SReT
+from sret_nas.nn.position_embedding import resized_state
 from sret_nas.nn.supernet import Supernet
 from sret_nas.nn.weight_shapes import network_shapes
 from sret_nas.space.supernet_shape import bounding_shape

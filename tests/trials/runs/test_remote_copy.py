@@ -31,6 +31,8 @@ from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.remote_copy import (
     COPY_MARK,
+    PROBE,
+    PROBE_CONTENT,
     RunCopy,
     copied,
     fetch_run,
@@ -299,6 +301,19 @@ class TestWhereASearchMayBeCopiedTo:
         for find in (store_for_new_search, store_for_resumed_search):
             with pytest.raises(UserError, match=rf"{copy} is not empty \(it holds notes.txt\)"):
                 find(str(storage), run_dir)
+
+    def test_to_what_a_killed_search_left(self, run_dir: Path, storage: Path) -> None:
+        """One that had marked the store or probed it, and had not copied its records yet."""
+        left = {COPY_MARK: b'{"copy_of": "/runs/r", "host": "here"}\n', PROBE: PROBE_CONTENT}
+        for name, content in left.items():
+            store_for(str(storage), "r").write(name, content)
+        for find in (store_for_new_search, store_for_resumed_search):
+            assert find(str(storage), run_dir) is not None
+        for name, content in left.items():
+            store_for(str(storage), "r").write(name, b"of somebody else")
+            with pytest.raises(UserError, match=rf"is not empty \(it holds {name}\)"):
+                store_for_new_search(str(storage), run_dir)
+            store_for(str(storage), "r").write(name, content)
 
     @pytest.mark.parametrize("stored", [None, b"", b"header\n", b"header\nasked 1\n"])
     def test_a_resumed_one_to_what_it_goes_on_from(self, run_dir: Path, storage: Path, stored: bytes | None) -> None:
