@@ -17,6 +17,9 @@ from ..training.full_recipe import Recipe
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, TrainingConfig
 from .message import Message
 
+SHALLOW_IMAGES = 1000
+"""Validation images for scores below the full recursion depth that are only reported, so that a sample is enough."""
+
 
 class JobContext(Message):
     """The fields common to all jobs of a search that use images."""

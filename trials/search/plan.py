@@ -11,15 +11,14 @@ import numpy as np
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import UserError
-from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 from sret_nas.space.search_space import DepthSchedule
 
-from ..console import Console, print_line
 from ..data import PreparedData
 from ..engines.engine import Engine
-from ..engines.jobs import JobContext, SpeedJob, SupernetSpeedJob
+from ..engines.jobs import SHALLOW_IMAGES, JobContext, SpeedJob, SupernetSpeedJob
 from ..engines.results import SpeedResult, SupernetSpeedResult
+from ..machine import num_cores
 from ..runs.options import FINE_TUNING_SHARE, SearchOptions
 from ..runs.recommendation import SHARES, max_evaluations
 from ..strategies.sret import SReTDomain
@@ -39,8 +38,11 @@ SCORED = 3
 """Candidates, spread over the samples, whose scores with a supernet's weights are timed."""
 RESULTS_SECONDS = 4.0
 """What pictures, report and files take at the end of a search, most of it imports of libraries (benchmarks/plans)."""
-SHALLOW_IMAGES = 1000
-"""Validation images on which trials from scratch score smaller numbers of recursions (`trials.worker.evaluate`)."""
+SECONDS_OF_ASKING = {"additive": 0.1, "evolution": 0.02, "gp": 1.5, "gp-design": 1.5}
+"""Processor seconds of a proposal, by strategy, about as benchmarks/asking and benchmarks/search measured them; that of
+others is nothing beside the rest."""
+SECONDS_OF_RECORDING = 0.03
+"""Processor seconds of the search's own process for each trial: records, journal and report."""
 
 
 def require_gpu(options: SearchOptions, device: str) -> None:
@@ -65,11 +67,6 @@ def require_rungs(options: SearchOptions, proxy: ProxyConfig, data: PreparedData
         )
 
 
-MIN_GAIN_OF_THREADS = 0.7
-"""A supernet's threads that train at less than this share of the speed of a worker's threads are warned of. With equal
-threads, a supernet trains at some 0.8 of the speed of a network with as many FLOPs."""
-
-
 class Plan:
     """The expected times of a search.
 
@@ -90,9 +87,9 @@ class Plan:
 
         Raises what `run_measurement` does.
         """
-        self._engine, self._space, self._options, self._supernet = engine, domain.space, options, supernet
-        self._proxy, self._threads = context.proxy, context.threads
-        self._trains = None if supernet is None or is_trained else supernet.config
+        self._engine, self.space, self.options, self.supernet = engine, domain.space, options, supernet
+        self.proxy, self.threads = context.proxy, context.threads
+        self.trains = None if supernet is None or is_trained else supernet.config
         candidates = domain.draw_stratified(np.random.default_rng(0), SAMPLES, by="flops")
         candidates.sort(key=lambda candidate: cost_of(candidate.arch).flops)
         self._samples = [candidate.arch for candidate in candidates]
@@ -103,14 +100,14 @@ class Plan:
 
     def _measured_supernet(self, context: JobContext, supernet: SupernetSetting) -> SupernetSpeedResult:
         """Measures the training of the supernet, if there is any left, and scores with its weights."""
-        trains = self._trains
+        trains = self.trains
         job = SupernetSpeedJob(
             **dict(context.model_copy(update={"precision": self.precision})),
-            space=self._space,
-            budget=self._options.budget,
-            training=self._proxy.training if trains is None else trains.training,
+            space=self.space,
+            budget=self.options.budget,
+            training=self.proxy.training if trains is None else trains.training,
             depth_schedule="full" if trains is None else trains.depth_schedule,
-            seed=self._options.seed,
+            seed=self.options.seed,
             training_threads=None if trains is None else supernet.threads,
             scored=tuple(self._samples[(2 * position + 1) * SAMPLES // (2 * SCORED)] for position in range(SCORED)),
         )
@@ -136,14 +133,14 @@ class Plan:
 
     def _seconds_of_trials(self, archs: Sequence[ArchConfig]) -> float:
         """Returns the expected seconds of a trial, averaged over some networks."""
-        options, speed = self._options, self._speed
+        options, speed = self.options, self._speed
         images = min(speed.num_val_images, options.val_images_per_trial or speed.num_val_images)
         depths: DepthSchedule = "joint" if options.scores_depths else "full"
         if self._supernet_speed is None:
-            trained = self._proxy.training.images * fmean(
+            trained = self.proxy.training.images * fmean(
                 self._flops_per_image([arch], schedule)
                 for arch in archs
-                for schedule in self._space.effective_schedules(arch)
+                for schedule in self.space.effective_schedules(arch)
             )
             # At all smaller numbers of recursions, if they are to be scored, or else on some images.
             deepest, others = self._flops_per_image(archs, "full"), self._flops_per_image(archs, "joint")
@@ -170,16 +167,32 @@ class Plan:
         """Returns the seconds of scoring a trained network, from the FLOPs of all images."""
         return flops * _seconds_per_flop(self._speed) / TRAINING_PER_FORWARD
 
+    def trials_seconds(self, num_trials: int) -> float:
+        """Returns the expected wall seconds of some trials, and of those that evaluate what is recommended."""
+        options = self.options
+        asking = SECONDS_OF_ASKING.get(options.strategy, 0.0) + SECONDS_OF_RECORDING
+        work = options.make_rungs().expected_work(num_trials)
+        seconds = self._wall_seconds(work * self.trial_seconds, num_trials * asking)
+        more = self.max_recommended
+        return seconds + self._wall_seconds(
+            more * self._seconds_of_trials(self._recommended), more * SECONDS_OF_RECORDING
+        )
+
     @property
-    def _compared(self) -> str:
-        """Returns the words that say at which fractions of a trial most trials are stopped."""
-        fractions = self._options.make_rungs().fractions[:-1]
-        return f", most stopped after {' or '.join(f'{fraction:.0%}' for fraction in fractions)}" if fractions else ""
+    def max_recommended(self) -> int:
+        """Returns the most trials that evaluate what is recommended."""
+        options = self.options
+        return max_evaluations(from_scratch=options.no_supernet) if options.best_by == "expected" else 0
+
+    @property
+    def at_once(self) -> int:
+        """Returns how many trials run at once."""
+        return self._engine.capacity
 
     @property
     def supernet_seconds(self) -> float:
         """Returns the expected seconds of the supernet's training; 0 if none is trained."""
-        speed, trains = self._supernet_speed, self._trains
+        speed, trains = self._supernet_speed, self.trains
         if speed is None or trains is None:
             return 0.0
         assert speed.start_seconds is not None
@@ -188,24 +201,24 @@ class Plan:
 
     @property
     def _supernet_steps(self) -> float:
-        assert self._trains is not None
-        training = self._trains.training
+        assert self.trains is not None
+        training = self.trains.training
         return training.images / training.batch_size
 
     @property
     def _supernet_processes(self) -> int:
-        return 1 if self._supernet is None else self._supernet.processes or 1
+        return 1 if self.supernet is None else self.supernet.processes or 1
 
     @property
     def finals_seconds(self) -> float:
-        """Returns the expected seconds of training and testing all finalists and controls on one worker."""
-        if self._supernet is None:
+        """Returns the expected wall seconds of training and testing all finalists and controls."""
+        if self.supernet is None:
             return 0.0
-        options = self._options
+        options = self.options
         fine_tuned = self._final_seconds(FINE_TUNING_SHARE, self._finalists) + self._inherited_seconds(
             self._finalists, self._speed.num_val_images, "full"
         )
-        return options.finalists * fine_tuned + 2 * options.controls * self.final_seconds
+        return (options.finalists * fine_tuned + 2 * options.controls * self.final_seconds) / self.at_once
 
     @property
     def final_seconds(self) -> float:
@@ -215,16 +228,39 @@ class Plan:
     @property
     def _finalists(self) -> list[ArchConfig]:
         """Returns networks that cost what finalists cost."""
-        if self._options.best_by == "proxy" or self._options.finalists == 0:
+        if self.options.best_by == "proxy" or self.options.finalists == 0:
             return self._samples
-        return with_both_ends(self._recommended, self._options.finalists)
+        return with_both_ends(self._recommended, self.options.finalists)
 
     def _final_seconds(self, share: float, archs: Sequence[ArchConfig]) -> float:
         """Returns the mean seconds of training networks on a share of the images, and of scoring all parts."""
-        depths: DepthSchedule = "joint" if self._options.scores_depths else "full"
+        depths: DepthSchedule = "joint" if self.options.scores_depths else "full"
         forward, speed = self._flops_per_image(archs, depths), self._speed
         scored = self._scoring_seconds((speed.num_val_images + speed.num_test_images) * forward)
-        return self._training_seconds(share * self._proxy.training.images * forward) + scored
+        return self._training_seconds(share * self.proxy.training.images * forward) + scored
+
+    def _wall_seconds(self, workers: float, driver: float) -> float:
+        """Returns the seconds in which workers do some seconds of work, and this process some beside them."""
+        no_core_is_left = self.device == "cpu" and self.at_once * self.threads >= num_cores()
+        return max((workers + driver * no_core_is_left) / self.at_once, driver)
+
+    def whole_seconds(self, num_trials: int, spent: float) -> float:
+        """Returns the expected wall seconds of the whole search, with those that were spent before."""
+        return spent + self.supernet_seconds + self.trials_seconds(num_trials) + self.finals_seconds + RESULTS_SECONDS
+
+    @property
+    def images_per_second(self) -> tuple[float, float] | None:
+        """Returns the training speed of the supernet with its threads, and that of networks alone with a worker's.
+
+        Both are of networks of equal FLOPs. None if no supernet is trained, or with as many threads.
+        """
+        if self.trains is None or self._supernet_speed is None or self._supernet_speed.step_seconds is None:
+            return None
+        if self.supernet is None or self.supernet.threads == self.threads:
+            return None
+        flops = self._flops_per_image(self._samples, self.trains.depth_schedule)
+        alone = 1 / (_seconds_per_flop(self._speed) * flops)
+        return self.trains.training.batch_size / self._supernet_speed.step_seconds, alone
 
     def require_time(self, spent: float) -> None:
         """Raises `UserError` if `--time-budget` or `--gpu-hours` leaves no room for a single trial.
@@ -232,7 +268,7 @@ class Plan:
         Args:
             spent: Wall seconds since the search began.
         """
-        options, least = self._options, self.supernet_seconds + self.trial_seconds
+        options, least = self.options, self.supernet_seconds + self.trial_seconds
         what = "a trial, which takes" if self.supernet_seconds == 0 else "the supernet and a trial, which take"
         if options.time_budget is not None and spent + least > options.time_budget:
             raise UserError(
@@ -248,7 +284,7 @@ class Plan:
 
     def require_timeout(self) -> None:
         """Raises `UserError` if `--trial-timeout` would end a trial that takes as long as planned."""
-        timeout, expected = self._options.trial_timeout, self.trial_seconds
+        timeout, expected = self.options.trial_timeout, self.trial_seconds
         if timeout is not None and expected > timeout:
             raise UserError(
                 f"--trial-timeout {format_seconds(timeout)} would end every typical trial, which takes about "
@@ -260,86 +296,10 @@ class Plan:
         speed = self._speed
         costs = []
         for target in targets:
-            arch = proxy_arch(target, self._proxy, channels=speed.channels, classes=speed.classes)
+            arch = proxy_arch(target, self.proxy, channels=speed.channels, classes=speed.classes)
             counts = mean_depth_counts(schedule, arch.max_recursions)
             costs.append(sum(count * cost_of(arch.with_max_recursions(depth)).flops for depth, count in counts.items()))
         return fmean(costs)
-
-    def announce(self, console: Console, num_trials: int, spent: float) -> None:
-        """Prints the search, its expected time and its limits.
-
-        Args:
-            spent: Wall seconds since the search was asked for, which are part of the whole time.
-        """
-        space, options = self._space, self._options
-        lines = (
-            f"Search: {options.strategy} in {space.name} for {space.image_size} px, {space.classes} classes; "
-            f"{options.describe_budget()}; {'balanced error; ' if options.balanced_error else ''}seed {options.seed}; "
-            f"{self.precision}",
-            f"Plan: {self._describe(num_trials, spent)}",
-            *self._warnings(),
-            *self._bounds(),
-        )
-        for line in lines:
-            print_line(console, line)
-
-    def _warnings(self) -> list[str]:
-        """Returns the line that says that more threads train more slowly than few, as beside other work, if they do."""
-        setting, trains, measured = self._supernet, self._trains, self._supernet_speed
-        if setting is None or trains is None or measured is None or setting.threads == self._threads:
-            return []
-        assert measured.step_seconds is not None
-        many = trains.training.batch_size / measured.step_seconds
-        few = 1 / (_seconds_per_flop(self._speed) * self._flops_per_image(self._samples, trains.depth_schedule))
-        if many >= MIN_GAIN_OF_THREADS * few:
-            return []
-        return [
-            f"warning: {counted(setting.threads, 'thread')} train at {many:.0f} images/s, and {self._threads} at "
-            f"{few:.0f}: other work uses this machine; --workers 1 trains the supernet with fewer"
-        ]
-
-    def _bounds(self) -> list[str]:
-        """Returns the line that names the limits after which no trial starts, if there are any."""
-        options = self._options
-        bounds = [] if options.time_budget is None else [f"{format_seconds(options.time_budget)} have passed"]
-        if options.gpu_hours is not None:
-            bounds.append(f"{options.gpu_hours:g} GPU-hours are spent")
-        return [f"No trial starts that would end after {' or '.join(bounds)}; the finals follow"] if bounds else []
-
-    def _describe(self, num_trials: int, spent: float) -> str:
-        per_trial, at_once, size = self.trial_seconds, self._engine.capacity, f"{self._proxy.image_size} px"
-        seconds = self._options.make_rungs().expected_work(num_trials) * per_trial / at_once
-        images = self._proxy.training.images
-        more, extra = "", 0
-        if self._options.best_by == "expected":
-            extra = max_evaluations(from_scratch=self._options.no_supernet)
-            more = f" and up to {extra} recommended ones"
-            seconds += extra * self._seconds_of_trials(self._recommended) / at_once
-        if self._supernet is None:
-            return (
-                f"{counted(num_trials, 'trial')}{more} of {images:,} training images at {size}{self._compared}; about "
-                f"{format_seconds(per_trial)} each, {at_once} at once; {_ends(spent)}: about "
-                f"{format_seconds(spent + seconds + RESULTS_SECONDS)} in all"
-            )
-        config, options = self._supernet.config, self._options
-        steps = [f"{num_trials} of its networks{more} scored{self._compared} ({format_seconds(seconds)})"]
-        if config is None:
-            steps.insert(0, f"the supernet {options.supernet}")
-        elif self._trains is None:
-            steps.insert(0, "the supernet, which is trained")
-        else:
-            took = format_seconds(self.supernet_seconds)
-            steps.insert(0, f"a supernet trained on {config.training.images:,} images at {size} ({took})")
-        if options.finalists > 0:
-            seconds += self.finals_seconds / at_once
-            pairs = f", {options.controls} trained from scratch against as many random ones" * (options.controls > 0)
-            steps.append(f"{options.finalists} fine-tuned{pairs} ({format_seconds(self.finals_seconds / at_once)})")
-        whole = spent + self.supernet_seconds + seconds + RESULTS_SECONDS
-        return f"{', '.join(steps)}; {_ends(spent)}: about {format_seconds(whole)} in all"
-
-
-def _ends(spent: float) -> str:
-    return f"start-up {format_seconds(spent)}, results {format_seconds(RESULTS_SECONDS)}"
 
 
 def _nearest_below(

@@ -47,6 +47,7 @@ from ..strategies.create import create_strategy
 from ..strategies.sret import SReTDomain
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
+from .announce import announce
 from .enqueue import enqueued_candidates
 from .finalists import train_finalists
 from .front_latency import measure_front
@@ -170,7 +171,7 @@ def _prepared(
         require_gpu(options, plan.device)
         plan.require_time(spent=spent())
         plan.require_timeout()
-        plan.announce(console, options.trials, spent())
+        announce(plan, console, options.trials, spent())
         return _Prepared(options, domain, data_dir, data, proxy, setting, profile, plan, engine)
     except BaseException:
         engine.close()
@@ -272,7 +273,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
                     setting = recorded_setting(header, run_dir)
                     is_trained = history.supernet is not None
                     plan = Plan(engine, domain, options, run.job_context, setting, is_trained=is_trained)
-                plan.announce(console, options.trials - num_ended, time.monotonic() - began)
+                announce(plan, console, options.trials - num_ended, time.monotonic() - began)
                 print_line(console, f"Results: {run_dir}")
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device

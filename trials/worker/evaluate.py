@@ -17,7 +17,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import DepthSchedule
 
 from ..data import PreparedData, Split
-from ..engines.jobs import InheritedTrialJob, ScratchTrialJob, TrialJob, trial_seed
+from ..engines.jobs import SHALLOW_IMAGES, InheritedTrialJob, ScratchTrialJob, TrialJob, trial_seed
 from ..engines.results import TargetCost, TrialResult
 from ..supernet.inherit import SubnetScorer
 from ..training.checkpoint import load_checkpoint, save_checkpoint
@@ -35,9 +35,6 @@ from ..training.train import (
     train,
 )
 from .context import WorkerContext
-
-SHALLOW_IMAGES = 1000
-"""Validation images for scores below the full recursion depth. They are only reported, so a sample is enough."""
 
 
 def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:

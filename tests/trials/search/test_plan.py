@@ -18,6 +18,8 @@ from sret_nas.space.search_space import SearchSpace
 from tests.trials.scripted_engine import End, ScriptedEngine
 from trials.engines.jobs import JobContext
 from trials.runs.options import SearchOptions
+from trials.search import plan as plan_module
+from trials.search.announce import announce
 from trials.search.plan import Plan
 from trials.search.supernet import SupernetSetting
 from trials.strategies.sret import SReTDomain
@@ -91,7 +93,7 @@ def test_a_trial_from_scratch_takes_its_start_its_training_and_its_scores() -> N
         for proxy in (proxy_arch(arch, PROXY, channels=3, classes=10) for arch in archs)
     )
     trained = 640 * fmean(
-        plan._flops_per_image([arch], schedule) for arch in archs for schedule in plan._space.effective_schedules(arch)
+        plan._flops_per_image([arch], schedule) for arch in archs for schedule in plan.space.effective_schedules(arch)
     )
     assert plan.trial_seconds == pytest.approx(3 + (trained + 100 * shallow / 3) * per_flop)
 
@@ -107,13 +109,25 @@ def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
     whole, tuned = (3 + share * 640 * flops * per_flop + scores for share in (1, 1 / 3))
     inherited = 0.5 + 60 * flops * 1e-9
     assert plan.final_seconds == pytest.approx(whole)
-    assert plan.finals_seconds == pytest.approx(2 * (tuned + inherited) + 2 * whole)
+    assert plan.finals_seconds == pytest.approx((2 * (tuned + inherited) + 2 * whole) / plan.at_once)
+
+
+def test_the_search_s_own_process_takes_a_core_from_the_workers_if_none_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = plan_of()
+    at_once = plan.at_once
+    monkeypatch.setattr(plan_module, "num_cores", lambda: at_once)
+    assert plan._wall_seconds(60, 6) == pytest.approx((60 + 6) / at_once)
+    monkeypatch.setattr(plan_module, "num_cores", lambda: at_once + 1)
+    assert plan._wall_seconds(60, 6) == pytest.approx(60 / at_once)
+    assert plan._wall_seconds(1, 60) == 60  # workers wait for it
 
 
 def whole_minutes(plan: Plan, spent: float) -> int:
     """Returns the minutes of the whole search, as the plan says them, rounded down."""
     console = Console(file=io.StringIO(), width=500)
-    plan.announce(console, 200, spent)
+    announce(plan, console, 200, spent)
     found = re.search(r"about (?:(\d+) h )?(?:(\d+) min)?[^:]* in all", console.file.getvalue())  # type: ignore[attr-defined]
     assert found is not None
     return 60 * int(found[1] or 0) + int(found[2] or 0)
@@ -129,7 +143,7 @@ def test_the_whole_time_has_what_was_spent_and_only_what_is_left() -> None:
 @pytest.mark.parametrize(("how", "is_warned"), [(measured, False), (measured_beside_other_work, True)])
 def test_threads_that_hinder_each_other_are_warned_of(how: Callable[..., End], is_warned: bool) -> None:
     console = Console(file=io.StringIO(), width=500)
-    plan_of(threads=2, measured=how).announce(console, 200, 0.0)
+    announce(plan_of(threads=2, measured=how), console, 200, 0.0)
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert (re.search(r"warning: 2 threads train at 1 images/s, and 1 at \d+: other work uses", told) is not None) == (
         is_warned
