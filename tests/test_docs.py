@@ -18,6 +18,9 @@ from docs import generate
 from docs.commands import leaf_parsers
 from docs.figures import FIGURES
 from docs.figures.tables import load
+from sret_nas.arch.budget import Budget
+from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.space.search_space import SearchSpace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -163,6 +166,17 @@ def test_python_blocks_are_python_and_what_they_import_is_there(name: str) -> No
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom | ast.Import):
                 exec(compile(ast.Module([node], []), name, "exec"), {})
+
+
+def test_the_spaces_that_are_shown_are_as_large_as_the_page_says(tmp_path: Path) -> None:
+    page = REPOSITORY / "docs" / "search-spaces.md"
+    counts = []
+    for block in blocks(page, "yaml"):
+        if block.startswith("name: "):
+            (tmp_path / "space.yaml").write_text(block)
+            counts.append(FeasibleSet(SearchSpace.load(str(tmp_path / "space.yaml")), Budget()).count)
+    assert len(counts) == 2
+    assert f"two stages and {counts[0]} networks" in page.read_text()
 
 
 def test_the_check_with_fvcore_holds() -> None:

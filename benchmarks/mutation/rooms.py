@@ -35,6 +35,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/arch/presets.py": (_PRESETS,),
         "sret_nas/arch/cost.py": (_PRESETS, _CHAIN, f"{_S}/arch/test_cost.py", _SET),
         "sret_nas/arch/result_file.py": (f"{_S}/arch/test_result_file.py",),
+        "sret_nas/arch/differences.py": (f"{_S}/arch/test_differences.py",),
     },
     "space": {
         "sret_nas/space/choices.py": (_SPACE, _CHAIN, _SET),
@@ -43,6 +44,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/space/choice_costs.py": (_CHAIN, _SET, f"{_S}/feasible/test_stratified.py"),
         "sret_nas/space/chain.py": (_CHAIN, _DP, f"{_S}/latency/test_latency.py"),
         "sret_nas/space/supernet_shape.py": (f"{_S}/space/test_supernet_shape.py",),
+        "sret_nas/space/tables.py": (f"{_S}/space/test_tables.py",),
     },
     "surrogate": {
         "sret_nas/surrogate/model.py": (_MODEL,),
@@ -50,6 +52,9 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/surrogate/kernel.py": (f"{_S}/surrogate/test_kernel.py",),
         "sret_nas/surrogate/features.py": (f"{_S}/surrogate/test_features.py", _MODEL),
         "sret_nas/surrogate/ordinal_effects.py": (f"{_S}/surrogate/test_features.py", _MODEL),
+        "sret_nas/surrogate/choice_effects.py": (f"{_S}/surrogate/test_choice_effects.py",),
+        "sret_nas/surrogate/centred_features.py": (f"{_S}/surrogate/test_process.py",),
+        "sret_nas/surrogate/ensemble.py": (f"{_S}/surrogate/test_ensemble.py",),
     },
     "feasible": {
         "sret_nas/feasible/overflow.py": (_SET,),
@@ -61,12 +66,14 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/feasible/stratified.py": _FEASIBLE[1:],
         "sret_nas/feasible/balanced.py": _FEASIBLE[2:],
         "sret_nas/feasible/cost_density.py": (f"{_S}/feasible/test_cost_density.py", f"{_R}/report/test_space.py"),
+        "sret_nas/feasible/three_costs.py": (f"{_S}/feasible/test_three_costs.py",),
     },
     "optimize": {
         "sret_nas/optimize/dynamic_program.py": (_DP, _MODEL),
         "sret_nas/optimize/branch_and_bound.py": _FRONT,
         "sret_nas/optimize/meet_in_the_middle.py": _FRONT,
         "sret_nas/optimize/incumbents.py": (f"{_S}/optimize/test_incumbents.py", *_FRONT),
+        "sret_nas/optimize/score_config.py": (f"{_S}/optimize/test_score_config.py",),
     },
     "runs": {
         "trials/runs/objectives.py": (
@@ -83,6 +90,15 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "trials/runs/optuna_journal.py": (f"{_R}/runs/test_optuna_journal.py",),
         "trials/runs/full_disk.py": (f"{_R}/runs/test_full_disk.py",),
+        "trials/runs/record_file.py": (f"{_R}/runs/test_record_file.py", f"{_R}/runs/test_records.py"),
+        "trials/runs/best.py": (f"{_R}/runs/test_best.py",),
+        "trials/runs/directory.py": (f"{_R}/runs/test_directory.py",),
+        "trials/runs/events.py": (f"{_R}/runs/test_events.py", f"{_R}/runs/test_records.py"),
+        "trials/runs/objective_texts.py": (f"{_R}/runs/test_objective_texts.py",),
+        "trials/runs/option_groups.py": (f"{_R}/runs/test_option_groups.py", f"{_R}/runs/test_options.py"),
+        "trials/runs/run_kinds.py": (f"{_R}/runs/test_run_kinds.py",),
+        "trials/runs/study.py": (f"{_R}/runs/test_study.py",),
+        "trials/runs/target.py": (f"{_R}/runs/test_target.py",),
         "trials/runs/remote_storage.py": (f"{_R}/runs/test_remote_storage.py",),
         "trials/runs/remote_copy.py": (f"{_R}/runs/test_remote_copy.py", *_QUICK),
         "trials/runs/options.py": (
