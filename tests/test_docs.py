@@ -165,6 +165,7 @@ def test_python_blocks_are_python_and_what_they_import_is_there(name: str) -> No
                 exec(compile(ast.Module([node], []), name, "exec"), {})
 
 
+@pytest.mark.slow
 def test_the_check_with_fvcore_holds() -> None:
     (block,) = [block for block in blocks(REPOSITORY / "docs/results.md", "python") if "count_flops" in block]
     assert "assert count_flops(network) == cost_of(network.arch).flops" in block

@@ -83,6 +83,7 @@ def budgets(costs: Costs, number: int) -> Iterator[Budget]:
         yield Budget(shallowest_flops_max=s[0], flops_min=f[0], flops_max=f[0], params_max=p[1])
 
 
+@pytest.mark.slow
 def test_count_members_and_draws_are_those_of_brute_force(case: tuple[SearchSpace, Costs]) -> None:
     space, costs = case
     for budget in budgets(costs, 2):

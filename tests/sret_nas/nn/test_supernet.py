@@ -174,6 +174,7 @@ def assert_is_the_extracted(supernet: Supernet, arch: ArchConfig, images: Tensor
 
 
 class TestIsTheExtractedNetwork:
+    @pytest.mark.slow
     @pytest.mark.parametrize("image_size", [40, 37])
     @pytest.mark.parametrize("name", DAILY_OR_SLOW)
     def test_in_every_mode(self, name: str, image_size: int) -> None:
@@ -192,6 +193,7 @@ class TestIsTheExtractedNetwork:
         for arch, is_training in product(drawn(space, 40, seed, number=2), (False, True)):
             assert_is_the_extracted(supernet.train(is_training), arch, images_for(arch).double())
 
+    @pytest.mark.slow
     def test_with_every_stem(self) -> None:
         supernet = copy.deepcopy(randomised(STEMS, 40)).double()
         for number, stem in enumerate(STEMS.stem.stems):
@@ -418,6 +420,7 @@ class TestRemembersNothing:
     def fresh_outcomes(self) -> list[list[Tensor]]:
         return [outcome(copy.deepcopy(randomised(SMALL, 40)).train(), arch) for arch in self.ARCHS]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kept", [1, 2, 256])
     def test_order_and_eviction_change_nothing(
         self, supernet: Supernet, kept: int, monkeypatch: pytest.MonkeyPatch

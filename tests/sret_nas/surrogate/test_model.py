@@ -179,6 +179,7 @@ def test_of_many_labels_evenly_spaced_ones_decide_the_variances(monkeypatch: pyt
         assert variances(position, position + 1) != pytest.approx(before, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_draws_have_the_posterior_s_mean_and_spread() -> None:
     """At labelled points the spread follows from what the label itself changes: with noise s, the variance of the
     posterior is s^2 (1 - (y - fitted) / (y - left out))."""

@@ -149,6 +149,7 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow() -> None:
     assert rounds < (276 - 8) // SETTINGS.batch
 
 
+@pytest.mark.slow
 def test_the_design_is_cut_short() -> None:
     strategy = AdditiveStrategy(CandidatePool(DOMAIN, 0), ("error", "flops"), 0, start=100)
     searched(strategy, SETTINGS.max_start)
@@ -198,6 +199,7 @@ def test_one_model_is_surely_closer_only_beyond_chance() -> None:
     assert not is_surely_less(far + 0.1, far, SETTINGS.min_standard_errors)
 
 
+@pytest.mark.slow
 def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() -> None:
     """A value that falls with MLP ratios, the more so the wider the stage before, and one of noise alone."""
     chain, rng = chain_of(shipped("sret_tiny")), np.random.default_rng(0)

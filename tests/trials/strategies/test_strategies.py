@@ -66,6 +66,11 @@ class NamedStrategy(StrategyContract):
     ) -> Strategy[Candidate]:
         return create(self.name, domain, objectives, seed)
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
+    def test_it_proposes_only_new_members_inside_the_budget(self, budget: Budget) -> None:
+        super().test_it_proposes_only_new_members_inside_the_budget(budget)
+
 
 class TestRandom(NamedStrategy):
     name: StrategyName = "random"
@@ -125,6 +130,7 @@ class TestGP(NamedStrategy):
         super().test_of_a_table_it_asks_all_members_and_nothing_else()
 
 
+@pytest.mark.slow
 def test_gp_design_starts_from_the_design_and_then_asks_the_gaussian_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each suggestion is one of levels, which are numbers, and all of it is inside the budget."""
     suggested: list[dict[str, int]] = []
@@ -419,6 +425,7 @@ def exactly(times: int, draw: Callable[[], Candidate | None]) -> Callable[[], Ca
     return limited
 
 
+@pytest.mark.slow
 def test_evolution_runs_ahead_within_one_batch_and_then_fits_anew() -> None:
     """What it is told decides the next fit, not the proposals that are queued."""
 

@@ -98,6 +98,7 @@ def test_fewer_images_are_the_first_ones(data: PreparedData, supernet: Supernet,
     assert few == score(extract_for_eval(supernet, networks[0], data, 16), first_images(data.val, 20), 16)
 
 
+@pytest.mark.slow
 def test_images_in_parts_score_as_all_of_them(
     data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
 ) -> None:

@@ -98,6 +98,7 @@ def test_two_processes_train_as_one_that_computes_both_parts(
             torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5, msg=f"{schedule} {name}")
 
 
+@pytest.mark.slow
 def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
     metrics = run(tmp_path, spec({"ema_decay": 0.5}, "random"), images)
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -205,6 +206,7 @@ def test_ctrl_c_leaves_a_checkpoint(images: WholeImages, tmp_path: Path, monkeyp
     assert json.loads(content["counts"])["steps"] == 4
 
 
+@pytest.mark.slow
 def test_another_training_in_the_directory_is_refused(images: WholeImages, tmp_path: Path) -> None:
     run(tmp_path, spec({"epochs": 1, "warmup_epochs": 0.0}), images)
     with pytest.raises(UserError, match=r"of a training with another learning_rate: it was 0.002, got 0.001; ask for"):

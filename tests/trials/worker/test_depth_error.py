@@ -79,6 +79,7 @@ def errors(network: SReT, part: Split) -> list[float]:
     return [score(network, part, 16, depth).error for depth in DEPTHS]
 
 
+@pytest.mark.slow
 def test_a_depth_is_the_network_with_that_many_recursions(
     data: PreparedData, supernet: Supernet, arch: ArchConfig
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_depth_is_the_network_with_that_many_recursions(
     assert scores[0] != scores[1]
 
 
+@pytest.mark.slow
 def test_inherited_weights_are_scored_at_every_depth_also_in_parts(
     shared: dict[str, Any], source: SupernetSource, supernet: Supernet, arch: ArchConfig, data: PreparedData
 ) -> None:
@@ -113,6 +115,7 @@ def test_inherited_weights_are_scored_at_every_depth_also_in_parts(
     assert balanced.error_by_depth == pytest.approx(errors(network, data.val.balanced()))
 
 
+@pytest.mark.slow
 def test_trials_from_scratch_score_all_depths_on_the_same_images(
     shared: dict[str, Any], data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +133,7 @@ def test_trials_from_scratch_score_all_depths_on_the_same_images(
     assert len(rung.error_by_depth) == len(DEPTHS)
 
 
+@pytest.mark.slow
 def test_finalists_train_and_score_every_depth(
     shared: dict[str, Any], source: SupernetSource, data: PreparedData, tmp_path: Path
 ) -> None:
