@@ -74,7 +74,7 @@ class TestPublished:
 
 class TestClosedForm:
     @pytest.mark.slow
-    @pytest.mark.parametrize("seed", range(60))
+    @pytest.mark.parametrize("seed", range(40))
     def test_is_the_trace_of_any_architecture(
         self, seed: int, assert_equals_trace: Callable[[ArchConfig], None]
     ) -> None:
