@@ -148,6 +148,7 @@ def test_draws_within_three_bounds_are_uniform(budget: Budget, slots: tuple[int,
     assert abs(chi_square_deviation(times[members], np.full(feasible.count, 50.0))) < 4
 
 
+@pytest.mark.slow
 def test_strata_hold_the_networks_of_their_part() -> None:
     sampler = StratifiedSampler(MIDDLING, TIGHT, num_strata=6)
     counts = [int(inside(stratum.budget).sum()) for stratum in sampler.strata]

@@ -125,6 +125,7 @@ class TestExtentOf:
     def test_is_the_most_that_occurs_and_no_more(self, space: SearchSpace, adapted: Adapted) -> None:
         assert bounding_shape(space, adapted=adapted) == brute_force_extent(space, adapted)
 
+    @pytest.mark.slow
     @settings(max_examples=40)
     @given(SPACES, ADAPTATIONS, st.randoms(use_true_random=False))
     def test_holds_every_network_at_every_depth(

@@ -205,6 +205,7 @@ def test_a_study_goes_on_in_another_process_as_if_it_had_not_been_left(tmp_path:
     assert keys_or_none(study) == keys_or_none(whole)
 
 
+@pytest.mark.slow
 def test_a_pickled_sampler_goes_on() -> None:
     whole = create_study(StrategySampler("additive", SMOKE, BUDGET, population=4))
     whole.optimize(lambda trial: values_of(architecture(trial)[0]), n_trials=9)

@@ -86,6 +86,7 @@ def test_without_a_budget_no_share_is_shown() -> None:
     assert "of them" not in shown(shipped("smoke"), Budget())
 
 
+@pytest.mark.slow
 def test_a_small_share_is_not_rounded_to_nothing() -> None:
     space = shipped("sret_tiny")
     cheapest = FeasibleSet(space, Budget()).cheapest().flops

@@ -210,6 +210,7 @@ def test_a_number_that_is_not_finite_is_a_failure_on_record(tmp_path: Path) -> N
     assert sum(trial.result is not None for trial in run.trials) == 7
 
 
+@pytest.mark.slow
 def test_attempts_before_a_kill_count(tmp_path: Path, undisturbed: list[tuple[str, float | None]]) -> None:
     """The records end after the first death of trial 3; resumed, it may die once more, and then not a third time."""
     Session(tmp_path / "run", dying(3, times=3)).run()

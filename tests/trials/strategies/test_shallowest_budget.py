@@ -51,6 +51,7 @@ def test_the_domain_holds_the_networks_within_the_bound() -> None:
     assert DOMAIN.excess(dear) == shallowest(dear) / BOUND - 1
 
 
+@pytest.mark.slow
 def test_the_best_network_within_the_bound_is_found_exactly() -> None:
     rng, chain = np.random.default_rng(3), DOMAIN.chain
     points = np.array([DOMAIN.point(candidate) for candidate in WHOLE])

@@ -159,6 +159,7 @@ class TestEvolution(NamedStrategy):
     name: StrategyName = "evolution"
 
 
+@pytest.mark.slow
 class TestAdditive(NamedStrategy):
     name: StrategyName = "additive"
 
@@ -207,6 +208,7 @@ def test_the_command_line_offers_every_strategy(capsys: pytest.CaptureFixture[st
     assert set(re.findall(r"\w+", offered)) == set(get_args(StrategyName))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nsga2", "tpe"])
 def test_optuna_s_samplers_get_past_their_random_start(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
     """Suggestions of the sampler itself, redrawn or repaired, make up the later trials, not uniform draws."""
@@ -278,6 +280,7 @@ def test_optuna_s_samplers_take_the_member_that_is_nearest_to_a_suggestion() -> 
     assert distance(second) < distance(far)
 
 
+@pytest.mark.slow
 def test_nsga2_on_a_table_gets_past_its_random_start() -> None:
     """Its children become members that are near to them, so it finds the front with fewer trials than chance."""
     best = np.argsort([pretended(member)[0] for member in table().members])[:10]

@@ -148,6 +148,7 @@ def test_bf16_runs_the_passes_and_leaves_weights_and_gradients_in_single_precisi
     assert float(F.cosine_similarity(flat, rough_flat, dim=0)) > 0.98
 
 
+@pytest.mark.slow
 def test_the_deepest_pass_of_a_random_network_teaches_its_shallower_ones() -> None:
     how: dict[str, Any] = {"step_rule": "single", "depth_schedule": "joint", "depth_distillation": True}
     drawn = StepNetworks(SPACE, Budget(), config(**how), lambda arch: arch, 0)

@@ -142,6 +142,7 @@ def test_precision_and_memory_format(images: WholeImages, tmp_path: Path) -> Non
     assert 1e-6 < (trained["bf16"] - trained["plain"]).abs().max() < 1e-2
 
 
+@pytest.mark.slow
 def test_statistics_of_the_stem_are_those_of_the_kept_weights(images: WholeImages, tmp_path: Path) -> None:
     """On all training images at once: for the first BatchNorm, mean and variance of the first convolution's output."""
     run(tmp_path, spec({"recalibration_images": 48, "batch_size": 48, "epochs": 1, "warmup_epochs": 0.0}), images)
@@ -190,6 +191,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(images: WholeImages, tmp_path:
     assert run(tmp_path / "full", how, images) == whole
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint(images: WholeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_step = full.FullTraining.train_step
 

@@ -79,7 +79,6 @@ def errors(network: SReT, part: Split) -> list[float]:
     return [score(network, part, 16, depth).error for depth in DEPTHS]
 
 
-@pytest.mark.slow
 def test_a_depth_is_the_network_with_that_many_recursions(
     data: PreparedData, supernet: Supernet, arch: ArchConfig
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_comparison_gives_least_errors_hypervolumes_and_the_options_that_diffe
     assert "Least predicted error, by the model of each run" in text
 
 
+@pytest.mark.slow
 def test_predicted_and_observed_errors_stand_beside_each_other(folder: Path, capsys: Capture) -> None:
     assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -210,6 +211,7 @@ def test_a_pick_is_the_best_structure_that_the_model_knows_at_the_cost(
     )
 
 
+@pytest.mark.slow
 def test_a_pick_obeys_both_bounds(folder: Path, tmp_path: Path) -> None:
     loose, tight = tmp_path / "loose.yaml", tmp_path / "tight.yaml"
     assert main(["runs", "pick", str(folder / "two"), "--flops", "800K", "--out", str(loose)]) == 0
