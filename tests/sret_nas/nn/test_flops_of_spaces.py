@@ -79,6 +79,7 @@ def test_the_closed_form_is_fvcore_s_count(name: str, traced_cost: Callable[[Arc
         assert cost.flops == traced.flops, arch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(shipped_spaces()))
 def test_these_networks_have_every_choice_of_their_space_and_every_pair_of_them(name: str) -> None:
     traced = [chosen for networks in traced_networks().values() for _, chosen in networks]
@@ -91,6 +92,7 @@ def test_these_networks_have_every_choice_of_their_space_and_every_pair_of_them(
     assert covered >= {pair for _, chosen in drawn_networks(name) for pair in pairs(chosen)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(shipped_spaces()))
 def test_many_of_these_networks_have_slices_of_unequal_length(name: str) -> None:
     traced = traced_networks()[name]
