@@ -51,7 +51,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return num_cores() + ("not slow" not in config.getoption("markexpr"))
 
 
-SLOW_FIXTURES = {"bucket", "exported", "shipped", "whole", "with_rungs"}
+SLOW_AS_A_WHOLE = "\npytestmark = pytest.mark.slow\n"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out files whose tests are all slow if no slow test is wanted: importing what they import takes seconds."""
+    if config.getoption("markexpr") != "not slow" or not collection_path.name.startswith("test_"):
+        return None
+    return SLOW_AS_A_WHOLE in collection_path.read_text(encoding="utf-8") or None
+
+
+SLOW_FIXTURES = {"bucket", "exported", "shipped", "study_run", "taking_pixels", "whole", "with_rungs"}
 """Fixtures that take seconds, so that all tests that use them are slow."""
 
 

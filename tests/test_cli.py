@@ -241,6 +241,7 @@ def test_a_wrong_architecture_file_is_explained(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_profile_shows_the_cost_and_that_fvcore_agrees(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_in_process("profile", "SReT-T", "--no-speed") == 0
     lines = capsys.readouterr().out.splitlines()

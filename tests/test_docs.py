@@ -179,6 +179,7 @@ def test_the_spaces_that_are_shown_are_as_large_as_the_page_says(tmp_path: Path)
     assert f"two stages and {counts[0]} networks" in page.read_text()
 
 
+@pytest.mark.slow
 def test_the_check_with_fvcore_holds() -> None:
     (block,) = [block for block in blocks(REPOSITORY / "docs/results.md", "python") if "count_flops" in block]
     assert "assert count_flops(network) == cost_of(network.arch).flops" in block

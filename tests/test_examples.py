@@ -53,7 +53,7 @@ def test_a_space_is_made_counted_and_written(tmp_path: Path) -> None:
 
 
 def test_our_strategy_proposes_in_an_optuna_study(tmp_path: Path) -> None:
-    output = run("optuna_study.py", "--trials", "6", "--epochs", "1", folder=tmp_path)
+    output = run("optuna_study.py", "--trials", "3", "--epochs", "1", folder=tmp_path)
     front = re.findall(r"error ([\d.]+) %, ([\d,]+) FLOPs", output)
     flops = [int(number.replace(",", "")) for _, number in front]
     errors = [float(error) for error, _ in front]

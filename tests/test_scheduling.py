@@ -27,6 +27,24 @@ def test_there_is_a_process_more_than_cores_where_some_wait(
     assert pytestconfig.hook.pytest_xdist_auto_num_workers(config=pytestconfig) == num_cores() + more
 
 
+@pytest.mark.parametrize(
+    ("marks", "file", "is_left_out"),
+    [
+        ("not slow", "trials/search/test_search.py", True),
+        ("", "trials/search/test_search.py", None),
+        ("not slow", "trials/search/test_trial_loop.py", None),
+        ("not slow", "test_scheduling.py", None),
+        ("not slow", "full_disk.py", None),
+    ],
+)
+def test_daily_work_reads_no_file_that_is_slow_as_a_whole(
+    marks: str, file: str, is_left_out: bool | None, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pytestconfig.option, "markexpr", marks)
+    path = REPOSITORY / "tests" / file
+    assert pytestconfig.hook.pytest_ignore_collect(collection_path=path, config=pytestconfig) is is_left_out
+
+
 def test_all_files_with_a_place_are_there() -> None:
     assert [file for file in (*LONGEST, *TOGETHER) if not (REPOSITORY / file).is_file()] == []
 

@@ -111,14 +111,13 @@ def test_spaces_are_inside(programs: Path, folder: Path) -> None:
     assert "networks" in run(programs / "sret-nas", "space", "smoke", folder=folder)
 
 
-@pytest.mark.parametrize("module", [False, True], ids=["program", "module"])
-def test_it_searches(module: bool, programs: Path, folder: Path) -> None:
+def test_the_module_searches(programs: Path, folder: Path) -> None:
     """With a worker process, which finds the code by itself."""
-    run(*both(programs)[module], *SEARCH, "--workers", "1", folder=folder)
+    run(programs / "python", "-m", "sret_nas", *SEARCH, "--workers", "1", folder=folder)
     assert (folder / "run" / "best.yaml").is_file()
 
 
-def test_it_searches_with_ray(programs: Path, folder: Path) -> None:
+def test_the_program_searches_with_ray(programs: Path, folder: Path) -> None:
     """Ray is started by a process of its own, and its workers unpack what the search has packed."""
     run(programs / "sret-nas", *SEARCH, "--workers", "1", "--engine", "ray", folder=folder)
     assert (folder / "run" / "best.yaml").is_file()

@@ -116,6 +116,7 @@ def test_networks_cost_about_what_they_are_compared_at(kind: str) -> None:
     assert params_of(network) > 0
 
 
+@pytest.mark.slow
 def test_random_networks_differ_by_seed_and_are_within_the_budget() -> None:
     drawn = [sret_arch("random", budget, seed, PUBLISHED) for budget in PUBLISHED.budgets for seed in PUBLISHED.seeds]
     assert len(set(drawn)) == len(drawn)

@@ -95,6 +95,7 @@ def test_noise_of_one_training_from_pairs() -> None:
     assert noise_sd(np.array([[1.0, 2.0], [4.0, 4.0]])) == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [True, False])
 def test_the_ceiling_is_what_the_truth_reaches(within: bool) -> None:
     rng = np.random.default_rng(1)

@@ -101,6 +101,7 @@ def test_a_table_takes_means_over_seeds() -> None:
     assert TABLE.bins.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_lines() -> None:
     result = json.loads(json.dumps(figures(TABLE, SUPERNETS), allow_nan=False))["error"]
     measured = TABLE.measured("error")
@@ -126,6 +127,7 @@ def test_figures_are_those_of_the_lines() -> None:
     assert straight["lead_over_params_in_bins_interval"] == pytest.approx([1, 2])
 
 
+@pytest.mark.slow
 def test_tables_say_what_the_figures_are() -> None:
     result: dict[str, Any] = {"versions": {"numpy": "2"}, "date": "2026", "cores": 2, **figures(TABLE, SUPERNETS)}
     inside = {**SUPERNETS[0], "flops_max": 700, "networks": SUPERNETS[0]["networks"][:7]}
@@ -151,6 +153,7 @@ def test_tables_say_what_the_figures_are() -> None:
     assert width[4].startswith(f"{result['error']['hindsight']['tau']:.2f} (")
 
 
+@pytest.mark.slow
 def test_inside_a_budget_only_what_it_allows_is_ranked_and_by_its_own_supernets() -> None:
     """The seven cheapest networks; a supernet of another budget, or of none, says nothing here."""
     most, measured = FLOPS[6], TABLE.measured("error")[:7]

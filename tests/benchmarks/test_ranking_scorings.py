@@ -97,6 +97,7 @@ def test_what_was_scored_here_is_a_supernet_of_its_own() -> None:
     assert supernet["networks"][0] == {"error": ERRORS[0], "cross_entropy": ERRORS[-1]}
 
 
+@pytest.mark.slow
 def test_trained_networks_correct_an_error_that_width_explains() -> None:
     measured = TABLE.measured("error")
     squeezed = measured - 0.9 * measured.mean() * (TABLE.first_width == 16)

@@ -70,6 +70,7 @@ def test_a_taught_supernet_is_another_and_the_same_again(tmp_path: Path, monkeyp
     assert not torch.equal(heads[0], Supernet.load(path)[0].head.weight)
 
 
+@pytest.mark.slow
 def test_a_teacher_s_pass_counts_in_every_step_and_only_in_runs_that_have_one() -> None:
     times = PassTimes(batch_size=10, weights=(1.0, 0.0, 0.0, 0.0), step=0.5, r2=1.0)
     assert times.images(CONFIG, 105) == 10 * 70

@@ -154,6 +154,7 @@ def drawn_levels(number: int) -> IntArray:
     return np.array([space.levels(domain.draw(rng)) for _ in range(number)])
 
 
+@pytest.mark.slow
 def test_planted_pairs_are_far_apart_and_as_strong_as_said() -> None:
     planted = PlantedPairs(HW_GPT["s"])
     assert all(other - one >= 3 for one, other in planted.pairs)
@@ -255,6 +256,7 @@ def test_searches_are_remembered_and_bundled(tmp_path: Path) -> None:
     assert not is_current({**lines[0], "members": 12}, 10, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_tiny")
 def test_a_comparison_from_searches_to_tables(tmp_path: Path) -> None:
     problem = tiny_problem(0.02)

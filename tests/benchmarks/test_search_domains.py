@@ -138,6 +138,7 @@ def test_draws_are_uniform(domain: GPTDomain) -> None:
     assert chisquare([drawn[network] for network in domain]).pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_stratified_draws_are_uniform_in_strata_that_get_equally_many() -> None:
     rng, strata = np.random.default_rng(0), HALF.strata
     number = 600 * len(strata)

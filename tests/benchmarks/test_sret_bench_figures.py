@@ -40,6 +40,7 @@ def line(number: int, arch: ArchConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_sum_of_effects_is_explained(lines: list[dict[str, Any]]) -> None:
     found = figures.additivity(SPACE, lines)
     assert found is not None

@@ -172,6 +172,7 @@ def test_learning_rates_decay_by_layer_and_vectors_are_not_decayed() -> None:
     assert len(set(layers.values())) < len(set(scale_of.values()))
 
 
+@pytest.mark.slow
 def test_features_are_extracted_from_a_traced_graph() -> None:
     network = model()
     with pytest.warns(UserWarning, match="to specify output nodes"):

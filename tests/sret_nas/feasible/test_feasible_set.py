@@ -465,6 +465,7 @@ class TestLargeNumbers:
 class TestRoundedTable:
     """A table of few cells, as a space needs that is too rich to be counted exactly."""
 
+    @pytest.mark.slow
     def test_count_is_an_estimate_and_members_are_exact(self) -> None:
         networks = every_network(FOUR_STAGES)
         flops = sorted(network.flops for network in networks.values())
@@ -480,6 +481,7 @@ class TestRoundedTable:
         feasible = FeasibleSet(FOUR_STAGES, Budget(), max_pairs=300)
         assert (feasible.count, feasible.count_is_exact) == (FOUR_STAGES.num_networks, True)
 
+    @pytest.mark.slow
     def test_a_window_too_narrow_is_refused_and_does_not_hang(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sret_nas.feasible.feasible_set.MAX_TRIES", 3)
         networks = every_network(FOUR_STAGES)

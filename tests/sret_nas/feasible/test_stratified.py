@@ -85,6 +85,7 @@ class TestProbability:
         assert {arch for arch, probability in probabilities.items() if probability > 0} == inside
         assert sum(probabilities.values()) == pytest.approx(1, rel=1e-12)
 
+    @pytest.mark.slow
     def test_a_network_of_another_space_has_none(self) -> None:
         strata = StratifiedSampler(shipped("sret_tiny"), Budget(flops_max=2 * 10**9))
         assert strata.probability(preset("sret_t")) > 0

@@ -83,6 +83,7 @@ def budgets(costs: Costs, number: int) -> Iterator[Budget]:
         yield Budget(shallowest_flops_max=s[0], flops_min=f[0], flops_max=f[0], params_max=p[1])
 
 
+@pytest.mark.slow
 def test_count_members_and_draws_are_those_of_brute_force(case: tuple[SearchSpace, Costs]) -> None:
     space, costs = case
     for budget in budgets(costs, 2):
@@ -147,6 +148,7 @@ def test_draws_within_three_bounds_are_uniform(budget: Budget, slots: tuple[int,
     assert abs(chi_square_deviation(times[members], np.full(feasible.count, 50.0))) < 4
 
 
+@pytest.mark.slow
 def test_strata_hold_the_networks_of_their_part() -> None:
     sampler = StratifiedSampler(MIDDLING, TIGHT, num_strata=6)
     counts = [int(inside(stratum.budget).sum()) for stratum in sampler.strata]

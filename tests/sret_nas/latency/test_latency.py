@@ -210,6 +210,7 @@ def assert_uniform(drawn: list[str], expected: set[str]) -> None:
     assert chisquare([counts[name] for name in sorted(expected)]).pvalue > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slowness", [1, 300], ids=["a cell is a microsecond", "cells are rounded"])
 def test_draws_from_the_grid_are_uniform_over_a_window(slowness: int) -> None:
     coefficients = tuple(slowness * value for value in COEFFICIENTS)
@@ -239,6 +240,7 @@ BUDGETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget", "share", "by_latency"), BUDGETS.values(), ids=BUDGETS.keys())
 def test_draws_are_uniform_over_what_is_inside_the_budget_and_fast_enough(
     budget: Budget, share: float, by_latency: bool

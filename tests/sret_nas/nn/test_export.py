@@ -126,15 +126,15 @@ def test_limits_that_do_not_fit_are_refused(exported: Exported, limit: int | tup
 OPSETS = (18, 20, 23, 25)
 CANDIDATES = 3000
 """Random architectures, each with an opset, of which some are exported."""
-MAX_BLOCKS_RUN = 4
-"""Most blocks that a candidate runs: an export takes its time by them, and as long for four as for the rest."""
+MAX_BLOCKS_RUN = 3
+"""Most blocks that a candidate runs: an export takes its time by them, and as long for three as for the rest."""
 
 
 def _random_arch(rng: random.Random) -> ArchConfig | None:
     """Returns a random architecture with any variant of every part; None if it is too large or the parts do not fit."""
     head = rng.choice(get_args(Head))
     stages = []
-    for _ in range(rng.choice([1, 2, 4])):
+    for _ in range(rng.choice([1, 2, 3])):
         variants = {name: rng.random() < 0.5 for name in ("permute", "inverse", "permute_single")}
         stages.append({**random_stage(rng, max_width=16).model_dump(mode="json"), **variants})
     if head != "average":

@@ -25,7 +25,7 @@ from tests.covering import pairs, smallest_cover
 DRAWS = 1000
 """Networks of each space from which the traced ones are chosen."""
 MIN_TIMES = 2
-"""How many of a space's networks have a choice, at least."""
+"""How many of the networks have a choice, at least."""
 IMAGE_SIZES = (24, 33, 47, 71, 80)
 """They make 3, 5, 6, 9 and 10 tokens a side after three strides of 2."""
 
@@ -46,19 +46,21 @@ def drawn_networks(name: str) -> list[tuple[ArchConfig, frozenset[Choice]]]:
 
 
 @cache
-def traced_networks(name: str) -> list[tuple[ArchConfig, frozenset[Choice]]]:
-    """Returns networks that together have every pair of choices of all that were drawn.
+def traced_networks() -> dict[str, list[tuple[ArchConfig, frozenset[Choice]]]]:
+    """Returns networks, by their space, that together have every pair of choices of all that were drawn.
 
-    A term of the closed form that is wrong for one choice, or for two together, cannot escape them. A trace takes its
-    time by the block that is run, so networks with few of them come first.
+    A term of the closed form that is wrong for one choice, or for two together, cannot escape them: it does not know of
+    spaces, so a pair that a network of one space has need not be tried in another. A trace takes its time by the block
+    that is run, so networks with few of them come first.
     """
-    drawn = drawn_networks(name)
-    return [
-        drawn[index]
-        for index in smallest_cover(
-            [list(pairs(chosen)) for _, chosen in drawn], [blocks_run(arch) + 2.0 for arch, _ in drawn]
-        )
-    ]
+    drawn = [(name, *one) for name in shipped_spaces() for one in drawn_networks(name)]
+    found: dict[str, list[tuple[ArchConfig, frozenset[Choice]]]] = {name: [] for name in shipped_spaces()}
+    for index in smallest_cover(
+        [list(pairs(chosen)) for _, _, chosen in drawn], [blocks_run(arch) + 2.0 for _, arch, _ in drawn]
+    ):
+        name, arch, chosen = drawn[index]
+        found[name].append((arch, chosen))
+    return found
 
 
 def blocks_run(arch: ArchConfig) -> int:
@@ -69,7 +71,7 @@ def blocks_run(arch: ArchConfig) -> int:
 @pytest.mark.parametrize("name", list(shipped_spaces()))
 def test_the_closed_form_is_fvcore_s_count(name: str, traced_cost: Callable[[ArchConfig], TracedCost]) -> None:
     torch.set_num_threads(1)
-    for arch, _ in traced_networks(name):
+    for arch, _ in traced_networks()[name]:
         cost, traced = cost_of(arch), traced_cost(arch)
         assert cost.params == traced.params, arch
         by_operator = {operator: traced.flops_by_operator.get(operator, 0) for operator in OPERATORS}
@@ -77,21 +79,23 @@ def test_the_closed_form_is_fvcore_s_count(name: str, traced_cost: Callable[[Arc
         assert cost.flops == traced.flops, arch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(shipped_spaces()))
 def test_these_networks_have_every_choice_of_their_space_and_every_pair_of_them(name: str) -> None:
-    traced = traced_networks(name)
-    times = Counter(choice for _, chosen in traced for choice in chosen)
+    traced = [chosen for networks in traced_networks().values() for _, chosen in networks]
+    times = Counter(choice for chosen in traced for choice in chosen)
     dimensions = {**shipped(name).dimensions(), "image size": IMAGE_SIZES}
     del dimensions["depth_schedule"]
     for dimension, choices in dimensions.items():
         assert min(times[dimension, choice] for choice in choices) >= MIN_TIMES, dimension
-    covered = {pair for _, chosen in traced for pair in pairs(chosen)}
-    assert covered == {pair for _, chosen in drawn_networks(name) for pair in pairs(chosen)}
+    covered = {pair for chosen in traced for pair in pairs(chosen)}
+    assert covered >= {pair for _, chosen in drawn_networks(name) for pair in pairs(chosen)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(shipped_spaces()))
 def test_many_of_these_networks_have_slices_of_unequal_length(name: str) -> None:
-    traced = traced_networks(name)
+    traced = traced_networks()[name]
     uneven = [
         any(
             groups < tokens and tokens % groups

@@ -174,6 +174,7 @@ def assert_is_the_extracted(supernet: Supernet, arch: ArchConfig, images: Tensor
 
 
 class TestIsTheExtractedNetwork:
+    @pytest.mark.slow
     @pytest.mark.parametrize("image_size", [40, 37])
     @pytest.mark.parametrize("name", DAILY_OR_SLOW)
     def test_in_every_mode(self, name: str, image_size: int) -> None:
@@ -185,13 +186,14 @@ class TestIsTheExtractedNetwork:
                 supernet.fresh_permutations = fresh
                 assert_is_the_extracted(supernet, arch, images_for(arch))
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
     @pytest.mark.parametrize("space", [SMALL, COPRIME, VARIED, PATCHES, STEMS, RESIDUALS, HEADS])
     def test_in_small_spaces_in_double_precision(self, seed: int, space: SearchSpace) -> None:
         supernet = copy.deepcopy(randomised(space, 40)).double()
         for arch, is_training in product(drawn(space, 40, seed, number=2), (False, True)):
             assert_is_the_extracted(supernet.train(is_training), arch, images_for(arch).double())
 
+    @pytest.mark.slow
     def test_with_every_stem(self) -> None:
         supernet = copy.deepcopy(randomised(STEMS, 40)).double()
         for number, stem in enumerate(STEMS.stem.stems):
@@ -373,7 +375,7 @@ def has_gradient_by_nature(name: str) -> bool:
 
 
 class TestHoldsNothingInVain:
-    @pytest.mark.parametrize("width_scale", [1.0, 0.5])
+    @pytest.mark.parametrize("width_scale", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
     @pytest.mark.parametrize("name", [*DAILY_OR_SLOW, *ODD_SPACES])
     def test_every_weight_is_some_networks(self, name: str, width_scale: float) -> None:
         space = ODD_SPACES.get(name) or shipped(name)
@@ -418,6 +420,7 @@ class TestRemembersNothing:
     def fresh_outcomes(self) -> list[list[Tensor]]:
         return [outcome(copy.deepcopy(randomised(SMALL, 40)).train(), arch) for arch in self.ARCHS]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kept", [1, 2, 256])
     def test_order_and_eviction_change_nothing(
         self, supernet: Supernet, kept: int, monkeypatch: pytest.MonkeyPatch
@@ -436,6 +439,7 @@ class TestRemembersNothing:
             supernet(images_for(arch), arch)
         assert [arch for arch, _ in supernet._sliced_networks] == [first, third]
 
+    @pytest.mark.slow
     def test_evaluation_in_between_changes_nothing(self, supernet: Supernet) -> None:
         expected = self.fresh_outcomes()[0]
         arch = self.ARCHS[0]
@@ -452,6 +456,7 @@ class TestRemembersNothing:
         assert not torch.equal(fresh[0], fixed[0])
         assert all_equal(outcome(supernet.eval(), arch), fixed)
 
+    @pytest.mark.slow
     def test_failure_in_between_changes_nothing(self, supernet: Supernet) -> None:
         expected = self.fresh_outcomes()[0]
         with pytest.raises(UserError, match=r"^images must have the shape .* got \(2, 1, 40, 40\)$"):

@@ -153,6 +153,7 @@ class TestLoad:
 
 
 class TestNumNetworks:
+    @pytest.mark.slow
     @settings(max_examples=25)
     @given(SPACES)
     def test_equals_the_number_of_ids_among_all_spellings(self, data: dict[str, Any]) -> None:

@@ -119,11 +119,13 @@ ADAPTATIONS = st.sampled_from([unchanged, proxies(1.0), proxies(0.5)])
 
 
 class TestExtentOf:
+    @pytest.mark.slow
     @settings(max_examples=40)
     @given(SPACES, ADAPTATIONS)
     def test_is_the_most_that_occurs_and_no_more(self, space: SearchSpace, adapted: Adapted) -> None:
         assert bounding_shape(space, adapted=adapted) == brute_force_extent(space, adapted)
 
+    @pytest.mark.slow
     @settings(max_examples=40)
     @given(SPACES, ADAPTATIONS, st.randoms(use_true_random=False))
     def test_holds_every_network_at_every_depth(
@@ -294,6 +296,7 @@ class TestLacks:
     def test_names_the_first_thing_that_is_missing(self, other: SupernetShape, problem: str) -> None:
         assert SHAPE.first_missing(other) == problem
 
+    @pytest.mark.slow
     @settings(max_examples=40)
     @given(SPACES, SPACES)
     def test_agrees_with_the_check_of_every_network(self, space: SearchSpace, other: SearchSpace) -> None:

@@ -140,6 +140,7 @@ def test_estimates_of_exact_labels_are_the_labels() -> None:
         assert fitted(labels).estimates() == pytest.approx(labels, abs=0.1 * labels.std())
 
 
+@pytest.mark.slow
 def test_estimates_of_many_labels_are_complete() -> None:
     points = RNG(10).integers(4, size=(500, 3))
     labels = summed(points) + RNG(11).normal(scale=0.3, size=500)

@@ -161,6 +161,7 @@ def test_the_evidence_s_gradient_is_its_slope() -> None:
         assert posterior.neg_log_posterior(logs)[1] == pytest.approx(slopes, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_of_many_labels_evenly_spaced_ones_decide_the_variances(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two labels are exchanged, so that all else is as before, but for the rounding of sums."""
     monkeypatch.setattr(surrogate_model, "MAX_FOR_VARIANCES", 11)
@@ -179,6 +180,7 @@ def test_of_many_labels_evenly_spaced_ones_decide_the_variances(monkeypatch: pyt
         assert variances(position, position + 1) != pytest.approx(before, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_draws_have_the_posterior_s_mean_and_spread() -> None:
     """At labelled points the spread follows from what the label itself changes: with noise s, the variance of the
     posterior is s^2 (1 - (y - fitted) / (y - left out))."""
@@ -192,6 +194,7 @@ def test_draws_have_the_posterior_s_mean_and_spread() -> None:
     assert np.abs(draws.mean(axis=1) - mean).max() < 5 * spread.max() / 4000**0.5
 
 
+@pytest.mark.slow
 def test_draws_come_closer_together_with_labels() -> None:
     unseen = drawn(CHAIN, 100, seed=9)
     few, many = (

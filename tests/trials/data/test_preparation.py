@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -32,6 +33,11 @@ from trials.data.splitting import Selection, carve, interleave, shuffled_by_clas
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare(DataConfig(image_size=8), tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return prepare(DataConfig(image_size=8, max_train=60, max_val=100, max_test=20), tmp_path_factory.mktemp("few"))
 
 
 def test_digits_are_scikit_learns_in_disjoint_parts(digits: PreparedData) -> None:
@@ -192,12 +198,12 @@ def _cut(path: Path) -> None:
         (lambda path: (path / "test_labels.npy").unlink(), "test_labels.npy: cannot be read"),
         (
             lambda path: (path / "train_images.npy").write_bytes((path / "val_images.npy").read_bytes()),
-            r"train_images.npy: must be uint8 of shape \(1079, 8, 8, 1\), got uint8 of shape \(359, 8, 8, 1\)",
+            r"train_images.npy: must be uint8 of shape \(60, 8, 8, 1\), got uint8 of shape \(100, 8, 8, 1\)",
         ),
         (lambda path: (path / "val_labels.npy").write_bytes(b""), "val_labels.npy: cannot be read as an array"),
         (lambda path: _header(path / "val_labels.npy", b"'descr'", b"'dascr'"), "cannot be read as an array"),
-        (lambda path: _header(path / "val_labels.npy", b"(359,)", b"(3*9,)"), "cannot be read as an array"),
-        (lambda path: _header(path / "val_labels.npy", b"(359,)", b"(999999999999,)"), "cannot be read as an array"),
+        (lambda path: _header(path / "val_labels.npy", b"(100,)", b"(1*0,)"), "cannot be read as an array"),
+        (lambda path: _header(path / "val_labels.npy", b"(100,)", b"(999999999999,)"), "cannot be read as an array"),
         (lambda path: _header(path / "val_labels.npy", b"<i8", b"<f8"), "must be int64 of shape .* got float64"),
         (lambda path: _header(path / "val_labels.npy", b"<i8", b"|O8"), "cannot be read as an array"),
         (lambda path: _fill(path / "val_labels.npy", 10), "must have the numbers of 10 classes"),
@@ -220,57 +226,57 @@ def _cut(path: Path) -> None:
     ],
 )
 def test_damaged_data_is_refused_and_done_again(
-    tmp_path: Path, digits: PreparedData, damage: object, message: str
+    tmp_path: Path, few: PreparedData, damage: object, message: str
 ) -> None:
-    prepare(digits.config, tmp_path)
+    shutil.copytree(few.directory, tmp_path, dirs_exist_ok=True)
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(UserError, match=message):
         PreparedData.open(tmp_path)
     told: list[str] = []
-    again = prepare(digits.config, tmp_path, on_damage=told.append)
+    again = prepare(few.config, tmp_path, on_damage=told.append)
     again.verify()
-    assert again.digest == digits.digest
+    assert again.digest == few.digest
     assert len(told) == (message != "holds no prepared data")  # then it may never have been there
 
 
 @pytest.mark.parametrize("name", ["train_images", "val_images", "test_images", "train_labels", "test_labels"])
 def test_arrays_of_the_right_shape_that_hold_other_values_are_done_again(
-    tmp_path: Path, digits: PreparedData, name: str
+    tmp_path: Path, few: PreparedData, name: str
 ) -> None:
-    prepare(digits.config, tmp_path)
+    shutil.copytree(few.directory, tmp_path, dirs_exist_ok=True)
     _fill(tmp_path / f"{name}.npy", 7)
     with pytest.raises(UserError, match="the prepared images have changed since they were prepared"):
         PreparedData.open(tmp_path).verify()
     told: list[str] = []
-    again = prepare(digits.config, tmp_path, on_damage=told.append)
-    assert again.digest == digits.digest
-    np.testing.assert_array_equal(again.val.images, digits.val.images)
+    again = prepare(few.config, tmp_path, on_damage=told.append)
+    assert again.digest == few.digest
+    np.testing.assert_array_equal(again.val.images, few.val.images)
     assert told == [f"{tmp_path}: the prepared images have changed since they were prepared; prepare the data again"]
 
 
-def test_data_of_an_earlier_version_is_kept(tmp_path: Path, digits: PreparedData) -> None:
+def test_data_of_an_earlier_version_is_kept(tmp_path: Path, few: PreparedData) -> None:
     """Its metadata has no checksum."""
-    prepare(digits.config, tmp_path)
+    prepare(few.config, tmp_path)
     written = (tmp_path / "train_images.npy").stat().st_mtime_ns
     _edit_as_an_earlier_version(tmp_path, "passed_over", ["x"])
-    assert prepare(digits.config, tmp_path).metadata.passed_over == ("x",)
+    assert prepare(few.config, tmp_path).metadata.passed_over == ("x",)
     assert (tmp_path / "train_images.npy").stat().st_mtime_ns == written
 
 
-def test_images_that_change_while_they_are_in_use_are_noticed(tmp_path: Path, digits: PreparedData) -> None:
+def test_images_that_change_while_they_are_in_use_are_noticed(tmp_path: Path, few: PreparedData) -> None:
     """Touched, deleted, or replaced by others, those that are open are still the same; written to or cut, not."""
-    data = prepare(digits.config, tmp_path)
+    data = prepare(few.config, tmp_path)
     os.utime(tmp_path / "val_images.npy")
     data.require_unchanged()
     _fill(tmp_path / "val_images.npy", 7)
     with pytest.raises(ImagesChangedError, match="have changed since they were prepared"):
         data.require_unchanged()
-    data = prepare(digits.config, tmp_path)
-    prepare(dataclasses.replace(digits.config, split_seed=1), tmp_path)
+    data = prepare(few.config, tmp_path)
+    prepare(dataclasses.replace(few.config, split_seed=1), tmp_path)
     data.require_unchanged()
     (tmp_path / "train_images.npy").unlink()
     data.require_unchanged()
-    data = prepare(digits.config, tmp_path)
+    data = prepare(few.config, tmp_path)
     os.truncate(tmp_path / "train_images.npy", 100)
     with pytest.raises(ImagesChangedError, match=r"changed while they were in use: .*train_images\.npy was cut short"):
         data.require_unchanged()

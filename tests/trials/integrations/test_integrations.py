@@ -205,6 +205,7 @@ def test_a_study_goes_on_in_another_process_as_if_it_had_not_been_left(tmp_path:
     assert keys_or_none(study) == keys_or_none(whole)
 
 
+@pytest.mark.slow
 def test_a_pickled_sampler_goes_on() -> None:
     whole = create_study(StrategySampler("additive", SMOKE, BUDGET, population=4))
     whole.optimize(lambda trial: values_of(architecture(trial)[0]), n_trials=9)
@@ -253,6 +254,7 @@ def key_of(trial: optuna.trial.FrozenTrial) -> tuple[str, str]:
     return arch.arch_id, trial.user_attrs["depth_schedule"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "additive", "evolution", "nsga2", "tpe"])
 def test_an_enqueued_network_is_tried_and_never_proposed_again(strategy: StrategyName) -> None:
     domain = SReTDomain(SMOKE, BUDGET)
@@ -267,7 +269,8 @@ def test_an_enqueued_network_is_tried_and_never_proposed_again(strategy: Strateg
 
 def test_variants_of_the_network_are_parameters_that_come_back() -> None:
     variants = {"residual": ["plain", "path"], "stem": {"kind": ["conv", "patch"]}, "head": ["class_token", "average"]}
-    data = SMOKE.to_dict() | variants
+    data = SMOKE.to_dict() | variants | {"depth_schedules": ["full"]}
+    data["stages"][2]["width"] = [64]
     domain = SReTDomain(SearchSpace.from_dict(data), Budget())
     everyone = list(domain)
     study = create_study(StrategySampler("additive", domain.space, Budget(), seed=3))
@@ -325,6 +328,7 @@ def test_an_enqueued_network_outside_the_budget_is_refused() -> None:
         study.ask()
 
 
+@pytest.mark.slow
 def test_trials_that_were_added_are_learned_from_before_and_during_a_study() -> None:
     """A sampler that learned of all networks but one proposes that one; in a study resumed elsewhere, too."""
     domain, storage = SReTDomain(SMOKE, BUDGET), optuna.storages.InMemoryStorage()

@@ -72,6 +72,7 @@ def test_the_tables_show_the_mean_and_every_depth_in_any_width(search: RecordedS
         assert any(all(cell in line for cell in cells) for line in tables)
 
 
+@pytest.mark.slow
 def test_the_page_shows_them_and_its_model_is_of_the_mean(search: RecordedSearch) -> None:
     given = ReportInput(search.run_dir, search.history, search.options, search.domain, None, is_running=False)
     page = write_report(given).read_text()

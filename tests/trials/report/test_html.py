@@ -59,6 +59,7 @@ class _Page(HTMLParser):
         self._inside = ""
 
 
+@pytest.mark.slow
 def test_it_answers_in_order(page: str) -> None:
     assert _Page(page).headings == [
         "What was asked", "What is recommended", "The front", "The networks", "What matters", "Was it luck?",

@@ -111,6 +111,7 @@ class TestContent:
             ("stage", "2", "2", "x", "2", "x", "8"),
         } <= starts
 
+    @pytest.mark.slow
     def test_check_and_speed_are_shown_only_when_asked(self, tiny_arch: ArchConfig) -> None:
         text = render(tiny_arch, 80, check=True, speed=True)
         assert "fvcore: equal, to the last unit" in text

@@ -86,6 +86,7 @@ def test_without_a_budget_no_share_is_shown() -> None:
     assert "of them" not in shown(shipped("smoke"), Budget())
 
 
+@pytest.mark.slow
 def test_a_small_share_is_not_rounded_to_nothing() -> None:
     space = shipped("sret_tiny")
     cheapest = FeasibleSet(space, Budget()).cheapest().flops
@@ -117,6 +118,7 @@ class TestPicture:
     BUDGET = Budget(flops_max=900_000, flops_min=500_000, params_max=10_000)
     SPACE = space_of(FIRST, SECOND, THIRD, image_size=64)
 
+    @pytest.mark.slow
     def test_every_cell_by_brute_force(self) -> None:
         """Numbers are unbiased estimates; a cell without a network is empty, and no cell lies across a bound."""
         every = EveryNetwork(self.SPACE)
@@ -176,6 +178,7 @@ class TestPicture:
         text = shown(space_of(STAGE), Budget(), samples=0)
         assert grid_of(text) == ["│0"]
 
+    @pytest.mark.slow
     def test_png(self, tmp_path: Path) -> None:
         path = tmp_path / "region.png"
         text = shown(shipped("sret_tiny"), Budget(flops_max=10**9), samples=0, picture=path)
@@ -204,6 +207,7 @@ class TestPicture:
         assert file.getvalue() == ""
         assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
+    @pytest.mark.slow
     def test_a_place_that_cannot_be_written_is_one_clear_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -186,6 +186,7 @@ def test_what_was_found_at_the_end_is_in_a_journal_that_is_written_anew(tmp_path
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_optuna_names_the_choice_that_matters(tmp_path: Path) -> None:
     """A second recursion of the first stage is worth 5 points in this search, and other choices nothing."""
     search = write_search(tmp_path / "run", num_failed=0)

@@ -52,7 +52,7 @@ def test_it_is_what_a_look_at_all_trials_finds(objectives: tuple[Objective, ...]
     for seed in range(3):
         so_far, known = ParetoArchive(objectives), list[Trial]()
         kept: set[int] = set()
-        for trial in random_trials(40, levels, seed):
+        for trial in random_trials(24, levels, seed):
             known.append(trial)
             dominated = [one.number for one in so_far.add(trial)]
             expected = [one.number for one in archived(known, objectives)]

@@ -252,6 +252,7 @@ def test_what_a_resumed_search_changes_counts_from_then_on(tmp_path: Path) -> No
     assert read_history(tmp_path).header["options"] == {"trials": 9}
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_turned_away_and_a_dead_one_is_not_waited_for(tmp_path: Path) -> None:
     script = (
         "import sys, os, signal; from pathlib import Path; from trials.runs.records import HEADER_KEYS, Records;"

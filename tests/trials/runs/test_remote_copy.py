@@ -398,7 +398,7 @@ def test_only_whole_lines_count() -> None:
 
 
 SMALL: dict[str, Any] = {
-    "space": "smoke", "max_train_images": 64, "max_val_images": 50, "max_test_images": 50, "image_size": 32,
+    "space": "smoke", "max_train_images": 64, "max_val_images": 50, "max_test_images": 50, "image_size": 16,
     "batch_size": 32, "train_images": 64, "device": "cpu", "workers": 0, "seed": 3, "strategy": "random",
 }  # fmt: skip
 FROM_SCRATCH: dict[str, Any] = {**SMALL, "no_supernet": True, "trials": 5}

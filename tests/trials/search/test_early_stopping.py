@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 OPTIONS: dict[str, Any] = {
     "no_supernet": True, "space": "smoke", "trials": 10, "rungs": 2, "eta": 3, "seed": 5, "max_train_images": 128,
-    "max_val_images": 100, "max_test_images": 100, "image_size": 32, "train_images": 384, "device": "cpu", "workers": 0,
+    "max_val_images": 100, "max_test_images": 100, "image_size": 24, "train_images": 384, "device": "cpu", "workers": 0,
     "strategy": "random", "lookahead": 3, "population": 4,
 }  # fmt: skip
 

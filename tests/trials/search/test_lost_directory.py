@@ -40,7 +40,7 @@ OPTIONS: dict[str, Any] = {
     "max_train_images": 64,
     "max_val_images": 40,
     "max_test_images": 40,
-    "image_size": 32,
+    "image_size": 24,
     "train_images": 64,
     "device": "cpu",
     "workers": 0,

@@ -53,11 +53,11 @@ OPTIONS: dict[str, Any] = {
     "flops_budget": 100_000_000,
     "trials": 6,
     "seed": 5,
-    "max_train_images": 128,
+    "max_train_images": 64,
     "max_val_images": 100,
     "max_test_images": 100,
-    "image_size": 32,
-    "train_images": 256,
+    "image_size": 24,
+    "train_images": 128,
     "device": "cpu",
     "workers": 0,
     # NSGA-II learns from the third trial on, so that all replays below replay what it learned
@@ -138,7 +138,7 @@ def test_best_is_the_most_accurate_and_says_where_it_comes_from(finished: Run) -
     assert content["provenance"]["trial"] == best.number
     assert content["provenance"]["seed"] == 5
     assert content["recipe"]["depth_schedule"] == best.candidate.depth_schedule
-    assert content["recipe"]["proxy_cost"]["image_size"] == 32
+    assert content["recipe"]["proxy_cost"]["image_size"] == 24
     assert (finished.run_dir / content["provenance"]["proxy_weights"]).is_file()
 
 
@@ -434,7 +434,7 @@ def test_a_dry_run_prints_the_plan_and_begins_nothing(tmp_path: Path, capsys: py
         == 0
     )
     told = capsys.readouterr().out
-    assert re.search(r"^Plan: 6 trials .*of 256 training images at 32 px; about .* in all$", told, re.MULTILINE)
+    assert re.search(r"^Plan: 6 trials .*of 128 training images at 24 px; about .* in all$", told, re.MULTILINE)
     assert told.splitlines()[-1] == "Dry run: that is the plan, and nothing was begun"
     assert "Results:" not in told
     assert not (tmp_path / "run").exists()
@@ -584,7 +584,7 @@ def test_killed_workers_change_nothing_that_is_found(finished: Run, tmp_path: Pa
     process = search_process(*FLAGS, "--workers=2", f"--out={tmp_path / 'run'}")
     wait_for_trials(process, 1)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    workers = [child for child in children if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
     assert len(workers) == 2
     for worker in workers:
         os.kill(int(worker), signal.SIGKILL)

@@ -49,9 +49,9 @@ OPTIONS: dict[str, Any] = {
     "max_train_images": 128,
     "max_val_images": 100,
     "max_test_images": 100,
-    "image_size": 32,
+    "image_size": 24,
     "batch_size": 32,
-    "supernet_images": 640,
+    "supernet_images": 320,
     "train_images": 96,
     "finalists": 2,
     "controls": 1,
@@ -111,7 +111,7 @@ def test_the_supernet_is_on_record_before_any_trial_and_every_trial_inherits(fin
 
 def test_a_trial_s_score_is_that_of_the_extracted_network(finished: Run) -> None:
     supernet, training = Supernet.load(finished.run_dir / "supernet" / "supernet.safetensors")
-    assert training["images"] == 640
+    assert training["images"] == 320
     data = PreparedData.open(finished.data_dir)
     for trial in finished.trials[:3]:
         assert trial.result is not None
@@ -161,7 +161,7 @@ def test_best_is_the_finalist_of_least_error_after_training_on_with_its_weights(
 
 def test_it_says_beforehand_what_it_will_do_and_afterwards_what_it_found(finished: Run, console: Console) -> None:
     text = text_of(console)
-    assert "Plan: a supernet trained on 640 images at 32 px (" in text
+    assert "Plan: a supernet trained on 320 images at 24 px (" in text
     assert re.search(r"(?<!\d)9 of its networks and up to 15 recommended ones scored", text)
     assert re.search(r"(?<!\d)2 fine-tuned, 1 trained from scratch against as many random ones", text)
     narrow = quiet(80)
@@ -226,15 +226,15 @@ def test_a_second_search_uses_the_supernet_of_the_first(finished: Run, tmp_path:
     third = start_search(SearchOptions.parse(brief, "search"), tmp_path / "third", ["test"], told)
     assert (third.space, third.data_dir) == (finished.space, tmp_path / "prepared-data" / run.data_dir.name)
     assert "Supernet: " in text_of(told)
-    assert "for smoke at 32 px, on the images of digits" in " ".join(text_of(told).split())
+    assert "for smoke at 24 px, on the images of digits" in " ".join(text_of(told).split())
     assert not any(trial.finals for trial in run.trials)
     for change, message in (
         (
             {"space": "sret_tiny"},
-            "does not hold all networks of sret_tiny at 32 px: stem width must be at most 12",
+            "does not hold all networks of sret_tiny at 24 px: stem width must be at most 12",
         ),
         ({"max_train_images": 64}, "--max-train-images 64 does not go with .*, which was trained with 128: leave out"),
-        ({"image_size": 40}, "--image-size 40 does not go with --supernet .*, which was trained with 32: leave out"),
+        ({"image_size": 40}, "--image-size 40 does not go with --supernet .*, which was trained with 24: leave out"),
         ({"data": str(tmp_path)}, "--data .* does not go with --supernet .*, which was trained with digits"),
         ({"supernet": str(tmp_path / "none.safetensors")}, "there is no such file"),
         ({"supernet": str(finished.run_dir / "best.yaml")}, "cannot be read as weights"),

@@ -210,6 +210,7 @@ def test_a_number_that_is_not_finite_is_a_failure_on_record(tmp_path: Path) -> N
     assert sum(trial.result is not None for trial in run.trials) == 7
 
 
+@pytest.mark.slow
 def test_attempts_before_a_kill_count(tmp_path: Path, undisturbed: list[tuple[str, float | None]]) -> None:
     """The records end after the first death of trial 3; resumed, it may die once more, and then not a third time."""
     Session(tmp_path / "run", dying(3, times=3)).run()
@@ -391,6 +392,7 @@ def test_neither_workers_nor_who_is_quicker_changes_who_goes_on(
     assert story(tmp_path) == story(with_rungs.run_dir)
 
 
+@pytest.mark.slow
 def test_who_goes_on_does_so_before_new_trials(tmp_path: Path) -> None:
     """One worker, one trial at a time: the first three go on as far as they may, at once."""
     session = Session(tmp_path, strategy="random", workers=1, lookahead=1, **RUNGS)
@@ -415,6 +417,7 @@ def test_a_search_with_rungs_that_was_killed_anywhere_repeats_nothing(
     assert set(counts.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_failure_on_the_way_to_a_later_rung_is_the_trial_s_end(tmp_path: Path) -> None:
     failed = Failure(cause="diverged", message="later")
     seen: Counter[int] = Counter()
@@ -430,6 +433,7 @@ def test_a_failure_on_the_way_to_a_later_rung_is_the_trial_s_end(tmp_path: Path)
     assert story(tmp_path)[1][4] == "diverged"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_when_its_trial_has_ended(tmp_path: Path) -> None:
     session = Session(tmp_path, strategy="random", **RUNGS)
     folder = tmp_path / "checkpoints"
@@ -461,6 +465,7 @@ def test_with_inherited_weights_a_rung_is_a_share_of_the_images(tmp_path: Path) 
         assert (job.known.error, job.known.images) == (before.error, before.val_images)
 
 
+@pytest.mark.slow
 def test_the_strategy_learns_from_stopped_trials(tmp_path: Path) -> None:
     """Partial values are told at once; of a stopped trial nothing final follows."""
     told: list[tuple[Any, ...]] = []

@@ -37,8 +37,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "space.yaml").write_text(dump_yaml(SPACE.to_dict()))
     options: dict[str, Any] = {
         "space": str(folder / "space.yaml"), "params_budget": 12_000, "trials": 40, "seed": 3,
-        "max_train_images": 128, "max_val_images": 100, "max_test_images": 100, "image_size": 32, "batch_size": 32,
-        "supernet_images": 640, "train_images": 96, "finalists": 1, "controls": 1, "device": "cpu", "workers": 0,
+        "max_train_images": 128, "max_val_images": 100, "max_test_images": 100, "image_size": 24, "batch_size": 32,
+        "supernet_images": 320, "train_images": 96, "finalists": 1, "controls": 1, "device": "cpu", "workers": 0,
     }  # fmt: skip
     console = Console(file=io.StringIO(), width=120)
     return start_search(SearchOptions.parse(options, "search"), folder / "run", ["test"], console)

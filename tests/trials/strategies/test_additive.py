@@ -138,9 +138,10 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow() -> None:
             strategy.tell(candidate, planted(candidate))
         return keys, len(strategy.used)
 
-    grown, rounds = asked(SETTINGS, 276)
+    quick = replace(SETTINGS, draws=8, max_shortlist=60)
+    grown, rounds = asked(quick, 276)
     without_limits = replace(
-        SETTINGS, labels_per_proposal=10**9, max_labels=10**9, max_improvement_steps=10**9,
+        quick, labels_per_proposal=10**9, max_labels=10**9, max_improvement_steps=10**9,
         refit_growth_of_many=SETTINGS.refit_growth,
     )  # fmt: skip
     fixed, rounds_of_200 = asked(without_limits, 200)
@@ -149,6 +150,7 @@ def test_up_to_200_labels_all_is_as_if_rounds_did_not_grow() -> None:
     assert rounds < (276 - 8) // SETTINGS.batch
 
 
+@pytest.mark.slow
 def test_the_design_is_cut_short() -> None:
     strategy = AdditiveStrategy(CandidatePool(DOMAIN, 0), ("error", "flops"), 0, start=100)
     searched(strategy, SETTINGS.max_start)
@@ -198,6 +200,7 @@ def test_one_model_is_surely_closer_only_beyond_chance() -> None:
     assert not is_surely_less(far + 0.1, far, SETTINGS.min_standard_errors)
 
 
+@pytest.mark.slow
 def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() -> None:
     """A value that falls with MLP ratios, the more so the wider the stage before, and one of noise alone."""
     chain, rng = chain_of(shipped("sret_tiny")), np.random.default_rng(0)

@@ -68,6 +68,7 @@ def test_every_rung_has_its_own_trials() -> None:
     assert rungs.promote(1, (0.9,))
 
 
+@pytest.mark.slow
 @given(POINTS)
 def test_who_beats_all_others_goes_on(points: FloatArray) -> None:
     """A well-known implementation takes the order of sorting for ranks, and stops such a trial more often than not."""
@@ -77,6 +78,7 @@ def test_who_beats_all_others_goes_on(points: FloatArray) -> None:
     assert rungs.promote(0, tuple(points.min(axis=0) - 1))
 
 
+@pytest.mark.slow
 @given(POINTS)
 def test_nobody_goes_before_one_that_dominates_him(points: FloatArray) -> None:
     places = [rank_of(points, number) for number in range(len(points))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from sret_nas import Budget
 from sret_nas.space.chain import Chain, ChainStage
@@ -55,6 +56,7 @@ def test_a_stage_whose_choices_all_differ_in_more_takes_any_of_the_same_state() 
     assert len(Neighbours(chain, ((0, 9),)).draw(np.empty((0, 1), dtype=int), 5, np.random.default_rng(0))) == 0
 
 
+@pytest.mark.slow
 def test_of_a_table_all_members_are_found_that_are_not_known() -> None:
     results = table()
     ensemble = Ensemble(results.chain, (0,))

@@ -33,6 +33,7 @@ def shallowest(candidate: Candidate) -> int:
     return cost_of(candidate.arch.with_max_recursions(1)).flops
 
 
+@pytest.mark.slow
 def test_the_domain_holds_the_networks_within_the_bound() -> None:
     candidates = list(DOMAIN)
     expected = [candidate.key for candidate in WHOLE if shallowest(candidate) <= BOUND]
@@ -50,6 +51,7 @@ def test_the_domain_holds_the_networks_within_the_bound() -> None:
     assert DOMAIN.excess(dear) == shallowest(dear) / BOUND - 1
 
 
+@pytest.mark.slow
 def test_the_best_network_within_the_bound_is_found_exactly() -> None:
     rng, chain = np.random.default_rng(3), DOMAIN.chain
     points = np.array([DOMAIN.point(candidate) for candidate in WHOLE])
@@ -76,6 +78,7 @@ def test_the_best_network_within_the_bound_is_found_exactly() -> None:
         assert score.of(chain, proven).min() == pytest.approx(least)
 
 
+@pytest.mark.slow
 def test_it_holds_beside_a_bound_on_latency() -> None:
     table = LatencyTable(SMALL, pretended_profile(SMALL))
     every = list(SReTDomain(SMALL, Budget(), table))
@@ -100,6 +103,7 @@ def test_enqueued_networks_keep_to_it() -> None:
         enqueued_candidates(DOMAIN, options)
 
 
+@pytest.mark.slow
 def test_picked_networks_keep_to_it(tmp_path: Path) -> None:
     found = write_search(tmp_path / "bounded", shallowest_flops_budget=BOUND)
     free = write_search(tmp_path / "free")

@@ -66,6 +66,11 @@ class NamedStrategy(StrategyContract):
     ) -> Strategy[Candidate]:
         return create(self.name, domain, objectives, seed)
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
+    def test_it_proposes_only_new_members_inside_the_budget(self, budget: Budget) -> None:
+        super().test_it_proposes_only_new_members_inside_the_budget(budget)
+
 
 class TestRandom(NamedStrategy):
     name: StrategyName = "random"
@@ -125,6 +130,7 @@ class TestGP(NamedStrategy):
         super().test_of_a_table_it_asks_all_members_and_nothing_else()
 
 
+@pytest.mark.slow
 def test_gp_design_starts_from_the_design_and_then_asks_the_gaussian_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each suggestion is one of levels, which are numbers, and all of it is inside the budget."""
     suggested: list[dict[str, int]] = []
@@ -153,6 +159,7 @@ class TestEvolution(NamedStrategy):
     name: StrategyName = "evolution"
 
 
+@pytest.mark.slow
 class TestAdditive(NamedStrategy):
     name: StrategyName = "additive"
 
@@ -201,6 +208,7 @@ def test_the_command_line_offers_every_strategy(capsys: pytest.CaptureFixture[st
     assert set(re.findall(r"\w+", offered)) == set(get_args(StrategyName))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nsga2", "tpe"])
 def test_optuna_s_samplers_get_past_their_random_start(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
     """Suggestions of the sampler itself, redrawn or repaired, make up the later trials, not uniform draws."""
@@ -272,6 +280,7 @@ def test_optuna_s_samplers_take_the_member_that_is_nearest_to_a_suggestion() -> 
     assert distance(second) < distance(far)
 
 
+@pytest.mark.slow
 def test_nsga2_on_a_table_gets_past_its_random_start() -> None:
     """Its children become members that are near to them, so it finds the front with fewer trials than chance."""
     best = np.argsort([pretended(member)[0] for member in table().members])[:10]
@@ -419,6 +428,7 @@ def exactly(times: int, draw: Callable[[], Candidate | None]) -> Callable[[], Ca
     return limited
 
 
+@pytest.mark.slow
 def test_evolution_runs_ahead_within_one_batch_and_then_fits_anew() -> None:
     """What it is told decides the next fit, not the proposals that are queued."""
 

@@ -17,6 +17,7 @@ from trials.strategies.table import TableDomain
 numbers = st.sampled_from([-1.0, 0.0, 1.0, 2.0, 3.0, float("inf")])
 
 
+@pytest.mark.slow
 @given(st.integers(1, 3).flatmap(lambda width: st.lists(st.tuples(*[numbers] * width), min_size=1, max_size=12)))
 def test_a_front_rank_is_the_longest_chain_of_dominators(rows: list[tuple[float, ...]]) -> None:
     points = np.array(rows)
@@ -117,6 +118,7 @@ def test_targets_keep_their_order_within_0_and_1() -> None:
 BASE = SReTDomain(shipped("sret_tiny"), Budget(flops_max=600_000_000))
 
 
+@pytest.mark.slow
 def test_a_table_holds_the_members_inside_the_budget_once() -> None:
     rng = np.random.default_rng(0)
     anywhere = SReTDomain(BASE.space, Budget())

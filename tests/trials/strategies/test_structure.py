@@ -69,6 +69,7 @@ def test_an_empty_window_is_widened_and_nothing_is_found_below_the_cheapest(
     assert model.best_within(costs[0] - 1) is None
 
 
+@pytest.mark.slow
 def test_the_budget_s_other_bounds_hold(everyone: list[Candidate]) -> None:
     params = sorted(cost_of(candidate.arch).params for candidate in everyone)
     budget = Budget(params_max=params[len(params) // 2], flops_min=min(map(flops, everyone)) + 1)
@@ -85,6 +86,7 @@ def _bend(everyone: list[Candidate], domain: SReTDomain, values: list[float]) ->
     return StructureModel(domain, everyone[::7], values[::7], FLOPS).bend(max(map(flops, everyone)))
 
 
+@pytest.mark.slow
 def test_the_front_bends_where_more_cost_begins_to_save_less(domain: SReTDomain, everyone: list[Candidate]) -> None:
     recursion = [0.3 - 0.1 * (candidate.arch.stages[0].recursions - 1) for candidate in everyone]
     found = _bend(everyone, domain, recursion)
@@ -94,6 +96,7 @@ def test_the_front_bends_where_more_cost_begins_to_save_less(domain: SReTDomain,
     assert flops(found) == pytest.approx(cheapest, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_straight_front_and_one_of_noise_have_no_bend(domain: SReTDomain, everyone: list[Candidate]) -> None:
     straight = [0.5 - 0.05 * float(np.log2(flops(candidate))) for candidate in everyone]
     assert _bend(everyone, domain, straight) is None

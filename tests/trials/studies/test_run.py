@@ -38,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyOutcome, str]:
+def study_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyOutcome, str]:
     folder = tmp_path_factory.mktemp("study")
     outcome, printed = run_study(write_study(folder), folder / "run")
     return folder / "run", outcome, printed
@@ -50,8 +50,8 @@ def resume(run_dir: Path, **given: Any) -> tuple[StudyOutcome, str]:
     return outcome, printed.getvalue()
 
 
-def test_a_study_says_what_it_costs_and_what_came_out(finished: tuple[Path, StudyOutcome, str]) -> None:
-    _, outcome, printed = finished
+def test_a_study_says_what_it_costs_and_what_came_out(study_run: tuple[Path, StudyOutcome, str]) -> None:
+    _, outcome, printed = study_run
     lines = printed.splitlines()
     assert lines[1] == "Study: Tiny loops: 2 variants on 2 seeds"
     assert lines[2].startswith("Trainings: 4 of 96 images each, about ")
@@ -65,8 +65,8 @@ def test_a_study_says_what_it_costs_and_what_came_out(finished: tuple[Path, Stud
     assert printed.count("90 % interval") == 3
 
 
-def test_results_are_files_that_agree_with_the_records(finished: tuple[Path, StudyOutcome, str]) -> None:
-    run_dir, outcome, _ = finished
+def test_results_are_files_that_agree_with_the_records(study_run: tuple[Path, StudyOutcome, str]) -> None:
+    run_dir, outcome, _ = study_run
     rows = list(csv.DictReader((run_dir / "results.csv").read_text().splitlines()))
     assert [(row["variant"], row["seed"]) for row in rows] == [
         ("internal", "0"), ("internal", "1"), ("external", "0"), ("external", "1")
@@ -86,16 +86,16 @@ def test_results_are_files_that_agree_with_the_records(finished: tuple[Path, Stu
 
 
 @pytest.mark.slow
-def test_equal_seeds_are_equal_trainings(finished: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
+def test_equal_seeds_are_equal_trainings(study_run: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
     """A variant has the same result in a study of other variants, so that studies can be put together."""
     others = [{"name": "internal"}, {"name": "wide", "changes": {"stages": {"width": 16}}}]
     outcome, _ = run_study(write_study(tmp_path, variants=others, claims=None, seeds=1), tmp_path / "run")
-    assert errors_of(outcome)["internal"] == {0: errors_of(finished[1])["internal"][0]}
+    assert errors_of(outcome)["internal"] == {0: errors_of(study_run[1])["internal"][0]}
 
 
 @pytest.mark.slow
 def test_an_interrupted_study_goes_on_where_it_was(
-    finished: tuple[Path, StudyOutcome, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study_run: tuple[Path, StudyOutcome, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = list[int]()
     train_step = FullTraining.train_step
@@ -123,13 +123,13 @@ def test_an_interrupted_study_goes_on_where_it_was(
     outcome, printed = resume(tmp_path / "run")
     assert printed.splitlines()[0] == f"Resuming {tmp_path / 'run'}: 1 of 4 trainings have ended."
     assert continued == [4, 5, *range(STEPS), *range(STEPS)]
-    assert errors_of(outcome) == errors_of(finished[1])
+    assert errors_of(outcome) == errors_of(study_run[1])
 
 
 @pytest.mark.slow
-def test_a_finished_study_can_have_more_seeds(finished: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
+def test_a_finished_study_can_have_more_seeds(study_run: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    shutil.copytree(finished[0], run_dir)
+    shutil.copytree(study_run[0], run_dir)
     outcome, printed = resume(run_dir, seeds=3)
     assert [line.partition(":")[0] for line in printed.splitlines() if "[" in line] == [
         "internal, seed 2", "external, seed 2"
@@ -143,9 +143,9 @@ def test_a_finished_study_can_have_more_seeds(finished: tuple[Path, StudyOutcome
         resume(run_dir, epochs=2)
 
 
-def test_a_study_is_resumed_on_its_own_images_alone(finished: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
+def test_a_study_is_resumed_on_its_own_images_alone(study_run: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    shutil.copytree(finished[0], run_dir)
+    shutil.copytree(study_run[0], run_dir)
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(10):
@@ -189,9 +189,9 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monk
     assert again.splitlines()[0].endswith("4 of 4 trainings have ended.")
 
 
-def test_nothing_is_written_where_something_is(finished: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
+def test_nothing_is_written_where_something_is(study_run: tuple[Path, StudyOutcome, str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not empty"):
-        run_study(write_study(tmp_path), finished[0])
+        run_study(write_study(tmp_path), study_run[0])
     with pytest.raises(UserError, match=r"holds no study: there is no records.jsonl in it"):
         resume(tmp_path)
     with pytest.raises(ConfigError, match=r"variants: must have at least 2 item"):
@@ -201,29 +201,30 @@ def test_nothing_is_written_where_something_is(finished: tuple[Path, StudyOutcom
 
 @pytest.mark.parametrize("width", [50, 80, 120])
 def test_a_run_is_shown_at_any_width(
-    finished: tuple[Path, StudyOutcome, str], width: int, capsys: pytest.CaptureFixture[str]
+    study_run: tuple[Path, StudyOutcome, str], width: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = io.StringIO()
-    show_study(str(finished[0]), Console(file=printed, width=width), as_json=False)
+    show_study(str(study_run[0]), Console(file=printed, width=width), as_json=False)
     lines = printed.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     rows = [line for line in lines if line.startswith(("internal  ", "external  ", " internal  ", " external  "))]
     assert len(rows) == 2
-    show_study(str(finished[0]), Console(file=printed), as_json=True)
+    show_study(str(study_run[0]), Console(file=printed), as_json=True)
     assert json.loads(capsys.readouterr().out)["finished"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_of_a_shipped_study_can_be_published(
-    finished: tuple[Path, StudyOutcome, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study_run: tuple[Path, StudyOutcome, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"is a run of tiny, which is not shipped"):
-        studies.publish(finished[0], tmp_path, tmp_path)
+        studies.publish(study_run[0], tmp_path, tmp_path)
     other = [{"name": "internal"}, {"name": "external", "changes": {"stages": {"width": 16}}}]
     monkeypatch.setattr(studies, "shipped_studies", lambda: {"tiny": write_study(tmp_path, variants=other)})
     with pytest.raises(UserError, match=r"the shipped one trains other networks"):
-        studies.publish(finished[0], tmp_path, tmp_path)
+        studies.publish(study_run[0], tmp_path, tmp_path)
     monkeypatch.setattr(studies, "shipped_studies", lambda: {"tiny": write_study(tmp_path, title="New words")})
-    studies.publish(finished[0], tmp_path / "numbers", tmp_path / "pages")
+    studies.publish(study_run[0], tmp_path / "numbers", tmp_path / "pages")
     assert (tmp_path / "numbers" / "tiny.json").is_file()
     assert (tmp_path / "pages" / "tiny.png").is_file()
     page = (tmp_path / "pages" / "tiny.md").read_text()

@@ -72,6 +72,7 @@ def test_features_are_not_shared_by_networks_with_other_stems_residuals_or_heads
     assert len({each.cross_entropy for each in kept}) == len(networks) == 12
 
 
+@pytest.mark.slow
 def test_what_was_computed_once_is_not_computed_again(
     data: PreparedData, supernet: Supernet, networks: list[ArchConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_fewer_images_are_the_first_ones(data: PreparedData, supernet: Supernet,
     assert few == score(extract_for_eval(supernet, networks[0], data, 16), first_images(data.val, 20), 16)
 
 
+@pytest.mark.slow
 def test_images_in_parts_score_as_all_of_them(
     data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
 ) -> None:
@@ -113,6 +115,7 @@ def test_images_in_parts_score_as_all_of_them(
     assert scorer.num_images == 50
 
 
+@pytest.mark.slow
 def test_a_scorer_without_memory_scores_alike(
     data: PreparedData, supernet: Supernet, networks: list[ArchConfig]
 ) -> None:

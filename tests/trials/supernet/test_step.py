@@ -61,6 +61,7 @@ def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor])
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_a_sandwich_sums_the_others_soft_losses_and_the_largest_s_own() -> None:
     made, (images, labels) = supernet(), batch()
     teacher = made(images, ARCHS[0])
@@ -74,6 +75,7 @@ def test_a_sandwich_sums_the_others_soft_losses_and_the_largest_s_own() -> None:
     assert value == pytest.approx(loss.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"distil": False}, {"step_rule": "single"}], ids=["distil", "rule"])
 def test_without_distillation_all_learn_the_true_labels(options: dict[str, Any]) -> None:
     made, (images, labels) = supernet(), batch()
@@ -82,6 +84,7 @@ def test_without_distillation_all_learn_the_true_labels(options: dict[str, Any])
     assert_close(gradients_of_step(ARCHS, **options)[0], gradients(made))
 
 
+@pytest.mark.slow
 def test_an_accumulated_batch_is_the_mean_of_its_parts() -> None:
     """Parts of 3, 3 and 2 images are weighted by size. Each has its own BatchNorm statistics."""
     made, (images, labels) = supernet(), batch()
@@ -134,6 +137,7 @@ def test_the_gradient_is_clipped_as_a_whole() -> None:
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_bf16_runs_the_passes_and_leaves_weights_and_gradients_in_single_precision() -> None:
     exact, loss = gradients_of_step(ARCHS)
     rough, rough_loss = gradients_of_step(ARCHS, precision="bf16")
@@ -144,6 +148,7 @@ def test_bf16_runs_the_passes_and_leaves_weights_and_gradients_in_single_precisi
     assert float(F.cosine_similarity(flat, rough_flat, dim=0)) > 0.98
 
 
+@pytest.mark.slow
 def test_the_deepest_pass_of_a_random_network_teaches_its_shallower_ones() -> None:
     how: dict[str, Any] = {"step_rule": "single", "depth_schedule": "joint", "depth_distillation": True}
     drawn = StepNetworks(SPACE, Budget(), config(**how), lambda arch: arch, 0)

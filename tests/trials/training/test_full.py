@@ -98,6 +98,7 @@ def test_two_processes_train_as_one_that_computes_both_parts(
             torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5, msg=f"{schedule} {name}")
 
 
+@pytest.mark.slow
 def test_a_run_has_all_its_files(images: WholeImages, tmp_path: Path) -> None:
     metrics = run(tmp_path, spec({"ema_decay": 0.5}, "random"), images)
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -141,6 +142,7 @@ def test_precision_and_memory_format(images: WholeImages, tmp_path: Path) -> Non
     assert 1e-6 < (trained["bf16"] - trained["plain"]).abs().max() < 1e-2
 
 
+@pytest.mark.slow
 def test_statistics_of_the_stem_are_those_of_the_kept_weights(images: WholeImages, tmp_path: Path) -> None:
     """On all training images at once: for the first BatchNorm, mean and variance of the first convolution's output."""
     run(tmp_path, spec({"recalibration_images": 48, "batch_size": 48, "epochs": 1, "warmup_epochs": 0.0}), images)
@@ -189,6 +191,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(images: WholeImages, tmp_path:
     assert run(tmp_path / "full", how, images) == whole
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint(images: WholeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_step = full.FullTraining.train_step
 
@@ -205,6 +208,7 @@ def test_ctrl_c_leaves_a_checkpoint(images: WholeImages, tmp_path: Path, monkeyp
     assert json.loads(content["counts"])["steps"] == 4
 
 
+@pytest.mark.slow
 def test_another_training_in_the_directory_is_refused(images: WholeImages, tmp_path: Path) -> None:
     run(tmp_path, spec({"epochs": 1, "warmup_epochs": 0.0}), images)
     with pytest.raises(UserError, match=r"of a training with another learning_rate: it was 0.002, got 0.001; ask for"):

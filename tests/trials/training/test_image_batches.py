@@ -74,6 +74,7 @@ def test_another_seed_gives_other_images(images: WholeImages) -> None:
     assert not torch.equal(augmented(images)[view][0], augmented(images, seed=1)[view][0])
 
 
+@pytest.mark.slow
 def test_processes_that_read_images_change_nothing(images: WholeImages) -> None:
     plan = BatchPlan(num_images=48, batch_size=16, repeats=2, seed=0, num_parts=2)
     read = []

@@ -55,6 +55,7 @@ def test_passes_are_in_the_precision_and_nothing_else_is() -> None:
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_a_training_in_bf16_is_near_that_in_fp32_and_equal_to_itself(data: PreparedData) -> None:
     exact, rough, again = trained(data, "fp32"), trained(data, "bf16"), trained(data, "bf16")
     assert rough.losses == again.losses

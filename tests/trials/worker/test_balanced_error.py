@@ -125,6 +125,7 @@ def expected(network: SReT, part: Split) -> tuple[float, float]:
     return float(np.average(errors, weights=np.bincount(part.labels))), float(np.mean(errors))
 
 
+@pytest.mark.slow
 def test_trials_and_tests_count_classes_alike(
     data_dir: Path, data: PreparedData, arch: ArchConfig, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_trials_and_tests_count_classes_alike(
     assert plainly.error == pytest.approx(expected(network, data.test)[0])
 
 
+@pytest.mark.slow
 def test_inherited_scores_and_finals_count_classes_alike(
     data_dir: Path, data: PreparedData, arch: ArchConfig, supernet: SupernetSource, tmp_path: Path
 ) -> None:
@@ -168,6 +170,7 @@ def test_inherited_scores_and_finals_count_classes_alike(
     assert final.test_deviation == pytest.approx((rates * (1 - rates) / images).sum() ** 0.5 / 2)
 
 
+@pytest.mark.slow
 def test_a_network_from_scratch_is_scored_with_inherited_weights_and_trained_without_them(
     data_dir: Path, data: PreparedData, arch: ArchConfig, supernet: SupernetSource
 ) -> None:

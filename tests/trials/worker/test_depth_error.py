@@ -90,6 +90,7 @@ def test_a_depth_is_the_network_with_that_many_recursions(
     assert scores[0] != scores[1]
 
 
+@pytest.mark.slow
 def test_inherited_weights_are_scored_at_every_depth_also_in_parts(
     shared: dict[str, Any], source: SupernetSource, supernet: Supernet, arch: ArchConfig, data: PreparedData
 ) -> None:
@@ -113,6 +114,7 @@ def test_inherited_weights_are_scored_at_every_depth_also_in_parts(
     assert balanced.error_by_depth == pytest.approx(errors(network, data.val.balanced()))
 
 
+@pytest.mark.slow
 def test_trials_from_scratch_score_all_depths_on_the_same_images(
     shared: dict[str, Any], data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +132,7 @@ def test_trials_from_scratch_score_all_depths_on_the_same_images(
     assert len(rung.error_by_depth) == len(DEPTHS)
 
 
+@pytest.mark.slow
 def test_finalists_train_and_score_every_depth(
     shared: dict[str, Any], source: SupernetSource, data: PreparedData, tmp_path: Path
 ) -> None:

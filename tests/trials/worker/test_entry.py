@@ -61,6 +61,7 @@ def trial(folder: Path, arch: ArchConfig, supernet: str = "first") -> InheritedT
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_worker_opens_images_and_supernet_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Path] = []
     load = Supernet.load
@@ -74,6 +75,7 @@ def test_a_worker_opens_images_and_supernet_once(folder: Path, monkeypatch: pyte
     assert len(loaded) == 2
 
 
+@pytest.mark.slow
 def test_what_it_keeps_goes_with_it(folder: Path) -> None:
     context = WorkerContext()
     kept = weakref.ref(context.supernet(source(folder, "first"), CPU))
@@ -84,6 +86,7 @@ def test_what_it_keeps_goes_with_it(folder: Path) -> None:
     assert kept() is None
 
 
+@pytest.mark.slow
 def test_of_two_supernets_only_the_last_is_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is released before the second is read."""
     context = WorkerContext()

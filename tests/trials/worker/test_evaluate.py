@@ -39,7 +39,7 @@ ARCH = ArchConfig(
         StageConfig(width=32, heads=4, blocks=1, recursions=3, groups=(1, 1, 1), mlp_ratio=2.0),
     )
 )
-PROXY = ProxyConfig(image_size=32, training=TrainingConfig(images=512, batch_size=32))
+PROXY = ProxyConfig(image_size=32, training=TrainingConfig(images=256, batch_size=16))
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,9 @@ def trial(data_dir: str, schedule: DepthSchedule = "full", weights_path: str | N
 def test_training_lowers_error_and_cross_entropy(data: PreparedData) -> None:
     network = proxy_network(data)
     before = score(network, data.val, 64)
-    report = train(network, data, TrainingConfig(images=2048, batch_size=32), "full", seed=0)
+    report = train(network, data, TrainingConfig(images=1024, batch_size=16), "full", seed=0)
     after = score(network, data.val, 64)
-    assert (report.steps, report.images) == (64, 2048)
+    assert (report.steps, report.images) == (64, 1024)
     assert after.error < before.error - 0.2
     assert after.cross_entropy < before.cross_entropy
 
@@ -125,7 +125,7 @@ def test_joint_training_makes_the_shallow_network_useful(data: PreparedData) -> 
     errors = {}
     for schedule in ("full", "joint"):
         network = proxy_network(data)
-        train(network, data, TrainingConfig(images=2048, batch_size=32), schedule, seed=0)  # type: ignore[arg-type]
+        train(network, data, TrainingConfig(images=1024, batch_size=16), schedule, seed=0)  # type: ignore[arg-type]
         errors[schedule] = score(network, data.val, 64, max_recursions=1).error
     assert errors["joint"] < errors["full"]
 
@@ -160,7 +160,7 @@ def test_a_trial_repeats_bit_for_bit_and_says_both_costs(data_dir: str) -> None:
     target, proxy = cost_of(ARCH), cost_of(first.proxy_arch)
     assert (first.target.flops, first.target.params, first.target.image_size) == (target.flops, target.params, 224)
     assert (first.proxy.flops, first.proxy.params, first.proxy.image_size) == (proxy.flops, proxy.params, 32)
-    assert (first.train_steps, first.train_images) == (16, 512)
+    assert (first.train_steps, first.train_images) == (16, 256)
     assert len(first.error_by_depth) == 3
     assert first.error_by_depth[-1] == first.error
 
@@ -179,7 +179,7 @@ def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, 
         pieces.append(evaluated(job))
     assert [piece.share for piece in pieces] == [0.2, 0.7, 1.0]
     assert [piece.train_steps for piece in pieces] == [3, 11, 16]
-    assert [piece.train_images for piece in pieces] == [96, 352, 512]
+    assert [piece.train_images for piece in pieces] == [48, 176, 256]
     assert [len(piece.error_by_depth) for piece in pieces] == [1, 1, 3]
     assert pieces[0].cross_entropy > pieces[1].cross_entropy > pieces[2].cross_entropy
     same = ("error", "cross_entropy", "error_by_depth", "train_loss", "train_steps", "val_images")
@@ -362,16 +362,18 @@ def test_training_is_the_loop_it_says_it_is(data: PreparedData) -> None:
 
 
 def test_a_job_sets_its_threads(data_dir: str) -> None:
+    """One that is refused afterwards: two threads that compute take long where cores are busy."""
     job = SpeedJob(
         arch=ARCH,
-        proxy=ProxyConfig(image_size=32, training=TrainingConfig(images=512, batch_size=2)),
+        proxy=PROXY,
         data_dir=data_dir,
-        data_digest=digest_in(data_dir),
+        data_digest="other",
         device="cpu",
         threads=2,
     )
     try:
-        JobRunner()(job.model_dump(mode="json"))
+        with pytest.raises(UserError, match="are not those that the search was begun with"):
+            JobRunner()(job.model_dump(mode="json"))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)

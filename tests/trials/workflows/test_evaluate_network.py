@@ -98,6 +98,7 @@ def expected_logits(network: SReT, folder: Path, depth: tuple[int, ...]) -> tupl
 
 
 class TestScores:
+    @pytest.mark.slow
     def test_every_depth_has_its_scores_and_costs(
         self, model: Path, network: SReT, arch: ArchConfig, folder: Path, tmp_path: Path
     ) -> None:
@@ -113,6 +114,7 @@ class TestScores:
         assert (scores["part"], scores["images"]) == ("test", 35)
         assert len({row["cross_entropy"] for row in scores["depths"]}) == 6
 
+    @pytest.mark.slow
     def test_confusion_and_classes_are_those_of_the_deepest_pass(
         self, model: Path, network: SReT, folder: Path, tmp_path: Path
     ) -> None:
@@ -146,6 +148,7 @@ class TestScores:
         by_name = {row["name"]: row["recall"] for row in second["classes"]}
         assert by_name == {row["name"]: row["recall"] for row in first["classes"]}
 
+    @pytest.mark.slow
     def test_parts_and_depths_can_be_chosen(self, model: Path, folder: Path, tmp_path: Path) -> None:
         for number, (arguments, images, depths) in enumerate((
             (("--part", "all", "--depths", "full"), 49, [[2, 3]]),
@@ -156,6 +159,7 @@ class TestScores:
             assert scores["images"] == images
             assert [row["recursions"] for row in scores["depths"]] == depths
 
+    @pytest.mark.slow
     def test_latency_is_measured_at_every_depth(self, model: Path, folder: Path, tmp_path: Path) -> None:
         path = tmp_path / "s.json"
         arguments = ["evaluate", model, "--data", folder, "--depths", "equal", "--json", path, "--threads", 1]
@@ -185,6 +189,7 @@ class TestNetworks:
 
 
 class TestFiles:
+    @pytest.mark.slow
     def test_a_folder_of_tables_and_pictures(self, model: Path, folder: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         assert evaluate(model, "--data", folder, "--out", out) == 0

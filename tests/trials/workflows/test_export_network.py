@@ -240,6 +240,7 @@ def test_what_differs_from_the_network_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_there(
     model: tuple[Path, SReT], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

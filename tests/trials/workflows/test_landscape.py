@@ -160,6 +160,7 @@ def test_a_seed_decides_directions_and_augmentation(model: Path, data: Path, tmp
     assert results[0][1]["centre"] != results[2][1]["centre"]
 
 
+@pytest.mark.slow
 def test_statistics_of_the_stem_can_be_found_anew(model: Path, data: Path, tmp_path: Path) -> None:
     kept, renewed = (
         result_of(tmp_path / kind, model, "--data", data, *QUICK, "--loss", "plain", "--stem-statistics", kind)
@@ -169,6 +170,7 @@ def test_statistics_of_the_stem_can_be_found_anew(model: Path, data: Path, tmp_p
     assert kept["landscapes"][0]["pairs"] != renewed["landscapes"][0]["pairs"]
 
 
+@pytest.mark.slow
 def test_a_shallower_depth_has_a_landscape_of_its_own(model: Path, data: Path, tmp_path: Path) -> None:
     arguments = (model, "--data", data, *QUICK, "--loss", "plain")
     deep, shallow = (
@@ -222,6 +224,7 @@ def test_an_interrupted_landscape_is_resumed_with_nothing_lost_and_nothing_done_
     assert json.loads((out / "landscape.json").read_text()) == resumed
 
 
+@pytest.mark.slow
 def test_a_network_without_a_recipe_has_its_plain_loss_alone(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -274,6 +277,7 @@ def finished(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.mark.slow
 def test_a_resumed_landscape_keeps_what_decides_its_values(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert landscape("--resume", finished, "--points", 5) == 2
     assert "--points cannot change when a landscape is resumed" in capsys.readouterr().err

@@ -72,6 +72,7 @@ def test_the_command_line_alone(teacher: Path, tmp_path: Path, capsys: pytest.Ca
     assert read_yaml(tmp_path / "run" / "result.yaml")["provenance"]["labels"] == {"soft labels": str(out)}
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_carries_on(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "whole", teacher)
     whole = (tmp_path / "whole").read_bytes()
@@ -123,6 +124,7 @@ def test_what_is_refused(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_no_label_that_is_written(teacher: Path, tmp_path: Path) -> None:
     with largest_file(16_384 + 40 * 44), pytest.raises(OSError, match=r"File too large: .*labels\.unfinished"):
         make(tmp_path / "labels", teacher)

@@ -87,6 +87,7 @@ def test_showing_a_search_shows_its_front_and_what_it_recommends(folder: Path, c
     assert "best.yaml is trial 0" in text
 
 
+@pytest.mark.slow
 def test_a_comparison_gives_least_errors_hypervolumes_and_the_options_that_differ(
     folder: Path, capsys: Capture
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_comparison_gives_least_errors_hypervolumes_and_the_options_that_diffe
     assert "Least predicted error, by the model of each run" in text
 
 
+@pytest.mark.slow
 def test_predicted_and_observed_errors_stand_beside_each_other(folder: Path, capsys: Capture) -> None:
     assert main(["runs", "compare", str(folder / "one"), str(folder / "two"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -150,6 +152,7 @@ def _edited(folder: Path, run_dir: Path, edit: Edit) -> Path:
     return run_dir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
@@ -176,6 +179,7 @@ def test_what_does_not_compare_is_named_and_left_out(
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_errors_of_other_trainings_and_changed_spaces_are_explained(
     folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -207,6 +211,7 @@ def test_a_pick_is_the_best_structure_that_the_model_knows_at_the_cost(
     )
 
 
+@pytest.mark.slow
 def test_a_pick_obeys_both_bounds(folder: Path, tmp_path: Path) -> None:
     loose, tight = tmp_path / "loose.yaml", tmp_path / "tight.yaml"
     assert main(["runs", "pick", str(folder / "two"), "--flops", "800K", "--out", str(loose)]) == 0
@@ -216,6 +221,7 @@ def test_a_pick_obeys_both_bounds(folder: Path, tmp_path: Path) -> None:
     assert cost_of(ArchConfig.from_yaml(tight)).params <= params
 
 
+@pytest.mark.slow
 def test_a_report_is_written_anew(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     shutil.copytree(folder / "one", tmp_path / "one")
     assert main(["runs", "report", str(tmp_path / "one")]) == 0

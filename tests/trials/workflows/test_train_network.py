@@ -91,6 +91,7 @@ def test_a_run_says_what_it_does_and_leaves_its_files(network: Path, images: Pat
     assert read_yaml(tmp_path / "again" / "result.yaml")["metrics"] == result["metrics"]
 
 
+@pytest.mark.slow
 def test_the_command_line_alone(
     network: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +162,7 @@ def test_an_interrupted_run_carries_on(
     assert f"The training has ended already: {tmp_path / 'run'}/result.yaml" in printed.getvalue()
 
 
+@pytest.mark.slow
 def test_what_resuming_refuses(network: Path, images: Path, tmp_path: Path) -> None:
     console = Console(quiet=True)
     with pytest.raises(UserError, match=r"holds no training of a network: there is no training\.yaml in it"):
@@ -222,6 +224,7 @@ def test_finetuning_a_trained_network(network: Path, images: Path, tmp_path: Pat
     assert read_yaml(tmp_path / "second" / "training.yaml")["depth_schedule"] == "sandwich"
 
 
+@pytest.mark.slow
 def test_a_supernet_is_the_start(images: Path, tmp_path: Path) -> None:
     supernet = write_supernet(tmp_path / "supernet.safetensors", 1.0)
     network = tmp_path / "network.yaml"
@@ -243,6 +246,7 @@ def test_a_disk_that_became_read_only_is_to_be_made_writable(tmp_path: Path) -> 
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), "lock")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [20_000, 4_000])
 def test_a_full_disk_says_how_to_carry_on(room: int, network: Path, images: Path, tmp_path: Path) -> None:
     with (

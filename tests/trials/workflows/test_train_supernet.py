@@ -154,6 +154,7 @@ def test_what_earlier_versions_recorded_of_a_training_is_read(
     assert "options.max_trian: unknown key" in shown(capsys)
 
 
+@pytest.mark.slow
 def test_evaluate_scores_as_extraction_by_hand(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     supernet, record = Supernet.load(run_dir / training.SUPERNET)
     data = PreparedData.open(Path(record["prepared"]))
@@ -169,6 +170,7 @@ def test_evaluate_scores_as_extraction_by_hand(run_dir: Path, capsys: pytest.Cap
     assert all(cost_of(arch).params <= 15_000 for arch in [target])
 
 
+@pytest.mark.slow
 def test_an_extracted_network_is_a_plain_one_that_does_as_in_the_supernet(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_training_whose_directory_is_deleted_says_so_and_goes_on_from_what_was
     assert all(torch.equal(value, whole[name]) for name, value in ours.items())
 
 
+@pytest.mark.slow
 def test_evaluate_mends_images_that_were_overwritten(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
