@@ -11,7 +11,7 @@ from ..machine import processor_name
 from ..training.devices import device_name, device_of
 from ..training.precision import choose_precision
 from ..training.recipe import proxy_arch
-from ..training.train import train
+from ..training.train import TrainingReport, train
 from .context import WorkerContext
 from .evaluate import build
 
@@ -30,9 +30,15 @@ def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     device = device_of(job.device)
     precision = job.precision if job.requested is None else choose_precision(job.requested, device)
-    network = build(arch, job.device, seed=0)
-    train(network, data, job.proxy.training, "full", seed=0, max_steps=2, precision=precision)
-    report = train(network, data, job.proxy.training, "full", seed=0, max_steps=job.steps, precision=precision)
+    network, labels = build(arch, job.device, seed=0), context.labels_of(job, data)
+
+    def run(steps: int) -> TrainingReport:
+        return train(
+            network, data, job.proxy.training, "full", seed=0, max_steps=steps, precision=precision, labels=labels
+        )
+
+    run(2)
+    report = run(job.steps)
     return SpeedResult(
         images_per_second=report.images / report.seconds,
         num_val_images=len(data.val),
