@@ -111,13 +111,13 @@ def prepared_teacher(weights: Path, result: Path, data: PreparedData, times: Pas
     return Teacher(weights, json.loads(result.read_text(encoding="utf-8"))["idle_seconds"]["pass"])
 
 
-def train(path: Path, data: PreparedData) -> dict[str, Any]:
+def train(path: Path, data: PreparedData, images: int = RECIPE["images"]) -> dict[str, Any]:
     """Trains a teacher in this process, on one thread, leaves its weights in a file and returns what it is worth."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     teacher = build(data.num_classes).train()
     optimizer = _optimizer(teacher)
-    steps = RECIPE["images"] // RECIPE["batch_size"]
+    steps = images // RECIPE["batch_size"]
     low, high = RECIPE["momentum"]
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RECIPE["learning_rate"], total_steps=steps, base_momentum=low, max_momentum=high

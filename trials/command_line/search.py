@@ -50,6 +50,7 @@ def add_command(commands: Any) -> None:
     _add_strategy(parser)
     _add_supernet(parser)
     shared_options.add_skip_broken(shared_options.add_data(parser))
+    shared_options.add_stored_labels(parser)
     _add_proxy_run(parser)
     _add_engine(parser)
     _add_limits(parser)
@@ -189,7 +190,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "limits",
         "A resumed search may change these, as well as --trials, --storage, what runs its trials (--engine, "
-        "--ray-address, --workers and --gpus-per-trial) and where the same images lie (--data, --data-root).",
+        "--ray-address, --workers and --gpus-per-trial) and where the same images and labels lie (--data, --data-root, "
+        "--soft-labels).",
     )
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",

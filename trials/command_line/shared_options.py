@@ -95,6 +95,15 @@ def add_skip_broken(group: Any) -> None:
     )
 
 
+def add_stored_labels(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("soft labels")
+    group.add_argument(
+        "--soft-labels", metavar="FILE",
+        help="a teacher's labels, which `soft-labels make` wrote with --for search: all trainings learn them in place "
+        "of the images' classes",
+    )  # fmt: skip
+
+
 def add_proxy_size(group: Any) -> None:
     group.add_argument("--image-size", type=int, metavar="PX", help="side of the input (default: 40)")
     group.add_argument(

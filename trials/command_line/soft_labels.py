@@ -17,6 +17,8 @@ EXAMPLES = """\
 examples:
   {program} soft-labels make --teacher runs/teacher --data path/to/images --epochs 100 --out teacher.soft
   {program} train best.yaml --data path/to/images --epochs 100 --soft-labels teacher.soft
+  {program} soft-labels make --for search --teacher runs/teacher --data path/to/images --out runs/teacher.soft
+  {program} search --flops-budget 1G --data path/to/images --soft-labels runs/teacher.soft
 """
 
 AFTER_THE_LABELS = ("repeated-augmentation", "mixup", "cutmix", "mix-probability", "mix-switch-probability", "mix-mode")
@@ -38,7 +40,7 @@ def _add_make(actions: Any) -> None:
     parser: argparse.ArgumentParser = actions.add_parser(
         "make",
         help="let a teacher label every epoch's augmented images",
-        usage="%(prog)s [options] --teacher DIR|NAME --data DIR --epochs N --out FILE",
+        usage="%(prog)s [options] --teacher DIR|NAME --data DIR --out FILE",
         description="Let a teacher label the augmented images of every epoch, and keep its most probable classes. An "
         "interrupted command carries on when it is given again.",
         epilog=EXAMPLES.format(program=program_name()),
@@ -48,17 +50,31 @@ def _add_make(actions: Any) -> None:
     )
     parser.set_defaults(run=_run)
     add_teacher(parser, stored=False)
-    shared_options.add_data(parser)
+    shared_options.add_skip_broken(shared_options.add_data(parser))
     group = parser.add_argument_group("labels", "Images must be those of the training: same size, seed and recipe.")
-    group.add_argument("--epochs", type=int, metavar="N", help="epochs to label; a longer training uses them again")
+    group.add_argument(
+        "--for", dest="made_for", metavar="NAME", choices=("train", "search"),
+        help="whose images are labelled: train, whose recipe augments them, or search (and supernet train), which "
+        "shifts and mirrors them (default: train)",
+    )  # fmt: skip
+    group.add_argument(
+        "--epochs", type=int, metavar="N",
+        help="epochs to label; a longer training uses them again (default with --for search: those of a supernet)",
+    )  # fmt: skip
+    shared_options.add_supernet_images(group, "--supernet-images", "train the supernet on, which say how many epochs")
     group.add_argument("--top", type=int, metavar="K", help="most probable classes to keep of an image (default: 10)")
-    group.add_argument("--image-size", type=int, metavar="PX", help="side of the input (default: the teacher's)")
+    group.add_argument(
+        "--image-size", type=int, metavar="PX",
+        help="side of the input (default: the teacher's, or 40 with --for search)",
+    )  # fmt: skip
     group.add_argument("--channels", type=int, metavar="N", help="1 (grey) or 3 (default: those of the data)")
     group.add_argument(
         "--recipe", metavar="NAME|FILE",
         help="imagenet, small, or a YAML file (default: imagenet from 128 px on, else small)",
     )  # fmt: skip
-    group = parser.add_argument_group("augmentation", "Values of the recipe that decide what the teacher sees.")
+    group = parser.add_argument_group(
+        "augmentation", "Values of the recipe that decide what the teacher sees, with --for train."
+    )
     for title, options in RECIPE_OPTIONS:
         for name, parse, placeholder, text in options:
             if title == "augmentation" and name not in AFTER_THE_LABELS:
@@ -79,7 +95,7 @@ def _add_make(actions: Any) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     options = {name: value for name, value in vars(given).items() if name not in ("run", "out", "force")}
-    for name in ("teacher", "epochs"):
+    for name in ("teacher",) if options.get("made_for") == "search" else ("teacher", "epochs"):
         if name not in options:
             raise UserError(f"soft-labels make needs --{name}")
     if "out" not in given:

@@ -41,6 +41,7 @@ def add_command(actions: Any) -> None:
     shared_options.add_budget(parser)
     shared_options.add_target(parser)
     shared_options.add_skip_broken(shared_options.add_data(parser))
+    shared_options.add_stored_labels(parser)
     shared_options.add_proxy_size(
         parser.add_argument_group("proxy", "The smaller networks that are trained in place of their targets.")
     )

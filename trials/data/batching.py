@@ -55,30 +55,40 @@ def training_batches(
 
     Raises `UserError` for batches of less than 2 images.
     """
-    batch_numbers = range(first, num_training_batches(part, batch_size=batch_size))
-    return _augmented(part, batch_size, batch_numbers, share, seed_from(f"{seed}/{epoch}"))
+    seen = AugmentedEpoch(part, seed=seed, epoch=epoch)
+    return (
+        (seen.images(chosen), torch.from_numpy(part.labels[chosen.numpy()]))
+        for chosen in seen.batches(batch_size=batch_size, first=first, share=share)
+    )
+
+
+class AugmentedEpoch:
+    """How one training epoch sees the images of a part, and in which order: a function of seed and epoch alone."""
+
+    def __init__(self, part: Split, *, seed: int, epoch: int) -> None:
+        generator = torch.Generator().manual_seed(seed_from(f"{seed}/{epoch}"))
+        reach = part.images.shape[1] // SHIFT
+        self._part = part
+        self._order = torch.randperm(len(part), generator=generator)
+        self._shifts = torch.randint(-reach, reach + 1, (len(part), 2), generator=generator)
+        self._mirrored = (torch.rand(len(part), generator=generator) < 0.5) & part.flip
+
+    def batches(self, *, batch_size: int, first: int = 0, share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+        """Returns the positions (B,) of the images of each batch. Arguments and errors are `training_batches`'s."""
+        numbers = range(first, num_training_batches(self._part, batch_size=batch_size))
+        whole = (self._order[number * batch_size : (number + 1) * batch_size] for number in numbers)
+        return (batch.tensor_split(share[1])[share[0]] for batch in whole)
+
+    def images(self, chosen: Tensor) -> Tensor:
+        """Returns the images at some positions (B,) as this epoch sees them: (B, C, H, W) float32, normalised."""
+        images = torch.from_numpy(self._part.images[chosen.numpy()])
+        return _shifted(images, self._part, self._shifts[chosen], self._mirrored[chosen])
 
 
 def _plain(part: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(part), batch_size):
         indices = np.arange(start, min(len(part), start + batch_size))  # they copy, as images may be a read-only file
         yield _normalised(torch.from_numpy(part.images[indices]), part), torch.from_numpy(part.labels[indices])
-
-
-def _augmented(
-    part: Split, batch_size: int, batch_numbers: range, share: tuple[int, int], seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(seed)
-    reach = part.images.shape[1] // SHIFT
-    order = torch.randperm(len(part), generator=generator)
-    shifts = torch.randint(-reach, reach + 1, (len(part), 2), generator=generator)
-    mirrored = (torch.rand(len(part), generator=generator) < 0.5) & part.flip
-    for batch in batch_numbers:
-        chosen = order[batch * batch_size : (batch + 1) * batch_size].tensor_split(share[1])[share[0]]
-        indices = chosen.numpy()
-        images = torch.from_numpy(part.images[indices])
-        images = _shifted(images, part, shifts[chosen], mirrored[chosen])
-        yield images, torch.from_numpy(part.labels[indices])
 
 
 def _shifted(images: Tensor, part: Split, shifts: Tensor, mirrored: Tensor) -> Tensor:

@@ -285,9 +285,9 @@ class RayLauncher:
             raise LostError(f"{lost}; {error}") from None
 
     def _files_of(self, task: Task) -> JobFiles | None:
-        if self._bundle_writer is None or task.data_dir is None:
+        if self._bundle_writer is None or not task.inputs:
             return None
-        return self._bundle_writer.write({"data_dir": str(task.data_dir)})
+        return self._bundle_writer.write(task.inputs)
 
     def _attempt(self, task: Task, directory: Path, console: Console) -> None:
         group, files, kept = self._joined_group(), self._files_of(task), ray.put(_kept_files(task, directory))

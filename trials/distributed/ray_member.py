@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from ..console import Console
 from ..engines.failures import failure_of
-from ..engines.file_transfer import JobFiles
+from ..engines.file_transfer import JobFiles, KeyPath
 from ..engines.node_cache import NodeCache, default_folder
 from ..engines.ray_worker import WorkerInfo
 from ..engines.results import Failure
@@ -31,9 +31,6 @@ from .task import Measurement, Task
 
 CONCURRENCY = 4
 """Concurrent calls of an actor: `train`, `poll`, `info` and `stop`."""
-
-DATA: tuple[str, ...] = ("data_dir",)
-"""The key path of a task's input files in its bundle."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,8 @@ class RankActor:
         """Times a few steps of a task, and discards their result."""
         assert self._processes is not None
         processes = self._processes
-        with _local_data(files) as data_dir:
-            return _result_of(lambda: task.measure(processes, data_dir))
+        with _inputs_here(files) as here:
+            return _result_of(lambda: task.measure(processes, here))
 
     def train(self, task: Task, files: JobFiles | None, kept: dict[str, bytes]) -> RankResult:
         """Trains from the files of an earlier attempt, by name, or from the beginning if there are none."""
@@ -111,8 +108,8 @@ class RankActor:
         console = self._output.console if self._processes.is_first else Console(quiet=True)
 
         def train() -> None:
-            with _local_data(files) as data_dir:
-                task.train(self._directory, console, data_dir)
+            with _inputs_here(files) as here:
+                task.train(self._directory, console, here)
 
         return _result_of(train)
 
@@ -142,13 +139,12 @@ def _result_of(run: Callable[[], Measurement | None]) -> RankResult:
 
 
 @contextmanager
-def _local_data(files: JobFiles | None) -> Iterator[Path | None]:
-    """Yields this machine's folder with a task's input files; None if the task's own folder is on this machine."""
-    if files is None:
-        yield None
-        return
-    with NodeCache(default_folder()).extracted(files.bundles[DATA], ray.get) as folder:
-        yield folder
+def _inputs_here(files: JobFiles | None) -> Iterator[Mapping[KeyPath, Path]]:
+    """Yields this machine's copies of a task's input files; none if the task's own are on this machine."""
+    bundles = {} if files is None else files.bundles
+    cache = NodeCache(default_folder())
+    with ExitStack() as stack:
+        yield {path: stack.enter_context(cache.extracted(bundle, ray.get)) for path, bundle in bundles.items()}
 
 
 def _own_address() -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ..console import Console
+from ..engines.file_transfer import KeyPath, Payload
 from ..training.recipe import Precision
 
 if TYPE_CHECKING:  # which imports torch
@@ -36,23 +38,23 @@ class Task(Protocol):
     """Further files in its directory that it replaces as a whole, relative to it. A resumed task finds them there."""
 
     @property
-    def data_dir(self) -> Path | None:
-        """Returns the absolute folder of the input files that travel with the task; None if nothing travels.
+    def inputs(self) -> Payload:
+        """Returns the absolute paths of the files that travel with the task, named as in jobs; empty if none travel.
 
         Files that do not travel are read at the same path on every machine.
         """
 
-    def train(self, directory: Path, console: Console, data_dir: Path | None = None) -> Path:
+    def train(self, directory: Path, console: Console, here: Mapping[KeyPath, Path] | None = None) -> Path:
         """Starts or resumes the training in a directory, and returns the result's file.
 
         Args:
             directory: for the checkpoint and the result.
             console: for progress.
-            data_dir: a copy of `self.data_dir` on this machine, if its files are not to be read from there.
+            here: copies of `inputs` on this machine, by their key paths, if they are to be read in their place.
 
         Raises `UserError` if the directory holds another task, and `KeyboardInterrupt`, after a checkpoint, if
         interrupted.
         """
 
-    def measure(self, processes: Processes, data_dir: Path | None = None) -> Measurement:
+    def measure(self, processes: Processes, here: Mapping[KeyPath, Path] | None = None) -> Measurement:
         """Times a few steps, and discards their result. Raises `UserError` if it cannot run in these processes."""

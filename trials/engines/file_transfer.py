@@ -19,7 +19,11 @@ Payload = dict[str, Any]
 KeyPath = tuple[str, ...]
 """Keys that lead to a value inside a payload."""
 
-INPUTS: tuple[KeyPath, ...] = (("data_dir",), ("supernet", "path"), ("network", "path"), ("checkpoint_from",))
+DATA_DIR: KeyPath = ("data_dir",)
+SOFT_LABELS: KeyPath = ("soft_labels", "path")
+INPUTS: tuple[KeyPath, ...] = (
+    DATA_DIR, SOFT_LABELS, ("supernet", "path"), ("network", "path"), ("checkpoint_from",)
+)  # fmt: skip
 """Where a job names its inputs."""
 WEIGHTS: KeyPath = ("weights_path",)
 """Where a job names trained weights: an input of a test job, an output of all others."""

@@ -14,6 +14,7 @@ from sret_nas.space.search_space import DepthSchedule, SearchSpace
 
 from ..data import DataConfig
 from ..training.full_recipe import Recipe
+from ..training.prepared_labels import SoftLabelSource
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, TrainingConfig
 from .message import Message
 
@@ -36,6 +37,8 @@ class JobContext(Message):
     """Precision of training and scoring; searches of earlier versions, which recorded none, computed in fp32."""
     balanced_error: bool = False
     """Whether errors are means over classes instead of over images."""
+    soft_labels: SoftLabelSource | None = None
+    """What all trainings learn in place of the images' classes; None for these."""
 
 
 class _Job(JobContext):

@@ -33,7 +33,9 @@ def how_it_was_trained(search: RecordedSearch) -> Aspects:
         given = setting.get("given")
         supernet = f"of digest {given['digest'][:8]}" if given else f"of {_images_of(setting.get('config') or {})}"
         weights = f"inherited from a supernet {supernet}"
-    return {"weights": weights, "width of the proxy": f"{options.width_scale:g} of the target's"}
+    labels = header.get("soft_labels")
+    learned = "the images' classes" if labels is None else f"soft labels of digest {labels['digest'][:8]}"
+    return {"weights": weights, "labels": learned, "width of the proxy": f"{options.width_scale:g} of the target's"}
 
 
 def _images_of(trained: dict[str, Any]) -> str:

@@ -45,6 +45,11 @@ SUPERNET_EPOCHS, SUPERNET_MAX_IMAGES = 20, 200_000
 """Default length of a supernet's training, likewise."""
 
 
+def default_supernet_images(num_train_images: int) -> int:
+    """Returns the training images of a supernet if no number is given, repetitions counted."""
+    return min(SUPERNET_EPOCHS * num_train_images, SUPERNET_MAX_IMAGES)
+
+
 def flag(field: str) -> str:
     """Returns the option that sets a field: `--flops-budget` for `flops_budget`."""
     return "--" + field.replace("_", "-")
@@ -122,6 +127,18 @@ class OptionGroup(BaseModel):
         options = self.parse({**self.model_dump(), **given}, source)
         # Validated already. The cast is for pydantic's mypy plugin, which infers `OptionGroup`.
         return cast(Self, self.model_construct(_fields_set=set(given), **dict(options)))
+
+
+class StoredLabelOptions(OptionGroup):
+    """The labels of a teacher that a search or a supernet learns."""
+
+    soft_labels: str | None = None
+    """A file of `soft-labels make --for search`; None for the images' classes."""
+
+    @field_validator("soft_labels")
+    @classmethod
+    def _make_labels_absolute(cls, path: str | None) -> str | None:
+        return None if path is None else absolute_if_there(path)
 
 
 class TargetOptions(OptionGroup):
@@ -282,5 +299,5 @@ class SupernetTrainingOptions(OptimizationOptions):
 
     def supernet_training(self, num_train_images: int) -> TrainingConfig:
         """Returns the training of a supernet on a data set with `num_train_images` training images."""
-        by_default = min(SUPERNET_EPOCHS * num_train_images, SUPERNET_MAX_IMAGES)
-        return self.training(by_default if self.supernet_images is None else self.supernet_images)
+        given = self.supernet_images
+        return self.training(default_supernet_images(num_train_images) if given is None else given)

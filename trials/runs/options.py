@@ -25,6 +25,7 @@ from .option_groups import (
     Count,
     OptionGroup,
     ProxyRunOptions,
+    StoredLabelOptions,
     SupernetTrainingOptions,
     TargetOptions,
     absolute_supernet_file,
@@ -36,10 +37,10 @@ from .remote_storage import normalise_address
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
-    "storage", "data", "data_root", "log",
+    "storage", "data", "data_root", "log", "soft_labels",
 }  # fmt: skip
 """Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials.
-Images may lie elsewhere, but must have the same content, which `trials.search.search` checks."""
+Images and soft labels may lie elsewhere, but must have the same content, which `trials.search.search` checks."""
 
 MAX_TRIALS = 10_000_000
 """More trials than any search can hold; a larger number is a slip."""
@@ -153,6 +154,7 @@ class SearchOptions(
     BudgetOptions,
     LatencyOptions,
     ProxyRunOptions,
+    StoredLabelOptions,
     SupernetOptions,
     EngineOptions,
     PrecisionOptions,
@@ -256,7 +258,8 @@ class SearchOptions(
         Raises `UserError` if an option outside `CHANGEABLE` differs, and `ConfigError` for values out of range.
         """
         options = self.with_given(with_data_root(given), "search")
-        for name in given.keys() - CHANGEABLE:
+        kept = {"soft_labels"} if None in (self.soft_labels, options.soft_labels) else set()  # else the file has moved
+        for name in given.keys() - (CHANGEABLE - kept):
             was, now = getattr(self, name), getattr(options, name)
             if was != now:
                 raise UserError(

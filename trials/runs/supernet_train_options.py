@@ -8,10 +8,10 @@ from typing import ClassVar
 from sret_nas.space.search_space import SearchSpace
 
 from .engine_options import ComputeOptions, PrecisionOptions
-from .option_groups import BudgetOptions, ProxyOptions, SupernetTrainingOptions, TargetOptions
+from .option_groups import BudgetOptions, ProxyOptions, StoredLabelOptions, SupernetTrainingOptions, TargetOptions
 
-CHANGEABLE = {"device", "threads", "data", "data_root"}
-"""Options that may change when a training is resumed; the images must be the same, wherever they lie."""
+CHANGEABLE = {"device", "threads", "data", "data_root", "soft_labels"}
+"""Options that may change when a training is resumed; images and labels must be the same, wherever they lie."""
 
 OF_SEARCHES = frozenset(
     {
@@ -28,8 +28,9 @@ They always had their defaults, so they are dropped when a training is read.
 
 
 class SupernetTrainOptions(
-    TargetOptions, BudgetOptions, ProxyOptions, SupernetTrainingOptions, ComputeOptions, PrecisionOptions
-):
+    TargetOptions, BudgetOptions, ProxyOptions, StoredLabelOptions, SupernetTrainingOptions, ComputeOptions,
+    PrecisionOptions,
+):  # fmt: skip
     """The options of `supernet train`."""
 
     typed_as: ClassVar[Mapping[str, str]] = {"supernet_images": "--images"}

@@ -45,6 +45,7 @@ from ..runs.target import require_possible, target_for
 from ..runs.trial import Trial
 from ..strategies.create import create_strategy
 from ..strategies.sret import SReTDomain
+from ..training.prepared_labels import SoftLabelSource
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
 from .announce import announce
@@ -135,6 +136,7 @@ class _Prepared:
     data: PreparedData
     proxy: ProxyConfig
     setting: SupernetSetting | None
+    soft_labels: SoftLabelSource | None
     profile: LatencyProfile | None
     plan: Plan
     engine: Engine
@@ -155,6 +157,7 @@ def _prepared(
     FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
+    labels = None if options.soft_labels is None else SoftLabelSource.of(options.soft_labels, data, options.seed)
     engine = create_engine(options, JobRunner(), options.max_jobs, run_dir, console)
     try:
         if options.uses_whole_cluster:
@@ -165,14 +168,17 @@ def _prepared(
         domain = domain_of(space, options, profile)
         enqueued_candidates(domain, options)  # what cannot be tried is told before anything is trained
         setting = None if options.no_supernet else supernet_setting(options, data)
-        context = job_context_of(options, proxy, data_dir, data.digest, "fp32")
+        context = job_context_of(options, proxy, data_dir, data.digest, "fp32", labels)
         with Working(console, _MEASURING):
             plan = Plan(engine, domain, options, context, setting, options.precision)
         require_gpu(options, plan.device)
         plan.require_time(spent=spent())
         plan.require_timeout()
         announce(plan, console, options.trials, spent())
-        return _Prepared(options, domain, data_dir, data, proxy, setting, profile, plan, engine)
+        if labels is not None:
+            training = proxy.training if setting is None or setting.config is None else setting.config.training
+            print_line(console, f"Labels: {labels.describe(data, training.num_epochs(len(data.train)))}")
+        return _Prepared(options, domain, data_dir, data, proxy, setting, labels, profile, plan, engine)
     except BaseException:
         engine.close()
         raise
@@ -219,6 +225,7 @@ def _header(search: _Prepared, command: list[str]) -> dict[str, Any]:
         "versions": versions(),
         "latency": None if search.profile is None else recorded(search.profile),
         "supernet": None if setting is None else setting.in_precision(plan.precision).model_dump(mode="json"),
+        "soft_labels": None if search.soft_labels is None else search.soft_labels.model_dump(mode="json"),
     }
 
 
@@ -258,9 +265,11 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = domain_of(space, options, recorded_profile(header, run_dir))
-        data_dir, _ = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
+        data_dir, data = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
+        if run.soft_labels is not None:
+            run.soft_labels.open(data)
         num_ended = history.num_ended
         print_line(
             console, f"Resuming {run_dir}: {num_ended} of {counted(options.trials, 'trial has', 'trials have')} ended."

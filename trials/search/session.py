@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from sret_nas.files import validate
 from sret_nas.space.search_space import SearchSpace
 
 from ..console import Console
@@ -20,6 +22,7 @@ from ..runs.options import SearchOptions
 from ..runs.records import Records
 from ..runs.trial import Trial
 from ..strategies.sret import SReTDomain
+from ..training.prepared_labels import SoftLabelSource
 from ..training.recipe import Precision, ProxyConfig
 from .tracking import Tracking
 
@@ -57,7 +60,14 @@ class Run:
     def job_context(self) -> JobContext:
         header = self.history.header
         precision = header.get("precision", "fp32")  # earlier versions recorded none, and computed in fp32
-        return job_context_of(self.options, self.proxy, self.data_dir, header["data"]["digest"], precision)
+        return job_context_of(
+            self.options, self.proxy, self.data_dir, header["data"]["digest"], precision, self.soft_labels
+        )
+
+    @property
+    def soft_labels(self) -> SoftLabelSource | None:
+        """Returns the labels that the search was begun with, where they lie now; None for the images' classes."""
+        return recorded_labels(self.history.header, self.options, self.run_dir)
 
     @property
     def supernet(self) -> SupernetSource | None:
@@ -124,10 +134,18 @@ class Run:
 
 
 def job_context_of(
-    options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str, precision: Precision
-) -> JobContext:
+    options: SearchOptions, proxy: ProxyConfig, data_dir: Path, data_digest: str, precision: Precision,
+    soft_labels: SoftLabelSource | None,
+) -> JobContext:  # fmt: skip
     """Returns the fields that all jobs of a search share."""
     return JobContext(
         proxy=proxy, data_dir=str(data_dir), data_digest=data_digest, device=options.device, threads=options.threads,
-        precision=precision, balanced_error=options.balanced_error,
+        precision=precision, balanced_error=options.balanced_error, soft_labels=soft_labels,
     )  # fmt: skip
+
+
+def recorded_labels(header: dict[str, Any], options: SearchOptions, run_dir: Path) -> SoftLabelSource | None:
+    """Returns the soft labels of a recorded header, at the place that the options name; None if it has none."""
+    if header.get("soft_labels") is None:  # earlier versions recorded no such key
+        return None
+    return validate(SoftLabelSource, {**header["soft_labels"], "path": options.soft_labels}, f"{run_dir}: soft labels")

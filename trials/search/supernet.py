@@ -158,7 +158,7 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
         job = TrainingJob(
             space=run.space, budget=run.options.budget, proxy=run.proxy, config=config,
             data_dir=run.data_dir.absolute(), seed=run.options.seed, device=run.options.device,
-            threads=setting.threads,
+            threads=setting.threads, soft_labels=run.soft_labels,
         )  # fmt: skip
         try:
             path = launcher.train(job, run.run_dir / SUPERNET_DIR, run.console)

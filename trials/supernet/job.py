@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +11,7 @@ from ..console import Console
 from ..data import PreparedData
 from ..distributed.processes import Processes
 from ..distributed.task import Measurement
+from ..engines.file_transfer import DATA_DIR, SOFT_LABELS, KeyPath, Payload
 from ..runs.directory import SUPERNET
 from ..training.devices import compute_with
 from ..training.precision import choose_precision
@@ -31,24 +33,35 @@ class TrainingJob(TrainingSpec):
     device: str
     threads: int
 
+    @property
+    def inputs(self) -> Payload:
+        labels = None if self.soft_labels is None else {"path": self.soft_labels.path}
+        return {"data_dir": str(self.data_dir), "soft_labels": labels}
+
     def images(self, local_dir: Path | None = None) -> PreparedData:
         """Returns the prepared images, read from `local_dir` if given. Records will still name `data_dir`."""
         return replace(PreparedData.open(local_dir or self.data_dir), directory=self.data_dir)
 
-    def train(self, directory: Path, console: Console, data_dir: Path | None = None) -> Path:
+    def train(self, directory: Path, console: Console, here: Mapping[KeyPath, Path] | None = None) -> Path:
         """Trains in a directory and returns the supernet's file. Raises as `train_supernet` does."""
-        return train_supernet(
-            directory, self, self.images(data_dir), device=self.device, threads=self.threads, console=console
-        )
+        spec, data = self._at(here or {})
+        return train_supernet(directory, spec, data, device=self.device, threads=self.threads, console=console)
 
-    def measure(self, processes: Processes, data_dir: Path | None = None) -> Measurement:
+    def _at(self, here: Mapping[KeyPath, Path]) -> tuple[TrainingJob, PreparedData]:
+        """Returns the training that reads copies of its files, by their key paths, and its images."""
+        labels = self.soft_labels
+        if labels is not None and SOFT_LABELS in here:
+            labels = labels.model_copy(update={"path": str(here[SOFT_LABELS])})
+        return replace(self, soft_labels=labels), self.images(here.get(DATA_DIR))
+
+    def measure(self, processes: Processes, here: Mapping[KeyPath, Path] | None = None) -> Measurement:
         """Times a few steps of a short training, whose weights are discarded. Writes nothing."""
-        data, settings = self.images(data_dir), self.config.training
+        (spec, data), settings = self._at(here or {}), self.config.training
         images = MEASURED_STEPS * min(settings.batch_size, len(data.train))
         precision = choose_precision(self.config.precision, processes.device)
         shortened = settings.model_copy(update={"images": images})
         config = self.config.model_copy(update={"training": shortened, "precision": precision})
         compute_with(self.threads)
-        training = SupernetTraining(Path(), replace(self, config=config), data, processes)
+        training = SupernetTraining(Path(), replace(spec, config=config), data, processes)
         parameters = sum(parameter.numel() for parameter in training.state.supernet.parameters())
         return Measurement(parameters, seconds_per_step(training), precision)

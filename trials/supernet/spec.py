@@ -12,6 +12,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.space.search_space import SearchSpace
 
 from ..data import PreparedData
+from ..training.prepared_labels import SoftLabelSource
 from ..training.recipe import ProxyConfig, proxy_arch
 from .config import SupernetConfig
 
@@ -25,6 +26,8 @@ class TrainingSpec:
     proxy: ProxyConfig
     config: SupernetConfig
     seed: int
+    soft_labels: SoftLabelSource | None = None
+    """The labels of a teacher, which are learned in place of the images' classes."""
 
     def identity(self, data: PreparedData) -> dict[str, JsonValue]:
         """Returns the data that identify a training on some images: two with the same identity give the same supernet.
@@ -35,6 +38,7 @@ class TrainingSpec:
             "config": self.config.model_dump(mode="json", exclude={"depth_distillation"}),
             # None if it is off, because files of earlier versions lack it.
             "depth distillation": self.config.depth_distillation or None,
+            "soft labels": None if self.soft_labels is None else self.soft_labels.digest,  # likewise
             "proxy": self.proxy.model_dump(mode="json", exclude={"training"}),
             "space_digest": self.space.digest,
             "budget": self.budget.to_dict(),

@@ -60,9 +60,11 @@ class Counts:
 class TrainingState:
     """A supernet in training: weights, optimiser, counts."""
 
-    def __init__(self, supernet: Supernet, config: SupernetConfig, processes: Processes) -> None:
+    def __init__(
+        self, supernet: Supernet, config: SupernetConfig, processes: Processes, temperature: float | None = None
+    ) -> None:
         self.supernet = supernet.train()
-        self.step = SupernetStep(supernet, config, processes)
+        self.step = SupernetStep(supernet, config, processes, temperature)
         self.counts = Counts(updates=no_updates(supernet.extent))
 
     def save(self, directory: Path, identity: dict[str, JsonValue]) -> None:

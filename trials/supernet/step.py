@@ -12,7 +12,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.nn.supernet import Supernet
 
 from ..distributed.processes import Processes
-from ..training.losses import hard_cross_entropy, soft_cross_entropy
+from ..training.losses import hard_cross_entropy, soft_cross_entropy, taught_cross_entropy
 from ..training.optimizer import adamw
 from ..training.precision import passes_in
 from ..training.train import parameter_groups
@@ -22,7 +22,18 @@ from .config import SupernetConfig
 class SupernetStep:
     """Updates a supernet in place. Weights that no network of a step uses are neither updated nor decayed."""
 
-    def __init__(self, supernet: Supernet, config: SupernetConfig, processes: Processes) -> None:
+    def __init__(
+        self, supernet: Supernet, config: SupernetConfig, processes: Processes, temperature: float | None = None
+    ) -> None:
+        """Prepares the steps of a training.
+
+        Args:
+            supernet: with its initial weights.
+            config: how it is trained.
+            processes: those that share each batch.
+            temperature: of a teacher's probabilities, which then are the labels; None if these are classes.
+        """
+        self._temperature = temperature
         self._supernet, self._config, self._processes = supernet, config, processes
         training = config.training
         self.optimizer = adamw(parameter_groups(supernet, training.weight_decay), training.learning_rate)
@@ -39,7 +50,7 @@ class SupernetStep:
         Args:
             networks: the networks; if the configuration says that one teaches, the first one does.
             images: (B, channels, H, W), this process's share of the batch.
-            labels: (B,).
+            labels: classes (B,), or a teacher's probabilities (B, classes).
             learning_rate: of this step.
         """
         for group in self.optimizer.param_groups:
@@ -83,6 +94,8 @@ class SupernetStep:
         return logits.float()  # softmax and loss in fp32, whose range and precision they need
 
     def _loss(self, logits: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
-        if teacher is None:
-            return hard_cross_entropy(logits, labels, self._config.training.label_smoothing)
-        return soft_cross_entropy(logits, teacher)
+        if teacher is not None:
+            return soft_cross_entropy(logits, teacher)
+        if self._temperature is not None:
+            return taught_cross_entropy(logits, labels, self._temperature)
+        return hard_cross_entropy(logits, labels, self._config.training.label_smoothing)

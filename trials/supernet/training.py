@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from sret_nas.plurals import counted
 from sret_nas.space.supernet_shape import SupernetShape, bounding_shape
 
 from ..console import Console
-from ..data import PreparedData, num_training_batches, training_batches
+from ..data import PreparedData
 from ..distributed.processes import Processes, process_group
 from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import WatchedDirectory, rescue
@@ -30,6 +29,7 @@ from ..runs.directory import SUPERNET
 from ..seeds import seed_from
 from ..training.devices import compute_with, device_memory, release_memory
 from ..training.memory import require_memory
+from ..training.prepared_batches import endless_batches
 from ..training.recipe import DivergedError
 from ..training.train import learning_rate_factor
 from .config import SupernetConfig
@@ -99,6 +99,7 @@ class SupernetTraining:
         self._watched: WatchedDirectory | None = None
         self.processes = processes
         self.steps = spec.config.training.num_steps(len(data.train))
+        self._labels = None if spec.soft_labels is None else spec.soft_labels.open(data)
         self._batch_size = min(spec.config.training.batch_size, len(data.train))
         check_shares(self._batch_size, spec.config, processes.world_size)
         adapted = spec.proxy_maker(data)
@@ -107,7 +108,8 @@ class SupernetTraining:
         _require_memory(shape, spec.space.name, processes.device)
         torch.manual_seed(spec.seed)
         supernet = Supernet(shape).to(processes.device)
-        self.state = TrainingState(supernet, spec.config, processes)
+        temperature = None if self._labels is None else self._labels.temperature
+        self.state = TrainingState(supernet, spec.config, processes, temperature)
 
     def run(self, identity: dict[str, JsonValue], console: Console) -> TrainingState:
         """Runs the remaining steps. Writes a checkpoint every `CHECKPOINT_SECONDS`, on Ctrl-C, and at the end.
@@ -175,15 +177,11 @@ class SupernetTraining:
         return loss
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields this process's shares of the batches from step `first` on, without end."""
-        part = self._data.train
-        steps_per_epoch = num_training_batches(part, batch_size=self._batch_size)
+        """Returns this process's shares of the batches from step `first` on, without end."""
         share = (self.processes.rank, self.processes.world_size)
-        for epoch in itertools.count(first // steps_per_epoch):
-            yield from training_batches(
-                part, batch_size=self._batch_size, seed=self._seed, epoch=epoch, share=share,
-                first=first % steps_per_epoch if epoch == first // steps_per_epoch else 0,
-            )  # fmt: skip
+        return endless_batches(
+            self._data.train, self._labels, batch_size=self._batch_size, seed=self._seed, first=first, share=share
+        )
 
     def _save(self, identity: dict[str, JsonValue]) -> None:
         self._data.require_unchanged()  # a checkpoint from before is worth more than one of other images

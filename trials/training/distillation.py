@@ -196,5 +196,10 @@ def distillation_of(
         raise UserError(
             f"{soft_labels}: holds labels of {stored.header.classes:,} classes, but the network has {classes:,}"
         )
+    if stored.header.made_for != "train":
+        raise UserError(
+            f"{soft_labels}: holds soft labels of the images that a {stored.header.made_for} sees: make others with "
+            "--for train"
+        )
     stored.require_views(identify_views(images, recipe, preprocessing, seed))
     return Distillation(temperature=stored.header.temperature, stored=stored)

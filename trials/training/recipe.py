@@ -40,6 +40,11 @@ class TrainingConfig(BaseModel):
         """Returns the number of optimiser steps. A batch is at most the whole training split."""
         return max(1, self.images // min(self.batch_size, num_train_images))
 
+    def num_epochs(self, num_train_images: int) -> int:
+        """Returns the number of epochs that the steps take part in. A remainder that fills no batch is dropped."""
+        per_epoch = max(1, num_train_images // self.batch_size)
+        return -(-self.num_steps(num_train_images) // per_epoch)
+
 
 class ProxyConfig(BaseModel):
     """The short training that replaces full training in a search: smaller input, fewer epochs, optionally narrower."""

@@ -45,6 +45,9 @@ UNFINISHED = ".unfinished"
 TOLERANCE = 2e-3
 """Difference of fingerprints, absolute and relative, up to which images count as equal."""
 
+MADE_FOR = "made for"
+"""Key of the views that names the command; files for `train` have none."""
+
 MAX_EXCESS = 0.01
 """By which stored probabilities may exceed 1 in sum, after rounding to float16."""
 
@@ -75,6 +78,11 @@ class SoftLabelHeader(BaseModel):
         if self.top > self.classes:
             raise ValueError(f"top must be at most the number of classes, {self.classes}, got {self.top}")
         return self
+
+    @property
+    def made_for(self) -> str:
+        """Returns the command whose trainings see these views: `train` or `search`."""
+        return str(self.views.get(MADE_FOR, "train"))
 
     @property
     def row(self) -> np.dtype[Any]:

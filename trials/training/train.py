@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 import time
@@ -18,11 +17,14 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.stem import batch_norms
 from sret_nas.space.search_space import DepthSchedule
 
-from ..data import PreparedData, Split, batches, num_training_batches, training_batches
+from ..data import PreparedData, Split, batches
 from .depth_schedule import depths_of_step
 from .error_intervals import balanced_deviation
+from .losses import hard_cross_entropy, taught_cross_entropy
 from .optimizer import adamw
 from .precision import passes_in
+from .prepared_batches import endless_batches
+from .prepared_labels import PreparedLabels
 from .recipe import DivergedError, Precision, TrainingConfig
 
 
@@ -74,14 +76,16 @@ def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
 class Training:
     """Trains one network in place, on its device. Can be stopped at any step and continued from a checkpoint.
 
+    With stored soft labels, these take the place of the images' classes.
+
     Draws permutations and drop path from torch's global generator without seeding it: seed it for a repeatable run.
     """
 
     def __init__(
         self, network: SReT, data: PreparedData, config: TrainingConfig, schedule: DepthSchedule, seed: int,
-        precision: Precision = "fp32",
+        precision: Precision = "fp32", labels: PreparedLabels | None = None,
     ) -> None:  # fmt: skip
-        self.network, self.config, self._precision = network, config, precision
+        self.network, self.config, self._precision, self._labels = network, config, precision, labels
         self._data, self._schedule, self._seed = data, schedule, seed
         self.optimizer = adamw(parameter_groups(network, config.weight_decay), config.learning_rate)
         self.rng = random.Random(seed)
@@ -120,7 +124,7 @@ class Training:
             with passes_in(self._precision, inputs.device):
                 logits = network(inputs, max_recursions=depth)
             # The loss in fp32, whose range and precision it needs.
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing) / len(depths)
+            loss = self._loss(logits.float(), labels) / len(depths)
             # Backward for each depth by itself: the activations of one depth at a time are in memory.
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
@@ -130,13 +134,16 @@ class Training:
         self.optimizer.step()
         return total
 
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self._labels is None:
+            return hard_cross_entropy(logits, labels, self.config.label_smoothing)
+        return taught_cross_entropy(logits, labels, self._labels.temperature)
+
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the batches of the remaining steps."""
-        size = self.config.batch_size
-        epoch, first = divmod(len(self.losses), num_training_batches(self._data.train, batch_size=size))
-        for current in itertools.count(epoch):
-            yield from training_batches(self._data.train, batch_size=size, seed=self._seed, epoch=current, first=first)
-            first = 0  # only the first of the remaining epochs begins in its middle
+        """Returns the batches of the remaining steps."""
+        return endless_batches(
+            self._data.train, self._labels, batch_size=self.config.batch_size, seed=self._seed, first=len(self.losses)
+        )
 
     @property
     def report(self) -> TrainingReport:
@@ -152,12 +159,13 @@ def train(
     seed: int,
     max_steps: int | None = None,
     precision: Precision = "fp32",
+    labels: PreparedLabels | None = None,
 ) -> TrainingReport:
     """Trains a network without interruption (see `Training`). `max_steps` stops early, to measure speed.
 
     Raises `DivergedError` as soon as a loss is not finite.
     """
-    training = Training(network, data, config, schedule, seed, precision)
+    training = Training(network, data, config, schedule, seed, precision, labels)
     training.run(max_steps)
     return training.report
 

@@ -34,6 +34,7 @@ from ..engines.jobs import (
 from ..supernet.inherit import SubnetScorer
 from ..training.devices import device_of
 from ..training.landscape_images import LandscapeImages
+from ..training.prepared_labels import PreparedLabels
 from ..training.recipe import Precision
 
 Value = TypeVar("Value")
@@ -76,6 +77,7 @@ class WorkerContext:
         self._landscape_images = _LastUsed[LandscapeImages]()
         self._movable = _LastUsed[MovableNetwork]()
         self._whole_images = _LastUsed[WholeImages]()
+        self._soft_labels = _LastUsed[PreparedLabels]()
 
     def data_of(self, job: TrialJob | FrontTestJob | RetrainJob | SpeedJob | SupernetSpeedJob) -> PreparedData:
         """Returns a job's images.
@@ -88,6 +90,16 @@ class WorkerContext:
         if data.digest != job.data_digest:
             raise UserError(f"the prepared images in {job.data_dir} are not those that the search was begun with")
         return data
+
+    def labels_of(self, job: TrialJob | RetrainJob | SpeedJob, data: PreparedData) -> PreparedLabels | None:
+        """Returns a job's stored soft labels; None for the classes of its images.
+
+        Raises `UserError` if the file is not on this machine, has changed, or holds labels of other images.
+        """
+        source = job.soft_labels
+        if source is None:
+            return None
+        return self._soft_labels.get((source, data.digest), lambda: source.open(data))
 
     def whole_images(self, job: StudyTrainingJob) -> WholeImages:
         """Returns a study's images. Raises `UserError` if it was begun with others."""

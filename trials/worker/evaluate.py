@@ -23,6 +23,7 @@ from ..supernet.inherit import SubnetScorer
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.devices import device_memory, device_name, device_of, peak_memory_mb
 from ..training.memory import require_memory
+from ..training.prepared_labels import PreparedLabels
 from ..training.recipe import DivergedError, Precision, TrainingConfig, proxy_arch
 from ..training.train import (
     Score,
@@ -53,7 +54,10 @@ def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
         )
     data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
-    evaluation = _trained(job, arch, data) if isinstance(job, ScratchTrialJob) else _inherited(job, arch, data, context)
+    if isinstance(job, ScratchTrialJob):
+        evaluation = _trained(job, arch, data, context.labels_of(job, data))
+    else:
+        evaluation = _inherited(job, arch, data, context)
     if not math.isfinite(evaluation.full.cross_entropy):
         raise DivergedError(f"the validation cross-entropy is {evaluation.full.cross_entropy}")
     return TrialResult(
@@ -90,12 +94,12 @@ class _Evaluation:
 NO_TRAINING = TrainingReport(loss=math.nan, steps=0, images=0, seconds=0.0)
 
 
-def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData) -> _Evaluation:
+def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData, labels: PreparedLabels | None) -> _Evaluation:
     """Trains a network, from scratch or from a checkpoint, and scores it."""
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     network = build(arch, job.device, seed)
     precision = job.precision
-    training = Training(network, data, job.proxy.training, job.depth_schedule, seed, precision)
+    training = Training(network, data, job.proxy.training, job.depth_schedule, seed, precision, labels)
     _train(job, training, seed)
     batch_size = job.proxy.training.batch_size
     recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
@@ -126,6 +130,8 @@ def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
     }  # fmt: skip
     if job.precision != "fp32":  # checkpoints of earlier versions, all of fp32, have no such key
         identity["precision"] = job.precision
+    if job.soft_labels is not None:
+        identity["soft labels"] = job.soft_labels.digest
     if job.checkpoint_from is not None:
         load_checkpoint(Path(job.checkpoint_from), training, identity, until)
     training.run(until)
@@ -143,7 +149,8 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
     seed = trial_seed(job.seed, arch.arch_id, job.depth_schedule)
     supernet = context.supernet(source, device)
     schedule: DepthSchedule = "joint" if job.scores_depths else "full"
-    network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision, schedule)
+    labels = context.labels_of(job, data)
+    network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision, schedule, labels)
     full = score(network, part, batch_size, precision=job.precision)
     shallow = shallow_scores(network, part, batch_size, job.precision) if job.scores_depths else ()
     return _Evaluation(report, full, part, shallow)
@@ -168,12 +175,12 @@ def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _
 
 def trained_on(
     supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int, precision: Precision,
-    schedule: DepthSchedule = "full",
+    schedule: DepthSchedule = "full", labels: PreparedLabels | None = None,
 ) -> tuple[SReT, TrainingReport]:  # fmt: skip
     """Fine-tunes a subnet from its inherited weights. Seeds torch's global generators."""
     torch.manual_seed(seed)
     network = supernet.extract(arch)
-    report = train(network, data, training, schedule, seed, precision=precision)
+    report = train(network, data, training, schedule, seed, precision=precision, labels=labels)
     recalibrate_batch_norm(network, data.train, training.batch_size, precision=precision)
     return network, report
 

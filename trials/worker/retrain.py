@@ -28,7 +28,7 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
     data, target = context.data_of(job), target_cost(job.arch)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     seed, batch_size = trial_seed(job.seed, arch.arch_id, job.depth_schedule), job.training.batch_size
-    precision = job.precision
+    precision, labels = job.precision, context.labels_of(job, data)
     supernet = None if job.supernet is None else context.supernet(job.supernet, device_of(job.device))
     before = None
     if supernet is not None:
@@ -36,10 +36,10 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
         before = score(inherited, data.val, batch_size, precision=precision)
     if supernet is None or job.is_from_scratch:
         network = build(arch, job.device, seed)
-        report = train(network, data, job.training, job.depth_schedule, seed, precision=precision)
+        report = train(network, data, job.training, job.depth_schedule, seed, precision=precision, labels=labels)
         recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     else:
-        network, report = trained_on(supernet, arch, data, job.training, seed, precision, job.depth_schedule)
+        network, report = trained_on(supernet, arch, data, job.training, seed, precision, job.depth_schedule, labels)
     val, test = (score(network, part, batch_size, precision=precision) for part in (data.val, data.test))
     by_depth: list[list[float]] = [[], []]
     if job.depth_schedule != "full":

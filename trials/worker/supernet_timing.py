@@ -35,7 +35,9 @@ def measure_supernet_speed(job: SupernetSpeedJob, context: WorkerContext) -> Sup
         training=job.training.model_copy(update={"images": images}), depth_schedule=job.depth_schedule,
         precision=job.precision,
     )  # fmt: skip
-    spec = TrainingSpec(space=job.space, budget=job.budget, proxy=job.proxy, config=config, seed=job.seed)
+    spec = TrainingSpec(
+        space=job.space, budget=job.budget, proxy=job.proxy, config=config, seed=job.seed, soft_labels=job.soft_labels
+    )
     adapted = spec.proxy_maker(data)
     start_seconds = step_seconds = None
     with process_group(job.device) as processes:

@@ -13,7 +13,7 @@ from ..machine import processor_name
 from ..training.devices import device_name, device_of
 from ..training.precision import choose_precision
 from ..training.recipe import proxy_arch
-from ..training.train import recalibrate_batch_norm, train
+from ..training.train import TrainingReport, recalibrate_batch_norm, train
 from .context import WorkerContext
 from .evaluate import build
 
@@ -33,11 +33,17 @@ def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult
     device = device_of(job.device)
     precision = job.precision if job.requested is None else choose_precision(job.requested, device)
     started = time.perf_counter()
-    network = build(arch, job.device, seed=0)
-    warm_up = train(network, data, job.proxy.training, "full", seed=0, max_steps=2, precision=precision)
+    network, labels = build(arch, job.device, seed=0), context.labels_of(job, data)
+
+    def run(steps: int) -> TrainingReport:
+        return train(
+            network, data, job.proxy.training, "full", seed=0, max_steps=steps, precision=precision, labels=labels
+        )
+
+    warm_up = run(2)
     recalibrate_batch_norm(network, data.train, job.proxy.training.batch_size, precision=precision)
     warmed_up = time.perf_counter()
-    report = train(network, data, job.proxy.training, "full", seed=0, max_steps=job.steps, precision=precision)
+    report = run(job.steps)
     return SpeedResult(
         images_per_second=report.images / report.seconds,
         start_seconds=max(0.0, warmed_up - started - warm_up.steps * report.seconds / report.steps),

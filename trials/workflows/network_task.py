@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from ..data import DataConfig
 from ..data.whole_images import WholeImages
 from ..distributed.processes import Processes, process_group
 from ..distributed.task import Measurement
+from ..engines.file_transfer import KeyPath, Payload
 from ..program_name import typed_words
 from ..training.devices import compute_with
 from ..training.distillation import Distillation, distillation_of
@@ -52,10 +54,10 @@ class NetworkTask:
     temperature: float
     soft_labels: Path | None
 
-    data_dir: ClassVar[None] = None
-    """Images, weights to start from and labels do not travel: they are whole data sets, not decoded small images."""
+    inputs: ClassVar[Payload] = {}
+    """Whole images do not travel, nor do labels of them and weights to start from."""
 
-    def train(self, directory: Path, console: Console, data_dir: Path | None = None) -> Path:
+    def train(self, directory: Path, console: Console, here: Mapping[KeyPath, Path] | None = None) -> Path:
         """Trains in a directory and returns the result's file. Raises as `FullTraining.run` does."""
         path = directory / RESULT
         images = WholeImages.find(self.data)
@@ -79,7 +81,7 @@ class NetworkTask:
             processes.wait()
         return path
 
-    def measure(self, processes: Processes, data_dir: Path | None = None) -> Measurement:
+    def measure(self, processes: Processes, here: Mapping[KeyPath, Path] | None = None) -> Measurement:
         """Times a few steps, whose weights are discarded. Writes nothing."""
         compute_with(self.threads)
         images = WholeImages.find(self.data)

@@ -40,6 +40,7 @@ from ..supernet.config import SupernetConfig
 from ..supernet.job import TrainingJob
 from ..supernet.speed import steps_within
 from ..supernet.training import check_shares
+from ..training.prepared_labels import SoftLabelSource
 from ..training.recipe import DivergedError
 
 _FLAGS = {"supernet_images": "--images", "distil": "--no-distil"}
@@ -57,6 +58,8 @@ class RecordedTraining(BaseModel):
     """The whole space, since the file that it was read from may change."""
     data_digest: str | None = None
     """Digest of the images; None in files of earlier versions."""
+    soft_labels: SoftLabelSource | None = None
+    """What is learned in place of the images' classes, and where it was when the training began."""
 
     @field_validator("options", mode="before")
     @classmethod
@@ -122,9 +125,10 @@ def start_training(
         for told in (*data_warnings(data), *([] if line is None else [line])):
             print_line(console, told)
         FeasibleSet(space, options.budget).check()
-        planned = _planned(_job(options, config, space, data), options, seconds, run_dir, launcher, console)
+        labels = None if options.soft_labels is None else SoftLabelSource.of(options.soft_labels, data, options.seed)
+        planned = _planned(_job(options, config, space, data, labels), options, seconds, run_dir, launcher, console)
         recorded = RecordedTraining(
-            options=options, config=planned.config, space=space.to_dict(), data_digest=data.digest
+            options=options, config=planned.config, space=space.to_dict(), data_digest=data.digest, soft_labels=labels
         )
         launcher.wait()  # until all have looked whether there is a training already
         if launcher.is_first:
@@ -158,7 +162,21 @@ def resume_training(
         data = _on_first(launcher, lambda: same_dataset(run_dir, config, digest, console, "training")[1])
         print_line(console, f"Carrying on in {run_dir}")
         _describe_threads(options, placement, launcher, console)
-        return _train(run_dir, _job(options, recorded.config, space, data), recorded, launcher, console)
+        labels = _labels_now(recorded, options.soft_labels, data)
+        return _train(run_dir, _job(options, recorded.config, space, data, labels), recorded, launcher, console)
+
+
+def _labels_now(recorded: RecordedTraining, path: str | None, data: PreparedData) -> SoftLabelSource | None:
+    """Returns the recorded soft labels where they lie now. Raises `UserError` if they are others, or not there."""
+    if recorded.soft_labels is None:
+        if path is not None:
+            raise UserError(
+                "a resumed training keeps its labels, which are the images' classes: leave out --soft-labels"
+            )
+        return None
+    labels = recorded.soft_labels.model_copy(update={"path": path})
+    labels.open(data)
+    return labels
 
 
 def _with_threads(options: SupernetTrainOptions, launcher: Launcher) -> SupernetTrainOptions:
@@ -186,10 +204,14 @@ def _on_first(launcher: Launcher, prepare: Callable[[], PreparedData]) -> Prepar
     return data
 
 
-def _job(options: SupernetTrainOptions, config: SupernetConfig, space: SearchSpace, data: PreparedData) -> TrainingJob:
+def _job(
+    options: SupernetTrainOptions, config: SupernetConfig, space: SearchSpace, data: PreparedData,
+    labels: SoftLabelSource | None,
+) -> TrainingJob:  # fmt: skip
     return TrainingJob(
         space=space, budget=options.budget, proxy=options.proxy(len(data.train)), config=config,
         data_dir=data.directory.absolute(), seed=options.seed, device=options.device, threads=options.threads,
+        soft_labels=labels,
     )  # fmt: skip
 
 
@@ -202,7 +224,8 @@ def _planned(
     console: Console,
 ) -> TrainingJob:
     """Returns the job with the length of the training set, and prints the plan with its expected time."""
-    num_images = len(job.images().train)
+    data, labels = job.images(), job.soft_labels
+    num_images = len(data.train)
     length = options.supernet_training(num_images)
     batch_size = min(length.batch_size, num_images)
     check_shares(batch_size, job.config, launcher.world_size)  # before Ray starts any process
@@ -218,6 +241,7 @@ def _planned(
         f"Plan: {counted(steps, 'step')}, {counted(length.images, 'training image')} at {job.proxy.image_size} px, "
         f"{measured.precision}; about {format_seconds(steps * measured.seconds_per_step)}, and a little for "
         "checkpoints and scores",
+        *([] if labels is None else [f"Labels: {labels.describe(data, length.num_epochs(num_images))}"]),
         f"Results: {run_dir}",
     ):
         print_line(console, line)

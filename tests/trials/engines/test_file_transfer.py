@@ -100,6 +100,14 @@ def test_each_kind_of_job_takes_what_it_reads_and_brings_what_it_leaves(
     assert (sorted(files.bundles), list(files.outputs)) == (read, written)
 
 
+def test_soft_labels_travel(store: Store, data_dir: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "teacher.soft"
+    labels.write_bytes(b"rows")
+    files = BundleWriter(store.put).write(job(data_dir, soft_labels={"path": str(labels), "digest": "d", "seed": 0}))
+    assert sorted(files.bundles) == [("data_dir",), ("soft_labels", "path")]
+    assert sorted(BundleWriter(store.put).write(job(data_dir, soft_labels=None)).bundles) == [("data_dir",)]
+
+
 def test_files_are_stored_once_as_long_as_they_are_the_same(store: Store, data_dir: Path) -> None:
     writer = BundleWriter(store.put)
     first = writer.write(job(data_dir))

@@ -24,6 +24,7 @@ from trials.engines.jobs import (
     SupernetSpeedJob,
     parse_job,
 )
+from trials.training.prepared_labels import SoftLabelSource
 from trials.training.recipe import ProxyConfig, TrainingConfig
 
 TRAINING = TrainingConfig(images=64)
@@ -36,6 +37,9 @@ JOBS: list[Job] = [
     InheritedTrialJob(**TRIAL, supernet=SOURCE, known=PartialScore(images=5, error=0.5, cross_entropy=1.0)),
     FrontTestJob(**SHARED, weights_path="weights.safetensors"),
     RetrainJob(**SHARED, training=TRAINING, seed=3),
+    RetrainJob(
+        **SHARED | {"soft_labels": SoftLabelSource(path="teacher.soft", digest="0", seed=3)}, training=TRAINING, seed=3
+    ),
     SpeedJob(**SHARED),
     SupernetSpeedJob(
         **dict(CONTEXT),

@@ -14,6 +14,7 @@ from trials.data import DataConfig, PreparedData, prepare
 from trials.supernet import training
 from trials.supernet.config import SupernetConfig
 from trials.supernet.spec import TrainingSpec
+from trials.training.prepared_labels import SoftLabelSource
 from trials.training.recipe import ProxyConfig, TrainingConfig
 
 SPACE = SearchSpace.from_dict(
@@ -62,22 +63,27 @@ def proxy(image_size: int = 16, width_scale: float = 1.0) -> ProxyConfig:
 
 
 def spec(
-    how: SupernetConfig, *, seed: int = 0, budget: Budget | None = None, how_small: ProxyConfig | None = None
-) -> TrainingSpec:
-    return TrainingSpec(space=SPACE, budget=budget or Budget(), proxy=how_small or proxy(), config=how, seed=seed)
+    how: SupernetConfig, *, seed: int = 0, budget: Budget | None = None, how_small: ProxyConfig | None = None,
+    labels: SoftLabelSource | None = None,
+) -> TrainingSpec:  # fmt: skip
+    return TrainingSpec(
+        space=SPACE, budget=budget or Budget(), proxy=how_small or proxy(), config=how, seed=seed, soft_labels=labels
+    )  # fmt: skip
 
 
 def trained(
     directory: Path, data: PreparedData, how: SupernetConfig, *, seed: int = 0, budget: Budget | None = None,
-    how_small: ProxyConfig | None = None, console: Console | None = None,
+    how_small: ProxyConfig | None = None, console: Console | None = None, labels: SoftLabelSource | None = None,
 ) -> Path:  # fmt: skip
     return training.train_supernet(
-        directory, spec(how, seed=seed, budget=budget, how_small=how_small), data, device="cpu", threads=1,
-        console=console or Console(quiet=True),
+        directory, spec(how, seed=seed, budget=budget, how_small=how_small, labels=labels), data, device="cpu",
+        threads=1, console=console or Console(quiet=True),
     )  # fmt: skip
 
 
-def train_and_print_steps(directory: Path, data: PreparedData, how: SupernetConfig) -> None:
+def train_and_print_steps(
+    directory: Path, data: PreparedData, how: SupernetConfig, labels: SoftLabelSource | None = None
+) -> None:
     """Trains with a checkpoint after every step, and prints the number of steps before each checkpoint.
 
     For a process of its own, whose trainings are all like this from then on.
@@ -91,4 +97,4 @@ def train_and_print_steps(directory: Path, data: PreparedData, how: SupernetConf
         return loss
 
     training.SupernetTraining.train_step = told_step  # type: ignore[method-assign]
-    trained(directory, data, how)
+    trained(directory, data, how, labels=labels)
