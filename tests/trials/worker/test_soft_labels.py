@@ -16,6 +16,7 @@ from tests.trials.training.stored_labels import store_labels
 from trials.data import PreparedData
 from trials.engines.jobs import InheritedTrialJob, RetrainJob, ScratchTrialJob, SpeedJob, SupernetSource
 from trials.training import train
+from trials.training.losses import taught_cross_entropy
 from trials.training.prepared_labels import SoftLabelSource
 from trials.training.recipe import TrainingConfig
 from trials.worker.context import WorkerContext
@@ -62,12 +63,11 @@ def labels(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Soft
 def test_every_step_learns_them(
     name: str, jobs: dict[str, tuple[Any, int]], labels: SoftLabelSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught = train.taught_cross_entropy
     temperatures: list[float] = []
 
     def told(logits: Any, targets: Any, temperature: float) -> Any:
         temperatures.append(temperature)
-        return taught(logits, targets, temperature)
+        return taught_cross_entropy(logits, targets, temperature)
 
     monkeypatch.setattr(train, "taught_cross_entropy", told)
     job, steps = jobs[name]
