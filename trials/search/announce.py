@@ -7,7 +7,7 @@ from sret_nas.quantities import format_seconds
 
 from ..console import Console, print_line
 from ..runs.options import SearchOptions
-from .plan import RESULTS_SECONDS, Plan
+from .plan import Plan
 
 MIN_GAIN_OF_THREADS = 0.7
 """A supernet's threads that train at less than this share of the speed of a worker's threads are warned of. With equal
@@ -37,7 +37,7 @@ def _describe(plan: Plan, num_trials: int, spent: float) -> str:
     options, images, size = plan.options, plan.proxy.training.images, f"{plan.proxy.image_size} px"
     recommended = f" and up to {plan.max_recommended} recommended ones" * (plan.max_recommended > 0)
     whole = (
-        f"start-up {format_seconds(spent)}, results {format_seconds(RESULTS_SECONDS)}: about "
+        f"start-up {format_seconds(spent)}, results {format_seconds(plan.results_seconds)}: about "
         f"{format_seconds(plan.whole_seconds(num_trials, spent))} in all"
     )
     if plan.supernet is None:

@@ -36,8 +36,9 @@ SAMPLES = 32
 """Candidates, spread over the logarithm of FLOPs as trials are, whose mean cost is taken as the cost of a trial."""
 SCORED = 3
 """Candidates, spread over the samples, whose scores with a supernet's weights are timed."""
-RESULTS_SECONDS = 4.0
-"""What pictures, report and files take at the end of a search, most of it imports of libraries (benchmarks/plans)."""
+RESULTS_SECONDS, RESULTS_SECONDS_PER_TRIAL = 5.0, 0.03
+"""What pictures, report and files take at the end of a search (benchmarks/plans). The first is imports of libraries for
+the most part, the second fitting the model to all trials."""
 SECONDS_OF_ASKING = {"additive": 0.1, "evolution": 0.02, "gp": 1.5, "gp-design": 1.5}
 """Processor seconds of a proposal, by strategy, about as benchmarks/asking and benchmarks/search measured them; that of
 others is nothing beside the rest."""
@@ -246,7 +247,13 @@ class Plan:
 
     def whole_seconds(self, num_trials: int, spent: float) -> float:
         """Returns the expected wall seconds of the whole search, with those that were spent before."""
-        return spent + self.supernet_seconds + self.trials_seconds(num_trials) + self.finals_seconds + RESULTS_SECONDS
+        trials = self.trials_seconds(num_trials)
+        return spent + self.supernet_seconds + trials + self.finals_seconds + self.results_seconds
+
+    @property
+    def results_seconds(self) -> float:
+        """Returns the expected seconds of writing the results."""
+        return RESULTS_SECONDS + RESULTS_SECONDS_PER_TRIAL * self.options.trials
 
     @property
     def images_per_second(self) -> tuple[float, float] | None:
