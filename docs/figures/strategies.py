@@ -57,6 +57,23 @@ def strategies_table() -> str:
     return table(["problem", "evaluations", *names], rows)
 
 
+OURS = "additive", "additive-before"
+"""The names of our strategy, the present one first."""
+
+
+def strategies_ranges() -> str:
+    """Returns, for every problem, the regret of ours and of the best other strategy, with ranges over seeds."""
+    problems = load("search")["problems"]
+    rows = []
+    for key, problem in problems.items():
+        last = max((number for found in problem["strategies"].values() for number in found["regret"]), key=int)
+        ours = next(name for name in OURS if median_regret(key, name, last) < float("inf"))
+        others = [name for name in problem["strategies"] if name not in OURS]
+        best = min(others, key=lambda name: median_regret(key, name, last))
+        rows.append([problem["title"], last, ours, regret_of(key, ours, last), best, regret_of(key, best, last)])
+    return table(["problem", "evaluations", "ours", "regret", "best other", "regret"], rows)
+
+
 def regret_by_evaluations() -> str:
     """Returns the regret on the three HW-GPT spaces after 20, 50, 100 and 200 evaluations, and seconds of asking."""
     problems = load("search")["problems"]
@@ -71,6 +88,7 @@ def regret_by_evaluations() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     "strategies-table": strategies_table,
+    "strategies-ranges": strategies_ranges,
     "regret-by-evaluations": regret_by_evaluations,
 }
 """The parts by the names that markers use."""

@@ -160,7 +160,7 @@ class SupernetSpeedJob(JobContext):
     depth_schedule: DepthSchedule = "full"
     """How the search trains its supernet."""
     seed: int
-    steps: int = 7
+    steps: int = 5
     training_threads: int | None = None
     """CPU threads that train; None measures no training. `threads` are those that score."""
     scored: Annotated[tuple[ArchConfig, ...], Field(min_length=1)]

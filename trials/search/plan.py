@@ -34,7 +34,7 @@ TRAINING_PER_FORWARD = 3
 """Cost of a training step relative to a forward pass: the backward pass costs about two."""
 SAMPLES = 32
 """Candidates, spread over the logarithm of FLOPs as trials are, whose mean cost is taken as the cost of a trial."""
-SCORED = 3
+SCORED = 2
 """Candidates, spread over the samples, whose scores with a supernet's weights are timed."""
 RESULTS_SECONDS, RESULTS_SECONDS_PER_TRIAL = 5.0, 0.03
 """What pictures, report and files take at the end of a search (benchmarks/plans). The first is imports of libraries for

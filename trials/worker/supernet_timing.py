@@ -20,7 +20,7 @@ from ..supernet.training import SupernetTraining
 from ..training.devices import compute_with
 from .context import WorkerContext
 
-TIMED_BATCHES = 4
+TIMED_BATCHES = 2
 """Batches after the first that are timed in each score."""
 
 
