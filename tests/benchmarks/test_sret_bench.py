@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search.sret_bench import sret_bench_problem
-from benchmarks.sret_bench import figures, scratch
+from benchmarks.sret_bench import effects, figures, scratch
 from benchmarks.sret_bench import run as bench
 from benchmarks.sret_bench.chosen import STRUCTURES, from_both_ends
 from benchmarks.sret_bench.load import load
@@ -195,7 +195,8 @@ def test_a_published_table_is_loaded_by_the_standard_library_and_carried_on(tmp_
 
 def test_a_report_publishes_the_tables_and_what_the_docs_show(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"FOLDS": 2, "LABELS": (), "MIN_NETWORKS": 10, "MIN_TRAININGS": 2}.items():
-        monkeypatch.setattr(figures, name, value)
+        for module in (figures, effects):
+            monkeypatch.setattr(module, name, value, raising=module is figures)
     results = whole / "reported"
     found = report(TINY, whole, results)
     assert {done == number for done, number in found["progress"].values()} == {True}

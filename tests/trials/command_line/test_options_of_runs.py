@@ -65,7 +65,7 @@ def test_both_share_the_options_of_space_budget_data_proxy_and_machine() -> None
         "skip_broken",
         "image_size", "width_scale", "supernet_images", "batch_size", "learning_rate", "seed", "threads", "device",
         "out", "resume", "time_budget",  # which each spends in its own way
-        "engine", "ray_address", "workers", "precision",
+        "engine", "ray_address", "workers", "precision", "soft_labels",
     }  # fmt: skip
 
 

@@ -291,7 +291,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) 
     wait_for_trials(process, 1)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, output
     assert f"--resume {run_dir}" in output
     assert "Traceback" not in output
     assert (run_dir / "best.yaml").is_file()
@@ -553,7 +553,7 @@ def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals
     wait_for_trials(process, 1)
     process.send_signal(ending)
     output, _ = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, output
     assert "carry on with" in output
     assert (tmp_path / "run" / "best.yaml").is_file()
 
