@@ -2,7 +2,8 @@
 
 Python raises `KeyboardInterrupt` wherever the main thread happens to be. In a finaliser or a callback from C, Python
 prints the exception and drops it, and the search would go on. So the handler also records the signal, and the loops of
-a search call `raise_if_interrupted`. In the middle of a training step, the exception would leave half-updated weights,
+a search call `raise_if_interrupted`. A library in Rust or C may wrap the exception in one of its own, as pydantic does
+(`unwrapped_interrupts`). In the middle of a training step, the exception would leave half-updated weights,
 which no checkpoint may hold. So during a training a signal is only recorded (`defer_interrupts`), and the loop stops
 after the step.
 
@@ -52,6 +53,30 @@ def raise_if_interrupted() -> None:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def unwrapped_interrupts() -> Iterator[None]:
+    """Raises `KeyboardInterrupt` in place of a library's exception that holds the one of a signal.
+
+    Pydantic's serialisers run functions of ours, and turn whatever these raise into a `PydanticSerializationError`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _pending and _holds_interrupt(error):
+            _pending.clear()
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _holds_interrupt(error: BaseException | None) -> bool:
+    """Returns whether an exception, or one that led to it, is a `KeyboardInterrupt` or quotes one."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or KeyboardInterrupt.__name__ in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     _pending.append(signum)
     _count(signum)
@@ -78,7 +103,8 @@ def ignore_signals_after_interrupt() -> Iterator[None]:
     During Python's own shutdown they could only print tracebacks. The second signal still sets the timer.
     """
     try:
-        yield
+        with unwrapped_interrupts():
+            yield
     except KeyboardInterrupt:
         for signum in _SIGNALS:
             if signal.getsignal(signum) is _interrupt:

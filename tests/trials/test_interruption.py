@@ -7,8 +7,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
+from pydantic_core import PydanticSerializationError
 
 from trials.interruption import (
     SECONDS_TO_END,
@@ -18,6 +21,7 @@ from trials.interruption import (
     ignore_signals_after_interrupt,
     interrupt_threads,
     raise_if_interrupted,
+    unwrapped_interrupts,
 )
 
 
@@ -74,6 +78,33 @@ def test_one_that_a_callback_from_c_drops_is_noticed_later_and_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         raise_if_interrupted()
     raise_if_interrupted()
+
+
+class Interrupting(BaseModel):
+    """A model whose serialisation gets the signal in the middle of it."""
+
+    @model_serializer(mode="wrap")
+    def serialised(self, plain: SerializerFunctionWrapHandler) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return plain(self)
+
+
+def test_one_that_a_library_wraps_in_its_own_is_unwrapped() -> None:
+    with pytest.raises(PydanticSerializationError, match="KeyboardInterrupt"):
+        Interrupting().model_dump_json()
+    handle_interruptions()
+    with pytest.raises(KeyboardInterrupt), unwrapped_interrupts():
+        Interrupting().model_dump_json()
+    raise_if_interrupted()  # it is not raised once more
+
+
+def test_an_error_that_no_signal_caused_stays_itself() -> None:
+    with pytest.raises(ValueError, match="KeyboardInterrupt"), unwrapped_interrupts():
+        raise ValueError("no signal came, although it says KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(ValueError, match="of its own"), unwrapped_interrupts():
+        raise ValueError("of its own")
 
 
 def test_where_one_is_remembered_the_second_gives_up_and_sets_the_clock() -> None:

@@ -26,7 +26,7 @@ from ..data.dataset_cache import cached_dataset, require_apart, same_dataset
 from ..data.sufficiency import data_warnings
 from ..engines.engine import Engine
 from ..integrations.trackers import require_trackers
-from ..interruption import ignore_signals_after_interrupt
+from ..interruption import ignore_signals_after_interrupt, unwrapped_interrupts
 from ..lost_directory import LostDirectoryError
 from ..program_name import resume_command, typed_words
 from ..report.drawing import warn_if_undrawn
@@ -316,15 +316,8 @@ def _run_to_the_end(run: Run, engine: Engine) -> None:
 
 def _run_all(run: Run, engine: Engine) -> None:
     try:
-        if not run.options.no_supernet:
-            provide_supernet(run, engine)
-        journal = _run_trials(run, engine)
-        recommend(run, engine, partial(_add_to_journal, run, journal))
-        if run.options.no_supernet:
-            run_front_tests(run, engine)
-        else:
-            train_finalists(run, engine)
-        measure_front(run, engine)
+        with unwrapped_interrupts():
+            _run_phases(run, engine)
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
@@ -335,6 +328,18 @@ def _run_all(run: Run, engine: Engine) -> None:
         raise
     run.records.require_in_place()
     _write_results(run, is_complete=True)
+
+
+def _run_phases(run: Run, engine: Engine) -> None:
+    if not run.options.no_supernet:
+        provide_supernet(run, engine)
+    journal = _run_trials(run, engine)
+    recommend(run, engine, partial(_add_to_journal, run, journal))
+    if run.options.no_supernet:
+        run_front_tests(run, engine)
+    else:
+        train_finalists(run, engine)
+    measure_front(run, engine)
 
 
 def _write_results(run: Run, *, is_complete: bool) -> None:

@@ -26,7 +26,7 @@ from ..data.whole_images import WholeImages
 from ..engines.engine import Engine
 from ..engines.results import StudyTrainingResult
 from ..engines.retries import AttemptResult, JobQueue, default_time_limit
-from ..interruption import ignore_signals_after_interrupt, raise_if_interrupted
+from ..interruption import ignore_signals_after_interrupt, raise_if_interrupted, unwrapped_interrupts
 from ..lost_directory import LostDirectoryError
 from ..machine import processor_name
 from ..program_name import resume_command
@@ -203,7 +203,8 @@ def _run_to_the_end(session: Session, engine: Engine) -> StudyOutcome:
     run_dir = session.setting.run_dir
     carry_on = f"carry on with: {resume_command('study run', run_dir)}"
     try:
-        _Loop(session, engine).run()
+        with unwrapped_interrupts():
+            _Loop(session, engine).run()
     except KeyboardInterrupt:
         session.records.append(StudyInterrupted(time=time.time()).model_dump(mode="json"))
         write_study_results(run_dir, StudyOutcome.of(session.history), session.console)

@@ -31,7 +31,7 @@ from ..engines.engine import Engine, RunJob
 from ..engines.jobs import LandscapeJob, WeightsSource
 from ..engines.results import Failure, LandscapeResult
 from ..engines.retries import AttemptResult, JobQueue, default_time_limit
-from ..interruption import ignore_signals_after_interrupt, raise_if_interrupted
+from ..interruption import ignore_signals_after_interrupt, raise_if_interrupted, unwrapped_interrupts
 from ..program_name import resume_command
 from ..report.drawing import warn_if_undrawn
 from ..report.landscape import Landscapes, describe_network, landscapes_of, show_landscapes, to_json
@@ -249,7 +249,10 @@ def _run(records: LandscapeRecords, options: LandscapeOptions, run_job: RunJob, 
     todo = [point for point in _points(options, len(records.header.networks)) if point not in records.points]
     if todo:
         try:
-            with create_engine(options, run_job, len(todo), records.directory, console) as engine:
+            with (
+                unwrapped_interrupts(),
+                create_engine(options, run_job, len(todo), records.directory, console) as engine,
+            ):
                 _Work(records, options, engine, todo, console).run()
         except KeyboardInterrupt:
             print_line(console, f"Interrupted; carry on with: {resume_command('landscape', records.directory)}")
