@@ -181,3 +181,9 @@ def test_a_budget_that_bounds_the_shallowest_depth_must_be_told_it() -> None:
     assert "shallowest_flops_max" not in Budget(flops_max=1).to_dict()
     assert Budget(**TIGHT.to_dict()) == TIGHT
     assert TIGHT.describe().endswith("FLOPs at the shallowest depth at most 125K")
+
+
+def test_an_empty_set_says_what_the_nearest_network_needs_at_its_shallowest() -> None:
+    feasible = FeasibleSet(SearchSpace.load("smoke"), Budget(shallowest_flops_max=10))
+    with pytest.raises(BudgetError, match=r"and .* shallowest-depth FLOPs .*; raise the shallow"):
+        feasible.check()
