@@ -28,16 +28,13 @@ from ..engines.engine import Engine
 from ..integrations.trackers import require_trackers
 from ..interruption import ignore_signals_after_interrupt, unwrapped_interrupts
 from ..lost_directory import LostDirectoryError
-from ..program_name import resume_command, typed_words
-from ..report.drawing import warn_if_undrawn
-from ..report.html import REPORT, write_report
-from ..report.outputs import FRONT_PNG, write_front_picture, write_outputs
+from ..program_name import resume_command
 from ..runs.create_engine import create_engine
 from ..runs.directory import versions
 from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, writing
 from ..runs.options import SearchOptions
-from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
+from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
 from ..runs.recorded_search import domain_of, recorded_profile
 from ..runs.records import Records
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
@@ -57,6 +54,7 @@ from .given_supernet import GivenSupernet
 from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_gpu, require_rungs
 from .recommend import recommend
+from .results import journal_of, write_results
 from .session import Run, job_context_of
 from .supernet import SupernetSetting, provide_supernet, recorded_setting, supernet_setting
 from .tracking import Tracking
@@ -321,13 +319,13 @@ def _run_all(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
-            _write_results(run, is_complete=False)
+            write_results(run, is_complete=False)
         finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
-    _write_results(run, is_complete=True)
+    write_results(run, is_complete=True)
 
 
 def _run_phases(run: Run, engine: Engine) -> None:
@@ -342,29 +340,6 @@ def _run_phases(run: Run, engine: Engine) -> None:
     measure_front(run, engine)
 
 
-def _write_results(run: Run, *, is_complete: bool) -> None:
-    """Writes all files that follow from the records, pictures last, and gives them to the trackers."""
-    if not has_journal(run.run_dir, run.trials):
-        _journal(run).flush()
-    write_outputs(run.run_dir, run.history, run.options)
-    remedy = f"the results are whole; to draw it again: {resume_command('search', run.run_dir)}"
-    with warn_if_undrawn(run.console, str(run.run_dir / FRONT_PNG), remedy):
-        write_front_picture(run.run_dir, run.history, run.options)
-    with warn_if_undrawn(run.console, str(run.run_dir / REPORT), remedy):
-        _write_last_report(run)
-    if run.tracking is not None:
-        run.tracking.finish(run.trials, is_complete=is_complete)
-
-
-def _write_last_report(run: Run) -> None:
-    """Writes the report; if that fails, deletes what is there, because that page says that the search still runs."""
-    try:
-        write_report(run.report_input(is_running=False))
-    except Exception:
-        (run.run_dir / REPORT).unlink(missing_ok=True)
-        raise
-
-
 def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
     """Runs the trials that have not ended. Where all have, the strategy is not asked again from the beginning.
 
@@ -377,32 +352,13 @@ def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
     strategy = create_strategy(
         options.strategy, run.domain, options.objectives, seed=options.seed, population=options.population
     )
-    journal = _journal(run)
+    journal = journal_of(run)
     run_trials(run, strategy, engine, journal)
     return journal
 
 
 def _add_to_journal(run: Run, journal: OptunaJournal | None, trial: Trial) -> None:
-    """Adds a trial that has ended to the journal; without one, `_write_results` writes it anew."""
+    """Adds a trial that has ended to the journal; without one, `write_results` writes it anew."""
     if journal is not None:
         with writing(run.run_dir / JOURNAL_FILE):
             journal.add(trial)
-
-
-def _journal(run: Run) -> OptunaJournal:
-    """Returns the Optuna journal, rewritten with the trials that have ended so far."""
-    options, header = run.options, run.history.header
-    about = {
-        "command": " ".join(typed_words(header["command"])),
-        "budget": options.describe_budget(),
-        "space": run.space.name,
-        "data": header["data"].get("summary"),
-        "strategy": options.strategy,
-        "seed": options.seed,
-    }
-    with writing(run.run_dir / JOURNAL_FILE):
-        journal = OptunaJournal(run.run_dir, run.domain, options.objectives, about)
-        for trial in run.trials:
-            if trial.has_ended:
-                journal.add(trial)
-    return journal
