@@ -4,8 +4,8 @@
 
 Searches are appended, one JSON line each, to `--runs` as they end, and those already there are not run again. Then
 results/search.json, search.md, one picture per problem and the searches themselves, compressed, are written.
-`--report` writes those from the committed searches alone. `qlognehvi` runs if it is named and BoTorch is there. Seconds
-per ask are comparable only where one process per core ran; nothing else depends on the machine.
+`--report` writes those from the committed searches alone. `qlognehvi` and `parego` run if they are named, with BoTorch
+and SMAC. Seconds per ask are comparable only where one process per core ran; nothing else depends on the machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 RESULTS = BENCHMARKS / "results"
 RAW, FRONTS = RESULTS / "search_runs.jsonl.xz", RESULTS / "search_fronts.npz"
 RUNNABLE = [name for name, entry in ENTRIES.items() if not entry.is_past]
-BY_DEFAULT = [name for name in RUNNABLE if name not in ("additive-8", "qlognehvi")]
+BY_DEFAULT = [name for name in RUNNABLE if name not in ("additive-8", "qlognehvi", "parego")]
 MIN_EVALUATIONS = 20
 PACKAGES = ("numpy", "scipy", "optuna", "moocore", "sret-nas")
 

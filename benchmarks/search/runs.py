@@ -25,7 +25,7 @@ Key = tuple[str, str, int]
 class Entry:
     """A strategy as it enters the comparison; `pending` candidates run while the next is asked for."""
 
-    strategy: StrategyName | Literal["qlognehvi"]
+    strategy: StrategyName | Literal["qlognehvi", "parego"]
     population: int = 20
     pending: int = 1
     is_past: bool = False
@@ -42,9 +42,13 @@ class Entry:
     def create(self, problem: Problem, seed: int) -> Strategy[Any]:
         """Returns a new strategy for a problem."""
         if self.strategy == "qlognehvi":
-            from benchmarks.search import botorch  # an extra, imported only where it is compared
+            from benchmarks.search.botorch import QLogNEHVIStrategy  # an extra, imported only where it is compared
 
-            return botorch.create(problem.domain, problem.objectives, seed, self.population)
+            return QLogNEHVIStrategy(problem.domain, problem.objectives, seed, self.population)
+        if self.strategy == "parego":
+            from benchmarks.search.smac import ParEGOStrategy  # an extra, too
+
+            return ParEGOStrategy(problem.domain, problem.objectives, seed, self.population)
         return create_strategy(
             self.strategy, problem.domain, problem.objectives, seed=seed, population=self.population
         )  # fmt: skip
@@ -60,6 +64,7 @@ ENTRIES: dict[str, Entry] = {
     "gp": Entry("gp"),
     "gp-design": Entry("gp_design"),
     "qlognehvi": Entry("qlognehvi", 12),
+    "parego": Entry("parego", 12),
     "evolution": Entry("evolution"),
     "additive": Entry("additive"),
     "additive-before": Entry("additive", is_past=True),  # before 28 November 2026
