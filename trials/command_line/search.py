@@ -203,7 +203,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--trial-timeout", type=duration, metavar="TIME",
-        help="maximum time of one trial, such as 10m (default: 20 times the expected time, at least 10m)",
+        help="maximum time of one trial, such as 10m; of a network trained at the end, in proportion "
+        "to its planned time (default: 20 times the planned time, at least 10m)",
     )  # fmt: skip
 
 

@@ -97,8 +97,15 @@ class Run:
 
     @property
     def final_time_limit(self) -> float | None:
-        """Returns the maximum seconds of training or testing a network at the end; None is no limit."""
-        return self._default_limit("final_seconds")
+        """Returns the maximum seconds of training or testing a network at the end; None is no limit.
+
+        `--trial-timeout` holds for it in proportion to its planned time, if that is longer than a trial's.
+        """
+        timeout = self.options.trial_timeout
+        trial, final = self._expected("trial_seconds"), self._expected("final_seconds")
+        if timeout is None or not trial or final is None:
+            return self._default_limit("final_seconds")
+        return timeout * max(1.0, final / trial)
 
     def _default_limit(self, name: str) -> float | None:
         expected = self._expected(name)

@@ -246,12 +246,21 @@ def test_after_a_lack_of_memory_a_trial_runs_alone(tmp_path: Path) -> None:
     assert session.engine.started[:4] == [(0, ()), (1, (0,)), (0, ()), (2, ())]
 
 
-def test_the_time_limit_is_the_one_asked_for_or_twenty_times_the_plan_s(tmp_path: Path) -> None:
-    for timeout, limit in ((None, 600.0), (75.0, 75.0)):
-        session = Session(tmp_path / str(timeout), trial_timeout=timeout, trials=2)
-        run = session.run()
-        assert session.engine.limits == [limit, limit]
-        assert run.final_time_limit == 2000.0
+@pytest.mark.parametrize(("timeout", "limit", "final_limit"), [(None, 600.0, 2000.0), (75.0, 75.0, 750.0)])
+def test_the_time_limit_is_the_one_asked_for_or_twenty_times_the_plan_s(
+    tmp_path: Path, timeout: float | None, limit: float, final_limit: float
+) -> None:
+    """That of a final is in proportion to its plan, which here is ten times as long as a trial's."""
+    session = Session(tmp_path, trial_timeout=timeout, trials=2)
+    run = session.run()
+    assert session.engine.limits == [limit, limit]
+    assert run.final_time_limit == final_limit
+
+
+def test_a_final_that_is_planned_shorter_than_a_trial_has_as_much_time(tmp_path: Path) -> None:
+    run = Session(tmp_path, trial_timeout=75.0, trials=2).run()
+    run.history.header["expected"] = {"trial_seconds": 100.0, "final_seconds": 10.0}
+    assert run.final_time_limit == 75.0
 
 
 def test_a_full_disk_ends_the_search_and_costs_only_the_trial_that_met_it(
