@@ -88,7 +88,7 @@ def _measure(source: str, work: Path, data: PreparedData, data_dir: Path) -> Non
     if "labels" not in result or not stored.exists():
         result["labels"] = _make(stored, teacher, data, config_of({}, IMAGES).training.num_epochs(len(data.train)))
         keep()
-    labels = SoftLabelSource.of(str(stored), data, LABEL_SEED)
+    labels = SoftLabelSource.of(str(stored), data)
     images = _plan(result)
     pairs = [(kind, seed) for seed in SEEDS for kind in (CLASSES, EQUAL_IMAGES)]
     for kind, seed in [*pairs, *((EQUAL_TIME, seed) for seed in SEEDS)]:
@@ -154,7 +154,7 @@ def _timed(teacher: Teacher, work: Path, data: PreparedData) -> dict[str, Any]:
     """
     path = work / "timed.soft"
     making = _make(path, teacher, data, epochs=1)["seconds_per_batch"]
-    labels = SoftLabelSource.of(str(path), data, LABEL_SEED)
+    labels = SoftLabelSource.of(str(path), data)
     alone = Processes(0, 1, torch.device("cpu"))
     steps = (NUM_UNTIMED + NUM_STEPS) * BATCH
     trainings = {

@@ -155,7 +155,7 @@ def _prepared(
     FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
-    labels = None if options.soft_labels is None else SoftLabelSource.of(options.soft_labels, data, options.seed)
+    labels = None if options.soft_labels is None else SoftLabelSource.of(options.soft_labels, data)
     engine = create_engine(options, JobRunner(), options.max_jobs, run_dir, console)
     try:
         if options.uses_whole_cluster:

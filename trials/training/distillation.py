@@ -90,6 +90,11 @@ class Distillation:
         return None if self.stored is None else self.stored.header.epochs
 
     @property
+    def seed_of_views(self) -> int | None:
+        """Returns the seed with which images are augmented; None if that is the training's own."""
+        return None if self.stored is None else self.stored.header.seed
+
+    @property
     def is_stored(self) -> bool:
         return self.teacher is None
 
@@ -171,7 +176,6 @@ def distillation_of(
     images: WholeImages,
     recipe: Recipe,
     preprocessing: Preprocessing,
-    seed: int,
     device: torch.device,
     hard_share: float = 0.0,
 ) -> Distillation | None:
@@ -201,5 +205,5 @@ def distillation_of(
             f"{soft_labels}: holds soft labels of the images that a {stored.header.made_for} sees: make others with "
             "--for train"
         )
-    stored.require_views(identify_views(images, recipe, preprocessing, seed))
+    stored.require_views(identify_views(images, recipe, preprocessing, stored.header.seed))
     return Distillation(temperature=stored.header.temperature, stored=stored)

@@ -98,7 +98,9 @@ class FullTraining:
         self.steps = recipe.epochs * self.plan.steps_per_epoch
         self._mixing = Mixing(recipe, spec.arch.classes, spec.seed)
         transform = training_transform(recipe, spec.preprocessing, images.flip)
-        augmented = AugmentedImages(train, transform, spec.arch.channels, spec.seed)
+        stored_seed = None if distillation is None else distillation.seed_of_views
+        seed = spec.seed if stored_seed is None else stored_seed
+        augmented = AugmentedImages(train, transform, spec.arch.channels, seed)
         self._train: Dataset[Any] = augmented
         if distillation is not None:
             self._train = distillation.labelled(augmented, images, spec.preprocessing, spec.seed)

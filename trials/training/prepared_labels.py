@@ -1,7 +1,8 @@
 """Stored soft labels of prepared images, which supernets, trials and finals learn in place of the images' classes.
 
 A search shifts and mirrors its images: a pure function of seed, epoch and position, as in `trials.data.batching`. So
-`soft-labels make --for search` stores what a teacher says of them, and all trainings of the search see what it saw.
+`soft-labels make --for search` stores what a teacher says of them, and all trainings of a search see what it saw. The
+seed of the views is that of the labels: searches with other seeds see the same views, in an order of their own.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ def identify_prepared_views(data: PreparedData, seed: int) -> dict[str, JsonValu
 
 
 class PreparedLabels:
-    """The labels in a file, checked to be those of the images and seed of a training."""
+    """The labels in a file, checked to be those of the images of a training."""
 
-    def __init__(self, path: Path, data: PreparedData, seed: int) -> None:
+    def __init__(self, path: Path, data: PreparedData) -> None:
         """Reads the header. Raises `UserError` if the file holds no such labels, naming what differs."""
         self._labels = SoftLabels(path)
         header = self._labels.header
-        self.seed = seed
+        self.seed = header.seed
+        """Of the views."""
         self.epochs = header.epochs
         """Epochs of views that are stored. A longer training sees them again, in another order."""
         self.temperature = header.temperature
@@ -55,10 +57,10 @@ class PreparedLabels:
             raise UserError(
                 f"{path}: holds labels of {header.classes:,} classes, but the images have {data.num_classes:,}"
             )
-        if (difference := different_views(identify_prepared_views(data, seed), header.views)) is not None:
+        if (difference := different_views(identify_prepared_views(data, self.seed), header.views)) is not None:
             raise UserError(
                 f"{path}: holds soft labels of other images, {difference}: give --data, its limits and split, "
-                "--image-size and --seed as they were made with, or make them anew"
+                "and --image-size as they were made with, or make them anew"
             )
 
     def describe(self, epochs: int) -> str:
@@ -88,23 +90,21 @@ class PreparedLabels:
 class SoftLabelSource(BaseModel):
     """A file of soft labels as it travels to workers: plain data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # earlier versions recorded the seed of the views as well
 
     path: str
     digest: str
     """SHA-256 of the file's content."""
-    seed: int
-    """Of the search: it decides the views of all its trainings, whose order of images has seeds of their own."""
 
     @classmethod
-    def of(cls, path: str, data: PreparedData, seed: int) -> Self:
-        """Returns the source of a file. Raises `UserError` if it does not fit the images and the seed."""
-        PreparedLabels(Path(path), data, seed)
-        return cls(path=path, digest=digest_of_file(Path(path)), seed=seed)
+    def of(cls, path: str, data: PreparedData) -> Self:
+        """Returns the source of a file. Raises `UserError` if it does not fit the images."""
+        PreparedLabels(Path(path), data)
+        return cls(path=path, digest=digest_of_file(Path(path)))
 
     def describe(self, data: PreparedData, epochs: int) -> str:
         """Returns where the labels come from, for people. `epochs` are those of the longest training."""
-        return PreparedLabels(Path(self.path), data, self.seed).describe(epochs)
+        return PreparedLabels(Path(self.path), data).describe(epochs)
 
     def open(self, data: PreparedData) -> PreparedLabels:
         """Returns the labels. Raises `UserError` if the file is not on this machine, or has changed."""
@@ -113,4 +113,4 @@ class SoftLabelSource(BaseModel):
             raise UserError(f"{path}: the soft labels of the training are not on this machine: put them there")
         if digest_of_file(path) != self.digest:
             raise UserError(f"{path}: holds other soft labels than those that the training was begun with")
-        return PreparedLabels(path, data, self.seed)
+        return PreparedLabels(path, data)

@@ -77,12 +77,22 @@ class SoftLabelHeader(BaseModel):
     def _check(self) -> Self:
         if self.top > self.classes:
             raise ValueError(f"top must be at most the number of classes, {self.classes}, got {self.top}")
+        seed = self.views.get("seed")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+            raise ValueError(f"views must hold a seed, a whole number from 0 to 2^64 - 1, got {describe(seed)}")
         return self
 
     @property
     def made_for(self) -> str:
         """Returns the command whose trainings see these views: `train` or `search`."""
         return str(self.views.get(MADE_FOR, "train"))
+
+    @property
+    def seed(self) -> int:
+        """Returns the seed of the views. A training with another seed sees the same views, in its own order."""
+        seed = self.views["seed"]
+        assert isinstance(seed, int)  # as it was validated
+        return seed
 
     @property
     def row(self) -> np.dtype[Any]:

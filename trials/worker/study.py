@@ -101,7 +101,7 @@ def _distillation(
 ) -> Distillation | None:
     return distillation_of(
         teacher=job.teacher, teacher_checkpoint=None, temperature=1.0, soft_labels=None, classes=job.arch.classes,
-        images=images, recipe=spec.recipe, preprocessing=spec.preprocessing, seed=job.seed, device=device,
+        images=images, recipe=spec.recipe, preprocessing=spec.preprocessing, device=device,
         hard_share=job.hard_share,
     )  # fmt: skip
 

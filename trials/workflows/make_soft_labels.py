@@ -162,7 +162,7 @@ def _views_of_train(
         num_epochs=options.num_epochs(len(found.train)),
         precision=recipe.precision,
         batches=batches,
-        use="Train with --soft-labels and the same data, image size, recipe and seed",
+        use="Train with --soft-labels and the same data, image size and recipe",
     )
 
 
@@ -185,7 +185,7 @@ def _views_of_search(
         num_epochs=options.num_epochs(len(data.train)),
         precision="auto",
         batches=lambda rows: _augmented(data, options, rows),
-        use="Give --soft-labels to search or supernet train, with the same data, image size and seed",
+        use="Give --soft-labels to search or supernet train, with the same data and image size",
     )
 
 

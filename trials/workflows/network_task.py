@@ -104,7 +104,7 @@ class NetworkTask:
         return distillation_of(
             teacher=self.teacher, teacher_checkpoint=self.teacher_checkpoint, temperature=self.temperature,
             soft_labels=self.soft_labels, classes=self.spec.arch.classes, images=images, recipe=self.spec.recipe,
-            preprocessing=self.spec.preprocessing, seed=self.spec.seed, device=device,
+            preprocessing=self.spec.preprocessing, device=device,
         )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def start_training(
         for told in (*data_warnings(data), *([] if line is None else [line])):
             print_line(console, told)
         FeasibleSet(space, options.budget).check()
-        labels = None if options.soft_labels is None else SoftLabelSource.of(options.soft_labels, data, options.seed)
+        labels = None if options.soft_labels is None else SoftLabelSource.of(options.soft_labels, data)
         planned = _planned(_job(options, config, space, data, labels), options, seconds, run_dir, launcher, console)
         recorded = RecordedTraining(
             options=options, config=planned.config, space=space.to_dict(), data_digest=data.digest, soft_labels=labels

@@ -37,9 +37,7 @@ JOBS: list[Job] = [
     InheritedTrialJob(**TRIAL, supernet=SOURCE, known=PartialScore(images=5, error=0.5, cross_entropy=1.0)),
     FrontTestJob(**SHARED, weights_path="weights.safetensors"),
     RetrainJob(**SHARED, training=TRAINING, seed=3),
-    RetrainJob(
-        **SHARED | {"soft_labels": SoftLabelSource(path="teacher.soft", digest="0", seed=3)}, training=TRAINING, seed=3
-    ),
+    RetrainJob(**SHARED | {"soft_labels": SoftLabelSource(path="teacher.soft", digest="0")}, training=TRAINING, seed=3),
     SpeedJob(**SHARED),
     SupernetSpeedJob(
         **dict(CONTEXT),

@@ -37,5 +37,5 @@ def store_labels(
             taught = (logits_of(images, data.num_classes) / temperature).softmax(dim=1)
             writer.append(taught.numpy(), fingerprints(images.numpy()))
         writer.finish()
-    source = SoftLabelSource(path=str(path), digest="", seed=seed)
-    return source if changes else SoftLabelSource.of(str(path), data, seed)
+    source = SoftLabelSource(path=str(path), digest="")
+    return source if changes else SoftLabelSource.of(str(path), data)

@@ -19,7 +19,7 @@ from tests.trials.training.tiny_training import ARCH, recipe, spec, weights
 from trials.data.whole_images import WholeImages
 from trials.distributed.processes import process_group
 from trials.training.augmentation import Mixing, training_transform
-from trials.training.distillation import Distillation, FKDImages, identify_views
+from trials.training.distillation import Distillation, FKDImages, distillation_of, identify_views
 from trials.training.fkd_labels import FKDLabels, view_of
 from trials.training.full import FullTraining
 from trials.training.full_spec import FullSpec
@@ -86,6 +86,23 @@ def test_stored_labels_train_as_their_teacher_does(images: WholeImages, teacher:
     name = "head.weight"
     torch.testing.assert_close(replayed[name], taught[name], rtol=0, atol=1e-4)
     assert (hot[name] - taught[name]).abs().max() > 1e-3
+
+
+@pytest.mark.slow
+def test_a_training_with_another_seed_sees_the_views_of_the_labels(
+    images: WholeImages, teacher: Teacher, tmp_path: Path
+) -> None:
+    """If it saw views of its own, it would end: the teacher saw others."""
+    how = spec({"random_erasing": 0.5})
+    path = tmp_path / "labels"
+    store(path, images, how, teacher, epochs=2)
+    labels = distillation_of(
+        teacher=None, teacher_checkpoint=None, temperature=1.0, soft_labels=path, classes=10, images=images,
+        recipe=how.recipe, preprocessing=how.preprocessing, device=torch.device("cpu"),
+    )  # fmt: skip
+    assert labels is not None
+    one, other = (train(tmp_path / str(seed), replace(how, seed=seed), images, labels) for seed in (how.seed, 9))
+    assert not torch.equal(one["head.weight"], other["head.weight"])
 
 
 def test_the_loss_is_the_cross_entropy_at_the_temperature() -> None:

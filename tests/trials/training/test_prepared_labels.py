@@ -89,6 +89,15 @@ def test_trials_with_seeds_of_their_own_see_the_same_views_in_their_own_order(
     assert not torch.equal(one[0][0], two[0][0])
 
 
+def test_a_search_with_another_seed_sees_the_views_of_the_labels(data: PreparedData, tmp_path: Path) -> None:
+    of_three, of_five = (store_labels(tmp_path / f"{seed}.soft", data, seed=seed).open(data) for seed in (3, 5))
+    theirs = first_batches(data, of_three, 2, batch_size=75, seed=3)
+    ours = first_batches(data, of_three, 2, batch_size=75, seed=5)
+    others = first_batches(data, of_five, 2, batch_size=75, seed=5)
+    assert views_of(ours) == views_of(theirs) != views_of(others)
+    assert not torch.equal(ours[0][0], theirs[0][0])
+
+
 def test_a_training_begins_anywhere_and_processes_share_its_batches(data: PreparedData, labels: PreparedLabels) -> None:
     whole = first_batches(data, labels, 11)  # an epoch has 4 steps
     for first in (3, 4, 9):
@@ -113,36 +122,35 @@ def test_people_are_told_when_epochs_are_used_again(source: SoftLabelSource, lab
 
 
 class TestWrongFiles:
-    @pytest.mark.parametrize(("config", "seed", "difference"), [
-        ({}, 1, "whose seed is 0, not 1"),
-        ({"image_size": 24}, 0, "whose image size is 16, not 24"),
-        ({"max_train": 140}, 0, r"whose images \(digest\) is '[0-9a-f]{16}', not '[0-9a-f]{16}'"),
-        ({"split_seed": 1}, 0, r"whose images \(digest\) is '[0-9a-f]{16}', not '[0-9a-f]{16}'"),
-        ({"flip": True}, 0, "whose mirroring is False, not True"),
+    @pytest.mark.parametrize(("config", "difference"), [
+        ({"image_size": 24}, "whose image size is 16, not 24"),
+        ({"max_train": 140}, r"whose images \(digest\) is '[0-9a-f]{16}', not '[0-9a-f]{16}'"),
+        ({"split_seed": 1}, r"whose images \(digest\) is '[0-9a-f]{16}', not '[0-9a-f]{16}'"),
+        ({"flip": True}, "whose mirroring is False, not True"),
     ])  # fmt: skip
     def test_of_other_images(
-        self, config: dict[str, Any], seed: int, difference: str, source: SoftLabelSource, tmp_path: Path
+        self, config: dict[str, Any], difference: str, source: SoftLabelSource, tmp_path: Path
     ) -> None:
         fields = {"image_size": 16, "max_train": 150, "max_val": 20, "max_test": 10, **config}
         other = prepare(DataConfig(**fields), tmp_path / "data", None)
         with pytest.raises(UserError, match=f"labels.soft: holds soft labels of other images, {difference}: give --d"):
-            SoftLabelSource.of(source.path, other, seed)
+            SoftLabelSource.of(source.path, other)
 
     def test_of_whole_trainings_or_other_classes(self, data: PreparedData, tmp_path: Path) -> None:
         train = store_labels(tmp_path / "train.soft", data, views={"seed": 0})
         with pytest.raises(UserError, match=r"train\.soft: .* that `train` sees: make others with --for search"):
-            PreparedLabels(Path(train.path), data, 0)
+            PreparedLabels(Path(train.path), data)
         few = tmp_path / "few.soft"
         store_labels(few, data, top=5, classes=11)
         with pytest.raises(UserError, match="holds labels of 11 classes, but the images have 10"):
-            PreparedLabels(few, data, 0)
+            PreparedLabels(few, data)
 
     def test_that_are_missing_or_changed(self, source: SoftLabelSource, data: PreparedData, tmp_path: Path) -> None:
         gone = source.model_copy(update={"path": str(tmp_path / "gone.soft")})
         with pytest.raises(UserError, match=r"gone\.soft: the soft labels of the training are not on this machine"):
             gone.open(data)
         with pytest.raises(UserError, match="there is no such file"):
-            SoftLabelSource.of(gone.path, data, 0)
+            SoftLabelSource.of(gone.path, data)
         other = store_labels(tmp_path / "other.soft", data, epochs=1)
         with pytest.raises(UserError, match="holds other soft labels than those that the training was begun with"):
             source.model_copy(update={"path": other.path}).open(data)
@@ -152,6 +160,6 @@ class TestWrongFiles:
         wrong = store_labels(tmp_path / "wrong.soft", data, seed=3)
         content = Path(wrong.path).read_bytes().replace(b'"seed": 3', b'"seed": 0', 1)
         Path(wrong.path).write_bytes(content)
-        labels = SoftLabelSource.of(wrong.path, data, 0).open(data)
+        labels = SoftLabelSource.of(wrong.path, data).open(data)
         with pytest.raises(UserError, match="the teacher saw another image in epoch 0 at position"):
             first_batches(data, labels, 1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from sret_nas.errors import UserError
 from trials.training.soft_labels import (
@@ -129,6 +130,11 @@ class TestWriter:
         SoftLabelWriter(path, header()).__exit__(None, None, None)
         with pytest.raises(UserError, match=f"holds other soft labels, {difference}"):
             SoftLabelWriter(path, header(**changes))
+
+    @pytest.mark.parametrize("views", [{}, {"seed": "0"}, {"seed": True}, {"seed": -1}, {"seed": 2**64}])
+    def test_views_without_a_seed_are_refused(self, views: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError, match="views must hold a seed, a whole number from 0 to"):
+            header(views=views)
 
     def test_two_processes_do_not_write_one_file(self, path: Path) -> None:
         with SoftLabelWriter(path, header()), pytest.raises(UserError, match="another process is writing it"):
