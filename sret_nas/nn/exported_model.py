@@ -15,7 +15,7 @@ from sret_nas.errors import UserError
 from sret_nas.nn.export import require
 from sret_nas.nn.exported_info import PREFIX, ExportedInfo
 from sret_nas.nn.exported_program_file import read_exported_program
-from sret_nas.nn.model_directory import Preprocessing
+from sret_nas.nn.model_directory import Preprocessing, holds_model
 
 OPENVINO_FILE = "model.xml"
 """The file of a folder with an OpenVINO model; its weights are in `model.bin`."""
@@ -50,8 +50,13 @@ def from_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def is_exported(path: Path) -> bool:
-    """Returns whether a path names an exported model, by its ending or, for a folder, by its files."""
-    return path.suffix.lower() in FORMATS or (path.is_dir() and (path / OPENVINO_FILE).is_file())
+    """Returns whether a path names an exported model, by its ending or, for a folder, by its files.
+
+    A folder of ours names its network, even if an OpenVINO model was exported into it.
+    """
+    if path.suffix.lower() in FORMATS:
+        return True
+    return (path / OPENVINO_FILE).is_file() and not (holds_model(path) or (path / "best.yaml").is_file())
 
 
 def open_exported(path: Path, threads: int) -> ExportedModel:

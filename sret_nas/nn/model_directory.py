@@ -242,15 +242,24 @@ def is_model_directory(directory: Path) -> bool:
     return (directory / CONFIG).is_file() and (directory / WEIGHTS).is_file()
 
 
+def holds_model(path: Path) -> bool:
+    """Returns whether a folder is a model directory, or the run of a training with one inside."""
+    return bool(_model_directories(path))
+
+
 def find_model_directory(path: Path, preferred: Sequence[str] = ("best", "last")) -> Path:
     """Returns the model directory that a user means: the folder itself, or `best` or `last` inside a training's run.
 
     Raises `UserError` if there is none.
     """
-    for candidate in (path, *(path / name for name in preferred)):
-        if is_model_directory(candidate):
-            return candidate
+    found = _model_directories(path, preferred)
+    if found:
+        return found[0]
     raise UserError(f"{path}: must be a model directory, which holds {CONFIG} and {WEIGHTS}, or the run of a training")
+
+
+def _model_directories(path: Path, preferred: Sequence[str] = ("best", "last")) -> list[Path]:
+    return [candidate for candidate in (path, *(path / name for name in preferred)) if is_model_directory(candidate)]
 
 
 def read_model(directory: Path) -> tuple[SReT, ModelInfo]:

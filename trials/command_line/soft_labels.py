@@ -51,7 +51,9 @@ def _add_make(actions: Any) -> None:
     parser.set_defaults(run=_run)
     add_teacher(parser, stored=False)
     shared_options.add_skip_broken(shared_options.add_data(parser))
-    group = parser.add_argument_group("labels", "Images must be those of the training: same size and recipe. Its seed may differ.")
+    group = parser.add_argument_group(
+        "labels", "Images must be those of the training: same size and recipe. Its seed may differ."
+    )
     group.add_argument(
         "--for", dest="made_for", metavar="NAME", choices=("train", "search"),
         help="whose images are labelled: train, whose recipe augments them, or search (and supernet train), which "

@@ -170,6 +170,17 @@ def test_exported_models_are_known_by_their_endings_and_files(exported: Exported
     assert not is_exported(tmp_path)
 
 
+@pytest.mark.parametrize("ours", ["config.json", "best/config.json", "last/config.json", "best.yaml"])
+def test_a_folder_of_ours_with_an_openvino_model_in_it_names_its_network(ours: str, tmp_path: Path) -> None:
+    (tmp_path / "model.xml").touch()
+    assert is_exported(tmp_path)
+    file = tmp_path / ours
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    file.with_name("model.safetensors").touch()
+    assert not is_exported(tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pt2", "onnx", "xml"])
 @settings(max_examples=15, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
