@@ -22,7 +22,7 @@ from ..machine import num_cores
 from ..runs.options import FINE_TUNING_SHARE, SearchOptions
 from ..runs.recommendation import SHARES, max_evaluations
 from ..strategies.sret import SReTDomain
-from ..strategies.strategy import Candidate
+from ..strategies.strategy import Candidate, StrategyName
 from ..training.depth_schedule import mean_depth_counts
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, proxy_arch
 from .finalists import with_both_ends
@@ -39,7 +39,7 @@ SCORED = 2
 RESULTS_SECONDS, RESULTS_SECONDS_PER_TRIAL = 5.0, 0.03
 """What pictures, report and files take at the end of a search (benchmarks/plans). The first is imports of libraries for
 the most part, the second fitting the model to all trials."""
-SECONDS_OF_ASKING = {"additive": 0.1, "evolution": 0.02, "gp": 1.5, "gp-design": 1.5}
+SECONDS_OF_ASKING: dict[StrategyName, float] = {"additive": 0.1, "evolution": 0.02, "gp": 1.5, "gp_design": 1.5}
 """Processor seconds of a proposal, by strategy, about as benchmarks/asking and benchmarks/search measured them; that of
 others is nothing beside the rest."""
 SECONDS_OF_RECORDING = 0.03
