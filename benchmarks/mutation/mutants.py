@@ -111,7 +111,10 @@ def _name_of(statement: cst.CSTNode) -> str | None:
 
 
 def _names_a_type(node: cst.CSTNode) -> bool:
-    """Returns whether an assignment is a type's other name, such as `Row = tuple[int, ...]`: no line runs by it."""
-    return m.matches(
-        node, m.Assign(targets=[m.AssignTarget(m.Name(m.MatchRegex(r"_?[A-Z][a-z]\w*$")))], value=m.Subscript())
-    )
+    """Returns whether an assignment is a type's other name, such as `Row = tuple[int, ...]`, or a type variable.
+
+    No line runs by it.
+    """
+    names = [m.AssignTarget(m.Name(m.MatchRegex(r"_?[A-Z][a-z]\w*$")))]
+    is_variable = m.matches(node, m.Assign(value=m.Call(func=m.Name("TypeVar"))))
+    return is_variable or m.matches(node, m.Assign(targets=names, value=m.Subscript()))
