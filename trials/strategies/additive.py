@@ -181,12 +181,12 @@ class AdditiveStrategy(Strategy[C]):
             gained.take(position)
         chosen: list[C] = []
         for position in gained.choose(number if batch > number else batch + self._settings.spare, number):
-            candidate = self._proposals_of(found.points[position])
+            candidate = self._candidate(found.points[position])
             if self._pool.is_open(candidate):
                 chosen.append(candidate)
         return chosen[:batch]
 
-    def _proposals_of(self, point: IntArray) -> C:
+    def _candidate(self, point: IntArray) -> C:
         assert self._proposals is not None
         return self._proposals.candidate(tuple(point.tolist()))
 
@@ -250,12 +250,6 @@ def _width(bounds: tuple[float, float], most: float, min_buckets: int) -> float:
     """Returns the relative width of cost buckets: `most`, or less if `min_buckets` would not fit into the bounds."""
     low, high = bounds
     return min(most, (high / low) ** (1 / min_buckets) - 1) if low > 0 and high < float("inf") and low < high else most
-
-
-def is_surely_less(ones: FloatArray, others: FloatArray, standard_errors: float) -> bool:
-    """Returns whether `ones` (n,) are less than `others` (n,) on average by more than `standard_errors`, paired."""
-    less = others - ones
-    return bool(less.mean() > standard_errors * less.std() / len(less) ** 0.5)
 
 
 def _weighted(scores: list[AdditiveScore], weights: Sequence[float]) -> AdditiveScore:

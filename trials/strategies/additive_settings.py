@@ -57,9 +57,6 @@ class AdditiveSettings:
     """Growth of the number of labels after which variances are fitted and models compared again."""
     refit_growth_of_many: float = 1.25
     """The same beyond `MAX_FOR_VARIANCES` labels, of which the variances use only that number."""
-    min_standard_errors: float = 2.0
-    """Standard errors by which the model with slopes must predict left-out labels better than the one without, to
-    recommend by it (`trials.strategies.structure`): with noisy labels, more effects fit more noise."""
 
     bucket_width: float = 0.0015
     """Relative width of cost buckets for one cost."""

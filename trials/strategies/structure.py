@@ -18,7 +18,6 @@ from sret_nas.optimize.dynamic_program import Bounds, CostBuckets, ParetoDP
 from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
 
-from .additive import is_surely_less
 from .additive_settings import AdditiveSettings
 from .sret import SReTDomain
 from .strategy import Candidate
@@ -28,6 +27,10 @@ WINDOWS = (0.97, 0.9, 0.0)
 
 MIN_RESULTS = 2 * AdditiveSettings().min_labels
 """Results from which on structure can be judged: a model that proposes may err, one that recommends may not."""
+
+MIN_STANDARD_ERRORS = 2.0
+"""Standard errors by which the model with slopes must predict left-out results better than the one without: with noisy
+results, more effects fit more noise."""
 
 DRAWS = 400
 """Posterior draws behind standard deviations; these are then known to 4 %."""
@@ -79,7 +82,7 @@ class StructureModel:
                 for has_slopes in (False, True)
             ]
         squared = [((fit.loo_predictions - told) / fit.scale) ** 2 for fit in fits]
-        self.surrogate = fits[is_surely_less(squared[1], squared[0], self._settings.min_standard_errors)]
+        self.surrogate = fits[is_surely_less(squared[1], squared[0])]
         """The fitted model."""
 
     def within(self, domain: SReTDomain) -> StructureModel:
@@ -160,3 +163,9 @@ class StructureModel:
         """Returns posterior draws of points, of shape (n, draws), which are always the same."""
         with threadpool_limits(limits=1):
             return self._predict(points, self.surrogate.draw_weights(np.random.default_rng(0), DRAWS))
+
+
+def is_surely_less(ones: FloatArray, others: FloatArray) -> bool:
+    """Returns whether `ones` (n,) are less than `others` (n,) on average by more than chance, paired."""
+    less = others - ones
+    return bool(less.mean() > MIN_STANDARD_ERRORS * less.std() / len(less) ** 0.5)

@@ -9,12 +9,9 @@ import pytest
 
 from sret_nas import Budget, cost_of
 from sret_nas.pareto import hypervolume
-from sret_nas.space.chain import chain_of
 from sret_nas.space.search_space import SearchSpace
-from sret_nas.surrogate.features import EffectTerms
-from sret_nas.surrogate.model import Surrogate
 from tests.counted_spaces import shipped
-from trials.strategies.additive import AdditiveStrategy, is_surely_less, spread_over
+from trials.strategies.additive import AdditiveStrategy, spread_over
 from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
@@ -187,31 +184,3 @@ def test_costs_alone_are_searched_without_a_model() -> None:
         cost = cost_of(candidate.arch)
         strategy.tell(candidate, (cost.flops, cost.params))
     assert strategy.used == []
-
-
-def test_one_model_is_surely_closer_only_beyond_chance() -> None:
-    """Two standard errors: of 100 pairs with a deviation of 1 that is a mean of 0.2."""
-    spread = np.tile([1.0, -1.0], 50)
-    far = np.full(100, 5.0)
-    assert not is_surely_less(far - 0.19 + spread, far, SETTINGS.min_standard_errors)
-    assert is_surely_less(far - 0.21 + spread, far, SETTINGS.min_standard_errors)
-    assert not is_surely_less(far, far, SETTINGS.min_standard_errors)
-    assert is_surely_less(far - 0.1, far, SETTINGS.min_standard_errors)  # every one of them
-    assert not is_surely_less(far + 0.1, far, SETTINGS.min_standard_errors)
-
-
-@pytest.mark.slow
-def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() -> None:
-    """A value that falls with MLP ratios, the more so the wider the stage before, and one of noise alone."""
-    chain, rng = chain_of(shipped("sret_tiny")), np.random.default_rng(0)
-    points = np.column_stack([rng.integers(len(stage), size=80) for stage in chain.stages])
-    costs = chain.costs(points).astype(float)
-    ratio, width = (chain.stages[0].attributes.index(name) for name in ("mlp_ratio", "width"))
-    levels = np.array([stage.levels[points[:, at]] for at, stage in enumerate(chain.stages)])
-    values = -(levels[1:, :, ratio] * (1.0 + levels[:-1, :, width])).sum(axis=0)
-    for labels, expected in ((values, True), (rng.normal(size=80), False)):
-        away = [
-            (Surrogate(EffectTerms(chain, has_slopes=has), points, costs, labels, (0,)).loo_predictions - labels) ** 2
-            for has in (True, False)
-        ]
-        assert is_surely_less(*away, SETTINGS.min_standard_errors) is expected

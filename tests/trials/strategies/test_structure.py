@@ -7,10 +7,13 @@ import pytest
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
-from tests.counted_spaces import FOUR_STAGES
+from sret_nas.space.chain import chain_of
+from sret_nas.surrogate.features import EffectTerms
+from sret_nas.surrogate.model import Surrogate
+from tests.counted_spaces import FOUR_STAGES, shipped
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate
-from trials.strategies.structure import WINDOWS, StructureModel
+from trials.strategies.structure import WINDOWS, StructureModel, is_surely_less
 
 FLOPS = 0
 
@@ -117,3 +120,31 @@ def test_beliefs_are_right_and_less_sure_of_what_was_never_tried(domain: SReTDom
     assert difference == pytest.approx(belief.mean[0] - belief.mean[1])
     assert deviation > 0
     assert model.belief([told[0], untried]).deviation.tolist() == belief.deviation.tolist()
+
+
+def test_one_model_is_surely_closer_only_beyond_chance() -> None:
+    """Two standard errors: of 100 pairs with a deviation of 1 that is a mean of 0.2."""
+    spread = np.tile([1.0, -1.0], 50)
+    far = np.full(100, 5.0)
+    assert not is_surely_less(far - 0.19 + spread, far)
+    assert is_surely_less(far - 0.21 + spread, far)
+    assert not is_surely_less(far, far)
+    assert is_surely_less(far - 0.1, far)  # every one of them
+    assert not is_surely_less(far + 0.1, far)
+
+
+@pytest.mark.slow
+def test_slopes_are_surely_closer_where_they_are_the_truth_and_not_on_noise() -> None:
+    """A value that falls with MLP ratios, the more so the wider the stage before, and one of noise alone."""
+    chain, rng = chain_of(shipped("sret_tiny")), np.random.default_rng(0)
+    points = np.column_stack([rng.integers(len(stage), size=80) for stage in chain.stages])
+    costs = chain.costs(points).astype(float)
+    ratio, width = (chain.stages[0].attributes.index(name) for name in ("mlp_ratio", "width"))
+    levels = np.array([stage.levels[points[:, at]] for at, stage in enumerate(chain.stages)])
+    values = -(levels[1:, :, ratio] * (1.0 + levels[:-1, :, width])).sum(axis=0)
+    for labels, expected in ((values, True), (rng.normal(size=80), False)):
+        away = [
+            (Surrogate(EffectTerms(chain, has_slopes=has), points, costs, labels, (0,)).loo_predictions - labels) ** 2
+            for has in (True, False)
+        ]
+        assert is_surely_less(*away) is expected
