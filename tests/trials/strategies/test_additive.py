@@ -27,8 +27,7 @@ WORST = 0.9, 1e9
 
 
 def planted(candidate: Candidate) -> tuple[float, float]:
-    """Returns error falls with cost; MLP ratios, widths and schedules add to it or take from it, the same in every
-    stage."""
+    """Returns error and FLOPs. The error falls with cost; choices add to it or take from it, alike in every stage."""
     cost, error = cost_of(candidate.arch), 0.0
     for stage in candidate.arch.stages:
         error += 0.03 * (stage.mlp_ratio > 3) + 0.05 * (stage.recursions == 2) - 0.04 * (stage.nll == "last")

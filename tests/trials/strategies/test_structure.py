@@ -19,8 +19,7 @@ FLOPS = 0
 
 
 def planted(candidate: Candidate) -> float:
-    """Returns an error in which effects of choices add up: recursion and NLLs help, the first
-    stage's width does not."""
+    """Returns an error in which effects of choices add up: recursion and NLLs help, the first width does not."""
     first, second, third, _ = candidate.arch.stages
     return (
         0.5 - 0.05 * first.recursions - 0.1 * (second.nll == "every") - 0.03 * third.recursions + 0.02 * first.mlp_ratio
