@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from sret_nas import SReT
-from sret_nas.nn.model_directory import ModelInfo, Preprocessing, write_model
+from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.yaml_files import read_yaml
-from tests.trials.training.tiny_training import ARCH
+from tests.trials.training.tiny_teacher import write_teacher
 from trials.command_line.main import main
 from trials.data.batching import AugmentedEpoch
 from trials.data.prepared import PreparedData
@@ -34,13 +33,7 @@ SEARCH = [
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a network with weights that were never trained, and preprocessing of its own."""
-    torch.manual_seed(0)
-    seen = Preprocessing(image_size=16, mean=(0.3,), std=(0.4,))
-    directory = tmp_path_factory.mktemp("teacher") / "model"
-    info = ModelInfo(preprocessing=seen, class_names=None, metrics={}, recipe=None, provenance={})
-    write_model(directory, SReT(ARCH), info)
-    return directory
+    return write_teacher(tmp_path_factory.mktemp("teacher") / "model")
 
 
 def make(teacher: Path, out: Path, *more: str) -> int:

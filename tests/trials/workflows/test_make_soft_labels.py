@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
-from sret_nas import SReT
 from sret_nas.errors import UserError
-from sret_nas.nn.model_directory import ModelInfo, Preprocessing, write_model
 from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.full_disk import largest_file
+from tests.trials.training.tiny_teacher import write_teacher
 from tests.trials.training.tiny_training import ARCH
 from trials.command_line.main import main
 from trials.training.soft_labels import SoftLabels, SoftLabelWriter
@@ -28,12 +26,7 @@ MACHINE = ["--threads", "1", "--data-workers", "0"]
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    seen = Preprocessing(image_size=16, mean=(0.3,), std=(0.4,))
-    directory = tmp_path_factory.mktemp("teacher") / "model"
-    info = ModelInfo(preprocessing=seen, class_names=None, metrics={}, recipe=None, provenance={})
-    write_model(directory, SReT(ARCH), info)
-    return directory
+    return write_teacher(tmp_path_factory.mktemp("teacher") / "model")
 
 
 def make(out: Path, teacher: Path, **given: Any) -> str:
