@@ -42,6 +42,7 @@ def effects_in(space: SearchSpace) -> dict[tuple[int, str, int], ChoiceEffect]:
 def test_residuals_change_in_all_stages_at_once(effects: dict[tuple[int, str, int], ChoiceEffect]) -> None:
     assert [key for key in effects if key[1] == "residual"] == [(0, "residual", 0), (0, "residual", 1)]
     to_path, to_branch = effects[0, "residual", 0], effects[0, "residual", 1]
+    assert (to_path.after, to_branch.after) == (1, 2)
     assert to_path.mean == pytest.approx(-0.3, abs=0.02)
     assert to_branch.mean == pytest.approx(0.1, abs=0.02)
     assert to_path.is_sure
