@@ -121,6 +121,10 @@ def test_people_are_told_when_epochs_are_used_again(source: SoftLabelSource, lab
     assert labels.describe(5) == f"{told}; 5 epochs of training use them again"
 
 
+def test_records_of_earlier_versions_hold_the_seed_as_well(source: SoftLabelSource) -> None:
+    assert SoftLabelSource.model_validate({**source.model_dump(), "seed": 0}) == source
+
+
 class TestWrongFiles:
     @pytest.mark.parametrize(("config", "difference"), [
         ({"image_size": 24}, "whose image size is 16, not 24"),
