@@ -53,7 +53,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/surrogate/features.py": (f"{_S}/surrogate/test_features.py", _MODEL),
         "sret_nas/surrogate/ordinal_effects.py": (f"{_S}/surrogate/test_features.py", _MODEL),
         "sret_nas/surrogate/choice_effects.py": (f"{_S}/surrogate/test_choice_effects.py",),
-        "sret_nas/surrogate/centred_features.py": (f"{_S}/surrogate/test_process.py",),
+        "sret_nas/surrogate/centred_features.py": (f"{_S}/surrogate/test_centred_features.py",),
         "sret_nas/surrogate/ensemble.py": (f"{_S}/surrogate/test_ensemble.py",),
     },
     "feasible": {

@@ -104,6 +104,35 @@ def test_sums_are_believed_to_miss_something_of_every_network() -> None:
     assert spreads[1] > 1.2 * spreads[0]
 
 
+def with_shares(values: FloatArray, **shares: float) -> Ensemble:
+    ensemble = fitted(values)
+    ensemble.shares = shares
+    ensemble.begin_round(RNG(3), 64)
+    return ensemble
+
+
+def test_scores_are_the_mean_of_the_best_sum_and_a_draw_by_the_shares() -> None:
+    noisy = summed(POINTS) + RNG(5).normal(scale=0.2, size=60)
+    ensemble = with_shares(noisy, additive=1.0)
+    mean, drawn = (score.of(CHAIN, POINTS) for score in ensemble.scores(RNG(5)))
+    assert np.corrcoef(mean, believed(ensemble, POINTS).mean(axis=1))[0, 1] == pytest.approx(1)
+    assert 0.9 < np.corrcoef(mean, drawn)[0, 1] < 0.9999
+    for score in with_shares(noisy, size=1.0).scores(RNG(5)):
+        assert all((terms == 0).all() for terms in score.stages)
+
+
+def test_draws_by_the_process_have_its_mean_and_deviation_at_every_network() -> None:
+    ensemble, unseen = with_shares(rugged(POINTS), process=1.0), RNG(6).integers(4, size=(50, 3))
+    together, apart = (believed(ensemble, unseen, is_joint=is_joint) for is_joint in (True, False))
+    assert together.mean(axis=1) == pytest.approx(apart.mean(axis=1), rel=1e-3, abs=1e-3)
+    spread = apart.std(axis=1)
+    uncertain = spread > 0.2 * spread.max()  # what is known exactly is drawn with a deviation that is only almost 0
+    assert 2 < uncertain.sum() < 50
+    ratios = together.std(axis=1)[uncertain] / spread[uncertain]
+    assert ratios == pytest.approx(np.full(len(ratios), ratios[0]), rel=0.02)
+    assert 1 < ratios[0] < 1.05  # evenly spaced quantiles spread a little less than the normal distribution
+
+
 def test_without_judging_shares_and_variances_are_kept() -> None:
     ensemble = fitted(rugged(POINTS[:40]), POINTS[:40])
     before = dict(ensemble.shares)
