@@ -120,6 +120,7 @@ def test_heads_have_effects(tmp_path: Path) -> None:
         ("residual: {path: 1}", r"residual: path is not listed by the space \(none\)"),
         ("stem_norm: {batch: 1}", r"stem_norm: batch is not listed by the space \(none\)"),
         ("stem_width: {5: 1}", r"stem_width: 5 is not listed by the space \(4, 8\)"),
+        ("log_flop: 1", r"log_flop: unknown key"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_place(tmp_path: Path, text: str, problem: str) -> None:
