@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,16 @@ def test_a_changed_line_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"0.25", b"0.15"))
     with pytest.raises(ConfigError, match=r"line 1: .*its checksum says that it has changed"):
         contents(path)
+
+
+def test_a_new_file_is_no_program_and_only_its_owner_may_write(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    before = os.umask(0)
+    try:
+        RecordFile(path).close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def test_two_processes_cannot_write(tmp_path: Path) -> None:
