@@ -97,6 +97,8 @@ def _measure(source: str, work: Path, data: PreparedData, data_dir: Path) -> Non
             result["supernets"].append({"kind": kind, "seed": seed, **_trained(spec, work, kind, data)})
             keep()
             print(kind, seed, "done", flush=True)
+    result["summary"] = summary(result)
+    keep()
 
 
 def _begun(source: str, data: PreparedData) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _show(result: dict[str, Any]) -> None:
     table = Shown(title="Inherited errors of the 32 networks", title_justify="left")
     for heading in ("supernet", "seed", "images", "error", "cross-entropy", "tau", "tau, like FLOPs"):
         table.add_column(heading)
-    for row in summary(result):
+    for row in result["summary"]:
         numbers = (row["cross_entropy"], row["tau"], row["tau_in_bins"])
         table.add_row(
             row["kind"], str(row["seed"]), f"{row['images']:,}", f"{row['error']:.2%}", *(f"{n:.2f}" for n in numbers)

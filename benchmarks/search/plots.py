@@ -21,7 +21,7 @@ from sret_nas.arrays import FloatArray
 COLOURS = {
     "random": "#8c8c8c", "nsga2-20": "#1f77b4", "nsga2-50": "#7fb3d9", "tpe": "#9467bd", "stratified": "#bcbd22",
     "nsga2-design": "#17becf", "evolution": "#ff7f0e", "gp": "#2ca02c", "gp-design": "#98df8a", "qlognehvi": "#8c564b",
-    "additive": "#d62728", "additive-8": "#f4a6a6", "additive-before": "#e377c2",
+    "parego": "#17375e", "additive": "#d62728", "additive-8": "#f4a6a6", "additive-before": "#e377c2",
 }  # fmt: skip
 ATTAINMENT_SHOWN = ("random", "nsga2-20", "evolution", "additive")
 QUARTILES = (0.25, 0.5, 0.75)

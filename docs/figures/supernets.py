@@ -54,10 +54,26 @@ def supernet_agreement() -> str:
     )
 
 
+def soft_label_supernets() -> str:
+    """Returns what supernets are worth that learn classes or stored soft labels, seed by seed."""
+    rows = load("soft_label_supernets")["summary"]
+    return table(
+        ["supernet learns", "seed", "images", "mean inherited error", "Kendall tau", "tau among networks of like FLOPs"],
+        [
+            (
+                row["kind"], str(row["seed"]), f"{row['images']:,}", f"{100 * row['error']:.1f} %", f"{row['tau']:.2f}",
+                f"{row['tau_in_bins']:.2f}",
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "ranking-table": ranking_table,
     "sampling-table": sampling_table,
     "ranking-networks": ranking_networks,
     "supernet-agreement": supernet_agreement,
+    "soft-label-supernets": soft_label_supernets,
 }
 """The parts by the names that markers use."""
