@@ -58,7 +58,7 @@ def soft_label_supernets() -> str:
     """Returns what supernets are worth that learn classes or stored soft labels, seed by seed."""
     rows = load("soft_label_supernets")["summary"]
     return table(
-        ["supernet learns", "seed", "images", "mean inherited error", "Kendall tau", "tau among networks of like FLOPs"],
+        ["supernet learns", "seed", "images", "mean inherited error", "Kendall tau", "tau at like FLOPs"],
         [
             (
                 row["kind"], str(row["seed"]), f"{row['images']:,}", f"{100 * row['error']:.1f} %", f"{row['tau']:.2f}",
