@@ -67,8 +67,11 @@ def test_sizes_are_compared_once_more_after_fine_tuning(trials: list[Trial]) -> 
 
 
 def test_a_gain_that_the_proxy_shows_is_said(trials: list[Trial]) -> None:
-    _, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2, difference=-0.01))
-    assert reason.endswith("by -1.0 points (95 % interval -1.4 to -0.6), so they see the gain from size")
+    _, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2, 0, difference=-0.2))
+    assert reason.endswith(
+        "from 250M FLOPs to 1G FLOPs the proxies' error changes by -20.0 points (95 % interval -20.4 to -19.6), so they "
+        "see the gain from size"
+    )
 
 
 def test_a_recommendation_whose_trial_failed_is_passed_over(trials: list[Trial]) -> None:
@@ -81,6 +84,14 @@ def test_a_recommendation_whose_trial_failed_is_passed_over(trials: list[Trial])
     assert reason.endswith("; the trials of what was to be recommended at 1G FLOPs failed")
     trials[2].result = None
     assert choose_best(trials, OBJECTIVES, "expected", recommended(1, 2)).trial.number == 0
+
+
+def test_fine_tuned_proxies_are_compared_by_their_own_errors(trials: list[Trial]) -> None:
+    tuned = retrained(trials[1].candidate, test_error=0.5)
+    for number, error in ((1, 0.05), (2, 0.07)):
+        trials[number].finals["fine-tuned"] = tuned.model_copy(update={"error": error})
+    best, reason = choose_best(trials, OBJECTIVES, "proxy", None)
+    assert (best.number, reason) == (1, "it has the least validation error of all fine-tuned proxies")
 
 
 def test_the_reason_says_over_what_errors_are_means(trials: list[Trial]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sret_nas.errors import UserError
+from trials.runs import directory
 from trials.runs.directory import LOCK_FILE, locked
 
 HOLD = """
@@ -44,3 +45,12 @@ def test_a_directory_whose_lock_cannot_be_written_is_named(tmp_path: Path) -> No
     (tmp_path / "run" / LOCK_FILE).mkdir(parents=True)
     with pytest.raises(UserError, match=r"run cannot be written: Is a directory"), locked(tmp_path / "run", "training"):
         pass
+
+
+def test_names_on_the_disk_stay() -> None:
+    """Runs of earlier versions have them."""
+    names = {name: value for name, value in vars(directory).items() if name.isupper()}
+    assert names == {
+        "RECORDS_FILE": "records.jsonl", "TRAINING": "training.yaml", "LANDSCAPE_FILE": "landscape.jsonl",
+        "LOCK_FILE": "lock", "WEIGHTS": "weights", "SUPERNET": "supernet.safetensors", "SUPERNET_DIR": "supernet",
+    }  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from sret_nas.errors import ConfigError, UserError
 from trials.lost_directory import LostDirectoryError
+from trials.runs import record_file
 from trials.runs.record_file import RecordFile, read_record_file
 
 
@@ -47,6 +48,17 @@ def test_a_new_file_is_no_program_and_only_its_owner_may_write(tmp_path: Path) -
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_that_cannot_be_read_is_not_kept_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as records:
+        records.append({"number": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(record_file, "MAX_BYTES", 4)
+        with pytest.raises(UserError, match=r"records\.jsonl"):
+            RecordFile(path)
+    RecordFile(path).close()
 
 
 def test_two_processes_cannot_write(tmp_path: Path) -> None:
