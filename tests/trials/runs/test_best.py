@@ -69,8 +69,8 @@ def test_sizes_are_compared_once_more_after_fine_tuning(trials: list[Trial]) -> 
 def test_a_gain_that_the_proxy_shows_is_said(trials: list[Trial]) -> None:
     _, reason = choose_best(trials, OBJECTIVES, "expected", recommended(1, 2, 0, difference=-0.2))
     assert reason.endswith(
-        "from 250M FLOPs to 1G FLOPs the proxies' error changes by -20.0 points (95 % interval -20.4 to -19.6), so they "
-        "see the gain from size"
+        "from 250M FLOPs to 1G FLOPs the proxies' error changes by -20.0 points (95 % interval -20.4 to -19.6), so "
+        "they see the gain from size"
     )
 
 

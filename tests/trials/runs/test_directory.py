@@ -47,6 +47,13 @@ def test_a_directory_whose_lock_cannot_be_written_is_named(tmp_path: Path) -> No
         pass
 
 
+def test_folders_are_made_and_a_lock_that_somebody_deletes_is_no_error(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "one"
+    with locked(run_dir, "training"):
+        (run_dir / LOCK_FILE).unlink()
+    assert list(run_dir.iterdir()) == []
+
+
 def test_names_on_the_disk_stay() -> None:
     """Runs of earlier versions have them."""
     names = {name: value for name, value in vars(directory).items() if name.isupper()}
