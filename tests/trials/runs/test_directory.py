@@ -1,16 +1,19 @@
-"""Directories of trainings: one process at a time."""
+"""Run directories: their names and files, and one process at a time in those of trainings."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sret_nas.errors import UserError
 from trials.runs import directory
-from trials.runs.directory import LOCK_FILE, locked
+from trials.runs.directory import LOCK_FILE, locked, new_run_dir, supernet_file, versions, weights_file
 
 HOLD = """
 import sys
@@ -61,3 +64,43 @@ def test_names_on_the_disk_stay() -> None:
         "RECORDS_FILE": "records.jsonl", "TRAINING": "training.yaml", "LANDSCAPE_FILE": "landscape.jsonl",
         "LOCK_FILE": "lock", "WEIGHTS": "weights", "SUPERNET": "supernet.safetensors", "SUPERNET_DIR": "supernet",
     }  # fmt: skip
+
+
+def test_a_supernet_is_found_in_the_directory_of_its_training_or_its_search(tmp_path: Path) -> None:
+    training, search, neither = (tmp_path / name for name in ("training", "search", "neither"))
+    for folder in (training, search / "supernet", neither):
+        folder.mkdir(parents=True)
+    for folder in (training, search / "supernet"):
+        (folder / "supernet.safetensors").touch()
+    assert supernet_file(training) == training / "supernet.safetensors"
+    assert supernet_file(search) == search / "supernet" / "supernet.safetensors"
+    assert supernet_file(tmp_path / "any.file") == tmp_path / "any.file"
+    with pytest.raises(UserError, match=r"neither: there is no trained supernet in this directory, neither supernet\."):
+        supernet_file(neither)
+
+
+def test_a_new_run_has_the_time_for_its_name_and_takes_no_other_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(directory, "time", datetime(2026, 3, 4, 5, 6, 7))  # it has `strftime`, too
+    for name in ("2026-03-04-050607", "2026-03-04-050607-2", "2026-03-04-050607-3"):
+        assert new_run_dir() == Path("runs") / name
+        new_run_dir().mkdir(parents=True)
+
+
+def test_weights_are_named_by_their_trial() -> None:
+    assert weights_file(7) == "weights/trial-0007.safetensors"
+
+
+def test_versions_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = versions()
+    assert list(found) == ["python", "sret-nas", "torch", "optuna", "numpy"]
+    assert found["numpy"] == np.__version__
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+
+    def missing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(directory, "version", missing)
+    assert versions()["torch"] == "not installed"
