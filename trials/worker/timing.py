@@ -34,6 +34,7 @@ def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult
     precision = job.precision if job.requested is None else choose_precision(job.requested, device)
     started = time.perf_counter()
     network, labels = build(arch, job.device, seed=0), context.labels_of(job, data)
+    built = time.perf_counter()
 
     def run(steps: int) -> TrainingReport:
         return train(
@@ -41,12 +42,16 @@ def measure_training_speed(job: SpeedJob, context: WorkerContext) -> SpeedResult
         )
 
     warm_up = run(2)
-    recalibrate_batch_norm(network, data.train, job.proxy.training.batch_size, precision=precision)
     warmed_up = time.perf_counter()
+    recalibrate_batch_norm(network, data.train, job.proxy.training.batch_size, precision=precision)
+    calibrated = time.perf_counter()
     report = run(job.steps)
+    usual = warm_up.steps * report.seconds / report.steps
+    # The later steps may be the slower ones, if something else takes the processor: then the first cost nothing more.
+    slow_passes = max(0.0, warmed_up - built - usual)
     return SpeedResult(
         images_per_second=report.images / report.seconds,
-        start_seconds=max(0.0, warmed_up - started - warm_up.steps * report.seconds / report.steps),
+        start_seconds=(built - started) + slow_passes + (calibrated - warmed_up),
         num_val_images=len(data.val),
         num_test_images=len(data.test),
         device=device_name(device),
