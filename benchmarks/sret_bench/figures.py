@@ -280,7 +280,8 @@ def equal_seconds(
     """Returns how a supernet and proxies from scratch rank the networks that were trained long, in equal CPU seconds.
 
     For a number of trials, the supernet's seconds are its training and a score for each. A proxy may then train each
-    trial on as many images as take the same seconds; the longest length scored within that is compared.
+    trial on as many images as take the same seconds. Two kinds are compared: the longest training within that whose own
+    schedule ends there, as a search's proxy does, and the longest length scored on the way of the long trainings.
 
     Args:
         inherited: Scores of one supernet, which `model` was fitted to.
@@ -302,15 +303,17 @@ def equal_seconds(
         "supernet": {"tau": tau_estimate(predicted, ends), "tau_at_equal_cost": tau_estimate(predicted, ends, costs)},
         "trials": {},
     }
-    known = sorted({line["images"] for line in scratch if line["schedule_images"] == longest})
+    on_the_way = {line["images"] for line in scratch if line["schedule_images"] == longest}
+    ended = {line["schedule_images"] for line in scratch} - {longest}
     for trials in TRIALS:
         seconds = supernet_images / speed["supernet_images_per_second"] + trials * speed["seconds_per_score"]
         images = seconds / trials * speed["scratch_images_per_second"]
-        within = [length for length in known if length <= images]
         entry: Figures = {"cpu_seconds": round(seconds), "images_per_proxy": round(images)}
-        if within:
-            rows = scratch_rows(scratch, longest, within[-1])
-            entry |= {"length": within[-1], **_length(rows, final)}
+        for kind, schedule, lengths in (("own_schedule", None, ended), ("on_the_way", longest, on_the_way)):
+            within = max((length for length in lengths if length <= images), default=None)
+            if within is not None:
+                rows = scratch_rows(scratch, schedule, within)
+                entry[kind] = {"length": within, **_length(rows, final)}
         result["trials"][str(trials)] = entry
     return result
 

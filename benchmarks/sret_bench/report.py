@@ -44,7 +44,7 @@ def report(setting: Setting, work: Path, results: Path = RESULTS) -> figures.Fig
         "progress": progress(setting, tables),
         "speed": speed,
         "additivity": {str(seed): figures.additivity(setting.space, lines) for seed, lines in by_supernet.items()},
-        "effects": kinds_of_effects(first),
+        "effects": {str(seed): kinds_of_effects(lines) for seed, lines in by_supernet.items()},
         "between_supernets": figures.between_supernets(inherited),
         "structures": figures.structures(tables.scratch.lines),
         "lengths": figures.lengths(tables.scratch.lines),

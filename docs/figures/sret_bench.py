@@ -53,12 +53,20 @@ def additivity_summary() -> str:
 
 def effects_table() -> str:
     """Returns what a recursion more changes, and what predictions lose without each kind of choice."""
-    found = load("sret_bench")["effects"]
-    if found is None:
+    by_supernet = {seed: found for seed, found in load("sret_bench")["effects"].items() if found is not None}
+    if not by_supernet:
         return table(["choice", "effect"], [("all", NOT_YET)])
-    rows = [(f"recursions, {name}", f"{shown(each, 100)} points") for name, each in found["recursions"].items()]
-    rows += [(f"without {kind}", f"{shown(each)} of R²") for kind, each in found["lost_without"].items()]
-    return table(["choice", f"effect, of {found['n']:,} networks"], rows)
+    header = ["choice", *(f"supernet {seed}, {found['n']:,} networks" for seed, found in by_supernet.items())]
+    first = next(iter(by_supernet.values()))
+    rows: list[tuple[str, ...]] = [
+        (f"recursions, {name}", *(f"{shown(found['recursions'][name], 100)} points" for found in by_supernet.values()))
+        for name in first["recursions"]
+    ]
+    rows += [
+        (f"without {kind}", *(f"{shown(found['lost_without'][kind])} of R²" for found in by_supernet.values()))
+        for kind in first["lost_without"]
+    ]
+    return table(header, rows)
 
 
 def agreement_table() -> str:
@@ -108,8 +116,12 @@ def equal_seconds_table() -> str:
     for trials, each in found["trials"].items():
         supernet = (shown(found["supernet"][name]) for name in names)
         rows.append((f"{int(trials):,}", f"{each['cpu_seconds']:,}", "supernet and model", *supernet))
-        proxy = f"from scratch, {each['length']:,} images" if "length" in each else "from scratch, under 8,000 images"
-        rows.append(("", "", proxy, *(shown(each.get(name)) for name in names)))
+        for kind, schedule in (("own_schedule", "its own schedule"), ("on_the_way", "the schedule of the long ones")):
+            if (proxy := each.get(kind)) is not None:
+                title = f"from scratch, {proxy['length']:,} images, {schedule}"
+                rows.append(("", "", title, *(shown(proxy.get(name)) for name in names)))
+        if not each.keys() & {"own_schedule", "on_the_way"}:
+            rows.append(("", "", f"from scratch, {each['images_per_proxy']:,} images", NOT_YET, ""))
     return table(header, rows)
 
 
@@ -121,6 +133,36 @@ def precision_table() -> str:
     return table(["against bf16", "networks", "tau"], rows)
 
 
+def sizes_table() -> str:
+    """Returns by how much errors change with size, after short and after long trainings, on each set of images."""
+    found = load("sret_bench_sizes")
+    rows = [
+        (each["images"], each["structure"], f"{len(each['flops'])}", f"{int(length):,}", *_percent(slope))
+        for each in found["sizes"]
+        for length, slope in each["slopes"].items()
+    ]
+    rows.append(
+        ("ImageNet, published", "SReT-T and SReT-S", "2", "300 epochs", f"{found['slopes']['ImageNet']:+.1f} %", "")
+    )
+    return table(["images", "structure", "networks", "training", "error per doubling of FLOPs", "95 % interval"], rows)
+
+
+def _percent(slope: dict[str, Any]) -> tuple[str, str]:
+    low, high = slope["interval"]
+    return f"{slope['percent']:+.1f} %", f"{low:+.1f} to {high:+.1f} %"
+
+
+def size_rules_table() -> str:
+    """Returns what rules that choose a size cost, in points of error after long training."""
+    found = load("sret_bench_sizes")["sizes"]
+    shown_rows = [each for each in found if each["structure"] == "best"]
+    rows = [
+        (rule, *(f"{each['regret'][rule]['mean']:.2f} ({each['regret'][rule]['most']:.2f})" for each in shown_rows))
+        for rule in shown_rows[0]["regret"]
+    ]
+    return table(["rule", *(each["images"] for each in shown_rows)], rows)
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "sret-bench-additivity": additivity_table,
     "sret-bench-summary": additivity_summary,
@@ -130,5 +172,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "sret-bench-lengths": lengths_table,
     "sret-bench-precision": precision_table,
     "sret-bench-progress": progress_table,
+    "sret-bench-size-rules": size_rules_table,
+    "sret-bench-sizes": sizes_table,
 }
 """The parts by the names that markers use."""

@@ -128,7 +128,25 @@ def test_equal_seconds_gives_proxies_what_the_supernet_took(lines: list[dict[str
     )
     assert found is not None
     few, many = found["trials"]["50"], found["trials"]["1000"]
-    assert (few["cpu_seconds"], few["images_per_proxy"], few["length"]) == (150, 30, 10)
-    assert few["tau"]["value"] == 1.0
-    assert (many["images_per_proxy"], "length" in many) == (11, True)
+    assert (few["cpu_seconds"], few["images_per_proxy"]) == (150, 30)
+    assert (few["on_the_way"]["length"], few["on_the_way"]["tau"]["value"]) == (10, 1.0)
+    assert "own_schedule" not in few  # none has ended
+    assert (many["images_per_proxy"], "on_the_way" in many) == (11, True)
     assert found["supernet"]["tau"]["value"] == 1.0
+
+
+def test_equal_seconds_compare_proxies_with_schedules_of_their_own(lines: list[dict[str, Any]]) -> None:
+    reversed_ends = {key: 1 - error for key, error in FINAL.items()}
+    own = [
+        {**each, "schedule_images": 20, "images": 20} for each in trainings(reversed_ends, {}) if each["images"] == 100
+    ]
+    speed = {"supernet_images_per_second": 10.0, "seconds_per_score": 1.0, "scratch_images_per_second": 10.0}
+    found = figures.equal_seconds(
+        lines, [*trainings(FINAL, FINAL), *own], speed, 1_000, lambda rows: np.array([row["error"] for row in rows])
+    )
+    assert found is not None
+    few, many = found["trials"]["50"], found["trials"]["1000"]
+    assert few["own_schedule"]["length"] == 20
+    assert few["own_schedule"]["tau"]["value"] == pytest.approx(-1, abs=0.02)  # differences of floats: almost no ties
+    assert (few["on_the_way"]["length"], few["on_the_way"]["tau"]["value"]) == (10, 1.0)
+    assert "own_schedule" not in many  # 11 images a proxy are too few
