@@ -69,6 +69,21 @@ def test_every_objective_has_a_text() -> None:
     assert len({text.metric for text in TEXTS.values()}) == len(TEXTS)
 
 
+def test_trackers_and_programs_know_objectives_by_names_that_stay() -> None:
+    """Dashboards and scripts of users read these names."""
+    assert {objective: text.metric for objective, text in TEXTS.items()} == {
+        "error": "error", "cross_entropy": "cross_entropy", "depth_error": "depth_error",
+        "flops": "flops", "params": "params", "latency": "latency_ms",
+    }  # fmt: skip
+
+
+def test_titles_of_errors_say_that_they_are_of_validation_images() -> None:
+    titles = [TEXTS[objective].title for objective in ("error", "cross_entropy", "depth_error")]
+    assert titles == [
+        "validation error", "validation cross-entropy", "mean validation error over its recursion depths"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_it_is_written_with_name_and_unit_in_the_line_of_a_trial(
     objective: Objective, searches: dict[str, RecordedSearch]
