@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,7 +54,10 @@ DIGITS = Images("digits", (2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000)
 ALL_IMAGES = {images.name: images for images in (FASHION, DIGITS)}
 
 
-def run(images: Images, setting: Setting, networks: list[chosen.Chosen], work: Path, results: Path = RESULTS) -> None:
+def run(
+    images: Images, setting: Setting, networks: list[chosen.Chosen], work: Path, results: Path = RESULTS,
+    structures: Sequence[str] = chosen.STRUCTURES,
+) -> None:  # fmt: skip
     """Runs all trainings that the table of these images lacks, the best structures first."""
     from trials.training.devices import compute_with
 
@@ -68,7 +72,7 @@ def run(images: Images, setting: Setting, networks: list[chosen.Chosen], work: P
         "recipe": setting.training(setting.lengths[-1]).model_dump(),
     }
     table.begin(about)
-    for structure in chosen.STRUCTURES:
+    for structure in structures:
         of_structure = [network for network in networks if network.structure == structure]
         for training in scratch.trainings(setting, of_structure):
             print(training.name, flush=True)
@@ -86,6 +90,7 @@ def main() -> None:
     parser.add_argument("--images", required=True, choices=list(ALL_IMAGES))
     parser.add_argument("--data", default="digits", help="a folder of class folders in train and val; not for digits")
     parser.add_argument("--work", type=Path, default=WORK, help="for images, checkpoints and growing tables")
+    parser.add_argument("--structures", nargs="+", choices=chosen.STRUCTURES, default=chosen.STRUCTURES)
     parser.add_argument("--publish", action="store_true", help="write the compressed table of what is there")
     given = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -93,7 +98,7 @@ def main() -> None:
     if given.publish:
         images.table(given.work).publish()
     else:
-        run(images, images.setting(given.data), networks_on_cifar(), given.work)
+        run(images, images.setting(given.data), networks_on_cifar(), given.work, structures=given.structures)
 
 
 if __name__ == "__main__":
