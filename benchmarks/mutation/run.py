@@ -41,7 +41,18 @@ REPOSITORY = HERE.parents[1]
 RESULTS = HERE.parent / "results"
 EXPLAINED = HERE / "explained.yaml"
 SEED = 0
-COPIED = ("sret_nas", "trials", "tests", "search_spaces", "benchmarks", "cli.py", "pyproject.toml", "README.md")
+COPIED = (
+    "sret_nas",
+    "trials",
+    "tests",
+    "search_spaces",
+    "recipes",
+    "studies",
+    "benchmarks",
+    "cli.py",
+    "pyproject.toml",
+    "README.md",
+)
 LIBRARIES = ("hypothesis", "matplotlib.pyplot", "moocore", "numpy", "optuna", "pyarrow.fs", "pydantic", "rich.console",
              "rich.progress", "rich.table", "scipy.linalg", "scipy.optimize", "sklearn", "torch", "yaml")  # fmt: skip
 MAX_MEMORY = 6 * 2**30
