@@ -173,6 +173,17 @@ def test_a_space_is_loaded_for_the_target_and_for_how_it_is_trained() -> None:
     assert (scratch.load_space().image_size, scratch.load_space().classes) == (224, 1000)
 
 
+def test_a_space_that_its_target_makes_impossible_is_named(tmp_path: Path) -> None:
+    """At 16 px the last stage has one token, which class tokens always see; at 224 px its slices hide some."""
+    smoke = SearchSpace.load("smoke").to_dict()
+    smoke["stages"][-1]["groups"] = [[4, 2]]
+    file = tmp_path / "small.yaml"
+    file.write_text(dump_yaml({**smoke, "name": "small", "image_size": 16, "head": ["average", "class_token"]}))
+    assert options(space=str(file)).load_space().image_size == 16
+    with pytest.raises(ConfigError, match=rf"{re.escape(str(file))}: head\[1\]: class_token is in no legal network"):
+        options(space=str(file), target_image_size=224).load_space()
+
+
 def test_depths_that_are_scored_are_trained(tmp_path: Path) -> None:
     """With a supernet every depth is trained; from scratch the space's schedules decide."""
     shallow = options(space="smoke", no_supernet=True, objectives=["depth_error", "flops"])
