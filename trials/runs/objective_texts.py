@@ -19,12 +19,17 @@ class ObjectiveText:
     """Its full name, for sentences, axes and the titles of tables."""
     word: str
     """Its name in a line, beside the number."""
-    proxy_title: str
-    """Its name on the axis of a picture that also has scores of other splits."""
     metric: str
     """Its name for trackers and in tables for programs."""
     metric_scale: float = 1.0
     """What a value is multiplied by for trackers."""
+    averaged: str = ""
+    """Over what it is a mean, for the end of a title."""
+
+    @property
+    def proxy_title(self) -> str:
+        """Its name on the axis of a picture that also has scores of other splits."""
+        return f"{self.word} of the proxy{self.averaged}"
 
     def write(self, value: float) -> str:
         """Returns a value with name and unit, e.g. `error 2.31%` or `79.34M FLOPs`."""
@@ -35,19 +40,18 @@ class ObjectiveText:
         return f"{self.word} {value:.4f} nats" if self.word == "cross-entropy" else f"{self.word} {value:.2%}"
 
 
+_OVER_DEPTHS = " over its recursion depths"
+
 TEXTS: dict[Objective, ObjectiveText] = {
-    "error": ObjectiveText("validation error", "error", "error of the proxy", "error"),
-    "cross_entropy": ObjectiveText(
-        "validation cross-entropy", "cross-entropy", "cross-entropy of the proxy", "cross_entropy"
-    ),
+    "error": ObjectiveText("validation error", "error", "error"),
+    "cross_entropy": ObjectiveText("validation cross-entropy", "cross-entropy", "cross_entropy"),
     "depth_error": ObjectiveText(
-        "mean validation error over its recursion depths", "mean error",
-        "mean error of the proxy over its recursion depths", "depth_error",
+        f"mean validation error{_OVER_DEPTHS}", "mean error", "depth_error", averaged=_OVER_DEPTHS
     ),
-    "flops": ObjectiveText("FLOPs", "FLOPs", "FLOPs of the proxy", "flops"),
-    "params": ObjectiveText("parameters", "params", "parameters of the proxy", "params"),
-    "latency": ObjectiveText("predicted latency", "latency", "latency of the proxy", "latency_ms", 1e-3),
-}  # fmt: skip
+    "flops": ObjectiveText("FLOPs", "FLOPs", "flops"),
+    "params": ObjectiveText("parameters", "params", "params"),
+    "latency": ObjectiveText("predicted latency", "latency", "latency_ms", 1e-3),
+}
 
 
 def error_text(objectives: Sequence[Objective]) -> ObjectiveText:

@@ -82,6 +82,16 @@ def test_titles_of_errors_say_that_they_are_of_validation_images() -> None:
     assert titles == [
         "validation error", "validation cross-entropy", "mean validation error over its recursion depths"
     ]  # fmt: skip
+    assert [TEXTS[objective].title for objective in ("flops", "params", "latency")] == [
+        "FLOPs", "parameters", "predicted latency"
+    ]  # fmt: skip
+
+
+def test_axes_say_that_errors_are_of_the_proxy() -> None:
+    titles = [TEXTS[objective].proxy_title for objective in ("error", "cross_entropy", "depth_error")]
+    assert titles == [
+        "error of the proxy", "cross-entropy of the proxy", "mean error of the proxy over its recursion depths"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
