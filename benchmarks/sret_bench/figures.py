@@ -273,6 +273,26 @@ def structures(lines: Sequence[Line]) -> Figures | None:
     return result
 
 
+def unseen_models(
+    lines: Sequence[Line], models: Mapping[str, Callable[[Sequence[Line]], FloatArray]]
+) -> dict[str, Figures] | None:
+    """Returns how models of supernets that did not choose the networks rank them, against the end of long training."""
+    longest = max((line["schedule_images"] for line in lines), default=0)
+    final = scratch_rows(lines, longest, longest)
+    if len(final) < MIN_TRAININGS:
+        return None
+    keys = sorted(final)
+    ends = np.array([final[key]["error"] for key in keys])
+    costs = np.array([key[0] for key in keys])
+    found = {}
+    for name, model in models.items():
+        predicted = model([final[key] for key in keys])
+        found[name] = {
+            "tau": tau_estimate(predicted, ends), "tau_at_equal_cost": tau_estimate(predicted, ends, costs)
+        }  # fmt: skip
+    return found
+
+
 def equal_seconds(
     inherited: Sequence[Line], scratch: Sequence[Line], speed: Mapping[str, float], supernet_images: int,
     model: Callable[[Sequence[Line]], FloatArray],

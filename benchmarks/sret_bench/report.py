@@ -37,7 +37,10 @@ def report(setting: Setting, work: Path, results: Path = RESULTS) -> figures.Fig
         seed: sorted((line for line in inherited if line["supernet"] == seed), key=lambda line: int(line["number"]))
         for seed in setting.supernet_seeds
     }
-    first = by_supernet[setting.supernet_seeds[0]]
+    # The first supernet chose the networks that were trained. What is said of supernets is said of the others.
+    others = {seed: lines for seed, lines in by_supernet.items() if seed != setting.supernet_seeds[0]}
+    others = {seed: lines for seed, lines in others.items() if len(lines) >= figures.MIN_NETWORKS}
+    judge = next(iter(others.values()), [])
     speed = json.loads((results / SPEED).read_text()) if (results / SPEED).exists() else None
     found: figures.Figures = {
         **describe_machine("numpy", "scipy"),
@@ -47,9 +50,12 @@ def report(setting: Setting, work: Path, results: Path = RESULTS) -> figures.Fig
         "effects": {str(seed): kinds_of_effects(lines) for seed, lines in by_supernet.items()},
         "between_supernets": figures.between_supernets(inherited),
         "structures": figures.structures(tables.scratch.lines),
+        "unseen_models": figures.unseen_models(
+            tables.scratch.lines, {str(seed): model_of(setting, lines) for seed, lines in others.items()}
+        ),
         "lengths": figures.lengths(tables.scratch.lines),
         "equal_seconds": None if speed is None else figures.equal_seconds(
-            first, tables.scratch.lines, speed, setting.supernet_images, model_of(setting, first)
+            judge, tables.scratch.lines, speed, setting.supernet_images, model_of(setting, judge)
         ),
         "precision": figures.precision_effect(tables.precision.lines),
     }  # fmt: skip

@@ -85,8 +85,16 @@ def agreement_table() -> str:
     number = "" if found is None else f"{found['n']}"
     for name, title in (("tau", "all"), ("tau_at_equal_cost", "at equal cost")):
         rows.append(
-            (f"inherited model and long training: tau, {title}", number, shown(None if found is None else found[name]))
+            (
+                f"model of supernet 0, which chose them, and long training: tau, {title}",
+                number,
+                shown(None if found is None else found[name]),
+            )
         )
+    for seed, each in (everything["unseen_models"] or {}).items():
+        for name, title in (("tau", "all"), ("tau_at_equal_cost", "at equal cost")):
+            what = f"model of supernet {seed}, which did not choose them, and long training: tau, {title}"
+            rows.append((what, number, shown(each[name])))
     for name in ("worst less best", "middling less best"):
         gap = None if found is None else found.get(name)
         count = "" if gap is None else f"{gap['n']} pairs, better in {gap['better']}"

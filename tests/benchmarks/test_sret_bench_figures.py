@@ -121,6 +121,19 @@ def test_structures_are_compared_at_equal_cost() -> None:
     assert found["tau_at_equal_cost"]["value"] == 1.0
 
 
+def test_models_of_other_supernets_are_compared_with_long_training() -> None:
+    known = trainings(FINAL, FINAL)
+
+    def by_structure(rows: list[dict[str, Any]]) -> np.ndarray:
+        return np.array([row["predicted_error"] for row in rows])
+
+    found = figures.unseen_models(known, {"1": by_structure, "2": lambda rows: -by_structure(rows)})
+    assert found is not None
+    assert (found["1"]["tau_at_equal_cost"]["value"], found["2"]["tau_at_equal_cost"]["value"]) == (1.0, -1.0)
+    assert found["1"]["tau"]["value"] < 1.0  # it says nothing of size
+    assert figures.unseen_models(known[:3], {}) is None
+
+
 def test_equal_seconds_gives_proxies_what_the_supernet_took(lines: list[dict[str, Any]]) -> None:
     speed = {"supernet_images_per_second": 10.0, "seconds_per_score": 1.0, "scratch_images_per_second": 10.0}
     found = figures.equal_seconds(
