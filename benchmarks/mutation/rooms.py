@@ -99,7 +99,11 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/run_kinds.py": (f"{_R}/runs/test_run_kinds.py",),
         "trials/runs/study.py": (f"{_R}/runs/test_study.py",),
         "trials/runs/target.py": (f"{_R}/runs/test_target.py",),
-        "trials/runs/checksums.py": (f"{_R}/runs/test_records.py", f"{_R}/runs/test_record_file.py"),
+        "trials/runs/checksums.py": (
+            f"{_R}/runs/test_checksums.py",
+            f"{_R}/runs/test_records.py",
+            f"{_R}/runs/test_record_file.py",
+        ),
         "trials/runs/comparability.py": (f"{_R}/workflows/test_runs.py",),
         "trials/runs/create_engine.py": (f"{_R}/search/test_plan.py", f"{_R}/search/test_search.py", *_QUICK),
         "trials/runs/engine_options.py": (
@@ -125,6 +129,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{_R}/runs/test_option_groups.py",
             f"{_R}/command_line/test_options_of_runs.py",
         ),
+        "trials/runs/size_prior.py": (f"{_R}/runs/test_size_prior.py",),
         "trials/runs/timeline.py": (f"{_R}/report/test_html.py", f"{_R}/runs/test_objective_texts.py"),
         "trials/runs/train_options.py": (f"{_R}/runs/test_options.py",),
         "trials/runs/trial.py": (

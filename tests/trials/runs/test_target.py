@@ -62,7 +62,7 @@ def test_only_budgets_that_no_images_could_meet_are_refused_beforehand(digits: P
     require_possible(open_space, below)
     with pytest.raises(BudgetError, match="the nearest"):
         require_possible(asked, below)
-    above = Budget(params_min=10**7)  # so many classes might do that
-    require_possible(open_space, above)
-    with pytest.raises(BudgetError, match="the nearest"):
-        FeasibleSet(target_for(open_space, digits)[0], above).check()
+    for above in (Budget(params_min=10**7), Budget(flops_min=10**9)):  # so many classes might do that
+        require_possible(open_space, above)
+        with pytest.raises(BudgetError, match="the nearest"):
+            FeasibleSet(target_for(open_space, digits)[0], above).check()
