@@ -104,7 +104,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{_R}/runs/test_records.py",
             f"{_R}/runs/test_record_file.py",
         ),
-        "trials/runs/comparability.py": (f"{_R}/workflows/test_runs.py",),
+        "trials/runs/comparability.py": (f"{_R}/runs/test_comparability.py", f"{_R}/workflows/test_runs.py"),
         "trials/runs/create_engine.py": (f"{_R}/search/test_plan.py", f"{_R}/search/test_search.py", *_QUICK),
         "trials/runs/engine_options.py": (
             f"{_R}/runs/test_option_groups.py",
