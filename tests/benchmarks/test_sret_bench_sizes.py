@@ -41,7 +41,7 @@ def trainings(long: list[float]) -> list[dict[str, Any]]:
 
 
 def sizes(long: list[float] = LONG) -> size_rules.Sizes:
-    found = size_rules.sizes_of("known", "best", trainings(long), num_val=100, num_test=200)
+    found = size_rules.sizes_of("known", "best", trainings(long), num_val=1_000, num_test=2_000)
     assert found is not None
     return found
 
@@ -90,6 +90,14 @@ def test_the_prior_of_images_is_that_of_the_others() -> None:
     for row in (first, second):
         parts = [np.log1p(0.01 * slope) for slope in (others[row["images"]], found["slopes"]["ImageNet"])]
         assert row["prior"] == pytest.approx(100 * np.expm1(np.mean(parts)), abs=0.1)
+
+
+def test_images_with_few_held_out_ones_are_judged_but_give_no_prior() -> None:
+    few = replace(sizes(LONG[::-1]), images="few", num_held_out=999)
+    found = size_rules.report([sizes(), few])
+    assert found["slopes"].keys() == {"known", "ImageNet"}
+    assert [row["images"] for row in found["sizes"]] == ["known", "few"]
+    assert found["sizes"][0]["prior"] == found["slopes"]["ImageNet"]
 
 
 def test_the_published_error_of_imagenet_falls_by_a_seventh_with_twice_the_flops() -> None:

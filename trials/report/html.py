@@ -28,6 +28,7 @@ from ..runs.objective_texts import error_text
 from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import ORIGIN
+from ..runs.size_prior import size_in_long_trainings
 from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
 from ..runs.uncertainty import format_prediction, images_of_trials, predicted_interval
@@ -214,6 +215,7 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
         "best_number": None if choice is None else choice.trial.number,
         "best_reason": None if choice is None else choice.reason,
         "tuned_sizes": size_after_tuning(given.history.in_order, given.options.objectives, known),
+        "long_trainings": size_in_long_trainings(given.history.in_order, known),
         "prediction_note": describe_prediction(images),
         "has_bend": known is not None and any(network.is_bend for network in known.networks),
     }

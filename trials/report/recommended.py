@@ -13,6 +13,7 @@ from ..console import print_line
 from ..runs.best import size_after_tuning
 from ..runs.objectives import Objective, error_named, error_of
 from ..runs.recommendation import Recommendation, Recommendations
+from ..runs.size_prior import size_in_long_trainings
 from ..runs.trial import Trial
 from ..runs.uncertainty import format_prediction, images_of_trials
 
@@ -33,9 +34,9 @@ def show_recommended(
     if recommended is not None and recommended.networks:
         console.print(_table(trials, recommended.networks, console.width, objectives))
     print_line(console, f"best.yaml is trial {best.number}: {reason}.")
-    tuned = size_after_tuning(trials, objectives, recommended)
-    if tuned is not None:
-        print_line(console, f"{tuned}.")
+    for sentence in (size_after_tuning(trials, objectives, recommended), size_in_long_trainings(trials, recommended)):
+        if sentence is not None:
+            print_line(console, f"{sentence}.")
 
 
 def _table(
