@@ -115,8 +115,13 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/landscape_options.py": (f"{_R}/workflows/test_landscape.py",),
         "trials/runs/landscape_records.py": (f"{_R}/workflows/test_landscape.py",),
         "trials/runs/loaded_study.py": (f"{_R}/runs/test_study.py", f"{_R}/studies/test_progress.py"),
-        "trials/runs/pick.py": (f"{_R}/strategies/test_shallowest_budget.py", f"{_R}/workflows/test_runs.py"),
+        "trials/runs/pick.py": (
+            f"{_R}/runs/test_pick.py",
+            f"{_R}/strategies/test_shallowest_budget.py",
+            f"{_R}/workflows/test_runs.py",
+        ),
         "trials/runs/recommendation.py": (
+            f"{_R}/runs/test_recommendation.py",
             f"{_R}/runs/test_best.py",
             f"{_R}/runs/test_records.py",
             f"{_R}/report/test_front.py",
