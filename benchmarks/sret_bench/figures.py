@@ -295,20 +295,21 @@ def unseen_models(
 
 def equal_seconds(
     inherited: Sequence[Line], scratch: Sequence[Line], speed: Mapping[str, float], supernet_images: int,
-    model: Callable[[Sequence[Line]], FloatArray],
+    model: Callable[[Sequence[Line], Sequence[Line]], FloatArray],
 ) -> Figures | None:  # fmt: skip
     """Returns how a supernet and proxies from scratch rank the networks that were trained long, in equal CPU seconds.
 
-    For a number of trials, the supernet's seconds are its training and a score for each. A proxy may then train each
-    trial on as many images as take the same seconds. Two kinds are compared: the longest training within that whose own
-    schedule ends there, as a search's proxy does, and the longest length scored on the way of the long trainings.
+    For a number of trials, the supernet's seconds are its training and a score for each. The model is fitted to as many
+    scores: the figure is the median over disjoint draws of them, and its interval their range. A proxy may then train
+    each trial on as many images as take the same seconds. Two kinds are compared: the longest training within that
+    whose own schedule ends there, as a search's proxy does, and the longest length scored on the way of the long ones.
 
     Args:
-        inherited: Scores of one supernet, which `model` was fitted to.
+        inherited: Scores of one supernet, in random order.
         scratch: Trainings from scratch.
         speed: Images and scores a second, measured (see `plan.py`).
         supernet_images: Images that the supernet was trained on.
-        model: Returns the predictions of the additive model of inherited scores for lines.
+        model: Returns the predictions for lines (the second ones) by the additive model of scores (the first ones).
     """
     longest = max((line["schedule_images"] for line in scratch), default=0)
     final = scratch_rows(scratch, longest, longest)
@@ -317,18 +318,21 @@ def equal_seconds(
     keys = sorted(final)
     ends = np.array([final[key]["error"] for key in keys])
     costs = np.array([key[0] for key in keys])
-    predicted = model([final[key] for key in keys])
-    result: Figures = {
-        "n": len(keys),
-        "supernet": {"tau": tau_estimate(predicted, ends), "tau_at_equal_cost": tau_estimate(predicted, ends, costs)},
-        "trials": {},
-    }
     on_the_way = {line["images"] for line in scratch if line["schedule_images"] == longest}
     ended = {line["schedule_images"] for line in scratch} - {longest}
+    result: Figures = {"n": len(keys), "trials": {}}
     for trials in TRIALS:
         seconds = supernet_images / speed["supernet_images_per_second"] + trials * speed["seconds_per_score"]
         images = seconds / trials * speed["scratch_images_per_second"]
+        draws = [inherited[start : start + trials] for start in range(0, len(inherited) - trials + 1, trials)][:SPLITS]
+        predicted = [model(draw, [final[key] for key in keys]) for draw in draws]
         entry: Figures = {"cpu_seconds": round(seconds), "images_per_proxy": round(images)}
+        if predicted:
+            entry["supernet"] = {
+                "draws": len(draws),
+                "tau": _over_draws([tau_b(each, ends) for each in predicted]),
+                "tau_at_equal_cost": _over_draws([tau_b(each, ends, costs) for each in predicted]),
+            }
         for kind, schedule, lengths in (("own_schedule", None, ended), ("on_the_way", longest, on_the_way)):
             within = max((length for length in lengths if length <= images), default=None)
             if within is not None:
@@ -336,6 +340,11 @@ def equal_seconds(
                 entry[kind] = {"length": within, **_length(rows, final)}
         result["trials"][str(trials)] = entry
     return result
+
+
+def _over_draws(values: list[float]) -> Figures:
+    median, least, most = _median_and_range(values)
+    return {"value": median, "interval": [least, most]}
 
 
 def precision_effect(lines: Sequence[Line]) -> Figures | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,11 @@ def report(setting: Setting, work: Path, results: Path = RESULTS) -> figures.Fig
         "between_supernets": figures.between_supernets(inherited),
         "structures": figures.structures(tables.scratch.lines),
         "unseen_models": figures.unseen_models(
-            tables.scratch.lines, {str(seed): model_of(setting, lines) for seed, lines in others.items()}
+            tables.scratch.lines, {str(seed): partial(predicted, setting, lines) for seed, lines in others.items()}
         ),
         "lengths": figures.lengths(tables.scratch.lines),
         "equal_seconds": None if speed is None else figures.equal_seconds(
-            judge, tables.scratch.lines, speed, setting.supernet_images, model_of(setting, judge)
+            judge, tables.scratch.lines, speed, setting.supernet_images, partial(predicted, setting)
         ),
         "precision": figures.precision_effect(tables.precision.lines),
     }  # fmt: skip
@@ -93,15 +94,11 @@ def progress(setting: Setting, tables: Tables) -> dict[str, list[int]]:
     }  # fmt: skip
 
 
-def model_of(setting: Setting, lines: Sequence[Line]) -> Callable[[Sequence[Line]], FloatArray]:
-    """Returns what predicts inherited errors of lines, by the additive model of a supernet's scores."""
-
-    def predicted(asked: Sequence[Line]) -> FloatArray:
-        errors = np.array([line["error"] for line in lines])
-        points, unseen = figures.points_of(setting.space, lines), figures.points_of(setting.space, asked)
-        return figures.predict(setting.space, "with pairs", points, errors, unseen)
-
-    return predicted
+def predicted(setting: Setting, known: Sequence[Line], asked: Sequence[Line]) -> FloatArray:
+    """Returns predictions of inherited errors of lines, by the additive model of a supernet's scores."""
+    errors = np.array([line["error"] for line in known])
+    points, unseen = figures.points_of(setting.space, known), figures.points_of(setting.space, asked)
+    return figures.predict(setting.space, "with pairs", points, errors, unseen)
 
 
 def main() -> None:

@@ -117,6 +117,14 @@ def lengths_table() -> str:
     return table(header, rows)
 
 
+def noise_of_a_training() -> str:
+    """Returns the standard deviation of one long training's validation error, from second seeds."""
+    found = (load("sret_bench")["lengths"] or {}).get("second_seeds")
+    if found is None:
+        return f"second seeds: {NOT_YET}"
+    return f"{100 * found['noise_sd']:.1f} points (standard deviation, {found['n']} networks trained twice)"
+
+
 def equal_seconds_table() -> str:
     """Returns supernet and proxies at equal CPU seconds."""
     found = load("sret_bench")["equal_seconds"]
@@ -126,14 +134,15 @@ def equal_seconds_table() -> str:
     rows = []
     names = "tau", "tau_at_equal_cost"
     for trials, each in found["trials"].items():
-        supernet = (shown(found["supernet"][name]) for name in names)
-        rows.append((f"{int(trials):,}", f"{each['cpu_seconds']:,}", "supernet and model", *supernet))
+        supernet = each.get("supernet")
+        shares = (shown(None if supernet is None else supernet[name]) for name in names)
+        rows.append((f"{int(trials):,}", f"{each['cpu_seconds']:,}", "supernet and model", *shares))
         for kind, schedule in (("own_schedule", "its own schedule"), ("on_the_way", "the schedule of the long ones")):
             if (proxy := each.get(kind)) is not None:
                 title = f"from scratch, {proxy['length']:,} images, {schedule}"
                 rows.append(("", "", title, *(shown(proxy.get(name)) for name in names)))
         if not each.keys() & {"own_schedule", "on_the_way"}:
-            rows.append(("", "", f"from scratch, {each['images_per_proxy']:,} images", NOT_YET, ""))
+            rows.append(("", "", f"from scratch, {each['images_per_proxy']:,} images: fewer than any length", "", ""))
     return table(header, rows)
 
 
@@ -145,36 +154,6 @@ def precision_table() -> str:
     return table(["against bf16", "networks", "tau"], rows)
 
 
-def sizes_table() -> str:
-    """Returns by how much errors change with size, after short and after long trainings, on each set of images."""
-    found = load("sret_bench_sizes")
-    rows = [
-        (each["images"], each["structure"], f"{len(each['flops'])}", f"{int(length):,}", *_percent(slope))
-        for each in found["sizes"]
-        for length, slope in each["slopes"].items()
-    ]
-    rows.append(
-        ("ImageNet, published", "SReT-T and SReT-S", "2", "300 epochs", f"{found['slopes']['ImageNet']:+.1f} %", "")
-    )
-    return table(["images", "structure", "networks", "training", "error per doubling of FLOPs", "95 % interval"], rows)
-
-
-def _percent(slope: dict[str, Any]) -> tuple[str, str]:
-    low, high = slope["interval"]
-    return f"{slope['percent']:+.1f} %", f"{low:+.1f} to {high:+.1f} %"
-
-
-def size_rules_table() -> str:
-    """Returns what rules that choose a size cost, in points of error after long training."""
-    found = load("sret_bench_sizes")["sizes"]
-    shown_rows = [each for each in found if each["structure"] == "best"]
-    rows = [
-        (rule, *(f"{each['regret'][rule]['mean']:.2f} ({each['regret'][rule]['most']:.2f})" for each in shown_rows))
-        for rule in shown_rows[0]["regret"]
-    ]
-    return table(["rule", *(each["images"] for each in shown_rows)], rows)
-
-
 FIGURES: dict[str, Callable[[], str]] = {
     "sret-bench-additivity": additivity_table,
     "sret-bench-summary": additivity_summary,
@@ -182,9 +161,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "sret-bench-effects": effects_table,
     "sret-bench-equal-seconds": equal_seconds_table,
     "sret-bench-lengths": lengths_table,
+    "sret-bench-noise": noise_of_a_training,
     "sret-bench-precision": precision_table,
     "sret-bench-progress": progress_table,
-    "sret-bench-size-rules": size_rules_table,
-    "sret-bench-sizes": sizes_table,
 }
 """The parts by the names that markers use."""

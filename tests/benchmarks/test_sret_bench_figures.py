@@ -137,7 +137,7 @@ def test_models_of_other_supernets_are_compared_with_long_training() -> None:
 def test_equal_seconds_gives_proxies_what_the_supernet_took(lines: list[dict[str, Any]]) -> None:
     speed = {"supernet_images_per_second": 10.0, "seconds_per_score": 1.0, "scratch_images_per_second": 10.0}
     found = figures.equal_seconds(
-        lines, trainings(FINAL, FINAL), speed, 1_000, lambda rows: np.array([row["error"] for row in rows])
+        lines, trainings(FINAL, FINAL), speed, 1_000, lambda known, rows: np.array([row["error"] for row in rows])
     )
     assert found is not None
     few, many = found["trials"]["50"], found["trials"]["1000"]
@@ -145,7 +145,25 @@ def test_equal_seconds_gives_proxies_what_the_supernet_took(lines: list[dict[str
     assert (few["on_the_way"]["length"], few["on_the_way"]["tau"]["value"]) == (10, 1.0)
     assert "own_schedule" not in few  # none has ended
     assert (many["images_per_proxy"], "on_the_way" in many) == (11, True)
-    assert found["supernet"]["tau"]["value"] == 1.0
+    assert few["supernet"] == {
+        "draws": 2, "tau": {"value": 1.0, "interval": [1.0, 1.0]},
+        "tau_at_equal_cost": {"value": 1.0, "interval": [1.0, 1.0]},
+    }  # fmt: skip
+    assert "supernet" not in many  # only 140 networks have scores
+
+
+def test_the_supernet_s_model_knows_no_more_scores_than_there_are_trials(lines: list[dict[str, Any]]) -> None:
+    seen: list[list[int]] = []
+
+    def model(known: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np.ndarray:
+        seen.append([line["number"] for line in known])
+        return np.array([row["error"] for row in rows]) * (1 if len(seen) == 1 else -1)
+
+    speed = {"supernet_images_per_second": 10.0, "seconds_per_score": 1.0, "scratch_images_per_second": 10.0}
+    found = figures.equal_seconds(lines, trainings(FINAL, FINAL), speed, 1_000, model)
+    assert found is not None
+    assert seen == [list(range(50)), list(range(50, 100))]
+    assert found["trials"]["50"]["supernet"]["tau"] == {"value": 0.0, "interval": [-1.0, 1.0]}
 
 
 def test_equal_seconds_compare_proxies_with_schedules_of_their_own(lines: list[dict[str, Any]]) -> None:
@@ -155,7 +173,11 @@ def test_equal_seconds_compare_proxies_with_schedules_of_their_own(lines: list[d
     ]
     speed = {"supernet_images_per_second": 10.0, "seconds_per_score": 1.0, "scratch_images_per_second": 10.0}
     found = figures.equal_seconds(
-        lines, [*trainings(FINAL, FINAL), *own], speed, 1_000, lambda rows: np.array([row["error"] for row in rows])
+        lines,
+        [*trainings(FINAL, FINAL), *own],
+        speed,
+        1_000,
+        lambda known, rows: np.array([row["error"] for row in rows]),
     )
     assert found is not None
     few, many = found["trials"]["50"], found["trials"]["1000"]

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.sret_bench import other_images, size_rules
 from benchmarks.sret_bench.chosen import STRUCTURES, Chosen
 from benchmarks.sret_bench.tables import Table
-from docs.figures import sret_bench as docs
+from docs.figures import sret_bench_sizes as docs
 from sret_nas.arch.budget import Budget
 from sret_nas.feasible.feasible_set import FeasibleSet
 from tests.benchmarks.test_sret_bench import SPACE, TINY
