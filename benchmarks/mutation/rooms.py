@@ -138,11 +138,12 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/timeline.py": (f"{_R}/report/test_html.py", f"{_R}/runs/test_objective_texts.py"),
         "trials/runs/train_options.py": (f"{_R}/runs/test_options.py",),
         "trials/runs/trial.py": (
+            f"{_R}/runs/test_uncertainty.py",
             f"{_R}/runs/test_objectives.py",
             f"{_R}/runs/test_records.py",
             f"{_R}/report/test_finals.py",
         ),
-        "trials/runs/uncertainty.py": (f"{_R}/report/test_finals.py", f"{_R}/workflows/test_runs.py"),
+        "trials/runs/uncertainty.py": (f"{_R}/runs/test_uncertainty.py", f"{_R}/report/test_finals.py"),
         "trials/runs/remote_storage.py": (f"{_R}/runs/test_remote_storage.py",),
         "trials/runs/remote_copy.py": (f"{_R}/runs/test_remote_copy.py", *_QUICK),
         "trials/runs/options.py": (
