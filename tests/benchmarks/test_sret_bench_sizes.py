@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from benchmarks.sret_bench.tables import Table
 from docs.figures import sret_bench_sizes as docs
 from sret_nas.arch.budget import Budget
 from sret_nas.feasible.feasible_set import FeasibleSet
+from tests import REPOSITORY
 from tests.benchmarks.test_sret_bench import SPACE, TINY
+from trials.runs.size_prior import CHANGES_PER_DOUBLING
 
 FLOPS = [10**8 * 2**cost for cost in range(5)]
 LONG = [0.32 * 0.9**cost for cost in range(5)]
@@ -103,6 +106,11 @@ def test_images_with_few_held_out_ones_are_judged_but_give_no_prior() -> None:
 def test_the_published_error_of_imagenet_falls_by_a_seventh_with_twice_the_flops() -> None:
     (small, large) = size_rules.IMAGENET.values()
     assert (large[1] / small[1]) ** (1 / np.log2(large[0] / small[0])) == pytest.approx(6 / 7, abs=0.01)
+
+
+def test_what_a_search_says_of_size_are_the_published_figures() -> None:
+    published = json.loads((REPOSITORY / "benchmarks" / "results" / "sret_bench_sizes.json").read_text())
+    assert published["slopes"] == CHANGES_PER_DOUBLING
 
 
 def test_docs_show_every_rule_and_length(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,29 +1,21 @@
-"""What long trainings say of size: the figures of the benchmark, applied to recommended networks."""
+"""What long trainings say of size, applied to recommended networks."""
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 
-from tests import REPOSITORY
 from tests.trials.runs.test_best import recommended
 from tests.trials.runs.test_objectives import trial
 from trials.runs import size_prior
 from trials.runs.size_prior import CHANGES_PER_DOUBLING, changes_with_size, size_in_long_trainings
 from trials.runs.trial import Trial
 
-FIGURES = REPOSITORY / "benchmarks" / "results" / "sret_bench_sizes.json"
-
 
 @pytest.fixture
 def trials() -> list[Trial]:
     return [trial(0, 0.1, 1.0, 10), trial(1, 0.2, 1.0, 40), trial(2, 0.15, 1.0, 10)]
-
-
-def test_the_figures_are_those_of_the_benchmark() -> None:
-    assert json.loads(FIGURES.read_text())["slopes"] == CHANGES_PER_DOUBLING
 
 
 def test_changes_are_powers_of_the_ratio_of_flops(monkeypatch: pytest.MonkeyPatch) -> None:
