@@ -217,6 +217,12 @@ def test_events_of_no_known_kind_are_refused(tmp_path: Path, event: object) -> N
         read_history(tmp_path)
 
 
+def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / RECORDS_FILE).write_text('{"event": "header", \n')
+    with pytest.raises(UserError, match=r"records\.jsonl, line 1: "):
+        read_history(tmp_path)
+
+
 def test_an_empty_file_and_a_missing_one_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no run directory"):
         read_history(tmp_path)
