@@ -104,7 +104,7 @@ class EngineOptions(ComputeOptions):
         A search finds the same with fewer workers: their number counts through `lookahead` alone.
         """
         workers = min(self.workers, self.lookahead, num_jobs)
-        if self.ray_address is not None or workers == 0:
+        if self.ray_address is not None:
             return workers
         return min(workers, max(1, num_cores() // self.usable_threads))
 

@@ -133,7 +133,8 @@ def test_no_more_is_used_than_there_are_jobs_and_cores(
     assert (line is not None) is is_told
     if line is not None:
         asked = f"{counted(options.workers, 'worker')} with {counted(options.threads, 'thread')} each"
-        assert line.startswith(f"note: {asked} are more than")
+        cores = "" if "ray_address" in given else "8 cores, "
+        assert line.startswith(f"note: {asked} are more than can be used ({cores}at most ")
         assert line.endswith(f"trials at once): workers {workers}, threads {threads}")
     assert options.workers == given.get("workers", 8)
 

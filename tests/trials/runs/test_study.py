@@ -9,7 +9,7 @@ import pytest
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.yaml_files import read_yaml
+from sret_nas.yaml_files import dump_yaml, read_yaml
 from tests.trials.studies.tiny_study import DEFINITION, write_study
 from trials.runs.loaded_study import LoadedStudy, changed_architecture, shipped_studies, study_file
 from trials.runs.study_options import StudyOptions
@@ -123,6 +123,16 @@ def test_what_is_recorded_is_the_whole_study(tmp_path: Path) -> None:
     again = LoadedStudy.recorded(loaded.to_dict(), "records")
     assert again.trainings == loaded.trainings
     assert again.study == loaded.study
+
+
+def test_what_a_study_does_not_say(tmp_path: Path) -> None:
+    """Three seeds, and all images at the base's size."""
+    definition = {key: value for key, value in DEFINITION.items() if key not in ("seeds", "data")}
+    path = tmp_path / "short.yaml"
+    path.write_text(dump_yaml(definition))
+    study = LoadedStudy.load(str(path)).study
+    assert study.seeds == 3
+    assert set(study.data.model_dump().values()) == {None}
 
 
 def test_the_command_line_goes_before_the_studys_bounds(tmp_path: Path) -> None:
