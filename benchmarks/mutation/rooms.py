@@ -128,15 +128,27 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "trials/runs/recorded_search.py": (f"{_R}/workflows/test_runs.py", f"{_R}/runs/test_objective_texts.py"),
         "trials/runs/soft_label_options.py": (f"{_R}/workflows/test_make_soft_labels.py",),
-        "trials/runs/study_options.py": (f"{_R}/runs/test_study.py", f"{_R}/studies/test_progress.py"),
+        "trials/runs/study_options.py": (
+            f"{_R}/runs/test_command_options.py",
+            f"{_R}/runs/test_study.py",
+            f"{_R}/studies/test_progress.py",
+        ),
         "trials/runs/study_records.py": (f"{_R}/studies/test_run.py",),
         "trials/runs/supernet_train_options.py": (
+            f"{_R}/runs/test_command_options.py",
             f"{_R}/runs/test_option_groups.py",
             f"{_R}/command_line/test_options_of_runs.py",
         ),
         "trials/runs/size_prior.py": (f"{_R}/runs/test_size_prior.py",),
-        "trials/runs/timeline.py": (f"{_R}/report/test_html.py", f"{_R}/runs/test_objective_texts.py"),
-        "trials/runs/train_options.py": (f"{_R}/runs/test_options.py",),
+        "trials/runs/timeline.py": (
+            f"{_R}/runs/test_command_options.py",
+            f"{_R}/report/test_html.py",
+            f"{_R}/runs/test_objective_texts.py",
+        ),
+        "trials/runs/train_options.py": (
+            f"{_R}/runs/test_command_options.py",
+            f"{_R}/runs/test_options.py",
+        ),
         "trials/runs/trial.py": (
             f"{_R}/runs/test_uncertainty.py",
             f"{_R}/runs/test_objectives.py",

@@ -1,0 +1,94 @@
+"""What `train`, `study run` and `supernet train` let change when they are resumed, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sret_nas.errors import UserError
+from trials.runs import study_options, supernet_train_options, train_options
+from trials.runs.study_options import StudyOptions
+from trials.runs.supernet_train_options import SupernetTrainOptions
+from trials.runs.timeline import read_timeline
+from trials.runs.train_options import TrainOptions
+
+
+def trained(**given: Any) -> TrainOptions:
+    return TrainOptions.parse({"architecture": "sret_t", **given}, "train")
+
+
+def test_what_may_change_between_sessions() -> None:
+    """Where things lie and what computes; never what is computed."""
+    assert {"data", "data_root", "data_workers", "device", "threads"} == train_options.CHANGEABLE
+    assert {"device", "threads", "data", "data_root", "soft_labels"} == supernet_train_options.CHANGEABLE
+    computing = {"engine", "ray_address", "gpus_per_trial", "workers", "threads", "device", "trial_timeout"}
+    assert computing | {"data", "data_root", "seeds"} == study_options.CHANGEABLE
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"study": "deep"}, "the study among them"),
+        ({"epochs": 3}, "--epochs among them"),
+        ({"epochs": 3, "study": "deep"}, "--epochs among them"),
+    ],
+)
+def test_a_resumed_study_keeps_its_options(given: dict[str, Any], named: str) -> None:
+    options = StudyOptions.parse({"study": "loops"}, "study run")
+    with pytest.raises(UserError, match=f"a resumed study keeps its options, {named}: leave it out"):
+        options.resumed_with(given)
+    assert options.resumed_with({"seeds": 5, "workers": 1}).seeds == 5
+
+
+def test_images_of_a_supernet_are_named_as_they_are_typed() -> None:
+    with pytest.raises(UserError, match="--images: must be"):
+        SupernetTrainOptions.parse({"supernet_images": 0}, "supernet train")
+
+
+def test_a_teachers_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "teacher").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert trained(teacher="local-dir:teacher").teacher == f"local-dir:{tmp_path / 'teacher'}"
+    assert trained(teacher="teacher").teacher == str(tmp_path / "teacher")
+    assert trained(teacher="resnet18").teacher == "resnet18"
+    assert trained(teacher=None, supernet=None, checkpoint=None).supernet is None
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"teacher": "resnet18", "soft_labels": "labels"}, "--teacher and --soft-labels exclude each other"),
+        ({"temperature": 2.0}, "--temperature goes with --teacher"),
+        ({"teacher_checkpoint": "weights"}, "--teacher-checkpoint goes with --teacher"),
+    ],
+)
+def test_labels_come_from_one_place(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        trained(**given)
+    assert trained(soft_labels="labels").teacher is None
+    assert trained(teacher="resnet18", temperature=2.0).temperature == 2.0
+
+
+def test_threads_count_as_given_only_if_they_were() -> None:
+    assert trained().given_threads is None
+    assert trained(threads=3).given_threads == 3
+
+
+def test_work_is_told_by_kind_and_breaks_between_sessions_do_not_count(tmp_path: Path) -> None:
+    events = [
+        {"event": "header", "time": 100.0},
+        {"event": "finished", "time": 110.0, "number": 0, "seconds": 4.0},
+        {"event": "resumed", "time": 500.0},
+        {"event": "unheard of", "time": 501.0, "seconds": 1.0},
+        {"event": "final", "time": 505.0, "role": "rival", "result": {"seconds": 2.0}},
+        {"event": "final", "time": 506.0, "role": "control", "result": {"seconds": 2.0}},
+        {"event": "final", "time": 507.0, "role": "fine-tuned", "result": {"seconds": 3.0}},
+        {"event": "finished", "time": 510.0, "number": 1, "seconds": 4.0},
+    ]
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    timeline = read_timeline(tmp_path)
+    assert timeline.work == {"trials": 8.0, "other": 1.0, "controls": 4.0, "fine-tuning": 3.0}
+    assert (timeline.began, timeline.wall_seconds, timeline.ended) == (100.0, 20.0, {0: 10.0, 1: 20.0})
