@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from sret_nas.errors import UserError
+from sret_nas.space.search_space import SearchSpace
 from trials.runs import study_options, supernet_train_options, train_options
 from trials.runs.study_options import StudyOptions
 from trials.runs.supernet_train_options import SupernetTrainOptions
 from trials.runs.timeline import read_timeline
 from trials.runs.train_options import TrainOptions
+from trials.supernet.config import SupernetConfig
+from trials.training.recipe import TrainingConfig
+from trials.workflows.train_supernet import RecordedTraining
 
 
 def trained(**given: Any) -> TrainOptions:
@@ -46,6 +51,26 @@ def test_a_resumed_study_keeps_its_options(given: dict[str, Any], named: str) ->
 def test_images_of_a_supernet_are_named_as_they_are_typed() -> None:
     with pytest.raises(UserError, match="--images: must be"):
         SupernetTrainOptions.parse({"supernet_images": 0}, "supernet train")
+
+
+CONFIG = SupernetConfig(training=TrainingConfig(images=100))
+RECORDED_BEFORE = [
+    "latency_budget", "latency_batch", "from_scratch", "supernet", "score_images", "fine_tune_images", "finalists",
+    "rivals", "strategy", "objectives", "rungs", "eta", "trials", "population", "engine", "ray_address",
+    "gpus_per_trial", "workers", "lookahead", "trial_timeout", "time_budget", "gpu_hours", "storage", "train_images",
+    "epochs",
+]  # fmt: skip
+"""Options that the first versions wrote into the file of a supernet's training."""
+
+
+def test_a_training_of_the_first_versions_is_read_and_another_option_is_not() -> None:
+    space = SearchSpace.load("smoke").to_dict()
+    options = SupernetTrainOptions.parse({}, "supernet train")
+    known = {"options": options.model_dump(mode="json"), "config": CONFIG.model_dump(mode="json"), "space": space}
+    old = {**known, "options": known["options"] | dict.fromkeys(RECORDED_BEFORE)}
+    assert RecordedTraining.model_validate(old).options == options
+    with pytest.raises(ValidationError, match="option_of_nobody"):
+        RecordedTraining.model_validate({**known, "options": known["options"] | {"option_of_nobody": 1}})
 
 
 def test_a_teachers_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
