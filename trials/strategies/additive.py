@@ -163,7 +163,7 @@ class AdditiveStrategy(Strategy[C]):
         # Predicted values of stopped trials are not part of the front to improve, unless there are no others.
         is_final = self._labels.is_final
         counts = is_final if is_final.any() else ~is_final
-        batch = self._settings.batch_of(len(points))
+        batch = self._settings.batch_of(len(points), is_listed=self._domain.members is not None)
         found = self._found(points[counts][non_dominated(values[counts])], share, batch)
         if len(found.points) == 0:
             return []

@@ -21,6 +21,8 @@ class AdditiveSettings:
 
     batch: int = 4
     """Minimum number of proposals per fit; about as many trials usually run at once."""
+    batch_of_table: int = 1
+    """The same where networks are listed: all are described once, so that a fit and a choice take some 10 ms."""
     labels_per_proposal: int = 50
     """Labels per proposal in larger batches: more labels make a fit more expensive, and each label less informative.
     From 250 labels on this gives more than `batch`."""
@@ -71,9 +73,9 @@ class AdditiveSettings:
     max_value: float = 1e100
     """Larger values are replaced by this one, whose square can be summed."""
 
-    def batch_of(self, num_labels: int) -> int:
-        """Returns the number of proposals per fit with `num_labels` labels."""
-        return max(self.batch, num_labels // self.labels_per_proposal)
+    def batch_of(self, num_labels: int, *, is_listed: bool) -> int:
+        """Returns the number of proposals per fit with `num_labels` labels, of listed networks or of a whole space."""
+        return max(self.batch_of_table if is_listed else self.batch, num_labels // self.labels_per_proposal)
 
     def is_refit_due(self, num_labels: int, judged_at: int) -> bool:
         """Returns whether to fit variances and compare models again, which was last done at `judged_at` labels."""

@@ -4,7 +4,8 @@ The hypervolume lies between a worst value and, at each cost, the best value of 
 candidate's gain is averaged over posterior draws of its value. A batch is chosen greedily: each candidate counts as
 evaluated, at the value of each draw, when the next is chosen.
 
-Values far above the others count by the logarithm of their distance (`_Tail`).
+Values far above the others count by the logarithm of their distance (`_Tail`). Costs that span a factor of
+`WIDE` or more count by their logarithms, so that every doubling of a budget matters alike, as in designs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ LEVELS = 256
 """Sampled levels of cost at which improvement is measured if several costs are objectives."""
 FENCE = 3.0
 """Interquartile ranges above the upper quartile from which a value is an outlier (Tukey's far fence, 1977)."""
+WIDE = 20.0
+"""How many times the least cost of labelled points the largest must be, for costs to count by their logarithms."""
 MAX_STEPS = 400
 """Number of labelled points up to which all are used, on the front or not."""
 
@@ -63,6 +66,9 @@ def improvement(
     tail = _Tail.of(values)
     values, beliefs = tail.shortened(values), tail.shortened(beliefs)
     worst = float(values.max() + 0.1 * np.ptp(values))
+    least = np.concatenate([costs, new_costs]).min(axis=0)
+    is_wide = (least > 0) & (costs.max(axis=0) >= WIDE * costs.min(axis=0))
+    costs, new_costs = _by_logarithms(costs, is_wide), _by_logarithms(new_costs, is_wide)
     if costs.shape[1] == 1:
         counts = _that_count(costs, values, max_steps)
         return InOneCost(costs[counts, 0], values[counts], new_costs[:, 0], beliefs, worst)
@@ -142,6 +148,12 @@ class InSeveralCosts(Improvement):
     def take(self, position: int) -> None:
         affords = self._affords[position]
         self._best[affords] = np.minimum(self._best[affords], self._beliefs[position])
+
+
+def _by_logarithms(costs: FloatArray, chosen: npt.NDArray[np.bool_]) -> FloatArray:
+    """Returns costs (n, costs) with the chosen columns by their logarithms."""
+    measured: FloatArray = np.where(chosen, np.log(np.where(chosen, costs, 1.0)), costs)
+    return measured
 
 
 def _that_count(costs: FloatArray, values: FloatArray, max_steps: int) -> npt.NDArray[np.bool_]:

@@ -96,7 +96,9 @@ def test_it_says_where_a_candidate_comes_from(of_forty: Search) -> None:
 
 
 def test_rounds_grow_with_the_labels() -> None:
-    assert [SETTINGS.batch_of(number) for number in (12, 200, 249, 250, 10_000)] == [4, 4, 4, 5, 200]
+    numbers = 12, 99, 100, 249, 250, 10_000
+    assert [SETTINGS.batch_of(number, is_listed=False) for number in numbers] == [4, 4, 4, 4, 5, 200]
+    assert [SETTINGS.batch_of(number, is_listed=True) for number in numbers] == [1, 1, 2, 4, 5, 200]
 
 
 @pytest.mark.slow

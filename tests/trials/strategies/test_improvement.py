@@ -7,7 +7,7 @@ import pytest
 
 from sret_nas.arrays import FloatArray
 from sret_nas.pareto import hypervolume
-from trials.strategies.improvement import Improvement, InSeveralCosts, _Tail, improvement
+from trials.strategies.improvement import WIDE, Improvement, InSeveralCosts, _Tail, improvement
 
 COSTS = np.array([[1.0], [2.0], [4.0]])
 VALUES = np.array([0.9, 0.5, 0.3])
@@ -46,10 +46,39 @@ def test_with_one_cost_gains_are_exact(seed: int, max_steps: int) -> None:
     np.testing.assert_allclose(gained.gains(10), [expected(at, [4, 7]) for at in range(10)], atol=1e-12)
 
 
+@pytest.mark.parametrize("num_costs", [1, 2])
+def test_costs_of_a_wide_range_count_by_their_logarithms(num_costs: int) -> None:
+    """Each cost by itself: with two, only the first is wide."""
+    rng = np.random.default_rng(3)
+    logs, values = rng.uniform(0, 1, (8, num_costs)), rng.random(8)
+    logs[0], logs[1] = 0.0, np.log(WIDE + 1e-6)
+    logs[:, 1:] /= 2
+    new_logs, beliefs = rng.uniform(0, 1, (6, num_costs)), rng.random((6, 2))
+    expected_of = [logs[:, :1], np.exp(logs[:, 1:])], [new_logs[:, :1], np.exp(new_logs[:, 1:])]
+    wide = improvement(np.exp(logs), values, np.exp(new_logs), beliefs).gains(6)
+    # Logarithms begin at 0, so they do not count as wide.
+    expected = improvement(np.hstack(expected_of[0]), values, np.hstack(expected_of[1]), beliefs).gains(6)
+    np.testing.assert_allclose(wide, expected, rtol=1e-9)
+    assert wide.max() > 0
+
+
+def test_narrow_costs_count_as_they_are() -> None:
+    """A step of one at little cost gains as much as one at much, unless the range is wide."""
+    costs, values = np.array([[1.0], [9.0]]), np.array([1.0, 0.0])
+    gained = improvement(costs, values, np.array([[2.0], [3.0]]), np.array([[0.5], [0.5]])).gains(2)
+    np.testing.assert_allclose(gained, [0.5 * 7, 0.5 * 6])
+
+
+def test_a_cost_of_nothing_has_no_logarithm() -> None:
+    costs, values = np.array([[1.0], [100.0]]), np.array([1.0, 0.0])
+    gained = improvement(costs, values, np.array([[0.0]]), np.array([[0.5]])).gains(1)
+    np.testing.assert_allclose(gained, [0.6 * 1 + 0.5 * 99])  # the worst is 1.1, where nothing is known
+
+
 def test_with_two_costs_gains_are_hypervolume_up_to_the_sample_of_levels() -> None:
     rng = np.random.default_rng(0)
-    costs, values = rng.random((8, 2)), rng.random(8)
-    new_costs, beliefs = rng.random((6, 2)), rng.random((6, 1))
+    costs, values = 1 + rng.random((8, 2)), rng.random(8)
+    new_costs, beliefs = 1 + rng.random((6, 2)), rng.random((6, 1))
     gained = improvement(costs, values, new_costs, beliefs)
     assert isinstance(gained, InSeveralCosts)
     every = np.concatenate([costs, new_costs])
