@@ -28,6 +28,9 @@ Five have kinds that the others lack:
 - `ranks`: what is told of a network is its rank in the space.
 - `large-window`, `large-noise`: `large` at nearly equal cost, and told with noise of 2 %.
 
+Families of tables (`layered-0` to `layered-19`, `made-sret-0` and so on, `test-sets-0` and so on) run if they are
+named; see `benchmarks.search.families`.
+
 `small` has 120 networks with noise in what is measured of each. `large` is a space of GPTs of other sizes than
 HW-GPT's, with effects that add up, products of neighbours, and a small random neural network on top. Its front is the
 best of a long search.
@@ -38,12 +41,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from benchmarks.search.best_known import FrontSearch
 from benchmarks.search.controls import Landscape
+from benchmarks.search.families import FAMILIES, PER_FAMILY, standardised, whole_front
 from benchmarks.search.gpt import GPT, GPTSpace
 from benchmarks.search.gpt_domain import GPTDomain
 from benchmarks.search.metrics import REFERENCE, front_of, regret
@@ -51,7 +55,7 @@ from benchmarks.search.problems import Bounds, Problem
 from benchmarks.search.products import Choices, ProductDomain
 from benchmarks.search.runs import ENTRIES, run_search
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.pareto import hypervolume, non_dominated
+from sret_nas.pareto import hypervolume
 from trials.strategies.table import TableDomain
 
 LARGE = GPTSpace((128, 256, 512), (14, 15, 16), (4, 6, 8))
@@ -72,13 +76,8 @@ def _nk(
         others = rng.choice([other for other in range(len(sizes)) if other != at], neighbours, replace=False)
         table = rng.normal(size=(size, *(sizes[other] for other in others)))
         rugged += table[levels[:, at], *(levels[:, other] for other in others)]
-    value = -_standardised(logs) + 0.7 * _standardised(single) + ruggedness * _standardised(rugged)
+    value = -standardised(logs) + 0.7 * standardised(single) + ruggedness * standardised(rugged)
     return domain, value
-
-
-def _standardised(values: FloatArray) -> FloatArray:
-    standardised: FloatArray = (values - values.mean()) / values.std()
-    return standardised
 
 
 def _table(name: str, domain: ProductDomain, values: FloatArray, noise: float = 0.0) -> Problem:
@@ -108,15 +107,6 @@ def _steep() -> Problem:
     return _table("nk-steep", domain, 5 + np.exp(1.2 * value))
 
 
-def _whole_front(problem: Problem) -> Problem:
-    """Returns the problem with bounds that hold all networks of the front, and a tenth of its range."""
-    members = list(problem.domain.members or ())
-    values, costs = np.array([problem.value(m) for m in members]), np.array([problem.cost(m) for m in members])
-    front = values[non_dominated(np.column_stack([values, costs]))]
-    box = float(front.min()), float(front.max() + 0.1 * np.ptp(front))
-    return replace(problem, bounds=Bounds(box, (int(costs.min()), int(costs.max())), log_cost=problem.bounds.log_cost))
-
-
 CELL_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 CELL_OPERATIONS = ("none", "identity", "pooling", "small convolution", "large convolution")
 
@@ -140,21 +130,21 @@ def _cells(name: str, noise: float = 0.0) -> Problem:
         interactions += rng.normal(size=(5, 5))[domain.every[:, one], domain.every[:, other]]
     error = 6 + 20 * np.exp(-0.8 * quality) + 0.4 * interactions + rng.normal(scale=0.15, size=len(quality))
     error = np.where(passes == 0, 90.0, error)
-    return _whole_front(replace(_table(name, domain, error), noise=noise))
+    return whole_front(replace(_table(name, domain, error), noise=noise))
 
 
 def _power() -> Problem:
     domain, value = _nk((4,) * 6, 1, 0.4, seed=12)
     costs = domain.chain.costs(domain.every)[:, 0]
-    rest = value + _standardised(np.log(costs))
-    return _whole_front(_table("power", domain, 12 + 25 * (costs / costs.min()) ** -2.5 + 0.8 * rest))
+    rest = value + standardised(np.log(costs))
+    return whole_front(_table("power", domain, 12 + 25 * (costs / costs.min()) ** -2.5 + 0.8 * rest))
 
 
 def _plateau() -> Problem:
     domain, value = _nk((6,) * 5, 1, 0.6, seed=13)
     matters = np.maximum(domain.every, 3)
     positions = np.ravel_multi_index(tuple(matters.T), (6,) * 5)
-    return _whole_front(_table("plateau", domain, np.round((20 + 3 * value[positions]) / 0.5) * 0.5))
+    return whole_front(_table("plateau", domain, np.round((20 + 3 * value[positions]) / 0.5) * 0.5))
 
 
 def _test_set(name: str, seed: int) -> Problem:
@@ -175,7 +165,7 @@ def _test_set(name: str, seed: int) -> Problem:
         name, name, TableDomain(domain, members), ("error", "cost"), lambda member: by_key[member.levels], bounds,
         checkpoints=(10, 20, 50),
     )  # fmt: skip
-    return _whole_front(problem)
+    return whole_front(problem)
 
 
 def _window() -> Problem:
@@ -207,7 +197,7 @@ def _sizes() -> Problem:
     share = domain.every / 7
     error = (rng.uniform(2, 6, 5) * np.exp(-rng.uniform(1, 3, 5) * share)).sum(axis=1)
     error += (rng.uniform(1, 3, 4) * np.maximum(share[:, :-1] - share[:, 1:], 0) ** 2).sum(axis=1)
-    return _whole_front(_table("sizes", domain, 25 + error + rng.normal(scale=0.15, size=len(error))))
+    return whole_front(_table("sizes", domain, 25 + error + rng.normal(scale=0.15, size=len(error))))
 
 
 def _macro() -> Problem:
@@ -217,7 +207,7 @@ def _macro() -> Problem:
     strength = np.column_stack([np.zeros(8), rng.uniform(0.5, 1.5, 8), rng.uniform(0.9, 2.2, 8)])
     done = 0.5 + strength[np.arange(8), domain.every].sum(axis=1)
     pairs = sum(rng.normal(size=(3, 3))[domain.every[:, at], domain.every[:, at + 1]] for at in range(7))
-    return _whole_front(_table("macro", domain, 30 - 8 * np.log(done) + 0.3 * _standardised(np.asarray(pairs))))
+    return whole_front(_table("macro", domain, 30 - 8 * np.log(done) + 0.3 * standardised(np.asarray(pairs))))
 
 
 def _ranks() -> Problem:
@@ -233,7 +223,7 @@ def _ordered() -> Problem:
     shift = rng.normal(scale=0.6, size=(len(sizes), len(sizes)))
     away = places - 0.5 - 0.5 * (places - 0.5) @ shift
     value = (rng.uniform(0.5, 2, len(sizes)) * away**2).sum(axis=1)
-    return _table("ordered", domain, 10 + 4 * value - _standardised(np.log(domain.chain.costs(domain.every)[:, 0])))
+    return _table("ordered", domain, 10 + 4 * value - standardised(np.log(domain.chain.costs(domain.every)[:, 0])))
 
 
 class _Mixed:
@@ -307,11 +297,17 @@ FACTORIES: dict[str, Callable[[], Problem]] = {
     "ranks": _ranks,
 }
 
+MANY: dict[str, Callable[[], Problem]] = {
+    **FAMILIES,
+    **{f"test-sets-{at}": partial(_test_set, f"test-sets-{at}", 1000 + at) for at in range(PER_FAMILY)},
+}
+"""Problems of families, which run if they are named."""
+
 
 @lru_cache(maxsize=8)
 def problem_of(name: str) -> Problem:
     """Returns a problem by its name."""
-    return FACTORIES[name]()
+    return (FACTORIES | MANY)[name]()
 
 
 @lru_cache(maxsize=8)
@@ -342,7 +338,7 @@ def regrets(problem: Problem, entry: str, seed: int, best: float) -> tuple[dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strategies", nargs="+", choices=ENTRIES, default=["additive"], metavar="NAME")
-    parser.add_argument("--problems", nargs="+", choices=FACTORIES, default=list(FACTORIES), metavar="NAME")
+    parser.add_argument("--problems", nargs="+", choices=FACTORIES | MANY, default=list(FACTORIES), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=4, help="how many, from 0 (default %(default)s)")
     parser.add_argument("--evaluations", type=int, default=200)
     given = parser.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.search.development import FACTORIES, best_of, problem_of
+from benchmarks.search.development import FACTORIES, MANY, best_of, problem_of
 from benchmarks.search.products import Choices, ProductDomain
 from benchmarks.search.runs import run_search
 
@@ -30,3 +30,17 @@ def test_a_problem_is_the_same_each_time_and_its_front_is_the_best_there_is(name
     line = run_search(problem, "stratified", 0, 20)
     assert np.isfinite(line["values"]).all()
     assert ("told" in line) == (name == "nk-noisy")
+
+
+@pytest.mark.parametrize("name", ["layered-0", "layered-1", "made-sret-0", "test-sets-0"])
+def test_families_hold_different_tables_of_one_kind(name: str) -> None:
+    """Each has its own values, equal every time, and bounds that reach just beyond its front."""
+    problem, again = problem_of(name), MANY[name]()
+    other = problem_of(name[:-1] + str(int(name[-1]) + 2))
+    members = list(problem.domain.members or ())
+    values = [problem.value(member) for member in members]
+    assert len(members) in (60, 100)
+    assert values == [again.value(member) for member in members]
+    assert values != [other.value(member) for member in other.domain.members or ()]
+    assert problem.bounds.value[0] == min(values)
+    assert 0 < best_of(name) <= 1
