@@ -98,10 +98,11 @@ def markdown(result: Line) -> str:
             "- **Supernet and additive**: three quarters of the time train a supernet; then networks are scored on "
             f"{result['scored_images']:,}",
             "  validation images with what they inherit.",
-            f"- For each of {len(BUDGETS)} budgets of FLOPs a search recommends the network with the least validation "
-            "error. Each is trained from scratch",
-            f"  on {result['standalone_images']:,} images, alike for all searches, and tested on the test part, "
-            "which no search saw. Test errors are of those trainings;",
+            f"- For each of {len(BUDGETS)} budgets of FLOPs a search recommends as the tool does: the best structure",
+            "  by a model of its trials, evaluated in the search's time. Each network is trained from scratch on",
+            f"  {result['standalone_images']:,} images, alike for all searches, and tested on the test part, which no "
+            "search saw. Test errors",
+            "  are of those trainings;",
             f"  {WORST:.0%} stands for no network found within a budget; uniform draws hardly ever are cheap.",
             f"- **Hypervolume**: of the recommended networks in test error (up to {WORST:.0%}) and log FLOPs, as a "
             "share of its box.",

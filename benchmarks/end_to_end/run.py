@@ -14,7 +14,7 @@ import json
 
 from benchmarks.end_to_end.report import draw, figures, markdown
 from benchmarks.end_to_end.searches import run_search
-from benchmarks.end_to_end.setting import ADDITIVE, ENTRIES, SEEDS, prepared
+from benchmarks.end_to_end.setting import ADDITIVE, ENTRIES, FULL, SEEDS, prepared
 from benchmarks.end_to_end.standalone import train_and_test, trainings
 from benchmarks.machine import describe_machine
 from benchmarks.recorded import RESULTS, arguments, begin, header_of, images_of, read_lines, run_all
@@ -30,7 +30,7 @@ def run(given: argparse.Namespace) -> None:
     begin(SEARCHES, {**describe_machine("torch", "optuna", "numpy"), "data": summary})
     done = {(line["entry"], line["seed"]) for line in read_lines(SEARCHES)}
     runs = [(entry, seed) for seed in range(SEEDS) for entry in ENTRIES if (entry.name, seed) not in done]
-    searches = sorted(runs, key=lambda run: run[0] == ADDITIVE)  # what the question is about comes first
+    searches = sorted(runs, key=lambda run: run[0] not in (ADDITIVE, FULL))  # what the question is about comes first
     run_all(SEARCHES, [(run_search, (*search, data_dir)) for search in searches], given.workers)
     trained = {(line["arch_id"], line["seed"]) for line in read_lines(TRAININGS)}
     needed = {key: arch for key, arch in trainings(read_lines(SEARCHES)).items() if key not in trained}

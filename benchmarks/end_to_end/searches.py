@@ -5,15 +5,17 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.end_to_end.setting import BATCH_SIZE, BUDGET, PROXY, SCORED_IMAGES, SPACE, Entry, training
-from benchmarks.end_to_end.standalone import recommended
+from benchmarks.end_to_end.recommending import best_structures, model_of, recommended_numbers
+from benchmarks.end_to_end.setting import BATCH_SIZE, BUDGET, BUDGETS, PROXY, SCORED_IMAGES, SPACE, Entry, training
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from trials.data import PreparedData
 from trials.engines.jobs import ScratchTrialJob
+from trials.runs.recommendation import max_rounds
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate
@@ -47,33 +49,70 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
             evaluate, record["supernet"] = _inheriting(Path(work), entry.seconds, seed, data, spent)
         else:
             evaluate = _from_scratch(seed, data)
-        record["trials"] = _search(entry, seed, domain, evaluate, spent)
+        record["trials"], record["recommended"] = _search(entry, seed, domain, evaluate, spent)
     return shortened(record)
 
 
 def shortened(search: Line) -> Line:
     """Leaves out the architectures of networks that the search does not recommend."""
-    kept = [trial for trial in recommended(search) if trial is not None]
-    bare = [{name: value for name, value in trial.items() if name != "architecture"} for trial in search["trials"]]
-    trials = [whole if whole in kept else short for whole, short in zip(search["trials"], bare, strict=True)]
+    kept = set(search["recommended"])
+    trials = [
+        trial if number in kept else {name: value for name, value in trial.items() if name != "architecture"}
+        for number, trial in enumerate(search["trials"])
+    ]
     return {**search, "trials": trials}
+
+
+@dataclass
+class _Trials:
+    """The trials of a search, and how to evaluate one more."""
+
+    evaluate: Evaluate
+    spent: Callable[[], float]
+    lines: list[Line] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[float]:
+        return [line["error"] for line in self.lines]
+
+    def run(self, candidate: Candidate) -> tuple[float, float]:
+        """Evaluates a candidate as one more trial, and returns its objectives."""
+        arch = candidate.arch
+        error, flops = self.evaluate(arch), cost_of(arch).flops
+        spent = round(self.spent(), 2)
+        self.lines.append({"spent": spent, "error": round(error, 6), "flops": flops, "architecture": arch.to_dict()})
+        self.candidates.append(candidate)
+        return error, float(flops)
 
 
 def _search(
     entry: Entry, seed: int, domain: SReTDomain, evaluate: Evaluate, spent: Callable[[], float]
-) -> list[dict[str, Any]]:
+) -> tuple[list[Line], list[int | None]]:
+    """Returns the trials of a search, and the numbers of those that it recommends for `BUDGETS`.
+
+    As in the tool, the best structures are evaluated before they are recommended. Time is kept for that.
+    """
     strategy = create_strategy(entry.strategy, domain, ("error", "flops"), seed=seed, population=POPULATION)
-    trials = []
-    while spent() < entry.seconds:
+    trials, began = _Trials(evaluate, spent), spent()
+    while True:
+        each = (spent() - began) / max(len(trials.lines), 1)
+        if spent() + len(BUDGETS) * each >= entry.seconds:
+            break
         candidate: Candidate | None = strategy.ask()
         if candidate is None:
             break
-        arch = candidate.arch
-        error, flops = evaluate(arch), cost_of(arch).flops
-        strategy.tell(candidate, (error, float(flops)))
-        trial = {"spent": round(spent(), 2), "error": round(error, 6), "flops": flops, "architecture": arch.to_dict()}
-        trials.append(trial)
-    return [trial for trial in trials if trial["spent"] <= entry.seconds]
+        strategy.tell(candidate, trials.run(candidate))
+    for _ in range(max_rounds(from_scratch=not entry.inherits)):
+        model = model_of(domain, trials.candidates, trials.errors)
+        known = {candidate.key for candidate in trials.candidates}
+        best = [] if model is None else best_structures(model)
+        new = {candidate.key: candidate for candidate in best if candidate is not None and candidate.key not in known}
+        if not new:
+            break
+        for candidate in new.values():
+            trials.run(candidate)
+    return trials.lines, recommended_numbers(domain, trials.candidates, trials.errors)
 
 
 def _from_scratch(seed: int, data: PreparedData) -> Evaluate:

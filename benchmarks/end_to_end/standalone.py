@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.end_to_end.setting import BUDGETS, PROXY, STANDALONE
+from benchmarks.end_to_end.setting import PROXY, STANDALONE
 from sret_nas.arch.config import ArchConfig
 from trials.data import PreparedData
 from trials.engines.jobs import RetrainJob
@@ -14,16 +14,8 @@ Line = dict[str, Any]
 
 
 def recommended(search: Line) -> list[Line | None]:
-    """Returns, for each of `BUDGETS`, the trial with the least validation error among those within it; None if there is
-    none.
-
-    Of equals the cheapest.
-    """
-    best: list[Line | None] = []
-    for budget in BUDGETS:
-        within = [trial for trial in search["trials"] if trial["flops"] <= budget]
-        best.append(min(within, key=lambda trial: (trial["error"], trial["flops"]), default=None))
-    return best
+    """Returns, for each of the budgets, the trial that a search recommends; None if it has none within."""
+    return [None if number is None else search["trials"][number] for number in search["recommended"]]
 
 
 def arch_of(trial: Line) -> ArchConfig:
