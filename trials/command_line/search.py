@@ -144,7 +144,8 @@ def _add_supernet(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_renamed(
         group, "--controls", "--rivals", dest="controls", type=int, metavar="N",
-        help="finalists that are also trained from scratch, each against a random network of equal FLOPs (default: 2)",
+        help="finalists that are also trained from scratch, each against a random network of equal FLOPs "
+        "(default: 2, or all if they are fewer)",
     )  # fmt: skip
 
 

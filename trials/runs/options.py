@@ -100,6 +100,17 @@ class SupernetOptions(SupernetTrainingOptions):
     controls: Annotated[StrictInt, Field(ge=0, le=1000, validation_alias=AliasChoices("controls", "rivals"))] = 2
     """Finalists that are also trained from scratch, each against a random network of equal FLOPs."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _have_no_more_controls_than_finalists(cls, given: Any) -> Any:
+        """Lowers the default of `controls` to the finalists, so that fewer can be asked for by one option."""
+        if not isinstance(given, dict) or given.keys() & {"controls", "rivals"}:
+            return given
+        finalists = given.get("finalists")
+        is_number = isinstance(finalists, int) and finalists >= 0
+        fewer = is_number and finalists < cls.model_fields["controls"].default
+        return {**given, "controls": finalists} if fewer else given
+
     @field_validator("supernet")
     @classmethod
     def _make_supernet_absolute(cls, path: str | None) -> str | None:

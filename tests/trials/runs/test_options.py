@@ -98,6 +98,24 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize(
+    ("given", "controls"),
+    [
+        ({}, 2), ({"finalists": 0}, 0), ({"finalists": 1}, 1), ({"finalists": 2}, 2), ({"finalists": 9}, 2),
+        ({"finalists": 9, "controls": 5}, 5), ({"finalists": 9, "rivals": 0}, 0),
+    ],
+)  # fmt: skip
+def test_there_are_as_many_controls_as_asked_for_or_no_more_than_finalists(
+    given: dict[str, Any], controls: int
+) -> None:
+    assert options(**given).controls == controls
+
+
+def test_a_wrong_number_of_finalists_is_named_and_nothing_else() -> None:
+    with pytest.raises(ConfigError, match=r"finalists: must be greater than or equal to 0, got -1$"):
+        options(finalists=-1)
+
+
+@pytest.mark.parametrize(
     "given",
     [
         *({"device": name} for name in ("auto", "cpu", "cuda", "cuda:0", "cuda:15")),
