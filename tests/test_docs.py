@@ -288,18 +288,14 @@ class TestClaims:
 
     def test_where_additive_does_not_win(self) -> None:
         problems = load("search")["problems"]
-        pit = problems["pit-chaoyang"]["strategies"]
-        assert pit["additive-before"]["regret"]["50"][0] < pit["additive"]["regret"]["50"][0]
-        last = problems["autoformer-c100"]["strategies"]
-        assert last["evolution"]["regret"]["50"][0] < last["additive"]["regret"]["50"][0]
-        for name in ("autoformer-c100", "autoformer-flower", "pit-chaoyang"):
-            assert problems[name]["against"]["50"]["evolution"]["p_holm"] > 0.05
-        beside = problems["autoformer-c100"]["against"]["50"]["evolution"]
-        assert (beside["wins"], beside["losses"], round(beside["p_holm"], 2)) == (5, 14, 0.21)
-        flowers = problems["autoformer-flower"]["against"]["50"]
-        assert [flowers[name]["losses"] for name in ("evolution", "stratified")] == [12, 13]
-        assert problems["pit-chaoyang"]["against"]["50"]["additive-before"]["losses"] == 18
-        assert problems["sret-tiny"]["against"]["40"]["random"]["wins"] == 12
+        for name, (wins, losses) in {"autoformer-c100": (6, 12), "autoformer-flower": (9, 11)}.items():
+            beside = problems[name]["against"]["50"]["evolution"]
+            assert (beside["wins"], beside["losses"]) == (wins, losses)
+            assert beside["p_holm"] > 0.05
+        assert problems["autoformer-flower"]["against"]["50"]["stratified"]["wins"] == 11
+        assert problems["sret-tiny"]["against"]["40"]["random"]["wins"] == 13
+        pit = problems["pit-chaoyang"]["against"]["50"]
+        assert (pit["additive-before"]["wins"], pit["additive-before"]["losses"]) == (6, 10)
         window = problems["hwgpt-s-window"]["against"]
         assert (window["200"]["evolution"]["losses"], round(window["200"]["evolution"]["p_holm"], 2)) == (15, 0.17)
         assert window["50"]["evolution"]["losses"] == 0
@@ -320,20 +316,20 @@ class TestClaims:
         beside = {name: against[max(against, key=int)]["parego"] for name, against in tables.items()}
         counted = {name: (each["wins"], each["losses"]) for name, each in beside.items() if sum(
             (each["wins"], each["losses"])) > 1}  # fmt: skip
-        assert counted["autoformer-c100"] == (8, 11)
-        assert counted["sret-tiny"] == (10, 9)
-        assert counted["autoformer-chaoyang"] == (10, 1)
+        assert counted["autoformer-c100"] == (10, 9)
+        assert counted["sret-tiny"] == (11, 9)
+        assert counted["autoformer-chaoyang"] == (9, 2)
         level = {"autoformer-c100", "sret-tiny", "autoformer-chaoyang"}
-        assert all(14 <= wins <= 20 for name, (wins, _) in counted.items() if name not in level)
+        assert all(16 <= wins <= 20 for name, (wins, _) in counted.items() if name not in level)
 
     def test_where_gaussian_processes_are_ahead_and_where_they_are_behind(self) -> None:
         problems = load("search")["problems"]
         against = {name: each["against"][max(each["against"], key=int)] for name, each in problems.items()}
         botorch = {name: (each["qlognehvi"]["wins"], each["qlognehvi"]["losses"]) for name, each in against.items()
                    if "qlognehvi" in each}  # fmt: skip
-        assert botorch == {"autoformer-c100": (0, 5), "sret-tiny": (0, 4), "pit-chaoyang": (2, 3)}
+        assert botorch == {"autoformer-c100": (1, 4), "sret-tiny": (0, 3), "pit-chaoyang": (4, 0)}
         optuna = [each["gp-design"] for each in against.values() if "gp-design" in each]
-        assert (len(optuna), sum(each["wins"] for each in optuna)) == (7, 55)
+        assert (len(optuna), sum(each["wins"] for each in optuna)) == (7, 58)
         assert {problems[name]["strategies"]["gp-design"]["seeds"] for name in botorch} == {10}
 
     def test_whole_searches(self) -> None:
