@@ -57,7 +57,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/surrogate/ensemble.py": (f"{_S}/surrogate/test_ensemble.py",),
     },
     "feasible": {
-        "sret_nas/feasible/overflow.py": (_SET,),
+        "sret_nas/feasible/overflow.py": (f"{_S}/feasible/test_overflow.py", _SET),
         "sret_nas/feasible/cost_cells.py": (f"{_S}/feasible/test_cost_cells.py", _SET),
         "sret_nas/feasible/summed_area_table.py": (f"{_S}/feasible/test_summed_area_table.py", _SET),
         "sret_nas/feasible/cost_table.py": _FEASIBLE[:2],
