@@ -149,15 +149,15 @@ def space_figures(name: str) -> dict[str, Any]:
     return {
         "space": name,
         "networks": SearchSpace.load(name).num_networks,
-        "ways": num_ways(halves),
+        "ways": num_paths(halves),
         "halves_seconds": halves_seconds,
         "windows": [{"window": text, **figures_of(name, bounds)} for text, bounds in CASES[name].items()],
         "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
 
 
-def num_ways(halves: ChainHalves) -> int:
-    return sum(half.num_ways for pair in halves.pairs for half in pair)
+def num_paths(halves: ChainHalves) -> int:
+    return sum(half.num_paths for pair in halves.pairs for half in pair)
 
 
 def show(spaces: list[dict[str, Any]]) -> None:

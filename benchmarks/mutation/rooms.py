@@ -57,7 +57,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/surrogate/ensemble.py": (f"{_S}/surrogate/test_ensemble.py",),
     },
     "feasible": {
-        "sret_nas/feasible/overflow.py": (_SET,),
+        "sret_nas/feasible/overflow.py": (f"{_S}/feasible/test_overflow.py", _SET),
         "sret_nas/feasible/cost_cells.py": (f"{_S}/feasible/test_cost_cells.py", _SET),
         "sret_nas/feasible/summed_area_table.py": (f"{_S}/feasible/test_summed_area_table.py", _SET),
         "sret_nas/feasible/cost_table.py": _FEASIBLE[:2],
@@ -71,7 +71,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "optimize": {
         "sret_nas/optimize/dynamic_program.py": (_DP, _MODEL),
         "sret_nas/optimize/branch_and_bound.py": _FRONT,
-        "sret_nas/optimize/meet_in_the_middle.py": _FRONT,
+        "sret_nas/optimize/meet_in_the_middle.py": (f"{_S}/optimize/test_meet_in_the_middle.py", *_FRONT),
         "sret_nas/optimize/incumbents.py": (f"{_S}/optimize/test_incumbents.py", *_FRONT),
         "sret_nas/optimize/score_config.py": (f"{_S}/optimize/test_score_config.py",),
     },
@@ -105,15 +105,21 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{_R}/runs/test_record_file.py",
         ),
         "trials/runs/comparability.py": (f"{_R}/runs/test_comparability.py", f"{_R}/workflows/test_runs.py"),
-        "trials/runs/create_engine.py": (f"{_R}/search/test_plan.py", f"{_R}/search/test_search.py", *_QUICK),
+        "trials/runs/create_engine.py": (f"{_R}/runs/test_create_engine.py",),
         "trials/runs/engine_options.py": (
             f"{_R}/runs/test_option_groups.py",
             f"{_R}/runs/test_options.py",
             f"{_R}/search/test_plan.py",
         ),
         "trials/runs/history.py": (f"{_R}/runs/test_records.py", f"{_R}/search/test_trial_loop.py"),
-        "trials/runs/landscape_options.py": (f"{_R}/workflows/test_landscape.py",),
-        "trials/runs/landscape_records.py": (f"{_R}/workflows/test_landscape.py",),
+        "trials/runs/landscape_options.py": (
+            f"{_R}/runs/test_landscape_options.py",
+            f"{_R}/workflows/test_landscape.py",
+        ),
+        "trials/runs/landscape_records.py": (
+            f"{_R}/runs/test_landscape_records.py",
+            f"{_R}/workflows/test_landscape.py",
+        ),
         "trials/runs/loaded_study.py": (f"{_R}/runs/test_study.py", f"{_R}/studies/test_progress.py"),
         "trials/runs/pick.py": (
             f"{_R}/runs/test_pick.py",
@@ -126,14 +132,21 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{_R}/runs/test_records.py",
             f"{_R}/report/test_front.py",
         ),
-        "trials/runs/recorded_search.py": (f"{_R}/workflows/test_runs.py", f"{_R}/runs/test_objective_texts.py"),
-        "trials/runs/soft_label_options.py": (f"{_R}/workflows/test_make_soft_labels.py",),
+        "trials/runs/recorded_search.py": (
+            f"{_R}/runs/test_recorded_search.py",
+            f"{_R}/workflows/test_runs.py",
+            f"{_R}/runs/test_objective_texts.py",
+        ),
+        "trials/runs/soft_label_options.py": (
+            f"{_R}/runs/test_soft_label_options.py",
+            f"{_R}/workflows/test_make_soft_labels.py",
+        ),
         "trials/runs/study_options.py": (
             f"{_R}/runs/test_command_options.py",
             f"{_R}/runs/test_study.py",
             f"{_R}/studies/test_progress.py",
         ),
-        "trials/runs/study_records.py": (f"{_R}/studies/test_run.py",),
+        "trials/runs/study_records.py": (f"{_R}/runs/test_study_records.py", f"{_R}/studies/test_run.py"),
         "trials/runs/supernet_train_options.py": (
             f"{_R}/runs/test_command_options.py",
             f"{_R}/runs/test_option_groups.py",

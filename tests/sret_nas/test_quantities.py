@@ -1,4 +1,4 @@
-"""Times that people write become seconds, or are refused."""
+"""Times that people write become numbers, or are refused; numbers are written short, and rounded as is asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sret_nas.errors import UserError
-from sret_nas.quantities import parse_duration
+from sret_nas.quantities import format_latency, format_quantity, parse_duration, parse_latency, round_quantity
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,36 @@ def test_anything_else_is_refused(text: str) -> None:
     expected = f"must be a time such as 90s, 5m, 1.5h or 1h30m, of at least a second, got {text!r}"
     with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "up", "down"),
+    [
+        (1_234_501, "1.235M", "1.234M"),
+        (12_345_678, "12.35M", "12.34M"),
+        (999_951, "1M", "999.9K"),
+        (9_999, "9.999K", "9.999K"),
+        (7, "7", "7"),
+        (1_000_000_000_001, "1.001T", "1T"),
+    ],
+)
+def test_a_count_is_rounded_up_or_down_to_four_digits(value: int, up: str, down: str) -> None:
+    assert (round_quantity(value, up=True), round_quantity(value, up=False)) == (up, down)
+
+
+def test_what_rounds_to_a_thousand_has_the_next_suffix() -> None:
+    assert [format_quantity(0.99995 * factor) for factor in (1e3, 1e6, 1e9, 1e12)] == ["1K", "1M", "1G", "1T"]
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [(812, "812us"), (999.95, "1ms"), (20_500, "20.5ms"), (999_950, "1s"), (1_500_000, "1.5s")],
+)
+def test_a_latency_is_written_with_its_unit(microseconds: float, text: str) -> None:
+    assert format_latency(microseconds) == text
+
+
+def test_a_latency_is_at_most_an_hour() -> None:
+    assert parse_latency("3600s") == 3_600_000_000
+    with pytest.raises(UserError, match=r"must lie between 1us and 3600s, got '3600\.5s'"):
+        parse_latency("3600.5s")

@@ -117,7 +117,7 @@ class BucketStore(RunStore):
         selector = self._fs.FileSelector(self._path, recursive=True, allow_not_found=True)
         with _errors_of_arrow():
             infos = self._filesystem.get_file_info(selector)
-        prefix = f"{self._path.rstrip('/')}/"
+        prefix = f"{self._path}/"
         return {info.path.removeprefix(prefix): info.size for info in infos if info.is_file}
 
     def size(self, name: str) -> int | None:
@@ -139,7 +139,7 @@ class BucketStore(RunStore):
             self._filesystem.delete_file(self._key(name))
 
     def _key(self, name: str) -> str:
-        return f"{self._path.rstrip('/')}/{name}"
+        return f"{self._path}/{name}"
 
 
 def _is_own_file(path: Path) -> bool:
@@ -238,7 +238,7 @@ def split_address(address: str) -> tuple[str, str]:
     if storage.endswith("/"):
         raise UserError(f"{base} is a bucket: name the copy of a run in it, such as {base}/2026-01-31-120000")
     run_name = unquote(name)
-    if run_name in ("", ".", "..") or "/" in run_name or not run_name.isprintable():
+    if run_name in (".", "..") or "/" in run_name or not run_name.isprintable():
         raise UserError(f"{base} names no copy of a run: its last part must be the name of a folder, got {run_name!r}")
     return f"{storage}{mark}{query}", run_name
 

@@ -66,7 +66,7 @@ class SoftLabelOptions(DataOptions, ComputeOptions):
             return self.epochs
         given = self.supernet_images
         images = default_supernet_images(num_train_images) if given is None else given
-        return TrainingConfig(images=max(2, images)).num_epochs(num_train_images)
+        return TrainingConfig(images=images).num_epochs(num_train_images)
 
     @property
     def side(self) -> int | None:

@@ -97,6 +97,20 @@ class TestBudget:
         assert budget.excess(flops, params) == expected
         assert budget.allows(flops, params) == (expected == 0.0)
 
+    def test_flops_at_the_shallowest_depth_count_where_they_are_bounded(self) -> None:
+        budget = Budget(flops_max=200, shallowest_flops_max=100)
+        assert budget.excess(200, 1, 100) == 0.0
+        assert budget.excess(210, 1, 120) == 120 / 100 - 1
+        assert Budget(flops_max=200).excess(200, 1, 120) == 0.0
+
+    def test_plain_data_have_the_shallowest_depth_only_where_it_is_bounded(self) -> None:
+        bounds = {"flops_min": 1, "flops_max": 2, "params_min": None, "params_max": None}
+        assert Budget(flops_min=1, flops_max=2).to_dict() == bounds
+        assert Budget(flops_min=1, flops_max=2, shallowest_flops_max=3).to_dict() == {
+            **bounds,
+            "shallowest_flops_max": 3,
+        }
+
     @pytest.mark.parametrize(
         ("bounds", "text"),
         [({"flops_min": 2 * 10**9, "flops_max": 10**9},

@@ -166,6 +166,20 @@ def test_groups_of_cells_that_fit_into_memory_do_not_change_a_count(monkeypatch:
         assert count_inside(choice_costs_of(MIDDLING), budget, 10**7) == inside(budget).sum()
 
 
+def test_networks_of_equal_costs_all_count_in_front_of_the_last_two_stages() -> None:
+    """Whether tokens are permuted costs nothing, so that every prefix stands for several networks."""
+    permuted = {"groups": [[2, 2]], "recursions": [2], "permute": [True, False]}
+    space = space_of({**permuted, "width": [8, 12]}, permuted, {"width": [12, 16], "heads": [4]}, THIRD)
+    every = EveryNetwork(space)
+    costs = np.column_stack([every.flops, every.params, choice_costs_of(space).shallowest(every.choices, every.flops)])
+    flops, params, shallowest = np.quantile(costs, 0.7, axis=0).astype(int).tolist()
+    budget = Budget(flops_max=flops, params_max=params, shallowest_flops_max=shallowest)
+    expected = sum(budget.allows(*one) for one in costs.tolist())
+    assert len(np.unique(costs, axis=0)) < len(costs)
+    assert 0 < expected < len(costs)
+    assert count_inside(choice_costs_of(space), budget, 10**7) == expected
+
+
 def test_counts_of_spaces_that_are_too_rich_are_estimates() -> None:
     assert count_inside(choice_costs_of(MIDDLING), TIGHT, max_pairs=1000) is None
     feasible = FeasibleSet(MIDDLING, TIGHT, max_pairs=1000)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.optimize import approx_fprime
+from scipy.optimize import approx_fprime, minimize
 from scipy.stats import multivariate_normal
 from threadpoolctl import threadpool_limits
 
@@ -224,3 +225,20 @@ def test_equal_labels_are_no_division_by_zero() -> None:
     model = Surrogate(EffectTerms(CHAIN), points, costs_of(CHAIN, points), np.full(12, 0.25), (0,))
     assert np.isfinite(model.loo_predictions).all()
     assert isinstance(model.score(model.mean_weights[:, 0], CHAIN), AdditiveScore)
+
+
+def test_a_fit_begins_at_the_variances_of_an_earlier_one_with_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which saves iterations. With other groups it begins anew."""
+    begun: list[FloatArray] = []
+
+    def watched(loss: Any, first: FloatArray, **options: Any) -> Any:
+        begun.append(first)
+        return minimize(loss, first, **options)
+
+    monkeypatch.setattr(surrogate_model, "minimize", watched)
+    variances = fitted(60).variances
+    fitted(60, start=variances)
+    fitted(60, start=variances[1:])
+    anew, resumed, other = begun
+    assert resumed.tolist() == np.log(variances).tolist() != anew.tolist()
+    assert other.tolist() == anew.tolist()

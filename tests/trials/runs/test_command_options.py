@@ -14,7 +14,7 @@ from sret_nas.space.search_space import SearchSpace
 from trials.runs import study_options, supernet_train_options, train_options
 from trials.runs.study_options import StudyOptions
 from trials.runs.supernet_train_options import SupernetTrainOptions
-from trials.runs.timeline import read_timeline
+from trials.runs.timeline import Timeline, read_timeline
 from trials.runs.train_options import TrainOptions
 from trials.supernet.config import SupernetConfig
 from trials.training.recipe import TrainingConfig
@@ -117,3 +117,8 @@ def test_work_is_told_by_kind_and_breaks_between_sessions_do_not_count(tmp_path:
     timeline = read_timeline(tmp_path)
     assert timeline.work == {"trials": 8.0, "other": 1.0, "controls": 4.0, "fine-tuning": 3.0}
     assert (timeline.began, timeline.wall_seconds, timeline.ended) == (100.0, 20.0, {0: 10.0, 1: 20.0})
+
+
+def test_before_anything_happened_no_time_has_passed(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").touch()
+    assert read_timeline(tmp_path) == Timeline(began=0.0, ended={}, wall_seconds=0.0, work={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -80,6 +81,8 @@ def test_a_supernet_s_training_counts_also_where_it_was_killed() -> None:
     assert usage_of(*events).wall_seconds() == 2000
     assert usage_of(HEADER, at(3010, "supernet", seconds=2000)).wall_seconds() == 2010
     assert usage_of(*events, at(5160, "asked")).wall_seconds() == 2060
+    known = at(1030, "interrupted"), at(5000, "resumed"), at(5100, "supernet", seconds=2000)
+    assert usage_of(HEADER, *known).wall_seconds() == 2000
 
 
 def test_the_mean_is_of_finished_trials_and_gpu_time_of_everything() -> None:
@@ -165,6 +168,7 @@ def test_nothing_bounds_by_default() -> None:
     free = compute_budget(usage_of(HEADER))
     assert free.has_room_for(1e12, [(1e12, 1.0)])
     assert not free.is_bounded
+    assert free.clock is time.time  # as the records tell it
     assert describe_usage(free) == ""
 
 

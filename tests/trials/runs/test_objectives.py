@@ -14,6 +14,8 @@ from trials.runs.objectives import (
     comparable_values,
     error_named,
     error_of,
+    final_error_of,
+    final_test_error_of,
     most_accurate,
     objective_values,
     pareto_front,
@@ -143,3 +145,15 @@ def test_the_most_accurate_is_kept_beside_a_front_without_it_and_once() -> None:
     assert numbers(archived(trials, ("flops",))) == [0, 1]
     assert numbers(archived(trials, ("error", "flops"))) == [0, 1]
     assert archived([UNFINISHED], ("flops",)) == []
+
+
+def test_the_errors_of_a_finalist_are_means_over_depths_where_searches_compare_those() -> None:
+    final = RetrainResult(
+        arch=ARCH, flops=1, params=1, inherited_error=None, inherited_cross_entropy=None, error=0.25, cross_entropy=1.0,
+        test_error=0.375, test_cross_entropy=1.0, num_val_images=1, num_test_images=1, train_images=1, seconds=1.0,
+        error_by_depth=[0.75, 0.25], test_error_by_depth=[0.875, 0.375],
+    )  # fmt: skip
+    assert (final_error_of(final, ("error",)), final_test_error_of(final, ("error",))) == (0.25, 0.375)
+    assert (final_error_of(final, ("depth_error",)), final_test_error_of(final, ("depth_error",))) == (0.5, 0.625)
+    older = final.model_copy(update={"error_by_depth": [], "test_error_by_depth": []})
+    assert (final_error_of(older, ("depth_error",)), final_test_error_of(older, ("depth_error",))) == (0.25, 0.375)

@@ -357,13 +357,26 @@ class TestFetching:
         return storage / "r"
 
     def test_all_files_come_and_the_mark_does_not(self, copy: Path, tmp_path: Path) -> None:
-        console = quiet()
-        assert fetch_run(str(copy), tmp_path / "here" / "again", console) == (tmp_path / "here/again", str(copy.parent))
-        assert files_in(tmp_path / "here") == {f"again/{name}": name.encode() for name in (RECORDS_FILE, "weights/1")}
-        assert text_of(console).startswith(f"Fetching {copy} to {tmp_path / 'here/again'}: ")
+        console, here = quiet(), tmp_path / "not" / "here" / "yet"
+        assert fetch_run(str(copy), here, console) == (here, str(copy.parent))
+        assert files_in(here.parent) == {f"yet/{name}": name.encode() for name in (RECORDS_FILE, "weights/1")}
+        assert text_of(console) == f"Fetching {copy} to {here}: 0.0 MB\n"
         assert is_copy(copy)
-        assert not is_copy(tmp_path / "here/again")
+        assert not is_copy(here)
         assert is_copy("s3://bucket/1")
+
+    def test_until_all_have_come_they_lie_in_a_hidden_folder_with_the_run_s_name(
+        self, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen, read = list[str](), FolderStore.read
+
+        def watched(store: FolderStore, name: str) -> bytes:
+            seen.extend(path.name for path in (tmp_path / "here").iterdir())
+            return read(store, name)
+
+        monkeypatch.setattr(FolderStore, "read", watched)
+        fetch_run(str(copy), tmp_path / "here" / "again", quiet())
+        assert {name[: len(".again.")] for name in seen} == {".again."}
 
     def test_they_come_to_a_folder_of_the_copy_s_name(
         self, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -391,6 +404,17 @@ class TestFetching:
         with pytest.raises(UserError, match=f"{copy} holds no search: there is no {RECORDS_FILE} in it"):
             fetch_run(str(copy), tmp_path / "here", quiet())
         assert not (tmp_path / "here").exists()
+
+
+def test_a_copy_that_succeeds_at_once_waits_for_nothing(
+    run_dir: Path, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials.runs.remote_copy, "LAST_PAUSE", 3600.0)
+    monkeypatch.setattr(trials.runs.remote_copy, "LAST_SECONDS", 30.0)
+    console = quiet()
+    with copied(store_for(str(storage), "r"), run_dir, console):
+        pass
+    assert text_of(console) == f"Copy: {storage / 'r'}\n"
 
 
 def test_only_whole_lines_count() -> None:

@@ -13,6 +13,7 @@ from trials.runs.remote_storage import (
     FolderStore,
     RunStore,
     normalise_address,
+    one_line,
     path_inside,
     split_address,
     store_for,
@@ -94,6 +95,18 @@ def test_a_bucket_that_is_not_there_cannot_be_written(bucket: str) -> None:
 def test_what_arrow_does_not_understand_is_an_os_error(bucket: str) -> None:
     with pytest.raises(OSError, match="Unexpected query parameter"):
         BucketStore(f"{bucket}/run?nonsense=1")
+
+
+@pytest.mark.parametrize(
+    ("storage", "address"),
+    [
+        ("/nfs/runs", "/nfs/runs/a run"),
+        ("s3://bucket/runs?region=eu-west-1", "s3://bucket/runs/a%20run?region=eu-west-1"),
+        ("gs://bucket?scheme=http", "gs://bucket/a%20run?scheme=http"),
+    ],
+)
+def test_a_run_lies_below_its_storage_with_the_same_parameters(storage: str, address: str) -> None:
+    assert store_for(storage, "a run").address == address
 
 
 def test_a_bucket_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +195,20 @@ def test_a_secret_is_refused_and_not_repeated(address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "rule"),
+    [
+        ("endpoint_override=host/?x", "parameter endpoint_override must be HOST:PORT, http:// or https:// before it, "),
+        ("region=eu/west", "parameter region must be one word, without credentials: "),
+        ("user=me", "may have only the parameters "),
+    ],
+)
+def test_a_wrong_parameter_is_told_what_it_must_be(query: str, rule: str) -> None:
+    with pytest.raises(UserError) as refused:
+        normalise_address(f"s3://bucket/runs?{query}")
+    assert str(refused.value).startswith(rule)
+
+
+@pytest.mark.parametrize(
     "query", ["endpoint_override=http://localhost:9000", "endpoint_override=minio:9000&scheme=http", "region=eu-west-1"]
 )
 def test_what_is_no_secret_is_kept(query: str) -> None:
@@ -218,3 +245,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_a_copy_is_named_like_a_folder(name: str) -> None:
     with pytest.raises(UserError, match="must be the name of a folder"):
         split_address(f"s3://bucket/runs/{name}")
+
+
+def test_what_a_storage_says_on_several_lines_fits_on_one() -> None:
+    assert one_line(OSError("When reading:\n  no such bucket\n")) == "When reading: no such bucket"

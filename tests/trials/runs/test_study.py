@@ -125,6 +125,18 @@ def test_what_is_recorded_is_the_whole_study(tmp_path: Path) -> None:
     assert again.study == loaded.study
 
 
+def test_a_teacher_is_the_base_with_its_own_changes(tmp_path: Path) -> None:
+    """It learns from the classes alone, at the depths that its recipe trains."""
+    teacher: dict[str, Any] = {"changes": {"stages": {"width": 16}}, "recipe": {"epochs": 5, "depth_schedule": "joint"}}
+    variants = [{"name": "classes"}, {"name": "soft", "labels": "soft"}]
+    loaded = LoadedStudy.load(str(write_study(tmp_path, teacher=teacher, variants=variants, claims=None)))
+    assert loaded.teacher is not None
+    assert loaded.teacher.arch == changed_architecture(BASE, {"stages": {"width": 16}}, "file", "changes")
+    assert loaded.teacher.recipe == loaded.recipe.model_copy(update=teacher["recipe"])
+    assert (loaded.teacher.name, loaded.teacher.labels, loaded.teacher.schedule) == ("teacher", "classes", "joint")
+    assert LoadedStudy.load(str(write_study(tmp_path))).teacher is None
+
+
 def test_what_a_study_does_not_say(tmp_path: Path) -> None:
     """Three seeds, and all images at the base's size."""
     definition = {key: value for key, value in DEFINITION.items() if key not in ("seeds", "data")}
