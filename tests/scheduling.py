@@ -14,6 +14,7 @@ TOGETHER = {
     "tests/trials/distributed/test_ray_group.py": "ray",
     "tests/trials/engines/test_ray.py": "ray",
     "tests/trials/engines/test_ray_tune.py": "ray",
+    "tests/trials/runs/test_create_engine.py": "ray",
     "tests/sret_nas/nn/test_export.py": "exported",
     "tests/sret_nas/nn/test_exported_model.py": "exported",
     "tests/sret_nas/nn/test_quantization.py": "exported",
