@@ -70,7 +70,7 @@ def create(name: Any, num_labels: int) -> Strategy[Candidate]:
 def seconds_per_ask(name: Any, num_labels: int) -> dict[str, float]:
     strategy = create(name, num_labels)
     taken: list[float] = []
-    for number in range(num_labels + max(MIN_ASKS, 2 * SETTINGS.batch_of(num_labels))):
+    for number in range(num_labels + max(MIN_ASKS, 2 * SETTINGS.batch_of(num_labels, is_listed=False))):
         started = time.process_time()
         candidate = strategy.ask()
         if number >= num_labels:

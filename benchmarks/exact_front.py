@@ -137,7 +137,7 @@ def figures_of(name: str, bounds: Bounds) -> dict[str, Any]:
         for width in WIDTHS:
             seconds, found = timed(partial(bucketed_answer, chain, score, bounds, width))
             volume_gap, score_gap = gap(front, rows_of(chain, score, found), bounds[0][1])
-            figures = {"seconds": seconds, "networks": len(found)}
+            figures: dict[str, float | None] = {"seconds": seconds, "networks": len(found)}
             figures |= {"hypervolume_gap_percent": volume_gap, "largest_score_gap": score_gap}
             bucketed[width].append(figures)
     return {**medians(exact), "bucketed": [{"width": width, **medians(rows)} for width, rows in bucketed.items()]}

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, metavar="DIR", help="folder that holds hat/*.csv")
     shared: Path | None = parser.parse_args().shared
     console = Console()
-    space, options = SearchSpace.load(SPACE), SearchOptions(device="cpu", threads=1)
+    space, options = SearchSpace.load(SPACE), SearchOptions.parse({"device": "cpu", "threads": 1}, "search")
     with InlineEngine(JobRunner()) as engine:
         timer = LatencyTimer(engine, options)
         profile = measure_profile(timer, space, timer.setting(space), console)

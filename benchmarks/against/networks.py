@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from math import log
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,8 @@ def _resnet(size: int, image_size: int) -> nn.Module:
     from timm.models.resnet import BasicBlock
 
     channels = tuple(size * 2**stage for stage in range(4))
-    network = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=CLASSES, in_chans=CHANNELS, channels=channels)
+    block: Any = BasicBlock  # timm's annotation asks for a block where it takes a class
+    network: nn.Module = ResNet(block, (1, 1, 1, 1), num_classes=CLASSES, in_chans=CHANNELS, channels=channels)
     network.conv1 = nn.Conv2d(CHANNELS, 64, 3, stride=2, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network

@@ -76,10 +76,10 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
     import torch
 
     torch.set_num_threads(1)
-    options = SearchOptions(
-        no_supernet=True, strategy=entry.strategy, rungs=entry.rungs, trials=10_000, lookahead=1, workers=0, seed=seed,
-        flops_budget=BUDGET.flops_max, device="cpu", image_size=SPACE.image_size,
-    )  # fmt: skip
+    given = {"no_supernet": True, "strategy": entry.strategy, "rungs": entry.rungs, "trials": 10_000, "lookahead": 1,
+             "workers": 0, "seed": seed, "flops_budget": BUDGET.flops_max, "device": "cpu",
+             "image_size": SPACE.image_size}  # fmt: skip
+    options = SearchOptions.parse(given, "search")
     data, domain = PreparedData.open(data_dir), SReTDomain(SPACE, BUDGET)
     start, spent = time.process_time(), defaultdict[str, list[float]](list)
 
@@ -94,7 +94,7 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
 
     inner = create_strategy(entry.strategy, domain, options.objectives, seed=seed, population=POPULATION)
     with tempfile.TemporaryDirectory() as folder, Records(Path(folder) / "run") as records:
-        header = {**{key: {} for key in HEADER_KEYS} | {"command": []}, "data": {"digest": data.digest}}
+        header: dict[str, Any] = {**{key: {} for key in HEADER_KEYS} | {"command": []}, "data": {"digest": data.digest}}
         run = Run(
             records.run_dir,
             options,

@@ -48,6 +48,7 @@ from trials.training.recipe import ProxyConfig, TrainingConfig
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 SEED = 0
+SEARCHED: dict[str, Any] = {"space": "sret_tiny", "flops_budget": 10**9}
 WORKERS_PER_NODE = 10
 TRIAL_SECONDS = 600.0
 """The mean; times are drawn between half and twice of it, evenly in their logarithm."""
@@ -143,13 +144,15 @@ class SimulatedCluster(Engine):
 
 def searched(engine: SimulatedCluster, domain: SReTDomain, folder: Path, given: argparse.Namespace) -> Run:
     """Runs a whole search on the simulated cluster."""
-    options = SearchOptions(
-        space="sret_tiny", flops_budget=10**9, no_supernet=True, trials=given.trials, seed=SEED, workers=given.workers,
-        strategy=given.strategy, device="cpu",
-    )  # fmt: skip
+    asked = {"trials": given.trials, "workers": given.workers, "strategy": given.strategy, "seed": SEED}
+    options = SearchOptions.parse({**SEARCHED, "no_supernet": True, "device": "cpu", **asked}, "search")
     proxy = ProxyConfig(image_size=32, width_scale=1.0, training=TrainingConfig(images=64))
     expected = {"trial_seconds": TRIAL_SECONDS, "final_seconds": TRIAL_SECONDS}
-    header = {**{key: {} for key in HEADER_KEYS} | {"command": []}, "data": {"digest": "0"}, "expected": expected}
+    header: dict[str, Any] = {
+        **{key: {} for key in HEADER_KEYS} | {"command": []},
+        "data": {"digest": "0"},
+        "expected": expected,
+    }
     strategy = create_strategy(given.strategy, domain, OBJECTIVES, seed=SEED, population=20)
     with Records(folder / "run") as records:
         run = Run(
@@ -178,7 +181,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run directory lies for the while")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results")
     given = parser.parse_args()
-    domain = SReTDomain(SearchSpace.load("sret_tiny"), SearchOptions(space="sret_tiny", flops_budget=10**9).budget)
+    domain = SReTDomain(SearchSpace.load("sret_tiny"), SearchOptions.parse(SEARCHED, "search").budget)
     engine, start = SimulatedCluster(domain, given.workers), resident_mb()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         run = searched(engine, domain, Path(folder), given)

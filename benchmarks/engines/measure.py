@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -74,7 +75,7 @@ def with_tune_and_optuna(payloads: list[dict[str, Any]], workers: int) -> Measur
     def objective(config: dict[str, Any]) -> None:
         tune.report({"seconds": run({"products": products})["seconds"], "error": config["x"]})
 
-    ray.init(address="local", num_cpus=workers, logging_level="ERROR")
+    ray.init(address="local", num_cpus=workers, logging_level=logging.ERROR)
     tuner = tune.Tuner(
         objective,
         param_space={"x": tune.uniform(0, 1)},
@@ -87,7 +88,7 @@ def with_tune_and_optuna(payloads: list[dict[str, Any]], workers: int) -> Measur
     began = time.perf_counter()
     results = tuner.fit()
     ended = time.perf_counter()
-    seconds = [result.metrics["seconds"] for result in results]
+    seconds = [(results[number].metrics or {})["seconds"] for number in range(len(results))]
     ray.shutdown()
     return {
         "start": began - started, "seconds": ended - began, "jobs": seconds, "close": time.perf_counter() - ended
@@ -122,6 +123,7 @@ SYSTEMS: dict[str, Callable[[list[dict[str, Any]], int], Measured]] = {
 
 def main(system: str, workers: int, num_jobs: int, products: int) -> None:
     measured = SYSTEMS[system]([{"products": products} for _ in range(num_jobs)], workers)
+    assert sys.__stdout__ is not None
     json.dump(measured, sys.__stdout__)
 
 

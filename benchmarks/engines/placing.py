@@ -64,7 +64,7 @@ def with_actors(seconds: float, note: str) -> None:
             meet_and_work(seconds, note)
 
     handle_interruptions()
-    on_ray.RankActor = Worker  # type: ignore[misc]
+    vars(on_ray)["RankActor"] = Worker
     group = on_ray.ProcessGroup(on_ray.Needs(PROCESSES, 1, 0), "cpu", "this machine")
     running = [actor.work.remote(seconds, note) for actor in group.actors]
     try:

@@ -61,10 +61,15 @@ class Planted:
         rng = np.random.default_rng(SEED)
         self._domain = domain
         self._effects = [
-            sum(0.01 * rng.standard_normal(stage.num_levels[column])[stage.levels[:, column]]
-                for column in range(stage.levels.shape[1]))
+            np.sum(
+                [
+                    0.01 * rng.standard_normal(stage.num_levels[column])[stage.levels[:, column]]
+                    for column in range(stage.levels.shape[1])
+                ],
+                axis=0,
+            )
             for stage in domain.chain.stages
-        ]  # fmt: skip
+        ]
         self._noise = np.random.default_rng(SEED + 1)
 
     def result(self, candidate: Candidate) -> TrialResult:

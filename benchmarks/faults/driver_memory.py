@@ -106,11 +106,12 @@ class Meter:
 
 def measure(name: Any, trials: int, where: bool) -> dict[str, Any]:
     """Runs one search in this process and returns what its memory was."""
-    options = SearchOptions(space="sret_tiny", trials=trials, seed=SEED, strategy=name, device="cpu", workers=1)
+    given = {"space": "sret_tiny", "trials": trials, "seed": SEED, "strategy": name, "device": "cpu", "workers": 1}
+    options = SearchOptions.parse(given, "search")
     options = options.model_copy(update={"flops_budget": 10**9})
     domain = SReTDomain(options.load_space(), options.budget)
     proxy = ProxyConfig(image_size=32, width_scale=1.0, training=TrainingConfig(images=64))
-    header = {
+    header: dict[str, Any] = {
         **{key: {} for key in HEADER_KEYS} | {"command": []},
         "data": {"digest": "0"},
         "expected": {"trial_seconds": 1.0},

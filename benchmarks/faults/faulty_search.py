@@ -9,5 +9,5 @@ if __name__ == "__main__":
     import trials.search.search
     from benchmarks.faults.faulty_job import FaultyJobRunner
 
-    trials.search.search.JobRunner = FaultyJobRunner
+    vars(trials.search.search)["JobRunner"] = FaultyJobRunner
     sys.exit(cli.main(sys.argv[1:]))

@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,11 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
     def ctrl_c(kind: str, phase: str, beginning: str) -> Case:
         return lambda: [faults.interrupted_twice(kind, phase, beginning)]
 
+    def one(fault: Callable[..., Row], *given: Any) -> Case:
+        return lambda: [fault(*given)]
+
     return {
-        "driver": [lambda kind=kinds[number % 2]: [faults.driver_killed(kind)] for number in range(kills)],
+        "driver": [one(faults.driver_killed, kinds[number % 2]) for number in range(kills)],
         "ctrl-c": [
             ctrl_c("supernet", "while the supernet trains", "Training the supernet"),
             ctrl_c("supernet", "in the finals", "Finals: "),
@@ -177,14 +181,14 @@ def cases_of(faults: Faults, kills: int, engine: str) -> dict[str, list[Case]]:
         "nan": [job("nan", kind, 9, "diverged") for kind in kinds],
         "exception": [job("exception", kind, 9, "exception") for kind in kinds],
         "disk": [
-            lambda kind=kind, kilobytes=kilobytes: [faults.disk_full(kind, kilobytes)]
+            one(faults.disk_full, kind, kilobytes)
             for kind, kilobytes in (
                 ("from scratch", 1000), ("supernet", 2000), ("supernet", 4), ("supernet", 40), ("supernet", 400),
                 ("supernet", 2600), ("from scratch", 40), ("from scratch", 400),
             )[: None if engine == "local" else 3]  # what writes to the disk knows nothing of engines
         ],
         "permission": [lambda: [faults.no_permission("supernet")]],
-        "second": [lambda kind=kind: faults.two_at_once(kind) for kind in kinds],
+        "second": [partial(faults.two_at_once, kind) for kind in kinds],
         "time": [lambda: [faults.time_budget("from scratch")]],
     }  # fmt: skip
 

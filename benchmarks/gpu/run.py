@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -186,12 +187,12 @@ def supernet_steps(device: torch.device, sizes: Sizes) -> dict[str, Any]:
     networks = [small.network(rows) for rows in (last, [0] * len(last), [row // 2 for row in last])]
     images = torch.randn(sizes.supernet_batch, 3, 40, 40, device=device)
     labels = torch.randint(10, (sizes.supernet_batch,), device=device)
-    ways = {}
+    ways: dict[str, Callable[[], Any]] = {}
     with process_group(str(device)) as processes:
         for precision in ("fp32", "bf16"):
             training = TrainingConfig(images=1000, batch_size=sizes.supernet_batch)
             step = SupernetStep(supernet, SupernetConfig(training=training, precision=precision), processes)
-            ways[precision] = lambda step=step: step(networks, images, labels, 1e-4)  # type: ignore[misc]
+            ways[precision] = partial(step, networks, images, labels, 1e-4)
         return {"batch": sizes.supernet_batch, "networks": 3, "ms": medians(ways, device, sizes.rounds)}
 
 

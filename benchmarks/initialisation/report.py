@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
@@ -149,11 +149,11 @@ def _together_table(together: dict[str, Any]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def _table(schemes: dict[str, Any], metrics: dict[str, tuple[str, float, int]]) -> list[str]:
+def _table(schemes: dict[str, Any], metrics: Mapping[str, tuple[str, float, int]]) -> list[str]:
     heads = [heading for heading, _, _ in metrics.values()]
     rows = [["scheme", "seeds", *heads], ["---"] * (2 + len(heads))]
     for scheme, found in schemes.items():
-        cells = [_cell(found, metric, *shown) for metric, (_, *shown) in metrics.items()]
+        cells = [_cell(found, metric, factor, digits) for metric, (_, factor, digits) in metrics.items()]
         rows.append([scheme, str(found["seeds"]), *cells])
     return ["| " + " | ".join(row) + " |" for row in rows]
 

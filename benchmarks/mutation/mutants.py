@@ -62,7 +62,7 @@ def _changed_lines(source: str, mutated: str) -> tuple[str, str]:
     return tuple("\n".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")  # type: ignore[return-value]
 
 
-class _Visitor(cst.CSTVisitor):
+class _Visitor(cst.CSTVisitor):  # type: ignore[misc]
     """Collects nodes with what they may become.
 
     Left out: annotations, decorators, imports, names of types, what stands under TYPE_CHECKING, the words of errors,
@@ -74,6 +74,7 @@ class _Visitor(cst.CSTVisitor):
     def __init__(self, names: tuple[str, ...] | None) -> None:
         self.pairs: list[tuple[int, cst.CSTNode, cst.CSTNode]] = []
         self._names = names
+        self._line = 0
 
     def visit_Module(self, node: cst.Module) -> bool:  # noqa: N802
         for statement in node.body:

@@ -55,7 +55,9 @@ def build(classes: int) -> nn.Module:
     import timm
 
     network: nn.Module = timm.create_model(NAME, pretrained=False, num_classes=classes, **SHAPE)
-    network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, stride=2, padding=1, bias=False)
+    stem = network.get_submodule("conv1")
+    assert isinstance(stem, nn.Conv2d)
+    network.conv1 = nn.Conv2d(3, stem.out_channels, 3, stride=2, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network.to(memory_format=torch.channels_last)
 
@@ -123,8 +125,8 @@ def train(path: Path, data: PreparedData, images: int = RECIPE["images"]) -> dic
         optimizer, RECIPE["learning_rate"], total_steps=steps, base_momentum=low, max_momentum=high
     )
     began = time.process_time()
-    for step, (images, labels) in enumerate(islice(_endless_batches(data), steps), 1):
-        loss = _train_step(teacher, optimizer, images, labels)
+    for step, (batch, labels) in enumerate(islice(_endless_batches(data), steps), 1):
+        loss = _train_step(teacher, optimizer, batch, labels)
         cycle.step()
         if step % 100 == 0:
             print(f"teacher: step {step:,} of {steps:,}, loss {loss:.3f}", flush=True)

@@ -70,7 +70,9 @@ def _nk(
     domain = ProductDomain([of_level.tolist() for of_level in of_levels])
     levels = domain.every
     logs = np.log(domain.chain.costs(levels)[:, 0])
-    single = sum(rng.normal(size=size)[levels[:, at]] for at, size in enumerate(sizes))
+    single = np.zeros(len(levels))
+    for at, size in enumerate(sizes):
+        single += rng.normal(size=size)[levels[:, at]]
     rugged = np.zeros(len(levels))
     for at, size in enumerate(sizes):
         others = rng.choice([other for other in range(len(sizes)) if other != at], neighbours, replace=False)

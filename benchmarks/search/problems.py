@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from statistics import NormalDist
@@ -194,22 +194,19 @@ def _sret_bench(shared: Path) -> Problem:
 
 
 FACTORIES: dict[str, Callable[[Path], Problem]] = {
-    **{f"hwgpt-{size}": lambda shared, size=size: _hw_gpt(shared, size) for size in HW_GPT},
+    **{f"hwgpt-{size}": partial(_hw_gpt, size=size) for size in HW_GPT},
     "hwgpt-s-window": _window,
     **{
-        f"hwgpt-{size}-noise-{100 * noise:g}": lambda shared, size=size, noise=noise: _hw_gpt(shared, size, noise)
+        f"hwgpt-{size}-noise-{100 * noise:g}": partial(_hw_gpt, size=size, noise=noise)
         for noise in (0.02,)
         for size in HW_GPT
     },
     "shuffled": _shuffled,
     "planted": _planted,
-    **{
-        f"{family}-{dataset}": lambda shared, family=family, dataset=dataset: _vit(shared, family, dataset)
-        for family, dataset in VIT_BOUNDS
-    },
+    **{f"{family}-{dataset}": partial(_vit, family=family, dataset=dataset) for family, dataset in VIT_BOUNDS},
     "sret-tiny": _sret,
     "sret-bench": _sret_bench,
-}  # type: ignore[dict-item]
+}
 
 
 @lru_cache(maxsize=32)

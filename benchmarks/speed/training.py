@@ -151,13 +151,14 @@ def _step(
 @contextmanager
 def _products_of(way: Way) -> Iterator[None]:
     """Has layers multiply as torch does by itself, unless the way is by rule."""
-    rules = layers.project, layers.attention
+    names = vars(layers)
+    rules = {name: names[name] for name in ("project", "attention")}
     if not way.by_rule:
-        layers.project, layers.attention = (lambda layer, tokens: layer(tokens)), F.scaled_dot_product_attention
+        names |= {"project": lambda layer, tokens: layer(tokens), "attention": F.scaled_dot_product_attention}
     try:
         yield
     finally:
-        layers.project, layers.attention = rules
+        names |= rules
 
 
 def _products() -> dict[str, float]:

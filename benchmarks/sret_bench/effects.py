@@ -89,8 +89,7 @@ def _ridge(table: FloatArray, values: FloatArray, counts: FloatArray) -> FloatAr
     penalty = np.full(table.shape[1], RIDGE)
     penalty[0] = 0.0
     weighted = table * counts[:, None]
-    weights: FloatArray = np.linalg.solve(weighted.T @ table + np.diag(penalty), weighted.T @ values)
-    return weights
+    return np.asarray(np.linalg.solve(weighted.T @ table + np.diag(penalty), weighted.T @ values), dtype=np.float64)
 
 
 def _ridge_cross_validated(table: FloatArray, values: FloatArray) -> FloatArray:
