@@ -2,11 +2,9 @@
 
 import gzip
 import json
-from pathlib import Path
-from typing import Any
 
 
-def load(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def load(path):
     """Returns how a table was made, and its lines."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         first, *lines = map(json.loads, file)
