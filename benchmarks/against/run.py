@@ -1,12 +1,12 @@
 """Is it worth it? Networks that `search` finds against published, random and timm's, trained alike: all, in pieces.
 
-    python -m benchmarks.against.run --data path/to/cifar10 [--work DIR]
+    python -m benchmarks.against.run --data path/to/cifar10 [--work DIR] [--budgets N ...]
     python -m benchmarks.against.run --data path/to/cifar10 [--work DIR] --plan
     python -m benchmarks.against.run --report [--work DIR]
 
-One process, one thread. It can be killed at any time, and carries on where it stopped: searches resume, trainings have
-checkpoints, and each leaves a JSON line when it ends. `--plan` times a few steps and says how long everything takes.
-`--report` publishes what is there: results/against*.
+One process, one thread; processes with other `--budgets` may run beside it. It can be killed at any time, and carries
+on where it stopped: searches resume, trainings have checkpoints, and each leaves a JSON line when it ends. `--plan`
+times a few steps and says how long everything takes. `--report` publishes what is there: results/against*.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.against import searches, trainings
@@ -38,15 +38,15 @@ def open_tables(work: Path, results: Path = RESULTS) -> tuple[Table, Table]:
 
 
 def order(setting: Setting) -> Iterator[tuple[str, int, int]]:
-    """Yields kind, budget and seed of every training, seed by seed, so that every beginning compares kinds."""
-    for seed in setting.seeds:
-        for budget in setting.budgets:
+    """Yields kind, budget and seed of every training: a budget is whole, with all its seeds, before the next begins."""
+    for budget in setting.budgets:
+        for seed in setting.seeds:
             for kind in setting.kinds:
                 yield kind, budget, seed
 
 
-def run(setting: Setting, work: Path, results: Path = RESULTS) -> None:
-    """Runs all that the tables lack."""
+def run(setting: Setting, work: Path, results: Path = RESULTS, budgets: Sequence[int] | None = None) -> None:
+    """Runs all that the tables lack, at some budgets or at all."""
     from trials.training.devices import compute_with
 
     compute_with(1)
@@ -58,6 +58,8 @@ def run(setting: Setting, work: Path, results: Path = RESULTS) -> None:
     for budget in setting.budgets:
         searches.run(setting, budget, work, found)
     for kind, budget, seed in order(setting):
+        if budgets is not None and budget not in budgets:
+            continue
         print(kind, budget, seed, flush=True)
         arch = searches.found(found, budget) if kind == "found" else None
         trainings.run(setting, kind, budget, seed, arch, data, work, trained)
@@ -79,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10 as a folder of class folders in train and val")
     parser.add_argument("--work", type=Path, default=WORK, help="for images, searches, checkpoints and growing tables")
+    parser.add_argument("--budgets", type=int, nargs="+", help="train at these budgets only")
     parser.add_argument("--plan", action="store_true", help="measure, and say how long everything takes")
     parser.add_argument("--report", action="store_true", help="run nothing: publish what is there")
     given = parser.parse_args()
@@ -93,7 +96,7 @@ def main() -> None:
 
         print_plan(setting)
     else:
-        run(setting, given.work)
+        run(setting, given.work, budgets=given.budgets)
 
 
 if __name__ == "__main__":
