@@ -32,8 +32,13 @@ def kind_of(data: Any) -> Kind | None:
     if "architecture" in keys:
         return "network"
     if "stages" in keys:
-        return "search space" if "name" in keys else "network"
+        return "search space" if "name" in keys or _list_choices(data["stages"]) else "network"
     return None
+
+
+def _list_choices(stages: Any) -> bool:
+    """Returns whether stages list widths to choose from, as those of a search space do."""
+    return isinstance(stages, list) and any(isinstance(s, dict) and isinstance(s.get("width"), list) for s in stages)
 
 
 def require_kind(data: Any, wanted: Kind, path: str | Path) -> None:

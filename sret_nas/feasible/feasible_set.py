@@ -191,7 +191,8 @@ class FeasibleSet:
     def probability(self, arch: ArchConfig) -> float:
         """Returns the probability of a network in one draw: equal for all networks of the set, 0 for any other."""
         is_inside = self.budget.allows(*bounded_costs(arch)) and self.space.contains(arch)
-        return 1 / self.count if is_inside else 0.0
+        # An estimated count can be 0 although there are networks.
+        return 1 / max(self.count, 1) if is_inside else 0.0
 
     def sample(self, rng: np.random.Generator) -> ArchConfig:
         """Draws one network uniformly. Raises `BudgetError` if the set is empty.

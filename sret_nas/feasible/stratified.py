@@ -52,7 +52,7 @@ class StratifiedSampler:
         ]
         self.strata: tuple[FeasibleSet, ...] = tuple(
             stratum for stratum in feasible.split(windows) if stratum.has_members
-        )
+        ) or (feasible,)  # estimated counts of all strata can be 0 although there are networks
 
     def sample_many(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
         """Draws networks in random order: strata get equally many draws (up to one), uniform within each."""

@@ -184,7 +184,8 @@ def _main_module_hidden(run_job: RunJob) -> Iterator[None]:
 
 def _describe_exit(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
+        number = -exit_code
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         hint = " (often: the system ran out of memory)" if name == "SIGKILL" else ""
         return f"the worker process was ended by {name}{hint}"
     return f"the worker process ended with exit code {exit_code}"

@@ -19,6 +19,8 @@ from .file_transfer import FileBundle, read_chunks
 
 MAX_BYTES = 32 * 2**30
 """Of all bundles of one user on a machine."""
+UNFINISHED = ".part"
+"""Suffix of a folder into which a bundle is being extracted."""
 
 
 def default_folder() -> Path:
@@ -53,7 +55,12 @@ class NodeCache:
             yield entry if bundle.is_folder else entry / bundle.files[0].name
 
     def _make_room(self, num_bytes: int) -> None:
-        """Removes unused entries, least recently used first, until `num_bytes` more fit."""
+        """Removes unused entries, least recently used first, until `num_bytes` more fit.
+
+        Folders that killed workers left unfinished are removed, too: only the holder of `extract.lock` extracts.
+        """
+        for unfinished in self._folder.glob(f"*{UNFINISHED}"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         entries = sorted(filter(_is_entry, self._folder.iterdir()), key=lambda entry: entry.stat().st_mtime)
         total = num_bytes + sum(map(_num_bytes, entries))
         for entry in entries:
@@ -67,7 +74,7 @@ class NodeCache:
 
 def extract(entry: Path, bundle: FileBundle, fetch: Callable[[Any], bytes]) -> None:
     """Writes the files of a bundle into the folder `entry`, which appears complete or not at all."""
-    unfinished = entry.with_suffix(".part")
+    unfinished = entry.with_suffix(UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)  # left by a worker that was killed
     unfinished.mkdir()
     try:

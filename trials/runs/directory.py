@@ -10,9 +10,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TextIO
 
 from sret_nas.errors import UserError
 
@@ -53,17 +54,12 @@ def locked(run_dir: Path, work: str) -> Iterator[None]:
     path = run_dir / LOCK_FILE
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
+        file = _locked_file(path, work)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(f"{run_dir} cannot be written: {error.strerror}") from None
     with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(f"{run_dir} is in use by another {work} ({file.read().strip()})") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
@@ -71,6 +67,25 @@ def locked(run_dir: Path, work: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _locked_file(path: Path, work: str) -> TextIO:
+    """Opens and locks a file, which is the one at `path` still when it is locked. Raises `UserError` if it is in use.
+
+    Who ends removes the file. A process that opened it before that would lock a file that nobody else can find.
+    """
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the caller closes it
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                raise UserError(f"{path.parent} is in use by another {work} ({file.read().strip()})") from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()
 
 
 def supernet_file(path: Path) -> Path:

@@ -15,7 +15,6 @@ from sret_nas.errors import UserError
 
 from ..engines.failures import is_full
 from ..engines.results import Failure
-from ..program_name import resume_command
 
 
 class StorageError(OSError):
@@ -45,12 +44,19 @@ def raise_if_nothing_can_be_recorded(failure: Failure | None) -> None:
     """
     raise_if_full(failure)
     if failure is not None and failure.cause == "images changed":
-        raise UserError(f"{failure.message}; nothing was recorded of what saw them: --resume mends them and carries on")
+        raise UserError(
+            f"{failure.message}; no result that used them was recorded: --resume prepares them again and carries on"
+        )
 
 
 @contextmanager
-def full_disk_explained(run_dir: Path, has_begun: bool) -> Iterator[None]:
-    """Turns errors of a full or read-only disk into a `StorageError` that says what is safe and how to resume."""
+def full_disk_explained(resume: str | None, kept: str) -> Iterator[None]:
+    """Turns errors of a full or read-only disk into a `StorageError` that says what is safe and how to resume.
+
+    Args:
+        resume: The command that carries on; None if the run has not begun.
+        kept: What is on disk all the same.
+    """
     try:
         yield
     except OSError as error:
@@ -58,9 +64,10 @@ def full_disk_explained(run_dir: Path, has_begun: bool) -> Iterator[None]:
             raise
         advice = "make it writable" if os.strerror(errno.EROFS) in str(error) else "make room"
         what = str(error) if error.filename is None else f"{error.filename} cannot be written: {error.strerror}"
-        if not has_begun:
-            raise StorageError(f"{what}; the search has not begun: {advice}, then start it again") from error
-        raise StorageError(
-            f"{what}; all that was recorded until then is safe in {run_dir}: {advice}, then carry on with: "
-            f"{resume_command('search', run_dir)}"
-        ) from error
+        then = "start it again" if resume is None else f"carry on with: {resume}"
+        raise StorageError(f"{what}; {kept}: {advice}, then {then}") from error
+
+
+def recorded_in(run_dir: Path) -> str:
+    """Returns what a full disk leaves of a run with records."""
+    return f"all that was recorded until then is safe in {run_dir}"

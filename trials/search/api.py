@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,8 @@ def _parsed(name: str, value: Any) -> Any:
 
 def _number(value: float | str | None) -> int | None:
     """Returns a quantity such as `1G` or 1e9 as a whole number. Raises `UserError` if it is none."""
+    if isinstance(value, bool) or not isinstance(value, Real | str | None):
+        raise UserError(f"must be a number such as 1G, got {value!r}")
     if isinstance(value, float) and not value.is_integer():
         raise UserError(f"must be a whole number, got {value:g}")
     return parse_quantity(value) if isinstance(value, str) else None if value is None else int(value)

@@ -15,6 +15,7 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.errors import BudgetError
 from sret_nas.plurals import counted
 
 from ..console import print_line
@@ -112,14 +113,19 @@ def with_both_ends(items: Sequence[Item], count: int) -> list[Item]:
 def control_of(run: Run, trial: Trial) -> ArchConfig | None:
     """Returns a finalist's control, drawn uniformly from the networks of equal FLOPs inside the budget.
 
-    Returns None if no other network was drawn in `MAX_DRAWS`.
+    Returns None if no other network was drawn in `MAX_DRAWS`, or if the finalist is about the only one: with a bound on
+    latency, a set whose networks are hardly ever drawn counts as empty.
     """
     flops, budget = cost_of(trial.arch).flops, run.options.budget
     low, high = round((1 - EQUAL_COST) * flops), round((1 + EQUAL_COST) * flops)
     window = replace(budget, flops_min=max(budget.flops_min or 0, low), flops_max=min(budget.flops_max or high, high))
-    domain, rng = run.domain.within(window), np.random.default_rng([run.options.seed, trial.number])
-    drawn = (domain.draw(rng).arch for _ in range(MAX_DRAWS))
-    return next((arch for arch in drawn if arch.arch_id != trial.arch_id), None)
+    rng = np.random.default_rng([run.options.seed, trial.number])
+    try:
+        domain = run.domain.within(window)
+        drawn = (domain.draw(rng).arch for _ in range(MAX_DRAWS))
+        return next((arch for arch in drawn if arch.arch_id != trial.arch_id), None)
+    except BudgetError:
+        return None
 
 
 def _retrainings(run: Run) -> list[_Retraining]:

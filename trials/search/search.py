@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from ..program_name import resume_command
 from ..runs.create_engine import create_engine
 from ..runs.directory import versions
 from ..runs.events import check_header
-from ..runs.full_disk import full_disk_explained, writing
+from ..runs.full_disk import full_disk_explained, recorded_in, writing
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
 from ..runs.recorded_search import domain_of, recorded_profile
@@ -76,12 +76,12 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
     store = store_for_new_search(options.storage, run_dir)
     with Records(run_dir) as records:
         try:
-            with full_disk_explained(run_dir, has_begun=False), _lost_directory_explained(records):
+            with full_disk_explained(None, "the search has not begun"), _lost_directory_explained(records):
                 run, engine = _begin(options, space, records, command, console)
         except BaseException:
             records.withdraw()
             raise
-        with copied(store, run_dir, console), engine, full_disk_explained(run_dir, has_begun=True):
+        with copied(store, run_dir, console), engine, _full_disk_explained(run_dir):
             _run_to_the_end(run, engine)
     return run
 
@@ -254,7 +254,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
     Raises `UserError` if the search cannot be resumed, and `StorageError` if the disk is full.
     """
     began = time.monotonic()
-    with Records(run_dir, must_exist=True) as records, full_disk_explained(run_dir, has_begun=True):
+    with Records(run_dir, must_exist=True) as records, _full_disk_explained(run_dir):
         history = records.reopen()
         header = history.header
         check_header(header, f"{run_dir}: header of the records")
@@ -290,6 +290,10 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
             with copied(store, run_dir, console):
                 _run_to_the_end(run, engine)
     return run
+
+
+def _full_disk_explained(run_dir: Path) -> AbstractContextManager[None]:
+    return full_disk_explained(resume_command("search", run_dir), recorded_in(run_dir))
 
 
 def _warn_of_changes(header: dict[str, Any], device: str, console: Console) -> None:

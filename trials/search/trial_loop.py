@@ -205,7 +205,7 @@ def _add(trial: Trial, front: ParetoArchive, run: Run) -> None:
 
 
 def _how_to_go_on(compute_budget: ComputeBudget, run: Run) -> str:
-    twice = f"--time-budget {2 * (compute_budget.time_budget or 0):g}s"
+    twice = f"--time-budget {round(2 * (compute_budget.time_budget or 0))}s"
     if compute_budget.exhausted_by == "gpu_hours":
         twice = f"--gpu-hours {2 * (compute_budget.gpu_hours or 0):g}"
     return f"For twice as much: {resume_command('search', run.run_dir, twice)}"

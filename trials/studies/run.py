@@ -35,7 +35,7 @@ from ..report.study_files import write_study_results
 from ..runs.checksums import with_checksum
 from ..runs.create_engine import create_engine
 from ..runs.directory import RECORDS_FILE, versions
-from ..runs.full_disk import StorageError, raise_if_nothing_can_be_recorded
+from ..runs.full_disk import full_disk_explained, raise_if_nothing_can_be_recorded, recorded_in
 from ..runs.record_file import RecordFile
 from ..runs.study import TEACHER
 from ..runs.study_options import StudyOptions
@@ -201,24 +201,27 @@ class Session:
 
 def _run_to_the_end(session: Session, engine: Engine) -> StudyOutcome:
     run_dir = session.setting.run_dir
-    carry_on = f"carry on with: {resume_command('study run', run_dir)}"
+    with full_disk_explained(resume_command("study run", run_dir), recorded_in(run_dir)):
+        _run_trainings(session, engine)
+        return session.conclude()
+
+
+def _run_trainings(session: Session, engine: Engine) -> None:
+    """Runs all trainings. Where that ends early, errors say how to carry on, and what there is becomes results."""
+    run_dir = session.setting.run_dir
     try:
         with unwrapped_interrupts():
             _Loop(session, engine).run()
     except KeyboardInterrupt:
         session.records.append(StudyInterrupted(time=time.time()).model_dump(mode="json"))
         write_study_results(run_dir, StudyOutcome.of(session.history), session.console)
-        print_line(session.console, f"Interrupted; {carry_on}")
+        print_line(session.console, f"Interrupted; carry on with: {resume_command('study run', run_dir)}")
         raise
     except LostDirectoryError as error:
         if error.rescued is None:
             raise
         advice = f"carry on with: {resume_command('study run', error.rescued)}"
         raise LostDirectoryError(f"{error}; {advice}", error.rescued) from None
-    except StorageError as error:
-        kept = f"all that was recorded until then is safe in {run_dir}"
-        raise StorageError(f"{error}; {kept}: make room, then {carry_on}") from None
-    return session.conclude()
 
 
 class _Loop:

@@ -54,8 +54,9 @@ def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
     summaries.sort(key=lambda run: -run.began)
     if as_json:
         console.print_json(json.dumps([run.to_dict() for run in summaries]))
-        return
-    console.print(runs_table(summaries, console.width))
+        console = Console(stderr=True)  # JSON stays JSON
+    else:
+        console.print(runs_table(summaries, console.width))
     for problem in problems:
         print_line(console, problem)
 

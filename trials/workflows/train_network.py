@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,12 +22,11 @@ from ..console import print_line
 from ..data.whole_images import WholeImages
 from ..distributed.choose_launcher import launcher_for
 from ..distributed.launcher import Launcher, RayPlacement
-from ..engines.failures import is_full
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
 from ..runs.directory import TRAINING, locked, new_run_dir
-from ..runs.full_disk import StorageError
+from ..runs.full_disk import full_disk_explained
 from ..runs.option_groups import flag
 from ..runs.run_kinds import instead
 from ..runs.train_options import CHANGEABLE, TrainOptions
@@ -180,23 +178,18 @@ def _train(run_dir: Path, task: NetworkTask, recorded: RecordedTraining, launche
 @contextmanager
 def _explained(run_dir: Path, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Iterator[None]:
     """Adds to errors how to carry on."""
-    carry_on = f"carry on with: {resume_command('train', run_dir, launcher.flags)}"
+    resume = resume_command("train", run_dir, launcher.flags)
     try:
-        yield
+        with full_disk_explained(resume, "the last checkpoint is whole"):
+            yield
     except LostDirectoryError as error:
         if error.rescued is None:
             raise
         recorded.write(error.rescued)
-        resume = resume_command("train", error.rescued, launcher.flags)
-        raise LostDirectoryError(f"{error}: carry on with: {resume}") from None
+        rescued = resume_command("train", error.rescued, launcher.flags)
+        raise LostDirectoryError(f"{error}: carry on with: {rescued}") from None
     except ConnectionError as error:
-        raise ConnectionError(f"{error}; {carry_on}") from None
-    except OSError as error:
-        if not is_full(error):
-            raise
-        what = f"{run_dir if error.filename is None else error.filename} cannot be written: {error.strerror}"
-        remedy = "make it writable" if error.errno == errno.EROFS else "make room"
-        raise StorageError(f"{what}; the last checkpoint is whole: {remedy}, then {carry_on}") from None
+        raise ConnectionError(f"{error}; carry on with: {resume}") from None
     except KeyboardInterrupt:
-        print_line(console, f"Interrupted; {carry_on}")
+        print_line(console, f"Interrupted; carry on with: {resume}")
         raise

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sret_nas.arch.budget import Budget
-from sret_nas.arch.cost import cost_of
+from sret_nas.arch.cost import bounded_costs, cost_of
 from sret_nas.arch.parts import StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import BudgetError
@@ -157,3 +157,14 @@ def test_each_cost_has_its_own_strata_which_are_made_once() -> None:
         expected = StratifiedSampler(MIDDLING, BUDGETS["a window of both"], by=by)
         assert [stratum.budget for stratum in strata.of(by).strata] == [stratum.budget for stratum in expected.strata]
         assert strata.of(by) is strata.of(by)
+
+
+def test_networks_are_drawn_although_estimates_count_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where spaces are so large that counts are estimates, few draws can all miss a window that has networks."""
+    budget = BUDGETS["narrow"]
+    monkeypatch.setattr(FeasibleSet, "count", 0)
+    monkeypatch.setattr(FeasibleSet, "has_members", False)
+    sampler = StratifiedSampler(MIDDLING, budget)
+    drawn = sampler.sample_many(np.random.default_rng(0), 3)
+    assert all(budget.allows(*bounded_costs(arch)) for arch in drawn)
+    assert FeasibleSet(MIDDLING, budget).probability(drawn[0]) == 1.0

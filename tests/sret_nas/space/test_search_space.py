@@ -643,3 +643,11 @@ def test_a_network_is_no_search_space(tmp_path: Path) -> None:
         UserError, match=r"best.yaml: is one network, which `profile` and `evaluate` take, not a search"
     ):
         SearchSpace.load(tmp_path / "best.yaml")
+
+
+def test_a_space_without_a_name_is_still_a_space(tmp_path: Path) -> None:
+    data = SearchSpace.load("smoke").to_dict()
+    del data["name"]
+    (tmp_path / "mine.yaml").write_text(dump_yaml(data))
+    with pytest.raises(UserError, match=r"mine.yaml: name: is missing"):
+        SearchSpace.load(tmp_path / "mine.yaml")

@@ -18,7 +18,7 @@ from tests.trials.engines.jobs_for_engines import misbehave
 from trials.engines.conformance import EngineContract, run_all
 from trials.engines.engine import Engine, Outcome
 from trials.engines.inline import InlineEngine
-from trials.engines.local import LocalEngine
+from trials.engines.local import LocalEngine, _describe_exit
 from trials.engines.results import Failure
 from trials.engines.retries import should_retry
 
@@ -231,3 +231,10 @@ def test_jobs_defined_on_standard_input_are_refused_in_one_line() -> None:
         [sys.executable, "-"], input=script, env=environment, capture_output=True, text=True, check=True
     )
     assert driver.stdout == "worker processes cannot import what is defined in a notebook or on standard input\n"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "name"), [(-signal.SIGTERM, "SIGTERM"), (-signal.SIGRTMIN - 1, f"signal {signal.SIGRTMIN + 1}")]
+)
+def test_a_signal_without_a_name_is_told_by_its_number(exit_code: int, name: str) -> None:
+    assert _describe_exit(exit_code) == f"the worker process was ended by {name}"

@@ -171,6 +171,14 @@ def test_what_a_killed_worker_left_half_done_is_done_again(store: Store, tmp_pat
     assert not unfinished.exists()
 
 
+def test_what_a_killed_worker_left_of_another_bundle_is_removed(store: Store, tmp_path: Path) -> None:
+    left = tmp_path / "0123.part"
+    left.mkdir()
+    (left / "images.npy").write_bytes(b"01")
+    with NodeCache(tmp_path).extracted(bundle_of(b"01234567", store, tmp_path), store.fetch):
+        assert not left.exists()
+
+
 def test_beyond_the_limit_those_go_that_were_not_used_for_longest(store: Store, tmp_path: Path) -> None:
     """One of three entries must make room for a fourth: not the oldest, which is in use, but the next."""
     folder = tmp_path / "cache"

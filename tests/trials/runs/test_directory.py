@@ -7,6 +7,7 @@ import sys
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -42,6 +43,22 @@ def test_another_process_is_kept_out_until_the_first_has_ended_or_was_killed(tmp
     with locked(run_dir, "training"):
         assert (run_dir / LOCK_FILE).read_text().startswith("process ")
     assert not (run_dir / LOCK_FILE).exists()
+
+
+def test_a_lock_that_its_holder_removes_meanwhile_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two processes could each hold the lock of a file of their own."""
+    lock, removed = directory.fcntl.lockf, []
+
+    def lock_what_is_removed(file: TextIO, operation: int) -> None:
+        if not removed:  # the first holder ends just after its file was opened here
+            removed.append(file.name)
+            Path(file.name).unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(directory.fcntl, "lockf", lock_what_is_removed)
+    with locked(tmp_path, "training"):
+        assert removed == [str(tmp_path / LOCK_FILE)]
+        assert (tmp_path / LOCK_FILE).read_text().startswith("process ")
 
 
 def test_a_directory_whose_lock_cannot_be_written_is_named(tmp_path: Path) -> None:

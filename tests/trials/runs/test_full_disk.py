@@ -22,6 +22,7 @@ from trials.runs.full_disk import (
     full_disk_explained,
     raise_if_full,
     raise_if_nothing_can_be_recorded,
+    recorded_in,
     writing,
 )
 from trials.runs.history import read_history
@@ -63,7 +64,7 @@ def test_a_disk_that_became_read_only_is_told_as_that(tmp_path: Path) -> None:
     assert failure_of(error).cause == "disk full"
     with (
         pytest.raises(StorageError, match=r"written: Read-only file system; .*: make it writable, then carry"),
-        full_disk_explained(Path("run"), has_begun=True),
+        full_disk_explained("sret-nas search --resume run", "trials are safe"),
     ):
         raise error
     with Records(tmp_path / "run") as records:
@@ -78,24 +79,25 @@ def test_a_disk_that_became_read_only_is_told_as_that(tmp_path: Path) -> None:
 def test_other_errors_of_the_system_are_no_full_disk() -> None:
     missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "x")
     assert failure_of(missing).cause == "exception"
-    with pytest.raises(FileNotFoundError), full_disk_explained(Path("run"), has_begun=True):
+    with pytest.raises(FileNotFoundError), full_disk_explained("sret-nas search --resume run", "trials are safe"):
         raise missing
     raise_if_full(failure_of(missing))
 
 
 @pytest.mark.parametrize(
-    ("has_begun", "advice"),
+    ("resume", "kept", "advice"),
     [
-        (False, "the search has not begun: make room, then start it again"),
+        (None, "the search has not begun", "the search has not begun: make room, then start it again"),
         (
-            True,
+            "sret-nas study run --resume runs/1",
+            recorded_in(Path("runs/1")),
             "all that was recorded until then is safe in runs/1: make room, then carry on with: "
-            "sret-nas search --resume runs/1",
+            "sret-nas study run --resume runs/1",
         ),
     ],
 )
-def test_the_message_says_what_is_safe(has_begun: bool, advice: str) -> None:
-    with pytest.raises(StorageError) as caught, full_disk_explained(Path("runs/1"), has_begun):
+def test_the_message_says_what_is_safe(resume: str | None, kept: str, advice: str) -> None:
+    with pytest.raises(StorageError) as caught, full_disk_explained(resume, kept):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/1/front.png")
     assert str(caught.value) == f"runs/1/front.png cannot be written: No space left on device; {advice}"
 
@@ -107,7 +109,7 @@ def test_a_file_that_the_system_names_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_of_a_worker_is_explained_as_well() -> None:
-    with pytest.raises(StorageError) as caught, full_disk_explained(Path("run"), has_begun=False):
+    with pytest.raises(StorageError) as caught, full_disk_explained(None, "the search has not begun"):
         raise_if_full(Failure(cause="disk full", message="no room"))
     assert str(caught.value) == (
         "a worker cannot write its files: no room; the search has not begun: make room, then start it again"
@@ -117,7 +119,9 @@ def test_a_full_disk_of_a_worker_is_explained_as_well() -> None:
 def test_failures_that_are_not_the_trial_s_own_end_the_search() -> None:
     with pytest.raises(StorageError, match=r"^a worker cannot write its files: no room$"):
         raise_if_nothing_can_be_recorded(Failure(cause="disk full", message="no room"))
-    with pytest.raises(UserError, match=r"^a\.png has changed; nothing was recorded of what saw them: --resume mends "):
+    with pytest.raises(
+        UserError, match=r"^a\.png has changed; no result that used them was recorded: --resume prepares "
+    ):
         raise_if_nothing_can_be_recorded(Failure(cause="images changed", message="a.png has changed"))
     raise_if_nothing_can_be_recorded(Failure(cause="diverged", message="so it is"))
     raise_if_nothing_can_be_recorded(None)

@@ -83,3 +83,9 @@ def test_the_recorded_command_means_the_same(begun: Any, tmp_path: Path) -> None
 def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         search(quiet=True, **given)
+
+
+@pytest.mark.parametrize("value", [True, [1], {}])
+def test_a_budget_that_is_no_number_is_refused(value: Any, begun: Any) -> None:
+    with pytest.raises(UserError, match=r"^--flops-budget: must be a number such as 1G, got "):
+        search(flops_budget=value, quiet=True)

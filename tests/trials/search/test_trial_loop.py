@@ -17,13 +17,15 @@ from rich.console import Console
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.quantities import parse_duration
 from sret_nas.space.search_space import DepthSchedule
 from tests.counted_spaces import shipped
 from tests.trials.scripted_engine import Clock, End, ScriptedEngine
 from trials.engines.jobs import InheritedTrialJob, ScratchTrialJob, SupernetSource, TrialJob, parse_job
 from trials.engines.results import Failure, TargetCost, TrialResult
+from trials.program_name import resume_command
 from trials.runs.directory import RECORDS_FILE
-from trials.runs.full_disk import StorageError, full_disk_explained
+from trials.runs.full_disk import StorageError, full_disk_explained, recorded_in
 from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
@@ -136,7 +138,7 @@ class Session:
                 Console(file=self.text, width=200),
             )  # fmt: skip
             strategy = self.make_strategy(domain)
-            with full_disk_explained(self.run_dir, has_begun=True):
+            with full_disk_explained(resume_command("search", self.run_dir), recorded_in(self.run_dir)):
                 run_trials(run, strategy, self.engine, OptunaJournal(self.run_dir, domain, self.options.objectives))
         return run
 
@@ -306,6 +308,14 @@ def test_no_trial_starts_that_would_end_after_the_time_budget(
     assert more.run().records.usage.wall_seconds() == 50 + 30
     assert [number for number, _ in more.engine.started] == [5, 6, 7]
     assert found(run_dir) == undisturbed
+
+
+@pytest.mark.parametrize(("budget", "twice"), [(500_400.0, "1000800s"), (1.4, "3s")])
+def test_twice_a_time_budget_can_be_typed(tmp_path: Path, clock: Clock, budget: float, twice: str) -> None:
+    session = Session(tmp_path, clock=clock, seconds=2 * budget, time_budget=budget)
+    session.run()
+    assert session.text.getvalue().rstrip().endswith(f"--time-budget {twice}")
+    assert parse_duration(twice) >= budget
 
 
 def test_gpu_hours_bound_the_trials_of_all_sessions(tmp_path: Path, clock: Clock) -> None:

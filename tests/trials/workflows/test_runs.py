@@ -55,7 +55,9 @@ def test_a_list_as_json_is_plain_data_and_a_damaged_search_is_named(
     (copied / "bad").mkdir()
     (copied / "bad" / "records.jsonl").write_text("{}\n")
     assert main(["runs", "list", str(copied), "--json"]) == 0
-    runs = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "left out:" in printed.err
+    runs = json.loads(printed.out)
     assert {Path(run["run"]).name: run["finished"] for run in runs} == {"one": NUM_TRIALS - 5, "two": NUM_TRIALS}
     assert main(["runs", "list", str(copied)]) == 0
     assert "left out:" in capsys.readouterr().out
