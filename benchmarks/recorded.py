@@ -21,8 +21,13 @@ Task = tuple[Callable[..., Line], tuple[Any, ...]]
 
 
 def arguments(description: str | None, work: str, at_once: str) -> argparse.Namespace:
-    """Returns those of a command that runs what its results lack, `at_once` in so many
-    processes, and reports them all."""
+    """Returns the arguments of a benchmark that runs what its results lack, several at once, and reports all.
+
+    Args:
+        description: Of the benchmark.
+        work: Name of its folder for large files.
+        at_once: What `--workers` counts.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10 as a folder of class folders in train and val")
     parser.add_argument("--work", type=Path, default=BENCHMARKS.parent / "runs" / work, help="for what is large")

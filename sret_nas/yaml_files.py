@@ -184,12 +184,14 @@ def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.SequenceNo
     return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=is_flat)
 
 
+_ODD_LINE_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""What YAML 1.1 also reads as line breaks; only quotes preserve them."""
+
+
 def _represent_text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
     """Represents text of several lines as a block."""
     style = "|" if "\n" in data else None
-    if any(
-        break_ in data for break_ in "\x85\u2028\u2029"
-    ):  # YAML 1.1 reads them as line breaks; only quotes preserve them
+    if _ODD_LINE_BREAKS.search(data):
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from docs.figures.tables import load, table
 
+_TEACHERS = {"resnet10t": "ResNet-10-T", "resnet18": "ResNet-18"}
+
 
 def ranking_table() -> str:
     ranking = load("ranking")["error"]
@@ -69,6 +71,30 @@ def supernet_agreement() -> str:
     )
 
 
+def soft_label_steps() -> str:
+    """Returns seconds per step of a training with and without teachers."""
+    rows = []
+    for case in load("soft_labels")["cases"]:
+        steps = case["seconds_per_step"]
+        rows.append([
+            f"{_TEACHERS[case['teacher']]}, {case['teacher_params'] / 1e6:.1f}M parameters",
+            *(f"{steps[kind]:.3f} s" for kind in ("without", "stored", "teacher")),
+            f"{case['seconds_to_make_per_batch']:.3f} s",
+        ])  # fmt: skip
+    return table(["teacher", "without", "stored labels", "with the teacher", "making the labels of a batch"], rows)
+
+
+def soft_label_supernet_steps() -> str:
+    """Returns in a sentence what a supernet's step takes without and with labels and with their teacher."""
+    result = load("soft_label_supernets")
+    steps, more = result["seconds_per_step"], result["seconds_more_than_without"]
+    return (
+        f"{steps['without']:.3f} s without labels, {steps['stored']:.3f} s with stored ones, {steps['teacher']:.3f} s "
+        f"with the teacher. Making the labels of a batch takes {result['seconds_to_make_per_batch']:.3f} s. "
+        f"In pairs of steps, the teacher adds {more['teacher']:+.3f} s and stored labels {more['stored']:+.3f} s."
+    )
+
+
 def soft_label_supernets() -> str:
     """Returns what supernets are worth that learn classes or stored soft labels, seed by seed."""
     rows = load("soft_label_supernets")["summary"]
@@ -90,6 +116,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "ranking-networks": ranking_networks,
     "supernet-agreement": supernet_agreement,
     "supernets-in-widths": supernets_in_widths,
+    "soft-label-steps": soft_label_steps,
+    "soft-label-supernet-steps": soft_label_supernet_steps,
     "soft-label-supernets": soft_label_supernets,
 }
 """The parts by the names that markers use."""

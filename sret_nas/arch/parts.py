@@ -231,8 +231,7 @@ class StemConfig(Described):
         """Returns the simplest spelling of the stem, given the first stage's width."""
         if self.kind == "conv":
             return self
-        strides = tuple(sorted(self.strides, reverse=True))
-        spelled = _PATCH_STRIDES[prod(strides)]
+        spelled = _PATCH_STRIDES[prod(self.strides)]
         return self.model_copy(update={"width": paper_stem_width(width), "strides": spelled, "norm": "batch"})
 
 

@@ -288,7 +288,7 @@ class FeasibleSet:
     def _extremes_decide(self) -> bool:
         """Whether no network of the space has less excess than `_nearest_extreme`."""
         budget = self.budget
-        is_mixed = self._has_three and (budget.flops_min or budget.params_min) is not None
+        is_mixed = self._has_three and (budget.flops_min, budget.params_min) != (None, None)
         return not self._has_two_sides and not is_mixed
 
     @property

@@ -72,7 +72,7 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
         "--strategy",
         metavar="NAME",
         choices=("additive", "evolution", "nsga2", "nsga2_design", "tpe", "gp", "gp_design", "stratified", "random"),
-        help="what proposes the next trial: additive (a Bayesian model and exact fronts), evolution "
+        help="what proposes the next trial: additive (a Bayesian model and dynamic programming), evolution "
         "(surrogate-assisted), Optuna's nsga2, tpe and gp (a Gaussian process, seconds per trial), nsga2_design and "
         "gp_design (from a cost-stratified start), stratified (random, spread evenly over cost) or random "
         "(default: additive)",

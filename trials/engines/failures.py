@@ -39,7 +39,7 @@ def timed_out(time_limit: float) -> Failure:
 
 
 def suspended(time_limit: float) -> Failure:
-    """That a job was ended because its worker was suspended beyond its time limit."""
+    """Returns the failure of a job whose worker was suspended beyond its time limit, in seconds."""
     message = f"its worker was suspended beyond the {time_limit:g} s that it may take"
     return Failure(cause="suspended", message=message)
 

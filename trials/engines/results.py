@@ -18,8 +18,8 @@ FailureCause = Literal[
 """`refused`: a user's error, e.g. a device that does not exist."""
 
 
-# Losses have no bounds here: `retries` tells a number that is not finite as a training that diverged, and records are
-# read without such numbers.
+# Losses have no bounds here: `retries` reports one that is not finite as a training that diverged, so that no record
+# has such a number.
 Flops = Annotated[int, Field(ge=1, le=10**18)]
 """Multiply-adds of one image, as fvcore counts them."""
 Params = Annotated[int, Field(ge=1, le=10**18)]

@@ -35,7 +35,7 @@ def pick_network(search: RecordedSearch, budget: Budget) -> Picked:
     Args:
         search: The search; at least `MIN_RESULTS` of its trials must have finished.
         budget: Bounds FLOPs, parameters or both from above. The structure is the best at the first of these bounds.
-            What the search bounds at the shallowest depth stays bounded.
+            The search's bounds on latency and on the shallowest depth stay.
 
     Raises `UserError` if no network meets the budget, or too few trials have finished.
     """

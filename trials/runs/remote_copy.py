@@ -245,7 +245,10 @@ class RunCopy:
                 return
 
     def _attempt(self, is_last: bool) -> bool:
-        """Whether the copy is up to date. Raises `UserError` if it is not this search's any more."""
+        """Copies what has changed, and returns whether the copy is up to date.
+
+        Raises `UserError` if it is not this search's any more.
+        """
         try:
             self._copy_changes(is_last)
         except OSError as error:

@@ -118,7 +118,7 @@ def measure_profile(
     parts, (fitted, held_out) = parts_of(space), _networks(space, NUM_FITTED, num_held_out)
     networks = fitted + held_out
     what = f"Latency: timing {counted(len(parts), 'part')} and {counted(len(networks), 'network')} of {space.name}"
-    print_line(console, f"{what}, for about {PROFILE_SECONDS} s at most; once, then searches of this space know")
+    print_line(console, f"{what}; takes up to about {PROFILE_SECONDS} s, once for this space and machine")
     rounds: list[LatencyTimes] = []
     num_rounds = MIN_ROUNDS
     with Working(console, what) as working:

@@ -1,10 +1,10 @@
 """The recommendations at the end of a search: networks of the best structure, at shares of the budget and at a bend.
 
-The model is fitted to all trials. Its best network at a cost is exact (`trials.strategies.structure`). A network that
-no trial has tried is evaluated as one more trial, before it is recommended. If that trial fails, the next best network
-at the same cost takes its place. A result that disappoints changes what the model finds best, so choosing and
-evaluating are repeated a few times: trials are few where networks are expensive, and a first choice there is an
-extrapolation.
+The model is fitted to all trials. Dynamic programming finds its best network at a cost (`trials.strategies.structure`).
+A network that no trial has tried is evaluated as one more trial, before it is recommended. If that trial fails, the
+next best network at the same cost takes its place. A result that disappoints changes what the model finds best, so
+choosing and evaluating are repeated a few times: trials are few where networks are expensive, and a first choice there
+is an extrapolation.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> t
 
 
 def _number_of(run: Run, candidate: Candidate) -> int:
-    """Returns the number of the candidate's trial, after recording a new one if there is none that finished."""
+    """Returns the number of the candidate's trial, after recording a new one if none has finished or still may."""
     for trial in run.trials:
         if trial.candidate.key == candidate.key and trial.failure is None and not trial.is_stopped:
             return trial.number

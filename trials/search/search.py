@@ -58,7 +58,7 @@ from .results import journal_of, write_results
 from .session import Run, job_context_of
 from .supernet import SupernetSetting, provide_supernet, recorded_setting, supernet_setting
 from .tracking import Tracking
-from .trial_loop import front_of, run_trials
+from .trial_loop import restored_front, run_trials
 
 _MEASURING = "Measuring how fast a typical network trains on this machine"
 
@@ -350,7 +350,7 @@ def _run_trials(run: Run, engine: Engine) -> OptunaJournal | None:
     Returns the journal; None if there is nothing to add to it yet.
     """
     if run.has_all_trials:
-        front_of(run)
+        restored_front(run)  # deletes what a kill left
         return None
     options = run.options
     strategy = create_strategy(

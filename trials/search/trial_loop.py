@@ -54,7 +54,7 @@ class _TrialLoop:
         self._run, self._strategy, self._journal = run, strategy, journal
         self._queue, self._order, self._rungs = JobQueue(engine), CompletionOrder(), run.options.make_rungs()
         self.compute_budget = run.compute_budget()
-        self.front = front_of(run)
+        self.front = restored_front(run)
         self._enqueued = enqueued_candidates(run.domain, run.options)
         self._num_known = run.history.num_ended
         self._num_replayed = 0
@@ -165,7 +165,7 @@ class _TrialLoop:
 
     def _has_ended(self, trial: Trial, progress: SearchProgress) -> None:
         run = self._run
-        self._keep_if_best(trial)
+        _add(trial, self.front, run)
         with writing(run.run_dir / JOURNAL_FILE):
             self._journal.add(trial)
         run.track(trial)
@@ -173,10 +173,6 @@ class _TrialLoop:
         is_news = run.options.no_supernet or trial.failure is not None or trial.number in self.front
         progress.trial_ended(trial, self.front.best_error, is_news)
         run.refresh_report()
-
-    def _keep_if_best(self, trial: Trial) -> None:
-        """Updates the archive and deletes weights that left it; a dominated trial never returns to the front."""
-        _add(trial, self.front, self._run)
 
     def tell_why_it_ended(self) -> None:
         run, compute_budget = self._run, self.compute_budget
@@ -189,8 +185,8 @@ class _TrialLoop:
             print_line(run.console, f"All {self._num_asked} candidates inside the budget have been tried.")
 
 
-def front_of(run: Run) -> ParetoArchive:
-    """Returns the front of the trials that have ended, and removes weights of the others that a kill left."""
+def restored_front(run: Run) -> ParetoArchive:
+    """Returns the front of the trials that have ended, and deletes weights of the others, which a kill may leave."""
     front = ParetoArchive(run.options.objectives)
     for trial in run.trials:
         if trial.has_ended:
@@ -199,6 +195,7 @@ def front_of(run: Run) -> ParetoArchive:
 
 
 def _add(trial: Trial, front: ParetoArchive, run: Run) -> None:
+    """Adds a trial to a front, and deletes weights that left it; a dominated trial never returns to it."""
     for dominated in front.add(trial):
         if run.options.no_supernet and dominated.origin != ORIGIN:
             run.weights_path(dominated).unlink(missing_ok=True)

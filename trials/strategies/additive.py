@@ -1,4 +1,4 @@
-"""Additive search: Bayesian models that are additive over a network's choices, and their exact Pareto fronts.
+"""Additive search: Bayesian models that are additive over a network's choices, and their Pareto fronts.
 
 It first evaluates a cost-stratified design. Then, in each round:
 

@@ -1,4 +1,6 @@
-"""The best structure at a cost: the additive model, fitted to all results, and its exact optimum in a window of cost.
+"""The best structure at a cost: the additive model, fitted to all results, and its best network in a window of cost.
+
+That network is the best up to the width of a bucket of cost (`sret_nas.optimize.dynamic_program`).
 
 In a window of a few per cent every network has the same size, so what decides is structure, which short proxies do tell
 apart (docs/results.md).
@@ -77,12 +79,12 @@ class StructureModel:
         bounded = {position for position, (_, high) in enumerate(domain.bounds) if high < float("inf")}
         axes = tuple(sorted({axis, *bounded}))[:2]
         with threadpool_limits(limits=1):  # sums must not depend on the number of cores
-            fits = [
+            without_slopes, with_slopes = (
                 Surrogate(EffectTerms(domain.chain, has_slopes=has_slopes), points, costs, told, axes)
                 for has_slopes in (False, True)
-            ]
-        squared = [((fit.loo_predictions - told) / fit.scale) ** 2 for fit in fits]
-        self.surrogate = fits[is_surely_less(squared[1], squared[0])]
+            )
+        of_without, of_with = (((fit.loo_predictions - told) / fit.scale) ** 2 for fit in (without_slopes, with_slopes))
+        self.surrogate = with_slopes if is_surely_less(of_with, of_without) else without_slopes
         """The fitted model."""
 
     def within(self, domain: SReTDomain) -> StructureModel:

@@ -33,7 +33,7 @@ def compute_with(threads: int) -> None:
 
 
 def release_memory() -> None:
-    """Returns freed memory to the system, which `compute_with` keeps in the process: it waits, or does other work."""
+    """Gives the freed memory that `compute_with` keeps back to the system, before the process idles."""
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

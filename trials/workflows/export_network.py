@@ -282,7 +282,7 @@ class _Exporter:
 
 @contextmanager
 def _folder_beside(path: Path, option: str) -> Iterator[Path]:
-    """A temporary folder beside a file to be written, or above it where its folder does not exist yet.
+    """Yields a temporary folder beside a file to be written, or above it where its folder does not exist yet.
 
     Raises `UserError` if nothing can be written there.
     """

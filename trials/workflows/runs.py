@@ -133,7 +133,7 @@ def compare_runs(run_dirs: Sequence[Path], cost: str, console: Console, *, as_js
 
 
 def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, force: bool = False) -> None:
-    """Finds the best structure inside a tighter budget by the model of all trials, and writes it as YAML.
+    """Finds the best structure inside a budget by the model of all trials, and writes it as YAML.
 
     Args:
         run_dir: The search.

@@ -46,7 +46,7 @@ def measured(payload: dict[str, Any], attempt: int) -> End:
 
 
 def measured_beside_other_work(payload: dict[str, Any], attempt: int) -> End:
-    """Returns two threads take 64 s for a step of a supernet: they wait for other work."""
+    """Returns measurements in which two threads take 64 s for a step of a supernet: they wait for other work."""
     found = measured(payload, attempt)
     return {**found, "step_seconds": 64.0} if payload["kind"] == "supernet speed" else found  # type: ignore[dict-item]
 

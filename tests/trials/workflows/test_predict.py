@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cli import main
 from sret_nas.nn.export import trace, write_torch_export
 from sret_nas.nn.exported_info import ExportedInfo
 from sret_nas.nn.model_directory import Preprocessing, read_info
 from sret_nas.nn.network import SReT
+from tests import REPOSITORY
 from tests.trials.workflows.shipped_model import ARCH, NAMES, PREPROCESSING, write_digits_model
 from trials.data.image_files import read_image_file
 
@@ -188,3 +191,26 @@ def test_onnx_files_of_other_programs(
     model = str(stranger(tmp_path / "m.onnx", batch, "images"))
     assert main(["predict", model, str(images), *constants]) == 2
     assert "must give logits of the shape (batch, classes), got (2,)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("crop_fraction", [0.875, 1.0])
+@pytest.mark.parametrize(
+    ("size", "interpolation"), [((61, 40), "bicubic"), ((33, 50), "bilinear"), ((24, 27), "nearest")]
+)
+def test_the_program_in_the_docs_prepares_photos_as_predict_does(
+    size: tuple[int, int], interpolation: Any, crop_fraction: float, tmp_path: Path
+) -> None:
+    text = (REPOSITORY / "docs" / "train-and-ship.md").read_text()
+    (program,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def classify" in block)
+    names: dict[str, Any] = {}
+    exec(program, names)  # it is ours
+    how = Preprocessing(
+        image_size=24, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), interpolation=interpolation,
+        crop_fraction=crop_fraction,
+    )  # fmt: skip
+    photo = tmp_path / "photo.png"
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(photo, exif=turned)
+    assert np.array_equal(names["prepare"](photo, how.model_dump(mode="json"))[0], read_image_file(photo, how))
