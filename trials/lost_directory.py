@@ -28,7 +28,7 @@ class WatchedDirectory:
 
     @property
     def is_lost(self) -> bool:
-        """Returns whether the path no longer names this directory."""
+        """Whether the path no longer names this directory."""
         return _identity(self.path) != self._identity
 
 

@@ -39,7 +39,7 @@ class Setting:
 
     @property
     def training(self) -> TrainingConfig:
-        """Returns the recipe of every training."""
+        """The recipe of every training."""
         return TrainingConfig(images=self.images, batch_size=self.batch_size, learning_rate=self.learning_rate)
 
     def prepared(self, directory: Path) -> PreparedData:

@@ -138,7 +138,7 @@ class Ended:
 
     @property
     def is_one_line(self) -> bool:
-        """Returns whether it says what is wrong in one line, without a traceback."""
+        """Whether it says what is wrong in one line, without a traceback."""
         return "Traceback" not in self.output and self.output.count("error: ") == 1
 
 

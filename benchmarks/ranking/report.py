@@ -86,7 +86,7 @@ class Table:
 
     @property
     def first_width(self) -> IntArray:
-        """Returns channels of stage 1."""
+        """Channels of stage 1."""
         return np.array([trained[0]["architecture"]["stages"][0]["width"] for trained in self.trainings])
 
     def measured(self, metric: str) -> FloatArray:

@@ -106,7 +106,7 @@ class GPTSpace:
 
     @cached_property
     def _layer_table(self) -> IntArray:
-        """Returns a layer's parameters by state, MLP level and heads level; 0 where it is absent."""
+        """A layer's parameters by state, MLP level and heads level; 0 where it is absent."""
         table = np.zeros((len(self.states), 1 + len(self.mlp_ratios), 1 + len(self.heads)), dtype=np.int64)
         for state, mlp, heads in product(*(range(length) for length in table.shape)):
             table[state, mlp, heads] = self._layer_cost(state, mlp, heads) if heads else 0
@@ -114,7 +114,7 @@ class GPTSpace:
 
     @cached_property
     def chain(self) -> Chain:
-        """Returns a chain in which stage 0 chooses the state; every layer then one of the state's choices, or
+        """A chain in which stage 0 chooses the state; every layer then one of the state's choices, or
         its single choice of being
         absent.
 

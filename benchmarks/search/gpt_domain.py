@@ -32,7 +32,7 @@ class GPTDomain(Domain[GPT]):
 
     @property
     def count(self) -> float:
-        """Returns networks inside the budget."""
+        """Networks inside the budget."""
         return float(self._cells.count.sum())
 
     @cached_property
@@ -85,7 +85,7 @@ class GPTDomain(Domain[GPT]):
 
     @cached_property
     def strata(self) -> tuple[Cells, ...]:
-        """Returns at most 16 groups of networks, of equal width in the logarithm of the parameters; empty ones left
+        """At most 16 groups of networks, of equal width in the logarithm of the parameters; empty ones left
         out."""
         edges = np.geomspace(self._cells.params.min(), self._cells.params.max() + 1, NUM_STRATA + 1).round()
         windows = (self._cells.inside(low, high - 1) for low, high in pairwise(edges))

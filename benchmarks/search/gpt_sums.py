@@ -66,7 +66,7 @@ class Cells:
 
     @cached_property
     def shares(self) -> FloatArray:
-        """Returns cumulative shares of the networks, group by group."""
+        """Cumulative shares of the networks, group by group."""
         total: FloatArray = np.cumsum(self.count)
         return total / total[-1]
 

@@ -80,7 +80,7 @@ class Problem:
 
     @property
     def front_name(self) -> str:
-        """Returns the name of a problem's front; problems that differ in noise alone share one."""
+        """The name of a problem's front; problems that differ in noise alone share one."""
         return self.name.partition("-noise")[0]
 
 

@@ -65,7 +65,7 @@ class ProductDomain(Domain[Choices]):
 
     @cached_property
     def every(self) -> IntArray:
-        """Returns all networks as levels, of shape (n, attributes)."""
+        """All networks as levels, of shape (n, attributes)."""
         return np.array(list(product(*(range(len(costs)) for costs in self._costs))))
 
     @cached_property

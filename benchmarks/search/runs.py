@@ -33,7 +33,7 @@ class Entry:
 
     @property
     def start(self) -> int:
-        """Returns evaluations before the first that the method itself decides; up to them it is its start and nothing
+        """Evaluations before the first that the method itself decides; up to them it is its start and nothing
         else."""
         if self.strategy in ("random", "stratified"):
             return 0

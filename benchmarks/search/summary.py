@@ -61,7 +61,7 @@ class Known:
 
     @cached_property
     def best(self) -> float:
-        """Returns the front's hypervolume."""
+        """The front's hypervolume."""
         return hypervolume(self.normalised_front, REFERENCE)
 
     def extended(self, lines: Iterable[Line]) -> Known:

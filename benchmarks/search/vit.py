@@ -133,7 +133,7 @@ class PiTDomain(Domain[PiT]):
 
     @cached_property
     def chain(self) -> Chain:
-        """Returns three stages of (base, MLP ratio, heads) and depth; links keep the base and the ratio."""
+        """Three stages of (base, MLP ratio, heads) and depth; links keep the base and the ratio."""
         links = {
             (first, second): (pooling_params(base * heads, base * next_heads),)
             for first, (base, ratio, heads) in enumerate(self._states)

@@ -38,7 +38,7 @@ class Table:
 
     @property
     def done(self) -> set[tuple[Any, ...]]:
-        """Returns the keys of all lines."""
+        """The keys of all lines."""
         return {self.key_of(line) for line in self.lines}
 
     def begin(self, header: Line) -> None:

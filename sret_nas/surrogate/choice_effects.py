@@ -44,7 +44,7 @@ class ChoiceEffect:
 
     @property
     def is_sure(self) -> bool:
-        """Returns whether the interval excludes 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 

@@ -35,12 +35,12 @@ class Machines:
 
     @property
     def temporary(self) -> Path:
-        """Returns where its nodes keep temporary files."""
+        """Where its nodes keep temporary files."""
         return self.folder / "t"
 
     @property
     def cache(self) -> Path:
-        """Returns where its nodes keep what jobs read."""
+        """Where its nodes keep what jobs read."""
         return self.temporary / f"sret-nas-{os.getuid()}"
 
     @property

@@ -75,12 +75,12 @@ class Split:
 
     @property
     def image_weights(self) -> FloatArray | None:
-        """Returns the weight of each image, shape (n,); None if all count alike."""
+        """The weight of each image, shape (n,); None if all count alike."""
         return None if self.class_weights is None else np.array(self.class_weights)[self.labels]
 
     @property
     def effective_images(self) -> float:
-        """Returns how many images of equal weight would tell an error as exactly (Kish's effective sample size)."""
+        """How many images of equal weight would tell an error as exactly (Kish's effective sample size)."""
         weights = self.image_weights
         return float(len(self)) if weights is None else float(weights.sum() ** 2 / (weights**2).sum())
 
@@ -224,7 +224,7 @@ class PreparedData:
 
     @property
     def num_bytes(self) -> int:
-        """Returns the bytes of all arrays."""
+        """The bytes of all arrays."""
         return sum(part.images.nbytes + part.labels.nbytes for part in (self.train, self.val, self.test))
 
     def require_unchanged(self) -> None:
@@ -279,7 +279,7 @@ class PreparedData:
 
     @property
     def digest(self) -> str:
-        """Returns the digest of classes, images and labels of all parts: 64 hexadecimal digits."""
+        """The digest of classes, images and labels of all parts: 64 hexadecimal digits."""
         return self.metadata.digest
 
     def summary(self) -> str:

@@ -140,12 +140,12 @@ class WholeImages:
 
     @cached_property
     def channels(self) -> Literal[1, 3]:
-        """Returns 3 if an image of any part is in colour, else 1. Reads headers up to the first image in colour."""
+        """3 if an image of any part is in colour, else 1. Reads headers up to the first image in colour."""
         return 3 if any(part.is_in_colour(index) for part in self.parts.values() for index in range(len(part))) else 1
 
     @cached_property
     def digest(self) -> str:
-        """Returns the SHA-256 of the classes and of the names and labels of all parts, in hexadecimal.
+        """The SHA-256 of the classes and of the names and labels of all parts, in hexadecimal.
 
         It does not depend on the folder in which the images lie, nor on the pixels.
         """

@@ -23,7 +23,7 @@ class RayPlacement:
 
     @property
     def flags(self) -> str:
-        """Returns the command-line options for it."""
+        """The command-line options for it."""
         values = (("ray-address", self.address), ("workers", self.processes), ("gpus-per-worker", self.gpus))
         return " ".join(["--engine ray", *(f"--{name} {value}" for name, value in values if value is not None)])
 

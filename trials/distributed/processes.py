@@ -33,7 +33,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Returns whether this process is the one that prints and writes files."""
+        """Whether this process is the one that prints and writes files."""
         return self.rank == 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:

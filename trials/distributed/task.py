@@ -39,7 +39,7 @@ class Task(Protocol):
 
     @property
     def inputs(self) -> Payload:
-        """Returns the absolute paths of the files that travel with the task, named as in jobs; empty if none travel.
+        """The absolute paths of the files that travel with the task, named as in jobs; empty if none travel.
 
         Files that do not travel are read at the same path on every machine.
         """

@@ -32,7 +32,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def capacity(self) -> int:
-        """Returns the number of jobs that can run at once, at least 1.
+        """The number of jobs that can run at once, at least 1.
 
         It may change while an engine runs. Jobs that are running continue.
         """

@@ -51,7 +51,7 @@ class FileBundle:
 
     @property
     def digest(self) -> str:
-        """Returns 64 hexadecimal digits, equal for equal names and contents."""
+        """64 hexadecimal digits, equal for equal names and contents."""
         return hashlib.sha256(repr([(file.name, file.sha256) for file in self.files]).encode()).hexdigest()
 
     @property

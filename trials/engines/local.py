@@ -54,7 +54,7 @@ class _Worker:
 
     @property
     def seconds_left(self) -> float | None:
-        """Returns the seconds until its job reaches the time limit; None without a limit."""
+        """The seconds until its job reaches the time limit; None without a limit."""
         return None if self.time_limit is None else max(0.0, self.started + self.time_limit - time.monotonic())
 
 

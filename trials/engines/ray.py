@@ -72,7 +72,7 @@ class RayEngine(Engine):
 
     @property
     def capacity(self) -> int:
-        """Returns the number of workers on live nodes, including those that are starting, but at least 1.
+        """The number of workers on live nodes, including those that are starting, but at least 1.
 
         With no worker, a job waits for one to start.
         """

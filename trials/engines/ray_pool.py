@@ -91,7 +91,7 @@ class PoolWorker:
 
     @property
     def awaited(self) -> Any:
-        """Returns the reference to its next answer; None if it is idle."""
+        """The reference to its next answer; None if it is idle."""
         return self.starting if self.info is None else self.report
 
     def start(self, job: PoolJob) -> None:

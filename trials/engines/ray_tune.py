@@ -104,7 +104,7 @@ class RayTuneEngine(Engine):
 
     @property
     def capacity(self) -> int:
-        """Returns the number of trials that live nodes have room for, but at least 1."""
+        """The number of trials that live nodes have room for, but at least 1."""
         if time.monotonic() - self._polled > POLL_SECONDS:
             self._refresh()
         room = room_for(self._needs, self._nodes)

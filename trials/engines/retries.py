@@ -93,12 +93,12 @@ class JobQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Returns whether no job is running."""
+        """Whether no job is running."""
         return not self._running
 
     @property
     def running(self) -> list[tuple[float, float]]:
-        """Returns the seconds so far of each running attempt, and its share of a whole trial."""
+        """The seconds so far of each running attempt, and its share of a whole trial."""
         now = time.monotonic()
         return [(now - attempt.started, attempt.part) for attempt in self._running.values()]
 

@@ -51,7 +51,7 @@ class SearchSetting:
 
     @cached_property
     def domain(self) -> SReTDomain:
-        """Returns the candidates. Raises `BudgetError` if there are none."""
+        """The candidates. Raises `BudgetError` if there are none."""
         return SReTDomain(self.space, self.budget)
 
     def start(self) -> Strategy[Candidate]:

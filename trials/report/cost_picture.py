@@ -76,17 +76,17 @@ class CostRegion:
 
     @property
     def flops_lines(self) -> dict[int, str]:
-        """Returns the labels of the bounds on FLOPs, by the position of the cell that begins at the bound."""
+        """The labels of the bounds on FLOPs, by the position of the cell that begins at the bound."""
         return _lines(self.flops_ends, self.budget.flops_min, self.budget.flops_max)
 
     @property
     def params_lines(self) -> dict[int, str]:
-        """Returns the same for the bounds on parameters."""
+        """The same for the bounds on parameters."""
         return _lines(self.params_ends, self.budget.params_min, self.budget.params_max)
 
     @cached_property
     def is_inside(self) -> npt.NDArray[np.bool_]:
-        """Returns whether each cell is inside the budget, in the shape of `counts`."""
+        """Whether each cell is inside the budget, in the shape of `counts`."""
         flops, params = self.flops_ends[:-1], self.params_ends[:-1]
         return Window.of(self.budget).contains(flops[:, None], params)
 

@@ -53,7 +53,7 @@ class OperatingPoint:
 
     @property
     def name(self) -> str:
-        """Returns e.g. `2,1,1`."""
+        """E.g. `2,1,1`."""
         return ",".join(map(str, self.depth))
 
 
@@ -85,17 +85,17 @@ class Evaluation:
 
     @property
     def balanced_accuracy(self) -> float | None:
-        """Returns the mean recall of the classes at the deepest point; None if they were not counted."""
+        """The mean recall of the classes at the deepest point; None if they were not counted."""
         return None if self.confusion is None else balanced_accuracy(self.confusion)
 
     @property
     def balanced_accuracy_interval(self) -> tuple[float, float] | None:
-        """Returns the 95 % interval of the balanced accuracy on new images; None if classes were not counted."""
+        """The 95 % interval of the balanced accuracy on new images; None if classes were not counted."""
         return None if self.confusion is None else balanced_accuracy_interval(self.confusion)
 
     @property
     def classes(self) -> list[ClassScore]:
-        """Returns the scores of all classes at the deepest point; none if they were not counted."""
+        """The scores of all classes at the deepest point; none if they were not counted."""
         return [] if self.confusion is None else class_scores(self.confusion)
 
 

@@ -67,7 +67,7 @@ class Landscapes:
 
     @property
     def losses(self) -> tuple[LossName, ...]:
-        """Returns the losses that were computed."""
+        """The losses that were computed."""
         return tuple(dict.fromkeys(landscape.loss for landscape in self.landscapes))
 
     def of(self, loss: LossName) -> tuple[LossLandscape, ...]:
@@ -76,7 +76,7 @@ class Landscapes:
 
     @property
     def coordinates(self) -> list[float]:
-        """Returns the positions of the points of a line, in lengths of its direction."""
+        """The positions of the points of a line, in lengths of its direction."""
         half = self.options.half
         return [index * self.options.span / half for index in range(-half, half + 1)]
 

@@ -53,23 +53,23 @@ class VariantOutcome:
 
     @property
     def errors(self) -> dict[int, float]:
-        """Returns the test errors by seed, in percent."""
+        """The test errors by seed, in percent."""
         return {seed: 100 * result.error for seed, result in self.results.items()}
 
     @property
     def error(self) -> Interval | None:
-        """Returns the test error in percent; None without results."""
+        """The test error in percent; None without results."""
         return Interval.of(list(self.errors.values())) if self.results else None
 
     @property
     def cross_entropy(self) -> Interval | None:
-        """Returns the test cross-entropy in nats; None without results."""
+        """The test cross-entropy in nats; None without results."""
         values = [result.cross_entropy for result in self.results.values()]
         return Interval.of(values) if values else None
 
     @property
     def seconds(self) -> float | None:
-        """Returns the mean time of a training's steps; None without results."""
+        """The mean time of a training's steps; None without results."""
         values = [result.train_seconds for result in self.results.values()]
         return sum(values) / len(values) if values else None
 
@@ -97,7 +97,7 @@ class JudgedClaim:
 
     @property
     def compared(self) -> str:
-        """Returns what the difference is, e.g. `external - internal`."""
+        """What the difference is, e.g. `external - internal`."""
         first, second = self.claim.pair
         at = "" if self.claim.at_depth is None else f" at {counted(self.claim.at_depth, 'recursion')}"
         return f"{first} - {second}{at}" if self.claim.equal else f"{second} - {first}{at}"
@@ -131,7 +131,7 @@ class StudyOutcome:
 
     @property
     def num_finished(self) -> int:
-        """Returns the trainings of variants that finished."""
+        """The trainings of variants that finished."""
         return sum(len(variant.results) for variant in self.variants)
 
     @property
@@ -140,7 +140,7 @@ class StudyOutcome:
 
     @property
     def any_result(self) -> StudyTrainingResult | None:
-        """Returns a result, for what all have in common; None if there is none."""
+        """A result, for what all have in common; None if there is none."""
         return next((result for variant in self.variants for result in variant.results.values()), None)
 
 

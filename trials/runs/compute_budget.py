@@ -80,7 +80,7 @@ class ComputeUsage:
 
     @property
     def mean_trial_seconds(self) -> float | None:
-        """Returns the mean seconds of a whole trial; None before any has finished or reached a rung."""
+        """The mean seconds of a whole trial; None before any has finished or reached a rung."""
         return self._finished_seconds / self._finished if self._finished > 0 else None
 
 
@@ -119,11 +119,11 @@ class ComputeBudget:
 
     @property
     def gpu_seconds(self) -> float:
-        """Returns the recorded GPU time in seconds."""
+        """The recorded GPU time in seconds."""
         supernet = self.usage.supernet_processes * self.usage.supernet_seconds
         return supernet + self.gpus_per_trial * self.usage.job_seconds
 
     @property
     def is_bounded(self) -> bool:
-        """Returns whether there is any limit."""
+        """Whether there is any limit."""
         return self.time_budget is not None or self.gpu_hours is not None

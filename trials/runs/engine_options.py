@@ -90,12 +90,12 @@ class EngineOptions(ComputeOptions):
 
     @property
     def uses_whole_cluster(self) -> bool:
-        """Returns whether the number of workers is what the cluster holds, because none was given."""
+        """Whether the number of workers is what the cluster holds, because none was given."""
         return self.ray_address is not None and "workers" not in self.model_fields_set
 
     @property
     def usable_threads(self) -> int:
-        """Returns the threads of a worker: on this machine at most its cores."""
+        """The threads of a worker: on this machine at most its cores."""
         return self.threads if self.ray_address is not None else min(self.threads, num_cores())
 
     def usable_workers(self, num_jobs: int) -> int:

@@ -86,7 +86,7 @@ class HeaderEvent(_Event):
 
     @property
     def supernet_processes(self) -> int:
-        """Returns the number of processes that train the supernet."""
+        """The number of processes that train the supernet."""
         processes = None if self.supernet is None else self.supernet.get("processes")
         return processes if isinstance(processes, int) and processes > 0 else 1
 

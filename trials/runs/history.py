@@ -44,17 +44,17 @@ class History:
 
     @property
     def in_order(self) -> list[Trial]:
-        """Returns the trials by number."""
+        """The trials by number."""
         return [self.trials[number] for number in sorted(self.trials)]
 
     @property
     def num_ended(self) -> int:
-        """Returns how many trials have ended, without those that evaluate what is recommended."""
+        """How many trials have ended, without those that evaluate what is recommended."""
         return sum(trial.has_ended and trial.origin != ORIGIN for trial in self.trials.values())
 
     @property
     def failed_keys(self) -> set[tuple[str, str]]:
-        """Returns the keys of candidates whose trials failed, and of which no trial finished."""
+        """The keys of candidates whose trials failed, and of which no trial finished."""
         finished = {trial.key for trial in self.trials.values() if trial.result is not None}
         return {trial.key for trial in self.trials.values() if trial.failure is not None} - finished
 

@@ -59,12 +59,12 @@ class LandscapeOptions(DataOptions, EngineOptions):
 
     @property
     def half(self) -> int:
-        """Returns the points on one side of the network."""
+        """The points on one side of the network."""
         return self.points // 2
 
     @property
     def step(self) -> float:
-        """Returns the distance of two points of a line."""
+        """The distance of two points of a line."""
         return self.span / self.half
 
     @property

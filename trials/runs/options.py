@@ -78,7 +78,7 @@ class LatencyOptions(OptionGroup):
 
     @property
     def latency_max(self) -> int | None:
-        """Returns the maximum predicted latency in microseconds."""
+        """The maximum predicted latency in microseconds."""
         return None if self.latency_budget is None else parse_latency(self.latency_budget)
 
 
@@ -234,12 +234,12 @@ class SearchOptions(
 
     @property
     def scores_depths(self) -> bool:
-        """Returns whether networks are scored at every recursion depth."""
+        """Whether networks are scored at every recursion depth."""
         return "depth_error" in self.objectives
 
     @property
     def uses_latency(self) -> bool:
-        """Returns whether latency is bounded or an objective, so that it must be predicted."""
+        """Whether latency is bounded or an objective, so that it must be predicted."""
         return self.latency_budget is not None or "latency" in self.objectives
 
     def describe_budget(self) -> str:

@@ -57,7 +57,7 @@ class ParetoArchive:
 
     @property
     def archived(self) -> list[Trial]:
-        """Returns what `trials.runs.objectives.archived` does: the front, cheapest first, then the most accurate."""
+        """What `trials.runs.objectives.archived` does: the front, cheapest first, then the most accurate."""
         front = sorted((trial for _, trial in self._front.values()), key=by_cost)
         best = self._most_accurate
         return front if best is None or best.number in self._front else [*front, best]

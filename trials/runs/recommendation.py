@@ -63,7 +63,7 @@ class Recommendation(BaseModel):
 
     @property
     def label(self) -> str:
-        """Returns the limit with its unit, e.g. `750M FLOPs`."""
+        """The limit with its unit, e.g. `750M FLOPs`."""
         if self.cost == "latency":
             return format_latency(self.limit)
         return f"{format_quantity(self.limit)} {'FLOPs' if self.cost == 'flops' else 'params'}"
@@ -80,12 +80,12 @@ class SizeEffect(BaseModel):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Returns the 95 % interval of the difference."""
+        """The 95 % interval of the difference."""
         return self.difference - 2 * self.deviation, self.difference + 2 * self.deviation
 
     @property
     def is_seen(self) -> bool:
-        """Returns whether the proxies show that the largest is better: the interval is below 0."""
+        """Whether the proxies show that the largest is better: the interval is below 0."""
         return self.interval[1] < 0
 
 
@@ -121,5 +121,5 @@ class Recommendations(BaseModel):
 
     @property
     def shares(self) -> tuple[Recommendation, ...]:
-        """Returns the networks at shares of the budget, most expensive first; that at a bend is left out."""
+        """The networks at shares of the budget, most expensive first; that at a bend is left out."""
         return tuple(network for network in self.networks if not network.is_bend)

@@ -313,7 +313,7 @@ class Records:
 
     @property
     def is_lost(self) -> bool:
-        """Returns whether the run directory was deleted, moved or replaced."""
+        """Whether the run directory was deleted, moved or replaced."""
         if self._file is None:
             return not is_same_file(self.run_dir / LOCK_FILE, self._lock.fileno())
         return not is_same_file(self.run_dir / RECORDS_FILE, self._file)

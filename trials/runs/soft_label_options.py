@@ -70,6 +70,6 @@ class SoftLabelOptions(DataOptions, ComputeOptions):
 
     @property
     def side(self) -> int | None:
-        """Returns the side of the images, with the default of searches; None is the teacher's."""
+        """The side of the images, with the default of searches; None is the teacher's."""
         is_default = self.image_size is None and self.made_for == "search"
         return ProxyOptions.model_fields["image_size"].default if is_default else self.image_size

@@ -126,7 +126,7 @@ class Claim(_Part):
 
     @property
     def pair(self) -> tuple[str, str]:
-        """Returns the two variants that are compared; of an order, the better one first."""
+        """The two variants that are compared; of an order, the better one first."""
         if self.equal is not None:
             return self.equal
         assert self.better is not None

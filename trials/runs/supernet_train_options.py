@@ -37,7 +37,7 @@ class SupernetTrainOptions(
 
     @property
     def given_threads(self) -> int | None:
-        """Returns the CPU threads of a process if they were given, else None."""
+        """The CPU threads of a process if they were given, else None."""
         return self.threads if "threads" in self.model_fields_set else None
 
     def load_space(self, base: SearchSpace | None = None) -> SearchSpace:

@@ -75,17 +75,17 @@ class Trial:
 
     @property
     def arch(self) -> ArchConfig:
-        """Returns the candidate's architecture: a new object at every call."""
+        """The candidate's architecture: a new object at every call."""
         return ArchConfig.model_validate_json(self._arch)
 
     @property
     def candidate(self) -> Candidate:
-        """Returns the candidate: a new object at every call."""
+        """The candidate: a new object at every call."""
         return Candidate.with_key(self.arch, self.depth_schedule, self.key)
 
     @property
     def result(self) -> TrialResult | None:
-        """Returns the final result: a new object at every call. `is_finished` says at no cost whether there is one."""
+        """The final result: a new object at every call. `is_finished` says at no cost whether there is one."""
         return None if self._result is None else _unpacked(self._result)
 
     @result.setter
@@ -94,22 +94,22 @@ class Trial:
 
     @property
     def is_finished(self) -> bool:
-        """Returns whether it has a final result."""
+        """Whether it has a final result."""
         return self._result is not None
 
     @property
     def has_ended(self) -> bool:
-        """Returns whether it has a result, has failed for good, or was stopped early."""
+        """Whether it has a result, has failed for good, or was stopped early."""
         return self.is_finished or self.failure is not None or self.is_stopped
 
     @property
     def num_partial(self) -> int:
-        """Returns the number of rungs before the end that it has reached."""
+        """The number of rungs before the end that it has reached."""
         return len(self._partial)
 
     @property
     def partial(self) -> list[TrialResult]:
-        """Returns the results at these rungs: new objects at every call."""
+        """The results at these rungs: new objects at every call."""
         return [_unpacked(text) for text in self._partial]
 
     def add_partial(self, result: TrialResult) -> None:
@@ -118,7 +118,7 @@ class Trial:
 
     @property
     def findings(self) -> dict[str, float]:
-        """Returns what was found of the network at the end of the search: errors (0 to 1), latency (microseconds)."""
+        """What was found of the network at the end of the search: errors (0 to 1), latency (microseconds)."""
         found: dict[str, float] = {}
         if self.test is not None:
             found["test_error"] = self.test.error

@@ -119,17 +119,17 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """Returns the device on which the worker trains."""
+        """The device on which the worker trains."""
         return self._speed.device
 
     @property
     def precision(self) -> Precision:
-        """Returns the precision of the measured training: the one in which trials train."""
+        """The precision of the measured training: the one in which trials train."""
         return self._speed.precision
 
     @property
     def trial_seconds(self) -> float:
-        """Returns the expected seconds of a trial, averaged over networks and their depth schedules."""
+        """The expected seconds of a trial, averaged over networks and their depth schedules."""
         return self._seconds_of_trials(self._samples)
 
     def _seconds_of_trials(self, archs: Sequence[ArchConfig]) -> float:
@@ -181,18 +181,18 @@ class Plan:
 
     @property
     def max_recommended(self) -> int:
-        """Returns the most trials that evaluate what is recommended."""
+        """The most trials that evaluate what is recommended."""
         options = self.options
         return max_evaluations(from_scratch=options.no_supernet) if options.best_by == "expected" else 0
 
     @property
     def at_once(self) -> int:
-        """Returns how many trials run at once."""
+        """How many trials run at once."""
         return self._engine.capacity
 
     @property
     def supernet_seconds(self) -> float:
-        """Returns the expected seconds of the supernet's training; 0 if none is trained."""
+        """The expected seconds of the supernet's training; 0 if none is trained."""
         speed, trains = self._supernet_speed, self.trains
         if speed is None or trains is None:
             return 0.0
@@ -212,7 +212,7 @@ class Plan:
 
     @property
     def finals_seconds(self) -> float:
-        """Returns the expected wall seconds of training and testing all finalists and controls."""
+        """The expected wall seconds of training and testing all finalists and controls."""
         if self.supernet is None:
             return 0.0
         options = self.options
@@ -223,12 +223,12 @@ class Plan:
 
     @property
     def final_seconds(self) -> float:
-        """Returns the expected seconds of training and scoring one finalist from scratch, at the depths scored."""
+        """The expected seconds of training and scoring one finalist from scratch, at the depths scored."""
         return self._final_seconds(1.0, self._finalists)
 
     @property
     def _finalists(self) -> list[ArchConfig]:
-        """Returns networks that cost what finalists cost."""
+        """Networks that cost what finalists cost."""
         if self.options.best_by == "proxy" or self.options.finalists == 0:
             return self._samples
         return with_both_ends(self._recommended, self.options.finalists)
@@ -252,12 +252,12 @@ class Plan:
 
     @property
     def results_seconds(self) -> float:
-        """Returns the expected seconds of writing the results."""
+        """The expected seconds of writing the results."""
         return RESULTS_SECONDS + RESULTS_SECONDS_PER_TRIAL * self.options.trials
 
     @property
     def images_per_second(self) -> tuple[float, float] | None:
-        """Returns the training speed of the supernet with its threads, and that of networks alone with a worker's.
+        """The training speed of the supernet with its threads, and that of networks alone with a worker's.
 
         Both are of networks of equal FLOPs. None if no supernet is trained, or with as many threads.
         """

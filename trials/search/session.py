@@ -66,12 +66,12 @@ class Run:
 
     @property
     def soft_labels(self) -> SoftLabelSource | None:
-        """Returns the labels that the search was begun with, where they lie now; None for the images' classes."""
+        """The labels that the search was begun with, where they lie now; None for the images' classes."""
         return recorded_labels(self.history.header, self.options, self.run_dir)
 
     @property
     def supernet(self) -> SupernetSource | None:
-        """Returns the supernet that trials inherit from, with a path relative to the working directory; None if unset.
+        """The supernet that trials inherit from, with a path relative to the working directory; None if unset.
 
         The record of a supernet that the search trained has a path relative to the run directory.
         """
@@ -92,12 +92,12 @@ class Run:
 
     @property
     def trial_time_limit(self) -> float | None:
-        """Returns the maximum seconds of an attempt at a trial; None is no limit."""
+        """The maximum seconds of an attempt at a trial; None is no limit."""
         return self.options.trial_timeout or self._default_limit("trial_seconds")
 
     @property
     def final_time_limit(self) -> float | None:
-        """Returns the maximum seconds of training or testing a network at the end; None is no limit.
+        """The maximum seconds of training or testing a network at the end; None is no limit.
 
         `--trial-timeout` holds for it in proportion to its planned time, if that is longer than a trial's.
         """

@@ -18,7 +18,7 @@ from sret_nas.space.search_space import Value
 class HasKey(Protocol):
     @property
     def key(self) -> Hashable:
-        """Returns the identity of a candidate: equal keys mean equal candidates."""
+        """The identity of a candidate: equal keys mean equal candidates."""
 
 
 C = TypeVar("C", bound=HasKey)
@@ -31,7 +31,7 @@ class Domain(ABC, Generic[C]):
     @property
     @abstractmethod
     def dimensions(self) -> Mapping[str, tuple[Value, ...]]:
-        """Returns categorical dimensions by name. Several assignments of values may encode the same candidate."""
+        """Categorical dimensions by name. Several assignments of values may encode the same candidate."""
 
     @abstractmethod
     def decode(self, values: Mapping[str, Value]) -> C | None:
@@ -63,18 +63,18 @@ class Domain(ABC, Generic[C]):
 
     @property
     def members(self) -> Sequence[C] | None:
-        """Returns all feasible candidates if they are a short list, such as a table of results; else None."""
+        """All feasible candidates if they are a short list, such as a table of results; else None."""
         return None
 
     @property
     @abstractmethod
     def chain(self) -> Chain:
-        """Returns the chain whose points are the candidates; costs add along it."""
+        """The chain whose points are the candidates; costs add along it."""
 
     @property
     @abstractmethod
     def bounds(self) -> tuple[tuple[float, float], ...]:
-        """Returns the budget's (minimum, maximum) of each cost of the chain; a maximum may be infinite."""
+        """The budget's (minimum, maximum) of each cost of the chain; a maximum may be infinite."""
 
     @abstractmethod
     def point(self, candidate: C) -> Point:

@@ -45,7 +45,7 @@ class SuccessiveHalving:
 
     @property
     def last(self) -> int:
-        """Returns the index of the last rung."""
+        """The index of the last rung."""
         return len(self.fractions) - 1
 
     def increment(self, rung: int) -> float:

@@ -55,7 +55,7 @@ class Observations(Generic[P]):
 
     @property
     def is_final(self) -> npt.NDArray[np.bool_]:
-        """Returns whether each point's values are final, shape (n,)."""
+        """Whether each point's values are final, shape (n,)."""
         return np.array([key in self._final for key in self._points], dtype=bool)
 
     def values(self) -> FloatArray:

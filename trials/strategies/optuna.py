@@ -53,7 +53,7 @@ class Categories(Generic[C]):
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
-        """Returns the distribution of each dimension."""
+        """The distribution of each dimension."""
         return distributions(self._domain)
 
     def encode(self, candidate: C) -> dict[str, Value]:

@@ -48,7 +48,7 @@ class SReTDomain(Domain[Candidate]):
 
     @property
     def latency_profile(self) -> LatencyProfile | None:
-        """Returns the profile that latencies are predicted from; None without a latency table."""
+        """The profile that latencies are predicted from; None without a latency table."""
         return None if self._latency is None else self._latency.profile
 
     @cached_property
@@ -102,7 +102,7 @@ class SReTDomain(Domain[Candidate]):
 
     @cached_property
     def chain(self) -> Chain:
-        """Returns the space's chain, with the depth schedule as a last stage of zero cost."""
+        """The space's chain, with the depth schedule as a last stage of zero cost."""
         chain = chain_of(self.space) if self._latency is None else self._latency.chain
         if self.budget.shallowest_flops_max is not None:
             chain = with_shallowest(chain, self.space)

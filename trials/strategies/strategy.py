@@ -27,7 +27,7 @@ class Candidate:
 
     @cached_property
     def key(self) -> tuple[str, str]:
-        """Returns the identity of the candidate: the architecture's id and the schedule."""
+        """The identity of the candidate: the architecture's id and the schedule."""
         return self.arch.arch_id, self.depth_schedule
 
     @classmethod

@@ -77,7 +77,7 @@ class SupernetConfig(BaseModel):
 
     @property
     def distils(self) -> bool:
-        """Returns whether the first network of a step teaches the others.
+        """Whether the first network of a step teaches the others.
 
         It is the largest of all in `sandwich`, or else the deepest pass of a random one.
         """
@@ -85,7 +85,7 @@ class SupernetConfig(BaseModel):
 
     @property
     def networks_per_step(self) -> int:
-        """Returns the passes over a step's batch, with one per random network, however many depths it is run to."""
+        """The passes over a step's batch, with one per random network, however many depths it is run to."""
         return 2 + self.random_networks if self.step_rule == "sandwich" else 1
 
     def precision_on(self, device_type: str) -> Precision:

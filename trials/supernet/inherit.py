@@ -53,7 +53,7 @@ class SubnetScorer:
 
     @property
     def num_images(self) -> int:
-        """Returns the number of images that a full score covers."""
+        """The number of images that a full score covers."""
         return len(self._part)
 
     def part(self, start: int, stop: int) -> Split:

@@ -53,7 +53,7 @@ class WatchedSubnets:
 
     @property
     def num_images(self) -> int:
-        """Returns the number of validation images on which each subnet is scored."""
+        """The number of validation images on which each subnet is scored."""
         return len(self._images)
 
     def scores(self, supernet: Supernet) -> dict[str, Score]:

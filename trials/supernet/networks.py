@@ -67,12 +67,12 @@ class StepNetworks:
 
     @cached_property
     def largest(self) -> ArchConfig:
-        """Returns the proxy of the network with the most FLOPs inside the budget."""
+        """The proxy of the network with the most FLOPs inside the budget."""
         return self._adapted(extreme(self._space, self._budget, "most_expensive"))
 
     @cached_property
     def smallest(self) -> ArchConfig:
-        """Returns the proxy of the network with the fewest FLOPs inside the budget."""
+        """The proxy of the network with the fewest FLOPs inside the budget."""
         return self._adapted(extreme(self._space, self._budget, "cheapest"))
 
     def of_step(self, step: int, steps: int) -> list[ArchConfig]:

@@ -71,7 +71,7 @@ class ScoreCounts:
 
     @property
     def _bins(self) -> FloatArray:
-        """Returns a view of the sums of each bin: (3, bins)."""
+        """A view of the sums of each bin: (3, bins)."""
         return self.sums[4:].reshape(3, NUM_BINS)
 
     def add(self, logits: npt.NDArray[np.floating], labels: IntArray) -> IntArray:

@@ -76,7 +76,7 @@ class Distillation:
 
     @property
     def identity(self) -> dict[str, JsonValue]:
-        """Returns the data that identify the labels: with the same identity, they are the same."""
+        """The data that identify the labels: with the same identity, they are the same."""
         if self.teacher is not None:
             hard: dict[str, JsonValue] = {"share of classes": self.hard_share} if self.hard_share else {}
             return {"teacher": self.teacher.digest or self.teacher.name, "temperature": self.temperature, **hard}
@@ -86,12 +86,12 @@ class Distillation:
 
     @property
     def distinct_epochs(self) -> int | None:
-        """Returns the number of epochs after which views and labels repeat; None if they never do."""
+        """The number of epochs after which views and labels repeat; None if they never do."""
         return None if self.stored is None else self.stored.header.epochs
 
     @property
     def seed_of_views(self) -> int | None:
-        """Returns the seed with which images are augmented; None if that is the training's own."""
+        """The seed with which images are augmented; None if that is the training's own."""
         return None if self.stored is None else self.stored.header.seed
 
     @property

@@ -149,7 +149,7 @@ class Recipe(BaseModel):
 
     @property
     def mixes(self) -> bool:
-        """Returns whether images of a batch are mixed, which needs an even number of them."""
+        """Whether images of a batch are mixed, which needs an even number of them."""
         return self.mix_probability > 0 and (self.mixup > 0 or self.cutmix > 0)
 
     def peak_learning_rate(self, batch_size: int) -> float:

@@ -91,7 +91,7 @@ class ImagesRequest:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Returns the number of images of each kind."""
+        """The number of images of each kind."""
         augmented = min(self.count, len(self.images.train))
         if self.recipe is not None and self.recipe.mixes:
             augmented -= augmented % 2  # timm mixes pairs

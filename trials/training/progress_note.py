@@ -28,7 +28,7 @@ class ProgressNote:
 
     @property
     def share(self) -> float:
-        """Returns the part of the steps that is done, 0 to 1."""
+        """The part of the steps that is done, 0 to 1."""
         return self.steps / self.of
 
 

@@ -84,12 +84,12 @@ class SoftLabelHeader(BaseModel):
 
     @property
     def made_for(self) -> str:
-        """Returns the command whose trainings see these views: `train` or `search`."""
+        """The command whose trainings see these views: `train` or `search`."""
         return str(self.views.get(MADE_FOR, "train"))
 
     @property
     def seed(self) -> int:
-        """Returns the seed of the views. A training with another seed sees the same views, in its own order."""
+        """The seed of the views. A training with another seed sees the same views, in its own order."""
         seed = self.views["seed"]
         assert isinstance(seed, int)  # as it was validated
         return seed

@@ -151,7 +151,7 @@ class _Exporter:
 
     @property
     def _standardisation(self) -> Preprocessing | None:
-        """Returns what the exported network does to images of 8 bits; None if it takes standardised ones."""
+        """What the exported network does to images of 8 bits; None if it takes standardised ones."""
         return self._info.preprocessing if self._request.with_preprocessing else None
 
     def _as_taken(self, images: Tensor) -> Tensor:

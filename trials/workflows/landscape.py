@@ -130,7 +130,7 @@ class _Network:
 
     @property
     def shares_images_with(self) -> str:
-        """Returns a text that is equal for networks with the same images."""
+        """A text that is equal for networks with the same images."""
         request = self.request
         recipe = None if request.recipe is None else request.recipe.model_dump(mode="json")
         parts = [request.preprocessing.model_dump(mode="json"), recipe, request.label_of.tolist(), request.classes]
