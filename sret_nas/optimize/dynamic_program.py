@@ -107,10 +107,10 @@ class _Prefixes:
 class ParetoDP:
     """Finds the points of a chain with the least additive scores, at every cost inside bounds."""
 
-    def __init__(self, chain: Chain, bounds: Bounds, resolution: CostBuckets) -> None:
+    def __init__(self, chain: Chain, bounds: Bounds, buckets: CostBuckets) -> None:
         """Prepares searches for any number of scores."""
         self._chain = chain
-        self._resolution = resolution
+        self._buckets = buckets
         self._low = np.array([low for low, _ in bounds])
         self._high = np.array([high for _, high in bounds])
         self._states = [stage.states for stage in chain.stages]
@@ -156,19 +156,19 @@ class ParetoDP:
             history.append(self._next(stage_index, history[-1], score, offset))
         return self._trace_back(history)
 
-    def _cells(self, stage_index: int, position: int, offset: float) -> _BucketedChoices | None:
+    def _bucketed(self, stage_index: int, position: int, offset: float) -> _BucketedChoices | None:
         """Merges the choices of a state by bucket; returns None if they are too few to be worth it."""
         choices = self._choices[stage_index][position]
         if len(choices) <= MAX_CHOICES_LISTED:
             return None
-        return _BucketedChoices(self._resolution.buckets(self._chain.stages[stage_index].costs[choices], offset))
+        return _BucketedChoices(self._buckets.buckets(self._chain.stages[stage_index].costs[choices], offset))
 
     def _first(self, score: AdditiveScore, offset: float) -> list[_Prefixes]:
         """Returns the prefixes of one stage, state by state."""
         prefixes = []
         for position, choices in enumerate(self._choices[0]):
             terms = score.stages[0][choices]
-            cells = self._cells(0, position, offset)
+            cells = self._bucketed(0, position, offset)
             best = np.arange(len(terms)) if cells is None else cells.best(terms)
             costs = self._chain.stages[0].costs[choices[best]]
             kept = self._can_end_inside(0, position, costs)
@@ -195,7 +195,7 @@ class ParetoDP:
     ) -> _Prefixes:
         """Returns the prefixes to one state: the best per bucket of all pairs of a shorter prefix and a choice."""
         stage, choices = self._chain.stages[stage_index], self._choices[stage_index][position]
-        cells = self._cells(stage_index, position, offset)
+        cells = self._bucketed(stage_index, position, offset)
         state = int(self._states[stage_index][position])
         sums, costs, origins, picked = [], [], [], []
         for before_index, (state_before, prefixes) in enumerate(
@@ -224,11 +224,11 @@ class ParetoDP:
 
     def _coarsened(self, costs: IntArray, sums: FloatArray, offset: float) -> IntArray:
         """Returns the best prefix of each bucket; widens buckets beyond `MAX_PREFIXES`, to bound memory."""
-        chosen = best_of_each(self._resolution.buckets(costs, offset), sums)
+        chosen = best_of_each(self._buckets.buckets(costs, offset), sums)
         coarser = 1
-        while len(chosen) > MAX_PREFIXES and self._resolution.can_be_coarser:
+        while len(chosen) > MAX_PREFIXES and self._buckets.can_be_coarser:
             coarser *= 2
-            chosen = chosen[best_of_each(self._resolution.buckets(costs[chosen], offset, coarser), sums[chosen])]
+            chosen = chosen[best_of_each(self._buckets.buckets(costs[chosen], offset, coarser), sums[chosen])]
         return chosen
 
     def _best_pairs(
@@ -240,9 +240,9 @@ class ParetoDP:
         """
         flat = costs.reshape(-1, costs.shape[-1])
         if not self._is_bounded:
-            return best_of_each(self._resolution.buckets(flat, offset), sums.ravel())
+            return best_of_each(self._buckets.buckets(flat, offset), sums.ravel())
         inside = np.flatnonzero(self._can_end_inside(stage_index, position, flat))
-        return inside[best_of_each(self._resolution.buckets(flat[inside], offset), sums.ravel()[inside])]
+        return inside[best_of_each(self._buckets.buckets(flat[inside], offset), sums.ravel()[inside])]
 
     def _can_end_inside(self, stage_index: int, position: int, costs: IntArray) -> npt.NDArray[np.bool_]:
         """Masks the prefixes to a state that can end inside the bounds, each cost considered by itself."""

@@ -184,7 +184,7 @@ class Ensemble:
         """Returns values (n,) in the objective's units as they are modelled: as they are, or by logarithms."""
         return values if self.floor is None else np.log(values - self.floor)
 
-    def _told(self, labels: FloatArray) -> FloatArray:
+    def _in_units(self, labels: FloatArray) -> FloatArray:
         """Returns labels in the objective's units."""
         return labels if self.floor is None else self.floor + np.exp(np.minimum(labels, MAX_LOG))
 
@@ -243,7 +243,7 @@ class Ensemble:
             else:
                 drawn = self._of_process(features, described.levels, rng, number, is_joint=is_joint)
             parts.append(drawn * fit.scale + fit.center)
-        return self._told(np.concatenate(parts, axis=1))
+        return self._in_units(np.concatenate(parts, axis=1))
 
     def _of_process(
         self, features: CentredFeatures, levels: Levels, rng: np.random.Generator, number: int, *, is_joint: bool
@@ -275,7 +275,7 @@ class Ensemble:
             weight[chosen] += share
         known = weight > 0
         labels = self._sums[self._base].target * self._sums[self._base].scale + self._sums[self._base].center
-        return self._told(np.where(known, total / np.where(known, weight, 1.0), labels))
+        return self._in_units(np.where(known, total / np.where(known, weight, 1.0), labels))
 
     def _lack_of_fit(self, name: str) -> float:
         """Returns the standard deviation of what a model of sums misses, in units of the target."""

@@ -31,16 +31,16 @@ class Levels:
     """Levels of n points in all attributes that vary.
 
     Attributes:
-        hot: A one per attribute, shape (n, levels of all attributes).
-        places: Levels from 0 to 1, shape (n, attributes).
+        one_hot: A one per attribute, shape (n, levels of all attributes).
+        scaled: Levels from 0 to 1, shape (n, attributes).
     """
 
-    hot: FloatArray
-    places: FloatArray
+    one_hot: FloatArray
+    scaled: FloatArray
 
     def take(self, chosen: IntArray) -> Levels:
         """Returns some of the points."""
-        return Levels(self.hot[chosen], self.places[chosen])
+        return Levels(self.one_hot[chosen], self.scaled[chosen])
 
 
 class Kernel:
@@ -65,9 +65,9 @@ class Kernel:
         """Returns the levels of points, shape (n, stages)."""
         columns = [self._chain.stages[stage].levels[points[:, stage], column] for stage, column in self._varied]
         table = np.array(columns, dtype=np.int64).reshape(len(columns), len(points)).T
-        hot = np.zeros((len(points), int(self._sizes.sum())))
-        hot[np.arange(len(points))[:, None], self._starts + table] = 1.0
-        return Levels(hot, table / (self._sizes - 1))
+        one_hot = np.zeros((len(points), int(self._sizes.sum())))
+        one_hot[np.arange(len(points))[:, None], self._starts + table] = 1.0
+        return Levels(one_hot, table / (self._sizes - 1))
 
     @property
     def center(self) -> FloatArray:
@@ -101,12 +101,12 @@ class Kernel:
     def parts(self, logs: FloatArray, ones: Levels, others: Levels) -> tuple[FloatArray, FloatArray]:
         """Returns both parts of the covariance between n and m points, each of shape (n, m)."""
         rough, smooth = self._weights(logs)
-        alike = (ones.hot * rough[self._attribute_of_column]) @ others.hot.T
-        left, right = ones.places * smooth**0.5, others.places * smooth**0.5
+        alike = (ones.one_hot * rough[self._attribute_of_column]) @ others.one_hot.T
+        left, right = ones.scaled * smooth**0.5, others.scaled * smooth**0.5
         apart = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
         return np.exp(logs[0] + alike - rough.sum()), np.exp(logs[1] - np.maximum(apart, 0.0))
 
-    def slope(self, logs: FloatArray, levels: Levels, rough: FloatArray, smooth: FloatArray) -> FloatArray:
+    def gradient(self, logs: FloatArray, levels: Levels, rough: FloatArray, smooth: FloatArray) -> FloatArray:
         """Returns derivatives by the parameters of the sum over pairs of points of F_ij (rough + smooth)_ij.
 
         Args:
@@ -115,10 +115,10 @@ class Kernel:
             rough: The symmetric factors F times the rough part, shape (n, n).
             smooth: The same times the smooth part.
         """
-        hot, places = levels.hot, levels.places
+        one_hot, scaled = levels.one_hot, levels.scaled
         of_rough, of_smooth = self._weights(logs)
         # Sums over the pairs that share an attribute's level; the other pairs lose by its weight.
-        alike = np.add.reduceat((hot * (rough @ hot)).sum(axis=0), self._starts)
-        apart = 2 * (smooth.sum(axis=1) @ places**2 - (places * (smooth @ places)).sum(axis=0))
+        alike = np.add.reduceat((one_hot * (rough @ one_hot)).sum(axis=0), self._starts)
+        apart = 2 * (smooth.sum(axis=1) @ scaled**2 - (scaled * (smooth @ scaled)).sum(axis=0))
         total = rough.sum()
         return np.concatenate([[total, smooth.sum()], of_rough * (alike - total), -of_smooth * apart])

@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.surrogate.centred_features import CentredFeatures
 from sret_nas.surrogate.kernel import Kernel, Levels
+from sret_nas.surrogate.label_choice import spread_over
 from sret_nas.surrogate.model import Surrogate
 
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -56,10 +57,7 @@ class ResidualProcess:
             refit: Whether parameters are fitted.
         """
         self._base, self._kernel = base, kernel
-        chosen = np.arange(len(points))
-        if len(points) > MAX_LABELS:  # the latest half, and an even spread of the earlier ones
-            before = np.linspace(0, len(points) - MAX_LABELS // 2 - 1, MAX_LABELS - MAX_LABELS // 2)
-            chosen = np.concatenate([before.round().astype(int), np.arange(len(points) - MAX_LABELS // 2, len(points))])
+        chosen = spread_over(len(points), MAX_LABELS)
         self.chosen = chosen
         """Positions of the labels that it is conditioned on, shape (k,)."""
         self._features, self._rows = base.label_features[chosen], kernel.levels(points[chosen])
@@ -122,7 +120,7 @@ class ResidualProcess:
         center = self._center
         spread = np.concatenate([[_SCALE_SD, _NOISE_SD], self._kernel.spread])
 
-        def value_and_slope(logs: FloatArray) -> tuple[float, FloatArray]:
+        def value_and_gradient(logs: FloatArray) -> tuple[float, FloatArray]:
             covariance, (rough, smooth) = self._covariance(logs, additive, rows)
             factor = cho_factor(covariance, lower=True, check_finite=False)
             inverse = cho_solve(factor, np.eye(len(error)), check_finite=False)
@@ -130,13 +128,13 @@ class ResidualProcess:
             away = (logs - center) / spread
             value = 0.5 * error @ solved + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
             outer = inverse - np.outer(solved, solved)
-            slope = np.concatenate([
+            gradient = np.concatenate([
                 [np.exp(logs[0]) * (outer * additive).sum(), np.exp(logs[1]) * np.trace(outer)],
-                self._kernel.slope(logs[_NUM_OWN:], rows, outer * rough, outer * smooth),
+                self._kernel.gradient(logs[_NUM_OWN:], rows, outer * rough, outer * smooth),
             ])  # fmt: skip
-            return float(value), 0.5 * slope + away / spread
+            return float(value), 0.5 * gradient + away / spread
 
-        return value_and_slope
+        return value_and_gradient
 
     @cached_property
     def loo(self) -> tuple[FloatArray, FloatArray]:

@@ -118,8 +118,7 @@ def _run(given: argparse.Namespace) -> int:
     handle_interruptions()
     console = SearchConsole()
     sources = vars(given).get("sources", [])
-    words = ("run", "out", "resume", "sources")
-    options = {name: value for name, value in vars(given).items() if name not in words}
+    options = shared_options.options_of(given, "out", "resume", "sources")
     if "resume" in given:
         if sources or "out" in given:
             raise UserError("a resumed landscape keeps its networks and its folder: give --resume and the engine alone")

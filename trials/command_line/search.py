@@ -248,8 +248,7 @@ def _run(given: argparse.Namespace) -> int:
     handle_interruptions()
     switches = {name for name in ("dry_run", "open", "quiet") if getattr(given, name, False)}  # a file may say `false`
     console = SearchConsole(quiet="quiet" in switches)
-    words = ("run", "out", "resume", "dry_run", "open", "quiet")
-    options = {name: value for name, value in vars(given).items() if name not in words}
+    options = shared_options.options_of(given, "out", "resume", "dry_run", "open", "quiet")
     if "dry_run" in switches:
         for name in ("resume", "open"):
             if getattr(given, name, False):

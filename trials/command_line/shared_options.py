@@ -209,9 +209,9 @@ def add_parser(commands: Any, name: str, *, usage: str, summary: str, descriptio
     return parser
 
 
-def options_of(given: argparse.Namespace) -> dict[str, Any]:
-    """Returns the options that were given, by name."""
-    return {name: value for name, value in vars(given).items() if name != "run"}
+def options_of(given: argparse.Namespace, *without: str) -> dict[str, Any]:
+    """Returns the options that were given, by name, without some."""
+    return {name: value for name, value in vars(given).items() if name not in ("run", *without)}
 
 
 def add_trained_network(parser: argparse.ArgumentParser) -> None:

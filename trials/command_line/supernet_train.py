@@ -118,8 +118,7 @@ def _run(given: argparse.Namespace) -> int:
     handle_interruptions()
     console = SearchConsole()
     placement = placement_of(given)
-    words = ("run", "out", "resume", "time_budget", *OF_PROCESSES)
-    options = {name: value for name, value in vars(given).items() if name not in words}
+    options = shared_options.options_of(given, "out", "resume", "time_budget", *OF_PROCESSES)
     seconds = vars(given).get("time_budget")
     if "resume" not in given:
         start_training(*parse_training(options), vars(given).get("out"), seconds, console, placement)

@@ -194,8 +194,7 @@ def _run(given: argparse.Namespace) -> int:
     handle_interruptions()
     console = SearchConsole()
     placement = placement_of(given)
-    words = ("run", "out", "resume", *OF_PROCESSES)
-    options = {name: value for name, value in vars(given).items() if name not in words}
+    options = shared_options.options_of(given, "out", "resume", *OF_PROCESSES)
     try:
         if "resume" in given:
             if "out" in given:

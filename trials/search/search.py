@@ -125,7 +125,7 @@ def _lost_directory_explained(records: Records) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _PlannedSearch:
     """A search that has been planned, but has not begun; its engine runs."""
 
     options: SearchOptions
@@ -142,7 +142,7 @@ class _Prepared:
 
 def _prepared(
     options: SearchOptions, space: SearchSpace, run_dir: Path, spent: Callable[[], float], console: Console
-) -> _Prepared:
+) -> _PlannedSearch:
     """Prepares the images, measures the plan and announces it.
 
     Args:
@@ -176,7 +176,7 @@ def _prepared(
         if labels is not None:
             training = proxy.training if setting is None or setting.config is None else setting.config.training
             print_line(console, f"Labels: {labels.describe(data, training.num_epochs(len(data.train)))}")
-        return _Prepared(options, domain, data_dir, data, proxy, setting, labels, profile, plan, engine)
+        return _PlannedSearch(options, domain, data_dir, data, proxy, setting, labels, profile, plan, engine)
     except BaseException:
         engine.close()
         raise
@@ -204,7 +204,7 @@ def _begin(
     return run, search.engine
 
 
-def _header(search: _Prepared, command: list[str]) -> dict[str, Any]:
+def _header(search: _PlannedSearch, command: list[str]) -> dict[str, Any]:
     """Returns the first record: all that decides the search."""
     space, data, plan, setting = search.domain.space, search.data, search.plan, search.setting
     return {

@@ -26,6 +26,7 @@ from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import MAX_CHOICES_LISTED, AdditiveScore, CostBuckets, ParetoDP
 from sret_nas.pareto import non_dominated
 from sret_nas.surrogate.ensemble import Described, Ensemble
+from sret_nas.surrogate.label_choice import spread_over
 
 from .additive_settings import AdditiveSettings
 from .candidates import CandidatePool
@@ -232,18 +233,6 @@ class AdditiveStrategy(Strategy[C]):
             part * model.beliefs(described, self._rng, is_joint=is_joint)
             for part, model in zip(share, self._models, strict=True)
         ])  # fmt: skip
-
-
-def spread_over(num_labels: int, most: int) -> IntArray:
-    """Returns the positions of the labels that models are fitted to: all, or `most` of them.
-
-    Half of these are the latest labels, and half are spread evenly over the earlier ones.
-    """
-    if num_labels <= most:
-        return np.arange(num_labels)
-    last = most // 2
-    before = np.linspace(0, num_labels - last - 1, most - last).round().astype(int)
-    return np.concatenate([before, np.arange(num_labels - last, num_labels)])
 
 
 def _width(bounds: tuple[float, float], most: float, min_buckets: int) -> float:

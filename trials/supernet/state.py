@@ -22,7 +22,7 @@ from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 
 from ..distributed.processes import Processes
-from ..training.checkpoint_file import read_checkpoint, write_checkpoint
+from ..training.checkpoint_file import read_checkpoint, require_same, write_checkpoint
 from .config import SupernetConfig, with_current_names
 from .step import SupernetStep
 
@@ -88,7 +88,7 @@ class TrainingState:
         device = self.supernet.pos_embed.device
         content = read_checkpoint(path, device)
         try:
-            require_same(identity, json.loads(content["identity"]), path)
+            require_same_supernet(identity, json.loads(content["identity"]), path)
             self.supernet.load_state_dict(content["supernet"])
             self.step.optimizer.load_state_dict(content["optimizer"])
             counts = content["counts"]
@@ -101,30 +101,15 @@ class TrainingState:
             ) from error
 
 
-def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
-    """Raises `UserError` naming the first setting in which a training on disk differs from the requested one."""
+def require_same_supernet(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
+    """Raises `UserError` naming the first setting in which a supernet on disk differs from the requested one.
+
+    Settings that earlier versions recorded under other names are renamed first.
+    """
     config = found.get("config")
     if isinstance(config, dict):
         found = {**found, "config": with_current_names(config)}
-    difference = _first_difference(asked, found)
-    if difference is not None:
-        name, now, then = difference
-        raise UserError(
-            f"{path}: is of a training with another {name}: it was {then}, got {now}; "
-            "ask for the same, or train in another directory"
-        )
-
-
-def _first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    for name, value in asked.items():
-        other = found.get(name)
-        if isinstance(value, dict) and isinstance(other, dict):
-            inner = _first_difference(value, other)
-            if inner is not None:
-                return f"{name}.{inner[0]}", *inner[1:]
-        elif value != other:
-            return name, value, other
-    return None
+    require_same(asked, found, path)
 
 
 def block_name(stage: int, block: int) -> str:

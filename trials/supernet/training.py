@@ -36,7 +36,7 @@ from .config import SupernetConfig
 from .monitor import Monitor, NullMonitor, WatchedSubnets
 from .networks import StepNetworks
 from .spec import TrainingSpec
-from .state import TrainingState, require_same
+from .state import TrainingState, require_same_supernet
 
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints, the most work that a killed process loses."""
@@ -62,7 +62,7 @@ def train_supernet(
     identity = spec.identity(data)
     with process_group(device) as processes:
         if path.is_file():
-            require_same(identity, Supernet.load(path)[1], path)
+            require_same_supernet(identity, Supernet.load(path)[1], path)
             return path
         compute_with(threads)
         training = SupernetTraining(directory, spec, data, processes)

@@ -70,3 +70,27 @@ def _require_unchanged(path: Path) -> None:
     archive, comment = stored[:-_COMMENT_BYTES], stored[-_COMMENT_BYTES:]
     if comment != _comment(archive):
         raise ValueError("its checksum says that it has changed since it was written")
+
+
+def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
+    """Raises `UserError` naming the first thing in which a training on disk differs from the one that is asked for."""
+    difference = _first_difference(asked, found)
+    if difference is not None:
+        name, now, then = difference
+        raise UserError(
+            f"{path}: is of a training with another {name}: it was {then}, got {now}; "
+            "ask for the same, or train in another directory"
+        )
+
+
+def _first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """Returns the name of what differs first, such as `config.seed`, what is asked for, and what was found."""
+    for name, value in asked.items():
+        other = found.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            inner = _first_difference(value, other)
+            if inner is not None:
+                return f"{name}.{inner[0]}", *inner[1:]
+        elif value != other:
+            return name, value, other
+    return None

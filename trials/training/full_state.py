@@ -22,7 +22,7 @@ from torch import Tensor
 from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
 
-from .checkpoint_file import read_checkpoint, write_checkpoint
+from .checkpoint_file import read_checkpoint, require_same, write_checkpoint
 from .full_recipe import Recipe
 from .losses import soft_cross_entropy
 from .train import parameter_groups
@@ -179,16 +179,3 @@ class FullState:
                 f"{path}: not a checkpoint of this training: {type(error).__name__}: {reason}; delete it to start anew"
             ) from error
         return True
-
-
-def require_same(asked: dict[str, JsonValue], found: dict[str, JsonValue], path: Path) -> None:
-    """Raises `UserError` naming the first thing in which a training on disk differs from the one that is asked for."""
-    for name, value in asked.items():
-        other = found.get(name)
-        if isinstance(value, dict) and isinstance(other, dict):
-            require_same(value, other, path)
-        elif value != other:
-            raise UserError(
-                f"{path}: is of a training with another {name}: it was {other}, got {value}; "
-                "ask for the same, or train in another directory"
-            )

@@ -137,7 +137,7 @@ class _Exporter:
             path = self._folders["--torch-export"] / request.torch_export.name
             write_torch_export(program, path, self._info)
             model = open_torch_export(path, threads)
-            rows.append(self._kept("--torch-export", model, images, {path: request.torch_export}))
+            rows.append(self._compare_and_keep("--torch-export", model, images, {path: request.torch_export}))
         if request.onnx is not None or request.openvino is not None:
             option = "--onnx" if request.onnx is not None else "--openvino"
             fp32 = self._folders[option] / ("network.onnx" if request.onnx is None else request.onnx.name)
@@ -170,14 +170,14 @@ class _Exporter:
         model = open_openvino(written, self._request.threads)
         # The weights come first, so that the file that names them is never without them.
         moves = {written.with_suffix(".bin"): folder / OPENVINO_FILES[1], written: folder / OPENVINO_FILES[0]}
-        return self._kept("--openvino", model, images, moves)
+        return self._compare_and_keep("--openvino", model, images, moves)
 
     def _onnx(self, fp32: Path, path: Path, images: ComparedImages) -> list[TimedNetwork]:
         model = open_onnx(fp32, self._request.threads)
         if not self._request.int8:
             moves = {data_file(fp32): data_file(path), fp32: path}
             written = {file: target for file, target in moves.items() if file.exists()}
-            return [self._kept("--onnx", model, images, written)]
+            return [self._compare_and_keep("--onnx", model, images, written)]
         if data_file(fp32).exists():
             raise UserError(
                 f"--int8 takes networks whose weights fit into one ONNX file of {MAX_SINGLE_FILE / 1e9:g} GB"
@@ -201,7 +201,7 @@ class _Exporter:
             before, after = (_best(one, images.images) for one in (model, quantised))
         agreement = (before == after).float().mean().item()
         top1 = [(best == labels).float().mean().item() for best in (before, after)]
-        self._keep("--onnx", {written: path})
+        self._move_into_place("--onnx", {written: path})
         print_line(
             self._console,
             f"{path}: ONNX opset {self._request.opset}, int8, calibrated on "
@@ -220,10 +220,12 @@ class _Exporter:
             TimedNetwork("ONNX, int8", quantised.run, path.stat().st_size, top1[1]),
         ]
 
-    def _kept(self, option: str, model: ExportedModel, images: ComparedImages, moves: dict[Path, Path]) -> TimedNetwork:
+    def _compare_and_keep(
+        self, option: str, model: ExportedModel, images: ComparedImages, moves: dict[Path, Path]
+    ) -> TimedNetwork:
         """Compares a model with the network, moves its files to their names, and says so."""
         difference, largest = self._compare(model, images)
-        self._keep(option, moves)
+        self._move_into_place(option, moves)
         size = sum(path.stat().st_size for path in moves.values())
         what = f"{model.name.partition(',')[0]}{f' opset {self._request.opset}' if option == '--onnx' else ''}"
         print_line(self._console, f"{list(moves.values())[-1]}: {what}, fp32, {size / 1e6:.2f} MB")
@@ -255,7 +257,7 @@ class _Exporter:
             )
         return difference, largest
 
-    def _keep(self, option: str, moves: dict[Path, Path]) -> None:
+    def _move_into_place(self, option: str, moves: dict[Path, Path]) -> None:
         """Moves finished files to their names."""
         targets = list(moves.values())
         require_free(targets, reads=self._reads, force=self._request.force, option=option)  # again: it took a while

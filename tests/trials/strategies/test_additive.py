@@ -11,7 +11,7 @@ from sret_nas import Budget, cost_of
 from sret_nas.pareto import hypervolume
 from sret_nas.space.search_space import SearchSpace
 from tests.counted_spaces import shipped
-from trials.strategies.additive import AdditiveStrategy, spread_over
+from trials.strategies.additive import AdditiveStrategy
 from trials.strategies.additive_settings import AdditiveSettings
 from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
@@ -108,14 +108,6 @@ def test_rounds_stay_large_where_the_best_networks_are_used_up() -> None:
     strategy = additive(settings=replace(SETTINGS, labels_per_proposal=1, bucket_width_of_rich_stages=0.1))
     searched(strategy, 250)
     assert len(strategy.used) == 5  # after 8, 16, 32, 64 and 128 labels
-
-
-def test_models_see_a_number_of_labels_that_is_bounded() -> None:
-    assert spread_over(7, most=8).tolist() == list(range(7))
-    assert spread_over(20, most=8).tolist() == [0, 5, 10, 15, 16, 17, 18, 19]
-    many = spread_over(10_000, SETTINGS.max_labels)
-    assert len(np.unique(many)) == len(many) == 2000
-    assert (np.diff(many) > 0).all()
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from trials.supernet import training
 from trials.supernet.config import SupernetConfig
 from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import extreme
-from trials.supernet.state import CHECKPOINT, require_same
+from trials.supernet.state import CHECKPOINT, require_same_supernet
 from trials.supernet.step import SupernetStep
 from trials.training.recipe import DivergedError, ProxyConfig, TrainingConfig, proxy_arch
 from trials.training.train import score
@@ -214,14 +214,14 @@ def test_a_training_recorded_under_old_names_of_its_configuration_is_the_same() 
     names = {"step_rule": "rule", "subnet_sampling": "draws", "gradient_accumulation": "accumulate"}
     old = {names.get(name, name): value for name, value in asked["config"].items()}
     assert old.keys() >= {"rule", "draws", "accumulate"}
-    require_same(asked, {**asked, "config": old}, Path("s"))
+    require_same_supernet(asked, {**asked, "config": old}, Path("s"))
     retired = {"ema": None, "alpha_divergence": False, "scale_shared": False}
-    require_same(asked, {**asked, "config": {**old, **retired}}, Path("s"))
+    require_same_supernet(asked, {**asked, "config": {**old, **retired}}, Path("s"))
     assert SupernetConfig.model_validate({**old, **retired}) == config(gradient_accumulation=2)
     with pytest.raises(ValidationError, match="ema"):
         SupernetConfig.model_validate({**old, **retired, "ema": 0.99})
     with pytest.raises(UserError, match=r"another config\.step_rule: it was single, got sandwich"):
-        require_same(asked, {**asked, "config": {**old, "rule": "single"}}, Path("s"))
+        require_same_supernet(asked, {**asked, "config": {**old, "rule": "single"}}, Path("s"))
 
 
 def test_a_damaged_checkpoint_is_refused(data: PreparedData, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_ctrl_c_leaves_a_checkpoint(images: WholeImages, tmp_path: Path, monkeyp
 @pytest.mark.slow
 def test_another_training_in_the_directory_is_refused(images: WholeImages, tmp_path: Path) -> None:
     run(tmp_path, spec({"epochs": 1, "warmup_epochs": 0.0}), images)
-    with pytest.raises(UserError, match=r"of a training with another learning_rate: it was 0.002, got 0.001; ask for"):
+    with pytest.raises(UserError, match=r"of a training with another recipe\.learning_rate: it was 0.002, got 0.001"):
         run(tmp_path, spec({"epochs": 1, "warmup_epochs": 0.0, "learning_rate": 0.001}), images)
 
 
