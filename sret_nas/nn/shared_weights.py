@@ -25,15 +25,15 @@ for each pair; and what a pair adds to that sum for the time of its own loop."""
 class StemWeights(nn.Module):
     """The weights of a supernet's stems: convolutions, which share a scale and shift whatever the norm, and patches."""
 
-    def __init__(self, extent: SupernetShape) -> None:
+    def __init__(self, shape: SupernetShape) -> None:
         super().__init__()
-        width = extent.stages[0].width
-        if "conv" in extent.stem_kind:
-            norm: StemNorm = "layer" if extent.has_stem_norms else "none"  # the weights of a BatchNorm are alike
-            stem = Stem(extent.channels, extent.stem_width, width, extent.strides, norm)
+        width = shape.stages[0].width
+        if "conv" in shape.stem_kind:
+            norm: StemNorm = "layer" if shape.has_stem_norms else "none"  # the weights of a BatchNorm are alike
+            stem = Stem(shape.channels, shape.stem_width, width, shape.strides, norm)
             self.convs, self.norms = stem.convs, stem.norms
-        if "patch" in extent.stem_kind:
-            self.proj = PatchStem(extent.channels, width, prod(extent.strides)).proj
+        if "patch" in shape.stem_kind:
+            self.proj = PatchStem(shape.channels, width, prod(shape.strides)).proj
 
     def initialise(self) -> None:
         """Draws convolutions that keep the variance of their input (He et al., 2015), and sets biases to 0."""
@@ -117,13 +117,13 @@ def _pairs_of(before: int, after: int, widest: tuple[int, int]) -> IntArray:
     return (outputs * widest[0] + inputs).ravel()
 
 
-def pool_shapes(extent: SupernetShape, source: str) -> Shapes:
-    """Yields the names and shapes of all pooling filters in `Supernet(extent).state_dict()`.
+def pool_shapes(shape: SupernetShape, source: str) -> Shapes:
+    """Yields the names and shapes of all pooling filters in `Supernet(shape).state_dict()`.
 
-    Raises `UserError` for an extent with so many widths that counting the filters would take long.
+    Raises `UserError` for a shape with so many widths that counting the filters would take long.
     """
     total = 0
-    for index, (before, after) in enumerate(pairwise(extent.stages)):
+    for index, (before, after) in enumerate(pairwise(shape.stages)):
         widths = np.array(before.widths)[:, None], np.array(after.widths)[None, :]
         total += int((widths[0] * widths[1] // np.gcd(*widths) + PAIRS_PER_LOOP).sum())
         if total > MAX_PAIRS:

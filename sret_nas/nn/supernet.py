@@ -49,30 +49,28 @@ CACHE_SIZE = 256
 
 
 class Supernet(nn.Module):
-    """The shared weights of all networks inside an extent. `supernet(images, arch)` runs one of them.
+    """The shared weights of all networks inside a shape. `supernet(images, arch)` runs one of them.
 
     No state depends on which network ran last. The stem's BatchNorm uses the statistics of the current batch in
     training and evaluation, because running averages over different networks would fit none of them. For inference,
     `extract` a network and estimate its statistics (`recalibrate_batch_norm`).
     """
 
-    def __init__(self, extent: SupernetShape) -> None:
+    def __init__(self, shape: SupernetShape) -> None:
         super().__init__()
-        self.extent = extent
+        self.shape = shape
         self.fresh_permutations = True
         """Whether training draws new permutations at every pass, as in `SReT`."""
-        widths = [stage.width for stage in extent.stages]
-        self.stem = StemWeights(extent)
-        self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], extent.side, extent.side))
-        self.stages = nn.ModuleList(StageWeights(stage, extent.widest_residual) for stage in extent.stages)
-        self.pools = nn.ModuleList(
-            PoolWeights(before.widths, after.widths) for before, after in pairwise(extent.stages)
-        )
-        count = extent.class_tokens
+        widths = [stage.width for stage in shape.stages]
+        self.stem = StemWeights(shape)
+        self.pos_embed = nn.Parameter(torch.zeros(1, widths[0], shape.side, shape.side))
+        self.stages = nn.ModuleList(StageWeights(stage, shape.widest_residual) for stage in shape.stages)
+        self.pools = nn.ModuleList(PoolWeights(before.widths, after.widths) for before, after in pairwise(shape.stages))
+        count = shape.class_tokens
         self.class_tokens = ClassTokenWeights(count, widths[-1]) if count else None
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
-        self.head = nn.Linear(widths[-1], extent.classes)
-        self.head_dist = nn.Linear(widths[-1], extent.classes) if count == 2 else None
+        self.head = nn.Linear(widths[-1], shape.classes)
+        self.head_dist = nn.Linear(widths[-1], shape.classes) if count == 2 else None
         self._initialise()
         self._clear_caches()
 
@@ -95,7 +93,7 @@ class Supernet(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def _clear_caches(self) -> None:
-        """Empties everything that is derived from the extent and rebuilt on demand."""
+        """Empties everything that is derived from the shape and rebuilt on demand."""
         self._sliced_networks: OrderedDict[tuple[ArchConfig, torch.device], SlicedNetwork] = OrderedDict()
         self._permutations = FixedPermutations()
         self._index_sets: dict[tuple[int, int, torch.device], IndexSet] = {}
@@ -105,9 +103,9 @@ class Supernet(nn.Module):
 
         Args:
             images: (B, channels, H, W).
-            arch: the network, which must lie inside the extent.
+            arch: the network, which must lie inside the shape.
 
-        Raises `UserError` for a network outside the extent, or for images that do not fit.
+        Raises `UserError` for a network outside the shape, or for images that do not fit.
         """
         sliced = self._sliced_network(arch)
         network = sliced.network
@@ -123,7 +121,7 @@ class Supernet(nn.Module):
         """Returns a separate network with copies of its shared weights, on their device and with their dtype.
 
         Its BatchNorm statistics are those of a new network: estimate them before evaluation. Raises `UserError` for a
-        network outside the extent.
+        network outside the shape.
         """
         weights = self._sliced_network(arch).weights()
         network = SReT.empty(arch, self.pos_embed.device, self.pos_embed.dtype)
@@ -132,8 +130,8 @@ class Supernet(nn.Module):
         return network
 
     def save(self, path: str | Path, training: dict[str, Any]) -> None:
-        """Writes the extent, the weights, and plain data about how they were trained."""
-        write_weights(path, self.state_dict(), {"extent": self.extent.model_dump(mode="json"), "training": training})
+        """Writes the shape, the weights, and plain data about how they were trained."""
+        write_weights(path, self.state_dict(), {"extent": self.shape.model_dump(mode="json"), "training": training})
 
     @classmethod
     def load(cls, path: str | Path) -> tuple[Supernet, dict[str, Any]]:
@@ -142,13 +140,13 @@ class Supernet(nn.Module):
         Raises `UserError` if the file does not hold a supernet.
         """
         file = WeightsFile(path, "extent", "training")
-        extent, training = validate(SupernetShape, file.header["extent"], f"{path}: extent"), file.header["training"]
+        shape, training = validate(SupernetShape, file.header["extent"], f"{path}: extent"), file.header["training"]
         if not isinstance(training, dict):
             raise UserError(f"{path}: training: must be a mapping, got {describe(training)}")
-        expected = chain(supernet_shapes(extent), pool_shapes(extent, f"{path}: extent"))
+        expected = chain(supernet_shapes(shape), pool_shapes(shape, f"{path}: extent"))
         check_layout(expected, file.layout, str(path))
         weights = file.read()
-        supernet = on_meta_device(lambda: cls(extent))
+        supernet = on_meta_device(lambda: cls(shape))
         with_empty_tensors(supernet.to(weights["pos_embed"].dtype), torch.device("cpu")).load_state_dict(weights)
         return supernet, training
 
@@ -167,7 +165,7 @@ class Supernet(nn.Module):
         if key in self._sliced_networks:
             self._sliced_networks.move_to_end(key)
             return self._sliced_networks[key]
-        self.extent.check(arch)
+        self.shape.check(arch)
         network = on_meta_device(lambda: SReT(arch))
         _use_batch_statistics(network.stem)
         slices = {name: self._slice(name, weight.shape, arch) for name, weight in network.named_parameters()}

@@ -45,20 +45,20 @@ def network_shapes(arch: ArchConfig) -> Shapes:
     yield from _ends(widths, arch.classes, arch.class_tokens)
 
 
-def supernet_shapes(extent: SupernetShape) -> Shapes:
-    """Yields the names and shapes in `Supernet(extent).state_dict()`.
+def supernet_shapes(shape: SupernetShape) -> Shapes:
+    """Yields the names and shapes in `Supernet(shape).state_dict()`.
 
     The filters of the poolings are left out: counting them takes longer (`sret_nas.nn.supernet.pool_shapes`).
     """
-    widths = [stage.width for stage in extent.stages]
-    yield "pos_embed", (1, widths[0], extent.side, extent.side)
-    if "conv" in extent.stem_kind:
-        has_norms = extent.has_stem_norms
-        yield from _convolutions((extent.channels, extent.stem_width, widths[0], widths[0]), has_norms, False)
-    if "patch" in extent.stem_kind:
-        yield from _patches(prod(extent.strides), extent.channels, widths[0])
-    coefficients = COEFFICIENTS[extent.widest_residual]
-    for index, stage in enumerate(extent.stages):
+    widths = [stage.width for stage in shape.stages]
+    yield "pos_embed", (1, widths[0], shape.side, shape.side)
+    if "conv" in shape.stem_kind:
+        has_norms = shape.has_stem_norms
+        yield from _convolutions((shape.channels, shape.stem_width, widths[0], widths[0]), has_norms, False)
+    if "patch" in shape.stem_kind:
+        yield from _patches(prod(shape.strides), shape.channels, widths[0])
+    coefficients = COEFFICIENTS[shape.widest_residual]
+    for index, stage in enumerate(shape.stages):
         for block in range(stage.blocks):
             yield from _block(f"stages.{index}.blocks.{block}", stage.width, stage.mlp_hidden, coefficients)
         for block in range(stage.blocks):
@@ -67,10 +67,10 @@ def supernet_shapes(extent: SupernetShape) -> Shapes:
                 yield from _nll(name, stage.width, stage.nll_hidden, coefficients)
     for index, after in enumerate(widths[1:]):
         yield f"pools.{index}.bias", (after,)
-    if extent.class_tokens:
-        yield "class_tokens.embedding", (extent.class_tokens, widths[-1])
-        yield "class_tokens.position", (extent.class_tokens, widths[-1])
-    yield from _ends(widths, extent.classes, extent.class_tokens)
+    if shape.class_tokens:
+        yield "class_tokens.embedding", (shape.class_tokens, widths[-1])
+        yield "class_tokens.position", (shape.class_tokens, widths[-1])
+    yield from _ends(widths, shape.classes, shape.class_tokens)
 
 
 def _convolutions(widths: Sequence[int], has_norms: bool, has_statistics: bool) -> Shapes:

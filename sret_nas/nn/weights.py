@@ -1,7 +1,7 @@
 """Weights files: safetensors, which hold tensors and text but no code, written whole or not at all.
 
-The header describes the content as JSON: the architecture of a network, or the extent (`SupernetShape`) of a supernet.
-Names, dtypes and shapes in the header are compared with it before anything is built or read.
+The header describes the content as JSON: the architecture of a network, or the shape of a supernet (`SupernetShape`,
+under the key `extent`). Names, dtypes and shapes in the header are compared with it before anything is built or read.
 """
 
 from __future__ import annotations

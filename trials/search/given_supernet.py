@@ -49,7 +49,7 @@ class GivenSupernet:
     """What the header of a supernet's file says, before its weights are read."""
 
     path: Path
-    extent: SupernetShape
+    shape: SupernetShape
     record: _Record
 
     @classmethod
@@ -58,8 +58,8 @@ class GivenSupernet:
         from sret_nas.nn.weights import WeightsFile
 
         header = WeightsFile(path, "extent", "training").header
-        extent = validate(SupernetShape, header["extent"], f"{path}: extent")
-        return cls(path, extent, validate(_Record, header["training"], f"{path}: training"))
+        shape = validate(SupernetShape, header["extent"], f"{path}: extent")
+        return cls(path, shape, validate(_Record, header["training"], f"{path}: training"))
 
     def completed(self, options: SearchOptions) -> SearchOptions:
         """Returns the options with those that were not given as this supernet was trained.
@@ -91,9 +91,9 @@ class GivenSupernet:
         proxy = options.proxy(num_train_images=1)
 
         def adapted(target: ArchConfig) -> ArchConfig:
-            return proxy_arch(target, proxy, channels=self.extent.channels, classes=self.extent.classes)
+            return proxy_arch(target, proxy, channels=self.shape.channels, classes=self.shape.classes)
 
-        problem = self.extent.first_missing(bounding_shape(space, adapted=adapted))
+        problem = self.shape.first_missing(bounding_shape(space, adapted=adapted))
         if problem is not None:
             trained = f"; it was trained for {self.record.space['name']}" if self.record.space else ""
             raise UserError(

@@ -65,7 +65,7 @@ class TrainingState:
     ) -> None:
         self.supernet = supernet.train()
         self.step = SupernetStep(supernet, config, processes, temperature)
-        self.counts = Counts(updates=no_updates(supernet.extent))
+        self.counts = Counts(updates=no_updates(supernet.shape))
 
     def save(self, directory: Path, identity: dict[str, JsonValue]) -> None:
         """Writes the checkpoint, whole or not at all."""
@@ -121,10 +121,10 @@ def nll_name(stage: int, block: int, recursion: int) -> str:
     return f"{block_name(stage, block)} NLL {recursion + 1}"
 
 
-def no_updates(extent: SupernetShape) -> Counter[str]:
+def no_updates(shape: SupernetShape) -> Counter[str]:
     """Returns a count of 0 for every shared block and NLL of a supernet."""
     counts: Counter[str] = Counter()
-    for index, stage in enumerate(extent.stages):
+    for index, stage in enumerate(shape.stages):
         for block in range(stage.blocks):
             counts[block_name(index, block)] = 0
             counts.update({nll_name(index, block, recursion): 0 for recursion in stage.nll_recursions})

@@ -51,10 +51,10 @@ def weights_of_supernet(path: Path, target: ArchConfig) -> InitialWeights:
             f"{path}: holds networks of {proxy.width_scale:g} times the width of their targets (--width-scale), so "
             "none of its weights fit the target itself"
         )
-    extent = supernet.extent
-    arch = proxy_arch(target, proxy, channels=extent.channels, classes=extent.classes)
+    shape = supernet.shape
+    arch = proxy_arch(target, proxy, channels=shape.channels, classes=shape.classes)
     try:
-        extent.check(arch)
+        shape.check(arch)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return InitialWeights(supernet.extract(arch), f"the supernet {path}")

@@ -103,17 +103,17 @@ class TrainedSupernet:
 
         Raises `UserError` if the supernet does not contain it.
         """
-        extent = self.supernet.extent
+        shape = self.supernet.shape
         is_proxy = not self.space.contains(arch) and (arch.image_size, arch.channels, arch.classes) == (
-            extent.image_size, extent.channels, extent.classes,
+            shape.image_size, shape.channels, shape.classes,
         )  # fmt: skip
         proxy = arch if is_proxy else self._proxy(arch)
-        extent.check(proxy)
+        shape.check(proxy)
         return proxy
 
     def _proxy(self, target: ArchConfig) -> ArchConfig:
-        extent = self.supernet.extent
-        return proxy_arch(target, self.proxy, channels=extent.channels, classes=extent.classes)
+        shape = self.supernet.shape
+        return proxy_arch(target, self.proxy, channels=shape.channels, classes=shape.classes)
 
     def networks(self, name: str, seed: int) -> list[tuple[str, ArchConfig]]:
         """Returns the networks of an argument, each with a name: of `random:N`, or of what `network` accepts."""

@@ -132,7 +132,7 @@ def kept_entries(supernet: Supernet, name: str, arch: ArchConfig, shape: torch.S
 def pooling_rows(supernet: Supernet, number: int, arch: ArchConfig) -> list[int]:
     """Returns the shared filters of all channel pairs that the groups of a network's pooling connect."""
     before, after = widths_of(arch)[number : number + 2]
-    inputs, outputs = (stage.width for stage in supernet.extent.stages[number : number + 2])
+    inputs, outputs = (stage.width for stage in supernet.shape.stages[number : number + 2])
     fan_in, fan_out = before // gcd(before, after), after // gcd(before, after)
     position = {int(pair): row for row, pair in enumerate(supernet.pools[number].pairs)}
     return [
@@ -497,7 +497,7 @@ class TestCopies:
     def test_copy_of_a_used_supernet_stands_for_itself(self, supernet: Supernet, copied: Any) -> None:
         expected = outcome(supernet, self.ARCH)
         other = copied(supernet)
-        assert other.extent == supernet.extent
+        assert other.shape == supernet.shape
         with torch.no_grad():
             for parameter in supernet.parameters():
                 parameter.zero_()

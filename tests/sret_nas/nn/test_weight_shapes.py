@@ -38,13 +38,13 @@ def test_of_every_placement_of_nlls(nll: str) -> None:
 
 @pytest.mark.parametrize("name", ["smoke", "sret_tiny", "sret_small", "paper_ablations"])
 def test_of_supernets(name: str) -> None:
-    extent = bounding_shape(shipped(name))
-    found = dict(chain(supernet_shapes(extent), pool_shapes(extent, "extent")))
-    assert found == shapes_of(on_meta_device(lambda: Supernet(extent)))
+    shape = bounding_shape(shipped(name))
+    found = dict(chain(supernet_shapes(shape), pool_shapes(shape, "extent")))
+    assert found == shapes_of(on_meta_device(lambda: Supernet(shape)))
 
 
 @pytest.mark.parametrize("space", [STEMS, RESIDUALS, HEADS, VARIED, PATCHES])
 def test_of_supernets_with_variants(space: SearchSpace) -> None:
-    extent = bounding_shape(space)
-    found = dict(chain(supernet_shapes(extent), pool_shapes(extent, "extent")))
-    assert found == shapes_of(on_meta_device(lambda: Supernet(extent)))
+    shape = bounding_shape(space)
+    found = dict(chain(supernet_shapes(shape), pool_shapes(shape, "extent")))
+    assert found == shapes_of(on_meta_device(lambda: Supernet(shape)))

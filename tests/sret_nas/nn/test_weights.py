@@ -94,7 +94,7 @@ class TestRoundTrip:
         saved.save(tmp_path / "s.safetensors", TRAINING)
         loaded, training = Supernet.load(tmp_path / "s.safetensors")
         assert training == TRAINING
-        assert loaded.extent == saved.extent
+        assert loaded.shape == saved.shape
         assert_equal_states(loaded, saved)
         images, arch = torch.randn(2, 3, 32, 32, dtype=dtype), SPACE.network([1, 0])
         assert torch.equal(loaded.eval()(images, arch), saved.eval()(images, arch))
@@ -276,7 +276,7 @@ class TestRefuses:
         with pytest.raises(ConfigError, match=r"architecture: stages\[0\]: heads must divide width"):
             SReT.load(network_file)
 
-    def test_an_impossible_extent(self, supernet_file: Path) -> None:
+    def test_an_impossible_shape(self, supernet_file: Path) -> None:
         data = bounding_shape(SPACE).model_dump(mode="json")
         data["stages"][0]["widths"] = [12, 8]
         rewritten(supernet_file, header={"extent": data})
@@ -300,7 +300,7 @@ class TestRefuses:
             with pytest.raises(UserError, match=rf"^{path}: {problem}$"):
                 load(path)
 
-    def test_an_extent_beyond_all_memory(self, supernet_file: Path) -> None:
+    def test_a_shape_beyond_all_memory(self, supernet_file: Path) -> None:
         data = bounding_shape(SPACE).model_dump(mode="json")
         data["stages"][0]["mlp_hidden"] = 10**12
         rewritten(supernet_file, header={"extent": data})
@@ -314,10 +314,10 @@ class TestRefuses:
             SReT.load(network_file)
 
     def test_a_header_that_claims_much_more_than_the_file_has(self, supernet_file: Path, network_file: Path) -> None:
-        extent = bounding_shape(SPACE).model_dump(mode="json")
-        for stage in extent["stages"]:
+        shape = bounding_shape(SPACE).model_dump(mode="json")
+        for stage in shape["stages"]:
             stage |= {"widths": list(range(1, 8193)), "blocks": 128}
-        rewritten(supernet_file, header={"extent": extent})
+        rewritten(supernet_file, header={"extent": shape})
         arch = network().arch.to_dict()
         arch["stages"][0] |= {"width": 8192, "heads": 1, "blocks": 128}
         rewritten(network_file, header={"architecture": arch})

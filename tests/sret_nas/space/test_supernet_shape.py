@@ -49,7 +49,7 @@ def every_stage(space: SearchSpace, number: int, adapted: Adapted) -> list[ArchC
     return networks
 
 
-def brute_force_extent(space: SearchSpace, adapted: Adapted) -> SupernetShape:
+def brute_force_shape(space: SearchSpace, adapted: Adapted) -> SupernetShape:
     """Computes the shape by brute force over all stages."""
     places = [every_stage(space, number, adapted) for number in range(len(space.stages))]
     stages = []
@@ -123,7 +123,7 @@ class TestExtentOf:
     @settings(max_examples=40)
     @given(SPACES, ADAPTATIONS)
     def test_is_the_most_that_occurs_and_no_more(self, space: SearchSpace, adapted: Adapted) -> None:
-        assert bounding_shape(space, adapted=adapted) == brute_force_extent(space, adapted)
+        assert bounding_shape(space, adapted=adapted) == brute_force_shape(space, adapted)
 
     @pytest.mark.slow
     @settings(max_examples=40)
@@ -131,15 +131,15 @@ class TestExtentOf:
     def test_holds_every_network_at_every_depth(
         self, space: SearchSpace, adapted: Adapted, rng: random.Random
     ) -> None:  # fmt: skip
-        extent = bounding_shape(space, adapted=adapted)
+        shape = bounding_shape(space, adapted=adapted)
         for _ in range(5):
             arch = adapted(space.network(*drawn(space, rng)))
             for depth in range(1, arch.max_recursions + 1):
-                extent.check(arch.with_max_recursions(depth))
+                shape.check(arch.with_max_recursions(depth))
 
     def test_of_sret_tiny(self) -> None:
-        extent = bounding_shape(SearchSpace.load("sret_tiny"))
-        assert extent == SupernetShape(
+        shape = bounding_shape(SearchSpace.load("sret_tiny"))
+        assert shape == SupernetShape(
             stages=(
                 StageShape(widths=(32, 48, 64), blocks=3, mlp_hidden=256, nll_recursions=(0, 1, 2), nll_hidden=64),
                 StageShape(
@@ -151,26 +151,26 @@ class TestExtentOf:
             ),
             stem_width=32, strides=(2, 2, 2), image_size=224, channels=3, classes=1000,
         )  # fmt: skip
-        assert extent.side == 28
+        assert shape.side == 28
 
     def test_holds_the_published_networks(self) -> None:
         for name, space in (("sret_t", "sret_tiny"), ("sret_lt_16_14_1", "sret_tiny"), ("sret_s", "sret_small")):
             bounding_shape(SearchSpace.load(space)).check(preset(name))
 
     def test_every_depth_of_a_last_nll_has_its_own(self) -> None:
-        extent = bounding_shape(space_of({"nll": ["last"], "recursions": [3]}))
-        assert extent.stages[0].nll_recursions == (0, 1, 2)
+        shape = bounding_shape(space_of({"nll": ["last"], "recursions": [3]}))
+        assert shape.stages[0].nll_recursions == (0, 1, 2)
 
     def test_without_nlls_there_is_nothing_to_hold(self) -> None:
-        extent = bounding_shape(space_of({"nll": ["none"], "recursions": [3], "nll_ratio": [2.0]}))
-        assert (extent.stages[0].nll_recursions, extent.stages[0].nll_hidden) == ((), 0)
+        shape = bounding_shape(space_of({"nll": ["none"], "recursions": [3], "nll_ratio": [2.0]}))
+        assert (shape.stages[0].nll_recursions, shape.stages[0].nll_hidden) == ((), 0)
 
     @pytest.mark.parametrize("name", PRESETS)
     @pytest.mark.parametrize("strides", [(2, 2, 2), (1, 2, 1)])
     def test_side_is_that_of_the_first_stage(self, name: str, strides: tuple[int, int, int]) -> None:
         arch = preset(name).model_copy(update={"image_size": 37, "stem": StemConfig(width=8, strides=strides)})
-        extent = SHAPE.model_copy(update={"image_size": 37, "strides": strides})
-        assert extent.side == arch.resolutions[0]
+        shape = SHAPE.model_copy(update={"image_size": 37, "strides": strides})
+        assert shape.side == arch.resolutions[0]
 
 
 def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], StemChoice, Residual, Head]:
@@ -300,9 +300,9 @@ class TestLacks:
     @settings(max_examples=40)
     @given(SPACES, SPACES)
     def test_agrees_with_the_check_of_every_network(self, space: SearchSpace, other: SearchSpace) -> None:
-        extent = bounding_shape(space)
-        is_refused = any(refuses(extent, arch) for arch in extreme_networks(other))
-        assert (extent.first_missing(bounding_shape(other)) is not None) == is_refused
+        shape = bounding_shape(space)
+        is_refused = any(refuses(shape, arch) for arch in extreme_networks(other))
+        assert (shape.first_missing(bounding_shape(other)) is not None) == is_refused
 
 
 def extreme_networks(space: SearchSpace) -> Iterator[ArchConfig]:
@@ -310,9 +310,9 @@ def extreme_networks(space: SearchSpace) -> Iterator[ArchConfig]:
         yield from every_stage(space, number, unchanged)
 
 
-def refuses(extent: SupernetShape, arch: ArchConfig) -> bool:
+def refuses(shape: SupernetShape, arch: ArchConfig) -> bool:
     try:
-        extent.check(arch)
+        shape.check(arch)
     except UserError:
         return True
     return False

@@ -57,7 +57,7 @@ def test_trials_have_every_variant_and_the_best_builds(finished: Run) -> None:
 
 def test_a_trial_s_network_is_the_supernet_s(finished: Run) -> None:
     supernet, _ = Supernet.load(finished.run_dir / "supernet" / "supernet.safetensors")
-    assert (supernet.extent.residual, supernet.extent.head) == (SPACE.residual, SPACE.head)
+    assert (supernet.shape.residual, supernet.shape.head) == (SPACE.residual, SPACE.head)
     for trial in finished.trials[:10]:
         assert trial.result is not None
         supernet.extract(trial.result.proxy_arch)
