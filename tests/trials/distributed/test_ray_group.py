@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,8 @@ import torch
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cli import main
 from sret_nas.errors import UserError
@@ -38,13 +41,14 @@ from trials.data import PreparedData
 from trials.distributed import ray_group as on_ray
 from trials.distributed.launcher import RayPlacement
 from trials.distributed.output_stream import FileUpdate, OutputStream, Update
+from trials.engines.ray_worker import WorkerInfo
 from trials.lost_directory import LostDirectoryError
 from trials.machine import num_cores
 from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
 from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
-from trials.supernet.training import SUPERNET
+from trials.supernet.training import SUPERNET, SupernetTraining
 
 pytestmark = pytest.mark.slow
 
@@ -56,26 +60,13 @@ FLAGS = [
     "--images", str(STEPS * 32), "--batch-size", "32", "--seed", "3", "--threads", "1", "--device", "cpu",
 ]  # fmt: skip
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-INTERRUPTED = """
-import sys
-from cli import main
-from trials.supernet.training import SupernetTraining
-train_step = SupernetTraining.train_step
-def interrupted(self, images, labels):
-    if self.state.counts.steps == INTERRUPTED_AT:
-        raise KeyboardInterrupt
-    return train_step(self, images, labels)
-SupernetTraining.train_step = interrupted
-sys.exit(main(sys.argv[1:]))
-"""
-"""The command line, interrupted once a training has made so many steps."""
-
 
 @pytest.fixture(scope="module", autouse=True)
 def handlers() -> Iterator[None]:
-    """Runs the command line with its own signal handlers."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    """Runs the command line and torchrun's agent with their own signal handlers."""
+    before = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    }
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -98,18 +89,44 @@ def anew(folder: Path, name: str) -> list[str]:
     return ["supernet", "train", "--space", str(folder / "space.yaml"), *FLAGS, "--out", str(folder / name)]
 
 
-def torchrun(*arguments: str, script: Path = REPOSITORY / "cli.py", code: int = 0) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    ended = subprocess.run(
-        [*TORCHRUN, str(script), *arguments], check=False, env=environment, capture_output=True, text=True
-    )
-    assert (ended.returncode == 0) == (code == 0), ended.stderr
+def torchrun(*arguments: str, log: Path, interrupted_at: int | None = None) -> None:
+    """Runs the command line in two processes that torchrun's own agent starts and watches, with its environment.
+
+    They are copies of this process, which has imported torch already. They write what they print to files that begin
+    with `log`. Fails unless they end well, or as interrupted ones if they are to be interrupted after some steps.
+    """
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0, start_method="fork",
+    )  # fmt: skip
+    exit_codes = set[int]()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of forks, and of captured output that is no file
+            elastic_launch(config, _run_rank)(arguments, log, interrupted_at)
+    except ChildFailedError as error:
+        exit_codes = {failure.exitcode for failure in error.failures.values()}
+    told = "".join(path.read_text() for path in log.parent.glob(f"{log.name}*"))
+    assert (130 in exit_codes) if interrupted_at else exit_codes == set(), told
+
+
+def _run_rank(arguments: tuple[str, ...], log: Path, interrupted_at: int | None) -> None:
+    train_step = SupernetTraining.train_step
+
+    def interrupted(self: SupernetTraining, images: Tensor, labels: Tensor) -> float | None:
+        if self.state.counts.steps == interrupted_at:
+            raise KeyboardInterrupt
+        return train_step(self, images, labels)
+
+    SupernetTraining.train_step = interrupted  # type: ignore[method-assign]
+    with open(f"{log}{os.environ['RANK']}", "w") as file:
+        sys.stdout = sys.stderr = file
+        sys.exit(main([*arguments]))
 
 
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
     """Returns the result of torchrun with two processes. Tests share it and must not change it."""
-    torchrun(*anew(folder, "torchrun"))
+    torchrun(*anew(folder, "torchrun"), log=folder / "torchrun.log")
     return folder / "torchrun"
 
 
@@ -151,20 +168,29 @@ def steps_of(directory: Path) -> int:
 
 
 @contextmanager
-def on_first_update(act: Callable[[], None]) -> Iterator[None]:
-    """Calls a function when the first process begins to write, which is in the middle of its training."""
-    apply, done = Update.apply, []
+def on_first_updates(*acts: Callable[[], None]) -> Iterator[None]:
+    """Calls a function when the first process begins to write, which is in the middle of its training.
+
+    The next one is called when new processes, which have taken the place of lost ones, begin to write.
+    """
+    watch, apply, left = on_ray._watch, Update.apply, list(acts)
+    may_act = [False]
+
+    def watched(*arguments: Any) -> Any:
+        may_act[0] = True
+        return watch(*arguments)
 
     def and_act(self: Update, *arguments: Any) -> None:
         apply(self, *arguments)
-        if self.files and not done:
-            done.append(True)
-            act()
+        if self.files and may_act[0] and left:
+            may_act[0] = False
+            left.pop(0)()
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_ray, "_watch", watched)
         patch.setattr(Update, "apply", and_act)
         yield
-    assert done
+    assert left == []
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> str:
@@ -206,26 +232,40 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return started
 
 
-def test_what_is_interrupted_or_loses_a_machine_is_carried_on_by_torchrun_and_ray(
-    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], groups: list[Any], tmp_path: Path,
+def test_what_loses_a_process_or_a_machine_or_is_interrupted_is_carried_on_by_torchrun_and_ray(
+    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], groups: list[Any],
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """One training: interrupted on Ray and under torchrun, ended on Ray by a lost machine, and carried on there.
+    """One training: begun anew on Ray after the loss of a process, and interrupted there and under torchrun.
 
-    The lost machine is that of the second process. It ends the training, because there is no room for another one.
+    Then a lost machine ends it, that of the second process, because there is no room for another one, and it is carried
+    on.
     """
     begun = folder / "interrupted"
     resume = ["supernet", "train", "--resume", str(begun)]
-    with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+    victims: list[WorkerInfo] = []
+
+    def lose_a_process() -> None:
+        victims.append(groups[-1].infos[1])
+        os.kill(victims[0].process_id, signal.SIGKILL)
+
+    def interrupt() -> None:
+        assert len(groups) == 2
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with on_first_updates(lose_a_process, interrupt), pytest.raises(KeyboardInterrupt):
         main_raising([*anew(folder, "interrupted"), *on_cluster])
-    assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in shown(capsys)
+    told = shown(capsys)
+    (line,) = [line for line in told.splitlines() if "starts again" in line]
+    assert line.startswith(f"process 1 of 2 (pid {victims[0].process_id} on {victims[0].host}) ended: ")
+    assert line.endswith("; the training starts again from the beginning (1 of 2 times)")
+    assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in told
     steps = steps_of(begun)
     assert 0 < steps < STEPS - 1
     assert not (begun / SUPERNET).exists()
 
     mark(begun)
-    (tmp_path / "interrupted.py").write_text(INTERRUPTED.replace("INTERRUPTED_AT", str(steps + 1)))
-    torchrun(*resume, script=tmp_path / "interrupted.py", code=130)
+    torchrun(*resume, log=folder / "interrupted.log", interrupted_at=steps + 1)
     assert steps_of(begun) == steps + 1
 
     def lose_a_machine() -> None:
@@ -234,7 +274,7 @@ def test_what_is_interrupted_or_loses_a_machine_is_carried_on_by_torchrun_and_ra
         node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost)
         machines.cluster.remove_node(node, allow_graceful=False)
 
-    with on_first_update(lose_a_machine):
+    with on_first_updates(lose_a_machine):
         assert main([*resume, *on_cluster]) == 1
     monkeypatch.undo()
     error = shown(capsys).splitlines()[-1]
@@ -251,18 +291,6 @@ def main_raising(arguments: list[str]) -> None:
     """Runs the command line, and raises `KeyboardInterrupt` for its exit code."""
     if main(arguments) == 130:
         raise KeyboardInterrupt
-
-
-def test_a_killed_process_costs_no_more_than_the_way_from_the_last_checkpoint(
-    folder: Path, whole: Path, on_cluster: list[str], groups: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with on_first_update(lambda: os.kill(groups[0].infos[1].process_id, signal.SIGKILL)):
-        assert main([*anew(folder, "killed"), *on_cluster]) == 0
-    (line,) = [line for line in shown(capsys).splitlines() if "starts again" in line]
-    victim = groups[0].infos[1]
-    assert line.startswith(f"process 1 of 2 (pid {victim.process_id} on {victim.host}) ended: ")
-    assert line.endswith("; the training starts again from the beginning (1 of 2 times)")
-    assert_same(folder / "killed", whole)
 
 
 def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: Path) -> None:
@@ -314,10 +342,21 @@ def test_a_network_trains_on_a_cluster_as_with_torchrun(
     folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Interrupted after its first networks, and resumed in new processes. Only the first one has the directory."""
-    torchrun(*network_flags, "--out", str(folder / "network torchrun"))
-    out = folder / "network ray"
-    with on_first_update(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+    """Interrupted after its first networks, and resumed in new processes. Only the first one has the directory.
+
+    Machines without its images would have said so, before anything was written.
+    """
+    torchrun(*network_flags, "--out", str(folder / "network torchrun"), log=folder / "network.log")
+    out, measure = folder / "network ray", on_ray.RayLauncher.measure
+
+    def measure_also_without_images(self: Any, task: Any) -> Any:
+        with pytest.raises(UserError, match=r"^[^\n]*/no/such/images[^\n]*$"):
+            measure(self, replace(task, data=replace(task.data, source="/no/such/images")))
+        assert not out.exists()
+        return measure(self, task)
+
+    monkeypatch.setattr(on_ray.RayLauncher, "measure", measure_also_without_images)
+    with on_first_updates(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
         main_raising([*network_flags, "--out", str(out), *on_cluster])
     assert f"carry on with: sret-nas train --resume '{out}' --engine ray --ray-address" in shown(capsys)
     assert not (out / "result.yaml").exists()
@@ -328,23 +367,6 @@ def test_a_network_trains_on_a_cluster_as_with_torchrun(
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} >= names - without
     for name in ("best/model.safetensors", "last/model.safetensors", "best/metrics.json"):
         assert (out / name).read_bytes() == (expected / name).read_bytes(), name
-
-
-def test_a_machine_without_the_images_of_a_network_says_so(
-    folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """Before anything is written. One process is enough."""
-    measure = on_ray.RayLauncher.measure
-
-    def without_images(self: Any, task: Any) -> Any:
-        elsewhere = replace(task, data=replace(task.data, source="/no/such/images"))
-        return measure(self, elsewhere)
-
-    monkeypatch.setattr(on_ray.RayLauncher, "measure", without_images)
-    assert main([*network_flags, "--out", str(folder / "nowhere"), *on_cluster, "--workers", "1"]) == 2
-    assert "/no/such/images" in shown(capsys).splitlines()[-1]
-    assert not (folder / "nowhere").exists()
 
 
 def processes_with(mark: str) -> list[str]:

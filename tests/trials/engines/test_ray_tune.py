@@ -110,13 +110,13 @@ def test_a_search_has_tune_s_results(
     monkeypatch.setenv("RAY_TUNE_CALLBACKS", f"{Marking.__module__}.Marking")
     monkeypatch.setattr(Marking, "folder", tmp_path / "marks")
     Marking.folder.mkdir()
-    assert main([*SEARCH, "--engine", "local", "--out", "local"]) == 0
+    assert main([*SEARCH, "--workers", "0", "--out", "alone"]) == 0
     capfd.readouterr()
     assert main([*SEARCH, "--engine", "tune", "--out", "tune"]) == 0
     printed = capfd.readouterr()
     assert printed.err == ""
     assert "Configuration for experiment" not in printed.out
-    assert found("tune") == found("local")
+    assert found("tune") == found("alone")
 
     experiment = tmp_path / "tune" / EXPERIMENTS / "session-1"
     records = [json.loads(line) for line in Path("tune/records.jsonl").read_text().splitlines()]
