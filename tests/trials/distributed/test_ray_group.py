@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,8 +25,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cli import main
 from sret_nas.errors import UserError
@@ -48,7 +45,7 @@ from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
 from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
-from trials.supernet.training import SUPERNET, SupernetTraining
+from trials.supernet.training import SUPERNET
 
 pytestmark = pytest.mark.slow
 
@@ -60,13 +57,26 @@ FLAGS = [
     "--images", str(STEPS * 32), "--batch-size", "32", "--seed", "3", "--threads", "1", "--device", "cpu",
 ]  # fmt: skip
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+INTERRUPTED = """
+import sys
+from cli import main
+from trials.supernet.training import SupernetTraining
+train_step = SupernetTraining.train_step
+def interrupted(self, images, labels):
+    if self.state.counts.steps == INTERRUPTED_AT:
+        raise KeyboardInterrupt
+    return train_step(self, images, labels)
+SupernetTraining.train_step = interrupted
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, interrupted once a training has made so many steps."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def handlers() -> Iterator[None]:
-    """Runs the command line and torchrun's agent with their own signal handlers."""
-    before = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    }
+    """Runs the command line with its own signal handlers."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -89,44 +99,18 @@ def anew(folder: Path, name: str) -> list[str]:
     return ["supernet", "train", "--space", str(folder / "space.yaml"), *FLAGS, "--out", str(folder / name)]
 
 
-def torchrun(*arguments: str, log: Path, interrupted_at: int | None = None) -> None:
-    """Runs the command line in two processes that torchrun's own agent starts and watches, with its environment.
-
-    They are copies of this process, which has imported torch already. They write what they print to files that begin
-    with `log`. Fails unless they end well, or as interrupted ones if they are to be interrupted after some steps.
-    """
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=2, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0", max_restarts=0, start_method="fork",
-    )  # fmt: skip
-    exit_codes = set[int]()
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of forks, and of captured output that is no file
-            elastic_launch(config, _run_rank)(arguments, log, interrupted_at)
-    except ChildFailedError as error:
-        exit_codes = {failure.exitcode for failure in error.failures.values()}
-    told = "".join(path.read_text() for path in log.parent.glob(f"{log.name}*"))
-    assert (130 in exit_codes) if interrupted_at else exit_codes == set(), told
-
-
-def _run_rank(arguments: tuple[str, ...], log: Path, interrupted_at: int | None) -> None:
-    train_step = SupernetTraining.train_step
-
-    def interrupted(self: SupernetTraining, images: Tensor, labels: Tensor) -> float | None:
-        if self.state.counts.steps == interrupted_at:
-            raise KeyboardInterrupt
-        return train_step(self, images, labels)
-
-    SupernetTraining.train_step = interrupted  # type: ignore[method-assign]
-    with open(f"{log}{os.environ['RANK']}", "w") as file:
-        sys.stdout = sys.stderr = file
-        sys.exit(main([*arguments]))
+def torchrun(*arguments: str, script: Path = REPOSITORY / "cli.py", code: int = 0) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run(
+        [*TORCHRUN, str(script), *arguments], check=False, env=environment, capture_output=True, text=True
+    )
+    assert (ended.returncode == 0) == (code == 0), ended.stderr
 
 
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
     """Returns the result of torchrun with two processes. Tests share it and must not change it."""
-    torchrun(*anew(folder, "torchrun"), log=folder / "torchrun.log")
+    torchrun(*anew(folder, "torchrun"))
     return folder / "torchrun"
 
 
@@ -233,7 +217,7 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_what_loses_a_process_or_a_machine_or_is_interrupted_is_carried_on_by_torchrun_and_ray(
-    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], groups: list[Any],
+    folder: Path, whole: Path, machines: Machines, on_cluster: list[str], groups: list[Any], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """One training: begun anew on Ray after the loss of a process, and interrupted there and under torchrun.
@@ -265,7 +249,8 @@ def test_what_loses_a_process_or_a_machine_or_is_interrupted_is_carried_on_by_to
     assert not (begun / SUPERNET).exists()
 
     mark(begun)
-    torchrun(*resume, log=folder / "interrupted.log", interrupted_at=steps + 1)
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED.replace("INTERRUPTED_AT", str(steps + 1)))
+    torchrun(*resume, script=tmp_path / "interrupted.py", code=130)
     assert steps_of(begun) == steps + 1
 
     def lose_a_machine() -> None:
@@ -346,7 +331,7 @@ def test_a_network_trains_on_a_cluster_as_with_torchrun(
 
     Machines without its images would have said so, before anything was written.
     """
-    torchrun(*network_flags, "--out", str(folder / "network torchrun"), log=folder / "network.log")
+    torchrun(*network_flags, "--out", str(folder / "network torchrun"))
     out, measure = folder / "network ray", on_ray.RayLauncher.measure
 
     def measure_also_without_images(self: Any, task: Any) -> Any:
