@@ -18,9 +18,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bulk_cost import bulk_cost
 from benchmarks.machine import describe_machine
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.cost import StageColumns, bulk_cost, cost_of
+from sret_nas.arch.cost import StageColumns, cost_of
 from sret_nas.arch.presets import preset
 from sret_nas.files import write_atomically
 from sret_nas.nn.flops import fvcore_cost

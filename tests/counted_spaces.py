@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bulk_cost import bulk_cost
 from sret_nas.arch.budget import Budget
-from sret_nas.arch.cost import StageColumns, bulk_cost
+from sret_nas.arch.cost import StageColumns
 from sret_nas.arrays import IntArray
 from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace

@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
+from benchmarks.bulk_cost import bulk_cost
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.cost import OPERATORS, StageColumns, attended_pairs, bulk_cost, cost_of, stem_cost
+from sret_nas.arch.cost import OPERATORS, StageColumns, attended_pairs, cost_of, stem_cost
 from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.nn.flops import TracedCost, fvcore_cost

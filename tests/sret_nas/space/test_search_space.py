@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.bulk_cost import bulk_cost
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.cost import bulk_cost, cost_of
+from sret_nas.arch.cost import cost_of
 from sret_nas.arch.parts import StageConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.errors import ConfigError, UserError
