@@ -85,6 +85,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/compute_budget.py": (f"{_R}/runs/test_compute_budget.py",),
         "trials/runs/records.py": (
             f"{_R}/runs/test_records.py",
+            f"{_R}/runs/test_rescued_records.py",
             f"{_R}/report/test_progress.py",
             f"{_R}/runs/test_optuna_journal.py",
         ),
