@@ -90,7 +90,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{_R}/runs/test_optuna_journal.py",
         ),
         "trials/runs/optuna_journal.py": (f"{_R}/runs/test_optuna_journal.py",),
-        "trials/runs/full_disk.py": (f"{_R}/runs/test_full_disk.py",),
+        "trials/runs/full_disk.py": (f"{_R}/runs/test_full_disk.py", *_QUICK),
         "trials/runs/record_file.py": (f"{_R}/runs/test_record_file.py", f"{_R}/runs/test_records.py"),
         "trials/runs/best.py": (f"{_R}/runs/test_best.py",),
         "trials/runs/directory.py": (f"{_R}/runs/test_directory.py",),
