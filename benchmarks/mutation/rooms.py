@@ -61,7 +61,11 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/feasible/cost_cells.py": (f"{_S}/feasible/test_cost_cells.py", _SET),
         "sret_nas/feasible/summed_area_table.py": (f"{_S}/feasible/test_summed_area_table.py", _SET),
         "sret_nas/feasible/cost_table.py": _FEASIBLE[:2],
-        "sret_nas/feasible/extremes.py": (f"{_S}/feasible/test_extremes.py", _SET),
+        "sret_nas/feasible/extremes.py": (
+            f"{_S}/feasible/test_extremes.py",
+            f"{_S}/feasible/test_three_costs.py",
+            _SET,
+        ),
         "sret_nas/feasible/feasible_set.py": (*_FEASIBLE[:2], f"{_S}/feasible/test_three_costs.py"),
         "sret_nas/feasible/stratified.py": _FEASIBLE[1:],
         "sret_nas/feasible/balanced.py": _FEASIBLE[2:],
