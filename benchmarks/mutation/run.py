@@ -49,6 +49,7 @@ COPIED = (
     "recipes",
     "studies",
     "benchmarks",
+    "docs",
     "cli.py",
     "pyproject.toml",
     "README.md",

@@ -114,6 +114,11 @@ class TestClosedForm:
         assert sum(part["flops"] for part in data["by_part"].values()) == cost.flops
         assert sum(part["params"] for part in data["by_part"].values()) == data["params"] == cost.params
 
+    def test_a_cost_says_for_which_input_and_classes_it_is(self) -> None:
+        arch = preset("sret_t").model_copy(update={"image_size": 64, "classes": 7})
+        data = cost_of(arch).to_dict()
+        assert (data["image_size"], data["classes"]) == (64, 7)
+
     def test_parts_are_named_in_the_order_of_the_forward_pass(self) -> None:
         names = ["stem", "stage 1", "pool 1", "stage 2", "pool 2", "stage 3", "head"]
         assert list(cost_of(preset("sret_t")).parts) == names

@@ -144,6 +144,22 @@ class TestBestNetworks:
         assert set(map(tuple, found.tolist())) <= set(map(tuple, points[is_inside(chain, points, bounds)].tolist()))
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize("bounds", [FREE, [(0, 2000), (300, inf)]], ids=["free", "bounded"])
+def test_every_bucket_has_its_best_network_wherever_buckets_begin(bounds: Bounds, offset: float) -> None:
+    chain, buckets = three_stages(4, (20, 20)), CostBuckets((0,), (0.5,))
+    score = random_score(chain, 0, no_trend)
+
+    def least(points: npt.NDArray[np.int64]) -> dict[int, float]:
+        codes, values = buckets.buckets(chain.costs(points), offset), score.of(chain, points)
+        return {code: float(values[codes == code].min()) for code in np.unique(codes).tolist()}
+
+    points = all_points(chain)
+    expected = least(points[is_inside(chain, points, bounds)])
+    assert len(expected) >= 4
+    assert least(ParetoDP(chain, bounds, buckets).find(score, offset)) == pytest.approx(expected)
+
+
 def is_inside(chain: Chain, points: npt.NDArray[np.int64], bounds: Bounds) -> npt.NDArray[np.bool_]:
     low, high = np.array(bounds).T
     costs = chain.costs(points)

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sret_nas.arch.cost import cost_of
+from sret_nas.arch.cost import bounded_costs, cost_of
 from sret_nas.errors import UserError
-from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.space.chain import SHALLOWEST, Chain, ChainStage, chain_of, with_shallowest
 from sret_nas.space.choice_costs import RESIDUAL_STEP, choice_costs_of
 from sret_nas.space.choices import STAGE_DIMENSIONS
 from sret_nas.space.search_space import SearchSpace
@@ -164,6 +164,15 @@ class TestResiduals:
             for before, after in zip(self.points[::7].tolist(), turned[::7].tolist(), strict=True):
                 expected = costs.network(RESIDUALS, tuple(before)).model_copy(update={"residual": residual})
                 assert costs.network(RESIDUALS, tuple(after)) == expected
+
+
+@pytest.mark.parametrize("space", [RESIDUALS, HEADS], ids=["residuals", "heads"])
+def test_the_flops_at_the_shallowest_depth_are_a_cost_beside_the_others(space: SearchSpace) -> None:
+    chain, costs, points = with_shallowest(chain_of(space), space), choice_costs_of(space), EveryNetwork(space).choices
+    assert chain.cost_names == ("flops", "params", SHALLOWEST)
+    networks = [costs.network(space, tuple(point)) for point in points.tolist()]
+    assert chain.costs(points).tolist() == [list(bounded_costs(arch)) for arch in networks]
+    assert any(arch.max_recursions > 1 for arch in networks)
 
 
 @pytest.mark.parametrize(

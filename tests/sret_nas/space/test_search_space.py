@@ -600,6 +600,8 @@ def test_two_stages_with_too_many_pairs_of_widths() -> None:
     assert str(caught.value) == (
         "mine.yaml: stages[0] and stages[1] must have at most 10,000 pairs of widths, got 101 x 100; list fewer widths"
     )
+    stages[0]["width"] = stages[1]["width"]
+    assert SearchSpace.from_dict(SMOKE.to_dict() | {"stages": stages}).stages[0].width[-1] == 800
 
 
 def test_stages_too_rich_together() -> None:

@@ -260,6 +260,16 @@ def changed(stage: dict[str, Any] | None = None, **changes: Any) -> SupernetShap
     return SHAPE.model_copy(update={"stages": stages, **changes})
 
 
+@pytest.mark.parametrize(
+    ("listed", "widest"),
+    [(("plain",), "plain"), (("plain", "branch"), "branch"), (("branch", "path", "plain"), "path")],
+)
+def test_the_residual_with_the_most_coefficients_holds_those_of_the_others(
+    listed: tuple[Residual, ...], widest: Residual
+) -> None:
+    assert changed(residual=listed).widest_residual == widest
+
+
 class TestLacks:
     @pytest.mark.parametrize(
         "other",

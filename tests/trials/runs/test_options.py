@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sret_nas.arch.budget import Budget
+from sret_nas.arch.presets import PRESETS
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
 from sret_nas.space.search_space import SearchSpace
@@ -88,6 +89,8 @@ def test_as_many_ahead_as_may_run_at_once(given: dict[str, Any], lookahead: int)
         ({"engine": "ray", "gpus_per_trial": 0.5, "device": "cpu"},
          "--gpus-per-trial goes with a GPU, got 0.5 and --device cpu"),
         ({"latency_budget": "20"}, "latency_budget: must be a time with its unit"),
+        ({"trials": 1, "enqueue": [PRESETS["sret_t"], PRESETS["sret_s"]]},
+         "--enqueue names 2 networks for 1 trial: raise --trials"),
         ({"trials": 0}, "trials: must be greater than or equal to 1, got 0"),
         ({"no_such": 1}, "no_such: unknown key"),
     ],
@@ -276,6 +279,21 @@ def test_a_resumed_search_changes_what_it_may_and_nothing_else() -> None:
             begun.resumed_with(given)
     with pytest.raises(ConfigError, match=r"^search: --trials: must be greater than or equal to 1, got 0$"):
         begun.resumed_with({"trials": 0})
+
+
+def test_images_and_soft_labels_may_lie_elsewhere_when_a_search_is_resumed(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        (folder / "labels").touch()
+    begun = options(data=str(here), soft_labels=str(here / "labels"))
+    moved = begun.resumed_with({"data": str(there), "soft_labels": str(there / "labels")})
+    assert (moved.data, moved.soft_labels) == (str(there), str(there / "labels"))
+    named = options(data="CIFAR10", data_root=str(here))
+    assert named.resumed_with({"data_root": str(there)}).data_root == str(there)
+    assert named.resumed_with({"data": str(there)}).data_root is None  # now the images lie in a folder
+    with pytest.raises(UserError, match=r"^--soft-labels cannot change in a resumed search: it was not given, got "):
+        named.resumed_with({"soft_labels": str(there / "labels")})
 
 
 @pytest.mark.parametrize(("images", "share"), [(3_237, 0.3), (32_000, 0.2), (1_000_000, 0.1)])
