@@ -111,5 +111,6 @@ def _log_sum(logarithms: FloatArray) -> FloatArray:
 def _draw_by_log_weight(logarithms: FloatArray, num_draws: int, rng: np.random.Generator) -> IntArray:
     """Draws positions with probabilities proportional to weights given by their logs."""
     total = np.cumsum(np.exp(logarithms - logarithms.max()))
+    # Below 1 times a total is rounded to less than the total: no position is beyond the last.
     positions: IntArray = np.searchsorted(total, rng.random(num_draws) * total[-1], side="right")
-    return positions.clip(max=len(total) - 1)
+    return positions
