@@ -148,7 +148,7 @@ def growth_of(data: dict[str, Any], max_pairs: int) -> dict[str, Any]:
     return {
         "space": space.name,
         "max_pairs": max_pairs,
-        "choices_per_stage": [len(table) for table in space.stage_choices],
+        "choices_per_stage": [len(table) for table in space.stage_tables],
         "networks": space.num_networks,
         "window": window.describe(),
         "is_exact": members.count_is_exact,

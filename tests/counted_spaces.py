@@ -99,7 +99,7 @@ class EveryNetwork:
         self._places = np.flatnonzero(kept)
         columns = [
             StageColumns(**{name: value[rows[column]] for name, value in vars(table.columns).items()})
-            for table, rows, column in zip(space.stage_choices, costs.row, self.choices.T, strict=True)
+            for table, rows, column in zip(space.stage_tables, costs.row, self.choices.T, strict=True)
         ]
         of_ends = [(options[0][at].residual, options[0][at].stem, options[-1][at].head) for at in self._places.tolist()]
         self.flops, self.params = np.zeros((2, len(of_ends)), dtype=np.int64)

@@ -183,7 +183,7 @@ def supernet_steps(device: torch.device, sizes: Sizes) -> dict[str, Any]:
     space = SearchSpace.load("smoke" if sizes is TINY else "sret_tiny")
     small = SearchSpace.from_dict({**space.to_dict(), "image_size": 40, "classes": 10}, space.name)
     supernet = Supernet(bounding_shape(small)).to(device).train()
-    last = [len(table) - 1 for table in small.stage_choices]
+    last = [len(table) - 1 for table in small.stage_tables]
     networks = [small.network(rows) for rows in (last, [0] * len(last), [row // 2 for row in last])]
     images = torch.randn(sizes.supernet_batch, 3, 40, 40, device=device)
     labels = torch.randint(10, (sizes.supernet_batch,), device=device)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, field_validator, model_validator
 
-from sret_nas.arch.parts import CLASS_TOKENS, Described, Head, Residual, StageConfig, StemConfig
+from sret_nas.arch.parts import CLASS_TOKENS, Head, Residual, StageConfig, StemConfig, WithVariants
 from sret_nas.arch.sizes import paper_stem_width, token_sides
 from sret_nas.errors import ConfigError, describe
 from sret_nas.files import short_digest, validate
@@ -33,7 +33,7 @@ def _paper_stem_width_of(fields: dict[str, Any]) -> int:
     return int(paper_stem_width(stages[0].width)) if stages else 1
 
 
-class ArchConfig(Described):
+class ArchConfig(WithVariants):
     """A whole network. Equal networks, however they are written, have equal `arch_id`s."""
 
     VARIANTS = ("residual", "head")

@@ -37,7 +37,7 @@ CLASS_TOKENS: dict[Head, int] = {"average": 0, "class_token": 1, "distillation_t
 Ratio = Annotated[StrictFloat, Field(gt=0, le=16, allow_inf_nan=False)]
 
 
-class Described(BaseModel):
+class WithVariants(BaseModel):
     """A part of an architecture, or its choices, that is written without the keys that have their default.
 
     These are the keys of `VARIANTS`, which are younger than files and ids. So what has none of them is written, and
@@ -63,12 +63,12 @@ class Described(BaseModel):
 
 
 @cache
-def _default_variants(part: type[Described]) -> tuple[tuple[str, Any], ...]:
+def _default_variants(part: type[WithVariants]) -> tuple[tuple[str, Any], ...]:
     """Returns the keys of `VARIANTS` with their defaults, which pydantic looks up slowly."""
     return tuple((name, part.model_fields[name].default) for name in part.VARIANTS)
 
 
-class StageConfig(Described):
+class StageConfig(WithVariants):
     """One stage: `blocks` distinct transformer blocks, each applied `recursions` times at one resolution."""
 
     VARIANTS = ("permute", "inverse", "permute_single")
@@ -199,7 +199,7 @@ class StageConfig(Described):
         return {"permute": True, "inverse": self.inverse, "permute_single": self._permutes_single and has_single}
 
 
-class StemConfig(Described):
+class StemConfig(WithVariants):
     """What turns images into tokens: three 3x3 convolutions in -> `width` -> D -> D, or one patch embedding.
 
     D is the first stage's width. Every convolution is followed by a norm and ReLU. A patch embedding is one convolution

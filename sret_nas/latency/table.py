@@ -75,7 +75,7 @@ def _uses_in_blocks(table: StageTable) -> Iterator[_Use]:
 def _stem_sizes(space: SearchSpace) -> IntArray:
     """Returns the sizes (see `Part`) of the stem of every choice of stage 1, of shape (choices, 6)."""
     width = choice_costs_of(space).width[0]
-    rows = space.stage_choices[0].columns.width
+    rows = space.stage_tables[0].columns.width
     stem = np.concatenate([
         paper_stem_width(rows) if one.width is None else np.full(len(rows), one.width) for one in space.stem.stems
     ])  # fmt: skip
@@ -97,7 +97,7 @@ def parts_of(space: SearchSpace) -> tuple[Part, ...]:
         parts.update(Part(kind, side, tuple(row)) for row in np.unique(sizes, axis=0).tolist())
 
     add("stem", space.image_size, _stem_sizes(space))
-    for side, table in zip(sides, space.stage_choices, strict=True):
+    for side, table in zip(sides, space.stage_tables, strict=True):
         for use in _uses_in_blocks(table):
             add(use.kind, side, use.sizes)
     for side, links in zip(sides, costs.links, strict=False):
@@ -116,7 +116,7 @@ class LatencyFeatures:
         """Sums the features; `part_times` holds the microseconds of each of `parts_of(space)`."""
         self.space = space
         self._times = part_times
-        costs, tables = choice_costs_of(space), space.stage_choices
+        costs, tables = choice_costs_of(space), space.stage_tables
         sides = [isqrt(tokens) for tokens in space.num_tokens]
         chain = chain_of(space)
         self.stages = [self._of_blocks(table, side) for table, side in zip(tables, sides, strict=True)]

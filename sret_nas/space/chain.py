@@ -160,7 +160,7 @@ def with_shallowest(chain: Chain, space: SearchSpace) -> Chain:
 def _chain_of(space: SearchSpace) -> Chain:
     """Computes the chain of a space, with the costs `flops` and `params`."""
     costs, stages = choice_costs_of(space), []
-    for stage_index, (table, options) in enumerate(zip(space.stage_choices, costs.options, strict=True)):
+    for stage_index, (table, options) in enumerate(zip(space.stage_tables, costs.options, strict=True)):
         attributes, levels = _option_levels(space, stage_index, options)
         stages.append(
             ChainStage(

@@ -64,7 +64,7 @@ class ChoiceCosts:
         self.options, self._rows = list[list[Option]](), list[list[IntArray]]()
         self.option, self.row, self.width, self.state = (list[IntArray]() for _ in range(4))
         self.flops, self.params, self.shallowest_flops = (list[IntArray]() for _ in range(3))
-        for stage, table in enumerate(space.stage_choices):
+        for stage, table in enumerate(space.stage_tables):
             options = _options(space, stage)
             rows = [np.arange(len(table)) if one.head is None else space.last_rows(one.head) for one in options]
             self.options.append(options)
@@ -150,7 +150,7 @@ def _options(space: SearchSpace, stage: int) -> list[Option]:
 
 def _costs(space: SearchSpace, stage: int, option: Option) -> tuple[IntArray, IntArray, IntArray]:
     """Returns FLOPs, parameters and FLOPs at the shallowest depth of a stage's rows with an option, (rows,) each."""
-    table, parts = space.stage_choices[stage], []
+    table, parts = space.stage_tables[stage], []
     width, class_tokens = table.columns.width, 0
     if option.stem is not None:
         stem_width = paper_stem_width(width) if option.stem.width is None else option.stem.width

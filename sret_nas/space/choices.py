@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from sret_nas.arch.parts import Described, Loop, NLLPlacement, Ratio, StemConfig, StemKind, StemNorm, Stride
+from sret_nas.arch.parts import Loop, NLLPlacement, Ratio, StemConfig, StemKind, StemNorm, Stride, WithVariants
 from sret_nas.arch.sizes import hidden_width, paper_stem_width
 from sret_nas.errors import describe
 
@@ -136,7 +136,7 @@ class StemChoice(NamedTuple):
     norm: StemNorm
 
 
-class StemChoices(Described):
+class StemChoices(WithVariants):
     """The choices of the stem. Strides are those of all networks."""
 
     VARIANTS = ("kind", "norm")
@@ -193,7 +193,7 @@ class StemChoices(Described):
         return StemConfig(width=own, strides=self.strides, kind=stem.kind, norm=stem.norm).canonical(width)
 
 
-class StageChoices(Described):
+class StageChoices(WithVariants):
     """The choices of one stage: each key lists the values that the same field of `StageConfig` may take."""
 
     VARIANTS = ("permute", "inverse", "permute_single")

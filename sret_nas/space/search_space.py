@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr, StrictInt, model_validator
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.parts import Described, Head, Residual, StageConfig
+from sret_nas.arch.parts import Head, Residual, StageConfig, WithVariants
 from sret_nas.arch.sizes import token_sides
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
@@ -53,7 +53,7 @@ Value = int | float | str
 """One choice of a flat dimension; Optuna's categorical parameters accept these types."""
 
 
-class SearchSpace(Described):
+class SearchSpace(WithVariants):
     """All networks that a search may propose. Instances are read-only; equal content has an equal `digest`."""
 
     VARIANTS = ("residual", "head")
@@ -187,7 +187,7 @@ class SearchSpace(Described):
         return tuple(side * side for side in token_sides(self.image_size, self.stem.strides, len(self.stages)))
 
     @property
-    def stage_choices(self) -> tuple[StageTable, ...]:
+    def stage_tables(self) -> tuple[StageTable, ...]:
         """The distinct stages of each stage, computed once."""
         return self.tables.get(StageTable, self._tabulate_stages)
 
@@ -198,21 +198,21 @@ class SearchSpace(Described):
     @property
     def num_networks(self) -> int:
         """Exact number of distinct networks, i.e. of distinct `arch_id`s."""
-        *others, _ = self.stage_choices
+        *others, _ = self.stage_tables
         last = sum(len(self.last_rows(head)) for head in self.head)
         return len(self.residual) * len(self.stem.stems) * prod(len(table) for table in others) * last
 
     def last_rows(self, head: Head) -> IntArray:
         """Returns the rows of the last stage's table that a head goes with, ascending."""
-        last = self.stage_choices[-1]
+        last = self.stage_tables[-1]
         return np.arange(len(last)) if head == "average" else np.flatnonzero(last.keeps_all_tokens)
 
     def network(
         self, rows: Sequence[int], stem: StemChoice | None = None, residual: Residual | None = None,
         head: Head | None = None,
     ) -> ArchConfig:  # fmt: skip
-        """Builds a network from one row of each table of `stage_choices`; None stands for what is listed first."""
-        stages = tuple(table.stage(row) for table, row in zip(self.stage_choices, rows, strict=True))
+        """Builds a network from one row of each table of `stage_tables`; None stands for what is listed first."""
+        stages = tuple(table.stage(row) for table, row in zip(self.stage_tables, rows, strict=True))
         return self.assembled(stages, stem, residual, head)
 
     def assembled(
@@ -290,12 +290,12 @@ class SearchSpace(Described):
             f"stem.{name}": value for name, value in self.stem.spelling(self.stem_of(arch)).items()
         }
         values |= {name: getattr(arch, name) for name in self.listed_variants}
-        for stage_number, (table, row) in enumerate(zip(self.stage_choices, rows, strict=True), start=1):
+        for stage_number, (table, row) in enumerate(zip(self.stage_tables, rows, strict=True), start=1):
             values |= {f"stage{stage_number}.{name}": label_of(value) for name, value in table.values(row).items()}
         return values
 
     def rows_of(self, arch: ArchConfig) -> tuple[int, ...]:
-        """Returns the rows of `stage_choices` that form a network. Raises `UserError` if it is not in the space."""
+        """Returns the rows of `stage_tables` that form a network. Raises `UserError` if it is not in the space."""
         rows = self._rows_of(arch)
         if rows is None:
             raise self._is_missing(arch)
@@ -306,7 +306,7 @@ class SearchSpace(Described):
         return self._rows_of(arch) is not None
 
     def _rows_of(self, arch: ArchConfig) -> tuple[int, ...] | None:
-        """Returns the rows of `stage_choices` that form a network, or None if it is not in the space."""
+        """Returns the rows of `stage_tables` that form a network, or None if it is not in the space."""
         names = ("image_size", "channels", "classes", "drop_path")
         if len(self.stages) != len(arch.stages) or any(getattr(self, name) != getattr(arch, name) for name in names):
             return None
@@ -314,7 +314,7 @@ class SearchSpace(Described):
             return None
         if self.stem.find(arch.stem, arch.stages[0].width) is None:
             return None
-        rows = [table.row_of(stage) for table, stage in zip(self.stage_choices, arch.stages, strict=True)]
+        rows = [table.row_of(stage) for table, stage in zip(self.stage_tables, arch.stages, strict=True)]
         rows_in_space = tuple(row for row in rows if row is not None)
         return rows_in_space if len(rows_in_space) == len(rows) else None
 

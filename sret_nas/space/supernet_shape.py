@@ -16,7 +16,6 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.parts import (
     CLASS_TOKENS,
     COEFFICIENTS,
-    Described,
     Head,
     Residual,
     StageConfig,
@@ -24,6 +23,7 @@ from sret_nas.arch.parts import (
     StemKind,
     StemNorm,
     Stride,
+    WithVariants,
 )
 from sret_nas.arch.sizes import token_sides
 from sret_nas.errors import UserError
@@ -60,7 +60,7 @@ class StageShape(BaseModel):
         return self.widths[-1]
 
 
-class SupernetShape(Described):
+class SupernetShape(WithVariants):
     """The shape of a supernet's weights; `sret_nas.nn.supernet` builds them from it alone."""
 
     VARIANTS = ("residual", "head", "stem_kind", "stem_norm")

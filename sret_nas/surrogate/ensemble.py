@@ -67,7 +67,7 @@ class EnsembleSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
+class PointFeatures:
     """Points (n, stages) with costs (n, costs) and the features that models take."""
 
     points: IntArray
@@ -83,10 +83,10 @@ class Described:
             self._effects[has_slopes] = self.terms[has_slopes].sparse(self.points)
         return self._effects[has_slopes]
 
-    def take(self, chosen: IntArray) -> Described:
+    def take(self, chosen: IntArray) -> PointFeatures:
         """Returns some of the points."""
         effects = {has_slopes: matrix[chosen] for has_slopes, matrix in self._effects.items()}
-        return Described(self.points[chosen], self.costs[chosen], self.levels.take(chosen), self.terms, effects)
+        return PointFeatures(self.points[chosen], self.costs[chosen], self.levels.take(chosen), self.terms, effects)
 
 
 class Ensemble:
@@ -198,9 +198,9 @@ class Ensemble:
         """The model with the largest share."""
         return max(self.shares, key=lambda name: self.shares[name])
 
-    def describe(self, points: IntArray, costs: FloatArray) -> Described:
+    def describe(self, points: IntArray, costs: FloatArray) -> PointFeatures:
         """Returns points together with their features, which later fits share."""
-        return Described(points, costs, self._kernel.levels(points), self._terms)
+        return PointFeatures(points, costs, self._kernel.levels(points), self._terms)
 
     def begin_round(self, rng: np.random.Generator, num_draws: int) -> None:
         """Divides draws among the models by their shares, and draws the weights of the sums."""
@@ -225,7 +225,7 @@ class Ensemble:
         mean = self._sums[best].score(self._sums[best].mean_weights[:, 0], self._chain)
         return mean, self._sums[drawn].score(self._weights[drawn][:, 0], self._chain)
 
-    def beliefs(self, described: Described, rng: np.random.Generator, *, is_joint: bool) -> FloatArray:
+    def beliefs(self, described: PointFeatures, rng: np.random.Generator, *, is_joint: bool) -> FloatArray:
         """Draws values of m points from the models, shape (m, draws), in the objective's units.
 
         Draws by the process keep what points have in common only if `is_joint`, which takes time cubic in m.

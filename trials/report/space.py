@@ -78,7 +78,7 @@ def _dimensions(space: SearchSpace) -> Table:
     varied = dict.fromkeys(name for stage in space.stages for name in stage.variants)
     for name in (*STAGE_DIMENSIONS, *varied):
         table.add_row(name, *(_choices(getattr(stage, name)) for stage in space.stages))
-    table.add_row("distinct", *(f"{len(stage_table):,}" for stage_table in space.stage_choices))
+    table.add_row("distinct", *(f"{len(stage_table):,}" for stage_table in space.stage_tables))
     return table
 
 

@@ -93,9 +93,11 @@ class Plan:
         self.trains = None if supernet is None or is_trained else supernet.config
         candidates = domain.draw_stratified(np.random.default_rng(0), SAMPLES, by="flops")
         candidates.sort(key=lambda candidate: cost_of(candidate.arch).flops)
-        self._samples = [candidate.arch for candidate in candidates]
-        self._recommended = [_nearest_below(share, domain, options, candidates) for share in SHARES]
-        job = SpeedJob(arch=self._samples[SAMPLES // 2], requested=requested, **dict(context))
+        self.samples = [candidate.arch for candidate in candidates]
+        """Networks spread over cost, by FLOPs: what trials are expected to be."""
+        self.recommended = [_nearest_below(share, domain, options, candidates) for share in SHARES]
+        """Networks that cost what is recommended, the most expensive first."""
+        job = SpeedJob(arch=self.samples[SAMPLES // 2], requested=requested, **dict(context))
         self._speed = SpeedResult.model_validate(self._measure(job, "a proxy's training"))
         self._supernet_speed = None if supernet is None else self._measured_supernet(context, supernet)
 
@@ -110,7 +112,7 @@ class Plan:
             depth_schedule="full" if trains is None else trains.depth_schedule,
             seed=self.options.seed,
             training_threads=None if trains is None else supernet.threads,
-            scored=tuple(self._samples[(2 * position + 1) * SAMPLES // (2 * SCORED)] for position in range(SCORED)),
+            scored=tuple(self.samples[(2 * position + 1) * SAMPLES // (2 * SCORED)] for position in range(SCORED)),
         )
         return SupernetSpeedResult.model_validate(self._measure(job, "the supernet's training"))
 
@@ -130,7 +132,7 @@ class Plan:
     @property
     def trial_seconds(self) -> float:
         """The expected seconds of a trial, averaged over networks and their depth schedules."""
-        return self._seconds_of_trials(self._samples)
+        return self._seconds_of_trials(self.samples)
 
     def _seconds_of_trials(self, archs: Sequence[ArchConfig]) -> float:
         """Returns the expected seconds of a trial, averaged over some networks."""
@@ -139,16 +141,16 @@ class Plan:
         depths: DepthSchedule = "joint" if options.scores_depths else "full"
         if self._supernet_speed is None:
             trained = self.proxy.training.images * fmean(
-                self._flops_per_image([arch], schedule)
+                self.flops_per_image([arch], schedule)
                 for arch in archs
                 for schedule in self.space.effective_schedules(arch)
             )
             # At all smaller numbers of recursions, if they are to be scored, or else on some images.
-            deepest, others = self._flops_per_image(archs, "full"), self._flops_per_image(archs, "joint")
+            deepest, others = self.flops_per_image(archs, "full"), self.flops_per_image(archs, "joint")
             few = images if options.scores_depths else min(images, SHALLOW_IMAGES)
             return self._training_seconds(trained) + self._scoring_seconds(images * deepest + few * (others - deepest))
         if options.fine_tune_images > 0:
-            forward = self._flops_per_image(archs, depths)
+            forward = self.flops_per_image(archs, depths)
             return self._training_seconds(options.fine_tune_images * forward) + self._scoring_seconds(images * forward)
         return self._inherited_seconds(archs, images, depths)
 
@@ -156,7 +158,7 @@ class Plan:
         """Returns the mean seconds of scoring networks with a supernet's weights."""
         speed = self._supernet_speed
         assert speed is not None
-        deepest, forward = self._flops_per_image(archs, "full"), self._flops_per_image(archs, depths)
+        deepest, forward = self.flops_per_image(archs, "full"), self.flops_per_image(archs, depths)
         more = max(0, images - speed.first_images) * forward * speed.seconds_per_flop
         return speed.first_batch_seconds * forward / deepest + more
 
@@ -173,10 +175,10 @@ class Plan:
         options = self.options
         asking = SECONDS_OF_ASKING.get(options.strategy, 0.0) + SECONDS_OF_RECORDING
         work = options.make_rungs().expected_work(num_trials)
-        seconds = self._wall_seconds(work * self.trial_seconds, num_trials * asking)
+        seconds = self.wall_seconds(work * self.trial_seconds, num_trials * asking)
         more = self.max_recommended
-        return seconds + self._wall_seconds(
-            more * self._seconds_of_trials(self._recommended), more * SECONDS_OF_RECORDING
+        return seconds + self.wall_seconds(
+            more * self._seconds_of_trials(self.recommended), more * SECONDS_OF_RECORDING
         )
 
     @property
@@ -230,17 +232,17 @@ class Plan:
     def _finalists(self) -> list[ArchConfig]:
         """Networks that cost what finalists cost."""
         if self.options.best_by == "proxy" or self.options.finalists == 0:
-            return self._samples
-        return with_both_ends(self._recommended, self.options.finalists)
+            return self.samples
+        return with_both_ends(self.recommended, self.options.finalists)
 
     def _final_seconds(self, share: float, archs: Sequence[ArchConfig]) -> float:
         """Returns the mean seconds of training networks on a share of the images, and of scoring all parts."""
         depths: DepthSchedule = "joint" if self.options.scores_depths else "full"
-        forward, speed = self._flops_per_image(archs, depths), self._speed
+        forward, speed = self.flops_per_image(archs, depths), self._speed
         scored = self._scoring_seconds((speed.num_val_images + speed.num_test_images) * forward)
         return self._training_seconds(share * self.proxy.training.images * forward) + scored
 
-    def _wall_seconds(self, workers: float, driver: float) -> float:
+    def wall_seconds(self, workers: float, driver: float) -> float:
         """Returns the seconds in which workers do some seconds of work, and this process some beside them."""
         no_core_is_left = self.device == "cpu" and self.at_once * self.threads >= num_cores()
         return max((workers + driver * no_core_is_left) / self.at_once, driver)
@@ -265,7 +267,7 @@ class Plan:
             return None
         if self.supernet is None or self.supernet.threads == self.threads:
             return None
-        flops = self._flops_per_image(self._samples, self.trains.depth_schedule)
+        flops = self.flops_per_image(self.samples, self.trains.depth_schedule)
         alone = 1 / (_seconds_per_flop(self._speed) * flops)
         return self.trains.training.batch_size / self._supernet_speed.step_seconds, alone
 
@@ -298,7 +300,7 @@ class Plan:
                 f"{format_seconds(expected)}: raise it, or leave it out"
             )
 
-    def _flops_per_image(self, targets: Sequence[ArchConfig], schedule: DepthSchedule) -> float:
+    def flops_per_image(self, targets: Sequence[ArchConfig], schedule: DepthSchedule) -> float:
         """Returns the mean forward FLOPs of the targets' proxies per training image, at the schedule's depths."""
         speed = self._speed
         costs = []

@@ -25,7 +25,7 @@ from threadpoolctl import ThreadpoolController
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import MAX_CHOICES_LISTED, AdditiveScore, CostBuckets, ParetoDP
 from sret_nas.pareto import non_dominated
-from sret_nas.surrogate.ensemble import Described, Ensemble
+from sret_nas.surrogate.ensemble import Ensemble, PointFeatures
 from sret_nas.surrogate.label_choice import spread_over
 
 from .additive_settings import AdditiveSettings
@@ -203,7 +203,7 @@ class AdditiveStrategy(Strategy[C]):
             model.begin_round(self._rng, self._settings.draws)
         self.used.append(tuple(dict(model.shares) for model in self._models))
 
-    def _found(self, front: IntArray, share: FloatArray, batch: int) -> Described:
+    def _found(self, front: IntArray, share: FloatArray, batch: int) -> PointFeatures:
         """Returns what may be proposed."""
         assert self._proposals is not None
         parts = [model.scores(self._rng) for model in self._models]
@@ -214,7 +214,7 @@ class AdditiveStrategy(Strategy[C]):
         known = {*self._labels.points, *self._running.values()}
         return self._proposals.find(scores, front, known, enough, is_flat=is_flat)
 
-    def _shortlist(self, found: Described, labelled: tuple[FloatArray, FloatArray], share: FloatArray) -> IntArray:
+    def _shortlist(self, found: PointFeatures, labelled: tuple[FloatArray, FloatArray], share: FloatArray) -> IntArray:
         """Returns the positions of the points with the largest gains by themselves, if there are many."""
         most = self._settings.max_shortlist
         if len(found.points) <= most:
@@ -227,7 +227,7 @@ class AdditiveStrategy(Strategy[C]):
         order = np.argsort(-gained.gains(len(found.points)), kind="stable")
         return np.sort(order[:most])
 
-    def _beliefs(self, described: Described, share: FloatArray, *, is_joint: bool) -> FloatArray:
+    def _beliefs(self, described: PointFeatures, share: FloatArray, *, is_joint: bool) -> FloatArray:
         """Returns draws of the learned objectives' weighted sum, shape (n, draws)."""
         return _total([
             part * model.beliefs(described, self._rng, is_joint=is_joint)

@@ -12,7 +12,7 @@ from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.optimize.dynamic_program import AdditiveScore, ParetoDP
 from sret_nas.pareto import non_dominated
 from sret_nas.space.chain import Point
-from sret_nas.surrogate.ensemble import Described, Ensemble
+from sret_nas.surrogate.ensemble import Ensemble, PointFeatures
 
 from .additive_settings import AdditiveSettings
 from .candidates import CandidatePool
@@ -26,7 +26,7 @@ class Proposals(ABC, Generic[C]):
     @abstractmethod
     def find(
         self, scores: Sequence[AdditiveScore], front: IntArray, known: set[Point], enough: int, *, is_flat: bool
-    ) -> Described:
+    ) -> PointFeatures:
         """Returns points that are not known.
 
         Args:
@@ -56,7 +56,7 @@ class TableProposals(Proposals[C]):
 
     def find(
         self, scores: Sequence[AdditiveScore], front: IntArray, known: set[Point], enough: int, *, is_flat: bool
-    ) -> Described:
+    ) -> PointFeatures:
         is_open = np.ones(len(self._members), dtype=bool)
         is_open[[self._position[point] for point in known]] = False
         return self._all if is_open.all() else self._all.take(np.flatnonzero(is_open))
@@ -80,7 +80,7 @@ class ChainProposals(Proposals[C]):
 
     def find(
         self, scores: Sequence[AdditiveScore], front: IntArray, known: set[Point], enough: int, *, is_flat: bool
-    ) -> Described:
+    ) -> PointFeatures:
         settings, found = self._settings, dict[Point, None]()
         for score in scores:
             found |= self._best_of(score, known, enough)

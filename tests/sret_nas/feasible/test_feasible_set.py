@@ -419,7 +419,7 @@ class TestLargeNumbers:
         space = shipped(name)
         most_expensive = FeasibleSet(space, Budget()).most_expensive()
         for budget in (Budget(flops_max=most_expensive.flops), Budget(flops_max=10**12, params_max=10**12)):
-            assert FeasibleSet(space, budget).count == prod(len(table) for table in space.stage_choices)
+            assert FeasibleSet(space, budget).count == prod(len(table) for table in space.stage_tables)
 
     def test_costs_whose_product_exceeds_64_bits(self) -> None:
         stage = {"width": [2048, 4096], "blocks": [32, 64], "recursions": [1, 2], "mlp_ratio": [4.0, 8.0],
@@ -530,7 +530,7 @@ class TestShippedSpaces:
         feasible = FeasibleSet(space, budget)
         assert feasible.count_is_exact
         rng, number = np.random.default_rng(0), 2_000
-        tables = space.stage_choices
+        tables = space.stage_tables
         anywhere = [space.network([int(rng.integers(len(table))) for table in tables]) for _ in range(number)]
         hits = sum(budget.allows(cost_of(arch).flops, cost_of(arch).params) for arch in anywhere)
         share = feasible.count / space.num_networks

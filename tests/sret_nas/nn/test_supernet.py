@@ -80,7 +80,7 @@ def drawn(space: SearchSpace, image_size: int, seed: int, number: int) -> list[A
     rng, of_network = random.Random(seed), random.Random(seed)
     networks = []
     for _ in range(number):
-        rows = [rng.randrange(len(table)) for table in space.stage_choices]
+        rows = [rng.randrange(len(table)) for table in space.stage_tables]
         stem = rng.choice(space.stem.stems)
         residual, head = of_network.choice(space.residual), of_network.choice(space.head)
         if head != "average":

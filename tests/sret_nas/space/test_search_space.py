@@ -188,7 +188,7 @@ class TestNumNetworks:
             )
             sizes.append(pairs * 4 * schedules * combined)
         space = SearchSpace.load("sret_tiny")
-        assert [len(table) for table in space.stage_choices] == sizes
+        assert [len(table) for table in space.stage_tables] == sizes
         assert space.num_networks == sizes[0] * sizes[1] * sizes[2] == 1_369_366_069_248
 
 
@@ -196,7 +196,7 @@ class TestStageTables:
     @pytest.mark.parametrize("name", sorted(shipped_spaces()))
     def test_rows_are_their_stages(self, name: str) -> None:
         rng = random.Random(0)
-        for table in SearchSpace.load(name).stage_choices:
+        for table in SearchSpace.load(name).stage_tables:
             rows = [rng.randrange(len(table)) for _ in range(30)]
             for row in rows:
                 stage = table.stage(row)
@@ -209,11 +209,11 @@ class TestStageTables:
     @pytest.mark.parametrize("name", sorted(shipped_spaces()))
     def test_bulk_cost_equals_the_cost_of_each(self, name: str) -> None:
         space, rng = SearchSpace.load(name), np.random.default_rng(0)
-        picks = np.stack([rng.integers(len(table), size=40) for table in space.stage_choices], axis=1)
+        picks = np.stack([rng.integers(len(table), size=40) for table in space.stage_tables], axis=1)
         networks = [space.network(rows) for rows in picks.tolist()]
         columns = [
             type(table.columns)(**{key: value[picks[:, stage]] for key, value in vars(table.columns).items()})
-            for stage, table in enumerate(space.stage_choices)
+            for stage, table in enumerate(space.stage_tables)
         ]
         stem_width = np.array([arch.stem.width for arch in networks])
         flops, params = bulk_cost(
@@ -234,7 +234,7 @@ class TestStageTables:
         assert table.stage(2) == third
 
     def test_row_of_a_stranger(self) -> None:
-        table = SMOKE.stage_choices[0]
+        table = SMOKE.stage_tables[0]
         member = table.stage(0)
         assert table.row_of(member.model_copy(update={"blocks": 3})) is None
         longer = member.model_copy(update={"recursions": 5, "groups": (4, 1, 1, 1, 1)})

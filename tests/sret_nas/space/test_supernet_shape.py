@@ -40,7 +40,7 @@ def every_stage(space: SearchSpace, number: int, adapted: Adapted) -> list[ArchC
     """Returns one network for each distinct stage at a position, cut to each of its depths."""
     rows = [0] * len(space.stages)
     networks = []
-    for row in range(len(space.stage_choices[number])):
+    for row in range(len(space.stage_tables[number])):
         rows[number] = row
         for variants in product(space.stem.stems, space.residual, space.head):
             network = adapted(space.network(rows, *variants))
@@ -175,7 +175,7 @@ class TestExtentOf:
 
 def drawn(space: SearchSpace, rng: random.Random) -> tuple[list[int], StemChoice, Residual, Head]:
     """Returns the rows of a random network, its stem, its residual connections, and its head."""
-    rows = [rng.randrange(len(table)) for table in space.stage_choices]
+    rows = [rng.randrange(len(table)) for table in space.stage_tables]
     return rows, rng.choice(space.stem.stems), rng.choice(space.residual), rng.choice(space.head)
 
 

@@ -25,14 +25,14 @@ def space() -> SearchSpace:
 def test_what_was_computed_once_is_not_computed_again(space: SearchSpace) -> None:
     assert chain_of(space) is chain_of(space)
     assert choice_costs_of(space) is choice_costs_of(space)
-    assert space.stage_choices is space.stage_choices
+    assert space.stage_tables is space.stage_tables
 
 
 def test_tables_go_with_their_space() -> None:
     """Even if they were used to count and to draw."""
     space = SearchSpace.load("smoke")
     FeasibleSet(space, Budget(flops_max=10**9)).sample(np.random.default_rng(0))
-    tables = [weakref.ref(chain_of(space)), weakref.ref(choice_costs_of(space)), weakref.ref(space.stage_choices[0])]
+    tables = [weakref.ref(chain_of(space)), weakref.ref(choice_costs_of(space)), weakref.ref(space.stage_tables[0])]
     assert all(table() is not None for table in tables)
     del space
     gc.collect()

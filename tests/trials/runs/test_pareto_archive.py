@@ -28,7 +28,7 @@ def random_trials(number: int, levels: int, seed: int) -> list[Trial]:
     So few levels of every value that many trials are equal in some or all of them; one in ten has failed.
     """
     rng = np.random.default_rng(seed)
-    arch = SPACE.network([0] * len(SPACE.stage_choices))
+    arch = SPACE.network([0] * len(SPACE.stage_tables))
     trials = []
     for position in rng.permutation(number).tolist():
         trial = Trial(position, Candidate(arch, "full"))

@@ -78,7 +78,7 @@ def test_a_supernet_s_training_takes_what_was_measured_with_its_threads() -> Non
 
 def test_a_trial_with_inherited_weights_takes_what_scores_took() -> None:
     plan = plan_of()
-    flops = forward(plan, plan._samples)
+    flops = forward(plan, plan.samples)
     assert plan.trial_seconds == pytest.approx(0.5 + 60 * flops * 1e-9)
     # fewer than the first batch has
     assert plan_of(val_images_per_trial=30).trial_seconds == pytest.approx(0.5)
@@ -87,21 +87,21 @@ def test_a_trial_with_inherited_weights_takes_what_scores_took() -> None:
 def test_a_trial_from_scratch_takes_its_start_its_training_and_its_scores() -> None:
     plan = plan_of(no_supernet=True)
     per_flop = 1 / (100 * 10**7)
-    archs = plan._samples
+    archs = plan.samples
     shallow = fmean(
         sum(cost_of(proxy.with_max_recursions(depth)).flops for depth in range(1, proxy.max_recursions + 1))
         for proxy in (proxy_arch(arch, PROXY, channels=3, classes=10) for arch in archs)
     )
     trained = 640 * fmean(
-        plan._flops_per_image([arch], schedule) for arch in archs for schedule in plan.space.effective_schedules(arch)
+        plan.flops_per_image([arch], schedule) for arch in archs for schedule in plan.space.effective_schedules(arch)
     )
     assert plan.trial_seconds == pytest.approx(3 + (trained + 100 * shallow / 3) * per_flop)
 
 
 def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
     plan = plan_of(finalists=2, controls=1, space="sret_tiny")
-    ends = [plan._recommended[0], plan._recommended[-1]]
-    costs, sampled = ([cost_of(arch).flops for arch in archs] for archs in (plan._recommended, plan._samples))
+    ends = [plan.recommended[0], plan.recommended[-1]]
+    costs, sampled = ([cost_of(arch).flops for arch in archs] for archs in (plan.recommended, plan.samples))
     assert costs == [max(cost for cost in sampled if cost <= share * 10**9) for share in (1, 0.75, 0.5, 0.25)]
     assert len(set(costs)) == 4
     flops, per_flop = forward(plan, ends), 1 / (100 * 10**7)
@@ -118,10 +118,10 @@ def test_the_search_s_own_process_takes_a_core_from_the_workers_if_none_is_left(
     plan = plan_of()
     at_once = plan.at_once
     monkeypatch.setattr(plan_module, "num_cores", lambda: at_once)
-    assert plan._wall_seconds(60, 6) == pytest.approx((60 + 6) / at_once)
+    assert plan.wall_seconds(60, 6) == pytest.approx((60 + 6) / at_once)
     monkeypatch.setattr(plan_module, "num_cores", lambda: at_once + 1)
-    assert plan._wall_seconds(60, 6) == pytest.approx(60 / at_once)
-    assert plan._wall_seconds(1, 60) == 60  # workers wait for it
+    assert plan.wall_seconds(60, 6) == pytest.approx(60 / at_once)
+    assert plan.wall_seconds(1, 60) == 60  # workers wait for it
 
 
 def whole_minutes(plan: Plan, spent: float) -> int:

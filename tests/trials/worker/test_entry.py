@@ -141,7 +141,7 @@ def test_a_worker_of_a_search_does_without_what_only_whole_trainings_need(tmp_pa
         "space = SearchSpace.load('smoke')\n"
         "supernet = Supernet(bounding_shape(space))\n"
         "supernet.save(sys.argv[1], {})\n"
-        "Supernet.load(sys.argv[1])[0].extract(space.network([0] * len(space.stage_choices)))\n"
+        "Supernet.load(sys.argv[1])[0].extract(space.network([0] * len(space.stage_tables)))\n"
         "print([name for name in ('timm', 'torchvision', 'torch._dynamo', 'sympy') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "supernet.safetensors")]
