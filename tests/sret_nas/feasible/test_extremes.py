@@ -89,9 +89,18 @@ def test_a_tighter_budget_is_met_by_what_is_nearer_and_by_nothing_else(budget: B
             assert tighter.allows(*other) == (exact_excess(budget, *other) < excess), (flops, params, other)
 
 
-def exact_excess(budget: Budget, flops: int, params: int) -> Fraction:
+@pytest.mark.parametrize(("flops", "shallowest"), [(90, 20), (60, 45), (90, 45)])
+def test_a_tighter_budget_also_bounds_the_shallowest_depth(flops: int, shallowest: int) -> None:
+    budget = Budget(flops_max=70, params_min=20, shallowest_flops_max=30)
+    excess = exact_excess(budget, flops, 25, shallowest)
+    tighter = tighter_budget(budget, flops, 25, shallowest)
+    for other in product(range(50, 100, 3), (10, 17, 25), (*range(10, 60, 3), shallowest)):
+        assert tighter.allows(*other) == (exact_excess(budget, *other) < excess), other
+
+
+def exact_excess(budget: Budget, flops: int, params: int, shallowest: int = 0) -> Fraction:
     """Returns the largest share by which a bound is missed, or at most 0."""
-    above = [(flops, budget.flops_max), (params, budget.params_max)]
+    above = [(flops, budget.flops_max), (params, budget.params_max), (shallowest, budget.shallowest_flops_max)]
     below = [(flops, budget.flops_min), (params, budget.params_min)]
     return max(
         [Fraction(cost, bound) - 1 for cost, bound in above if bound is not None]
