@@ -9,6 +9,11 @@ from typing import Any
 from docs.figures.tables import load, table
 from sret_nas.quantities import format_quantity
 
+_NAMES = {
+    "found": "what a search found", "random": "random feasible networks", "published shape": "SReT-T's shape",
+    "ViT": "a plain ViT", "MobileNetV3": "MobileNetV3", "ResNet": "a ResNet",
+}  # fmt: skip
+
 
 def against_progress() -> str:
     """Returns how much is there: `0 of 3 searches and 0 of 54 trainings`."""
@@ -23,6 +28,17 @@ def against_table() -> str:
     return table(header, map(_row, run) if run else [("all", "not yet run", *[""] * 7)])
 
 
+def against_summary() -> str:
+    """Returns in a sentence the test errors at each budget, the least first, and of how many seeds they are."""
+    parts = []
+    cells = load("against")["cells"]
+    for budget in sorted({cell["budget"] for cell in cells if cell["seeds"]}):
+        run = sorted((c for c in cells if c["budget"] == budget and c["seeds"]), key=lambda cell: cell["test_error"])
+        errors = ", ".join(f"{_NAMES[cell['kind']]} {100 * cell['test_error']:.1f} % ({cell['seeds']})" for cell in run)
+        parts.append(f"at {format_quantity(budget)} multiply-adds {errors}")
+    return "; ".join(parts) or "nothing has been run yet"
+
+
 def _row(cell: dict[str, Any]) -> tuple[str, ...]:
     budget = format_quantity(cell["budget"])
     spread = "" if cell["test_error_sd"] is None else f" ± {100 * cell['test_error_sd']:.1f}"
@@ -34,5 +50,9 @@ def _row(cell: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-FIGURES: dict[str, Callable[[], str]] = {"against-progress": against_progress, "against-table": against_table}
+FIGURES: dict[str, Callable[[], str]] = {
+    "against-progress": against_progress,
+    "against-summary": against_summary,
+    "against-table": against_table,
+}
 """The parts by the names that markers use."""
