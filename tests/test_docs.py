@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 
@@ -326,8 +327,9 @@ class TestClaims:
     def test_where_gaussian_processes_are_ahead_and_where_they_are_behind(self) -> None:
         problems = load("search")["problems"]
         against = {name: each["against"][max(each["against"], key=int)] for name, each in problems.items()}
+        whole_spaces = ("hwgpt-s", "hwgpt-m", "hwgpt-l", "sret-bench")
         botorch = {name: (each["qlognehvi"]["wins"], each["qlognehvi"]["losses"]) for name, each in against.items()
-                   if "qlognehvi" in each and name != "hwgpt-s"}  # fmt: skip
+                   if "qlognehvi" in each and name not in whole_spaces}  # fmt: skip
         assert botorch == {
             "sret-tiny": (0, 16), "pit-c100": (0, 6), "autoformer-c100": (6, 9), "autoformer-flower": (2, 3),
             "pit-flower": (2, 4), "pit-chaoyang": (5, 0), "autoformer-chaoyang": (2, 0),
@@ -340,6 +342,13 @@ class TestClaims:
                 assert (large["against"][number][name]["wins"], large["against"][number][name]["losses"]) == (3, 0)
         taken = [large["strategies"][name]["ms_per_ask"] for name in ("gp-design", "qlognehvi", "additive")]
         assert [round(ms / 1000, 2) for ms in taken] == [1.26, 1.51, 0.03]
+        for size, number in product("ml", ("20", "50", "100", "200")):
+            beside = problems[f"hwgpt-{size}"]["against"][number]["qlognehvi"]
+            assert (beside["wins"], beside["losses"]) == (2, 0)
+        bench = {number: each["qlognehvi"] for number, each in problems["sret-bench"]["against"].items()}
+        assert {number: (each["wins"], each["losses"]) for number, each in bench.items()} == {
+            "20": (0, 2), "50": (1, 1), "100": (1, 1), "200": (0, 0),
+        }  # fmt: skip
         asking = [problems[name]["strategies"]["qlognehvi"]["ms_per_ask"] for name in botorch]
         assert 480 < min(asking) < max(asking) < 1200
         optuna = [each["gp-design"] for name, each in against.items() if "gp-design" in each and name != "hwgpt-s"]
