@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from sret_nas.errors import UserError
 
+from ..runs.directory import is_unicode
+
 Parsed = TypeVar("Parsed")
 
 NUMBERS = {"int": "a whole number", "float": "a number"}
@@ -51,6 +53,8 @@ def network(text: str) -> dict[str, object]:
 def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must name a folder, got nothing")
+    if not is_unicode(text):
+        raise argparse.ArgumentTypeError(f"must be a name in UTF-8, got {text!a}: rename it")
     return Path(text)
 
 

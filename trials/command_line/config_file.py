@@ -17,6 +17,12 @@ from .argument_types import NUMBERS, path
 
 WRITTEN_BY_RUNS = ("config.yaml", "training.yaml")
 
+RENAMED = {
+    "rivals": "controls", "score_images": "val_images_per_trial", "from_scratch": "no_supernet",
+    "max_train": "max_train_images", "max_val": "max_val_images", "max_test": "max_test_images",
+}  # fmt: skip
+"""Options that runs of earlier versions recorded under other names, by those names."""
+
 NOT_IN_FILES = {"help", "run", "resume", "config"}
 NOT_RECORDED = NOT_IN_FILES | {"out", "dry_run", "open", "quiet"}
 """Options that say what a command does, not what a run is: no run records them."""
@@ -65,11 +71,15 @@ def _options(parser: argparse.ArgumentParser, content: object, source: str) -> d
         recipe = content.get("recipe")
         recorded = {name: value for name, value in content["options"].items() if value is not None}
         recorded |= recipe if isinstance(recipe, dict) else {}
+        recorded = {RENAMED.get(name, name): value for name, value in recorded.items()}
         for name in recorded:
             if name in NOT_RECORDED or not name.isidentifier() or name.startswith("_"):
                 raise ConfigError(source, f"options.{printable(name, MAX_VALUE)}", "no run records such an option")
         return recorded
-    actions = {action.dest: action for action in parser._actions if action.dest not in NOT_IN_FILES}
+    actions: dict[str, argparse.Action] = {}
+    for action in parser._actions:  # of `--storage` and `--no-storage`, which set the same, the first takes a value
+        if action.dest not in NOT_IN_FILES:
+            actions.setdefault(action.dest, action)
     options: dict[str, Any] = {}
     for key, value in content.items():
         name = str(key).replace("-", "_")

@@ -69,7 +69,8 @@ class NodeCache:
             # Without waiting: an entry whose lock is taken is in use.
             with suppress(BlockingIOError), _lock(_lock_of(entry), fcntl.LOCK_EX | fcntl.LOCK_NB):
                 total -= _num_bytes(entry)
-                shutil.rmtree(entry)
+                removed = entry.rename(entry.with_suffix(UNFINISHED))  # at once: a kill leaves no part of an entry
+                shutil.rmtree(removed)
 
 
 def extract(entry: Path, bundle: FileBundle, fetch: Callable[[Any], bytes]) -> None:

@@ -109,7 +109,7 @@ class StrategySearcher(Searcher):
                 f"{', '.join(name for name in setting.objectives if name not in names)}"
             )
         found = [float(values[name]) for name in setting.objectives]
-        return None if any(map(math.isnan, found)) else found
+        return found if all(map(math.isfinite, found)) else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"setting": self._setting.to_dict(), "events": self._session.events}

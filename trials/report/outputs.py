@@ -160,7 +160,8 @@ def _write_trial(
 
 def _provenance(trial: Trial, run_dir: Path, header: dict[str, Any]) -> dict[str, Any]:
     """Returns where a trial's network comes from, and where its trained proxy weights are."""
-    has_weights = trial.test is not None or "fine-tuned" in trial.finals
+    is_kept = trial.test is not None or "fine-tuned" in trial.finals
+    has_weights = is_kept and (run_dir / weights_file(trial.number)).is_file()
     return {
         "run": run_dir.name,
         "trial": trial.number,

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -197,7 +198,10 @@ def _how(outcome: StudyOutcome) -> list[str]:
     header, seeds = history.header, history.seeds
     recipe = history.loaded.recipe
     versions = ", ".join(f"{name} {version}" for name, version in header.versions.items())
-    threads = history.options.threads
+    options = history.options
+    threads = options.threads
+    given = {"seed": options.seed or None, "epochs": options.epochs}
+    more = "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
     return [
         f"- Data: {header.data.name}: {header.data.train_images:,} training, {header.data.val_images:,} "
         f"validation and {header.data.test_images:,} test images of {header.data.classes} classes, at "
@@ -209,7 +213,7 @@ def _how(outcome: StudyOutcome) -> list[str]:
         f"- Machine: {header.processor}, {header.device}, {counted(threads, 'thread')}; "
         f"{format_seconds(history.seconds)} for all trainings.",
         f"- Date: {time.strftime('%Y-%m-%d', time.gmtime(header.time))}; {versions}.",
-        f"- Again: `sret-nas study run {outcome.study.name} --data DIR --seeds {len(seeds)}`",
+        f"- Again: `sret-nas study run {shlex.quote(options.study)} --data DIR --seeds {len(seeds)}{more}`",
     ]
 
 

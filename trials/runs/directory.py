@@ -108,6 +108,23 @@ def weights_file(trial: int) -> str:
     return f"{WEIGHTS}/trial-{trial:04d}.safetensors"
 
 
+def is_unicode(text: str) -> bool:
+    """Returns whether records can hold a text: names of files that are not UTF-8 have half surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def expand_home(path: str | Path) -> Path:
+    """Returns a path with `~` and `~name` replaced by a home folder. Raises `UserError` if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{str(path)!r} cannot be looked up: {error}") from None
+
+
 def new_run_dir() -> Path:
     """Returns `runs/DATE-TIME`, with a number after it if that exists already."""
     name = time.strftime("%Y-%m-%d-%H%M%S")

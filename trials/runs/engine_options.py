@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
@@ -73,6 +74,14 @@ class EngineOptions(ComputeOptions):
     lookahead: Annotated[StrictInt, Field(ge=1, le=MAX_LOOKAHEAD, default_factory=_default_lookahead)]
     trial_timeout: Seconds | None = None
     """Maximum seconds of one attempt at a trial; None is 20 times the expected, but at least 10 minutes."""
+
+    def with_given(self, given: Mapping[str, Any], source: str) -> Self:
+        """Returns these recorded options, replaced by those given now; with `engine: local` without those of Ray."""
+        if given.get("engine") != "local":
+            return super().with_given(given, source)
+        of_ray = {"ray_address": None, "gpus_per_trial": 0.0}
+        options = self.parse({**self.model_dump(), **of_ray, **given}, source)
+        return cast(Self, self.model_construct(_fields_set=set(given), **dict(options)))
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:

@@ -18,6 +18,7 @@ from sret_nas.yaml_files import read_yaml
 from sret_nas.yaml_kinds import require_kind
 
 from ..training.full_recipe import Recipe
+from .directory import expand_home
 from .study import TEACHER, Labels, Study
 
 Built = TypeVar("Built")
@@ -226,7 +227,7 @@ def shipped_studies() -> dict[str, Path]:
 def study_file(name_or_path: str) -> Path:
     """Returns the file of a shipped study, or the path itself. Raises `UserError` for a name that is neither."""
     shipped = shipped_studies()
-    path = Path(name_or_path).expanduser()
+    path = expand_home(name_or_path)
     if name_or_path in shipped:
         return shipped[name_or_path]
     if path.suffix not in (".yaml", ".yml") and not path.is_file():

@@ -32,7 +32,7 @@ from sret_nas.space.search_space import SearchSpace
 
 from ..data import DIGITS, DataConfig
 from ..training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
-from .directory import supernet_file
+from .directory import expand_home, is_unicode, supernet_file
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -80,6 +80,8 @@ def absolute_if_there(path: str) -> str:
     Anything else, such as the name of a data set, is returned unchanged. Raises `ValueError` for a path that the system
     cannot look up, such as one that is too long.
     """
+    if not is_unicode(path):
+        raise ValueError(f"must be a name in UTF-8, got {path!a}: rename it")
     try:
         expanded = Path(path).expanduser()
         return str(expanded.absolute()) if expanded.is_dir() or expanded.is_file() else path
@@ -94,7 +96,7 @@ def absolute_supernet_file(path: str) -> str:
     Raises `ValueError` for a directory without one.
     """
     try:
-        return absolute_if_there(str(supernet_file(Path(path).expanduser())))
+        return absolute_if_there(str(supernet_file(expand_home(path))))
     except UserError as error:
         raise ValueError(str(error)) from None
 
@@ -235,7 +237,7 @@ class DataOptions(OptionGroup):
 
 def with_data_root(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the options given when a run is resumed; a folder given as `data` has no recorded `data_root`."""
-    if "data" in given and "data_root" not in given and Path(given["data"]).expanduser().is_dir():
+    if "data" in given and "data_root" not in given and expand_home(given["data"]).is_dir():
         return {**given, "data_root": None}  # images that were a torchvision data set's lie in a folder now
     return given
 

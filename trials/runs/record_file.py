@@ -15,7 +15,7 @@ from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import write_atomically
 from sret_nas.json_files import MAX_BYTES, parse_json
 
-from ..interruption import defer_interrupts
+from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import is_same_file, rescue
 from .checksums import with_checksum, without_checksum
 from .full_disk import StorageError
@@ -87,8 +87,12 @@ class RecordFile:
         """
         line = with_checksum(content)
         with defer_interrupts() as interruptions:
-            write_line(self._file, line, self._size, self.path)
-            self._size += len(line)
+            try:
+                write_line(self._file, line, self._size, self.path)
+                self._size += len(line)
+            except StepAborted:  # a second signal: the line counts as never written
+                os.ftruncate(self._file, self._size)
+                raise
             self.require_in_place()
         if interruptions:
             raise KeyboardInterrupt

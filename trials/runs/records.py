@@ -37,7 +37,7 @@ from sret_nas.json_files import MAX_BYTES
 
 from ..engines.jobs import SupernetSource
 from ..engines.results import Failure, FrontTestResult, RetrainResult, TrialResult
-from ..interruption import defer_interrupts
+from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import LostDirectoryError, is_same_file, lost_message, rescue
 from ..program_name import resume_command
 from ..strategies.strategy import Candidate
@@ -68,6 +68,9 @@ from .history import History, read_history, refuse_file
 from .recommendation import Recommendations
 from .record_file import write_line
 from .run_kinds import instead
+
+LOCK_TRIES, LOCK_SECONDS = 20, 0.02
+"""How often the lock of a run is asked for, and the pause between."""
 
 HEADER_KEYS = ("command", "options", "space", "space_digest", "proxy", "data", "device", "versions")
 
@@ -134,15 +137,21 @@ class Records:
     def _take_lock(self) -> None:
         """Takes the lock, which the system frees whenever its holder dies, so none is ever stale.
 
-        Raises `UserError` if another process holds it.
+        `runs list` holds it for an instant to see who does, so it is asked for more than once. Raises `UserError` if
+        another process holds it.
         """
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip()
-            self._lock.close()
-            raise UserError(f"{self.run_dir} is in use by another search ({holder})") from None
+        for left in reversed(range(LOCK_TRIES)):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if left > 0:
+                    time.sleep(LOCK_SECONDS)
+                    continue
+                self._lock.seek(0)
+                holder = self._lock.read().strip()
+                self._lock.close()
+                raise UserError(f"{self.run_dir} is in use by another search ({holder})") from None
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
@@ -288,8 +297,12 @@ class Records:
         assert self._file is not None
         line = with_checksum(event.to_json())
         with defer_interrupts() as interruptions:
-            write_line(self._file, line, self._size, self.run_dir / RECORDS_FILE)
-            self._size += len(line)
+            try:
+                write_line(self._file, line, self._size, self.run_dir / RECORDS_FILE)
+                self._size += len(line)
+            except StepAborted:  # a second signal: the line counts as never written
+                os.ftruncate(self._file, self._size)
+                raise
             self.require_in_place()
             self.usage.apply(event)
         if interruptions:

@@ -83,7 +83,7 @@ def store_for_resumed_search(storage: str | None, run_dir: Path) -> RunStore | N
 
 def _opened(storage: str, run_dir: Path) -> tuple[RunStore, bytes | None]:
     """Returns a writable store, and the content of its records file. Raises `UserError` if it cannot be used."""
-    if not is_bucket(storage) and (Path(storage) / run_dir.name).resolve() == run_dir.resolve():
+    if not is_bucket(storage) and (Path(storage) / run_dir.resolve().name).resolve() == run_dir.resolve():
         raise UserError(f"--storage {storage} is where the run directory {run_dir} itself lies: give another folder")
     try:
         store = store_for(storage, run_dir.resolve().name)

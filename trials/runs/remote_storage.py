@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
 
+from .directory import expand_home
+
 _BUCKET = re.compile(r"(?P<scheme>s3|gs)://(?P<path>[^/?#@\s]+(?:/[^?#\s]*)?)(?P<query>\?\S+)?")
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
 _HOST = re.compile(r"(?:https?://)?[\w.\[\]:-]+/?")
@@ -193,7 +195,7 @@ def normalise_address(storage: str) -> str:
     if not storage:
         raise UserError(f"{wanted}, got nothing")
     if _SCHEME.match(storage) is None:
-        return str(Path(storage).expanduser().absolute())
+        return str(expand_home(storage).absolute())
     if "@" in unquote(unquote(storage)):
         raise UserError(f"must not hold credentials, which records would keep: {_CREDENTIALS}")
     match = _BUCKET.fullmatch(storage)

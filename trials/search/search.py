@@ -208,7 +208,7 @@ def _header(search: _PlannedSearch, command: list[str]) -> dict[str, Any]:
     """Returns the first record: all that decides the search."""
     space, data, plan, setting = search.domain.space, search.data, search.plan, search.setting
     return {
-        "command": command,
+        "command": [word.encode(errors="backslashreplace").decode() for word in command],  # one may not be UTF-8
         "options": search.options.model_dump(mode="json"),
         "space": space.to_dict(),
         "space_digest": space.digest,

@@ -97,8 +97,9 @@ class _TrialLoop:
                 self._num_asked += 1
                 self._num_excluded += 1
                 continue
-            if self._num_asked < len(self._enqueued):
-                candidate, origin = self._enqueued[self._num_asked], "enqueued"
+            position = self._num_asked - self._num_excluded
+            if position < len(self._enqueued):
+                candidate, origin = self._enqueued[position], "enqueued"
                 self._strategy.adopt(candidate)
             else:
                 proposed = self._strategy.ask()
@@ -138,9 +139,10 @@ class _TrialLoop:
         if self._rungs.promote(rung, comparable_values(result, objectives)):
             self._begin(trial, rung + 1)
             return
-        if not trial.is_stopped:
+        if not trial.has_ended:
             self._stop(trial, progress)
-        self._strategy.tell(trial.candidate, None)
+        final = trial.result  # an earlier session may have recommended it, and so have run it to its end
+        self._strategy.tell(trial.candidate, None if final is None else objective_values(final, objectives))
 
     def _stop(self, trial: Trial, progress: SearchProgress) -> None:
         trial.apply(self._run.records.stopped(trial.number))
@@ -195,9 +197,14 @@ def restored_front(run: Run) -> ParetoArchive:
 
 
 def _add(trial: Trial, front: ParetoArchive, run: Run) -> None:
-    """Adds a trial to a front, and deletes weights that left it; a dominated trial never returns to it."""
+    """Adds a trial to a front, and deletes weights that left it; a dominated trial never returns to it.
+
+    Weights of what was recommended stay, whatever dominates it: they were tested, and files name them.
+    """
+    known = run.history.recommended
+    recommended = set() if known is None else {network.number for network in known.networks}
     for dominated in front.add(trial):
-        if run.options.no_supernet and dominated.origin != ORIGIN:
+        if run.options.no_supernet and dominated.origin != ORIGIN and dominated.number not in recommended:
             run.weights_path(dominated).unlink(missing_ok=True)
 
 

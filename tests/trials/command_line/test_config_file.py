@@ -40,6 +40,19 @@ def test_a_file_of_ones_own_is_parsed_as_the_command_line_is(tmp_path: Path) -> 
     assert given("train", "sret_s", "--config", file)["architecture"] == "sret_s"
 
 
+def test_an_option_that_a_switch_takes_back_has_its_value(tmp_path: Path) -> None:
+    assert given("search", "--config", written(tmp_path, {"storage": "s3://bucket/runs"})) == given(
+        "search", "--storage", "s3://bucket/runs"
+    )
+
+
+def test_the_command_line_wins_over_options_with_names_of_earlier_versions(tmp_path: Path) -> None:
+    file = written(tmp_path, {"options": {"rivals": 2, "max_train": 64, "score_images": 100}})
+    options = given("search", "--config", file, "--controls", "1")
+    assert options == {"controls": 1, "max_train_images": 64, "val_images_per_trial": 100}
+    assert SearchOptions.parse(options, "test").controls == 1
+
+
 def test_what_a_run_wrote_repeats_it(tmp_path: Path) -> None:
     options = SearchOptions.parse({"flops_budget": 10**9, "no_supernet": True, "trials": 3}, "test")
     file = written(tmp_path, {"command": "search", "options": options.model_dump(mode="json"), "space": {}})

@@ -217,3 +217,24 @@ def test_values_are_changed_in_a_copy() -> None:
     assert value_at(payload, ("supernet", "path")) == "b"
     assert value_at({"supernet": None}, ("supernet", "path")) is None
     assert value_at({}, ("weights_path",)) is None
+
+
+def test_a_kill_while_room_is_made_leaves_no_part_of_an_entry(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = bundle_of(b"01234567", store, tmp_path), bundle_of(b"89abcdef", store, tmp_path)
+    cache = NodeCache(tmp_path, max_bytes=8)
+    with cache.extracted(first, store.fetch):
+        pass
+
+    def die(path: Path, **options: bool) -> None:
+        if not options:  # not what removes leftovers
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trials.engines.node_cache.shutil.rmtree", die)
+        with pytest.raises(KeyboardInterrupt), cache.extracted(second, store.fetch):
+            pass
+    assert not (tmp_path / first.digest).exists()
+    with cache.extracted(first, store.fetch) as path:
+        assert path.read_bytes() == b"01234567"

@@ -55,3 +55,10 @@ def test_verdicts() -> None:
 def test_equal_differences_have_a_point_as_interval() -> None:
     assert difference(1.0, 1.0).interval == Interval(1.0, 1.0, 1.0, 2, 0.0)
     assert difference(1.0, 1.0).p_value is None
+
+
+def test_differences_that_rounding_alone_tells_apart_are_equal() -> None:
+    """Errors of 100 images: two differences of one image each."""
+    found = PairedDifference.of({0: 0.29, 1: 0.57}, {0: 0.28, 1: 0.56})
+    assert found is not None
+    assert (found.p_value, found.interval.spread) == (None, 0.0)

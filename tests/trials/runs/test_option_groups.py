@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,15 @@ import pytest
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.plurals import counted
 from trials.runs.engine_options import ComputeOptions, EngineOptions
-from trials.runs.option_groups import BudgetOptions, DataOptions, ProxyRunOptions, TargetOptions, flag
+from trials.runs.option_groups import (
+    BudgetOptions,
+    DataOptions,
+    ProxyRunOptions,
+    TargetOptions,
+    absolute_if_there,
+    absolute_supernet_file,
+    flag,
+)
 from trials.runs.options import SearchOptions
 from trials.runs.supernet_train_options import SupernetTrainOptions
 
@@ -187,3 +197,20 @@ def test_a_resumed_search_changes_only_what_may_change() -> None:
         recorded.resumed_with({"no_supernet": True})
     with pytest.raises(ConfigError, match=r"^search: --trials: must be greater than or equal to 1, got 0$"):
         recorded.resumed_with({"trials": 0})
+
+
+def test_a_run_that_was_begun_on_a_cluster_can_be_resumed_on_this_machine() -> None:
+    begun = EngineOptions.parse({"engine": "ray", "ray_address": "auto", "gpus_per_trial": 0.5}, "test")
+    resumed = begun.with_given({"engine": "local"}, "test")
+    assert (resumed.engine, resumed.ray_address, resumed.gpus_per_trial) == ("local", None, 0.0)
+    assert resumed.model_fields_set == {"engine"}
+    with pytest.raises(ConfigError, match="--ray-address goes with Ray"):
+        begun.with_given({"engine": "local", "ray_address": "auto"}, "test")
+    assert begun.with_given({"workers": 3}, "test").ray_address == "auto"
+
+
+@pytest.mark.parametrize("of", [absolute_if_there, absolute_supernet_file])
+def test_a_path_that_is_not_utf_8_is_refused(of: Callable[[str], str]) -> None:
+    """Records could not hold it: no later command would read them."""
+    with pytest.raises(ValueError, match=r"must be a name in UTF-8, got 'B\\udcfccher': rename it"):
+        of(os.fsdecode(b"B\xfccher"))

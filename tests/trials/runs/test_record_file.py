@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sret_nas.errors import ConfigError, UserError
+from trials.interruption import StepAborted
 from trials.lost_directory import LostDirectoryError
 from trials.runs import record_file
 from trials.runs.record_file import RecordFile, read_record_file
@@ -76,3 +78,22 @@ def test_a_lost_folder_is_rescued(tmp_path: Path) -> None:
             records.append({"number": 2})
     assert error.value.rescued is not None
     assert [content["number"] for content in contents(error.value.rescued / "records.jsonl")] == [1, 2]
+
+
+def test_a_second_signal_in_an_append_leaves_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is appended next, that the run was interrupted, would not fit the file."""
+    write_line = record_file.write_line
+
+    def write_and_abort(*arguments: Any) -> None:
+        write_line(*arguments)
+        raise StepAborted
+
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as records:
+        records.append({"number": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(record_file, "write_line", write_and_abort)
+            with pytest.raises(StepAborted):
+                records.append({"number": 2})
+        records.append({"number": 3})
+    assert [content["number"] for content in contents(path)] == [1, 3]

@@ -340,6 +340,11 @@ class TestWhereASearchMayBeCopiedTo:
         with pytest.raises(UserError, match=f"--storage {run_dir.parent} is where the run directory {run_dir} itself"):
             store_for_new_search(str(run_dir.parent), run_dir)
 
+    def test_nor_onto_itself_by_another_name(self, run_dir: Path, tmp_path: Path) -> None:
+        (tmp_path / "latest").symlink_to(run_dir)
+        with pytest.raises(UserError, match=f"--storage {run_dir.parent} is where the run directory .*latest itself"):
+            store_for_new_search(str(run_dir.parent), tmp_path / "latest")
+
     def test_nor_to_where_nobody_may_write(self, run_dir: Path, storage: Path) -> None:
         (storage / "r").write_bytes(b"a file, in which even root makes no folder")
         with pytest.raises(UserError, match=f"^--storage {storage} cannot be used: .*(exists|Not a directory)"):

@@ -171,9 +171,7 @@ def test_images_that_are_overwritten_end_a_search_that_can_be_carried_on(whole: 
     """Nothing is recorded of the trial that saw them; with them mended, the search goes on as if nothing was."""
     run_dir = tmp_path / "run"
     console = hearing("trial 0 ", lambda: overwrite(tmp_path / "prepared-data"))
-    with pytest.raises(
-        UserError, match=r"the prepared images changed while they were in use: .*no result that"
-    ):
+    with pytest.raises(UserError, match=r"the prepared images changed while they were in use: .*no result that"):
         start_search(parsed(OPTIONS), run_dir, ["test"], console)
     assert [trial.has_ended for trial in read_history(run_dir).trials.values()] == [True, False]
     console = quiet()
