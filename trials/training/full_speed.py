@@ -19,6 +19,7 @@ from ..data.whole_images import WholeImages
 from .depth_schedule import mean_depth_counts
 from .distillation import Distillation
 from .full import FullTraining
+from .full_recipe import Recipe
 from .full_spec import FullSpec, Group
 from .image_batches import EvaluatedImages, evaluation_batches
 from .network_scores import count_scores
@@ -62,13 +63,18 @@ def relative_cost(arch: ArchConfig, schedule: DepthSchedule) -> float:
     return sum(count * cost_of(arch.with_max_recursions(depth)).flops / full for depth, count in counts.items())
 
 
+def probe_batch_size(recipe: Recipe, world_size: int) -> int:
+    """Returns the images of the first step that is timed, which all processes share in equal parts, even if mixed."""
+    parts, pairs = recipe.gradient_accumulation * world_size, 2 if recipe.mixes else 1
+    return min(recipe.batch_size, max(PROBE_IMAGES // parts // pairs * pairs, 2) * parts)
+
+
 def _seconds_of_step(
     spec: FullSpec, images: WholeImages, group: Group, distillation: Distillation | None
 ) -> tuple[float, float]:
     """Returns the duration of a step at full depth, with its images being read, and of compiling it, if it is."""
     recipe = spec.recipe
-    unit = recipe.gradient_accumulation * group.world_size
-    small = min(recipe.batch_size, max(PROBE_IMAGES // unit, 2) * unit)
+    small = probe_batch_size(recipe, group.world_size)
     full_depth = replace(spec, schedule="full")
     probe = replace(full_depth, recipe=recipe.model_copy(update={"batch_size": small}))
     training = FullTraining(Path(), probe, images, group, None, distillation)
