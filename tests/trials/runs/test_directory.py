@@ -13,8 +13,18 @@ import numpy as np
 import pytest
 
 from sret_nas.errors import UserError
+from sret_nas.files import write_atomically
 from trials.runs import directory
-from trials.runs.directory import LOCK_FILE, locked, new_run_dir, supernet_file, versions, weights_file
+from trials.runs.directory import (
+    LOCK_FILE,
+    TRAINING,
+    locked,
+    new_run_dir,
+    record_new_training,
+    supernet_file,
+    versions,
+    weights_file,
+)
 
 HOLD = """
 import sys
@@ -121,3 +131,11 @@ def test_versions_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(directory, "version", missing)
     assert versions()["torch"] == "not installed"
+
+
+def test_a_training_is_recorded_once(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    record_new_training(run_dir, lambda folder: write_atomically(folder / TRAINING, "first"))
+    with pytest.raises(UserError, match="run holds a training already: carry it on with --resume"):
+        record_new_training(run_dir, lambda folder: write_atomically(folder / TRAINING, "second"))
+    assert (run_dir / TRAINING).read_text() == "first"
