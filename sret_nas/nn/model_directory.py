@@ -189,14 +189,21 @@ def _config(arch: ArchConfig, info: ModelInfo) -> dict[str, Any]:
             "std": list(preprocessing.std),
             "num_classes": arch.classes,
             "pool_size": None,
-            "first_conv": "stem.convs.0",
-            "classifier": "head",
+            **ends_of(arch),
         },
         "provenance": info.provenance,
     }
     if info.class_names is not None:
         config["label_names"] = list(info.class_names)
     return config
+
+
+def ends_of(arch: ArchConfig) -> dict[str, Any]:
+    """Returns the names of the layers that see the image and that give logits, as timm's data have them."""
+    return {
+        "first_conv": "stem.proj" if arch.stem.kind == "patch" else "stem.convs.0",
+        "classifier": ("head", "head_dist") if arch.head == "distillation_token" else "head",
+    }
 
 
 def _card(arch: ArchConfig, info: ModelInfo) -> str:

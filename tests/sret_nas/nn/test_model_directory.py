@@ -62,6 +62,18 @@ def test_the_architecture_builds_the_network_with_its_weights(network: SReT, wri
     assert torch.equal(read.head.weight, network.head.weight)
 
 
+@pytest.mark.parametrize(("kind", "head"), [("conv", "average"), ("patch", "distillation_token")])
+def test_the_ends_of_the_network_are_named_as_timm_has_them(kind: str, head: str, tmp_path: Path) -> None:
+    stage = {**ARCH.to_dict()["stages"][0], "groups": [1, 1]}
+    data = {**ARCH.to_dict(), "stages": [stage], "head": head, "stem": {"width": 8, "kind": kind}}
+    network = SReT(ArchConfig.from_dict(data, "data"))
+    write_model(tmp_path / "model", network, INFO)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())["pretrained_cfg"]
+    assert isinstance(network.get_submodule(config["first_conv"]), nn.Conv2d)
+    named = [config["classifier"]] if isinstance(config["classifier"], str) else config["classifier"]
+    assert set(named) == {name for name, layer in network.named_children() if "head" in name and layer is not None}
+
+
 def test_the_card_names_results_and_classes(written: Path) -> None:
     card = (written / "README.md").read_text()
     assert "| test error | 0.125 |" in card
