@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.files import write_atomically
-from sret_nas.nn.model_directory import ModelInfo, is_model_directory, read_model, write_model
+from sret_nas.nn.model_directory import ModelInfo, is_model_directory, put_back, read_model, write_model
 from sret_nas.nn.network import SReT
 from sret_nas.plurals import counted
 
@@ -139,6 +139,8 @@ class FullTraining:
         self._identity = {**self._spec.identity(self._images), "labels": labels}
         if self._group.is_first:
             self._watched = WatchedDirectory(self._directory)
+            for name in (BEST, LAST):
+                put_back(self._directory / name)
         self.state.load(self._directory / CHECKPOINT, self._identity)
         shown = self._directory if self._group.is_first and console is not None else None
         quiet = Console(quiet=True) if console is None else console

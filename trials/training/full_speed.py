@@ -46,14 +46,19 @@ def expected_seconds_per_step(
     seconds *= relative_cost(spec.arch, spec.schedule)
     training = FullTraining(Path(), spec, images, group, None)
     recipe = spec.recipe
-    validations = max(1, -(-recipe.epochs // recipe.validate_every))
-    evaluated = validations * (len(images.val) + recipe.recalibration_images) + len(images.test)
+    evaluated = num_evaluated(recipe, images)
     # Each depth is compiled once, before its first step.
     seconds += compiling * len(mean_depth_counts(spec.schedule, spec.arch.max_recursions)) / training.steps
     seconds += _seconds_per_evaluated(training, spec, images) * evaluated / group.world_size / training.steps
     total = torch.tensor(seconds, dtype=torch.float64, device=group.device)
     group.average([total])
     return float(total)
+
+
+def num_evaluated(recipe: Recipe, images: WholeImages) -> int:
+    """Returns how many images are read for validations, the statistics before each, and the test."""
+    validations = max(1, -(-recipe.epochs // recipe.validate_every))
+    return validations * (len(images.val) + min(recipe.recalibration_images, len(images.train))) + len(images.test)
 
 
 def relative_cost(arch: ArchConfig, schedule: DepthSchedule) -> float:
@@ -88,7 +93,7 @@ def _seconds_of_step(
     group.average([expected])
     if float(expected) * (MEASURED_STEPS + 1) > MAX_MEASURING_SECONDS or size == small:
         return float(expected), compiling
-    return _time_steps(training, min(MEASURED_STEPS, training.steps - 1))[0], compiling
+    return _time_steps(training, max(1, min(MEASURED_STEPS, training.steps - 1)))[0], compiling
 
 
 def _time_steps(training: FullTraining, steps: int) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from sret_nas.nn.model_directory import (
     ModelInfo,
     Preprocessing,
     find_model_directory,
+    put_back,
     read_info,
     read_model,
     write_model,
@@ -93,6 +94,28 @@ def test_an_existing_folder_is_replaced_only_when_asked(network: SReT, written: 
     other = ModelInfo(preprocessing=INFO.preprocessing, metrics={"epoch": 2})
     write_model(written, network, other, replace=True)
     assert read_info(written) == other
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+def test_what_a_kill_between_two_renames_left_is_put_back(
+    network: SReT, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def rename_until_killed(path: Path, target: Path) -> Path:
+        if target == written:
+            raise KeyboardInterrupt  # not caught, as a kill is not
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_model(written, network, ModelInfo(preprocessing=INFO.preprocessing), replace=True)
+    monkeypatch.undo()
+    assert not written.exists()
+    put_back(written)
+    assert read_info(written) == INFO
+    put_back(written)  # there is nothing to do
+    put_back(written.with_name("other"))
     assert [path.name for path in written.parent.iterdir()] == [written.name]
 
 

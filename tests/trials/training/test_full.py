@@ -71,6 +71,16 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(images: WholeImages
     assert [epoch["epoch"] for epoch in epochs[0]] == [1, 2]
 
 
+@pytest.mark.slow
+def test_a_training_that_was_killed_while_it_replaced_its_best_network_ends(
+    images: WholeImages, tmp_path: Path
+) -> None:
+    whole = run(tmp_path, spec({}), images)
+    (tmp_path / full.BEST).rename(tmp_path / f".{full.BEST}.abcd1234.old")
+    assert run(tmp_path, spec({}), images) == whole
+    assert read_info(tmp_path / full.BEST).metrics == whole
+
+
 SCHEDULES = ("joint", "sandwich", "random", "growing")
 
 
