@@ -47,7 +47,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 def project(layer: nn.Linear, tokens: Tensor) -> Tensor:
     """Returns `layer(tokens)`: (B, N, D) to (B, N, D')."""
-    if _is_plain(layer) and _is_computed_here(tokens) and _convolution_is_faster(tokens):
+    if _is_computed_here(tokens) and _is_plain(layer) and _convolution_is_faster(tokens):
         pixels = tokens.unsqueeze(2).permute(0, 3, 1, 2)  # (B, D, N, 1), channels last
         projected = F.conv2d(pixels, layer.weight[:, :, None, None], layer.bias)
         return projected.permute(0, 2, 3, 1).squeeze(2)
