@@ -47,12 +47,18 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 def project(layer: nn.Linear, tokens: Tensor) -> Tensor:
     """Returns `layer(tokens)`: (B, N, D) to (B, N, D')."""
-    if type(layer) is nn.Linear and _is_computed_here(tokens) and _convolution_is_faster(tokens):
+    if _is_computed_here(tokens) and _is_plain(layer) and _convolution_is_faster(tokens):
         pixels = tokens.unsqueeze(2).permute(0, 3, 1, 2)  # (B, D, N, 1), channels last
         projected = F.conv2d(pixels, layer.weight[:, :, None, None], layer.bias)
         return projected.permute(0, 2, 3, 1).squeeze(2)
     linear: Tensor = layer(tokens)
     return linear
+
+
+def _is_plain(layer: nn.Linear) -> bool:
+    """Returns whether calling a layer multiplies by its weight and does nothing else, such as hooks and pruning do."""
+    hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    return type(layer) is nn.Linear and not any(hooks) and "forward" not in vars(layer)
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

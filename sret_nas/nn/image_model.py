@@ -7,7 +7,7 @@ SReT as with its own models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isqrt
+from math import isqrt, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch.nn.functional as F
@@ -49,11 +49,11 @@ class ImageModel(nn.Module):
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, reduction and module of every stage's features."""
-        sides = self.arch.resolutions
+        """Channels, reduction and module of every stage's features. Each pooling halves them."""
+        stride = prod(self.arch.stem.strides)
         return [
-            {"num_chs": stage.width, "reduction": self.arch.image_size // side, "module": f"stages.{index}"}
-            for index, (stage, side) in enumerate(zip(self.arch.stages, sides, strict=True))
+            {"num_chs": stage.width, "reduction": stride * 2**index, "module": f"stages.{index}"}
+            for index, stage in enumerate(self.arch.stages)
         ]
 
     def embed(self, images: Tensor) -> Tensor:
@@ -161,7 +161,10 @@ class ImageModel(nn.Module):
         count = len(self.arch.stages)
         if indices is None:
             return list(range(count))
-        chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
+        if isinstance(indices, int):
+            chosen = list(range(count - indices, count)) if indices <= count else []
+        else:
+            chosen = list(indices)
         wanted = [index + count if index < 0 else index for index in chosen]
         if not wanted or not all(0 <= index < count for index in wanted):
             raise UserError(f"the network has stages 0 to {count - 1}, got {indices}")

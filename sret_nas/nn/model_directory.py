@@ -12,7 +12,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -134,7 +136,7 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
         _write_files(whole, network, info)
         whole.chmod(0o755)  # mkdtemp creates private folders; results are readable by all users
         if directory.exists():
-            # There is no atomic exchange of two folders. A kill between these two lines leaves the new one hidden.
+            # There is no atomic exchange of two folders. After a kill between the two renames, `put_back` helps.
             outdated = whole.with_name(f"{whole.name}.old")
             directory.rename(outdated)
             try:
@@ -148,6 +150,14 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
     except BaseException:
         shutil.rmtree(whole, ignore_errors=True)
         raise
+
+
+def put_back(directory: Path) -> None:
+    """Puts a model directory back that a process hid and was killed before it had replaced it (see `write_model`)."""
+    hidden = directory.parent.glob(f".{glob.escape(directory.name)}.*.old")
+    whole = [path for path in hidden if is_model_directory(path)]
+    if whole and not os.path.lexists(directory):
+        max(whole, key=lambda path: path.stat().st_mtime_ns).rename(directory)
 
 
 def _write_files(directory: Path, network: SReT, info: ModelInfo) -> None:
@@ -189,14 +199,21 @@ def _config(arch: ArchConfig, info: ModelInfo) -> dict[str, Any]:
             "std": list(preprocessing.std),
             "num_classes": arch.classes,
             "pool_size": None,
-            "first_conv": "stem.convs.0",
-            "classifier": "head",
+            **ends_of(arch),
         },
         "provenance": info.provenance,
     }
     if info.class_names is not None:
         config["label_names"] = list(info.class_names)
     return config
+
+
+def ends_of(arch: ArchConfig) -> dict[str, Any]:
+    """Returns the names of the layers that see the image and that give logits, as timm's data have them."""
+    return {
+        "first_conv": "stem.proj" if arch.stem.kind == "patch" else "stem.convs.0",
+        "classifier": ("head", "head_dist") if arch.head == "distillation_token" else "head",
+    }
 
 
 def _card(arch: ArchConfig, info: ModelInfo) -> str:

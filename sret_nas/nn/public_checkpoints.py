@@ -187,6 +187,10 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int)
 
 
+_FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""Types of weights; torch has no arithmetic for the smaller ones."""
+
+
 def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
     """Returns the state dict in a checkpoint: itself, or under one of `WRAPPERS`, without prefixes common to all names.
 
@@ -212,6 +216,9 @@ def unwrapped(checkpoint: Any, source: str) -> dict[str, Tensor]:
             raise UserError(f"{source}: {describe(name)} must be a tensor, got {type(value).__name__}")
         if not (value.is_floating_point() or name.endswith("num_batches_tracked")):
             raise UserError(f"{source}: {describe(name)} must be of floating-point numbers, got {value.dtype}")
+        if value.is_floating_point() and value.dtype not in _FLOATING:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _FLOATING)
+            raise UserError(f"{source}: {describe(name)} must be of {known}, got {value.dtype}: convert the weights")
     prefix = wrapper_prefix(state)
     return {name.removeprefix(prefix): value for name, value in state.items()}
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import PRESETS
 from sret_nas.errors import UserError
+from sret_nas.nn.model_directory import ends_of
 from sret_nas.nn.network import SReT
 from sret_nas.nn.position_embedding import resized_state
 
@@ -33,15 +34,7 @@ def _default_cfg(arch: ArchConfig) -> dict[str, Any]:
         "crop_pct": 0.875 if arch.image_size == 224 else 1.0,
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
-        **_ends_of(arch),
-    }
-
-
-def _ends_of(arch: ArchConfig) -> dict[str, Any]:
-    """Returns the names of the layers that see the image and that give logits, as timm's data have them."""
-    return {
-        "first_conv": "stem.proj" if arch.stem.kind == "patch" else "stem.convs.0",
-        "classifier": ("head", "head_dist") if arch.head == "distillation_token" else "head",
+        **ends_of(arch),
     }
 
 
@@ -111,7 +104,7 @@ def create(variant: str, pretrained: bool, arch: Any, **given: Any) -> Any:
     if given.get("pretrained_cfg") is None:
         # timm's factory would take what is not given from the variant's data, which know nothing of `arch`.
         size = described.image_size
-        own = {"num_classes": described.classes, "input_size": (described.channels, size, size), **_ends_of(described)}
+        own = {"num_classes": described.classes, "input_size": (described.channels, size, size), **ends_of(described)}
         given["pretrained_cfg_overlay"] = own | (given.get("pretrained_cfg_overlay") or {})
     return build_model_with_cfg(
         build_network,

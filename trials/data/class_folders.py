@@ -61,6 +61,17 @@ def _refuse_equal(folders: Sequence[Path]) -> None:
             raise UserError(f"{path}: must not be the same folder as {other}: remove the link")
 
 
+def _refuse_unencodable(folders: Sequence[Path]) -> None:
+    """Raises `UserError` if a class's name is not UTF-8: no file of results could hold it."""
+    for path in folders:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{path}: the name of a class must be UTF-8, got {os.fsencode(path.name)!r}: rename the folder"
+            ) from None
+
+
 def list_classes(folder: Path, understood: str, is_train: bool) -> Listing:
     """Lists a folder of classes. Raises `UserError` if there are none, or if one of the training part has no images."""
     beside = images_in(folder)
@@ -68,6 +79,7 @@ def list_classes(folder: Path, understood: str, is_train: bool) -> Listing:
     if not classes:
         got = f"got {counted(len(beside), 'image')} and no folder in it" if beside else "got no folder in it"
         raise UserError(f"{folder}: must have one folder of images per class, {got}{understood}")
+    _refuse_unencodable(classes)
     _refuse_equal(classes)
     files: list[ListedFile] = []
     passed_over: list[str] = []

@@ -7,7 +7,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -81,20 +81,45 @@ def open_image(path: Path) -> Image.Image:
     return Image.open(path, formats=tuple(dict.fromkeys(FORMATS.values())))
 
 
+class _Silence:
+    """What `without_warnings` changes in the process, however many threads are inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._changes = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._changes.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                Image.MAX_IMAGE_PIXELS = None
+                self._changes.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL(\..*)?$")
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._changes.close()
+
+
+_SILENCE = _Silence()
+
+
 @contextmanager
 def without_warnings() -> Iterator[None]:
     """Suppresses Pillow's warnings in all threads; a file that really fails raises an error that names it.
 
     Pillow's own bound on pixels is off meanwhile: it would refuse large JPEGs, which are decoded at 1/8. `MAX_DECODED`
-    bounds what is decoded.
+    bounds what is decoded. Both are as before when the last thread has left such a block.
     """
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    _SILENCE.enter()
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL(\..*)?$")
-            yield
+        yield
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        _SILENCE.leave()
 
 
 def to_pixels(image: Image.Image, size: int) -> Pixels:

@@ -12,9 +12,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -72,14 +73,59 @@ def prepare(
 @contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
     """Locks the directory for one process; the system frees the lock if the process dies."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / _LOCK, "w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UserError(f"{directory}: cannot hold prepared data: {error.strerror}") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock_file(directory):
         yield
+
+
+def _lock_file(directory: Path) -> BinaryIO:
+    """Opens and locks a directory's file, which is the one that others find there when it is locked."""
+    while True:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = open(directory / _LOCK, "wb")  # noqa: SIM115 - the caller closes it
+        except OSError as error:
+            raise UserError(f"{directory}: cannot hold prepared data: {error.strerror}") from None
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # the directory was deleted meanwhile
+            if os.path.samestat((directory / _LOCK).stat(), os.fstat(lock.fileno())):
+                return lock
+        lock.close()
+
+
+@contextmanager
+def _unless_preparing(directory: Path) -> Iterator[bool]:
+    """Keeps other processes from preparing a directory while the block runs; yields False if one prepares it now."""
+    try:
+        lock = open(directory / _LOCK, "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:  # nobody has begun
+        yield True
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def is_being_prepared(directory: Path) -> bool:
+    """Returns whether a process prepares a directory now, or verifies the images in it."""
+    with _unless_preparing(directory) as is_free:
+        return not is_free
+
+
+def delete_prepared(directory: Path) -> bool:
+    """Deletes prepared images, unless a process prepares them now. Returns whether they were deleted."""
+    with _unless_preparing(directory) as is_free:
+        if not is_free:
+            return False
+        # Under another name first, so that who prepares them anew never meets half of what is deleted.
+        deleted = directory.with_name(f".{directory.name}.deleted")
+        _remove(deleted)  # left by a process that was killed
+        directory.rename(deleted)
+    shutil.rmtree(deleted)
+    return True
 
 
 def _prepare_anew(

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -86,6 +86,26 @@ def _locked_file(path: Path, work: str) -> TextIO:
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return file
         file.close()
+
+
+def require_new_training(run_dir: Path) -> None:
+    """Raises `UserError` if a directory holds a training already."""
+    if (run_dir / TRAINING).exists():
+        raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
+
+
+def record_new_training(run_dir: Path, write: Callable[[Path], None]) -> None:
+    """Writes the record of a training that begins, unless another one began in the directory meanwhile.
+
+    Args:
+        run_dir: The directory, which is created if it does not exist.
+        write: Writes `TRAINING` into it.
+
+    Raises `UserError` if the directory holds a training already, or another process writes there.
+    """
+    with locked(run_dir, "training"):
+        require_new_training(run_dir)
+        write(run_dir)
 
 
 def supernet_file(path: Path) -> Path:

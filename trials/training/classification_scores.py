@@ -88,9 +88,13 @@ class ScoreCounts:
             confidence = np.exp(log_probabilities.max(axis=1))
             bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
         predicted: IntArray = log_probabilities.argmax(axis=1)
-        found = predicted == labels
         of_label = log_probabilities[np.arange(len(labels)), labels]
-        found_in_top = (log_probabilities > of_label[:, None]).sum(axis=1) < TOP
+        is_number = ~np.isnan(of_label)
+        found = (predicted == labels) & is_number
+        is_earlier = np.arange(self._classes) < labels[:, None]
+        # Of equal ones the first is the most probable, as in `argmax`.
+        before = (log_probabilities > of_label[:, None]) | ((log_probabilities == of_label[:, None]) & is_earlier)
+        found_in_top = (before.sum(axis=1) < TOP) & is_number
         self.sums[:4] += len(labels), found.sum(), found_in_top.sum(), -of_label.sum()
         for sums, weights in zip(self._bins, (None, found, confidence), strict=True):
             sums += np.bincount(bins, weights=weights, minlength=NUM_BINS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
+import re
 import resource
 import sys
 
@@ -48,18 +49,21 @@ def device_of(name: str, local_rank: int = 0, alone: bool = True) -> torch.devic
     """Returns the device of a process; `auto` is a GPU if there is one.
 
     Args:
-        name: `auto`, or torch's name of a device.
+        name: `auto`, or torch's name of the CPU or a GPU.
         local_rank: the process's rank on this machine. Each of several processes uses the GPU of that index.
         alone: whether it is the only process, whose GPU is then the one that `name` says.
 
-    Raises `UserError` for a name that is no device's, or a device that does not exist.
+    Raises `UserError` for another name, or a device that does not exist.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    refused = UserError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {name!r}")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+        raise refused
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {name!r}") from None
+    except RuntimeError:  # a number that is too large
+        raise refused from None
     if device.type == "cuda" and not alone:
         device = torch.device("cuda", local_rank)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -146,10 +146,11 @@ class FKDImages(Dataset[LabelledItem]):
 
     def __getitem__(self, view: View) -> LabelledItem:
         part = self._part
-        name = Path(part.samples.names[int(part.indices[view.image])]).name
+        file = Path(part.samples.names[int(part.indices[view.image])]).name
+        name = f"{self._class_names[int(part.labels[view.image])]}/{file}"
         try:
             image = part.load(view.image, self._mode)
-            stored = self._labels.read(f"{self._class_names[int(part.labels[view.image])]}/{name}")
+            stored = self._labels.read(name)
         except (UnreadableImageError, UserError) as error:
             return str(error)
         number = view_of(self._seed, view.epoch, view.image, len(stored))

@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.files import write_atomically
-from sret_nas.nn.model_directory import ModelInfo, is_model_directory, read_model, write_model
+from sret_nas.nn.model_directory import ModelInfo, is_model_directory, put_back, read_model, write_model
 from sret_nas.nn.network import SReT
 from sret_nas.plurals import counted
 
@@ -131,7 +131,7 @@ class FullTraining:
 
         Raises:
             UserError: The directory's checkpoint is of another training, or an image cannot be read.
-            DivergedError: Losses were not finite for `MAX_SKIPPED` steps in a row.
+            DivergedError: Losses were not finite for `MAX_SKIPPED` steps in a row, or a score is not finite.
             LostDirectoryError: The directory was deleted, moved or replaced.
             KeyboardInterrupt: Interrupted, after a checkpoint.
         """
@@ -139,6 +139,8 @@ class FullTraining:
         self._identity = {**self._spec.identity(self._images), "labels": labels}
         if self._group.is_first:
             self._watched = WatchedDirectory(self._directory)
+            for name in (BEST, LAST):
+                put_back(self._directory / name)
         self.state.load(self._directory / CHECKPOINT, self._identity)
         shown = self._directory if self._group.is_first and console is not None else None
         quiet = Console(quiet=True) if console is None else console
@@ -283,7 +285,7 @@ class FullTraining:
         counts = self.state.counts
         epoch = counts.steps // self.plan.steps_per_epoch
         network = self.for_evaluation()
-        score = self.score(network, "val")
+        score = self._finite_score(network, "val")
         loss = counts.loss_sum / counts.loss_steps if counts.loss_steps else None
         is_best = counts.best_error is None or score.error < counts.best_error
         if is_best:
@@ -317,7 +319,7 @@ class FullTraining:
         network, info = read_model(self._directory / BEST) if self._group.is_first else (SReT(self._spec.arch), None)
         network = network.to(self._group.device)
         self._group.share(list(network.state_dict().values()))
-        score = self.score(network, "test")
+        score = self._finite_score(network, "test")
         if info is None:
             return {"test": metrics_of(score)}
         metrics = {**info.metrics, "test": metrics_of(score)}
@@ -351,6 +353,16 @@ class FullTraining:
         self._group.average([means])
         counts.sums = (means * self._group.world_size).cpu().numpy()
         return counts.scores()
+
+    def _finite_score(self, network: SReT, part: str) -> ClassificationScores:
+        """Scores a network on a part. Raises `DivergedError`, in all processes, for a score that no resume can read."""
+        score = self.score(network, part)
+        if not math.isfinite(score.cross_entropy):
+            raise DivergedError(
+                f"the {part} cross-entropy is {score.cross_entropy} after step {self.state.counts.steps} of "
+                f"{self.steps}: lower --learning-rate"
+            )
+        return score
 
     @property
     def _evaluation_batch(self) -> int:

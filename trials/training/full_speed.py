@@ -19,6 +19,7 @@ from ..data.whole_images import WholeImages
 from .depth_schedule import mean_depth_counts
 from .distillation import Distillation
 from .full import FullTraining
+from .full_recipe import Recipe
 from .full_spec import FullSpec, Group
 from .image_batches import EvaluatedImages, evaluation_batches
 from .network_scores import count_scores
@@ -45,14 +46,19 @@ def expected_seconds_per_step(
     seconds *= relative_cost(spec.arch, spec.schedule)
     training = FullTraining(Path(), spec, images, group, None)
     recipe = spec.recipe
-    validations = max(1, -(-recipe.epochs // recipe.validate_every))
-    evaluated = validations * (len(images.val) + recipe.recalibration_images) + len(images.test)
+    evaluated = num_evaluated(recipe, images)
     # Each depth is compiled once, before its first step.
     seconds += compiling * len(mean_depth_counts(spec.schedule, spec.arch.max_recursions)) / training.steps
     seconds += _seconds_per_evaluated(training, spec, images) * evaluated / group.world_size / training.steps
     total = torch.tensor(seconds, dtype=torch.float64, device=group.device)
     group.average([total])
     return float(total)
+
+
+def num_evaluated(recipe: Recipe, images: WholeImages) -> int:
+    """Returns how many images are read for validations, the statistics before each, and the test."""
+    validations = max(1, -(-recipe.epochs // recipe.validate_every))
+    return validations * (len(images.val) + min(recipe.recalibration_images, len(images.train))) + len(images.test)
 
 
 def relative_cost(arch: ArchConfig, schedule: DepthSchedule) -> float:
@@ -62,13 +68,18 @@ def relative_cost(arch: ArchConfig, schedule: DepthSchedule) -> float:
     return sum(count * cost_of(arch.with_max_recursions(depth)).flops / full for depth, count in counts.items())
 
 
+def probe_batch_size(recipe: Recipe, world_size: int) -> int:
+    """Returns the images of the first step that is timed, which all processes share in equal parts, even if mixed."""
+    parts, pairs = recipe.gradient_accumulation * world_size, 2 if recipe.mixes else 1
+    return min(recipe.batch_size, max(PROBE_IMAGES // parts // pairs * pairs, 2) * parts)
+
+
 def _seconds_of_step(
     spec: FullSpec, images: WholeImages, group: Group, distillation: Distillation | None
 ) -> tuple[float, float]:
     """Returns the duration of a step at full depth, with its images being read, and of compiling it, if it is."""
     recipe = spec.recipe
-    unit = recipe.gradient_accumulation * group.world_size
-    small = min(recipe.batch_size, max(PROBE_IMAGES // unit, 2) * unit)
+    small = probe_batch_size(recipe, group.world_size)
     full_depth = replace(spec, schedule="full")
     probe = replace(full_depth, recipe=recipe.model_copy(update={"batch_size": small}))
     training = FullTraining(Path(), probe, images, group, None, distillation)
@@ -82,7 +93,7 @@ def _seconds_of_step(
     group.average([expected])
     if float(expected) * (MEASURED_STEPS + 1) > MAX_MEASURING_SECONDS or size == small:
         return float(expected), compiling
-    return _time_steps(training, min(MEASURED_STEPS, training.steps - 1))[0], compiling
+    return _time_steps(training, max(1, min(MEASURED_STEPS, training.steps - 1)))[0], compiling
 
 
 def _time_steps(training: FullTraining, steps: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import torch
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.bounded_files import read_text
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, printable
 from sret_nas.files import digest_of_file
 from sret_nas.nn.model_directory import ModelInfo, Preprocessing, find_model_directory, read_model, write_model
 from sret_nas.nn.network import SReT
@@ -82,7 +82,7 @@ def _info(
         crop_fraction=CROP_FRACTION,
     )
     provenance: dict[str, Any] = {
-        "converted_from": Path(checkpoint.source).name,
+        "converted_from": printable(Path(checkpoint.source).name),  # UTF-8, whatever the file's name is
         "sha256": digest_of_file(Path(checkpoint.source)),
         "variant": variant,
         "groups": reason,

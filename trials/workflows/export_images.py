@@ -49,12 +49,8 @@ def find_images(
     mode_for(preprocessing)
     label_of, _ = match_classes(trained, whole.class_names, source)
     number = min(len(test), max(NUM_CHECKED, request.images) if request.int8 else NUM_CHECKED)
-    is_grey = not any(test.is_in_colour(index) for index in range(number))
-    if is_grey != (arch.channels == 1):
-        kind = "grey" if is_grey else "in colour"
-        raise UserError(
-            f"{source}: its images are {kind}, but {trained.path} takes {counted(arch.channels, 'channel')}"
-        )
+    if arch.channels == 1 and any(test.is_in_colour(index) for index in range(number)):
+        raise UserError(f"{source}: its images are in colour, but {trained.path} takes 1 channel: name grey ones")
     with console.status("Decoding images"):
         images, labels = _decode(test, number, preprocessing, request.threads)
         calibration = None

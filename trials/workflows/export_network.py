@@ -104,9 +104,7 @@ def _trained(request: ExportRequest, whole: WholeImages | None, console: Console
         print_line(console, note)
     if request.mean is not None and request.std is not None:
         trained = trained.with_mean_and_std(request.mean, request.std)
-    if trained.preprocessing is None and whole is not None:
-        trained = trained.with_images_of(whole)
-    return trained
+    return trained if whole is None else trained.completed_by(whole)
 
 
 class _Exporter:
@@ -239,9 +237,8 @@ class _Exporter:
 
     def _compare(self, model: ExportedModel, images: ComparedImages) -> tuple[float, float]:
         """Returns the largest difference of logits, and the largest logit. Raises `UserError` for a large one."""
-        checked = images.images[:NUM_CHECKED]
         difference = largest = 0.0
-        for batch in (checked[: CHECKED_BATCHES[0]], *torch.split(checked[CHECKED_BATCHES[0] :], CHECKED_BATCHES[1])):
+        for batch in compared_batches(images.images):
             taken = self._as_taken(batch)
             if self._standardisation is not None:  # generated images are no whole numbers before
                 batch = from_pixels(taken, self._standardisation)
@@ -280,6 +277,12 @@ class _Exporter:
         """Returns a pass of each network over the images, in the form that it takes."""
         pixels = self._as_taken(images)
         return [partial(row.run, pixels if row.takes_pixels else images) for row in rows]
+
+
+def compared_batches(images: Tensor) -> list[Tensor]:
+    """Returns the images on which networks are compared, in batches of `CHECKED_BATCHES`."""
+    checked, (first, rest) = images[:NUM_CHECKED], CHECKED_BATCHES
+    return [batch for batch in (checked[:first], *torch.split(checked[first:], rest)) if len(batch)]
 
 
 @contextmanager

@@ -90,9 +90,9 @@ def _trained(request: PredictRequest, console: Console) -> _Model:
         print_line(console, note)
     if request.mean is not None and request.std is not None:
         trained = trained.with_mean_and_std(request.mean, request.std)
-    if trained.preprocessing is None and request.data is not None:
+    if request.data is not None and not trained.is_complete:
         config = DataConfig(source=request.data, root=request.data_root, split_seed=request.split_seed)
-        trained = trained.with_images_of(WholeImages.find(config))
+        trained = trained.completed_by(WholeImages.find(config))
     if trained.preprocessing is None:
         raise UserError(
             f"{request.model}: it is not known how its images are standardised: name those of its training with "

@@ -21,6 +21,7 @@ from sret_nas.quantities import format_quantity
 from ..console import print_line
 from ..data import PreparedData
 from ..data.dataset_cache import PREPARED_DATA, config_digest
+from ..data.preparation import delete_prepared, is_being_prepared
 from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
@@ -196,14 +197,14 @@ def _images(search: RecordedSearch) -> PreparedData | None:
 def caches_in(folder: Path) -> list[tuple[Path, int, str]]:
     """Returns what can be deleted without losing a result, each with its bytes and what it costs to make anew.
 
-    Prepared images of a folder with a running search are left out.
+    Prepared images of a folder with a running search are left out, and those that a process is preparing.
     """
     found = []
     searches = [path for path in sorted(folder.iterdir()) if (path / RECORDS_FILE).is_file()]
     images = folder / PREPARED_DATA
     if images.is_dir() and not any(is_running(path) for path in searches):
         for path in sorted(images.iterdir()):
-            if path.is_dir():
+            if path.is_dir() and not is_being_prepared(path):
                 found.append((path, size_of(path), "images are decoded again by the next search that needs them"))
     for path in searches:
         checkpoints = path / "checkpoints"
@@ -235,6 +236,12 @@ def clean(folder: Path, console: Console, *, is_sure: bool, can_ask: bool) -> No
     if not is_sure and console.input(f"Delete these {total:,.1f} MB? [y/N] ").strip().lower() not in ("y", "yes"):
         print_line(console, "Nothing was deleted.")
         return
-    for path, _, _ in caches:
-        shutil.rmtree(path)
-    print_line(console, f"Deleted {total:,.1f} MB.")
+    deleted = 0
+    for path, num_bytes, _ in caches:
+        if path.parent != folder / PREPARED_DATA:
+            shutil.rmtree(path)
+        elif not delete_prepared(path):  # since the question was asked
+            print_line(console, f"note: {path} is kept, because its images are being prepared")
+            continue
+        deleted += num_bytes
+    print_line(console, f"Deleted {deleted / 1e6:,.1f} MB.")

@@ -25,7 +25,7 @@ from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import TRAINING, locked, new_run_dir
+from ..runs.directory import TRAINING, locked, new_run_dir, record_new_training, require_new_training
 from ..runs.full_disk import full_disk_explained
 from ..runs.option_groups import flag
 from ..runs.run_kinds import instead
@@ -79,8 +79,7 @@ def start_training(
         if run_dir is None and launcher.num_processes > 1:
             raise UserError("several processes must be told where to meet: name the run directory with --out")
         run_dir = new_run_dir() if run_dir is None else run_dir
-        if (run_dir / TRAINING).exists():
-            raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
+        require_new_training(run_dir)
         require_empty_folder(run_dir)
         recorded, images = record_training(arch, options, changes, run_dir, console)
         task = task_of(recorded)
@@ -102,9 +101,7 @@ def start_training(
         recipe = recorded.recipe.model_copy(update={"precision": measured.precision})
         recorded = recorded.model_copy(update={"recipe": recipe})
         if launcher.is_first:
-            if (run_dir / TRAINING).exists():  # written meanwhile: the plan took a while
-                raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
-            recorded.write(run_dir)
+            record_new_training(run_dir, recorded.write)
         return _train(run_dir, task_of(recorded), recorded, launcher, console)
 
 

@@ -31,7 +31,7 @@ from ..distributed.launcher import Launcher, RayPlacement
 from ..lost_directory import LostDirectoryError
 from ..machine import num_cores
 from ..program_name import resume_command
-from ..runs.directory import SUPERNET, TRAINING, locked, new_run_dir
+from ..runs.directory import SUPERNET, TRAINING, locked, new_run_dir, record_new_training, require_new_training
 from ..runs.option_groups import flag, validate_as_typed, with_data_root
 from ..runs.run_kinds import instead
 from ..runs.supernet_train_options import CHANGEABLE, OF_SEARCHES, SupernetTrainOptions
@@ -115,8 +115,7 @@ def start_training(
         if run_dir is None and launcher.num_processes > 1:
             raise UserError("several processes must be told where to meet: name the run directory with --out")
         run_dir = new_run_dir() if run_dir is None else run_dir
-        if (run_dir / TRAINING).exists():
-            raise UserError(f"{run_dir} holds a training already: carry it on with --resume {run_dir}")
+        require_new_training(run_dir)
         require_empty_folder(run_dir)
         console = console if launcher.is_first else Console(quiet=True)
         require_apart(run_dir, options.data_config)
@@ -132,7 +131,7 @@ def start_training(
         )
         launcher.wait()  # until all have looked whether there is a training already
         if launcher.is_first:
-            recorded.write(run_dir)
+            record_new_training(run_dir, recorded.write)
         return _train(run_dir, planned, recorded, launcher, console)
 
 

@@ -47,6 +47,11 @@ class TrainedNetwork:
     notes: tuple[str, ...] = ()
     """Lines for people that say what was read."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is known how images are standardised, and what the classes are called."""
+        return self.preprocessing is not None and self.class_names is not None
+
     def with_mean_and_std(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TrainedNetwork:
         """Returns the network with these constants of its images' channels. Raises `UserError` if they do not fit."""
         arch = self.network.arch
@@ -69,6 +74,17 @@ class TrainedNetwork:
         _, class_names = match_classes(self, images.class_names, images.config.source)
         mean, std = images.mean_and_std(1 if channels == 1 else 3)
         return replace(self.with_mean_and_std(mean, std), class_names=class_names)
+
+    def completed_by(self, images: WholeImages) -> TrainedNetwork:
+        """Returns the network with what is not known of its images and classes taken from a data set.
+
+        Raises `UserError` as `with_images_of`.
+        """
+        if self.preprocessing is None:
+            return self.with_images_of(images)
+        if self.class_names is None:
+            return replace(self, class_names=match_classes(self, images.class_names, images.config.source)[1])
+        return self
 
 
 def match_classes(trained: TrainedNetwork, names: tuple[str, ...], source: str) -> tuple[IntArray, tuple[str, ...]]:

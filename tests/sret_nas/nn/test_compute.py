@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.parts import StageConfig
@@ -114,6 +115,21 @@ class TestProject:
                 return 2 * super().forward(tokens)
 
         layer, tokens = Doubled(8, 8), torch.randn(16, 192, 8)
+        assert torch.equal(project(layer, tokens), layer(tokens))
+
+    def test_a_layer_with_hooks_or_pruned_weights_is_called(self) -> None:
+        layer, tokens, seen = nn.Linear(8, 8), torch.randn(16, 192, 8, requires_grad=True), []
+        for register in (
+            layer.register_forward_pre_hook, layer.register_forward_hook, layer.register_full_backward_pre_hook,
+            layer.register_full_backward_hook,
+        ):  # fmt: skip
+            handle = register(lambda *_, name=register.__name__: seen.append(name))  # type: ignore[operator]
+            project(layer, tokens).sum().backward()
+            assert seen.pop() == register.__name__
+            handle.remove()
+        prune.l1_unstructured(layer, "weight", 0.5)
+        with torch.no_grad():
+            layer.weight_orig.add_(1.0)  # as an optimiser does; `weight` follows in the next pass
         assert torch.equal(project(layer, tokens), layer(tokens))
 
     def test_a_processor_of_another_maker_keeps_linear(self, monkeypatch: pytest.MonkeyPatch) -> None:

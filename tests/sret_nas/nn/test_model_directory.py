@@ -18,6 +18,7 @@ from sret_nas.nn.model_directory import (
     ModelInfo,
     Preprocessing,
     find_model_directory,
+    put_back,
     read_info,
     read_model,
     write_model,
@@ -62,6 +63,18 @@ def test_the_architecture_builds_the_network_with_its_weights(network: SReT, wri
     assert torch.equal(read.head.weight, network.head.weight)
 
 
+@pytest.mark.parametrize(("kind", "head"), [("conv", "average"), ("patch", "distillation_token")])
+def test_the_ends_of_the_network_are_named_as_timm_has_them(kind: str, head: str, tmp_path: Path) -> None:
+    stage = {**ARCH.to_dict()["stages"][0], "groups": [1, 1]}
+    data = {**ARCH.to_dict(), "stages": [stage], "head": head, "stem": {"width": 8, "kind": kind}}
+    network = SReT(ArchConfig.from_dict(data, "data"))
+    write_model(tmp_path / "model", network, INFO)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())["pretrained_cfg"]
+    assert isinstance(network.get_submodule(config["first_conv"]), nn.Conv2d)
+    named = [config["classifier"]] if isinstance(config["classifier"], str) else config["classifier"]
+    assert set(named) == {name for name, layer in network.named_children() if "head" in name and layer is not None}
+
+
 def test_the_card_names_results_and_classes(written: Path) -> None:
     card = (written / "README.md").read_text()
     assert "| test error | 0.125 |" in card
@@ -81,6 +94,28 @@ def test_an_existing_folder_is_replaced_only_when_asked(network: SReT, written: 
     other = ModelInfo(preprocessing=INFO.preprocessing, metrics={"epoch": 2})
     write_model(written, network, other, replace=True)
     assert read_info(written) == other
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+def test_what_a_kill_between_two_renames_left_is_put_back(
+    network: SReT, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def rename_until_killed(path: Path, target: Path) -> Path:
+        if target == written:
+            raise KeyboardInterrupt  # not caught, as a kill is not
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_model(written, network, ModelInfo(preprocessing=INFO.preprocessing), replace=True)
+    monkeypatch.undo()
+    assert not written.exists()
+    put_back(written)
+    assert read_info(written) == INFO
+    put_back(written)  # there is nothing to do
+    put_back(written.with_name("other"))
     assert [path.name for path in written.parent.iterdir()] == [written.name]
 
 

@@ -199,6 +199,10 @@ class TestCheckpoint:
     @pytest.mark.parametrize(("value", "problem"), [
         (torch.full((3,), float("nan")), r"head\.bias holds numbers that are not finite"),
         (torch.zeros(3, dtype=torch.int64), r"'head\.bias' must be of floating-point numbers, got torch\.int64"),
+        (
+            torch.zeros(3).to(torch.float8_e4m3fn),
+            r"'head\.bias' must be of float64, float32, float16, bfloat16, got torch\.float8_e4m3fn: convert",
+        ),
         ([1, 2, 3], r"'head\.bias' must be a tensor, got list"),
         (torch.zeros(3).to_sparse(), r"'head\.bias' must be a plain tensor with all its values in the file"),
     ])  # fmt: skip

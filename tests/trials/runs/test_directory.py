@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from sret_nas.errors import UserError
+from sret_nas.files import write_atomically
 from trials.runs import directory
 from trials.runs.directory import (
     LOCK_FILE,
+    TRAINING,
     expand_home,
     is_unicode,
     locked,
     new_run_dir,
+    record_new_training,
     supernet_file,
     versions,
     weights_file,
@@ -143,3 +146,11 @@ def test_the_home_of_nobody_is_one_line(given: str | Path) -> None:
 def test_names_of_files_that_are_not_utf_8_are_no_unicode() -> None:
     assert is_unicode("Bücher")
     assert not is_unicode(os.fsdecode(b"B\xfccher"))
+
+
+def test_a_training_is_recorded_once(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    record_new_training(run_dir, lambda folder: write_atomically(folder / TRAINING, "first"))
+    with pytest.raises(UserError, match="run holds a training already: carry it on with --resume"):
+        record_new_training(run_dir, lambda folder: write_atomically(folder / TRAINING, "second"))
+    assert (run_dir / TRAINING).read_text() == "first"

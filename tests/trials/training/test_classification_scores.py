@@ -64,6 +64,16 @@ class TestScoreCounts:
             counts.add(np.array([[np.nan, np.nan], [np.inf, 0]]), np.array([0, 1]))
         assert np.isnan(counts.scores().cross_entropy)
 
+    def test_of_classes_as_probable_as_the_true_one_the_earlier_ones_stand_before_it(self) -> None:
+        """So a network that tells nothing apart finds the first five, and one that computes no numbers finds none."""
+        labels = np.arange(12)
+        equal, undefined = ScoreCounts(12), ScoreCounts(12)
+        equal.add(np.zeros((12, 12)), labels)
+        assert equal.scores().top5_accuracy == 5 / 12
+        assert equal.scores().accuracy == 1 / 12
+        undefined.add(np.full((12, 12), np.nan), labels)
+        assert undefined.scores().top5_accuracy == undefined.scores().accuracy == 0
+
     def test_calibration_error_by_hand(self) -> None:
         """Two bins: three images of confidence 0.9, two of them right; one of confidence 0.6, wrong."""
         confident, doubtful = np.log([0.9, 0.1]), np.log([0.6, 0.4])

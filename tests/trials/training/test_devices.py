@@ -1,4 +1,4 @@
-"""Memory that a computing process keeps. Devices are tested with the code that uses them."""
+"""Names of devices, and memory that a computing process keeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 import pytest
+
+from sret_nas.errors import UserError
+from trials.training.devices import device_of
 
 MEMORY_KEPT_AFTER_A_STEP = """
 import resource
@@ -60,3 +63,10 @@ def test_there_are_no_more_threads_than_cores() -> None:
         "compute_with(1024); print(torch.get_num_threads() == num_cores())"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+@pytest.mark.parametrize("name", ["meta", "mps", "xpu:0", "cpu:1", "cuda:x", "cuda:99999999999", "CPU", ""])
+def test_other_names_than_those_of_devices_that_are_used_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=rf"device must be auto, cpu, cuda or cuda:NUMBER, got '{name}'"):
+        device_of(name)
+    assert device_of("cpu").type == "cpu"

@@ -191,6 +191,15 @@ def test_fkd_crops_and_flips_as_its_files_say(images: WholeImages, tmp_path: Pat
     assert dataset[View(0, index + 1)] == f"{dataset._labels.file_of(_name(images, index + 1))}: there is no such file"
 
 
+def test_an_fkd_crop_without_pixels_is_named_by_its_file(images: WholeImages, tmp_path: Path) -> None:
+    labels = FKDLabels(tmp_path, 10)
+    path = labels.file_of(_name(images, 5))
+    path.parent.mkdir()
+    torch.save([torch.full((1, 4), 1e-3), torch.tensor([True]), torch.tensor([[[3.0], [0.9]]])], path)
+    item = FKDImages(images, labels, spec({}).preprocessing, seed=0)[View(0, 5)]
+    assert item == f"{path}: its crop 0 has no pixels in an image of (8, 8)"
+
+
 def _name(images: WholeImages, index: int) -> str:
     part = images.train
     name = Path(part.samples.names[int(part.indices[index])]).name

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import Tensor
 
 from sret_nas.errors import UserError
-from sret_nas.nn.model_directory import read_model
+from sret_nas.nn.model_directory import read_info, read_model
 from tests.forked import Forked
 from tests.full_disk import largest_file
 from tests.trials.distributed.two_ranks import run_in_two_ranks
@@ -24,6 +25,8 @@ from tests.trials.training.tiny_training import ARCH, BUSY, recipe, run, spec, t
 from trials.data.whole_images import WholeImages
 from trials.distributed.processes import process_group
 from trials.training import full, full_state
+from trials.training.full_progress import FullProgress
+from trials.training.full_state import Counts
 from trials.training.losses import soft_cross_entropy
 from trials.training.recipe import DivergedError
 
@@ -66,6 +69,16 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(images: WholeImages
     ]
     assert epochs[0] == epochs[1]
     assert [epoch["epoch"] for epoch in epochs[0]] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_while_it_replaced_its_best_network_ends(
+    images: WholeImages, tmp_path: Path
+) -> None:
+    whole = run(tmp_path, spec({}), images)
+    (tmp_path / full.BEST).rename(tmp_path / f".{full.BEST}.abcd1234.old")
+    assert run(tmp_path, spec({}), images) == whole
+    assert read_info(tmp_path / full.BEST).metrics == whole
 
 
 SCHEDULES = ("joint", "sandwich", "random", "growing")
@@ -253,3 +266,23 @@ def test_the_deepest_pass_teaches_the_shallower_ones(images: WholeImages, tmp_pa
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     for parameter, gradient in zip(training.state.network.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("ends", ["in validation", "in the test"])
+def test_scores_that_are_not_finite_end_a_training_before_they_are_written(
+    ends: str, images: WholeImages, tmp_path: Path
+) -> None:
+    """No resume could read them."""
+    with process_group("cpu") as processes, FullProgress(None, Counts(), 6, 3, Console(quiet=True)) as progress:
+        training = full.FullTraining(tmp_path, spec({}), images, processes, None)
+        training.state.counts.steps = 6
+        with torch.no_grad():
+            training.state.evaluated.head.weight.fill_(3e38)  # finite, unlike logits
+        if ends == "in the test":
+            training._write_model(full.BEST, training.state.evaluated, {"validation": {"error": 0.5}})
+        with pytest.raises(DivergedError, match=r"cross-entropy is nan after step 6 of 6: lower --learning-rate"):
+            training._validate(progress) if ends == "in validation" else training._finish(progress)
+    assert not (tmp_path / full.METRICS).exists()
+    assert not training.state.counts.epochs
+    if ends == "in the test":
+        assert "test" not in read_info(tmp_path / full.BEST).metrics

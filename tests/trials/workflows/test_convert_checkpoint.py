@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,13 @@ class TestToDirectory:
             json.loads((again / "config.json").read_text())["model_args"]
             == (json.loads((model / "config.json").read_text())["model_args"])
         )
+
+    def test_a_file_whose_name_is_not_utf_8_gives_a_directory_that_can_be_read(
+        self, checkpoint: Path, described: Path, tmp_path: Path
+    ) -> None:
+        renamed = checkpoint.rename(os.fsdecode(os.fsencode(tmp_path) + b"/r\xe9seau.pth"))
+        assert convert(renamed, "--to", tmp_path / "model", "--variant", described) == 0
+        assert read_info(tmp_path / "model").provenance["converted_from"] == "r\\udce9seau.pth"
 
     @pytest.mark.parametrize("name", REFERENCES)
     def test_the_logits_are_those_of_the_public_code(self, shared_dir: Path, name: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
@@ -278,3 +279,14 @@ def test_what_cannot_be_done_is_said_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_cleaning_leaves_images_that_are_being_prepared(tmp_path: Path, capsys: Capture) -> None:
+    for name in ("free", "taken"):
+        (tmp_path / PREPARED_DATA / name).mkdir(parents=True)
+        (tmp_path / PREPARED_DATA / name / "train_images.npy").write_bytes(b"x" * 1_000_000)
+    with open(tmp_path / PREPARED_DATA / "taken" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(["runs", "clean", str(tmp_path), "--yes"]) == 0
+    assert [path.name for path in (tmp_path / PREPARED_DATA).iterdir()] == ["taken"]
+    assert "Deleted 1.0 MB." in capsys.readouterr().out

@@ -78,6 +78,18 @@ def test_constants_and_names_of_a_data_set(tmp_path: Path) -> None:
         nine.with_images_of(images)
 
 
+def test_a_data_set_completes_what_is_not_known(tmp_path: Path) -> None:
+    SReT(ARCH).save(tmp_path / "mine.safetensors")
+    images = WholeImages.find(DataConfig(source="digits"))
+    bare = load_trained(tmp_path / "mine.safetensors")
+    completed = bare.with_mean_and_std((0.25,), (0.5,)).completed_by(images)
+    assert completed.preprocessing is not None
+    assert (completed.preprocessing.mean, completed.preprocessing.std) == ((0.25,), (0.5,))
+    assert completed.class_names == NAMES
+    assert bare.completed_by(images).preprocessing == bare.with_images_of(images).preprocessing
+    assert completed.completed_by(images) is completed
+
+
 @pytest.mark.slow
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     write_digits_model(tmp_path / "model")
