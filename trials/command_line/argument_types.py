@@ -53,9 +53,14 @@ def network(text: str) -> dict[str, object]:
 def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must name a folder, got nothing")
-    if not is_unicode(text):
-        raise argparse.ArgumentTypeError(f"must be a name in UTF-8, got {text!a}: rename it")
     return Path(text)
+
+
+def new_run(text: str) -> Path:
+    """Returns the directory of a new run, whose name must be UTF-8: records, messages and reports have it."""
+    if not is_unicode(text):
+        raise argparse.ArgumentTypeError(f"must be a name in UTF-8, got {text!a}")
+    return path(text)
 
 
 def path_or_address(text: str) -> Path | str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..program_name import program_name
-from .argument_types import channel_deviations, channel_values, path, quantity, recursions, seed, threads
+from .argument_types import channel_deviations, channel_values, new_run, path, quantity, recursions, seed, threads
 from .renamed import add_renamed
 
 USAGE = "%(prog)s [options]"
@@ -245,6 +245,6 @@ def add_output(
         resumed: Parses the value of `--resume`.
     """
     group = parser.add_argument_group("output")
-    group.add_argument("--out", type=path, metavar="DIR", help=f"{directory} to create (default: runs/DATE-TIME)")
+    group.add_argument("--out", type=new_run, metavar="DIR", help=f"{directory} to create (default: runs/DATE-TIME)")
     group.add_argument("--resume", type=resumed, metavar=metavar, help=f"resume the {work} in this {directory}")
     return group

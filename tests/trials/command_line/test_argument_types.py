@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,17 @@ from typing import Any
 import pytest
 
 from cli import create_parser
-from trials.command_line.argument_types import duration, latency, path, quantity, seed, small_count, threads, words
+from trials.command_line.argument_types import (
+    duration,
+    latency,
+    new_run,
+    path,
+    quantity,
+    seed,
+    small_count,
+    threads,
+    words,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +75,12 @@ def test_times_are_written_alike_in_all_commands(command: list[str]) -> None:
     option = "time_budget" if command[0] == "supernet" else "trial_timeout"
     given = create_parser().parse_args([*command, f"--{option.replace('_', '-')}", "1h30m"])
     assert getattr(given, option) == 5400
+
+
+def test_the_name_of_a_new_run_is_utf_8() -> None:
+    """Other files may have any name, such as a photo or a checkpoint."""
+    name = os.fsdecode(b"r\xe9seau")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"must be a name in UTF-8, got 'r\\udce9seau'"):
+        new_run(name)
+    assert path(name) == Path(name)
+    assert new_run("réseau") == Path("réseau")
