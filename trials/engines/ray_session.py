@@ -42,8 +42,12 @@ START_SECONDS = 120.0
 """How long a Ray on this machine may take to start."""
 STARTS = 2
 """How often starting it is tried."""
-LEAVE_SECONDS = 4.0
-"""How long to wait for the end of a connection, and of a Ray on this machine before it is killed."""
+LEAVE_SECONDS = 3.0
+"""How long to wait for the end of a connection, and of a Ray on this machine before it is killed.
+
+Both together are shorter than `interruption.SECONDS_TO_END`. On a busy machine, a second Ctrl-C would otherwise end the
+process before it has said anything.
+"""
 
 _PACKAGES = ("sret_nas", __name__.partition(".")[0])
 """What holds this project's code: in a checkout this package stands beside `sret_nas`, once installed inside it."""

@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from trials.engines import ray_session
+from trials.interruption import SECONDS_TO_END
 
 
 def test_an_interrupt_waits_until_ray_has_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +42,8 @@ def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray, "shutdown", ended.wait)
     ray_session._disconnect()
     ended.set()
+
+
+def test_a_slow_end_is_over_before_the_timer_of_a_second_ctrl_c() -> None:
+    """CI met it: with 4 seconds for each of the two waits, the timer of 8 seconds ended a process without a word."""
+    assert 2 * ray_session.LEAVE_SECONDS + 1 < SECONDS_TO_END
