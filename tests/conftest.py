@@ -75,6 +75,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         sort_longest_first(items)
 
 
+HAS_BEGUN = pytest.StashKey[bool]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Lets the first test of a process of `pytest -n` decide on its priority."""
+    if hasattr(item.config, "workerinput") and not item.config.stash.setdefault(HAS_BEGUN, False):
+        from tests.scheduling import leave_cores_to_the_longest
+
+        item.config.stash[HAS_BEGUN] = True
+        leave_cores_to_the_longest(item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Keeps Python's collector from walking through all modules and tests again and again, which takes a second."""

@@ -33,6 +33,7 @@ from ..runs.create_engine import create_engine
 from ..runs.directory import versions
 from ..runs.events import check_header
 from ..runs.full_disk import full_disk_explained, recorded_in, writing
+from ..runs.history import read_history
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
 from ..runs.recorded_search import domain_of, recorded_profile
@@ -323,6 +324,8 @@ def _run_all(run: Run, engine: Engine) -> None:
     except KeyboardInterrupt:
         try:
             run.records.interrupted()
+            # The signal may have come between an event's line and the history's change by it.
+            run.history = read_history(run.run_dir)
             write_results(run, is_complete=False)
         finally:  # also if Ctrl-C is pressed again while outputs are written
             if not run.records.is_lost:

@@ -49,7 +49,7 @@ from trials.supernet.training import SUPERNET
 
 pytestmark = pytest.mark.slow
 
-STEPS = 128
+STEPS = 96
 """Long enough that something can happen in the middle of it."""
 MARK_SECONDS = 1e6
 FLAGS = [
