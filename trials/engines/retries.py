@@ -56,7 +56,7 @@ class _Attempt:
     time_limit: float | None
     failures: list[Failure]
     """Failures of the earlier attempts."""
-    part: float = 1.0
+    fraction: float = 1.0
     """Share of a whole trial that the job runs."""
     started: float = 0.0
 
@@ -82,10 +82,10 @@ class JobQueue:
         self._running: dict[int, _Attempt] = {}
 
     def add(
-        self, job_id: int, job: Job, time_limit: float | None, failures: Sequence[Failure] = (), part: float = 1.0
+        self, job_id: int, job: Job, time_limit: float | None, failures: Sequence[Failure] = (), fraction: float = 1.0
     ) -> None:
         """Adds a job to the queue; `failures` are those of attempts in an earlier session."""
-        self._waiting.append(_Attempt(job_id, job, time_limit, list(failures), part))
+        self._waiting.append(_Attempt(job_id, job, time_limit, list(failures), fraction))
 
     @property
     def is_empty(self) -> bool:
@@ -98,13 +98,13 @@ class JobQueue:
 
     @property
     def running(self) -> list[tuple[float, float]]:
-        """The seconds so far of each running attempt, and its share of a whole trial."""
+        """The seconds so far of each running attempt, and its fraction of a whole trial."""
         now = time.monotonic()
-        return [(now - attempt.started, attempt.part) for attempt in self._running.values()]
+        return [(now - attempt.started, attempt.fraction) for attempt in self._running.values()]
 
-    def start(self, may_start: Callable[[float], bool] = lambda part: True) -> None:
-        """Starts jobs while the engine has room and `may_start`, given a job's share of a whole trial, allows it."""
-        while self._waiting and self._has_room(self._waiting[0]) and may_start(self._waiting[0].part):
+    def start(self, may_start: Callable[[float], bool] = lambda fraction: True) -> None:
+        """Starts jobs while the engine has room and `may_start`, given a job's fraction of a whole trial, allows it."""
+        while self._waiting and self._has_room(self._waiting[0]) and may_start(self._waiting[0].fraction):
             attempt = self._waiting.popleft()
             attempt.started = time.monotonic()
             self._engine.submit(attempt.job_id, attempt.job.model_dump(mode="json"), attempt.time_limit)

@@ -60,18 +60,18 @@ class ComputeUsage:
                 self.supernet_seconds = event.seconds
                 self._earlier += max(0.0, self.supernet_seconds - self.wall_seconds())  # sessions that were killed
             case FinishedEvent():  # the oldest records have the time in the result alone
-                self._add_part(event.result.seconds if event.seconds is None else event.seconds, event.part)
+                self._add(event.result.seconds if event.seconds is None else event.seconds, event.part)
             case RungEvent():
-                self._add_part(event.seconds, event.part)
+                self._add(event.seconds, event.part)
             case FailedEvent() | RetriedEvent():
                 self.job_seconds += event.seconds
             case FinalEvent():
                 self.job_seconds += event.result.seconds
 
-    def _add_part(self, seconds: float, part: float) -> None:
+    def _add(self, seconds: float, fraction: float) -> None:
         """Counts a trial that finished or reached a rung, and the fraction of a whole trial that this was."""
         self.job_seconds += seconds
-        self._finished += part
+        self._finished += fraction
         self._finished_seconds += seconds
 
     def wall_seconds(self, now: float | None = None) -> float:
@@ -100,19 +100,19 @@ class ComputeBudget:
     exhausted_by: Literal["time_budget", "gpu_hours"] | None = None
     """The exhausted limit; once set, no trial starts."""
 
-    def has_room_for(self, now: float, running: Sequence[tuple[float, float]], part: float = 1.0) -> bool:
+    def has_room_for(self, now: float, running: Sequence[tuple[float, float]], fraction: float = 1.0) -> bool:
         """Returns whether one more job may start.
 
         Args:
             now: Seconds since the epoch, by `clock`.
             running: Seconds so far, and the fraction of a whole trial, of each running job.
-            part: The new job, as a fraction of a whole trial.
+            fraction: The new job, as a fraction of a whole trial.
         """
         whole = self.usage.mean_trial_seconds or self.expected
-        if self.time_budget is not None and self.usage.wall_seconds(now) + part * whole > self.time_budget:
+        if self.time_budget is not None and self.usage.wall_seconds(now) + fraction * whole > self.time_budget:
             self.exhausted_by = "time_budget"
         if self.gpu_hours is not None:
-            promised = sum(max(other * whole, seconds) for seconds, other in running) + part * whole
+            promised = sum(max(other * whole, seconds) for seconds, other in running) + fraction * whole
             if self.gpu_seconds + self.gpus_per_trial * promised > 3600 * self.gpu_hours:
                 self.exhausted_by = "gpu_hours"
         return self.exhausted_by is None

@@ -230,7 +230,7 @@ class Records:
         )
 
     def ended(
-        self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float, part: float = 1.0
+        self, number: int, result: TrialResult | None, failure: Failure | None, seconds: float, fraction: float = 1.0
     ) -> TrialEvent:
         """Records a trial's result or failure, the attempt's seconds, and its fraction of a whole trial.
 
@@ -239,16 +239,16 @@ class Records:
         now, seconds = self.now(), round(seconds, 3)
         event: FinishedEvent | FailedEvent
         if result is not None:
-            event = FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=part)
+            event = FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=fraction)
         else:
             assert failure is not None
-            event = FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=part)
+            event = FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=fraction)
         self._append(event)
         return event
 
-    def rung(self, number: int, result: TrialResult, seconds: float, part: float) -> TrialEvent:
+    def rung(self, number: int, result: TrialResult, seconds: float, fraction: float) -> TrialEvent:
         """Records the result at a rung, the seconds since the rung before, and their fraction of a whole trial."""
-        event = RungEvent(number=number, time=self.now(), seconds=round(seconds, 3), part=part, result=result)
+        event = RungEvent(number=number, time=self.now(), seconds=round(seconds, 3), part=fraction, result=result)
         self._append(event)
         return event
 

@@ -83,8 +83,8 @@ class _TrialLoop:
             for end in self._queue.wait():
                 self._record(end, progress)
 
-    def _may_start(self, part: float) -> bool:
-        return self.compute_budget.has_room_for(self.compute_budget.clock(), self._queue.running, part)
+    def _may_start(self, fraction: float) -> bool:
+        return self.compute_budget.has_room_for(self.compute_budget.clock(), self._queue.running, fraction)
 
     def _ask_ahead(self) -> None:
         options = self._run.options
@@ -113,12 +113,12 @@ class _TrialLoop:
 
     def _begin(self, trial: Trial, rung: int) -> None:
         """Queues the job that brings a trial to a rung, unless its result there is recorded."""
-        part = self._rungs.increment(rung)
+        fraction = self._rungs.increment(rung)
         self._rung[trial.number] = rung
-        self._order.push(trial.number, part)
+        self._order.push(trial.number, fraction)
         if not self._has_come(trial.number):
             job = trial_job(self._run, trial, self._rungs.fractions[rung])
-            self._queue.add(trial.number, job, self._run.trial_time_limit, trial.retried, part)
+            self._queue.add(trial.number, job, self._run.trial_time_limit, trial.retried, fraction)
 
     def _has_come(self, number: int) -> bool:
         """Returns whether the outcome of a trial at its next rung is recorded."""
@@ -157,12 +157,12 @@ class _TrialLoop:
             progress.say(describe_retry(trial))
             return
         rung = self._rung[trial.number]
-        part = self._rungs.increment(rung)
+        fraction = self._rungs.increment(rung)
         result = None if end.result is None else TrialResult.model_validate(end.result)
         if result is not None and rung < self._rungs.last:
-            trial.apply(run.records.rung(trial.number, result, end.seconds, part))
+            trial.apply(run.records.rung(trial.number, result, end.seconds, fraction))
             return
-        trial.apply(run.records.ended(trial.number, result, end.failure, end.seconds, part))
+        trial.apply(run.records.ended(trial.number, result, end.failure, end.seconds, fraction))
         self._has_ended(trial, progress)
 
     def _has_ended(self, trial: Trial, progress: SearchProgress) -> None:

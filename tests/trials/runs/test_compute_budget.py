@@ -149,11 +149,11 @@ def test_parts_of_trials_count_as_such() -> None:
     assert usage.mean_trial_seconds == pytest.approx(18)
     assert usage.job_seconds == 6
     bounded = compute_budget(usage, time_budget=10.0)
-    assert not compute_budget(usage, time_budget=10.0).has_room_for(1006.1, [], part=2 / 9)
-    assert bounded.has_room_for(1005.9, [], part=2 / 9)
+    assert not compute_budget(usage, time_budget=10.0).has_room_for(1006.1, [], fraction=2 / 9)
+    assert bounded.has_room_for(1005.9, [], fraction=2 / 9)
     running = [(1.0, 1 / 9), (5.0, 2 / 9)]  # promised: 2, 5 and 4
-    assert compute_budget(usage, gpu_hours=17.1 / 3600).has_room_for(1006, running, part=2 / 9)
-    assert not compute_budget(usage, gpu_hours=16.9 / 3600).has_room_for(1006, running, part=2 / 9)
+    assert compute_budget(usage, gpu_hours=17.1 / 3600).has_room_for(1006, running, fraction=2 / 9)
+    assert not compute_budget(usage, gpu_hours=16.9 / 3600).has_room_for(1006, running, fraction=2 / 9)
 
 
 @pytest.mark.parametrize(
