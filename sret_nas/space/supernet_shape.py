@@ -109,7 +109,7 @@ class SupernetShape(WithVariants):
 
     def check(self, arch: ArchConfig) -> None:
         """Raises `UserError` if the supernet does not hold all weights of a network."""
-        problem = self._first_missing_of(arch)
+        problem = self.first_missing(_shape_of(arch))
         if problem is not None:
             raise UserError(f"the supernet does not hold the network {arch.arch_id} ({arch.summary()}): {problem}")
 
@@ -117,74 +117,70 @@ class SupernetShape(WithVariants):
         """Describes the first thing that this shape lacks to hold all networks of another one; None if nothing."""
         for name in ("channels", "classes", "image_size"):
             if getattr(self, name) != getattr(other, name):
-                return f"{name} must be {getattr(self, name)}, got {getattr(other, name)}"
+                return f"{name.replace('_', ' ')} must be {getattr(self, name)}, got {getattr(other, name)}"
         for name in ("residual", "head"):
             held = getattr(self, name)
             if strange := [variant for variant in getattr(other, name) if variant not in held]:
                 return f"{name} must be {' or '.join(held)}, got {strange[0]}"
         for kind in other.stem_kind:
-            problem = self._first_missing_of_stem(kind, other.stem_norm, other.strides, other.stem_width)
+            problem = self._first_missing_of_stem(kind, other)
             if problem is not None:
-                return "{} must be {}, got {}".format(*problem)
+                return problem
         if len(self.stages) != len(other.stages):
             return f"there must be {len(self.stages)} stages, got {len(other.stages)}"
         for stage_number, (ours, theirs) in enumerate(zip(self.stages, other.stages, strict=True), start=1):
-            for name in ("widths", "nll_recursions"):
-                held, wanted = getattr(ours, name), getattr(theirs, name)
-                if missing := set(wanted) - set(held):
-                    return f"{name} of stage {stage_number} must be among {list(held)}, got {min(missing)}"
+            if strange_widths := set(theirs.widths) - set(ours.widths):
+                return f"width of stage {stage_number} must be one of {list(ours.widths)}, got {min(strange_widths)}"
             for name in ("blocks", "mlp_hidden", "nll_hidden"):
                 held, wanted = getattr(ours, name), getattr(theirs, name)
                 if wanted > held:
                     return f"{name} of stage {stage_number} must be at most {held}, got {wanted}"
-        return None
-
-    def _first_missing_of(self, arch: ArchConfig) -> str | None:
-        """Describes the first thing that this shape lacks to hold a network; None if nothing."""
-        for what, ours, wanted in (
-            ("channels", self.channels, arch.channels),
-            ("classes", self.classes, arch.classes),
-            ("image size", self.image_size, arch.image_size),
-            ("number of stages", len(self.stages), len(arch.stages)),
-        ):
-            if ours != wanted:
-                return f"its {what} must be {ours}, got {wanted}"
-        for what, held, variant in (("residual", self.residual, arch.residual), ("head", self.head, arch.head)):
-            if variant not in held:
-                return f"its {what} must be {' or '.join(held)}, got {variant}"
-        stem = arch.stem
-        problem = self._first_missing_of_stem(stem.kind, (stem.norm,), stem.strides, stem.width)
-        if problem is not None:
-            return "its {} must be {}, got {}".format(*problem)
-        for stage_number, (shape, stage) in enumerate(zip(self.stages, arch.stages, strict=True), start=1):
-            if stage.width not in shape.widths:
-                return f"the width of stage {stage_number} must be one of {list(shape.widths)}, got {stage.width}"
-            for name, limit in (("blocks", shape.blocks), ("mlp_hidden", shape.mlp_hidden)):
-                if getattr(stage, name) > limit:
-                    return f"{name} of stage {stage_number} must be at most {limit}, got {getattr(stage, name)}"
-            if stage.num_nlls > 0 and stage.nll_hidden > shape.nll_hidden:
-                return f"nll_hidden of stage {stage_number} must be at most {shape.nll_hidden}, got {stage.nll_hidden}"
-            if missing := set(nll_recursions(stage)) - set(shape.nll_recursions):
+            if missing := set(theirs.nll_recursions) - set(ours.nll_recursions):
                 return f"there is no NLL after recursion {min(missing) + 1} of stage {stage_number}"
         return None
 
-    def _first_missing_of_stem(
-        self, kind: StemKind, norms: Sequence[StemNorm], strides: tuple[Stride, ...], width: int
-    ) -> tuple[str, object, object] | None:  # fmt: skip
-        """Returns what must be otherwise to hold stems of a kind: its name, what it must be, what it is.
+    def _first_missing_of_stem(self, kind: StemKind, other: SupernetShape) -> str | None:
+        """Describes the first thing that this shape lacks to hold another one's stems of a kind; None if nothing.
 
         A patch embedding has neither a norm nor a width of its own, and of its strides only the product counts.
         """
         if kind not in self.stem_kind:
-            return "stem kind", " or ".join(self.stem_kind), kind
+            return f"stem kind must be {' or '.join(self.stem_kind)}, got {kind}"
+        ours, theirs = self.strides, other.strides
+        if prod(ours) != prod(theirs) if kind == "patch" else ours != theirs:
+            return f"strides must be {ours}, got {theirs}"
         if kind == "patch":
-            return None if prod(strides) == prod(self.strides) else ("strides", self.strides, strides)
-        if strides != self.strides:
-            return "strides", self.strides, strides
-        missing = [norm for norm in norms if norm not in self.stem_norm]
-        if missing:
-            return "stem norm", " or ".join(self.stem_norm), missing[0]
-        return ("stem width", f"at most {self.stem_width}", width) if width > self.stem_width else None
+            return None
+        if missing := [norm for norm in other.stem_norm if norm not in self.stem_norm]:
+            return f"stem norm must be {' or '.join(self.stem_norm)}, got {missing[0]}"
+        if other.stem_width > self.stem_width:
+            return f"stem width must be at most {self.stem_width}, got {other.stem_width}"
+        return None
+
+
+def _shape_of(arch: ArchConfig) -> SupernetShape:
+    """Returns the smallest shape that holds one network at its full depth."""
+    return SupernetShape(
+        stages=tuple(
+            StageShape(
+                widths=(stage.width,),
+                blocks=stage.blocks,
+                mlp_hidden=stage.mlp_hidden,
+                nll_recursions=tuple(sorted(set(nll_recursions(stage)))),
+                nll_hidden=stage.nll_hidden if stage.num_nlls > 0 else 0,
+            )
+            for stage in arch.stages
+        ),
+        stem_width=arch.stem.width,
+        strides=arch.stem.strides,
+        image_size=arch.image_size,
+        channels=arch.channels,
+        classes=arch.classes,
+        residual=(arch.residual,),
+        head=(arch.head,),
+        stem_kind=(arch.stem.kind,),
+        stem_norm=(arch.stem.norm,),
+    )
 
 
 def nll_recursions(stage: StageConfig) -> list[int]:

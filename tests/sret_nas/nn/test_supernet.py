@@ -528,10 +528,10 @@ class TestRefuses:
     @pytest.mark.parametrize(
         ("changes", "problem"),
         [
-            ({"image_size": 48}, "its image size must be 40, got 48"),
-            ({"classes": 3}, "its classes must be 10, got 3"),
-            ({"channels": 1}, "its channels must be 3, got 1"),
-            ({"stages": ARCH.stages[:1]}, "its number of stages must be 2, got 1"),
+            ({"image_size": 48}, "image size must be 40, got 48"),
+            ({"classes": 3}, "classes must be 10, got 3"),
+            ({"channels": 1}, "channels must be 3, got 1"),
+            ({"stages": ARCH.stages[:1]}, "there must be 2 stages, got 1"),
         ],
     )
     def test_networks_outside_run_or_extracted(
