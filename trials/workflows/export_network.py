@@ -227,10 +227,11 @@ class _Exporter:
         size = sum(path.stat().st_size for path in moves.values())
         what = f"{model.name.partition(',')[0]}{f' opset {self._request.opset}' if option == '--onnx' else ''}"
         print_line(self._console, f"{list(moves.values())[-1]}: {what}, fp32, {size / 1e6:.2f} MB")
+        sizes = sorted({len(batch) for batch in compared_batches(images.images)})
         print_line(
             self._console,
             f"  logits of up to {largest:.3g} differ by at most {difference:.1g}, at batches of "
-            f"{' and '.join(map(str, CHECKED_BATCHES))}",
+            f"{' and '.join(map(str, sizes))}",
         )
         name, takes_pixels = model.name.partition(",")[0], self._standardisation is not None
         return TimedNetwork(name, model.run, size, takes_pixels=takes_pixels)

@@ -155,6 +155,7 @@ def test_onnxruntime_runs_the_8_bits(shipped: Shipped) -> None:
 
 def test_the_output_says_what_was_compared_and_how_fast_each_is(shipped: Shipped) -> None:
     assert "Compared on 64 test images of digits" in shipped.output
+    assert "at batches of 1 and 7" in shipped.output
     assert re.search(r"top-1 [\d.]+% where fp32 has [\d.]+%; same class for [\d.]+% of 100 test images", shipped.output)
     for name in ("PyTorch", "torch.export", "OpenVINO", "ONNX", "ONNX, int8"):
         assert re.search(rf"│ {name} +│ +[\d.]+ ms │ +[\d.]+ ms │", shipped.output), name
