@@ -153,7 +153,13 @@ class RayTuneEngine(Engine):
             while True:
                 ended.append(self._desk.ended.get_nowait())
         self._was_suspended = time.monotonic() - before > timeout + MAX_OVERSLEEP
-        return [self._outcome(job, end) for job, end in ended if self._jobs.pop(job.job_id, None) is job]
+        outcomes = []
+        for job, end in ended:
+            # A job that took too long ends here later, and may by then have been submitted once more.
+            if self._jobs.get(job.job_id) is job:
+                del self._jobs[job.job_id]
+                outcomes.append(self._outcome(job, end))
+        return outcomes
 
     def _outcome(self, job: TuneJob, end: dict[str, Any] | Failure) -> Outcome:
         if isinstance(end, Failure):

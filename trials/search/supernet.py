@@ -26,7 +26,7 @@ from ..program_name import resume_command
 from ..runs.directory import SUPERNET_DIR
 from ..runs.options import SearchOptions
 from ..supernet.config import SupernetConfig
-from ..training.recipe import Precision
+from ..training.recipe import DivergedError, Precision
 from .session import Run
 
 
@@ -164,6 +164,8 @@ def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[Supern
             path = launcher.train(job, run.run_dir / SUPERNET_DIR, run.console)
         except LostDirectoryError as error:
             raise _with_records(run, error) from None
+        except DivergedError as error:
+            raise UserError(f"the supernet's training diverged: {error}") from None
         except ConnectionError as error:
             carry_on = f"carry on with: {resume_command('search', run.run_dir)}"
             raise ConnectionError(f"{error}; {carry_on}") from None

@@ -60,7 +60,10 @@ class SReTDomain(Domain[Candidate]):
         return None if arch is None else _canonical(arch, values["depth_schedule"])  # type: ignore[arg-type]
 
     def encode(self, candidate: Candidate) -> dict[str, Value]:
-        return {**self.space.encode(candidate.arch), "depth_schedule": candidate.depth_schedule}
+        schedule, listed = candidate.depth_schedule, self.space.depth_schedules
+        if schedule not in listed:  # canonical, such as `full` in a space without it
+            schedule = listed[self._position(candidate)]
+        return {**self.space.encode(candidate.arch), "depth_schedule": schedule}
 
     def costs(self, candidate: Candidate) -> tuple[float, ...]:
         flops, params, shallowest = bounded_costs(candidate.arch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ def error_interval(error: float, images: float, deviation: float = 0.0) -> tuple
 
     Without a deviation it is Jeffreys' interval, Beta(errors + 1/2, images - errors + 1/2), which has sensible bounds
     for errors of 0 and 1 too (Brown, Cai and DasGupta, Interval Estimation for a Binomial Proportion, 2001). With one,
-    the Beta distribution has the same mean, and its variance is larger by the square of the deviation.
+    the Beta distribution has the same mean, and its variance is larger by the square of the deviation. Where that would
+    heap it up at 0 or 1 more than Jeffreys' prior is, the bounds are at least 1.96 standard deviations from the mean.
 
     Args:
         error: Observed or predicted share of these images that is wrong; clipped to 0 to 1.
@@ -28,11 +30,13 @@ def error_interval(error: float, images: float, deviation: float = 0.0) -> tuple
 
     mean = (min(max(error, 0.0), 1.0) * images + 0.5) / (images + 1)
     spread = mean * (1 - mean)
-    variance = min(spread / (images + 2) + deviation**2, 0.99 * spread)  # no distribution on 0 to 1 has more
-    concentration = spread / variance - 1
+    variance = spread / (images + 2) + deviation**2
+    concentration, least = spread / variance - 1, 0.5 / min(mean, 1 - mean)
     tail = (1 - PROBABILITY) / 2
+    half = 0.0 if concentration > 0.999 * least else NormalDist().inv_cdf(1 - tail) * math.sqrt(variance)
+    concentration = max(concentration, least)
     low, high = betaincinv(mean * concentration, (1 - mean) * concentration, [tail, 1 - tail])
-    return float(low), float(high)
+    return max(0.0, min(float(low), mean - half)), min(1.0, max(float(high), mean + half))
 
 
 def error_deviation(error: float, images: float) -> float:

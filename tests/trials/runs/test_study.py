@@ -156,6 +156,13 @@ def test_the_command_line_goes_before_the_studys_bounds(tmp_path: Path) -> None:
     assert {training.recipe.epochs for training in loaded.trainings} == {1}
 
 
+def test_a_resumed_study_keeps_the_bounds_that_it_was_begun_with(tmp_path: Path) -> None:
+    begun = StudyOptions.parse({"study": str(write_study(tmp_path)), "max_train_images": 32}, "study run")
+    recorded = StudyOptions.parse(begun.model_dump(mode="json"), "records")
+    resumed = recorded.resumed_with({"workers": 1})
+    assert resumed.data_config_of(resumed.load()) == begun.data_config_of(begun.load())
+
+
 def test_files_beside_the_study_are_found(tmp_path: Path) -> None:
     from sret_nas.yaml_files import dump_yaml
 

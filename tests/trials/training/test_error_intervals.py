@@ -37,6 +37,16 @@ def test_a_model_s_own_uncertainty_makes_it_wider() -> None:
     assert both[1] - both[0] == pytest.approx(np.hypot(alone[1] - alone[0], 2 * 1.96 * 0.02), rel=0.02)
 
 
+@pytest.mark.parametrize("error", [0.0, 0.003, 0.03, 0.5, 0.98, 1.0])
+@pytest.mark.parametrize("images", [10, 359])
+def test_the_less_a_model_knows_the_wider_it_is(error: float, images: int) -> None:
+    bounds = [error_interval(error, images, deviation) for deviation in np.linspace(0.0, 0.4, 200)]
+    lows, highs = np.array(bounds).T
+    assert (np.diff(lows) <= 0.0015).all()
+    assert (np.diff(highs) >= -0.0015).all()
+    assert highs[-1] - lows[-1] > 0.3
+
+
 @pytest.mark.parametrize(("error", "deviation"), [(-0.02, 0.01), (0.0, 0.0), (1.0, 0.3), (0.5, 9.0)])
 def test_bounds_are_shares_whatever_a_model_says(error: float, deviation: float) -> None:
     low, high = error_interval(error, 20, deviation)
