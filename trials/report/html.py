@@ -15,13 +15,14 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import PRESETS
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
+from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml
 
 from ..data import PreparedData
 from ..data.samples import samples_of
-from ..program_name import typed_words
+from ..program_name import resume_command, typed_words
 from ..runs.best import Choice, choose_best, size_after_tuning
 from ..runs.history import History
 from ..runs.objective_texts import error_text
@@ -33,6 +34,7 @@ from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
 from ..runs.uncertainty import format_prediction, images_of_trials, predicted_interval
 from ..strategies.sret import SReTDomain
+from ..strategies.structure import MIN_RESULTS
 from .depths import depth_cells, operating_points
 from .finals import compared, describe_noise, late_learners, pairs_of
 from .insights import HYPERVOLUME, Insights, insights_of, label_of, quality_over_trials
@@ -168,7 +170,8 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
     header, options, space = given.history.header, given.options, given.domain.space
     recommended = sum(trial.origin == ORIGIN for trial in finished)
     and_more = f", and {recommended} recommended" if recommended else ""
-    state = "running" if given.is_running else "finished"
+    ended = given.history.num_ended
+    state = "finished" if ended >= options.trials else f"ended after {ended:,} of {counted(options.trials, 'trial')}"
     facts = [
         (options.describe_budget(), "budget"),
         (space.name, f"space, {format_quantity(space.num_networks)} networks"),
@@ -181,7 +184,7 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
     ]
     return {
         "title": f"{given.run_dir.name}: SReTs with {options.describe_budget()}",
-        "state": state,
+        "state": "running" if given.is_running else state,
         "updated": f"begun {_clock(timeline.began)}, this page is of {_clock(time.time())}",
         "facts": facts,
         "command": typed_words(header["command"]),
@@ -207,6 +210,8 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
         missing = "Nothing, because of --best-by proxy; the front below is what was found."
     elif given.is_running:
         missing = "Recommendations follow once all trials have ended."
+    elif known is None and sum(trial.result is not None for trial in given.history.in_order) >= MIN_RESULTS:
+        missing = f"Nothing before all trials have ended: carry on with {resume_command('search', given.run_dir)}"
     else:
         missing = "Nothing: too few trials have finished to judge structures."
     return {

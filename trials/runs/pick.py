@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
 
@@ -60,4 +62,4 @@ def pick_network(search: RecordedSearch, budget: Budget) -> Picked:
         raise UserError(f"{search.domain.space.name}: no network was found that has {budget.describe()}")
     belief = model.belief([candidate])
     trial = next((trial for trial in finished if trial.candidate.key == candidate.key), None)
-    return Picked(candidate, float(belief.mean[0]), float(belief.deviation[0]), trial, len(finished))
+    return Picked(candidate, float(np.clip(belief.mean[0], 0.0, 1.0)), float(belief.deviation[0]), trial, len(finished))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from sret_nas.arch.cost import cost_of
 from sret_nas.plurals import counted
 
@@ -168,7 +170,7 @@ def _predicted(
         return (), None
     belief = model.belief(candidates)
     predicted = tuple(
-        network.model_copy(update={"predicted_error": float(mean), "deviation": float(deviation)})
+        network.model_copy(update={"predicted_error": float(np.clip(mean, 0.0, 1.0)), "deviation": float(deviation)})
         for network, mean, deviation in zip(networks, belief.mean, belief.deviation, strict=True)
     )
     shares = [position for position, network in enumerate(networks) if not network.is_bend]

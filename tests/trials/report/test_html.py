@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -176,3 +178,13 @@ def test_a_drawing_is_to_scale_and_says_what_it_shows() -> None:
     ) == pytest.approx(10.0)
     assert math.isclose(max(heights), max(10.0, 96 * arch.stages[-1].width / widest))
     assert f"{arch.stages[0].width} channels" in text
+
+
+def test_an_interrupted_search_has_not_finished_and_says_how_to_carry_on(given: ReportInput, tmp_path: Path) -> None:
+    options = given.options.model_copy(update={"trials": 200})
+    history = replace(given.history, recommended=None)
+    shutil.copytree(given.run_dir, tmp_path / "run")
+    text = write_report(replace(given, run_dir=tmp_path / "run", options=options, history=history)).read_text()
+    assert f"ended after {history.num_ended} of 200 trials" in text
+    assert f"Nothing before all trials have ended: carry on with sret-nas search --resume {tmp_path / 'run'}" in text
+    assert "too few trials" not in text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
 import pytest
 
 from sret_nas.arch.budget import Budget
@@ -38,3 +41,15 @@ def test_the_trial_that_tried_the_network_is_told_and_no_other(search: RecordedS
     assert found == [tried.get(picked.candidate.key) for picked in picks]
     assert None in found
     assert any(number is not None for number in found)
+
+
+def test_a_predicted_error_is_an_error_whatever_the_model_extrapolates(search: RecordedSearch) -> None:
+    """One trial in eight errs by 2 %, and all others by nothing."""
+    trials = {number: copy(trial) for number, trial in search.history.trials.items() if trial.result is not None}
+    for number, trial in trials.items():
+        assert trial.result is not None
+        trial.result = trial.result.model_copy(update={"error": 0.02 if number % 8 == 0 else 0.0})
+    easy = replace(search, history=replace(search.history, trials=trials))
+    costs = sorted(cost_of(trial.candidate.arch).flops for trial in trials.values())
+    predicted = [pick_network(easy, Budget(flops_max=cost)).predicted_error for cost in costs[:: len(costs) // 8]]
+    assert min(predicted) == 0

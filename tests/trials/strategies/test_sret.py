@@ -15,7 +15,7 @@ SCHEDULES = [["full", "joint"], ["joint"], ["joint", "sandwich"], ["sandwich", "
 
 
 def domain_with(schedules: list[str]) -> SReTDomain:
-    """Returns `sret_tiny` with some schedules. Some of its networks have no recursion, so that their schedule is `full`."""
+    """Returns `sret_tiny` with some schedules. Networks without recursion have `full` all the same."""
     content = {**SearchSpace.load("sret_tiny").to_dict(), "depth_schedules": schedules}
     return SReTDomain(SearchSpace.from_dict(content, "sret_tiny"), Budget())
 
