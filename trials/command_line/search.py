@@ -197,11 +197,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",
         help="start no trial that would end later than this, such as 1h30m; includes training the supernet, but "
-        "not the finalists",
+        "recommended networks and finalists come on top",
     )  # fmt: skip
     group.add_argument(
-        "--gpu-hours", type=float, metavar="X", help="start no trial that would exceed this many hours of GPU time"
-    )
+        "--gpu-hours", type=float, metavar="X",
+        help="start no trial that would exceed this many hours of GPU time; recommended networks and finalists come "
+        "on top",
+    )  # fmt: skip
     group.add_argument(
         "--trial-timeout", type=duration, metavar="TIME",
         help="maximum time of one trial, such as 10m; of a network trained at the end, in proportion "

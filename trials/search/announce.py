@@ -85,4 +85,6 @@ def _bounds(options: SearchOptions) -> list[str]:
     bounds = [] if options.time_budget is None else [f"{format_seconds(options.time_budget)} have passed"]
     if options.gpu_hours is not None:
         bounds.append(f"{options.gpu_hours:g} GPU-hours are spent")
-    return [f"No trial starts that would end after {' or '.join(bounds)}; the finals follow"] if bounds else []
+    if not bounds:
+        return []
+    return [f"No trial starts that would end after {' or '.join(bounds)}; recommended networks and finals follow"]
