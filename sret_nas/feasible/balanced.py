@@ -1,88 +1,120 @@
 """Balanced sampling for training a supernet: every width and every variant is about equally frequent.
 
-Under a budget, wide stages are rare among the feasible networks, and rarer still among draws stratified by cost. The
-shared weights that only they use would hardly be trained, and they would look worse than they are (benchmarks/ranking).
-Stratified draws are therefore resampled with weights: the product of one factor per stage, which depends on its width,
-and of one for each variant of the network that the space lists: the kind and norm of the stem, the residual
-connections, and the head. The factors are found by iterative proportional fitting on a sample (Deming and Stephan,
-1940).
+Under a budget, wide stages are rare among the feasible networks, and rarer still among draws stratified by cost: under
+a tight one, less than one network in a million has the widest first stage. The shared weights that only they use would
+hardly be trained, and they would look worse than they are (benchmarks/ranking, docs/results.md). So the space is cut
+into parts, one for each combination of widths and of variants (kind and norm of the stem, residual connections, head).
+A draw chooses a part, and then a network of it, stratified by cost.
+
+The probability of a part is the product of one factor for each of its widths and variants. The factors make these
+equally frequent, as far as the budget and `MAX_WEIGHT` allow; iterative proportional fitting finds them (Deming and
+Stephan, 1940).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import prod
 
 import numpy as np
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
-from sret_nas.space.choice_costs import choice_costs_of
 from sret_nas.space.search_space import SearchSpace
 
-FITTED_ON = 8192
-"""Draws that the factors are fitted on."""
+MAX_PARTS, MAX_PARTS_OF_MANY_STAGES = 64, 32
+"""Most parts of a space with up to three stages, and of one with more, where a rich part takes 0.7 s and 30 MB.
+If there are more combinations, neighbouring widths of a stage share a part."""
 SWEEPS = 100
 """Iterations of the fit over all factors."""
 MAX_WEIGHT = 4.0
 """Largest factor of a width, relative to the geometric mean of its stage (of a variant: of its values).
 If a budget allows very few wide networks, they stay rarer; otherwise the same few would be drawn again and again."""
-OVERSAMPLING = 8
-"""Stratified draws per kept draw."""
+
+Widths = tuple[int, ...]
 
 
 class BalancedSampler:
     """Draws networks inside a budget such that all widths of a stage, and all variants, are about equally frequent."""
 
     def __init__(self, space: SearchSpace, budget: Budget) -> None:
-        """Fits the factors. Raises `BudgetError` if no network lies inside the budget."""
-        self.space = space
-        self._strata = StratifiedSampler(space, budget)
-        costs = choice_costs_of(space)
-        self._balanced = [(stage, _positions(width)) for stage, width in enumerate(costs.width)]
-        """What each factor depends on: a stage, and the position of each of its choices among the balanced values."""
-        last = len(space.stages) - 1
-        for stage, variants in (
-            (0, [option.stem and option.stem[1:] for option in costs.options[0]]),  # kind and norm
-            (0, [option.residual for option in costs.options[0]]),
-            (last, [option.head for option in costs.options[last]]),
-        ):
-            if len(distinct := list(dict.fromkeys(variants))) > 1:
-                positions = np.array([distinct.index(variant) for variant in variants])
-                self._balanced.append((stage, positions[costs.option[stage]]))
-        self.factors = self._fit_factors(self._strata.sample_choices(np.random.default_rng(0), FITTED_ON))
-
-    def _fit_factors(self, choices: IntArray) -> list[FloatArray]:
-        """Returns factors, one array for each of `_balanced`, that give its values equal shares of the sample."""
-        logs = [np.zeros(position.max() + 1) for _, position in self._balanced]
-        limit = np.log(MAX_WEIGHT)
-        for _ in range(SWEEPS):
-            for number, (stage, position) in enumerate(self._balanced):
-                drawn, log = position[choices[:, stage]], logs[number]
-                share = np.bincount(drawn, self._weights(choices, logs), len(log))
-                present = share > 0
-                log[present] -= 0.5 * np.log(share[present] * present.sum())  # half a step: factors affect each other
-                logs[number] = np.clip(log - log[present].mean(), -limit, limit)
-        return [np.exp(log) for log in logs]
-
-    def _weights(self, choices: IntArray, logs: list[FloatArray]) -> FloatArray:
-        """Returns the resampling probabilities of draws, of shape (draws,)."""
-        total = sum(
-            log[position[choices[:, stage]]] for log, (stage, position) in zip(logs, self._balanced, strict=True)
-        )
-        weights = np.exp(total - np.max(total))
-        shares: FloatArray = weights / weights.sum()
-        return shares
+        """Cuts the space into parts. Raises `BudgetError` if no network lies inside the budget."""
+        FeasibleSet(space, budget).check()
+        parts = [(values, part) for values, part in _parts(space) if not FeasibleSet(part, budget).is_empty]
+        self._samplers = [StratifiedSampler(part, budget) for _, part in parts]
+        self.probabilities = _balanced(np.array([values for values, _ in parts]))
+        """Probability of each part, of shape (parts,)."""
 
     def sample_many(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
         """Draws networks in random order; a network may occur more than once."""
-        choices = self._strata.sample_choices(rng, OVERSAMPLING * num_draws)
-        weights = self._weights(choices, [np.log(factor) for factor in self.factors])
-        kept = choices[rng.choice(len(choices), num_draws, p=weights)]
-        costs = choice_costs_of(self.space)
-        return [costs.network(self.space, tuple(row)) for row in kept.tolist()]
+        chosen = rng.choice(len(self._samplers), num_draws, p=self.probabilities)
+        counts = np.bincount(chosen, minlength=len(self._samplers))
+        drawn = [sampler.sample_many(rng, int(count)) for sampler, count in zip(self._samplers, counts, strict=True)]
+        return [drawn[part].pop() for part in chosen.tolist()]
 
 
-def _positions(values: IntArray) -> IntArray:
-    """Returns the position of each value among the distinct ones, sorted."""
-    positions: IntArray = np.unique(values, return_inverse=True)[1]
-    return positions
+def _parts(space: SearchSpace) -> Iterator[tuple[tuple[int, ...], SearchSpace]]:
+    """Yields the parts of a space, each after the positions of its widths and variants among those of the space."""
+    stems = list(dict.fromkeys((stem.kind, stem.norm) for stem in space.stem.stems))
+    heads = [head for head in space.head if len(space.last_rows(head))]
+    variants = list(product(range(len(stems)), range(len(space.residual)), range(len(heads))))
+    most = MAX_PARTS if len(space.stages) <= 3 else MAX_PARTS_OF_MANY_STAGES
+    groups = _width_groups([stage.width for stage in space.stages], most // len(variants))
+    for widths in product(*(range(len(stage)) for stage in groups)):
+        stages = tuple(
+            stage.model_copy(update={"width": groups[number][position]})
+            for number, (stage, position) in enumerate(zip(space.stages, widths, strict=True))
+        )
+        for stem, residual, head in variants:
+            kind, norm = stems[stem]
+            changes = {
+                "stages": stages,
+                "stem": space.stem.model_copy(update={"kind": (kind,), "norm": (norm,)}),
+                "residual": (space.residual[residual],),
+                "head": (heads[head],),
+            }
+            yield (*widths, stem, residual, head), space.model_copy(update=changes)
+
+
+def _width_groups(widths: Sequence[Widths], most: int) -> list[list[Widths]]:
+    """Returns each stage's widths in groups of neighbours, of which at most `most` combinations are made.
+
+    Where all widths have a group of their own, and that is too many, the stage with the most groups gets one less.
+    """
+    sizes = [len(stage) for stage in widths]
+    while prod(sizes) > max(most, 1):
+        sizes[sizes.index(max(sizes))] -= 1
+    return [
+        [tuple(group.tolist()) for group in np.array_split(sorted(stage), size)]
+        for stage, size in zip(widths, sizes, strict=True)
+    ]
+
+
+def _balanced(positions: IntArray) -> FloatArray:
+    """Returns probabilities of parts, of shape (parts,), that make the values in each column equally probable.
+
+    Args:
+        positions: the value that each part has in each column, of shape (parts, columns).
+    """
+    columns = [np.unique(column, return_inverse=True)[1] for column in positions.T]
+    logs = [np.zeros(column.max() + 1) for column in columns]
+    limit = np.log(MAX_WEIGHT)
+    for _ in range(SWEEPS):
+        for number, column in enumerate(columns):
+            log = logs[number]
+            share = np.bincount(column, _probabilities(columns, logs))
+            log = log - 0.5 * np.log(share * len(share))  # half a step: factors affect each other
+            logs[number] = np.clip(log - log.mean(), -limit, limit)
+    return _probabilities(columns, logs)
+
+
+def _probabilities(columns: Sequence[IntArray], logs: Sequence[FloatArray]) -> FloatArray:
+    """Returns normalised products of the factors of parts, given their logarithms."""
+    total = sum(log[column] for log, column in zip(logs, columns, strict=True))
+    weights = np.exp(total - np.max(total))
+    probabilities: FloatArray = weights / weights.sum()
+    return probabilities

@@ -12,9 +12,10 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler
+from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler, _balanced, _width_groups
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
+from sret_nas.space.choices import StageChoices
 from sret_nas.space.search_space import SearchSpace
 from tests.counted_spaces import FOUR_STAGES, HEADS, MIDDLING, STEMS, space_of
 
@@ -87,33 +88,57 @@ def is_plain(arch: ArchConfig) -> bool:
 
 
 def test_factors_have_a_limit_so_that_few_networks_are_not_drawn_over_and_over() -> None:
-    """Wide first stages, which hardly any of the draws have here, become more frequent, but not half of all."""
-    rng, draws = np.random.default_rng(3), BalancedSampler(MIDDLING, HALF)
-    factors = np.concatenate(draws.factors)
-    assert factors.max() == pytest.approx(MAX_WEIGHT)
-    assert factors.min() >= 1 / MAX_WEIGHT - 1e-9
-    before = shares(StratifiedSampler(MIDDLING, HALF).sample_many(rng, NUMBER), 0)[12]
-    assert 4 * before < shares(draws.sample_many(rng, NUMBER), 0)[12] < 0.4
+    """A value that one of forty parts has gets sixteen times the probability of another part, and not half of all."""
+    assert _balanced(np.array([[0]] * 39 + [[1]]))[-1] == pytest.approx(MAX_WEIGHT**2 / (39 + MAX_WEIGHT**2))
+    assert _balanced(np.array([[0]] * 3 + [[1]])).tolist() == pytest.approx([1 / 6] * 3 + [1 / 2])
+
+
+def test_wide_stages_are_drawn_often_though_a_budget_allows_hardly_any() -> None:
+    """One in 3,500 feasible networks has the widest first stage, so it was hardly trained, and looked worst of all."""
+    space = SearchSpace.load("sret_tiny").model_copy(update={"image_size": 32, "classes": 10})
+    budget = Budget(flops_max=3_500_000)
+    widest = space.model_copy(update={"stages": (with_widths(space.stages[0], (64,)), *space.stages[1:])})
+    assert FeasibleSet(widest, budget).count < FeasibleSet(space, budget).count / 3_000
+    drawn = BalancedSampler(space, budget).sample_many(np.random.default_rng(0), 400)
+    assert all(budget.allows(cost.flops, cost.params) for cost in map(cost_of, drawn))
+    assert 0.2 < shares(drawn, 0)[64] < 0.4
+    assert min(min(shares(drawn, stage).values()) for stage in range(3)) > 0.15
 
 
 @pytest.mark.slow
-def test_networks_of_equal_widths_are_as_frequent_as_among_stratified_draws() -> None:
-    """Weights depend on widths alone: inside one combination of them nothing changes but chance."""
-    rng = np.random.default_rng(4)
-    balanced = BalancedSampler(MIDDLING, HALF).sample_many(rng, 4 * NUMBER)
-    stratified = StratifiedSampler(MIDDLING, HALF).sample_many(rng, 4 * NUMBER)
+def test_networks_of_equal_widths_are_spread_over_their_costs() -> None:
+    """Weights depend on widths alone: inside one combination of them, draws are stratified."""
+    balanced = BalancedSampler(MIDDLING, HALF).sample_many(np.random.default_rng(4), 4 * NUMBER)
     compared = 0
     for widths in product((8, 12), (12, 16), (16, 24)):
-        means, errors = [], []
-        for archs in (balanced, stratified):
-            same = [cost_of(arch).flops for arch in archs if tuple(stage.width for stage in arch.stages) == widths]
-            if len(same) > 100:
-                means.append(np.mean(same))
-                errors.append(np.std(same) / len(same) ** 0.5)
-        if len(means) == 2:
-            compared += 1
-            assert abs(means[0] - means[1]) < 4 * float(np.hypot(*errors))
+        same = [cost_of(arch).flops for arch in balanced if tuple(stage.width for stage in arch.stages) == widths]
+        if len(same) < 100:
+            continue
+        part = MIDDLING.model_copy(
+            update={"stages": tuple(with_widths(*one) for one in zip(MIDDLING.stages, zip(widths), strict=True))}
+        )
+        drawn = StratifiedSampler(part, HALF).sample_many(np.random.default_rng(5), len(same))
+        expected = [cost_of(arch).flops for arch in drawn]
+        assert abs(np.mean(same) - np.mean(expected)) < 4 * np.std(expected) * (2 / len(same)) ** 0.5
+        compared += 1
     assert compared >= 4
+
+
+def with_widths(stage: StageChoices, widths: tuple[int, ...]) -> StageChoices:
+    return stage.model_copy(update={"width": widths})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "expected"),
+    [([3, 4, 4], 64, [3, 4, 4]), ([10, 10, 10], 64, [4, 4, 4]), ([3, 4, 4, 4], 32, [2, 2, 2, 3]), ([5, 2], 1, [1, 1])],
+)
+def test_where_there_are_too_many_combinations_neighbours_share_a_part(
+    sizes: list[int], most: int, expected: list[int]
+) -> None:
+    widths = [tuple(range(8 * size, 0, -8)) for size in sizes]
+    groups = _width_groups(widths, most)
+    assert [len(stage) for stage in groups] == expected
+    assert [[width for group in stage for width in group] for stage in groups] == [sorted(stage) for stage in widths]
 
 
 def test_the_generator_alone_decides() -> None:
