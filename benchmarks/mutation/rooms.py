@@ -7,8 +7,8 @@ _R = "tests/trials"
 
 _CHAIN = f"{_S}/space/test_chain.py"
 _DP, _MODEL = f"{_S}/optimize/test_dynamic_program.py", f"{_S}/surrogate/test_model.py"
-_SET = f"{_S}/feasible/test_feasible_set.py"
-_FEASIBLE = (_SET, f"{_S}/feasible/test_stratified.py", f"{_S}/feasible/test_balanced.py")
+_SET = tuple(f"{_S}/feasible/test_{name}.py" for name in ("feasible_set", "feasible_draws", "large_counts"))
+_STRATIFIED, _BALANCED = f"{_S}/feasible/test_stratified.py", f"{_S}/feasible/test_balanced.py"
 _FRONT = (f"{_S}/optimize/test_branch_and_bound.py",)
 _SPACE = f"{_S}/space/test_search_space.py"
 _PRESETS = f"{_S}/arch/test_presets.py"
@@ -33,15 +33,15 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/arch/parts.py": (f"{_S}/arch/test_config.py", _PRESETS),
         "sret_nas/arch/sizes.py": (f"{_S}/arch/test_config.py", f"{_S}/arch/test_cost.py"),
         "sret_nas/arch/presets.py": (_PRESETS,),
-        "sret_nas/arch/cost.py": (_PRESETS, _CHAIN, f"{_S}/arch/test_cost.py", _SET),
+        "sret_nas/arch/cost.py": (_PRESETS, _CHAIN, f"{_S}/arch/test_cost.py", *_SET),
         "sret_nas/arch/result_file.py": (f"{_S}/arch/test_result_file.py",),
         "sret_nas/arch/differences.py": (f"{_S}/arch/test_differences.py",),
     },
     "space": {
-        "sret_nas/space/choices.py": (_SPACE, _CHAIN, _SET),
-        "sret_nas/space/stage_table.py": (_SPACE, _CHAIN, *_FEASIBLE),
-        "sret_nas/space/search_space.py": (_SPACE, f"{_S}/space/test_supernet_shape.py", _SET),
-        "sret_nas/space/choice_costs.py": (_CHAIN, _SET, f"{_S}/feasible/test_stratified.py"),
+        "sret_nas/space/choices.py": (_SPACE, _CHAIN, *_SET),
+        "sret_nas/space/stage_table.py": (_SPACE, _CHAIN, *_SET, _STRATIFIED, _BALANCED),
+        "sret_nas/space/search_space.py": (_SPACE, f"{_S}/space/test_supernet_shape.py", *_SET),
+        "sret_nas/space/choice_costs.py": (_CHAIN, *_SET, _STRATIFIED),
         "sret_nas/space/chain.py": (_CHAIN, _DP, f"{_S}/latency/test_latency.py"),
         "sret_nas/space/supernet_shape.py": (f"{_S}/space/test_supernet_shape.py",),
         "sret_nas/space/tables.py": (f"{_S}/space/test_tables.py",),
@@ -57,18 +57,18 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/surrogate/ensemble.py": (f"{_S}/surrogate/test_ensemble.py",),
     },
     "feasible": {
-        "sret_nas/feasible/overflow.py": (f"{_S}/feasible/test_overflow.py", _SET),
-        "sret_nas/feasible/cost_cells.py": (f"{_S}/feasible/test_cost_cells.py", _SET),
-        "sret_nas/feasible/summed_area_table.py": (f"{_S}/feasible/test_summed_area_table.py", _SET),
-        "sret_nas/feasible/cost_table.py": _FEASIBLE[:2],
+        "sret_nas/feasible/overflow.py": (f"{_S}/feasible/test_overflow.py", *_SET),
+        "sret_nas/feasible/cost_cells.py": (f"{_S}/feasible/test_cost_cells.py", *_SET),
+        "sret_nas/feasible/summed_area_table.py": (f"{_S}/feasible/test_summed_area_table.py", *_SET),
+        "sret_nas/feasible/cost_table.py": (*_SET, _STRATIFIED),
         "sret_nas/feasible/extremes.py": (
             f"{_S}/feasible/test_extremes.py",
             f"{_S}/feasible/test_three_costs.py",
-            _SET,
+            *_SET,
         ),
-        "sret_nas/feasible/feasible_set.py": (*_FEASIBLE[:2], f"{_S}/feasible/test_three_costs.py"),
-        "sret_nas/feasible/stratified.py": _FEASIBLE[1:],
-        "sret_nas/feasible/balanced.py": _FEASIBLE[2:],
+        "sret_nas/feasible/feasible_set.py": (*_SET, _STRATIFIED, f"{_S}/feasible/test_three_costs.py"),
+        "sret_nas/feasible/stratified.py": (_STRATIFIED, _BALANCED),
+        "sret_nas/feasible/balanced.py": (_BALANCED,),
         "sret_nas/feasible/cost_density.py": (f"{_S}/feasible/test_cost_density.py", f"{_R}/report/test_space.py"),
         "sret_nas/feasible/three_costs.py": (f"{_S}/feasible/test_three_costs.py",),
     },

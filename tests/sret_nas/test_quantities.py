@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sret_nas.errors import UserError
-from sret_nas.quantities import format_latency, format_quantity, parse_duration, parse_latency, round_quantity
+from sret_nas.quantities import (
+    format_latency,
+    format_quantity,
+    parse_duration,
+    parse_latency,
+    parse_quantity,
+    round_quantity,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +86,20 @@ def test_a_latency_is_at_most_an_hour() -> None:
     assert parse_latency("3600s") == 3_600_000_000
     with pytest.raises(UserError, match=r"must lie between 1us and 3600s, got '3600\.5s'"):
         parse_latency("3600.5s")
+
+
+@pytest.mark.parametrize(
+    ("value", "down", "up"),
+    [(1, "1", "1"), (999, "999", "999"), (57774720, "57.77M", "57.78M"), (57770000, "57.77M", "57.77M"),
+     (999999, "999.9K", "1M"), (1000000, "1M", "1M"),
+     (9999999999, "9.999G", "10G"), (123456789012, "123.4G", "123.5G")],
+)  # fmt: skip
+def test_round_quantity(value: int, down: str, up: str) -> None:
+    assert (round_quantity(value, up=False), round_quantity(value, up=True)) == (down, up)
+
+
+@given(st.integers(1, 10**15))
+def test_round_quantity_reads_back_on_the_right_side(value: int) -> None:
+    down, up = (parse_quantity(round_quantity(value, up=direction)) for direction in (False, True))
+    assert down <= value <= up
+    assert up - down <= value / 1_000
