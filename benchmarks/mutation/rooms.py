@@ -9,6 +9,7 @@ _CHAIN = f"{_S}/space/test_chain.py"
 _DP, _MODEL = f"{_S}/optimize/test_dynamic_program.py", f"{_S}/surrogate/test_model.py"
 _SET = tuple(f"{_S}/feasible/test_{name}.py" for name in ("feasible_set", "feasible_draws", "large_counts"))
 _STRATIFIED, _BALANCED = f"{_S}/feasible/test_stratified.py", f"{_S}/feasible/test_balanced.py"
+_LATENCY = (f"{_S}/latency/test_table.py", f"{_S}/latency/test_fast_set.py", f"{_S}/nn/test_part_timing.py")
 _FRONT = (f"{_S}/optimize/test_branch_and_bound.py",)
 _SPACE = f"{_S}/space/test_search_space.py"
 _PRESETS = f"{_S}/arch/test_presets.py"
@@ -24,7 +25,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/quantities.py": (
             f"{_S}/test_quantities.py",
             f"{_S}/arch/test_budget.py",
-            f"{_S}/latency/test_latency.py",
+            *_LATENCY,
             f"{_R}/report/test_progress.py",
         ),
     },
@@ -42,7 +43,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/space/stage_table.py": (_SPACE, _CHAIN, *_SET, _STRATIFIED, _BALANCED),
         "sret_nas/space/search_space.py": (_SPACE, f"{_S}/space/test_supernet_shape.py", *_SET),
         "sret_nas/space/choice_costs.py": (_CHAIN, *_SET, _STRATIFIED),
-        "sret_nas/space/chain.py": (_CHAIN, _DP, f"{_S}/latency/test_latency.py"),
+        "sret_nas/space/chain.py": (_CHAIN, _DP, *_LATENCY),
         "sret_nas/space/supernet_shape.py": (f"{_S}/space/test_supernet_shape.py",),
         "sret_nas/space/tables.py": (f"{_S}/space/test_tables.py",),
     },

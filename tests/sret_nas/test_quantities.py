@@ -103,3 +103,28 @@ def test_round_quantity_reads_back_on_the_right_side(value: int) -> None:
     down, up = (parse_quantity(round_quantity(value, up=direction)) for direction in (False, True))
     assert down <= value <= up
     assert up - down <= value / 1_000
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [("20ms", 20_000), ("0.5s", 500_000), ("800us", 800), ("800 µs", 800), (" 1.5 MS ", 1_500), (".25s", 250_000)],
+)
+def test_times_are_read_with_their_unit(text: str, microseconds: int) -> None:
+    assert parse_latency(text) == microseconds
+
+
+@pytest.mark.parametrize("text", ["20", "ms", "", "20 m", "-3ms", "1e3ms", "20ms!", "nan s", "٣ms"])
+def test_what_is_no_time_is_explained(text: str) -> None:
+    with pytest.raises(UserError, match=r"must be a time with its unit, such as 20ms, 0\.5s or 800us, got"):
+        parse_latency(text)
+
+
+@pytest.mark.parametrize("text", ["0ms", "0.1us", "2000000s"])
+def test_times_out_of_range_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="must lie between 1us and 3600s, got"):
+        parse_latency(text)
+
+
+@given(st.integers(1, 3_600_000_000))
+def test_times_are_written_as_they_are_read(microseconds: int) -> None:
+    assert parse_latency(format_latency(microseconds, digits=12)) == microseconds
