@@ -11,7 +11,9 @@ _SET = tuple(f"{_S}/feasible/test_{name}.py" for name in ("feasible_set", "feasi
 _STRATIFIED, _BALANCED = f"{_S}/feasible/test_stratified.py", f"{_S}/feasible/test_balanced.py"
 _LATENCY = (f"{_S}/latency/test_table.py", f"{_S}/latency/test_fast_set.py", f"{_S}/nn/test_part_timing.py")
 _FRONT = (f"{_S}/optimize/test_branch_and_bound.py",)
-_SPACE = f"{_S}/space/test_search_space.py"
+_SPACE = tuple(
+    f"{_S}/space/test_{name}.py" for name in ("search_space", "stage_table", "wrong_spaces", "listed_variants")
+)
 _PRESETS = f"{_S}/arch/test_presets.py"
 _QUICK = ("-m", "not slow")
 """For pytest: leaves out the tests that run whole searches, whose time would be most of a mutant's."""
@@ -39,9 +41,9 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/arch/differences.py": (f"{_S}/arch/test_differences.py",),
     },
     "space": {
-        "sret_nas/space/choices.py": (_SPACE, _CHAIN, *_SET),
-        "sret_nas/space/stage_table.py": (_SPACE, _CHAIN, *_SET, _STRATIFIED, _BALANCED),
-        "sret_nas/space/search_space.py": (_SPACE, f"{_S}/space/test_supernet_shape.py", *_SET),
+        "sret_nas/space/choices.py": (*_SPACE, _CHAIN, *_SET),
+        "sret_nas/space/stage_table.py": (*_SPACE, _CHAIN, *_SET, _STRATIFIED, _BALANCED),
+        "sret_nas/space/search_space.py": (*_SPACE, f"{_S}/space/test_supernet_shape.py", *_SET),
         "sret_nas/space/choice_costs.py": (_CHAIN, *_SET, _STRATIFIED),
         "sret_nas/space/chain.py": (_CHAIN, _DP, *_LATENCY),
         "sret_nas/space/supernet_shape.py": (f"{_S}/space/test_supernet_shape.py",),
