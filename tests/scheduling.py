@@ -13,6 +13,7 @@ from xdist.scheduler import LoadFileScheduling
 TOGETHER = {
     "tests/trials/distributed/test_ray_group.py": "ray",
     "tests/trials/engines/test_ray.py": "ray",
+    "tests/trials/engines/test_ray_driver.py": "ray",
     "tests/trials/engines/test_ray_tune.py": "ray",
     "tests/trials/runs/test_create_engine.py": "ray",
     "tests/sret_nas/nn/test_export.py": "exported",
@@ -28,6 +29,7 @@ LONGEST = (
     "tests/trials/distributed/test_ray_group.py",
     "tests/trials/engines/test_ray_tune.py",
     "tests/trials/engines/test_ray.py",
+    "tests/trials/engines/test_ray_driver.py",
     "tests/trials/search/test_search.py",
     "tests/trials/strategies/test_strategies.py",
     "tests/sret_nas/nn/test_supernet.py",
