@@ -14,6 +14,7 @@ _FRONT = (f"{_S}/optimize/test_branch_and_bound.py",)
 _SPACE = tuple(
     f"{_S}/space/test_{name}.py" for name in ("search_space", "stage_table", "wrong_spaces", "listed_variants")
 )
+_RECORDS = tuple(f"{_R}/runs/test_{name}.py" for name in ("records", "damaged_records", "lost_run_directory"))
 _PRESETS = f"{_S}/arch/test_presets.py"
 _QUICK = ("-m", "not slow")
 """For pytest: leaves out the tests that run whole searches, whose time would be most of a mutant's."""
@@ -91,17 +92,17 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/pareto_archive.py": (f"{_R}/runs/test_pareto_archive.py",),
         "trials/runs/compute_budget.py": (f"{_R}/runs/test_compute_budget.py",),
         "trials/runs/records.py": (
-            f"{_R}/runs/test_records.py",
+            *_RECORDS,
             f"{_R}/runs/test_rescued_records.py",
             f"{_R}/report/test_progress.py",
             f"{_R}/runs/test_optuna_journal.py",
         ),
         "trials/runs/optuna_journal.py": (f"{_R}/runs/test_optuna_journal.py",),
         "trials/runs/full_disk.py": (f"{_R}/runs/test_full_disk.py", *_QUICK),
-        "trials/runs/record_file.py": (f"{_R}/runs/test_record_file.py", f"{_R}/runs/test_records.py"),
+        "trials/runs/record_file.py": (f"{_R}/runs/test_record_file.py", *_RECORDS),
         "trials/runs/best.py": (f"{_R}/runs/test_best.py",),
         "trials/runs/directory.py": (f"{_R}/runs/test_directory.py",),
-        "trials/runs/events.py": (f"{_R}/runs/test_events.py", f"{_R}/runs/test_records.py"),
+        "trials/runs/events.py": (f"{_R}/runs/test_events.py", *_RECORDS),
         "trials/runs/objective_texts.py": (f"{_R}/runs/test_objective_texts.py",),
         "trials/runs/option_groups.py": (f"{_R}/runs/test_option_groups.py", f"{_R}/runs/test_options.py"),
         "trials/runs/run_kinds.py": (f"{_R}/runs/test_run_kinds.py",),
@@ -109,7 +110,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/target.py": (f"{_R}/runs/test_target.py",),
         "trials/runs/checksums.py": (
             f"{_R}/runs/test_checksums.py",
-            f"{_R}/runs/test_records.py",
+            *_RECORDS,
             f"{_R}/runs/test_record_file.py",
         ),
         "trials/runs/comparability.py": (f"{_R}/runs/test_comparability.py", f"{_R}/workflows/test_runs.py"),
@@ -119,7 +120,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{_R}/runs/test_options.py",
             f"{_R}/search/test_plan.py",
         ),
-        "trials/runs/history.py": (f"{_R}/runs/test_records.py", f"{_R}/search/test_trial_loop.py"),
+        "trials/runs/history.py": (*_RECORDS, f"{_R}/search/test_trial_loop.py"),
         "trials/runs/landscape_options.py": (
             f"{_R}/runs/test_landscape_options.py",
             f"{_R}/workflows/test_landscape.py",
@@ -137,7 +138,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/recommendation.py": (
             f"{_R}/runs/test_recommendation.py",
             f"{_R}/runs/test_best.py",
-            f"{_R}/runs/test_records.py",
+            *_RECORDS,
             f"{_R}/report/test_front.py",
         ),
         "trials/runs/recorded_search.py": (
@@ -173,7 +174,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "trials/runs/trial.py": (
             f"{_R}/runs/test_uncertainty.py",
             f"{_R}/runs/test_objectives.py",
-            f"{_R}/runs/test_records.py",
+            *_RECORDS,
             f"{_R}/report/test_finals.py",
         ),
         "trials/runs/uncertainty.py": (f"{_R}/runs/test_uncertainty.py", f"{_R}/report/test_finals.py"),
