@@ -19,7 +19,7 @@ TOGETHER = {
     "tests/sret_nas/nn/test_export.py": "exported",
     "tests/sret_nas/nn/test_exported_model.py": "exported",
     "tests/sret_nas/nn/test_quantization.py": "exported",
-    "tests/trials/runs/test_remote_copy.py": "s3",
+    "tests/trials/runs/test_copied_searches.py": "s3",
     "tests/trials/runs/test_remote_storage.py": "s3",
 }
 """Files of which no two run at the same time, by the name of what they share: a fixture of the session that takes
@@ -46,7 +46,7 @@ LONGEST = (
     "tests/trials/integrations/test_optuna_sampler.py",
     "tests/sret_nas/feasible/test_feasible_set.py",
     "tests/trials/supernet/test_training.py",
-    "tests/trials/runs/test_remote_copy.py",
+    "tests/trials/runs/test_copied_searches.py",
     "tests/trials/training/test_full.py",
     "tests/test_wheel.py",
     "tests/test_docs.py",

@@ -15,6 +15,7 @@ _SPACE = tuple(
     f"{_S}/space/test_{name}.py" for name in ("search_space", "stage_table", "wrong_spaces", "listed_variants")
 )
 _RECORDS = tuple(f"{_R}/runs/test_{name}.py" for name in ("records", "damaged_records", "lost_run_directory"))
+_COPIES = tuple(f"{_R}/runs/test_{name}.py" for name in ("remote_copy", "remote_copy_places", "copied_searches"))
 _PRESETS = f"{_S}/arch/test_presets.py"
 _QUICK = ("-m", "not slow")
 """For pytest: leaves out the tests that run whole searches, whose time would be most of a mutant's."""
@@ -179,7 +180,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "trials/runs/uncertainty.py": (f"{_R}/runs/test_uncertainty.py", f"{_R}/report/test_finals.py"),
         "trials/runs/remote_storage.py": (f"{_R}/runs/test_remote_storage.py",),
-        "trials/runs/remote_copy.py": (f"{_R}/runs/test_remote_copy.py", *_QUICK),
+        "trials/runs/remote_copy.py": (*_COPIES, *_QUICK),
         "trials/runs/options.py": (
             f"{_R}/runs/test_options.py",
             f"{_R}/command_line/test_options_of_runs.py",
