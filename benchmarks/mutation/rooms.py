@@ -16,6 +16,7 @@ _SPACE = tuple(
 )
 _RECORDS = tuple(f"{_R}/runs/test_{name}.py" for name in ("records", "damaged_records", "lost_run_directory"))
 _COPIES = tuple(f"{_R}/runs/test_{name}.py" for name in ("remote_copy", "remote_copy_places", "copied_searches"))
+_TRIALS = tuple(f"{_R}/search/test_trial_{name}.py" for name in ("loop", "budgets", "rungs"))
 _PRESETS = f"{_S}/arch/test_presets.py"
 _QUICK = ("-m", "not slow")
 """For pytest: leaves out the tests that run whole searches, whose time would be most of a mutant's."""
@@ -121,7 +122,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
             f"{_R}/runs/test_options.py",
             f"{_R}/search/test_plan.py",
         ),
-        "trials/runs/history.py": (*_RECORDS, f"{_R}/search/test_trial_loop.py"),
+        "trials/runs/history.py": (*_RECORDS, *_TRIALS),
         "trials/runs/landscape_options.py": (
             f"{_R}/runs/test_landscape_options.py",
             f"{_R}/workflows/test_landscape.py",
