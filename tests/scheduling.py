@@ -31,6 +31,7 @@ LONGEST = (
     "tests/trials/engines/test_ray.py",
     "tests/trials/engines/test_ray_driver.py",
     "tests/trials/search/test_search.py",
+    "tests/trials/search/test_resumed_searches.py",
     "tests/trials/strategies/test_strategies.py",
     "tests/sret_nas/nn/test_supernet.py",
     "tests/trials/search/test_recommend.py",
