@@ -33,6 +33,8 @@ LONGEST = (
     "tests/trials/search/test_search.py",
     "tests/trials/search/test_resumed_searches.py",
     "tests/trials/strategies/test_strategies.py",
+    "tests/trials/strategies/test_optuna.py",
+    "tests/trials/strategies/test_evolution.py",
     "tests/sret_nas/nn/test_supernet.py",
     "tests/trials/search/test_recommend.py",
     "tests/sret_nas/nn/test_export.py",
