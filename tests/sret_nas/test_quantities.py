@@ -128,3 +128,10 @@ def test_times_out_of_range_are_refused(text: str) -> None:
 @given(st.integers(1, 3_600_000_000))
 def test_times_are_written_as_they_are_read(microseconds: int) -> None:
     assert parse_latency(format_latency(microseconds, digits=12)) == microseconds
+
+
+def test_durations() -> None:
+    assert [parse_duration(text) for text in ("90s", "5m", "5 min", "1.5h")] == [90, 300, 300, 5400]
+    for wrong in ("5", "m", "-5m", "0s", "1e3s", "5 days", "9" * 30 + "h", ""):
+        with pytest.raises(UserError, match=r"must be a time such as 90s, 5m, 1\.5h or 1h30m"):
+            parse_duration(wrong)
