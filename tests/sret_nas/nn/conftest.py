@@ -1,4 +1,4 @@
-"""A network in every exported format, written once for all tests of exports."""
+"""A network in every exported format, written once for all tests of exports, and files of weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sret_nas.nn.export import trace, write_onnx, write_openvino, write_torch_ex
 from sret_nas.nn.exported_info import ExportedInfo
 from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
+from tests.sret_nas.nn.small_weights import TRAINING, network, supernet
 
 EXPORTED_ARCH = ArchConfig.from_dict(
     {
@@ -82,3 +83,15 @@ def largest_difference(run: Callable[[Tensor], Tensor], network: SReT, images: T
         expected, got = network(images), run(images)
     assert got.shape == expected.shape
     return float((got - expected).abs().max() / expected.abs().max())
+
+
+@pytest.fixture
+def network_file(tmp_path: Path) -> Path:
+    network().save(tmp_path / "network.safetensors")
+    return tmp_path / "network.safetensors"
+
+
+@pytest.fixture
+def supernet_file(tmp_path: Path) -> Path:
+    supernet().save(tmp_path / "supernet.safetensors", TRAINING)
+    return tmp_path / "supernet.safetensors"

@@ -1,23 +1,19 @@
-"""Preparing, keeping and splitting: the embedded digits end to end, and a real folder of JPEGs."""
+"""Preparing images: the embedded digits end to end, a real folder of JPEGs, and a process that is killed meanwhile."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import os
 import pickle
-import re
-import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -25,19 +21,13 @@ from sklearn.datasets import load_digits
 from sret_nas.errors import ConfigError, UserError
 from trials.data import DataConfig, PreparedData, prepare
 from trials.data.preparation import mean_and_std, require_space
-from trials.data.prepared import ImagesChangedError
 from trials.data.source import Samples
-from trials.data.splitting import Selection, carve, interleave, shuffled_by_class
+from trials.data.splitting import Selection
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare(DataConfig(image_size=8), tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    return prepare(DataConfig(image_size=8, max_train=60, max_val=100, max_test=20), tmp_path_factory.mktemp("few"))
 
 
 def test_digits_are_scikit_learns_in_disjoint_parts(digits: PreparedData) -> None:
@@ -148,138 +138,6 @@ def test_equal_data_is_kept_and_other_data_replaced(tmp_path: Path, digits: Prep
         "val_images.npy",
         "val_labels.npy",
     ]
-
-
-def _header(path: Path, before: bytes, after: bytes) -> None:
-    """Replaces something in the header of an array, which stays as long as it is."""
-    content = path.read_bytes()
-    assert content.count(before) == 1
-    content = content.replace(before, after)
-    if len(after) > len(before):
-        content = content.replace(b" " * (len(after) - len(before)), b"", 1)
-    path.write_bytes(content)
-
-
-def _fill(path: Path, value: int) -> None:
-    """Overwrites all of an array, whose type and shape stay as they are."""
-    array = np.lib.format.open_memmap(path, mode="r+")
-    array[:] = value
-    array.flush()
-
-
-def _replace(path: Path, make: Callable[[Path], None]) -> None:
-    path.unlink()
-    make(path)
-
-
-def _edit(directory: Path, key: str, value: object) -> None:
-    fields = json.loads((directory / "data.json").read_text())
-    (directory / "data.json").write_text(json.dumps({**fields, key: value}))
-
-
-def _edit_as_an_earlier_version(directory: Path, key: str, value: object) -> None:
-    """Removes the checksum."""
-    fields = json.loads((directory / "data.json").read_text())
-    del fields["checksum"]
-    (directory / "data.json").write_text(json.dumps({**fields, key: value}))
-
-
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda path: (path / "data.json").unlink(), "holds no prepared data"),
-        (lambda path: _cut(path / "data.json"), "data.json: cannot be read"),
-        (lambda path: (path / "data.json").write_text('{"format": 0}'), "not written by this version"),
-        (lambda path: _cut(path / "val_images.npy"), "val_images.npy: cannot be read"),
-        (lambda path: (path / "test_labels.npy").unlink(), "test_labels.npy: cannot be read"),
-        (
-            lambda path: (path / "train_images.npy").write_bytes((path / "val_images.npy").read_bytes()),
-            r"train_images.npy: must be uint8 of shape \(60, 8, 8, 1\), got uint8 of shape \(100, 8, 8, 1\)",
-        ),
-        (lambda path: (path / "val_labels.npy").write_bytes(b""), "val_labels.npy: cannot be read as an array"),
-        (lambda path: _header(path / "val_labels.npy", b"'descr'", b"'dascr'"), "cannot be read as an array"),
-        (lambda path: _header(path / "val_labels.npy", b"(100,)", b"(1*0,)"), "cannot be read as an array"),
-        (lambda path: _header(path / "val_labels.npy", b"(100,)", b"(999999999999,)"), "cannot be read as an array"),
-        (lambda path: _header(path / "val_labels.npy", b"<i8", b"<f8"), "must be int64 of shape .* got float64"),
-        (lambda path: _header(path / "val_labels.npy", b"<i8", b"|O8"), "cannot be read as an array"),
-        (lambda path: _fill(path / "val_labels.npy", 10), "must have the numbers of 10 classes"),
-        (lambda path: _replace(path / "val_images.npy", Path.mkdir), "it is no regular file"),
-        (lambda path: _replace(path / "val_images.npy", os.mkfifo), "it is no regular file"),
-        (lambda path: _replace(path / "data.json", Path.mkdir), "it is no regular file"),
-        (lambda path: _replace(path / "data.json", os.mkfifo), "it is no regular file"),
-        (lambda path: (path / "data.json").write_bytes(b"\xff{}"), "data.json: cannot be read"),
-        (lambda path: (path / "data.json").write_text("[" * 100_000), "data.json: cannot be read"),
-        (lambda path: (path / "data.json").write_text("[]"), "not written by this version"),
-        (lambda path: _edit(path, "mean", [0.5]), "data.json: has changed since it was written"),
-        (lambda path: _edit_as_an_earlier_version(path, "shapes", None), "shapes is missing or not what it should be"),
-        (lambda path: _edit_as_an_earlier_version(path, "shapes", {"train": [1]}), "shapes is not what it should be"),
-        (lambda path: _edit_as_an_earlier_version(path, "class_names", 3), "class_names is missing or not what"),
-        (lambda path: _edit_as_an_earlier_version(path, "config", {"image_size": 1}), "image_size: must be a whole"),
-        (lambda path: _edit_as_an_earlier_version(path, "config", {}), "shapes is not what it should be"),
-        (lambda path: _edit_as_an_earlier_version(path, "mean", [float("nan")]), "mean is not what it should be"),
-        (lambda path: _edit_as_an_earlier_version(path, "std", [0]), "std is not what it should be"),
-        (lambda path: _edit_as_an_earlier_version(path, "origins", {}), "origins is not what it should be"),
-    ],
-)
-def test_damaged_data_is_refused_and_done_again(
-    tmp_path: Path, few: PreparedData, damage: object, message: str
-) -> None:
-    shutil.copytree(few.directory, tmp_path, dirs_exist_ok=True)
-    damage(tmp_path)  # type: ignore[operator]
-    with pytest.raises(UserError, match=message):
-        PreparedData.open(tmp_path)
-    told: list[str] = []
-    again = prepare(few.config, tmp_path, on_damage=told.append)
-    again.verify()
-    assert again.digest == few.digest
-    assert len(told) == (message != "holds no prepared data")  # then it may never have been there
-
-
-@pytest.mark.parametrize("name", ["train_images", "val_images", "test_images", "train_labels", "test_labels"])
-def test_arrays_of_the_right_shape_that_hold_other_values_are_done_again(
-    tmp_path: Path, few: PreparedData, name: str
-) -> None:
-    shutil.copytree(few.directory, tmp_path, dirs_exist_ok=True)
-    _fill(tmp_path / f"{name}.npy", 7)
-    with pytest.raises(UserError, match="the prepared images have changed since they were prepared"):
-        PreparedData.open(tmp_path).verify()
-    told: list[str] = []
-    again = prepare(few.config, tmp_path, on_damage=told.append)
-    assert again.digest == few.digest
-    np.testing.assert_array_equal(again.val.images, few.val.images)
-    assert told == [f"{tmp_path}: the prepared images have changed since they were prepared; prepare the data again"]
-
-
-def test_data_of_an_earlier_version_is_kept(tmp_path: Path, few: PreparedData) -> None:
-    """Its metadata has no checksum."""
-    prepare(few.config, tmp_path)
-    written = (tmp_path / "train_images.npy").stat().st_mtime_ns
-    _edit_as_an_earlier_version(tmp_path, "passed_over", ["x"])
-    assert prepare(few.config, tmp_path).metadata.passed_over == ("x",)
-    assert (tmp_path / "train_images.npy").stat().st_mtime_ns == written
-
-
-def test_images_that_change_while_they_are_in_use_are_noticed(tmp_path: Path, few: PreparedData) -> None:
-    """Touched, deleted, or replaced by others, those that are open are still the same; written to or cut, not."""
-    data = prepare(few.config, tmp_path)
-    os.utime(tmp_path / "val_images.npy")
-    data.require_unchanged()
-    _fill(tmp_path / "val_images.npy", 7)
-    with pytest.raises(ImagesChangedError, match="have changed since they were prepared"):
-        data.require_unchanged()
-    data = prepare(few.config, tmp_path)
-    prepare(dataclasses.replace(few.config, split_seed=1), tmp_path)
-    data.require_unchanged()
-    (tmp_path / "train_images.npy").unlink()
-    data.require_unchanged()
-    data = prepare(few.config, tmp_path)
-    os.truncate(tmp_path / "train_images.npy", 100)
-    with pytest.raises(ImagesChangedError, match=r"changed while they were in use: .*train_images\.npy was cut short"):
-        data.require_unchanged()
 
 
 def test_the_arrays_are_on_the_disk_before_the_metadata_names_them(
@@ -409,48 +267,6 @@ def _samples(labels: list[int], names: list[str]) -> Samples:
     return Samples(where="here", names=names, labels=np.array(labels), load=lambda _: Image.new("L", (1, 1)))
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.randoms(use_true_random=False), st.integers(0, 99))
-def test_the_order_of_the_list_does_not_matter(labels: list[int], random: object, seed: int) -> None:
-    names = [f"{label}/{number}" for number, label in enumerate(labels)]
-    order = list(range(len(labels)))
-    random.shuffle(order)  # type: ignore[attr-defined]
-    shuffled = [names[i] for i in order]
-    one = shuffled_by_class(_samples(labels, names), 4, seed)
-    other = shuffled_by_class(_samples([labels[i] for i in order], shuffled), 4, seed)
-    assert [[names[i] for i in images] for images in one] == [[shuffled[i] for i in images] for images in other]
-    assert [sorted(images) for images in one] == [[i for i, had in enumerate(labels) if had == n] for n in range(4)]
-
-
-@given(
-    st.lists(st.integers(3, 400), min_size=2, max_size=6),
-    st.floats(0.01, 0.33, allow_nan=False),
-    st.floats(0.01, 0.33, allow_nan=False),
-)
-def test_parts_are_disjoint_complete_and_have_every_class(counts: list[int], val: float, test: float) -> None:
-    starts = np.cumsum([0, *counts])
-    by_class = [np.arange(low, high) for low, high in itertools.pairwise(starts)]
-    parts = carve(by_class, {"test": test, "val": val}, tuple(map(str, counts)), "here")
-    rows = {part: interleave(chosen).tolist() for part, chosen in parts.items()}
-    assert sorted(rows["train"] + rows["val"] + rows["test"]) == list(range(sum(counts)))
-    for part, share in (("val", val), ("test", test)):
-        assert [len(images) for images in parts[part]] == [max(1, round(count * share)) for count in counts]
-    assert all(len(images) for chosen in parts.values() for images in chosen)
-
-
-@given(st.lists(st.integers(1, 40), min_size=2, max_size=5))
-@settings(max_examples=50)
-def test_the_row_is_websters_apportionment(counts: list[int]) -> None:
-    """Against the method as it is defined: the next seat goes to the largest votes / (2 * seats + 1)."""
-    by_class = [np.full(count, label) for label, count in enumerate(counts)]
-    seats = [1] * len(counts)
-    expected = sorted(range(len(counts)), key=lambda n: (-counts[n], n))
-    while len(expected) < sum(counts):
-        label = max(range(len(counts)), key=lambda n: (seats[n] < counts[n], counts[n] / (2 * seats[n] + 1), -n))
-        seats[label] += 1
-        expected.append(label)
-    assert interleave(by_class).tolist() == expected
-
-
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_mean_and_std(channels: int, number: int, seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (number, 8, 8, channels), dtype=np.uint8)
@@ -497,46 +313,3 @@ def test_a_folder_of_real_jpegs(tmp_path: Path, shared_dir: Path) -> None:
     again = prepare(data.config, tmp_path / "prepared", lambda done, _: calls.append(done))
     assert calls[-1] == 800  # a changed file: decoded again
     assert again.digest == data.digest
-
-
-def _folder(directory: Path, broken: set[int], colour: bool) -> Path:
-    """Writes two classes of 20 images, of which some are no images."""
-    rng = np.random.default_rng(0)
-    for number in range(40):
-        path = directory / "images" / "ab"[number % 2] / f"{number:02d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shape = (8, 8, 3) if colour else (8, 8)
-        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(path)
-        if number in broken:
-            path.write_bytes(b"no image")
-    return directory / "images"
-
-
-@pytest.mark.parametrize("colour", [True, False])
-def test_broken_images_are_left_out_if_that_is_asked_for(tmp_path: Path, colour: bool) -> None:
-    config = DataConfig(source=str(_folder(tmp_path, {3, 8, 21}, colour)), image_size=8)
-    with pytest.raises(UserError, match=r"3 of 40 images cannot be read; .* or leave them out with --skip-broken"):
-        prepare(config, tmp_path / "prepared")
-    data = prepare(dataclasses.replace(config, skip_broken=True), tmp_path / "prepared")
-    whole = prepare(
-        dataclasses.replace(config, source=str(_folder(tmp_path / "whole", set(), colour))), tmp_path / "all"
-    )
-    assert (data.channels, sum(map(len, (data.train, data.val, data.test)))) == (3 if colour else 1, 37)
-    known = {image.tobytes() for part in (whole.train, whole.val, whole.test) for image in part.images}
-    left = {image.tobytes(): label for part in (data.train, data.val, data.test)
-            for image, label in zip(part.images, part.labels, strict=True)}  # fmt: skip
-    assert len(left) == 37
-    assert left.keys() < known
-    labels = {image.tobytes(): label for part in (whole.train, whole.val, whole.test)
-              for image, label in zip(part.images, part.labels, strict=True)}  # fmt: skip
-    assert all(labels[image] == label for image, label in left.items())
-    assert re.search(r"\n  left out 3 images that cannot be read, e.g. .*/a/08.png: ", data.summary())
-    data.verify()
-    assert prepare(dataclasses.replace(config, skip_broken=True), tmp_path / "prepared").digest == data.digest
-
-
-def test_a_class_without_a_readable_image_is_refused(tmp_path: Path) -> None:
-    source = _folder(tmp_path, set(range(0, 40, 2)), colour=False)
-    config = DataConfig(source=str(source), image_size=8, skip_broken=True)
-    with pytest.raises(UserError, match=r"images: too few images are left without the \d+ that cannot be read: mend"):
-        prepare(config, tmp_path / "prepared")

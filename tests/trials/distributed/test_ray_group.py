@@ -14,36 +14,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-import safetensors.torch
-import torch
 from PIL import Image
 from rich.console import Console
-from torch import Tensor
 
 from cli import main
 from sret_nas.errors import UserError
-from sret_nas.nn.supernet import Supernet
 from sret_nas.yaml_files import dump_yaml
 from tests import REPOSITORY
+from tests.trials.distributed.torchrun_trainings import (
+    INTERRUPTED,
+    assert_carried_on,
+    assert_same,
+    mark,
+    steps_of,
+    torchrun,
+)
 from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, with_descendants
-from tests.trials.supernet.tiny_supernet import SPACE, config
+from tests.trials.supernet.tiny_supernet import SPACE
 from tests.trials.training.tiny_training import ARCH
-from trials.data import PreparedData
 from trials.distributed import ray_group as on_ray
-from trials.distributed.launcher import RayPlacement
-from trials.distributed.output_stream import FileUpdate, OutputStream, Update
+from trials.distributed.output_stream import FileUpdate, Update
 from trials.engines.ray_worker import WorkerInfo
 from trials.lost_directory import LostDirectoryError
-from trials.machine import num_cores
 from trials.runs.history import read_history
-from trials.runs.options import SearchOptions
-from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
 from trials.supernet.state import CHECKPOINT
 from trials.supernet.training import SUPERNET
 
@@ -51,26 +49,10 @@ pytestmark = pytest.mark.slow
 
 STEPS = 96
 """Long enough that something can happen in the middle of it."""
-MARK_SECONDS = 1e6
 FLAGS = [
     "--image-size", "16", "--max-train-images", "80", "--max-val-images", "60", "--max-test-images", "20",
     "--images", str(STEPS * 32), "--batch-size", "32", "--seed", "3", "--threads", "1", "--device", "cpu",
 ]  # fmt: skip
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-INTERRUPTED = """
-import sys
-from cli import main
-from trials.supernet.training import SupernetTraining
-train_step = SupernetTraining.train_step
-def interrupted(self, images, labels):
-    if self.state.counts.steps == INTERRUPTED_AT:
-        raise KeyboardInterrupt
-    return train_step(self, images, labels)
-SupernetTraining.train_step = interrupted
-sys.exit(main(sys.argv[1:]))
-"""
-"""The command line, interrupted once a training has made so many steps."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,56 +81,11 @@ def anew(folder: Path, name: str) -> list[str]:
     return ["supernet", "train", "--space", str(folder / "space.yaml"), *FLAGS, "--out", str(folder / name)]
 
 
-def torchrun(*arguments: str, script: Path = REPOSITORY / "cli.py", code: int = 0) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    ended = subprocess.run(
-        [*TORCHRUN, str(script), *arguments], check=False, env=environment, capture_output=True, text=True
-    )
-    assert (ended.returncode == 0) == (code == 0), ended.stderr
-
-
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
     """Returns the result of torchrun with two processes. Tests share it and must not change it."""
     torchrun(*anew(folder, "torchrun"))
     return folder / "torchrun"
-
-
-def weights(directory: Path) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(directory / SUPERNET)
-
-
-def assert_same(directory: Path, whole: Path) -> None:
-    """Asserts that weights, optimiser and records are equal bit for bit, except durations."""
-    expected = weights(whole)
-    for name, value in weights(directory).items():
-        assert torch.equal(value, expected[name]), name
-    records = [Supernet.load(path / SUPERNET)[1] for path in (directory, whole)]
-    for record in records:
-        record.pop("seconds")
-    assert records[0] == records[1]
-    states = [torch.load(path / CHECKPOINT, weights_only=True) for path in (directory, whole)]
-    assert states[0]["identity"] == states[1]["identity"]
-    moments = [state["optimizer"]["state"] for state in states]
-    assert moments[0].keys() == moments[1].keys()
-    for number, moment in moments[0].items():
-        assert torch.equal(moment["exp_avg_sq"], moments[1][number]["exp_avg_sq"])
-
-
-def mark(directory: Path) -> None:
-    """Adds many seconds to the checkpoint. A training that starts anew has the same weights, but not these seconds."""
-    content = torch.load(directory / CHECKPOINT, weights_only=True)
-    content["counts"]["seconds"] += MARK_SECONDS
-    torch.save(content, directory / CHECKPOINT)
-
-
-def assert_carried_on(directory: Path, whole: Path) -> None:
-    assert Supernet.load(directory / SUPERNET)[1]["seconds"] > MARK_SECONDS
-    assert_same(directory, whole)
-
-
-def steps_of(directory: Path) -> int:
-    return int(torch.load(directory / CHECKPOINT, weights_only=True)["counts"]["steps"])
 
 
 @contextmanager
@@ -412,118 +349,6 @@ def test_torchrun_and_ray_exclude_each_other(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main([*anew(folder, "refused"), "--engine", "ray"]) == 2
     assert "leave torchrun out" in shown(capsys)
-
-
-CPUS, GPUS = {"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}
-
-
-@pytest.mark.parametrize(
-    ("there", "asked", "device", "threads", "expected"),
-    [
-        ([CPUS], RayPlacement(), "auto", None, (1, 4, 0)),
-        ([CPUS, {}, {"CPU": 6.0}], RayPlacement(), "auto", None, (2, 4, 0)),
-        ([CPUS], RayPlacement(processes=3), "auto", None, (3, 1, 0)),
-        ([CPUS, CPUS], RayPlacement(processes=4), "auto", None, (4, 2, 0)),
-        ([CPUS, GPUS], RayPlacement(), "auto", None, (2, 4, 1)),
-        ([{"CPU": 3.0, "GPU": 1.0}, GPUS], RayPlacement(), "cuda", None, (3, 3, 1)),
-        ([CPUS, GPUS], RayPlacement(), "cpu", None, (2, 4, 0)),
-        ([CPUS, GPUS], RayPlacement(gpus=0), "auto", 2, (2, 2, 0)),
-    ],
-)
-def test_what_is_taken_of_a_cluster(
-    there: list[dict[str, float]], asked: RayPlacement, device: str, threads: int | None,
-    expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(on_ray, "machines", lambda: there)
-    needs = on_ray.needs_of("it", asked, device, threads)
-    assert (needs.processes, needs.threads, needs.gpus) == expected
-
-
-@pytest.mark.parametrize(
-    ("there", "held"),
-    [
-        ([], "0 (there: no machine with a CPU)"),
-        ([{"GPU": 1.0}], "0 (there: no machine with a CPU)"),
-        ([GPUS], "2 (there: 8 CPUs, 2 GPUs)"),
-    ],
-)
-def test_more_than_there_is(there: list[dict[str, float]], held: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_ray, "machines", lambda: there)
-    with pytest.raises(UserError, match=rf"^--workers 3, .* more than it holds, which is {re.escape(held)}"):
-        on_ray.needs_of("it", RayPlacement(processes=3), "auto", None)
-
-
-@pytest.mark.parametrize(
-    ("there", "address", "expected"),
-    [
-        ([CPUS, CPUS], "auto", (2, 4)),
-        ([CPUS], "auto", (None, min(4, num_cores()))),
-        ([CPUS, {"CPU": 2.0}, CPUS], "auto", (2, 4)),
-        ([CPUS, {"CPU": 2.0}], "auto", (2, 2)),
-        ([CPUS, CPUS], None, (None, 4)),
-    ],
-)
-def test_a_resumed_search_trains_as_it_was_begun_or_says_that_it_does_not(
-    there: list[dict[str, float]], address: str | None, expected: tuple[int | None, int],
-    data: PreparedData, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """It began in two processes of four threads, with four workers."""
-    monkeypatch.setattr(on_ray, "machines", lambda: there)
-    options = SearchOptions(engine="ray", ray_address=address, workers=4, batch_size=32, device="cpu", threads=1)
-    told = OutputStream(data.directory)
-    run: Any = SimpleNamespace(options=options, data_dir=data.directory, console=told.console)
-    now = _feasible_now(run, SupernetSetting(config=config(), threads=4, processes=2))
-    assert (now.processes, now.threads) == expected
-    assert ("results may differ" in told.poll(0.0).text) == (expected != (2, 4))
-
-
-def test_equal_shares_of_a_batch() -> None:
-    assert [_equal_shares(64, most) for most in (0, 1, 3, 7, 8, 100)] == [1, 1, 2, 4, 8, 32]
-    assert [_equal_shares(7, most) for most in (2, 7)] == [1, 1]
-
-
-def test_an_update_is_what_was_printed_and_written_since_the_last_poll(tmp_path: Path) -> None:
-    there, here = tmp_path / "there", tmp_path / "here"
-    (there / "tensorboard").mkdir(parents=True)
-    (there / CHECKPOINT).write_bytes(b"sent out, not to be sent back")
-    output = OutputStream(there, replaced=(CHECKPOINT, SUPERNET))
-    scalars = there / "tensorboard" / "events.out.tfevents.1.machine"
-    scalars.write_bytes(b"one")
-    output.console.print("step 1")
-    first = output.poll(timeout=0.0)
-    assert first.text == "step 1\n"
-    assert [(file.name, file.content) for file in first.files] == [("tensorboard/" + scalars.name, b"one")]
-    assert output.poll(timeout=0.0) == Update()
-    with scalars.open("ab") as file:
-        file.write(b" and two")
-    (there / "new").write_bytes(b"a checkpoint")
-    (there / "new").rename(there / CHECKPOINT)
-    second = output.poll(timeout=0.0)
-    assert [(file.name, file.content) for file in second.files] == [
-        (CHECKPOINT, b"a checkpoint"),
-        ("tensorboard/" + scalars.name, b" and two"),
-    ]
-    console = OutputStream(tmp_path)
-    for update in (first, second):
-        update.apply(here, console.console)
-    assert console.poll(timeout=0.0).text == "step 1\n"
-    assert (here / CHECKPOINT).read_bytes() == b"a checkpoint"
-    assert (here / "tensorboard" / scalars.name).read_bytes() == b"one and two"
-
-
-def test_what_was_written_first_is_sent_and_applied_first(tmp_path: Path) -> None:
-    """A checkpoint that says which network is the best never comes before that network."""
-    there = tmp_path / "there"
-    (there / "best").mkdir(parents=True)
-    output = OutputStream(there, replaced=("best/weights", CHECKPOINT, SUPERNET))
-    for name in ("best/weights", CHECKPOINT):
-        (there / name).write_bytes(name.encode())
-    update = output.poll(timeout=0.0)
-    assert [file.name for file in update.files] == ["best/weights", CHECKPOINT]
-    update.apply(tmp_path / "here", Console(quiet=True))
-    assert (tmp_path / "here" / "best" / "weights").read_bytes() == b"best/weights"
-    (there / "best").rename(there / "replaced just now")
-    assert output.poll(timeout=0.0) == Update()
 
 
 def test_checkpoints_for_a_directory_that_is_gone_are_kept_beside(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The Ray engine: failures of workers, of the connection and of a cluster's machines."""
+"""The Ray engine, on this machine and on a cluster: failures of workers and of the cluster's machines."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import stat
-import subprocess
 import sys
-import textwrap
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +17,21 @@ import numpy as np
 import psutil
 import pytest
 import ray
-from ray.exceptions import RayError
 
 from sret_nas.errors import UserError
 from tests import REPOSITORY
 from tests.trials.engines.jobs_for_ray import look_around
+from tests.trials.engines.marked_processes import MARK, await_that
 from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, with_descendants
 from tests.trials.ray_private import metadata_changed
-from trials.engines import ray_calls, ray_session
+from trials.engines import ray_calls
 from trials.engines.conformance import EngineContract, run_all
 from trials.engines.engine import Engine, Outcome
 from trials.engines.ray import MAX_FALSE_STARTS, RayEngine
-from trials.engines.ray_calls import HeadLostError, call_with_timeout
+from trials.engines.ray_calls import HeadLostError
 from trials.engines.ray_pool import POLL_SECONDS
 
 pytestmark = pytest.mark.slow
-
-MARK = "SRET_NAS_TEST"
-"""Environment variable by which a test knows the processes that come from it."""
 
 
 def results(outcomes: dict[int, Outcome]) -> list[dict[str, Any]]:
@@ -49,32 +40,12 @@ def results(outcomes: dict[int, Outcome]) -> list[dict[str, Any]]:
     return [outcomes[job].result or {} for job in sorted(outcomes)]
 
 
-def await_that(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Waits until another process makes a condition true."""
-    until, pause = time.monotonic() + seconds, threading.Event()
-    while not condition():
-        assert time.monotonic() < until, f"still not so after {seconds} s"
-        pause.wait(0.05)
-
-
 def is_gone(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return True
     return False
-
-
-def processes_with(mark: str) -> list[str]:
-    """Returns the command lines of all processes with a mark in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:  # it ended meanwhile
-            continue
-    return found
 
 
 @pytest.fixture(scope="class")
@@ -209,86 +180,6 @@ class TestOnThisMachine(EngineContract):
         assert len(results(run_all(engine, [{"do": "place"}]))) == 1
 
 
-DRIVER = """
-import json, os, signal, sys
-from tests.trials.engines.jobs_for_ray import look_around
-from trials.engines.ray import MAX_FALSE_STARTS, RayEngine
-from trials.interruption import handle_interruptions
-
-def main():
-    handle_interruptions()
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    group = os.getpgrp()
-    engine = RayEngine(look_around, num_workers=2)
-    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    assert os.getpgrp() == group, "a terminal's Ctrl-C would not arrive any more"
-    engine.submit(0, {"do": "kill"})
-    assert engine.wait()[0].failure.cause == "worker died"
-    print("ready", flush=True)
-    END
-
-if __name__ == "__main__":
-    main()
-"""
-
-HANG = """\
-engine.submit(1, {"do": "hang deaf"})
-engine.submit(2, {"do": "hang deaf"})
-"""
-
-
-def start_driver(end: str, mark: str, **options: Any) -> subprocess.Popen[str]:
-    """Starts a process that uses an engine and ends in some way, after printing `ready`."""
-    script = DRIVER.replace("    END", textwrap.indent(end, "    "))
-    # no home: Ray must not want to write there
-    environment = {**os.environ, MARK: mark, "HOME": "/dev/null", "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, **options,
-    )  # fmt: skip
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line == "ready\n", line + process.communicate()[1]
-    return process
-
-
-def test_a_search_sees_nothing_of_ray() -> None:
-    """No output, file, signal handler or process of Ray; run in a folder from which the tests cannot be imported."""
-    mark = uuid.uuid4().hex
-    driver = start_driver(
-        "print(engine.submit(1, {'do': 'place'}), engine.wait()[0].result['code'])\nengine.close()", mark
-    )
-    out, err = driver.communicate(timeout=60)
-    assert (out, err, driver.returncode) == (f"None {REPOSITORY / 'trials'}\n", "", 0)
-    assert processes_with(mark) == []
-
-
-def test_nothing_outlives_a_killed_driver() -> None:
-    mark = uuid.uuid4().hex
-    driver = start_driver(HANG + "os.kill(os.getpid(), signal.SIGKILL)", mark)
-    driver.communicate(timeout=60)
-    assert driver.returncode == -signal.SIGKILL
-    await_that(lambda: processes_with(mark) == [], seconds=15)
-
-
-def test_ctrl_c_twice_ends_everything() -> None:
-    """Sent to the whole process group, as by a terminal: while the driver waits, and while it closes the engine."""
-    mark = uuid.uuid4().hex
-    driver = start_driver(
-        HANG + "with engine:\n    print('waiting', flush=True)\n    engine.wait()", mark, process_group=0
-    )
-    assert driver.stdout is not None
-    assert driver.stdout.readline() == "waiting\n"
-    os.killpg(driver.pid, signal.SIGINT)
-    threading.Event().wait(0.3)
-    os.killpg(driver.pid, signal.SIGINT)
-    _, err = driver.communicate(timeout=60)
-    # Ray may have a last word after it, or instead, where the second one meets it as it has just shut down
-    assert "KeyboardInterrupt" in err or "core worker has already been shutdown" in err
-    assert driver.returncode in (-signal.SIGINT, 1)
-    await_that(lambda: processes_with(mark) == [], seconds=10)
-
-
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """Returns a folder with the files that these jobs read, and a supernet beside it."""
@@ -421,106 +312,3 @@ class TestJoiningACluster:
         for part in ("Ray: 1.2.3", "Python: 3.4.5", f"Ray: {ray.__version__}", f"Python: {versions}"):
             assert part in str(refused.value)
         assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("127.0.0.1:1", "^no Ray answers at 127.0.0.1:1 .*Connection refused"),
-        ("ray://127.0.0.1:10001", "must be auto or HOST:PORT, got ray://"),
-        ("nonsense", "nonsense leads to no cluster"),
-        ("no-such-host.invalid:6379", "no-such-host.invalid:6379"),
-    ],
-)
-def test_a_wrong_address_is_refused(address: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as refused:
-        RayEngine(look_around, address=address)
-    assert "\n" not in str(refused.value)
-
-
-@contextmanager
-def server(answer: bytes | None) -> Iterator[int]:
-    """Yields the port of a server that is not Ray, and answers the first bytes in some way or not at all."""
-    with socket.create_server(("", 0)) as listening:
-
-        def serve() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                while connection.recv(1024) and answer is None:  # until the other side has had enough
-                    pass
-                connection.sendall(answer or b"")
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listening.getsockname()[1]
-        thread.join()
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (
-            b"HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n",
-            "answers, but is not a Ray cluster: start one",
-        ),
-        (b"", "answers, but is not a Ray cluster: start one"),
-        (None, "no Ray answers at 127.0.0.1:.*timed out"),
-    ],
-)
-def test_what_answers_and_is_no_ray_is_refused(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, message: str
-) -> None:
-    monkeypatch.setattr(ray_session, "ANSWER_SECONDS", 0.5)
-    with server(answer) as port, pytest.raises(UserError, match=message) as refused:
-        RayEngine(look_around, address=f"127.0.0.1:{port}")
-    assert f"127.0.0.1:{port}" in str(refused.value)
-    assert "\n" not in str(refused.value)
-    assert not ray.is_initialized()
-
-
-class TestAHeadThatDoesNotAnswer:
-    """Calls to it are made to wait, as Ray waits when the head is lost."""
-
-    def test_ctrl_c_gets_through(self) -> None:
-        released = threading.Event()
-        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
-        with pytest.raises(KeyboardInterrupt):
-            call_with_timeout(released.wait, "the cluster")
-        released.set()
-
-    def test_after_a_while_it_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ray_calls, "HEAD_SECONDS", 0.1)
-        released = threading.Event()
-        with pytest.raises(HeadLostError, match=r"^the cluster has not answered for 0.1 s, so .*--resume"):
-            call_with_timeout(released.wait, "the cluster")
-        released.set()
-        assert issubclass(HeadLostError, OSError), "which the command line tells in a line"
-
-    def test_answers_and_errors_come_back(self) -> None:
-        assert call_with_timeout(lambda: 7, "") == 7
-        with pytest.raises(RayError, match="what Ray says"):
-            call_with_timeout(self.fail, "")
-
-    @staticmethod
-    def fail() -> None:
-        raise RayError("what Ray says")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"cpus_per_trial": 0.0}, "a trial must have more than 0 CPUs, got 0: raise --threads"),
-        ({"gpus_per_trial": -1.0}, "--gpus-per-trial .* got -1"),
-        ({"gpus_per_trial": 1.5}, "--gpus-per-trial .* got 1.5"),
-    ],
-)
-def test_impossible_shares_are_refused(options: dict[str, float], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        RayEngine(look_around, **options)
-
-
-def test_nobody_imports_ray_who_does_not_use_it() -> None:
-    """Nor what takes as long, until a search comes to where it is needed."""
-    script = "import sys, trials.engines, trials.search.search\nprint({*sys.modules} & {'ray', 'torch', 'scipy.stats'})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""The connection to Ray: how it ends. What it connects to is tested with the engine (`test_ray`)."""
+"""The connection to Ray: how it ends. What it connects to: `test_ray`; what it does not: `test_ray_refusals`."""
 
 from __future__ import annotations
 

@@ -1,77 +1,36 @@
-"""The append-only record: what is on disk after every event, and after a crash at any byte."""
+"""The append-only record: what is on disk after every event, who may write it, and what no room on the disk changes."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sret_nas import PRESETS, UserError, cost_of
+from sret_nas import UserError
 from tests.full_disk import largest_file
+from tests.trials.runs.small_records import (
+    CANDIDATES,
+    DEATH,
+    FAILURE,
+    HEADER,
+    ORIGINS,
+    TEST_RESULT,
+    result_of,
+    write_run,
+)
 from tests.trials.scripted_engine import Clock
 from trials.engines.jobs import SupernetSource
-from trials.engines.results import Failure, FrontTestResult, RetrainResult, TargetCost, TrialResult
-from trials.lost_directory import LostDirectoryError
+from trials.engines.results import RetrainResult
 from trials.runs.checksums import CHECKSUM
 from trials.runs.directory import RECORDS_FILE
 from trials.runs.full_disk import StorageError
 from trials.runs.history import History, read_history
-from trials.runs.records import HEADER_KEYS, Records
-from trials.strategies.strategy import Candidate
-
-CANDIDATES = [
-    Candidate(PRESETS["sret_t"], "full"),
-    Candidate(PRESETS["sret_lt"], "joint"),
-    Candidate(PRESETS["sret_s"], "full"),
-]
-HEADER = {key: {"of": key} for key in HEADER_KEYS} | {"command": ["search"]}
-FAILURE = Failure(cause="diverged", message="the loss became nan", traceback="...")
-DEATH = Failure(cause="worker died", message="SIGKILL")
-TEST_RESULT = FrontTestResult(error=0.25, cross_entropy=1.5, num_images=100)
-
-
-def result_of(candidate: Candidate) -> TrialResult:
-    cost = cost_of(candidate.arch)
-    target = TargetCost(flops=cost.flops, params=cost.params, image_size=224, classes=1000)
-    return TrialResult(
-        error=0.125,
-        cross_entropy=0.1 + 0.2,
-        error_by_depth=[0.5, 0.125],
-        train_loss=1.0,
-        train_steps=10,
-        train_images=640,
-        train_seconds=1.5,
-        seconds=2.0,
-        target=target,
-        proxy=target,
-        proxy_arch=candidate.arch,
-        device="cpu",
-        peak_memory_mb=700.0,
-    )
-
-
-ORIGINS = ("design", "additive", "")
-
-
-def write_run(run_dir: Path) -> None:
-    """Writes a finished trial that was tested, one that failed twice, and one that never ended."""
-    with Records(run_dir) as records:
-        records.start(HEADER)
-        for number, candidate in enumerate(CANDIDATES):
-            cost = cost_of(candidate.arch)
-            records.asked(number, candidate, cost.flops, cost.params, origin=ORIGINS[number])
-        records.ended(0, result_of(CANDIDATES[0]), None, 2.5)
-        records.retried(1, 1, DEATH, 4.0)
-        records.ended(1, None, FAILURE, 1.5)
-        records.tested(0, TEST_RESULT)
+from trials.runs.records import Records
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
@@ -161,74 +120,6 @@ def test_a_directory_that_holds_anything_else_takes_no_search(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"there is no records\.jsonl in it$"):
         Records(tmp_path / "none", must_exist=True)
     assert not (tmp_path / "none").exists()
-
-
-def test_a_header_of_another_format_or_without_a_key_is_refused(tmp_path: Path) -> None:
-    header = {"event": "header", "format": 1, "time": 1.0, **HEADER}
-    without = {key: value for key, value in header.items() if key not in ("space", "device")}
-    for wrong, told in (
-        ({**header, "format": 2}, "format: not a record of this tool: must be 1, got 2"),
-        ({**header, "event": "asked"}, "number: not a record of this tool: is missing .*"),
-        (without, r"space: not a record of this tool: is missing \(and 1 more\)"),
-    ):
-        (tmp_path / RECORDS_FILE).write_text(json.dumps(wrong) + "\n")
-        with pytest.raises(UserError, match=rf"line 1: {told}$"):
-            read_history(tmp_path)
-
-
-@pytest.mark.slow
-def test_a_torn_line_is_cut_at_every_byte(tmp_path: Path) -> None:
-    """Whatever byte a crash stops at, reopening keeps exactly the whole lines, and the next event is readable."""
-    write_run(tmp_path / "whole")
-    content = (tmp_path / "whole" / RECORDS_FILE).read_bytes()
-    line_ends = [position + 1 for position, byte in enumerate(content) if byte == ord("\n")]
-    last_start = line_ends[-2]
-    for length in range(last_start, len(content) + 1):
-        torn = tmp_path / "torn"
-        torn.mkdir()
-        (torn / RECORDS_FILE).write_bytes(content[:length])
-        with Records(torn, must_exist=True) as records:
-            before = records.reopen()
-            records.ended(2, None, FAILURE, 0.0)
-        after = read_history(torn)
-        assert (before.trials[0].test is not None) == (length == len(content))
-        assert after.trials[2].failure == FAILURE
-        assert after.trials[0].result == result_of(CANDIDATES[0])
-        shutil.rmtree(torn)
-
-
-def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
-    write_run(tmp_path)
-    path = tmp_path / RECORDS_FILE
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:2], b'{"event": "asked"\n', *lines[3:]]))
-    with pytest.raises(UserError, match=r"records\.jsonl, line 3: not a record of this tool: it has no checksum"):
-        read_history(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "event", [{"event": "won", "number": 0}, {"number": 0}, [], {"event": "finished", "number": 9}]
-)
-def test_events_of_no_known_kind_are_refused(tmp_path: Path, event: object) -> None:
-    write_run(tmp_path)
-    with open(tmp_path / RECORDS_FILE, "a") as file:
-        file.write(json.dumps(event) + "\n")
-    with pytest.raises(UserError, match="line 9"):
-        read_history(tmp_path)
-
-
-def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
-    (tmp_path / RECORDS_FILE).write_text('{"event": "header", \n')
-    with pytest.raises(UserError, match=r"records\.jsonl, line 1: "):
-        read_history(tmp_path)
-
-
-def test_an_empty_file_and_a_missing_one_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run directory"):
-        read_history(tmp_path)
-    (tmp_path / RECORDS_FILE).write_bytes(b'{"event": "hea')
-    with pytest.raises(UserError, match="ended before it began"):
-        read_history(tmp_path)
 
 
 def test_a_run_directory_takes_one_search(tmp_path: Path) -> None:
@@ -333,23 +224,6 @@ def test_what_was_spent_is_known_while_writing_and_after(tmp_path: Path) -> None
     assert read.mean_trial_seconds == 2.5
 
 
-def test_records_from_before_there_were_attempts_are_read(tmp_path: Path) -> None:
-    """They lack the event `retried`, the seconds of attempts, and checksums."""
-    write_run(tmp_path)
-    path = tmp_path / RECORDS_FILE
-    events = [json.loads(line) for line in path.read_text().splitlines()]
-    older = [{**event} for event in events if event["event"] != "retried"]
-    for event in older:
-        event.pop("seconds", None)
-        del event[CHECKSUM]
-    path.write_text("".join(json.dumps(event) + "\n" for event in older))
-    history = read_history(tmp_path)
-    assert history.trials[0].result == result_of(CANDIDATES[0])
-    assert history.trials[1].failure == FAILURE
-    assert history.trials[1].retried == []
-    assert history.usage.job_seconds == 2.0  # the result's own
-
-
 def test_ctrl_c_while_writing_waits_for_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal comes between the line and its flush: the line is whole, and then the search ends."""
     write_run(tmp_path)
@@ -369,77 +243,6 @@ def test_ctrl_c_while_writing_waits_for_the_line(tmp_path: Path, monkeypatch: py
     assert read_history(tmp_path).trials[2].failure == FAILURE
 
 
-@pytest.mark.slow
-def test_a_flipped_byte_anywhere_in_a_line_is_noticed(tmp_path: Path) -> None:
-    """In values, in keys and in the checksum itself; of a line in the middle, and with the digits 0 to 9 in mind."""
-    write_run(tmp_path)
-    path = tmp_path / RECORDS_FILE
-    content = path.read_bytes()
-    start = content.index(b'{"event": "finished"')
-    end = content.index(b"\n", start)
-    for position in range(start, end):
-        flipped = bytearray(content)
-        flipped[position] ^= 1
-        path.write_bytes(flipped)
-        with pytest.raises(UserError, match=r"records\.jsonl, line 5: not a record of this tool"):
-            read_history(tmp_path)
-
-
-def test_lines_without_a_checksum_are_an_earlier_versions(tmp_path: Path) -> None:
-    """They come first, and what is added to them has one; a later line that has lost its own is no such line."""
-    write_run(tmp_path)
-    path = tmp_path / RECORDS_FILE
-    events = [json.loads(line) for line in path.read_text().splitlines()]
-    for event in events:
-        del event[CHECKSUM]
-    path.write_text("".join(json.dumps(event) + "\n" for event in events))
-    with Records(tmp_path, must_exist=True) as records:
-        records.reopen()
-        records.ended(2, None, FAILURE, 1.0)
-    assert read_history(tmp_path).trials[2].failure == FAILURE
-    with path.open("a") as file:
-        file.write(json.dumps(events[-1]) + "\n")
-    with pytest.raises(UserError, match="line 10: not a record of this tool: it has no checksum"):
-        read_history(tmp_path)
-
-
-def deleted(run_dir: Path) -> None:
-    shutil.rmtree(run_dir)
-
-
-def moved(run_dir: Path) -> None:
-    run_dir.rename(run_dir.with_name("elsewhere"))
-
-
-def replaced(run_dir: Path) -> None:
-    shutil.copytree(run_dir, run_dir.with_name("copy"))
-    shutil.rmtree(run_dir)
-    run_dir.with_name("copy").rename(run_dir)
-
-
-def without_records(run_dir: Path) -> None:
-    (run_dir / RECORDS_FILE).unlink()
-
-
-@pytest.mark.parametrize("lose", [deleted, moved, replaced, without_records])
-def test_records_of_a_lost_run_directory_are_kept_beside(tmp_path: Path, lose: Callable[[Path], None]) -> None:
-    """Those from before it was lost, and the one that was about to be written; a search can be resumed from them."""
-    run_dir = tmp_path / "run"
-    write_run(run_dir)
-    with Records(run_dir, must_exist=True) as records:
-        records.reopen()
-        lose(run_dir)
-        with pytest.raises(
-            LostDirectoryError, match=r"deleted, moved or replaced.*: sret-nas search --resume .*/run-rescued$"
-        ):
-            records.ended(2, result_of(CANDIDATES[2]), None, 1.0)
-    history = read_history(tmp_path / "run-rescued")
-    assert history.trials[0].test == TEST_RESULT
-    assert history.trials[2].result == result_of(CANDIDATES[2])
-    with Records(tmp_path / "run-rescued", must_exist=True) as records:
-        assert records.reopen().trials.keys() == {0, 1, 2}
-
-
 def test_a_clock_that_is_set_changes_no_times_of_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Records(tmp_path / "run") as records:
         records.start(HEADER)
@@ -452,54 +255,6 @@ def test_a_clock_that_is_set_changes_no_times_of_a_session(tmp_path: Path, monke
     times = [json.loads(line)["time"] for line in (tmp_path / "run" / RECORDS_FILE).read_text().splitlines()]
     assert times == sorted(times)
     assert times[-1] - times[0] < 1000
-
-
-@pytest.mark.parametrize("lose", [deleted, moved, replaced])
-def test_a_run_directory_that_is_lost_before_the_first_record(tmp_path: Path, lose: Callable[[Path], None]) -> None:
-    run_dir = tmp_path / "run"
-    with Records(run_dir) as records:
-        lose(run_dir)
-        before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(LostDirectoryError, match=r"run was deleted, moved or replaced.*start it again$"):
-            records.start(HEADER)
-        records.withdraw()
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_trial_that_failed_when_the_directory_was_lost_is_left_to_be_run_again(tmp_path: Path) -> None:
-    write_run(tmp_path / "run")
-    (tmp_path / "run-rescued").mkdir()  # of an earlier loss: it is not written over
-    with Records(tmp_path / "run", must_exist=True) as records:
-        records.reopen()
-        shutil.rmtree(tmp_path / "run")
-        with pytest.raises(LostDirectoryError):
-            records.ended(2, None, FAILURE, 1.0)
-    assert not read_history(tmp_path / "run-rescued-2").trials[2].has_ended
-    assert list((tmp_path / "run-rescued").iterdir()) == []
-
-
-def test_records_that_cannot_be_kept_beside_are_said_to_be_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    write_run(tmp_path / "run")
-    with Records(tmp_path / "run", must_exist=True) as records:
-        records.reopen()
-        shutil.rmtree(tmp_path / "run")
-        monkeypatch.setattr("trials.runs.records.write_atomically", full)
-        with pytest.raises(LostDirectoryError, match=r"cannot be kept in .*/run-rescued: No space left on device"):
-            records.interrupted()
-
-
-def test_records_that_something_else_wrote_to_are_noticed(tmp_path: Path) -> None:
-    write_run(tmp_path)
-    with Records(tmp_path, must_exist=True) as records:
-        records.reopen()
-        os.truncate(tmp_path / RECORDS_FILE, 100)
-        with pytest.raises(LostDirectoryError, match=r"records\.jsonl was changed by something else"):
-            records.interrupted()
 
 
 @pytest.mark.parametrize("name", ["lock", RECORDS_FILE])

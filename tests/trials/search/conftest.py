@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.trials.scripted_engine import Clock
+from tests.trials.search.scripted_session import Session, found
 from trials.engines import local
 
 
@@ -19,3 +22,21 @@ def _forked_workers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "_CONTEXT", multiprocessing.get_context("fork"))
         yield
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (
+        "trials.engines.retries",
+        "trials.runs.records",
+        "trials.report.progress",
+    ):
+        monkeypatch.setattr(f"{module}.time", clock)
+    return clock
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> list[tuple[str, float | None]]:
+    Session(tmp_path / "undisturbed").run()
+    return found(tmp_path / "undisturbed")

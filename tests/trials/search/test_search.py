@@ -4,75 +4,42 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 import yaml
-from PIL import Image
-from rich.console import Console
 
 from cli import main
 from sret_nas import ArchConfig, UserError, cost_of
 from sret_nas.nn.flops import fvcore_cost
 from sret_nas.nn.network import SReT
 from sret_nas.yaml_files import read_yaml
-from tests import REPOSITORY
-from tests.forked import Forked
-from tests.trials.runs.edited_records import edit_records
+from tests.trials.search.smoke_searches import (
+    FLAGS,
+    OPTIONS,
+    events,
+    outcome_of,
+    quiet,
+    search_process,
+    wait_for_trials,
+)
 from trials.runs.directory import RECORDS_FILE
-from trials.runs.history import read_history
 from trials.runs.objectives import most_accurate, pareto_front
-from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.trial import Trial
-from trials.search.plan import require_gpu
 from trials.search.search import resume_search, start_search
 from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 
 pytestmark = pytest.mark.slow
-
-OPTIONS: dict[str, Any] = {
-    "no_supernet": True,  # searches with a supernet: test_search_supernet.py
-    "space": "smoke",
-    "target_classes": 1000,
-    "target_channels": 3,
-    "flops_budget": 100_000_000,
-    "trials": 6,
-    "seed": 5,
-    "max_train_images": 64,
-    "max_val_images": 100,
-    "max_test_images": 100,
-    "image_size": 24,
-    "train_images": 128,
-    "device": "cpu",
-    "workers": 0,
-    # NSGA-II learns from the third trial on, so that all replays below replay what it learned
-    "strategy": "nsga2",
-    "lookahead": 2,
-    "population": 2,
-}
-FLAGS = [
-    "--no-supernet",
-    *(f"{flag(name)}={value}" for name, value in OPTIONS.items() if name not in ("no_supernet", "workers")),
-]
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=120)
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +50,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
 
 
-def outcome_of(run_dir: Path) -> list[tuple[Any, ...]]:
-    """Returns all that a search found, trial by trial, to the last bit."""
-    trials = read_history(run_dir).trials
-    return [
-        (number, trial.candidate.key, trial.result and (trial.result.error, trial.result.cross_entropy), trial.test)
-        for number, trial in sorted(trials.items())
-    ]
-
-
 def front_files(run_dir: Path) -> dict[str, Any]:
     """Returns the front's architectures by file name."""
     return {path.name: yaml.safe_load(path.read_text())["architecture"] for path in (run_dir / "pareto").iterdir()}
-
-
-def events(run_dir: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run_dir / RECORDS_FILE).read_text().splitlines()]
 
 
 def test_every_trial_is_finished_and_inside_the_budget(finished: Run) -> None:
@@ -197,22 +151,6 @@ def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path) ->
     assert front_files(run.run_dir) == front_files(finished.run_dir)
 
 
-def test_a_resumed_additive_search_proposes_what_it_would_have(tmp_path: Path) -> None:
-    """Cut off after seven of nine trials; from the seventh on a model proposes, as long as it knows anything new."""
-    options = {**OPTIONS, "strategy": "additive", "trials": 9, "lookahead": 1}
-    whole = start_search(SearchOptions.parse(options, "search"), tmp_path / "whole", ["test"], quiet())
-    origins = [trial.origin for trial in whole.trials]
-    assert origins[:6] == ["design"] * 6
-    assert set(origins[6:]) & {"additive", "residual", "size"}
-    lines = (whole.run_dir / "records.jsonl").read_bytes().splitlines(keepends=True)
-    ends = [position for position, line in enumerate(lines) if b'"event": "finished"' in line]
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    (cut / "records.jsonl").write_bytes(b"".join(lines[: ends[6] + 1]))
-    shutil.copytree(whole.run_dir / "weights", cut / "weights")
-    assert outcome_of(resume_search(cut, {}, quiet()).run_dir) == outcome_of(whole.run_dir)
-
-
 def test_another_seed_searches_elsewhere(finished: Run, tmp_path: Path) -> None:
     run = start_search(
         SearchOptions.parse({**OPTIONS, "seed": 6, "trials": 2}, "search"),
@@ -249,20 +187,6 @@ def resumed_here(run_dir: Path, *arguments: str) -> int:
     return main(["search", f"--resume={run_dir}", *arguments, "--workers=0"])
 
 
-def search_process(*arguments: str) -> Forked:
-    return Forked(lambda: main(["search", *arguments]))
-
-
-def wait_for_trials(process: Forked | subprocess.Popen[str], number: int) -> None:
-    """Reads the plain progress lines until so many trials have ended."""
-    assert process.stdout is not None
-    seen = 0
-    while seen < number:
-        line = process.stdout.readline()
-        assert line, "the search ended early"
-        seen += line.startswith("trial ")
-
-
 @pytest.mark.parametrize(("kill_after", "workers"), [(1, 2), (3, 0)])
 def test_a_killed_search_resumes_to_the_same_front(
     finished: Run, tmp_path: Path, kill_after: int, workers: int
@@ -280,22 +204,6 @@ def test_a_killed_search_resumes_to_the_same_front(
     assert finishes == Counter(range(6))  # none lost, none repeated
     assert outcome_of(run_dir) == outcome_of(finished.run_dir)
     assert front_files(run_dir) == front_files(finished.run_dir)
-
-
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_carry_on(tmp_path: Path) -> None:
-    run_dir = tmp_path / "stopped"
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, "--workers=2", f"--out={run_dir}"]
-    process = subprocess.Popen(
-        [*command, "--trials=30"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )  # enough not to end before the signal comes
-    wait_for_trials(process, 1)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate()
-    assert process.returncode == 130, output
-    assert f"--resume {run_dir}" in output
-    assert "Traceback" not in output
-    assert (run_dir / "best.yaml").is_file()
-    assert not any(event["event"] == "tested" for event in events(run_dir))
 
 
 def test_a_finished_search_resumes_with_more_trials_and_repeats_none(finished: Run, tmp_path: Path) -> None:
@@ -342,111 +250,11 @@ def test_a_resumed_search_keeps_its_question(finished: Run, given: dict[str, Any
         resume_search(finished.run_dir, given, quiet())
 
 
-def test_gpu_hours_are_refused_where_trials_turn_out_to_run_on_the_cpu() -> None:
-    options = SearchOptions(gpu_hours=3.0)
-    require_gpu(options, "NVIDIA H200")
-    require_gpu(SearchOptions(), "cpu")
-    with pytest.raises(UserError, match="--gpu-hours 3 goes with a GPU, and trials run on the CPU here: give --time-b"):
-        require_gpu(options, "cpu")
-
-
 def test_a_new_search_does_not_write_into_an_old_one(finished: Run) -> None:
     before = (finished.run_dir / RECORDS_FILE).read_bytes()
     with pytest.raises(UserError, match="holds a search already"):
         start_search(SearchOptions.parse(OPTIONS, "search"), finished.run_dir, ["test"], quiet())
     assert (finished.run_dir / RECORDS_FILE).read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"flops_budget": 1000}, "the nearest"),
-        ({"space": "no_such_space"}, "no_such_space"),
-        ({"data": "no/such/folder"}, "no/such/folder"),
-        ({"strategy": "luck"}, "strategy"),
-        ({"objectives": ("error", "error")}, "--objectives must not repeat"),
-        ({"train_images": 10, "epochs": 1.0}, "--epochs cannot be combined with --train-images"),
-        ({"device": "tpu"}, "device"),
-        ({"seed": 2**32}, "--seed: must be less than 4294967296"),
-        ({"batch_size": 100_000}, "--batch-size: must be less than or equal to 65536"),
-        ({"learning_rate": float("inf")}, "--learning-rate: must be a finite number, got inf"),
-        ({"train_images": None, "epochs": float("inf")}, "--epochs: must be a finite number, got inf"),
-        ({"device": "cuda:77"}, "cuda:77 is not there"),
-        (
-            {"gpu_hours": 2.0},
-            "--gpu-hours goes with a GPU, got --device cpu; --time-budget bounds the wall time anywhere",
-        ),
-        ({"gpu_hours": 0.0}, "--gpu-hours: must be greater than 0"),
-        ({"time_budget": 0.5}, "--time-budget: must be greater than or equal to 1"),
-        (
-            {"time_budget": 1.0, "train_images": 10**6},
-            "a time budget of 1.0 s is too short for a trial, which takes about ",
-        ),
-        ({"trial_timeout": float("inf")}, "--trial-timeout: must be"),
-        (
-            {"trial_timeout": 1.0, "train_images": 10**6},
-            "--trial-timeout 1.0 s would end every typical trial, which takes about .*: raise it, or leave it out",
-        ),
-    ],
-)
-def test_what_cannot_be_done_is_refused_before_anything_is_recorded(
-    tmp_path: Path, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        start_search(SearchOptions.parse({**OPTIONS, **options}, "search"), tmp_path / "refused", ["test"], quiet())
-    assert not (tmp_path / "refused").exists()
-
-
-def test_defaults_that_depend_on_other_options() -> None:
-    assert SearchOptions(trials=16).population == 4
-    assert SearchOptions(trials=60).population == 15
-    assert SearchOptions(trials=1000).population == 20
-    assert [SearchOptions(workers=workers).lookahead for workers in (0, 1, 4, 32)] == [4, 4, 4, 32]
-
-
-@pytest.mark.parametrize(
-    ("options", "num_train", "images"),
-    [({}, 1000, 3000), ({}, 1_000_000, 16_000), ({"epochs": 0.5}, 1000, 500), ({"train_images": 77}, 1000, 77)],
-)
-def test_the_length_of_a_proxy_run(options: dict[str, Any], num_train: int, images: int) -> None:
-    assert SearchOptions(**options).proxy(num_train).training.images == images
-
-
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "mine" / "pareto").mkdir(parents=True)
-    (tmp_path / "mine" / "pareto" / "my.yaml").write_text("mine")
-    with pytest.raises(UserError, match=r"is not empty \(it holds pareto\)"):
-        start_search(SearchOptions.parse(OPTIONS, "search"), tmp_path / "mine", ["test"], quiet())
-    assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["pareto", "my.yaml"]
-
-
-def test_a_run_directory_inside_the_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must not lie inside the image folder"):
-        start_search(
-            SearchOptions.parse({**OPTIONS, "data": str(tmp_path)}, "search"), tmp_path / "run", ["test"], quiet()
-        )
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_dry_run_prints_the_plan_and_begins_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["search", *FLAGS, "--objectives=error,flops", "--workers=0", "--dry-run", f"--out={tmp_path / 'run'}"])
-        == 0
-    )
-    told = capsys.readouterr().out
-    assert re.search(r"^Plan: 6 trials .*of 128 training images at 24 px; about .* in all$", told, re.MULTILINE)
-    assert told.splitlines()[-1] == "Dry run: that is the plan, and nothing was begun"
-    assert "Results:" not in told
-    assert not (tmp_path / "run").exists()
-    assert main(["search", "--dry-run", "--resume=x"]) == 2
-    assert "--dry-run plans a new search" in capsys.readouterr().err
-
-
-def test_a_torn_header_is_no_search(tmp_path: Path) -> None:
-    (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / RECORDS_FILE).write_text('{"event": "hea')
-    options = {**OPTIONS, "trials": 1, "train_images": 64}
-    assert len(start_search(SearchOptions.parse(options, "search"), tmp_path / "torn", ["test"], quiet()).trials) == 1
 
 
 def test_the_most_accurate_network_is_never_a_beaten_one(finished: Run) -> None:
@@ -459,29 +267,6 @@ def test_the_most_accurate_network_is_never_a_beaten_one(finished: Run) -> None:
     )
     assert most_accurate([dear, cheap], ("error", "flops")) is cheap
     assert most_accurate([dear, cheap], ("cross_entropy", "flops")) is dear
-
-
-def test_missing_weights_are_named_and_the_search_still_ends(tmp_path: Path) -> None:
-    options = {**OPTIONS, "trials": 1, "train_images": 64}
-    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
-    lines = (run.run_dir / RECORDS_FILE).read_text().splitlines(keepends=True)
-    (run.run_dir / RECORDS_FILE).write_text("".join(line for line in lines if '"tested"' not in line))
-    for path in (run.run_dir / "weights").iterdir():
-        path.unlink()
-    console = quiet()
-    assert resume_search(run.run_dir, {}, console).trials[0].test is None
-    assert isinstance(console.file, io.StringIO)
-    message = r"trial 0 cannot be tested: its weights, .*trial-0000\.safetensors, are missing"
-    assert re.search(message, console.file.getvalue())
-
-
-def test_a_candidate_that_the_strategy_would_not_ask_for_stops_a_resume(tmp_path: Path) -> None:
-    options = {**OPTIONS, "trials": 2, "train_images": 64}
-    run = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet())
-    path = run.run_dir / RECORDS_FILE
-    edit_records(path, '"seed": 5', '"seed": 6')
-    with pytest.raises(UserError, match=r"its trial 0 is .* but the strategy now asks for"):
-        resume_search(run.run_dir, {"trials": 3}, quiet())
 
 
 def test_a_finished_search_asks_its_strategy_nothing_when_it_is_resumed(
@@ -507,69 +292,6 @@ def test_a_finished_search_asks_its_strategy_nothing_when_it_is_resumed(
     assert (run_dir / JOURNAL_FILE).read_bytes().count(b"\n") == len(lines)
     with pytest.raises(AssertionError, match="was asked"):
         resume_search(run_dir, {"trials": 7}, quiet())
-
-
-def test_changed_images_stop_a_resume(tmp_path: Path) -> None:
-    path = tmp_path / "run" / RECORDS_FILE
-    start_search(
-        SearchOptions.parse({**OPTIONS, "trials": 1, "train_images": 64}, "search"),
-        path.parent,
-        ["test"],
-        quiet(),
-    )
-    digest = json.loads(path.read_text().splitlines()[0])["data"]["digest"]
-    edit_records(path, digest, "0" * len(digest))
-    with pytest.raises(UserError, match="are not those that"):
-        resume_search(path.parent, {}, quiet())
-
-
-def test_the_same_images_may_lie_elsewhere_when_a_search_is_resumed(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "here" / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "here" / name / f"{number}.png")
-    images = {"data": str(tmp_path / "here"), "trials": 1, "train_images": 64}
-    run_dir = tmp_path / "runs" / "run"
-    start_search(SearchOptions.parse({**OPTIONS, **images}, "search"), run_dir, ["test"], quiet())
-    (tmp_path / "here").rename(tmp_path / "there")
-    shutil.rmtree(tmp_path / "runs" / "prepared-data")
-    before = (run_dir / RECORDS_FILE).read_bytes()
-    with pytest.raises(UserError, match=r"here.*\(a resumed search needs its images: .* or as --data says\)"):
-        resume_search(run_dir, {}, quiet())
-    with pytest.raises(UserError, match=r"^the images of digits are not those that .* was begun with"):
-        resume_search(run_dir, {"data": "digits"}, quiet())
-    assert (run_dir / RECORDS_FILE).read_bytes() == before
-    resumed = resume_search(run_dir, {"data": str(tmp_path / "there")}, quiet())
-    assert resumed.options.data == str(tmp_path / "there")
-    recorded = [event["options"]["data"] for event in events(run_dir) if event["event"] == "resumed"]
-    assert recorded == [str(tmp_path / "there")]
-
-
-@pytest.mark.parametrize(("ending", "workers"), [(signal.SIGTERM, 1), (signal.SIGHUP, 0)])
-def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, ending: signal.Signals, workers: int) -> None:
-    process = search_process(*FLAGS, "--trials=30", f"--workers={workers}", f"--out={tmp_path / 'run'}")
-    wait_for_trials(process, 1)
-    process.send_signal(ending)
-    output, _ = process.communicate()
-    assert process.returncode == 130, output
-    assert "carry on with" in output
-    assert (tmp_path / "run" / "best.yaml").is_file()
-
-
-def test_a_reader_that_goes_away_costs_no_results(tmp_path: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "search", *FLAGS, "--workers=1", f"--out={tmp_path / 'run'}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for_trials(process, 1)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    errors = process.stderr.read()
-    process.stderr.close()
-    assert process.wait() == 130
-    assert "carry on with" in errors
-    assert (tmp_path / "run" / "best.yaml").is_file()
 
 
 def test_the_same_command_with_resume_carries_on(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`supernet train`, `evaluate` and `extract` as the command line calls them, and what a training tells of itself."""
+"""`supernet train`, `evaluate` and `extract` as the command line calls them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from cli import main
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.result_file import write_result
-from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
-from sret_nas.quantities import parse_duration
 from sret_nas.yaml_files import dump_yaml, read_yaml
-from tests.trials.supernet.tiny_supernet import SPACE, config, proxy, spec, trained
+from tests.trials.supernet.tiny_supernet import SPACE, proxy
 from trials.data import PreparedData, batches
 from trials.runs.directory import TRAINING
-from trials.supernet import monitor, training
+from trials.supernet import training
 from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import extreme
-from trials.supernet.speed import seconds_per_step, steps_within
 from trials.training.recipe import proxy_arch
 from trials.training.train import score
 from trials.workflows.train_supernet import RecordedTraining
@@ -329,67 +325,6 @@ def test_other_images_are_refused(run_dir: Path, tmp_path: Path, capsys: pytest.
     ]
     assert main(arguments) == 2
     assert "are not those that" in shown(capsys)
-
-
-def test_durations() -> None:
-    assert [parse_duration(text) for text in ("90s", "5m", "5 min", "1.5h")] == [90, 300, 300, 5400]
-    for wrong in ("5", "m", "-5m", "0s", "1e3s", "5 days", "9" * 30 + "h", ""):
-        with pytest.raises(UserError, match=r"must be a time such as 90s, 5m, 1\.5h or 1h30m"):
-            parse_duration(wrong)
-
-
-def test_a_time_budget_is_planned_from_the_networks_that_are_to_come(
-    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A clock by which a pass takes 2 ms and a MFLOP 5 ms: then the expected step is that of the mean network."""
-    clock = [0.0]
-
-    def train_step(self: training.SupernetTraining, *batch: torch.Tensor) -> float:
-        archs = self.networks.of_step(self.state.counts.steps, self.steps)
-        self.state.counts.steps += 1
-        clock[0] += sum(0.002 + 0.005 * cost_of(arch).flops / 1e6 for arch in archs)
-        return 0.0
-
-    monkeypatch.setattr(training.SupernetTraining, "train_step", train_step)
-    alone = training.Processes(0, 1, torch.device("cpu"))
-    how = config(images=13 * 32, step_rule="single")
-    measured = training.SupernetTraining(tmp_path, spec(how), data, alone)
-    flops = [cost_of(measured.networks.of_step(step, 256)[0]).flops for step in range(256)]
-    expected = 0.002 + 0.005 * sum(flops) / 256 / 1e6
-    assert seconds_per_step(measured, lambda: clock[0]) == pytest.approx(expected, rel=1e-5)
-    assert (steps_within(100.0, 0.5), steps_within(0.1, 0.5)) == (180, 1)
-
-
-@pytest.mark.slow
-def test_a_training_tells_how_it_goes(data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines where there is no terminal, scalars for TensorBoard, and the scores of three subnets, the last ones those
-    of the finished weights."""
-    monkeypatch.setattr(monitor, "LINE_SECONDS", 0.0)
-    monkeypatch.setattr(monitor, "MAX_SHARE", 0.0)
-    scalars: list[tuple[str, float, int]] = []
-    monkeypatch.setattr(
-        monitor.SummaryWriter, "add_scalar", lambda self, name, value, step: scalars.append((name, value, step))
-    )
-    with (tmp_path / "told.txt").open("w") as file:
-        path = trained(tmp_path, data, config(images=4 * 32), console=Console(file=file, width=200))
-    told = (tmp_path / "told.txt").read_text().splitlines()
-    assert (
-        sum(bool(re.match(r"step [1-4] of 4: loss \d\.\d{3}, [\d,]+ images/s, .* left$", line)) for line in told) == 4
-    )
-    losses = [(value, step) for name, value, step in scalars if name == "loss"]
-    assert [step for _, step in losses] == [1, 2, 3, 4]
-    assert all(1 < value < 4 for value, _ in losses)  # about log 10
-    rates = [value for name, value, _ in scalars if name == "learning_rate"]
-    assert rates == pytest.approx([2e-3, 2e-3 * 0.853553, 2e-3 * 0.5, 2e-3 * 0.146447], rel=1e-4)  # a cosine
-    accuracies = {name: value for name, value, step in scalars if name.startswith("accuracy/") and step == 4}
-    supernet, _ = Supernet.load(path)
-    for name, end in (("smallest", "cheapest"), ("largest", "most_expensive")):
-        arch = proxy_arch(extreme(SPACE, Budget(), end), proxy(), channels=1, classes=10)  # type: ignore[arg-type]
-        assert (
-            accuracies[f"accuracy/{name}"] == 1 - score(extract_for_eval(supernet, arch, data, 32), data.val, 32).error
-        )
-    assert len(accuracies) == 3
-    assert re.fullmatch(r"step 4: validation accuracy smallest .*%, middle .*%, largest .*%", told[-1])
 
 
 def test_the_folder_that_a_supernet_names_is_told_and_opened_only_if_it_holds_its_images(
