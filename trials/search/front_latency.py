@@ -12,12 +12,24 @@ from .session import Run
 
 
 def measure_front(run: Run, engine: Engine) -> None:
-    """Measures the target networks of the front that have no measurement yet, if the search uses latency."""
+    """Measures the target networks of the front that have no measurement yet, if the search uses latency.
+
+    On another machine than that of the predictions, it says so instead: their latencies do not compare.
+    """
     unmeasured = [trial for trial in archived(run.trials, run.options.objectives) if trial.measured_us is None]
-    if not run.options.uses_latency or not unmeasured:
+    profile = run.domain.latency_profile
+    if profile is None or not unmeasured:
         return
-    print_line(run.console, f"Measuring the latency of {counted(len(unmeasured), 'network')}")
-    archs = [trial.arch for trial in unmeasured]
-    for trial, latency in zip(unmeasured, measured_latencies(LatencyTimer(engine, run.options), archs), strict=True):
+    timer, networks = LatencyTimer(engine, run.options), counted(len(unmeasured), "network")
+    here = timer.setting(run.space)
+    if here != profile.setting:
+        print_line(
+            run.console,
+            f"warning: the latency of {networks} is not measured: it is predicted for {profile.setting.describe()}, "
+            f"and this is {here.describe()}",
+        )
+        return
+    print_line(run.console, f"Measuring the latency of {networks}")
+    for trial, latency in zip(unmeasured, measured_latencies(timer, [trial.arch for trial in unmeasured]), strict=True):
         trial.measured_us = round(latency, 1)
         run.records.measured(trial.number, trial.measured_us)

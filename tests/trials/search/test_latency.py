@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,17 @@ def test_a_resumed_search_uses_the_recorded_numbers_whatever_is_measured_since(b
     assert {trial.number: trial.measured_us for trial in again.trials} == {
         trial.number: trial.measured_us for trial in resumed.trials
     }
+
+
+def test_elsewhere_nothing_is_measured(bounded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [json.dumps(event) for event in events(bounded) if event["event"] != "measured"]
+    (tmp_path / RECORDS_FILE).write_text("\n".join([*kept, ""]))
+    setting, told = LatencyTimer.setting, io.StringIO()
+    elsewhere = {"device": "cpu (other)"}
+    monkeypatch.setattr(LatencyTimer, "setting", lambda *given: setting(*given).model_copy(update=elsewhere))
+    resumed = resume_search(tmp_path, {}, Console(file=told, width=500))
+    assert {trial.measured_us for trial in resumed.trials} == {None}
+    assert re.search(r"is not measured: it is predicted for .*, and this is .*cpu \(other\)", told.getvalue())
 
 
 @pytest.mark.parametrize(
