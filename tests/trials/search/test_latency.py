@@ -220,8 +220,7 @@ def test_a_resumed_search_uses_the_recorded_numbers_whatever_is_measured_since(b
 def test_elsewhere_nothing_is_measured(bounded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = [json.dumps(event) for event in events(bounded) if event["event"] != "measured"]
     (tmp_path / RECORDS_FILE).write_text("\n".join([*kept, ""]))
-    setting, told = LatencyTimer.setting, io.StringIO()
-    elsewhere = {"device": "cpu (other)"}
+    setting, told, elsewhere = LatencyTimer.setting, io.StringIO(), {"device": "cpu (other)"}
     monkeypatch.setattr(LatencyTimer, "setting", lambda *given: setting(*given).model_copy(update=elsewhere))
     resumed = resume_search(tmp_path, {}, Console(file=told, width=500))
     assert {trial.measured_us for trial in resumed.trials} == {None}
