@@ -1,10 +1,11 @@
-"""Balanced sampling for training a supernet: every width and every variant is about equally frequent.
+"""Balanced sampling: every width and every variant is about equally frequent, at costs over the whole range.
 
-Under a budget, wide stages are rare among the feasible networks, and rarer still among draws stratified by cost: under
-a tight one, less than one network in a million has the widest first stage. The shared weights that only they use would
-hardly be trained, and they would look worse than they are (benchmarks/ranking, docs/results.md). So the space is cut
-into parts, one for each combination of widths and of variants (kind and norm of the stem, residual connections, head).
-A draw chooses a part, and then a network of it, stratified by cost.
+A supernet is trained on such draws, and a search begins with them. Under a budget, wide stages are rare among the
+feasible networks, and rarer still among draws stratified by cost: under a tight one, less than one network in a
+thousand may have the widest first stage. The shared weights that only they use would hardly be trained, and they would
+look worse than they are (benchmarks/NOTES.md). So the space is cut into parts, one for each combination of widths and
+of variants (kind and norm of the stem, residual connections, head). A draw chooses a part, and then a network of it,
+stratified by cost.
 
 The probability of a part is the product of one factor for each of its widths and variants. The factors make these
 equally frequent, as far as the budget and `MAX_WEIGHT` allow; iterative proportional fitting finds them (Deming and
@@ -14,6 +15,7 @@ Stephan, 1940).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import product
 from math import prod
 
@@ -22,7 +24,8 @@ import numpy as np
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.errors import BudgetError
+from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.search_space import SearchSpace
 
@@ -41,11 +44,15 @@ Widths = tuple[int, ...]
 class BalancedSampler:
     """Draws networks inside a budget such that all widths of a stage, and all variants, are about equally frequent."""
 
-    def __init__(self, space: SearchSpace, budget: Budget) -> None:
-        """Cuts the space into parts. Raises `BudgetError` if no network lies inside the budget."""
+    def __init__(self, space: SearchSpace, budget: Budget, by: CostName = "flops") -> None:
+        """Cuts the space into parts, and the networks of each into strata of one cost.
+
+        Raises `BudgetError` if no network lies inside the budget.
+        """
         FeasibleSet(space, budget).check()
         parts = [(values, part) for values, part in _parts(space) if not FeasibleSet(part, budget).is_empty]
-        self._samplers = [StratifiedSampler(part, budget) for _, part in parts]
+        self._space, self._budget, self._by = space, budget, by
+        self._samplers = [StratifiedSampler(part, budget, by=by) for _, part in parts]
         self.probabilities = _balanced(np.array([values for values, _ in parts]))
         """Probability of each part, of shape (parts,)."""
 
@@ -53,8 +60,19 @@ class BalancedSampler:
         """Draws networks in random order; a network may occur more than once."""
         chosen = rng.choice(len(self._samplers), num_draws, p=self.probabilities)
         counts = np.bincount(chosen, minlength=len(self._samplers))
-        drawn = [sampler.sample_many(rng, int(count)) for sampler, count in zip(self._samplers, counts, strict=True)]
+        drawn = [self._draw(part, rng, int(count)) for part, count in enumerate(counts)]
         return [drawn[part].pop() for part in chosen.tolist()]
+
+    def _draw(self, part: int, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
+        """Draws from a part or, where counts are estimates and draws keep missing its networks, from all of them."""
+        try:
+            return self._samplers[part].sample_many(rng, num_draws)
+        except BudgetError:
+            return self._whole.sample_many(rng, num_draws)
+
+    @cached_property
+    def _whole(self) -> StratifiedSampler:
+        return StratifiedSampler(self._space, self._budget, by=self._by)
 
 
 def _parts(space: SearchSpace) -> Iterator[tuple[tuple[int, ...], SearchSpace]]:

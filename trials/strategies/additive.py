@@ -142,7 +142,7 @@ class AdditiveStrategy(Strategy[C]):
     def _from_design(self) -> C | None:
         self.origin = "design"
         if not self._design:
-            self._design = self._pool.draw_stratified(self._start, self._domain.chain.cost_names[self._axes[0]])
+            self._design = self._pool.draw_start(self._start, self._domain.chain.cost_names[self._axes[0]])
         while self._design:
             candidate = self._design.pop(0)
             if self._pool.is_open(candidate):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic
 
 import numpy as np
@@ -43,12 +43,19 @@ class CandidatePool(Generic[C]):
 
         If most draws are known there may be fewer, even none, although `draw` still finds open candidates.
         """
+        return self._distinct(number, lambda missing: self.domain.draw_stratified(self._rng, missing, by))
+
+    def draw_start(self, number: int, by: str) -> list[C]:
+        """Returns up to `number` distinct open candidates to begin with (`Domain.draw_start`), or fewer, as above."""
+        return self._distinct(number, lambda missing: self.domain.draw_start(self._rng, missing, by))
+
+    def _distinct(self, number: int, draw: Callable[[int], list[C]]) -> list[C]:
         drawn: dict[Hashable, C] = {}
         draws_left = number + MAX_REDRAWS
         while len(drawn) < number and draws_left > 0:
             missing = min(number - len(drawn), draws_left)
             draws_left -= missing
-            for candidate in self.domain.draw_stratified(self._rng, missing, by):
+            for candidate in draw(missing):
                 if candidate.key not in self._asked:
                     drawn.setdefault(candidate.key, candidate)
         return list(drawn.values())

@@ -57,6 +57,10 @@ class Domain(ABC, Generic[C]):
     def draw_stratified(self, rng: np.random.Generator, number: int, by: str) -> list[C]:
         """Returns `number` draws, stratified over the logarithm of the cost named `by`; some may be equal."""
 
+    def draw_start(self, rng: np.random.Generator, number: int, by: str) -> list[C]:
+        """Returns `number` draws from which a model of the domain is learned first; some may be equal."""
+        return self.draw_stratified(rng, number, by)
+
     @abstractmethod
     def __iter__(self) -> Iterator[C]:
         """Yields all feasible candidates, each once. There may be 1e12 of them."""

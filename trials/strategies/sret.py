@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import bounded_costs
-from sret_nas.feasible.feasible_set import FeasibleSet
+from sret_nas.feasible.balanced import BalancedSampler
+from sret_nas.feasible.feasible_set import CostName, FeasibleSet
 from sret_nas.feasible.stratified import StrataByCost
 from sret_nas.latency.fast_set import LatencySet
 from sret_nas.latency.profile import LatencyProfile
@@ -93,6 +95,19 @@ class SReTDomain(Domain[Candidate]):
         else:
             drawn = self._strata.of(by).sample_many(rng, number)
         return [self._with_any_schedule(arch, rng) for arch in drawn]
+
+    def draw_start(self, rng: np.random.Generator, number: int, by: str) -> list[Candidate]:
+        """Returns draws of which half are spread over costs, and half have all widths and variants equally often.
+
+        Of the former, hardly any have wide stages under a tight budget, and a model that has not seen these does not
+        propose them. Of the latter, hardly any are cheap.
+        """
+        if self._fast is not None:
+            return self.draw_stratified(rng, number, by)
+        balanced = BalancedSampler(self.space, self.budget, "flops" if by == SHALLOWEST else cast(CostName, by))
+        half = [self._with_any_schedule(arch, rng) for arch in balanced.sample_many(rng, number // 2)]
+        start = half + self.draw_stratified(rng, number - len(half), by)
+        return [start[index] for index in rng.permutation(number)]
 
     def _with_any_schedule(self, arch: ArchConfig, rng: np.random.Generator) -> Candidate:
         schedules = self.space.effective_schedules(arch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -28,3 +29,21 @@ def test_every_candidate_has_values_of_the_dimensions_which_lead_back_to_it(sche
         values = domain.encode(candidate)
         assert all(values[name] in listed for name, listed in domain.dimensions.items())
         assert domain.decode(values) == candidate
+
+
+def test_a_start_has_wide_stages_and_all_costs_under_a_tight_budget() -> None:
+    """Of draws that are stratified by cost alone, hardly any have a first stage wider than the narrowest."""
+    space = SearchSpace.load("sret_tiny").model_copy(update={"image_size": 32, "classes": 10})
+    domain = SReTDomain(space, Budget(flops_max=3_500_000))
+    wide, costs, narrow = Counter[int](), list[float](), 0
+    for seed in range(4):
+        start = domain.draw_start(np.random.default_rng(seed), 12, "flops")
+        wide.update(candidate.arch.stages[0].width for candidate in start)
+        costs += [domain.costs(candidate)[0] for candidate in start]
+        stratified = domain.draw_stratified(np.random.default_rng(seed), 12, "flops")
+        narrow += sum(candidate.arch.stages[0].width == 32 for candidate in stratified)
+        assert all(domain.excess(candidate) == 0 for candidate in start)
+        assert start == domain.draw_start(np.random.default_rng(seed), 12, "flops")
+    assert narrow >= 44
+    assert min(wide[width] for width in (48, 64)) >= 5
+    assert np.quantile(costs, 0.1) < 1.6e6 < 3e6 < np.quantile(costs, 0.9)
