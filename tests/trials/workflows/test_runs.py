@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -62,6 +64,47 @@ def test_a_list_as_json_is_plain_data_and_a_damaged_search_is_named(
     assert {Path(run["run"]).name: run["finished"] for run in runs} == {"one": NUM_TRIALS - 5, "two": NUM_TRIALS}
     assert main(["runs", "list", str(copied)]) == 0
     assert "left out:" in capsys.readouterr().out
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns a folder that nobody may look into, beside others; also where tests run as root."""
+    closed, stat = tmp_path / "runs" / "closed", Path.stat
+    closed.mkdir(parents=True)
+
+    def refusing(path: Path, **options: bool) -> os.stat_result:
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    return closed
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_left_out_of_a_list(
+    closed: Path, folder: Path, capsys: Capture
+) -> None:
+    shutil.copytree(folder / "one", closed.parent / "one")
+    assert main(["runs", "list", str(closed.parent), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert [Path(run["run"]).name for run in json.loads(printed.out)] == ["one"]
+    assert " ".join(printed.err.split()) == f"warning: left out: {closed}: cannot be read: Permission denied"
+
+
+def test_images_stay_where_a_folder_cannot_be_read(closed: Path, folder: Path, capsys: Capture) -> None:
+    """A search that needs them may run in it."""
+    runs = closed.parent
+    shutil.copytree(folder / "one", runs / "one")
+    for cache in (runs / PREPARED_DATA / "abc", runs / "one" / "checkpoints"):
+        cache.mkdir(parents=True)
+        (cache / "file").write_bytes(b"x" * 1_000_000)
+    assert main(["runs", "clean", str(runs), "--yes"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"images are kept, as a search may need them in {closed}: cannot be read: Permission denied" in printed
+    assert "Deleted 1.0 MB." in printed
+    assert (runs / PREPARED_DATA / "abc").is_dir()
+    assert main(["runs", "clean", str(runs), "--yes"]) == 0
+    assert "holds no caches that can be deleted" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_search_in_progress_is_running(folder: Path, tmp_path: Path, capsys: Capture) -> None:
