@@ -111,8 +111,9 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--population", type=int, metavar="N",
-        help="population of NSGA-II; for the other strategies, trials before they learn (default: a quarter of "
-        "--trials, between 4 and 20)",
+        help="population of NSGA-II; for the other strategies, trials before they learn: with additive at least 6 and "
+        "at most 12; random and stratified, which never learn, ignore it (default: a quarter of --trials, between 4 "
+        "and 20)",
     )  # fmt: skip
     shared_options.add_seed(group)
 
