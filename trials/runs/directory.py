@@ -137,14 +137,6 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def expand_home(path: str | Path) -> Path:
-    """Returns a path with `~` and `~name` replaced by a home folder. Raises `UserError` if there is no such user."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{str(path)!r} cannot be looked up: {error}") from None
-
-
 def new_run_dir() -> Path:
     """Returns `runs/DATE-TIME`, with a number after it if that exists already."""
     name = time.strftime("%Y-%m-%d-%H%M%S")

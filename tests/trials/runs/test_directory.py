@@ -19,7 +19,6 @@ from trials.runs import directory
 from trials.runs.directory import (
     LOCK_FILE,
     TRAINING,
-    expand_home,
     is_unicode,
     locked,
     new_run_dir,
@@ -134,13 +133,6 @@ def test_versions_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(directory, "version", missing)
     assert versions()["torch"] == "not installed"
-
-
-@pytest.mark.parametrize("given", ["~nobody_of_this_name/x", Path("~nobody_of_this_name")])
-def test_the_home_of_nobody_is_one_line(given: str | Path) -> None:
-    with pytest.raises(UserError, match=r"^'~nobody_of_this_name.*' cannot be looked up: "):
-        expand_home(given)
-    assert expand_home("~/x") == Path.home() / "x"
 
 
 def test_names_of_files_that_are_not_utf_8_are_no_unicode() -> None:
