@@ -27,7 +27,7 @@ from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
 from ..runs.comparability import differences, how_it_was_trained, largest_group, what_is_scored
-from ..runs.directory import RECORDS_FILE
+from ..runs.directory import RECORDS_FILE, is_in_use
 from ..runs.objectives import error_of
 from ..runs.pick import pick_network
 from ..runs.recommendation import Recommendations
@@ -207,18 +207,20 @@ def _images(search: RecordedSearch) -> PreparedData | None:
 def caches_in(folder: Path) -> tuple[list[tuple[Path, int, str]], list[str]]:
     """Returns what can be deleted without losing a result, each with its bytes and what it costs to make anew.
 
-    Prepared images of a folder with a running search are left out, and those that a process is preparing. So are all
-    if a search may run unseen, in a folder that cannot be looked into: the second list has a message for each.
+    Prepared images of a folder in which a search or a training runs, or is planned, are left out, and those that a
+    process is preparing. So are all if one may run unseen, in a folder that cannot be looked into: the second list has
+    a message for each.
     """
     found, searches, problems = [], [], []
-    for path in sorted(folder.iterdir()):
+    entries = sorted(folder.iterdir())
+    for path in entries:
         try:
             if _has_records(path):
                 searches.append(path)
         except UserError as error:
             problems.append(f"warning: prepared images are kept, as a search may need them in {error}")
     images = folder / PREPARED_DATA
-    if images.is_dir() and not problems and not any(is_running(path) for path in searches):
+    if images.is_dir() and not problems and not any(is_in_use(path) for path in entries):
         for path in sorted(images.iterdir()):
             if path.is_dir() and not is_being_prepared(path):
                 found.append((path, size_of(path), "images are decoded again by the next search that needs them"))

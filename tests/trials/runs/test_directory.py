@@ -19,6 +19,7 @@ from trials.runs import directory
 from trials.runs.directory import (
     LOCK_FILE,
     TRAINING,
+    is_in_use,
     is_unicode,
     locked,
     new_run_dir,
@@ -45,6 +46,7 @@ def test_another_process_is_kept_out_until_the_first_has_ended_or_was_killed(tmp
     ) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "locked\n"
+        assert is_in_use(run_dir)
         with (
             pytest.raises(UserError, match=rf"run is in use by another training \(process {first.pid} on "),
             locked(run_dir, "training"),
@@ -52,6 +54,7 @@ def test_another_process_is_kept_out_until_the_first_has_ended_or_was_killed(tmp
             pass
         first.kill()
         first.wait()
+    assert not is_in_use(run_dir)
     with locked(run_dir, "training"):
         assert (run_dir / LOCK_FILE).read_text().startswith("process ")
     assert not (run_dir / LOCK_FILE).exists()

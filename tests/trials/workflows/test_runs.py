@@ -324,6 +324,19 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert error.count("\n") == 1
 
 
+def test_cleaning_leaves_the_images_of_a_search_that_is_being_planned(tmp_path: Path, capsys: Capture) -> None:
+    """It has locked its folder, but its records begin when it has measured how long trials take."""
+    images = tmp_path / PREPARED_DATA / "abc" / "train_images.npy"
+    images.parent.mkdir(parents=True)
+    images.write_bytes(b"x" * 1_000_000)
+    with Records(tmp_path / "planned"):
+        assert main(["runs", "clean", str(tmp_path), "--yes"]) == 0
+    assert images.is_file()
+    assert "holds no caches." in " ".join(capsys.readouterr().out.split())
+    assert main(["runs", "clean", str(tmp_path), "--yes"]) == 0
+    assert not images.exists()
+
+
 def test_cleaning_leaves_images_that_are_being_prepared(tmp_path: Path, capsys: Capture) -> None:
     for name in ("free", "taken"):
         (tmp_path / PREPARED_DATA / name).mkdir(parents=True)
