@@ -202,7 +202,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trial-timeout", type=duration, metavar="TIME",
         help="maximum time of one trial, such as 10m; of a network trained at the end, in proportion "
-        "to its planned time (default: 20 times the planned time, at least 10m)",
+        "to its planned time; with --workers 0 no limit holds (default: 20 times the planned time, at least 10m)",
     )  # fmt: skip
 
 
