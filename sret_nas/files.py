@@ -1,4 +1,4 @@
-"""Atomic writes, file digests, and validation of plain data read from files."""
+"""Home folders, atomic writes, file digests, and validation of plain data read from files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_KEY = 80
 """Most characters of a key shown in a message."""
+
+
+def expand_home(path: str | Path) -> Path:
+    """Returns a path with `~` and `~name` replaced by a home folder. Raises `UserError` if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{str(path)!r} cannot be looked up: {error}") from None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.files import format_key_path, validate, write_atomically
+from sret_nas.files import expand_home, format_key_path, validate, write_atomically
 from sret_nas.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 
@@ -175,3 +175,10 @@ class TestWriteAtomically:
             write_atomically(path, "new")
         assert path.read_text() == "old"
         assert os.listdir(tmp_path) == ["f.txt"]
+
+
+@pytest.mark.parametrize("given", ["~nobody_of_this_name/x", Path("~nobody_of_this_name")])
+def test_the_home_of_nobody_is_one_line(given: str | Path) -> None:
+    with pytest.raises(UserError, match=r"^'~nobody_of_this_name.*' cannot be looked up: "):
+        expand_home(given)
+    assert expand_home("~/x") == Path.home() / "x"

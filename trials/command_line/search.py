@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sret_nas.errors import UserError
 
@@ -16,9 +15,6 @@ from .argument_types import duration, latency, network, path_or_address, words
 from .config_file import add_config, with_config
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 from .renamed import add_renamed
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 EXAMPLES = """\
 examples:
@@ -111,8 +107,9 @@ def _add_strategy(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--population", type=int, metavar="N",
-        help="population of NSGA-II; for the other strategies, trials before they learn (default: a quarter of "
-        "--trials, between 4 and 20)",
+        help="population of NSGA-II; for the other strategies, trials before they learn: with additive at least 6 and "
+        "at most 12; random and stratified, which never learn, ignore it (default: a quarter of --trials, between 4 "
+        "and 20)",
     )  # fmt: skip
     shared_options.add_seed(group)
 
@@ -207,7 +204,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trial-timeout", type=duration, metavar="TIME",
         help="maximum time of one trial, such as 10m; of a network trained at the end, in proportion "
-        "to its planned time (default: 20 times the planned time, at least 10m)",
+        "to its planned time; with --workers 0 no limit holds (default: 20 times the planned time, at least 10m)",
     )  # fmt: skip
 
 
@@ -244,6 +241,7 @@ def _run(given: argparse.Namespace) -> int:
         from ..report.html import REPORT
         from ..runs.directory import new_run_dir
         from ..runs.options import SearchOptions
+        from ..search.resumed_directory import resumed_directory
         from ..search.search import plan_search, resume_search, start_search
 
     given = with_config(given)
@@ -261,7 +259,8 @@ def _run(given: argparse.Namespace) -> int:
         plan_search(SearchOptions.parse(options, "search"), run_dir, console)
         return EXIT_OK
     if "resume" in given:
-        run = resume_search(_resumed_dir(given, options, console), options, console)
+        run_dir = resumed_directory(given.resume, vars(given).get("out"), options, console)
+        run = resume_search(run_dir, options, console)
     else:
         run_dir = given.out if "out" in given else new_run_dir()
         run = start_search(SearchOptions.parse(options, "search"), run_dir, sys.argv, console)
@@ -272,21 +271,3 @@ def _run(given: argparse.Namespace) -> int:
     if "open" in switches:
         open_in_browser(run.run_dir / REPORT, console)
     return EXIT_OK if any(trial.result is not None for trial in run.trials) else EXIT_FAILURE
-
-
-def _resumed_dir(given: argparse.Namespace, options: dict[str, Any], console: Console) -> Path:
-    """Returns the run directory to resume in.
-
-    If `--resume` names a copy, it is fetched, and its storage becomes the default of `--storage` in `options`.
-    """
-    from ..runs.remote_copy import fetch_run, is_copy
-
-    out: Path | None = given.out if "out" in given else None
-    if is_copy(given.resume):
-        fetched, storage = fetch_run(str(given.resume), out, console)
-        options.setdefault("storage", storage)
-        return fetched
-    run_dir: Path = given.resume
-    if out is not None and out.resolve() != run_dir.resolve():
-        raise UserError(f"a resumed search stays in its run directory: leave out --out, or give --resume {out}")
-    return run_dir

@@ -77,7 +77,8 @@ def _add_run(actions: Any) -> None:
     group.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs that Ray reserves for each training")
     group.add_argument(
         "--trial-timeout", type=duration, metavar="TIME",
-        help="maximum time of a training, such as 2h (default: 20 times the expected time, at least 10m)",
+        help="maximum time of a training, such as 2h; with --workers 0 no limit holds (default: 20 times the expected "
+        "time, at least 10m)",
     )  # fmt: skip
     shared_options.add_output(parser, work="study", directory="run directory", metavar="RUN")
 

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from sret_nas.errors import UserError
+from sret_nas.files import expand_home
 from sret_nas.plurals import counted
 
 from .config import DataConfig
@@ -63,7 +64,7 @@ def prepare(
     """
     found = find_source(config)
     if config.is_folder:
-        _require_apart(directory, _folder(config.source))
+        _require_apart(directory, expand_home(config.source))
     with _only_one(directory):
         kept = _kept(directory, config, found.fingerprint, on_damage)
         data = kept if kept is not None else _prepare_anew(config, found, directory, on_progress)
@@ -155,12 +156,8 @@ def _prepare_anew(
 def find_source(config: DataConfig) -> FoundSource:
     """Returns the source of the images. Raises `UserError` if it does not exist."""
     if config.root is not None:
-        return find_torchvision_set(config.source, _folder(config.root))
-    return find_folder(_folder(config.source)) if config.is_folder else find_digits()
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
+        return find_torchvision_set(config.source, expand_home(config.root))
+    return find_folder(expand_home(config.source)) if config.is_folder else find_digits()
 
 
 def _require_apart(directory: Path, folder: Path) -> None:

@@ -128,7 +128,7 @@ class LocalEngine(Engine):
         job_id, worker.job_id = worker.job_id, None
         try:
             result, failure = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # `OSError`: its end came in the midst of a result
             worker.process.join(EXIT_SECONDS)
             failure = Failure(cause="worker died", message=_describe_exit(worker.process.exitcode))
             self._replace(worker)

@@ -57,8 +57,9 @@ class StrategySampler(BaseSampler):
     """Lets a strategy propose every trial of a new study.
 
     `objectives` name the values that the study minimises, in order: `flops` and `params` are known beforehand, any
-    other name is learned. `population` is NSGA-II's, and the length of the others' start. Trials that fail or are
-    pruned are told as failed. With `n_jobs` above 1, what is proposed depends on which trial ends first.
+    other name is learned. `population` is NSGA-II's, and the length of the others' start, which `additive` bounds and
+    strategies that never learn have not. Trials that fail or are pruned are told as failed. With `n_jobs` above 1, what
+    is proposed depends on which trial ends first.
 
     Trials that others propose are learned from: a network that was enqueued with all its dimensions (`enqueue_trial`),
     and finished trials that were added (`add_trial`). Parameters of your own, such as a learning rate, are suggested by

@@ -33,12 +33,13 @@ class StrategySearcher(Searcher):
 
     `objectives` are made small: `flops` and `params` are known, any other is a metric that the trainable reports, at
     the end or last. A trial that errs, or reports an objective as NaN, is told as failed. One that does not report an
-    objective ends the tuner. `population` is NSGA-II's, and the length of the others' start.
+    objective ends the tuner. `population` is NSGA-II's, and the length of the others' start, which `additive`
+    bounds and strategies that never learn have not.
 
     Args:
         objectives: Names of the values to minimise. `flops` and `params` are computed exactly, the others are metrics
             that the trainable reports.
-        population: The population of NSGA-II, and the number of initial trials of the other strategies.
+        population: The population of NSGA-II, and the number of initial trials of strategies that learn.
     """
 
     def __init__(

@@ -17,6 +17,9 @@ from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity, format_seconds
 
 from ..console import Console
+from ..data import DIGITS
+from ..runs.option_groups import flag
+from ..runs.study_options import StudyOptions
 from .drawing import warn_if_undrawn
 from .paired import PairedDifference
 from .study import (
@@ -37,6 +40,9 @@ COLUMNS = (
     "variant", "seed", "error", "cross_entropy", "test_images", "flops", "params", "train_images", "steps", "skipped",
     "train_seconds", "precision", "arch_id",
 )  # fmt: skip
+
+AGAIN = ("seed", "epochs", "max_train_images", "max_val_images", "max_test_images", "split_seed")
+"""Options that decide what a study finds, besides its images and the number of seeds."""
 
 
 def write_study_results(run_dir: Path, outcome: StudyOutcome, console: Console) -> None:
@@ -198,10 +204,7 @@ def _how(outcome: StudyOutcome) -> list[str]:
     header, seeds = history.header, history.seeds
     recipe = history.loaded.recipe
     versions = ", ".join(f"{name} {version}" for name, version in header.versions.items())
-    options = history.options
-    threads = options.threads
-    given = {"seed": options.seed or None, "epochs": options.epochs}
-    more = "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
+    threads = history.options.threads
     return [
         f"- Data: {header.data.name}: {header.data.train_images:,} training, {header.data.val_images:,} "
         f"validation and {header.data.test_images:,} test images of {header.data.classes} classes, at "
@@ -213,8 +216,19 @@ def _how(outcome: StudyOutcome) -> list[str]:
         f"- Machine: {header.processor}, {header.device}, {counted(threads, 'thread')}; "
         f"{format_seconds(history.seconds)} for all trainings.",
         f"- Date: {time.strftime('%Y-%m-%d', time.gmtime(header.time))}; {versions}.",
-        f"- Again: `sret-nas study run {shlex.quote(options.study)} --data DIR --seeds {len(seeds)}{more}`",
+        f"- Again: `{command_again(history.options, len(seeds))}`",
     ]
+
+
+def command_again(options: StudyOptions, num_seeds: int) -> str:
+    """Returns the command that runs the same study; where its images lie is left to the reader."""
+    data = "DIR" if options.data_root is None and options.data != DIGITS else shlex.quote(options.data)
+    root = "" if options.data_root is None else " --data-root DIR"
+    defaults = StudyOptions.model_fields
+    more = "".join(
+        f" {flag(name)} {value}" for name in AGAIN if (value := getattr(options, name)) != defaults[name].default
+    )
+    return f"sret-nas study run {shlex.quote(options.study)} --data {data}{root} --seeds {num_seeds}{more}"
 
 
 def _cell(text: str) -> str:

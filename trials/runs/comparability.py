@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +18,18 @@ def what_is_scored(search: RecordedSearch) -> Aspects:
     name = data["summary"].partition("\n")[0].partition(":")[0]
     return {
         "images": f"{name} (digest {data['digest'][:8]})",
+        "validation images of a trial": _images_scored(options.val_images_per_trial, data["summary"]),
         "image size": f"{options.image_size} px",
         "error": "every class counts alike" if options.balanced_error else "every image counts alike",
         "target": f"{space.image_size} px, {space.channels} channels, {space.classes} classes",
     }
+
+
+def _images_scored(per_trial: int | None, summary: str) -> str:
+    """Returns how many of a summary's validation images a trial is scored on; `all`, even if they were counted out."""
+    found = re.search(r"^  validation +([\d,]{1,15}) images: ", summary, re.MULTILINE)
+    is_all = per_trial is None or (found is not None and per_trial >= int(found[1].replace(",", "")))
+    return "all" if is_all else f"{per_trial:,}"
 
 
 def how_it_was_trained(search: RecordedSearch) -> Aspects:

@@ -88,6 +88,19 @@ def _locked_file(path: Path, work: str) -> TextIO:
         file.close()
 
 
+def is_in_use(run_dir: Path) -> bool:
+    """Returns whether another process holds the lock of a run directory, of a search or of a training."""
+    try:
+        with open(run_dir / LOCK_FILE, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a search's
+            fcntl.lockf(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # that of `locked`
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock, or none that can be read
+        return False
+    return False
+
+
 def require_new_training(run_dir: Path) -> None:
     """Raises `UserError` if a directory holds a training already."""
     if (run_dir / TRAINING).exists():
@@ -135,14 +148,6 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def expand_home(path: str | Path) -> Path:
-    """Returns a path with `~` and `~name` replaced by a home folder. Raises `UserError` if there is no such user."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{str(path)!r} cannot be looked up: {error}") from None
 
 
 def new_run_dir() -> Path:

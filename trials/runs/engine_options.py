@@ -73,7 +73,8 @@ class EngineOptions(ComputeOptions):
     """Trials at once; on a cluster the default is as many as it holds."""
     lookahead: Annotated[StrictInt, Field(ge=1, le=MAX_LOOKAHEAD, default_factory=_default_lookahead)]
     trial_timeout: Seconds | None = None
-    """Maximum seconds of one attempt at a trial; None is 20 times the expected, but at least 10 minutes."""
+    """Maximum seconds of one attempt at a trial; None is 20 times the expected, but at least 10 minutes. Without
+    workers none holds, since nothing ends a job in the driver's own process."""
 
     def with_given(self, given: Mapping[str, Any], source: str) -> Self:
         """Returns these recorded options, replaced by those given now; with `engine: local` without those of Ray."""

@@ -12,13 +12,12 @@ from typing import Any, Self, TypeVar
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import ConfigError, UserError, describe
-from sret_nas.files import validate
+from sret_nas.files import expand_home, validate
 from sret_nas.space.search_space import DepthSchedule, canonical_schedule
 from sret_nas.yaml_files import read_yaml
 from sret_nas.yaml_kinds import require_kind
 
 from ..training.full_recipe import Recipe
-from .directory import expand_home
 from .study import TEACHER, Labels, Study
 
 Built = TypeVar("Built")

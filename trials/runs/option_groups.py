@@ -27,12 +27,12 @@ from pydantic import (
 
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import ConfigError, UserError, describe
-from sret_nas.files import validate
+from sret_nas.files import expand_home, validate
 from sret_nas.space.search_space import SearchSpace
 
 from ..data import DIGITS, DataConfig
 from ..training.recipe import BatchSize, LearningRate, ProxyConfig, TrainingConfig
-from .directory import expand_home, is_unicode, supernet_file
+from .directory import is_unicode, supernet_file
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -154,7 +154,8 @@ def _default_population(fields: dict[str, Any]) -> int:
     """Returns a quarter of the trials, between 4 and 20, which leaves trials to learn in.
 
     It is NSGA-II's population, and the number of initial trials of `tpe` and `gp` (drawn uniformly), `evolution`,
-    `gp_design` and `additive` (spread over cost). `random` and `stratified` do not use it.
+    `gp_design` and `additive` (spread over cost), which keeps it within bounds of its own
+    (`trials.strategies.additive_settings`). `random` and `stratified` do not use it.
     """
     trials: int = fields["trials"]
     return max(4, min(20, trials // 4))

@@ -103,13 +103,18 @@ class Recommendations(BaseModel):
     networks: tuple[Recommendation, ...]
     size: SizeEffect | None = None
     """None if there are fewer than two shares of the budget with a network."""
+    awaited: tuple[Annotated[StrictInt, Field(ge=0)], ...] = ()
+    """Numbers of those of `num_trials` that were chosen before they had ended: an exhausted budget left them waiting.
+    One that fails then was in vain among them. Earlier versions recorded none."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain data for the record, in which what is as before there were rounds and bends is left out."""
+        """Returns plain data for the record, in which what is as in earlier versions is left out."""
         content = self.model_dump(mode="json")
         for name in ("round_number", "is_final"):
             if content[name] == Recommendations.model_fields[name].default:
                 del content[name]
+        if not self.awaited:
+            del content["awaited"]
         return {
             **content,
             "networks": [network.model_dump(mode="json", exclude_defaults=True) for network in self.networks],

@@ -14,9 +14,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
 from sret_nas.errors import UserError
-from sret_nas.files import write_atomically
-
-from .directory import expand_home
+from sret_nas.files import expand_home, write_atomically
 
 _BUCKET = re.compile(r"(?P<scheme>s3|gs)://(?P<path>[^/?#@\s]+(?:/[^?#\s]*)?)(?P<query>\?\S+)?")
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")

@@ -44,8 +44,7 @@ class StudyOptions(DataOptions, EngineOptions):
     def data_config_of(self, loaded: LoadedStudy) -> DataConfig:
         """Returns the images: of the command line, bounded as the study says where the command line does not."""
         bounds = loaded.study.data.model_dump(include={"max_train_images", "max_val_images", "max_test_images"})
-        given = {name for name in bounds if getattr(self, name) is not None}
-        bounded = self.model_copy(update={name: value for name, value in bounds.items() if name not in given})
+        bounded = self.model_copy(update={name: value for name, value in bounds.items() if getattr(self, name) is None})
         return bounded.data_config_at(loaded.base.image_size)
 
     def resumed_with(self, given: dict[str, object]) -> StudyOptions:

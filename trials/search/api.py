@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from ..runs.option_groups import flag
 from ..runs.options import SearchOptions
 from ..runs.pick import pick_network
 from ..runs.recorded_search import RecordedSearch
+from ..runs.remote_storage import is_bucket
 from ..runs.trial import Trial
+from .resumed_directory import resumed_directory
 from .search import resume_search, start_search
 
 _QUANTITIES = ("flops_budget", "params_budget", "flops_min", "params_min", "shallowest_flops_budget")
@@ -122,8 +124,9 @@ def search(
     """Runs a search to its end, as `sret-nas search` does, and returns its results.
 
     Args:
-        out: The run directory to create; None names one by date and time in `runs/`.
-        resume: The run directory of a search to carry on instead.
+        out: The run directory to create; None names one by date and time in `runs/`. With `resume` it is where a copy
+            is fetched to.
+        resume: The run directory of a search to carry on instead, or a copy of it.
         quiet: Whether nothing is printed.
         options: The options of the command line, with `_` for `-`: `search(flops_budget="1G", trials=100)`. Values are
             numbers, or as they are typed: `"1G"`, `"1h30m"`, `"error,params"`. `enqueue` is a list of YAML files or of
@@ -134,7 +137,9 @@ def search(
     console = Console(file=io.StringIO()) if quiet else Console()
     given = {name: _parsed(name, value) for name, value in options.items()}
     if resume is not None:
-        run = resume_search(Path(resume), given, console)
+        named = str(resume) if is_bucket(str(resume)) else Path(resume)
+        run_dir = resumed_directory(named, None if out is None else Path(out), given, console)
+        run = resume_search(run_dir, given, console)
     else:
         run_dir = new_run_dir() if out is None else Path(out)
         run = start_search(SearchOptions.parse(given, "search"), run_dir, _command(options), console)
@@ -161,8 +166,8 @@ def _number(value: float | str | None) -> int | None:
     """Returns a quantity such as `1G` or 1e9 as a whole number. Raises `UserError` if it is none."""
     if isinstance(value, bool) or not isinstance(value, Real | str | None):
         raise UserError(f"must be a number such as 1G, got {value!r}")
-    if isinstance(value, float) and not value.is_integer():
-        raise UserError(f"must be a whole number, got {value:g}")
+    if isinstance(value, Real) and not isinstance(value, Integral) and not float(value).is_integer():
+        raise UserError(f"must be a whole number, got {float(value):g}")
     return parse_quantity(value) if isinstance(value, str) else None if value is None else int(value)
 
 
@@ -194,6 +199,6 @@ def _command(options: dict[str, Any]) -> list[str]:
             networks = (each.arch_id if isinstance(each, ArchConfig) else str(each) for each in _listed(value))
             words += [flag(name), *networks]
         elif value is not None and value is not False:
-            is_one = isinstance(value, str | Path | int | float)
+            is_one = isinstance(value, str | Path | Real)
             words += [flag(name), str(value) if is_one else ",".join(map(str, value))]
     return words

@@ -22,8 +22,9 @@ def run_measurement(
         what: Names the measurement in messages.
         smaller: Tells the user in messages how to use less memory.
 
-    Raises `UserError` if the job was refused, diverged or ran out of memory, `ChildProcessError` if its workers died,
-    `StorageError` for a full disk, and `RuntimeError` with the worker's traceback for a bug.
+    Raises `UserError` if the job was refused, diverged or ran out of memory, or if the images changed meanwhile,
+    `ChildProcessError` if its workers died, `StorageError` for a full disk, and `RuntimeError` with the worker's
+    traceback for a bug.
     """
     failures: list[Failure] = []
     while True:
@@ -42,6 +43,8 @@ def _raise(failure: Failure, attempts: int, what: str, smaller: str) -> None:
     message = printable(failure.message)
     if failure.cause == "refused":
         raise UserError(failure.message)
+    if failure.cause == "images changed":
+        raise UserError(f"{failure.message}; start again, which prepares them anew")
     if failure.cause == "diverged":
         raise UserError(f"{what} diverged: {message}; lower --learning-rate")
     if failure.cause == "out of memory":

@@ -54,11 +54,19 @@ def recommend(run: Run, engine: Engine, has_ended: Callable[[Trial], None]) -> N
         )
         return
     known = run.history.recommended
-    if known is None or known.num_trials != len(finished):
-        known = _record_recommendations(run, _choose(run, finished, len(finished), round_number=1))
+    if known is None or _num_expected(run, known) != len(finished):
+        nothing = Recommendations(num_trials=len(finished), networks=())
+        known = _record_recommendations(run, _choose(run, finished, nothing, round_number=1))
     known = _evaluate_round(run, engine, known, has_ended)
     while not known.is_final:
         known = _evaluate_round(run, engine, _record_recommendations(run, _next_round(run, known)), has_ended)
+
+
+def _num_expected(run: Run, known: Recommendations) -> int:
+    """Returns how many trials have finished if none has since networks were chosen, except those that were awaited."""
+    awaited = [run.history.trials[number] for number in known.awaited]
+    missing = sum(trial.failure is not None or not trial.has_ended for trial in awaited)
+    return known.num_trials - missing
 
 
 def _evaluate_round(
@@ -66,7 +74,7 @@ def _evaluate_round(
 ) -> Recommendations:
     """Evaluates what is new, replaces networks whose trials fail, and returns what is recommended then."""
     while _evaluate(run, engine, known, has_ended) and not known.is_final and _num_failed(run) <= MAX_FAILED:
-        known = _record_recommendations(run, _choose(run, _finished(run), known.num_trials, known.round_number))
+        known = _record_recommendations(run, _choose(run, _finished(run), known, known.round_number))
     return known
 
 
@@ -79,7 +87,7 @@ def _next_round(run: Run, known: Recommendations) -> Recommendations:
     results = _finished(run)
     may_go_on = known.round_number < max_rounds(from_scratch=run.options.no_supernet)
     if may_go_on and _num_failed(run) <= MAX_FAILED:
-        chosen = _choose(run, results, known.num_trials, known.round_number + 1)
+        chosen = _choose(run, results, known, known.round_number + 1)
         if any(not run.history.trials[network.number].has_ended for network in chosen.networks):
             return chosen
     return _settled(run, known, results)
@@ -95,8 +103,12 @@ def _record_recommendations(run: Run, recommended: Recommendations) -> Recommend
     return recommended
 
 
-def _choose(run: Run, results: list[Trial], num_trials: int, round_number: int) -> Recommendations:
-    """Fits the model and returns its best networks; those that are new become trials, which are not run yet."""
+def _choose(run: Run, results: list[Trial], before: Recommendations, round_number: int) -> Recommendations:
+    """Fits the model and returns its best networks; those that are new become trials, which are not run yet.
+
+    Args:
+        before: What was recommended before, of as many trials; an empty one at first.
+    """
     started = time.monotonic()
     cost, limit = cost_and_limit(run.options, [trial.candidate for trial in run.trials])
     model = _model_of(run, results, cost)
@@ -132,9 +144,10 @@ def _choose(run: Run, results: list[Trial], num_trials: int, round_number: int) 
     elif new:
         print_line(run.console, f"With these results another structure is the best at {', '.join(new)} {took}")
     # A trial that an exhausted budget left waiting is evaluated here, and then counts as finished.
-    waiting = sum(not trial.has_ended and trial.origin != ORIGIN for trial in trials)
+    waiting = tuple(trial.number for trial in trials if not trial.has_ended and trial.origin != ORIGIN)
     return Recommendations(
-        num_trials=num_trials + waiting, round_number=round_number, is_final=False, networks=networks, size=size
+        num_trials=before.num_trials + len(waiting), round_number=round_number, is_final=False, networks=networks,
+        size=size, awaited=before.awaited + waiting,
     )  # fmt: skip
 
 
@@ -239,7 +252,10 @@ def _record(run: Run, end: AttemptResult, has_ended: Callable[[Trial], None]) ->
         print_line(run.console, describe_retry(trial))
         return
     result = None if end.result is None else TrialResult.model_validate(end.result)
-    trial.apply(run.records.ended(trial.number, result, end.failure, end.seconds))
+    reached = trial.num_partial  # a trial that an exhausted budget left waiting at a rung went on from there
+    fraction = 1.0 - (run.options.make_rungs().fractions[reached - 1] if reached > 0 else 0.0)
+    trial.apply(run.records.ended(trial.number, result, end.failure, end.seconds, fraction))
+    run.checkpoint_path(trial).unlink(missing_ok=True)
     if trial.failure is not None:
         print_line(run.console, f"trial {trial.number}, recommended: failed, {trial.failure.message}")
     has_ended(trial)

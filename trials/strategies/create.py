@@ -17,7 +17,8 @@ def create_strategy(
     Args:
         objectives: The names of the values that `tell` takes, in order. Those that are costs of the domain are computed
             exactly, the others are learned.
-        population: The population of NSGA-II, and the number of initial trials of the other strategies.
+        population: The population of NSGA-II, and the number of initial trials of other strategies that learn;
+            `additive` bounds it.
     """
     # Modules are imported on demand, because importing Optuna takes long.
     pool = CandidatePool(domain, seed)

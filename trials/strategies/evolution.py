@@ -150,8 +150,11 @@ class EvolutionStrategy(Strategy[C]):
             self._known[candidate.key] = candidate, values
 
     def _proposed(self) -> C | None:
-        if not self._queue:
-            self._queue.extend(self._batch())
+        while self._queue:
+            candidate = self._queue.popleft()
+            if self._pool.is_open(candidate):  # others may have tried it since
+                return candidate
+        self._queue.extend(self._batch())
         return self._queue.popleft() if self._queue else self._design.draw()
 
     def _batch(self) -> list[C]:

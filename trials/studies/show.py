@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import printable
+from sret_nas.files import expand_home
 from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 
@@ -36,7 +36,7 @@ def list_studies(console: Console) -> None:
 
 def show_study(name_or_run: str, console: Console, *, as_json: bool) -> None:
     """Prints a study, or the results of a run. Raises `UserError` if there is neither."""
-    run_dir = Path(name_or_run).expanduser()
+    run_dir = expand_home(name_or_run)
     if run_dir.is_dir():
         outcome = StudyOutcome.of(read_study_history(run_dir))
         if as_json:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from sret_nas.errors import ConfigError, UserError, describe
-from sret_nas.files import validate
+from sret_nas.files import expand_home, validate
 from sret_nas.plurals import counted
 from sret_nas.space.search_space import DepthSchedule
 from sret_nas.yaml_files import dump_yaml, read_yaml
@@ -209,7 +209,7 @@ def shipped_recipes() -> dict[str, Path]:
 def recipe_file(name_or_path: str) -> Path:
     """Returns the file of a shipped recipe, or the path itself. Raises `UserError` for a name that is neither."""
     shipped = shipped_recipes()
-    path = Path(name_or_path).expanduser()
+    path = expand_home(name_or_path)
     if name_or_path in shipped:
         return shipped[name_or_path]
     if path.suffix not in (".yaml", ".yml") and not path.exists():

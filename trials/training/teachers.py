@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import sret_nas.timm  # noqa: F401 - registers our networks as models of timm
 from sret_nas.bounded_files import open_regular
 from sret_nas.errors import UserError
-from sret_nas.files import digest_of_file
+from sret_nas.files import digest_of_file, expand_home
 from sret_nas.json_files import read_json
 from sret_nas.nn.checkpoints import read_checkpoint
 from sret_nas.nn.model_directory import CONFIG, TIMM_NAME, Preprocessing, find_model_directory, read_model
@@ -104,7 +104,7 @@ def load_teacher(name: str, checkpoint: Path | None, class_names: tuple[str, ...
 
     Raises `UserError` if there is no such teacher, it cannot be read, or has other classes.
     """
-    folder = Path(name.removeprefix(LOCAL_DIR)).expanduser()
+    folder = expand_home(name.removeprefix(LOCAL_DIR))
     if name.startswith(LOCAL_DIR) or folder.is_dir():
         if checkpoint is not None:
             raise UserError("--teacher-checkpoint goes with the name of a model of timm; a folder has its own weights")

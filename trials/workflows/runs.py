@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from ..report.front import show_front
 from ..report.html import ReportInput, write_report
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
 from ..runs.comparability import differences, how_it_was_trained, largest_group, what_is_scored
-from ..runs.directory import RECORDS_FILE
+from ..runs.directory import RECORDS_FILE, is_in_use
 from ..runs.objectives import error_of
 from ..runs.pick import pick_network
 from ..runs.recommendation import Recommendations
@@ -36,7 +37,7 @@ from ..training.error_intervals import format_interval
 
 
 def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
-    """Prints the searches in a folder, the latest first. A damaged one is named and left out.
+    """Prints the searches in a folder, the latest first. One that is damaged or cannot be read is named and left out.
 
     Raises `UserError` if the folder holds none.
     """
@@ -44,10 +45,9 @@ def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
         raise UserError(f"{folder}: there is no such folder of runs; a search writes into runs/ unless --out says else")
     summaries, problems = [], []
     for path in sorted(folder.iterdir()):
-        if not (path / RECORDS_FILE).is_file():
-            continue
         try:
-            summaries.append(RunSummary.of(RecordedSearch.open(path)))
+            if _has_records(path):
+                summaries.append(RunSummary.of(RecordedSearch.open(path)))
         except UserError as error:
             problems.append(f"warning: left out: {error}")
     if not summaries and not problems:
@@ -60,6 +60,16 @@ def list_runs(folder: Path, console: Console, *, as_json: bool) -> None:
         console.print(runs_table(summaries, console.width))
     for problem in problems:
         print_line(console, problem)
+
+
+def _has_records(path: Path) -> bool:
+    """Returns whether a folder holds records. Raises `UserError` for one that cannot be looked into."""
+    try:
+        return stat.S_ISREG((path / RECORDS_FILE).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
@@ -194,15 +204,23 @@ def _images(search: RecordedSearch) -> PreparedData | None:
         return None
 
 
-def caches_in(folder: Path) -> list[tuple[Path, int, str]]:
+def caches_in(folder: Path) -> tuple[list[tuple[Path, int, str]], list[str]]:
     """Returns what can be deleted without losing a result, each with its bytes and what it costs to make anew.
 
-    Prepared images of a folder with a running search are left out, and those that a process is preparing.
+    Prepared images of a folder in which a search or a training runs, or is planned, are left out, and those that a
+    process is preparing. So are all if one may run unseen, in a folder that cannot be looked into: the second list has
+    a message for each.
     """
-    found = []
-    searches = [path for path in sorted(folder.iterdir()) if (path / RECORDS_FILE).is_file()]
+    found, searches, problems = [], [], []
+    entries = sorted(folder.iterdir())
+    for path in entries:
+        try:
+            if _has_records(path):
+                searches.append(path)
+        except UserError as error:
+            problems.append(f"warning: prepared images are kept, as a search may need them in {error}")
     images = folder / PREPARED_DATA
-    if images.is_dir() and not any(is_running(path) for path in searches):
+    if images.is_dir() and not problems and not any(is_in_use(path) for path in entries):
         for path in sorted(images.iterdir()):
             if path.is_dir() and not is_being_prepared(path):
                 found.append((path, size_of(path), "images are decoded again by the next search that needs them"))
@@ -210,7 +228,7 @@ def caches_in(folder: Path) -> list[tuple[Path, int, str]]:
         checkpoints = path / "checkpoints"
         if checkpoints.is_dir() and not is_running(path) and any(checkpoints.iterdir()):
             found.append((checkpoints, size_of(checkpoints), "trials that stopped halfway begin again"))
-    return found
+    return found, problems
 
 
 def clean(folder: Path, console: Console, *, is_sure: bool, can_ask: bool) -> None:
@@ -220,9 +238,13 @@ def clean(folder: Path, console: Console, *, is_sure: bool, can_ask: bool) -> No
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of runs")
-    caches = caches_in(folder)
+    caches, problems = caches_in(folder)
+    for problem in problems:
+        print_line(console, problem)
     if not caches:
-        print_line(console, f"{folder} holds no caches.")
+        print_line(
+            console, f"{folder} holds no caches that can be deleted." if problems else f"{folder} holds no caches."
+        )
         return
     table = Table(caption="Results, records and supernets are kept.", caption_justify="left")
     for title in ("cache", "MB", "afterwards"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sret_nas.errors import UserError
 from trials.data import DataConfig, prepare
 from trials.data.whole_images import UnreadableImageError, WholeImages
 
@@ -78,3 +79,8 @@ def test_a_missing_image_is_named(folder: Path) -> None:
         path.unlink()
     with pytest.raises(UnreadableImageError, match=r"\.png: cannot be read: .*; mend it"):
         whole.test.load(0, "RGB")
+
+
+def test_the_home_of_nobody_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^'~nobody_of_this_name/x' cannot be looked up: "):
+        WholeImages.find(DataConfig(source="~nobody_of_this_name/x"))

@@ -26,4 +26,6 @@ def misbehave(payload: dict[str, Any]) -> dict[str, Any]:
         os._exit(3)
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "answer at length":
+        return {"process": os.getpid(), "value": "x" * payload["length"]}
     return conformance.misbehave(payload)

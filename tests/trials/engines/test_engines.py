@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,12 @@ class TestInlineEngine(EngineContract):
     def engine(self) -> Iterator[Engine]:
         with InlineEngine(misbehave) as engine:
             yield engine
+
+
+def num_bytes_waiting(descriptor: int) -> int:
+    """Returns how much has come through a pipe and was not read yet."""
+    (number,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))
+    return int(number)
 
 
 def left_idle(engine: Engine) -> Engine:
@@ -99,6 +109,20 @@ class TestLocalEngine(EngineContract):
             (outcome,) = engine.wait()
             assert outcome.failure is not None
             assert outcome.failure.cause == "timed out"
+
+    def test_a_worker_that_is_killed_in_the_midst_of_its_result_takes_only_its_own_job(self) -> None:
+        """A pipe holds a part of a large result; the worker waits to send the rest."""
+        with LocalEngine(misbehave, num_workers=1) as engine:
+            process = run_all(engine, SQUARES[:1])[0].result["process"]  # type: ignore[index]
+            engine.submit(1, {"do": "answer at length", "length": 10_000_000})
+            (worker,) = engine._workers
+            while num_bytes_waiting(worker.connection.fileno()) < 1000:  # at first the length of the result comes alone
+                wait([worker.connection])
+            os.kill(process, signal.SIGKILL)
+            (outcome,) = engine.wait()
+            assert outcome.failure is not None
+            assert outcome.failure.cause == "worker died"
+            assert run_all(engine, SQUARES[:1])[0].failure is None
 
     def test_closing_ends_jobs_that_run(self) -> None:
         """Even if the worker ignores SIGTERM."""

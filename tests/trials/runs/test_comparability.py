@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.trials.planted_search import write_search
+from trials.data import DataConfig, prepare
 from trials.runs.comparability import differences, how_it_was_trained, largest_group, what_is_scored
 from trials.runs.recorded_search import RecordedSearch
 
@@ -72,6 +73,25 @@ def test_what_is_scored(search: RecordedSearch) -> None:
     other = what_is_scored(changed(search, balanced_error=True))
     assert differences(other, scored) == "error every class counts alike, not every image counts alike"
     assert differences(scored, scored) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "images"), [(None, "all"), (50, "50"), (1199, "1,199"), (1200, "all"), (5000, "all")]
+)
+def test_scores_of_part_of_the_images_are_other_scores(given: int | None, images: str, search: RecordedSearch) -> None:
+    search.history.header["data"]["summary"] = (
+        "flowers: 5 classes\n  training   9,000 images: a\n  validation 1,200 images: b"
+    )
+    assert what_is_scored(changed(search, val_images_per_trial=given))["validation images of a trial"] == images
+
+
+def test_the_number_in_a_summary_is_that_of_the_images(tmp_path: Path, search: RecordedSearch) -> None:
+    data = prepare(DataConfig(source="digits", image_size=8), tmp_path / "prepared")
+    search.history.header["data"]["summary"] = data.summary()
+    number = len(data.val)
+    scored = [what_is_scored(changed(search, val_images_per_trial=given)) for given in (number - 1, number, None)]
+    assert differences(scored[0], scored[2]) == f"validation images of a trial {number - 1}, not all"
+    assert scored[1] == scored[2]
 
 
 def test_the_most_that_compare_are_kept_in_their_order(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
+from cli import main
 from sret_nas.errors import UserError
 from tests.trials.engines.jobs_for_ray import look_around
 from trials.engines.conformance import run_all
@@ -56,6 +57,19 @@ def test_without_workers_jobs_run_in_this_process(tmp_path: Path) -> None:
         assert isinstance(engine, InlineEngine)
         assert process_of(engine) == os.getpid()
     assert text == ""
+
+
+@pytest.mark.parametrize("command", [["search"], ["study", "run"]])
+def test_without_workers_a_time_limit_has_no_effect_and_that_is_said(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no error, since searches that were begun so are resumed."""
+    engine, text = created(tmp_path, workers=0, trial_timeout=600.0)
+    with engine:
+        assert text == "note: --trial-timeout has no effect with --workers 0, where trials run in this process\n"
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    assert "with --workers 0 no limit holds" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

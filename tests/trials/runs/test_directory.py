@@ -19,7 +19,7 @@ from trials.runs import directory
 from trials.runs.directory import (
     LOCK_FILE,
     TRAINING,
-    expand_home,
+    is_in_use,
     is_unicode,
     locked,
     new_run_dir,
@@ -46,6 +46,7 @@ def test_another_process_is_kept_out_until_the_first_has_ended_or_was_killed(tmp
     ) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "locked\n"
+        assert is_in_use(run_dir)
         with (
             pytest.raises(UserError, match=rf"run is in use by another training \(process {first.pid} on "),
             locked(run_dir, "training"),
@@ -53,6 +54,7 @@ def test_another_process_is_kept_out_until_the_first_has_ended_or_was_killed(tmp
             pass
         first.kill()
         first.wait()
+    assert not is_in_use(run_dir)
     with locked(run_dir, "training"):
         assert (run_dir / LOCK_FILE).read_text().startswith("process ")
     assert not (run_dir / LOCK_FILE).exists()
@@ -134,13 +136,6 @@ def test_versions_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(directory, "version", missing)
     assert versions()["torch"] == "not installed"
-
-
-@pytest.mark.parametrize("given", ["~nobody_of_this_name/x", Path("~nobody_of_this_name")])
-def test_the_home_of_nobody_is_one_line(given: str | Path) -> None:
-    with pytest.raises(UserError, match=r"^'~nobody_of_this_name.*' cannot be looked up: "):
-        expand_home(given)
-    assert expand_home("~/x") == Path.home() / "x"
 
 
 def test_names_of_files_that_are_not_utf_8_are_no_unicode() -> None:

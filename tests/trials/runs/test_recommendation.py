@@ -84,6 +84,12 @@ def test_rounds_and_bends_are_recorded() -> None:
     assert Recommendations.model_validate(written) == known
 
 
+def test_trials_that_were_awaited_are_recorded() -> None:
+    known = Recommendations(num_trials=12, networks=(recommendation(),), awaited=(3,))
+    assert known.to_json() == {**BEFORE_ROUNDS, "awaited": [3]}
+    assert Recommendations.model_validate(known.to_json()) == known
+
+
 def test_a_trial_is_recommended_or_not() -> None:
     bend = recommendation().model_copy(update={"is_bend": True, "number": 4})
     known = Recommendations(num_trials=12, networks=(recommendation(), bend))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cli import create_parser
@@ -42,6 +44,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         ({"flops_budget": "1G"}, "flops_budget", 10**9),
         ({"flops_budget": 1e9}, "flops_budget", 10**9),
+        ({"flops_budget": np.int64(10**9)}, "flops_budget", 10**9),
+        ({"flops_budget": np.float32(2**30)}, "flops_budget", 2**30),
         ({"time_budget": "1h30m"}, "time_budget", 5400.0),
         ({"trial_timeout": "10m"}, "trial_timeout", 600.0),
         ({"objectives": "error, params"}, "objectives", ("error", "params")),
@@ -74,6 +78,7 @@ def test_the_recorded_command_means_the_same(begun: Any, tmp_path: Path) -> None
     [
         ({"flops_budget": "much"}, "^--flops-budget: must be a number such as 1G"),
         ({"flops_budget": 1.5}, "^--flops-budget: must be a whole number, got 1.5"),
+        ({"flops_budget": np.float32(1.5)}, "^--flops-budget: must be a whole number, got 1.5"),
         ({"time_budget": "soon"}, "^--time-budget: must be a time such as 90s"),
         ({"enqueue": "nofile.yaml"}, "^--enqueue: nofile.yaml: there is no such file"),
         ({"objectives": "error,speed"}, "--objectives"),
@@ -89,3 +94,21 @@ def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:
 def test_a_budget_that_is_no_number_is_refused(value: Any, begun: Any) -> None:
     with pytest.raises(UserError, match=r"^--flops-budget: must be a number such as 1G, got "):
         search(flops_budget=value, quiet=True)
+
+
+def test_a_budget_of_numpy_is_recorded_as_a_number(begun: Any) -> None:
+    _, command = begun(flops_budget=np.int64(10**9), trials=7)
+    assert command == ["sret-nas", "search", "--flops-budget", "1000000000", "--trials", "7"]
+
+
+def test_a_resumed_search_stays_in_its_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def begin(run_dir: Path, given: Any, console: Any) -> None:
+        raise SearchBegunError(run_dir)
+
+    monkeypatch.setattr(api, "resume_search", begin)
+    run_dir, other = tmp_path / "run", tmp_path / "other"
+    for out in (None, run_dir, str(run_dir / ".")):
+        with pytest.raises(SearchBegunError, match=re.escape(str(run_dir))):
+            search(resume=str(run_dir), out=out, quiet=True)
+    with pytest.raises(UserError, match=r"stays in its run directory: leave out --out, or give --resume .*other"):
+        search(resume=run_dir, out=other, quiet=True)

@@ -26,6 +26,7 @@ def run(cause: FailureCause, times: int = 9) -> dict[str, Any]:
     [
         ("diverged", UserError, r"^timing diverged: so\\nit is; lower --learning-rate$"),
         ("refused", UserError, r"^so\\nit is$"),
+        ("images changed", UserError, r"^so\\nit is; start again, which prepares them anew$"),
         ("out of memory", UserError, r"^timing does not fit into memory: so\\nit is; lower it$"),
         ("worker died", ChildProcessError, r"^timing failed 3 times, as the worker died: so\\nit is$"),
         ("disk full", StorageError, "a worker cannot write its files"),

@@ -83,6 +83,7 @@ def test_results_are_files_that_agree_with_the_records(study_run: tuple[Path, St
     assert (run_dir / "results.png").read_bytes().startswith(b"\x89PNG")
     page = (run_dir / "results.md").read_text()
     assert "| Alike. (nobody) | none given | internal - external at 1 recursion = " in page
+    assert "tiny.yaml --data digits --seeds 2`" in page
 
 
 @pytest.mark.slow

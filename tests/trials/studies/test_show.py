@@ -37,6 +37,8 @@ def test_what_is_missing_is_said(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "name the study: a YAML file, one that `study list` shows, or --resume RUN" in capsys.readouterr().err
     assert main(["study", "show", "nothing"]) == 2
     assert "'nothing' is no study: name a YAML file, or one of deep, depths" in capsys.readouterr().err
+    assert main(["study", "show", "~nobody_of_this_name/x"]) == 2
+    assert capsys.readouterr().err.startswith("error: '~nobody_of_this_name/x' cannot be looked up: ")
     assert main(["study", "run", "--resume", str(tmp_path), "--seeds", "3"]) == 2
     assert "holds no study: there is no records.jsonl in it" in capsys.readouterr().err
 

@@ -104,3 +104,5 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
 def test_an_unknown_name_lists_the_recipes() -> None:
     with pytest.raises(UserError, match="'imagnet' is no recipe: name a YAML file, or one of imagenet, small"):
         recipe_file("imagnet")
+    with pytest.raises(UserError, match=r"^'~nobody_of_this_name/x\.yaml' cannot be looked up: "):
+        recipe_file("~nobody_of_this_name/x.yaml")

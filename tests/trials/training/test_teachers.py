@@ -115,6 +115,7 @@ def test_what_is_refused(ours: Path, timms: nn.Module, tmp_path: Path) -> None:
         (str(ours), tmp_path / "ten.pth", NAMES, 10, "a folder has its own weights"),
         ("resnet1234", None, NAMES, 10, "is neither a folder nor a model of timm"),
         ("local-dir:nothing", None, NAMES, 10, "nothing: there is no such folder"),
+        ("~nobody_of_this_name/x", None, NAMES, 10, "'~nobody_of_this_name/x' cannot be looked up: "),
         (str(tmp_path / "empty"), None, NAMES, 10, "must be a model directory"),
         (str(tmp_path / "broken"), None, NAMES, 10, "must hold config.json and weights"),
         (TIMM, tmp_path / "ten.pth", NAMES, 7, f"does not fit {TIMM} with 7 classes: size mismatch for head.fc.weight"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -62,6 +64,47 @@ def test_a_list_as_json_is_plain_data_and_a_damaged_search_is_named(
     assert {Path(run["run"]).name: run["finished"] for run in runs} == {"one": NUM_TRIALS - 5, "two": NUM_TRIALS}
     assert main(["runs", "list", str(copied)]) == 0
     assert "left out:" in capsys.readouterr().out
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns a folder that nobody may look into, beside others; also where tests run as root."""
+    closed, stat = tmp_path / "runs" / "closed", Path.stat
+    closed.mkdir(parents=True)
+
+    def refusing(path: Path, **options: bool) -> os.stat_result:
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    return closed
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_left_out_of_a_list(
+    closed: Path, folder: Path, capsys: Capture
+) -> None:
+    shutil.copytree(folder / "one", closed.parent / "one")
+    assert main(["runs", "list", str(closed.parent), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert [Path(run["run"]).name for run in json.loads(printed.out)] == ["one"]
+    assert " ".join(printed.err.split()) == f"warning: left out: {closed}: cannot be read: Permission denied"
+
+
+def test_images_stay_where_a_folder_cannot_be_read(closed: Path, folder: Path, capsys: Capture) -> None:
+    """A search that needs them may run in it."""
+    runs = closed.parent
+    shutil.copytree(folder / "one", runs / "one")
+    for cache in (runs / PREPARED_DATA / "abc", runs / "one" / "checkpoints"):
+        cache.mkdir(parents=True)
+        (cache / "file").write_bytes(b"x" * 1_000_000)
+    assert main(["runs", "clean", str(runs), "--yes"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"images are kept, as a search may need them in {closed}: cannot be read: Permission denied" in printed
+    assert "Deleted 1.0 MB." in printed
+    assert (runs / PREPARED_DATA / "abc").is_dir()
+    assert main(["runs", "clean", str(runs), "--yes"]) == 0
+    assert "holds no caches that can be deleted" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_search_in_progress_is_running(folder: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -141,6 +184,10 @@ def _other_target(header: dict[str, Any]) -> None:
     header["space"]["classes"] = 77
 
 
+def _fewer_images(header: dict[str, Any]) -> None:
+    header["options"]["val_images_per_trial"] = 50
+
+
 Edit = Callable[[dict[str, Any]], None]
 
 
@@ -162,6 +209,7 @@ def _edited(folder: Path, run_dir: Path, edit: Edit) -> Path:
         (_other_images, r"images .* \(digest 00000000\), not .* \(digest "),
         (_other_size, r"image size 48 px, not \d+ px"),
         (_other_error, r"error every class counts alike, not every image counts alike"),
+        (_fewer_images, r"validation images of a trial 50, not all"),
         (_other_target, r"target .* 77 classes, not "),
     ],
 )
@@ -279,6 +327,19 @@ def test_what_cannot_be_done_is_said_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_cleaning_leaves_the_images_of_a_search_that_is_being_planned(tmp_path: Path, capsys: Capture) -> None:
+    """It has locked its folder, but its records begin when it has measured how long trials take."""
+    images = tmp_path / PREPARED_DATA / "abc" / "train_images.npy"
+    images.parent.mkdir(parents=True)
+    images.write_bytes(b"x" * 1_000_000)
+    with Records(tmp_path / "planned"):
+        assert main(["runs", "clean", str(tmp_path), "--yes"]) == 0
+    assert images.is_file()
+    assert "holds no caches." in " ".join(capsys.readouterr().out.split())
+    assert main(["runs", "clean", str(tmp_path), "--yes"]) == 0
+    assert not images.exists()
 
 
 def test_cleaning_leaves_images_that_are_being_prepared(tmp_path: Path, capsys: Capture) -> None:
