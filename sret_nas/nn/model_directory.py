@@ -31,7 +31,7 @@ from sret_nas.errors import UserError, describe
 from sret_nas.files import validate, write_atomically
 from sret_nas.json_files import read_json
 from sret_nas.nn.network import SReT
-from sret_nas.output_files import require_empty_folder
+from sret_nas.output_files import require_new_folder
 from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 from sret_nas.yaml_files import dump_yaml, read_yaml
@@ -119,6 +119,8 @@ class _Config(BaseModel):
 def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: bool = False) -> None:
     """Writes a model directory, whole or not at all.
 
+    A link to a folder stays a link, and what it leads to is replaced.
+
     Args:
         directory: The directory; it must not exist, be empty, or be `replace`d.
         network: The network. Its head decides the number of classes.
@@ -129,7 +131,8 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
         UserError: `directory` holds something, or `info` does not fit the network.
     """
     if not (replace and is_model_directory(directory)):
-        require_empty_folder(directory)
+        require_new_folder(directory)
+    directory = directory.resolve()
     directory.parent.mkdir(parents=True, exist_ok=True)
     whole = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
     try:
@@ -154,6 +157,7 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
 
 def put_back(directory: Path) -> None:
     """Puts a model directory back that a process hid and was killed before it had replaced it (see `write_model`)."""
+    directory = directory.resolve()
     hidden = directory.parent.glob(f".{glob.escape(directory.name)}.*.old")
     whole = [path for path in hidden if is_model_directory(path)]
     if whole and not os.path.lexists(directory):
