@@ -131,7 +131,8 @@ def _from_folder(folder: Path, name: str, class_names: tuple[str, ...]) -> Teach
             raise UserError(f"the teacher {name} has other classes than the data: {difference}")
         digest = digest_of_file(folder / _WEIGHTS[0])
         seen = info.preprocessing
-        return Teacher(network, name, digest, seen.image_size, seen.mean, seen.std)
+        # The images are float32, and weights may have been saved in half precision.
+        return Teacher(network.float(), name, digest, seen.image_size, seen.mean, seen.std)
     weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
     if weights is None:
         raise UserError(f"{folder}: must hold {CONFIG} and weights, such as {_WEIGHTS[0]}")
