@@ -178,7 +178,10 @@ def _write_files(directory: Path, network: SReT, info: ModelInfo) -> None:
     write_atomically(directory / METRICS, json.dumps(info.metrics, indent=2) + "\n")
     if info.recipe is not None:
         write_atomically(directory / RECIPE, dump_yaml(info.recipe))
-    text = result_yaml(arch, metrics=info.metrics, recipe=info.recipe or {}, provenance=info.provenance)
+    # As in the other files, since groups that have no effect at this image size have one at a larger.
+    text = result_yaml(
+        arch, metrics=info.metrics, recipe=info.recipe or {}, provenance=info.provenance, canonical=False
+    )
     write_atomically(directory / ARCHITECTURE, text)
     write_atomically(directory / CARD, _card(arch, info))
 
@@ -289,8 +292,7 @@ def read_model(directory: Path) -> tuple[SReT, ModelInfo]:
     Raises `UserError` if a file is missing, damaged, or does not fit the others.
     """
     info = read_info(directory)
-    config = validate(_Config, read_json(directory / CONFIG), str(directory / CONFIG))
-    arch = ArchConfig.from_dict(config.model_args.get("arch"), f"{directory / CONFIG}: model_args.arch")
+    config, arch = _read_config(directory), read_architecture(directory)
     network = SReT.load(directory / WEIGHTS, arch)  # other programs save weights without saying whose they are
     if arch != network.arch:
         raise UserError(
@@ -310,12 +312,23 @@ def read_model(directory: Path) -> tuple[SReT, ModelInfo]:
     return network, info
 
 
-def read_info(directory: Path) -> ModelInfo:
-    """Returns what is known of a model directory's network, without reading its weights. Raises `UserError`."""
+def read_architecture(directory: Path) -> ArchConfig:
+    """Returns the architecture of a model directory's network, without reading its weights. Raises `UserError`."""
+    config = _read_config(directory)
+    return ArchConfig.from_dict(config.model_args.get("arch"), f"{directory / CONFIG}: model_args.arch")
+
+
+def _read_config(directory: Path) -> _Config:
     path = directory / CONFIG
     config = validate(_Config, read_json(path), str(path))
     if config.architecture != TIMM_NAME:
         raise UserError(f"{path}: architecture must be {TIMM_NAME!r}, got {config.architecture!r}")
+    return config
+
+
+def read_info(directory: Path) -> ModelInfo:
+    """Returns what is known of a model directory's network, without reading its weights. Raises `UserError`."""
+    path, config = directory / CONFIG, _read_config(directory)
     cfg = config.pretrained_cfg
     preprocessing = validate(
         Preprocessing,
