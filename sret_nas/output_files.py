@@ -12,6 +12,9 @@ from pathlib import Path
 
 from sret_nas.errors import UserError
 
+HIDDEN = 11
+"""Most bytes by which the name of a hidden or unfinished file is longer than that of the file that it becomes."""
+
 
 def require_free(outputs: Iterable[Path], *, reads: Iterable[Path], force: bool = False, option: str = "--out") -> None:
     """Checks that writing the outputs destroys nothing; call it first, and again right before writing.
@@ -30,6 +33,7 @@ def require_free(outputs: Iterable[Path], *, reads: Iterable[Path], force: bool 
     sources = [source for source in reads if source.exists()]
     for output in outputs:
         require_writable(output, option)
+        _require_room(output, option)
         if not os.path.lexists(output):
             continue
         if output.is_dir():
@@ -55,6 +59,24 @@ def require_empty_folder(folder: Path, option: str = "--out") -> None:
         raise UserError(f"{folder} is not empty (it holds {held[0]}): name an {option} that does not exist yet")
 
 
+def require_new_folder(folder: Path, option: str = "--out") -> None:
+    """Checks that a folder does not exist yet, or is empty and can be replaced as a whole.
+
+    Raises `UserError` as `require_empty_folder`, and for a name that is too long, the current folder, or a mount point,
+    which stay where they are.
+    """
+    require_empty_folder(folder, option)
+    _require_room(folder, option)
+    if not folder.is_dir():
+        return
+    if folder.samefile(os.curdir):
+        raise UserError(
+            f"{folder} is the folder that the command runs in, which cannot be replaced: name another {option}"
+        )
+    if os.path.ismount(folder):
+        raise UserError(f"{folder} is a mount point, which cannot be replaced: name a folder inside it with {option}")
+
+
 def require_writable(path: Path, option: str = "--out") -> None:
     """Checks that a file or folder can be made or replaced, which is best known before long work.
 
@@ -71,6 +93,14 @@ def require_writable(path: Path, option: str = "--out") -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
         raise _not_writable(path, os.strerror(errno.EROFS if is_read_only else errno.EACCES), option)
+
+
+def _require_room(path: Path, option: str) -> None:
+    """Raises `UserError` for a name that leaves no room for that of the hidden file or folder that becomes it."""
+    absolute = Path(os.path.abspath(path))
+    folder = next(folder for folder in (absolute, *absolute.parents) if folder.is_dir())
+    if 0 < os.pathconf(folder, "PC_NAME_MAX") < len(os.fsencode(absolute.name)) + HIDDEN:
+        raise _not_writable(path, os.strerror(errno.ENAMETOOLONG), option)
 
 
 def _not_writable(path: Path, reason: str | None, option: str) -> UserError:
@@ -97,15 +127,17 @@ def _is_part_of(output: Path, source: Path) -> bool:
 def new_folder(folder: Path, option: str = "--out") -> Iterator[Path]:
     """Yields a temporary folder that becomes `folder` when the block ends: whole, or not at all.
 
-    Raises `UserError` if the folder holds something, before and after the block. Missing parents are created.
+    A link to an empty folder stays a link. Raises `UserError` if the folder holds something or cannot be replaced,
+    before and after the block. Missing parents are created.
     """
-    require_empty_folder(folder, option)
+    require_new_folder(folder, option)
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     whole = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         yield whole
         whole.chmod(0o755)  # mkdtemp creates private folders; results are readable by all users
-        require_empty_folder(folder, option)
+        require_new_folder(folder, option)
         whole.rename(folder)
     except BaseException:
         shutil.rmtree(whole, ignore_errors=True)

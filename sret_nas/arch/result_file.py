@@ -15,13 +15,17 @@ from sret_nas.yaml_files import dump_yaml
 
 
 def result_yaml(
-    arch: ArchConfig, *, metrics: dict[str, Any], recipe: dict[str, Any], provenance: dict[str, Any]
-) -> str:
-    """Returns the text of a result file, with the architecture in canonical form."""
+    arch: ArchConfig, *, metrics: dict[str, Any], recipe: dict[str, Any], provenance: dict[str, Any],
+    canonical: bool = True,
+) -> str:  # fmt: skip
+    """Returns the text of a result file.
+
+    With `canonical` the architecture is in canonical form, without what has no effect at its image size.
+    """
     return dump_yaml(
         {
             "arch_id": arch.arch_id,
-            "architecture": arch.canonical().to_dict(),
+            "architecture": (arch.canonical() if canonical else arch).to_dict(),
             "cost": cost_of(arch).to_dict(),
             "metrics": metrics,
             "recipe": recipe,

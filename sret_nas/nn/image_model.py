@@ -7,13 +7,14 @@ SReT as with its own models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isqrt, prod
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.sizes import halved
 from sret_nas.errors import UserError
 from sret_nas.nn.layers import mean_of_pixels
 
@@ -143,18 +144,18 @@ class ImageModel(nn.Module):
         for index, rates in enumerate(self.stage_drop_path()):
             if stop_early and index > max(wanted):
                 break
-            features = self.run_stage(index, features, drop_path=rates)
+            before, features = features, self.run_stage(index, features, drop_path=rates)
             if index in wanted:
-                found.append(self._as_feature_map(features, index))
+                found.append(self._as_feature_map(features, before, index))
         return found if intermediates_only else (features, found)
 
-    def _as_feature_map(self, features: Tensor, index: int) -> Tensor:
-        """Returns what stage `index` returned as (B, D, h, w), for images as wide as they are high."""
+    def _as_feature_map(self, features: Tensor, before: Tensor, index: int) -> Tensor:
+        """Returns what stage `index` made of the features `before` it as (B, D, h, w), without class tokens."""
         if features.dim() == 4 or self.class_tokens is None:
             return features
+        height, width = before.shape[2:] if index == 0 else (halved(side) for side in before.shape[2:])
         tokens = features[:, self.class_tokens.count :]
-        side = isqrt(tokens.shape[1])
-        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, side, side)
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
 
     def _stages_at(self, indices: int | Sequence[int] | None) -> list[int]:
         """Returns stages by their positions. Raises `UserError` for one that does not exist."""
@@ -190,11 +191,13 @@ class ImageModel(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replaces the head by one for `num_classes` that starts as a new network's, or by none for 0.
 
-        Raises `UserError` for a pooling that is neither the network's own nor empty.
+        A `global_pool` of `avg` is the network's own pooling, whatever the head sees. Raises `UserError` for a pooling
+        that is neither the network's own nor empty.
         """
         if global_pool is not None:
-            if global_pool not in (self.pooling, ""):
-                raise UserError(f"global_pool must be {self.pooling!r} or '', got {global_pool!r}")
+            own = dict.fromkeys((self.pooling, "avg"))
+            if global_pool not in (*own, ""):
+                raise UserError(f"global_pool must be {', '.join(map(repr, own))} or '', got {global_pool!r}")
             self.global_pool = self.pooling if global_pool else ""
         self.num_classes = num_classes
         self.head = self._new_head()

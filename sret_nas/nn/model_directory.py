@@ -31,7 +31,7 @@ from sret_nas.errors import UserError, describe
 from sret_nas.files import validate, write_atomically
 from sret_nas.json_files import read_json
 from sret_nas.nn.network import SReT
-from sret_nas.output_files import require_empty_folder
+from sret_nas.output_files import require_new_folder
 from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity
 from sret_nas.yaml_files import dump_yaml, read_yaml
@@ -119,6 +119,8 @@ class _Config(BaseModel):
 def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: bool = False) -> None:
     """Writes a model directory, whole or not at all.
 
+    A link to a folder stays a link, and what it leads to is replaced.
+
     Args:
         directory: The directory; it must not exist, be empty, or be `replace`d.
         network: The network. Its head decides the number of classes.
@@ -129,7 +131,8 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
         UserError: `directory` holds something, or `info` does not fit the network.
     """
     if not (replace and is_model_directory(directory)):
-        require_empty_folder(directory)
+        require_new_folder(directory)
+    directory = directory.resolve()
     directory.parent.mkdir(parents=True, exist_ok=True)
     whole = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
     try:
@@ -154,6 +157,7 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
 
 def put_back(directory: Path) -> None:
     """Puts a model directory back that a process hid and was killed before it had replaced it (see `write_model`)."""
+    directory = directory.resolve()
     hidden = directory.parent.glob(f".{glob.escape(directory.name)}.*.old")
     whole = [path for path in hidden if is_model_directory(path)]
     if whole and not os.path.lexists(directory):
@@ -174,7 +178,10 @@ def _write_files(directory: Path, network: SReT, info: ModelInfo) -> None:
     write_atomically(directory / METRICS, json.dumps(info.metrics, indent=2) + "\n")
     if info.recipe is not None:
         write_atomically(directory / RECIPE, dump_yaml(info.recipe))
-    text = result_yaml(arch, metrics=info.metrics, recipe=info.recipe or {}, provenance=info.provenance)
+    # As in the other files, since groups that have no effect at this image size have one at a larger.
+    text = result_yaml(
+        arch, metrics=info.metrics, recipe=info.recipe or {}, provenance=info.provenance, canonical=False
+    )
     write_atomically(directory / ARCHITECTURE, text)
     write_atomically(directory / CARD, _card(arch, info))
 
@@ -285,8 +292,7 @@ def read_model(directory: Path) -> tuple[SReT, ModelInfo]:
     Raises `UserError` if a file is missing, damaged, or does not fit the others.
     """
     info = read_info(directory)
-    config = validate(_Config, read_json(directory / CONFIG), str(directory / CONFIG))
-    arch = ArchConfig.from_dict(config.model_args.get("arch"), f"{directory / CONFIG}: model_args.arch")
+    config, arch = _read_config(directory), read_architecture(directory)
     network = SReT.load(directory / WEIGHTS, arch)  # other programs save weights without saying whose they are
     if arch != network.arch:
         raise UserError(
@@ -306,12 +312,23 @@ def read_model(directory: Path) -> tuple[SReT, ModelInfo]:
     return network, info
 
 
-def read_info(directory: Path) -> ModelInfo:
-    """Returns what is known of a model directory's network, without reading its weights. Raises `UserError`."""
+def read_architecture(directory: Path) -> ArchConfig:
+    """Returns the architecture of a model directory's network, without reading its weights. Raises `UserError`."""
+    config = _read_config(directory)
+    return ArchConfig.from_dict(config.model_args.get("arch"), f"{directory / CONFIG}: model_args.arch")
+
+
+def _read_config(directory: Path) -> _Config:
     path = directory / CONFIG
     config = validate(_Config, read_json(path), str(path))
     if config.architecture != TIMM_NAME:
         raise UserError(f"{path}: architecture must be {TIMM_NAME!r}, got {config.architecture!r}")
+    return config
+
+
+def read_info(directory: Path) -> ModelInfo:
+    """Returns what is known of a model directory's network, without reading its weights. Raises `UserError`."""
+    path, config = directory / CONFIG, _read_config(directory)
     cfg = config.pretrained_cfg
     preprocessing = validate(
         Preprocessing,

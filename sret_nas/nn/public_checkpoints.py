@@ -21,6 +21,7 @@ from sret_nas.errors import MAX_VALUE, UserError, describe, printable
 from sret_nas.files import write_atomically
 from sret_nas.nn.checkpoints import read_checkpoint
 from sret_nas.nn.network import SReT
+from sret_nas.nn.public_limits import require_possible
 from sret_nas.nn.weight_shapes import Shape, network_shapes
 from sret_nas.nn.weights import wrapper_prefix
 
@@ -99,9 +100,10 @@ def from_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tens
 def to_public(state: Mapping[str, Tensor], arch: ArchConfig) -> dict[str, Tensor]:
     """Converts the `state_dict` of `SReT(arch)` to the public code's names, with shared blocks once for each use.
 
-    Raises `UserError` as `from_public` does.
+    Raises `UserError` as `from_public` does, and for numbers that the public code cannot have.
     """
     entries = _entries(arch)
+    require_possible(arch)
     _compare_names({entry.ours for entry in entries}, set(state), "the state dict")
     return {
         public: state[ours] if position is None else state[ours][position : position + 1]
@@ -162,7 +164,7 @@ def differences(state: Mapping[str, Tensor], arch: ArchConfig, limit: int | None
 
 
 def public_shapes(arch: ArchConfig) -> dict[str, Shape]:
-    """Returns the shapes of all weights under their public names. Raises `UserError` as `to_public` does."""
+    """Returns the shapes of all weights under their public names. Raises `UserError` as `from_public` does."""
     shapes = dict(network_shapes(arch))
     return {entry.public: shapes[entry.ours] if entry.position is None else (1,) for entry in _entries(arch)}
 

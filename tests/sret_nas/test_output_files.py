@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sret_nas.errors import UserError
-from sret_nas.output_files import new_folder, require_empty_folder, require_free, require_outside
+from sret_nas.output_files import new_folder, require_empty_folder, require_free, require_new_folder, require_outside
 
 
 def test_a_new_file_and_missing_sources_are_fine(tmp_path: Path) -> None:
@@ -160,3 +160,47 @@ def test_what_cannot_be_written_is_known_beforehand(
 def test_a_folder_that_may_be_written_needs_no_parent_that_may(tmp_path: Path) -> None:
     require_empty_folder(tmp_path / "a" / "b" / "c")
     require_free([Path("relative.yaml")], reads=[])
+
+
+@pytest.mark.parametrize("length", [245, 250, 255])
+@pytest.mark.parametrize("check", [lambda path: require_free([path], reads=[]), require_new_folder])
+@pytest.mark.parametrize("inside", ["", "not/there/yet"])
+def test_a_name_without_room_for_that_of_the_hidden_file_before_it(
+    tmp_path: Path, length: int, check: Callable[[Path], None], inside: str
+) -> None:
+    """Files are written under a name of eleven characters more, and then renamed."""
+    with pytest.raises(UserError, match="cannot be written: File name too long: name another --out"):
+        check(tmp_path / inside / ("é" * (length // 2) + "x" * (length % 2)))
+    check(tmp_path / inside / ("x" * 244))
+    require_empty_folder(tmp_path / inside / ("x" * 255))  # where a command writes into it
+
+
+@pytest.mark.parametrize("name", [".", "../here", "link"])
+def test_the_current_folder_cannot_be_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (tmp_path / "link").symlink_to(here)
+    folder = tmp_path / "link" if name == "link" else Path(name)
+    with pytest.raises(UserError, match=r"is the folder that the command runs in, .*: name another --to"):
+        require_new_folder(folder, "--to")
+    with pytest.raises(UserError, match="is the folder that the command runs in"), new_folder(folder):
+        pytest.fail("work was done")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
+    require_empty_folder(folder)  # where files are written into it
+
+
+def test_a_mount_point_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path)
+    with pytest.raises(UserError, match=r"is a mount point, which cannot be replaced: name a folder inside it"):
+        require_new_folder(tmp_path)
+
+
+def test_a_link_to_an_empty_folder_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "out").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("disk/out")
+    with new_folder(tmp_path / "link") as folder:
+        (folder / "one").write_text("1")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "out" / "one").read_text() == "1"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["disk", "link", "one", "out"]

@@ -37,6 +37,11 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+MAX_RESIZED = 2**25
+"""Pixels of a resized image, unless a square of `MIN_ASPECT` times its shorter side has more: 128 MB in Pillow."""
+MIN_ASPECT = 8
+"""Longer over shorter side up to which images are resized whole, however large they become."""
+
 _QUEUED = 2
 """Batches that are decoded ahead of the one that is used."""
 
@@ -64,11 +69,28 @@ def to_array(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
 
 
 def _with_shorter_side(image: Image.Image, side: int, interpolation: str) -> Image.Image:
+    image = without_far_ends(image, side)
     shorter = min(image.size)
     if shorter == side:
         return image
     width, height = (side if length == shorter else int(side * length / shorter) for length in image.size)
     return image.resize((width, height), _RESAMPLING[interpolation])
+
+
+def without_far_ends(image: Image.Image, side: int) -> Image.Image:
+    """Returns the middle of an image that would have too many pixels with a shorter side of `side`; others as they are.
+
+    The ends are outside the centred square, but resizing the whole image would take memory without a bound.
+    """
+    shorter, longer = min(image.size), max(image.size)
+    kept = max(MIN_ASPECT * shorter, MAX_RESIZED // side * shorter // side)
+    if longer <= kept:
+        return image
+    kept -= (longer - kept) % 2  # so that the middle stays in the middle
+    start = (longer - kept) // 2
+    if image.width == longer:
+        return image.crop((start, 0, start + kept, image.height))
+    return image.crop((0, start, image.width, start + kept))
 
 
 def read_image_file(path: Path, preprocessing: Preprocessing) -> Pixels:

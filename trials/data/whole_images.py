@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, count
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -177,6 +178,21 @@ class WholeImages:
         """Returns one line: the images of each part, and the number of classes."""
         counts = ", ".join(f"{len(self.parts[name]):,} {name} ({self.origins[name]})" for name in PARTS)
         return f"{counts}; {counted(len(self.class_names), 'class', 'classes')}"
+
+
+def padded_names(names: tuple[str, ...], classes: int) -> tuple[str, ...]:
+    """Returns the names of a network's classes: those of the data, then one for each class that the data lack.
+
+    These are `class 3` and so on, by their position, with a number behind them where the data have that name.
+    """
+    padded, taken = list(names), set(names)
+    for position in range(len(names), classes):
+        plain = f"class {position}"
+        numbered = (f"{plain} ({number})" for number in count(2))
+        name = next(name for name in chain([plain], numbered) if name not in taken)
+        padded.append(name)
+        taken.add(name)
+    return tuple(padded)
 
 
 def mode_of(channels: Literal[1, 3]) -> Literal["L", "RGB"]:

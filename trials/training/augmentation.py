@@ -7,8 +7,10 @@ matched to the images that a teacher saw.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from sret_nas.nn.model_directory import Preprocessing
 
+from ..data.image_files import without_far_ends
 from ..seeds import seed_from
 from .full_recipe import Recipe
 
@@ -84,7 +87,7 @@ def _posterize(image: Image.Image, bits_to_keep: int, **settings: Any) -> Image.
 
 def evaluation_transform(preprocessing: Preprocessing) -> ImageTransform:
     """Returns the transform of images that are evaluated: resized, cropped to the centred square, standardised."""
-    transform: ImageTransform = create_transform(
+    transform: Any = create_transform(
         input_size=preprocessing.image_size,
         is_training=False,
         interpolation=preprocessing.interpolation,
@@ -92,7 +95,10 @@ def evaluation_transform(preprocessing: Preprocessing) -> ImageTransform:
         std=preprocessing.std,
         crop_pct=preprocessing.crop_fraction,
     )
-    return transform
+    side = math.floor(preprocessing.image_size / preprocessing.crop_fraction)
+    transform.transforms.insert(0, partial(without_far_ends, side=side))
+    whole: ImageTransform = transform
+    return whole
 
 
 class Mixing:

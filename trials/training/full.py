@@ -34,7 +34,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.plurals import counted
 
 from ..console import Console
-from ..data.whole_images import WholeImages
+from ..data.whole_images import WholeImages, padded_names
 from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import WatchedDirectory, rescue
 from ..seeds import seed_from
@@ -372,7 +372,7 @@ class FullTraining:
         spec = self._spec
         info = ModelInfo(
             preprocessing=spec.preprocessing,
-            class_names=self._images.class_names if len(self._images.class_names) == spec.arch.classes else None,
+            class_names=padded_names(self._images.class_names, spec.arch.classes),
             metrics=metrics,
             recipe={**spec.recipe.model_dump(mode="json"), "depth_schedule": spec.schedule},
             provenance={**spec.provenance, "seed": spec.seed, "data_digest": self._images.digest},

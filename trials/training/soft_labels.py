@@ -212,7 +212,15 @@ class SoftLabelWriter:
         Args:
             probabilities: the teacher's (B, classes).
             seen: fingerprints of the images (B,).
+
+        Raises `UserError` for probabilities that are not finite. Nothing is appended then.
         """
+        if not np.isfinite(probabilities).all():
+            wrong = probabilities[~np.isfinite(probabilities)][0]
+            raise UserError(
+                f"the teacher {self.header.teacher} must give finite probabilities, got {wrong}: its weights or its "
+                "images are out of range, so name another teacher"
+            )
         rows = np.empty(len(probabilities), self.header.row)
         rows["classes"], rows["probabilities"] = best_classes(probabilities, self.header.top)
         rows["fingerprint"] = seen

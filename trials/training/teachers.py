@@ -25,6 +25,8 @@ from sret_nas.nn.checkpoints import read_checkpoint
 from sret_nas.nn.model_directory import CONFIG, TIMM_NAME, Preprocessing, find_model_directory, read_model
 from sret_nas.plurals import counted
 
+from ..data.whole_images import padded_names
+
 LOCAL_DIR = "local-dir:"
 """timm's prefix for a folder with `config.json` and weights."""
 
@@ -108,7 +110,7 @@ def load_teacher(name: str, checkpoint: Path | None, class_names: tuple[str, ...
     if name.startswith(LOCAL_DIR) or folder.is_dir():
         if checkpoint is not None:
             raise UserError("--teacher-checkpoint goes with the name of a model of timm; a folder has its own weights")
-        teacher = _from_folder(folder, name, class_names)
+        teacher = _from_folder(folder, name, padded_names(class_names, classes))
     elif checkpoint is not None:
         teacher = _from_file(name, checkpoint, classes)
     else:
@@ -131,7 +133,8 @@ def _from_folder(folder: Path, name: str, class_names: tuple[str, ...]) -> Teach
             raise UserError(f"the teacher {name} has other classes than the data: {difference}")
         digest = digest_of_file(folder / _WEIGHTS[0])
         seen = info.preprocessing
-        return Teacher(network, name, digest, seen.image_size, seen.mean, seen.std)
+        # The images are float32, and weights may have been saved in half precision.
+        return Teacher(network.float(), name, digest, seen.image_size, seen.mean, seen.std)
     weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
     if weights is None:
         raise UserError(f"{folder}: must hold {CONFIG} and weights, such as {_WEIGHTS[0]}")

@@ -15,7 +15,7 @@ from sret_nas.nn.model_directory import ModelInfo, Preprocessing, find_model_dir
 from sret_nas.nn.network import SReT
 from sret_nas.nn.public_checkpoints import PublicCheckpoint, read_public, write_public
 from sret_nas.nn.public_variants import recognise
-from sret_nas.output_files import require_empty_folder, require_free
+from sret_nas.output_files import require_free, require_new_folder
 from sret_nas.quantities import format_quantity
 
 from ..console import Console, print_line
@@ -42,7 +42,7 @@ def convert_to_directory(
 
     Raises `UserError` if the checkpoint is damaged or of another network, naming the weights that do not fit.
     """
-    require_empty_folder(directory, "--to")
+    require_new_folder(directory, "--to")
     checkpoint = read_public(checkpoint_path)
     recognised = recognise(checkpoint, variant)
     arch = recognised.arch

@@ -21,7 +21,7 @@ from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
 from sret_nas.nn.operating_points import Depth, all_depths, equal_depths, full_depth, logits_at_depths, num_depths
 from sret_nas.nn.speed import time_passes
-from sret_nas.output_files import require_empty_folder, require_free, require_outside
+from sret_nas.output_files import require_free, require_new_folder, require_outside
 from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 
@@ -150,10 +150,17 @@ def evaluate_network(request: EvaluationRequest, console: Console) -> Evaluation
 
 def _require_free_outputs(request: EvaluationRequest) -> None:
     reads = [request.source, Path(request.data.data)]
+    if request.json is not None and request.out is not None:
+        json, out = request.json.resolve(), request.out.resolve()
+        if json.is_relative_to(out) or out.is_relative_to(json):
+            raise UserError(
+                f"--json and --out must not lie in each other, got {request.json} and {request.out}: name another "
+                "--json"
+            )
     if request.json is not None:
         require_free([request.json], reads=reads, force=request.force, option="--json")
     if request.out is not None:
-        require_empty_folder(request.out)
+        require_new_folder(request.out)
         require_outside(request.out, Path(request.data.data))
 
 

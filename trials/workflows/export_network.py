@@ -104,7 +104,12 @@ def _trained(request: ExportRequest, whole: WholeImages | None, console: Console
         print_line(console, note)
     if request.mean is not None and request.std is not None:
         trained = trained.with_mean_and_std(request.mean, request.std)
-    return trained if whole is None else trained.completed_by(whole)
+    trained = trained if whole is None else trained.completed_by(whole)
+    own, seen = trained.network.arch.image_size, trained.preprocessing
+    if seen is not None and seen.image_size != own:  # an exported network takes images of one size
+        print_line(console, f"The network is resized from {own} to {seen.image_size} px, the size of its images")
+        trained.network.resize(seen.image_size)
+    return trained
 
 
 class _Exporter:

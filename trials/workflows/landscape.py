@@ -20,7 +20,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.errors import ConfigError, UserError, printable
 from sret_nas.files import digest_of_file, write_atomically
 from sret_nas.nn.operating_points import Depth, full_depth
-from sret_nas.output_files import new_folder, require_empty_folder, require_outside
+from sret_nas.output_files import new_folder, require_new_folder, require_outside
 from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
 
@@ -80,7 +80,7 @@ def start_landscape(
         UserError: there is no such network, images are missing, or the folder holds something. Nothing is written.
         KeyboardInterrupt: interrupted; every point that was computed is kept.
     """
-    require_empty_folder(out)
+    require_new_folder(out)
     require_outside(out, Path(options.data))
     if len(sources) > MAX_NETWORKS:
         raise UserError(f"a landscape compares at most {MAX_NETWORKS} networks, got {len(sources)}")
@@ -182,6 +182,7 @@ def _network(source: Path, options: LandscapeOptions, images: WholeImages, conso
     preprocessing = trained.preprocessing
     assert preprocessing is not None
     mode_for(preprocessing)  # refuses other channels before anything is computed
+    trained.network.float()  # as its images are; weights may have been saved in half precision
     arch = trained.network.arch
     recipe = _recipe(trained, options, console) if options.has_training_loss else None
     calibration = 0

@@ -35,6 +35,10 @@ def named_architecture(name_or_path: str) -> ArchConfig:
     Raises `UserError` if there is none.
     """
     file = architecture_file(name_or_path)
+    if file is not None and Path(name_or_path).is_dir():
+        from sret_nas.nn.model_directory import read_architecture  # imports torch
+
+        return read_architecture(file.parent)
     return preset(name_or_path) if file is None else ArchConfig.from_yaml(file)
 
 

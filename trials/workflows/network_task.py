@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from pydantic import JsonValue
 from rich.console import Console
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.result_file import write_result
+from sret_nas.errors import UserError
 from sret_nas.nn.model_directory import FILES, WEIGHTS
 
 from ..console import print_line
@@ -30,7 +32,7 @@ from ..training.full_state import CHECKPOINT
 from ..training.initial_weights import InitialWeights, weights_of_checkpoint, weights_of_supernet
 from ..training.precision import choose_precision
 from ..training.teachers import LOCAL_DIR
-from .recorded_training import RecordedTraining
+from .recorded_training import RecordedTraining, start_file, start_of
 
 RESULT = "result.yaml"
 """File in the run directory with the network and its metrics, written once the training has ended."""
@@ -53,6 +55,10 @@ class NetworkTask:
     teacher_checkpoint: Path | None
     temperature: float
     soft_labels: Path | None
+    data_digest: str | None = None
+    """Digest of the images that the training was begun with; None if it is not known."""
+    labels: dict[str, JsonValue] | None = None
+    """What identifies the teacher's labels that it was begun with; None if there are none, or it is not known."""
 
     inputs: ClassVar[Payload] = {}
     """Whole images do not travel, nor do labels of them and weights to start from."""
@@ -65,9 +71,17 @@ class NetworkTask:
             if path.is_file():
                 return path
             compute_with(self.threads)
-            initial = None if (directory / CHECKPOINT).is_file() else self.initial_weights()
+            is_new = not (directory / CHECKPOINT).is_file()
+            if is_new:  # else the checkpoint says what the training was begun with
+                self._require_same_start(images, directory)
+            initial = self.initial_weights() if is_new else None
             processes.wait()  # until all have looked for the checkpoint
             distillation = self.distillation(images, processes.device)
+            if is_new and distillation is not None and self.labels not in (None, distillation.identity):
+                raise UserError(
+                    f"the teacher's labels are not those that {directory} was begun with: put its teacher or soft "
+                    "labels back, or train in a new directory"
+                )
             training = FullTraining(directory, self.spec, images, processes, initial, distillation)
             if initial is not None and processes.is_first:
                 print_line(console, "; ".join([f"Start: {initial.origin}", *training.changes]))
@@ -80,6 +94,20 @@ class NetworkTask:
                 )  # fmt: skip
             processes.wait()
         return path
+
+    def _require_same_start(self, images: WholeImages, directory: Path) -> None:
+        """Raises `UserError` if images or first weights are not those that the training was begun with."""
+        if self.data_digest not in (None, images.digest) or len(images.class_names) > self.spec.arch.classes:
+            raise UserError(
+                f"the images of {self.data.source} are not those that {directory} was begun with: put those back, say "
+                "with --data where they are, or train in a new directory"
+            )
+        recorded, now = self.spec.start.get("sha256"), start_of(self.supernet, self.checkpoint).get("sha256")
+        if recorded not in (None, now):
+            raise UserError(
+                f"{start_file(self.supernet, self.checkpoint)}: is not the file of weights that {directory} was begun "
+                f"with, whose SHA-256 is {recorded}, got {now}: put that back, or train in a new directory"
+            )
 
     def measure(self, processes: Processes, here: Mapping[KeyPath, Path] | None = None) -> Measurement:
         """Times a few steps, whose weights are discarded. Writes nothing."""
@@ -134,6 +162,7 @@ def task_of(recorded: RecordedTraining) -> NetworkTask:
         checkpoint=_absolute(options.checkpoint),
         teacher=_absolute_teacher(options.teacher), teacher_checkpoint=_absolute(options.teacher_checkpoint),
         temperature=options.temperature or 1.0, soft_labels=_absolute(options.soft_labels),
+        data_digest=recorded.data_digest, labels=recorded.labels,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from ..data import DataConfig
 from ..data.image_files import Pixels, find_images, mode_for, read_image_file
 from ..data.whole_images import UnreadableImageError, WholeImages
 from ..training.devices import compute_with, device_of
-from .trained_network import load_trained, recursion_limit
+from .trained_network import load_trained, match_names, recursion_limit
 
 BATCH = 32
 """Images that are decoded and classified together."""
@@ -120,31 +120,61 @@ def _exported(request: PredictRequest) -> _Model:
         raise UserError(f"{request.model}: exported models run on the CPU here, got --device {request.device}")
     exported = open_exported(request.model, request.threads)
     info = exported.info
-    preprocessing = None if info is None else info.preprocessing
+    preprocessing, class_names = (None, None) if info is None else (info.preprocessing, info.class_names)
     if request.mean is not None and request.std is not None:
-        shape, channels = exported.input_shape, len(request.mean)
-        size = None if len(shape) != 4 or shape[1] != channels or shape[2] != shape[3] else shape[2]
-        if size is None:
-            raise UserError(
-                f"{request.model}: must take images of the shape (batch, {channels}, side, side) for --mean and --std "
-                f"of {counted(channels, 'value')}, got {tuple('any' if one is None else one for one in shape)}"
-            )
-        constants = {"image_size": size, "mean": request.mean, "std": request.std}
-        known = {} if preprocessing is None else preprocessing.model_dump()
-        preprocessing = validate(Preprocessing, known | constants, str(request.model))
+        preprocessing = _with_constants(request, exported, preprocessing, request.mean, request.std, "--mean and --std")
+    expected: int | None = None
+    if request.data is not None and (preprocessing is None or class_names is None):
+        images = WholeImages.find(
+            DataConfig(source=request.data, root=request.data_root, split_seed=request.split_seed)
+        )
+        if info is None:
+            class_names, expected = images.class_names, len(images.class_names)
+        else:
+            classes = info.architecture.classes
+            _, class_names = match_names(class_names, classes, request.model, images.class_names, request.data)
+        if preprocessing is None:
+            takes_colour = exported.input_shape[1:2] != (1,)
+            mean, std = images.mean_and_std(3 if takes_colour else 1)
+            preprocessing = _with_constants(request, exported, None, mean, std, f"the images of {request.data}")
     if preprocessing is None:
         what = "was not written by this program" if info is None else "was exported without"
         raise UserError(
-            f"{request.model}: its metadata does not say how images are standardised (it {what}): give --mean and --std"
+            f"{request.model}: its metadata does not say how images are standardised (it {what}): give --mean and "
+            "--std, or the training's images with --data"
         )
     if info is not None and info.pixels is not None and request.mean is not None:
         raise UserError(f"{request.model}: it standardises images itself, so --mean and --std have no meaning")
 
     def run(images: Tensor) -> Tensor:
         as_taken = images if info is None or info.pixels is None else to_pixels(images, preprocessing)
-        return _run_exported(exported, as_taken)
+        logits = _run_exported(exported, as_taken)
+        if expected is not None and logits.shape[1] != expected:
+            raise UserError(
+                f"{request.data}: has {expected:,} classes, but {request.model} has {logits.shape[1]:,}, without names"
+            )
+        return logits
 
-    return _Model(run, preprocessing, None if info is None else info.class_names)
+    return _Model(run, preprocessing, class_names)
+
+
+def _with_constants(
+    request: PredictRequest, exported: ExportedModel, known: Preprocessing | None, mean: tuple[float, ...],
+    std: tuple[float, ...], origin: str,
+) -> Preprocessing:  # fmt: skip
+    """Returns how images are prepared, with the mean and deviation of an origin.
+
+    Raises `UserError` if the model takes other images.
+    """
+    shape, channels = exported.input_shape, len(mean)
+    size = None if len(shape) != 4 or shape[1] != channels or shape[2] != shape[3] else shape[2]
+    if size is None:
+        raise UserError(
+            f"{request.model}: must take images of the shape (batch, {channels}, side, side) for {origin}, of "
+            f"{counted(channels, 'value')}, got {tuple('any' if one is None else one for one in shape)}"
+        )
+    constants = {"image_size": size, "mean": mean, "std": std}
+    return validate(Preprocessing, ({} if known is None else known.model_dump()) | constants, str(request.model))
 
 
 def _run_exported(model: ExportedModel, images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 from rich.console import Console
 
 from sret_nas.arch.config import ArchConfig
@@ -43,6 +43,10 @@ class RecordedTraining(BaseModel):
     start: dict[str, str]
     versions: dict[str, str]
     command: list[str]
+    data_digest: str | None = None
+    """Digest of the images; None in files of earlier versions."""
+    labels: dict[str, JsonValue] | None = None
+    """What identifies a teacher's labels; None without any, and in files of earlier versions."""
 
     def write(self, run_dir: Path) -> None:
         """Writes `TRAINING` and `RECIPE` into a run directory."""
@@ -90,9 +94,10 @@ def record_training(
             image_size=image_size, mean=mean, std=std, interpolation=recipe.interpolation,
             crop_fraction=recipe.crop_fraction,
         ),
-        start=_start(options),
+        start=start_of(_path(options.supernet), _path(options.checkpoint)),
         versions=versions(),
         command=sys.argv,
+        data_digest=images.digest,
     )  # fmt: skip
     _describe_target(arch, recorded, console)
     return recorded, images
@@ -105,15 +110,25 @@ def _check_classes(options: TrainOptions, images: WholeImages) -> None:
         raise UserError(f"--classes must be at least the {number} classes of the data, got {options.classes}")
 
 
-def _start(options: TrainOptions) -> dict[str, str]:
+def start_of(supernet: Path | None, checkpoint: Path | None) -> dict[str, str]:
     """Returns what the first weights come from. Raises `UserError` if a file is missing."""
-    if options.supernet is not None:
-        return {"from": "supernet", "sha256": digest_of_file(Path(options.supernet))}
-    if options.checkpoint is not None:
-        path = Path(options.checkpoint)
-        file = find_model_directory(path) / WEIGHTS if path.is_dir() else path
-        return {"from": "checkpoint", "sha256": digest_of_file(file)}
-    return {"from": "scratch"}
+    file = start_file(supernet, checkpoint)
+    if file is None:
+        return {"from": "scratch"}
+    return {"from": "checkpoint" if supernet is None else "supernet", "sha256": digest_of_file(file)}
+
+
+def start_file(supernet: Path | None, checkpoint: Path | None) -> Path | None:
+    """Returns the file of the first weights; None for new ones. Raises `UserError` for a folder without any."""
+    if supernet is not None:
+        return supernet
+    if checkpoint is not None and checkpoint.is_dir():
+        return find_model_directory(checkpoint) / WEIGHTS
+    return checkpoint
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def _describe_target(arch: ArchConfig, recorded: RecordedTraining, console: Console) -> None:

@@ -99,7 +99,8 @@ def start_training(
         launcher.wait()  # until all have looked whether there is a training already
         # The choice is recorded, so that a resumed training keeps it, wherever it goes on.
         recipe = recorded.recipe.model_copy(update={"precision": measured.precision})
-        recorded = recorded.model_copy(update={"recipe": recipe})
+        labels = None if distillation is None else distillation.identity
+        recorded = recorded.model_copy(update={"recipe": recipe, "labels": labels})
         if launcher.is_first:
             record_new_training(run_dir, recorded.write)
         return _train(run_dir, task_of(recorded), recorded, launcher, console)

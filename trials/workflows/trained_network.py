@@ -11,7 +11,7 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError, describe
-from sret_nas.nn.model_directory import Preprocessing, find_model_directory, is_model_directory, read_model
+from sret_nas.nn.model_directory import WEIGHTS, Preprocessing, find_model_directory, is_model_directory, read_model
 from sret_nas.nn.network import SReT
 from sret_nas.plurals import counted
 from sret_nas.yaml_files import read_yaml
@@ -96,10 +96,16 @@ def match_classes(trained: TrainedNetwork, names: tuple[str, ...], source: str) 
     Raises `UserError` if the data have classes that the network does not know, or another number of classes than a
     network without names.
     """
-    classes, known = trained.network.arch.classes, trained.class_names
+    return match_names(trained.class_names, trained.network.arch.classes, trained.path, names, source)
+
+
+def match_names(
+    known: tuple[str, ...] | None, classes: int, path: Path, names: tuple[str, ...], source: str
+) -> tuple[IntArray, tuple[str, ...]]:
+    """Returns what `match_classes` does, for the names and number of the classes of a network in a file."""
     if known is None:
         if len(names) != classes:
-            raise UserError(f"{source}: has {len(names):,} classes, but {trained.path} has {classes:,}, without names")
+            raise UserError(f"{source}: has {len(names):,} classes, but {path} has {classes:,}, without names")
         return np.arange(classes), names
     index = {name: position for position, name in enumerate(known)}
     unknown = [name for name in names if name not in index]
@@ -108,7 +114,7 @@ def match_classes(trained: TrainedNetwork, names: tuple[str, ...], source: str) 
         more = f" and {len(unknown) - MAX_NAMED:,} more" if len(unknown) > MAX_NAMED else ""
         examples = ", ".join(describe(name) for name in known[:MAX_NAMED])
         raise UserError(
-            f"{source}: its classes {listed}{more} are none of the {classes:,} of {trained.path}, such as {examples}: "
+            f"{source}: its classes {listed}{more} are none of the {classes:,} of {path}, such as {examples}: "
             "name the folders of the classes as in its training, or give other images with --data"
         )
     return np.array([index[name] for name in names], np.int64), known
@@ -148,7 +154,12 @@ def _from_yaml(path: Path) -> TrainedNetwork:
             f"{path}: has no trained weights beside it, such as {path.with_suffix('.safetensors').name}: give a model "
             "directory, a training's run, or a file of weights"
         )
-    network = SReT.load(weights)
+    # A training's weights lie in a model directory, which says more of them than weights alone.
+    info = None
+    if weights.name == WEIGHTS and is_model_directory(weights.parent):
+        network, info = read_model(weights.parent)
+    else:
+        network = SReT.load(weights)
     notes = [f"Weights: {weights}"]
     if network.arch.arch_id != arch.arch_id:
         one = network.arch
@@ -156,6 +167,11 @@ def _from_yaml(path: Path) -> TrainedNetwork:
             f"The weights are those of the proxy that was trained in place of {arch.arch_id}: "
             f"{one.arch_id}, {one.image_size} px, {one.classes} classes"
         )
+    if info is not None:
+        return TrainedNetwork(
+            network=network, path=path, preprocessing=info.preprocessing, class_names=info.class_names,
+            recipe=info.recipe, reads=(path, weights.parent), notes=tuple(notes),
+        )  # fmt: skip
     prepared = _prepared_images(path, data)
     preprocessing = None
     if prepared is not None:

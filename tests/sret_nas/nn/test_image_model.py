@@ -27,3 +27,43 @@ def test_reductions_are_those_of_the_strides_whatever_the_size_of_images(network
 def test_a_number_of_stages_that_the_network_does_not_have_is_refused(number: int, network: SReT) -> None:
     with pytest.raises(UserError, match=f"the network has stages 0 to 1, got {number}"):
         network.forward_intermediates(torch.zeros(1, 3, 24, 24), number)
+
+
+def class_token_network(**changes: object) -> SReT:
+    data = {"stages": [STAGE] * 2, "image_size": 32, "classes": 2, "head": "class_token", **changes}
+    return SReT(ArchConfig.from_dict(data, "data")).eval()
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 64), (64, 16), (16, 32), (24, 40)])
+def test_features_of_class_token_networks_have_the_sides_of_the_image(height: int, width: int) -> None:
+    """And the pixels in their order."""
+    network = class_token_network()
+    images = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        last, found = network.forward_intermediates(images)
+    sides = [(-(-height // stride), -(-width // stride)) for stride in (8, 16)]
+    assert [tuple(one.shape[2:]) for one in found] == sides
+    assert torch.equal(found[-1].flatten(2).transpose(1, 2), last[:, 1:])
+
+
+def test_features_of_a_single_stage_with_class_tokens() -> None:
+    network = class_token_network(stages=[STAGE])
+    _, found = network.forward_intermediates(torch.randn(1, 3, 16, 64))
+    assert found[0].shape == (1, 4, 2, 8)
+
+
+@pytest.mark.parametrize("given", ["avg", "token"])
+def test_avg_is_whatever_the_head_sees(given: str) -> None:
+    """As for timm's `create_model`."""
+    network = class_token_network()
+    network.reset_classifier(5, "")
+    network.reset_classifier(5, given)
+    assert network.global_pool == "token"
+    assert network(torch.randn(1, 3, 32, 32)).shape == (1, 5)
+
+
+def test_another_pooling_is_refused(network: SReT) -> None:
+    with pytest.raises(UserError, match=r"global_pool must be 'avg' or '', got 'token'"):
+        network.reset_classifier(5, "token")
+    with pytest.raises(UserError, match=r"global_pool must be 'token', 'avg' or '', got 'max'"):
+        class_token_network().reset_classifier(5, "max")

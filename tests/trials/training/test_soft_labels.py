@@ -201,3 +201,19 @@ class TestFingerprints:
         plain = fingerprints(image)
         for other in (image[..., ::-1], image[:, :, ::-1], image[:, ::-1], image + 0.05, np.roll(image, 4, 3)):
             assert abs(fingerprints(other) - plain).item() > 2e-3
+
+
+class TestTeachersThatFail:
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_probabilities_that_are_not_finite_are_refused(self, path: Path, value: float) -> None:
+        taught = probabilities(4)
+        with SoftLabelWriter(path, header()) as writer:
+            writer.append(taught[:2], np.zeros(2, np.float32))
+            taught[3, 2] = value
+            with pytest.raises(UserError, match=rf"^the teacher a teacher must give finite .* got {value}: ") as error:
+                writer.append(taught[2:], np.zeros(2, np.float32))
+            assert writer.done == 2
+        assert "\n" not in str(error.value)
+        assert not path.exists()
+        with SoftLabelWriter(path, header()) as writer:
+            assert writer.done == 2

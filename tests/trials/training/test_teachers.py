@@ -137,3 +137,13 @@ def test_a_hub_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) as error:
         load_teacher("resnet18", None, NAMES, 10)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_directory_of_half_precision(tmp_path: Path) -> None:
+    """As `convert` writes for a checkpoint of such weights."""
+    torch.manual_seed(0)
+    write_model(tmp_path / "half", SReT(ARCH).half(), ModelInfo(preprocessing=GREY, class_names=NAMES))
+    teacher = load_teacher(str(tmp_path / "half"), None, NAMES, 10).adapt_to(GREY)
+    taught = teacher(torch.randn(3, 1, 16, 16), 1.0)
+    assert taught.dtype == torch.float32
+    torch.testing.assert_close(taught.sum(dim=1), torch.ones(3))
