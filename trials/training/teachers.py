@@ -128,8 +128,9 @@ def _from_folder(folder: Path, name: str, class_names: tuple[str, ...]) -> Teach
     config = read_json(folder / CONFIG)
     if isinstance(config, Mapping) and config.get("architecture") == TIMM_NAME:
         network, info = read_model(folder)
-        if info.class_names is not None and info.class_names != class_names:
-            difference = _first_difference(info.class_names, class_names)
+        names = info.class_names
+        if names is not None and len(names) == len(class_names) and names != class_names:
+            difference = _first_difference(names, class_names)
             raise UserError(f"the teacher {name} has other classes than the data: {difference}")
         digest = digest_of_file(folder / _WEIGHTS[0])
         seen = info.preprocessing
