@@ -216,7 +216,6 @@ def _state_of(path: Path) -> dict[str, Tensor]:
 
 
 def _first_difference(own: tuple[str, ...], data: tuple[str, ...]) -> str:
-    for index, (ours, theirs) in enumerate(zip(own, data, strict=False)):
-        if ours != theirs:
-            return f"its class {index} is {ours!r}, not {theirs!r}"
-    return f"it has {len(own):,}, not {len(data):,}"
+    """Describes the first of equally many names that differs."""
+    index = next(index for index, (ours, theirs) in enumerate(zip(own, data, strict=True)) if ours != theirs)
+    return f"its class {index} is {own[index]!r}, not {data[index]!r}"
