@@ -54,7 +54,7 @@ NOTES = (
     "  (AlphaNet's): did not pay and are gone; they can be trained again with revision e97a8ba.",
     "- **Timm teacher**: soft labels alone, of a ResNet trained on the same images. Its passes count in the time,",
     "  its training does not: ranking_teacher.json says what that took and what it is worth.",
-    "- **Balanced draws** are those of 2026-11-30, on an AMD EPYC with torch 2.14.1; with the teacher they are older ones.",
+    "- **Balanced draws** are those of 2026-11-30, on an AMD EPYC with torch 2.14.1; with the teacher, older ones.",
     "  All others are of 2026-11-23, of a slower machine with torch 2.15.0.",
     f"- **{HINDSIGHT}**: what one would rank by, had one known before that it counts most.",
 )
