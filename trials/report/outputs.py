@@ -122,6 +122,11 @@ def _latency_summary(header: dict[str, Any]) -> dict[str, Any] | None:
     return {"digest": header["latency"]["digest"], **{key: profile[key] for key in kept}}
 
 
+def front_file(trial: Trial) -> str:
+    """Returns the path, in the run directory, of the YAML file of a trial on the front."""
+    return f"pareto/{_file_name(trial)}"
+
+
 def _file_name(trial: Trial) -> str:
     return f"trial-{trial.number:04d}-{trial.arch_id}.yaml"
 
