@@ -52,8 +52,15 @@ def network(text: str) -> dict[str, object]:
 
 def path(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("must name a folder, got nothing")
+        raise argparse.ArgumentTypeError("must name a file or a folder, got nothing")
     return Path(text)
+
+
+def name_or_file(text: str) -> str:
+    """Returns a file, or the name of something that is shipped, unchanged."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a name or a file, got nothing")
+    return text
 
 
 def new_run(text: str) -> Path:

@@ -12,7 +12,7 @@ from sret_nas.errors import UserError
 from ..machine import collector_paused
 from ..program_name import program_name
 from . import shared_options
-from .argument_types import number_or_none, numbers, true_or_false, word_or_none
+from .argument_types import name_or_file, number_or_none, numbers, true_or_false, word_or_none
 from .config_file import add_config, with_config
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 from .process_options import OF_PROCESSES, add_processes, placement_of
@@ -111,7 +111,7 @@ def add_command(commands: Any) -> None:
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
-        "architecture", metavar="FILE|PRESET|DIR", nargs="?",
+        "architecture", type=name_or_file, metavar="FILE|PRESET|DIR", nargs="?",
         help="a YAML file such as best.yaml, a preset such as sret_t, or a trained network's directory",
     )  # fmt: skip
     shared_options.add_data(parser)
