@@ -50,7 +50,7 @@ def add_command(commands: Any) -> None:
 def _add_run(actions: Any) -> None:
     parser: argparse.ArgumentParser = actions.add_parser(
         "run",
-        usage=f"{shared_options.USAGE} NAME|FILE --data DIR",
+        usage=f"{shared_options.USAGE} [--data DIR] NAME|FILE",
         help="run a study, or carry one on",
         description="Train every variant of a study on every seed, and write a table, a picture and a page.",
         epilog=EXAMPLES.format(program=program_name()),

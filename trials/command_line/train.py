@@ -102,7 +102,7 @@ def add_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "train",
         help="train a network whole, on your images",
-        usage="%(prog)s [options] FILE|PRESET|DIR --data DIR",
+        usage="%(prog)s [options] [--data DIR] FILE|PRESET|DIR",
         description="Train a network whole, and write it as a directory that timm and the Hugging Face hub read.",
         epilog=EXAMPLES.format(program=program_name()),
         formatter_class=shared_options.HelpFormatter,
