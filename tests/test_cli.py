@@ -123,6 +123,8 @@ WRONG = [
         ["search", "--objectives", "flops"],
         "must name error, cross_entropy or depth_error, got flops: without them",
     ),
+    (["search", "--device", "cuda:99"], "device cuda:99 is not there: torch sees "),
+    (["search", "--device", "cuda:99", "--dry-run"], "device cuda:99 is not there: torch sees "),
     (["search", "--time-budget", "90"], "must be a time such as 90s, 5m, 1.5h or 1h30m"),
     (["supernet", "train", "--images", "1"], "supernet train: --images: must be greater than or equal to 2, got 1"),
     (["space", "nosuch"], "there is no such file and no such shipped search space"),

@@ -53,7 +53,7 @@ from .front_latency import measure_front
 from .front_tests import run_front_tests
 from .given_supernet import GivenSupernet
 from .latency_profile import PROFILES, latency_profile
-from .plan import Plan, require_gpu, require_rungs
+from .plan import Plan, require_device, require_gpu, require_rungs
 from .recommend import recommend
 from .results import journal_of, write_results
 from .session import Run, job_context_of
@@ -70,6 +70,7 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
 
     Raises `UserError`, before anything is written, if the search is impossible, and `StorageError` if the disk is full.
     """
+    require_device(options)
     options, space = _options_and_space(options, console)
     require_possible(space, options.budget)
     require_apart(run_dir, options.data_config)
@@ -94,6 +95,7 @@ def plan_search(options: SearchOptions, run_dir: Path, console: Console) -> None
     Decoded images and latency profiles are kept beside `run_dir`, where the search will find them.
     """
     began = time.monotonic()
+    require_device(options)
     options, space = _options_and_space(options, console)
     require_possible(space, options.budget)
     require_apart(run_dir, options.data_config)
