@@ -272,9 +272,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         if run.soft_labels is not None:
             run.soft_labels.open(data)
         num_ended = history.num_ended
-        print_line(
-            console, f"Resuming {run_dir}: {num_ended} of {counted(options.trials, 'trial has', 'trials have')} ended."
-        )
+        print_line(console, describe_progress(run_dir, num_ended, options.trials))
         with create_engine(options, JobRunner(), options.max_jobs, run_dir, console) as engine:
             engine.keep_files()
             device = header["device"]
@@ -293,6 +291,14 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
             with copied(store, run_dir, console):
                 _run_to_the_end(run, engine)
     return run
+
+
+def describe_progress(run_dir: Path, num_ended: int, trials: int) -> str:
+    """Returns the line that says how many trials of a resumed search have ended."""
+    if num_ended > trials:
+        ended = counted(num_ended, "trial has", "trials have")
+        return f"Resuming {run_dir}: {ended} ended already, more than --trials {trials}: none is added"
+    return f"Resuming {run_dir}: {num_ended} of {counted(trials, 'trial has', 'trials have')} ended."
 
 
 def _full_disk_explained(run_dir: Path) -> AbstractContextManager[None]:
