@@ -80,9 +80,15 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
-def numbers(text: str) -> list[float]:
-    """Returns the numbers of a comma-separated list."""
-    return [_parsed(_number, part) for part in text.split(",")]
+def two_numbers(text: str) -> list[float]:
+    """Returns the numbers of a list such as `0.6,1`."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 2:
+        raise argparse.ArgumentTypeError(f"must be two numbers, such as 0.6,1, got {text!r}")
+    return values
 
 
 def number_or_none(text: str) -> float | int | None:
