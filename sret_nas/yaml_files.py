@@ -162,7 +162,8 @@ def parse_yaml(text: str, source: str, *, number_keys: bool = False) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(source, where, f"not valid YAML: {error.problem or error.context}") from None
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        raise ConfigError(source, where, f"not valid YAML: {what}") from None
     except yaml.reader.ReaderError as error:
         position, code = error.position, error.character
         where = f"line {text.count(chr(10), 0, position) + 1}"

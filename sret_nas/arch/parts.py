@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from sret_nas.arch.sizes import hidden_width, paper_stem_width
+from sret_nas.errors import describe
 
 Loop = Literal["internal", "external"]
 NLLPlacement = Literal["every", "between", "last", "none"]
@@ -218,14 +219,19 @@ class StemConfig(WithVariants):
     norm: StemNorm = "batch"
     """What follows each convolution: BatchNorm, LayerNorm over the channels of each pixel, or nothing."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        """Raises `ValueError` for convolutions with a stride that skips pixels."""
-        if self.kind == "conv" and 4 in self.strides:
-            raise ValueError(
-                f"strides of 3x3 convolutions must be 1 or 2, got {list(self.strides)}; a stem of kind patch may have 4"
-            )
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _check_convolutions(cls, given: Any) -> Any:
+        """Raises `ValueError` for convolutions with other strides than 1 and 2: larger ones skip pixels."""
+        if isinstance(given, dict) and given.get("kind", "conv") == "conv":
+            strides = given.get("strides")
+            are_three = isinstance(strides, list | tuple) and [type(one) for one in strides] == [int] * 3
+            if strides is not None and are_three and not {1, 2}.issuperset(strides):
+                raise ValueError(
+                    f"strides of 3x3 convolutions must be 1 or 2, got {describe(list(strides))}; a stem of kind patch "
+                    "may have 4"
+                )
+        return given
 
     def canonical(self, width: int) -> StemConfig:
         """Returns the simplest spelling of the stem, given the first stage's width."""

@@ -90,7 +90,15 @@ PRESETS: dict[str, ArchConfig] = {
 
 def preset(name: str) -> ArchConfig:
     """Returns a network by name, e.g. `sret_t`. Raises `UserError` that lists the known names."""
-    try:
-        return PRESETS[name.lower().replace("-", "_")]
-    except KeyError:
-        raise UserError(f"unknown preset {name!r}; the presets are {', '.join(PRESETS)}") from None
+    if not is_preset(name):
+        raise UserError(f"unknown preset {name!r}; the presets are {', '.join(PRESETS)}")
+    return PRESETS[_key(name)]
+
+
+def is_preset(name: str) -> bool:
+    """Returns whether a network has this name."""
+    return _key(name) in PRESETS
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from sret_nas.bounded_files import open_regular
+from sret_nas.bounded_files import open_regular, require_regular
 from sret_nas.errors import UserError, printable
 from sret_nas.json_files import parse_json
 from sret_nas.nn.exported_info import PREFIX
@@ -46,8 +46,9 @@ _FREE_TEXT = ("nn_module_stack", "torch_fn", "source_fn_stack", "from_node", "st
 def read_exported_program(path: Path) -> tuple[torch.export.ExportedProgram, dict[str, str]]:
     """Returns the program in a `.pt2` file, and the extra files in it.
 
-    Raises `UserError` if the file is damaged, or has anything that `write_torch_export` never writes.
+    Raises `UserError` if it is no file, is damaged, or has anything that `write_torch_export` never writes.
     """
+    require_regular(path)
     logger = logging.getLogger("torch.export")
     before = logger.level
     try:

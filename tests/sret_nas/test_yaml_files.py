@@ -33,6 +33,11 @@ from sret_nas.yaml_files import MAX_NODES, parse_yaml
         ("a: 0b_", "line 1, column 4: not valid YAML: '0b_' cannot be read"),
         ('a: "\\ud83d"', "line 1, column 4: not valid YAML: .*half a surrogate pair"),
         ("a: " + "9" * 5000, "line 1, column 4: not valid YAML: a number must have at most 400 characters, got 5,000"),
+        (
+            "a: 1\n---\nb: 2",
+            "line 2, column 1: not valid YAML: expected a single document in the stream, but found another document",
+        ),
+        ("a: [1, 2", "line 1, column 9: not valid YAML: while parsing a flow sequence, expected ',' or ']', but got"),
         ("[" * 100, "line 1, column 33: not valid YAML: must be at most 32 levels deep"),
         ("a: 1\nb: \x1b[31m", r"line 2: not valid YAML: the character \\x1b is not allowed in it"),
     ],

@@ -52,8 +52,15 @@ def network(text: str) -> dict[str, object]:
 
 def path(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("must name a folder, got nothing")
+        raise argparse.ArgumentTypeError("must name a file or a folder, got nothing")
     return Path(text)
+
+
+def name_or_file(text: str) -> str:
+    """Returns a file, or the name of something that is shipped, unchanged."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a name or a file, got nothing")
+    return text
 
 
 def new_run(text: str) -> Path:
@@ -73,9 +80,15 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
-def numbers(text: str) -> list[float]:
-    """Returns the numbers of a comma-separated list."""
-    return [_parsed(_number, part) for part in text.split(",")]
+def two_numbers(text: str) -> list[float]:
+    """Returns the numbers of a list such as `0.6,1`."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 2:
+        raise argparse.ArgumentTypeError(f"must be two numbers, such as 0.6,1, got {text!r}")
+    return values
 
 
 def number_or_none(text: str) -> float | int | None:

@@ -31,7 +31,7 @@ def add_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "landscape",
         help="draw the losses around trained networks",
-        usage=f"{shared_options.USAGE} FILE|DIR ... --data DIR",
+        usage=f"{shared_options.USAGE} [--data DIR] FILE|DIR ...",
         description=DESCRIPTION,
         epilog=EXAMPLES.format(program=program_name()),
         formatter_class=shared_options.HelpFormatter,

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from .argument_types import path, positive_count
-from .exit_codes import EXIT_OK, EXIT_USER_ERROR
+from .exit_codes import EXIT_OK
 from .shared_options import (
     add_checked_threads,
     add_device,
@@ -61,4 +61,5 @@ def _run(given: argparse.Namespace) -> int:
 
     options = options_of(given)
     options["images"] = tuple(options["images"])
-    return EXIT_OK if predict(PredictRequest(**options), Console()) else EXIT_USER_ERROR
+    predict(PredictRequest(**options), Console())
+    return EXIT_OK

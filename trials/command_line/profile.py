@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .argument_types import name_or_file
 from .exit_codes import EXIT_OK
 
 
@@ -18,7 +19,10 @@ def add_command(commands: Any) -> None:
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
-        "architecture", metavar="FILE|PRESET", help="a YAML file such as best.yaml, or a preset such as sret_t"
+        "architecture",
+        type=name_or_file,
+        metavar="FILE|PRESET",
+        help="a YAML file such as best.yaml, or a preset such as sret_t",
     )
     parser.add_argument("--no-check", action="store_true", help="do not build the network to compare with fvcore")
     parser.add_argument("--no-speed", action="store_true", help="do not measure speed")

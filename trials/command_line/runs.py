@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .argument_types import quantity
+from .argument_types import path, quantity
 from .exit_codes import EXIT_OK
 from .shared_options import USAGE, add_force
 
@@ -35,7 +35,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR",
+        "folder", nargs="?", type=path, default=Path("runs"), metavar="DIR",
         help="folder of run directories (default: runs)",
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ def _add_list(actions: Any) -> None:
 def _add_show(actions: Any) -> None:
     text = "show the front of a search and what it recommends"
     parser = actions.add_parser("show", usage=f"{USAGE} RUN", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("directory", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("directory", type=path, metavar="RUN", help="run directory")
     _add_json(parser)
     parser.set_defaults(run=_show)
 
@@ -61,7 +61,7 @@ def _add_compare(actions: Any) -> None:
     parser = actions.add_parser(
         "compare", usage=f"{USAGE} RUN RUN...", help=text, description=f"{text[0].upper()}{text[1:]}."
     )
-    parser.add_argument("directories", nargs="+", type=Path, metavar="RUN", help="run directories")
+    parser.add_argument("directories", nargs="+", type=path, metavar="RUN", help="run directories")
     parser.add_argument(
         "--cost", choices=("flops", "params"), default="flops", help="cost of the fronts (default: flops)"
     )
@@ -76,10 +76,10 @@ def _add_pick(actions: Any) -> None:
         description="Find the network of the space whose structure is the best at a cost, by the model that is fitted "
         "to all trials of a search, and write it as YAML. It takes seconds and trains nothing.",
     )  # fmt: skip
-    parser.add_argument("directory", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("directory", type=path, metavar="RUN", help="run directory")
     parser.add_argument("--flops", type=quantity, metavar="N", help="maximum FLOPs, such as 600M")
     parser.add_argument("--params", type=quantity, metavar="N", help="maximum number of parameters")
-    parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="file to write (default: only print)")
+    parser.add_argument("--out", type=path, metavar="FILE.yaml", help="file to write (default: only print)")
     add_force(parser)
     parser.set_defaults(run=_pick)
 
@@ -87,7 +87,7 @@ def _add_pick(actions: Any) -> None:
 def _add_report(actions: Any) -> None:
     text = "write report.html of a search anew"
     parser = actions.add_parser("report", usage=f"{USAGE} RUN", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("directory", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("directory", type=path, metavar="RUN", help="run directory")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     parser.set_defaults(run=_report)
 
@@ -98,7 +98,7 @@ def _add_rerun(actions: Any) -> None:
         help="run one trial of a search again and compare its result",
         description="Run one trial of a search again, as it was run, and compare its result with the recorded one.",
     )  # fmt: skip
-    parser.add_argument("directory", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("directory", type=path, metavar="RUN", help="run directory")
     parser.add_argument("--trial", type=int, required=True, metavar="N", help="number of the trial")
     parser.set_defaults(run=_rerun)
 

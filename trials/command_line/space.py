@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .argument_types import seed, small_count
+from .argument_types import name_or_file, path, seed, small_count
 from .exit_codes import EXIT_OK
 from .shared_options import add_budget, add_force
 
@@ -25,6 +25,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "space",
         nargs="?",
+        type=name_or_file,
         default="sret_tiny",
         metavar="NAME|FILE",
         help="name of a shipped space, or a YAML file (default: sret_tiny)",
@@ -35,7 +36,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of the samples (default: 0)")
     parser.add_argument(
         "--picture",
-        type=Path,
+        type=path,
         metavar="FILE.png",
         help="also write the picture to this file, with the published networks marked",
     )
@@ -45,11 +46,11 @@ def add_command(commands: Any) -> None:
         "proven front", "The non-dominated networks of a score of yours and a cost, inside the budget."
     )
     group.add_argument(
-        "--front", type=Path, metavar="SCORE.yaml",
+        "--front", type=path, metavar="SCORE.yaml",
         help="what each choice adds to the score, which is minimised (see docs/search-spaces.md)",
     )  # fmt: skip
     group.add_argument("--front-cost", choices=("flops", "params"), help="the cost to minimise too (default: flops)")
-    group.add_argument("--front-out", type=Path, metavar="FILE.yaml", help="also write the whole front as YAML")
+    group.add_argument("--front-out", type=path, metavar="FILE.yaml", help="also write the whole front as YAML")
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from sret_nas.errors import UserError
 
 from ..program_name import program_name
 from . import shared_options
-from .argument_types import duration
+from .argument_types import duration, name_or_file
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 
 EXAMPLES = """\
@@ -40,7 +40,9 @@ def add_command(commands: Any) -> None:
     shown = actions.add_parser(
         "show", usage=f"{shared_options.USAGE} NAME|FILE|RUN", help=text, description=f"{text[0].upper()}{text[1:]}."
     )
-    shown.add_argument("study", metavar="NAME|FILE|RUN", help="a shipped study, a YAML file, or a run directory")
+    shown.add_argument(
+        "study", type=name_or_file, metavar="NAME|FILE|RUN", help="a shipped study, a YAML file, or a run directory"
+    )
     shown.add_argument("--json", action="store_true", help="print JSON for programs instead of tables")
     shown.set_defaults(run=_show)
 
@@ -48,7 +50,7 @@ def add_command(commands: Any) -> None:
 def _add_run(actions: Any) -> None:
     parser: argparse.ArgumentParser = actions.add_parser(
         "run",
-        usage=f"{shared_options.USAGE} NAME|FILE --data DIR",
+        usage=f"{shared_options.USAGE} [--data DIR] NAME|FILE",
         help="run a study, or carry one on",
         description="Train every variant of a study on every seed, and write a table, a picture and a page.",
         epilog=EXAMPLES.format(program=program_name()),
@@ -57,7 +59,9 @@ def _add_run(actions: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("study", metavar="NAME|FILE", nargs="?", help="a shipped study, or a YAML file")
+    parser.add_argument(
+        "study", type=name_or_file, metavar="NAME|FILE", nargs="?", help="a shipped study, or a YAML file"
+    )
     shared_options.add_data(parser)
     group = parser.add_argument_group("length", "What differs from the study's file.")
     group.add_argument("--seeds", type=int, metavar="N", help="trainings of each variant (default: the study's)")

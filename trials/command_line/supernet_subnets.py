@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from .argument_types import path, seed, threads
+from .argument_types import name_or_file, path, seed, threads
 from .exit_codes import EXIT_OK
 from .shared_options import add_device, add_force
 
@@ -23,7 +22,11 @@ def add_evaluate_command(actions: Any) -> None:
     parser.set_defaults(run=_evaluate)
     _add_file(parser)
     parser.add_argument(
-        "networks", nargs="+", metavar="NETWORK", help="a YAML file, a preset, smallest, largest, random or random:N"
+        "networks",
+        type=name_or_file,
+        nargs="+",
+        metavar="NETWORK",
+        help="a YAML file, a preset, smallest, largest, random or random:N",
     )
     parser.add_argument("--seed", type=seed, metavar="N", help="seed of random networks (default: 0)")
     _add_scoring(parser)
@@ -40,7 +43,9 @@ def add_extract_command(actions: Any) -> None:
     )
     parser.set_defaults(run=_extract)
     _add_file(parser)
-    parser.add_argument("network", metavar="NETWORK", help="a YAML file, a preset, smallest or largest")
+    parser.add_argument(
+        "network", type=name_or_file, metavar="NETWORK", help="a YAML file, a preset, smallest or largest"
+    )
     parser.add_argument(
         "--out",
         type=path,
@@ -55,7 +60,7 @@ def add_extract_command(actions: Any) -> None:
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "supernet",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="a trained supernet: supernet.safetensors, or the directory it is in",
     )

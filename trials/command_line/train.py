@@ -12,7 +12,7 @@ from sret_nas.errors import UserError
 from ..machine import collector_paused
 from ..program_name import program_name
 from . import shared_options
-from .argument_types import number_or_none, numbers, true_or_false, word_or_none
+from .argument_types import name_or_file, number_or_none, true_or_false, two_numbers, word_or_none
 from .config_file import add_config, with_config
 from .exit_codes import EXIT_FAILURE, EXIT_OK
 from .process_options import OF_PROCESSES, add_processes, placement_of
@@ -64,8 +64,8 @@ RECIPE_OPTIONS: tuple[tuple[str, tuple[tuple[str, Callable[[str], object], str, 
     (
         "augmentation",
         (
-            ("crop-scale", numbers, "X,X", "smallest and largest area of a crop"),
-            ("crop-ratio", numbers, "X,X", "smallest and largest width of a crop over its height"),
+            ("crop-scale", two_numbers, "X,X", "smallest and largest area of a crop"),
+            ("crop-ratio", two_numbers, "X,X", "smallest and largest width of a crop over its height"),
             ("horizontal-flip", float, "P", "probability of mirroring, where an image keeps its class"),
             ("vertical-flip", float, "P", "probability of turning upside down, likewise"),
             ("color-jitter", float, "X", "strength of random brightness, contrast and saturation"),
@@ -102,7 +102,7 @@ def add_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "train",
         help="train a network whole, on your images",
-        usage="%(prog)s [options] FILE|PRESET|DIR --data DIR",
+        usage="%(prog)s [options] [--data DIR] FILE|PRESET|DIR",
         description="Train a network whole, and write it as a directory that timm and the Hugging Face hub read.",
         epilog=EXAMPLES.format(program=program_name()),
         formatter_class=shared_options.HelpFormatter,
@@ -111,7 +111,7 @@ def add_command(commands: Any) -> None:
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
-        "architecture", metavar="FILE|PRESET|DIR", nargs="?",
+        "architecture", type=name_or_file, metavar="FILE|PRESET|DIR", nargs="?",
         help="a YAML file such as best.yaml, a preset such as sret_t, or a trained network's directory",
     )  # fmt: skip
     shared_options.add_data(parser)

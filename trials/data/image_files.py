@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sret_nas.bounded_files import require_regular
 from sret_nas.errors import UserError
 
 from .decode import FORMATS, UNREADABLE, open_image, to_whole_image, without_warnings
@@ -99,8 +100,10 @@ def read_image_file(path: Path, preprocessing: Preprocessing) -> Pixels:
     Raises `UnreadableImageError`, naming the file, if it is missing, damaged, or not an image.
     """
     mode = mode_for(preprocessing)
-    if not path.is_file():  # opening a pipe would block forever
-        raise UnreadableImageError(f"{path}: must be an image file, got {'a folder' if path.is_dir() else 'none'}")
+    try:
+        require_regular(path)
+    except UserError as error:
+        raise UnreadableImageError(str(error)) from None
     try:
         with without_warnings(), open_image(path) as image:
             return to_array(to_whole_image(image, mode), preprocessing)
@@ -151,7 +154,8 @@ def image_batches(
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """Returns files as they are, and for folders the images in and below them, sorted by name.
 
-    Hidden files, and what tools leave in image folders, are passed over. Raises `UserError` for a path that does not
+    Hidden files, and what tools leave in image folders, are passed over. Links that lead nowhere are not, so that who
+    reads the images can name them. Raises `UserError` for a path that does not
     exist, and for a folder without images.
     """
     found: list[Path] = []
@@ -160,7 +164,9 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         inside = [
-            image for image in sorted(path.rglob("*")) if _is_visible_image(image.relative_to(path)) and image.is_file()
+            image
+            for image in sorted(path.rglob("*"))
+            if _is_visible_image(image.relative_to(path)) and not image.is_dir()
         ]
         if not inside:
             raise UserError(f"{path}: must hold images ({' '.join(FORMATS)}), got none")

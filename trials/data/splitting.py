@@ -78,7 +78,7 @@ def carve(by_class: ByClass, fractions: Mapping[str, float], names: tuple[str, .
             shares = " and ".join(f"{fraction:.0%} for {part}" for part, fraction in fractions.items())
             raise UserError(
                 f"{where}: class {name!r} has too few images to take {shares} and leave one to train on, "
-                f"got {len(images)}; add images to the class, remove it, or choose smaller fractions"
+                f"got {len(images)}; add images to the class, or remove it"
             )
         parts["train"].append(images[start:])
     return parts

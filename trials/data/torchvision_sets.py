@@ -67,7 +67,7 @@ def find_torchvision_set(source: str, root: Path) -> FoundSource:
             f"unknown torchvision set {source!r}; known are {known}; for an image folder, leave out the root"
         )
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder; the root must be the folder in which {source}'s files lie")
+        raise UserError(f"{root}: there is no such folder; --data-root must be the folder with {source}'s files")
     return FoundSource(fingerprint="", open=partial(_open, TORCHVISION_SETS[name], root))
 
 

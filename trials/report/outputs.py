@@ -13,10 +13,11 @@ from sret_nas.arch.result_file import write_result
 from sret_nas.files import write_atomically
 from sret_nas.yaml_files import dump_yaml
 
-from ..engines.results import TrialResult
+from ..engines.results import RetrainResult, TrialResult
 from ..program_name import typed_words
 from ..runs.best import choose_best
 from ..runs.directory import WEIGHTS, weights_file
+from ..runs.events import FinalistRole
 from ..runs.history import History
 from ..runs.objective_texts import known_values
 from ..runs.objectives import Objective, error_of, pareto_front
@@ -122,6 +123,11 @@ def _latency_summary(header: dict[str, Any]) -> dict[str, Any] | None:
     return {"digest": header["latency"]["digest"], **{key: profile[key] for key in kept}}
 
 
+def front_file(trial: Trial) -> str:
+    """Returns the path, in the run directory, of the YAML file of a trial on the front."""
+    return f"pareto/{_file_name(trial)}"
+
+
 def _file_name(trial: Trial) -> str:
     return f"trial-{trial.number:04d}-{trial.arch_id}.yaml"
 
@@ -181,8 +187,7 @@ def _metrics(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "validation_error": result.error,
         "validation_cross_entropy": result.cross_entropy,
-        "validation_error_by_depth": result.error_by_depth,
-        "flops_by_depth": [point.flops for point in depth_points(trial)],
+        **_by_depth(trial, result, header),
         "test_error": None if trial.test is None else trial.test.error,
         "test_cross_entropy": None if trial.test is None else trial.test.cross_entropy,
         "note": "of the proxy network after the proxy run described under recipe, not of full training",
@@ -193,10 +198,26 @@ def _metrics(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:
         metrics["note"] = "of the proxy network with weights inherited from the supernet, not of full training"
     if trial.finals:
         metrics["final"] = {
-            role: final.model_dump(mode="json", exclude={"arch"} if role != "control" else None)
-            for role, final in trial.finals.items()
+            role: final.model_dump(mode="json", exclude=_left_out(role, final)) for role, final in trial.finals.items()
         }
     return metrics
+
+
+def _by_depth(trial: Trial, result: TrialResult, header: dict[str, Any]) -> dict[str, list[float] | list[int]]:
+    """Returns the validation error and the FLOPs of each depth; nothing if only the full depth was trained."""
+    if "depth_error" not in header["options"].get("objectives", ()) and trial.depth_schedule == "full":
+        return {}
+    points = depth_points(trial)
+    return {
+        "validation_error_by_depth": [point.error for point in points] or [result.error],
+        "flops_by_depth": [point.flops for point in points] or [result.target.flops],
+    }
+
+
+def _left_out(role: FinalistRole, final: RetrainResult) -> set[str]:
+    """Returns the keys that a final has no use for in the file of its trial."""
+    known = set() if role == "control" else {"arch"}
+    return known if final.error_by_depth else known | {"error_by_depth", "test_error_by_depth"}
 
 
 def _latency(trial: Trial, header: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sret_nas.quantities import format_quantity, format_seconds
 from ..runs.best import choose_best
 from ..runs.objective_texts import TEXTS
 from ..runs.objectives import Objective, error_named, error_of, pareto_front
+from ..runs.recommendation import ORIGIN
 from ..runs.recorded_search import RecordedSearch
 from ..runs.trial import Trial
 from ..strategies.structure import MIN_RESULTS, StructureModel
@@ -38,6 +39,9 @@ class RunSummary:
     state: str
     budget: str
     finished: int
+    """Trials with a result, without those that evaluate what is recommended."""
+    recommended_finished: int
+    """Those that do: they come on top of `trials`."""
     trials: int
     best: str | None
     """Id of the network in `best.yaml`; None before a trial has finished."""
@@ -57,6 +61,7 @@ class RunSummary:
     def of(cls, search: RecordedSearch) -> RunSummary:
         trials, options = search.history.in_order, search.options
         finished = [trial for trial in trials if trial.result is not None]
+        evaluated = sum(trial.origin == ORIGIN for trial in finished)
         best = (
             choose_best(trials, options.objectives, options.best_by, search.history.recommended) if finished else None
         )
@@ -67,7 +72,8 @@ class RunSummary:
             run=str(search.run_dir),
             state=search.state,
             budget=options.describe_budget(),
-            finished=len(finished),
+            finished=len(finished) - evaluated,
+            recommended_finished=evaluated,
             trials=options.trials,
             best=None if best is None else best.trial.candidate.arch.arch_id,
             best_error=None if result is None else error_of(result, options.objectives),

@@ -37,6 +37,8 @@ from .directory import is_unicode, supernet_file
 Model = TypeVar("Model", bound=BaseModel)
 
 Count = Annotated[StrictInt, Field(ge=1)]
+Size = Annotated[StrictInt, Field(ge=2)]
+"""Images of a part: fewer than two have no two classes."""
 
 DEFAULT_EPOCHS, DEFAULT_MAX_IMAGES = 3, 16_000
 """Default length of a proxy run: this number of epochs, but at most this number of images."""
@@ -203,11 +205,11 @@ class DataOptions(OptionGroup):
 
     data: str = DIGITS
     data_root: str | None = None
-    max_train_images: Annotated[Count | None, Field(validation_alias=AliasChoices("max_train_images", "max_train"))] = (
+    max_train_images: Annotated[Size | None, Field(validation_alias=AliasChoices("max_train_images", "max_train"))] = (
         None
     )
-    max_val_images: Annotated[Count | None, Field(validation_alias=AliasChoices("max_val_images", "max_val"))] = None
-    max_test_images: Annotated[Count | None, Field(validation_alias=AliasChoices("max_test_images", "max_test"))] = None
+    max_val_images: Annotated[Size | None, Field(validation_alias=AliasChoices("max_val_images", "max_val"))] = None
+    max_test_images: Annotated[Size | None, Field(validation_alias=AliasChoices("max_test_images", "max_test"))] = None
     split_seed: Annotated[StrictInt, Field(ge=0)] = 0
 
     @field_validator("data", "data_root")

@@ -54,9 +54,12 @@ def train_finalists(run: Run, engine: Engine) -> None:
 
     A network that fails is reported and left out of the comparison.
     """
-    retrainings = [each for each in _retrainings(run) if each.role not in each.trial.finals]
+    chosen = _retrainings(run)
+    retrainings = [each for each in chosen if each.role not in each.trial.finals]
     if retrainings:
         print_line(run.console, f"Finals: training {counted(len(retrainings), 'network')}, to score on the test part")
+        for line in _left_alone(chosen, run.options.controls):
+            print_line(run.console, line)
     queue = JobQueue(engine)
     for job_id, retraining in enumerate(retrainings):
         queue.add(job_id, _job(run, retraining), run.final_time_limit)
@@ -138,6 +141,19 @@ def _retrainings(run: Run) -> list[_Retraining]:
         retrainings.append(_Retraining(trial, "from scratch", trial.arch))
         retrainings.append(_Retraining(trial, "control", control))
     return retrainings
+
+
+def _left_alone(retrainings: Sequence[_Retraining], controls: int) -> list[str]:
+    """Returns a line for each finalist without a control, if there are fewer controls than were asked for."""
+    paired = {each.trial.number for each in retrainings if each.role == "control"}
+    chosen = [each.trial for each in retrainings if each.role == "fine-tuned"]
+    if len(paired) >= min(controls, len(chosen)):
+        return []
+    return [
+        f"No control for trial {trial.number}: no other network within {100 * EQUAL_COST:g} % of its FLOPs"
+        for trial in chosen
+        if trial.number not in paired
+    ]
 
 
 def _job(run: Run, retraining: _Retraining) -> RetrainJob:

@@ -46,6 +46,14 @@ SECONDS_OF_RECORDING = 0.03
 """Processor seconds of the search's own process for each trial: records, journal and report."""
 
 
+def require_device(options: SearchOptions) -> None:
+    """Raises `UserError` if a GPU is named that this machine does not have. On Ray, only the workers know theirs."""
+    if options.engine == "local" and options.device not in ("auto", "cpu"):
+        from ..training.devices import device_of  # imports torch, which a driver can do without
+
+        device_of(options.device)
+
+
 def require_gpu(options: SearchOptions, device: str) -> None:
     """Raises `UserError` if `--gpu-hours` is given but `device`, on which trials run, is the CPU."""
     if options.gpu_hours is not None and device == "cpu":

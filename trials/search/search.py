@@ -53,7 +53,7 @@ from .front_latency import measure_front
 from .front_tests import run_front_tests
 from .given_supernet import GivenSupernet
 from .latency_profile import PROFILES, latency_profile
-from .plan import Plan, require_gpu, require_rungs
+from .plan import Plan, require_device, require_gpu, require_rungs
 from .recommend import recommend
 from .results import journal_of, write_results
 from .session import Run, job_context_of
@@ -70,6 +70,7 @@ def start_search(options: SearchOptions, run_dir: Path, command: list[str], cons
 
     Raises `UserError`, before anything is written, if the search is impossible, and `StorageError` if the disk is full.
     """
+    require_device(options)
     options, space = _options_and_space(options, console)
     require_possible(space, options.budget)
     require_apart(run_dir, options.data_config)
@@ -94,6 +95,7 @@ def plan_search(options: SearchOptions, run_dir: Path, console: Console) -> None
     Decoded images and latency profiles are kept beside `run_dir`, where the search will find them.
     """
     began = time.monotonic()
+    require_device(options)
     options, space = _options_and_space(options, console)
     require_possible(space, options.budget)
     require_apart(run_dir, options.data_config)
@@ -270,9 +272,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         if run.soft_labels is not None:
             run.soft_labels.open(data)
         num_ended = history.num_ended
-        print_line(
-            console, f"Resuming {run_dir}: {num_ended} of {counted(options.trials, 'trial has', 'trials have')} ended."
-        )
+        print_line(console, describe_progress(run_dir, num_ended, options.trials))
         with create_engine(options, JobRunner(), options.max_jobs, run_dir, console) as engine:
             engine.keep_files()
             device = header["device"]
@@ -291,6 +291,14 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
             with copied(store, run_dir, console):
                 _run_to_the_end(run, engine)
     return run
+
+
+def describe_progress(run_dir: Path, num_ended: int, trials: int) -> str:
+    """Returns the line that says how many trials of a resumed search have ended."""
+    if num_ended > trials:
+        ended = counted(num_ended, "trial has", "trials have")
+        return f"Resuming {run_dir}: {ended} ended already, more than --trials {trials}: none is added"
+    return f"Resuming {run_dir}: {num_ended} of {counted(trials, 'trial has', 'trials have')} ended."
 
 
 def _full_disk_explained(run_dir: Path) -> AbstractContextManager[None]:

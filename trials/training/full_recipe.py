@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -122,13 +122,17 @@ class Recipe(BaseModel):
     """Whether the passes are compiled by `torch.compile`."""
 
     @classmethod
-    def load(cls, name_or_path: str, changes: Mapping[str, Any], command: str = "train") -> Self:
+    def load(
+        cls, name_or_path: str, changes: Mapping[str, Any], command: str = "train",
+        tell: Callable[[str], None] | None = None,
+    ) -> Self:  # fmt: skip
         """Returns a shipped recipe by name, or that of a YAML file, with some values replaced.
 
         Args:
             name_or_path: The recipe.
             changes: Values that were given as options.
             command: The command that they were given to.
+            tell: Takes a line about a warm-up that was made shorter, since fewer epochs were asked for than it takes.
 
         Raises `UserError` if the file cannot be read, and `ConfigError` for an unknown key or an invalid value, which
         names an option as it is typed.
@@ -136,11 +140,26 @@ class Recipe(BaseModel):
         path = recipe_file(name_or_path)
         data = read_yaml(path)
         require_kind(data, "recipe", path)
-        cls.parse(data, str(path))  # a mistake in the file is the file's, not the command line's
+        own = cls.parse(data, str(path))  # a mistake in the file is the file's, not the command line's
+        warmup = own._shorter_warmup(changes)
         try:
-            return cls.parse({**data, **changes}, command)
+            recipe = cls.parse({**data, **({} if warmup is None else {"warmup_epochs": warmup}), **changes}, command)
         except ConfigError as error:
             raise ConfigError(command, _typed(error.key_path), _typed(error.problem)) from None
+        if warmup is not None and tell is not None:
+            asked = counted(recipe.epochs, "epoch was", "epochs were")
+            tell(
+                f"note: the recipe warms up for {own.warmup_epochs:g} epochs, and {asked} asked for: it warms up for "
+                f"{warmup:g} here"
+            )
+        return recipe
+
+    def _shorter_warmup(self, changes: Mapping[str, Any]) -> float | None:
+        """Returns half of the epochs that are given without a warm-up, if this recipe's would last for all of them."""
+        epochs = changes.get("epochs")
+        if "warmup_epochs" in changes or isinstance(epochs, bool) or not isinstance(epochs, int):
+            return None
+        return epochs / 2 if 0 < epochs <= self.warmup_epochs else None
 
     @classmethod
     def parse(cls, data: Any, source: str) -> Self:

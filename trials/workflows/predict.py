@@ -68,10 +68,10 @@ class _Prediction:
     problem: str | None = None
 
 
-def predict(request: PredictRequest, console: Console) -> bool:
+def predict(request: PredictRequest, console: Console) -> None:
     """Prints the most probable classes of every image, and names those that cannot be read.
 
-    Returns whether any could be read. Raises `UserError` if the model cannot be read or used, or there are no images.
+    Raises `UserError` if the model cannot be read or used, or there are no images, or none can be read.
     """
     if (request.mean is None) != (request.std is None):
         raise UserError("--mean and --std go together: one number per channel each")
@@ -80,8 +80,12 @@ def predict(request: PredictRequest, console: Console) -> bool:
     model = _exported(request) if is_exported(request.model) else _trained(request, console)
     predictions = _predictions(model, images, request.top)
     if request.json:
-        return _print_json(predictions, model.class_names)
-    return _print_table(predictions, model.class_names, console)
+        any_read = _print_json(predictions, model.class_names)
+    else:
+        any_read = _print_table(predictions, model.class_names, console)
+    if not any_read:
+        named = counted(len(images), "image was", "images were")
+        raise UserError(f"{named} named, and none can be read: mend it or name others")
 
 
 def _trained(request: PredictRequest, console: Console) -> _Model:

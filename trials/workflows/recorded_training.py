@@ -60,7 +60,7 @@ def record_training(
     """Returns everything that decides about a training, and its images. Raises `UserError` if something is wrong."""
     image_size = options.image_size or arch.image_size
     recipe_name = options.recipe or default_recipe(image_size)
-    recipe = Recipe.load(recipe_name, changes)
+    recipe = Recipe.load(recipe_name, changes, tell=lambda line: print_line(console, line))
     config = options.data_config_at(image_size)
     require_apart(run_dir, config)
     images = WholeImages.find(config)

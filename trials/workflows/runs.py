@@ -25,10 +25,11 @@ from ..data.dataset_cache import PREPARED_DATA, config_digest
 from ..data.preparation import delete_prepared, is_being_prepared
 from ..report.front import show_front
 from ..report.html import ReportInput, write_report
+from ..report.outputs import front_file
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
 from ..runs.comparability import differences, how_it_was_trained, largest_group, what_is_scored
 from ..runs.directory import RECORDS_FILE, is_in_use
-from ..runs.objectives import error_of
+from ..runs.objectives import error_of, pareto_front
 from ..runs.pick import pick_network
 from ..runs.recommendation import Recommendations
 from ..runs.recorded_search import RecordedSearch, is_running
@@ -78,6 +79,7 @@ def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
     if as_json:
         summary = RunSummary.of(search).to_dict()
         known = search.history.recommended
+        summary["front"] = _front(search)
         summary["recommended"] = None if known is None else _recommended(search, known)
         console.print_json(json.dumps(summary))
         return
@@ -86,6 +88,29 @@ def show_run(run_dir: Path, console: Console, *, as_json: bool) -> None:
         search.history.in_order, search.options, run_dir, search.domain.space.image_size, console,
         search.domain.latency_profile, search.history.recommended,
     )  # fmt: skip
+
+
+def _front(search: RecordedSearch) -> list[dict[str, Any]]:
+    """Returns the front as plain data, cheapest first, with null for what was not measured and files not written."""
+    front = []
+    for trial in pareto_front(search.history.in_order, search.options.objectives):
+        result, final = trial.result, trial.finals.get("fine-tuned")
+        assert result is not None
+        test = None if trial.test is None else trial.test.error
+        file = search.run_dir / front_file(trial)
+        front.append(
+            {
+                "number": trial.number,
+                "arch_id": trial.arch_id,
+                "flops": result.target.flops,
+                "params": result.target.params,
+                "error": error_of(result, search.options.objectives),
+                "fine_tuned_error": None if final is None else final.error,
+                "test_error": test if final is None else final.test_error,
+                "file": str(file) if file.is_file() else None,
+            }
+        )
+    return front
 
 
 def _recommended(search: RecordedSearch, known: Recommendations) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sret_nas.arch.config import ArchConfig
+from sret_nas.arch.presets import is_preset
 from sret_nas.errors import UserError, describe
 from sret_nas.nn.model_directory import WEIGHTS, Preprocessing, find_model_directory, is_model_directory, read_model
 from sret_nas.nn.network import SReT
@@ -129,6 +130,8 @@ def load_trained(path: Path) -> TrainedNetwork:
     """Returns the network that a path names. Raises `UserError` if there is none, or it has no weights."""
     if path.is_dir():
         return _from_directory(path)
+    if is_preset(str(path)) and not path.exists():
+        raise UserError(f"{path} is a preset without weights: train it, or convert a checkpoint")
     if path.suffix in (".yaml", ".yml"):
         return _from_yaml(path)
     return TrainedNetwork(network=SReT.load(path), path=path, preprocessing=None, class_names=None, reads=(path,))

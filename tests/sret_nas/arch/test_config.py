@@ -286,6 +286,11 @@ def wrong(*path: str | int, value: Any) -> dict[str, Any]:
         (("stages", 0, "depth"), 4, "stages[0].depth: unknown key (known here: width, heads, blocks, recursions, groups, loop, nll, nll_ratio, mlp_ratio, permute, inverse, permute_single)"),
         (("stages",), [], "stages: must have at least 1 item, got 0"),
         (("stem", "strides"), [2, 2], "stem.strides[2]: is missing"),
+        (
+            ("stem", "strides"),
+            [3, 2, 1],
+            "stem: strides of 3x3 convolutions must be 1 or 2, got [3, 2, 1]; a stem of kind patch may have 4",
+        ),
         (("stem", "strides"), [2, 2, 4], "stem: strides of 3x3 convolutions must be 1 or 2, got [2, 2, 4]; a stem of kind patch may have 4"),
         (("stem", "kernel"), 5, "stem.kernel: unknown key (known here: width, strides, kind, norm)"),
         (("image_size",), 7, "image_size: must be greater than or equal to 8, got 7"),

@@ -14,12 +14,14 @@ from cli import create_parser
 from trials.command_line.argument_types import (
     duration,
     latency,
+    name_or_file,
     new_run,
     path,
     quantity,
     seed,
     small_count,
     threads,
+    two_numbers,
     words,
 )
 
@@ -31,6 +33,7 @@ from trials.command_line.argument_types import (
         (latency, "0.02s", "0.02s"),  # SearchOptions spells it
         (duration, "1.5h", 5_400.0),
         (path, "a/b", Path("a/b")),
+        (two_numbers, "0.6,1", [0.6, 1.0]),
         (words, "error, flops", ["error", "flops"]),
         (words, "", [""]),
         (threads, "1", 1),
@@ -53,7 +56,11 @@ def test_words_become_values(type_: Callable[[str], Any], text: str, value: obje
         (quantity, "0", "must lie between 1 and 4.6e18, got '0'"),
         (latency, "20", "must be a time with its unit, such as 20ms, 0.5s or 800us, got '20'"),
         (duration, "", "must be a time such as 90s, 5m, 1.5h or 1h30m, of at least a second, got ''"),
-        (path, "", "must name a folder, got nothing"),
+        (path, "", "must name a file or a folder, got nothing"),
+        (name_or_file, "", "must be a name or a file, got nothing"),
+        (two_numbers, "0", "must be two numbers, such as 0.6,1, got '0'"),
+        (two_numbers, "0.1,0.5,1", "must be two numbers, such as 0.6,1, got '0.1,0.5,1'"),
+        (two_numbers, "0.1,x", "must be two numbers, such as 0.6,1, got '0.1,x'"),
         (threads, "0", "must be a whole number from 1 to 1024, got '0'"),
         (threads, "1025", "must be a whole number from 1 to 1024, got '1025'"),
         (seed, "4294967296", "must be a whole number from 0 to 4294967295, got '4294967296'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,16 @@ class TestReadImageFile:
         with pytest.raises(UnreadableImageError, match=r"broken\.png: cannot be read"):
             read_image_file(path, Preprocessing(image_size=8, **IMAGENET))
 
-    def test_a_folder_and_nothing_are_told_apart(self, tmp_path: Path) -> None:
-        for path, what in ((tmp_path, "a folder"), (tmp_path / "gone.png", "none")):
-            with pytest.raises(UnreadableImageError, match=f"must be an image file, got {what}"):
+    def test_what_is_no_file_is_told_apart(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe.png")
+        (tmp_path / "link.png").symlink_to("gone.png")
+        for path, what in (
+            (tmp_path, "cannot be read: it is a folder, not a file"),
+            (tmp_path / "pipe.png", "cannot be read: it is a pipe, not a file"),
+            (tmp_path / "gone.png", "there is no such file"),
+            (tmp_path / "link.png", "there is no such file"),
+        ):
+            with pytest.raises(UnreadableImageError, match=f"^{re.escape(str(path))}: {what}$"):
                 read_image_file(path, Preprocessing(image_size=8, **IMAGENET))
 
     def test_other_channels_are_refused(self, folder: Path) -> None:

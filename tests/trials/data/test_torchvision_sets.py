@@ -175,7 +175,10 @@ def test_sets_keep_their_labels_where_they_are_looked_for(name: str) -> None:
 def test_names_and_roots_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown torchvision set 'cifar11'; known are cifar10, cifar100, dtd"):
         load("cifar11", tmp_path)
-    with pytest.raises(UserError, match="nowhere: there is no such folder; the root must be the folder"):
+    with pytest.raises(UserError, match="nowhere: there is no such folder; --data-root must be the folder"):
         load("cifar10", tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"cifar10: there is no such folder; .* together with the folder \(root\)"):
+    with pytest.raises(
+        UserError,
+        match=r"cifar10: there is no such folder; .* set, with --data-root for its files$",
+    ):
         prepare(DataConfig(source="cifar10"), tmp_path / "prepared")

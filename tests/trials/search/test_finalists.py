@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from sret_nas import Budget
 from sret_nas.arch.config import ArchConfig
@@ -14,8 +16,10 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.latency import fast_set
 from sret_nas.latency.table import LatencyTable
 from sret_nas.space.search_space import SearchSpace
+from tests.counted_spaces import FOUR_STAGES
 from tests.latency_profiles import pretended_profile
-from trials.search.finalists import EQUAL_COST, control_of
+from trials.search import finalists
+from trials.search.finalists import EQUAL_COST, control_of, train_finalists
 from trials.strategies.sret import SReTDomain
 
 
@@ -45,3 +49,25 @@ def test_a_finalist_that_is_about_the_only_fast_one_of_its_cost_has_no_control(m
     assert control(domain, finalist) is not None
     monkeypatch.setattr(fast_set, "MAX_TRIES", {"fast": 8, "inside": 8})
     assert control(domain, finalist) is None
+
+
+@pytest.mark.parametrize(("controls", "num_networks", "alone"), [(0, 2, []), (1, 4, []), (2, 4, [4])])
+def test_a_control_that_was_planned_and_does_not_exist_is_told(
+    controls: int, num_networks: int, alone: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two finalists has a control; a search that asks for one pair has all that it asked for."""
+    arch = FOUR_STAGES.network([0, 0, 0, 0])
+    trials: list[Any] = [SimpleNamespace(number=number, arch=arch, finals={}) for number in (3, 4)]
+    monkeypatch.setattr(finalists, "finalists", lambda run: trials)
+    monkeypatch.setattr(finalists, "control_of", lambda run, trial: arch if trial.number == 3 else None)
+    monkeypatch.setattr(finalists, "_job", lambda run, retraining: None)
+    monkeypatch.setattr(finalists, "JobQueue", lambda engine: SimpleNamespace(add=lambda *_: None, is_empty=True))
+    printed = io.StringIO()
+    run: Any = SimpleNamespace(
+        options=SimpleNamespace(controls=controls), console=Console(file=printed, width=120), final_time_limit=None
+    )
+    train_finalists(run, SimpleNamespace())  # type: ignore[arg-type]
+    assert printed.getvalue().splitlines() == [
+        f"Finals: training {num_networks} networks, to score on the test part",
+        *(f"No control for trial {number}: no other network within 2 % of its FLOPs" for number in alone),
+    ]

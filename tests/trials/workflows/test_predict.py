@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,29 @@ def test_unreadable_images_are_named_and_the_others_predicted(
     assert "grey.png" in captured.out
     for missing in (images / "broken.png", images / "note.txt", images / "missing.png"):
         assert main(["predict", directory, str(missing)]) == 2
-        assert f"warning: {missing}: " in capsys.readouterr().err
+        warning, error = capsys.readouterr().err.splitlines()
+        assert warning.startswith(f"warning: {missing}: ")
+        assert error == "error: 1 image was named, and none can be read: mend it or name others"
         assert main(["predict", directory, str(missing), "--json"]) == 2
-        assert "error" in printed(capsys)[0]
+        captured = capsys.readouterr()
+        assert "error" in json.loads(captured.out)
+        assert captured.err == f"{error}\n"
+
+
+def test_what_cannot_be_read_in_a_folder_is_named(
+    model: tuple[Path, SReT], images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "away.png").symlink_to("nothing.png")
+    (images / "folder.png").mkdir()
+    os.mkfifo(images / "more" / "pipe.jpg")
+    assert main(["predict", str(model[0]), str(images), "--json"]) == 0
+    errors = {row["image"]: row.get("error") for row in printed(capsys)}
+    assert errors == {
+        str(images / "away.png"): f"{images / 'away.png'}: there is no such file",
+        str(images / "grey.png"): None,
+        str(images / "more" / "colour.png"): None,
+        str(images / "more" / "pipe.jpg"): f"{images / 'more' / 'pipe.jpg'}: cannot be read: it is a pipe, not a file",
+    }
 
 
 def test_classes_without_names_are_numbers(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,53 @@
+"""What the YAML files of a search say of its networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sret_nas.arch.cost import cost_of
+from sret_nas.yaml_files import read_yaml
+from tests.trials.planted_search import planted_by_depth, write_search
+from trials.report.outputs import write_outputs
+from trials.runs.recorded_search import RecordedSearch
+
+
+def metrics_of(search: RecordedSearch) -> dict[str, Any]:
+    """Returns the metrics in `best.yaml`."""
+    write_outputs(search.run_dir, search.history, search.options)
+    metrics: dict[str, Any] = read_yaml(search.run_dir / "best.yaml")["metrics"]
+    return metrics
+
+
+def test_depths_have_no_place_in_the_files_of_a_search_for_the_full_one(tmp_path: Path) -> None:
+    metrics = metrics_of(write_search(tmp_path / "run"))
+    assert [key for key in metrics if key.endswith("_by_depth")] == []
+    for final in metrics["final"].values():
+        assert [key for key in final if key.endswith("_by_depth")] == []
+
+
+def test_a_search_for_all_depths_has_flops_and_error_of_each(tmp_path: Path) -> None:
+    search = write_search(tmp_path / "run", objectives=["depth_error", "flops"])
+    trial = search.history.trials[0]  # the best one
+    depths = range(1, trial.arch.max_recursions + 1)
+    metrics = metrics_of(search)
+    assert len(depths) == 2, "or there is nothing to see"
+    assert metrics["validation_error_by_depth"] == planted_by_depth(trial.candidate)
+    assert metrics["flops_by_depth"] == [cost_of(trial.arch.with_max_recursions(depth)).flops for depth in depths]
+
+
+@pytest.mark.parametrize("objective", ["error", "depth_error"])
+def test_a_network_without_recursion_has_its_one_depth_or_none(objective: str, tmp_path: Path) -> None:
+    search = write_search(tmp_path / "run", objectives=[objective, "flops"], no_supernet=True, best_by="proxy")
+    shallow = next(trial for trial in search.history.in_order if trial.arch.max_recursions == 1)
+    search.history.trials = {shallow.number: shallow}
+    search.history.recommended = None
+    metrics = metrics_of(search)
+    known = {key: value for key, value in metrics.items() if key.endswith("_by_depth")}
+    expected = {
+        "validation_error_by_depth": planted_by_depth(shallow.candidate),
+        "flops_by_depth": [cost_of(shallow.arch).flops],
+    }
+    assert known == (expected if objective == "depth_error" else {})
