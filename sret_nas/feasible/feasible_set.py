@@ -297,6 +297,8 @@ class FeasibleSet:
 
         If a cost has both and counts are estimates, False only means that emptiness is not proven.
         """
+        if self._given_completions is not None and self._table.is_exact and not self._has_three:
+            return not self._given_completions.any()
         if self._is_inside(self._nearest_extreme):
             return False
         if self._extremes_decide or not self._completions.any():
