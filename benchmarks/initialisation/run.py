@@ -1,10 +1,10 @@
 """Which initialisation suits this family? One command for all of it.
 
-    python -m benchmarks.initialisation.run --data path/to/cifar10 --fashion-mnist path/to/fashion-mnist [--workers 2]
+    python -m benchmarks.initialisation.run --data path/to/cifar10 --fashion-mnist path/to/root [--workers 2]
 
 Trains networks, then supernets, from several initialisations and several seeds. Each training is a JSON line in
 results/, appended when it ends; what is there is not run again. Then results/initialisation.json and .md are written;
-`--report` writes those alone. Both are folders of class folders in train and val.
+`--report` writes those alone. The root is torchvision's: Fashion-MNIST's four files lie in FashionMNIST/raw below it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRAININGS, SUPERNET_TRAININGS = RESULTS / "initialisation_trainings.jsonl", RESU
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10 as a folder of class folders in train and val")
-    parser.add_argument("--fashion-mnist", help="the same of Fashion-MNIST")
+    parser.add_argument("--fashion-mnist", help="the root of torchvision's Fashion-MNIST")
     parser.add_argument("--work", type=Path, default=BENCHMARKS.parent / "runs" / "initialisation", help="for data")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once, one thread each")
     parser.add_argument("--report", action="store_true", help="run nothing: report the committed results")
@@ -45,8 +45,8 @@ def run(given: argparse.Namespace) -> None:
     folders = {"CIFAR-10": given.work / "cifar10", "Fashion-MNIST": given.work / "fashion-mnist"}
     for folder in folders.values():
         folder.parent.mkdir(parents=True, exist_ok=True)
-    prepared(given.data, folders["CIFAR-10"])
-    prepared(given.fashion_mnist, folders["Fashion-MNIST"])
+    prepared("CIFAR-10", given.data, folders["CIFAR-10"])
+    prepared("Fashion-MNIST", given.fashion_mnist, folders["Fashion-MNIST"])
     header = describe_machine("torch", "numpy")
     begin(TRAININGS, header)
     done = {_piece_of(line) for line in read_lines(TRAININGS)}

@@ -55,11 +55,13 @@ def _hand_made() -> tuple[StageConfig, ...]:
     )
 
 
-def prepared(source: str, directory: Path) -> PreparedData:
-    """Prepares a data set from a folder of class folders in train and val."""
+def prepared(name: DataName, source: str, directory: Path) -> PreparedData:
+    """Prepares a data set: CIFAR-10 as an image folder, or Fashion-MNIST by torchvision's name from its root."""
+    source, root = (source, None) if name == "CIFAR-10" else ("fashionmnist", source)
     config = DataConfig(
-        source=source, image_size=IMAGE_SIZE, val_fraction=0.1, max_val=VALIDATION_IMAGES, max_test=TEST_IMAGES
-    )
+        source=source, root=root, image_size=IMAGE_SIZE, val_fraction=0.1, max_val=VALIDATION_IMAGES,
+        max_test=TEST_IMAGES,
+    )  # fmt: skip
     return prepare(config, directory.absolute())
 
 
