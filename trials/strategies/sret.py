@@ -42,6 +42,7 @@ class SReTDomain(Domain[Candidate]):
         self._fast = None if latency is None else LatencySet(space, budget, latency, latency_max)
         self._feasible = self._fast or FeasibleSet(space, budget)
         self._strata = StrataByCost(space, budget)
+        self._balanced: dict[CostName, BalancedSampler] = {}
         self._feasible.check()
 
     def within(self, budget: Budget) -> SReTDomain:
@@ -64,7 +65,8 @@ class SReTDomain(Domain[Candidate]):
     def encode(self, candidate: Candidate) -> dict[str, Value]:
         schedule, listed = candidate.depth_schedule, self.space.depth_schedules
         if schedule not in listed:  # canonical, such as `full` in a space without it
-            schedule = listed[self._position(candidate)]
+            equivalent = (one for one in listed if canonical_schedule(candidate.arch, one) == schedule)
+            schedule = next(equivalent, schedule)
         return {**self.space.encode(candidate.arch), "depth_schedule": schedule}
 
     def costs(self, candidate: Candidate) -> tuple[float, ...]:
@@ -104,8 +106,11 @@ class SReTDomain(Domain[Candidate]):
         """
         if self._fast is not None:
             return self.draw_stratified(rng, number, by)
-        balanced = BalancedSampler(self.space, self.budget, "flops" if by == SHALLOWEST else cast(CostName, by))
-        half = [self._with_any_schedule(arch, rng) for arch in balanced.sample_many(rng, number // 2)]
+        cost = "flops" if by == SHALLOWEST else cast(CostName, by)
+        if cost not in self._balanced:  # made on first use: it takes seconds
+            self._balanced[cost] = BalancedSampler(self.space, self.budget, cost)
+        drawn = self._balanced[cost].sample_many(rng, number // 2)
+        half = [self._with_any_schedule(arch, rng) for arch in drawn]
         start = half + self.draw_stratified(rng, number - len(half), by)
         return [start[index] for index in rng.permutation(number)]
 

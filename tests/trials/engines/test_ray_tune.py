@@ -120,9 +120,11 @@ def test_a_search_has_tune_s_results(
 
     experiment = tmp_path / "tune" / EXPERIMENTS / "session-1"
     records = [json.loads(line) for line in Path("tune/records.jsonl").read_text().splitlines()]
-    errors = [record["result"]["error"] for record in records if record["event"] == "finished"]
+    finished = [record for record in records if record["event"] == "finished"]
+    errors = [record["result"]["error"] for record in sorted(finished, key=lambda record: record["number"])]
     table = ExperimentAnalysis(str(experiment)).results_df  # type: ignore[no-untyped-call]
-    assert [float(error) for error in table["error"].dropna()] == errors
+    in_order = table.dropna(subset=["error"]).sort_values("config/name")  # else as they ended
+    assert [float(error) for error in in_order["error"]] == errors
     trials = sorted(experiment.glob("*-inherited-trial-*"))
     assert len(trials) == len(errors) > 0
     for folder, error in zip(trials, errors, strict=True):

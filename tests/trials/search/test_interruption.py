@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def test_a_result_whose_recording_was_interrupted_is_in_what_is_written(
     def interrupted(trial: Trial, event: Any) -> None:
         results.append(trial.number)
         if len(results) == 2:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
         apply(trial, event)
 
     monkeypatch.setattr(Trial, "apply", interrupted)
