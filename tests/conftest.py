@@ -99,13 +99,24 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
 
 
+HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+"""What signals do in the process of the tests. A command leaves handlers that ignore them, as it is to end then."""
+
+
 @pytest.fixture(autouse=True)
 def _no_signal_is_left() -> Iterator[None]:
-    """Forgets signals, so that one that a test sent to this process is not counted as the first of two by the next."""
+    """Forgets signals, so that one that a test sent to this process is not counted as the first of two by the next.
+
+    Handlers are restored, also those that a fixture of a module has left.
+    """
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
     yield
     interruption._pending.clear()
     interruption._received.clear()
     signal.alarm(0)
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
