@@ -63,6 +63,9 @@ def draw(path: Path, content: dict[str, Any]) -> None:
                 marker=marker, capsize=3, label=kind,
             )  # fmt: skip
     panel.set_xscale("log")
+    budgets = sorted({cell["budget"] for cell in content["cells"] if cell["seeds"]})
+    panel.set_xticks([budget / 1e6 for budget in budgets], labels=[f"{budget / 1e6:g}" for budget in budgets])
+    panel.minorticks_off()
     panel.set_xlabel("multiply-adds for one image, millions")
     panel.set_ylabel("test error, %")
     panel.grid(alpha=0.3)
