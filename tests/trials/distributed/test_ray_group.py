@@ -34,6 +34,7 @@ from tests.trials.distributed.torchrun_trainings import (
     steps_of,
     torchrun,
 )
+from tests.trials.engines.marked_processes import MARK, processes_with
 from tests.trials.ray_machines import LOOPBACK, Machines, listening_addresses, with_descendants
 from tests.trials.supernet.tiny_supernet import SPACE
 from tests.trials.training.tiny_training import ARCH
@@ -218,7 +219,7 @@ def main_raising(arguments: list[str]) -> None:
 def test_on_this_machine_ctrl_c_ends_all_that_was_started(folder: Path, whole: Path) -> None:
     """On a private Ray, interrupted as by a terminal, and resumed to the same weights."""
     mark, out = uuid.uuid4().hex, folder / "here"
-    environment = {**os.environ, "SRET_NAS_TEST": mark, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, MARK: mark, "PYTHONPATH": str(REPOSITORY)}
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         environment.pop(name, None)
     command = [sys.executable, str(REPOSITORY / "cli.py")]
@@ -289,18 +290,6 @@ def test_a_network_trains_on_a_cluster_as_with_torchrun(
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} >= names - without
     for name in ("best/model.safetensors", "last/model.safetensors", "best/metrics.json"):
         assert (out / name).read_bytes() == (expected / name).read_bytes(), name
-
-
-def processes_with(mark: str) -> list[str]:
-    """Returns the command lines of all processes with a mark in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"SRET_NAS_TEST={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:  # it ended meanwhile
-            continue
-    return found
 
 
 @pytest.mark.parametrize(
