@@ -55,10 +55,11 @@ def run(setting: Setting, work: Path, results: Path = RESULTS, budgets: Sequence
     recipe = {"recipe": setting.training.model_dump(), "data": data.summary().replace(setting.source, "cifar10")}
     found.begin(describe_machine(*PACKAGES))
     trained.begin({**describe_machine(*PACKAGES), **recipe})
-    for budget in setting.budgets:
+    chosen = [budget for budget in setting.budgets if budgets is None or budget in budgets]
+    for budget in chosen:
         searches.run(setting, budget, work, found)
     for kind, budget, seed in order(setting):
-        if budgets is not None and budget not in budgets:
+        if budget not in chosen:
             continue
         print(kind, budget, seed, flush=True)
         arch = searches.found(found, budget) if kind == "found" else None

@@ -45,26 +45,31 @@ class BalancedSampler:
     """Draws networks inside a budget such that all widths of a stage, and all variants, are about equally frequent."""
 
     def __init__(self, space: SearchSpace, budget: Budget, by: CostName = "flops") -> None:
-        """Cuts the space into parts, and the networks of each into strata of one cost.
+        """Cuts the space into parts; the networks of a part are cut into strata of one cost on its first draw.
 
         Raises `BudgetError` if no network lies inside the budget.
         """
         FeasibleSet(space, budget).check()
         parts = [(values, part) for values, part in _parts(space) if not FeasibleSet(part, budget).is_empty]
         self._space, self._budget, self._by = space, budget, by
-        self._samplers = [StratifiedSampler(part, budget, by=by) for _, part in parts]
+        self._parts = [part for _, part in parts]
+        self._samplers: dict[int, StratifiedSampler] = {}
         self.probabilities = _balanced(np.array([values for values, _ in parts]))
         """Probability of each part, of shape (parts,)."""
 
     def sample_many(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
         """Draws networks in random order; a network may occur more than once."""
-        chosen = rng.choice(len(self._samplers), num_draws, p=self.probabilities)
-        counts = np.bincount(chosen, minlength=len(self._samplers))
-        drawn = [self._draw(part, rng, int(count)) for part, count in enumerate(counts)]
+        chosen = rng.choice(len(self._parts), num_draws, p=self.probabilities)
+        parts, counts = np.unique(chosen, return_counts=True)
+        drawn = {
+            part: self._draw(part, rng, count) for part, count in zip(parts.tolist(), counts.tolist(), strict=True)
+        }
         return [drawn[part].pop() for part in chosen.tolist()]
 
     def _draw(self, part: int, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
         """Draws from a part or, where counts are estimates and draws keep missing its networks, from all of them."""
+        if part not in self._samplers:
+            self._samplers[part] = StratifiedSampler(self._parts[part], self._budget, by=self._by)
         try:
             return self._samplers[part].sample_many(rng, num_draws)
         except BudgetError:

@@ -291,7 +291,7 @@ class FeasibleSet:
         is_mixed = self._has_three and (budget.flops_min, budget.params_min) != (None, None)
         return not self._has_two_sides and not is_mixed
 
-    @property
+    @cached_property
     def is_empty(self) -> bool:
         """Whether no network lies inside the budget; fast unless a cost has both a minimum and a maximum.
 

@@ -66,7 +66,8 @@ class StratifiedSampler:
         choices = np.empty((num_draws, len(self.space.stages)), dtype=np.int64)
         for position, stratum in enumerate(self.strata):
             chosen = order == position
-            choices[chosen] = stratum.sample_choices(rng, int(chosen.sum()))
+            if chosen.any():  # even no draw would first look for the extremes of the stratum
+                choices[chosen] = stratum.sample_choices(rng, int(chosen.sum()))
         return choices
 
     def probability(self, arch: ArchConfig) -> float:
