@@ -52,14 +52,15 @@ class BalancedSampler:
         FeasibleSet(space, budget).check()
         parts = [(values, part) for values, part in _parts(space) if not FeasibleSet(part, budget).is_empty]
         self._space, self._budget, self._by = space, budget, by
-        self._parts = [part for _, part in parts]
+        self.parts = [part for _, part in parts]
+        """The parts that have networks inside the budget: together they are the space, and no network is in two."""
         self._samplers: dict[int, StratifiedSampler] = {}
         self.probabilities = _balanced(np.array([values for values, _ in parts]))
         """Probability of each part, of shape (parts,)."""
 
     def sample_many(self, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
         """Draws networks in random order; a network may occur more than once."""
-        chosen = rng.choice(len(self._parts), num_draws, p=self.probabilities)
+        chosen = rng.choice(len(self.parts), num_draws, p=self.probabilities)
         parts, counts = np.unique(chosen, return_counts=True)
         drawn = {
             part: self._draw(part, rng, count) for part, count in zip(parts.tolist(), counts.tolist(), strict=True)
@@ -69,7 +70,7 @@ class BalancedSampler:
     def _draw(self, part: int, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
         """Draws from a part or, where counts are estimates and draws keep missing its networks, from all of them."""
         if part not in self._samplers:
-            self._samplers[part] = StratifiedSampler(self._parts[part], self._budget, by=self._by)
+            self._samplers[part] = StratifiedSampler(self.parts[part], self._budget, by=self._by)
         try:
             return self._samplers[part].sample_many(rng, num_draws)
         except BudgetError:
@@ -83,8 +84,7 @@ class BalancedSampler:
 def _parts(space: SearchSpace) -> Iterator[tuple[tuple[int, ...], SearchSpace]]:
     """Yields the parts of a space, each after the positions of its widths and variants among those of the space."""
     stems = list(dict.fromkeys((stem.kind, stem.norm) for stem in space.stem.stems))
-    heads = [head for head in space.head if len(space.last_rows(head))]
-    variants = list(product(range(len(stems)), range(len(space.residual)), range(len(heads))))
+    variants = list(product(range(len(stems)), range(len(space.residual)), range(len(space.head))))
     most = MAX_PARTS if len(space.stages) <= 3 else MAX_PARTS_OF_MANY_STAGES
     groups = _width_groups([stage.width for stage in space.stages], most // len(variants))
     for widths in product(*(range(len(stage)) for stage in groups)):
@@ -98,7 +98,7 @@ def _parts(space: SearchSpace) -> Iterator[tuple[tuple[int, ...], SearchSpace]]:
                 "stages": stages,
                 "stem": space.stem.model_copy(update={"kind": (kind,), "norm": (norm,)}),
                 "residual": (space.residual[residual],),
-                "head": (heads[head],),
+                "head": (space.head[head],),
             }
             yield (*widths, stem, residual, head), space.model_copy(update=changes)
 

@@ -17,7 +17,7 @@ from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.choices import StageChoices
 from sret_nas.space.search_space import SearchSpace
-from tests.counted_spaces import FOUR_STAGES, HEADS, MIDDLING, STEMS, space_of
+from tests.counted_spaces import FOUR_STAGES, HEADS, MIDDLING, RESIDUALS, STEMS, space_of
 
 NUMBER = 2000
 
@@ -139,6 +139,31 @@ def test_where_there_are_too_many_combinations_neighbours_share_a_part(
     groups = _width_groups(widths, most)
     assert [len(stage) for stage in groups] == expected
     assert [[width for group in stage for width in group] for stage in groups] == [sorted(stage) for stage in widths]
+
+
+@pytest.mark.parametrize("space", [MIDDLING, STEMS, RESIDUALS, HEADS], ids=["widths", "stems", "residuals", "heads"])
+def test_every_network_is_in_one_part(space: SearchSpace) -> None:
+    parts = [FeasibleSet(part, Budget()) for part in BalancedSampler(space, Budget()).parts]
+    assert len(parts) > 2
+    assert sum(part.count for part in parts) == FeasibleSet(space, Budget()).count
+    some = [part.sample(np.random.default_rng(0)) for part in parts]
+    assert [sum(part.space.contains(arch) for part in parts) for arch in some] == [1] * len(parts)
+
+
+def test_where_draws_from_a_part_miss_it_others_take_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts of rich spaces are estimates. Here no draw from the parts with the narrow first stage hits."""
+    sample_many = StratifiedSampler.sample_many
+
+    def missing(self: StratifiedSampler, rng: np.random.Generator, num_draws: int) -> list[ArchConfig]:
+        if self.space.stages[0].width == (8,):
+            raise BudgetError("draws all missed the budget")
+        return sample_many(self, rng, num_draws)
+
+    monkeypatch.setattr(StratifiedSampler, "sample_many", missing)
+    drawn = BalancedSampler(MIDDLING, HALF).sample_many(np.random.default_rng(0), 200)
+    assert len(drawn) == 200
+    assert all(MIDDLING.contains(arch) and HALF.allows(cost_of(arch).flops, cost_of(arch).params) for arch in drawn)
+    assert 0 < shares(drawn, 0)[8] < shares(drawn, 0)[12]
 
 
 def test_the_generator_alone_decides() -> None:

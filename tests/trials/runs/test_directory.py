@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from datetime import datetime
@@ -52,11 +53,14 @@ def test_another_process_is_kept_out_until_the_first_has_ended_or_was_killed(tmp
             locked(run_dir, "training"),
         ):
             pass
+        with pytest.raises(UserError, match=rf"run is in use by another training \(process {first.pid} on "):
+            record_new_training(run_dir, lambda folder: pytest.fail(f"written into {folder}"))
         first.kill()
         first.wait()
     assert not is_in_use(run_dir)
+    (run_dir / LOCK_FILE).write_text("what a holder that was killed on another machine left\n")
     with locked(run_dir, "training"):
-        assert (run_dir / LOCK_FILE).read_text().startswith("process ")
+        assert (run_dir / LOCK_FILE).read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
     assert not (run_dir / LOCK_FILE).exists()
 
 
