@@ -115,6 +115,16 @@ class TestRoundedTable:
         assert feasible.count == pytest.approx(len(expected), rel=0.1)
         assert Counter(arch.arch_id for arch in feasible) == Counter(expected)
 
+    def test_windows_split_off_have_the_counts_and_members_of_their_own_sets(self) -> None:
+        flops = sorted(network.flops for network in every_network(FOUR_STAGES).values())
+        middle = flops[len(flops) // 2]
+        windows = [Budget(flops_max=middle), Budget(flops_max=flops[-1] - 1)]
+        alone = [FeasibleSet(FOUR_STAGES, window, max_pairs=300) for window in windows]
+        for part, same in zip(alone[0].split(windows), alone, strict=True):
+            assert not part.count_is_exact
+            assert part.count == same.count
+            assert part.sample_many(np.random.default_rng(0), 50) == same.sample_many(np.random.default_rng(0), 50)
+
     def test_without_a_budget_the_count_stays_exact(self) -> None:
         feasible = FeasibleSet(FOUR_STAGES, Budget(), max_pairs=300)
         assert (feasible.count, feasible.count_is_exact) == (FOUR_STAGES.num_networks, True)
