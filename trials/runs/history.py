@@ -67,6 +67,7 @@ class History:
                 pass
             case ResumedEvent():
                 self.header["options"] = event.options
+                self.header["limits_cluster"] = event.limits_cluster
             case SupernetEvent():
                 self.supernet = event.source
             case RecommendedEvent():
