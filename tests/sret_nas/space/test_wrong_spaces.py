@@ -66,6 +66,11 @@ WRONG = [
     (("drop_path",), 1, "drop_path: must be less than 1, got 1"),
     (("drop_path",), "0.1", "drop_path: must be a number, got '0.1'"),
     (("image_size",), "224", "image_size: must be a whole number, got '224'"),
+    (("image_size",), "1e2", "image_size: must be a whole number, got '1e2', which is text in YAML: write 100"),
+    (("image_size",), "1e-2", "image_size: must be a whole number, got '1e-2'"),
+    (("image_size",), "1e999", "image_size: must be a whole number, got '1e999'"),
+    (("drop_path",), "1E-5", "drop_path: must be a number, got '1E-5', which is text in YAML: write 0.00001"),
+    (("drop_path",), "nine", "drop_path: must be a number, got 'nine'"),
 ]  # fmt: skip
 
 
