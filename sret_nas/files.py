@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,6 +118,11 @@ def _independent(problems: list[Any]) -> list[Any]:
     )
 
 
+_WITH_EXPONENT = re.compile(r"[+-]?(\d{1,9}(\.\d{0,9})?|\.\d{1,9})[eE][+-]?\d{1,2}", re.ASCII)
+
+MAX_PLAIN = 20
+"""Most characters of a number that a message writes out."""
+
 _RULES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -141,7 +148,7 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         known = _known_keys(model, error["loc"][:-1])
         return f"unknown key (known here: {', '.join(known)})" if known else "unknown key"
     if kind in _RULES:
-        return f"must be {_RULES[kind]}, got {describe(value)}"
+        return f"must be {_RULES[kind]}, got {describe(value)}{_number_hint(kind, value)}"
     if kind == "string_too_short":
         return "must not be empty"
     if kind == "string_too_long":
@@ -151,6 +158,17 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         return f"must have at {word} {counted(bound, 'item')}, got {context['actual_length']}"
     rule = error["msg"].removeprefix("Input should be ").removeprefix("Input should ")
     return f"must be {rule}, got {describe(value)}"
+
+
+def _number_hint(kind: str, value: Any) -> str:
+    """Returns how to write a number with an exponent, which YAML 1.1 takes for text unless it is like 1.0e-3."""
+    if kind not in ("int_type", "float_type") or not isinstance(value, str) or not _WITH_EXPONENT.fullmatch(value):
+        return ""
+    number = Decimal(value)
+    if kind == "int_type" and number != int(number):
+        return ""
+    plain = f"{number:f}"
+    return f", which is text in YAML: write {plain}" if len(plain) <= MAX_PLAIN else ""
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -77,10 +77,18 @@ def require_new_folder(folder: Path, option: str = "--out") -> None:
         raise UserError(f"{folder} is a mount point, which cannot be replaced: name a folder inside it with {option}")
 
 
+def require_replaceable(file: Path) -> None:
+    """Checks that a file can be made or replaced where no option names it. Raises `UserError` otherwise."""
+    require_writable(file, "")
+    if file.is_dir():
+        raise _not_writable(file, "it is a folder", "")
+
+
 def require_writable(path: Path, option: str = "--out") -> None:
     """Checks that a file or folder can be made or replaced, which is best known before long work.
 
-    Raises `UserError` if the system allows neither, or allows no such name, with its reason.
+    Raises `UserError` if the system allows neither, or allows no such name, with its reason. Without an option, nothing
+    else can be named in its place.
     """
     try:
         os.lstat(path)
@@ -104,7 +112,8 @@ def _require_room(path: Path, option: str) -> None:
 
 
 def _not_writable(path: Path, reason: str | None, option: str) -> UserError:
-    return UserError(f"{path} cannot be written: {reason}: name another {option}")
+    advice = f": name another {option}" if option else ""
+    return UserError(f"{path} cannot be written: {reason}{advice}")
 
 
 def require_outside(folder: Path, images: Path, option: str = "--out") -> None:

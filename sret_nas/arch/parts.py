@@ -224,13 +224,7 @@ class StemConfig(WithVariants):
     def _check_convolutions(cls, given: Any) -> Any:
         """Raises `ValueError` for convolutions with other strides than 1 and 2: larger ones skip pixels."""
         if isinstance(given, dict) and given.get("kind", "conv") == "conv":
-            strides = given.get("strides")
-            are_three = isinstance(strides, list | tuple) and [type(one) for one in strides] == [int] * 3
-            if strides is not None and are_three and not {1, 2}.issuperset(strides):
-                raise ValueError(
-                    f"strides of 3x3 convolutions must be 1 or 2, got {describe(list(strides))}; a stem of kind patch "
-                    "may have 4"
-                )
+            require_strides_of_convolutions(given.get("strides"))
         return given
 
     def canonical(self, width: int) -> StemConfig:
@@ -239,6 +233,16 @@ class StemConfig(WithVariants):
             return self
         spelled = _PATCH_STRIDES[prod(self.strides)]
         return self.model_copy(update={"width": paper_stem_width(width), "strides": spelled, "norm": "batch"})
+
+
+def require_strides_of_convolutions(strides: Any) -> None:
+    """Raises `ValueError` for three whole numbers other than 1 and 2. What else is no list of strides is told later."""
+    are_three = isinstance(strides, list | tuple) and [type(one) for one in strides] == [int] * 3
+    if are_three and not {1, 2}.issuperset(strides):
+        raise ValueError(
+            f"strides of 3x3 convolutions must be 1 or 2, got {describe(list(strides))}; a stem of kind patch may have "
+            "4"
+        )
 
 
 _PATCH_STRIDES: dict[int, tuple[Stride, Stride, Stride]] = {

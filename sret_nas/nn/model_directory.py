@@ -12,9 +12,9 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -156,12 +156,18 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
 
 
 def put_back(directory: Path) -> None:
-    """Puts a model directory back that a process hid and was killed before it had replaced it (see `write_model`)."""
+    """Puts a model directory back that a process hid and was killed before it had replaced it (see `write_model`).
+
+    What else such processes left hidden is deleted. No other process may write the directory meanwhile.
+    """
     directory = directory.resolve()
-    hidden = directory.parent.glob(f".{glob.escape(directory.name)}.*.old")
-    whole = [path for path in hidden if is_model_directory(path)]
+    name = re.compile(rf"\.{re.escape(directory.name)}\.[a-z0-9_]{{8}}(\.old)?")  # as `mkdtemp` makes them
+    hidden = [path for path in directory.parent.iterdir() if name.fullmatch(path.name) and path.is_dir()]
+    whole = [path for path in hidden if path.suffix == ".old" and is_model_directory(path)]
     if whole and not os.path.lexists(directory):
         max(whole, key=lambda path: path.stat().st_mtime_ns).rename(directory)
+    for path in hidden:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _write_files(directory: Path, network: SReT, info: ModelInfo) -> None:

@@ -24,7 +24,17 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from sret_nas.arch.parts import Loop, NLLPlacement, Ratio, StemConfig, StemKind, StemNorm, Stride, WithVariants
+from sret_nas.arch.parts import (
+    Loop,
+    NLLPlacement,
+    Ratio,
+    StemConfig,
+    StemKind,
+    StemNorm,
+    Stride,
+    WithVariants,
+    require_strides_of_convolutions,
+)
 from sret_nas.arch.sizes import hidden_width, paper_stem_width
 from sret_nas.errors import describe
 
@@ -146,6 +156,16 @@ class StemChoices(WithVariants):
     strides: tuple[Stride, Stride, Stride] = (2, 2, 2)
     kind: OneOrListed[StemKind] = ("conv",)
     norm: OneOrListed[StemNorm] = ("batch",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_convolutions(cls, given: Any) -> Any:
+        """Raises `ValueError` for strides that convolutions, if they are listed, cannot have."""
+        if isinstance(given, dict):
+            kinds = given.get("kind", "conv")
+            if "conv" in (kinds if isinstance(kinds, list | tuple) else [kinds]):
+                require_strides_of_convolutions(given.get("strides"))
+        return given
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -171,6 +171,7 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
     recommended = sum(trial.origin == ORIGIN for trial in finished)
     and_more = f", and {recommended} recommended" if recommended else ""
     ended = given.history.num_ended
+    of_all = f" of {options.trials:,}" if ended <= options.trials else ""  # fewer may be asked for when it is resumed
     state = "finished" if ended >= options.trials else f"ended after {ended:,} of {counted(options.trials, 'trial')}"
     facts = [
         (options.describe_budget(), "budget"),
@@ -178,7 +179,7 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
         (f"{space.image_size} px, {space.classes:,} classes", "target"),
         (f"{options.image_size} px, {header['data']['classes']:,} classes", "proxy"),
         *([("balanced", "error: every class counts alike")] if options.balanced_error else []),
-        (f"{len(finished) - recommended:,} of {options.trials:,}", f"trials that finished{and_more}"),
+        (f"{len(finished) - recommended:,}{of_all}", f"trials that finished{and_more}"),
         (options.strategy, f"strategy, seed {options.seed}"),
         (format_seconds(timeline.wall_seconds), f"on {header['device']}"),
     ]

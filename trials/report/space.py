@@ -103,7 +103,9 @@ def _ends(feasible: FeasibleSet) -> list[tuple[str, ArchConfig]]:
         for cost in COSTS:
             arch = end(cost).arch
             networks[arch.arch_id] = arch
-            labels.setdefault(arch.arch_id, [word]).append("FLOPs" if cost == "flops" else cost)
+            label = labels.setdefault(arch.arch_id, [])
+            label += [word] * (word not in label)
+            label.append("FLOPs" if cost == "flops" else cost)
     return [("\n".join(labels[arch_id]), arch) for arch_id, arch in networks.items()]
 
 

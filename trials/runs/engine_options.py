@@ -76,13 +76,26 @@ class EngineOptions(ComputeOptions):
     """Maximum seconds of one attempt at a trial; None is 20 times the expected, but at least 10 minutes. Without
     workers none holds, since nothing ends a job in the driver's own process."""
 
+    @classmethod
+    def recorded(cls, options: Mapping[str, Any], source: str, *, limits_cluster: bool) -> Self:
+        """Returns recorded options, as if all were given; the workers only if `limits_cluster` is on record as well.
+
+        Raises `ConfigError` as `parse` does.
+        """
+        parsed = cls.parse(options, source)
+        given = parsed.model_fields_set - (set() if limits_cluster else {"workers"})
+        return cast(Self, cls.model_construct(_fields_set=given, **dict(parsed)))
+
     def with_given(self, given: Mapping[str, Any], source: str) -> Self:
-        """Returns these recorded options, replaced by those given now; with `engine: local` without those of Ray."""
-        if given.get("engine") != "local":
-            return super().with_given(given, source)
-        of_ray = {"ray_address": None, "gpus_per_trial": 0.0}
+        """Returns these recorded options, replaced by those given now; with `engine: local` without those of Ray.
+
+        `model_fields_set` holds the latter, and workers that these options bound a cluster by.
+        """
+        is_local = given.get("engine") == "local"
+        of_ray = {"ray_address": None, "gpus_per_trial": 0.0} if is_local else {}
+        kept = {"workers"} if self.limits_cluster and not is_local else set()
         options = self.parse({**self.model_dump(), **of_ray, **given}, source)
-        return cast(Self, self.model_construct(_fields_set=set(given), **dict(options)))
+        return cast(Self, self.model_construct(_fields_set=set(given) | kept, **dict(options)))
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
@@ -102,6 +115,11 @@ class EngineOptions(ComputeOptions):
     def uses_whole_cluster(self) -> bool:
         """Whether the number of workers is what the cluster holds, because none was given."""
         return self.ray_address is not None and "workers" not in self.model_fields_set
+
+    @property
+    def limits_cluster(self) -> bool:
+        """Whether no more of a cluster is used than the workers that were given; a resumed run keeps to them."""
+        return self.ray_address is not None and "workers" in self.model_fields_set
 
     @property
     def usable_threads(self) -> int:
@@ -131,8 +149,9 @@ class EngineOptions(ComputeOptions):
         )
 
     def with_workers(self, workers: int, source: str) -> Self:
-        """Returns these options as if `workers` had been given, with the defaults that follow from it."""
-        return self.parse({**self.model_dump(exclude_unset=True), "workers": workers}, source)
+        """Returns these options with the workers of a whole cluster, and the defaults that follow from them."""
+        options = self.parse({**self.model_dump(exclude_unset=True), "workers": workers}, source)
+        return cast(Self, self.model_construct(_fields_set=set(self.model_fields_set), **dict(options)))
 
 
 class ComputeBudgetOptions(ComputeOptions):

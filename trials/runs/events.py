@@ -70,6 +70,8 @@ class HeaderEvent(_Event):
 
     model_config = ConfigDict(extra="allow")
 
+    LEFT_OUT: ClassVar[dict[str, JsonValue]] = {"limits_cluster": False}
+
     event: Literal["header"] = "header"
     format: Literal[1]
     time: Timestamp
@@ -83,6 +85,8 @@ class HeaderEvent(_Event):
     versions: dict[str, JsonValue]
     supernet: dict[str, JsonValue] | None = None
     """How the supernet is trained, or its file; None if trials train from scratch."""
+    limits_cluster: bool = False
+    """Whether the workers among the options were given, for a cluster."""
 
     @property
     def supernet_processes(self) -> int:
@@ -94,10 +98,14 @@ class HeaderEvent(_Event):
 class ResumedEvent(_Event):
     """The search was resumed here, with these options and versions."""
 
+    LEFT_OUT: ClassVar[dict[str, JsonValue]] = {"limits_cluster": False}
+
     event: Literal["resumed"] = "resumed"
     time: Timestamp
     options: dict[str, Any]
     versions: dict[str, str] = {}
+    limits_cluster: bool = False
+    """Whether the workers among the options were given, for a cluster; as in the header."""
 
 
 class InterruptedEvent(_Event):

@@ -59,7 +59,10 @@ class History:
         return {trial.key for trial in self.trials.values() if trial.failure is not None} - finished
 
     def apply(self, event: Event) -> None:
-        """Applies one event. Raises `KeyError` for a trial that was never asked for, `ValueError` for a header."""
+        """Applies one event.
+
+        Raises `KeyError` for a trial that was never asked for, and `ValueError` for a header and a second `asked`.
+        """
         match event:
             case HeaderEvent():
                 raise ValueError("a second header")
@@ -67,11 +70,14 @@ class History:
                 pass
             case ResumedEvent():
                 self.header["options"] = event.options
+                self.header["limits_cluster"] = event.limits_cluster
             case SupernetEvent():
                 self.supernet = event.source
             case RecommendedEvent():
                 self.recommended = event.recommended
             case AskedEvent():
+                if event.number in self.trials:
+                    raise ValueError(f"trial {event.number} was asked for twice")
                 candidate = Candidate(event.architecture, event.depth_schedule)
                 self.trials[event.number] = Trial(event.number, candidate, event.origin)
             case _:
@@ -112,6 +118,8 @@ def read_history(run_dir: Path) -> History:
                 history.apply(event)
             except KeyError as error:
                 raise UserError(f"{source}: not a record of this tool: trial {error} was never asked for") from None
+            except ValueError as error:
+                raise UserError(f"{source}: not a record of this tool: {error}") from None
     except MissingFileError:
         raise UserError(
             f"{run_dir} is no run directory: there is no {path.name} in it{instead(run_dir, 'search')}"

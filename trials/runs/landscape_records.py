@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate, write_atomically
@@ -84,6 +84,8 @@ class Header(BaseModel):
     data: dict[str, JsonValue]
     """The images, in words, and their digest."""
     versions: dict[str, str]
+    limits_cluster: StrictBool = False
+    """Whether the workers among the options were given, for a cluster."""
 
 
 class PointEvent(BaseModel):
@@ -121,7 +123,9 @@ class LandscapeRecords:
         self._file = RecordFile(path)
         try:
             self.header, self.points = _read(path)
-            self.options = LandscapeOptions.parse(self.header.options, str(path))
+            self.options = LandscapeOptions.recorded(
+                self.header.options, str(path), limits_cluster=self.header.limits_cluster
+            )
         except BaseException:
             self._file.close()
             raise

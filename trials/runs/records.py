@@ -196,9 +196,16 @@ class Records:
         if source is not None and not Path(source.path).is_absolute():
             self._supernet = source.path
 
-    def resumed(self, options: dict[str, Any], versions: dict[str, str]) -> None:
-        """Records that the search was resumed with these options and versions."""
-        self._append(ResumedEvent(time=self.began, options=options, versions=versions))
+    def resumed(
+        self, options: dict[str, Any], versions: dict[str, str], *, limits_cluster: bool = False
+    ) -> None:  # fmt: skip
+        """Records that the search was resumed with these options and versions.
+
+        Args:
+            limits_cluster: `EngineOptions.limits_cluster`.
+        """
+        event = ResumedEvent(time=self.began, options=options, versions=versions, limits_cluster=limits_cluster)
+        self._append(event)
 
     def interrupted(self) -> None:
         """Records that the session ended here, by Ctrl-C or another signal."""

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
 
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.files import validate
@@ -64,6 +74,8 @@ class StudyHeader(_Event):
     """Expected duration of a training, by variant."""
     memory_mb: Seconds
     """Largest memory that a worker was seen to need, in MB (10^6 bytes)."""
+    limits_cluster: StrictBool = False
+    """Whether the workers among the options were given, for a cluster."""
 
 
 class StudyResumed(_Event):
@@ -72,6 +84,8 @@ class StudyResumed(_Event):
     event: Literal["resumed"] = "resumed"
     options: dict[str, JsonValue]
     versions: dict[str, StrictStr] = {}
+    limits_cluster: StrictBool = False
+    """As in the header."""
 
 
 class StudyInterrupted(_Event):
@@ -146,7 +160,7 @@ class StudyHistory:
             case StudyHeader():
                 raise ConfigError(source, "event", "not a record of this tool: the header must come first, and once")
             case StudyResumed():
-                self.options = StudyOptions.parse(event.options, source)
+                self.options = StudyOptions.recorded(event.options, source, limits_cluster=event.limits_cluster)
             case StudyInterrupted():
                 pass
             case _:
@@ -168,7 +182,7 @@ class StudyHistory:
 
 def begin_history(header: StudyHeader, source: str = "study") -> StudyHistory:
     """Returns the history of a study that begins. Raises `ConfigError` with `source` if the header is not valid."""
-    options = StudyOptions.parse(header.options, f"{source}: options")
+    options = StudyOptions.recorded(header.options, f"{source}: options", limits_cluster=header.limits_cluster)
     return StudyHistory(header, options, LoadedStudy.recorded(header.study, f"{source}: study"))
 
 

@@ -23,6 +23,7 @@ from ..runs.options import FINE_TUNING_SHARE, SearchOptions
 from ..runs.recommendation import SHARES, max_evaluations
 from ..strategies.sret import SReTDomain
 from ..strategies.strategy import Candidate, StrategyName
+from ..strategies.structure import MIN_RESULTS
 from ..training.depth_schedule import mean_depth_counts
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, proxy_arch
 from .finalists import with_both_ends
@@ -191,9 +192,11 @@ class Plan:
 
     @property
     def max_recommended(self) -> int:
-        """The most trials that evaluate what is recommended."""
+        """The most trials that evaluate what is recommended: none after fewer trials than a model needs."""
         options = self.options
-        return max_evaluations(from_scratch=options.no_supernet) if options.best_by == "expected" else 0
+        if options.best_by != "expected" or options.trials < MIN_RESULTS:
+            return 0
+        return max_evaluations(from_scratch=options.no_supernet)
 
     @property
     def at_once(self) -> int:

@@ -227,6 +227,7 @@ def _header(search: _PlannedSearch, command: list[str]) -> dict[str, Any]:
         "latency": None if search.profile is None else recorded(search.profile),
         "supernet": None if setting is None else setting.in_precision(plan.precision).model_dump(mode="json"),
         "soft_labels": None if search.soft_labels is None else search.soft_labels.model_dump(mode="json"),
+        **({"limits_cluster": True} if search.options.limits_cluster else {}),
     }
 
 
@@ -241,7 +242,8 @@ def recorded(profile: LatencyProfile) -> dict[str, Any]:
 def _recorded_options(header: dict[str, Any], run_dir: Path) -> SearchOptions:
     """Returns the options that a search was begun with. Raises `UserError` for options that are refused by now."""
     try:
-        return SearchOptions.parse(header["options"], str(run_dir))
+        limits_cluster = header.get("limits_cluster", False)
+        return SearchOptions.recorded(header["options"], str(run_dir), limits_cluster=limits_cluster)
     except UserError as error:
         raise UserError(f"{error}; an earlier version began this search with such options: start a new one") from None
 
@@ -286,7 +288,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device
             require_gpu(options, device)
-            records.resumed(options.model_dump(mode="json"), versions())
+            records.resumed(options.model_dump(mode="json"), versions(), limits_cluster=options.limits_cluster)
             header["options"] = options.model_dump(mode="json")
             with copied(store, run_dir, console):
                 _run_to_the_end(run, engine)

@@ -89,9 +89,10 @@ def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int
 def _threads_here(options: SearchOptions) -> int:
     """Returns the threads that train a supernet in this process: those that all workers have together later.
 
-    If neither `--workers` nor `--threads` says how many these are, `OMP_NUM_THREADS` bounds them, as in every command.
+    If neither `--workers` nor `--threads` nor a cluster says how many these are, `OMP_NUM_THREADS` bounds them, as
+    in every command.
     """
-    is_chosen = bool({"workers", "threads"} & options.model_fields_set)
+    is_chosen = options.ray_address is not None or bool({"workers", "threads"} & options.model_fields_set)
     return min(num_cores() if is_chosen else cores_per_process(), max(1, options.workers) * options.threads)
 
 

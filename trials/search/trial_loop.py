@@ -184,7 +184,7 @@ class _TrialLoop:
                 f"No further trial starts: {describe_usage(compute_budget)}. {_how_to_go_on(compute_budget, run)}",
             )
         elif self._is_exhausted:
-            print_line(run.console, f"All {self._num_asked} candidates inside the budget have been tried.")
+            print_line(run.console, f"Every candidate inside the budget has been tried ({self._num_asked:,} in all).")
 
 
 def restored_front(run: Run) -> ParetoArchive:

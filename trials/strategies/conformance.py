@@ -204,6 +204,16 @@ class StrategyContract:
         assert {candidate.key for candidate in asked} == everything
         assert strategy.ask() is None
 
+    @pytest.mark.parametrize("blocks", [[1], [1, 2], [1, 2, 3]], ids=["one", "two", "three"])
+    def test_of_one_to_three_networks_it_asks_all(self, blocks: list[int]) -> None:
+        stage = {
+            "width": [16], "heads": [2], "blocks": blocks, "recursions": [1], "groups": [[1]], "loop": ["internal"],
+            "nll": ["none"], "nll_ratio": [1.0], "mlp_ratio": [1.0],
+        }  # fmt: skip
+        space = SearchSpace.from_dict({"name": "few", "image_size": 16, "stages": [stage]})
+        asked = run(self.create(SReTDomain(space, Budget())), 5, pending=0)
+        assert sorted(candidate.arch.stages[0].blocks for candidate in asked) == blocks
+
     def test_of_a_table_it_asks_all_members_and_nothing_else(self) -> None:
         results = table()
         strategy = self.create(results)

@@ -126,6 +126,11 @@ class FeasibleSampler(BaseSampler, Generic[C]):
         self.drawn = self._suggest(study, trial)
         return {} if self.drawn is None else dict(self.encode(self.drawn))
 
+    @property
+    def has_choices(self) -> bool:
+        """Whether any dimension has more than one value."""
+        return bool(self._searched)
+
     def encode(self, candidate: C) -> dict[str, Value]:
         """Returns the parameters of a candidate's trial."""
         return self._coding.encode(candidate)
@@ -233,7 +238,8 @@ class OptunaStrategy(Strategy[C]):
 
     def ask(self) -> C | None:
         trial = self._study.ask(self._sampler.infer_relative_search_space(self._study, None))  # type: ignore[arg-type]
-        candidate = self._sampler.drawn
+        # Optuna asks a sampler for nothing where every dimension has one value.
+        candidate = self._sampler.drawn if self._sampler.has_choices else self._pool.draw()
         if candidate is None:
             self._study.tell(trial, state=TrialState.FAIL)  # TPE would avoid a trial left running forever
             return None

@@ -147,7 +147,10 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
         print_line(console, f"Plan: {counted(len(left), 'training')}, {describe_total(expected, engine.capacity)}")
         records.append(
             StudyResumed(
-                time=time.time(), options=history.options.model_dump(mode="json"), versions=versions()
+                time=time.time(),
+                options=history.options.model_dump(mode="json"),
+                versions=versions(),
+                limits_cluster=history.options.limits_cluster,
             ).model_dump(mode="json")
         )
         return _run_to_the_end(session, engine)
@@ -176,6 +179,7 @@ def _header(
         processor=processor_name(),
         expected_seconds={name: round(seconds, 3) for name, seconds in plan.seconds.items()},
         memory_mb=round(plan.memory_mb, 1),
+        limits_cluster=options.limits_cluster,
     )
 
 

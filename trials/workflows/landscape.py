@@ -105,13 +105,13 @@ def resume_landscape(out: Path, given: Mapping[str, Any], run_job: RunJob, conso
     Raises `UserError` as `LandscapeRecords` does, or for an option that may not change.
     """
     with LandscapeRecords(out) as records:
-        for name, value in given.items():
-            if name not in ENGINE_FIELDS and getattr(records.options, name) != value:
+        options = records.options.with_given(given, "landscape")
+        for name in given:
+            if name not in ENGINE_FIELDS and getattr(records.options, name) != getattr(options, name):
                 raise UserError(
                     f"{flag(name)} cannot change when a landscape is resumed: its points would not be comparable; "
                     "leave it out, or begin another landscape"
                 )
-        options = records.options.with_given(given, "landscape")
         num_points = len(list(_points(options, len(records.header.networks))))
         points = counted(num_points, "point is", "points are")
         print_line(console, f"Resuming {out}: {len(records.points):,} of {points} there")
@@ -163,6 +163,7 @@ def _prepare(options: LandscapeOptions, sources: Sequence[Path], out: Path, cons
         header = Header(
             time=time.time(), options=options.model_dump(mode="json"), networks=tuple(recorded), versions=versions(),
             data={"source": options.data, "summary": found.summary(), "digest": found.digest},
+            limits_cluster=options.limits_cluster,
         )  # fmt: skip
         write_header(folder, header)
 

@@ -16,7 +16,7 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.result_file import write_result
 from sret_nas.errors import UserError
-from sret_nas.output_files import require_free
+from sret_nas.output_files import require_free, require_replaceable
 from sret_nas.quantities import format_quantity
 
 from ..console import print_line
@@ -24,7 +24,7 @@ from ..data import PreparedData
 from ..data.dataset_cache import PREPARED_DATA, config_digest
 from ..data.preparation import delete_prepared, is_being_prepared
 from ..report.front import show_front
-from ..report.html import ReportInput, write_report
+from ..report.html import REPORT, ReportInput, write_report
 from ..report.outputs import front_file
 from ..report.runs import Comparison, RunSummary, runs_table, size_of
 from ..runs.comparability import differences, how_it_was_trained, largest_group, what_is_scored
@@ -209,8 +209,9 @@ def pick(run_dir: Path, budget: Budget, out: Path | None, console: Console, *, f
 
 
 def report_run(run_dir: Path, console: Console) -> Path:
-    """Writes the report of a search anew and returns its path."""
+    """Writes the report of a search anew and returns its path. Raises `UserError` if it cannot be written."""
     search = RecordedSearch.open(run_dir)
+    require_replaceable(run_dir / REPORT)
     written = write_report(
         ReportInput(
             run_dir, search.history, search.options, search.domain, _images(search), is_running=search.is_running

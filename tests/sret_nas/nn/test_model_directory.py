@@ -119,6 +119,17 @@ def test_what_a_kill_between_two_renames_left_is_put_back(
     assert [path.name for path in written.parent.iterdir()] == [written.name]
 
 
+def test_what_kills_left_hidden_is_deleted(network: SReT, written: Path) -> None:
+    """What others hid beside it stays."""
+    folder, half = written.parent, f".{written.name}.abcd_123"
+    for name in (half, f"{half}.old", ".other.abcd_123", f".{written.name}.notes"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text("half")
+    put_back(written)
+    assert {path.name for path in folder.iterdir()} == {written.name, ".other.abcd_123", f".{written.name}.notes"}
+    assert read_info(written) == INFO
+
+
 def test_a_folder_that_is_no_model_is_never_replaced(network: SReT, tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"dear")
     with pytest.raises(UserError, match=r"holiday\.jpg"):

@@ -35,7 +35,10 @@ WRONG = [
     (("stages",), [], "stages: must have at least 1 item, got 0"),
     (("stem", "width"), 32, "stem.width: must be a list of choices, got 32; a single choice is a list of one: [32]"),
     (("stem", "width"), [32, 32], "stem.width: must list every choice once, got 32 twice"),
-    (("stem", "strides"), [2, 2, 3], "stem.strides[2]: must be 1, 2 or 4, got 3"),
+    (("stem", "strides"), [2, 2, 3], "stem: strides of 3x3 convolutions must be 1 or 2, got [2, 2, 3]; a stem of kind patch may have 4"),
+    (("stem",), {"kind": ["conv", "patch"], "strides": [2, 2, 3]}, "stem: strides of 3x3 convolutions must be 1 or 2, got [2, 2, 3]; a stem of kind patch may have 4"),
+    (("stem",), {"kind": "patch", "strides": [2, 2, 3]}, "stem.strides[2]: must be 1, 2 or 4, got 3"),
+    (("stem", "strides"), [2, 2, "2"], "stem.strides[2]: must be 1, 2 or 4, got '2'"),
     (("stem", "strides"), [2, 2, 4], "stem: strides of 3x3 convolutions must be 1 or 2, got [2, 2, 4]; a stem of kind patch may have 4"),
     (("stem",), {"kind": "patch", "norm": "none"}, "stem: a stem of kind patch has no norm, got none"),
     (("stem",), {"kind": "patch", "width": [8]}, "stem: a stem of kind patch has no width, got [8]"),
@@ -63,6 +66,11 @@ WRONG = [
     (("drop_path",), 1, "drop_path: must be less than 1, got 1"),
     (("drop_path",), "0.1", "drop_path: must be a number, got '0.1'"),
     (("image_size",), "224", "image_size: must be a whole number, got '224'"),
+    (("image_size",), "1e2", "image_size: must be a whole number, got '1e2', which is text in YAML: write 100"),
+    (("image_size",), "1e-2", "image_size: must be a whole number, got '1e-2'"),
+    (("image_size",), "1e999", "image_size: must be a whole number, got '1e999'"),
+    (("drop_path",), "1E-5", "drop_path: must be a number, got '1E-5', which is text in YAML: write 0.00001"),
+    (("drop_path",), "nine", "drop_path: must be a number, got 'nine'"),
 ]  # fmt: skip
 
 

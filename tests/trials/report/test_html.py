@@ -188,3 +188,13 @@ def test_an_interrupted_search_has_not_finished_and_says_how_to_carry_on(given: 
     assert f"ended after {history.num_ended} of 200 trials" in text
     assert f"Nothing before all trials have ended: carry on with sret-nas search --resume {tmp_path / 'run'}" in text
     assert "too few trials" not in text
+
+
+def test_a_search_whose_trials_were_lowered_says_how_many_have_finished(given: ReportInput, tmp_path: Path) -> None:
+    options = given.options.model_copy(update={"trials": 3})
+    shutil.copytree(given.run_dir, tmp_path / "run")
+    text = write_report(replace(given, run_dir=tmp_path / "run", options=options)).read_text()
+    assert given.history.num_ended > 3
+    shown = re.search(r"<b>([^<]*)</b>\s*<span>trials that finished", text)
+    assert shown is not None
+    assert re.fullmatch(r"\d+", shown[1])

@@ -177,6 +177,9 @@ class TestPicture:
     def test_a_space_of_one_network(self) -> None:
         text = shown(space_of(STAGE), Budget(), samples=0)
         assert grid_of(text) == ["│0"]
+        ends = text.partition("Ends of the space")[2]
+        labels = [line.split("│")[1].strip() for line in ends.splitlines() if line.startswith("│")]
+        assert labels == ["least", "FLOPs", "params", "most", "FLOPs", "params"]
 
     @pytest.mark.slow
     def test_png(self, tmp_path: Path) -> None:

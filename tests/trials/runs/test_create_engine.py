@@ -110,7 +110,8 @@ def test_a_trial_needs_its_threads_and_gpus(name: str, tmp_path: Path, machines:
 def test_of_a_cluster_that_is_used_whole_nothing_is_said_to_be_unused(tmp_path: Path, machines: Machines) -> None:
     """Although the workers of the last session, which are on record, were more than there are jobs left."""
     given = {"engine": "ray", "ray_address": machines.address, "workers": 5}
-    recorded = SearchOptions.parse(SearchOptions.parse(given, "search").model_dump(mode="json"), "records")
+    plain = SearchOptions.parse(given, "search").model_dump(mode="json")
+    recorded = SearchOptions.recorded(plain, "records", limits_cluster=False)
     options = recorded.resumed_with({})
     assert options.describe_unused(1) is not None
     console = Console(file=io.StringIO(), width=500)

@@ -70,6 +70,16 @@ def test_events_of_no_known_kind_are_refused(tmp_path: Path, event: object) -> N
         read_history(tmp_path)
 
 
+def test_a_trial_that_was_asked_for_twice_is_named(tmp_path: Path) -> None:
+    """Its second line would hide the result that the first has by now."""
+    write_run(tmp_path)
+    path = tmp_path / RECORDS_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines, next(line for line in lines if b'"asked"' in line)]))
+    with pytest.raises(UserError, match=r"line 9: not a record of this tool: trial 0 was asked for twice$"):
+        read_history(tmp_path)
+
+
 def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / RECORDS_FILE).write_text('{"event": "header", \n')
     with pytest.raises(UserError, match=r"records\.jsonl, line 1: "):

@@ -38,6 +38,17 @@ def test_points_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert (records.header, records.options.points) == (HEADER, 3)
 
 
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_a_cluster_is_used_whole_unless_the_record_says_that_workers_were_given(
+    is_limited: bool, tmp_path: Path
+) -> None:
+    options = {**HEADER.options, "engine": "ray", "ray_address": "auto"}
+    write_header(tmp_path, HEADER.model_copy(update={"options": options, "limits_cluster": is_limited}))
+    with LandscapeRecords(tmp_path) as records:
+        assert records.options.uses_whole_cluster is not is_limited
+        assert records.options.with_given({}, "landscape").uses_whole_cluster is not is_limited
+
+
 def test_all_pairs_share_the_network_itself() -> None:
     assert GridPoint.of(1, 2, 0, 0) == GridPoint(1, 0, 0, 0)
     assert GridPoint.of(1, 2, 1, 0) == GridPoint(1, 2, 1, 0)

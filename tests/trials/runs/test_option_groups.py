@@ -110,7 +110,7 @@ def test_a_cluster_is_used_whole_unless_workers_were_given() -> None:
     assert not EngineOptions.parse({**cluster, "workers": whole.workers}, "search").uses_whole_cluster
     assert not EngineOptions.parse({"engine": "ray"}, "search").uses_whole_cluster
     known = whole.with_workers(30, "search")
-    assert (known.workers, known.lookahead, known.uses_whole_cluster) == (30, 60, False)
+    assert (known.workers, known.lookahead, known.uses_whole_cluster) == (30, 60, True)
     assert EngineOptions.parse({**cluster, "lookahead": 7}, "search").with_workers(30, "search").lookahead == 7
 
 
@@ -150,14 +150,28 @@ def test_no_more_is_used_than_there_are_jobs_and_cores(
 
 
 def test_of_a_resumed_search_only_the_options_of_this_session_count_as_given() -> None:
-    begun = SearchOptions.parse({"engine": "ray", "ray_address": "auto", "workers": 3}, "search")
-    recorded = SearchOptions.parse(begun.model_dump(mode="json"), "records")
+    begun = SearchOptions.parse({"engine": "ray", "ray_address": "auto"}, "search").with_workers(3, "search")
+    recorded = SearchOptions.recorded(begun.model_dump(mode="json"), "records", limits_cluster=begun.limits_cluster)
     on = recorded.resumed_with({"trials": 9})
     assert (on.trials, on.workers, on.lookahead) == (9, 3, 6)
     assert on.model_fields_set == {"trials"}
     assert on.uses_whole_cluster
     assert not recorded.resumed_with({"workers": 3}).uses_whole_cluster
     assert on.model_dump() == {**begun.model_dump(), "trials": 9}
+
+
+def test_workers_that_bound_a_cluster_bound_it_in_all_sessions() -> None:
+    cluster = {"engine": "ray", "ray_address": "auto"}
+    options = SearchOptions.parse({**cluster, "workers": 3}, "search")
+    for given, workers in (({"trials": 9}, 3), ({"ray_address": "other:1"}, 3), ({"workers": 5}, 5), ({}, 5)):
+        plain = options.model_dump(mode="json")
+        options = SearchOptions.recorded(plain, "records", limits_cluster=options.limits_cluster).resumed_with(given)
+        assert (options.workers, options.uses_whole_cluster) == (workers, False)
+    here = SearchOptions.recorded(options.model_dump(mode="json"), "records", limits_cluster=True)
+    assert not here.resumed_with({"engine": "local"}).limits_cluster
+    local = SearchOptions.parse({"workers": 2}, "search")
+    moved = SearchOptions.recorded(local.model_dump(mode="json"), "records", limits_cluster=local.limits_cluster)
+    assert moved.resumed_with(cluster).uses_whole_cluster
 
 
 def test_options_that_were_recorded_under_their_old_names_are_read() -> None:

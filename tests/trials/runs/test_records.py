@@ -71,6 +71,8 @@ def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: py
         records.measured(0, 31.5)
         records.interrupted()
         records.resumed({"trials": 9}, {"torch": "3"})
+        records.resumed({"workers": 9}, {}, limits_cluster=True)
+    assert read_history(tmp_path).header["limits_cluster"] is True
     events = [json.loads(line) for line in (tmp_path / RECORDS_FILE).read_text().splitlines()]
     assert all(isinstance(event.pop("time"), float) for event in events)
     assert all(len(event.pop(CHECKSUM)) == 8 for event in events)
@@ -97,6 +99,7 @@ def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: py
         {"event": "measured", "number": 0, "latency_us": 31.5},
         {"event": "interrupted"},
         {"event": "resumed", "options": {"trials": 9}, "versions": {"torch": "3"}},
+        {"event": "resumed", "options": {"workers": 9}, "versions": {}, "limits_cluster": True},
     ]  # fmt: skip
     history = read_history(tmp_path)
     assert (history.supernet, history.usage.supernet_seconds) == (source, 12.346)

@@ -64,6 +64,18 @@ def test_seeds_are_those_of_the_study_until_others_are_asked_for(header: dict[st
     assert history_of(tmp_path / "two", header, resumed).seeds == range(5, 9)
 
 
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_a_cluster_is_used_whole_unless_the_records_say_that_workers_were_given(
+    is_limited: bool, header: dict[str, Any], tmp_path: Path
+) -> None:
+    options = {**header["options"], "engine": "ray", "ray_address": "auto"}
+    begun = {**header, "options": options, "limits_cluster": is_limited}
+    resumed = {"event": "resumed", "time": 2.0, "options": options, "limits_cluster": not is_limited}
+    for name, events, expected in (("one", [begun], is_limited), ("two", [begun, resumed], not is_limited)):
+        history = history_of(tmp_path / name, *events)
+        assert history.options.resumed_with({"seeds": 2}).limits_cluster is expected
+
+
 def test_a_header_that_has_changed_is_named_with_line_and_key(header: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run/records\.jsonl, line 1: memory_mb: must be greater than or equal to 0"):
         history_of(tmp_path / "run", {**header, "memory_mb": -1.0})

@@ -98,6 +98,11 @@ def test_a_trial_from_scratch_takes_its_start_its_training_and_its_scores() -> N
     assert plan.trial_seconds == pytest.approx(3 + (trained + 100 * shallow / 3) * per_flop)
 
 
+@pytest.mark.parametrize(("trials", "is_promised"), [(11, False), (12, True)])
+def test_nothing_is_recommended_of_too_few_trials(trials: int, is_promised: bool) -> None:
+    assert (plan_of(trials=trials).max_recommended > 0) is is_promised
+
+
 def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
     plan = plan_of(finalists=2, controls=1, space="sret_tiny")
     ends = [plan.recommended[0], plan.recommended[-1]]

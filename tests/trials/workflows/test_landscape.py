@@ -278,10 +278,14 @@ def finished(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.slow
-def test_a_resumed_landscape_keeps_what_decides_its_values(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_landscape_keeps_what_decides_its_values(
+    finished: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert landscape("--resume", finished, "--points", 5) == 2
     assert "--points cannot change when a landscape is resumed" in capsys.readouterr().err
     assert landscape("--resume", finished, "--points", 3, "--workers", 1) == 0
+    monkeypatch.chdir(data.parent)
+    assert landscape("--resume", finished, "--data", data.name) == 0
 
 
 def test_a_changed_record_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -280,6 +280,23 @@ def test_a_report_is_written_anew(folder: Path, tmp_path: Path, capsys: Capture)
     assert "report.html" in capsys.readouterr().out
 
 
+def test_a_report_that_cannot_be_written_is_told_at_once(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    run = shutil.copytree(folder / "one", tmp_path / "one")
+    (run / "report.html").unlink(missing_ok=True)
+    (run / "report.html").mkdir()
+    assert main(["runs", "report", str(run)]) == 2
+    assert capsys.readouterr().err == f"error: {run}/report.html cannot be written: it is a folder\n"
+
+
+def test_a_report_in_a_folder_that_cannot_be_written_is_told_at_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    run = shutil.copytree(folder / "one", tmp_path / "one")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run)  # root may write everywhere
+    assert main(["runs", "report", str(run)]) == 2
+    assert capsys.readouterr().err == f"error: {run}/report.html cannot be written: Permission denied\n"
+
+
 def test_cleaning_deletes_caches_alone_and_asks_first(
     folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
