@@ -23,6 +23,7 @@ from ..runs.options import FINE_TUNING_SHARE, SearchOptions
 from ..runs.recommendation import SHARES, max_evaluations
 from ..strategies.sret import SReTDomain
 from ..strategies.strategy import Candidate, StrategyName
+from ..strategies.structure import MIN_RESULTS
 from ..training.depth_schedule import mean_depth_counts
 from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, proxy_arch
 from .finalists import with_both_ends
@@ -191,9 +192,11 @@ class Plan:
 
     @property
     def max_recommended(self) -> int:
-        """The most trials that evaluate what is recommended."""
+        """The most trials that evaluate what is recommended; 0 if nothing is."""
         options = self.options
-        return max_evaluations(from_scratch=options.no_supernet) if options.best_by == "expected" else 0
+        if options.best_by == "proxy" or options.trials < MIN_RESULTS:
+            return 0
+        return max_evaluations(from_scratch=options.no_supernet)
 
     @property
     def at_once(self) -> int:
@@ -239,7 +242,7 @@ class Plan:
     @property
     def _finalists(self) -> list[ArchConfig]:
         """Networks that cost what finalists cost."""
-        if self.options.best_by == "proxy" or self.options.finalists == 0:
+        if self.max_recommended == 0 or self.options.finalists == 0:
             return self.samples
         return with_both_ends(self.recommended, self.options.finalists)
 

@@ -112,6 +112,18 @@ def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
     assert plan.finals_seconds == pytest.approx((2 * (tuned + inherited) + 2 * whole) / plan.at_once)
 
 
+@pytest.mark.parametrize(("trials", "said"), [(11, "11 of its networks scored"), (12, "and up to 15 recommended ones")])
+def test_recommended_networks_are_planned_where_there_are_trials_enough_to_recommend_any(
+    trials: int, said: str
+) -> None:
+    plan, console = plan_of(trials=trials, space="sret_tiny"), Console(file=io.StringIO(), width=500)
+    announce(plan, console, trials, 0.0)
+    assert said in console.file.getvalue()  # type: ignore[attr-defined]
+    by_proxy = plan_of(trials=trials, space="sret_tiny", best_by="proxy")
+    assert (plan.trials_seconds(trials) > by_proxy.trials_seconds(trials)) is (trials == 12)
+    assert (plan.final_seconds == by_proxy.final_seconds) is (trials == 11)
+
+
 def test_the_search_s_own_process_takes_a_core_from_the_workers_if_none_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
