@@ -332,6 +332,9 @@ def _nearest_below(
     def cost_of_candidate(candidate: Candidate) -> float:
         return domain.costs(candidate)[axis]
 
+    most = max(map(cost_of_candidate, candidates))
+    if most < SHARES[1] * limit:  # the budget is out of reach, as in `recommend`; candidates may miss the end by less
+        limit = int(most)
     inside = [candidate for candidate in candidates if cost_of_candidate(candidate) <= share * limit]
     return (max(inside, key=cost_of_candidate) if inside else min(candidates, key=cost_of_candidate)).arch
 

@@ -53,13 +53,13 @@ def measured_beside_other_work(payload: dict[str, Any], attempt: int) -> End:
 
 def plan_of(
     threads: int = 1, processes: int | None = None, is_trained: bool = False, measured: Callable[..., End] = measured,
-    space: str = "smoke", **given: Any,
+    space: str = "smoke", flops: int = 10**9, **given: Any,
 ) -> Plan:  # fmt: skip
-    options = SearchOptions(space=space, flops_budget=10**9, device="cpu", **given)
+    options = SearchOptions(space=space, flops_budget=flops, device="cpu", **given)
     setting = SupernetSetting(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
     if options.no_supernet:
         setting = None  # type: ignore[assignment]
-    domain = SReTDomain(SearchSpace.load(space), Budget(flops_max=10**9))
+    domain = SReTDomain(SearchSpace.load(space), Budget(flops_max=flops))
     return Plan(ScriptedEngine(measured), domain, options, CONTEXT, setting, is_trained=is_trained)
 
 
@@ -110,6 +110,14 @@ def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
     inherited = 0.5 + 60 * flops * 1e-9
     assert plan.final_seconds == pytest.approx(whole)
     assert plan.finals_seconds == pytest.approx((2 * (tuned + inherited) + 2 * whole) / plan.at_once)
+
+
+def test_recommended_networks_cost_shares_of_the_most_expensive_one_where_the_budget_is_out_of_reach() -> None:
+    plan = plan_of(space="paper_ablations", flops=10**11)
+    costs, sampled = ([cost_of(arch).flops for arch in archs] for archs in (plan.recommended, plan.samples))
+    limits = [share * max(sampled) for share in (1, 0.75, 0.5, 0.25)]
+    assert costs == [max([cost for cost in sampled if cost <= limit] or [min(sampled)]) for limit in limits]
+    assert len(set(costs)) > 2
 
 
 @pytest.mark.parametrize(("trials", "said"), [(11, "11 of its networks scored"), (12, "and up to 15 recommended ones")])
