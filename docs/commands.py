@@ -54,7 +54,7 @@ def _table(actions: Sequence[argparse.Action], heading: str) -> str:
 
 
 def _spelling(action: argparse.Action) -> str:
-    """E.g. `--engine {local,ray}`; a positional argument is its placeholder alone."""
+    """Returns an option with its value, as `--engine {local,ray}`; a positional argument is its placeholder."""
     value = action.metavar or (f"{{{','.join(action.choices)}}}" if action.choices else "")
     if not action.option_strings:
         return f"`{_escaped(str(value))}`"

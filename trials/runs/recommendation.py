@@ -24,7 +24,7 @@ BestBy = Literal["expected", "proxy"]
 """How `best.yaml` is chosen: by what a full training is expected to give, or by the proxy's error alone."""
 
 SHARES = (1.0, 0.75, 0.5, 0.25)
-"""Shares of the budget that networks are recommended for."""
+"""Shares of the budget that networks are recommended for, or of the most that is possible within it."""
 
 ORIGIN = "recommended"
 """The `origin` of trials that no strategy proposed, but that evaluate a recommendation."""
@@ -42,6 +42,13 @@ def max_evaluations(*, from_scratch: bool) -> int:
     return max_rounds(from_scratch=from_scratch) * (len(SHARES) + MAX_BENDS)
 
 
+def format_cost(cost: CostName, amount: int) -> str:
+    """Returns an amount of a cost with its unit, e.g. `750M FLOPs`; latency is in microseconds."""
+    if cost == "latency":
+        return format_latency(amount)
+    return f"{format_quantity(amount)} {'FLOPs' if cost == 'flops' else 'params'}"
+
+
 class Recommendation(BaseModel):
     """The network whose structure is the best at a cost, by the model that was fitted to all trials."""
 
@@ -49,7 +56,7 @@ class Recommendation(BaseModel):
 
     cost: CostName
     share: Annotated[float, Field(gt=0, le=1)]
-    """Share of the budget."""
+    """Share of the budget, or of the most that a network within it costs if that is far less."""
     limit: Annotated[StrictInt, Field(ge=1)]
     """Most that the network may cost; latency in microseconds."""
     number: Annotated[StrictInt, Field(ge=0)]
@@ -64,9 +71,7 @@ class Recommendation(BaseModel):
     @property
     def label(self) -> str:
         """The limit with its unit, e.g. `750M FLOPs`."""
-        if self.cost == "latency":
-            return format_latency(self.limit)
-        return f"{format_quantity(self.limit)} {'FLOPs' if self.cost == 'flops' else 'params'}"
+        return format_cost(self.cost, self.limit)
 
 
 class SizeEffect(BaseModel):

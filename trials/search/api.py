@@ -107,7 +107,7 @@ class SearchResult:
             flops: Maximum FLOPs, such as `600_000_000` or `"600M"`.
             params: Maximum number of parameters.
 
-        Raises `UserError` if neither is given, or no network is that cheap.
+        Raises `UserError` if neither is given, if no network is that cheap, or if too few trials have finished.
         """
         budget = Budget(flops_max=_number(flops), params_max=_number(params))
         search = RecordedSearch.open(self.run_dir)

@@ -192,9 +192,9 @@ class Plan:
 
     @property
     def max_recommended(self) -> int:
-        """The most trials that evaluate what is recommended: none after fewer trials than a model needs."""
+        """The most trials that evaluate what is recommended; 0 if nothing is."""
         options = self.options
-        if options.best_by != "expected" or options.trials < MIN_RESULTS:
+        if options.best_by == "proxy" or options.trials < MIN_RESULTS:
             return 0
         return max_evaluations(from_scratch=options.no_supernet)
 
@@ -242,7 +242,7 @@ class Plan:
     @property
     def _finalists(self) -> list[ArchConfig]:
         """Networks that cost what finalists cost."""
-        if self.options.best_by == "proxy" or self.options.finalists == 0:
+        if self.max_recommended == 0 or self.options.finalists == 0:
             return self.samples
         return with_both_ends(self.recommended, self.options.finalists)
 
@@ -332,6 +332,9 @@ def _nearest_below(
     def cost_of_candidate(candidate: Candidate) -> float:
         return domain.costs(candidate)[axis]
 
+    most = max(map(cost_of_candidate, candidates))
+    if most < SHARES[1] * limit:  # the budget is out of reach, as in `recommend`; candidates may miss the end by less
+        limit = int(most)
     inside = [candidate for candidate in candidates if cost_of_candidate(candidate) <= share * limit]
     return (max(inside, key=cost_of_candidate) if inside else min(candidates, key=cost_of_candidate)).arch
 

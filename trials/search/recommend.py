@@ -26,7 +26,16 @@ from ..report.progress import describe_retry
 from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.objectives import error_of
 from ..runs.options import SearchOptions
-from ..runs.recommendation import ORIGIN, SHARES, CostName, Recommendation, Recommendations, SizeEffect, max_rounds
+from ..runs.recommendation import (
+    ORIGIN,
+    SHARES,
+    CostName,
+    Recommendation,
+    Recommendations,
+    SizeEffect,
+    format_cost,
+    max_rounds,
+)
 from ..runs.trial import Trial
 from ..strategies.strategy import Candidate
 from ..strategies.structure import MIN_RESULTS, WINDOWS, StructureModel
@@ -112,6 +121,10 @@ def _choose(run: Run, results: list[Trial], before: Recommendations, round_numbe
     started = time.monotonic()
     cost, limit = cost_and_limit(run.options, [trial.candidate for trial in run.trials])
     model = _model_of(run, results, cost)
+    most = model.most_expensive(limit)
+    is_out_of_reach = most is not None and most < WINDOWS[-1] * limit
+    if most is not None and is_out_of_reach:
+        limit = most
     chosen: dict[tuple[str, str], tuple[int, Candidate]] = {}
     for share in SHARES:
         at_most = int(share * limit)
@@ -139,6 +152,9 @@ def _choose(run: Run, results: list[Trial], before: Recommendations, round_numbe
     new = [network.label for network, trial in zip(networks, trials, strict=True) if not trial.has_ended]
     took = f"(model of {counted(len(results), 'trial')}, {time.monotonic() - started:.1f} s)"
     if round_number == 1 and networks:
+        if is_out_of_reach:
+            label = format_cost(cost, limit)
+            print_line(run.console, f"No network within the budget has more than {label}: shares are of that")
         labels = ", ".join(network.label for network in networks)
         print_line(run.console, f"Recommending the best structure at {labels} {took}")
     elif new:

@@ -160,22 +160,22 @@ class AdditiveStrategy(Strategy[C]):
         costs = chain.costs(points).astype(float)
         self._fit(points, costs, values)
         # Several learned objectives are combined by random weights, drawn in every round, over their scales.
-        share = self._rng.dirichlet(np.ones(len(self._models))) / [values[:, at].std() or 1.0 for at in self._learned]
+        weights = self._rng.dirichlet(np.ones(len(self._models))) / [values[:, at].std() or 1.0 for at in self._learned]
         # Predicted values of stopped trials are not part of the front to improve, unless there are no others.
         is_final = self._labels.is_final
         counts = is_final if is_final.any() else ~is_final
         batch = self._settings.batch_of(len(points), is_listed=self._domain.members is not None)
-        found = self._found(points[counts][non_dominated(values[counts])], share, batch)
+        found = self._found(points[counts][non_dominated(values[counts])], weights, batch)
         if len(found.points) == 0:
             return []
-        labelled = costs[counts][:, self._paid], values[counts][:, self._learned] @ share
-        found = found.take(self._shortlist(found, labelled, share))
+        labelled = costs[counts][:, self._paid], values[counts][:, self._learned] @ weights
+        found = found.take(self._shortlist(found, labelled, weights))
         number = len(found.points)
         running = np.array(list(self._running.values()), dtype=np.int64).reshape(-1, points.shape[1])
         every = np.concatenate([found.points, running])
         asked = self._models[0].describe(every, chain.costs(every).astype(float))
         gained = improvement(
-            *labelled, asked.costs[:, self._paid], self._beliefs(asked, share, is_joint=True),
+            *labelled, asked.costs[:, self._paid], self._beliefs(asked, weights, is_joint=True),
             max_steps=self._settings.max_improvement_steps,
         )  # fmt: skip
         for position in range(number, len(every)):
@@ -203,23 +203,25 @@ class AdditiveStrategy(Strategy[C]):
             model.begin_round(self._rng, self._settings.draws)
         self.used.append(tuple(dict(model.shares) for model in self._models))
 
-    def _found(self, front: IntArray, share: FloatArray, batch: int) -> PointFeatures:
+    def _found(self, front: IntArray, weights: FloatArray, batch: int) -> PointFeatures:
         """Returns what may be proposed."""
         assert self._proposals is not None
         parts = [model.scores(self._rng) for model in self._models]
-        scores = [_weighted([pair[at] for pair in parts], share.tolist()) for at in (0, 1)]
+        scores = [_weighted([pair[at] for pair in parts], weights.tolist()) for at in (0, 1)]
         # The smallest batch takes what a front has; a larger one would exhaust the front too early.
         enough = self._settings.candidates_per_proposal * batch if batch > self._settings.batch else 0
         is_flat = any(model.shares.get("size", 0.0) > self._settings.flat_share for model in self._models)
         known = {*self._labels.points, *self._running.values()}
         return self._proposals.find(scores, front, known, enough, is_flat=is_flat)
 
-    def _shortlist(self, found: PointFeatures, labelled: tuple[FloatArray, FloatArray], share: FloatArray) -> IntArray:
+    def _shortlist(
+        self, found: PointFeatures, labelled: tuple[FloatArray, FloatArray], weights: FloatArray
+    ) -> IntArray:
         """Returns the positions of the points with the largest gains by themselves, if there are many."""
         most = self._settings.max_shortlist
         if len(found.points) <= most:
             return np.arange(len(found.points))
-        beliefs = self._beliefs(found, share, is_joint=False)
+        beliefs = self._beliefs(found, weights, is_joint=False)
         beliefs = beliefs[:, :: max(1, beliefs.shape[1] // self._settings.draws_of_shortlist)]
         gained = improvement(
             *labelled, found.costs[:, self._paid], beliefs, max_steps=self._settings.max_improvement_steps
@@ -227,11 +229,11 @@ class AdditiveStrategy(Strategy[C]):
         order = np.argsort(-gained.gains(len(found.points)), kind="stable")
         return np.sort(order[:most])
 
-    def _beliefs(self, described: PointFeatures, share: FloatArray, *, is_joint: bool) -> FloatArray:
+    def _beliefs(self, described: PointFeatures, weights: FloatArray, *, is_joint: bool) -> FloatArray:
         """Returns draws of the learned objectives' weighted sum, shape (n, draws)."""
         return _total([
             part * model.beliefs(described, self._rng, is_joint=is_joint)
-            for part, model in zip(share, self._models, strict=True)
+            for part, model in zip(weights, self._models, strict=True)
         ])  # fmt: skip
 
 

@@ -93,14 +93,14 @@ def middle() -> SReTDomain:
 
 
 def table() -> TableDomain[Candidate]:
-    """Sixty networks as a table of results."""
+    """Returns sixty networks as a table of results."""
     base = tiny(TENTH)
     rng = np.random.default_rng(5)
     return TableDomain(base, [base.draw(rng) for _ in range(60)])
 
 
 def pretended(candidate: Candidate, objectives: Sequence[str] = ("error", "flops")) -> Values:
-    """Objective values that reward cost with accuracy, so that a strategy has something to learn."""
+    """Returns objective values that reward cost with accuracy, so that a strategy has something to learn."""
     cost = cost_of(candidate.arch)
     error = 1 / cost.params + random.Random(candidate.arch.arch_id).random() * 1e-8
     values = {"error": error, "cross_entropy": 1e3 * error, "flops": cost.flops, "params": cost.params}

@@ -8,7 +8,7 @@ apart (docs/results.md).
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sret_nas.arrays import FloatArray, IntArray
-from sret_nas.optimize.dynamic_program import Bounds, CostBuckets, ParetoDP
+from sret_nas.optimize.dynamic_program import AdditiveScore, Bounds, CostBuckets, ParetoDP
 from sret_nas.surrogate.features import EffectTerms
 from sret_nas.surrogate.model import Surrogate
 
@@ -24,7 +24,7 @@ from .additive_settings import AdditiveSettings
 from .sret import SReTDomain
 from .strategy import Candidate
 
-WINDOWS = (0.97, 0.9, 0.0)
+WINDOWS = (0.97, 0.9)
 """Least cost of a network over the most that is allowed. The first window that holds any network is used."""
 
 MIN_RESULTS = 2 * AdditiveSettings().min_labels
@@ -96,12 +96,14 @@ class StructureModel:
     def best_within(self, limit: float, excluded: Container[tuple[str, str]] = ()) -> Candidate | None:
         """Returns the best candidate that costs at most `limit`, and little less; None if there is none.
 
+        Where the space or another bound ends far below `limit`, it costs little less than the most expensive one.
+
         Args:
             limit: The most that it may cost.
             excluded: Keys of candidates that cannot be had, such as those whose trials failed.
         """
-        for share in WINDOWS:
-            points = self._front(self._bounds(share * limit, limit))
+        for least in self._least_costs(limit):
+            points = self._front(self._bounds(least, limit))
             if len(points) > 0:
                 predicted = self._predict(points, self.surrogate.mean_weights)[:, 0]
                 best_first = points[predicted.argsort(kind="stable")].tolist()
@@ -109,6 +111,25 @@ class StructureModel:
                 if (best := next((one for one in candidates if one.key not in excluded), None)) is not None:
                     return best
         return None
+
+    def _least_costs(self, limit: float) -> Iterator[float]:
+        """Yields the lower ends of windows below `limit`, each wider than the one before."""
+        yield from (share * limit for share in WINDOWS)
+        most = self.most_expensive(limit)
+        if most is not None:
+            yield from (share * most for share in (*WINDOWS, 0.0) if share * most < WINDOWS[-1] * limit)
+
+    def most_expensive(self, limit: float) -> int | None:
+        """Returns the most that a candidate within `limit` costs, up to a bucket of cost; None if there is none."""
+        chain, axis = self._domain.chain, self._axis
+        neighbours = zip(chain.link_costs, chain.stages[1:], strict=True)
+        cost = AdditiveScore(
+            tuple(-stage.costs[:, axis].astype(float) for stage in chain.stages),
+            tuple(-links[:, stage.state_position, axis].astype(float) for links, stage in neighbours),
+            lambda costs: np.zeros(len(costs)),
+        )
+        points = self._best_of_buckets(cost, self._bounds(0.0, limit))
+        return int(chain.costs(points)[:, axis].max()) if len(points) > 0 else None
 
     def bend(self, limit: float) -> Candidate | None:
         """Returns the candidate at which the predicted front bends: before it cost saves much error, after it little.
@@ -141,14 +162,18 @@ class StructureModel:
         return bounds
 
     def _front(self, bounds: Bounds) -> IntArray:
-        """Returns the points that are best in one of the buckets of cost inside the bounds, of shape (n, stages)."""
+        """Returns the points that the model finds best, one for each bucket of cost inside the bounds."""
+        score = self.surrogate.score(self.surrogate.mean_weights[:, 0], self._domain.chain)
+        return self._best_of_buckets(score, bounds)
+
+    def _best_of_buckets(self, score: AdditiveScore, bounds: Bounds) -> IntArray:
+        """Returns the points of least score, one for each bucket of cost inside the bounds, of shape (n, stages)."""
         if bounds[self._axis][0] > bounds[self._axis][1]:
             return np.empty((0, len(self._domain.chain.stages)), dtype=np.int64)
         buckets = CostBuckets((self._axis,), (self._settings.bucket_width_of_rich_stages,))
         others = [axis for axis, (_, high) in enumerate(bounds) if axis != self._axis and high < float("inf")]
         if others:
             buckets = CostBuckets((self._axis, others[0]), self._settings.bucket_widths_of_two)
-        score = self.surrogate.score(self.surrogate.mean_weights[:, 0], self._domain.chain)
         with threadpool_limits(limits=1):
             return ParetoDP(self._domain.chain, bounds, buckets).find(score)
 

@@ -53,13 +53,13 @@ def measured_beside_other_work(payload: dict[str, Any], attempt: int) -> End:
 
 def plan_of(
     threads: int = 1, processes: int | None = None, is_trained: bool = False, measured: Callable[..., End] = measured,
-    space: str = "smoke", **given: Any,
+    space: str = "smoke", flops: int = 10**9, **given: Any,
 ) -> Plan:  # fmt: skip
-    options = SearchOptions(space=space, flops_budget=10**9, device="cpu", **given)
+    options = SearchOptions(space=space, flops_budget=flops, device="cpu", **given)
     setting = SupernetSetting(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
     if options.no_supernet:
         setting = None  # type: ignore[assignment]
-    domain = SReTDomain(SearchSpace.load(space), Budget(flops_max=10**9))
+    domain = SReTDomain(SearchSpace.load(space), Budget(flops_max=flops))
     return Plan(ScriptedEngine(measured), domain, options, CONTEXT, setting, is_trained=is_trained)
 
 
@@ -98,11 +98,6 @@ def test_a_trial_from_scratch_takes_its_start_its_training_and_its_scores() -> N
     assert plan.trial_seconds == pytest.approx(3 + (trained + 100 * shallow / 3) * per_flop)
 
 
-@pytest.mark.parametrize(("trials", "is_promised"), [(11, False), (12, True)])
-def test_nothing_is_recommended_of_too_few_trials(trials: int, is_promised: bool) -> None:
-    assert (plan_of(trials=trials).max_recommended > 0) is is_promised
-
-
 def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
     plan = plan_of(finalists=2, controls=1, space="sret_tiny")
     ends = [plan.recommended[0], plan.recommended[-1]]
@@ -115,6 +110,26 @@ def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
     inherited = 0.5 + 60 * flops * 1e-9
     assert plan.final_seconds == pytest.approx(whole)
     assert plan.finals_seconds == pytest.approx((2 * (tuned + inherited) + 2 * whole) / plan.at_once)
+
+
+def test_recommended_networks_cost_shares_of_the_most_expensive_one_where_the_budget_is_out_of_reach() -> None:
+    plan = plan_of(space="paper_ablations", flops=10**11)
+    costs, sampled = ([cost_of(arch).flops for arch in archs] for archs in (plan.recommended, plan.samples))
+    limits = [share * max(sampled) for share in (1, 0.75, 0.5, 0.25)]
+    assert costs == [max([cost for cost in sampled if cost <= limit] or [min(sampled)]) for limit in limits]
+    assert len(set(costs)) > 2
+
+
+@pytest.mark.parametrize(("trials", "said"), [(11, "11 of its networks scored"), (12, "and up to 15 recommended ones")])
+def test_recommended_networks_are_planned_where_there_are_trials_enough_to_recommend_any(
+    trials: int, said: str
+) -> None:
+    plan, console = plan_of(trials=trials, space="sret_tiny"), Console(file=io.StringIO(), width=500)
+    announce(plan, console, trials, 0.0)
+    assert said in console.file.getvalue()  # type: ignore[attr-defined]
+    by_proxy = plan_of(trials=trials, space="sret_tiny", best_by="proxy")
+    assert (plan.trials_seconds(trials) > by_proxy.trials_seconds(trials)) is (trials == 12)
+    assert (plan.final_seconds == by_proxy.final_seconds) is (trials == 11)
 
 
 def test_the_search_s_own_process_takes_a_core_from_the_workers_if_none_is_left(

@@ -162,7 +162,7 @@ def test_best_is_the_finalist_of_least_error_after_training_on_with_its_weights(
 def test_it_says_beforehand_what_it_will_do_and_afterwards_what_it_found(finished: Run, console: Console) -> None:
     text = text_of(console)
     assert "Plan: a supernet trained on 320 images at 24 px (" in text
-    assert re.search(r"(?<!\d)9 of its networks scored", text)
+    assert re.search(r"(?<!\d)9 of its networks scored", text)  # too few to recommend
     assert re.search(r"(?<!\d)2 fine-tuned, 1 trained from scratch against as many random ones", text)
     narrow = quiet(80)
     show_front(finished.trials, finished.options, finished.run_dir, 224, narrow)

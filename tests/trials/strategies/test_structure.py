@@ -71,6 +71,33 @@ def test_an_empty_window_is_widened_and_nothing_is_found_below_the_cheapest(
     assert model.best_within(costs[0] - 1) is None
 
 
+def test_beyond_the_most_expensive_network_the_window_ends_at_that_one(
+    model: StructureModel, everyone: list[Candidate]
+) -> None:
+    """Else the model would choose the size, which short proxies do not tell."""
+    most = max(map(flops, everyone))
+    found = model.best_within(10 * most)
+    assert found is not None
+    assert flops(found) >= WINDOWS[0] * most
+    assert found == model.best_within(most)
+    assert model.most_expensive(10 * most) == most
+    assert model.most_expensive(min(map(flops, everyone)) - 1) is None
+
+
+def test_another_bound_may_end_the_window(everyone: list[Candidate]) -> None:
+    params = sorted(cost_of(candidate.arch).params for candidate in everyone)
+    domain = SReTDomain(FOUR_STAGES, Budget(params_max=params[len(params) // 4]))
+    inside = list(domain)
+    model = StructureModel(domain, inside[::5], [planted(candidate) for candidate in inside[::5]], FLOPS)
+    most = max(map(flops, inside))
+    assert most < max(map(flops, everyone))
+    found = model.best_within(10 * most)
+    assert found is not None
+    assert domain.excess(found) == 0
+    assert WINDOWS[0] * most <= flops(found) <= most
+    assert model.most_expensive(10 * most) == most
+
+
 @pytest.mark.slow
 def test_the_budget_s_other_bounds_hold(everyone: list[Candidate]) -> None:
     params = sorted(cost_of(candidate.arch).params for candidate in everyone)

@@ -1,0 +1,65 @@
+"""A budget that the space cannot spend: what is recommended goes by the most expensive network that there is."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sret_nas.arch.cost import cost_of
+from tests.trials.planted_search import trial_result, write_search
+from tests.trials.scripted_engine import ScriptedEngine
+from trials.engines.jobs import LatencyJob
+from trials.runs.best import choose_best
+from trials.runs.recommendation import SHARES
+from trials.runs.records import Records
+from trials.search import recommend as module
+from trials.search.recommend import recommend
+from trials.search.session import Run
+from trials.strategies.strategy import Candidate
+from trials.strategies.structure import WINDOWS
+from trials.training.recipe import ProxyConfig
+
+pytestmark = pytest.mark.slow
+
+
+class QuietRun(Run):
+    """A run whose report is not written."""
+
+    def refresh_report(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("budget", [{"flops_budget": 9_000_000}, {"flops_budget": 9_000_000, "params_budget": 12_000}])
+def test_shares_are_those_of_the_most_expensive_network(
+    budget: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = write_search(tmp_path / "run", **budget)
+    costs = [cost_of(candidate.arch).flops for candidate in search.domain]
+    most = max(costs)
+    waiting: list[Candidate] = []
+    monkeypatch.setattr(module, "trial_job", lambda run, trial, share: waiting.append(trial.candidate) or LatencyJob())
+    engine = ScriptedEngine(lambda payload, attempt: trial_result(waiting.pop(0)).model_dump(mode="json"))
+    console = Console(file=io.StringIO(), width=200)
+    with Records(search.run_dir, must_exist=True) as records:
+        run = QuietRun(
+            search.run_dir, search.options, search.domain, Path(), ProxyConfig.model_construct(), records,
+            records.reopen(), console,
+        )  # fmt: skip
+        recommend(run, engine, lambda trial: None)
+    known = run.history.recommended
+    assert known is not None
+    limits = [int(share * most) for share in SHARES]
+    assert [network.limit for network in known.shares] == [limit for limit in limits if limit >= min(costs)]
+    assert len(known.shares) >= 3
+    for network in known.shares:
+        assert cost_of(run.history.trials[network.number].candidate.arch).flops >= WINDOWS[-1] * network.limit
+    best = choose_best(run.trials, search.options.objectives, "expected", known)
+    assert cost_of(best.trial.candidate.arch).flops >= WINDOWS[0] * most
+    assert f"that cost about {known.networks[0].label}," in best.reason
+    assert isinstance(console.file, io.StringIO)
+    said = f"No network within the budget has more than {known.networks[0].label}: shares are of that"
+    assert console.file.getvalue().count(said) == 1
