@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def parse_train(given: Mapping[str, Any]) -> tuple[TrainOptions, dict[str, Any]]
 
 def start_training(
     options: TrainOptions, changes: Mapping[str, Any], run_dir: Path | None, console: Console,
-    placement: RayPlacement | None = None,
+    placement: RayPlacement | None = None, of_file: Collection[str] = (),
 ) -> Path:  # fmt: skip
     """Trains a network and returns the file of the result.
 
@@ -66,6 +66,7 @@ def start_training(
         run_dir: The run directory; None makes a new one.
         console: For plan and progress.
         placement: How Ray places the processes; None trains here.
+        of_file: Names of those changes that were not typed, but come from a file of options.
 
     Raises:
         UserError: The training is impossible. Nothing was written.
@@ -81,7 +82,7 @@ def start_training(
         run_dir = new_run_dir() if run_dir is None else run_dir
         require_new_training(run_dir)
         require_empty_folder(run_dir)
-        recorded, images = record_training(arch, options, changes, run_dir, console)
+        recorded, images = record_training(arch, options, changes, run_dir, console, of_file)
         task = task_of(recorded)
         plan = plan_of(recorded.recipe, len(images.train), options.seed, launcher.world_size)
         # That weights and labels fit is known before anything is written.
