@@ -212,3 +212,13 @@ class TestRefuses:
             rewritten(path, **{"head.weight": tensor})
             with pytest.raises(UserError, match=rf"^{path}: head\.weight {problem}$"):
                 load(path)
+
+
+@pytest.mark.parametrize(("by", "what"), [(-1, "is cut short"), (-500, "is cut short"), (1, "is too long")])
+def test_an_interrupted_copy_is_called_so(by: int, what: str, network_file: Path, tmp_path: Path) -> None:
+    content = network_file.read_bytes()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content[:by] if by < 0 else content + bytes(by))
+    rule = rf"it {what}: it must have {len(content):,} bytes, got {len(content) + by:,}: copy or download it again$"
+    with pytest.raises(UserError, match=rule):
+        SReT.load(path)
