@@ -29,7 +29,7 @@ from ..runs.directory import TRAINING, locked, new_run_dir, record_new_training,
 from ..runs.full_disk import full_disk_explained
 from ..runs.option_groups import flag
 from ..runs.run_kinds import instead
-from ..runs.train_options import CHANGEABLE, TrainOptions
+from ..runs.train_options import CHANGEABLE, MOVABLE, TrainOptions
 from ..training.full import BEST, LAST
 from ..training.full_recipe import Recipe
 from ..training.full_spec import plan_of
@@ -119,13 +119,14 @@ def resume_training(
     if not path.is_file() or other:
         missing = "" if path.is_file() else f": there is no {TRAINING} in it"
         raise UserError(f"{run_dir} holds no training of a network{missing}{other}")
-    others = sorted(given.keys() - CHANGEABLE)
+    recorded = validate(RecordedTraining, read_yaml(path), str(path))
+    movable = {name for name in MOVABLE if getattr(recorded.options, name) is not None}
+    others = sorted(given.keys() - CHANGEABLE - movable)
     if others:
         name = "the architecture" if others[0] == "architecture" else flag(others[0])
         raise UserError(
             f"a resumed training keeps its options, {name} among them: leave it out, or train in a new directory"
         )
-    recorded = validate(RecordedTraining, read_yaml(path), str(path))
     options = recorded.options.with_given(given, "train")
     recorded = recorded.model_copy(update={"options": options})
     with launcher_for(options.device, placement, options.threads) as launcher:

@@ -174,3 +174,30 @@ def test_other_labels_of_fkd(
     (tmp_path / "run" / TRAINING).write_text(dump_yaml(recorded))
     with pytest.raises(StoppedError):
         main(["train", "--resume", str(tmp_path / "run")])
+
+
+def test_labels_may_have_moved(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, others = write_fkd(tmp_path / "labels", 0.9), write_fkd(tmp_path / "others", 0.8)
+    begin(tmp_path / "run", images, monkeypatch, soft_labels=str(labels))
+    moved = str(labels.rename(tmp_path / "moved"))
+    assert f"{labels}: there is no such" in refusal(tmp_path / "run", capsys)
+    with pytest.raises(StoppedError):
+        main(["train", "--resume", str(tmp_path / "run"), "--soft-labels", moved])
+    error = refusal(tmp_path / "run", capsys, "--soft-labels", str(others))
+    assert "the teacher's labels are not those that" in error
+    assert "keeps its options, --teacher among them" in refusal(tmp_path / "run", capsys, "--teacher", moved)
+
+
+def test_a_teacher_may_have_moved(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = write_teacher(tmp_path / "teacher")
+    begin(tmp_path / "run", images, monkeypatch, teacher=str(teacher))
+    moved = teacher.rename(tmp_path / "moved")
+    with pytest.raises(StoppedError):
+        main(["train", "--resume", str(tmp_path / "run"), "--teacher", str(moved)])
+    torch.manual_seed(1)
+    SReT(ARCH).save(moved / "model.safetensors")
+    assert "the teacher's labels are not those" in refusal(tmp_path / "run", capsys, "--teacher", str(moved))
