@@ -39,6 +39,9 @@ _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.
 _LFS_POINTER = b"version "
 """The first 8 bytes of the text that Git LFS leaves in place of a file; as a length they would be out of bounds."""
 
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02")
+"""How files of `torch.save` begin, as zip archives or pickles. Files of safetensors can begin like the second."""
+
 _CONTENTS = {"architecture": "a network's weights", "extent": "a supernet"}
 
 _INSTEAD = {
@@ -127,6 +130,11 @@ def _read_header(path: str | Path) -> tuple[dict[str, Any], int]:
                 f"{path}: is a pointer of Git LFS, without the weights themselves: fetch them (git lfs pull)"
             )
         length = int.from_bytes(start, "little")
+        if length > MAX_BYTES and start.startswith(_TORCH_STARTS):
+            raise UserError(
+                f"{path}: cannot be read as weights: it is a file of torch.save, not of safetensors: a checkpoint of "
+                "the public code becomes a model directory by `convert FILE --to DIR`"
+            )
         if length > MAX_BYTES:
             raise UserError(
                 f"{path}: cannot be read as weights: it is no safetensors file, or its header has more than "
