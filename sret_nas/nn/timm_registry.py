@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def build_network(
     arch: ArchConfig | Mapping[str, Any] | str | Path,
     num_classes: int | None = None,
     in_chans: int | None = None,
-    img_size: int | tuple[int, int] | None = None,
+    img_size: int | Sequence[int] | None = None,
     drop_rate: float = 0.0,
     drop_path_rate: float | None = None,
     global_pool: str = "avg",
@@ -56,7 +56,7 @@ def build_network(
         arch: The architecture, as data or as the name of a YAML file.
         num_classes: Number of classes; 0 for features without a head, None for the architecture's own.
         in_chans: Channels of the images; None for the architecture's own.
-        img_size: Side of the images in pixels; None for the architecture's own.
+        img_size: Side of the images in pixels, or height and width; None for the architecture's own.
         drop_rate: Rate of dropout before the head.
         drop_path_rate: Rate of stochastic depth; None for the architecture's own.
         global_pool: `avg`, whatever the head sees, or empty for features in place of logits.
@@ -65,7 +65,7 @@ def build_network(
 
     Raises `UserError` for an architecture that is not valid, or images that are not square.
     """
-    if isinstance(img_size, tuple):
+    if isinstance(img_size, list | tuple) and len(img_size) == 2:  # a list where a configuration file has it
         if img_size[0] != img_size[1]:
             raise UserError(f"images must be square, got {img_size[0]} x {img_size[1]} pixels")
         img_size = img_size[0]

@@ -39,6 +39,9 @@ _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.
 _LFS_POINTER = b"version "
 """The first 8 bytes of the text that Git LFS leaves in place of a file; as a length they would be out of bounds."""
 
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02")
+"""How files of `torch.save` begin, as zip archives or pickles. Files of safetensors can begin like the second."""
+
 _CONTENTS = {"architecture": "a network's weights", "extent": "a supernet"}
 
 _INSTEAD = {
@@ -67,7 +70,7 @@ class WeightsFile:
             may_lack: whether the header may have none of the `contents`, as in files that other programs wrote.
         """
         self.path = path
-        header = _read_header(path)
+        header, self._num_bytes = _read_header(path)
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise UserError(f"{path}: cannot be read as weights: its metadata must be words by name")
@@ -92,6 +95,13 @@ class WeightsFile:
             with safetensors.safe_open(self.path, framework="pt") as file:
                 weights: dict[str, Tensor] = {name: file.get_tensor(stored) for name, stored in self._stored.items()}
         except (safetensors.SafetensorError, OSError, ValueError) as error:
+            size = os.path.getsize(self.path) if os.path.isfile(self.path) else None
+            if size is not None and size != self._num_bytes:
+                what = "is cut short" if size < self._num_bytes else "is too long"
+                raise UserError(
+                    f"{self.path}: cannot be read as weights: it {what}: it must have {self._num_bytes:,} bytes, got "
+                    f"{size:,}: copy or download it again"
+                ) from None
             raise UserError(f"{self.path}: cannot be read as weights: {error}") from None
         check_finite(weights, str(self.path))
         return weights
@@ -111,8 +121,8 @@ def wrapper_prefix(names: Iterable[str]) -> str:
     return prefix
 
 
-def _read_header(path: str | Path) -> dict[str, Any]:
-    """Returns the header: one entry per tensor, and the metadata."""
+def _read_header(path: str | Path) -> tuple[dict[str, Any], int]:
+    """Returns the header: one entry per tensor, and the metadata. Also returns how many bytes the whole file has."""
     with open_regular(path) as file:
         start = file.read(8)
         if start == _LFS_POINTER:
@@ -120,6 +130,11 @@ def _read_header(path: str | Path) -> dict[str, Any]:
                 f"{path}: is a pointer of Git LFS, without the weights themselves: fetch them (git lfs pull)"
             )
         length = int.from_bytes(start, "little")
+        if length > MAX_BYTES and start.startswith(_TORCH_STARTS):
+            raise UserError(
+                f"{path}: cannot be read as weights: it is a file of torch.save, not of safetensors: a checkpoint of "
+                "the public code becomes a model directory by `convert FILE --to DIR`"
+            )
         if length > MAX_BYTES:
             raise UserError(
                 f"{path}: cannot be read as weights: it is no safetensors file, or its header has more than "
@@ -131,7 +146,9 @@ def _read_header(path: str | Path) -> dict[str, Any]:
     header = parse_json(content, f"{path}: cannot be read as weights: its header")
     if not isinstance(header, dict):
         raise UserError(f"{path}: cannot be read as weights: its header must be a mapping, got {describe(header)}")
-    return header
+    entries = (entry.get("data_offsets") for entry in header.values() if isinstance(entry, dict))
+    ends = (offsets[-1] for offsets in entries if isinstance(offsets, list) and offsets)
+    return header, 8 + length + max((end for end in ends if isinstance(end, int)), default=0)
 
 
 def _entry(name: str, entry: Any, path: str | Path) -> tuple[str, Shape]:

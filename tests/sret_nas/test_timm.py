@@ -66,8 +66,10 @@ def test_an_architecture_comes_as_data_or_as_a_file(tmp_path: Path) -> None:
     assert timm.create_model("sret", arch=str(tmp_path / "best.yaml")).arch == model().arch == ARCH
     with pytest.raises(UserError, match="needs an architecture"):
         timm.create_model("sret")
-    with pytest.raises(UserError, match="must be square"):
-        model(img_size=(32, 64))
+    for size in ((32, 64), [32, 64]):
+        with pytest.raises(UserError, match="must be square"):
+            model(img_size=size)
+    assert model(img_size=[64, 64]).arch.image_size == model(img_size=(64, 64)).arch.image_size == 64
 
 
 def test_the_factory_s_arguments_change_what_they_name() -> None:

@@ -190,6 +190,7 @@ def _run(given: argparse.Namespace) -> int:
         from ..training.recipe import DivergedError
         from ..workflows.train_network import parse_train, resume_training, start_training
 
+    of_file = frozenset(vars(given).get("config", ())) - vars(given).keys()
     given = with_config(given)
     handle_interruptions()
     console = SearchConsole()
@@ -203,7 +204,7 @@ def _run(given: argparse.Namespace) -> int:
             return EXIT_OK
         if "architecture" not in given:
             raise UserError("name the network to train: a YAML file, a preset such as sret_t, or --resume RUN")
-        start_training(*parse_train(options), vars(given).get("out"), console, placement)
+        start_training(*parse_train(options), vars(given).get("out"), console, placement, of_file)
     except DivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILURE

@@ -14,6 +14,10 @@ Temperature = Annotated[StrictFloat, Field(gt=0, le=1000, allow_inf_nan=False)]
 CHANGEABLE = {"data", "data_root", "data_workers", "device", "threads"}
 """Options that may change when a training is resumed. The images must be the same, but may have moved."""
 
+MOVABLE = {"teacher", "teacher_checkpoint", "soft_labels"}
+"""Options that may be given when a training is resumed that has them. The labels must be the same, but may have moved.
+"""
+
 
 class TrainOptions(DataOptions, ComputeOptions):
     """The options of `train`."""

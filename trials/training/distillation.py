@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +75,25 @@ class Distillation:
     hard_share: float = 0.0
     """Share of the images' own classes in the labels, beside a teacher that runs; 0 to below 1."""
 
-    @property
+    images: WholeImages | None = None
+    """The images that FKD's files label; None leaves their digest out of the identity."""
+
+    @cached_property
     def identity(self) -> dict[str, JsonValue]:
-        """The data that identify the labels: with the same identity, they are the same."""
+        """The data that identify the labels: with the same identity, they are the same.
+
+        Raises `UserError` if an image lacks its file of FKD.
+        """
         if self.teacher is not None:
             hard: dict[str, JsonValue] = {"share of classes": self.hard_share} if self.hard_share else {}
             return {"teacher": self.teacher.digest or self.teacher.name, "temperature": self.temperature, **hard}
         if self.stored is not None:
             return {"soft labels": hashlib.sha256(self.stored.header.encode()).hexdigest()}
-        return {"soft labels": "FKD"}
+        if self.fkd is None or self.images is None:
+            return {"soft labels": "FKD"}
+        names = [_fkd_name(self.images, index) for index in range(len(self.images.train))]
+        # Checkpoints of earlier versions lack the digest, and are not compared with it (`first_difference`).
+        return {"soft labels": "FKD", "files (digest)": self.fkd.digest(names)}
 
     @property
     def distinct_epochs(self) -> int | None:
@@ -138,18 +149,16 @@ class FKDImages(Dataset[LabelledItem]):
     """Training images as FKD's teacher saw them: the crop and the flip come from the files, as the labels do."""
 
     def __init__(self, images: WholeImages, labels: FKDLabels, preprocessing: Preprocessing, seed: int) -> None:
-        self._part, self._class_names, self._labels, self._seed = images.train, images.class_names, labels, seed
+        self._images, self._part, self._labels, self._seed = images, images.train, labels, seed
         self._mode = mode_of(1 if preprocessing.channels == 1 else 3)
         self._size = (preprocessing.image_size, preprocessing.image_size)
         self._resampling = _BILINEAR if preprocessing.interpolation == "bilinear" else _BICUBIC
         self._transform = evaluation_transform(preprocessing.model_copy(update={"crop_fraction": 1.0}))
 
     def __getitem__(self, view: View) -> LabelledItem:
-        part = self._part
-        file = Path(part.samples.names[int(part.indices[view.image])]).name
-        name = f"{self._class_names[int(part.labels[view.image])]}/{file}"
+        name = _fkd_name(self._images, view.image)
         try:
-            image = part.load(view.image, self._mode)
+            image = self._part.load(view.image, self._mode)
             stored = self._labels.read(name)
         except (UnreadableImageError, UserError) as error:
             return str(error)
@@ -165,6 +174,13 @@ class FKDImages(Dataset[LabelledItem]):
         if stored.flips[number]:
             image = image.transpose(_MIRROR)  # type: ignore[arg-type]  # an enumeration in a library that stays in `data`
         return self._transform(image), self._labels.targets(stored, np.array([number]))[0]
+
+
+def _fkd_name(images: WholeImages, index: int) -> str:
+    """Returns the name of a training image as FKD's files are called: `CLASS/NAME.EXTENSION`."""
+    part = images.train
+    file = Path(part.samples.names[int(part.indices[index])]).name
+    return f"{images.class_names[int(part.labels[index])]}/{file}"
 
 
 def distillation_of(
@@ -195,7 +211,7 @@ def distillation_of(
             f"{recipe.repeated_augmentation}"
         )
     if soft_labels.is_dir():
-        return Distillation(temperature=1.0, fkd=FKDLabels(soft_labels, classes))
+        return Distillation(temperature=1.0, fkd=FKDLabels(soft_labels, classes), images=images)
     stored = SoftLabels(soft_labels)
     if stored.header.classes != classes:
         raise UserError(

@@ -7,6 +7,9 @@ and its probability (M, 2), or the k best classes and their probabilities (M, 2,
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ import numpy.typing as npt
 import torch
 
 from sret_nas.arrays import FloatArray, IntArray
+from sret_nas.bounded_files import require_regular
 from sret_nas.errors import UserError
+from sret_nas.files import digest_of_file
 from sret_nas.nn.checkpoints import read_checkpoint
 
 from ..seeds import seed_from
@@ -24,6 +29,9 @@ from .soft_labels import Floats, spread
 
 MAX_CROPS = 100_000
 """Crops of one image in a file. FKD's own files have 500."""
+
+DIGESTED = 1_000
+"""Files whose content tells labels apart, at least; fewer than twice as many are read."""
 
 MAX_HALF_PRECISION_CLASSES = 2_049
 """Classes up to which float16, in which some files keep class indices too, tells all of them apart."""
@@ -84,6 +92,20 @@ class FKDLabels:
     def file_of(self, name: str) -> Path:
         """Returns the file of an image named `CLASS/NAME.EXTENSION`. FKD cuts names at their first dot."""
         return self.folder / f"{name.split('.', maxsplit=1)[0]}.tar"
+
+    def digest(self, names: Sequence[str]) -> str:
+        """Returns a SHA-256 over the labels of images, in hexadecimal, that changes if they are made anew.
+
+        It covers names and sizes of all their files, and the content of `DIGESTED` evenly spaced ones: all of them can
+        be hundreds of gigabytes. Raises `UserError` if a file is missing.
+        """
+        digest, step = hashlib.sha256(), max(1, len(names) // DIGESTED)
+        for position, name in enumerate(names):
+            path = self.file_of(name)
+            digest.update(os.fsencode(path.relative_to(self.folder)) + b"\0%d\0" % require_regular(path))
+            if position % step == 0:
+                digest.update(digest_of_file(path).encode())
+        return digest.hexdigest()
 
     def read(self, name: str) -> FKDImage:
         """Returns the labels of an image named `CLASS/NAME.EXTENSION`.

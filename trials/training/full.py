@@ -109,7 +109,8 @@ class FullTraining:
         require_memory(num_params, device_memory(group.device), f"network {spec.arch.arch_id}", "train a smaller one")
         torch.manual_seed(seed_from(f"weights {spec.seed}"))
         network = SReT(spec.arch)
-        self.changes = [] if initial is None else load_initial(network, initial)
+        names = padded_names(images.class_names, spec.arch.classes)
+        self.changes = [] if initial is None else load_initial(network, initial, names)
         self._format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network = network.to(group.device, memory_format=self._format)  # type: ignore[call-overload]
         temperature = None if distillation is None else distillation.temperature

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -124,7 +124,7 @@ class Recipe(BaseModel):
     @classmethod
     def load(
         cls, name_or_path: str, changes: Mapping[str, Any], command: str = "train",
-        tell: Callable[[str], None] | None = None,
+        tell: Callable[[str], None] | None = None, of_file: Collection[str] = (),
     ) -> Self:  # fmt: skip
         """Returns a shipped recipe by name, or that of a YAML file, with some values replaced.
 
@@ -133,6 +133,7 @@ class Recipe(BaseModel):
             changes: Values that were given as options.
             command: The command that they were given to.
             tell: Takes a line about a warm-up that was made shorter, since fewer epochs were asked for than it takes.
+            of_file: Names of those changes that were not typed, but come from a file of options (`--config`).
 
         Raises `UserError` if the file cannot be read, and `ConfigError` for an unknown key or an invalid value, which
         names an option as it is typed.
@@ -141,25 +142,18 @@ class Recipe(BaseModel):
         data = read_yaml(path)
         require_kind(data, "recipe", path)
         own = cls.parse(data, str(path))  # a mistake in the file is the file's, not the command line's
-        warmup = own._shorter_warmup(changes)
+        whole = changes.get("warmup_epochs", own.warmup_epochs)
+        warmup = _shorter_warmup(whole, changes, of_file)
         try:
-            recipe = cls.parse({**data, **({} if warmup is None else {"warmup_epochs": warmup}), **changes}, command)
+            recipe = cls.parse({**data, **changes, **({} if warmup is None else {"warmup_epochs": warmup})}, command)
         except ConfigError as error:
             raise ConfigError(command, _typed(error.key_path), _typed(error.problem)) from None
         if warmup is not None and tell is not None:
             asked = counted(recipe.epochs, "epoch was", "epochs were")
-            tell(
-                f"note: the recipe warms up for {own.warmup_epochs:g} epochs, and {asked} asked for: it warms up for "
-                f"{warmup:g} here"
-            )
+            whose = "the file of --config" if "warmup_epochs" in changes else "the recipe"
+            takes = f"{whole:g} {'epoch' if whole == 1 else 'epochs'}"
+            tell(f"note: {whose} warms up for {takes}, and {asked} asked for: it warms up for {warmup:g} here")
         return recipe
-
-    def _shorter_warmup(self, changes: Mapping[str, Any]) -> float | None:
-        """Returns half of the epochs that are given without a warm-up, if this recipe's would last for all of them."""
-        epochs = changes.get("epochs")
-        if "warmup_epochs" in changes or isinstance(epochs, bool) or not isinstance(epochs, int):
-            return None
-        return epochs / 2 if 0 < epochs <= self.warmup_epochs else None
 
     @classmethod
     def parse(cls, data: Any, source: str) -> Self:
@@ -202,6 +196,16 @@ class Recipe(BaseModel):
                 f"{self.gradient_accumulation} parts of a batch of {self.batch_size}"
             )
         return self
+
+
+def _shorter_warmup(warmup: Any, changes: Mapping[str, Any], of_file: Collection[str]) -> float | None:
+    """Returns half of the epochs if they are typed without a warm-up, and this one would last for all of them."""
+    epochs, is_typed = changes.get("epochs"), "warmup_epochs" in changes and "warmup_epochs" not in of_file
+    if is_typed or "epochs" in of_file or isinstance(epochs, bool) or not isinstance(epochs, int):
+        return None
+    if isinstance(warmup, bool) or not isinstance(warmup, int | float):
+        return None  # which the recipe's rules refuse
+    return epochs / 2 if 0 < epochs <= warmup else None
 
 
 def _typed(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class InitialWeights:
     network: SReT
     origin: str
     """Where they come from, for people."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes in the order of the logits; None if they are not known."""
 
 
 def weights_of_supernet(path: Path, target: ArchConfig) -> InitialWeights:
@@ -68,10 +71,15 @@ def weights_of_checkpoint(path: Path, target: ArchConfig) -> InitialWeights:
     Raises `UserError` if the file holds no network or another one, or if the target's attention would lose its exact
     slices: with as many tokens in each.
     """
-    network = read_model(find_model_directory(path))[0] if path.is_dir() else SReT.load(path)
+    class_names = None
+    if path.is_dir():
+        network, info = read_model(find_model_directory(path))
+        class_names = info.class_names
+    else:
+        network = SReT.load(path)
     _require_same_blocks(network.arch, target, path)
     _require_exact_slices(network.arch, target, path)
-    return InitialWeights(network, f"the checkpoint {path}")
+    return InitialWeights(network, f"the checkpoint {path}", class_names)
 
 
 def fitted_state(network: SReT, target: ArchConfig) -> tuple[dict[str, Tensor], list[str]]:
@@ -94,12 +102,38 @@ def fitted_state(network: SReT, target: ArchConfig) -> tuple[dict[str, Tensor], 
     return state, changes
 
 
-def load_initial(network: SReT, initial: InitialWeights) -> list[str]:
-    """Loads weights into a network in place, and returns what was changed to make them fit, in words."""
+def load_initial(network: SReT, initial: InitialWeights, class_names: tuple[str, ...] | None = None) -> list[str]:
+    """Loads weights into a network in place, and returns what was changed to make them fit, in words.
+
+    Args:
+        network: The network, with new weights.
+        initial: The weights.
+        class_names: The network's classes. As many classes with other names, or in another order, are matched by name.
+    """
     state, changes = fitted_state(initial.network, network.arch)
+    known = initial.class_names
+    if known is not None and class_names is not None and len(known) == len(class_names) and known != class_names:
+        heads, change = _head_by_name(state, network.state_dict(), known, class_names)
+        state |= heads
+        changes.append(change)
     missing = network.load_state_dict(state, strict=False).missing_keys
     assert all(name.startswith(HEADS) for name in missing), missing
     return changes
+
+
+def _head_by_name(
+    state: Mapping[str, Tensor], new: Mapping[str, Tensor], known: tuple[str, ...], class_names: tuple[str, ...]
+) -> tuple[dict[str, Tensor], str]:
+    """Returns heads with the rows of the classes that are known, and new ones for the others; and that in words."""
+    index = {name: position for position, name in enumerate(known)}
+    rows = [position for position, name in enumerate(class_names) if name in index]
+    of_rows = [index[class_names[position]] for position in rows]
+    heads = {name: tensor.clone() for name, tensor in new.items() if name.startswith(HEADS)}
+    for name, tensor in heads.items():
+        tensor[rows] = state[name][of_rows].to(tensor.dtype)
+    if len(rows) == len(class_names):
+        return heads, "head put into the order of the data's classes"
+    return heads, f"new head for {len(class_names) - len(rows)} of {len(class_names)} classes, which have other names"
 
 
 def _require_same_blocks(found: ArchConfig, target: ArchConfig, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,12 +55,16 @@ class RecordedTraining(BaseModel):
 
 
 def record_training(
-    arch: ArchConfig, options: TrainOptions, changes: Mapping[str, Any], run_dir: Path, console: Console
-) -> tuple[RecordedTraining, WholeImages]:
-    """Returns everything that decides about a training, and its images. Raises `UserError` if something is wrong."""
+    arch: ArchConfig, options: TrainOptions, changes: Mapping[str, Any], run_dir: Path, console: Console,
+    of_file: Collection[str] = (),
+) -> tuple[RecordedTraining, WholeImages]:  # fmt: skip
+    """Returns everything that decides about a training, and its images. Raises `UserError` if something is wrong.
+
+    `of_file` names the changes that were not typed, but come from a file of options.
+    """
     image_size = options.image_size or arch.image_size
     recipe_name = options.recipe or default_recipe(image_size)
-    recipe = Recipe.load(recipe_name, changes, tell=lambda line: print_line(console, line))
+    recipe = Recipe.load(recipe_name, changes, tell=lambda line: print_line(console, line), of_file=of_file)
     config = options.data_config_at(image_size)
     require_apart(run_dir, config)
     images = WholeImages.find(config)

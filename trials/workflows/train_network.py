@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ..runs.directory import TRAINING, locked, new_run_dir, record_new_training,
 from ..runs.full_disk import full_disk_explained
 from ..runs.option_groups import flag
 from ..runs.run_kinds import instead
-from ..runs.train_options import CHANGEABLE, TrainOptions
+from ..runs.train_options import CHANGEABLE, MOVABLE, TrainOptions
 from ..training.full import BEST, LAST
 from ..training.full_recipe import Recipe
 from ..training.full_spec import plan_of
@@ -56,7 +56,7 @@ def parse_train(given: Mapping[str, Any]) -> tuple[TrainOptions, dict[str, Any]]
 
 def start_training(
     options: TrainOptions, changes: Mapping[str, Any], run_dir: Path | None, console: Console,
-    placement: RayPlacement | None = None,
+    placement: RayPlacement | None = None, of_file: Collection[str] = (),
 ) -> Path:  # fmt: skip
     """Trains a network and returns the file of the result.
 
@@ -66,6 +66,7 @@ def start_training(
         run_dir: The run directory; None makes a new one.
         console: For plan and progress.
         placement: How Ray places the processes; None trains here.
+        of_file: Names of those changes that were not typed, but come from a file of options.
 
     Raises:
         UserError: The training is impossible. Nothing was written.
@@ -81,7 +82,7 @@ def start_training(
         run_dir = new_run_dir() if run_dir is None else run_dir
         require_new_training(run_dir)
         require_empty_folder(run_dir)
-        recorded, images = record_training(arch, options, changes, run_dir, console)
+        recorded, images = record_training(arch, options, changes, run_dir, console, of_file)
         task = task_of(recorded)
         plan = plan_of(recorded.recipe, len(images.train), options.seed, launcher.world_size)
         # That weights and labels fit is known before anything is written.
@@ -118,13 +119,14 @@ def resume_training(
     if not path.is_file() or other:
         missing = "" if path.is_file() else f": there is no {TRAINING} in it"
         raise UserError(f"{run_dir} holds no training of a network{missing}{other}")
-    others = sorted(given.keys() - CHANGEABLE)
+    recorded = validate(RecordedTraining, read_yaml(path), str(path))
+    movable = {name for name in MOVABLE if getattr(recorded.options, name) is not None}
+    others = sorted(given.keys() - CHANGEABLE - movable)
     if others:
         name = "the architecture" if others[0] == "architecture" else flag(others[0])
         raise UserError(
             f"a resumed training keeps its options, {name} among them: leave it out, or train in a new directory"
         )
-    recorded = validate(RecordedTraining, read_yaml(path), str(path))
     options = recorded.options.with_given(given, "train")
     recorded = recorded.model_copy(update={"options": options})
     with launcher_for(options.device, placement, options.threads) as launcher:

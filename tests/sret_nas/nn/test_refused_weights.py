@@ -212,3 +212,33 @@ class TestRefuses:
             rewritten(path, **{"head.weight": tensor})
             with pytest.raises(UserError, match=rf"^{path}: head\.weight {problem}$"):
                 load(path)
+
+
+@pytest.mark.parametrize(("by", "what"), [(-1, "is cut short"), (-500, "is cut short"), (1, "is too long")])
+def test_an_interrupted_copy_is_called_so(by: int, what: str, network_file: Path, tmp_path: Path) -> None:
+    content = network_file.read_bytes()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content[:by] if by < 0 else content + bytes(by))
+    rule = rf"it {what}: it must have {len(content):,} bytes, got {len(content) + by:,}: copy or download it again$"
+    with pytest.raises(UserError, match=rule):
+        SReT.load(path)
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_checkpoint_of_torch_is_called_so(as_zip: bool, tmp_path: Path) -> None:
+    torch.save({"model": tensors_of(network())}, tmp_path / "w.pth", _use_new_zipfile_serialization=as_zip)
+    with pytest.raises(
+        UserError, match=r"w\.pth: cannot be .*: it is a file of torch\.save, .* by `convert FILE --to D"
+    ):
+        SReT.load(tmp_path / "w.pth")
+
+
+def test_a_header_whose_length_looks_like_a_checkpoint_of_torch_is_read(network_file: Path, tmp_path: Path) -> None:
+    """640 bytes and multiples of 65,536 more: `80 02` in the file."""
+    content = network_file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    padded = length + (640 - length) % 65_536
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(padded.to_bytes(8, "little") + content[8 : 8 + length].ljust(padded) + content[8 + length :])
+    assert path.read_bytes()[:2] == b"\x80\x02"
+    assert SReT.load(path).arch == SReT.load(network_file).arch

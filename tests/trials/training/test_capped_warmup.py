@@ -39,3 +39,20 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
 def test_epochs_that_are_none_are_told_as_such(epochs: object) -> None:
     with pytest.raises(ConfigError, match=r"^train: --epochs: "):
         Recipe.load("small", {"epochs": epochs})
+
+
+def test_one_of_a_file_of_options_gives_way_to_epochs_that_are_typed() -> None:
+    told: list[str] = []
+    recorded = {"warmup_epochs": 5.0, "mixup": 0.3}
+    recipe = Recipe.load("small", {**recorded, "epochs": 2}, tell=told.append, of_file=recorded)
+    assert (recipe.epochs, recipe.warmup_epochs, recipe.mixup) == (2, 1.0, 0.3)
+    assert told == [
+        "note: the file of --config warms up for 5 epochs, and 2 epochs were asked for: it warms up for 1 here"
+    ]
+    assert Recipe.load("small", {**recorded, "epochs": 6}, of_file=recorded).warmup_epochs == 5
+
+
+def test_a_file_of_options_that_contradicts_itself_is_refused() -> None:
+    recorded = {"warmup_epochs": 5.0, "epochs": 3}
+    with pytest.raises(ConfigError, match="--warmup-epochs must be less than the epochs, got 5 of 3 epochs"):
+        Recipe.load("small", recorded, of_file=recorded)

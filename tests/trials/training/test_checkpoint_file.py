@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sret_nas.errors import UserError
-from trials.training.checkpoint_file import read_checkpoint, write_checkpoint
+from trials.training.checkpoint_file import read_checkpoint, require_same, write_checkpoint
 
 CPU = torch.device("cpu")
 CONTENT = {"weights": torch.arange(500.0), "counts": {"steps": 3, "name": "x"}}
@@ -64,3 +64,12 @@ def test_a_file_of_an_earlier_version_is_read_and_its_flipped_values_are_noticed
         except UserError:
             noticed += 1
     assert noticed > 200
+
+
+def test_a_digest_that_was_not_recorded_differs_from_nothing() -> None:
+    then, now = {"labels": {"soft labels": "FKD"}}, {"labels": {"soft labels": "FKD", "files (digest)": "ab"}}
+    require_same(now, then, Path("checkpoint.pt"))
+    with pytest.raises(UserError, match=r"with another labels\.files \(digest\): it was cd, got ab"):
+        require_same(now, {"labels": {**then["labels"], "files (digest)": "cd"}}, Path("checkpoint.pt"))
+    with pytest.raises(UserError, match=r"with another labels: it was None"):
+        require_same(now, {"labels": None}, Path("checkpoint.pt"))

@@ -84,3 +84,19 @@ def test_every_view_is_used_evenly_and_repeatably() -> None:
     assert drawn == [view_of(0, epoch, 7, 4) for epoch in range(400)]
     assert np.bincount(drawn).min() > 60  # 100 are expected
     assert drawn != [view_of(1, epoch, 7, 4) for epoch in range(400)]
+
+
+def test_other_labels_of_the_same_size_have_another_digest(tmp_path: Path) -> None:
+    names = [f"cat/{number}.JPEG" for number in range(3)]
+    for name in names:
+        write(tmp_path / "then", [CROPS, FLIPS, BEST], name.replace("JPEG", "tar"))
+    moved = FKDLabels((tmp_path / "then").rename(tmp_path / "now"), classes=4)
+    before = moved.digest(names)
+    write(tmp_path / "now", [CROPS, FLIPS, BEST.flip(0)], "cat/1.tar")
+    assert moved.digest(names) != before
+    write(tmp_path / "now", [CROPS, FLIPS, BEST], "cat/1.tar")
+    assert moved.digest(names) == before
+    labels = FKDLabels(tmp_path / "now", classes=4)
+    labels.file_of(names[2]).unlink()
+    with pytest.raises(UserError, match=r"cat/2\.tar: there is no such file"):
+        labels.digest(names)

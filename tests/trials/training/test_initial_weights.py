@@ -70,6 +70,31 @@ def test_a_model_directory_and_its_run_are_checkpoints(checkpoint: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("names", "change"),
+    [
+        (tuple("jihgfedcba"), "head put into the order of the data's classes"),
+        (tuple("bxdefghijy"), "new head for 2 of 10 classes, which have other names"),
+        (tuple("klmnopqrst"), "new head for 10 of 10 classes, which have other names"),
+    ],
+)
+def test_classes_of_a_model_directory_are_matched_by_name(
+    names: tuple[str, ...], change: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    known = tuple("abcdefghij")
+    info = ModelInfo(preprocessing=Preprocessing(image_size=16, mean=(0.3,), std=(0.4,)), class_names=known)
+    write_model(tmp_path / "best", SReT.load(checkpoint), info)
+    before, network = SReT.load(checkpoint), SReT(ARCH)
+    new = network.head.weight.clone()
+    assert load_initial(network, weights_of_checkpoint(tmp_path, ARCH), names) == [change]
+    for position, name in enumerate(names):
+        expected = before.head.weight[known.index(name)] if name in known else new[position]
+        assert torch.equal(network.head.weight[position], expected), name
+    same = SReT(ARCH)
+    assert load_initial(same, weights_of_checkpoint(tmp_path, ARCH), known) == []
+    assert torch.equal(same.head.weight, before.head.weight)
+
+
+@pytest.mark.parametrize(
     ("target", "message"),
     [
         (changed_stage(mlp_ratio=2.0), r"its stages\[0\]\.mlp hidden width is 8, but the architecture's is 16"),

@@ -145,3 +145,59 @@ def test_another_teacher(
     torch.manual_seed(1)
     SReT(ARCH).save(teacher / "model.safetensors")
     assert "the teacher's labels are not those that" in refusal(tmp_path / "run", capsys)
+
+
+def write_fkd(folder: Path, best: float) -> Path:
+    """Writes FKD's labels of the images, with one view of each."""
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(4):
+            label = torch.tensor([[[float(name)], [best]]])
+            torch.save(
+                [torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([False]), label], folder / name / f"{index}.tar"
+            )
+    return folder
+
+
+def test_other_labels_of_fkd(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records of earlier versions have no digest of them, and are not refused."""
+    labels = write_fkd(tmp_path / "labels", 0.9)
+    begin(tmp_path / "run", images, monkeypatch, soft_labels=str(labels))
+    with pytest.raises(StoppedError):
+        main(["train", "--resume", str(tmp_path / "run")])
+    write_fkd(labels, 0.8)
+    assert "the teacher's labels are not those that" in refusal(tmp_path / "run", capsys)
+    recorded = read_yaml(tmp_path / "run" / TRAINING)
+    recorded["labels"] = {"soft labels": "FKD"}
+    (tmp_path / "run" / TRAINING).write_text(dump_yaml(recorded))
+    with pytest.raises(StoppedError):
+        main(["train", "--resume", str(tmp_path / "run")])
+
+
+def test_labels_may_have_moved(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, others = write_fkd(tmp_path / "labels", 0.9), write_fkd(tmp_path / "others", 0.8)
+    begin(tmp_path / "run", images, monkeypatch, soft_labels=str(labels))
+    moved = str(labels.rename(tmp_path / "moved"))
+    assert f"{labels}: there is no such" in refusal(tmp_path / "run", capsys)
+    with pytest.raises(StoppedError):
+        main(["train", "--resume", str(tmp_path / "run"), "--soft-labels", moved])
+    error = refusal(tmp_path / "run", capsys, "--soft-labels", str(others))
+    assert "the teacher's labels are not those that" in error
+    assert "keeps its options, --teacher among them" in refusal(tmp_path / "run", capsys, "--teacher", moved)
+
+
+def test_a_teacher_may_have_moved(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = write_teacher(tmp_path / "teacher")
+    begin(tmp_path / "run", images, monkeypatch, teacher=str(teacher))
+    moved = teacher.rename(tmp_path / "moved")
+    with pytest.raises(StoppedError):
+        main(["train", "--resume", str(tmp_path / "run"), "--teacher", str(moved)])
+    torch.manual_seed(1)
+    SReT(ARCH).save(moved / "model.safetensors")
+    assert "the teacher's labels are not those" in refusal(tmp_path / "run", capsys, "--teacher", str(moved))

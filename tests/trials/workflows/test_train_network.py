@@ -256,3 +256,14 @@ def test_a_full_disk_says_how_to_carry_on(room: int, network: Path, images: Path
         ),
     ):
         train(tmp_path / "run", network, images)
+
+
+@pytest.mark.slow
+def test_a_repeated_run_of_fewer_epochs_warms_up_for_less(
+    network: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path / "run", network, images, warmup_epochs=1.0)
+    assert main(["train", "--config", str(tmp_path / "run"), "--epochs", "1", "--out", str(tmp_path / "short")]) == 0
+    assert "note: the file of --config warms up for 1 epoch, and 1 epoch was asked for" in capsys.readouterr().out
+    recipe = read_yaml(tmp_path / "short" / "recipe.yaml")
+    assert (recipe["epochs"], recipe["warmup_epochs"]) == (1, 0.5)
