@@ -12,7 +12,14 @@ from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.balanced import MAX_WEIGHT, BalancedSampler, _balanced, _width_groups
+from sret_nas.feasible.balanced import (
+    MAX_PARTS,
+    MAX_PARTS_OF_MANY_STAGES,
+    MAX_WEIGHT,
+    BalancedSampler,
+    _balanced,
+    _width_groups,
+)
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.feasible.stratified import StratifiedSampler
 from sret_nas.space.choices import StageChoices
@@ -148,6 +155,14 @@ def test_every_network_is_in_one_part(space: SearchSpace) -> None:
     assert sum(part.count for part in parts) == FeasibleSet(space, Budget()).count
     some = [part.sample(np.random.default_rng(0)) for part in parts]
     assert [sum(part.space.contains(arch) for part in parts) for arch in some] == [1] * len(parts)
+
+
+def test_with_many_stages_there_are_fewer_parts() -> None:
+    widths = {"width": [8, 12, 16]}
+    assert len(BalancedSampler(space_of(*[widths] * 3), Budget()).parts) == 27 <= MAX_PARTS
+    assert (
+        len(BalancedSampler(space_of(*[widths] * 4, image_size=64), Budget()).parts) == 24 <= MAX_PARTS_OF_MANY_STAGES
+    )
 
 
 def test_where_draws_from_a_part_miss_it_others_take_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
