@@ -100,3 +100,19 @@ def test_other_labels_of_the_same_size_have_another_digest(tmp_path: Path) -> No
     labels.file_of(names[2]).unlink()
     with pytest.raises(UserError, match=r"cat/2\.tar: there is no such file"):
         labels.digest(names)
+
+
+def test_files_whose_content_is_not_read_count_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a thousand times as many files as in this test, most are such."""
+    monkeypatch.setattr("trials.training.fkd_labels.DIGESTED", 1)
+    names = [f"cat/{number}.JPEG" for number in range(3)]
+    for name in names:
+        write(tmp_path, [CROPS, FLIPS, BEST], name.replace("JPEG", "tar"))
+    labels = FKDLabels(tmp_path, classes=4)
+    before = labels.digest(names)
+    with labels.file_of(names[1]).open("ab") as file:
+        file.write(b"more")
+    assert labels.digest(names) != before
+    labels.file_of(names[1]).unlink()
+    with pytest.raises(UserError, match=r"cat/1\.tar: there is no such file"):
+        labels.digest(names)
