@@ -35,6 +35,7 @@ from threadpoolctl import threadpool_limits
 from cli import main
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.presets import preset
+from sret_nas.nn import compute
 from sret_nas.space.search_space import SearchSpace
 from trials.data import DataConfig, PreparedData, prepare
 from trials.distributed.processes import process_group
@@ -126,8 +127,12 @@ class Golden:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
-    """Yields the file named like the test; meanwhile no library uses more than one thread."""
+def golden(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Golden]:
+    """Yields the file named like the test; meanwhile no library uses more than one thread.
+
+    Nor do layers use what one of two processors of the same name and instructions has, Zen 5's wide units.
+    """
+    monkeypatch.setattr(compute, "_has_wide_avx512", lambda: False)
     path = GOLDEN / f"{request.node.name.removeprefix('test_')}.json"
     file = Golden(path, request.config.getoption("--record-golden"))
     file.require_its_draws()

@@ -1,12 +1,12 @@
-"""What bf16 changes in a trial: its time, its error, and the order of networks.
+"""What bf16 changes in a trial: its time, its error, and the order of networks. What products by rule save of its time.
 
     python -m benchmarks.speed.precision --data path/to/cifar10 [--workers 2]
 
 Networks of `sret_tiny`, one of each stratum of log-FLOPs, are trained on a CPU as trials of a search train them: 40 px,
-batches of 64, one thread. Each is trained with every seed in fp32 and in bf16, one after the other, which give a pair.
-A training is timed by the CPU seconds of its process, because machines are shared. Each pair is a JSON line in
-results/speed_precision.jsonl, appended when it is there; what is there is not run again. results/speed_precision.json
-sums them up; `--report` writes it alone.
+batches of 64, one thread. Each is trained with every seed in fp32 and in bf16, one after the other, which give a pair,
+and beside them in fp32 with torch's own products. A training is timed by the CPU seconds of its process, because
+machines are shared. Each pair is a JSON line in results/speed_precision.jsonl, appended when it is there; what is there
+is not run again. results/speed_precision.json sums them up; `--report` writes it alone.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ PROXY = ProxyConfig(image_size=40, training=TrainingConfig(images=3_200))
 WARM_UP = PROXY.model_copy(update={"training": TrainingConfig(images=128)})
 VAL_IMAGES = 4_000
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+WAYS: dict[str, tuple[Precision, bool]] = {"fp32": ("fp32", True), "bf16": ("bf16", True), "usual": ("fp32", False)}
+"""Ways to train, by name: the precision, and whether layers multiply by the rules of `sret_nas.nn.compute`."""
 
 
 def networks() -> list[ArchConfig]:
@@ -73,27 +75,30 @@ def train(given: argparse.Namespace) -> None:
 
 
 def _train_pair(number: int, arch: ArchConfig, seed: int, data_dir: Path, data_digest: str) -> Line:
-    from trials.worker.entry import JobRunner  # torch, which the driver does not need
+    from benchmarks.speed.training import products  # torch, which the driver does not need
+    from trials.worker.entry import JobRunner
 
     runner = JobRunner()
 
-    def run(proxy: ProxyConfig, precision: Precision) -> Line:
+    def run(proxy: ProxyConfig, way: str) -> Line:
+        precision, by_rule = WAYS[way]
         job = ScratchTrialJob(
             arch=arch, proxy=proxy, data_dir=str(data_dir), data_digest=data_digest, device="cpu", seed=seed,
             depth_schedule="full", threads=1, precision=precision,
         )  # fmt: skip
         began = time.process_time()
-        result = runner(job.model_dump(mode="json"))
+        with products(by_rule):
+            result = runner(job.model_dump(mode="json"))
         kept = {name: result[name] for name in ("error", "cross_entropy", "train_loss")}
         return {**kept, "cpu_seconds": round(time.process_time() - began, 2)}
 
     line: Line = {"number": number, "seed": seed, "arch_id": arch.arch_id, "flops": cost_of(arch).flops}
-    # Every other pair begins with bf16, so that neither is always the first.
-    order = PRECISIONS if (number + seed) % 2 == 0 else PRECISIONS[::-1]
-    for precision in order:
-        run(WARM_UP, precision)  # imports, images and kernels, which are a worker's, not a trial's
-    for precision in order:
-        line[precision] = run(PROXY, precision)
+    first = (number + seed) % len(WAYS)  # so that each way comes first, second and last equally often
+    order = [*WAYS, *WAYS][first : first + len(WAYS)]
+    for way in order:
+        run(WARM_UP, way)  # imports, images and kernels, which are a worker's, not a trial's
+    for way in order:
+        line[way] = run(PROXY, way)
     return {**line, "load_average": round(os.getloadavg()[0], 1)}
 
 
@@ -101,7 +106,6 @@ def report() -> None:
     """Writes the report, from the committed pairs alone."""
     lines = sorted(read_lines(PAIRS), key=lambda line: (line["seed"], line["number"]))
     differences = [line["bf16"]["error"] - line["fp32"]["error"] for line in lines]
-    speedups = [line["fp32"]["cpu_seconds"] / line["bf16"]["cpu_seconds"] for line in lines]
     result = {
         **header_of(PAIRS),
         "pairs": len(lines),
@@ -109,7 +113,8 @@ def report() -> None:
             "mean": fmean(differences),
             "standard_error": stdev(differences) / len(differences) ** 0.5,
         },
-        "speedup": {"median": median(speedups), "least": min(speedups), "most": max(speedups)},
+        "speedup": _speedup(lines, "fp32", "bf16"),
+        "speedup_over_usual": {way: _speedup(lines, "usual", way) for way in PRECISIONS},
         "tau_of_precisions": {f"seed {seed}": _tau(lines, ("fp32", seed), ("bf16", seed)) for seed in SEEDS},
         "tau_of_seeds": {
             f"{first} seed 0, {second} seed 1": _tau(lines, (first, 0), (second, 1))
@@ -119,6 +124,12 @@ def report() -> None:
     }
     write_atomically(RESULT, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
+
+
+def _speedup(lines: list[Line], slow: str, fast: str) -> dict[str, float]:
+    """Returns how many times as fast one way is as another, over pairs of equal network and seed."""
+    ratios = [line[slow]["cpu_seconds"] / line[fast]["cpu_seconds"] for line in lines]
+    return {"median": median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
 def _tau(lines: list[Line], first: tuple[str, int], second: tuple[str, int]) -> float:

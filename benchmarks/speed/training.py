@@ -78,7 +78,7 @@ def main() -> None:
     result = {
         **describe_machine("torch"),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "gflops_of_products": {name: round(speed) for name, speed in _products().items()},
+        "gflops_of_products": {name: round(speed) for name, speed in _speed_of_products().items()},
         "seed": 0,
         "threads": 1,
         "rounds": ROUNDS,
@@ -122,7 +122,7 @@ def _case(name: str, batch: int, public: Callable[..., nn.Module]) -> list[dict[
     for round_ in range(1 + ROUNDS):
         for way in WAYS:
             began = time.thread_time()
-            with _products_of(way):
+            with products(way.by_rule):
                 _step(networks[way.is_public], optimizers[way.is_public], images, labels, way.precision)
             if round_ > 0:
                 seconds[way].append(time.thread_time() - began)
@@ -149,11 +149,11 @@ def _step(
 
 
 @contextmanager
-def _products_of(way: Way) -> Iterator[None]:
-    """Has layers multiply as torch does by itself, unless the way is by rule."""
+def products(by_rule: bool) -> Iterator[None]:
+    """Has layers multiply by the rules of `sret_nas.nn.compute`, or as torch does by itself."""
     names = vars(layers)
     rules = {name: names[name] for name in ("project", "attention")}
-    if not way.by_rule:
+    if not by_rule:
         names |= {"project": lambda layer, tokens: layer(tokens), "attention": F.scaled_dot_product_attention}
     try:
         yield
@@ -161,20 +161,20 @@ def _products_of(way: Way) -> Iterator[None]:
         names |= rules
 
 
-def _products() -> dict[str, float]:
+def _speed_of_products() -> dict[str, float]:
     """Returns GFLOP/s of a square product by MKL (as `linear`), by oneDNN (as a convolution), and in bf16."""
     size = 1024
     left, right = torch.randn(size, size), torch.randn(size, size)
     pixels, filters = left.view(16, size // 16, 1, size).permute(0, 3, 1, 2), right[:, :, None, None]
     halves = left.bfloat16(), right.bfloat16()
-    products: dict[str, Callable[[], Tensor]] = {
+    ways: dict[str, Callable[[], Tensor]] = {
         "fp32, linear": lambda: F.linear(left, right),
         "fp32, convolution": lambda: F.conv2d(pixels, filters),
         "bf16, linear": lambda: F.linear(*halves),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in products}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
-        for name, product in products.items():
+        for name, product in ways.items():
             began = time.thread_time()
             product()
             seconds[name].append(time.thread_time() - began)

@@ -6,8 +6,9 @@ result in every process of a machine (`benchmarks/speed` measures what the rules
 - Attention in bf16 multiplies queries, keys and values by plain products. torch's fused kernel is slower in bf16.
 - Under autocast to bf16, convolutions in groups stay in fp32, in which they are faster, and the stem's, which are in
   bf16, have the channels last.
-- Linear layers in fp32 are pointwise convolutions, for many tokens, on processors of AMD with AVX-512. torch leaves
-  convolutions to oneDNN, which uses AVX-512, and `linear` to MKL, which uses AVX2 on processors of AMD.
+- Linear layers in fp32 are pointwise convolutions, from some size on, on processors of AMD with AVX-512. torch leaves
+  convolutions to oneDNN, which uses AVX-512, and `linear` to MKL, which uses AVX2 on processors of AMD. How much that
+  gains depends on how wide a processor's units for AVX-512 are, so that Zen 5 has a lower limit than Zen 4.
 
 The rules hold for real tensors alone. What traces a network (`torch.compile`, `torch.export`, fvcore, `torch.fx`) sees
 `linear` and `scaled_dot_product_attention`, and so does every device but the CPU.
@@ -17,17 +18,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MIN_CONVOLUTION_BATCH = 16
+MIN_CONVOLUTION_IMAGES = 16
 """Images from which on torch leaves pointwise convolutions to oneDNN, whatever the number of threads."""
 
+MIN_CONVOLUTION_PIXELS, MAX_CONVOLUTION_PIXELS = 7, 200
+"""Pixels an image between which oneDNN's pointwise convolutions are fastest."""
+
 MIN_CONVOLUTION_TOKENS = 3072
-"""Tokens of a batch from which on a pointwise convolution is faster than `linear`."""
+"""Tokens of a batch from which on it is faster with AVX-512 in halves, as Zen 4 has it."""
+
+MIN_CONVOLUTION_MULTIPLICATIONS = 6_000_000
+"""Multiplications of a layer and batch from which on it is faster with AVX-512 in full width, as Zen 5 has it."""
 
 
 @cache
@@ -47,10 +54,12 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 def project(layer: nn.Linear, tokens: Tensor) -> Tensor:
     """Returns `layer(tokens)`: (B, N, D) to (B, N, D')."""
-    if _is_computed_here(tokens) and _is_plain(layer) and _convolution_is_faster(tokens):
-        pixels = tokens.unsqueeze(2).permute(0, 3, 1, 2)  # (B, D, N, 1), channels last
+    if _is_computed_here(tokens) and _is_plain(layer) and _convolution_is_faster(layer, tokens):
+        # A pointwise convolution treats every pixel alike, so all tokens may be spread over any number of images.
+        images = _num_images(tokens.shape[0] * tokens.shape[1])
+        pixels = tokens.reshape(images, -1, 1, layer.in_features).permute(0, 3, 1, 2)  # channels last
         projected = F.conv2d(pixels, layer.weight[:, :, None, None], layer.bias)
-        return projected.permute(0, 2, 3, 1).squeeze(2)
+        return projected.permute(0, 2, 3, 1).reshape(*tokens.shape[:2], layer.out_features)
     linear: Tensor = layer(tokens)
     return linear
 
@@ -100,18 +109,38 @@ def _is_computed_here(tensor: Tensor) -> bool:
     )
 
 
-def _convolution_is_faster(tokens: Tensor) -> bool:
-    batch, num_tokens = tokens.shape[:2]
+def _convolution_is_faster(layer: nn.Linear, tokens: Tensor) -> bool:
+    num_tokens = tokens.shape[0] * tokens.shape[1]
     return (
         tokens.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and batch >= MIN_CONVOLUTION_BATCH
-        and batch * num_tokens >= MIN_CONVOLUTION_TOKENS
         and _is_amd_with_avx512()
+        and (
+            num_tokens >= MIN_CONVOLUTION_TOKENS
+            or (
+                _has_wide_avx512()
+                and num_tokens * layer.in_features * layer.out_features >= MIN_CONVOLUTION_MULTIPLICATIONS
+            )
+        )
+        and _num_images(num_tokens) > 0
     )
+
+
+@lru_cache(maxsize=1024)
+def _num_images(num_tokens: int) -> int:
+    """Returns over how many images of equal size tokens are spread: the least number that will do, 0 if none does."""
+    least = max(MIN_CONVOLUTION_IMAGES, -(-num_tokens // MAX_CONVOLUTION_PIXELS))
+    numbers = range(least, num_tokens // MIN_CONVOLUTION_PIXELS + 1)
+    return next((images for images in numbers if num_tokens % images == 0), 0)
 
 
 @cache
 def _is_amd_with_avx512() -> bool:
     known = processor_capabilities()
     return str(known.get("cpu_name", "")).startswith("AMD") and bool(known.get("avx512_f"))
+
+
+@cache
+def _has_wide_avx512() -> bool:
+    """Returns whether a processor of AMD multiplies 512 bits at once: Zen 5, the first of AMD's with AVX-VNNI."""
+    return bool(processor_capabilities().get("avx_vnni"))

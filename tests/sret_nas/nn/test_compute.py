@@ -28,13 +28,22 @@ ARCH = ArchConfig(
 """256 tokens an image, so that 16 images have enough for a convolution."""
 
 
+ZEN_4 = {"cpu_name": "AMD EPYC", "avx512_f": True}
+ZEN_5 = {**ZEN_4, "avx_vnni": True}
+
+
+def forget_the_processor() -> None:
+    compute._is_amd_with_avx512.cache_clear()
+    compute._has_wide_avx512.cache_clear()
+
+
 @pytest.fixture
 def amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Yields a processor whose linear layers may be convolutions, whatever runs the test."""
-    monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "AMD EPYC", "avx512_f": True})
-    compute._is_amd_with_avx512.cache_clear()
+    monkeypatch.setattr(compute, "processor_capabilities", lambda: ZEN_4)
+    forget_the_processor()
     yield
-    compute._is_amd_with_avx512.cache_clear()
+    forget_the_processor()
 
 
 def operators_of(outputs: Tensor) -> Counter[str]:
@@ -85,23 +94,51 @@ class TestAttention:
 
 @pytest.mark.usefixtures("amd")
 class TestProject:
-    def test_as_a_convolution_it_equals_linear(self) -> None:
+    @pytest.mark.parametrize("shape", [(16, 192), (4, 784), (1, 3072), (29, 107), (7, 449)])
+    def test_as_a_convolution_it_equals_linear(self, shape: tuple[int, int]) -> None:
         torch.manual_seed(0)
-        layer, tokens = nn.Linear(24, 37), torch.randn(16, 192, 24, requires_grad=True)
+        layer, tokens = nn.Linear(24, 37), torch.randn(*shape, 24, requires_grad=True)
         found, expected = project(layer, tokens), layer(tokens)
         assert operators_of(found)["ConvolutionBackward0"] == 1
+        assert found.shape == expected.shape
         gradient, sources = torch.randn_like(expected), [tokens, layer.weight, layer.bias]
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         for ours, theirs in zip(
             torch.autograd.grad(found, sources, gradient), torch.autograd.grad(expected, sources, gradient), strict=True
         ):
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)  # sums over 3,072 tokens
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)  # sums over 3,000 tokens
 
-    @pytest.mark.parametrize("shape", [(15, 200, 8), (16, 191, 8)])
-    def test_of_few_images_or_tokens_it_is_linear(self, shape: tuple[int, ...]) -> None:
-        layer, tokens = nn.Linear(8, 8), torch.randn(shape)
+    def test_it_takes_tokens_in_any_layout(self) -> None:
+        layer, tokens = nn.Linear(24, 37), torch.randn(24, 192, 16).permute(2, 1, 0)
+        assert operators_of(project(layer, tokens))["ConvolutionBackward0"] == 1
+        torch.testing.assert_close(project(layer, tokens), layer(tokens), rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("shape", [(16, 191, 8), (1, 3083, 8), (1, 3071, 64)])
+    def test_of_few_tokens_or_a_prime_number_of_them_it_is_linear(self, shape: tuple[int, ...]) -> None:
+        layer, tokens = nn.Linear(shape[-1], 64), torch.randn(shape)
         assert torch.equal(project(layer, tokens), layer(tokens))
         assert "ConvolutionBackward0" not in operators_of(project(layer, tokens))
+
+    @pytest.mark.parametrize(
+        ("tokens", "widths", "is_one"),
+        [((64, 9), (64, 192), True), ((64, 9), (64, 128), False), ((8, 8), (256, 768), False)],
+    )
+    def test_with_wide_units_fewer_tokens_are_enough(
+        self, tokens: tuple[int, int], widths: tuple[int, int], is_one: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the number of multiplications, and not if 16 images have fewer than 7 pixels."""
+        layer, images = nn.Linear(*widths), torch.randn(*tokens, widths[0])
+        assert "ConvolutionBackward0" not in operators_of(project(layer, images))
+        monkeypatch.setattr(compute, "processor_capabilities", lambda: ZEN_5)
+        forget_the_processor()
+        assert ("ConvolutionBackward0" in operators_of(project(layer, images))) == is_one
+        torch.testing.assert_close(project(layer, images), layer(images), rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("num_tokens", "images"), [(3136, 16), (12544, 64), (784, 16), (196, 28), (112, 16), (111, 0), (3083, 0)]
+    )
+    def test_tokens_are_spread_over_images_of_at_most_200_pixels(self, num_tokens: int, images: int) -> None:
+        assert compute._num_images(num_tokens) == images
 
     def test_in_other_precisions_it_is_linear(self) -> None:
         layer, tokens = nn.Linear(8, 8), torch.randn(16, 192, 8)
@@ -134,7 +171,7 @@ class TestProject:
 
     def test_a_processor_of_another_maker_keeps_linear(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "Intel Xeon", "avx512_f": True})
-        compute._is_amd_with_avx512.cache_clear()
+        forget_the_processor()
         assert "ConvolutionBackward0" not in operators_of(project(nn.Linear(8, 8), torch.randn(16, 192, 8)))
 
 
@@ -166,7 +203,7 @@ class TestNetwork:
         network.fresh_permutations = False
         found, gradients = _passes(network, images)
         assert operators_of(network(images))["ConvolutionBackward0"] > 3  # the stem alone has three
-        monkeypatch.setattr(compute, "MIN_CONVOLUTION_BATCH", 17)
+        monkeypatch.setattr(compute, "_convolution_is_faster", lambda *_: False)
         expected, others = _passes(network, images)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         for gradient, other in zip(gradients, others, strict=True):
