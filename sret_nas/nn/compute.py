@@ -4,8 +4,8 @@ The rules are functions of the processor, the precision and the shape, never of 
 result in every process of a machine (`benchmarks/speed` measures what the rules gain):
 
 - Attention in bf16 multiplies queries, keys and values by plain products. torch's fused kernel is slower in bf16.
-- Under autocast to bf16, convolutions in groups stay in fp32, in which they are faster, and the stem's, which are in
-  bf16, have the channels last.
+- Under autocast to bf16, convolutions in groups stay in fp32, in which they are faster.
+- The stem's convolutions have the channels last: in bf16, and those of 3x3 in fp32 on processors of AMD with AVX-512.
 - Linear layers in fp32 are pointwise convolutions, from some size on, on processors of AMD with AVX-512. torch leaves
   convolutions to oneDNN, which uses AVX-512, and `linear` to MKL, which uses AVX2 on processors of AMD. How much that
   gains depends on how wide a processor's units for AVX-512 are, so that Zen 5 has a lower limit than Zen 4.
@@ -54,7 +54,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 def project(layer: nn.Linear, tokens: Tensor) -> Tensor:
     """Returns `layer(tokens)`: (B, N, D) to (B, N, D')."""
-    if _is_computed_here(tokens) and _is_plain(layer) and _convolution_is_faster(layer, tokens):
+    if _is_in_fp32_here(tokens) and _is_plain(layer) and _convolution_is_faster(layer, tokens):
         # A pointwise convolution treats every pixel alike, so all tokens may be spread over any number of images.
         images = _num_images(tokens.shape[0] * tokens.shape[1])
         pixels = tokens.reshape(images, -1, 1, layer.in_features).permute(0, 3, 1, 2)  # channels last
@@ -88,14 +88,25 @@ def convolve_groups(layer: nn.Module, features: Tensor) -> Tensor:
     return convolved
 
 
-def with_channels_last(images: Tensor) -> Tensor:
-    """Returns images (B, channels, H, W) in the layout that the stem convolves fastest."""
-    return images.to(memory_format=torch.channels_last) if _is_autocast_here(images) else images
+def with_channels_last(images: Tensor, also_in_fp32: bool) -> Tensor:
+    """Returns images (B, channels, H, W) in the layout that a stem convolves fastest.
+
+    Args:
+        images: What is convolved.
+        also_in_fp32: Whether the channels come last in fp32 too, which large patches do not gain from.
+    """
+    is_faster = _is_autocast_here(images) or (also_in_fp32 and _is_in_fp32_here(images) and _is_amd_with_avx512())
+    return images.to(memory_format=torch.channels_last) if is_faster else images
 
 
 def _is_autocast_here(tensor: Tensor) -> bool:
     """Returns whether layers cast a tensor in fp32 to bf16."""
     return _is_computed_here(tensor) and tensor.dtype == torch.float32 and torch.is_autocast_enabled("cpu")
+
+
+def _is_in_fp32_here(tensor: Tensor) -> bool:
+    """Returns whether layers multiply a tensor in fp32."""
+    return _is_computed_here(tensor) and tensor.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def _is_computed_here(tensor: Tensor) -> bool:
@@ -112,9 +123,7 @@ def _is_computed_here(tensor: Tensor) -> bool:
 def _convolution_is_faster(layer: nn.Linear, tokens: Tensor) -> bool:
     num_tokens = tokens.shape[0] * tokens.shape[1]
     return (
-        tokens.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
-        and _is_amd_with_avx512()
+        _is_amd_with_avx512()
         and (
             num_tokens >= MIN_CONVOLUTION_TOKENS
             or (

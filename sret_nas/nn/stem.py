@@ -41,7 +41,7 @@ class Stem(nn.Module):
         self.norms = nn.ModuleList(_NORMS[norm](outputs) for outputs in widths[1:])
 
     def forward(self, images: Tensor) -> Tensor:
-        features = with_channels_last(images)
+        features = with_channels_last(images, also_in_fp32=True)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             features = F.relu(norm(conv(features)), inplace=True)
         return features
@@ -56,7 +56,7 @@ class PatchStem(nn.Module):
         self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.proj(pad_to_patches(with_channels_last(images), self.patch))
+        features: Tensor = self.proj(pad_to_patches(with_channels_last(images, also_in_fp32=False), self.patch))
         return features
 
 

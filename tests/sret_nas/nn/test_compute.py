@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.arch.parts import StageConfig
+from sret_nas.arch.parts import StageConfig, StemConfig, StemKind
 from sret_nas.nn import compute
 from sret_nas.nn.compute import attention, multiplies_bf16, project
 from sret_nas.nn.flops import fvcore_cost
@@ -187,7 +187,7 @@ class TestAutocast:
                 )
             )
         exact = network(images := torch.randn(2, 3, 32, 32))
-        assert seen["stem"] == (torch.float32, False)
+        assert seen["stem"][0] == torch.float32
         with torch.autocast("cpu", torch.bfloat16):
             rough = network(images)
         assert seen["stem"] == (torch.bfloat16, True)
@@ -197,6 +197,27 @@ class TestAutocast:
 
 @pytest.mark.usefixtures("amd")
 class TestNetwork:
+    @pytest.mark.parametrize("kind", ["conv", "patch"])
+    def test_the_stem_s_channels_come_last_but_for_patches_with_the_same_result(
+        self, kind: StemKind, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        torch.manual_seed(0)
+        arch = ARCH.model_copy(update={"stem": StemConfig(width=8, kind=kind)})
+        network, images, seen = SReT(arch), torch.randn(2, 3, 128, 128), []
+        first = next(layer for layer in network.stem.modules() if isinstance(layer, nn.Conv2d))
+        first.register_forward_hook(
+            lambda _, inputs, output: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        network.fresh_permutations = False
+        found, gradients = _passes(network, images)
+        monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "Intel Xeon", "avx512_f": True})
+        forget_the_processor()
+        expected, others = _passes(network, images)
+        assert seen == [kind == "conv", False]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        for gradient, other in zip(gradients, others, strict=True):
+            assert float((gradient - other).norm()) <= 1e-4 * float(other.norm()) + 1e-6
+
     def test_logits_and_gradients_are_those_of_torch_s_usual_products(self, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.manual_seed(0)
         network, images = SReT(ARCH), torch.randn(16, 3, 128, 128)
@@ -228,7 +249,9 @@ class TestNetwork:
 
 def _passes(network: SReT, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     logits = network(images)
-    return logits, list(torch.autograd.grad(F.cross_entropy(logits, torch.arange(16) % 4), list(network.parameters())))
+    return logits, list(
+        torch.autograd.grad(F.cross_entropy(logits, torch.arange(len(images)) % 4), list(network.parameters()))
+    )
 
 
 @pytest.mark.parametrize(
