@@ -135,7 +135,8 @@ class TestProject:
         torch.testing.assert_close(project(layer, images), layer(images), rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize(
-        ("num_tokens", "images"), [(3136, 16), (12544, 64), (784, 16), (196, 28), (112, 16), (111, 0), (3083, 0)]
+        ("num_tokens", "images"),
+        [(3136, 16), (12544, 64), (784, 16), (196, 28), (112, 16), (111, 0), (150, 0), (3083, 0)],
     )
     def test_tokens_are_spread_over_images_of_at_most_200_pixels(self, num_tokens: int, images: int) -> None:
         assert compute._num_images(num_tokens) == images
