@@ -29,6 +29,7 @@ from ..runs.objective_texts import error_text
 from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import ORIGIN
+from ..runs.recorded_search import all_were_tried
 from ..runs.size_prior import size_in_long_trainings
 from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
@@ -171,8 +172,11 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
     recommended = sum(trial.origin == ORIGIN for trial in finished)
     and_more = f", and {recommended} recommended" if recommended else ""
     ended = given.history.num_ended
+    is_short = ended < options.trials and not given.is_running
     of_all = f" of {options.trials:,}" if ended <= options.trials else ""  # fewer may be asked for when it is resumed
     state = "finished" if ended >= options.trials else f"ended after {ended:,} of {counted(options.trials, 'trial')}"
+    if is_short and all_were_tried(given.history, given.domain):
+        of_all, state = "", "finished: every candidate inside the budget has been tried"
     facts = [
         (options.describe_budget(), "budget"),
         (space.name, f"space, {format_quantity(space.num_networks)} networks"),

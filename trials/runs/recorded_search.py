@@ -46,20 +46,23 @@ class RecordedSearch:
 
     @property
     def state(self) -> str:
-        """Returns `running`, `finished`, or how many of its trials have ended, e.g. `12 of 30 trials`.
-
-        A search that has tried every candidate inside its budget has finished, however many trials it might have run.
-        """
+        """Returns `running`, `finished`, or how many of its trials have ended, e.g. `12 of 30 trials`."""
         if self.is_running:
             return "running"
-        ended = self.history.num_ended
-        if ended >= self.options.trials or self._all_were_tried():
+        if has_finished(self.history, self.options, self.domain):
             return "finished"
-        return f"{ended} of {counted(self.options.trials, 'trial')}"
+        return f"{self.history.num_ended} of {counted(self.options.trials, 'trial')}"
 
-    def _all_were_tried(self) -> bool:
-        tried = {trial.candidate.key for trial in self.history.in_order if trial.has_ended}
-        return next(islice(self.domain, len(tried), None), None) is None
+
+def has_finished(history: History, options: SearchOptions, domain: SReTDomain) -> bool:
+    """Returns whether a search has run all its trials, or as many as there are candidates inside its budget."""
+    return history.num_ended >= options.trials or all_were_tried(history, domain)
+
+
+def all_were_tried(history: History, domain: SReTDomain) -> bool:
+    """Returns whether every candidate inside the budget has been tried, so that no further trial can be."""
+    tried = {trial.candidate.key for trial in history.in_order if trial.has_ended}
+    return next(islice(domain, len(tried), None), None) is None
 
 
 def is_running(run_dir: Path) -> bool:

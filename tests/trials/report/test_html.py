@@ -12,13 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.feasible_set import FeasibleSet
 from tests.counted_spaces import FOUR_STAGES
 from tests.trials.planted_search import HOSTILE, write_search
 from trials.report.html import LiveReport, ReportInput, write_report
 from trials.report.insights import insights_of, label_of
 from trials.report.network_drawing import draw_network
+from trials.runs.recorded_search import RecordedSearch
 from trials.runs.records import Records
 from trials.runs.timeline import read_timeline
+from trials.strategies.sret import SReTDomain
 from trials.training.error_intervals import error_interval
 
 
@@ -150,6 +155,11 @@ def test_without_trials_it_says_what_is_still_to_come(given: ReportInput, tmp_pa
     assert "What matters" not in text
 
 
+def test_a_scroll_bar_that_appears_late_makes_no_figure_wider_than_the_page(page: str) -> None:
+    """Figures take the width of the page when they are drawn, and nothing tells them of a scroll bar."""
+    assert re.search(r"html \{[^}]*overflow-y: scroll;", page)
+
+
 def test_a_live_report_is_written_now_and_then(given: ReportInput, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("trials.report.html.time.monotonic", lambda: now[0])
@@ -188,6 +198,22 @@ def test_an_interrupted_search_has_not_finished_and_says_how_to_carry_on(given: 
     assert f"ended after {history.num_ended} of 200 trials" in text
     assert f"Nothing before all trials have ended: carry on with sret-nas search --resume {tmp_path / 'run'}" in text
     assert "too few trials" not in text
+
+
+def test_a_search_that_has_tried_every_candidate_has_finished(given: ReportInput, tmp_path: Path) -> None:
+    """`runs show` says so as well."""
+    options = given.options.model_copy(update={"trials": 200})
+    shutil.copytree(given.run_dir, tmp_path / "run")
+    space = given.domain.space
+    fifth = sorted(cost_of(arch).flops for arch in FeasibleSet(space, Budget()))[4]
+    domain = SReTDomain(space, Budget(flops_max=fifth))
+    exhausted = replace(given, run_dir=tmp_path / "run", options=options, domain=domain)
+    text = write_report(exhausted).read_text()
+    assert "finished: every candidate inside the budget has been tried" in text
+    assert "of 200" not in text
+    search = RecordedSearch(exhausted.run_dir, exhausted.history, options, domain)
+    assert search.state == "finished"
+    assert ">running</span>" in write_report(replace(exhausted, is_running=True)).read_text()
 
 
 def test_a_search_whose_trials_were_lowered_says_how_many_have_finished(given: ReportInput, tmp_path: Path) -> None:
