@@ -17,6 +17,7 @@ from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
+from sret_nas.latency.table import check_is_predicted
 from sret_nas.plurals import counted
 from sret_nas.space.search_space import SearchSpace
 
@@ -105,6 +106,13 @@ def plan_search(options: SearchOptions, run_dir: Path, console: Console) -> None
 
 def _options_and_space(options: SearchOptions, console: Console) -> tuple[SearchOptions, SearchSpace]:
     """Returns the options, completed by a given supernet's, and the space. Raises `UserError` if they contradict."""
+    options, space = _completed(options, console)
+    if options.uses_latency:
+        check_is_predicted(space)
+    return options, space
+
+
+def _completed(options: SearchOptions, console: Console) -> tuple[SearchOptions, SearchSpace]:
     if options.supernet is None:
         return options, options.load_space()
     supernet = GivenSupernet.read(Path(options.supernet))
