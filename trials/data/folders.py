@@ -43,8 +43,7 @@ def find_folder(folder: Path) -> FoundSource:
     if not folder.exists():
         raise UserError(
             f"{folder}: there is no such folder; give 'digits', a folder with one folder of images per class, "
-            "or the name of a torchvision set, with --data-root for its files; if the images of a run have moved, say "
-            "with --data where they are"
+            "or the name of a torchvision set, with --data-root for its files"
         )
     if not folder.is_dir():
         raise UserError(f"{folder}: must be a folder with one folder of images per class, got a file")

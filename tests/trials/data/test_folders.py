@@ -121,7 +121,6 @@ def test_a_changed_or_further_file_is_seen(tmp_path: Path, write: Write) -> None
     ("make", "message"),
     [
         (lambda path, write: None, "images: there is no such folder; give 'digits'"),
-        (lambda path, write: None, "if the images of a run have moved, say with --data where they are"),
         (lambda path, write: path.write_text(""), "must be a folder with one folder of images per class, got a file"),
         (lambda path, write: path.mkdir(), "images: must have one folder of images per class, got no folder in it"),
         (
