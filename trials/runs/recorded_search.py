@@ -21,6 +21,9 @@ from .events import check_header
 from .history import History, read_history
 from .options import SearchOptions
 
+MAX_COUNTED = 2_000
+"""Most candidates that are counted before trials are announced; about a quarter of a second."""
+
 
 @dataclass(frozen=True)
 class RecordedSearch:
@@ -61,8 +64,21 @@ def has_finished(history: History, options: SearchOptions, domain: SReTDomain) -
 
 def all_were_tried(history: History, domain: SReTDomain) -> bool:
     """Returns whether every candidate inside the budget has been tried, so that no further trial can be."""
-    tried = {trial.candidate.key for trial in history.in_order if trial.has_ended}
-    return next(islice(domain, len(tried), None), None) is None
+    return num_possible(domain, 1, history) == 0
+
+
+def num_possible(domain: SReTDomain, most: int, history: History | None = None) -> int:
+    """Returns how many further trials there are candidates for inside the budget, at most `most`.
+
+    Args:
+        history: What has been tried already; None for nothing.
+
+    Of more than `MAX_COUNTED` it is taken for granted that there are enough.
+    """
+    ended = [] if history is None else [trial.candidate.key for trial in history.in_order if trial.has_ended]
+    tried, counted_most = len(set(ended)), min(max(most, 0), MAX_COUNTED)
+    found = sum(1 for _ in islice(domain, tried, tried + counted_most))
+    return found if found < counted_most else max(most, 0)
 
 
 def is_running(run_dir: Path) -> bool:
