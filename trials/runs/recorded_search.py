@@ -16,10 +16,12 @@ from sret_nas.plurals import counted
 from sret_nas.space.search_space import SearchSpace
 
 from ..strategies.sret import SReTDomain
+from ..strategies.structure import MIN_RESULTS
 from .directory import LOCK_FILE
 from .events import check_header
 from .history import History, read_history
 from .options import SearchOptions
+from .recommendation import ORIGIN
 
 MAX_COUNTED = 2_000
 """Most candidates that are counted before trials are announced; about a quarter of a second."""
@@ -49,17 +51,27 @@ class RecordedSearch:
 
     @property
     def state(self) -> str:
-        """Returns `running`, `finished`, or how many of its trials have ended, e.g. `12 of 30 trials`."""
-        if self.is_running:
-            return "running"
-        if has_finished(self.history, self.options, self.domain):
-            return "finished"
-        return f"{self.history.num_ended} of {counted(self.options.trials, 'trial')}"
+        """Returns `running`, or what `state_of` does."""
+        return "running" if self.is_running else state_of(self.history, self.options, self.domain)
 
 
-def has_finished(history: History, options: SearchOptions, domain: SReTDomain) -> bool:
-    """Returns whether a search has run all its trials, or as many as there are candidates inside its budget."""
-    return history.num_ended >= options.trials or all_were_tried(history, domain)
+def state_of(history: History, options: SearchOptions, domain: SReTDomain) -> str:
+    """Returns the state of a search that does not run.
+
+    It is `finished`; how many of its trials have ended, e.g. `12 of 30 trials`; or `interrupted` if all have, but not
+    the recommendations and finals that follow. A search that has tried every candidate inside its budget has ended all
+    its trials, however many it might have run.
+    """
+    if history.num_ended < options.trials and not all_were_tried(history, domain):
+        return f"{history.num_ended:,} of {counted(options.trials, 'trial')}"
+    return "interrupted" if history.was_interrupted or _awaits_recommendations(history, options) else "finished"
+
+
+def _awaits_recommendations(history: History, options: SearchOptions) -> bool:
+    """Returns whether enough trials have finished to recommend networks, but none is recommended for good."""
+    results = sum(trial.result is not None and trial.origin != ORIGIN for trial in history.in_order)
+    is_settled = history.recommended is not None and history.recommended.is_final
+    return options.best_by == "expected" and results >= MIN_RESULTS and not is_settled
 
 
 def all_were_tried(history: History, domain: SReTDomain) -> bool:

@@ -20,6 +20,7 @@ from tests.trials.planted_search import HOSTILE, write_search
 from trials.report.html import LiveReport, ReportInput, write_report
 from trials.report.insights import insights_of, label_of
 from trials.report.network_drawing import draw_network
+from trials.runs.history import read_history
 from trials.runs.recorded_search import RecordedSearch
 from trials.runs.records import Records
 from trials.runs.timeline import read_timeline
@@ -196,7 +197,7 @@ def test_an_interrupted_search_has_not_finished_and_says_how_to_carry_on(given: 
     shutil.copytree(given.run_dir, tmp_path / "run")
     text = write_report(replace(given, run_dir=tmp_path / "run", options=options, history=history)).read_text()
     assert f"ended after {history.num_ended} of 200 trials" in text
-    assert f"Nothing before all trials have ended: carry on with sret-nas search --resume {tmp_path / 'run'}" in text
+    assert f"Nothing before the search has finished: carry on with sret-nas search --resume {tmp_path / 'run'}" in text
     assert "too few trials" not in text
 
 
@@ -214,6 +215,26 @@ def test_a_search_that_has_tried_every_candidate_has_finished(given: ReportInput
     search = RecordedSearch(exhausted.run_dir, exhausted.history, options, domain)
     assert search.state == "finished"
     assert ">running</span>" in write_report(replace(exhausted, is_running=True)).read_text()
+
+
+@pytest.mark.parametrize("in_finals", [False, True])
+def test_a_search_that_was_interrupted_after_its_trials_has_not_finished(
+    in_finals: bool, given: ReportInput, tmp_path: Path
+) -> None:
+    """Before it recommends anything, or afterwards, where finalists are trained."""
+    shutil.copytree(given.run_dir, tmp_path / "run")
+    if in_finals:
+        with Records(tmp_path / "run", must_exist=True) as records:
+            records.reopen()
+            records.interrupted()
+        history = read_history(tmp_path / "run")
+    else:
+        history = replace(given.history, recommended=None)
+    text = write_report(replace(given, run_dir=tmp_path / "run", history=history)).read_text()
+    assert ">interrupted</span>" in text
+    assert RecordedSearch(tmp_path / "run", history, given.options, given.domain).state == "interrupted"
+    said = f"Nothing before the search has finished: carry on with sret-nas search --resume {tmp_path / 'run'}"
+    assert (said in text) != in_finals
 
 
 def test_a_search_whose_trials_were_lowered_says_how_many_have_finished(given: ReportInput, tmp_path: Path) -> None:
