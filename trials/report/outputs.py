@@ -271,7 +271,7 @@ def _row(trial: Trial, objectives: Sequence[Objective]) -> dict[str, Any]:
         "depth_schedule": trial.depth_schedule,
         "architecture": arch.summary(),
         "origin": trial.origin,
-        "state": "running",
+        "state": "waiting",  # the file is written when nothing runs, and a resumed search goes on with it
     }
     if trial.failure is not None:
         row |= {"state": "failed", "failure": f"{trial.failure.cause}: {trial.failure.message}"}
