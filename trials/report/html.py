@@ -227,6 +227,7 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
         "tuned_sizes": size_after_tuning(given.history.in_order, given.options.objectives, known),
         "long_trainings": size_in_long_trainings(given.history.in_order, known),
         "prediction_note": describe_prediction(images),
+        "is_bounded": given.options.upper_bound is not None,
         "has_bend": known is not None and any(network.is_bend for network in known.networks),
     }
 

@@ -119,7 +119,7 @@ def _choose(run: Run, results: list[Trial], before: Recommendations, round_numbe
         before: What was recommended before, of as many trials; an empty one at first.
     """
     started = time.monotonic()
-    is_bounded = upper_bound(run.options) is not None
+    is_bounded = run.options.upper_bound is not None
     cost, limit = cost_and_limit(run.options, [trial.candidate for trial in run.trials])
     model = _model_of(run, results, cost)
     most = model.most_expensive(limit)
@@ -222,22 +222,9 @@ def _model_of(run: Run, results: list[Trial], cost: CostName) -> StructureModel:
     return StructureModel(run.domain, [trial.candidate for trial in results], errors, axis)
 
 
-def upper_bound(options: SearchOptions) -> tuple[CostName, int] | None:
-    """Returns the cost that is bounded from above, FLOPs first, and its bound; None if there is none."""
-    bounds: list[tuple[CostName, int | None]] = [
-        ("flops", options.budget.flops_max),
-        ("params", options.budget.params_max),
-        ("latency", options.latency_max),
-    ]
-    for name, bound in bounds:
-        if bound is not None:
-            return name, bound
-    return None
-
-
 def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> tuple[CostName, int]:
     """Returns the bounded cost and its bound; without one, FLOPs and the most that candidates have."""
-    return upper_bound(options) or ("flops", max(cost_of(candidate.arch).flops for candidate in candidates))
+    return options.upper_bound or ("flops", max(cost_of(candidate.arch).flops for candidate in candidates))
 
 
 def _number_of(run: Run, candidate: Candidate) -> int:

@@ -9,6 +9,7 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,6 +216,20 @@ def test_a_search_that_has_tried_every_candidate_has_finished(given: ReportInput
     search = RecordedSearch(exhausted.run_dir, exhausted.history, options, domain)
     assert search.state == "finished"
     assert ">running</span>" in write_report(replace(exhausted, is_running=True)).read_text()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "is_said"),
+    [({"flops_budget": None}, True), ({}, False), ({"flops_budget": None, "params_budget": 10_000}, False)],
+)
+def test_what_costs_are_shares_of_is_said_where_none_is_bounded(
+    bounds: dict[str, Any], is_said: bool, given: ReportInput, tmp_path: Path
+) -> None:
+    shutil.copytree(given.run_dir, tmp_path / "run")
+    options = given.options.model_copy(update=bounds)
+    text = write_report(replace(given, run_dir=tmp_path / "run", options=options)).read_text()
+    said = "No cost was bounded from above, so the costs are shares of the most expensive trial's."
+    assert (said in text) == is_said
 
 
 @pytest.mark.parametrize("in_finals", [False, True])
