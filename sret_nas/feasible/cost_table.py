@@ -34,6 +34,9 @@ from sret_nas.space.search_space import SearchSpace
 MAX_PAIRS = 40_000_000
 """Most cost sums of prefix and middle for each of the residual connections; about a second of one core."""
 
+MAX_LIMIT_OF_PAIRS = 2**40
+"""Most that `MAX_PAIRS` may be replaced by: more sums would take hours of one core, and a hundred GB."""
+
 MAX_COMPLETIONS = 2**22
 """Most counts in the result of `CostTable.completions` for one window: 32 MiB."""
 
@@ -72,12 +75,14 @@ class CostTable:
             slots: The costs that matter; a cost that does not is treated as zero.
             max_pairs: Most cost sums of prefix and middle, for each of the residual connections.
 
-        Raises `UserError` for a space with more than `MAX_COMPLETIONS`.
+        Raises `UserError` for a space with more than `MAX_COMPLETIONS`, and `ValueError` as `check_max_pairs`.
         """
+        check_max_pairs(max_pairs)
         max_pairs *= costs.num_residuals
         stages, links, self._stage_positions = at_least_three(*_costs_of_slots(costs, slots))
         layers = [StageCosts(*stage) for stage in stages]
         limit = min(isqrt(max_pairs) // max(len(layer.cells) for layer in layers), isqrt(_MAX_TABLE_SIZE) - 1)
+        limit = max(limit, 1)  # few pairs leave a cell to each state, the coarsest grid there is
         if (
             len(layers) > 3
             or _num_pairs(layers[0], layers[1], links[0]) > max_pairs
@@ -371,6 +376,12 @@ def _inside(below: FloatArray, flops_at: IntArray, params_at: IntArray) -> Float
         - below[flops_high, params_low] + below[flops_low, params_low]
     )  # fmt: skip
     return np.maximum(inside, 0.0)
+
+
+def check_max_pairs(max_pairs: int) -> None:
+    """Raises `ValueError` for a limit of cost sums that no table can be made with."""
+    if not 1 <= max_pairs <= MAX_LIMIT_OF_PAIRS:
+        raise ValueError(f"max_pairs must be from 1 to {MAX_LIMIT_OF_PAIRS:,}, got {max_pairs:,}")
 
 
 def cost_table_of(space: SearchSpace, slots: Slots, max_pairs: int) -> CostTable:

@@ -29,7 +29,7 @@ from sret_nas.arch.cost import bounded_costs
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import BudgetError
 from sret_nas.feasible.cost_cells import Slots, Window
-from sret_nas.feasible.cost_table import MAX_PAIRS, CostTable, cost_table_of
+from sret_nas.feasible.cost_table import MAX_PAIRS, CostTable, check_max_pairs, cost_table_of
 from sret_nas.feasible.extremes import nearest_extreme, tighter_budget, undominated_networks
 from sret_nas.feasible.overflow import check_costs_fit
 from sret_nas.feasible.three_costs import count_inside
@@ -79,7 +79,7 @@ class FeasibleSet:
         self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS, completions: FloatArray | None = None,
         slots: Slots | None = None,
     ) -> None:  # fmt: skip
-        """Checks that costs fit into 64 bits. Raises `UserError` otherwise.
+        """Checks that costs fit into 64 bits. Raises `UserError` otherwise, and `ValueError` as `check_max_pairs`.
 
         Args:
             space: The networks.
@@ -88,6 +88,7 @@ class FeasibleSet:
             completions: Counts of this set that `split` has made already.
             slots: The costs that its table counts by, of three bounded ones.
         """
+        check_max_pairs(max_pairs)
         check_costs_fit(space)
         self.space = space
         self.budget = budget

@@ -50,7 +50,8 @@ def check_is_predicted(space: SearchSpace) -> None:
     if named:
         raise UserError(
             f"{space.name}: latency is predicted for networks with the paper's stem, residual connections and head, "
-            f"got {named}: search by FLOPs or parameters, and measure the result with `profile`"
+            f"got {named}: keep only the paper's in the space, or leave latency out, bound FLOPs or parameters, and "
+            "measure what is found with `profile`"
         )
 
 

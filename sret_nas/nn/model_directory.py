@@ -119,7 +119,8 @@ class _Config(BaseModel):
 def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: bool = False) -> None:
     """Writes a model directory, whole or not at all.
 
-    A link to a folder stays a link, and what it leads to is replaced.
+    A link to a folder stays a link, and what it leads to is replaced. Of an existing model directory only `FILES` are
+    replaced; whatever else lies in it is kept.
 
     Args:
         directory: The directory; it must not exist, be empty, or be `replace`d.
@@ -147,7 +148,7 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
             except OSError:
                 outdated.rename(directory)
                 raise
-            shutil.rmtree(outdated)
+            _delete_outdated(outdated, directory)
         else:
             whole.rename(directory)
     except BaseException:
@@ -158,7 +159,8 @@ def write_model(directory: Path, network: SReT, info: ModelInfo, *, replace: boo
 def put_back(directory: Path) -> None:
     """Puts a model directory back that a process hid and was killed before it had replaced it (see `write_model`).
 
-    What else such processes left hidden is deleted. No other process may write the directory meanwhile.
+    What else such processes left hidden is deleted, except files that are not `FILES`, which return to the directory.
+    No other process may write the directory meanwhile.
     """
     directory = directory.resolve()
     name = re.compile(rf"\.{re.escape(directory.name)}\.[a-z0-9_]{{8}}(\.old)?")  # as `mkdtemp` makes them
@@ -167,7 +169,17 @@ def put_back(directory: Path) -> None:
     if whole and not os.path.lexists(directory):
         max(whole, key=lambda path: path.stat().st_mtime_ns).rename(directory)
     for path in hidden:
+        if path in whole and path.exists():
+            _delete_outdated(path, directory)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _delete_outdated(outdated: Path, directory: Path) -> None:
+    """Deletes a model directory that another replaced, after moving what is not ours into that one."""
+    for path in outdated.iterdir():
+        if path.name not in FILES and not os.path.lexists(directory / path.name):
+            path.rename(directory / path.name)
+    shutil.rmtree(outdated)
 
 
 def _write_files(directory: Path, network: SReT, info: ModelInfo) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -46,17 +48,24 @@ def same_dataset(
 
     Raises `UserError` if the images are missing, or differ from those that the run was begun with.
     """
-    try:
+    with where_begun(f"a resumed {work}"):
         data_dir, data = cached_dataset(run_dir, config, console)
-    except UserError as error:
-        where = f"a resumed {work} needs its images: where they were when it was begun, or as --data says"
-        raise UserError(f"{error} ({where})") from None
     if digest is not None and data.digest != digest:
         raise UserError(
             f"the images of {config.source} are not those that {run_dir} was begun with: put those back, say with "
             f"--data where they are, or start a new {work}"
         )
     return data_dir, data
+
+
+@contextmanager
+def where_begun(work: str, what: str = "images", option: str = "--data") -> Iterator[None]:
+    """Adds to a `UserError` that something has to be where it was, or where an option says."""
+    try:
+        yield
+    except UserError as error:
+        where = f"{work} needs its {what}: where they were when it was begun, or as {option} says"
+        raise UserError(f"{error} ({where})") from None
 
 
 def require_apart(run_dir: Path, config: DataConfig) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -150,7 +149,8 @@ class TensorBoardTracker(Tracker):
             from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 
         folder = run_dir / "tensorboard"
-        shutil.rmtree(folder, ignore_errors=True)
+        for events in folder.glob("events.out.tfevents.*"):  # of the sessions before; what else is there is not ours
+            events.unlink(missing_ok=True)
         self._writer = SummaryWriter(str(folder))
 
     def log(self, metrics: Mapping[str, float], step: int, seconds: float) -> None:

@@ -15,7 +15,6 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import PRESETS
 from sret_nas.errors import UserError
 from sret_nas.files import write_atomically
-from sret_nas.plurals import counted
 from sret_nas.quantities import format_quantity, format_seconds
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml
@@ -29,6 +28,7 @@ from ..runs.objective_texts import error_text
 from ..runs.objectives import archived, error_of, pareto_front
 from ..runs.options import SearchOptions
 from ..runs.recommendation import ORIGIN
+from ..runs.recorded_search import state_of
 from ..runs.size_prior import size_in_long_trainings
 from ..runs.timeline import Timeline, read_timeline
 from ..runs.trial import Trial
@@ -172,7 +172,11 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
     and_more = f", and {recommended} recommended" if recommended else ""
     ended = given.history.num_ended
     of_all = f" of {options.trials:,}" if ended <= options.trials else ""  # fewer may be asked for when it is resumed
-    state = "finished" if ended >= options.trials else f"ended after {ended:,} of {counted(options.trials, 'trial')}"
+    state = "running" if given.is_running else state_of(given.history, options, given.domain)
+    if state.endswith(("trial", "trials")):
+        state = f"ended after {state}"
+    elif state != "running" and ended < options.trials:
+        of_all, state = "", f"{state}: every candidate inside the budget has been tried"
     facts = [
         (options.describe_budget(), "budget"),
         (space.name, f"space, {format_quantity(space.num_networks)} networks"),
@@ -185,7 +189,7 @@ def _asked(given: ReportInput, timeline: Timeline, finished: Sequence[Trial]) ->
     ]
     return {
         "title": f"{given.run_dir.name}: SReTs with {options.describe_budget()}",
-        "state": "running" if given.is_running else state,
+        "state": state,
         "updated": f"begun {_clock(timeline.began)}, this page is of {_clock(time.time())}",
         "facts": facts,
         "command": typed_words(header["command"]),
@@ -212,7 +216,7 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
     elif given.is_running:
         missing = "Recommendations follow once all trials have ended."
     elif known is None and sum(trial.result is not None for trial in given.history.in_order) >= MIN_RESULTS:
-        missing = f"Nothing before all trials have ended: carry on with {resume_command('search', given.run_dir)}"
+        missing = f"Nothing before the search has finished: carry on with {resume_command('search', given.run_dir)}"
     else:
         missing = "Nothing: too few trials have finished to judge structures."
     return {
@@ -223,6 +227,7 @@ def _recommended(given: ReportInput, choice: Choice | None) -> dict[str, Any]:
         "tuned_sizes": size_after_tuning(given.history.in_order, given.options.objectives, known),
         "long_trainings": size_in_long_trainings(given.history.in_order, known),
         "prediction_note": describe_prediction(images),
+        "is_bounded": given.options.upper_bound is not None,
         "has_bend": known is not None and any(network.is_bend for network in known.networks),
     }
 

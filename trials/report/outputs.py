@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ from .depths import depth_points
 from .plot import write_front_plot
 
 FRONT_PNG = "front.png"
+
+_COST = r"[\d.]+([KMGT]?-(FLOPs|params)|us|ms|s)"
+OURS = re.compile(rf"(trial-\d{{4,}}|(trial-\d{{4,}}|{_COST})-[0-9a-f]{{12}})\.yaml", re.ASCII)
+"""Names of files in the folders of networks and of weights that a search writes, and so may delete."""
 
 COLUMNS = (
     "trial", "arch_id", "state", "share", "error", "depth_error", "predicted_error", "predicted_deviation",
@@ -77,11 +82,14 @@ def write_front_picture(run_dir: Path, history: History, options: SearchOptions)
 def _write_folder(
     folder: Path, trials: dict[str, Trial], run_dir: Path, header: dict[str, Any], known: Recommendations | None
 ) -> None:
-    """Writes a file for each trial, by name, and deletes those of trials that are no longer among them."""
+    """Writes a file for each trial, by name, and deletes those of trials that are no longer among them.
+
+    Files under other names than ours are the user's, and stay.
+    """
     for name, trial in trials.items():
         _write_trial(folder / name, trial, run_dir, header, known)
     for stale in folder.glob("*.yaml"):
-        if stale.name not in trials:
+        if OURS.fullmatch(stale.name) and stale.name not in trials:
             stale.unlink()
 
 
@@ -99,7 +107,7 @@ def _write_proxies(trials: Sequence[Trial], run_dir: Path, header: dict[str, Any
                 provenance={**provenance, "target": target},
             )  # fmt: skip
     for file in (run_dir / WEIGHTS).glob("*.yaml"):
-        if not file.with_suffix(".safetensors").is_file():
+        if OURS.fullmatch(file.name) and not file.with_suffix(".safetensors").is_file():
             file.unlink()
 
 
@@ -263,7 +271,7 @@ def _row(trial: Trial, objectives: Sequence[Objective]) -> dict[str, Any]:
         "depth_schedule": trial.depth_schedule,
         "architecture": arch.summary(),
         "origin": trial.origin,
-        "state": "running",
+        "state": "waiting",  # the file is written when nothing runs, and a resumed search goes on with it
     }
     if trial.failure is not None:
         row |= {"state": "failed", "failure": f"{trial.failure.cause}: {trial.failure.message}"}

@@ -41,6 +41,8 @@ class History:
     recommended: Recommendations | None = None
     """The networks that the search recommends, once it has chosen them."""
     usage: ComputeUsage = field(default_factory=ComputeUsage)
+    was_interrupted: bool = False
+    """Whether the last session ended by an interruption."""
 
     @property
     def in_order(self) -> list[Trial]:
@@ -67,8 +69,9 @@ class History:
             case HeaderEvent():
                 raise ValueError("a second header")
             case InterruptedEvent():
-                pass
+                self.was_interrupted = True
             case ResumedEvent():
+                self.was_interrupted = False
                 self.header["options"] = event.options
                 self.header["limits_cluster"] = event.limits_cluster
             case SupernetEvent():

@@ -6,6 +6,9 @@ in it. Every line is on disk before the next point depends on it, so a kill lose
 
 from __future__ import annotations
 
+import re
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +28,12 @@ from .run_kinds import instead
 
 MAX_NETWORKS = 12
 """Networks of one landscape: more do not fit into one picture."""
+
+NETWORKS, IMAGES = "networks", "images"
+"""Folders with what jobs read; deleted once all points are known."""
+
+_INPUTS = re.compile(r"\d+(\.safetensors)?", re.ASCII)
+"""Names of what these folders hold for the jobs."""
 
 Index = Annotated[StrictInt, Field(ge=-MAX_POINTS, le=MAX_POINTS)]
 
@@ -166,3 +175,17 @@ def _read(path: Path) -> tuple[Header, dict[GridPoint, LandscapeResult]]:
     if header is None:
         raise UserError(f"{path} is empty: begin the landscape anew in another folder")
     return header, points
+
+
+def delete_inputs(directory: Path) -> None:
+    """Deletes what the jobs of a landscape read. Files of the user's in the same folders stay."""
+    for folder in (directory / NETWORKS, directory / IMAGES):
+        for path in list(folder.iterdir()) if folder.is_dir() else []:
+            if not _INPUTS.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or something else is in it
+            folder.rmdir()

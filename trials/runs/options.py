@@ -32,7 +32,7 @@ from .option_groups import (
     flag,
     with_data_root,
 )
-from .recommendation import BestBy
+from .recommendation import BestBy, CostName
 from .remote_storage import normalise_address
 
 CHANGEABLE = {
@@ -242,6 +242,16 @@ class SearchOptions(
     def uses_latency(self) -> bool:
         """Whether latency is bounded or an objective, so that it must be predicted."""
         return self.latency_budget is not None or "latency" in self.objectives
+
+    @property
+    def upper_bound(self) -> tuple[CostName, int] | None:
+        """The cost that is bounded from above, FLOPs first, and its bound; None if there is none."""
+        bounds: list[tuple[CostName, int | None]] = [
+            ("flops", self.budget.flops_max),
+            ("params", self.budget.params_max),
+            ("latency", self.latency_max),
+        ]
+        return next(((name, bound) for name, bound in bounds if bound is not None), None)
 
     def describe_budget(self) -> str:
         """Returns e.g. `FLOPs at most 1G, latency at most 20ms`, or `no budget` if nothing is bounded."""

@@ -16,10 +16,15 @@ from sret_nas.plurals import counted
 from sret_nas.space.search_space import SearchSpace
 
 from ..strategies.sret import SReTDomain
+from ..strategies.structure import MIN_RESULTS
 from .directory import LOCK_FILE
 from .events import check_header
 from .history import History, read_history
 from .options import SearchOptions
+from .recommendation import ORIGIN
+
+MAX_COUNTED = 2_000
+"""Most candidates that are counted before trials are announced; about a quarter of a second."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +51,46 @@ class RecordedSearch:
 
     @property
     def state(self) -> str:
-        """Returns `running`, `finished`, or how many of its trials have ended, e.g. `12 of 30 trials`.
+        """Returns `running`, or what `state_of` does."""
+        return "running" if self.is_running else state_of(self.history, self.options, self.domain)
 
-        A search that has tried every candidate inside its budget has finished, however many trials it might have run.
-        """
-        if self.is_running:
-            return "running"
-        ended = self.history.num_ended
-        if ended >= self.options.trials or self._all_were_tried():
-            return "finished"
-        return f"{ended} of {counted(self.options.trials, 'trial')}"
 
-    def _all_were_tried(self) -> bool:
-        tried = {trial.candidate.key for trial in self.history.in_order if trial.has_ended}
-        return next(islice(self.domain, len(tried), None), None) is None
+def state_of(history: History, options: SearchOptions, domain: SReTDomain) -> str:
+    """Returns the state of a search that does not run.
+
+    It is `finished`; how many of its trials have ended, e.g. `12 of 30 trials`; or `interrupted` if all have, but not
+    the recommendations and finals that follow. A search that has tried every candidate inside its budget has ended all
+    its trials, however many it might have run.
+    """
+    if history.num_ended < options.trials and not all_were_tried(history, domain):
+        return f"{history.num_ended:,} of {counted(options.trials, 'trial')}"
+    return "interrupted" if history.was_interrupted or _awaits_recommendations(history, options) else "finished"
+
+
+def _awaits_recommendations(history: History, options: SearchOptions) -> bool:
+    """Returns whether enough trials have finished to recommend networks, but none is recommended for good."""
+    results = sum(trial.result is not None and trial.origin != ORIGIN for trial in history.in_order)
+    is_settled = history.recommended is not None and history.recommended.is_final
+    return options.best_by == "expected" and results >= MIN_RESULTS and not is_settled
+
+
+def all_were_tried(history: History, domain: SReTDomain) -> bool:
+    """Returns whether every candidate inside the budget has been tried, so that no further trial can be."""
+    return num_possible(domain, 1, history) == 0
+
+
+def num_possible(domain: SReTDomain, most: int, history: History | None = None) -> int:
+    """Returns how many further trials there are candidates for inside the budget, at most `most`.
+
+    Args:
+        history: What has been tried already; None for nothing.
+
+    Of more than `MAX_COUNTED` it is taken for granted that there are enough.
+    """
+    ended = [] if history is None else [trial.candidate.key for trial in history.in_order if trial.has_ended]
+    tried, counted_most = len(set(ended)), min(max(most, 0), MAX_COUNTED)
+    found = sum(1 for _ in islice(domain, tried, tried + counted_most))
+    return found if found < counted_most else max(most, 0)
 
 
 def is_running(run_dir: Path) -> bool:

@@ -119,6 +119,7 @@ def _choose(run: Run, results: list[Trial], before: Recommendations, round_numbe
         before: What was recommended before, of as many trials; an empty one at first.
     """
     started = time.monotonic()
+    is_bounded = run.options.upper_bound is not None
     cost, limit = cost_and_limit(run.options, [trial.candidate for trial in run.trials])
     model = _model_of(run, results, cost)
     most = model.most_expensive(limit)
@@ -152,8 +153,10 @@ def _choose(run: Run, results: list[Trial], before: Recommendations, round_numbe
     new = [network.label for network, trial in zip(networks, trials, strict=True) if not trial.has_ended]
     took = f"(model of {counted(len(results), 'trial')}, {time.monotonic() - started:.1f} s)"
     if round_number == 1 and networks:
-        if is_out_of_reach:
-            label = format_cost(cost, limit)
+        label = format_cost(cost, limit)
+        if not is_bounded:
+            print_line(run.console, f"No cost is bounded from above: shares are of the largest trial's {label}")
+        elif is_out_of_reach:
             print_line(run.console, f"No network within the budget has more than {label}: shares are of that")
         labels = ", ".join(network.label for network in networks)
         print_line(run.console, f"Recommending the best structure at {labels} {took}")
@@ -220,16 +223,8 @@ def _model_of(run: Run, results: list[Trial], cost: CostName) -> StructureModel:
 
 
 def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> tuple[CostName, int]:
-    """Returns the bounded cost, FLOPs first, and its bound; without one, FLOPs and the most that candidates have."""
-    bounds: list[tuple[CostName, int | None]] = [
-        ("flops", options.budget.flops_max),
-        ("params", options.budget.params_max),
-        ("latency", options.latency_max),
-    ]
-    for name, bound in bounds:
-        if bound is not None:
-            return name, bound
-    return "flops", max(cost_of(candidate.arch).flops for candidate in candidates)
+    """Returns the bounded cost and its bound; without one, FLOPs and the most that candidates have."""
+    return options.upper_bound or ("flops", max(cost_of(candidate.arch).flops for candidate in candidates))
 
 
 def _number_of(run: Run, candidate: Candidate) -> int:

@@ -9,11 +9,12 @@ from sret_nas.errors import UserError
 from sret_nas.files import validate
 
 from ..console import Console, print_line
-from ..data.dataset_cache import cached_dataset
+from ..data.dataset_cache import cached_dataset, where_begun
 from ..engines.inline import InlineEngine
 from ..engines.jobs import InheritedTrialJob, ScratchTrialJob
 from ..engines.results import TrialResult
 from ..engines.retries import JobQueue
+from ..program_name import resume_command
 from ..runs.objective_texts import TEXTS, known_values
 from ..runs.objectives import LEARNED, Objective
 from ..runs.recorded_search import RecordedSearch
@@ -36,7 +37,8 @@ def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
         raise UserError(
             f"{run_dir}: --trial must be the number of a finished trial, of which there are {finished}, got {number}"
         )
-    data_dir, data = cached_dataset(run_dir, search.options.data_config, console)
+    with where_begun("a trial", option=f"`{resume_command('search', run_dir, '--data NEW')}`"):
+        data_dir, data = cached_dataset(run_dir, search.options.data_config, console)
     if data.digest != search.history.header["data"]["digest"]:
         raise UserError(f"{run_dir}: the images are not those that the search used, so no result can be compared")
     proxy = validate(ProxyConfig, search.history.header["proxy"], str(run_dir))

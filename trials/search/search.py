@@ -17,6 +17,7 @@ from sret_nas.errors import UserError
 from sret_nas.feasible.feasible_set import FeasibleSet
 from sret_nas.files import validate
 from sret_nas.latency.profile import LatencyProfile
+from sret_nas.latency.table import check_is_predicted
 from sret_nas.plurals import counted
 from sret_nas.space.search_space import SearchSpace
 
@@ -36,7 +37,7 @@ from ..runs.full_disk import full_disk_explained, recorded_in, writing
 from ..runs.history import read_history
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
-from ..runs.recorded_search import domain_of, recorded_profile
+from ..runs.recorded_search import domain_of, num_possible, recorded_profile
 from ..runs.records import Records
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
 from ..runs.target import require_possible, target_for
@@ -105,6 +106,13 @@ def plan_search(options: SearchOptions, run_dir: Path, console: Console) -> None
 
 def _options_and_space(options: SearchOptions, console: Console) -> tuple[SearchOptions, SearchSpace]:
     """Returns the options, completed by a given supernet's, and the space. Raises `UserError` if they contradict."""
+    options, space = _completed(options, console)
+    if options.uses_latency:
+        check_is_predicted(space)
+    return options, space
+
+
+def _completed(options: SearchOptions, console: Console) -> tuple[SearchOptions, SearchSpace]:
     if options.supernet is None:
         return options, options.load_space()
     supernet = GivenSupernet.read(Path(options.supernet))
@@ -175,7 +183,11 @@ def _prepared(
         require_gpu(options, plan.device)
         plan.require_time(spent=spent())
         plan.require_timeout()
-        announce(plan, console, options.trials, spent())
+        num_trials = num_possible(domain, options.trials)
+        if num_trials < options.trials:
+            candidates = counted(num_trials, "candidate lies", "candidates lie")
+            print_line(console, f"note: {candidates} inside the budget, fewer than --trials {options.trials}")
+        announce(plan, console, num_trials, spent())
         if labels is not None:
             training = proxy.training if setting is None or setting.config is None else setting.config.training
             print_line(console, f"Labels: {labels.describe(data, training.num_epochs(len(data.train)))}")
@@ -278,12 +290,13 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         with create_engine(options, JobRunner(), options.max_jobs, run_dir, console) as engine:
             engine.keep_files()
             device = header["device"]
-            if num_ended < options.trials:
+            num_left = num_possible(domain, options.trials - num_ended, history)
+            if num_left > 0:
                 with Working(console, _MEASURING):
                     setting = recorded_setting(header, run_dir)
                     is_trained = history.supernet is not None
                     plan = Plan(engine, domain, options, run.job_context, setting, is_trained=is_trained)
-                announce(plan, console, options.trials - num_ended, time.monotonic() - began)
+                announce(plan, console, num_left, time.monotonic() - began)
                 print_line(console, f"Results: {run_dir}")
                 _warn_of_changes(header, plan.device, console)
                 device = plan.device

@@ -137,9 +137,14 @@ def provide_supernet(run: Run, engine: Engine) -> None:
         run.records.supernet(source, seconds)
         run.history.supernet = source
     assert run.supernet is not None
-    if digest_of_file(Path(run.supernet.path)) != run.supernet.digest:
+    try:
+        digest = digest_of_file(Path(run.supernet.path))
+    except UserError as error:
+        raise UserError(f"{error} (a resumed search needs its supernet where it was: put it back there)") from None
+    if digest != run.supernet.digest:
         raise UserError(
-            f"{run.supernet.path} is not the supernet that the search was begun with: its content has changed"
+            f"{run.supernet.path} is not the supernet that the search was begun with: its content has changed; put "
+            "that one back, or start a new search"
         )
 
 

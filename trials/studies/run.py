@@ -21,7 +21,7 @@ from sret_nas.plurals import counted
 from sret_nas.yaml_files import dump_yaml
 
 from ..console import Console, print_line
-from ..data.dataset_cache import require_apart
+from ..data.dataset_cache import require_apart, where_begun
 from ..data.whole_images import WholeImages
 from ..engines.engine import Engine
 from ..engines.results import StudyTrainingResult
@@ -124,7 +124,8 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
         if len(history.seeds) < len(before):
             raise UserError(f"--seeds must be at least the {len(before)} of the study, got {len(history.seeds)}")
         config = history.options.data_config_of(history.loaded)
-        images = WholeImages.find(config)
+        with where_begun("a resumed study"):
+            images = WholeImages.find(config)
         digest = history.header.data.digest
         if images.digest != digest:
             raise UserError(

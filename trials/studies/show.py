@@ -67,10 +67,17 @@ def _show_definition(loaded: LoadedStudy, console: Console) -> None:
     table.add_column("variant", overflow="fold")
     table.add_column("FLOPs", justify="right", no_wrap=True)
     table.add_column("differs in", overflow="fold")
+    base = loaded.base
     for variant, training in zip(study.variants, loaded.trainings, strict=True):
-        flops = format_quantity(cost_of(training.arch).flops)
+        arch = training.on(classes=base.classes, channels=base.channels).arch
+        flops = format_quantity(cost_of(arch).flops)
         table.add_row(escape(variant.name), flops, escape(printable(_differences(variant))))
     console.print(table)
+    print_line(
+        console,
+        f"FLOPs are for {counted(base.classes, 'class', 'classes')} and {counted(base.channels, 'channel')}, as the "
+        "base has them. A run takes both from its images, so its FLOPs differ a little.",
+    )
     for number, claim in enumerate(study.claims, start=1):
         figure = "" if claim.figure is None else f"; {claim.figure}"
         console.print(f"Claim {number}: {claim.text} ({claim.source}{figure})", markup=False, highlight=False)

@@ -110,7 +110,10 @@ class SoftLabelSource(BaseModel):
         """Returns the labels. Raises `UserError` if the file is not on this machine, or has changed."""
         path = Path(self.path)
         if not path.is_file():
-            raise UserError(f"{path}: the soft labels of the training are not on this machine: put them there")
+            raise UserError(
+                f"{path}: the soft labels of the training are not on this machine: put them there, or say "
+                "with --soft-labels where they are"
+            )
         if digest_of_file(path) != self.digest:
             raise UserError(f"{path}: holds other soft labels than those that the training was begun with")
         return PreparedLabels(path, data)

@@ -7,7 +7,6 @@ to the originals. Each point is a job; its result is on disk before the next one
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,11 +40,14 @@ from ..runs.directory import versions
 from ..runs.full_disk import raise_if_full
 from ..runs.landscape_options import ENGINE_FIELDS, LandscapeOptions
 from ..runs.landscape_records import (
+    IMAGES,
     MAX_NETWORKS,
+    NETWORKS,
     GridPoint,
     Header,
     LandscapeRecords,
     RecordedNetwork,
+    delete_inputs,
     write_header,
 )
 from ..runs.option_groups import flag
@@ -53,8 +55,6 @@ from ..training.full_recipe import Recipe
 from ..training.landscape_images import ImagesRequest, prepare_images
 from .trained_network import TrainedNetwork, load_trained, match_classes, recursion_limit
 
-NETWORKS, IMAGES = "networks", "images"
-"""Folders with what jobs read; deleted once all points are known."""
 JSON, PROFILES_PNG, CONTOURS_PNG, SURFACES_PNG = "landscape.json", "profiles.png", "contours.png", "surfaces.png"
 
 LINE_SECONDS = 10.0
@@ -274,8 +274,7 @@ def _write(directory: Path, landscapes: Landscapes, console: Console) -> None:
         if has_surfaces(landscapes):
             write_atomically(directory / CONTOURS_PNG, contour_picture(landscapes))
             write_atomically(directory / SURFACES_PNG, surface_picture(landscapes))
-    for folder in (NETWORKS, IMAGES):
-        shutil.rmtree(directory / folder, ignore_errors=True)
+    delete_inputs(directory)
 
 
 class _Work:

@@ -18,6 +18,7 @@ from sret_nas.nn.model_directory import FILES, WEIGHTS
 
 from ..console import print_line
 from ..data import DataConfig
+from ..data.dataset_cache import where_begun
 from ..data.whole_images import WholeImages
 from ..distributed.processes import Processes, process_group
 from ..distributed.task import Measurement
@@ -67,7 +68,8 @@ class NetworkTask:
     def train(self, directory: Path, console: Console, here: Mapping[KeyPath, Path] | None = None) -> Path:
         """Trains in a directory and returns the result's file. Raises as `FullTraining.run` does."""
         path = directory / RESULT
-        images = WholeImages.find(self.data)
+        with where_begun("a training"):
+            images = WholeImages.find(self.data)
         with process_group(self.device) as processes:
             if path.is_file():
                 return path
@@ -77,7 +79,9 @@ class NetworkTask:
                 self._require_same_start(images, directory)
             initial = self.initial_weights() if is_new else None
             processes.wait()  # until all have looked for the checkpoint
-            distillation = self.distillation(images, processes.device)
+            option = "--soft-labels" if self.teacher is None else "--teacher"
+            with where_begun("a training", "teacher's labels", option):
+                distillation = self.distillation(images, processes.device)
             recorded = self.labels if is_new else None
             if distillation is not None and recorded and first_difference(distillation.identity, recorded):
                 raise UserError(

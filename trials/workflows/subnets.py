@@ -29,7 +29,7 @@ from sret_nas.space.search_space import SearchSpace
 
 from ..console import print_line
 from ..data import DataConfig, PreparedData
-from ..data.dataset_cache import cached_dataset
+from ..data.dataset_cache import cached_dataset, where_begun
 from ..data.prepared import Metadata
 from ..supernet.config import SupernetConfig
 from ..supernet.inherit import SubnetScorer, extract_for_eval
@@ -90,7 +90,8 @@ class TrainedSupernet:
         else:
             if not changes and (config.is_folder or config.root is not None):
                 print_line(console, f"Images: {config.root or config.source}, the folder that {self.path} names")
-            _, data = cached_dataset(self.path.absolute().parent, config, console)
+            with where_begun(f"the supernet {self.path}"):
+                _, data = cached_dataset(self.path.absolute().parent, config, console)
         if data.digest != record.data_digest:
             raise UserError(
                 f"the images of {config.source} are not those that {self.path} was trained on, so its training part "

@@ -18,6 +18,8 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.arch.parts import StemConfig
 from sret_nas.arch.presets import preset
 from sret_nas.errors import BudgetError
+from sret_nas.feasible.cost_cells import BOTH
+from sret_nas.feasible.cost_table import CostTable
 from sret_nas.feasible.feasible_set import CostedArch, FeasibleSet
 from sret_nas.quantities import parse_quantity
 from sret_nas.space.choice_costs import choice_costs_of
@@ -116,6 +118,25 @@ class TestAgainstBruteForce:
             least = min(budget.excess(network.flops, network.params) for network in networks.values())
             assert networks[near.arch.arch_id][1:] == near[1:]
             assert budget.excess(near.flops, near.params) == least, budget
+
+
+BELOW = Budget(flops_max=800_000)
+
+
+@pytest.mark.parametrize("max_pairs", [-5, 0, 2**40 + 1, 10**30])
+def test_a_limit_that_no_table_can_be_made_with_is_refused(max_pairs: int) -> None:
+    with pytest.raises(ValueError, match=rf"max_pairs must be from 1 to 1,099,511,627,776, got {max_pairs:,}$"):
+        FeasibleSet(FOUR_STAGES, BELOW, max_pairs=max_pairs)
+    with pytest.raises(ValueError, match="max_pairs must be from 1 "):
+        CostTable(choice_costs_of(FOUR_STAGES), BOTH, max_pairs)
+
+
+@pytest.mark.parametrize("max_pairs", [1, 2**40])
+def test_the_least_and_the_largest_limit_make_a_table(max_pairs: int) -> None:
+    feasible = FeasibleSet(FOUR_STAGES, BELOW, max_pairs=max_pairs)
+    assert feasible.count == pytest.approx(FeasibleSet(FOUR_STAGES, BELOW).count, rel=0.05)
+    drawn = feasible.sample_many(np.random.default_rng(0), 20)
+    assert max(cost_of(arch).flops for arch in drawn) <= 800_000
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def test_variants_of_the_whole_network_are_refused() -> None:
         parts_of(VARIED)
     listed = space_of({}, residual=["plain", "path"], head=["average", "class_token"], stem={"kind": ["conv", "patch"]})
     with pytest.raises(
-        UserError, match="got stem kind: conv patch, residual: plain path, head: average class_token: search by FLOPs"
+        UserError,
+        match="got stem kind: conv patch, residual: plain path, head: average class_token: keep only "
+        "the paper's in the space, or leave latency out, bound FLOPs or parameters, and measure what is found with",
     ):
         parts_of(listed)
 

@@ -97,6 +97,38 @@ def test_an_existing_folder_is_replaced_only_when_asked(network: SReT, written: 
     assert [path.name for path in written.parent.iterdir()] == [written.name]
 
 
+def _add_files_of_a_user(directory: Path) -> None:
+    (directory / "notes.txt").write_text("dear")
+    (directory / "photos").mkdir()
+    (directory / "photos" / "holiday.jpg").write_bytes(b"dear")
+
+
+def _has_files_of_a_user(directory: Path) -> bool:
+    names = "notes.txt", "photos/holiday.jpg"
+    return all((directory / name).is_file() and (directory / name).read_bytes() == b"dear" for name in names)
+
+
+def test_only_our_files_are_replaced(network: SReT, written: Path) -> None:
+    _add_files_of_a_user(written)
+    other = ModelInfo(preprocessing=INFO.preprocessing, metrics={"epoch": 2})
+    write_model(written, network, other, replace=True)
+    assert _has_files_of_a_user(written)
+    assert not (written / "recipe.yaml").exists(), "that is of the network before"
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_files_of_a_user_return_after_a_kill(network: SReT, written: Path, is_there: bool) -> None:
+    _add_files_of_a_user(written)
+    written.rename(written.with_name(f".{written.name}.abcd_123.old"))
+    if is_there:
+        write_model(written, network, INFO)
+    put_back(written)
+    assert _has_files_of_a_user(written)
+    assert read_info(written) == INFO
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
 def test_what_a_kill_between_two_renames_left_is_put_back(
     network: SReT, written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,16 +9,23 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sret_nas.arch.budget import Budget
+from sret_nas.arch.cost import cost_of
+from sret_nas.feasible.feasible_set import FeasibleSet
 from tests.counted_spaces import FOUR_STAGES
 from tests.trials.planted_search import HOSTILE, write_search
 from trials.report.html import LiveReport, ReportInput, write_report
 from trials.report.insights import insights_of, label_of
 from trials.report.network_drawing import draw_network
+from trials.runs.history import read_history
+from trials.runs.recorded_search import RecordedSearch
 from trials.runs.records import Records
 from trials.runs.timeline import read_timeline
+from trials.strategies.sret import SReTDomain
 from trials.training.error_intervals import error_interval
 
 
@@ -150,6 +157,11 @@ def test_without_trials_it_says_what_is_still_to_come(given: ReportInput, tmp_pa
     assert "What matters" not in text
 
 
+def test_a_scroll_bar_that_appears_late_makes_no_figure_wider_than_the_page(page: str) -> None:
+    """Figures take the width of the page when they are drawn, and nothing tells them of a scroll bar."""
+    assert re.search(r"html \{[^}]*overflow-y: scroll;", page)
+
+
 def test_a_live_report_is_written_now_and_then(given: ReportInput, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("trials.report.html.time.monotonic", lambda: now[0])
@@ -186,8 +198,58 @@ def test_an_interrupted_search_has_not_finished_and_says_how_to_carry_on(given: 
     shutil.copytree(given.run_dir, tmp_path / "run")
     text = write_report(replace(given, run_dir=tmp_path / "run", options=options, history=history)).read_text()
     assert f"ended after {history.num_ended} of 200 trials" in text
-    assert f"Nothing before all trials have ended: carry on with sret-nas search --resume {tmp_path / 'run'}" in text
+    assert f"Nothing before the search has finished: carry on with sret-nas search --resume {tmp_path / 'run'}" in text
     assert "too few trials" not in text
+
+
+def test_a_search_that_has_tried_every_candidate_has_finished(given: ReportInput, tmp_path: Path) -> None:
+    """`runs show` says so as well."""
+    options = given.options.model_copy(update={"trials": 200})
+    shutil.copytree(given.run_dir, tmp_path / "run")
+    space = given.domain.space
+    fifth = sorted(cost_of(arch).flops for arch in FeasibleSet(space, Budget()))[4]
+    domain = SReTDomain(space, Budget(flops_max=fifth))
+    exhausted = replace(given, run_dir=tmp_path / "run", options=options, domain=domain)
+    text = write_report(exhausted).read_text()
+    assert "finished: every candidate inside the budget has been tried" in text
+    assert "of 200" not in text
+    search = RecordedSearch(exhausted.run_dir, exhausted.history, options, domain)
+    assert search.state == "finished"
+    assert ">running</span>" in write_report(replace(exhausted, is_running=True)).read_text()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "is_said"),
+    [({"flops_budget": None}, True), ({}, False), ({"flops_budget": None, "params_budget": 10_000}, False)],
+)
+def test_what_costs_are_shares_of_is_said_where_none_is_bounded(
+    bounds: dict[str, Any], is_said: bool, given: ReportInput, tmp_path: Path
+) -> None:
+    shutil.copytree(given.run_dir, tmp_path / "run")
+    options = given.options.model_copy(update=bounds)
+    text = write_report(replace(given, run_dir=tmp_path / "run", options=options)).read_text()
+    said = "No cost was bounded from above, so the costs are shares of the most expensive trial's."
+    assert (said in text) == is_said
+
+
+@pytest.mark.parametrize("in_finals", [False, True])
+def test_a_search_that_was_interrupted_after_its_trials_has_not_finished(
+    in_finals: bool, given: ReportInput, tmp_path: Path
+) -> None:
+    """Before it recommends anything, or afterwards, where finalists are trained."""
+    shutil.copytree(given.run_dir, tmp_path / "run")
+    if in_finals:
+        with Records(tmp_path / "run", must_exist=True) as records:
+            records.reopen()
+            records.interrupted()
+        history = read_history(tmp_path / "run")
+    else:
+        history = replace(given.history, recommended=None)
+    text = write_report(replace(given, run_dir=tmp_path / "run", history=history)).read_text()
+    assert ">interrupted</span>" in text
+    assert RecordedSearch(tmp_path / "run", history, given.options, given.domain).state == "interrupted"
+    said = f"Nothing before the search has finished: carry on with sret-nas search --resume {tmp_path / 'run'}"
+    assert (said in text) != in_finals
 
 
 def test_a_search_whose_trials_were_lowered_says_how_many_have_finished(given: ReportInput, tmp_path: Path) -> None:

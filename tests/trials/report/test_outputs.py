@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sret_nas.yaml_files import read_yaml
 from tests.trials.planted_search import planted_by_depth, write_search
 from trials.report.outputs import write_outputs
 from trials.runs.recorded_search import RecordedSearch
+from trials.runs.trial import Trial
 
 
 def metrics_of(search: RecordedSearch) -> dict[str, Any]:
@@ -51,3 +53,33 @@ def test_a_network_without_recursion_has_its_one_depth_or_none(objective: str, t
         "flops_by_depth": [cost_of(shallow.arch).flops],
     }
     assert known == (expected if objective == "depth_error" else {})
+
+
+def test_files_of_networks_that_left_are_deleted_and_those_of_a_user_stay(tmp_path: Path) -> None:
+    search = write_search(tmp_path / "run")
+    write_outputs(search.run_dir, search.history, search.options)
+    folders = {name: search.run_dir / name for name in ("pareto", "recommended", "weights")}
+    folders["weights"].mkdir(exist_ok=True)
+    before = set(search.run_dir.rglob("*.yaml"))
+    copy = next(folders["recommended"].iterdir()).name.replace(".yaml", " copy.yaml")
+    kept = {folder / name for folder in folders.values() for name in ("notes.yaml", copy, "mine-0123456789ab.yaml")}
+    stale = {
+        folders["pareto"] / "trial-0099-0123456789ab.yaml",
+        folders["weights"] / "trial-0099.yaml",
+        *(folders["recommended"] / f"{label}-0123456789ab.yaml" for label in ("75M-FLOPs", "1.5M-params", "12.5ms")),
+        *(folders["recommended"] / f"{label}-0123456789ab.yaml" for label in ("750-FLOPs", "3us", "2s")),
+    }
+    for path in kept | stale:
+        path.write_text("dear")
+    write_outputs(search.run_dir, search.history, search.options)
+    assert set(search.run_dir.rglob("*.yaml")) == before | kept
+
+
+def test_a_trial_that_an_interrupted_search_left_does_not_run(tmp_path: Path) -> None:
+    search = write_search(tmp_path / "run")
+    left = search.history.trials[7]
+    search.history.trials[7] = Trial(left.number, left.candidate, left.origin)
+    write_outputs(search.run_dir, search.history, search.options)
+    rows = list(csv.DictReader((search.run_dir / "trials.csv").read_text().splitlines()))
+    assert [row["trial"] for row in rows if row["state"] == "waiting"] == ["7"]
+    assert {row["state"] for row in rows} == {"finished", "failed", "waiting"}

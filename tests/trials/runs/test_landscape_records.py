@@ -12,7 +12,17 @@ from sret_nas.errors import ConfigError, UserError
 from trials.engines.results import LandscapeResult
 from trials.runs.directory import LANDSCAPE_FILE
 from trials.runs.landscape_options import LandscapeOptions
-from trials.runs.landscape_records import GridPoint, Header, LandscapeRecords, PointEvent, RecordedNetwork, write_header
+from trials.runs.landscape_records import (
+    IMAGES,
+    NETWORKS,
+    GridPoint,
+    Header,
+    LandscapeRecords,
+    PointEvent,
+    RecordedNetwork,
+    delete_inputs,
+    write_header,
+)
 from trials.runs.record_file import RecordFile
 
 NETWORK = RecordedNetwork(
@@ -102,3 +112,19 @@ def test_a_record_that_is_refused_is_not_kept_locked(tmp_path: Path) -> None:
         LandscapeRecords(tmp_path)
     with RecordFile(tmp_path / LANDSCAPE_FILE):
         pass  # or it would be in use
+
+
+def test_what_jobs_read_is_deleted_and_files_of_the_user_stay(tmp_path: Path) -> None:
+    ours = [
+        tmp_path / NETWORKS / "0.safetensors",
+        tmp_path / IMAGES / "0" / "plain.npy",
+        tmp_path / IMAGES / "11" / "a",
+    ]
+    mine = tmp_path / IMAGES / "cat.jpg"
+    for path in (*ours, mine):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("dear")
+    delete_inputs(tmp_path)
+    delete_inputs(tmp_path)  # there is nothing to do
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+    assert not (tmp_path / NETWORKS).exists()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cli import main
 from sret_nas import UserError
+from sret_nas.yaml_files import dump_yaml
+from tests.counted_spaces import space_of
 from tests.trials.search.smoke_searches import FLAGS, OPTIONS, quiet
 from trials.runs.options import SearchOptions
 from trials.search.plan import require_gpu
-from trials.search.search import start_search
+from trials.search.search import plan_search, start_search
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +28,23 @@ def test_gpu_hours_are_refused_where_trials_turn_out_to_run_on_the_cpu() -> None
     require_gpu(SearchOptions(), "cpu")
     with pytest.raises(UserError, match="--gpu-hours 3 goes with a GPU, and trials run on the CPU here: give --time-b"):
         require_gpu(options, "cpu")
+
+
+@pytest.mark.parametrize("asked", [{"latency_budget": "20ms"}, {"objectives": ("error", "latency")}])
+def test_a_space_whose_latency_is_not_predicted_is_refused_before_images_are_decoded(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "space.yaml").write_text(dump_yaml(space_of({}, residual=["plain", "path"]).to_dict()))
+    options = SearchOptions.parse({"space": str(tmp_path / "space.yaml"), **asked}, "search")
+    for begin in (start_search, plan_search):
+        console = Console(file=io.StringIO(), width=200)
+        with pytest.raises(
+            UserError, match="residual: plain path: keep only the paper's in the space, or leave latency"
+        ):
+            begin(options, tmp_path / "runs" / "run", *([["test"]] if begin is start_search else []), console)
+        assert isinstance(console.file, io.StringIO)
+        assert "Data:" not in console.file.getvalue()
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,9 @@ def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(UserError, match="not the supernet that the search was begun with"):
         resume_search(run.run_dir, {"trials": 2}, quiet())
+    file.unlink()
+    with pytest.raises(UserError, match=r"there is no such file \(a resumed search needs its supernet where it was"):
+        resume_search(run.run_dir, {}, Console(quiet=True))
 
 
 def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:

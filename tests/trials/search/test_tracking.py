@@ -43,7 +43,7 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     from tensorboardX.event_file_writer import event_pb2  # type: ignore[import-untyped]
 
     found: dict[str, list[tuple[int, float]]] = {}
-    (path,) = (run_dir / "tensorboard").iterdir()
+    (path,) = (run_dir / "tensorboard").glob("events.*")
     content = path.read_bytes()
     while content:
         length = int.from_bytes(content[:8], "little")
@@ -56,7 +56,9 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_tensorboard_gets_trials_finals_and_the_hypervolume(search: RecordedSearch, tmp_path: Path) -> None:
     assert follow(search, tmp_path / "run") == ""
+    (tmp_path / "run" / "tensorboard" / "notes.txt").write_text("dear")
     assert follow(search, tmp_path / "run") == ""  # a resumed search writes them anew
+    assert (tmp_path / "run" / "tensorboard" / "notes.txt").read_text() == "dear"
     found = scalars(tmp_path / "run")
     results = {trial.number: trial.result for trial in search.history.in_order if trial.result is not None}
     assert found["trial/error"] == [(number, pytest.approx(result.error)) for number, result in results.items()]

@@ -153,6 +153,8 @@ def test_a_study_is_resumed_on_its_own_images_alone(study_run: tuple[Path, Study
             Image.new("L", (8, 8), index).save(tmp_path / "images" / name / f"{index}.png")
     with pytest.raises(UserError, match=r"are not those that .* was begun with"):
         resume(run_dir, data=str(tmp_path / "images"))
+    with pytest.raises(UserError, match=r"gone: there is .* \(a resumed study needs its images: .* as --data says"):
+        resume(run_dir, data=str(tmp_path / "gone"))
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ def test_a_study_is_shown_with_its_variants_and_claims(tmp_path: Path, capsys: p
     printed = capsys.readouterr().out
     assert "stages loop external" in printed
     assert "Claim 1: Internal is better. (nobody)" in printed
+    assert "FLOPs are for 1,000 classes and 3 channels, as the base has them." in " ".join(printed.split())
     assert main(["study", "show", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["study"]["name"] == "tiny"
 

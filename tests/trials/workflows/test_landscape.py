@@ -26,11 +26,11 @@ from trials.report.landscape import landscapes_of, short_names, show_landscapes
 from trials.report.landscape_pictures import _scale, _ticks
 from trials.runs.directory import LANDSCAPE_FILE
 from trials.runs.landscape_options import LandscapeOptions
-from trials.runs.landscape_records import LandscapeRecords
+from trials.runs.landscape_records import IMAGES, NETWORKS, LandscapeRecords
 from trials.training.full_recipe import Recipe
 from trials.training.landscape_images import LandscapeImages
 from trials.worker.entry import JobRunner
-from trials.workflows.landscape import IMAGES, resume_landscape, start_landscape
+from trials.workflows.landscape import resume_landscape, start_landscape
 
 CLASSES = ("ant", "bee", "cow")
 PER_CLASS = 5
@@ -213,12 +213,14 @@ def test_an_interrupted_landscape_is_resumed_with_nothing_lost_and_nothing_done_
         )
     with (out / LANDSCAPE_FILE).open("ab") as file:
         file.write(b'{"event": "point", "network": 0,')  # a kill in the middle of a line
+    (out / IMAGES / "notes.txt").write_text("dear")
     resume_landscape(out, {"workers": 0}, count, Console(quiet=True))
     assert set(computed.values()) == {1}
     assert computed.total() == 2 * (1 + 2 * 4 + 4)
     resumed = json.loads((out / "landscape.json").read_text())
     assert resumed["landscapes"] == whole["landscapes"]
-    assert not (out / IMAGES).exists()
+    assert not (out / NETWORKS).exists()
+    assert [path.name for path in (out / IMAGES).iterdir()] == ["notes.txt"]
     (out / "landscape.json").unlink()
     assert landscape("--resume", out) == 0  # a whole one is only written again
     assert json.loads((out / "landscape.json").read_text()) == resumed

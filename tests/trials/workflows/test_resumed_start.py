@@ -115,6 +115,17 @@ def test_other_images(
     assert "are not those that" in refusal(tmp_path / "run", capsys, "--data", str(moved))
 
 
+def test_missing_images(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = shutil.copytree(images, tmp_path / "source")
+    begin(tmp_path / "run", source, monkeypatch)
+    source.rename(tmp_path / "moved")
+    error = refusal(tmp_path / "run", capsys)
+    assert f"{source}: there is no such folder" in error
+    assert "(a training needs its images: where they were when it was begun, or as --data says)" in error
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_other_first_weights(
     kind: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_steps: None,
@@ -182,7 +193,11 @@ def test_labels_may_have_moved(
     labels, others = write_fkd(tmp_path / "labels", 0.9), write_fkd(tmp_path / "others", 0.8)
     begin(tmp_path / "run", images, monkeypatch, soft_labels=str(labels))
     moved = str(labels.rename(tmp_path / "moved"))
-    assert f"{labels}: there is no such" in refusal(tmp_path / "run", capsys)
+    error = refusal(tmp_path / "run", capsys)
+    assert f"{labels}: there is no such" in error
+    assert (
+        "(a training needs its teacher's labels: where they were when it was begun, or as --soft-labels says)" in error
+    )
     with pytest.raises(StoppedError):
         main(["train", "--resume", str(tmp_path / "run"), "--soft-labels", moved])
     error = refusal(tmp_path / "run", capsys, "--soft-labels", str(others))
@@ -196,6 +211,9 @@ def test_a_teacher_may_have_moved(
     teacher = write_teacher(tmp_path / "teacher")
     begin(tmp_path / "run", images, monkeypatch, teacher=str(teacher))
     moved = teacher.rename(tmp_path / "moved")
+    assert "needs its teacher's labels: where they were when it was begun, or as --teacher" in refusal(
+        tmp_path / "run", capsys
+    )
     with pytest.raises(StoppedError):
         main(["train", "--resume", str(tmp_path / "run"), "--teacher", str(moved)])
     torch.manual_seed(1)

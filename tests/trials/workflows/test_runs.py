@@ -346,6 +346,14 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert error.count("\n") == 1
 
 
+def test_a_trial_whose_images_moved_is_not_run_again(tmp_path: Path, capsys: Capture) -> None:
+    search = write_search(tmp_path / "run", data=str(tmp_path / "gone"))
+    assert main(["runs", "rerun", str(search.run_dir), "--trial", "0"]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'gone'}: there is no such folder" in error
+    assert f"or as `sret-nas search --resume {search.run_dir} --data NEW` says)" in error
+
+
 def test_cleaning_leaves_the_images_of_a_search_that_is_being_planned(tmp_path: Path, capsys: Capture) -> None:
     """It has locked its folder, but its records begin when it has measured how long trials take."""
     images = tmp_path / PREPARED_DATA / "abc" / "train_images.npy"

@@ -325,6 +325,8 @@ def test_other_images_are_refused(run_dir: Path, tmp_path: Path, capsys: pytest.
     ]
     assert main(arguments) == 2
     assert "are not those that" in shown(capsys)
+    assert main([*arguments[:-1], str(tmp_path / "gone")]) == 2
+    assert "needs its images: where they were when it was begun, or as --data says)" in shown(capsys)
 
 
 def test_the_folder_that_a_supernet_names_is_told_and_opened_only_if_it_holds_its_images(
