@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,25 @@ def expand_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(f"{str(path)!r} cannot be looked up: {error}") from None
+
+
+def as_path(path: object, what: str, form: str = "a path") -> Path:
+    """Returns a path that a program gives, with `~` and `~name` replaced by a home folder.
+
+    A file's name may also begin with `~` and mean nobody's home.
+
+    Args:
+        path: What is given.
+        what: The argument, in the message.
+        form: What it may be, in the message.
+
+    Raises `UserError` for anything that is no path.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes):
+        raise UserError(f"{what} must be {form}, got {describe(path)}")
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

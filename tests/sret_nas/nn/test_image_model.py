@@ -67,3 +67,10 @@ def test_another_pooling_is_refused(network: SReT) -> None:
         network.reset_classifier(5, "token")
     with pytest.raises(UserError, match=r"global_pool must be 'token', 'avg' or '', got 'max'"):
         class_token_network().reset_classifier(5, "max")
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_another_image_size_freezes_and_thaws_nothing(is_frozen: bool, network: SReT) -> None:
+    network.requires_grad_(not is_frozen)
+    network.set_input_size(32)
+    assert {parameter.requires_grad for parameter in network.parameters()} == {not is_frozen}
