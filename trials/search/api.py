@@ -9,10 +9,13 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, describe
+from sret_nas.files import as_path
 from sret_nas.quantities import parse_duration, parse_quantity
 
 from ..console import Console
@@ -80,7 +83,7 @@ class SearchResult:
     @classmethod
     def open(cls, run_dir: str | Path) -> SearchResult:
         """Returns the results in a run directory. Raises `UserError` if it holds no search with a finished trial."""
-        search = RecordedSearch.open(Path(run_dir))
+        search = RecordedSearch.open(as_path(run_dir, "the run directory"))
         trials, known = search.history.in_order, search.history.recommended
         if not any(trial.result is not None for trial in trials):
             raise UserError(f"{run_dir}: no trial has finished, so there are no results")
@@ -137,11 +140,11 @@ def search(
     console = Console(file=io.StringIO()) if quiet else Console()
     given = {name: _parsed(name, value) for name, value in options.items()}
     if resume is not None:
-        named = str(resume) if is_bucket(str(resume)) else Path(resume)
-        run_dir = resumed_directory(named, None if out is None else Path(out), given, console)
+        named = str(resume) if is_bucket(str(resume)) else as_path(resume, "resume")
+        run_dir = resumed_directory(named, None if out is None else as_path(out, "out"), given, console)
         run = resume_search(run_dir, given, console)
     else:
-        run_dir = new_run_dir() if out is None else Path(out)
+        run_dir = new_run_dir() if out is None else as_path(out, "out")
         run = start_search(SearchOptions.parse(given, "search"), run_dir, _command(options), console)
     return SearchResult.open(run.run_dir)
 
@@ -157,6 +160,11 @@ def _parsed(name: str, value: Any) -> Any:
             return tuple(word.strip() for word in value.split(","))
         if name == "enqueue" and value is not None:
             return tuple(_network(each) for each in _listed(value))
+        if name == "space" and not isinstance(value, str | Path):
+            raise UserError(
+                f"must be the name of a shipped space or a YAML file, got {describe(value)}: write a space made in "
+                "Python to a file, as dump_yaml(space.to_dict()) of sret_nas.yaml_files"
+            )
     except UserError as error:
         raise UserError(f"{flag(name)}: {error}") from None
     return _plain(value)
@@ -183,16 +191,18 @@ def _network(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value as the command line gives it: paths as text, lists as tuples."""
+    """Returns a value as the command line gives it: paths as text, lists as tuples, numpy's numbers as Python's."""
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _command(options: dict[str, Any]) -> list[str]:
     """Returns the command that runs the same search, for the records. Networks that are in no file have their id."""
     words = ["sret-nas", "search"]
-    for name, value in options.items():
+    for name, value in ((name, _plain(value)) for name, value in options.items()):
         if value is True:
             words.append(flag(name))
         elif name == "enqueue" and value is not None:
