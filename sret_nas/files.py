@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sret_nas.arrays import holds_numpy, without_numpy
 from sret_nas.bounded_files import open_regular
 from sret_nas.errors import ConfigError, UserError, describe, printable
 from sret_nas.plurals import counted
@@ -103,7 +104,7 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
 
     Args:
         model: The class to build.
-        data: Plain data, as YAML or JSON gives it.
+        data: Plain data, as YAML or JSON gives it; a program's may have numpy's numbers and arrays in it.
         source: Name of the file or other origin, for the error message.
 
     Raises:
@@ -115,6 +116,8 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
+        if holds_numpy(data):  # a program's data, not a file's
+            return validate(model, without_numpy(data), source)
         first, *others = _independent(error.errors(include_url=False))
         problem = _explain(first, model)
         if others:

@@ -9,11 +9,10 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.arrays import holds_numpy, without_numpy
 from sret_nas.errors import UserError, describe
 from sret_nas.files import as_path
 from sret_nas.quantities import parse_duration, parse_quantity
@@ -194,8 +193,8 @@ def _plain(value: Any) -> Any:
     """Returns a value as the command line gives it: paths as text, lists as tuples, numpy's numbers as Python's."""
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
+    if holds_numpy(value):
+        value = without_numpy(value)
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 

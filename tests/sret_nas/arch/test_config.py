@@ -311,6 +311,16 @@ def test_what_is_wrong_is_explained(path: tuple[str | int, ...], value: Any, mes
     assert str(caught.value) == f"a.yaml: {message}"
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    data = arch(stage()).to_dict()
+    data["stages"][0] |= {"width": np.int64(data["stages"][0]["width"]), "groups": np.array([8, 2])}
+    read = ArchConfig.from_dict({**data, "classes": np.arange(11).max(), "drop_path": np.float32(0.5)})
+    assert read == arch(stage(groups=(8, 2)), classes=10, drop_path=0.5)
+    assert type(read.classes) is type(read.stages[0].width) is int
+    with pytest.raises(ConfigError, match=r"^architecture: classes: must be greater than or equal to 1, got 0$"):
+        ArchConfig.from_dict({**data, "classes": np.int64(0)})
+
+
 @pytest.mark.parametrize("given", [None, 3, b"net.yaml", {"stages": []}])
 def test_what_is_no_path_is_refused(given: Any) -> None:
     with pytest.raises(UserError, match=r"^the YAML file must be a path, got "):

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -286,3 +287,11 @@ def test_a_space_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.yaml").write_text(dump_yaml(SearchSpace.load("smoke").to_dict()))
     assert SearchSpace.load("~/mine.yaml") == SearchSpace.load("smoke")
+
+
+def test_lists_of_numpy_are_lists() -> None:
+    space = SearchSpace.load("smoke")
+    data = space.to_dict()
+    for stage in data["stages"]:
+        stage |= {"width": np.array(stage["width"]), "groups": [np.array(groups) for groups in stage["groups"]]}
+    assert SearchSpace.from_dict(data) == space
