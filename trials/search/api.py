@@ -91,7 +91,7 @@ class SearchResult:
         networks = () if known is None else known.networks
         predicted = {network.number: network.predicted_error for network in networks}
         return cls(
-            run_dir=search.run_dir,
+            run_dir=search.run_dir.absolute(),  # a notebook may move to another folder before it picks
             front=tuple(FoundNetwork.of(trial, None, objectives) for trial in pareto_front(trials, objectives)),
             recommended=tuple(
                 FoundNetwork.of(trial, error, objectives)
@@ -111,7 +111,7 @@ class SearchResult:
 
         Raises `UserError` if neither is given, if no network is that cheap, or if too few trials have finished.
         """
-        budget = Budget(flops_max=_number(flops), params_max=_number(params))
+        budget = Budget(flops_max=_cost("flops", flops), params_max=_cost("params", params))
         search = RecordedSearch.open(self.run_dir)
         picked = pick_network(search, budget)
         if picked.trial is not None:
@@ -167,6 +167,14 @@ def _parsed(name: str, value: Any) -> Any:
     except UserError as error:
         raise UserError(f"{flag(name)}: {error}") from None
     return _plain(value)
+
+
+def _cost(name: str, value: float | str | None) -> int | None:
+    """Returns a cost as a whole number. Raises `UserError`, naming the argument, if it is none."""
+    try:
+        return _number(value)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def _number(value: float | str | None) -> int | None:
