@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import tempfile
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,9 +32,9 @@ def expand_home(path: str | Path) -> Path:
 
 
 def as_path(path: object, what: str, form: str = "a path") -> Path:
-    """Returns a path that a program gives, with `~` and `~name` replaced by a home folder.
+    """Returns a path that a program gives; in text, `~` and `~name` are replaced by a home folder, where there is one.
 
-    A file's name may also begin with `~` and mean nobody's home.
+    A `Path` is what it is, as everywhere in Python. So a folder that is called `~` stays one, whoever passes it on.
 
     Args:
         path: What is given.
@@ -46,9 +45,7 @@ def as_path(path: object, what: str, form: str = "a path") -> Path:
     """
     if not isinstance(path, str | os.PathLike) or isinstance(path, bytes):
         raise UserError(f"{what} must be {form}, got {describe(path)}")
-    with suppress(RuntimeError):
-        return Path(path).expanduser()
-    return Path(path)
+    return Path(os.path.expanduser(path) if isinstance(path, str) else path)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

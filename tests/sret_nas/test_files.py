@@ -152,10 +152,11 @@ def test_format_key_path(location: tuple[int | str, ...], text: str) -> None:
 
 
 class TestAsPath:
-    def test_home_is_replaced_where_there_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_home_is_replaced_in_text_where_there_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", "/home/ann")
-        assert as_path("~/a.yaml", "the file") == as_path(Path("~/a.yaml"), "the file") == Path("/home/ann/a.yaml")
-        assert as_path("~a.yaml", "the file") == Path("~a.yaml")
+        assert as_path("~/a.yaml", "the file") == Path("/home/ann/a.yaml")
+        for path in ("~a.yaml", "./~/a.yaml", Path("~/a.yaml")):
+            assert as_path(path, "the file") == Path(path)
 
     @pytest.mark.parametrize("given", [None, 3, b"a.yaml", ["a.yaml"]])
     def test_what_is_no_path(self, given: Any) -> None:
