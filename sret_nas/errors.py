@@ -28,6 +28,17 @@ class UserError(Exception):
         self.details = tuple(printable(detail) for detail in details)
         super().__init__("\n  ".join((self.message, *self.details)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Returns what a copy is made of, also in another process: the finished message, not the arguments of it."""
+        return _copied, (type(self), self.args, vars(self))
+
+
+def _copied(kind: type[UserError], args: tuple[str, ...], state: dict[str, Any]) -> UserError:
+    """Returns an error of a kind, without a call of its `__init__`, which may take other arguments."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
+
 
 class ConfigError(UserError):
     """A configured value is missing, unknown, of the wrong type, out of range, or contradicts another value."""

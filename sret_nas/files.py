@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sret_nas.arrays import holds_numpy, without_numpy
 from sret_nas.bounded_files import open_regular
 from sret_nas.errors import ConfigError, UserError, describe, printable
 from sret_nas.plurals import counted
@@ -28,6 +29,23 @@ def expand_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(f"{str(path)!r} cannot be looked up: {error}") from None
+
+
+def as_path(path: object, what: str, form: str = "a path") -> Path:
+    """Returns a path that a program gives; in text, `~` and `~name` are replaced by a home folder, where there is one.
+
+    A `Path` is what it is, as everywhere in Python. So a folder that is called `~` stays one, whoever passes it on.
+
+    Args:
+        path: What is given.
+        what: The argument, in the message.
+        form: What it may be, in the message.
+
+    Raises `UserError` for anything that is no path.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes):
+        raise UserError(f"{what} must be {form}, got {describe(path)}")
+    return Path(os.path.expanduser(path) if isinstance(path, str) else path)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -83,7 +101,7 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
 
     Args:
         model: The class to build.
-        data: Plain data, as YAML or JSON gives it.
+        data: Plain data, as YAML or JSON gives it; a program's may have numpy's numbers and arrays in it.
         source: Name of the file or other origin, for the error message.
 
     Raises:
@@ -95,6 +113,8 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
+        if holds_numpy(data):  # a program's data, not a file's
+            return validate(model, without_numpy(data), source)
         first, *others = _independent(error.errors(include_url=False))
         problem = _explain(first, model)
         if others:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, describe
 from sret_nas.quantities import format_quantity
 
 
@@ -24,7 +25,12 @@ class Budget:
     shallowest_flops_max: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises `UserError` for a bound below 1, or a minimum above its maximum."""
+        """Makes all bounds plain integers, since files hold no others.
+
+        Raises `UserError` for what is no whole number or below 1, and for a minimum above its maximum.
+        """
+        for field in fields(self):
+            object.__setattr__(self, field.name, _whole(field.name, getattr(self, field.name)))
         for name, low, high in self._bounds():
             if any(bound is not None and bound < 1 for bound in (low, high)):
                 raise UserError(f"a bound on {name} must be at least 1, got {low} and {high}")
@@ -84,3 +90,16 @@ class Budget:
             elif low is not None:
                 texts.append(f"{name} at least {format_quantity(low, 9)}")
         return ", ".join(texts) or "no budget"
+
+
+def _whole(name: str, bound: Any) -> int | None:
+    """Returns a bound as an integer. Raises `UserError` for what is no whole number; 1e9 is one."""
+    if bound is None or type(bound) is int:
+        return bound
+    is_number = isinstance(bound, Real) and not isinstance(bound, bool)
+    if not is_number or not (isinstance(bound, Integral) or float(bound).is_integer()):
+        raise UserError(
+            f"{name} must be a whole number, such as 10**9, or None for no bound, got {describe(bound)}; "
+            "parse_quantity of sret_nas.quantities reads text such as '1G'"
+        )
+    return int(bound)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -18,7 +19,7 @@ from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, field_valida
 from sret_nas.arch.parts import CLASS_TOKENS, Head, Residual, StageConfig, StemConfig, WithVariants
 from sret_nas.arch.sizes import paper_stem_width, token_sides
 from sret_nas.errors import ConfigError, describe
-from sret_nas.files import short_digest, validate
+from sret_nas.files import as_path, short_digest, validate
 from sret_nas.yaml_files import read_yaml
 from sret_nas.yaml_kinds import require_kind
 
@@ -111,10 +112,10 @@ class ArchConfig(WithVariants):
         for limits below 1.
         """
         limits = list(limit) if isinstance(limit, Sequence) else [limit] * len(self.stages)
-        if len(limits) != len(self.stages) or not all(isinstance(one, int) and one >= 1 for one in limits):
+        if len(limits) != len(self.stages) or not all(isinstance(one, Integral) and one >= 1 for one in limits):
             raise ValueError(f"limit must be one positive number, or one per stage, got {limit}")
         stages = tuple(
-            stage.model_copy(update={"recursions": min(stage.recursions, stage_limit)})
+            stage.model_copy(update={"recursions": min(stage.recursions, int(stage_limit))})
             for stage, stage_limit in zip(self.stages, limits, strict=True)
         )
         return self.model_copy(update={"stages": stages})
@@ -170,7 +171,8 @@ class ArchConfig(WithVariants):
         The file holds the data of `to_dict`, or has it under the key `architecture`, as a search's result does. Raises
         `UserError` or `ConfigError` if it cannot be read, or if a result's architecture was edited (another `arch_id`).
         """
-        data = read_yaml(Path(path))
+        path = as_path(path, "the YAML file")
+        data = read_yaml(path)
         require_kind(data, "network", path)
         if not isinstance(data, dict) or "architecture" not in data:
             return cls.from_dict(data, str(path))

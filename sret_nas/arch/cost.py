@@ -21,6 +21,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.parts import CLASS_TOKENS, COEFFICIENTS, Head, StageConfig, StemKind, StemNorm
 from sret_nas.arch.sizes import strided
 from sret_nas.arrays import IntArray
+from sret_nas.errors import UserError, describe
 
 Count = Any
 """An `int`, or an int64 array that broadcasts with the other arguments."""
@@ -192,7 +193,12 @@ def _cost_of_stage(stage: StageConfig, tokens: int, coefficients: int) -> PartCo
 
 
 def cost_of(arch: ArchConfig) -> Cost:
-    """Returns the cost of one architecture, without building it."""
+    """Returns the cost of one architecture, without building it. Raises `UserError` for anything else."""
+    if not isinstance(arch, ArchConfig):
+        raise UserError(
+            f"cost_of takes an ArchConfig, got {describe(arch)}: preset(NAME) and ArchConfig.from_yaml return one, and "
+            "a network has it as `network.arch`"
+        )
     num_tokens, stages, stem = arch.num_tokens, arch.stages, arch.stem
     parts = {
         "stem": stem_cost(

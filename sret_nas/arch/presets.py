@@ -90,7 +90,7 @@ PRESETS: dict[str, ArchConfig] = {
 
 def preset(name: str) -> ArchConfig:
     """Returns a network by name, e.g. `sret_t`. Raises `UserError` that lists the known names."""
-    if not is_preset(name):
+    if not isinstance(name, str) or not is_preset(name):
         raise UserError(f"unknown preset {name!r}; the presets are {', '.join(PRESETS)}")
     return PRESETS[_key(name)]
 

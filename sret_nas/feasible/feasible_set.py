@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import bounded_costs
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import BudgetError
+from sret_nas.feasible.arguments import require_budget, require_draws, require_one_of, require_space
 from sret_nas.feasible.cost_cells import Slots, Window
 from sret_nas.feasible.cost_table import MAX_PAIRS, CostTable, check_max_pairs, cost_table_of
 from sret_nas.feasible.extremes import nearest_extreme, tighter_budget, undominated_networks
@@ -79,7 +80,9 @@ class FeasibleSet:
         self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS, completions: FloatArray | None = None,
         slots: Slots | None = None,
     ) -> None:  # fmt: skip
-        """Checks that costs fit into 64 bits. Raises `UserError` otherwise, and `ValueError` as `check_max_pairs`.
+        """Checks that costs fit into 64 bits. Raises `UserError` otherwise, and for what is no space or no budget.
+
+        Raises `ValueError` as `check_max_pairs` does.
 
         Args:
             space: The networks.
@@ -89,6 +92,8 @@ class FeasibleSet:
             slots: The costs that its table counts by, of three bounded ones.
         """
         check_max_pairs(max_pairs)
+        require_space(space)
+        require_budget(budget)
         check_costs_fit(space)
         self.space = space
         self.budget = budget
@@ -212,6 +217,7 @@ class FeasibleSet:
 
         A million draws take seconds; `ChoiceCosts.network` builds a network from its choices.
         """
+        require_draws(rng, num_draws)
         self.check()
         drawn = np.empty((0, len(self.space.stages)), dtype=np.int64)
         misses = 0
@@ -263,6 +269,7 @@ class FeasibleSet:
 
     def _extreme(self, by: CostName, sign: int) -> CostedArch:
         """Returns the cheapest network of the whole space (`sign` 1) or the most expensive one (-1)."""
+        require_one_of(get_args(CostName), by)
 
         def order(choices: tuple[int, ...]) -> tuple[int, int]:
             flops, params = self._costs.cost(choices)
@@ -374,8 +381,8 @@ def _slots_of(bounded: Sequence[int]) -> Slots:
 
 
 def _ratio(ratio: float) -> str:
-    """Returns a number above 1 without an exponent."""
-    return f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.4g}"
+    """Returns a number above 1 without an exponent, and not as 1."""
+    return f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.{4 if ratio > 1.001 else 9}g}"
 
 
 def _quote(name: str, cost: int, low: int | None, high: int | None) -> tuple[str, str]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import UserError, describe
 from sret_nas.nn.network import SReT
 from sret_nas.nn.speed import evaluation_mode
 
@@ -65,8 +66,10 @@ def count_flops(network: nn.Module, image_shape: tuple[int, ...] | None = None) 
 
     fvcore alone counts too little: it has no rule for `scaled_dot_product_attention`, so its total lacks both matrix
     products of attention. This function adds the rule. Raises `UncountedError` if anything else is left out, and
-    `ValueError` if the shape is not known.
+    `ValueError` if the shape is not known, and `UserError` for what is no network.
     """
+    if not isinstance(network, nn.Module):
+        raise UserError(f"count_flops takes a network, got {describe(network)}: cost_of counts an ArchConfig")
     if image_shape is None:
         if not isinstance(network, SReT):
             raise ValueError(f"image_shape must be given for a {type(network).__name__}")
@@ -80,7 +83,7 @@ def trace_cost(network: nn.Module, image_shape: tuple[int, ...]) -> TracedCost:
     Raises `UncountedError` naming the operators that no rule counts, or the modules with parameters that the forward
     pass never called.
     """
-    parameter = next(network.parameters())
+    parameter = next(network.parameters(), torch.zeros(0))
     image = torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype)
     analysis = FlopCountAnalysis(network, (image,))
     analysis.set_op_handle("aten::scaled_dot_product_attention", attention_flops)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch.nn.functional as F
@@ -162,7 +163,7 @@ class ImageModel(nn.Module):
         count = len(self.arch.stages)
         if indices is None:
             return list(range(count))
-        if isinstance(indices, int):
+        if isinstance(indices, int | Integral):
             chosen = list(range(count - indices, count)) if indices <= count else []
         else:
             chosen = list(indices)
@@ -192,14 +193,16 @@ class ImageModel(nn.Module):
         """Replaces the head by one for `num_classes` that starts as a new network's, or by none for 0.
 
         A `global_pool` of `avg` is the network's own pooling, whatever the head sees. Raises `UserError` for a pooling
-        that is neither the network's own nor empty.
+        that is neither the network's own nor empty, and for an impossible number of classes.
         """
+        if not isinstance(num_classes, Integral) or num_classes < 0:
+            raise UserError(f"num_classes must be a whole number of at least 0, got {num_classes!r}")
         if global_pool is not None:
             own = dict.fromkeys((self.pooling, "avg"))
             if global_pool not in (*own, ""):
                 raise UserError(f"global_pool must be {', '.join(map(repr, own))} or '', got {global_pool!r}")
             self.global_pool = self.pooling if global_pool else ""
-        self.num_classes = num_classes
+        self.num_classes = int(num_classes)
         self.head = self._new_head()
         if self.head_dist is not None:
             self.head_dist = self._new_head()
@@ -215,7 +218,7 @@ class ImageModel(nn.Module):
 
         Raises `UserError` for a size that is not square.
         """
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        height, width = (img_size, img_size) if isinstance(img_size, int | Integral) else img_size
         if height != width:
             raise UserError(f"images must be square, got {height} x {width} pixels")
         self.resize(height)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.differences import first_difference
 from sret_nas.errors import UserError, describe
+from sret_nas.files import as_path
 from sret_nas.nn.compute import convolve_groups
 from sret_nas.nn.heads import ClassTokens
 from sret_nas.nn.image_model import ImageModel
@@ -30,7 +31,6 @@ from sret_nas.nn.stem import batch_norms, stem_of
 from sret_nas.nn.weight_shapes import network_shapes
 from sret_nas.nn.weights import (
     WeightsFile,
-    as_path,
     check_layout,
     layout_of,
     on_meta_device,
@@ -107,7 +107,7 @@ class SReT(ImageModel):
         Raises `UserError` if a file cannot be read, or if the weights belong to another architecture.
         """
         changes = {"classes": classes, "image_size": image_size, "drop_path": drop_path}
-        described = ArchConfig.from_yaml(as_path(path, "the YAML file"))
+        described = ArchConfig.from_yaml(path)
         arch = ArchConfig.from_dict(
             {**described.to_dict(), **{name: value for name, value in changes.items() if value is not None}}, str(path)
         )
@@ -354,8 +354,8 @@ class SReT(ImageModel):
     def resize(self, image_size: int) -> None:
         """Adapts position embedding and permutations to another image size. The architecture's id changes with it."""
         arch = ArchConfig.from_dict({**self.arch.to_dict(), "image_size": image_size}, "the resized network")
-        with torch.no_grad():
-            self.pos_embed = nn.Parameter(resized_state({"pos_embed": self.pos_embed.detach()}, arch)["pos_embed"])
+        resized = resized_state({"pos_embed": self.pos_embed.detach()}, arch)["pos_embed"]
+        self.pos_embed = nn.Parameter(resized, self.pos_embed.requires_grad)  # frozen if it was
         for stage, num_tokens in zip(self._stages(), arch.num_tokens, strict=True):
             stage.resize(num_tokens)
         self.arch = arch

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from sret_nas.bounded_files import open_regular
 from sret_nas.errors import UserError, describe, printable
-from sret_nas.files import write_atomically
+from sret_nas.files import as_path, write_atomically
 from sret_nas.json_files import MAX_BYTES, parse_json
 from sret_nas.nn.weight_shapes import Shape
 
@@ -55,7 +55,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], about: dict[str
     """Writes weights by name, with plain data about them in the header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     metadata = {name: json.dumps(value) for name, value in about.items()}
-    write_atomically(Path(path), safetensors.torch.save(weights, metadata))
+    write_atomically(as_path(path, "the file of weights"), safetensors.torch.save(weights, metadata))
 
 
 class WeightsFile:
@@ -69,7 +69,7 @@ class WeightsFile:
             contents: keys that the header must have. The first says what the file holds: a network or a supernet.
             may_lack: whether the header may have none of the `contents`, as in files that other programs wrote.
         """
-        self.path = path
+        path = self.path = as_path(path, "the file of weights")
         header, self._num_bytes = _read_header(path)
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -190,13 +190,6 @@ def check_layout(expected: Iterable[tuple[str, Shape]], layout: Layout, source: 
     unknown = next((name for name in layout if name not in expected_names), None)
     if unknown is not None:
         raise UserError(f"{source}: {_shown(unknown)} is not part of what is described")
-
-
-def as_path(path: object, what: str) -> Path:
-    """Returns a path. Raises `UserError` for anything that is none; `what` names the argument."""
-    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes):
-        raise UserError(f"{what} must be a path, got {describe(path)}")
-    return Path(path)
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:

@@ -26,7 +26,7 @@ from sret_nas.arch.parts import Head, Residual, StageConfig, WithVariants
 from sret_nas.arch.sizes import token_sides
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
-from sret_nas.files import short_digest, validate
+from sret_nas.files import as_path, short_digest, validate
 from sret_nas.space.choices import (
     MAX_SPELLINGS,
     Listed,
@@ -148,7 +148,8 @@ class SearchSpace(WithVariants):
         Raises `UserError` if there is neither, and `ConfigError` if the file is no valid space.
         """
         shipped = shipped_spaces()
-        path = shipped.get(str(name_or_path), Path(name_or_path))
+        given = as_path(name_or_path, "the search space", "the name of a shipped one or a file")
+        path = shipped.get(str(name_or_path), given)
         if not os.path.exists(path):  # unlike `Path.exists`, false for a name that no file can have
             raise UserError(
                 f"{name_or_path}: there is no such file and no such shipped search space; "

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sret_nas.errors import MAX_MESSAGE, ConfigError, UserError, describe, printable
+from sret_nas.arch.config import ArchConfig
+from sret_nas.errors import MAX_MESSAGE, BudgetError, ConfigError, UserError, describe, printable
 
 
 @given(st.text(), st.text())
@@ -21,6 +27,23 @@ def test_a_message_is_one_printable_line(source: str, problem: str) -> None:
 def test_control_characters_are_shown() -> None:
     assert printable("a\nb\x1b[31m\u202e\ud800") == r"a\nb\x1b[31m\u202e\ud800"
     assert str(UserError("x\ny", "a\tb", "c")) == "x\\ny\n  a\\tb\n  c"
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("a"), UserError("a", "b", "c"), BudgetError("a", "b"), ConfigError("net.yaml", "stages", "c")]
+)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301
+def test_a_copy_is_the_same_error(error: UserError, copied: Callable[[UserError], UserError]) -> None:
+    """Also in another process: what cannot be unpickled breaks a pool of workers."""
+    other = copied(error)
+    assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))
+
+
+def test_an_error_of_a_worker_comes_through_a_pool_of_processes() -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        future = pool.submit(ArchConfig.from_dict, {"stages": []})
+        with pytest.raises(ConfigError, match=r"^architecture: stages: must have at least 1 item, got 0"):
+            future.result()
 
 
 @pytest.mark.parametrize("value", [1, "a", None, [1, "b"], (1,), (1, 2), {"a": [1.5], "b": {}}, []])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.files import expand_home, format_key_path, validate, write_atomically
+from sret_nas.files import as_path, expand_home, format_key_path, validate, write_atomically
 from sret_nas.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 
@@ -148,6 +149,20 @@ class TestValidate:
 )
 def test_format_key_path(location: tuple[int | str, ...], text: str) -> None:
     assert format_key_path(location) == text
+
+
+class TestAsPath:
+    def test_home_is_replaced_in_text_where_there_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", "/home/ann")
+        assert as_path("~/a.yaml", "the file") == Path("/home/ann/a.yaml")
+        for path in ("~a.yaml", "./~/a.yaml", Path("~/a.yaml")):
+            assert as_path(path, "the file") == Path(path)
+
+    @pytest.mark.parametrize("given", [None, 3, b"a.yaml", ["a.yaml"]])
+    def test_what_is_no_path(self, given: Any) -> None:
+        expected = f"the file must be a name or a path, got {given!r}"
+        with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
+            as_path(given, "the file", "a name or a path")
 
 
 class TestWriteAtomically:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -53,7 +54,7 @@ def network(text: str) -> dict[str, object]:
 def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must name a file or a folder, got nothing")
-    return Path(text)
+    return Path(os.path.expanduser(text))  # no shell replaces the ~ of --out=~/runs
 
 
 def name_or_file(text: str) -> str:

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ MAX_WAIT = 3600.0
 """Longest single wait in seconds: the system call takes milliseconds in 31 bits."""
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with threads (torch, CUDA) may hang
+
+_STARTING = threading.Lock()
+"""Held while a worker starts: another thread would take the module in its place for the main one, and put it back."""
 
 
 @dataclass
@@ -169,17 +173,18 @@ def _main_module_hidden(run_job: RunJob) -> Iterator[None]:
     `if __name__ == "__main__"`, it would start the search again in each of them. Raises `UserError` if they need one
     that cannot be imported.
     """
-    main = sys.modules["__main__"]
-    if run_job.__module__ == "__main__":
-        if main.__spec__ is None and not Path(getattr(main, "__file__", "")).is_file():
-            raise UserError("worker processes cannot import what is defined in a notebook or on standard input")
-        yield
-        return
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _STARTING:
+        main = sys.modules["__main__"]
+        if run_job.__module__ == "__main__":
+            if main.__spec__ is None and not Path(getattr(main, "__file__", "")).is_file():
+                raise UserError("worker processes cannot import what is defined in a notebook or on standard input")
+            yield
+            return
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _describe_exit(exit_code: int | None) -> str:

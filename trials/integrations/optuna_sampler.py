@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -72,7 +73,7 @@ class StrategySampler(BaseSampler):
     def __init__(
         self,
         strategy: StrategyName,
-        space: str | SearchSpace,
+        space: str | Path | SearchSpace,
         budget: Budget,
         *,
         objectives: Sequence[str] = ("error", "flops"),

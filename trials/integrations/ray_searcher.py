@@ -45,7 +45,7 @@ class StrategySearcher(Searcher):
     def __init__(
         self,
         strategy: StrategyName,
-        space: str | SearchSpace,
+        space: str | Path | SearchSpace,
         budget: Budget,
         *,
         objectives: Sequence[str] = ("error", "flops"),

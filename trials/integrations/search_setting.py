@@ -6,10 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
+from pathlib import Path
 from typing import Any, Self, get_args
 
 from sret_nas.arch.budget import Budget
 from sret_nas.errors import UserError
+from sret_nas.feasible.arguments import require_budget
+from sret_nas.feasible.feasible_set import CostName
 from sret_nas.space.search_space import SearchSpace
 
 from ..strategies.create import create_strategy
@@ -32,7 +36,7 @@ class SearchSetting:
     def of(
         cls,
         strategy: StrategyName,
-        space: str | SearchSpace,
+        space: str | Path | SearchSpace,
         budget: Budget,
         *,
         objectives: Sequence[str],
@@ -44,10 +48,19 @@ class SearchSetting:
             raise UserError(f"strategy must be one of {', '.join(get_args(StrategyName))}, got {strategy!r}")
         if isinstance(objectives, str) or not objectives or len(set(objectives)) < len(objectives):
             raise UserError(f"objectives must be different names, such as ('error', 'flops'), got {objectives!r}")
+        for name in objectives:
+            known = name.lower() if isinstance(name, str) else None
+            if known is None or (known in get_args(CostName) and known != name):
+                like = f": the known cost is written {known!r}" if known else ""
+                raise UserError(f"objectives must be names, such as 'error' and 'flops', got {name!r}{like}")
+        for number in (population, seed):
+            if not isinstance(number, Integral) or isinstance(number, bool):
+                raise UserError(f"population and seed must be whole numbers, got {population!r} and {seed!r}")
         if population < 2 or seed < 0:
             raise UserError(f"population must be at least 2, seed at least 0, got {population} and {seed}")
-        loaded = SearchSpace.load(space) if isinstance(space, str) else space
-        return cls(strategy, loaded, budget, tuple(objectives), seed, population)
+        require_budget(budget)
+        loaded = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
+        return cls(strategy, loaded, budget, tuple(objectives), int(seed), int(population))
 
     @cached_property
     def domain(self) -> SReTDomain:

@@ -12,7 +12,9 @@ from typing import Any
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
-from sret_nas.errors import UserError
+from sret_nas.arrays import holds_numpy, without_numpy
+from sret_nas.errors import UserError, describe
+from sret_nas.files import as_path
 from sret_nas.quantities import parse_duration, parse_quantity
 
 from ..console import Console
@@ -80,7 +82,7 @@ class SearchResult:
     @classmethod
     def open(cls, run_dir: str | Path) -> SearchResult:
         """Returns the results in a run directory. Raises `UserError` if it holds no search with a finished trial."""
-        search = RecordedSearch.open(Path(run_dir))
+        search = RecordedSearch.open(as_path(run_dir, "the run directory"))
         trials, known = search.history.in_order, search.history.recommended
         if not any(trial.result is not None for trial in trials):
             raise UserError(f"{run_dir}: no trial has finished, so there are no results")
@@ -89,7 +91,7 @@ class SearchResult:
         networks = () if known is None else known.networks
         predicted = {network.number: network.predicted_error for network in networks}
         return cls(
-            run_dir=search.run_dir,
+            run_dir=search.run_dir.absolute(),  # a notebook may move to another folder before it picks
             front=tuple(FoundNetwork.of(trial, None, objectives) for trial in pareto_front(trials, objectives)),
             recommended=tuple(
                 FoundNetwork.of(trial, error, objectives)
@@ -109,7 +111,7 @@ class SearchResult:
 
         Raises `UserError` if neither is given, if no network is that cheap, or if too few trials have finished.
         """
-        budget = Budget(flops_max=_number(flops), params_max=_number(params))
+        budget = Budget(flops_max=_cost("flops", flops), params_max=_cost("params", params))
         search = RecordedSearch.open(self.run_dir)
         picked = pick_network(search, budget)
         if picked.trial is not None:
@@ -137,11 +139,11 @@ def search(
     console = Console(file=io.StringIO()) if quiet else Console()
     given = {name: _parsed(name, value) for name, value in options.items()}
     if resume is not None:
-        named = str(resume) if is_bucket(str(resume)) else Path(resume)
-        run_dir = resumed_directory(named, None if out is None else Path(out), given, console)
+        named = str(resume) if is_bucket(str(resume)) else as_path(resume, "resume")
+        run_dir = resumed_directory(named, None if out is None else as_path(out, "out"), given, console)
         run = resume_search(run_dir, given, console)
     else:
-        run_dir = new_run_dir() if out is None else Path(out)
+        run_dir = new_run_dir() if out is None else as_path(out, "out")
         run = start_search(SearchOptions.parse(given, "search"), run_dir, _command(options), console)
     return SearchResult.open(run.run_dir)
 
@@ -157,9 +159,22 @@ def _parsed(name: str, value: Any) -> Any:
             return tuple(word.strip() for word in value.split(","))
         if name == "enqueue" and value is not None:
             return tuple(_network(each) for each in _listed(value))
+        if name == "space" and not isinstance(value, str | Path):
+            raise UserError(
+                f"must be the name of a shipped space or a YAML file, got {describe(value)}: write a space made in "
+                "Python to a file, as dump_yaml(space.to_dict()) of sret_nas.yaml_files"
+            )
     except UserError as error:
         raise UserError(f"{flag(name)}: {error}") from None
     return _plain(value)
+
+
+def _cost(name: str, value: float | str | None) -> int | None:
+    """Returns a cost as a whole number. Raises `UserError`, naming the argument, if it is none."""
+    try:
+        return _number(value)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def _number(value: float | str | None) -> int | None:
@@ -183,16 +198,18 @@ def _network(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value as the command line gives it: paths as text, lists as tuples."""
+    """Returns a value as the command line gives it: paths as text, lists as tuples, numpy's numbers as Python's."""
     if isinstance(value, Path):
         return str(value)
+    if holds_numpy(value):
+        value = without_numpy(value)
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _command(options: dict[str, Any]) -> list[str]:
     """Returns the command that runs the same search, for the records. Networks that are in no file have their id."""
     words = ["sret-nas", "search"]
-    for name, value in options.items():
+    for name, value in ((name, _plain(value)) for name, value in options.items()):
         if value is True:
             words.append(flag(name))
         elif name == "enqueue" and value is not None:

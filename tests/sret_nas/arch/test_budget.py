@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +85,19 @@ class TestBudget:
             Budget(flops_min=0)
         with pytest.raises(UserError, match=r"^a bound on parameters must be at least 1, got None and -1$"):
             Budget(params_max=-1)
+
+    @pytest.mark.parametrize("bound", [1e9, np.int64(10**9), np.float32(1e9)])
+    def test_a_whole_number_of_any_type_is_a_plain_integer(self, bound: Any) -> None:
+        budget = Budget(flops_max=bound)
+        assert budget == Budget(flops_max=10**9)
+        assert json.dumps(budget.to_dict()) == json.dumps(Budget(flops_max=10**9).to_dict())
+
+    @pytest.mark.parametrize("bound", ["1G", float("nan"), float("inf"), 1.5, True, [10**9]])
+    @pytest.mark.parametrize("name", ["flops_min", "flops_max", "params_min", "params_max", "shallowest_flops_max"])
+    def test_what_is_no_whole_number_is_refused(self, name: str, bound: Any) -> None:
+        expected = f"{name} must be a whole number, such as 10**9, or None for no bound, got {bound!r}; "
+        with pytest.raises(UserError, match=f"^{re.escape(expected)}"):
+            Budget(**{name: bound})
 
     def test_equal_bounds_are_a_window_of_one(self) -> None:
         assert [f for f in range(5) if Budget(flops_min=3, flops_max=3).allows(f, 0)] == [3]

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from sret_nas.arch.cost import cost_of
 from sret_nas.arch.parts import StageConfig, StemConfig
 from sret_nas.arch.presets import PRESETS, preset
 from sret_nas.arch.sizes import halved, hidden_width
-from sret_nas.errors import ConfigError
+from sret_nas.errors import ConfigError, UserError
 from sret_nas.yaml_files import dump_yaml, parse_yaml
 from tests.architectures import random_arch, varied_archs
 
@@ -251,6 +252,12 @@ class TestWithMaxRecursions:
         network = arch(stage(), stage(recursions=3, groups=(1, 1, 1)))
         assert [s.recursions for s in network.with_max_recursions([1, 2]).stages] == [1, 2]
 
+    @pytest.mark.parametrize("limit", [np.int64(1), [np.int64(1), 1]])
+    def test_limits_of_numpy_are_plain_numbers(self, limit: Any) -> None:
+        limited = arch(stage(), stage()).with_max_recursions(limit)
+        assert limited.to_dict() == arch(stage(), stage()).with_max_recursions(1).to_dict()
+        assert [type(one.recursions) for one in limited.stages] == [int, int]
+
     @pytest.mark.parametrize("limit", [0, [1], [1, 0], [1, 1, 1]])
     def test_bad_limits(self, limit: int | list[int]) -> None:
         with pytest.raises(ValueError, match="limit must be one positive number, or one per stage"):
@@ -302,6 +309,28 @@ def test_what_is_wrong_is_explained(path: tuple[str | int, ...], value: Any, mes
     with pytest.raises(ConfigError) as caught:
         ArchConfig.from_dict(wrong(*path, value=value), "a.yaml")
     assert str(caught.value) == f"a.yaml: {message}"
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    data = arch(stage()).to_dict()
+    data["stages"][0] |= {"width": np.int64(data["stages"][0]["width"]), "groups": np.array([8, 2])}
+    read = ArchConfig.from_dict({**data, "classes": np.arange(11).max(), "drop_path": np.float32(0.5)})
+    assert read == arch(stage(groups=(8, 2)), classes=10, drop_path=0.5)
+    assert type(read.classes) is type(read.stages[0].width) is int
+    with pytest.raises(ConfigError, match=r"^architecture: classes: must be greater than or equal to 1, got 0$"):
+        ArchConfig.from_dict({**data, "classes": np.int64(0)})
+
+
+@pytest.mark.parametrize("given", [None, 3, b"net.yaml", {"stages": []}])
+def test_what_is_no_path_is_refused(given: Any) -> None:
+    with pytest.raises(UserError, match=r"^the YAML file must be a path, got "):
+        ArchConfig.from_yaml(given)
+
+
+def test_a_file_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "net.yaml").write_text(dump_yaml(arch(stage()).to_dict()))
+    assert ArchConfig.from_yaml("~/net.yaml") == arch(stage())
 
 
 def test_a_wrong_file_is_named(tmp_path: Path) -> None:

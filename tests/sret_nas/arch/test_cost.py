@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from benchmarks.bulk_cost import bulk_cost
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import OPERATORS, StageColumns, attended_pairs, cost_of, stem_cost
 from sret_nas.arch.parts import StageConfig, StemConfig
-from sret_nas.arch.presets import preset
+from sret_nas.arch.presets import PRESETS, preset
+from sret_nas.errors import UserError
 from sret_nas.nn.flops import TracedCost, fvcore_cost
 from tests.architectures import random_arch, random_stage, varied_archs
 
@@ -193,3 +195,9 @@ class TestBulk:
         assert terms.conv == 9 * (1 * 2 * 64 + 2 * 4 * 64 + 4 * 4 * 16)
         assert terms.batch_norm == 2 * (2 * 64 + 4 * 64 + 4 * 16)
         assert terms.params == 9 * (1 * 2 + 2 * 4 + 4 * 4) + 3 * (2 + 4 + 4) + 4 * 16
+
+
+@pytest.mark.parametrize("given", ["sret_t", None, PRESETS["sret_t"].to_dict()])
+def test_what_is_no_architecture_is_refused(given: Any) -> None:
+    with pytest.raises(UserError, match=r"^cost_of takes an ArchConfig, got "):
+        cost_of(given)

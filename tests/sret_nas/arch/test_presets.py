@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,9 @@ def test_name_is_read_however_it_is_spelled(spelling: str) -> None:
 def test_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"unknown preset 'sret_b'; the presets are sret_t, sret_t_unsliced, sret_lt,"):
         preset("sret_b")
+
+
+@pytest.mark.parametrize("name", [None, 1, ["sret_t"]])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(UserError, match=r"^unknown preset .*; the presets are sret_t, "):
+        preset(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.arch.parts import StageConfig
-from sret_nas.nn.flops import UncountedError, fvcore_cost, trace_cost
+from sret_nas.arch.presets import PRESETS
+from sret_nas.errors import UserError
+from sret_nas.nn.flops import UncountedError, count_flops, fvcore_cost, trace_cost
 from sret_nas.nn.network import SReT
 from sret_nas.nn.speed import measure_speed
 
@@ -135,3 +138,13 @@ def test_flops_can_be_counted_for_any_module_and_are_those_of_the_closed_form(ne
     assert sret_nas.count_flops(CrossAttention(), (2, 5, 4)) == 2 * 5 * 7 * (4 + 6)
     with pytest.raises(ValueError, match="image_shape must be given for a CrossAttention"):
         sret_nas.count_flops(CrossAttention())
+
+
+def test_a_module_without_parameters_is_counted() -> None:
+    assert count_flops(nn.AdaptiveAvgPool2d(1), (3, 8, 8)) == 3 * 8 * 8
+
+
+@pytest.mark.parametrize("given", [PRESETS["sret_t"], "sret_t", None])
+def test_what_is_no_network_is_refused(given: Any) -> None:
+    with pytest.raises(UserError, match=r"^count_flops takes a network, got .*: cost_of counts an ArchConfig$"):
+        count_flops(given)

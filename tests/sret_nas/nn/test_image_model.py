@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -67,3 +71,28 @@ def test_another_pooling_is_refused(network: SReT) -> None:
         network.reset_classifier(5, "token")
     with pytest.raises(UserError, match=r"global_pool must be 'token', 'avg' or '', got 'max'"):
         class_token_network().reset_classifier(5, "max")
+
+
+def test_numbers_of_numpy_are_numbers(network: SReT, tmp_path: Path) -> None:
+    network.set_input_size(np.int64(32))  # type: ignore[arg-type]
+    network.reset_classifier(np.arange(6).max())
+    images = torch.randn(2, 3, 32, 32)
+    assert network.eval()(images).shape == (2, 5)
+    assert len(network.forward_intermediates(images, np.int64(1))[1]) == 1  # type: ignore[arg-type]
+    network.save(tmp_path / "n.safetensors")
+    assert torch.equal(SReT.load(tmp_path / "n.safetensors").eval()(images), network(images))
+
+
+@pytest.mark.parametrize("classes", [-1, None, "5", 2.5])
+def test_a_head_for_an_impossible_number_of_classes_is_refused(classes: Any, network: SReT) -> None:
+    head = network.head
+    with pytest.raises(UserError, match=f"^num_classes must be a whole number of at least 0, got {classes!r}$"):
+        network.reset_classifier(classes, "")
+    assert (network.head, network.num_classes, network.global_pool) == (head, 2, "avg")
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_another_image_size_freezes_and_thaws_nothing(is_frozen: bool, network: SReT) -> None:
+    network.requires_grad_(not is_frozen)
+    network.set_input_size(32)
+    assert {parameter.requires_grad for parameter in network.parameters()} == {not is_frozen}

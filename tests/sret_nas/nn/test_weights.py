@@ -133,6 +133,18 @@ class TestSave:
             changed.save(tmp_path / "n")
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("path", [None, 3, b"n"])
+    def test_what_is_no_path_is_refused(self, path: Any) -> None:
+        for use in (network().save, Supernet.load, SReT.load):
+            with pytest.raises(UserError, match=r"^the file of weights must be a path, got "):
+                use(path)
+
+    def test_the_home_folder_is_no_folder_called_tilde(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        network().save("~/n.safetensors")
+        assert (tmp_path / "n.safetensors").is_file()
+        assert SReT.load("~/n.safetensors").arch == network().arch
+
     def test_other_permutations_are_not_lost_silently(self, tmp_path: Path) -> None:
         changed = network()
         stage, block, recursion = changed.permuted_applications()[0]

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,3 +275,23 @@ def test_a_space_without_a_name_is_still_a_space(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(dump_yaml(data))
     with pytest.raises(UserError, match=r"mine.yaml: name: is missing"):
         SearchSpace.load(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("given", [None, 3, {"name": "mine"}, SearchSpace.load("smoke")])
+def test_what_is_no_file_is_refused(given: Any) -> None:
+    with pytest.raises(UserError, match=r"^the search space must be the name of a shipped one or a file, got "):
+        SearchSpace.load(given)
+
+
+def test_a_space_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text(dump_yaml(SearchSpace.load("smoke").to_dict()))
+    assert SearchSpace.load("~/mine.yaml") == SearchSpace.load("smoke")
+
+
+def test_lists_of_numpy_are_lists() -> None:
+    space = SearchSpace.load("smoke")
+    data = space.to_dict()
+    for stage in data["stages"]:
+        stage |= {"width": np.array(stage["width"]), "groups": [np.array(groups) for groups in stage["groups"]]}
+    assert SearchSpace.from_dict(data) == space

@@ -17,6 +17,7 @@ from trials.command_line.argument_types import (
     name_or_file,
     new_run,
     path,
+    path_or_address,
     quantity,
     seed,
     small_count,
@@ -91,3 +92,11 @@ def test_the_name_of_a_new_run_is_utf_8() -> None:
         new_run(name)
     assert path(name) == Path(name)
     assert new_run("réseau") == Path("réseau")
+
+
+def test_the_home_folder_is_no_folder_called_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell replaces the `~` of `--out=~/runs`."""
+    monkeypatch.setenv("HOME", "/home/ann")
+    for read in (path, new_run, path_or_address):
+        assert read("~/runs") == Path("/home/ann/runs")
+        assert read("./~/runs") == Path("~/runs")

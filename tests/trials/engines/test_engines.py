@@ -10,8 +10,10 @@ import subprocess
 import sys
 import termios
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -262,3 +264,16 @@ def test_jobs_defined_on_standard_input_are_refused_in_one_line() -> None:
 )
 def test_a_signal_without_a_name_is_told_by_its_number(exit_code: int, name: str) -> None:
     assert _describe_exit(exit_code) == f"the worker process was ended by {name}"
+
+
+def test_engines_that_start_in_threads_leave_the_main_module_as_it_was() -> None:
+    """As two searches of one notebook do, whose own classes could not be pickled otherwise."""
+    main, barrier = sys.modules["__main__"], threading.Barrier(3)
+
+    def start(_: int) -> None:
+        barrier.wait()
+        LocalEngine(misbehave, 4).close()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(start, range(3)))
+    assert sys.modules["__main__"] is main

@@ -12,9 +12,10 @@ import pytest
 from cli import create_parser
 from sret_nas.arch.presets import PRESETS
 from sret_nas.errors import UserError
+from sret_nas.space.search_space import SearchSpace
 from sret_nas.yaml_files import dump_yaml
 from trials.search import api
-from trials.search.api import search
+from trials.search.api import SearchResult, search
 
 ARCH = PRESETS["sret_t"]
 
@@ -54,6 +55,10 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Any:
         ({"enqueue": ARCH}, "enqueue", (ARCH,)),
         ({"enqueue": [ARCH]}, "enqueue", (ARCH,)),
         ({"data": Path("photos")}, "data", "photos"),
+        ({"trials": np.int64(30)}, "trials", 30),
+        ({"learning_rate": np.float64(0.5)}, "learning_rate", 0.5),
+        ({"no_supernet": np.bool_(True)}, "no_supernet", True),
+        ({"objectives": np.array(["error", "params"])}, "objectives", ("error", "params")),
     ],
 )
 def test_values_are_as_typed_or_as_python_has_them(given: dict[str, Any], name: str, value: Any, begun: Any) -> None:
@@ -83,6 +88,10 @@ def test_the_recorded_command_means_the_same(begun: Any, tmp_path: Path) -> None
         ({"enqueue": "nofile.yaml"}, "^--enqueue: nofile.yaml: there is no such file"),
         ({"objectives": "error,speed"}, "--objectives"),
         ({"dry_run": True}, "dry_run: unknown key"),
+        ({"space": SearchSpace.load("smoke")}, "^--space: must be the name of a shipped space or a YAML file, got "),
+        ({"space": {"name": "mine"}}, "^--space: must be the name of a shipped space or a YAML file, got "),
+        ({"out": 3}, "^out must be a path, got 3"),
+        ({"resume": 3}, "^resume must be a path, got 3"),
     ],
 )
 def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:
@@ -99,6 +108,21 @@ def test_a_budget_that_is_no_number_is_refused(value: Any, begun: Any) -> None:
 def test_a_budget_of_numpy_is_recorded_as_a_number(begun: Any) -> None:
     _, command = begun(flops_budget=np.int64(10**9), trials=7)
     assert command == ["sret-nas", "search", "--flops-budget", "1000000000", "--trials", "7"]
+
+
+def test_a_run_directory_in_the_home_folder_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def begin(options: Any, run_dir: Path, command: list[str], console: Any) -> None:
+        raise SearchBegunError(run_dir)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(api, "start_search", begin)
+    with pytest.raises(SearchBegunError, match=re.escape(str(tmp_path / "runs" / "mine"))):
+        search(out="~/runs/mine", quiet=True)
+
+
+def test_results_are_opened_by_a_path() -> None:
+    with pytest.raises(UserError, match=r"^the run directory must be a path, got None"):
+        SearchResult.open(None)  # type: ignore[arg-type]
 
 
 def test_a_resumed_search_stays_in_its_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

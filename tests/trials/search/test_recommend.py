@@ -353,6 +353,22 @@ def test_a_network_that_cannot_be_tried_is_refused_before_anything_is_written(
     assert not (tmp_path / "refused").exists()
 
 
+def test_results_can_be_asked_from_another_folder(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.run_dir.parent)
+    result = SearchResult.open(finished.run_dir.name)
+    assert result == SearchResult.open(finished.run_dir)
+    monkeypatch.chdir(tmp_path)
+    assert result.pick(flops=FLOPS).flops <= FLOPS
+
+
+@pytest.mark.parametrize("name", ["flops", "params"])
+def test_a_cost_that_is_none_is_named(name: str, finished: Run) -> None:
+    with pytest.raises(UserError, match=f"^{name}: must be a number such as 1G"):
+        SearchResult.open(finished.run_dir).pick(**{name: "much"})
+
+
 def test_a_search_is_one_call_in_python(options: dict[str, Any], finished: Run, tmp_path: Path) -> None:
     given = {**options, "flops_budget": f"{FLOPS / 1000:g}K"}
     result = search(out=tmp_path / "called", quiet=True, **given)
