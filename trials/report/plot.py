@@ -70,8 +70,8 @@ def _panels(options: SearchOptions, header: dict[str, Any]) -> list[tuple[CostNa
         ("params", f"parameters ({space['classes']} classes)", (budget.params_min, budget.params_max)),
     ]
     if options.uses_latency:
-        setting = header["latency"]["profile"]["setting"]
-        label = f"predicted latency, ms (batch {setting['batch_size']}, {setting['device']}, {setting['threads']} thr.)"
+        setup = header["latency"]["profile"]["setting"]
+        label = f"predicted latency, ms (batch {setup['batch_size']}, {setup['device']}, {setup['threads']} thr.)"
         most = options.latency_max
         panels.append(("latency", label, (None, None if most is None else most / 1000)))
     return panels

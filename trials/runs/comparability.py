@@ -38,9 +38,9 @@ def how_it_was_trained(search: RecordedSearch) -> Aspects:
     if options.no_supernet:
         weights = f"from scratch, on {_images_of(header['proxy'])}"
     else:
-        setting = header.get("supernet") or {}
-        given = setting.get("given")
-        supernet = f"of digest {given['digest'][:8]}" if given else f"of {_images_of(setting.get('config') or {})}"
+        provision = header.get("supernet") or {}
+        given = provision.get("given")
+        supernet = f"of digest {given['digest'][:8]}" if given else f"of {_images_of(provision.get('config') or {})}"
         weights = f"inherited from a supernet {supernet}"
     labels = header.get("soft_labels")
     learned = "the images' classes" if labels is None else f"soft labels of digest {labels['digest'][:8]}"

@@ -26,7 +26,7 @@ MAX_WORKERS, MAX_LOOKAHEAD = 10_000, 100_000
 
 
 class ComputeOptions(OptionGroup):
-    """Settings of torch that affect numerical results: seed, threads and device."""
+    """Options of torch that affect numerical results: seed, threads and device."""
 
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     threads: Annotated[StrictInt, Field(ge=1, le=1024)] = 1

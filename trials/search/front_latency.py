@@ -21,11 +21,11 @@ def measure_front(run: Run, engine: Engine) -> None:
     if profile is None or not unmeasured:
         return
     timer, networks = LatencyTimer(engine, run.options), counted(len(unmeasured), "network")
-    here = timer.setting(run.space)
-    if here != profile.setting:
+    here = timer.setup(run.space)
+    if here != profile.setup:
         print_line(
             run.console,
-            f"warning: the latency of {networks} is not measured: it is predicted for {profile.setting.describe()}, "
+            f"warning: the latency of {networks} is not measured: it is predicted for {profile.setup.describe()}, "
             f"and this is {here.describe()}",
         )
         return

@@ -29,7 +29,7 @@ from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, proxy_
 from .finalists import with_both_ends
 from .measuring import run_measurement
 from .recommend import cost_and_limit
-from .supernet import SupernetSetting
+from .supernet import SupernetProvision
 
 TRAINING_PER_FORWARD = 3
 """Cost of a training step relative to a forward pass: the backward pass costs about two."""
@@ -86,7 +86,7 @@ class Plan:
 
     def __init__(
         self, engine: Engine, domain: SReTDomain, options: SearchOptions, context: JobContext,
-        supernet: SupernetSetting | None, requested: RequestedPrecision | None = None, is_trained: bool = False,
+        supernet: SupernetProvision | None, requested: RequestedPrecision | None = None, is_trained: bool = False,
     ) -> None:  # fmt: skip
         """Measures the training speed, in the context's precision or in the one that the worker chooses.
 
@@ -110,7 +110,7 @@ class Plan:
         self._speed = SpeedResult.model_validate(self._measure(job, "a proxy's training"))
         self._supernet_speed = None if supernet is None else self._measured_supernet(context, supernet)
 
-    def _measured_supernet(self, context: JobContext, supernet: SupernetSetting) -> SupernetSpeedResult:
+    def _measured_supernet(self, context: JobContext, supernet: SupernetProvision) -> SupernetSpeedResult:
         """Measures the training of the supernet, if there is any left, and scores with its weights."""
         trains = self.trains
         job = SupernetSpeedJob(

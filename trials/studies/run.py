@@ -55,7 +55,7 @@ from ..training.progress_note import NOTE
 from ..worker.entry import JobRunner
 from .plan import StudyPlan, describe_total, measure_plan
 from .progress import StudyProgress, name_of
-from .trainings import Planned, Setting, planned_trainings
+from .trainings import Planned, StudyJobContext, planned_trainings
 
 DEFINITION = "study.yaml"
 """File in the run directory with the study as it was when it began."""
@@ -80,12 +80,12 @@ def start_study(options: StudyOptions, run_dir: Path, command: list[str], consol
     images = WholeImages.find(config)
     for line in (f"Data: {options.data}: {images.summary()}", *(f"  {note}" for note in images.notes)):
         print_line(console, line)
-    setting = Setting(
+    context = StudyJobContext(
         run_dir=run_dir, options=options, data=config, data_digest=images.digest, classes=len(images.class_names),
         channels=images.channels,
     )  # fmt: skip
     seeds = range(options.seed, options.seed + (options.seeds or loaded.study.seeds))
-    planned = planned_trainings(loaded, seeds, setting)
+    planned = planned_trainings(loaded, seeds, context)
     study = loaded.study
     print_line(
         console, f"Study: {study.title}: {counted(len(study.variants), 'variant')} on {counted(len(seeds), 'seed')}"
@@ -97,11 +97,11 @@ def start_study(options: StudyOptions, run_dir: Path, command: list[str], consol
         plan.announce(console, planned, engine.capacity)
         print_line(console, f"Results: {run_dir}")
         require_empty_folder(run_dir)  # again, since measuring takes long
-        header = _header(options, loaded.to_dict(), images, setting, plan, command)
+        header = _header(options, loaded.to_dict(), images, context, plan, command)
         write_atomically(run_dir / RECORDS_FILE, with_checksum(header.model_dump(mode="json")))
         write_atomically(run_dir / DEFINITION, dump_yaml(loaded.study.model_dump(mode="json", exclude_defaults=True)))
         with RecordFile(run_dir / RECORDS_FILE) as records:
-            return _run_to_the_end(Session(setting, begin_history(header), records, planned, console), engine)
+            return _run_to_the_end(Session(context, begin_history(header), records, planned, console), engine)
 
 
 @ignore_signals_after_interrupt()
@@ -131,15 +131,15 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
                 f"the images of {config.source} are not those that {run_dir} was begun with: put those back, say with "
                 "--data where they are, or start a new study"
             )
-        setting = Setting(
+        context = StudyJobContext(
             run_dir=run_dir, options=history.options, data=config, data_digest=digest,
             classes=len(images.class_names), channels=images.channels,
         )  # fmt: skip
-        planned = planned_trainings(history.loaded, history.seeds, setting)
+        planned = planned_trainings(history.loaded, history.seeds, context)
         left = [one for one in planned if not history.has_ended(one.key)]
         trainings = counted(len(planned), "training has", "trainings have")
         print_line(console, f"Resuming {run_dir}: {len(planned) - len(left)} of {trainings} ended.")
-        session = Session(setting, history, records, planned, console)
+        session = Session(context, history, records, planned, console)
         if not left:
             return session.conclude()
         engine = stack.enter_context(create_engine(history.options, JobRunner(), len(left), run_dir, console))
@@ -157,7 +157,7 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
 
 
 def _header(
-    options: StudyOptions, study: dict[str, Any], images: WholeImages, setting: Setting, plan: StudyPlan,
+    options: StudyOptions, study: dict[str, Any], images: WholeImages, context: StudyJobContext, plan: StudyPlan,
     command: list[str],
 ) -> StudyHeader:  # fmt: skip
     return StudyHeader(
@@ -167,9 +167,9 @@ def _header(
         study=study,
         data=StudyImages(
             name=Path(options.data).name,
-            digest=setting.data_digest,
-            classes=setting.classes,
-            channels=setting.channels,
+            digest=context.data_digest,
+            classes=context.classes,
+            channels=context.channels,
             train_images=len(images.train),
             val_images=len(images.val),
             test_images=len(images.test),
@@ -187,7 +187,7 @@ def _header(
 class Session:
     """A running study."""
 
-    setting: Setting
+    context: StudyJobContext
     history: StudyHistory
     records: RecordFile
     planned: list[Planned]
@@ -196,15 +196,15 @@ class Session:
     def conclude(self) -> StudyOutcome:
         """Writes and prints the results, as far as there are any, and returns them."""
         outcome = StudyOutcome.of(self.history)
-        write_study_results(self.setting.run_dir, outcome, self.console)
+        write_study_results(self.context.run_dir, outcome, self.console)
         show_outcome(outcome, self.console)
         if outcome.any_result is not None:
-            print_line(self.console, f"Results: {self.setting.run_dir}/results.md, .png, .json and .csv")
+            print_line(self.console, f"Results: {self.context.run_dir}/results.md, .png, .json and .csv")
         return outcome
 
 
 def _run_to_the_end(session: Session, engine: Engine) -> StudyOutcome:
-    run_dir = session.setting.run_dir
+    run_dir = session.context.run_dir
     with full_disk_explained(resume_command("study run", run_dir), recorded_in(run_dir)):
         _run_trainings(session, engine)
         return session.conclude()
@@ -212,7 +212,7 @@ def _run_to_the_end(session: Session, engine: Engine) -> StudyOutcome:
 
 def _run_trainings(session: Session, engine: Engine) -> None:
     """Runs all trainings. Where that ends early, errors say how to carry on, and what there is becomes results."""
-    run_dir = session.setting.run_dir
+    run_dir = session.context.run_dir
     try:
         with unwrapped_interrupts():
             _Loop(session, engine).run()
@@ -262,7 +262,7 @@ class _Loop:
         self._waiting = [one for one in self._waiting if one not in ready]
         for one in ready:
             expected = history.header.expected_seconds.get(one.training.name, 0.0)
-            limit = self._session.setting.options.trial_timeout or default_time_limit(expected)
+            limit = self._session.context.options.trial_timeout or default_time_limit(expected)
             self._queue.add(self._session.planned.index(one), one.job, limit, history.retried.get(one.key, ()))
 
     def _record(self, end: AttemptResult) -> None:
@@ -294,4 +294,4 @@ class _Loop:
         if now - self._written >= RESULTS_SECONDS:
             self._written = now
             session = self._session
-            write_study_results(session.setting.run_dir, StudyOutcome.of(session.history), self._progress.console)
+            write_study_results(session.context.run_dir, StudyOutcome.of(session.history), self._progress.console)

@@ -109,9 +109,9 @@ class FullState:
             self.task.compile()
         rate = recipe.peak_learning_rate(batch_size)
         # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
-        settings: dict[str, Any] = {"fused": True} if recipe.optimizer in ("adamw", "sgd") else {}
+        arguments: dict[str, Any] = {"fused": True} if recipe.optimizer in ("adamw", "sgd") else {}
         groups = parameter_groups(network, recipe.weight_decay)
-        self.optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=rate, **settings)
+        self.optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=rate, **arguments)
         self.scheduler, _ = create_scheduler_v2(
             self.optimizer,
             sched=recipe.schedule,

@@ -1,4 +1,4 @@
-"""Settings of training: everything that is not part of the architecture and does not change its id."""
+"""Hyperparameters of a proxy's training: everything that is not part of the architecture and does not change its id."""
 
 from __future__ import annotations
 
@@ -79,4 +79,4 @@ def _narrowed(stage: StageConfig, scale: float) -> StageConfig:
 
 
 class DivergedError(RuntimeError):
-    """Raised when a loss is not finite. The network or its settings are the cause, not the machine."""
+    """Raised when a loss is not finite. The network or its hyperparameters are the cause, not the machine."""

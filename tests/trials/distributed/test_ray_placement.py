@@ -16,7 +16,7 @@ from trials.distributed.launcher import RayPlacement
 from trials.distributed.output_stream import OutputStream
 from trials.machine import num_cores
 from trials.runs.options import SearchOptions
-from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
+from trials.search.supernet import SupernetProvision, _equal_shares, _feasible_now
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_a_resumed_search_trains_as_it_was_begun_or_says_that_it_does_not(
     options = SearchOptions(engine="ray", ray_address=address, workers=4, batch_size=32, device="cpu", threads=1)
     told = OutputStream(data.directory)
     run: Any = SimpleNamespace(options=options, data_dir=data.directory, console=told.console)
-    now = _feasible_now(run, SupernetSetting(config=config(), threads=4, processes=2))
+    now = _feasible_now(run, SupernetProvision(config=config(), threads=4, processes=2))
     assert (now.processes, now.threads) == expected
     assert ("results may differ" in told.poll(0.0).text) == (expected != (2, 4))
 

@@ -21,7 +21,7 @@ from trials.runs.options import SearchOptions
 from trials.search import plan as plan_module
 from trials.search.announce import announce
 from trials.search.plan import Plan
-from trials.search.supernet import SupernetSetting
+from trials.search.supernet import SupernetProvision
 from trials.strategies.sret import SReTDomain
 from trials.supernet.config import SupernetConfig
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
@@ -56,11 +56,11 @@ def plan_of(
     space: str = "smoke", flops: int = 10**9, **given: Any,
 ) -> Plan:  # fmt: skip
     options = SearchOptions(space=space, flops_budget=flops, device="cpu", **given)
-    setting = SupernetSetting(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
+    provision = SupernetProvision(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
     if options.no_supernet:
-        setting = None  # type: ignore[assignment]
+        provision = None  # type: ignore[assignment]
     domain = SReTDomain(SearchSpace.load(space), Budget(flops_max=flops))
-    return Plan(ScriptedEngine(measured), domain, options, CONTEXT, setting, is_trained=is_trained)
+    return Plan(ScriptedEngine(measured), domain, options, CONTEXT, provision, is_trained=is_trained)
 
 
 def forward(plan: Plan, archs: list[ArchConfig]) -> float:
