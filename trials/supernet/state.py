@@ -102,9 +102,9 @@ class TrainingState:
 
 
 def require_same_supernet(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
-    """Raises `UserError` naming the first hyperparameter, or other part of the identity, in which a supernet on disk differs from the requested one.
+    """Raises `UserError` naming the first value in which a supernet on disk differs from the requested one.
 
-    Hyperparameters that earlier versions recorded under other names are renamed first.
+    Values that earlier versions recorded under other names are renamed first.
     """
     config = found.get("config")
     if isinstance(config, dict):
