@@ -115,7 +115,7 @@ def _told(trial: Trial, spent: dict[str, list[float]]) -> Line:
     found = [*trial.partial, *([trial.result] if trial.result is not None else [])]
     return {
         "flops": cost_of(trial.candidate.arch).flops,
-        "shares": [round(each.share, 4) for each in found],
+        "shares": [round(each.fraction, 4) for each in found],
         "errors": [round(each.error, 6) for each in found],
         "cross_entropies": [round(each.cross_entropy, 4) for each in found],
         "spent": spent[trial.candidate.arch.arch_id],

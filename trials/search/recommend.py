@@ -251,7 +251,7 @@ def _evaluate(run: Run, engine: Engine, known: Recommendations, has_ended: Calla
     trials = [run.history.trials[network.number] for network in known.networks]
     for trial in trials:
         if not trial.has_ended:
-            queue.add(trial.number, trial_job(run, trial, share=1.0), run.trial_time_limit, trial.retried)
+            queue.add(trial.number, trial_job(run, trial, fraction=1.0), run.trial_time_limit, trial.retried)
     while not queue.is_empty:
         raise_if_interrupted()
         queue.start()

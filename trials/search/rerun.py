@@ -43,7 +43,7 @@ def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
     with Records(run_dir, must_exist=True) as records:
         run = Run(run_dir, search.options, search.domain, data_dir, proxy, records, search.history, console)
         whole = type(trial)(trial.number, trial.candidate, trial.origin)
-        job = trial_job(run, whole, share=1.0)
+        job = trial_job(run, whole, fraction=1.0)
         if isinstance(job, ScratchTrialJob):
             job = job.model_copy(update={"weights_path": None})  # the recorded trial's weights stay as they are
         assert isinstance(job, ScratchTrialJob | InheritedTrialJob)

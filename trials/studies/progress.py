@@ -93,12 +93,12 @@ class StudyProgress:
         return [(one, note) for one, note in notes if note is not None and note != self._before.get(one.key)]
 
     def _done(self) -> float:
-        """Returns the planned seconds of what is done, those of unfinished trainings by their share of steps."""
+        """Returns the planned seconds of what is done, those of unfinished trainings by their fraction of steps."""
         done = 0.0
         for one in self._planned:
             note = None if self._has_ended(one) else read_progress(one.directory)
-            share = 1.0 if self._has_ended(one) else 0.0 if note is None else note.share
-            done += share * self._seconds[one.key]
+            fraction = 1.0 if self._has_ended(one) else 0.0 if note is None else note.fraction
+            done += fraction * self._seconds[one.key]
         return done
 
     def _left(self) -> str:
@@ -110,7 +110,7 @@ class StudyProgress:
 
     def _describe(self) -> str:
         running = self._running()
-        named = [f"{name_of(one)} ({note.share:.0%})" for one, note in running[:MAX_NAMED]]
+        named = [f"{name_of(one)} ({note.fraction:.0%})" for one, note in running[:MAX_NAMED]]
         if len(running) > MAX_NAMED:
             named.append(f"{len(running) - MAX_NAMED} more")
         return "; ".join([*named, f"{self._left()} left"])

@@ -61,7 +61,7 @@ def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
     if not math.isfinite(evaluation.full.cross_entropy):
         raise DivergedError(f"the validation cross-entropy is {evaluation.full.cross_entropy}")
     return TrialResult(
-        share=job.share,
+        fraction=job.fraction,
         error=evaluation.full.error,
         cross_entropy=evaluation.full.cross_entropy,
         error_by_depth=[*(shallow.error for shallow in evaluation.shallow), evaluation.full.error],
@@ -103,7 +103,7 @@ def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData, labels:
     _train(job, training, seed)
     batch_size = job.proxy.training.batch_size
     recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
-    if job.share < 1:  # scoring more images than the rung trained on would take more than a third of its time
+    if job.fraction < 1:  # scoring more images than the rung trained on would take more than a third of its time
         part = first_images(data.val, min(len(data.val), training.images))
         full = score(network, part, batch_size, precision=precision)
         shallow = shallow_scores(network, part, batch_size, precision) if job.scores_depths else ()
@@ -122,8 +122,8 @@ def shallow_scores(network: SReT, part: Split, batch_size: int, precision: Preci
 
 
 def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
-    """Trains up to the job's share. Starts from a checkpoint, and writes one, if the job names them."""
-    until = max(1, round(job.share * training.steps))
+    """Trains up to the job's fraction. Starts from a checkpoint, and writes one, if the job names them."""
+    until = max(1, round(job.fraction * training.steps))
     identity = {
         "network": training.network.arch.arch_id, "schedule": job.depth_schedule, "seed": seed,
         "training": job.proxy.training.model_dump(mode="json"), "data": job.data_digest,
@@ -157,8 +157,8 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
 
 
 def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Evaluation:
-    """Scores inherited weights on the job's share of the images. Reuses the score of an earlier rung."""
-    until = max(1, round(job.share * scorer.num_images))
+    """Scores inherited weights on the job's fraction of the images. Reuses the score of an earlier rung."""
+    until = max(1, round(job.fraction * scorer.num_images))
     start = 0 if job.known is None else job.known.images
     depths = range(1, arch.max_recursions) if job.scores_depths else ()
     full, *shallow = (scorer.score(arch, start, until, depth) for depth in (None, *depths))

@@ -107,4 +107,4 @@ def test_a_note_is_due_now_and_then(tmp_path: Path) -> None:
     notes.write(ProgressNote(3, 12))
     assert not notes.is_due
     assert read_progress(tmp_path) == ProgressNote(3, 12)
-    assert ProgressNote(3, 12).share == 0.25
+    assert ProgressNote(3, 12).fraction == 0.25

@@ -156,7 +156,7 @@ def test_inherited_scores_and_finals_count_classes_alike(
     }  # fmt: skip
     context, weights = WorkerContext(), str(tmp_path / "weights.safetensors")
     whole = evaluate(InheritedTrialJob(**shared, depth_schedule="full"), context)
-    half = evaluate(InheritedTrialJob(**shared, depth_schedule="full", share=0.5), context)
+    half = evaluate(InheritedTrialJob(**shared, depth_schedule="full", fraction=0.5), context)
     known = PartialScore(images=half.val_images, error=half.error, cross_entropy=half.cross_entropy)
     rest = evaluate(InheritedTrialJob(**shared, depth_schedule="full", known=known), context)
     assert rest.error == pytest.approx(whole.error)

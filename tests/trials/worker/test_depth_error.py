@@ -102,7 +102,7 @@ def test_inherited_weights_are_scored_at_every_depth_also_in_parts(
     if whole.error_by_depth[0] == whole.error:
         pytest.skip("both depths err on as many images with the weights of this torch, so the test would say nothing")
     assert evaluate(InheritedTrialJob(**{**job, "scores_depths": False}), context).error_by_depth == [whole.error]
-    half = evaluate(InheritedTrialJob(**job, share=0.5), context)
+    half = evaluate(InheritedTrialJob(**job, fraction=0.5), context)
     known = PartialScore(
         images=half.val_images, error=half.error, cross_entropy=half.cross_entropy,
         error_by_depth=tuple(half.error_by_depth),
