@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sret_nas.arrays import IntArray
 from sret_nas.bounded_files import require_regular
 from sret_nas.errors import UserError
 
 from .decode import FORMATS, UNREADABLE, open_image, to_whole_image, without_warnings
 from .leftovers import is_left_over
-from .source import IntArray
 from .whole_images import UnreadableImageError, WholePart, mode_of
 
 if TYPE_CHECKING:

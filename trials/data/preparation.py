@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 from sret_nas.files import expand_home
 from sret_nas.plurals import counted
@@ -28,7 +29,7 @@ from .decode import UNREADABLE, Pixels, to_pixels, without_warnings
 from .digits import find_digits
 from .folders import find_folder
 from .prepared import METADATA, Metadata, PreparedData, array_path, digest_of
-from .source import PARTS, FoundSource, IntArray, Source
+from .source import PARTS, FoundSource, Source
 from .splitting import Selection, split
 from .torchvision_sets import find_torchvision_set
 

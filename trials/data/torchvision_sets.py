@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 
-from .source import FoundSource, IntArray, Samples, Source
+from .source import FoundSource, Samples, Source
 
 _BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
 _BY_SPLIT = {"train": {"split": "train"}, "test": {"split": "test"}}

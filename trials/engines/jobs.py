@@ -117,14 +117,14 @@ TrialJob = ScratchTrialJob | InheritedTrialJob
 
 
 class FrontTestJob(_Job):
-    """A job to score trained proxy weights on the test split."""
+    """A job to score trained proxy weights on the test part."""
 
     kind: Literal["test"] = "test"
     weights_path: str
 
 
 class RetrainJob(_Job):
-    """A job to retrain a finalist of a search, and score it on the whole validation and test splits.
+    """A job to retrain a finalist of a search, and score it on the whole validation and test parts.
 
     With a supernet, its weights are inherited, scored and fine-tuned; without one, it is trained from scratch.
     """

@@ -53,7 +53,7 @@ _PACKAGES = ("sret_nas", __name__.partition(".")[0])
 """What holds this project's code: in a checkout this package stands beside `sret_nas`, once installed inside it."""
 
 
-class Session(Protocol):
+class RaySession(Protocol):
     """A connection to Ray, one per process."""
 
     name: str

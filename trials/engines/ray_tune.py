@@ -35,7 +35,7 @@ from .ray import check_resources, open_session
 from .ray_calls import call_with_timeout
 from .ray_internals import start_no_ray_unasked
 from .ray_pool import POLL_SECONDS, Nodes, live_nodes, require_room, room_for
-from .ray_session import Session
+from .ray_session import RaySession
 from .ray_tune_desk import Desk, StopWhenClosing, SubmittedJobs, TrialWatch, TuneJob, failure_in_text
 from .ray_tune_trial import FileExchange, JobTrial
 from .results import Failure
@@ -249,7 +249,7 @@ class RayTuneEngine(Engine):
         self._jobs.clear()
 
     @contextmanager
-    def released(self) -> Iterator[Session]:
+    def released(self) -> Iterator[RaySession]:
         """Ends all workers, and yields the connection while their CPUs and GPUs are free.
 
         No job may be running. The next job begins another experiment.

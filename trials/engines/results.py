@@ -79,7 +79,7 @@ class TrialResult(Message):
 
 
 class RetrainResult(Message):
-    """Errors (0 to 1) and cross-entropies (nats) of a finalist on the whole validation and test splits."""
+    """Errors (0 to 1) and cross-entropies (nats) of a finalist on the whole validation and test parts."""
 
     arch: ArchConfig
     """The target."""

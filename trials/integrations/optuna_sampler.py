@@ -29,7 +29,7 @@ from sret_nas.space.search_space import DepthSchedule, SearchSpace
 
 from ..strategies.optuna import distributions
 from ..strategies.strategy import Candidate, StrategyName
-from .session import Event, Session, restored
+from .session import Event, StrategySession, restored
 from .strategy_spec import StrategySpec
 
 _logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class StrategySampler(BaseSampler):
     def _begin(self, spec: StrategySpec) -> None:
         self.spec = spec
         self._space = distributions(spec.domain)
-        self._session: Session | None = None
+        self._session: StrategySession | None = None
         self._study_name: str | None = None
         self._lock = threading.RLock()  # threads of `n_jobs` ask and tell one strategy
 
@@ -173,7 +173,7 @@ class StrategySampler(BaseSampler):
                 f"{directions}"
             )
 
-    def _session_of(self, study: Study, trial: FrozenTrial) -> Session:
+    def _session_of(self, study: Study, trial: FrozenTrial) -> StrategySession:
         """Returns the study's sequence; that of a study begun by another process is replayed."""
         session = self._session
         if session is None:
@@ -198,7 +198,7 @@ class StrategySampler(BaseSampler):
                 )
         return session
 
-    def _learn_from(self, session: Session, trial: FrozenTrial) -> None:
+    def _learn_from(self, session: StrategySession, trial: FrozenTrial) -> None:
         """Takes in a finished trial that somebody added; one without a network of the space teaches nothing."""
         for event in self._events_of_added(trial):
             session.replay([event])
@@ -227,7 +227,7 @@ class StrategySampler(BaseSampler):
         }  # fmt: skip
         return [adopted, {"told": trial.number, "values": trial.values}]
 
-    def _replayed(self, trials: Sequence[FrozenTrial]) -> Session:
+    def _replayed(self, trials: Sequence[FrozenTrial]) -> StrategySession:
         try:
             return restored(self.spec, self._events_of(trials))
         except UserError as error:

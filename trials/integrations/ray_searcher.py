@@ -24,7 +24,7 @@ from sret_nas.json_files import read_json
 from sret_nas.space.search_space import SearchSpace
 
 from ..strategies.strategy import StrategyName
-from .session import Session, restored
+from .session import StrategySession, restored
 from .strategy_spec import StrategySpec
 
 
@@ -60,7 +60,7 @@ class StrategySearcher(Searcher):
         self._begin(spec)
 
     def _begin(self, spec: StrategySpec) -> None:
-        self._spec, self._session = spec, Session(spec)
+        self._spec, self._session = spec, StrategySession(spec)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Checks what a tuner is told to do. Raises `UserError` for anything else than minimising our objectives."""

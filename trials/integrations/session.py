@@ -28,7 +28,7 @@ class Event(TypedDict, total=False):
     values: list[float] | None
 
 
-class Session:
+class StrategySession:
     """One strategy with the trials that it has running."""
 
     def __init__(self, spec: StrategySpec) -> None:
@@ -106,8 +106,8 @@ class Session:
                 )
 
 
-def restored(spec: StrategySpec, events: Iterable[Any]) -> Session:
-    """Returns a session that has asked and told what the events say. Raises `UserError` as `Session.replay` does."""
-    session = Session(spec)
+def restored(spec: StrategySpec, events: Iterable[Any]) -> StrategySession:
+    """Returns a session that has asked and told what the events say. Raises `UserError` as its `replay` does."""
+    session = StrategySession(spec)
     session.replay(events)
     return session

@@ -29,7 +29,7 @@ from ..runs.options import SearchOptions
 from ..runs.recommendation import (
     ORIGIN,
     SHARES,
-    CostName,
+    BudgetCost,
     Recommendation,
     Recommendations,
     SizeEffect,
@@ -209,19 +209,19 @@ def _predicted(
     return predicted, SizeEffect(difference=difference, deviation=deviation)
 
 
-def _cost_of(run: Run, candidate: Candidate, cost: CostName) -> float:
+def _cost_of(run: Run, candidate: Candidate, cost: BudgetCost) -> float:
     return run.domain.costs(candidate)[run.domain.chain.cost_names.index(cost)]
 
 
-def _model_of(run: Run, results: list[Trial], cost: CostName) -> StructureModel:
+def _model_of(run: Run, results: list[Trial], cost: BudgetCost) -> StructureModel:
     errors = [error_of(trial.result, run.options.objectives) for trial in results if trial.result is not None]
     axis = run.domain.chain.cost_names.index(cost)
     return StructureModel(run.domain, [trial.candidate for trial in results], errors, axis)
 
 
-def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> tuple[CostName, int]:
+def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> tuple[BudgetCost, int]:
     """Returns the bounded cost, FLOPs first, and its bound; without one, FLOPs and the most that candidates have."""
-    bounds: list[tuple[CostName, int | None]] = [
+    bounds: list[tuple[BudgetCost, int | None]] = [
         ("flops", options.budget.flops_max),
         ("params", options.budget.params_max),
         ("latency", options.latency_max),

@@ -71,7 +71,7 @@ def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int
     """Returns the number of processes that train a supernet on a cluster, and the threads of each.
 
     There is one process per GPU, or per machine on a cluster without GPUs (at most `--workers`), reduced until all get
-    equal shares of a batch. The number is None, for the driver's process, if the cluster is one machine without GPUs.
+    equal shards of a batch. The number is None, for the driver's process, if the cluster is one machine without GPUs.
     """
     if options.ray_address is not None:
         from ..distributed.ray_group import machines, needs_of
@@ -80,7 +80,7 @@ def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int
         num_gpus = 0 if options.device == "cpu" else sum(int(machine.get("GPU", 0)) for machine in there)
         if num_gpus > 0 or len(there) > 1:
             most = num_gpus or min(options.workers, sum(machine.get("CPU", 0) >= 1 for machine in there))
-            processes = _equal_shares(min(options.batch_size, num_images), most)
+            processes = _num_equal_shards(min(options.batch_size, num_images), most)
             needs = needs_of("the cluster", RayPlacement(processes=processes), options.device, threads=None)
             return processes, needs.threads
     return None, _threads_here(options)
@@ -96,10 +96,10 @@ def _threads_here(options: SearchOptions) -> int:
     return min(num_cores() if is_chosen else cores_per_process(), max(1, options.workers) * options.threads)
 
 
-def _equal_shares(batch_size: int, most: int) -> int:
-    """Returns the maximum number of processes, up to `most`, that get equal shares of a batch.
+def _num_equal_shards(batch_size: int, most: int) -> int:
+    """Returns the maximum number of processes, up to `most`, that get equal shards of a batch.
 
-    A share has at least 2 images, which BatchNorm needs.
+    A shard has at least 2 images, which BatchNorm needs.
     """
     return max(n for n in range(1, max(1, most) + 1) if n == 1 or (batch_size % n == 0 and batch_size // n >= 2))
 

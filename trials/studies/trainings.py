@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data import DataConfig
 from ..engines.jobs import StudyTrainingJob
-from ..runs.loaded_study import LoadedStudy, Training
+from ..runs.loaded_study import LoadedStudy, StudyTraining
 from ..runs.study import TEACHER, Labels
 from ..runs.study_options import StudyOptions
 from ..runs.study_records import Key
@@ -22,7 +22,7 @@ _HARD_SHARE: dict[Labels, float] = {"classes": 0.0, "soft": 0.0, "hard and soft"
 class Planned:
     """A training on a seed."""
 
-    training: Training
+    training: StudyTraining
     seed: int
     job: StudyTrainingJob
 
@@ -60,7 +60,7 @@ def planned_trainings(loaded: LoadedStudy, seeds: range, context: StudyJobContex
     return [*planned, *(_planned(loaded, training, seed, context) for seed in seeds for training in loaded.trainings)]
 
 
-def _planned(loaded: LoadedStudy, training: Training, seed: int, context: StudyJobContext) -> Planned:
+def _planned(loaded: LoadedStudy, training: StudyTraining, seed: int, context: StudyJobContext) -> Planned:
     training = training.on(classes=context.classes, channels=context.channels)
     measure, options = loaded.study.measure, context.options
     recipe = training.recipe

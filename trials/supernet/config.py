@@ -71,7 +71,7 @@ class SupernetConfig(BaseModel):
     gradient_accumulation: Annotated[
         StrictInt, Field(ge=1, le=1024, validation_alias=AliasChoices("gradient_accumulation", "accumulate"))
     ] = 1
-    """Parts into which a batch is split to save memory. BatchNorm sees one part at a time."""
+    """Microbatches into which a batch is divided to save memory. BatchNorm sees one at a time."""
     precision: RequestedPrecision = "auto"
     """Precision of the passes. Commands choose and record fp32 or bf16; `auto` was recorded by earlier versions."""
 

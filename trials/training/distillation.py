@@ -105,10 +105,6 @@ class Distillation:
         """The seed with which images are augmented; None if that is the training's own."""
         return None if self.stored is None else self.stored.header.seed
 
-    @property
-    def is_stored(self) -> bool:
-        return self.teacher is None
-
     def labelled(
         self, augmented: AugmentedImages, images: WholeImages, preprocessing: Preprocessing, seed: int
     ) -> Dataset[Any]:

@@ -37,7 +37,7 @@ class TrainingConfig(BaseModel):
     """Largest norm of the gradient of all parameters together."""
 
     def num_steps(self, num_train_images: int) -> int:
-        """Returns the number of optimiser steps. A batch is at most the whole training split."""
+        """Returns the number of optimiser steps. A batch is at most the whole training part."""
         return max(1, self.images // min(self.batch_size, num_train_images))
 
     def num_epochs(self, num_train_images: int) -> int:

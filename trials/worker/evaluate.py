@@ -16,7 +16,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import DepthSchedule
 
-from ..data import PreparedData, Split
+from ..data import PreparedData, PreparedPart
 from ..engines.jobs import SHALLOW_IMAGES, InheritedTrialJob, ScratchTrialJob, TrialJob, trial_seed
 from ..engines.results import TargetCost, TrialResult
 from ..supernet.inherit import SubnetScorer
@@ -39,7 +39,7 @@ from .context import WorkerContext
 
 
 def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
-    """Scores the proxy network of one architecture on the validation split, with trained or inherited weights.
+    """Scores the proxy network of one architecture on the validation part, with trained or inherited weights.
 
     On the CPU, the same job with the same number of threads gives the same result bit for bit, since all random numbers
     depend on the job's seed alone. Raises `BudgetError` before training if the architecture breaks the budget,
@@ -86,7 +86,7 @@ class _Evaluation:
 
     training: TrainingReport
     full: Score
-    part: Split
+    part: PreparedPart
     """Validation images of the full score."""
     shallow: tuple[Score, ...] = ()
 
@@ -115,7 +115,7 @@ def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData, labels:
     return _Evaluation(training.report, full, data.val, shallow_scores(network, some, batch_size, precision))
 
 
-def shallow_scores(network: SReT, part: Split, batch_size: int, precision: Precision) -> tuple[Score, ...]:
+def shallow_scores(network: SReT, part: PreparedPart, batch_size: int, precision: Precision) -> tuple[Score, ...]:
     """Returns a network's scores with at most 1, 2, ... recursions, up to those before the full depth."""
     depths = range(1, network.arch.max_recursions)
     return tuple(score(network, part, batch_size, depth, precision) for depth in depths)

@@ -1,4 +1,4 @@
-"""Retrains finalists and tests networks on the test split, which no search ever sees."""
+"""Retrains finalists and tests networks on the test part, which no search ever sees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .evaluate import build, shallow_scores, target_cost, trained_on
 
 
 def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
-    """Trains a finalist, from a supernet's weights or from scratch, and scores it on validation and test splits.
+    """Trains a finalist, from a supernet's weights or from scratch, and scores it on validation and test parts.
 
     Raises as `evaluate` does.
     """
@@ -72,7 +72,7 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
 
 
 def run_front_test(job: FrontTestJob, context: WorkerContext) -> FrontTestResult:
-    """Scores a trial's trained proxy weights on the test split. Raises `UserError` if they are another network's."""
+    """Scores a trial's trained proxy weights on the test part. Raises `UserError` if they are another network's."""
     data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     network = SReT.load(Path(job.weights_path)).to(device_of(job.device))

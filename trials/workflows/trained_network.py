@@ -11,6 +11,7 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import is_preset
+from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.nn.model_directory import WEIGHTS, Preprocessing, find_model_directory, is_model_directory, read_model
 from sret_nas.nn.network import SReT
@@ -19,7 +20,6 @@ from sret_nas.yaml_files import read_yaml
 
 from ..data.dataset_cache import PREPARED_DATA
 from ..data.prepared import METADATA, Metadata
-from ..data.source import IntArray
 from ..data.whole_images import WholeImages
 
 BEST = "best.yaml"

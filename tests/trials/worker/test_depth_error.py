@@ -16,7 +16,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from trials.data import DataConfig, PreparedData, Split, prepare
+from trials.data import DataConfig, PreparedData, PreparedPart, prepare
 from trials.engines.jobs import InheritedTrialJob, PartialScore, RetrainJob, ScratchTrialJob, SupernetSource
 from trials.supernet.inherit import SubnetScorer, extract_for_eval
 from trials.training.recipe import ProxyConfig, TrainingConfig
@@ -74,7 +74,7 @@ def shared(data_dir: Path, data: PreparedData, arch: ArchConfig) -> dict[str, An
     }  # fmt: skip
 
 
-def errors(network: SReT, part: Split) -> list[float]:
+def errors(network: SReT, part: PreparedPart) -> list[float]:
     """Returns the error at each depth, from a pass of its own."""
     return [score(network, part, 16, depth).error for depth in DEPTHS]
 
