@@ -150,7 +150,7 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
     supernet = context.supernet(source, device)
     schedule: DepthSchedule = "joint" if job.scores_depths else "full"
     labels = context.labels_of(job, data)
-    network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision, schedule, labels)
+    network, report = fine_tune(supernet, arch, data, job.fine_tuning, seed, job.precision, schedule, labels)
     full = score(network, part, batch_size, precision=job.precision)
     shallow = shallow_scores(network, part, batch_size, job.precision) if job.scores_depths else ()
     return _Evaluation(report, full, part, shallow)
@@ -173,7 +173,7 @@ def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _
     return _Evaluation(NO_TRAINING, full, scorer.part(0, until), tuple(shallow))
 
 
-def trained_on(
+def fine_tune(
     supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int, precision: Precision,
     schedule: DepthSchedule = "full", labels: PreparedLabels | None = None,
 ) -> tuple[SReT, TrainingReport]:  # fmt: skip

@@ -16,7 +16,7 @@ from ..training.devices import device_of
 from ..training.recipe import DivergedError, proxy_arch
 from ..training.train import recalibrate_batch_norm, score, train
 from .context import WorkerContext
-from .evaluate import build, shallow_scores, target_cost, trained_on
+from .evaluate import build, fine_tune, shallow_scores, target_cost
 
 
 def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
@@ -39,7 +39,7 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
         report = train(network, data, job.training, job.depth_schedule, seed, precision=precision, labels=labels)
         recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     else:
-        network, report = trained_on(supernet, arch, data, job.training, seed, precision, job.depth_schedule, labels)
+        network, report = fine_tune(supernet, arch, data, job.training, seed, precision, job.depth_schedule, labels)
     val, test = (score(network, part, batch_size, precision=precision) for part in (data.val, data.test))
     by_depth: list[list[float]] = [[], []]
     if job.depth_schedule != "full":
