@@ -8,7 +8,7 @@ from ..console import print_line
 from ..engines.engine import Engine
 from ..runs.objectives import archived
 from .latency_profile import LatencyTimer, measured_latencies
-from .session import Run
+from .run import Run
 
 
 def measure_front(run: Run, engine: Engine) -> None:

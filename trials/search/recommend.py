@@ -39,7 +39,7 @@ from ..runs.recommendation import (
 from ..runs.trial import Trial
 from ..strategies.strategy import Candidate
 from ..strategies.structure import MIN_RESULTS, WINDOWS, StructureModel
-from .session import Run
+from .run import Run
 from .trial_loop import trial_job
 
 MAX_FAILED = len(SHARES)

@@ -20,7 +20,7 @@ from ..runs.recorded_search import RecordedSearch
 from ..runs.records import Records
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
-from .session import Run
+from .run import Run
 from .trial_loop import trial_job
 
 

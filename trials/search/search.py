@@ -56,7 +56,7 @@ from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_device, require_gpu, require_rungs
 from .recommend import recommend
 from .results import journal_of, write_results
-from .session import Run, job_context_of
+from .run import Run, job_context_of
 from .supernet import SupernetProvision, provide_supernet, recorded_provision, requested_provision
 from .tracking import Tracking
 from .trial_loop import restored_front, run_trials
@@ -221,7 +221,7 @@ def _header(search: _PlannedSearch, command: list[str]) -> dict[str, Any]:
         "precision": plan.precision,
         "expected": {
             "trial_seconds": round(plan.trial_seconds, 3),
-            "final_seconds": round(plan.final_seconds, 3),
+            "final_seconds": round(plan.control_seconds, 3),
         },
         "versions": versions(),
         "latency": None if search.profile is None else recorded(search.profile),

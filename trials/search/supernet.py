@@ -27,7 +27,7 @@ from ..runs.directory import SUPERNET_DIR
 from ..runs.options import SearchOptions
 from ..supernet.config import SupernetConfig
 from ..training.recipe import DivergedError, Precision
-from .session import Run
+from .run import Run
 
 
 class SupernetProvision(BaseModel):

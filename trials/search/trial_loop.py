@@ -32,7 +32,7 @@ from ..runs.trial import Trial
 from ..strategies.strategy import Candidate, Strategy
 from .completion_order import CompletionOrder
 from .enqueue import enqueued_candidates
-from .session import Run
+from .run import Run
 
 
 def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:

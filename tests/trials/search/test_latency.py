@@ -28,8 +28,8 @@ from trials.runs.objectives import archived, objective_values, pareto_front
 from trials.runs.options import SearchOptions
 from trials.search import latency_profile as latency
 from trials.search.latency_profile import PROFILES, LatencyTimer, latency_profile
+from trials.search.run import Run
 from trials.search.search import resume_search, start_search
-from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import StrategyName

@@ -18,7 +18,7 @@ from trials.runs.recommendation import SHARES
 from trials.runs.records import Records
 from trials.search import recommend as module
 from trials.search.recommend import recommend
-from trials.search.session import Run
+from trials.search.run import Run
 from trials.strategies.strategy import Candidate
 from trials.strategies.structure import WINDOWS
 from trials.training.recipe import ProxyConfig
