@@ -258,7 +258,7 @@ def _write_arrays(
         )
     _require_some_left(selections, problems)
     for part in {part for part, _ in problems}:
-        arrays[part] = _without(folder, part, arrays[part], [at for name, at in problems if name == part])
+        arrays[part] = _without(folder, part, arrays[part], [index for name, index in problems if name == part])
     if not has_colour:
         for part, pixels in arrays.items():
             path = array_path(folder, part, "images")
@@ -270,7 +270,7 @@ def _write_arrays(
 def _require_some_left(selections: Mapping[str, Selection], problems: Mapping[tuple[str, int], str]) -> None:
     """Raises `UserError` if no image of a class can be read in the training part, or none at all in another part."""
     for part, selection in selections.items():
-        broken = {at for name, at in problems if name == part}
+        broken = {index for name, index in problems if name == part}
         labels = selection.samples.labels[selection.indices]
         left = np.delete(labels, sorted(broken))
         if len(left) == 0 or (part == "train" and len(np.unique(left)) < len(np.unique(labels))):

@@ -47,7 +47,7 @@ class RayEngine(Engine):
         num_workers: the largest number of workers; None means as many as the resources allow.
         address: `auto` or HOST:PORT of a cluster; None starts a Ray on this machine.
         cpus_per_trial: CPUs of each worker.
-        gpus_per_trial: GPUs of each worker, a share of one or a whole number.
+        gpus_per_trial: GPUs of each worker, a fraction of one or a whole number.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ def check_resources(num_workers: int | None, cpus_per_trial: float, gpus_per_tri
     if cpus_per_trial <= 0:
         raise UserError(f"a trial must have more than 0 CPUs, got {cpus_per_trial:g}: raise --threads")
     if gpus_per_trial < 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
-        raise UserError(f"--gpus-per-trial must be a share of one GPU or a whole number, got {gpus_per_trial:g}")
+        raise UserError(f"--gpus-per-trial must be a fraction of one GPU or a whole number, got {gpus_per_trial:g}")
 
 
 def open_session(run_job: RunJob, num_workers: int | None, address: str | None, cpus_per_trial: float) -> RaySession:

@@ -65,7 +65,7 @@ class RayTuneEngine(Engine):
         num_workers: the largest number of trials at once; None means as many as the resources allow.
         address: `auto` or HOST:PORT of a cluster; None starts a Ray on this machine.
         cpus_per_trial: CPUs of each trial.
-        gpus_per_trial: GPUs of each trial, a share of one or a whole number.
+        gpus_per_trial: GPUs of each trial, a fraction of one or a whole number.
         folder: where Tune keeps its experiments; None keeps none. Closing the engine before `keep_files` removes it.
     """
 

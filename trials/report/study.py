@@ -99,8 +99,8 @@ class JudgedClaim:
     def compared(self) -> str:
         """What the difference is, e.g. `external - internal`."""
         first, second = self.claim.pair
-        at = "" if self.claim.at_depth is None else f" at {counted(self.claim.at_depth, 'recursion')}"
-        return f"{first} - {second}{at}" if self.claim.equal else f"{second} - {first}{at}"
+        depth = "" if self.claim.at_depth is None else f" at {counted(self.claim.at_depth, 'recursion')}"
+        return f"{first} - {second}{depth}" if self.claim.equal else f"{second} - {first}{depth}"
 
 
 @dataclass(frozen=True)

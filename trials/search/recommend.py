@@ -133,9 +133,9 @@ def _choose(run: Run, results: list[Trial], before: Recommendations, round_numbe
             chosen.setdefault(candidate.key, (at_most, candidate))
     bend = model.bend(limit)
     if bend is not None and bend.key not in chosen and bend.key not in run.history.failed_keys:
-        at = int(_cost_of(run, bend, cost))
-        if all(max(at, other) > BEND_APART * min(at, other) for other, _ in chosen.values()):
-            chosen[bend.key] = (at, bend)
+        bend_cost = int(_cost_of(run, bend, cost))
+        if all(max(bend_cost, other) > BEND_APART * min(bend_cost, other) for other, _ in chosen.values()):
+            chosen[bend.key] = (bend_cost, bend)
     in_order = sorted(chosen.values(), key=lambda each: -each[0])
     networks, size = _predicted(
         model,

@@ -153,8 +153,8 @@ def _prepared(
     """
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     space, line = target_for(space, data)
-    for told in (*data_warnings(data, balanced_error=options.balanced_error), *([] if line is None else [line])):
-        print_line(console, told)
+    for note in (*data_warnings(data, balanced_error=options.balanced_error), *([] if line is None else [line])):
+        print_line(console, note)
     FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)

@@ -121,8 +121,8 @@ def start_training(
         require_apart(run_dir, options.data_config)
         data = _on_first(launcher, lambda: cached_dataset(run_dir, options.data_config, console)[1])
         space, line = target_for(space, data)
-        for told in (*data_warnings(data), *([] if line is None else [line])):
-            print_line(console, told)
+        for note in (*data_warnings(data), *([] if line is None else [line])):
+            print_line(console, note)
         FeasibleSet(space, options.budget).check()
         labels = None if options.soft_labels is None else SoftLabelSource.of(options.soft_labels, data)
         planned = _planned(_job(options, config, space, data, labels), options, seconds, run_dir, launcher, console)
