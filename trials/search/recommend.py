@@ -235,7 +235,7 @@ def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> t
 def _number_of(run: Run, candidate: Candidate) -> int:
     """Returns the number of the candidate's trial, after recording a new one if none has finished or still may."""
     for trial in run.trials:
-        if trial.candidate.key == candidate.key and trial.failure is None and not trial.is_stopped:
+        if trial.key == candidate.key and trial.failure is None and not trial.is_stopped:
             return trial.number
     number = max(run.history.trials) + 1
     cost = cost_of(candidate.arch)
