@@ -205,7 +205,7 @@ def test_search_with_a_supernet(golden: Golden, tmp_path: Path) -> None:
             if trial.result is not None
         ],
         "front": [trial.number for trial in front],
-        "fine_tune": [
+        "trained_on": [
             [trial.number, final.error, final.cross_entropy, final.test_error, final.test_cross_entropy]
             for trial in front
             for final in trial.finals.values()

@@ -58,7 +58,7 @@ class RecordedSearch:
         return f"{ended} of {counted(self.options.trials, 'trial')}"
 
     def _all_were_tried(self) -> bool:
-        tried = {trial.candidate.key for trial in self.history.in_order if trial.has_ended}
+        tried = {trial.key for trial in self.history.in_order if trial.has_ended}
         return next(islice(self.domain, len(tried), None), None) is None
 
 
