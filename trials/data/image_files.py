@@ -155,8 +155,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """Returns files as they are, and for folders the images in and below them, sorted by name.
 
     Hidden files, and what tools leave in image folders, are passed over. Links that lead nowhere are not, so that who
-    reads the images can name them. Raises `UserError` for a path that does not
-    exist, and for a folder without images.
+    reads the images can name them. Raises `UserError` for a path that does not exist, and for a folder without images.
     """
     found: list[Path] = []
     for path in paths:

@@ -74,7 +74,7 @@ def _require_unchanged(path: Path) -> None:
 
 def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
     """Raises `UserError` naming the first thing in which a training on disk differs from the one that is asked for."""
-    difference = first_difference(asked, found)
+    difference = first_mismatch(asked, found)
     if difference is not None:
         name, now, then = difference
         raise UserError(
@@ -83,7 +83,7 @@ def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> No
         )
 
 
-def first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str, Any, Any] | None:
+def first_mismatch(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str, Any, Any] | None:
     """Returns the name of what differs first, such as `config.seed`, what is asked for, and what was found.
 
     A digest that was not recorded, since the program of then had none, differs from nothing.
@@ -93,7 +93,7 @@ def first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str,
         if other is None and name.endswith("(digest)"):
             continue
         if isinstance(value, dict) and isinstance(other, dict):
-            inner = first_difference(value, other)
+            inner = first_mismatch(value, other)
             if inner is not None:
                 return f"{name}.{inner[0]}", *inner[1:]
         elif value != other:

@@ -92,7 +92,7 @@ class Distillation:
         if self.fkd is None or self.images is None:
             return {"soft labels": "FKD"}
         names = [_fkd_name(self.images, index) for index in range(len(self.images.train))]
-        # Checkpoints of earlier versions lack the digest, and are not compared with it (`first_difference`).
+        # Checkpoints of earlier versions lack the digest, and are not compared with it (`first_mismatch`).
         return {"soft labels": "FKD", "files (digest)": self.fkd.digest(names)}
 
     @property
