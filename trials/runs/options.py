@@ -251,6 +251,10 @@ class SearchOptions(
         return latency if self.budget == Budget() else f"{self.budget.describe()}, {latency}"
 
     def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
+        """Returns the space with the depth schedules that this search can train.
+
+        Raises `UserError` if it must train at several depths, and the space has full depth alone.
+        """
         if not self.no_supernet:
             return self.load_space_at_full_depth(base)
         space = super().load_space(base)

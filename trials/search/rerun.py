@@ -62,13 +62,15 @@ def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
         )
         print_line(console, f"{what}: {errors}, {result.seconds:.1f} s")
     is_equal = values == recorded_values
-    print_line(console, "Equal to the last bit." if is_equal else f"Different; the record is of {_setup(search)}.")
+    print_line(
+        console, "Equal to the last bit." if is_equal else f"Different; the record is of {_environment(search)}."
+    )
 
 
 def _learned(result: TrialResult, objectives: Sequence[Objective]) -> dict[Objective, float]:
     return {name: value for name, value in known_values(result, objectives).items() if name in LEARNED}
 
 
-def _setup(search: RecordedSearch) -> str:
+def _environment(search: RecordedSearch) -> str:
     versions = search.history.header["versions"]
     return f"torch {versions.get('torch', 'of an unknown version')} on {search.history.header['device']}"

@@ -55,7 +55,7 @@ from ..training.progress_note import NOTE
 from ..worker.entry import JobRunner
 from .plan import StudyPlan, describe_total, measure_plan
 from .progress import StudyProgress, name_of
-from .trainings import Planned, StudyJobContext, planned_trainings
+from .trainings import PlannedTraining, StudyJobContext, planned_trainings
 
 DEFINITION = "study.yaml"
 """File in the run directory with the study as it was when it began."""
@@ -190,7 +190,7 @@ class StudyRun:
     context: StudyJobContext
     history: StudyHistory
     records: RecordFile
-    planned: list[Planned]
+    planned: list[PlannedTraining]
     console: Console
 
     def conclude(self) -> StudyOutcome:

@@ -19,7 +19,7 @@ _HARD_SHARE: dict[Labels, float] = {"classes": 0.0, "soft": 0.0, "hard and soft"
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTraining:
     """A training on a seed."""
 
     training: StudyTraining
@@ -51,7 +51,7 @@ class StudyJobContext:
     channels: int
 
 
-def planned_trainings(loaded: LoadedStudy, seeds: range, context: StudyJobContext) -> list[Planned]:
+def planned_trainings(loaded: LoadedStudy, seeds: range, context: StudyJobContext) -> list[PlannedTraining]:
     """Returns all trainings: the teacher first, then all variants of the first seed, of the second, and so on.
 
     So a study that is interrupted has compared its variants on some seeds, instead of having some variants alone.
@@ -60,7 +60,7 @@ def planned_trainings(loaded: LoadedStudy, seeds: range, context: StudyJobContex
     return [*planned, *(_planned(loaded, training, seed, context) for seed in seeds for training in loaded.trainings)]
 
 
-def _planned(loaded: LoadedStudy, training: StudyTraining, seed: int, context: StudyJobContext) -> Planned:
+def _planned(loaded: LoadedStudy, training: StudyTraining, seed: int, context: StudyJobContext) -> PlannedTraining:
     training = training.on(classes=context.classes, channels=context.channels)
     measure, options = loaded.study.measure, context.options
     recipe = training.recipe
@@ -80,7 +80,7 @@ def _planned(loaded: LoadedStudy, training: StudyTraining, seed: int, context: S
         device=options.device,
         threads=options.usable_threads,
     )
-    return Planned(training, seed, job)
+    return PlannedTraining(training, seed, job)
 
 
 def teacher_directory(context: StudyJobContext) -> Path:

@@ -129,6 +129,10 @@ class _Exporter:
         }
 
     def export(self, images: ComparedImages) -> None:
+        """Writes all files that were asked for, each after its comparison with the network.
+
+        Raises `UserError` if a library is missing, or a file's outputs are not the network's.
+        """
         request, threads = self._request, self._request.threads
         arch = self._network.arch
         print_line(self._console, f"Exporting {arch.arch_id}: {arch.summary()}")

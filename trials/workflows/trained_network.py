@@ -103,7 +103,10 @@ def match_classes(trained: TrainedNetwork, names: tuple[str, ...], source: str) 
 def match_names(
     known: tuple[str, ...] | None, classes: int, path: Path, names: tuple[str, ...], source: str
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """Returns what `match_classes` does, for the names and number of the classes of a network in a file."""
+    """Returns what `match_classes` does, for the names and number of the classes of a network in a file.
+
+    Raises `UserError` as it does.
+    """
     if known is None:
         if len(names) != classes:
             raise UserError(f"{source}: has {len(names):,} classes, but {path} has {classes:,}, without names")

@@ -14,7 +14,7 @@ from trials.data import DataConfig
 from trials.runs.loaded_study import LoadedStudy
 from trials.runs.study_options import StudyOptions
 from trials.studies.progress import StudyProgress
-from trials.studies.trainings import Planned, StudyJobContext, planned_trainings
+from trials.studies.trainings import PlannedTraining, StudyJobContext, planned_trainings
 from trials.training.progress_note import NOTE, ProgressNote, ProgressNotes, read_progress
 
 EXPECTED = {"internal": 100.0, "external": 300.0}
@@ -39,7 +39,7 @@ class Study:
         console = console or Console(file=io.StringIO())
         return StudyProgress(self.planned, lambda one: one.key in self.ended, EXPECTED, 2, console)
 
-    def note(self, planned: Planned, steps: int) -> None:
+    def note(self, planned: PlannedTraining, steps: int) -> None:
         ProgressNotes(planned.directory).write(ProgressNote(steps, 100))
 
 
